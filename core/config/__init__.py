@@ -1,0 +1,91 @@
+"""The configuration of a run: frozen models, read from YAML or JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from core.config.base import NotInKey, Section, key_fields
+from core.config.data import DataConfig
+from core.config.measure import EvaluationConfig, ExportConfig
+from core.config.rejection import RejectionConfig
+from core.config.student import StudentConfig
+from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "EvaluationConfig",
+    "ExportConfig",
+    "PromptsConfig",
+    "RejectionConfig",
+    "RulesConfig",
+    "RunConfig",
+    "Section",
+    "StagesConfig",
+    "StudentConfig",
+    "TeacherConfig",
+    "key_fields",
+]
+
+
+class RunConfig(Section):
+    """What the run is called and where it leaves its files."""
+
+    name: Annotated[str | None, NotInKey("a name")] = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """The run's name; by default the config file's name without its ending."""
+    root: Annotated[str, NotInKey("a place")] = "artifacts"
+    """Where everything is left: a path or an fsspec URL."""
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], NotInKey("log settings")] = "INFO"
+    """How much is logged."""
+
+
+class StagesConfig(Section):
+    """Which stages run; one that does not takes this run's own earlier result."""
+
+    split: bool = True
+    """Read the data and split it."""
+    sample: bool = True
+    """Get the teacher's answers."""
+    reject: bool = True
+    """Keep the answers worth learning."""
+    encode: bool = True
+    """Turn samples into tokens and weights."""
+    train: bool = True
+    """Train the student."""
+    evaluate: bool = True
+    """Measure the checkpoints and choose one."""
+    export: bool = True
+    """Write predictions, metrics and reports."""
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    seed: int = Field(42, ge=0)
+    """Decides the split, the order of batches and the adapter's start."""
+    run: RunConfig = RunConfig()
+    """Name and place."""
+    data: DataConfig
+    """The texts."""
+    rules: RulesConfig = RulesConfig()
+    """The policy."""
+    prompts: PromptsConfig = PromptsConfig()
+    """The wording."""
+    teacher: TeacherConfig
+    """The answers."""
+    rejection: RejectionConfig = RejectionConfig()
+    """Which answers are learnt."""
+    student: StudentConfig = StudentConfig()
+    """The model that learns."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """How checkpoints are measured."""
+    export: ExportConfig = ExportConfig()
+    """What is written at the end."""
+    publish: Annotated[bool, NotInKey("a switch")] = True
+    """Write model/<run>.json and model/latest.json."""
+    stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
+    """Which stages run."""
+    teacher_from: Annotated[str | None, NotInKey("what it names is an ingredient by content")] = None
+    """Take split, answers and accepted samples from this run under the same root."""

@@ -1,0 +1,118 @@
+"""`student:`: the base model, the adapter, what is learnt and in which steps."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from core.config.base import CONTENT, NotInKey, Section
+
+
+class LoraConfig(Section):
+    """The adapter (Hu et al. 2021, LoRA)."""
+
+    rank: int = Field(32, ge=1)
+    """Rank of the update."""
+    alpha: float = Field(32.0, gt=0)
+    """The update is scaled by alpha / rank."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input."""
+    mlp: bool = True
+    """Adapt the feed-forward layers."""
+    attention: bool = True
+    """Adapt the attention's projections."""
+    unembed: bool = False
+    """Adapt the output layer; off, since some servers cannot load such adapters."""
+
+    @model_validator(mode="after")
+    def _something_to_train(self) -> LoraConfig:
+        if not (self.mlp or self.attention or self.unembed):
+            raise ValueError("mlp, attention and unembed are all off: nothing would be trained")
+        return self
+
+
+class TokenWeights(Section):
+    """Plain weights for tokens, instead of `label_share`."""
+
+    label: float = Field(1.0, gt=0)
+    """Weight of each token of the label block."""
+    reasoning: float = Field(1.0, ge=0)
+    """Weight of each other token of the completion."""
+
+
+class AdamConfig(Section):
+    """The optimiser (Loshchilov & Hutter 2019, AdamW)."""
+
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Decay of the gradient's mean."""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """Decay of the gradient's square."""
+    eps: float = Field(1e-8, gt=0)
+    """Added to the root."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay."""
+    grad_clip_norm: float = Field(1.0, ge=0)
+    """Largest global norm of the gradient; 0 does not clip."""
+
+
+class StudentConfig(Section):
+    """The base model, the adapter, what is learnt and in which steps."""
+
+    engine: Literal["local", "tinker"] = "local"
+    """local: torch in this process; tinker: the Tinker service (from a later version on)."""
+    model: Annotated[str, CONTENT] = "Qwen/Qwen3-8B"
+    """Base model: hub id, folder, .gguf file, or package://<distribution>/<path as it lists it>."""
+    tokenizer: Annotated[str | None, CONTENT] = None
+    """Where the tokenizer is, if not with the model."""
+    chat_template_args: dict[str, Any] = {}
+    """Extra arguments of the chat template, for instance enable_thinking: false."""
+    target: Literal["label_only", "label_first", "reason_first"] = "label_first"
+    """label_only: <label>1</label>; label_first: the label, then the reason; reason_first: the
+    reason, then the label."""
+    rulebook: bool = False
+    """Show the rulebook in the student's prompt; off, the student has to learn it."""
+    max_length: int = Field(2048, ge=16)
+    """Longest prompt and completion together, in tokens; longer texts are cut and counted."""
+    label_share: float = Field(0.5, gt=0, le=1)
+    """Share of an example's loss that the label block bears; the reasoning bears the rest."""
+    token_weights: TokenWeights | None = None
+    """Plain token weights instead of label_share; the loss is then their weighted mean."""
+    lora: LoraConfig = LoraConfig()
+    """The adapter."""
+    epochs: float = Field(3.0, gt=0)
+    """Passes over the accepted samples; a part of an epoch is allowed."""
+    steps: int | None = Field(None, ge=1)
+    """Optimiser steps, instead of epochs."""
+    batch_size: int = Field(16, ge=1)
+    """Examples a step."""
+    batches: Literal["stratified", "random"] = "stratified"
+    """stratified: every batch has the classes in the ratio of all samples, as near as it goes."""
+    learning_rate: float = Field(2e-4, gt=0)
+    """Largest learning rate."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """linear: falls from the first step after the warm-up to min_lr_ratio at the last."""
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    """Learning rate of the last step, as a share of the largest."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises from nearly nothing to the largest."""
+    adam: AdamConfig = AdamConfig()
+    """The optimiser's settings."""
+    train_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast where the processor has instructions for it, else float32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; by default torch's own choice. Part of what decides the last bits."""
+    tinker_base_url: Annotated[str | None, NotInKey("credentials and servers are not ingredients")] = None
+    """tinker: the server, if not the hosted one."""
+    save_every: Annotated[int, NotInKey("segments are keyed by their own steps")] = Field(0, ge=0)
+    """Also save every so many steps between evaluations; 0 saves at evaluations only."""
+
+    @model_validator(mode="after")
+    def _contradictions(self) -> StudentConfig:
+        if self.steps is not None and "epochs" in self.model_fields_set:
+            raise ValueError("epochs and steps both say how long to train; give one")
+        if self.token_weights is not None and "label_share" in self.model_fields_set:
+            raise ValueError("label_share and token_weights both weigh the loss; give one")
+        return self

@@ -1,0 +1,92 @@
+"""`rules:`, `prompts:` and `teacher:`: what the teacher is shown and where its answers come from."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from core.config.base import CONTENT, NotInKey, Section
+
+
+class RulesConfig(Section):
+    """The policy: a folder of rule files."""
+
+    dir: Annotated[str, CONTENT] = "rules"
+    """The folder; its files, sorted by name, are the rulebook."""
+    glob: str = "*.txt"
+    """Which files of the folder are rules."""
+
+
+class PromptsConfig(Section):
+    """The wording of every prompt."""
+
+    file: Annotated[str, CONTENT] = "prompts/default.yaml"
+    """A YAML file of Jinja2 templates (see prompts/default.yaml)."""
+    task_instruction: str | None = None
+    """Replaces the file's task_instruction."""
+
+
+class ParseConfig(Section):
+    """How an output that is neither JSON nor tagged is read."""
+
+    label_pattern: str | None = None
+    """A regular expression whose group `label` (or first group, or whole match) is the label."""
+    label_match: Literal["first", "last"] = "first"
+    """Which match of `label_pattern` counts."""
+    labels: dict[str, Literal[0, 1]] = {}
+    """Names the teacher uses for the labels, several to one; upper and lower case are one.
+    0, 1 and data.positive / data.negative are always understood."""
+    stop: tuple[str, ...] = ()
+    """The output is cut before the first of these."""
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _compiles(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                re.compile(value)
+            except re.error as e:
+                raise ValueError(f"not a regular expression: {e}") from e
+        return value
+
+
+class TeacherConfig(Section):
+    """Who answers: recorded answers, the gold labels, or (from a later version on) an endpoint."""
+
+    kind: Literal["recorded", "gold", "openai"] = "recorded"
+    """recorded: a file of answers; gold: train on the labels without a teacher; openai: any
+    OpenAI-compatible endpoint."""
+    answers: Annotated[str | None, CONTENT] = None
+    """recorded: JSON lines of id, sample (default 0) and raw_output, or reasoning and label."""
+    parse: ParseConfig = ParseConfig()
+    """How outputs are read."""
+    attempts: int = Field(3, ge=1)
+    """Answers looked at for each text, at most."""
+    keep: int = Field(1, ge=1)
+    """Stop once so many answers agree with the gold label."""
+    max_missing: int | None = Field(None, ge=0)
+    """recorded: texts of train without an answer before the run stops; by default any number."""
+    model: str = "deepseek-chat"
+    """openai: the model's name at the endpoint."""
+    base_url: Annotated[str, NotInKey("the endpoint is part of each request's own key")] = (
+        "https://api.deepseek.com"
+    )
+    """openai: the endpoint."""
+    api_key_env: Annotated[str, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
+    """openai: the environment variable that holds the key."""
+    temperature: float = Field(0.7, ge=0)
+    """openai: of every attempt but the first, which is greedy."""
+    max_tokens: int = Field(4096, ge=1)
+    """openai: longest answer, in tokens."""
+
+    @model_validator(mode="after")
+    def _answers_where_needed(self) -> TeacherConfig:
+        if self.kind == "recorded" and self.answers is None:
+            raise ValueError("kind recorded needs answers: the file that holds them")
+        if self.kind != "recorded" and self.answers is not None:
+            raise ValueError(f"answers is given, but kind is {self.kind}; set kind: recorded")
+        if self.keep > self.attempts:
+            raise ValueError(f"keep ({self.keep}) is larger than attempts ({self.attempts})")
+        return self

@@ -1,0 +1,51 @@
+"""One tree of errors. Each message is a sentence that says what happened, where, and what to do."""
+
+from __future__ import annotations
+
+
+class UnderstudyError(Exception):
+    """Anything this project refuses or fails at; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UserError(UnderstudyError, ValueError):
+    """Something the user can mend: config, data, rules, prompts. Never worth a retry."""
+
+    exit_code = 2
+
+
+class ConfigError(UserError):
+    """A key that is unknown, has the wrong type, or contradicts another."""
+
+
+class DataError(UserError):
+    """Texts, labels or a split that cannot be used as they are; says file and line."""
+
+
+class PromptError(UserError):
+    """A template or a rules folder that cannot be rendered."""
+
+
+class AnswersError(UserError):
+    """Recorded teacher answers that cannot be read; says file and line."""
+
+
+class ModelError(UserError):
+    """A base model or tokenizer that is missing or cannot be loaded."""
+
+
+class MissingInputError(UserError):
+    """A stage that is switched off, and no earlier result of it; names the run and the file."""
+
+
+class StageError(UnderstudyError, RuntimeError):
+    """A stage that ran and found that it cannot go on; what was earned before stays."""
+
+
+class StoreError(UnderstudyError, OSError):
+    """The artifact store cannot be read or written."""
+
+
+class PassingError(UnderstudyError, ConnectionError):
+    """A failure that may pass by itself, so that the task is tried again."""

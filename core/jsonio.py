@@ -1,0 +1,63 @@
+"""JSON as this project writes it: sorted where it is hashed, never NaN, one line a row."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+def canonical(value: Any) -> bytes:
+    """The one byte string of a JSON value: sorted keys, no spaces. Raises ValueError on NaN."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode("utf-8", "surrogatepass")
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical form, in hex."""
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's bytes, in hex."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def as_row(record: Any) -> dict[str, Any]:
+    """A dataclass as the mapping that is written."""
+    return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one value, indented. Raises ValueError on NaN: an undefined number is null."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The value in a file that this project wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
+    """Write one row a line and return how many."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    n = 0
+    with path.open("w", encoding="utf-8", newline="\n") as f:
+        for row in rows:
+            f.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            n += 1
+    return n
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file that this project wrote (for files of others see core.data.reading)."""
+    with path.open(encoding="utf-8", newline="\n") as f:
+        for line in f:
+            yield json.loads(line)

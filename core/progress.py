@@ -1,0 +1,50 @@
+"""How a stage tells whoever watches how far it is, without knowing who watches."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Protocol
+
+log = logging.getLogger(__name__)
+
+
+class Progress(Protocol):
+    """Called by a stage as it goes; must be cheap enough to call for every row."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """`done` of `total` units are finished; `note` says what, for instance "loss 0.41"."""
+
+
+class Silent:
+    """Watches nothing."""
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        return
+
+
+class LogProgress:
+    """Writes rate and remaining time to the log, at most every `every` seconds and at the end."""
+
+    def __init__(self, what: str, *, every: float = 10.0) -> None:
+        self.what, self.every = what, every
+        self.started = self.last = time.monotonic()
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        now = time.monotonic()
+        if now - self.last < self.every and done < total:
+            return
+        self.last = now
+        log.info("%s: %s", self.what, describe(done, total, now - self.started, note))
+
+
+def describe(done: int, total: int, seconds: float, note: str = "") -> str:
+    """`40/100 (40 %), 8.0/s, 8 s left, note`: what a terminal line and an artifact both show."""
+    rate = done / seconds if seconds > 0 else 0.0
+    left = (total - done) / rate if rate > 0 else None
+    parts = [f"{done}/{total} ({100 * done // max(total, 1)} %)"]
+    if rate > 0:
+        parts.append(f"{rate:.1f}/s")
+    if left is not None and done < total:
+        parts.append(f"{left:.0f} s left")
+    return ", ".join([*parts, note] if note else parts)

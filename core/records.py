@@ -1,0 +1,86 @@
+"""The rows that travel between stages: frozen values, never dictionaries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Label = Literal[0, 1]
+SplitName = Literal["train", "val", "test"]
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled text. `label` is 1 for the positive class; `group` keeps rows together."""
+
+    id: str
+    text: str
+    label: int
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherAnswer:
+    """One answer of the teacher to one text, as it came and as it was read.
+
+    `label` and `reasoning` are None where the output could not be read; `error` then says why.
+    `parse_source` names the way it was read ("json", "think_label", "pattern", "fields", ...).
+    """
+
+    example_id: str
+    sample: int
+    model: str
+    raw_output: str
+    parse_ok: bool
+    parse_source: str | None
+    label: int | None
+    reasoning: str | None
+    error: str | None = None
+    finish_reason: str | None = None
+    temperature: float | None = None
+    hinted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one rejection rule says of one answer."""
+
+    rule: str
+    rejected: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedSample:
+    """An answer worth learning, with its text."""
+
+    sample_id: str
+    example_id: str
+    text: str
+    label: int
+    reasoning: str
+    teacher_label: int
+    parse_source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredExample:
+    """What a checkpoint said of one text.
+
+    `probability` is P(positive) normalised over the two labels' surface forms; `outside` is the
+    probability mass on neither. A row is invalid where the model would rather say something else
+    (`outside` > 0.5) or never reached the place of the label; its probability is then still given
+    where it is defined, else None.
+    """
+
+    example_id: str
+    gold: int
+    probability: float | None
+    outside: float
+    valid: bool
+    reasoning: str | None = None
+    raw_output: str | None = None
+    emitted_label: int | None = None
+    finish: str | None = None
+    truncated_tokens: int = 0

@@ -1,0 +1,200 @@
+"""What an engine is: a thing that trains and samples LoRA adapters. All tokens, no text.
+
+The vocabulary is that of the Tinker service, so that a local engine and a remote one are
+one thing to the pipeline: a `Session` trains, a `Sampler` answers, a `Checkpoint` is a value
+that names both its resumable state and what a sampler is opened from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Datum:
+    """One training sequence. `targets[i]` is the token that follows `tokens[i]`.
+
+    All three have the same length. `weights` multiply each target's negative
+    log-likelihood; the loss of a batch is the plain sum over all its data, so whoever makes a
+    batch has already divided (see core.student.plan).
+    """
+
+    tokens: tuple[int, ...]
+    targets: tuple[int, ...]
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdamParams:
+    """One optimiser step's settings, all of them sent with every step."""
+
+    learning_rate: float
+    beta1: float
+    beta2: float
+    eps: float
+    weight_decay: float
+    grad_clip_norm: float
+    """Largest global L2 norm of the gradient; 0 switches clipping off."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoraSpec:
+    """The adapter: rank, scale, which layers, and the seed of its start."""
+
+    rank: int
+    alpha: float
+    dropout: float
+    seed: int
+    train_mlp: bool = True
+    train_attention: bool = True
+    train_unembed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StateRef:
+    """Where resumable training state lies. A folder for the local engine, a path on a server for
+    a remote one. Not a SamplerRef: sampling from a state, or resuming from a sampler's weights
+    (which carry no optimiser), is an error that the types forbid."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class SamplerRef:
+    """Where the weights for sampling lie; see StateRef."""
+
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class EngineIdentity:
+    """Which engine made a checkpoint, and over which base model."""
+
+    kind: Literal["local", "tinker"]
+    server: str | None
+    base_digest: str
+    """sha256 of the base model's weights and tokenizer files, or the server's name for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A saved point of training: a value, usable in any process."""
+
+    engine: EngineIdentity
+    step: int
+    digest: str
+    """sha256 over the adapter's bytes: what two equal runs agree on."""
+    state: StateRef
+    sampler: SamplerRef
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What one optimiser step reported. A metric the engine does not give is None."""
+
+    loss: float
+    """Weighted sum of negative log-likelihoods (nats) before the update."""
+    grad_norm: float | None
+    tokens: int
+    """Prompt and completion tokens of the batch, without padding."""
+
+
+class Pending(Protocol):
+    """A step that was submitted; `result` waits for it and raises what it raised."""
+
+    def result(self) -> StepResult: ...
+
+
+class Session(Protocol):
+    """A live training client. One thread at a time."""
+
+    @property
+    def tip(self) -> Checkpoint | None:
+        """The checkpoint whose weights the session holds exactly, None once a step went beyond."""
+
+    def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Pending:
+        """Queue forward, backward and the update for step number `step` (from 0)."""
+
+    def save(self, folder: Path, *, step: int) -> Checkpoint:
+        """Write adapter, optimiser, schedule position and random state into `folder`."""
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceScores:
+    """Log-probabilities of whole choices, each directly after its prompt.
+
+    `logprobs[i][j]` is log P(choice j | prompt i) in nats, summed over the choice's tokens.
+    """
+
+    logprobs: tuple[tuple[float, ...], ...]
+    exact: bool
+    """False where the server gave only a bound for a choice it did not list."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateParams:
+    """How to generate. Temperature 0 is greedy."""
+
+    max_tokens: int
+    temperature: float = 0.0
+    seed: int = 0
+    stop_tokens: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One generated completion; `tokens` without the stop token."""
+
+    tokens: tuple[int, ...]
+    logprobs: tuple[float, ...]
+    finish: Literal["stop", "length"]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Weights that answer. Never shares a model object with a Session."""
+
+    def score(self, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]) -> ChoiceScores:
+        """Score each of `choices` (token sequences) after each of `prompts`, in order."""
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability of every token but the first: row i has len(sequences[i]) - 1 values."""
+
+    def generate(self, prompts: Sequence[Sequence[int]], params: GenerateParams) -> list[Generation]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the loop may rely on; checked before step 0."""
+
+    overlaps_evaluation: bool
+    exact_scoring: bool
+    grad_clipping: bool
+    losses: frozenset[str] = field(default_factory=lambda: frozenset({"cross_entropy"}))
+
+
+class Engine(Protocol):
+    """Opens sessions and samplers over one base model."""
+
+    @property
+    def identity(self) -> EngineIdentity: ...
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def fingerprint(self) -> dict[str, str]:
+        """Whatever decides bits: versions, device, dtype, threads. Recorded with each checkpoint."""
+
+    def open(self, lora: LoraSpec, from_state: StateRef | None) -> Session:
+        """A training session: new from `lora`'s seed, or continued exactly from a saved state."""
+
+    def sampler(self, ref: SamplerRef | None) -> Sampler:
+        """A sampler over a checkpoint's weights, or over the base model where `ref` is None."""
