@@ -123,6 +123,13 @@ RULES = (
 RULE_NAMES: tuple[str, ...] = tuple(str(r.model_fields["rule"].default) for r in RULES)
 
 
+def _tuples(value: Any) -> Any:
+    """Lists as tuples: what a validator has touched is checked as Python, where a list is no tuple."""
+    if isinstance(value, dict):
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+    return value
+
+
 def _rule_name(value: Any) -> str | None:
     name = value.get("rule") if isinstance(value, dict) else getattr(value, "rule", None)
     return str(name) if name is not None else None
@@ -156,7 +163,7 @@ class RejectionConfig(Section):
     @classmethod
     def _names_are_rules(cls, value: Any) -> Any:
         if isinstance(value, dict) and isinstance(value.get("rules"), list | tuple):
-            rules = [{"rule": r} if isinstance(r, str) else r for r in value["rules"]]
+            rules = tuple({"rule": r} if isinstance(r, str) else _tuples(r) for r in value["rules"])
             return {**value, "rules": rules}
         return value
 

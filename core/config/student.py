@@ -74,14 +74,14 @@ class StudentConfig(Section):
     """Show the rulebook in the student's prompt; off, the student has to learn it."""
     max_length: int = Field(2048, ge=16)
     """Longest prompt and completion together, in tokens; longer texts are cut and counted."""
-    label_share: float = Field(0.5, gt=0, le=1)
-    """Share of an example's loss that the label block bears; the reasoning bears the rest."""
+    label_share: float | None = Field(None, gt=0, le=1)
+    """Share of an example's loss that the label block bears (by default .5), the reasoning the rest."""
     token_weights: TokenWeights | None = None
-    """Plain token weights instead of label_share; the loss is then their weighted mean."""
+    """Plain token weights instead of label_share; an example's loss is then their weighted mean."""
     lora: LoraConfig = LoraConfig()
     """The adapter."""
-    epochs: float = Field(3.0, gt=0)
-    """Passes over the accepted samples; a part of an epoch is allowed."""
+    epochs: float | None = Field(None, gt=0)
+    """Passes over the accepted samples, by default 3; a part of an epoch is allowed."""
     steps: int | None = Field(None, ge=1)
     """Optimiser steps, instead of epochs."""
     batch_size: int = Field(16, ge=1)
@@ -111,8 +111,8 @@ class StudentConfig(Section):
 
     @model_validator(mode="after")
     def _contradictions(self) -> StudentConfig:
-        if self.steps is not None and "epochs" in self.model_fields_set:
+        if self.steps is not None and self.epochs is not None:
             raise ValueError("epochs and steps both say how long to train; give one")
-        if self.token_weights is not None and "label_share" in self.model_fields_set:
+        if self.token_weights is not None and self.label_share is not None:
             raise ValueError("label_share and token_weights both weigh the loss; give one")
         return self

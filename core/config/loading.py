@@ -1,0 +1,189 @@
+"""From a file and `--set` overrides to a frozen Config, each value with its origin."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from core.config import Config
+from core.config.reading import KeyPath, Source, parse_scalar, read_source
+from core.errors import ConfigError
+
+DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedConfig:
+    """The config of a run; `origins` says for each leaf where its value comes from."""
+
+    config: Config
+    origins: Mapping[KeyPath, str]
+
+    @property
+    def run_name(self) -> str:
+        """The name the run's files go under."""
+        assert self.config.run.name is not None
+        return self.config.run.name
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:
+    """Read, override and check a config. Raises ConfigError naming key, place and nearest name."""
+    source = read_source(path)
+    sets = [_override(text) for text in overrides]
+    values = source.values
+    for key, value in sets:
+        values = _with(values, key, value)
+    if not isinstance(values.get("run", {}), dict) or not (values.get("run") or {}).get("name"):
+        values = _with(values, ("run", "name"), _name_of(path))
+    config = validate(values, source, {key for key, _ in sets})
+    return ResolvedConfig(config, dict(_origins(config, source, {key for key, _ in sets})))
+
+
+def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPath] = ()) -> Config:
+    """Check plain values strictly: "3" is no number, and an unknown key is an error."""
+    try:
+        text = json.dumps(values)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(f"{source.name}: a value that JSON cannot hold: {e}; put it in quotes") from e
+    try:
+        return Config.model_validate_json(text, strict=True)
+    except ValidationError as e:
+        lines = [_sentence(error, source, set(overridden)) for error in e.errors()]
+        raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+def _name_of(path: Path) -> str:
+    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)
+    return stem.lstrip("._-") or "run"
+
+
+def _override(text: str) -> tuple[KeyPath, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set wants key=value, for instance student.epochs=2; got {text!r}")
+    return tuple(key.strip().split(".")), parse_scalar(value)
+
+
+def _with(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:
+    head, *rest = key
+    if not rest:
+        return {**values, head: value}
+    inner = values.get(head)
+    return {**values, head: _with(inner if isinstance(inner, dict) else {}, tuple(rest), value)}
+
+
+def _sentence(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> str:
+    key = tuple(str(part) for part in error["loc"])
+    place = "--set" if key in overridden else source.place(key)
+    name = ".".join(key)
+    if error["type"] == "extra_forbidden":
+        return f"{place}: {name} is not a key{_nearest(key)}"
+    if error["type"] == "missing":
+        return f"{place}: {name} is missing{_what_it_is(key)}"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if error["type"] == "union_tag_invalid":
+        given = (error.get("ctx") or {}).get("tag", "")
+        message = f"{given!r} is not a rule{_near_names(str(given), _rule_names())}"
+    elif error["msg"].startswith("Input "):
+        message = f"{message}, not {error['input']!r:.60}"
+    return f"{place}: {name or 'the config'}: {message}"
+
+
+def _rule_names() -> tuple[str, ...]:
+    from core.config.rejection import RULE_NAMES
+
+    return RULE_NAMES
+
+
+def _near_names(wrong: str, names: Sequence[str]) -> str:
+    near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; there are: {', '.join(names)}"
+
+
+def _nearest(key: KeyPath) -> str:
+    section = section_at(key[:-1])
+    if section is None:
+        return ""
+    names = list(section.model_fields)
+    if difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6):
+        return _near_names(key[-1], names)
+    elsewhere = [".".join(path) for path in leaves(Config) if path[-1] == key[-1]]
+    if elsewhere:
+        return f"; did you mean {elsewhere[0]}?"
+    return _near_names(key[-1], names)
+
+
+def _what_it_is(key: KeyPath) -> str:
+    section = section_at(key[:-1])
+    info = section.model_fields.get(key[-1]) if section else None
+    if info is None or not info.description:
+        return ""
+    return f": {' '.join(info.description.split())}"
+
+
+def section_at(key: KeyPath) -> type[BaseModel] | None:
+    """The model class at a path of keys; None where the path leaves the sections."""
+    model: type[BaseModel] = Config
+    for part in key:
+        info = model.model_fields.get(part)
+        inner = _section_of(info.annotation) if info else None
+        if inner is None:
+            return None
+        model = inner
+    return model
+
+
+def leaves(model: type[BaseModel], at: KeyPath = ()) -> Iterable[KeyPath]:
+    """Every key path of a model that holds a value and not a section."""
+    for name, info in model.model_fields.items():
+        inner = _section_of(info.annotation)
+        if inner is not None:
+            yield from leaves(inner, (*at, name))
+        else:
+            yield (*at, name)
+
+
+def _section_of(annotation: Any) -> type[BaseModel] | None:
+    for candidate in (annotation, *typing.get_args(annotation)):
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            return candidate
+    return None
+
+
+def _origins(config: Config, source: Source, overridden: set[KeyPath]) -> Iterable[tuple[KeyPath, str]]:
+    for key in _held(config, ()):
+        if any(key[: len(o)] == o for o in overridden):
+            yield key, "--set"
+        elif _given(source.values, key):
+            yield key, source.place(key)
+        elif key == ("run", "name"):
+            yield key, "the file's name"
+        else:
+            yield key, DEFAULT
+
+
+def _held(section: BaseModel, at: KeyPath) -> Iterable[KeyPath]:
+    for name in type(section).model_fields:
+        value = getattr(section, name)
+        if isinstance(value, BaseModel):
+            yield from _held(value, (*at, name))
+        else:
+            yield (*at, name)
+
+
+def _given(values: Any, key: KeyPath) -> bool:
+    for part in key:
+        if not isinstance(values, dict) or part not in values:
+            return False
+        values = values[part]
+    return True

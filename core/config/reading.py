@@ -1,0 +1,118 @@
+"""A config file as plain values, with the line on which each key stands."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.errors import ConfigError
+
+KeyPath = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a file says, and where: `lines[("student", "epochs")]` is a line number from 1."""
+
+    name: str
+    values: dict[str, Any]
+    lines: dict[KeyPath, int]
+
+    def place(self, key: KeyPath) -> str:
+        """`file:line` of a key, or of the nearest section above it."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.name}:{self.lines[key]}" if key else self.name
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, with 1e-3 a number, as in YAML 1.2, and without silent double keys."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of `c` in `--set a.b=c`, read as YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as e:
+        raise ConfigError(f"--set: {text!r} is not a YAML value: {_first_line(e)}") from e
+
+
+def read_source(path: Path) -> Source:
+    """Read YAML, or JSON where the name ends in .json. Raises ConfigError with file and line."""
+    text = _text(path)
+    if path.suffix == ".json":
+        return _json(path, text)
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        lines: dict[KeyPath, int] = {}
+        if node is not None:
+            _collect(str(path), node, (), lines)
+        values = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise ConfigError(f"{where}: not YAML: {_first_line(e)}") from e
+    return Source(str(path), _mapping(path, values), lines)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        absolute = path.absolute()
+        folder = absolute.parent
+        near = difflib.get_close_matches(
+            path.name, [p.name for p in folder.iterdir()] if folder.is_dir() else [], n=2
+        )
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"no config file at {absolute}{hint}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path.absolute()} cannot be read as a config: {e}") from e
+
+
+def _json(path: Path, text: str) -> Source:
+    try:
+        return Source(str(path), _mapping(path, json.loads(text)), {})
+    except json.JSONDecodeError as e:
+        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+
+
+def _mapping(path: Path, values: Any) -> dict[str, Any]:
+    if values is None:
+        raise ConfigError(f"{path.absolute()} is empty; see configs/quickstart.yaml for an example")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of sections, not {values!r:.40}")
+    return values
+
+
+def _collect(name: str, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        path = (*at, str(key.value))
+        if path in lines:
+            raise ConfigError(
+                f"{name}:{key.start_mark.line + 1}: {'.'.join(path)} stands twice, "
+                f"first on line {lines[path]}; keep one"
+            )
+        lines[path] = key.start_mark.line + 1
+        _collect(name, value, path, lines)
+
+
+def _first_line(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error)
+    return str(problem).splitlines()[0]

@@ -1,0 +1,1 @@
+"""Where artifacts live: immutable objects with a manifest written last, run views, pointers."""
