@@ -1,0 +1,211 @@
+"""All metrics of one set of scored rows, from the same rows and the same predictions.
+
+A prediction is 1 iff the probability is at or above the threshold. A row without a probability
+is invalid: it is predicted 0, and counts as 0.5 in ranking, log loss and Brier score, so that
+saying nothing is neither rewarded nor left out. A row that the model would rather not label but
+that has a probability keeps it, and is counted in `invalid_label_rate`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from core.evaluation.columns import Columns, columns
+from core.records import ScoredExample
+
+CLIP = 1e-12
+"""Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
+
+SMALLER_IS_BETTER = frozenset({"loss", "cls_loss", "log_loss", "brier", "invalid_label_rate", "outside_mass"})
+
+_JSON_NAMES = {"f1": "F1"}
+"""Attributes whose name in files is another: that of the files that users already read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """Counts of rows by prediction and gold label."""
+
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What the rows say at one threshold. None is undefined, with its reason in `undefined`.
+
+    `loss`, `cls_loss` and `log_loss` are one number: the mean of -ln P(gold) in nats.
+    """
+
+    loss: float | None
+    cls_loss: float | None
+    accuracy: float | None
+    macro_f1: float | None
+    auroc: float | None
+    auprc: float | None
+    invalid_label_rate: float | None
+    decision_threshold: float
+    balanced_accuracy: float | None
+    f1: float | None
+    mcc: float | None
+    precision: float | None
+    recall: float | None
+    tp: int
+    fp: int
+    fn: int
+    tn: int
+    log_loss: float | None
+    brier: float | None
+    n: int
+    n_positive: int
+    outside_mass: float | None
+    undefined: Mapping[str, str] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that is written; `f1` is called `F1` there."""
+        out = {_JSON_NAMES.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
+        return {**out, "undefined": dict(self.undefined)}
+
+
+def from_json(value: Mapping[str, Any]) -> Metrics:
+    """The metrics in a file that this project wrote."""
+    return Metrics(**{f.name: value[_JSON_NAMES.get(f.name, f.name)] for f in fields(Metrics)})
+
+
+def compute(rows: Sequence[ScoredExample], threshold: float) -> Metrics:
+    """All metrics of `rows` at `threshold`. Raises StageError on rows that hold impossible numbers."""
+    return from_columns(columns(rows), threshold)
+
+
+def from_columns(c: Columns, threshold: float) -> Metrics:
+    """As `compute`, for rows that are columns already."""
+    if not math.isfinite(threshold):
+        raise ValueError(f"a threshold is a finite number, not {threshold}")
+    undefined: dict[str, str] = {}
+    counts = _confusion(c, threshold)
+    values = {**_of_counts(counts, undefined), **_of_probabilities(c, undefined)}
+    return Metrics(
+        **values,
+        decision_threshold=float(threshold),
+        tp=counts.tp,
+        fp=counts.fp,
+        fn=counts.fn,
+        tn=counts.tn,
+        n=len(c),
+        n_positive=int(c.positive.sum()),
+        undefined=undefined,
+    )
+
+
+def value(metrics: Metrics, name: str) -> float | None:
+    """A metric by its name, `F1` and `f1` alike. Raises KeyError for a name that is none."""
+    attribute = "f1" if name == "F1" else name
+    if attribute == "undefined" or attribute not in {f.name for f in fields(Metrics)}:
+        raise KeyError(f"there is no metric {name!r}")
+    found: float | None = getattr(metrics, attribute)
+    return found
+
+
+def better(metric: str, a: float | None, b: float | None, *, by: float = 0.0) -> bool:
+    """Whether `a` is strictly better than `b`, by more than `by`; None is worse than any number."""
+    if a is None:
+        return False
+    if b is None:
+        return True
+    return b - a > by if metric in SMALLER_IS_BETTER else a - b > by
+
+
+def _confusion(c: Columns, threshold: float) -> Confusion:
+    said = c.predicted(threshold)
+    tp = int((said & c.positive).sum())
+    fp = int(said.sum()) - tp
+    fn = int(c.positive.sum()) - tp
+    return Confusion(tp=tp, fp=fp, fn=fn, tn=len(c) - tp - fp - fn)
+
+
+def _of_counts(k: Confusion, undefined: dict[str, str]) -> dict[str, float | None]:
+    """Metrics of the predictions.
+
+    F1 = 2tp / (2tp + fp + fn), macro-F1 is the mean of both classes' F1 (Opitz & Burst 2019,
+    arXiv:1911.03347, their averaged F1); balanced accuracy is the mean of both recalls
+    (Brodersen et al. 2010); MCC: Matthews 1975.
+    """
+
+    def ratio(name: str, part: float, whole: float, why: str) -> float | None:
+        if whole == 0:
+            undefined[name] = why
+            return None
+        return part / whole
+
+    n = k.tp + k.fp + k.fn + k.tn
+    of_class = {1: 2 * k.tp + k.fp + k.fn, 0: 2 * k.tn + k.fp + k.fn}
+    recall = ratio("recall", k.tp, k.tp + k.fn, "no row is positive")
+    root = math.sqrt((k.tp + k.fp) * (k.tp + k.fn) * (k.tn + k.fp) * (k.tn + k.fn))
+    out: dict[str, float | None] = {
+        "accuracy": ratio("accuracy", k.tp + k.tn, n, "no rows"),
+        "recall": recall,
+        "precision": ratio("precision", k.tp, k.tp + k.fp, "no row was predicted positive"),
+        "f1": ratio("F1", 2 * k.tp, of_class[1], "no row is, or was predicted, positive"),
+        "mcc": ratio("mcc", k.tp * k.tn - k.fp * k.fn, root, "one class only, in gold or predictions"),
+    }
+    out["macro_f1"] = _macro_f1(k, of_class, undefined)
+    out["balanced_accuracy"] = _balanced(k, undefined)
+    return out
+
+
+def _macro_f1(k: Confusion, of_class: Mapping[int, int], undefined: dict[str, str]) -> float | None:
+    absent = [str(label) for label in (0, 1) if of_class[label] == 0]
+    if absent:
+        undefined["macro_f1"] = f"no row is, or was predicted, {' or '.join(absent)}"
+        return None
+    return (2 * k.tp / of_class[1] + 2 * k.tn / of_class[0]) / 2
+
+
+def _balanced(k: Confusion, undefined: dict[str, str]) -> float | None:
+    if k.tp + k.fn == 0 or k.tn + k.fp == 0:
+        undefined["balanced_accuracy"] = _ONE_CLASS
+        return None
+    return (k.tp / (k.tp + k.fn) + k.tn / (k.tn + k.fp)) / 2
+
+
+def _of_probabilities(c: Columns, undefined: dict[str, str]) -> dict[str, float | None]:
+    """Metrics of the probabilities.
+
+    AUROC with ties counted half (Hanley & McNeil 1982); AUPRC is average precision, the step-wise
+    sum without interpolation (Davis & Goadrich 2006); log loss is clipped at 1e-12; Brier 1950 in
+    its one-class form, the mean squared error of P(positive).
+    """
+    names = ("loss", "cls_loss", "log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "outside_mass")
+    if len(c) == 0:
+        undefined.update(dict.fromkeys(names, "no rows"))
+        return dict.fromkeys(names)
+    p = c.ranking
+    log_loss = float(-np.log(np.clip(np.where(c.positive, p, 1 - p), CLIP, None)).mean())
+    return {
+        "loss": log_loss,
+        "cls_loss": log_loss,
+        "log_loss": log_loss,
+        "brier": float(np.square(p - c.positive).mean()),
+        "auroc": _ranked("auroc", roc_auc_score, c, undefined),
+        "auprc": _ranked("auprc", average_precision_score, c, undefined),
+        "invalid_label_rate": float(c.invalid.mean()),
+        "outside_mass": float(c.outside.mean()),
+    }
+
+
+def _ranked(name: str, of: Callable[..., Any], c: Columns, undefined: dict[str, str]) -> float | None:
+    if c.positive.all() or not c.positive.any():
+        undefined[name] = _ONE_CLASS
+        return None
+    return float(of(c.positive, c.ranking))
+
+
+_ONE_CLASS = "the rows are of one class"

@@ -1,0 +1,186 @@
+"""Metrics: equal to scikit-learn's where it defines them, null with a reason where it does not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import get_args
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from core.config.measure import Metric
+from core.errors import StageError
+from core.evaluation.metrics import Metrics, better, compute, from_json, value
+from core.records import ScoredExample
+
+
+def row(
+    gold: int, probability: float | None, *, outside: float = 0.0, valid: bool | None = None, name: str = "r"
+) -> ScoredExample:
+    is_valid = probability is not None if valid is None else valid
+    return ScoredExample(example_id=name, gold=gold, probability=probability, outside=outside, valid=is_valid)
+
+
+PROBABILITY = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
+ROWS = st.lists(
+    st.builds(row, st.integers(0, 1), PROBABILITY, outside=st.floats(0, 1)), min_size=0, max_size=40
+)
+
+
+def has_both(rows: Sequence[ScoredExample]) -> bool:
+    return len({r.gold for r in rows}) == 2
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS.filter(has_both), st.floats(0, 1))
+def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshold: float) -> None:
+    m = compute(rows, threshold)
+    gold = [r.gold for r in rows]
+    said = [int(r.probability is not None and r.probability >= threshold) for r in rows]
+    p = [0.5 if r.probability is None else r.probability for r in rows]
+    expected = {
+        "accuracy": sk.accuracy_score(gold, said),
+        "macro_f1": sk.f1_score(gold, said, average="macro", zero_division=0),
+        "f1": sk.f1_score(gold, said, zero_division=0),
+        "balanced_accuracy": sk.balanced_accuracy_score(gold, said),
+        "recall": sk.recall_score(gold, said),
+        "auroc": sk.roc_auc_score(gold, p),
+        "auprc": sk.average_precision_score(gold, p),
+        "brier": sk.brier_score_loss(gold, p),
+        "log_loss": -sum(math.log(max(q if g else 1 - q, 1e-12)) for g, q in zip(gold, p, strict=True))
+        / len(gold),
+    }
+    if len(set(said)) == 2:
+        expected["mcc"] = sk.matthews_corrcoef(gold, said)
+    if any(said):
+        expected["precision"] = sk.precision_score(gold, said)
+    for name, wanted in expected.items():
+        assert value(m, name) == pytest.approx(wanted, abs=1e-12), name
+    assert [[m.tn, m.fp], [m.fn, m.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, st.floats(0, 1))
+def test_a_metric_is_null_exactly_where_a_reason_is_given(
+    rows: list[ScoredExample], threshold: float
+) -> None:
+    written = compute(rows, threshold).to_json()
+    text = json.dumps(written, allow_nan=False)
+    assert {k for k, v in written.items() if v is None} == set(written["undefined"])
+    assert from_json(json.loads(text)) == compute(rows, threshold)
+
+
+@given(ROWS, st.floats(0, 1))
+@settings(deadline=None)
+def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshold: float) -> None:
+    m = compute(rows, threshold)
+    assert m.tp + m.fp + m.fn + m.tn == m.n == len(rows)
+    assert m.tp + m.fn == m.n_positive
+    assert all(type(k) is int for k in (m.tp, m.fp, m.fn, m.tn, m.n, m.n_positive))
+
+
+def test_a_table_computed_by_hand() -> None:
+    rows = [
+        row(1, 0.9, outside=0.1),
+        row(1, 0.4),
+        row(0, 0.6, outside=0.3),
+        row(0, 0.2),
+        row(1, None, outside=1.0),
+    ]
+    m = compute(rows, 0.5)
+    assert (m.tp, m.fp, m.fn, m.tn) == (1, 1, 2, 1)
+    assert m.accuracy == pytest.approx(2 / 5)
+    assert m.precision == pytest.approx(1 / 2)
+    assert m.recall == pytest.approx(1 / 3)
+    assert m.f1 == pytest.approx(2 / 5)
+    assert m.macro_f1 == pytest.approx((2 / 5 + 2 / 5) / 2)
+    assert m.balanced_accuracy == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert m.mcc == pytest.approx((1 * 1 - 1 * 2) / math.sqrt(2 * 3 * 2 * 3))
+    assert m.auroc == pytest.approx(3 / 6 + 1 / 6)  # .9 beats both, .4 and .5 beat .2 only: 4 of 6
+    assert m.brier == pytest.approx((0.01 + 0.36 + 0.36 + 0.04 + 0.25) / 5)
+    assert m.log_loss == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.4, 0.8, 0.5))) / 5)
+    assert m.loss == m.cls_loss == m.log_loss
+    assert m.invalid_label_rate == pytest.approx(1 / 5)
+    assert m.outside_mass == pytest.approx(1.4 / 5)
+
+
+def test_a_row_without_a_probability_is_predicted_negative_even_at_threshold_zero() -> None:
+    m = compute([row(1, None), row(0, 0.0)], 0.0)
+    assert (m.tp, m.fp, m.fn, m.tn) == (0, 1, 1, 0)
+
+
+def test_an_invalid_row_with_a_probability_keeps_it_and_is_counted() -> None:
+    m = compute([row(1, 0.9, outside=0.8, valid=False), row(0, 0.1)], 0.5)
+    assert m.accuracy == 1
+    assert m.invalid_label_rate == pytest.approx(0.5)
+
+
+def test_a_probability_on_the_threshold_is_positive() -> None:
+    assert compute([row(1, 0.3), row(0, 0.2)], 0.3).tp == 1
+
+
+def test_a_certain_error_costs_the_clipped_loss_not_infinity() -> None:
+    assert compute([row(1, 0.0)], 0.5).log_loss == pytest.approx(-math.log(1e-12))
+
+
+def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
+    m = compute([row(0, 0.2), row(0, 0.1)], 0.5)
+    assert m.accuracy == 1
+    assert set(m.undefined) == {
+        "recall",
+        "precision",
+        "F1",
+        "mcc",
+        "macro_f1",
+        "balanced_accuracy",
+        "auroc",
+        "auprc",
+    }
+    assert m.undefined["auroc"] == "the rows are of one class"
+    assert m.undefined["macro_f1"] == "no row is, or was predicted, 1"
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
+def test_an_impossible_probability_is_refused_with_its_row(bad: float) -> None:
+    with pytest.raises(StageError, match="scored row spam-7: probability"):
+        compute([row(1, bad, name="spam-7")], 0.5)
+
+
+def test_predecessors_names_and_integers_are_kept() -> None:
+    written = compute([row(1, 0.9), row(0, 0.1)], 0.5).to_json()
+    kept = ["loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"]
+    kept += ["decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall"]
+    kept += ["tp", "fp", "fn", "tn"]
+    assert list(written)[: len(kept)] == kept
+
+
+def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
+    m = compute([row(1, 0.9), row(0, 0.1)], 0.5)
+    for name in get_args(Metric):
+        assert value(m, name) is not None
+        smaller_wins = name in ("log_loss", "brier")
+        assert better(name, 0.1, 0.2) is smaller_wins
+        assert better(name, 0.2, 0.1) is not smaller_wins
+        assert better(name, 0.1, None)
+        assert not better(name, None, 0.1)
+        assert not better(name, None, None)
+        assert not better(name, 0.1, 0.1)
+    with pytest.raises(KeyError, match="no metric 'auc'"):
+        value(m, "auc")
+
+
+def test_fields_of_the_dataclass_are_the_fields_of_the_file() -> None:
+    written = compute([row(1, 0.9), row(0, 0.1)], 0.5).to_json()
+    assert {k.lower() for k in written} == {f.name for f in dataclasses.fields(Metrics)}
+
+
+def test_importing_metrics_does_not_import_matplotlib() -> None:
+    code = "import sys, core.evaluation.metrics; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
