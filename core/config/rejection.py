@@ -150,7 +150,8 @@ RuleConfig = Annotated[
     Discriminator(_rule_name),
 ]
 
-DEFAULT_RULES: tuple[RuleConfig, ...] = (Unparsed(), Truncated(), LabelMismatch(), TooShort())
+# Cut outputs cannot be read either, so the narrower reason stands first.
+DEFAULT_RULES: tuple[RuleConfig, ...] = (Truncated(), Unparsed(), LabelMismatch(), TooShort())
 
 
 class RejectionConfig(Section):

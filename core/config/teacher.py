@@ -37,9 +37,20 @@ class ParseConfig(Section):
     """Which match of `label_pattern` counts."""
     labels: dict[str, Literal[0, 1]] = {}
     """Names the teacher uses for the labels, several to one; upper and lower case are one.
-    0, 1 and data.positive / data.negative are always understood."""
+    0, 1, data.positive, data.negative, and then true, false, yes, no, positive and negative are
+    understood besides; in case of doubt the earlier of these counts."""
     stop: tuple[str, ...] = ()
     """The output is cut before the first of these."""
+    prefer: Literal["raw_output", "fields"] = "raw_output"
+    """Which is read where a recorded answer has both: its raw_output, or its fields reasoning and
+    label."""
+
+    @field_validator("stop")
+    @classmethod
+    def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if "" in value:
+            raise ValueError("an empty stop string would cut every output to nothing")
+        return value
 
     @field_validator("label_pattern")
     @classmethod

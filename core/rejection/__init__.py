@@ -1,0 +1,1 @@
+"""Which answers are worth learning: named rules, and the funnel that says what they took."""
