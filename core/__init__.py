@@ -1,0 +1,1 @@
+"""The pipeline without an orchestrator: data, teacher, rejection, student, evaluation, export, store."""

@@ -75,20 +75,20 @@ def _short(value: Any) -> str:
     return text[:10] if len(text) == 64 else text[:60]
 
 
-def make(store: Store, stage: Stage, progress: Progress) -> Manifest:
-    """The stage's object: found whole in the store, or made now.
+def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = False) -> Manifest:
+    """The stage's object: found whole in the store, or made now; with `refresh`, always made.
 
     What the stage raises passes through, after its half-made files are removed. The system's own
     errors (a full disk, say) become a StoreError that says where and what to do.
     """
-    manifest = store.sound(stage.name, stage.key)
+    manifest = None if refresh else store.sound(stage.name, stage.key)
     if manifest is not None:
         return manifest
     folder = store.begin(stage.name, stage.key)
     inputs = {name: store.folder(m) for name, m in stage.inputs.items()}
     try:
         summary = stage.run(stage.slice, StageIO(inputs=inputs, out=folder, progress=progress))
-        manifest = store.commit(stage.name, stage.key, folder, stage.ingredients, summary)
+        manifest = store.commit(stage.name, stage.key, folder, stage.ingredients, summary, replace=refresh)
     except UnderstudyError:
         store.abandon(folder)
         raise

@@ -1,0 +1,1 @@
+"""What runs: the distill flow and the command line."""

@@ -1,0 +1,1 @@
+"""One Prefect task a stage: retries, caching and progress, no logic."""

@@ -96,10 +96,12 @@ class Store:
         folder: Path,
         ingredients: Mapping[str, Any],
         summary: Mapping[str, Any],
+        *,
+        replace: bool = False,
     ) -> Manifest:
         """Sync the files, then create the manifest; where another writer was first, adopt theirs.
 
-        A manifest whose files do not hold is replaced.
+        A manifest whose files do not hold is replaced, and with `replace` any.
         """
         with local.explained(folder, "write"):
             files = {name: _entry(folder / name) for name in _names(folder)}
@@ -109,7 +111,7 @@ class Store:
         if local.create_bytes(path, data):
             return manifest
         other = self.find(stage, key)
-        if other is not None and not self.problems(other):
+        if other is not None and not replace and not self.problems(other):
             self.abandon(folder)
             return other
         local.replace_bytes(path, data)

@@ -1,0 +1,218 @@
+"""Each stage of a run as a Stage: its slice of the config, what its paths hold, what it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core import jsonio
+from core.config import Config
+from core.data import stage as data_stage
+from core.evaluation import baseline_stage
+from core.evaluation import stage as measure_stage
+from core.evaluation.stage import MeasureRun, MeasureSlice
+from core.pipeline.workbench import Workbench
+from core.rejection import stage as rejection_stage
+from core.stages import Stage
+from core.store.manifest import Manifest
+from core.student import plan, segment
+from core.student import stage as encode_stage
+from core.student.encoding import EncodeSlice
+from core.student.plan import PlannedSegment, PlannedStep
+from core.teacher import stage as teacher_stage
+
+
+class Pipeline:
+    """Builds the stages of one run. Holds the live training session, which is no ingredient."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.bench = Workbench(config)
+        self.live = segment.LiveSession()
+
+    def split(self) -> Stage:
+        """Read the data and split it."""
+        part = data_stage.SplitSlice(seed=self.config.seed, data=self.config.data)
+        return Stage(
+            data_stage.NAME, data_stage.VERSION, part, data_stage.content(part), {}, data_stage.run
+        )
+
+    def sample(self, split: Manifest) -> Stage:
+        """Get the teacher's answers."""
+        config = self.config
+        part = teacher_stage.SampleSlice(
+            teacher=config.teacher,
+            rules=config.rules,
+            prompts=config.prompts,
+            positive=config.data.positive,
+            negative=config.data.negative,
+        )
+        return Stage(
+            teacher_stage.NAME,
+            teacher_stage.VERSION,
+            part,
+            teacher_stage.content(part),
+            {"split": split},
+            teacher_stage.run,
+        )
+
+    def reject(self, split: Manifest, sample: Manifest) -> Stage:
+        """Keep the answers worth learning."""
+        config = self.config
+        part = rejection_stage.RejectSlice(
+            rejection=config.rejection,
+            rules=config.rules,
+            keep=config.teacher.keep,
+            positive=config.data.positive,
+            negative=config.data.negative,
+        )
+        return Stage(
+            rejection_stage.NAME,
+            rejection_stage.VERSION,
+            part,
+            rejection_stage.content(part),
+            {"split": split, "sample": sample},
+            rejection_stage.run,
+        )
+
+    def encode(self, reject: Manifest) -> Stage:
+        """Turn accepted samples into tokens and weights."""
+        return Stage(
+            encode_stage.NAME,
+            encode_stage.VERSION,
+            EncodeSlice.of(self.config.student),
+            self.bench.student_content(),
+            {"reject": reject},
+            encode_stage.EncodeRun(self.bench.encoder),
+        )
+
+    def plan(self, folder: Path) -> list[PlannedStep]:
+        """The training steps over the encoded examples in `folder`."""
+        encoded = encode_stage.read_set(folder)
+        return plan.plan(self.config.student, self.config.seed, encoded.labels, encoded.hashes)
+
+    def segments(self, steps: Sequence[PlannedStep]) -> list[PlannedSegment]:
+        """Where training stops to save and to evaluate."""
+        return plan.segments(len(steps), self.config.evaluation.interval, self.config.student.save_every)
+
+    def train(
+        self, part: PlannedSegment, steps: Sequence[PlannedStep], parent: Manifest | None, data: Path
+    ) -> Stage:
+        """One training segment, from its parent's state; `data` holds the encoded examples."""
+        student = self.config.student
+        own = steps[part.start : part.stop]
+        content = {
+            "base_model": self.bench.source.digest,
+            "batches": jsonio.digest([[s.batch_hash, s.learning_rate] for s in own]),
+        }
+        return Stage(
+            segment.NAME,
+            segment.VERSION,
+            segment.SegmentSlice(
+                engine=student.engine,
+                seed=self.config.seed,
+                lora=student.lora,
+                adam=student.adam,
+                train_dtype=student.train_dtype,
+                device=student.device,
+                threads=student.threads,
+            ),
+            content,
+            {"parent": parent} if parent else {},
+            segment.SegmentRun(
+                lambda: self.bench.engine, self.live, own, lambda: encode_stage.read_data(data), len(steps)
+            ),
+            slot=f"train/{part.stop}",
+            label=f"train steps {part.start + 1} to {part.stop} of {len(steps)}",
+            on_commit=segment.after_commit(self.live),
+        )
+
+    def evaluate(self, split: Manifest, checkpoint: Manifest | None, step: int) -> Stage:
+        """Measure a checkpoint on val; without one, the untrained model."""
+        return self._measure(
+            measure_stage.EVALUATE,
+            MeasureSlice(
+                prompt=EncodeSlice.of(self.config.student),
+                split="val",
+                label_only=False,
+                threshold=None,
+                max_examples=self.config.evaluation.max_examples,
+                max_new_tokens=self.config.evaluation.max_new_tokens,
+                reasoning_rows=0,
+                seed=self.config.seed,
+            ),
+            split,
+            checkpoint,
+            slot=f"evaluate/{step}",
+            label=f"evaluate step {step} on val",
+        )
+
+    def export(
+        self,
+        split: Manifest,
+        checkpoint: Manifest | None,
+        name: str,
+        *,
+        label_only: bool,
+        threshold: float | None,
+        scored: Manifest | None = None,
+        who: str = "student",
+    ) -> Stage:
+        """Measure the chosen checkpoint on one split with everything frozen."""
+        mode = "label_only" if label_only else "reasoning"
+        export = self.config.export
+        generates = not label_only and checkpoint is not None
+        return self._measure(
+            measure_stage.EXPORT,
+            MeasureSlice(
+                prompt=EncodeSlice.of(self.config.student),
+                split=name,
+                label_only=label_only,
+                threshold=threshold,
+                max_examples=0,
+                max_new_tokens=self._max_new_tokens(),
+                reasoning_rows=export.reasoning_rows if generates else 0,
+                seed=self.config.seed,
+            ),
+            split,
+            checkpoint,
+            scored=scored,
+            slot=f"export/{who}/{name}/{mode}",
+            label=f"export {who} on {name}, {mode}",
+        )
+
+    def baseline(self, split: Manifest) -> Stage:
+        """The classical baselines on the same rows."""
+        part = baseline_stage.BaselineSlice(seed=self.config.seed)
+        return Stage(
+            baseline_stage.NAME, baseline_stage.VERSION, part, {}, {"split": split}, baseline_stage.run
+        )
+
+    def _max_new_tokens(self) -> int:
+        """For reason_first the reasoning is part of the decision, so it is generated as on val."""
+        if self.config.student.target == "reason_first":
+            return self.config.evaluation.max_new_tokens
+        return self.config.export.max_new_tokens
+
+    def _measure(
+        self,
+        name: str,
+        part: MeasureSlice,
+        split: Manifest,
+        checkpoint: Manifest | None,
+        *,
+        slot: str,
+        label: str,
+        scored: Manifest | None = None,
+    ) -> Stage:
+        inputs = {"split": split, "checkpoint": checkpoint, "scored": scored}
+        return Stage(
+            name,
+            measure_stage.VERSION,
+            part,
+            self.bench.student_content(),
+            {k: m for k, m in inputs.items() if m is not None},
+            MeasureRun(lambda: self.bench.engine, self.bench.encoder),
+            slot=slot,
+            label=label,
+        )

@@ -1,0 +1,97 @@
+"""What several stages of one run need: model, tokenizer, prompts, rulebook, engine.
+
+Each is opened on first use, so that a run whose stages are all reused loads neither torch nor a
+tokenizer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from core import jsonio
+from core.config import Config
+from core.errors import ModelError, UserError
+from core.prompts import Prompts, load_prompts
+from core.rulebook import Rulebook, load_rulebook
+from core.student.encoding import EncodeSlice, Encoder
+from core.student.engine import Engine
+from core.student.tokenizer import ChatTokenizer
+
+if TYPE_CHECKING:
+    from core.engines.local.weights import ModelSource
+
+
+class Workbench:
+    """The tools of one run; not an ingredient of any key, its digests are."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The checked templates."""
+        return load_prompts(self.config.prompts)
+
+    @cached_property
+    def rulebook(self) -> Rulebook:
+        """The policy."""
+        return load_rulebook(self.config.rules)
+
+    @cached_property
+    def source(self) -> ModelSource:
+        """The base model's folder and digest; a GGUF file is converted here, once."""
+        from core.engines.local.weights import resolve_model
+
+        return resolve_model(self.config.student.model)
+
+    @cached_property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer is: with the model, or where student.tokenizer says."""
+        named = self.config.student.tokenizer
+        if named is None:
+            return self.source.folder
+        folder = Path(named).absolute()
+        if not folder.is_dir():
+            raise ModelError(f"student.tokenizer: {folder} is not a folder with a tokenizer's files")
+        return folder
+
+    @cached_property
+    def tokenizer(self) -> ChatTokenizer:
+        """The loaded tokenizer."""
+        return ChatTokenizer.load(self.tokenizer_folder, self.config.student.chat_template_args)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine over the base model."""
+        student = self.config.student
+        if student.engine != "local":
+            raise UserError(
+                "student.engine: training on Tinker is not built yet; set student.engine: local"
+            )
+        from core.engines.local import LocalEngine
+
+        return LocalEngine(
+            self.source, device=student.device, train_dtype=student.train_dtype, threads=student.threads
+        )
+
+    def encoder(self, label_only: bool = False) -> Encoder:
+        """The encoder of the student's prompt, or of the label-only prompt."""
+        return Encoder(
+            self.tokenizer,
+            self.prompts,
+            self.rulebook.text if self.config.student.rulebook else None,
+            EncodeSlice.of(self.config.student),
+            label_only=label_only,
+        )
+
+    def student_content(self) -> dict[str, str]:
+        """Digests of what decides the student's tokens and scores, besides the config."""
+        content = {"base_model": self.source.digest, "student_prompts": self.prompts.student_digest}
+        if self.config.student.tokenizer is not None:
+            files = sorted(p for p in self.tokenizer_folder.iterdir() if p.is_file())
+            content["tokenizer"] = jsonio.digest({p.name: jsonio.file_digest(p) for p in files})
+        if self.config.student.rulebook:
+            content["rulebook"] = self.rulebook.digest
+        return content

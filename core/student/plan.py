@@ -1,0 +1,103 @@
+"""Which examples each optimiser step sees, and with which learning rate: decided before step 0."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core import jsonio
+from core.config.student import StudentConfig
+from core.errors import DataError
+
+DEFAULT_EPOCHS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStep:
+    """One optimiser step: `rows` index the encoded examples."""
+
+    step: int
+    rows: tuple[int, ...]
+    learning_rate: float
+    batch_hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSegment:
+    """The steps [start, stop) between two saved states; `evaluate` says what follows."""
+
+    start: int
+    stop: int
+    evaluate: bool
+
+
+def total_steps(config: StudentConfig, n: int) -> int:
+    """Optimiser steps: `steps`, or whole batches an epoch times `epochs`, at least one."""
+    if config.steps is not None:
+        return config.steps
+    per_epoch = math.ceil(n / config.batch_size)
+    epochs = config.epochs if config.epochs is not None else DEFAULT_EPOCHS
+    return max(1, round(per_epoch * epochs))
+
+
+def learning_rate(config: StudentConfig, step: int, total: int) -> float:
+    """The rate of step `step` (from 0): linear warm-up, then flat or linear to min_lr_ratio."""
+    warmup = min(config.warmup_steps, total)
+    if step < warmup:
+        return config.learning_rate * (step + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = (step - warmup) / max(total - warmup - 1, 1)
+    return config.learning_rate * (1 - (1 - config.min_lr_ratio) * done)
+
+
+def plan(config: StudentConfig, seed: int, labels: Sequence[int], hashes: Sequence[str]) -> list[PlannedStep]:
+    """Every step of a training run. The order comes from hashes of seed, epoch and row, not from
+    a library's generator, so it is the same on every machine and version."""
+    if not labels:
+        raise DataError("no example is left to train on; see the encode stage's counts")
+    total = total_steps(config, len(labels))
+    batches: list[tuple[int, ...]] = []
+    epoch = 0
+    while len(batches) < total:
+        order = _order(config, seed, epoch, labels)
+        batches += [
+            tuple(order[i : i + config.batch_size]) for i in range(0, len(order), config.batch_size)
+        ]
+        epoch += 1
+    return [
+        PlannedStep(s, rows, learning_rate(config, s, total), jsonio.digest([hashes[r] for r in rows]))
+        for s, rows in enumerate(batches[:total])
+    ]
+
+
+def _order(config: StudentConfig, seed: int, epoch: int, labels: Sequence[int]) -> list[int]:
+    def rank(row: int) -> bytes:
+        return hashlib.sha256(f"{seed}:{epoch}:{row}".encode()).digest()
+
+    rows = sorted(range(len(labels)), key=rank)
+    if config.batches == "random":
+        return rows
+    return interleave([[r for r in rows if labels[r] == label] for label in (1, 0)])
+
+
+def interleave(classes: Sequence[Sequence[int]]) -> list[int]:
+    """Merge so that every prefix holds each class in its share of the whole, as near as it goes:
+    the i-th of n rows of a class belongs at the place (i + 1/2) / n."""
+    placed = [
+        ((i + 0.5) / len(rows), c, row) for c, rows in enumerate(classes) for i, row in enumerate(rows)
+    ]
+    return [row for _, _, row in sorted(placed)]
+
+
+def segments(total: int, interval: int, save_every: int) -> list[PlannedSegment]:
+    """Cut the steps at every evaluation and every save; the last step is always evaluated."""
+    evaluations = {*range(interval, total, interval), total}
+    saves = set(range(save_every, total, save_every)) if save_every else set()
+    stops = sorted(evaluations | saves)
+    return [
+        PlannedSegment(start, stop, stop in evaluations)
+        for start, stop in zip([0, *stops[:-1]], stops, strict=True)
+    ]

@@ -1,0 +1,175 @@
+"""One segment of training: from a saved state through its steps to the next saved state."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core import jsonio
+from core.config.base import Section
+from core.config.student import AdamConfig, LoraConfig
+from core.stageio import StageIO
+from core.store.manifest import Manifest
+from core.student.engine import (
+    AdamParams, Checkpoint, Datum, Engine, LoraSpec, Pending, SamplerRef, Session, StateRef,
+)
+from core.student.plan import PlannedStep
+
+NAME = "train"
+VERSION = 1
+IN_FLIGHT = 2
+
+
+class SegmentSlice(Section):
+    """What decides a segment besides its parent and its batches."""
+
+    engine: str
+    seed: int
+    lora: LoraConfig
+    adam: AdamConfig
+    loss: str = "cross_entropy"
+    train_dtype: str
+    device: str
+    threads: int | None
+
+
+@dataclass(slots=True)
+class LiveSession:
+    """At most one live session a process, so that segments in a row need not reload.
+
+    It is taken only if its tip is exactly the checkpoint asked for, and put back only after the
+    segment's manifest is written.
+    """
+
+    session: Session | None = None
+    pending: Session | None = field(default=None)
+
+    def take(self, engine: Engine, lora: LoraSpec, parent: Checkpoint | None) -> Session:
+        """The live session at `parent`, else a new one restored from its state."""
+        session, self.session = self.session, None
+        if session is not None:
+            tip = session.tip
+            if parent is not None and tip is not None and (tip.digest, tip.step) == (parent.digest, parent.step):
+                return session
+            session.close()
+        return engine.open(lora, parent.state if parent else None)
+
+    def keep(self) -> None:
+        """Put the session back: its segment is safe."""
+        self.session, self.pending = self.pending, None
+
+    def close(self) -> None:
+        """End whatever is open."""
+        for session in (self.session, self.pending):
+            if session is not None:
+                session.close()
+        self.session = self.pending = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentRun:
+    """The function of a training stage, bound to what is no ingredient: the engine and the data."""
+
+    engine: Callable[[], Engine]
+    live: LiveSession
+    steps: Sequence[PlannedStep]
+    data: Callable[[], Sequence[Datum]]
+    total: int
+
+    def __call__(self, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
+        started = time.monotonic()
+        engine = self.engine()
+        parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
+        session = self.live.take(engine, lora_spec(config), parent)
+        self.live.pending = session
+        rows = list(self._steps(session, config.adam, io))
+        jsonio.write_jsonl(io.out / "steps.jsonl", rows)
+        saved = session.save(io.out, step=self.steps[-1].step + 1)
+        jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
+        return {
+            "step": saved.step,
+            "checkpoint_digest": saved.digest,
+            "base_digest": saved.engine.base_digest,
+            "last_loss": rows[-1]["loss"],
+            "tokens": sum(row["tokens"] for row in rows),
+            "seconds": round(time.monotonic() - started, 2),
+            "fingerprint": engine.fingerprint,
+        }
+
+    def _steps(self, session: Session, adam: AdamConfig, io: StageIO) -> list[dict[str, Any]]:
+        data = self.data()
+        waiting: deque[tuple[PlannedStep, Pending]] = deque()
+        rows: list[dict[str, Any]] = []
+        for step in self.steps:
+            batch = mean_over_examples([data[r] for r in step.rows])
+            pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
+            waiting.append((step, pending))
+            if len(waiting) >= IN_FLIGHT:
+                rows.append(self._finish(*waiting.popleft(), io))
+        while waiting:
+            rows.append(self._finish(*waiting.popleft(), io))
+        return rows
+
+    def _finish(self, step: PlannedStep, pending: Pending, io: StageIO) -> dict[str, Any]:
+        result = pending.result()
+        io.progress.update(step.step + 1, self.total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")
+        return {
+            "step": step.step,
+            "learning_rate": step.learning_rate,
+            "batch_hash": step.batch_hash,
+            "loss": result.loss,
+            "grad_norm": result.grad_norm,
+            "tokens": result.tokens,
+        }
+
+
+def mean_over_examples(batch: Sequence[Datum]) -> list[Datum]:
+    """Scale weights by 1 / examples, so that the engines' plain sum is a mean over examples."""
+    n = len(batch)
+    return [Datum(d.tokens, d.targets, tuple(w / n for w in d.weights)) for d in batch]
+
+
+def adam_params(config: AdamConfig, rate: float) -> AdamParams:
+    """All optimiser settings of one step."""
+    return AdamParams(
+        rate, config.beta1, config.beta2, config.eps, config.weight_decay, config.grad_clip_norm
+    )
+
+
+def lora_spec(config: SegmentSlice) -> LoraSpec:
+    """The adapter as the engine wants it."""
+    lora = config.lora
+    return LoraSpec(
+        rank=lora.rank,
+        alpha=lora.alpha,
+        dropout=lora.dropout,
+        seed=config.seed,
+        train_mlp=lora.mlp,
+        train_attention=lora.attention,
+        train_unembed=lora.unembed,
+    )
+
+
+def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
+    """The checkpoint in a segment's folder."""
+    value = jsonio.read_json(folder / "checkpoint.json")
+    return Checkpoint(
+        engine=engine.identity,
+        step=value["step"],
+        digest=value["digest"],
+        state=StateRef(str(folder)),
+        sampler=SamplerRef(str(folder / "adapter")),
+    )
+
+
+def after_commit(live: LiveSession) -> Callable[[Manifest], None]:
+    """What follows the manifest: the session may be used again."""
+
+    def keep(manifest: Manifest) -> None:
+        live.keep()
+
+    return keep

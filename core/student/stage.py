@@ -1,0 +1,134 @@
+"""The encode stage: accepted samples in, tokens and weights out, every cut and drop counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from core import jsonio
+from core.errors import DataError
+from core.records import AcceptedSample
+from core.stageio import StageIO
+from core.student.encoding import EncodedExample, EncodeSlice, Encoder
+from core.student.engine import Datum
+
+NAME = "encode"
+VERSION = 1
+DATA_FILE = "examples.parquet"
+_CHUNK = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedSet:
+    """What the plan needs of the encoded examples, without their tokens."""
+
+    labels: list[int]
+    hashes: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodeRun:
+    """The stage's function, bound to the encoder, which is opened only when it is needed."""
+
+    encoder: Callable[[], Encoder]
+
+    def __call__(self, config: EncodeSlice, io: StageIO) -> dict[str, Any]:
+        encoder = self.encoder()
+        samples = read_accepted(io.inputs["reject"] / "accepted_samples.jsonl")
+        encoded, dropped = [], []
+        for sample, example in _encode(encoder, samples, io):
+            if example is None:
+                dropped.append(sample.sample_id)
+            else:
+                encoded.append(example)
+        if not encoded:
+            encoder.require_room(encoder.label_tokens)
+            raise DataError(
+                f"none of {len(samples)} accepted samples fits into student.max_length "
+                f"{config.max_length}: their answers alone fill it; raise it, or add the rule too_long"
+            )
+        _write_examples(io.out / DATA_FILE, encoded)
+        kept = set(dropped)
+        jsonio.write_jsonl(
+            io.out / "train_sft.jsonl",
+            (_conversation(encoder, s) for s in samples if s.sample_id not in kept),
+        )
+        summary = _summary(encoder, encoded, dropped)
+        jsonio.write_json(io.out / "encode_summary.json", summary)
+        return summary
+
+
+def read_accepted(path: Path) -> list[AcceptedSample]:
+    """The accepted samples of a run, in order."""
+    return [AcceptedSample(**row) for row in jsonio.read_jsonl(path)]
+
+
+def read_set(folder: Path) -> EncodedSet:
+    """Labels and hashes of the encoded examples, in order."""
+    table = pq.read_table(folder / DATA_FILE, columns=["label", "hash"])
+    return EncodedSet(table["label"].to_pylist(), table["hash"].to_pylist())
+
+
+def read_data(folder: Path) -> list[Datum]:
+    """The encoded examples themselves, in order."""
+    table = pq.read_table(folder / DATA_FILE, columns=["tokens", "weights"])
+    return [
+        Datum(tuple(tokens[:-1]), tuple(tokens[1:]), tuple(weights))
+        for tokens, weights in zip(table["tokens"].to_pylist(), table["weights"].to_pylist(), strict=True)
+    ]
+
+
+def _encode(
+    encoder: Encoder, samples: list[AcceptedSample], io: StageIO
+) -> Iterator[tuple[AcceptedSample, EncodedExample | None]]:
+    for start in range(0, len(samples), _CHUNK):
+        chunk = samples[start : start + _CHUNK]
+        texts = encoder.tokenizer.encode_texts([s.text for s in chunk])
+        for sample, text in zip(chunk, texts, strict=True):
+            yield sample, encoder.example(sample.sample_id, text, sample.label, sample.reasoning)
+        io.progress.update(start + len(chunk), len(samples))
+
+
+def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
+    table = pa.table(
+        {
+            "example_id": pa.array([e.example_id for e in examples]),
+            "label": pa.array([e.label for e in examples], pa.int8()),
+            "tokens": pa.array([[*e.datum.tokens, e.datum.targets[-1]] for e in examples], pa.list_(pa.int32())),
+            "weights": pa.array([list(e.datum.weights) for e in examples], pa.list_(pa.float64())),
+            "hash": pa.array([e.hash for e in examples]),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def _conversation(encoder: Encoder, sample: AcceptedSample) -> dict[str, Any]:
+    prompt = encoder.prompt_messages(sample.text)
+    answer = encoder.tokenizer.decode(encoder.completion(sample.label, sample.reasoning).tokens)
+    return {
+        "sample_id": sample.sample_id,
+        "messages": [*(jsonio.as_row(m) for m in prompt), {"role": "assistant", "content": answer}],
+        "label": sample.label,
+    }
+
+
+def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: list[str]) -> dict[str, Any]:
+    lengths = sorted(len(e.datum.tokens) + 1 for e in encoded)
+    return {
+        "examples": len(encoded),
+        "label_counts": {str(label): sum(e.label == label for e in encoded) for label in (0, 1)},
+        "tokens": sum(lengths),
+        "longest": lengths[-1],
+        "median_length": lengths[len(lengths) // 2],
+        "cut_texts": sum(e.cut > 0 for e in encoded),
+        "cut_tokens": sum(e.cut for e in encoded),
+        "dropped": len(dropped),
+        "dropped_samples": dropped[:20],
+        "dropped_reason": "the answer alone fills student.max_length" if dropped else None,
+        "chat_template_digest": encoder.tokenizer.template_digest,
+    }

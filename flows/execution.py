@@ -1,0 +1,116 @@
+"""One run in progress: calls stages as tasks, verifies before it believes, fills the run's folder."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prefect import Task
+
+from core.config.loading import ResolvedConfig
+from core.config.writing import render
+from core.errors import MissingInputError
+from core.pipeline.stages import Pipeline
+from core.progress import Progress
+from core.stages import Stage, changed
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.store.runs import RunView
+from flows.switches import Switches
+from tasks.policy import StageCall
+from tasks.progress import ArtifactProgress
+
+log = logging.getLogger(__name__)
+
+_FROM_TEACHER_RUN = ("split", "sample", "reject")
+
+
+class Execution:
+    """The store, the view, the switches and the pipeline of one run."""
+
+    def __init__(self, resolved: ResolvedConfig, switches: Switches) -> None:
+        self.resolved, self.config, self.switches = resolved, resolved.config, switches
+        self.store = Store.open(self.config.run.root)
+        self.view = RunView(self.store, resolved.run_name)
+        self.pipeline = Pipeline(self.config)
+        self.used: dict[str, Manifest] = {}
+        self.view.write("resolved_config.yaml", render(resolved))
+
+    def do(
+        self, task: Task[[StageCall], dict[str, str]], stage: Callable[[], Stage], slot: str, file: str
+    ) -> Manifest:
+        """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
+
+        `slot` is the stage's place in the run's record, `file` the file a reader would look for.
+        """
+        name = slot.partition("/")[0]
+        if not self.switches.on(name):
+            manifest = self._earlier(slot, name, file)
+        else:
+            manifest = self._call(task, stage())
+        self.used[slot] = manifest
+        return manifest
+
+    def folder(self, manifest: Manifest) -> Path:
+        """The files of an object."""
+        return self.store.folder(manifest)
+
+    def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
+        """Copy an object's files into the run's folder."""
+        self.view.fill(manifest, files)
+
+    def close(self) -> None:
+        """End what is open."""
+        self.pipeline.live.close()
+
+    def _earlier(self, slot: str, name: str, file: str) -> Manifest:
+        teacher = self.config.teacher_from
+        if teacher is None or name not in _FROM_TEACHER_RUN:
+            return self.view.earlier(slot, file=file)
+        source = RunView(self.store, teacher)
+        if not source.folder.is_dir():
+            raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.folder}")
+        manifest = source.earlier(slot, file=file)
+        self.view.record(slot, manifest, reused=True)
+        return manifest
+
+    def _call(self, task: Task[[StageCall], dict[str, str]], stage: Stage) -> Manifest:
+        sound = None if self._refreshed(stage) else self.store.sound(stage.name, stage.key)
+        log.info("%s: %s", stage.label, self._why(stage, sound))
+        call = StageCall(self.store, stage, self._progress(stage), refresh=self._refreshed(stage))
+        options: dict[str, Any] = {
+            "task_run_name": stage.label.replace("{", "(").replace("}", ")"),
+            "result_storage": self.store.root / "cache",
+            "result_serializer": "json",
+            "refresh_cache": sound is None,
+        }
+        task.with_options(**options)(call)
+        manifest = sound or self.store.find(stage.name, stage.key)
+        assert manifest is not None, f"stage {stage.label} ended without a manifest"
+        self.view.record(stage.slot, manifest, reused=sound is not None)
+        return manifest
+
+    def _refreshed(self, stage: Stage) -> bool:
+        return stage.name in self.switches.refresh and stage.slot not in self.used
+
+    def _why(self, stage: Stage, sound: Manifest | None) -> str:
+        if sound is not None:
+            return f"reuse (made {sound.created_at})"
+        if self._refreshed(stage):
+            return "run: asked for by --refresh"
+        return "run: " + reason(self.store, self.view, stage)
+
+    def _progress(self, stage: Stage) -> Callable[[], Progress]:
+        return lambda: ArtifactProgress(stage.label)
+
+
+def reason(store: Store, view: RunView, stage: Stage) -> str:
+    """Why a stage has to run: what changed since this run's own last record."""
+    entry = view.stages().get(stage.slot)
+    earlier = store.find(stage.name, entry["key"]) if entry else None
+    if earlier is None:
+        return "not made before"
+    differences = changed(stage, earlier.ingredients)
+    return "; ".join(differences[:5]) if differences else "its files are missing or damaged"

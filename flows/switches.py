@@ -1,0 +1,48 @@
+"""Which stages run: the config's `stages:`, then --only and --skip, and what --refresh makes again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from core.config import StagesConfig
+from core.errors import UserError
+
+NAMES: tuple[str, ...] = tuple(StagesConfig.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Switches:
+    """Stages that are off, and stages that are made again although they are whole."""
+
+    off: frozenset[str]
+    refresh: frozenset[str]
+
+    def on(self, stage: str) -> bool:
+        """Whether a stage runs; `baseline` goes with export."""
+        return ("export" if stage == "baseline" else stage) not in self.off
+
+
+def switches(
+    config: StagesConfig, only: Iterable[str] = (), skip: Iterable[str] = (), refresh: Iterable[str] = ()
+) -> Switches:
+    """Put config and command line together. Raises UserError for a stage that does not exist."""
+    only, skip, refresh = (_known(names, what) for names, what in ((only, "only"), (skip, "skip"), (refresh, "refresh")))
+    off = {name for name in NAMES if not getattr(config, name)}
+    if only:
+        off = set(NAMES) - only
+    off |= skip
+    both = off & refresh
+    if both:
+        raise UserError(f"--refresh {sorted(both)[0]}: this stage is switched off; switch it on to make it again")
+    return Switches(frozenset(off), frozenset(refresh))
+
+
+def _known(names: Iterable[str], option: str) -> set[str]:
+    found = set(names)
+    for name in sorted(found - set(NAMES)):
+        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(NAMES)}"
+        raise UserError(f"--{option} {name}: there is no such stage; {hint}")
+    return found

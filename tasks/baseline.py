@@ -1,0 +1,13 @@
+"""The baseline stage as a Prefect task."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from tasks.policy import OPTIONS, StageCall, run_stage
+
+
+@task(name="baseline", **OPTIONS)
+def baseline(call: StageCall) -> dict[str, str]:
+    """Measure the classical baselines on the same rows."""
+    return run_stage(call)

@@ -1,0 +1,48 @@
+"""Progress that people see: a line in the log and, within a run, a Prefect progress artifact."""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import UUID
+
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
+from core.progress import LogProgress, describe
+
+log = logging.getLogger(__name__)
+
+_ARTIFACT_EVERY = 5.0
+"""Seconds between updates: creating an artifact costs about 60 ms, updating it 10."""
+
+
+class ArtifactProgress:
+    """Writes to the log, and to an artifact whose description holds counts, rate and time left.
+
+    Prefect's page shows of a progress artifact only its description, so all of it stands there.
+    """
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._log = LogProgress(what)
+        self._started = self._last = time.monotonic()
+        self._artifact: UUID | None = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Show it, at most every few seconds and at the end."""
+        self._log.update(done, total, note)
+        now = time.monotonic()
+        if now - self._last < _ARTIFACT_EVERY and (done < total or self._artifact is None):
+            return
+        self._last = now
+        text = f"{self.what}: {describe(done, total, now - self._started, note)}"
+        share = 100.0 * done / max(total, 1)
+        try:
+            if self._artifact is None:
+                created = create_progress_artifact(progress=share, description=text)
+                assert isinstance(created, UUID)
+                self._artifact = created
+            else:
+                update_progress_artifact(self._artifact, progress=share, description=text)
+        except Exception as e:  # what is only shown must not stop what is paid for
+            log.warning("the progress of %s could not be shown in Prefect: %s", self.what, e)
