@@ -1,0 +1,122 @@
+"""The classical baselines: the figures on the quickstart's rows, and nothing learnt from test."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from core.errors import DataError, UserError
+from core.evaluation.classical import Baseline, baselines
+from core.packages import find
+from core.records import SPLITS, Example, SplitName
+
+REPO = Path(__file__).resolve().parents[3]
+Splits = dict[SplitName, list[Example]]
+
+
+@pytest.fixture(scope="module")
+def quickstart() -> Splits:
+    """The quickstart's rows, read from the package that carries them."""
+    split_file = REPO / "dataset" / "quickstart" / "split.csv"
+    try:
+        texts = find("package://textdescriptives/textdescriptives/data/spam.csv")
+    except UserError as error:
+        pytest.skip(str(error))
+    if not split_file.is_file():
+        pytest.skip(f"no {split_file}")
+    with split_file.open(encoding="utf-8", newline="") as f:
+        split_of = {row["id"]: row["split"] for row in csv.DictReader(f)}
+    found: dict[str, Example] = {}
+    with texts.open(encoding="latin-1", newline="") as f:
+        for row in csv.DictReader(f):
+            text = row["v2"].strip()
+            name = hashlib.sha256(text.encode()).hexdigest()[:16]
+            found[name] = Example(name, text, int(row["v1"] == "spam"))
+    return {s: [e for i, e in found.items() if split_of.get(i) == s] for s in SPLITS}
+
+
+@pytest.fixture(scope="module")
+def measured(quickstart: Splits) -> dict[str, Baseline]:
+    made = baselines(quickstart["train"], {"val": quickstart["val"], "test": quickstart["test"]})
+    return {b.name: b for b in made}
+
+
+def test_the_quickstarts_rows_are_those_of_its_readme(quickstart: Splits) -> None:
+    sizes = {s: (len(rows), sum(e.label for e in rows)) for s, rows in quickstart.items()}
+    assert sizes == {"train": (400, 160), "val": (300, 40), "test": (600, 80)}
+
+
+@pytest.mark.parametrize(
+    ("name", "auroc", "macro_f1"), [("tfidf_words", 0.981, 0.945), ("tfidf_chars", 0.996, 0.974)]
+)
+def test_the_regressions_are_as_good_as_the_figures_to_meet(
+    measured: dict[str, Baseline], name: str, auroc: float, macro_f1: float
+) -> None:
+    test = measured[name].metrics["test"]
+    assert test.auroc is not None
+    assert test.macro_f1 is not None
+    assert round(test.auroc, 3) >= auroc
+    assert round(test.macro_f1, 3) >= macro_f1
+
+
+def test_majority_says_what_the_larger_class_of_train_is(measured: dict[str, Baseline]) -> None:
+    m = measured["majority"].metrics["test"]
+    assert (m.tp, m.fp, m.fn, m.tn) == (0, 0, 80, 520)
+    assert m.auroc == pytest.approx(0.5)
+    assert m.precision is None
+
+
+def tiny(n: int = 12) -> list[Example]:
+    words = ("win a prize now", "see you at home")
+    return [Example(f"t{i}", f"{words[i % 2]} number {i}", 1 - i % 2) for i in range(n)]
+
+
+def test_labels_of_test_change_nothing_but_its_metrics() -> None:
+    rows = tiny()
+    turned = [dataclasses.replace(e, label=1 - e.label) for e in rows]
+    one = baselines(rows, {"val": rows, "test": rows})
+    other = baselines(rows, {"val": rows, "test": turned})
+    for a, b in zip(one, other, strict=True):
+        assert a.threshold == b.threshold
+        assert [r.probability for r in a.scored["test"]] == [r.probability for r in b.scored["test"]]
+
+
+def test_scores_keep_the_ids_and_the_order_of_the_rows() -> None:
+    rows = tiny()
+    for made in baselines(rows, {"val": rows, "test": rows[::-1]}):
+        assert [r.example_id for r in made.scored["test"]] == [e.id for e in rows[::-1]]
+
+
+def test_without_val_the_threshold_is_the_default_and_says_so() -> None:
+    words = baselines(tiny(), {"test": tiny()})[1]
+    assert words.threshold.value == 0.5
+    assert "there are no rows" in words.threshold.reason
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_class_in_train_is_refused(label: int) -> None:
+    rows = [dataclasses.replace(e, label=label) for e in tiny()]
+    with pytest.raises(DataError, match="needs both classes in train"):
+        baselines(rows, {"val": tiny()})
+
+
+def test_texts_without_any_word_are_refused_in_a_sentence() -> None:
+    rows = [Example("a", "!", 1), Example("b", "?", 0)]
+    with pytest.raises(DataError, match=r"TF-IDF words .* no text of train holds anything"):
+        baselines(rows, {"val": rows})
+
+
+def test_what_is_written_names_settings_and_what_was_trained_on() -> None:
+    written = baselines(tiny(), {"val": tiny()})[2].to_json()
+    assert written["trained_on"] == "gold labels of all train rows"
+    assert written["settings"] == {
+        "analyzer": "char_wb",
+        "ngram_range": [2, 4],
+        "sublinear_tf": True,
+        "C": 10.0,
+        "max_iter": 1000,
+    }
