@@ -74,6 +74,8 @@ class DataConfig(Section):
     """Text encoding of CSV, TSV and JSON lines; a byte order mark is skipped."""
     separator: str | None = Field(None, min_length=1, max_length=1)
     """Column separator of CSV; by default a comma, for TSV a tab."""
+    quotes: bool = True
+    """Whether double quotes enclose fields of CSV and TSV; false for exports that use none."""
     text_column: str = "text"
     """The column that holds the text."""
     label_column: str = "label"
@@ -91,7 +93,7 @@ class DataConfig(Section):
     negative: tuple[str, ...] = ("0", "false", "no", "negative")
     """Names of the negative class in the label column."""
     label_threshold: float | None = None
-    """For numeric labels: positive from this value on. Without it only the names above count."""
+    """For numeric labels: positive from this value on, whatever the names above say of numbers."""
     max_bad_rows: int = Field(0, ge=0)
     """Rows that cannot be read (no text, a label outside the map) before the run stops."""
     sizes: SplitSizes = SplitSizes()

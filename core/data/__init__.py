@@ -1,0 +1,1 @@
+"""From tables of labelled texts to three splits: reading, cleaning, splitting, writing."""

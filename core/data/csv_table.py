@@ -1,0 +1,120 @@
+"""Rows of CSV and TSV, by the csv module.
+
+pandas would turn "645" into a number, "NA" into a missing value and a lone carriage return into a line
+break.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Literal
+
+from core.data.tables import RawRow, TextFormat, checked, decoded, no_column
+from core.errors import DataError
+
+_LONE_CR = re.compile(r"\r(?!\n)")
+
+
+def rows(
+    data: bytes, place: str, columns: Sequence[str], how: TextFormat, *, default: str = ","
+) -> Iterator[RawRow]:
+    """Rows of a CSV or TSV. Raises DataError for a file without header or without a column."""
+    text, broken = decoded(data, place, how.encoding)
+    separator = how.separator or default
+    stand_in = _stand_in(text)
+    if stand_in:
+        text = _LONE_CR.sub(stand_in, text)
+    lines = _csv_lines(text, separator, how.quotes)
+    del text
+    header = _header(lines, place)
+    layout = _Layout.of(header, columns, place, separator)
+    for line, row, problem in lines:
+        if problem is None and not row:
+            continue
+        if stand_in:
+            row = [field.replace(stand_in, "\r") for field in row]
+        raw = layout.row(line, row, problem)
+        yield checked(raw, how.encoding) if broken else raw
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Where the columns asked for stand in a CSV, and where nothing should stand."""
+
+    wanted: tuple[int, ...]
+    needed: int
+    width: int
+    unnamed: tuple[int, ...]
+
+    @classmethod
+    def of(cls, header: list[str], columns: Sequence[str], place: str, separator: str) -> _Layout:
+        for name in columns:
+            if name not in header:
+                raise DataError(no_column(place, name, header, _sniffed(header, separator)))
+            if header.count(name) > 1:
+                raise DataError(f"{place} has {header.count(name)} columns {name!r}; rename all but one")
+        wanted = tuple(header.index(name) for name in columns)
+        unnamed = tuple(i for i, name in enumerate(header) if not name.strip())
+        return cls(wanted, max(wanted, default=-1) + 1, len(header), unnamed)
+
+    def row(self, line: int, fields: list[str], problem: str | None) -> RawRow:
+        if problem is None and len(fields) < self.needed:
+            problem = f"{len(fields)} columns where at least {self.needed} are needed"
+        if problem is not None:
+            return RawRow(line, (), problem=problem)
+        return RawRow(line, tuple([fields[i] for i in self.wanted]), self._overflows(fields))
+
+    def _overflows(self, fields: list[str]) -> bool:
+        if len(fields) == self.width and not self.unnamed:
+            return False
+        return any(fields[self.width :]) or any(fields[i] for i in self.unnamed if i < len(fields))
+
+
+def _csv_lines(text: str, separator: str, quotes: bool) -> Iterator[tuple[int, list[str], str | None]]:
+    """(start line, fields, problem) of each record; strict, so that a stray quote cannot eat rows."""
+    csv.field_size_limit(sys.maxsize)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
+    ends = "\n" if "\n" in text else ""
+    reader = csv.reader(StringIO(text, newline=ends), delimiter=separator, quoting=quoting, strict=True)
+    while True:
+        start = reader.line_num + 1
+        try:
+            yield start, next(reader), None
+        except StopIteration:
+            return
+        except csv.Error as e:
+            remedy = "mend them, or set data.quotes: false if this file uses none"
+            yield start, [], f"quotes that do not close properly ({e}); {remedy}"
+
+
+def _header(lines: Iterator[tuple[int, list[str], str | None]], place: str) -> list[str]:
+    for line, row, problem in lines:
+        if problem is not None:
+            raise DataError(f"{place}:{line}: the header cannot be read: {problem}")
+        if any(field.strip() for field in row):
+            return [field.strip() for field in row]
+    raise DataError(f"{place} is empty")
+
+
+def _sniffed(header: list[str], separator: str) -> str:
+    if len(header) > 1:
+        return ""
+    for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
+        if other in header[0] and other != separator:
+            return f"; the columns seem to be separated otherwise: set data.separator: {written}"
+    return ""
+
+
+def _stand_in(text: str) -> str:
+    """A character that stands for a lone CR while the csv module, which breaks rows there, reads.
+
+    In a file whose rows end in LF or CRLF a lone CR belongs to a text; where no LF is, CR ends rows.
+    """
+    if "\n" not in text or not _LONE_CR.search(text):
+        return ""
+    return next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in text)

@@ -1,0 +1,111 @@
+"""Splits made from one table: stratified by label, with groups and families in one piece.
+
+Rows are ordered by sha256 of seed and id, so that the same rows are split the same way on every
+machine, whatever their order in the file.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core.config.data import DataConfig
+from core.data.allotment import Table, apportion, targets
+from core.data.hashing import fraction, rank
+from core.data.reading import Row
+
+_LARGE = 4
+"""A unit that would fill more than 1/4 of what a split still needs of a label is large for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Rows that stay together: `members` are their places, `counts` how many of each label."""
+
+    key: bytes
+    members: tuple[int, ...]
+    counts: tuple[int, int]
+
+
+def make(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:
+    """For each row its split: 0, 1, 2 for train, val, test, 3 for left over.
+
+    `units` gives each row the number of its unit. Units of several rows go first, the largest before
+    all, each where it is needed most; single rows then fill every label to its target exactly.
+    Raises DataError where `data.sizes` asks for more rows than there are.
+    """
+    labels = [row.example.label for row in rows]
+    need = targets(config.sizes, (labels.count(0), labels.count(1)))
+    gathered = _gather(rows, units, seed)
+    placed = [3] * len(rows)
+    for unit in sorted((u for u in gathered if len(u.members) > 1), key=lambda u: (-len(u.members), u.key)):
+        split = _best(unit, need)
+        for member in unit.members:
+            placed[member] = split
+        for label, count in enumerate(unit.counts):
+            need[split][label] -= count
+    _fill([u for u in gathered if len(u.members) == 1], need, placed)
+    return placed
+
+
+def subset(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
+    """At most `limit` rows (0: all) in the same order, stratified by label, the first by hash."""
+    if not 0 < limit < len(rows):
+        return list(rows)
+    by_label: dict[int, list[tuple[bytes, int]]] = {0: [], 1: []}
+    for i, row in enumerate(rows):
+        by_label[row.example.label].append((rank(seed, row.example.id), i))
+    quota = apportion(limit, [len(by_label[0]), len(by_label[1])])
+    kept = {i for label in (0, 1) for _, i in sorted(by_label[label])[: quota[label]]}
+    return [row for i, row in enumerate(rows) if i in kept]
+
+
+def _gather(rows: Sequence[Row], units: Sequence[int], seed: int) -> list[Unit]:
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, unit in enumerate(units):
+        members[unit].append(i)
+    return [_unit(rows, tuple(places), seed) for places in members.values()]
+
+
+def _unit(rows: Sequence[Row], places: tuple[int, ...], seed: int) -> Unit:
+    positive = sum(rows[i].example.label for i in places)
+    key = min(rank(seed, rows[i].example.id) for i in places)
+    return Unit(key, places, (len(places) - positive, positive))
+
+
+def _best(unit: Unit, need: Table) -> int:
+    """The split that lacks most of the unit's rows; among equals by chance, weighted by what they lack.
+
+    Where a unit is large for val or test, train comes first: such a split would hold little else.
+    The chance is the hash's, so it is the same everywhere.
+    """
+    lack = [[max(n, 0) for n in row] for row in need]
+    covered = [sum(map(min, unit.counts, row)) for row in lack]
+    best = [s for s in range(len(need)) if covered[s] == max(covered)]
+    if 0 in best and any(_large(unit, lack[s]) for s in best):
+        return 0
+    weights = [sum(lack[s]) for s in best]
+    if not sum(weights):
+        return 0
+    point = fraction(unit.key) * sum(weights)
+    for split, weight in zip(best, weights, strict=True):
+        point -= weight
+        if point < 0:
+            return split
+    return best[-1]
+
+
+def _large(unit: Unit, lack: Sequence[int]) -> bool:
+    return any(n * _LARGE > left for n, left in zip(unit.counts, lack, strict=True) if n)
+
+
+def _fill(singles: Sequence[Unit], need: Table, placed: list[int]) -> None:
+    for label in (0, 1):
+        ordered = sorted((u.key, u.members[0]) for u in singles if u.counts[label])
+        lack = [max(row[label], 0) for row in need]
+        quota = lack if sum(lack) == len(ordered) else apportion(len(ordered), lack)
+        starts = [sum(quota[:s]) for s in range(len(quota) + 1)]
+        for split in range(len(quota)):
+            for _, place in ordered[starts[split] : starts[split + 1]]:
+                placed[place] = split

@@ -1,0 +1,107 @@
+"""Bytes of any file a user names: a path, an fsspec URL, or a file inside an installed package."""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import hashlib
+import zlib
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from core import packages
+from core.errors import DataError, PassingError
+
+
+def read_bytes(url: str) -> bytes:
+    """The file's bytes as they lie there. Raises DataError with the place tried and names near it."""
+    try:
+        if is_local(url):
+            return local_path(url).read_bytes()
+        fs, path = _filesystem(url)
+        return bytes(fs.cat_file(path))
+    except FileNotFoundError:
+        raise DataError(missing(url)) from None
+    except IsADirectoryError:
+        raise DataError(f"{place(url)} is a folder; name a file, or set data.dir") from None
+    except PermissionError:
+        raise DataError(f"{place(url)} may not be read; check its permissions or credentials") from None
+    except (ConnectionError, TimeoutError) as e:
+        raise PassingError(f"{url} could not be reached: {e}") from e
+    except OSError as e:
+        raise DataError(f"{place(url)} cannot be read: {e}") from e
+
+
+def open_bytes(url: str) -> bytes:
+    """The file's bytes, unpacked where its name ends in .gz."""
+    raw = read_bytes(url)
+    if not url.lower().endswith(".gz"):
+        return raw
+    try:
+        return gzip.decompress(raw)
+    except (OSError, EOFError, zlib.error) as e:
+        raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
+
+
+def digest(url: str) -> str:
+    """sha256 of the bytes as they lie there, in hex."""
+    return hashlib.sha256(read_bytes(url)).hexdigest()
+
+
+def exists(url: str) -> bool:
+    """Whether a file is there."""
+    if is_local(url):
+        return local_path(url).is_file()
+    fs, path = _filesystem(url)
+    return bool(fs.isfile(path))
+
+
+def join(folder: str, name: str) -> str:
+    """A name under a folder, where the folder is a path or a URL."""
+    return str(Path(folder) / name) if is_local(folder) else f"{folder.rstrip('/')}/{name}"
+
+
+def is_local(url: str) -> bool:
+    """Whether `url` names a file of this machine: a plain path, or one inside a package."""
+    return "://" not in url or url.startswith(packages.SCHEME)
+
+
+def local_path(url: str) -> Path:
+    """The absolute path; relative paths are relative to the working directory."""
+    if url.startswith(packages.SCHEME):
+        return packages.find(url)
+    return Path.cwd() / Path(url).expanduser()
+
+
+def place(url: str) -> str:
+    """What an error shows: the absolute path, or the URL itself."""
+    return url if "://" in url else str(local_path(url))
+
+
+def missing(url: str) -> str:
+    """The sentence for a file that is not there, with the nearest names in its folder."""
+    near = difflib.get_close_matches(url.rpartition("/")[2], _siblings(url), n=3, cutoff=0.4)
+    where = "" if is_local(url) and not Path(url).is_absolute() else None
+    hint = f"; its folder holds {', '.join(near)}" if near else ""
+    note = "" if where is None else f" ({url!r} is relative to the working directory)"
+    return f"there is no file {place(url)}{note}{hint}"
+
+
+def _siblings(url: str) -> list[str]:
+    try:
+        if is_local(url):
+            return sorted(p.name for p in local_path(url).parent.iterdir() if p.is_file())
+        fs, path = _filesystem(url)
+        return sorted(str(p).rpartition("/")[2] for p in fs.ls(path.rpartition("/")[0], detail=False))
+    except OSError:
+        return []
+
+
+def _filesystem(url: str) -> tuple[Any, str]:
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ValueError, ImportError) as e:
+        raise DataError(f"{url} cannot be opened: {e}") from None
+    return fs, str(path)
