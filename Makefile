@@ -5,7 +5,11 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 UV_VERSION := 0.13.9
 # uv does not read pip's setting for a local folder of wheels (a CPU build of torch, say).
+# Elsewhere UV_TORCH_BACKEND=cpu in the environment does the same.
 FIND_LINKS := $(if $(PIP_FIND_LINKS),--find-links $(PIP_FIND_LINKS))
+COMPILE := $(UV) pip compile --quiet --python-version 3.11 --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links $(FIND_LINKS)
+INSTALL := $(UV) pip install --quiet --python $(BIN)/python
 LOCKS := requirements.lock requirements-local.lock requirements-data.txt
 # Nothing is reported to anybody: neither by Prefect's server nor by the hub's client.
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
@@ -15,15 +19,45 @@ export DO_NOT_TRACK = 1
 .PHONY: help setup quickstart test lint types pytest bench lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
 
-setup: $(VENV)/.installed  ## the virtual environment, with what the locks name
+setup: $(VENV)/.installed  ## the virtual environment, with exactly what the locks name
 
 $(VENV)/.installed: pyproject.toml $(LOCKS)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock
-	$(UV) pip install --quiet --python $(BIN)/python $(FIND_LINKS) -c requirements-plain.tmp -r requirements-local.lock
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps -r requirements-data.txt
-	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
+	test -x $(UV) || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	$(INSTALL) --require-hashes -r requirements.lock
+	$(INSTALL) $(FIND_LINKS) -r requirements-local.lock
+	$(INSTALL) --no-deps -r requirements-data.txt
+	$(INSTALL) --no-deps --editable .
 	touch $@
+
+quickstart: setup  ## everything from nothing: real texts, a real model, no account
+	$(BIN)/understudy run configs/quickstart.yaml
+
+test: setup lint types pytest  ## all checks
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+pytest: setup
+	$(BIN)/pytest
+
+bench: setup  ## the benchmarks, printed; minutes each, and never part of the tests
+	$(BIN)/python -m tests.benchmarks
+
+# torch carries a local hash and torch decides peft's, so both stay in an unhashed part.
+lock:  ## new locks from pyproject.toml, without any index address
+	$(COMPILE) --group dev --generate-hashes pyproject.toml -o requirements.lock
+	$(COMPILE) --group dev --extra local -c requirements.lock pyproject.toml -o requirements-all.tmp
+	sed -E 's/ .*//; s/\+cpu//' requirements-all.tmp | grep -E '^[a-z0-9]' | sort > requirements-all.names
+	sed -E 's/ .*//' requirements.lock | grep -E '^[a-z0-9]' | sort > requirements-main.names
+	comm -23 requirements-all.names requirements-main.names > requirements-local.lock
+	rm requirements-all.tmp requirements-all.names requirements-main.names
+
+clean:  ## remove what the commands made, artifacts aside
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from core import jsonio
 from core.config.base import Section
-from core.data.files import read_examples
-from core.data.subset import stratified_subset
+from core.data.making import subset
+from core.data.reading import Row
+from core.data.writing import read_examples
 from core.evaluation import metrics
 from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
 from core.evaluation.threshold import choose
@@ -56,7 +57,8 @@ class MeasureRun:
         started = time.monotonic()
         examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
         if config.max_examples:
-            examples = stratified_subset(examples, config.max_examples, config.seed)
+            rows_of = [Row(e, "", 0) for e in examples]
+            examples = [row.example for row in subset(rows_of, config.max_examples, config.seed)]
         rows = self._rows(config, io, examples)
         if config.threshold is None and config.split != "val":
             raise ValueError("a threshold is found on val only")

@@ -7,7 +7,7 @@ that names both its resumable state and what a sampler is opened from.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -159,13 +159,24 @@ class Generation:
 class Sampler(Protocol):
     """Weights that answer. Never shares a model object with a Session."""
 
-    def score(self, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]) -> ChoiceScores:
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[int]],
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ChoiceScores:
         """Score each of `choices` (token sequences) after each of `prompts`, in order."""
 
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability of every token but the first: row i has len(sequences[i]) - 1 values."""
 
-    def generate(self, prompts: Sequence[Sequence[int]], params: GenerateParams) -> list[Generation]: ...
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: GenerateParams,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> list[Generation]:
+        """Complete each prompt, in order; `progress` is told (rows done, rows)."""
 
     def close(self) -> None: ...
 

@@ -1,0 +1,32 @@
+"""The baseline stage: the classical baselines on the same rows as the student."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core import jsonio
+from core.config.base import Section
+from core.data.writing import read_examples
+from core.evaluation.classical import baselines
+from core.records import SPLITS
+from core.stageio import StageIO
+
+NAME = "baseline"
+VERSION = 1
+
+
+class BaselineSlice(Section):
+    """The baselines have no settings of their own; see core.evaluation.classical."""
+
+    seed: int
+
+
+def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
+    """Fit on train, choose thresholds on val, measure on all splits."""
+    splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
+    found = baselines(splits["train"], splits)
+    jsonio.write_json(io.out / "baselines.json", {b.name: b.to_json() for b in found})
+    for b in found:
+        for split, rows in b.scored.items():
+            jsonio.write_jsonl(io.out / f"{b.name}_{split}.jsonl", map(jsonio.as_row, rows))
+    return {b.name: b.metrics["test"].macro_f1 for b in found}

@@ -1,0 +1,7 @@
+"""The command line. Imports neither Prefect nor torch before a command needs them."""
+
+from __future__ import annotations
+
+from flows.cli.main import main
+
+__all__ = ["main"]

@@ -1,0 +1,157 @@
+"""`understudy`: run, plan, evaluate."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from core.errors import UnderstudyError
+
+if TYPE_CHECKING:
+    from core.config.loading import ResolvedConfig
+
+_CONFIG = click.argument("config", type=click.Path(path_type=Path))
+_SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. student.epochs=2.")
+_ONLY = click.option("--only", multiple=True, metavar="STAGE", help="Run only this stage; the others' results are read.")
+_SKIP = click.option("--skip", multiple=True, metavar="STAGE", help="Do not run this stage; its earlier result is read.")
+_REFRESH = click.option("--refresh", multiple=True, metavar="STAGE", help="Make this stage again although it is there.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="understudy", prog_name="understudy")
+@click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Turn a written policy and labelled texts into a small model that applies the policy."""
+    context.obj = debug
+
+
+@cli.command()
+@_CONFIG
+@_SET
+@_ONLY
+@_SKIP
+@_REFRESH
+@click.pass_obj
+def run(
+    debug: bool,
+    config: Path,
+    overrides: tuple[str, ...],
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    refresh: tuple[str, ...],
+) -> None:
+    """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
+    resolved = _checked(config, overrides, only, skip, refresh)
+    _prepare(resolved, debug)
+    from flows.distill import distill
+
+    report = distill(str(config), list(overrides), list(only), list(skip), list(refresh))
+    click.echo(f"Done. Look at {report}")
+
+
+@cli.command()
+@_CONFIG
+@_SET
+@_ONLY
+@_SKIP
+@_REFRESH
+@click.pass_obj
+def plan(
+    debug: bool,
+    config: Path,
+    overrides: tuple[str, ...],
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    refresh: tuple[str, ...],
+) -> None:
+    """Say what a run of CONFIG would reuse and what it would make, and show the first prompt."""
+    resolved = _checked(config, overrides, only, skip, refresh)
+    from flows.planning import describe_plan
+    from flows.switches import switches
+
+    click.echo(describe_plan(resolved, switches(resolved.config.stages, only, skip, refresh)))
+
+
+@cli.command()
+@click.option("--run", "name", required=True, help="The run's name.")
+@click.option("--root", default="artifacts", show_default=True, help="The root it is under.")
+@click.option("--checkpoint", default="best", show_default=True, help="best, final, step_<n>, or a path.")
+@click.pass_obj
+def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
+    """Measure and export any checkpoint of a run, beside what the run exported itself."""
+    from core.config.loading import load
+    from core.store.runs import run_config
+
+    config = run_config(Path(root), name)
+    _prepare(load(config), debug)
+    from flows.evaluate import evaluate_checkpoint
+
+    click.echo(f"Done. Look at {evaluate_checkpoint(str(config), root, name, checkpoint)}")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """The entry point: runs a command; ends with 2 for the user's mistakes and 1 for failures."""
+    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
+    sys.exit(_guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug=debug))
+
+
+def _guarded(command: Callable[[], object], *, debug: bool) -> int:
+    try:
+        command()
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.ClickException as e:
+        e.show()
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. What is finished is kept: run the same command again to go on.", err=True)
+        return 130
+    except UnderstudyError as e:
+        _explain(e, str(e), debug)
+        return e.exit_code
+    except Exception as e:  # the last resort: a sentence, and how to see more
+        _explain(e, f"{type(e).__name__}: {e} (this is a bug; --debug shows where)", debug)
+        return 1
+    return 0
+
+
+def _explain(error: BaseException, sentence: str, debug: bool) -> None:
+    if debug:
+        traceback.print_exception(error)
+    for line in sentence.splitlines():
+        click.echo(f"error: {line}", err=True)
+
+
+def _checked(
+    config: Path,
+    overrides: tuple[str, ...],
+    only: tuple[str, ...],
+    skip: tuple[str, ...],
+    refresh: tuple[str, ...],
+) -> ResolvedConfig:
+    """Load config and switches before anything heavy is imported, so that mistakes answer at once."""
+    from core.config.loading import load
+    from flows.switches import switches
+
+    resolved = load(config, overrides)
+    switches(resolved.config.stages, only, skip, refresh)
+    return resolved
+
+
+def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
+    from flows import environment
+    from flows.logs import configure
+
+    environment.prepare()
+    if not debug:
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    configure(resolved.config.run.log_level, debug=debug)
+    logging.captureWarnings(True)

@@ -1,0 +1,55 @@
+"""Where log lines go: the terminal, the run's train.log, and, through Prefect, its pages."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+OURS = ("core", "tasks", "flows")
+_PREFECT = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect")
+
+
+def configure(level: str, *, debug: bool) -> None:
+    """Our lines on stderr; Prefect's own only from WARNING on, and tracebacks only with `debug`."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.setLevel("DEBUG" if debug else level)
+        logger.addHandler(handler)
+        logger.propagate = False
+    if not debug:
+        quiet_prefect()
+
+
+def quiet_prefect() -> None:
+    """Keep Prefect's log for what goes wrong, a sentence each."""
+    for name in _PREFECT:
+        logging.getLogger(name).addFilter(_without_traceback)
+    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = None
+    record.exc_text = None
+    return True
+
+
+@contextlib.contextmanager
+def run_log(path: Path) -> Iterator[None]:
+    """Write our lines to `path` too, for as long as a run lasts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    for name in OURS:
+        logging.getLogger(name).addHandler(handler)
+    try:
+        yield
+    finally:
+        for name in OURS:
+            logging.getLogger(name).removeHandler(handler)
+        handler.close()
