@@ -78,7 +78,8 @@ class NamesGoldLabel(Section):
         "ground truth",
         "label is given",
     )
-    """Phrases that give it away; upper and lower case are one."""
+    """Phrases that give it away; upper and lower case are one. {label} in a phrase stands for each
+    of the gold label's names, for instance "labelled as {label}"."""
 
 
 class Refuses(Section):

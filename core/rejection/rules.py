@@ -1,0 +1,165 @@
+"""The rejection rules: each a small pure function from an answer and its text to a verdict.
+
+What each one means stands, with its limits, in core.config.rejection; here each returns what it has
+found to reject an answer for, or None.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.config import rejection as configs
+from core.config.base import Section
+from core.records import Example, TeacherAnswer, Verdict
+from core.rejection.cited import cited, missing_quotes, plain, without_quotes
+from core.teacher.gold import SOURCE as GOLD
+
+
+@dataclass(slots=True)
+class Context:
+    """What a rule may know besides the answer: the rulebook's ids, the labels' names, and how often
+    each reasoning was accepted before, in row order. Reasonings are held as 64-bit digests."""
+
+    rule_ids: tuple[str, ...] = ()
+    label_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    accepted: Counter[int] = field(default_factory=Counter)
+
+    def times(self, reasoning: str) -> int:
+        """How often this reasoning was accepted, case and space aside."""
+        return self.accepted[_digest(reasoning)]
+
+    def accept(self, reasoning: str) -> None:
+        """Remember an accepted reasoning."""
+        self.accepted[_digest(reasoning)] += 1
+
+
+def _digest(reasoning: str) -> int:
+    return int.from_bytes(hashlib.blake2b(plain(reasoning).encode(), digest_size=8).digest())
+
+
+def unparsed(rule: configs.Unparsed, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
+    return None if answer.parse_ok else answer.error or "unparsed"
+
+
+def truncated(
+    rule: configs.Truncated, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    if answer.finish_reason == "length":
+        return "the token limit was reached"
+    return "cut inside its JSON or tags" if answer.error == "truncated" else None
+
+
+def label_mismatch(
+    rule: configs.LabelMismatch, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    if answer.label is None or answer.label == example.label:
+        return None
+    return f"says {answer.label}, gold is {example.label}"
+
+
+def too_short(
+    rule: configs.TooShort, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    length = len((answer.reasoning or "").strip())
+    return f"{length} characters, at least {rule.min_chars}" if length < rule.min_chars else None
+
+
+def too_long(rule: configs.TooLong, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
+    length = len((answer.reasoning or "").strip())
+    return f"{length} characters, at most {rule.max_chars}" if length > rule.max_chars else None
+
+
+def no_rule_cited(
+    rule: configs.NoRuleCited, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    found = cited(answer.reasoning or "", context.rule_ids)
+    return None if any(i in context.rule_ids for i in found) else "cites no rule of the rulebook"
+
+
+def unknown_rule(
+    rule: configs.UnknownRule, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    found = cited(answer.reasoning or "", context.rule_ids)
+    unknown = [i for i in dict.fromkeys(found) if i not in context.rule_ids]
+    return f"cites {', '.join(unknown)}" if unknown else None
+
+
+def quote_not_in_text(
+    rule: configs.QuoteNotInText, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    missing = missing_quotes(answer.reasoning or "", example.text, rule.min_chars)
+    if len(missing) <= rule.max_missing:
+        return None
+    return "not in the text: " + ", ".join(f'"{quote[:60]}"' for quote in missing[:3])
+
+
+def names_gold_label(
+    rule: configs.NamesGoldLabel, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    names = context.label_names.get(example.label, ())
+    said = [p.replace("{label}", n) for p in rule.phrases if "{label}" in p for n in names]
+    said += [p for p in rule.phrases if "{label}" not in p]
+    return _says(said, without_quotes(answer.reasoning or ""))
+
+
+def refuses(rule: configs.Refuses, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
+    return _says(rule.phrases, without_quotes(answer.reasoning or answer.raw_output)[:200])
+
+
+def repeats(rule: configs.Repeats, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
+    times = context.times(answer.reasoning or "")
+    return f"accepted {times} times before" if times >= rule.max_times else None
+
+
+def _says(phrases: Sequence[str], words: str) -> str | None:
+    said = plain(words)
+    for phrase in phrases:
+        if re.search(rf"(?<!\w){re.escape(plain(phrase))}(?!\w)", said):
+            return f'says "{phrase}"'
+    return None
+
+
+RuleFunction = Callable[[Any, TeacherAnswer, Example, Context], str | None]
+RULES: Mapping[str, RuleFunction] = {
+    "unparsed": unparsed,
+    "truncated": truncated,
+    "label_mismatch": label_mismatch,
+    "too_short": too_short,
+    "too_long": too_long,
+    "no_rule_cited": no_rule_cited,
+    "unknown_rule": unknown_rule,
+    "quote_not_in_text": quote_not_in_text,
+    "names_gold_label": names_gold_label,
+    "refuses": refuses,
+    "repeats": repeats,
+}
+ABOUT_REASONS = frozenset(RULES) - {"unparsed", "truncated", "label_mismatch"}
+"""Rules that judge a reasoning: silent where there is none to judge (no answer that could be read,
+or the gold label itself)."""
+ABOUT_RULEBOOK = frozenset({"no_rule_cited", "unknown_rule"})
+
+
+def judge(
+    rules: tuple[Section, ...], answer: TeacherAnswer, example: Example, context: Context
+) -> tuple[Verdict, ...]:
+    """The verdicts of `rules` in their order; what an answer without a label says is never learnt,
+    so `unparsed` is added where the list leaves it out."""
+    verdicts = tuple(_verdict(rule, answer, example, context) for rule in rules)
+    if not answer.parse_ok and not any(v.rejected for v in verdicts):
+        return (*verdicts, _verdict(configs.Unparsed(), answer, example, context))
+    return verdicts
+
+
+def _verdict(rule: Any, answer: TeacherAnswer, example: Example, context: Context) -> Verdict:
+    name = str(rule.rule)
+    silent = name in ABOUT_REASONS and (not answer.parse_ok or answer.parse_source == GOLD)
+    # A refusal is seldom in the asked form, and then all there is to look at is the raw output.
+    if silent and not (name == "refuses" and answer.parse_source != GOLD):
+        return Verdict(name, rejected=False, detail="no reasoning to judge")
+    detail = RULES[name](rule, answer, example, context)
+    return Verdict(name, rejected=detail is not None, detail=detail or "")

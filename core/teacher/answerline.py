@@ -1,0 +1,92 @@
+"""One line of recorded answers: what it must hold, and what each kind of bad line is told."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from core.errors import AnswersError
+from core.teacher.parsing import clean
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One line of the file: who answered which text, and what. `raw_output` None: only the fields
+    `label` and `reasoning` were recorded."""
+
+    id: str
+    sample: int
+    model: str
+    raw_output: str | None
+    label: object
+    reasoning: object
+    has_fields: bool
+    finish_reason: str | None
+    temperature: float | None
+    hinted: bool
+
+
+def read_line(line: str, at: str) -> Recorded:
+    """Read one line that stands `at` file:line. Raises AnswersError with place, reason and remedy."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as e:
+        raise AnswersError(f"{at}: not JSON ({e.msg} at column {e.colno}); mend or remove the line") from None
+    except (ValueError, RecursionError) as e:
+        raise AnswersError(f"{at}: not JSON ({e}); mend or remove the line") from None
+    if not isinstance(row, dict):
+        raise AnswersError(f"{at}: not a JSON object; a line holds id and raw_output, or reasoning and label")
+    return Recorded(
+        id=_id(row, at),
+        sample=_sample(row, at),
+        model=_text(row, "model", at) or "unnamed",
+        raw_output=_text(row, "raw_output", at),
+        label=row.get("label"),
+        reasoning=row.get("reasoning"),
+        has_fields=_has_fields(row, at),
+        finish_reason=_text(row, "finish_reason", at),
+        temperature=_temperature(row, at),
+        hinted=row.get("hinted") is True,
+    )
+
+
+def _id(row: dict[str, Any], at: str) -> str:
+    value = row.get("id")
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str) and value.strip():
+        return clean(value.strip())
+    what = "is missing" if value is None else f"is {json.dumps(value)[:40]}"
+    raise AnswersError(f"{at}: id {what}; give the text's id, as text or a whole number")
+
+
+def _sample(row: dict[str, Any], at: str) -> int:
+    value = row.get("sample", 0)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
+        return value
+    raise AnswersError(f"{at}: sample is {json.dumps(value)[:40]}; give a whole number from 0 on")
+
+
+def _text(row: dict[str, Any], key: str, at: str) -> str | None:
+    value = row.get(key)
+    if value is None or isinstance(value, str):
+        return clean(value) if value else value
+    raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give a text")
+
+
+def _temperature(row: dict[str, Any], at: str) -> float | None:
+    value = row.get("temperature")
+    if value is None:
+        return None
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    raise AnswersError(f"{at}: temperature is {json.dumps(value)[:40]}; give a number")
+
+
+def _has_fields(row: dict[str, Any], at: str) -> bool:
+    fields = "label" in row and "reasoning" in row
+    if not fields and not isinstance(row.get("raw_output"), str):
+        raise AnswersError(f"{at}: neither raw_output nor reasoning and label; give one of the two")
+    return fields

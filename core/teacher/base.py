@@ -1,0 +1,74 @@
+"""What a teacher is to the pipeline, recorded or live, and how often a text is put to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from core.progress import Progress
+from core.records import Example, TeacherAnswer
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One asking: the how-manieth (from 0), at which temperature, and whether gold is shown."""
+
+    number: int
+    temperature: float
+    hinted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptPolicy:
+    """How often a text is put to the teacher: until `keep` answers agree with gold, or `attempts`
+    are used; then, where `hint` is on and none agreed, once more with the gold label shown.
+
+    A pure function of the answers so far, so that a restarted run asks exactly what is missing.
+    """
+
+    attempts: int
+    keep: int
+    temperature: float = 0.0
+    hint: bool = False
+
+    def next(self, gold: int, answers: Sequence[TeacherAnswer]) -> Attempt | None:
+        """The next attempt after `answers` (in the order of their attempts), None when it is enough."""
+        agreeing = sum(a.parse_ok and a.label == gold for a in answers)
+        if agreeing >= self.keep:
+            return None
+        number = len(answers)
+        if number < self.attempts:
+            return Attempt(number, 0.0 if number == 0 else self.temperature)
+        if self.hint and agreeing == 0 and number == self.attempts:
+            return Attempt(number, self.temperature, hinted=True)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A text with the answers it got, in the order of their attempts; none at all is missing."""
+
+    example: Example
+    answers: tuple[TeacherAnswer, ...]
+
+
+class Teacher(Protocol):
+    """Answers texts. Opened with all it needs (prompts, rulebook, names of labels, policy).
+
+    `examples` is read once and lazily, and the answers come back in its order, one item for each
+    text, whatever the order in which they were earned; so a teacher that asks many at once holds
+    no more than its window, or reads finished answers back from its journal. A caller that stops
+    early closes the iterator, and what was answered until then stays answered.
+    """
+
+    @property
+    def model(self) -> str:
+        """Who answers, for the summary; known at the latest when the last answer was given."""
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        """Answer `examples`, of which there are `total`; tells `progress` how many are done."""
+
+    def facts(self) -> Mapping[str, Any]:
+        """What only this kind of teacher can say of its work (answers it did not need, money
+        spent), for the summary: JSON values, complete once `answers` has ended."""

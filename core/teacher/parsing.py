@@ -1,0 +1,172 @@
+"""Reading an output as reasoning and label, by fixed rules that are tried in a fixed order.
+
+1. The output is cut before the first stop string.
+2. JSON: the whole output, the whole output inside a code fence, or objects inside other text.
+3. Tags: <label> outside the reasoning block (<think>, <reason>, <reasoning>, <rationale>).
+4. A cut or broken answer is an error, whatever else the text might hold.
+5. The configured label pattern, on what stands outside a <think> block.
+
+One answer only: two labels that differ are an error, two that agree are one. A word inside the
+reasoning is never taken for the label. Nothing is ever evaluated. What was found is recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from core.config.teacher import ParseConfig
+from core.teacher.answer_json import Found, broken_json, find_json_inside, find_whole_json
+from core.teacher.labels import LabelNames
+
+_THINK = ("think", "thinking")
+_REASON = ("reason", "reasoning", "rationale")
+_LABEL = re.compile(r"<label>([^<]*)</label>", re.IGNORECASE)
+_MARKS = "'\"`*.,:;-–— \t\r\n"
+_OPEN_LABEL = re.compile(r"<label>", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """What an output says. Where `ok` is False, label and reasoning are None and `error` says why."""
+
+    ok: bool
+    source: str | None
+    label: int | None
+    reasoning: str | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """A text taken apart: what stands inside a tag, and what outside. `inside` None: no such tag."""
+
+    inside: str | None
+    outside: str
+    closed: bool = True
+
+
+def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
+    """Read `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
+    reasoning_not_text, several_labels, unknown_label: <what stood there>."""
+    text = _stopped(clean(raw), rules.stop).strip()
+    if not text:
+        return _failed("empty")
+    found = find_whole_json(text) or _find_inside(_block(text, _THINK), rules)
+    return _settle(found or Found("none", error="no_label"), names)
+
+
+def clean(text: str) -> str:
+    """The text with half surrogate pairs replaced, so that it can be written as UTF-8."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def read_fields(label: object, reasoning: object, names: LabelNames) -> Parsed:
+    """Recorded fields instead of an output: the same checks, source "fields"."""
+    return _settle(Found("fields", (label,), reasoning), names)
+
+
+def _failed(error: str, source: str | None = None) -> Parsed:
+    return Parsed(False, source, None, None, error)
+
+
+def _settle(found: Found, names: LabelNames) -> Parsed:
+    if found.error:
+        return _failed(found.error)
+    labels = [names.read(value) for value in found.labels]
+    for value, label in zip(found.labels, labels, strict=True):
+        if label is None:
+            return _failed(f"unknown_label: {_shown(value)}", found.source)
+    if len(set(labels)) > 1:
+        return _failed("several_labels", found.source)
+    if not isinstance(found.reasoning, str):
+        error = "no_reasoning" if found.reasoning is None else "reasoning_not_text"
+        return _failed(error, found.source)
+    return Parsed(True, found.source, labels[0], clean(found.reasoning).strip(), None)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str | int | float) or value is None:
+        return clean(str(value)).strip()[:40]
+    return "a list" if isinstance(value, list) else "an object"
+
+
+def _find_inside(think: _Block, rules: ParseConfig) -> Found | None:
+    answer = think.outside.strip()
+    return (
+        find_whole_json(answer)
+        or find_json_inside(answer)
+        or _find_tags(think)
+        or broken_json(answer)
+        or _find_pattern(think, rules)
+    )
+
+
+def _stopped(text: str, stop: tuple[str, ...]) -> str:
+    ends = [at for s in stop if (at := text.find(s)) >= 0]
+    return text[: min(ends)] if ends else text
+
+
+def _block(text: str, tags: tuple[str, ...]) -> _Block:
+    """Take the text apart at the first of `tags` that it uses. Several blocks are all taken out
+    and the first one counts; a closing alone (its opening stood in the prompt) ends a block that
+    began with the text; an opening alone leaves the block unclosed."""
+    for tag in tags:
+        marks = list(re.finditer(rf"<(/?){tag}>", text, re.IGNORECASE))
+        if marks:
+            return _take_apart(text, marks)
+    return _Block(None, text)
+
+
+def _take_apart(text: str, marks: list[re.Match[str]]) -> _Block:
+    outside: list[str] = []
+    inside: list[str] = []
+    at, opened = 0, False
+    for mark in marks:
+        before = text[at : mark.start()]
+        if mark.group(1) == "":
+            if opened:
+                continue
+            outside.append(before)
+        elif opened:
+            inside.append(before)
+        else:
+            inside.append(" ".join([*outside, before]))
+            outside.clear()
+        opened, at = mark.group(1) == "", mark.end()
+    (inside if opened else outside).append(text[at:])
+    return _Block(inside[0], " ".join(outside), closed=not opened)
+
+
+def _find_tags(think: _Block) -> Found | None:
+    reason = _block(think.outside, _REASON)
+    if not (think.closed and reason.closed):
+        return Found("none", error="truncated")
+    labels = tuple(m.group(1) for m in _LABEL.finditer(reason.outside))
+    rest = _LABEL.sub(" ", reason.outside)
+    if _OPEN_LABEL.search(rest):
+        return Found("none", error="truncated")
+    if not labels:
+        return None
+    if reason.inside is not None:
+        return Found("reason_label", labels, reason.inside)
+    if think.inside is not None:
+        return Found("think_label", labels, think.inside)
+    return Found("label_tag", labels, rest)
+
+
+def _find_pattern(think: _Block, rules: ParseConfig) -> Found | None:
+    """The reasoning is what stands before the match, or, with nothing before it, after it: in a
+    recorded run-on output what follows the answer belongs to another question."""
+    if rules.label_pattern is None:
+        return None
+    matches = list(re.finditer(rules.label_pattern, think.outside))
+    if not matches:
+        return None
+    match = matches[0] if rules.label_match == "first" else matches[-1]
+    groups = match.groupdict()
+    label = groups["label"] if "label" in groups else match.group(1 if match.re.groups else 0)
+    before = think.outside[: match.start()].strip(_MARKS)
+    after = think.outside[match.end() :].lstrip(_MARKS)
+    reasoning = think.outside[: match.start()] if before else after or think.inside or ""
+    return Found("pattern", (label,), reasoning)

@@ -1,0 +1,88 @@
+"""The recorded teacher: a file of answers, read as if they were given now."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from core.config.teacher import ParseConfig
+from core.progress import Progress
+from core.records import Example, TeacherAnswer
+from core.teacher.answerfile import open_answers
+from core.teacher.answerline import Recorded
+from core.teacher.base import Answered, AttemptPolicy
+from core.teacher.labels import LabelNames
+from core.teacher.parsing import Parsed, parse, read_fields
+
+
+class RecordedTeacher:
+    """Answers from a JSON-lines file. A text without a recorded answer stays without one.
+
+    The attempts of a text are its recorded samples in their order, as far as the policy asks.
+    """
+
+    def __init__(self, url: str, rules: ParseConfig, names: LabelNames, policy: AttemptPolicy) -> None:
+        self.url, self.rules, self.names, self.policy = url, rules, names, policy
+        self._models: Counter[str] = Counter()
+        self._facts: dict[str, Any] = {}
+
+    @property
+    def model(self) -> str:
+        """The recorded models' names; several are joined, the most frequent first."""
+        return ", ".join(name for name, _ in self._models.most_common()) or "unnamed"
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        """Raises AnswersError with file and line before the first answer where a line is broken."""
+        used = ids = 0
+        with open_answers(self.url) as file:
+            for done, example in enumerate(examples, start=1):
+                recorded = file.of(example.id)
+                given = self._ask(example, recorded)
+                ids += bool(recorded)
+                used += len(given)
+                progress.update(done, total)
+                yield Answered(example, given)
+            answers, texts = file.count()
+            self._facts = {
+                "recorded_answers": answers,
+                "recorded_not_asked": answers - used,
+                "unknown_ids": texts - ids,
+                "an_id_of_the_file": file.first_id(),
+            }
+
+    def facts(self) -> Mapping[str, Any]:
+        """Answers in the file, how many of them the policy did not ask for (other texts' included),
+        and how many of the file's texts are not in train."""
+        return self._facts
+
+    def _ask(self, example: Example, recorded: list[Recorded]) -> tuple[TeacherAnswer, ...]:
+        given: list[TeacherAnswer] = []
+        while len(given) < len(recorded) and self.policy.next(example.label, given) is not None:
+            row = recorded[len(given)]
+            self._models[row.model] += 1
+            given.append(_answer(example, row, self._parsed(row)))
+        return tuple(given)
+
+    def _parsed(self, row: Recorded) -> Parsed:
+        fields = row.has_fields and (self.rules.prefer == "fields" or row.raw_output is None)
+        if fields:
+            return read_fields(row.label, row.reasoning, self.names)
+        return parse(row.raw_output or "", self.rules, self.names)
+
+
+def _answer(example: Example, row: Recorded, parsed: Parsed) -> TeacherAnswer:
+    return TeacherAnswer(
+        example_id=example.id,
+        sample=row.sample,
+        model=row.model,
+        raw_output=row.raw_output or "",
+        parse_ok=parsed.ok,
+        parse_source=parsed.source,
+        label=parsed.label,
+        reasoning=parsed.reasoning,
+        error=parsed.error,
+        finish_reason=row.finish_reason,
+        temperature=row.temperature,
+        hinted=row.hinted,
+    )

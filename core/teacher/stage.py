@@ -1,0 +1,171 @@
+"""The sample stage: the texts of train in, the teacher's answers and what they were shown out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import jsonio
+from core.config.base import Section
+from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.data.writing import read_examples
+from core.errors import AnswersError, UserError
+from core.prompts import load_prompts
+from core.records import Example
+from core.rulebook import load_rulebook
+from core.stageio import StageIO
+from core.teacher.answerfile import answers_digest
+from core.teacher.base import Answered, AttemptPolicy, Teacher
+from core.teacher.gold import GoldTeacher
+from core.teacher.labels import LabelNames
+from core.teacher.recorded import RecordedTeacher
+from core.teacher.rows import sample_row
+
+NAME = "sample"
+VERSION = 1
+SAMPLES_FILE = "teacher_samples.jsonl"
+SUMMARY_FILE = "sample_summary.json"
+_SHOWN = 20
+
+
+class SampleSlice(Section):
+    """What the teacher's answers depend on."""
+
+    teacher: TeacherConfig
+    """The config's `teacher:`."""
+    rules: RulesConfig
+    """The config's `rules:`."""
+    prompts: PromptsConfig
+    """The config's `prompts:`."""
+    positive: tuple[str, ...] = ()
+    """The data's names of the positive class."""
+    negative: tuple[str, ...] = ()
+    """The data's names of the negative class."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Counts, made while answers pass; nothing that grows with the number of texts."""
+
+    examples: int = 0
+    answers: int = 0
+    missing: Counter[int] = field(default_factory=Counter)
+    missing_ids: list[str] = field(default_factory=list)
+    sources: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+
+    def add(self, answered: Answered) -> None:
+        self.examples += 1
+        if not answered.answers:
+            self.missing[answered.example.label] += 1
+            if len(self.missing_ids) < _SHOWN:
+                self.missing_ids.append(answered.example.id)
+        for answer in answered.answers:
+            self.answers += 1
+            self.models[answer.model] += 1
+            self.sources[answer.parse_source or "none"] += 1
+            if answer.error:
+                self.errors[answer.error.partition(":")[0]] += 1
+
+
+def content(slice: SampleSlice) -> dict[str, str]:
+    """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
+
+    Raises PromptError or AnswersError where one of them cannot be read.
+    """
+    found = {
+        "rules.dir": load_rulebook(slice.rules).digest,
+        "prompts.file": load_prompts(slice.prompts).teacher_digest,
+    }
+    if slice.teacher.answers is not None:
+        found["teacher.answers"] = answers_digest(slice.teacher.answers)
+    return found
+
+
+def open_teacher(slice: SampleSlice) -> Teacher:
+    """The teacher that the config names. Raises UserError for a kind that is not built yet."""
+    config = slice.teacher
+    if config.kind == "gold":
+        return GoldTeacher()
+    if config.kind == "recorded" and config.answers is not None:
+        names = LabelNames.of(config.parse.labels, slice.positive, slice.negative)
+        policy = AttemptPolicy(config.attempts, config.keep)
+        return RecordedTeacher(config.answers, config.parse, names, policy)
+    raise UserError(
+        f"teacher.kind is {config.kind}, but a live teacher is not built yet: this version reads "
+        "recorded answers; set teacher.kind: recorded and teacher.answers, or teacher.kind: gold"
+    )
+
+
+def run(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
+    """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
+
+    Raises AnswersError where the answers cannot be read, belong to other texts, or where more
+    texts lack one than `teacher.max_missing` allows.
+    """
+    rulebook = load_rulebook(slice.rules)
+    (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
+    jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
+    teacher, tally = open_teacher(slice), _Tally()
+    examples = read_examples(io.inputs["split"] / "train.csv")
+    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, io))
+    summary = _summary(slice, teacher, tally)
+    _refuse_missing(slice.teacher, tally, examples, summary)
+    jsonio.write_json(io.out / SUMMARY_FILE, summary)
+    return summary
+
+
+def _rows(teacher: Teacher, examples: list[Example], tally: _Tally, io: StageIO) -> Iterator[dict[str, Any]]:
+    for answered in teacher.answers(examples, len(examples), io.progress):
+        tally.add(answered)
+        for answer in answered.answers:
+            yield sample_row(answered.example, answer)
+
+
+def _summary(slice: SampleSlice, teacher: Teacher, tally: _Tally) -> dict[str, Any]:
+    missing = sum(tally.missing.values())
+    return {
+        "teacher_kind": slice.teacher.kind,
+        "teacher_model": teacher.model,
+        "models": dict(tally.models.most_common()),
+        "examples": tally.examples,
+        "answered": tally.examples - missing,
+        "missing": missing,
+        "missing_by_label": {str(k): tally.missing[k] for k in (0, 1)},
+        "missing_ids": tally.missing_ids,
+        "answers": tally.answers,
+        "parse_sources": dict(tally.sources.most_common()),
+        "parse_errors": dict(tally.errors.most_common()),
+        **teacher.facts(),
+        "notices": _notices(tally, missing, teacher),
+    }
+
+
+def _notices(tally: _Tally, missing: int, teacher: Teacher) -> list[str]:
+    notices = []
+    if missing:
+        by = f"{tally.missing[1]} positive, {tally.missing[0]} negative"
+        notices.append(f"{missing} of {tally.examples} texts of train have no answer ({by})")
+    if unknown := teacher.facts().get("unknown_ids"):
+        notices.append(f"answers to {unknown} texts that are not in train were left aside")
+    return notices
+
+
+def _refuse_missing(
+    config: TeacherConfig, tally: _Tally, examples: list[Example], summary: dict[str, Any]
+) -> None:
+    missing = summary["missing"]
+    if missing == tally.examples:
+        raise AnswersError(
+            f"{config.answers} answers none of the {tally.examples} texts of train: its ids look like "
+            f"{summary.get('an_id_of_the_file')!r}, those of train like {examples[0].id!r}; "
+            "name the right file in teacher.answers, or the right column in data.id_column"
+        )
+    if config.max_missing is not None and missing > config.max_missing:
+        raise AnswersError(
+            f"{missing} of {tally.examples} texts of train have no answer in {config.answers} "
+            f"({', '.join(tally.missing_ids[:3])}, ...); teacher.max_missing allows {config.max_missing}"
+        )
