@@ -1,0 +1,126 @@
+"""Manifests, summary, pointer and curve: the predecessor's fields, in strict JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core import jsonio
+from core.evaluation.classical import baselines
+from core.export.curve import draw
+from core.export.inputs import CurvePoint
+from core.export.manifests import (
+    Fingerprints,
+    Measured,
+    Output,
+    manifest,
+    manifest_label_only,
+    manifest_name,
+    metrics_name,
+    split_metrics,
+    split_metrics_label_only,
+)
+from core.export.pointer import Pointer
+from core.export.summary import RunSummary
+from core.records import Example
+from tests.core.export.making import constant, metrics, selection
+
+OF = Measured("2026-01-02T03:04:05+00:00", "night", "runs/night/best", Fingerprints("d" * 64, "c" * 64))
+COMMON = ["created_at", "checkpoint_path", "split", "dataset_fingerprint", "config_fingerprint"]
+
+
+def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
+    written = split_metrics(OF, "test", metrics(90), "test.json")
+    assert list(written) == [*COMMON, "decision_threshold", "n", "predictions_path", "metrics"]
+    assert (written["n"], written["decision_threshold"]) == (100, 0.5)
+    assert written["metrics"] == metrics(90).to_json()
+
+
+def test_label_only_metrics_name_no_predictions() -> None:
+    written = split_metrics_label_only(OF, "val", metrics(90))
+    assert list(written) == [*COMMON, "decision_threshold", "n", "metrics"]
+    assert metrics_name("val", label_only=True) == "metrics_val_label_only.json"
+
+
+def test_manifests_keep_the_predecessors_fields() -> None:
+    outputs = {"test": Output("metrics_test.json", "test.json", reused=True)}
+    common = ["generated_at", "run_name", "checkpoint_path", "dataset_fingerprint", "config_fingerprint"]
+    full = manifest(OF, 0.4, outputs)  # type: ignore[arg-type]
+    assert list(full) == [*common, "decision_threshold", "outputs"]
+    assert full["outputs"] == {
+        "test": {"reused": True, "predictions_path": "test.json", "metrics_path": "metrics_test.json"}
+    }
+    label_only = manifest_label_only(OF, 0.4, {"val": Output("metrics_val_label_only.json")})
+    assert list(label_only) == [*common, "decision_threshold_rule", "decision_threshold", "outputs"]
+    assert label_only["decision_threshold_rule"] == "val_max_macro_f1"
+    assert label_only["outputs"]["val"] == {"reused": False, "metrics_path": "metrics_val_label_only.json"}
+    assert manifest_name(label_only=True) == "manifest_label_only.json"
+
+
+def test_the_summary_keeps_the_predecessors_fields_and_is_strict_json() -> None:
+    rows = [Example(f"t{i}", ("win a prize", "see you soon")[i % 2], 1 - i % 2) for i in range(8)]
+    made = RunSummary(
+        run_dir="runs/night",
+        teacher_dir="runs/night/teacher_phase",
+        report_path="runs/night/test_report.md",
+        final_model_path="runs/night/final",
+        best_model_path="runs/night/best",
+        resume_state_path=None,
+        selection=selection({0: 30, 10: 90}),
+        best_val=metrics(90),
+        teacher_summary={"accepted_samples": 395},
+        sizes={"train": {"rows": 8, "positive": 4}},
+        test={"student": constant()},
+        untrained={"val": metrics(30)},
+        baselines=baselines(rows, {"val": rows}),
+    ).to_json()
+    jsonio.canonical(made)
+    assert list(made)[:6] == [
+        "run_dir",
+        "teacher_dir",
+        "report_path",
+        "final_model_path",
+        "best_model_path",
+        "resume_state_path",
+    ]
+    assert made["best_step"] == 10
+    assert made["best_val_macro_f1"] == made["best_val_selection_score"] == metrics(90).macro_f1
+    assert made["selection_metric"] == "macro_f1"
+    assert made["beats_untrained"] is True
+    assert set(made["baselines"]) == {"majority", "tfidf_words", "tfidf_chars"}
+    assert made["test"]["student"]["precision"] is None
+    assert made["test"]["student"]["undefined"]["precision"] == "no row was predicted positive"
+
+
+def test_the_pointer_keeps_the_predecessors_fields_first() -> None:
+    pointer = Pointer(
+        saved_at="2026-01-02T03:04:05+00:00",
+        run_name="night",
+        final_model_path="f",
+        best_model_path="b",
+        resume_state_path="s",
+        best_step=10,
+        threshold=0.4,
+        metrics_path="m",
+        run_dir="runs/night",
+        engine="local",
+        base_model="package://a/b",
+        base_digest="d",
+        target="label_first",
+        prompts_digest="p",
+    )
+    kept = ["saved_at", "run_name", "final_model_path", "best_model_path", "resume_state_path"]
+    assert list(pointer.to_json())[:5] == kept
+    assert json.loads(json.dumps(pointer.to_json()))["threshold"] == 0.4
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_curve_is_drawn_with_undefined_values_left_out(tmp_path: Path, suffix: str) -> None:
+    points = [CurvePoint(0, constant()), CurvePoint(10, metrics(90)), CurvePoint(20, metrics(95))]
+    path = tmp_path / "plots" / f"curve{suffix}"
+    draw(points, "mcc", path, losses=[(1, 0.9), (2, 0.4)], baselines={"words": metrics(92)}, chosen=20)
+    start = path.read_bytes()[:200]
+    assert start.startswith(b"\x89PNG") if suffix == ".png" else b"<?xml" in start
+    assert path.stat().st_size > 5_000

@@ -1,0 +1,95 @@
+"""Predictions: valid JSON whatever the texts hold, a record a line, in the order of the data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.errors import StageError
+from core.export.predictions import record, records, write
+from core.records import Example, ScoredExample
+
+ANY_TEXT = st.text(st.characters())  # half surrogate pairs, control characters and line separators too
+
+
+def scored(name: str = "a", **fields: object) -> ScoredExample:
+    known: dict[str, object] = {"gold": 1, "probability": 0.4, "outside": 0.1, "valid": True, **fields}
+    return ScoredExample(example_id=name, **known)  # type: ignore[arg-type]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(ANY_TEXT, st.none() | ANY_TEXT), max_size=5))
+def test_any_text_comes_back_as_it_was_one_record_a_line(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[tuple[str, str | None]]
+) -> None:
+    path = tmp_path_factory.mktemp("p") / "test.json"
+    examples = [Example(f"e{i}", text, 1) for i, (text, _) in enumerate(texts)]
+    rows = [scored(f"e{i}", raw_output=raw) for i, (_, raw) in enumerate(texts)]
+    assert write(path, records("test", examples, rows, 0.3)) == len(texts)
+    back = json.loads(path.read_bytes().decode("utf-8"))
+    assert [(r["text"], r["raw_output"]) for r in back] == texts
+    lines = path.read_bytes().rstrip(b"\n").split(b"\n")
+    assert [json.loads(line.rstrip(b",")) for line in lines[1:-1]] == back
+
+
+def test_the_fields_of_a_record_and_their_order() -> None:
+    made = record("val", 7, Example("spam-9", "hello", 1), scored("spam-9", truncated_tokens=3), 0.35)
+    assert list(made.items()) == [
+        ("sample_id", "val_7_k0"),
+        ("example_id", "spam-9"),
+        ("split", "val"),
+        ("k_index", 0),
+        ("text", "hello"),
+        ("gold_label", 1),
+        ("raw_output", None),
+        ("parse_ok", True),
+        ("parse_source", "scored"),
+        ("pred_label", 0),
+        ("reasoning", None),
+        ("error", None),
+        ("probability", 0.4),
+        ("threshold", 0.35),
+        ("predicted", 1),
+        ("outside_mass", 0.1),
+        ("valid", True),
+        ("truncated_tokens", 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "parse_ok", "source", "label", "error"),
+    [
+        (scored(raw_output="<label>0</label>", emitted_label=0), True, "generated", 0, None),
+        (scored(raw_output="who knows"), False, None, None, "parse_failed"),
+        (scored(raw_output="  "), False, None, None, "empty_response"),
+        (scored(probability=0.5), True, "scored", 1, None),
+        (scored(valid=False), False, None, None, None),
+        (scored(valid=False, probability=None), False, None, None, None),
+    ],
+)
+def test_what_the_model_says_is_told_apart_from_what_was_decided(
+    row: ScoredExample, parse_ok: bool, source: str | None, label: int | None, error: str | None
+) -> None:
+    made = record("test", 0, Example("a", "t", 1), row, 0.2)
+    assert (made["parse_ok"], made["parse_source"], made["pred_label"]) == (parse_ok, source, label)
+    assert made["error"] == error
+    assert made["predicted"] == (0 if row.probability is None else 1)
+
+
+def test_scores_of_other_rows_are_refused() -> None:
+    with pytest.raises(StageError, match="1 examples but 2 were scored"):
+        list(records("test", [Example("a", "t", 1)], [scored("a"), scored("b")], 0.5))
+    with pytest.raises(StageError, match="row 0 is example a, but b was scored"):
+        list(records("test", [Example("a", "t", 1)], [scored("b")], 0.5))
+
+
+def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
+    rows = records("test", [Example("a", "t", 1)], [scored("a", outside=float("nan"))], 0.5)
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path / "bad.json", rows)
+    assert write(tmp_path / "empty.json", []) == 0
+    assert json.loads((tmp_path / "empty.json").read_text()) == []
