@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from core.evaluation.classical import Baseline
 from core.evaluation.metrics import Metrics
 from core.evaluation.selection import Selection
 
@@ -31,7 +30,8 @@ class RunSummary:
     """Metrics on test of whatever was measured there, by name ("student", "label_only", ...)."""
     untrained: Mapping[str, Metrics] = field(default_factory=dict)
     """The untrained student's metrics by split."""
-    baselines: Sequence[Baseline] = ()
+    baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By name, as `Baseline.to_json` wrote them."""
     funnel: Mapping[str, Any] | None = None
     timings: Mapping[str, float] | None = None
     """Seconds by stage."""
@@ -50,7 +50,7 @@ class RunSummary:
             "sizes": {split: dict(counts) for split, counts in self.sizes.items()},
             "test": {name: m.to_json() for name, m in self.test.items()},
             "untrained": {split: m.to_json() for split, m in self.untrained.items()},
-            "baselines": {b.name: b.to_json() for b in self.baselines},
+            "baselines": {name: dict(b) for name, b in self.baselines.items()},
             "funnel": None if self.funnel is None else dict(self.funnel),
             "timings": None if self.timings is None else dict(self.timings),
         }

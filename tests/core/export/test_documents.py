@@ -74,7 +74,7 @@ def test_the_summary_keeps_the_predecessors_fields_and_is_strict_json() -> None:
         sizes={"train": {"rows": 8, "positive": 4}},
         test={"student": constant()},
         untrained={"val": metrics(30)},
-        baselines=baselines(rows, {"val": rows}),
+        baselines={b.name: b.to_json() for b in baselines(rows, {"val": rows})},
     ).to_json()
     jsonio.canonical(made)
     assert list(made)[:6] == [
