@@ -95,7 +95,7 @@ def _rules_of(name: str, text: str) -> Iterator[Rule]:
     if own and _one_rule(own.group(1), {rule_id for _, rule_id in starts}):
         yield Rule(own.group(1), name, text)
         return
-    ends = [i for i, _ in starts[1:]] + [len(lines)]
+    ends = [*(i for i, _ in starts), len(lines)][1:]
     for (start, rule_id), end in zip(starts, ends, strict=True):
         yield Rule(rule_id, name, "\n".join(lines[start:end]).strip())
 

@@ -1,0 +1,191 @@
+"""What a teacher writes is read by fixed rules, and what cannot be read says why."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.config.teacher import ParseConfig
+from core.teacher.labels import LabelNames
+from core.teacher.parsing import parse
+
+NAMES = LabelNames.of({}, ("spam",), ("ham",))
+PLAIN = ParseConfig()
+WORD = ParseConfig(label_pattern=r"Answer:\s*(?P<label>\w+)", labels={"entailment": 1, "contradiction": 0})
+WORDS = LabelNames.of(WORD.labels, (), ())
+
+READ = [
+    ('{"reasoning": "a b", "label": 1}', "json", 1, "a b"),
+    ('{"label": "HAM", "reasoning": " a "}', "json", 0, "a"),
+    ('{"LABEL": true, "Reasoning": "a", "more": [1]}', "json", 1, "a"),
+    ('{"label": 0.0, "reasoning": "line\nbreak"}', "json", 0, "line\nbreak"),
+    ('```json\n{"reasoning": "a", "label": 0}\n```', "json_fenced", 0, "a"),
+    ('```\n{"reasoning": "a ``` b", "label": 0}\n```', "json_fenced", 0, "a ``` b"),
+    ('Sure:\n```json\n{"reasoning": "a", "label": 0}\n```\nThat is it.', "json_inside", 0, "a"),
+    ('Here {you} go: {"reasoning": "a {b} \\"c\\"", "label": 1} Bye', "json_inside", 1, 'a {b} "c"'),
+    ('[{"reasoning": "a", "label": 1}]', "json_inside", 1, "a"),
+    ('{"reasoning": "a", "label": 1}\n{"reasoning": "b", "label": "spam"}', "json_inside", 1, "a"),
+    ('<think>perhaps {"reasoning": "x", "label": 0}</think>{"reasoning": "a", "label": 1}', "json", 1, "a"),
+    ("<think>a</think>\n<label>\n1\n</label>", "think_label", 1, "a"),
+    (
+        "a, since the prompt opened it</think><label>0</label>",
+        "think_label",
+        0,
+        "a, since the prompt opened it",
+    ),
+    ("<label>spam</label>\n<reason>a</reason>", "reason_label", 1, "a"),
+    ("<THINK>long</THINK><Reasoning>a</Reasoning><LABEL>ham.</LABEL>", "reason_label", 0, "a"),
+    (
+        "<think>says <label>0</label> first</think><label>1</label>",
+        "think_label",
+        1,
+        "says <label>0</label> first",
+    ),
+    ("<label>1</label> because of a", "label_tag", 1, "because of a"),
+    ("<label>1</label> a <label>**spam**</label>", "label_tag", 1, "a"),
+]
+
+
+@pytest.mark.parametrize(("raw", "source", "label", "reasoning"), READ)
+def test_each_form_is_read_and_named(raw: str, source: str, label: int, reasoning: str) -> None:
+    found = parse(raw, PLAIN, NAMES)
+    assert (found.ok, found.source, found.label, found.reasoning, found.error) == (
+        True,
+        source,
+        label,
+        reasoning,
+        None,
+    )
+
+
+UNREAD = [
+    ("", "empty"),
+    (" \n", "empty"),
+    ("It is spam.", "no_label"),
+    ("label: 1", "no_label"),
+    ("1", "no_label"),
+    ("{}", "no_label"),
+    ('{"reasoning": "the label is 1"}', "no_label"),
+    ('{"label": 1}', "no_reasoning"),
+    ('{"label": 1, "reasoning": null}', "no_reasoning"),
+    ('{"label": 1, "reasoning": ["a"]}', "reasoning_not_text"),
+    ('{"label": 2, "reasoning": "a"}', "unknown_label: 2"),
+    ('{"label": 0.7, "reasoning": "a"}', "unknown_label: 0.7"),
+    ('{"label": null, "reasoning": "a"}', "unknown_label: None"),
+    ('{"label": [1], "reasoning": "a"}', "unknown_label: a list"),
+    ('{"label": {"label": 1}, "reasoning": "a"}', "unknown_label: an object"),
+    ('{"label": 1e999, "reasoning": "a"}', "unknown_label: inf"),
+    ('{"label": "0 or 1", "reasoning": "a"}', "unknown_label: 0 or 1"),
+    ('{"label": 1, "label": 0, "reasoning": "a"}', "several_labels"),
+    ('{"label": 1, "reasoning": "a", "reasoning": "b"}', "several_reasonings"),
+    ('{"reasoning": "a", "label": 1} or {"reasoning": "b", "label": 0}', "several_labels"),
+    ("<think>a</think><label>1</label><label>0</label>", "several_labels"),
+    ("<think>a</think><label>1</label> Next: <think>b</think><label>0</label>", "several_labels"),
+    ("<think>a <label>1</label></think>", "no_label"),
+    ("<think>a</think><label>maybe</label>", "unknown_label: maybe"),
+    ('{"reasoning": "He said "hi" there", "label": 1}', "broken_json"),
+    ('Sure: {"reasoning": "a "b" c", "label": 1} I hope this helps', "broken_json"),
+    ("{", "truncated"),
+    ('{"reasoning": "It tells of', "truncated"),
+    ('{"label": 1, "reasoning": "It tells of', "truncated"),
+    ('```json\n{"reasoning": "It tells', "truncated"),
+    ('Sure. {"reasoning": "It tells', "truncated"),
+    ("<think>It tells", "truncated"),
+    ("<think>It tells of <label>1</label> and", "truncated"),
+    ("<think>a</think><label>1", "truncated"),
+    ("<label>1</label><reason>It tells", "truncated"),
+]
+
+
+@pytest.mark.parametrize(("raw", "error"), UNREAD)
+def test_what_cannot_be_read_says_why_and_has_no_label(raw: str, error: str) -> None:
+    found = parse(raw, PLAIN, NAMES)
+    assert (found.ok, found.label, found.reasoning, found.error) == (False, None, None, error)
+
+
+PATTERN = [
+    ("a is b.\nAnswer: entailment\n\nPremise: c\nAnswer: contradiction", "first", 1, "a is b.", None),
+    ("a is b.\nAnswer: entailment\n\nAnswer: contradiction", "last", 0, "a is b.\nAnswer: entailment", None),
+    ("Answer: Entailment. Because a.", "first", 1, "Because a.", None),
+    ("<think>Answer: entailment?</think>a. Answer: contradiction", "first", 0, "a.", None),
+    ("<think>a</think>Answer: contradiction", "first", 0, "a", None),
+    ("a. Answer: neutral. Answer: entailment", "first", None, None, "unknown_label: neutral"),
+    ("a. It is an entailment", "first", None, None, "no_label"),
+    ('{"reasoning": "Answer: entailment', "first", None, None, "truncated"),
+]
+
+
+@pytest.mark.parametrize(("raw", "match", "label", "reasoning", "error"), PATTERN)
+def test_a_pattern_reads_what_is_neither_json_nor_tagged(
+    raw: str, match: str, label: int | None, reasoning: str | None, error: str | None
+) -> None:
+    found = parse(raw, WORD.model_copy(update={"label_match": match}), WORDS)
+    assert (found.label, found.reasoning, found.error) == (label, reasoning, error)
+    assert found.ok == (error is None)
+
+
+def test_the_output_ends_at_the_first_stop_string() -> None:
+    rules = WORD.model_copy(update={"stop": ("\n\n", "###")})
+    assert parse("a ### Answer: entailment", rules, WORDS).error == "no_label"
+    assert parse("a. Answer: entailment ### b\n\nc", rules, WORDS).label == 1
+    assert parse("### a", rules, WORDS).error == "empty"
+
+
+def test_the_configs_label_names_come_before_the_data_and_the_common_words() -> None:
+    names = LabelNames.of({"negative": 1, "ok": 0}, ("bad",), ("0", "good"))
+    read = {w: names.read(w) for w in ("Negative", "OK", "bad", "good", "yes", "0", "1", "'1'.", "x")}
+    assert read == {
+        "Negative": 1, "OK": 0, "bad": 1, "good": 0, "yes": 1, "0": 0, "1": 1, "'1'.": 1, "x": None,
+    }  # fmt: skip
+
+
+TEXT = st.text(alphabet=st.characters(codec="utf-8"))
+BITS = st.lists(
+    st.sampled_from(
+        [
+            "{", "}", '"', "\\", "label", '"label"', '"reasoning"', ": ", "1", ",", "<think>", "</think>",
+            "<label>", "</label>", "<reason>", "</reason>", "```", "json\n", "\ud83d", "Answer: ", "[", "\x00",
+        ]
+    ),
+    max_size=40,
+).map("".join)  # fmt: skip
+
+
+@settings(max_examples=500, deadline=None)
+@given(raw=st.one_of(st.text(), BITS))
+def test_no_string_makes_it_raise_and_all_it_gives_can_be_written(raw: str) -> None:
+    for rules, names in ((PLAIN, NAMES), (WORD, WORDS)):
+        found = parse(raw, rules, names)
+        assert found.ok == (found.error is None) == (found.label is not None)
+        assert found.ok == (found.reasoning is not None)
+        json.dumps([found.reasoning, found.error], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "raw", ["[" * 100_000, '{"a":' * 20_000, "<think>" * 20_000, '{"' * 50_000, "<label>" * 20_000]
+)
+def test_hostile_outputs_cost_no_time(raw: str) -> None:
+    assert not parse(raw, PLAIN, NAMES).ok
+
+
+@settings(max_examples=200, deadline=None)
+@given(reasoning=TEXT, label=st.sampled_from([0, 1]), lead=st.booleans())
+def test_json_is_read_back_as_it_was_written(reasoning: str, label: int, lead: bool) -> None:
+    written = json.dumps({"reasoning": reasoning, "label": label}, ensure_ascii=lead)
+    for raw in (written, f"```json\n{written}\n```", f"\n {written}\n"):
+        found = parse(raw, PLAIN, NAMES)
+        assert (found.label, found.reasoning) == (label, reasoning.strip())
+
+
+@settings(max_examples=200, deadline=None)
+@given(reasoning=TEXT.filter(lambda t: "<" not in t and "{" not in t), label=st.sampled_from([0, 1]))
+def test_tags_are_read_back_as_they_were_written(reasoning: str, label: int) -> None:
+    for raw in (
+        f"<think>{reasoning}</think>\n<label>{label}</label>",
+        f"<label>{label}</label>\n<reason>{reasoning}</reason>",
+    ):
+        found = parse(raw, PLAIN, NAMES)
+        assert (found.label, found.reasoning) == (label, reasoning.strip())

@@ -1,0 +1,230 @@
+"""Prompts render what their file says, and a file that cannot work is refused before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config.teacher import PromptsConfig
+from core.errors import PromptError
+from core.prompts import TEXT_SLOT, Message, Prompts, TargetWording, load_prompts
+
+REPO = Path(__file__).resolve().parents[2]
+GOOD = """\
+task_instruction: Spam or not?
+teacher_system: You judge.
+teacher_user: |
+  {{ task_instruction }}
+  {{ rulebook }}
+  {{ text }}
+teacher_hint: It is {{ gold }}.
+student_user: |
+  {{ task_instruction }}
+  {{ text }}
+student_user_with_rulebook: |
+  {{ rulebook }}
+  {{ text }}
+student_label_only_user: "{{ text }}"
+"""
+
+
+def load(tmp_path: Path, text: str, instruction: str | None = None) -> Prompts:
+    path = tmp_path / "p.yaml"
+    path.write_text(text, encoding="utf-8")
+    return load_prompts(PromptsConfig(file=str(path), task_instruction=instruction))
+
+
+def refused(tmp_path: Path, text: str) -> str:
+    with pytest.raises(PromptError) as e:
+        load(tmp_path, text)
+    return str(e.value).replace(f"{tmp_path}/", "")
+
+
+def test_messages_hold_what_the_templates_say(tmp_path: Path) -> None:
+    p = load(tmp_path, GOOD)
+    assert p.teacher_messages("hi", "R1 x") == (
+        Message("system", "You judge."),
+        Message("user", "Spam or not?\nR1 x\nhi"),
+    )
+    assert p.teacher_messages("hi", "R1 x", gold=1)[1].content == "Spam or not?\nR1 x\nhi\n\nIt is 1."
+    assert p.student_messages("hi", None, label_only=False) == (Message("user", "Spam or not?\nhi"),)
+    assert p.student_messages("hi", "R1 x", label_only=False) == (Message("user", "R1 x\nhi"),)
+    assert p.student_messages("hi", None, label_only=True) == (Message("user", "hi"),)
+    assert p.target == TargetWording("<label>", "</label>", "<reason>", "</reason>", "\n")
+
+
+def test_the_configs_instruction_replaces_the_files(tmp_path: Path) -> None:
+    assert load(tmp_path, GOOD, "Ham?").student_messages("x", None, label_only=False)[0].content == "Ham?\nx"
+
+
+def test_the_wording_of_the_answer_can_be_set(tmp_path: Path) -> None:
+    p = load(tmp_path, GOOD + 'target: {label_open: "L:", separator: " "}\n')
+    assert p.target == TargetWording("L:", "</label>", "<reason>", "</reason>", " ")
+
+
+@given(text=st.text(), rulebook=st.text())
+def test_texts_and_rulebooks_are_never_read_as_templates(text: str, rulebook: str) -> None:
+    p = Prompts("p", "{{ 1 }}", {"teacher_user": "{{ rulebook }}|{{ text }}"}, TargetWording())
+    assert p.teacher_messages(text, rulebook)[0].content == f"{rulebook}|{text}"
+
+
+def test_a_frame_holds_the_slot_once_where_the_text_goes(tmp_path: Path) -> None:
+    p = load(tmp_path, GOOD)
+    for rulebook in (None, "R1 {{ text }}"):
+        frame = p.student_frame(rulebook, label_only=False)
+        filled = [m.content.replace(TEXT_SLOT, "  a text\n") for m in frame]
+        assert filled == [m.content for m in p.student_messages("  a text\n", rulebook, label_only=False)]
+    with pytest.raises(PromptError, match="holds the mark"):
+        p.student_frame(f"R1 {TEXT_SLOT}", label_only=False)
+
+
+def test_a_template_that_is_needed_and_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        PromptError, match="has no student_label_only_user_with_rulebook, which this run needs"
+    ):
+        load(tmp_path, GOOD).student_messages("x", "R1", label_only=True)
+
+
+def test_digests_move_only_with_what_is_shown(tmp_path: Path) -> None:
+    base = load(tmp_path, GOOD)
+    student = load(tmp_path, GOOD.replace("{{ task_instruction }}\n  {{ text }}", "{{ text }}"))
+    teacher = load(tmp_path, GOOD.replace("You judge.", "You judge well."))
+    hint = load(tmp_path, GOOD.replace("It is", "It was"))
+    words = load(tmp_path, GOOD + 'target: {separator: " "}\n')
+    label_only = load(tmp_path, GOOD.replace('"{{ text }}"', '"Text: {{ text }}"'))
+    comment = load(tmp_path, "# a comment\n" + GOOD)
+    task = load(tmp_path, GOOD, "Other?")
+    assert comment == base
+    assert student.teacher_digest == words.teacher_digest == base.teacher_digest
+    assert teacher.teacher_digest != base.teacher_digest != hint.teacher_digest
+    assert teacher.student_digest == hint.student_digest == base.student_digest
+    assert (
+        len({base.student_digest, student.student_digest, words.student_digest, label_only.student_digest})
+        == 4
+    )
+    assert task.teacher_digest != base.teacher_digest
+    assert task.student_digest != base.student_digest
+    frame = base.frame_digest(rulebook=False, label_only=False)
+    assert frame == label_only.frame_digest(rulebook=False, label_only=False)
+    assert frame != student.frame_digest(rulebook=False, label_only=False)
+    assert task.frame_digest(rulebook=True, label_only=False) == base.frame_digest(
+        rulebook=True, label_only=False
+    )
+
+
+BAD = [
+    (
+        "student_user: |\n  {{ task_instruction }}",
+        "p.yaml:8: student_user does not use {{ text }}, which it must hold; add it",
+    ),
+    (
+        "student_user: |\n  {{ task_instruction }}\n  {{ texxt }}",
+        "p.yaml:10: student_user uses the unknown variable texxt; did you mean text?",
+    ),
+    (
+        "student_user: |\n  {{ rulebook }} {{ text }}",
+        "p.yaml:9: student_user uses the unknown variable rulebook; "
+        "the rulebook belongs into student_user_with_rulebook",
+    ),
+    (
+        "student_user: |\n  {{ qqq }} {{ text }}",
+        "p.yaml:9: student_user uses the unknown variable qqq; it may use task_instruction, text",
+    ),
+    (
+        "student_user: |\n  Text:\n  {text}",
+        "p.yaml:10: student_user holds {text}; these are Jinja2 templates, write {{ text }}",
+    ),
+    ("student_user: ['{{ text }}']", "p.yaml:8: student_user must be a text, not a list"),
+    ("student_user: ''", "p.yaml:8: student_user is empty; write it or leave the key out"),
+    ("studnt_user: '{{ text }}'", "p.yaml:8: unknown key studnt_user; did you mean student_user?"),
+    ("teacher_system: twice", "p.yaml:8: teacher_system stands twice; keep one of them"),
+    (
+        "teacher_system_prompt: old",
+        "p.yaml:8: teacher_system_prompt and teacher_system are one; keep one of them",
+    ),
+    ("target: {label_opn: x}", "p.yaml:8: unknown key label_opn; did you mean label_open?"),
+    ("target: {label_open: ''}", "p.yaml:8: target.label_open is empty; write a mark"),
+]
+
+
+@pytest.mark.parametrize(("line", "message"), BAD)
+def test_a_file_that_cannot_work_is_refused_with_line_and_remedy(
+    tmp_path: Path, line: str, message: str
+) -> None:
+    head = GOOD[: GOOD.index("student_user:")]
+    assert refused(tmp_path, head + line + "\n") == message
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ text | trim }}",
+        "{{ text }} {{ text }}",
+        "{% if text %}{{ text }}{% endif %}",
+        "{% if 'win' in text %}Hm. {% endif %}{{ text }}",
+        "{% set t = text %}{{ t }}",
+        "{% filter upper %}{{ text }}{% endfilter %}",
+        "{% for c in text %}{{ c }}{% endfor %}",
+        "{{ text ~ '.' }}",
+        "{{ text.strip() }}",
+        "{# {{ text }} #}{{ task_instruction[:0] and text }}",
+    ],
+)
+def test_a_students_template_must_hold_the_text_once_and_as_it_is(tmp_path: Path, template: str) -> None:
+    head = GOOD[: GOOD.index("student_user:")]
+    message = refused(tmp_path, f'{head}student_user: "{template}"\n')
+    assert message.startswith("p.yaml:8: student_user must hold {{ text }} once and as it is:")
+
+
+def test_what_is_no_template_or_no_yaml_says_where(tmp_path: Path) -> None:
+    head = GOOD[: GOOD.index("student_user:")]
+    assert refused(tmp_path, head + "student_user: |\n  a\n  {% if %}\n").startswith(
+        "p.yaml:10: student_user is no Jinja2 template: "
+    )
+    assert refused(tmp_path, "a: 1\nb: [1\n").startswith("p.yaml:3: not YAML: ")
+    assert refused(tmp_path, "- a\n").startswith("p.yaml holds no keys; ")
+    assert refused(tmp_path, "").startswith("p.yaml holds no keys; ")
+    assert refused(tmp_path, head) == "p.yaml has no student_user; add it (see prompts/default.yaml)"
+    assert refused(tmp_path, "student_user: '{{ text }}'").startswith("p.yaml has no task_instruction; ")
+
+
+def test_templates_cannot_reach_into_python(tmp_path: Path) -> None:
+    head = GOOD[: GOOD.index("teacher_hint:")]
+    text = head + "teacher_hint: \"{{ gold }}{{ ''.__class__.__mro__ }}\"\nstudent_user: '{{ text }}'\n"
+    assert "cannot be rendered: access to attribute '__class__'" in refused(tmp_path, text)
+
+
+def test_a_missing_file_is_named_by_the_absolute_path_that_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PromptError) as e:
+        load_prompts(PromptsConfig(file="p.yaml"))
+    assert str(e.value) == f"{tmp_path}/p.yaml does not exist; set prompts.file to a prompts file"
+
+
+def test_the_predecessors_keys_are_understood_once_their_fields_are_converted(tmp_path: Path) -> None:
+    old = (
+        "task_instruction: T\n"
+        "teacher_system_prompt: S\n"
+        "reasoning_user_prompt_template: '{rulebook} {text}'\n"
+        "student_reasoning_user_prompt_template_no_rulebook: '{{ text }}'\n"
+    )
+    assert refused(tmp_path, old) == (
+        "p.yaml:3: teacher_user holds {rulebook}; these are Jinja2 templates, write {{ rulebook }}"
+    )
+    p = load(tmp_path, old.replace("{rulebook} {text}", "{{ rulebook }} {{ text }}"))
+    assert p.student_messages("t", "R1", label_only=False)[0].content == "R1 t"
+    assert p.teacher_messages("t", "R1")[0].content == "S"
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (REPO / "prompts").glob("*.yaml")))
+def test_the_repositorys_own_prompts_serve_every_student(name: str) -> None:
+    p = load_prompts(PromptsConfig(file=str(REPO / "prompts" / name)))
+    for rulebook in (None, "R1 x"):
+        for label_only in (False, True):
+            assert p.student_frame(rulebook, label_only=label_only)[-1].role == "user"
+    assert "R1 x" in p.teacher_messages("t", "R1 x")[-1].content

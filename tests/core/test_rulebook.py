@@ -1,0 +1,119 @@
+"""A rulebook is its files in order, with the ids that rationales may cite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.config.teacher import RulesConfig
+from core.errors import PromptError
+from core.rulebook import Rulebook, load_rulebook
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def book(folder: Path, files: dict[str, str], glob: str = "*.txt") -> Rulebook:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_bytes(text.encode())
+    return load_rulebook(RulesConfig(dir=str(folder), glob=glob))
+
+
+def test_files_stand_in_name_order_under_their_names_and_empty_ones_are_left_out(tmp_path: Path) -> None:
+    found = book(tmp_path, {"b.txt": "R2 second\n", "a.txt": "\n R1 first ", "c.txt": " \n", "d.md": "R9"})
+    assert found.text == "## a.txt\nR1 first\n\n## b.txt\nR2 second"
+    assert found.files == ("a.txt", "b.txt")
+
+
+def test_a_file_named_after_an_id_is_that_rule(tmp_path: Path) -> None:
+    found = book(tmp_path, {"R1_prize.txt": "A prize.\nR2 is about calls.", "R2-call.txt": "R2 Calls\nmore"})
+    assert [(r.id, r.file, r.text) for r in found.rules] == [
+        ("R1", "R1_prize.txt", "A prize.\nR2 is about calls."),
+        ("R2", "R2-call.txt", "R2 Calls\nmore"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ids"),
+    [
+        ("Task: judge.\nR1 Entailment: one.\n  and on\nR2: two", ("R1", "R2")),
+        ("- R1: one\n- R2: two", ("R1", "R2")),
+        ("## R1\none\n## R2a\ntwo", ("R1", "R2a")),
+        ("[R1] one\n(R2) two\n**R3** three\nR4. four\nR5) five", ("R1", "R2", "R3", "R4", "R5")),
+        ("S1.1 one\nS1.2 two", ("S1.1", "S1.2")),
+        ("As R1 says, no.\nNot R2: no.\nr3 no\nRule one", ()),
+    ],
+)
+def test_ids_are_those_that_begin_a_line(tmp_path: Path, text: str, ids: tuple[str, ...]) -> None:
+    assert book(tmp_path, {"rules.txt": text}).ids == ids
+
+
+def test_a_version_in_a_file_name_is_no_rule_id(tmp_path: Path) -> None:
+    assert book(tmp_path, {"V2_policy.txt": "R1 one\nR2 two"}).ids == ("R1", "R2")
+
+
+def test_line_ends_do_not_move_the_digest(tmp_path: Path) -> None:
+    unix = book(tmp_path / "u", {"a.txt": "R1 one\nR2 two\n"})
+    windows = book(tmp_path / "w", {"a.txt": "\ufeffR1 one\r\nR2 two\r\n"})
+    other = book(tmp_path / "o", {"a.txt": "R1 one\nR2 three\n"})
+    assert unix.digest == windows.digest != other.digest
+
+
+@pytest.mark.parametrize(
+    ("files", "glob", "message"),
+    [
+        ({}, "*.txt", "{d}: no file matches '*.txt'; it is empty: put rule files there or set rules.glob"),
+        (
+            {"a.md": "R1"},
+            "*.txt",
+            "{d}: no file matches '*.txt'; it holds a.md: put rule files there or set rules.glob",
+        ),
+        (
+            {"a.txt": " \n"},
+            "*.txt",
+            "{d}: every file that matches '*.txt' is empty; write the rules into them",
+        ),
+        (
+            {"a.txt": "R1 one", "b.txt": "R1 two"},
+            "*.txt",
+            "{d}: the rule id R1 stands twice, in a.txt and b.txt; rename one",
+        ),
+        ({"a.txt": "R1 one\nR1 two"}, "*.txt", "{d}: the rule id R1 stands twice, in a.txt; rename one"),
+    ],
+)
+def test_what_is_no_rulebook_is_refused_with_its_place(
+    tmp_path: Path, files: dict[str, str], glob: str, message: str
+) -> None:
+    with pytest.raises(PromptError) as e:
+        book(tmp_path, files, glob)
+    assert str(e.value) == message.format(d=tmp_path)
+
+
+def test_a_missing_folder_is_named_by_the_absolute_path_that_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(PromptError) as e:
+        load_rulebook(RulesConfig(dir="rules"))
+    assert str(e.value) == f"{tmp_path}/rules does not exist; set rules.dir to the folder of your rule files"
+
+
+def test_a_folder_of_folders_says_which_of_them_hold_rules(tmp_path: Path) -> None:
+    (tmp_path / "spam").mkdir()
+    (tmp_path / "spam" / "a.txt").write_text("R1 one")
+    with pytest.raises(PromptError, match="its folders spam hold such files: set rules.dir to one of them"):
+        book(tmp_path, {})
+
+
+def test_bytes_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"R1 caf\xe9")
+    with pytest.raises(PromptError, match=r"a\.txt: byte 6 is not UTF-8; save the file as UTF-8"):
+        load_rulebook(RulesConfig(dir=str(tmp_path)))
+
+
+def test_the_repositorys_own_rules_have_ids() -> None:
+    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).ids == tuple(
+        f"R{i}" for i in range(1, 7)
+    )
+    assert load_rulebook(RulesConfig(dir=str(REPO / "rules/fpb"))).ids == tuple(f"R{i}" for i in range(1, 6))
