@@ -7,6 +7,7 @@ what it reads, and its version; so a forgotten field can cost a re-run, never a 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,8 +87,10 @@ def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = Fals
         return manifest
     folder = store.begin(stage.name, stage.key)
     inputs = {name: store.folder(m) for name, m in stage.inputs.items()}
+    started = time.monotonic()
     try:
         summary = stage.run(stage.slice, StageIO(inputs=inputs, out=folder, progress=progress))
+        summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
         manifest = store.commit(stage.name, stage.key, folder, stage.ingredients, summary, replace=refresh)
     except UnderstudyError:
         store.abandon(folder)

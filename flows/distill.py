@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from prefect import flow
 
 from core.config.loading import load
-from core.evaluation.selection import EvaluatedCheckpoint, Selection, select, should_stop
-from core.evaluation.metrics import value
-from core.evaluation.stage import read_metrics
+from core.evaluation.selection import select
+from core.pipeline.outcome import Outcome
 from core.pipeline.views import View
-from core.store.manifest import Manifest
-from core.student.plan import PlannedStep
+from core.rejection.stage import ensure_usable
 from flows.execution import Execution
-from flows.exporting import Exported, export_checkpoint
+from flows.exporting import export_checkpoint
 from flows.logs import run_log
-from flows.reporting import report_and_publish
 from flows.switches import switches
+from flows.training import train_and_evaluate
 from tasks.encode import encode
-from tasks.evaluate import evaluate
+from tasks.publish import publish
 from tasks.reject import reject
+from tasks.report import report
 from tasks.sample import sample
 from tasks.split import split
-from tasks.train import train
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The checkpoints of a run by step, step 0 (the untrained model, no checkpoint) included."""
-
-    checkpoints: dict[int, Manifest | None]
-    evaluations: dict[int, Manifest]
 
 
 @flow(name="distill", persist_result=False)
@@ -56,52 +45,67 @@ def distill(
     with run_log(run.view.folder / "train.log"):
         try:
             return str(_distill(run))
+        except Exception as e:
+            log.error("%s", e)
+            raise
         finally:
             run.close()
 
 
 def _distill(run: Execution) -> Path:
-    view = View(run.view)
-    pipeline = run.pipeline
+    view, pipeline = View(run.view), run.pipeline
 
     parts = run.do(split, pipeline.split, "split", "data_splits/train.csv")
     view.split(parts)
 
-    answers = run.do(sample, lambda: pipeline.sample(parts), "sample", "teacher_phase/teacher_samples.jsonl")
+    file = "teacher_phase/teacher_samples.jsonl"
+    answers = run.do(sample, lambda: pipeline.sample(parts), "sample", file)
     view.sample(answers)
 
-    kept = run.do(
-        reject, lambda: pipeline.reject(parts, answers), "reject", "teacher_phase/accepted_samples.jsonl"
-    )
+    file = "teacher_phase/accepted_samples.jsonl"
+    kept = run.do(reject, lambda: pipeline.reject(parts, answers), "reject", file)
     view.reject(kept)
+    ensure_usable(dict(kept.summary))
 
-    encoded = run.do(encode, lambda: pipeline.encode(kept), "encode", "student_phase/train_sft.jsonl")
+    file = "student_phase/train_sft.jsonl"
+    encoded = run.do(encode, lambda: pipeline.encode(kept), "encode", file)
     view.encode(encoded)
 
-    trained = _train(run, view, parts, encoded)
-    chosen = select(_curve(run, trained), run.config.evaluation.metric)
+    trained = train_and_evaluate(run, view, parts, encoded)
+    chosen = select(trained.curve, run.config.evaluation.metric)
     log.info("%s", chosen.reason)
 
     if not run.switches.on("export"):
         log.info("export is switched off: no predictions, no report, nothing published")
         return run.view.folder
-    exported = export_checkpoint(run, parts, trained.checkpoints, trained.evaluations, chosen.step)
-    return report_and_publish(run, view, trained.checkpoints, trained.evaluations, chosen, exported)
+    exported = export_checkpoint(run, parts, trained, chosen.step)
+    outcome = Outcome(
+        store=run.store,
+        run=run.view.name,
+        config=run.config,
+        base_digest=pipeline.bench.source.digest,
+        parts=parts,
+        kept=kept,
+        encoded=encoded,
+        checkpoints=trained.checkpoints,
+        curve=trained.curve,
+        selection=chosen,
+        reasoning=exported.reasoning,
+        label_only=exported.label_only,
+        untrained=exported.untrained,
+        baseline=exported.baseline,
+    )
+    run.view.keep_only(run.used)
+    path = report(outcome, run.view)
+    if run.config.publish:
+        publish(outcome, run.view, pipeline.bench)
+    return path
 
 
-def _train(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
-    """Segments one after another, each followed by its evaluation; step 0 is evaluated first."""
-    data = run.folder(encoded)
-    steps = run.pipeline.plan(data)
-    trained = Trained({0: None}, {0: _evaluate(run, view, parts, None, 0)})
-    parent: Manifest | None = None
-    for part in run.pipeline.segments(steps):
-        parent = _segment(run, part_stop=part.stop, stage=(part, steps, parent, data))
-        view.train(parent)
-        trained.checkpoints[part.stop] = parent
-        if part.evaluate:
-            trained.evaluations[part.stop] = _evaluate(run, view, parts, parent, part.stop)
-            if _stops_early(run, trained):
-                log.info("early stopping after step %d of %d", part.stop, len(steps))
-                break
-    return trained
+if __name__ == "__main__":
+    # Run as a script this module is a second copy of itself; the command line imports the first.
+    import sys
+
+    from flows.cli import main
+
+    main(["run", *sys.argv[1:]])

@@ -36,7 +36,8 @@ def check_packages() -> None:
         spec = importlib.util.find_spec(name)
         found = Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
         if found != home:
-            where = found or (list(spec.submodule_search_locations or ["nowhere"])[0] if spec else "nowhere")
+            places = list(spec.submodule_search_locations or []) if spec else []
+            where = found or (places[0] if places else "nowhere")
             raise UserError(
                 f"the package {name} is taken from {where} instead of {home}: a folder of that name "
                 "shadows ours; run from another directory, or rename the folder"

@@ -14,10 +14,10 @@ from core.config.writing import render
 from core.errors import MissingInputError
 from core.pipeline.stages import Pipeline
 from core.progress import Progress
-from core.stages import Stage, changed
+from core.stages import Stage
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.store.runs import RunView
+from core.store.runs import RunView, why_run
 from flows.switches import Switches
 from tasks.policy import StageCall
 from tasks.progress import ArtifactProgress
@@ -30,13 +30,14 @@ _FROM_TEACHER_RUN = ("split", "sample", "reject")
 class Execution:
     """The store, the view, the switches and the pipeline of one run."""
 
-    def __init__(self, resolved: ResolvedConfig, switches: Switches) -> None:
+    def __init__(self, resolved: ResolvedConfig, switches: Switches, *, writes_config: bool = True) -> None:
         self.resolved, self.config, self.switches = resolved, resolved.config, switches
         self.store = Store.open(self.config.run.root)
         self.view = RunView(self.store, resolved.run_name)
         self.pipeline = Pipeline(self.config)
         self.used: dict[str, Manifest] = {}
-        self.view.write("resolved_config.yaml", render(resolved))
+        if writes_config:
+            self.view.write("resolved_config.yaml", render(resolved))
 
     def do(
         self, task: Task[[StageCall], dict[str, str]], stage: Callable[[], Stage], slot: str, file: str
@@ -52,6 +53,10 @@ class Execution:
             manifest = self._call(task, stage())
         self.used[slot] = manifest
         return manifest
+
+    def do_built(self, task: Task[[StageCall], dict[str, str]], stage: Stage, file: str) -> Manifest:
+        """As `do`, for a stage that is built already."""
+        return self.do(task, lambda: stage, stage.slot, file)
 
     def folder(self, manifest: Manifest) -> Path:
         """The files of an object."""
@@ -100,17 +105,7 @@ class Execution:
             return f"reuse (made {sound.created_at})"
         if self._refreshed(stage):
             return "run: asked for by --refresh"
-        return "run: " + reason(self.store, self.view, stage)
+        return "run: " + why_run(self.view, stage)
 
     def _progress(self, stage: Stage) -> Callable[[], Progress]:
         return lambda: ArtifactProgress(stage.label)
-
-
-def reason(store: Store, view: RunView, stage: Stage) -> str:
-    """Why a stage has to run: what changed since this run's own last record."""
-    entry = view.stages().get(stage.slot)
-    earlier = store.find(stage.name, entry["key"]) if entry else None
-    if earlier is None:
-        return "not made before"
-    differences = changed(stage, earlier.ingredients)
-    return "; ".join(differences[:5]) if differences else "its files are missing or damaged"

@@ -28,14 +28,18 @@ def switches(
     config: StagesConfig, only: Iterable[str] = (), skip: Iterable[str] = (), refresh: Iterable[str] = ()
 ) -> Switches:
     """Put config and command line together. Raises UserError for a stage that does not exist."""
-    only, skip, refresh = (_known(names, what) for names, what in ((only, "only"), (skip, "skip"), (refresh, "refresh")))
+    only, skip, refresh = (
+        _known(names, what) for names, what in ((only, "only"), (skip, "skip"), (refresh, "refresh"))
+    )
     off = {name for name in NAMES if not getattr(config, name)}
     if only:
         off = set(NAMES) - only
     off |= skip
     both = off & refresh
     if both:
-        raise UserError(f"--refresh {sorted(both)[0]}: this stage is switched off; switch it on to make it again")
+        raise UserError(
+            f"--refresh {sorted(both)[0]}: this stage is switched off; switch it on to make it again"
+        )
     return Switches(frozenset(off), frozenset(refresh))
 
 

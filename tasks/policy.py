@@ -22,7 +22,9 @@ class StageCall:
 
     __slots__ = ("progress", "refresh", "stage", "store")
 
-    def __init__(self, store: Store, stage: Stage, progress: Callable[[], Progress], *, refresh: bool) -> None:
+    def __init__(
+        self, store: Store, stage: Stage, progress: Callable[[], Progress], *, refresh: bool
+    ) -> None:
         self.store, self.stage, self.progress, self.refresh = store, stage, progress, refresh
 
 
@@ -41,7 +43,7 @@ class StageKey(CachePolicy):
 async def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
     """Retry what can pass by itself (a connection, a store); never the user's mistakes."""
     try:
-        await state.result(raise_on_failure=True)  # type: ignore[misc]
+        await state.result(raise_on_failure=True)
     except UserError:
         return False
     except (PassingError, StoreError, ConnectionError, TimeoutError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +53,6 @@ class MeasureRun:
     encoder: Callable[[bool], Encoder]
 
     def __call__(self, config: MeasureSlice, io: StageIO) -> dict[str, Any]:
-        started = time.monotonic()
         examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
         if config.max_examples:
             rows_of = [Row(e, "", 0) for e in examples]
@@ -71,7 +69,6 @@ class MeasureRun:
             "threshold": threshold,
             "cut_texts": sum(row.truncated_tokens > 0 for row in rows),
             "reasonings": sum(row.raw_output is not None for row in rows),
-            "seconds": round(time.monotonic() - started, 2),
         }
 
     def _rows(self, config: MeasureSlice, io: StageIO, examples: list[Example]) -> list[ScoredExample]:

@@ -12,6 +12,7 @@ from core.evaluation import baseline_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import MeasureRun, MeasureSlice
 from core.pipeline.workbench import Workbench
+from core.records import SplitName
 from core.rejection import stage as rejection_stage
 from core.stages import Stage
 from core.store.manifest import Manifest
@@ -33,9 +34,7 @@ class Pipeline:
     def split(self) -> Stage:
         """Read the data and split it."""
         part = data_stage.SplitSlice(seed=self.config.seed, data=self.config.data)
-        return Stage(
-            data_stage.NAME, data_stage.VERSION, part, data_stage.content(part), {}, data_stage.run
-        )
+        return Stage(data_stage.NAME, data_stage.VERSION, part, data_stage.content(part), {}, data_stage.run)
 
     def sample(self, split: Manifest) -> Stage:
         """Get the teacher's answers."""
@@ -151,7 +150,7 @@ class Pipeline:
         self,
         split: Manifest,
         checkpoint: Manifest | None,
-        name: str,
+        name: SplitName,
         *,
         label_only: bool,
         threshold: float | None,

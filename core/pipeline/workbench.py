@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from core import jsonio
 from core.config import Config
 from core.errors import ModelError, UserError
-from core.prompts import Prompts, load_prompts
+from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
-from core.student.encoding import EncodeSlice, Encoder
+from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Engine
 from core.student.tokenizer import ChatTokenizer
 
@@ -67,9 +67,7 @@ class Workbench:
         """The engine over the base model."""
         student = self.config.student
         if student.engine != "local":
-            raise UserError(
-                "student.engine: training on Tinker is not built yet; set student.engine: local"
-            )
+            raise UserError("student.engine: training on Tinker is not built yet; set student.engine: local")
         from core.engines.local import LocalEngine
 
         return LocalEngine(
@@ -85,6 +83,12 @@ class Workbench:
             EncodeSlice.of(self.config.student),
             label_only=label_only,
         )
+
+    def student_messages(self, text: str) -> tuple[Message, ...]:
+        """What the student is asked of one text, before any tokenizer."""
+        student = self.config.student
+        rulebook = self.rulebook.text if student.rulebook else None
+        return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
 
     def student_content(self) -> dict[str, str]:
         """Digests of what decides the student's tokens and scores, besides the config."""

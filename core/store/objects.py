@@ -28,13 +28,17 @@ class Store:
     root: Path
 
     @classmethod
-    def open(cls, root: str) -> Store:
-        """The store at `root`; a folder that cannot be written is found here, before any work."""
+    def at(cls, root: str) -> Store:
+        """The store at `root`, for reading. Raises UserError for what is no local folder."""
         if "://" in root and not root.startswith("file://"):
             raise UserError(f"run.root: {root} is not a local folder; S3 and others come in a later version")
-        path = Path(root.removeprefix("file://")).absolute()
-        store = cls(path)
-        probe = path / f".probe-{uuid.uuid4().hex[:8]}"
+        return cls(Path(root.removeprefix("file://")).absolute())
+
+    @classmethod
+    def open(cls, root: str) -> Store:
+        """As `at`, for writing: a folder that cannot be written is found here, before any work."""
+        store = cls.at(root)
+        probe = store.root / f".probe-{uuid.uuid4().hex[:8]}"
         local.replace_bytes(probe, b"probe\n")
         probe.unlink()
         return store

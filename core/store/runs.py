@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import MissingInputError
+from core.stages import Stage, changed
 from core.store import local
 from core.store.manifest import Manifest
 from core.store.objects import Store, now
@@ -44,11 +46,22 @@ class RunView:
         """Write one JSON file of the view; NaN is refused."""
         return self.write(place, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
+    @contextlib.contextmanager
+    def replacing(self, place: str) -> Iterator[Path]:
+        """A path to write a file to, which then takes its place at once; on an error, nothing does."""
+        with _replacing(self.folder / place) as temporary:
+            yield temporary
+
     def record(self, stage: str, manifest: Manifest, *, reused: bool) -> None:
         """Note in stages.json which object a stage of this run came from."""
         stages = dict(self.stages())
         stages[stage] = {"key": manifest.key, "digest": manifest.digest, "reused": reused, "at": now()}
         self.write_json("stages.json", stages)
+
+    def keep_only(self, slots: Iterable[str]) -> None:
+        """Forget the record of stages that the finished run did not come by."""
+        kept, stages = set(slots), self.stages()
+        self.write_json("stages.json", {slot: entry for slot, entry in stages.items() if slot in kept})
 
     def stages(self) -> Mapping[str, Any]:
         """The record of the last run under this name, empty where there is none."""
@@ -77,11 +90,40 @@ class RunView:
 
 def copy(source: Path, target: Path) -> None:
     """Copy a file to its place, at once."""
+    with _replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+
+
+@contextlib.contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
     with local.explained(target, "write"):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
+        temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
         try:
-            shutil.copyfile(source, temporary)
+            yield temporary
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def run_config(root: Path, name: str) -> Path:
+    """The resolved config of a run. Raises MissingInputError naming the runs there are."""
+    path = root / "runs" / name / "resolved_config.yaml"
+    if path.is_file():
+        return path
+    runs = root / "runs"
+    there = sorted(p.name for p in runs.iterdir()) if runs.is_dir() else []
+    raise MissingInputError(
+        f"there is no run {name} under {root.absolute()}; "
+        + (f"there are: {', '.join(there)}" if there else "it has no runs")
+    )
+
+
+def why_run(view: RunView, stage: Stage) -> str:
+    """Why a stage has to run: what changed since the run's own last record."""
+    entry = view.stages().get(stage.slot)
+    earlier = view.store.find(stage.name, entry["key"]) if entry else None
+    if earlier is None:
+        return "not made before"
+    differences = changed(stage, earlier.ingredients)
+    return "; ".join(differences[:5]) if differences else "its files are missing or damaged"

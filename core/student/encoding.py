@@ -108,9 +108,7 @@ class Encoder:
         head, slot, tail = tokenizer.render(messages).partition(TEXT_SLOT)
         if not slot or TEXT_SLOT in tail:
             raise PromptError("the chat template does not show the text exactly once; see student.model")
-        self.frame = Frame(
-            tokenizer.encode(head), tokenizer.encode(tail), tokenizer.end_of_turn(messages)
-        )
+        self.frame = Frame(tokenizer.encode(head), tokenizer.encode(tail), tokenizer.end_of_turn(messages))
         self._check_labels()
 
     def _check_labels(self) -> None:
@@ -122,9 +120,7 @@ class Encoder:
 
     def prompt_messages(self, text: str) -> tuple[Message, ...]:
         """The conversation before the answer, for a whole text."""
-        return self._prompts.student_messages(
-            text, self._rulebook, label_only=self.target == "label_only"
-        )
+        return self._prompts.student_messages(text, self._rulebook, label_only=self.target == "label_only")
 
     def prompt(self, text: TextTokens, reserve: int) -> Prompt | None:
         """The prompt that leaves `reserve` tokens for an answer; None where no text would be left."""
@@ -188,8 +184,7 @@ class Encoder:
         """For each label the token sequences that say it, all surface forms that differ."""
         forms = {label: (f"{label}", f" {label}", f"\n{label}") for label in (0, 1)}
         return {
-            label: tuple(dict.fromkeys(self.choice(s) for s in surfaces))
-            for label, surfaces in forms.items()
+            label: tuple(dict.fromkeys(self.choice(s) for s in surfaces)) for label, surfaces in forms.items()
         }
 
     @property
@@ -220,6 +215,4 @@ class Encoder:
         n_rest = len(completion.tokens) - n_label
         share = self.config.label_share if self.config.label_share is not None else DEFAULT_LABEL_SHARE
         share = share if n_rest else 1.0
-        return [
-            share / n_label if in_label else (1 - share) / n_rest for in_label in completion.in_label
-        ]
+        return [share / n_label if in_label else (1 - share) / n_rest for in_label in completion.in_label]

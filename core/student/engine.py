@@ -163,6 +163,7 @@ class Sampler(Protocol):
         self,
         prompts: Sequence[Sequence[int]],
         choices: Sequence[Sequence[int]],
+        *,
         progress: Callable[[int, int], None] | None = None,
     ) -> ChoiceScores:
         """Score each of `choices` (token sequences) after each of `prompts`, in order."""
@@ -174,6 +175,7 @@ class Sampler(Protocol):
         self,
         prompts: Sequence[Sequence[int]],
         params: GenerateParams,
+        *,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Generation]:
         """Complete each prompt, in order; `progress` is told (rows done, rows)."""

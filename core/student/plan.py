@@ -63,9 +63,7 @@ def plan(config: StudentConfig, seed: int, labels: Sequence[int], hashes: Sequen
     epoch = 0
     while len(batches) < total:
         order = _order(config, seed, epoch, labels)
-        batches += [
-            tuple(order[i : i + config.batch_size]) for i in range(0, len(order), config.batch_size)
-        ]
+        batches += [tuple(order[i : i + config.batch_size]) for i in range(0, len(order), config.batch_size)]
         epoch += 1
     return [
         PlannedStep(s, rows, learning_rate(config, s, total), jsonio.digest([hashes[r] for r in rows]))
@@ -86,9 +84,7 @@ def _order(config: StudentConfig, seed: int, epoch: int, labels: Sequence[int]) 
 def interleave(classes: Sequence[Sequence[int]]) -> list[int]:
     """Merge so that every prefix holds each class in its share of the whole, as near as it goes:
     the i-th of n rows of a class belongs at the place (i + 1/2) / n."""
-    placed = [
-        ((i + 0.5) / len(rows), c, row) for c, rows in enumerate(classes) for i, row in enumerate(rows)
-    ]
+    placed = [((i + 0.5) / len(rows), c, row) for c, rows in enumerate(classes) for i, row in enumerate(rows)]
     return [row for _, _, row in sorted(placed)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,15 @@ from core.config.student import AdamConfig, LoraConfig
 from core.stageio import StageIO
 from core.store.manifest import Manifest
 from core.student.engine import (
-    AdamParams, Checkpoint, Datum, Engine, LoraSpec, Pending, SamplerRef, Session, StateRef,
+    AdamParams,
+    Checkpoint,
+    Datum,
+    Engine,
+    LoraSpec,
+    Pending,
+    SamplerRef,
+    Session,
+    StateRef,
 )
 from core.student.plan import PlannedStep
 
@@ -53,7 +60,11 @@ class LiveSession:
         session, self.session = self.session, None
         if session is not None:
             tip = session.tip
-            if parent is not None and tip is not None and (tip.digest, tip.step) == (parent.digest, parent.step):
+            if (
+                parent is not None
+                and tip is not None
+                and (tip.digest, tip.step) == (parent.digest, parent.step)
+            ):
                 return session
             session.close()
         return engine.open(lora, parent.state if parent else None)
@@ -81,7 +92,6 @@ class SegmentRun:
     total: int
 
     def __call__(self, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
-        started = time.monotonic()
         engine = self.engine()
         parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
         session = self.live.take(engine, lora_spec(config), parent)
@@ -96,7 +106,6 @@ class SegmentRun:
             "base_digest": saved.engine.base_digest,
             "last_loss": rows[-1]["loss"],
             "tokens": sum(row["tokens"] for row in rows),
-            "seconds": round(time.monotonic() - started, 2),
             "fingerprint": engine.fingerprint,
         }
 

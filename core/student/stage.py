@@ -14,7 +14,7 @@ from core import jsonio
 from core.errors import DataError
 from core.records import AcceptedSample
 from core.stageio import StageIO
-from core.student.encoding import EncodedExample, EncodeSlice, Encoder
+from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.engine import Datum
 
 NAME = "encode"
@@ -99,7 +99,9 @@ def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
         {
             "example_id": pa.array([e.example_id for e in examples]),
             "label": pa.array([e.label for e in examples], pa.int8()),
-            "tokens": pa.array([[*e.datum.tokens, e.datum.targets[-1]] for e in examples], pa.list_(pa.int32())),
+            "tokens": pa.array(
+                [[*e.datum.tokens, e.datum.targets[-1]] for e in examples], pa.list_(pa.int32())
+            ),
             "weights": pa.array([list(e.datum.weights) for e in examples], pa.list_(pa.float64())),
             "hash": pa.array([e.hash for e in examples]),
         }

@@ -30,7 +30,9 @@ class ChatTokenizer:
             inner = AutoTokenizer.from_pretrained(str(folder), use_fast=True)
         except (OSError, ValueError) as e:
             reason = str(e).splitlines()[0]
-            raise ModelError(f"no tokenizer can be loaded from {folder}: {reason}; set student.tokenizer") from e
+            raise ModelError(
+                f"no tokenizer can be loaded from {folder}: {reason}; set student.tokenizer"
+            ) from e
         if not inner.chat_template:
             raise ModelError(
                 f"the tokenizer in {folder} has no chat template; choose an instruction-tuned model, "
@@ -98,7 +100,9 @@ class ChatTokenizer:
                 turns, tokenize=False, add_generation_prompt=generate, **self.template_args
             )
         except Exception as e:  # templates raise what they like
-            raise ModelError(f"the chat template refuses the prompt: {e}; see student.chat_template_args") from e
+            raise ModelError(
+                f"the chat template refuses the prompt: {e}; see student.chat_template_args"
+            ) from e
         return text
 
 
@@ -114,6 +118,6 @@ class TextTokens:
         if len(self.ids) <= budget:
             return self.ids
         k = max(budget, 0)
-        while 0 < k and self.offsets[k][0] < self.offsets[k - 1][1]:
+        while k > 0 and self.offsets[k][0] < self.offsets[k - 1][1]:
             k -= 1
         return self.ids[:k]

@@ -22,12 +22,8 @@ def read_answer(raw: str, wording: TargetWording, target: str) -> Said:
     A label counts only where the target puts it: at the very beginning, or after the closed
     reasoning; a label block inside a reasoning is not an answer.
     """
-    reason = re.compile(
-        f"{re.escape(wording.reason_open)}(.*?){re.escape(wording.reason_close)}", re.DOTALL
-    )
-    label = re.compile(
-        rf"\s*{re.escape(wording.label_open)}\s*([01])\s*{re.escape(wording.label_close)}"
-    )
+    reason = re.compile(f"{re.escape(wording.reason_open)}(.*?){re.escape(wording.reason_close)}", re.DOTALL)
+    label = re.compile(rf"\s*{re.escape(wording.label_open)}\s*([01])\s*{re.escape(wording.label_close)}")
     found_reason = reason.search(raw)
     reasoning = found_reason.group(1).strip() if found_reason else None
     if target != "reason_first":

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from flows.cli.main import main
+from flows.cli.commands import main
 
 __all__ = ["main"]

@@ -18,10 +18,18 @@ if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
 
 _CONFIG = click.argument("config", type=click.Path(path_type=Path))
-_SET = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. student.epochs=2.")
-_ONLY = click.option("--only", multiple=True, metavar="STAGE", help="Run only this stage; the others' results are read.")
-_SKIP = click.option("--skip", multiple=True, metavar="STAGE", help="Do not run this stage; its earlier result is read.")
-_REFRESH = click.option("--refresh", multiple=True, metavar="STAGE", help="Make this stage again although it is there.")
+_SET = click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. student.epochs=2."
+)
+_ONLY = click.option(
+    "--only", multiple=True, metavar="STAGE", help="Run only this stage; the others' results are read."
+)
+_SKIP = click.option(
+    "--skip", multiple=True, metavar="STAGE", help="Do not run this stage; its earlier result is read."
+)
+_REFRESH = click.option(
+    "--refresh", multiple=True, metavar="STAGE", help="Make this stage again although it is there."
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -94,7 +102,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     _prepare(load(config), debug)
     from flows.evaluate import evaluate_checkpoint
 
-    click.echo(f"Done. Look at {evaluate_checkpoint(str(config), root, name, checkpoint)}")
+    click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
 
 
 def main(arguments: list[str] | None = None) -> None:

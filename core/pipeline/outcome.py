@@ -1,0 +1,208 @@
+"""What a finished run is reported from: manifests, put together into the report's inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core import jsonio
+from core.config import Config
+from core.evaluation.metrics import Metrics, from_json
+from core.evaluation.selection import EvaluatedCheckpoint, Selection
+from core.evaluation.stage import read_metrics
+from core.export.inputs import CurvePoint, Entry, Funnel, ModelBlock, Rejected, ReportInputs, SplitSize
+from core.pipeline.views import adapter_path
+from core.records import SplitName
+from core.store.manifest import Manifest
+from core.store.objects import Store, now
+
+_FILES = {
+    "student_phase/test.json": "what the student says of each test text, with probability and decision",
+    "student_phase/eval_history.jsonl": "every checkpoint on val",
+    "student_phase/learning_curve.png": "the curve as a picture",
+    "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
+    "split_summary.json": "what became of every row of the data",
+    "resolved_config.yaml": "every setting and where it comes from",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The manifests of a finished run."""
+
+    store: Store
+    run: str
+    config: Config
+    base_digest: str
+    parts: Manifest
+    kept: Manifest
+    encoded: Manifest
+    checkpoints: Mapping[int, Manifest]
+    curve: Sequence[EvaluatedCheckpoint]
+    selection: Selection
+    reasoning: Mapping[SplitName, Manifest]
+    label_only: Mapping[SplitName, Manifest]
+    untrained: Mapping[SplitName, Manifest]
+    baseline: Manifest | None
+    _cache: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def checkpoint(self) -> Manifest | None:
+        """The chosen checkpoint; None where the untrained model was chosen."""
+        return self.checkpoints.get(self.selection.step)
+
+    @property
+    def final(self) -> Manifest | None:
+        """The last checkpoint."""
+        return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
+
+    @property
+    def split(self) -> SplitName:
+        """Where the table is measured: test, unless it was not exported."""
+        measured = self.reasoning or self.label_only
+        return "test" if "test" in measured else "val"
+
+    def metrics(self, manifest: Manifest) -> Metrics:
+        """The metrics of a measured split."""
+        return read_metrics(self.store.folder(manifest))
+
+    def baselines(self) -> dict[str, Any]:
+        """The baselines as their stage wrote them; empty without one."""
+        if self.baseline is None:
+            return {}
+        found: dict[str, Any] = jsonio.read_json(self.store.folder(self.baseline) / "baselines.json")
+        return found
+
+    def json(self, manifest: Manifest, name: str) -> dict[str, Any]:
+        """One JSON file of an object."""
+        found: dict[str, Any] = jsonio.read_json(self.store.folder(manifest) / name)
+        return found
+
+
+def report_inputs(o: Outcome) -> ReportInputs:
+    """All that the report says."""
+    student = o.config.student
+    return ReportInputs(
+        run_name=o.run,
+        generated_at=now(),
+        base_model=student.model,
+        engine=student.engine,
+        target=student.target,
+        rulebook_in_prompt=student.rulebook,
+        split=o.split,
+        sizes=[SplitSize(*size) for size in sizes(o)],
+        entries=list(entries(o)),
+        selection=o.selection,
+        threshold_reason="largest macro-F1 on val, frozen before the other splits were read",
+        curve=curve_points(o),
+        models=models(o),
+        resume_state_path=o.final.folder if o.final else None,
+        funnel=funnel(o),
+        notices=notices(o),
+        files=_FILES,
+        seconds=seconds(o),
+    )
+
+
+def sizes(o: Outcome) -> list[tuple[str, int, int]]:
+    """Name, rows and positives of each split."""
+    summary = o.json(o.parts, "split_summary.json")["used_split_summary"]
+    return [(name, part["count"], part["label_counts"]["1"]) for name, part in summary.items()]
+
+
+def entries(o: Outcome) -> list[Entry]:
+    """The rows of the table, all measured on the same texts."""
+    out = [Entry(b["title"], "baseline", from_json(b["metrics"][o.split])) for b in o.baselines().values()]
+    if o.split in o.untrained:
+        out.append(Entry("Untrained student", "untrained", o.metrics(o.untrained[o.split])))
+    if o.split in o.reasoning:
+        title = f"Student, step {o.selection.step}"
+        out.append(Entry(title, "student", o.metrics(o.reasoning[o.split])))
+    if o.split in o.label_only:
+        title = f"Student, step {o.selection.step}, label-only prompt"
+        out.append(Entry(title, "label_only", o.metrics(o.label_only[o.split])))
+    return out
+
+
+def losses(o: Outcome) -> list[tuple[int, float]]:
+    """Training loss by step, of the steps that were taken."""
+    out = []
+    for manifest in o.checkpoints.values():
+        for row in jsonio.read_jsonl(o.store.folder(manifest) / "steps.jsonl"):
+            out.append((row["step"] + 1, row["loss"]))
+    return out
+
+
+def curve_points(o: Outcome) -> list[CurvePoint]:
+    """The learning curve; each point's train loss is the mean over the steps since the one before."""
+    steps = losses(o)
+    out, before = [], 0
+    for point in o.curve:
+        since = [loss for step, loss in steps if before < step <= point.step]
+        out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
+        before = point.step
+    return out
+
+
+def models(o: Outcome) -> list[ModelBlock]:
+    """The last and the chosen model, where they are, and what was measured of them."""
+    measured = o.reasoning.get(o.split)
+    metrics = o.metrics(measured) if measured else None
+    same = o.final is not None and o.selection.step == max(o.checkpoints)
+    best = adapter_path(o.checkpoint) or "the base model, without an adapter"
+    return [
+        ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if same else None),
+        ModelBlock("best-val model", best, metrics),
+    ]
+
+
+def funnel(o: Outcome) -> Funnel:
+    """The teacher's answers, from texts to accepted samples."""
+    summary = o.json(o.kept, "teacher_summary.json")
+    texts, missing = summary["funnel"]["texts"], summary["funnel"]["missing"]
+    by_label = texts["by_label"]
+    return Funnel(
+        teacher=summary["teacher_model"],
+        negative=by_label["0"]["total"] + missing["0"],
+        positive=by_label["1"]["total"] + missing["1"],
+        missing=missing["0"] + missing["1"],
+        accepted_negative=by_label["0"]["count"],
+        accepted_positive=by_label["1"]["count"],
+        rejected=[Rejected(rule, by["0"], by["1"]) for rule, by in texts["by_reason"].items()],
+    )
+
+
+def notices(o: Outcome) -> list[str]:
+    """Sentences on rows left out, cut texts and skewed rejection."""
+    encoded = o.json(o.encoded, "encode_summary.json")
+    out = [
+        *o.json(o.parts, "split_summary.json")["notices"],
+        *o.json(o.kept, "teacher_summary.json")["notices"],
+    ]
+    if encoded["cut_texts"]:
+        out.append(
+            f"{encoded['cut_texts']} training texts were cut, by {encoded['cut_tokens']} tokens together"
+        )
+    if encoded["dropped"]:
+        out.append(f"{encoded['dropped']} accepted samples were dropped: {encoded['dropped_reason']}")
+    for name, manifest in o.reasoning.items():
+        if manifest.summary["cut_texts"]:
+            out.append(f"{manifest.summary['cut_texts']} texts of {name} were cut to fit the prompt")
+    return out
+
+
+def seconds(o: Outcome) -> dict[str, float]:
+    """Seconds by stage, as they were when the stage was made, reused ones included."""
+    stages: dict[str, Sequence[Manifest | None]] = {
+        "split": [o.parts],
+        "reject": [o.kept],
+        "encode": [o.encoded],
+        "train": list(o.checkpoints.values()),
+        "export": [*o.reasoning.values(), *o.label_only.values()],
+        "baseline": [o.baseline],
+    }
+    return {
+        name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)
+        for name, found in stages.items()
+    }

@@ -1,0 +1,92 @@
+"""Which file of which object stands where in a run's folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core import jsonio
+from core.evaluation.metrics import Metrics
+from core.evaluation.threshold import RULE
+from core.export.manifests import Fingerprints
+from core.records import SPLITS
+from core.store.manifest import Manifest
+from core.store.runs import RunView
+
+_SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
+_SAMPLE = ("teacher_samples.jsonl", "rulebook.txt", "rule_files.json")
+_REJECT = ("accepted_samples.jsonl", "rejected_samples.jsonl", "teacher_summary.json")
+_ENCODE = ("train_sft.jsonl", "encode_summary.json")
+
+
+class View:
+    """Fills a run's folder from objects, whether they were made now or reused.
+
+    Histories are put together anew from the objects of this run, so that nothing another run
+    left is ever appended to.
+    """
+
+    def __init__(self, run: RunView) -> None:
+        self.run = run
+        self._steps: list[dict[str, Any]] = []
+        self._evaluations: list[dict[str, Any]] = []
+
+    def split(self, manifest: Manifest) -> None:
+        """data_splits/ and split_summary.json."""
+        self.run.fill(manifest, _SPLIT)
+
+    def sample(self, manifest: Manifest) -> None:
+        """The teacher's answers and the rulebook it was shown."""
+        self.run.fill(manifest, {name: f"teacher_phase/{name}" for name in _SAMPLE})
+
+    def reject(self, manifest: Manifest) -> None:
+        """What was accepted, what not, and the funnel."""
+        self.run.fill(manifest, {name: f"teacher_phase/{name}" for name in _REJECT})
+
+    def encode(self, manifest: Manifest) -> None:
+        """What the student learns."""
+        self.run.fill(manifest, {name: f"student_phase/{name}" for name in _ENCODE})
+
+    def train(self, manifest: Manifest) -> None:
+        """One more segment of student_phase/train_history.jsonl."""
+        self._steps += jsonio.read_jsonl(self.run.store.folder(manifest) / "steps.jsonl")
+        self._lines("student_phase/train_history.jsonl", self._steps)
+
+    def evaluate(self, step: int, row: Mapping[str, Any]) -> None:
+        """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
+        self.run.write_json(f"student_phase/metrics_val_step_{step}.json", row)
+        self._evaluations.append(dict(row))
+        self._lines("student_phase/eval_history.jsonl", self._evaluations)
+
+    def baseline(self, manifest: Manifest) -> None:
+        """The classical baselines' metrics."""
+        self.run.fill(manifest, {"baselines.json": "baseline_phase/baselines.json"})
+
+    def _lines(self, place: str, rows: list[dict[str, Any]]) -> None:
+        self.run.write(place, "".join(jsonio.canonical(row).decode() + "\n" for row in rows))
+
+
+def evaluation_row(
+    manifest: Manifest, checkpoint: Manifest | None, parts: Manifest, metrics: Metrics, step: int, run: str
+) -> dict[str, Any]:
+    """What is written of one checkpoint's evaluation, in the field names that users already read."""
+    return {
+        "created_at": manifest.created_at,
+        "discrete_metrics_source": f"threshold_{RULE}",
+        "checkpoint_path": adapter_path(checkpoint),
+        "checkpoint_name": f"{run}_step_{step}",
+        "step": step,
+        "split": "val",
+        **fingerprints(parts, manifest).to_json(),
+        "metrics": metrics.to_json(),
+    }
+
+
+def adapter_path(checkpoint: Manifest | None) -> str | None:
+    """Where a checkpoint's adapter lies under the root; None for the untrained model."""
+    return None if checkpoint is None else f"{checkpoint.folder}/adapter"
+
+
+def fingerprints(parts: Manifest, measured: Manifest) -> Fingerprints:
+    """What the numbers depend on: the split's digest, and the key of the measurement."""
+    return Fingerprints(dataset=parts.digest, config=measured.key)

@@ -1,0 +1,92 @@
+"""Measure and export any checkpoint of a run, beside what the run exported itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from prefect import flow
+
+from core.config.loading import load
+from core.errors import MissingInputError
+from core.evaluation.selection import select
+from core.pipeline.outcome import Outcome
+from core.pipeline.reporting import write_exports
+from core.pipeline.views import adapter_path
+from core.store.manifest import Manifest
+from flows.execution import Execution
+from flows.exporting import export_checkpoint
+from flows.logs import run_log
+from flows.switches import Switches
+from flows.training import Trained, recorded
+
+
+@flow(name="evaluate", persist_result=False)
+def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
+    """Measure `checkpoint` (best, final, step_<n>, or the path of one of the run's adapters).
+
+    Returns the folder with predictions and metrics. Nothing else of the run is changed, and
+    nothing is published.
+    """
+    config = Path(root) / "runs" / run / "resolved_config.yaml"
+    resolved = load(config, [f"run.root={root}"])
+    execution = Execution(resolved, Switches(frozenset(), frozenset()), writes_config=False)
+    with run_log(execution.view.folder / "train.log"):
+        try:
+            return str(_evaluate(execution, checkpoint))
+        finally:
+            execution.close()
+
+
+def _evaluate(run: Execution, checkpoint: str) -> Path:
+    view = run.view
+    parts = view.earlier("split", file="data_splits/train.csv")
+    trained = recorded(run)
+    chosen = select(trained.curve, run.config.evaluation.metric)
+    step = _step(checkpoint, trained, chosen.step, run)
+    name = f"step_{step}"
+    exported = export_checkpoint(run, parts, trained, step, who=name, beside=False)
+    outcome = Outcome(
+        store=run.store,
+        run=view.name,
+        config=run.config,
+        base_digest=run.pipeline.bench.source.digest,
+        parts=parts,
+        kept=view.earlier("reject", file="teacher_phase/accepted_samples.jsonl"),
+        encoded=view.earlier("encode", file="student_phase/train_sft.jsonl"),
+        checkpoints=trained.checkpoints,
+        curve=trained.curve,
+        selection=dataclasses.replace(chosen, step=step),
+        reasoning=exported.reasoning,
+        label_only=exported.label_only,
+        untrained={},
+        baseline=None,
+    )
+    folder = f"student_phase/{name}"
+    write_exports(outcome, view, folder)
+    return view.folder / folder
+
+
+def _step(checkpoint: str, trained: Trained, best: int, run: Execution) -> int:
+    """The step that a checkpoint's name means. Raises MissingInputError naming those there are."""
+    named = {"best": best, "final": trained.last}
+    if checkpoint in named:
+        return named[checkpoint]
+    match = re.fullmatch(r"step_(\d+)", checkpoint)
+    if match and (int(match[1]) in trained.checkpoints or match[1] == "0"):
+        return int(match[1])
+    for step, manifest in trained.checkpoints.items():
+        if _same(checkpoint, manifest, run):
+            return step
+    there = ", ".join(f"step_{s}" for s in (0, *trained.checkpoints))
+    raise MissingInputError(
+        f"run {run.view.name} has no checkpoint {checkpoint}; there are best, final, {there}"
+    )
+
+
+def _same(path: str, manifest: Manifest, run: Execution) -> bool:
+    given = Path(path).absolute()
+    folder = run.store.folder(manifest)
+    under_root = (manifest.folder, adapter_path(manifest))
+    return given in (folder, folder / "adapter") or path.rstrip("/") in under_root

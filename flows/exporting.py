@@ -1,0 +1,90 @@
+"""What a run measures at its end, with checkpoint and thresholds frozen: the only reading of test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.evaluation.stage import read_metrics
+from core.records import SplitName
+from core.store.manifest import Manifest
+from flows.execution import Execution
+from flows.training import Trained
+from tasks.baseline import baseline
+from tasks.export import export
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """Manifests of what was measured, by split; empty where a mode is switched off."""
+
+    step: int
+    checkpoint: Manifest | None
+    reasoning: dict[SplitName, Manifest]
+    label_only: dict[SplitName, Manifest]
+    untrained: dict[SplitName, Manifest]
+    baseline: Manifest | None
+
+
+def export_checkpoint(
+    run: Execution, parts: Manifest, trained: Trained, step: int, *, who: str = "student", beside: bool = True
+) -> Exported:
+    """Measure one checkpoint on the configured splits; `beside` adds the untrained and the baselines."""
+    checkpoint = trained.checkpoints.get(step)
+    config = run.config.export
+    scored = trained.evaluations.get(step) if run.config.evaluation.max_examples == 0 else None
+    reasoning = (
+        _mode(run, parts, checkpoint, who, label_only=False, scored=scored) if config.reasoning else {}
+    )
+    label_only = _mode(run, parts, checkpoint, who, label_only=True) if config.label_only else {}
+    untrained = _untrained(run, parts, trained) if beside and config.reasoning else {}
+    base = None
+    if beside:
+        stage = run.pipeline.baseline(parts)
+        base = run.do_built(baseline, stage, "baseline_phase/baselines.json")
+    return Exported(step, checkpoint, reasoning, label_only, untrained, base)
+
+
+def _mode(
+    run: Execution,
+    parts: Manifest,
+    checkpoint: Manifest | None,
+    who: str,
+    *,
+    label_only: bool,
+    scored: Manifest | None = None,
+) -> dict[SplitName, Manifest]:
+    """Val first, since the threshold comes from it; then the other splits at that threshold."""
+    val = _one(run, parts, checkpoint, "val", who, label_only=label_only, threshold=None, scored=scored)
+    threshold = read_metrics(run.folder(val)).decision_threshold
+    out: dict[SplitName, Manifest] = {"val": val}
+    for name in run.config.export.splits:
+        if name != "val":
+            out[name] = _one(run, parts, checkpoint, name, who, label_only=label_only, threshold=threshold)
+    return out
+
+
+def _untrained(run: Execution, parts: Manifest, trained: Trained) -> dict[SplitName, Manifest]:
+    """The untrained model on val and test, at its own threshold from val."""
+    val = trained.evaluations[0]
+    out: dict[SplitName, Manifest] = {"val": val}
+    if "test" in run.config.export.splits:
+        threshold = read_metrics(run.folder(val)).decision_threshold
+        out["test"] = _one(run, parts, None, "test", "untrained", label_only=False, threshold=threshold)
+    return out
+
+
+def _one(
+    run: Execution,
+    parts: Manifest,
+    checkpoint: Manifest | None,
+    name: SplitName,
+    who: str,
+    *,
+    label_only: bool,
+    threshold: float | None,
+    scored: Manifest | None = None,
+) -> Manifest:
+    stage = run.pipeline.export(
+        parts, checkpoint, name, label_only=label_only, threshold=threshold, scored=scored, who=who
+    )
+    return run.do_built(export, stage, f"student_phase/metrics_{name}.json")

@@ -1,0 +1,129 @@
+"""What a run would do, said before anything is done: no Prefect, no torch, nothing written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from core.config.loading import ResolvedConfig
+from core.data.writing import read_examples
+from core.errors import MissingInputError
+from core.pipeline.stages import Pipeline
+from core.prompts import Message
+from core.stages import Stage
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.store.runs import RunView, why_run
+from flows.switches import NAMES, Switches
+
+
+def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
+    """The plan of a run as text: each stage, then the exact first prompts."""
+    planner = Planner(resolved, switches)
+    try:
+        planner.walk()
+    except NotMadeYet as e:
+        planner.waiting(str(e))
+    width = max(len(slot) for slot, _ in planner.lines)
+    stages = [f"{slot:<{width}}  {what}" for slot, what in planner.lines]
+    head = f"run {resolved.run_name} under {planner.store.root}"
+    return "\n".join([head, "", *stages, "", *planner.first_prompts()])
+
+
+class NotMadeYet(Exception):
+    """A stage has to run before what follows it can be planned; holds its name."""
+
+
+class Planner:
+    """Walks the pipeline as far as its inputs exist."""
+
+    def __init__(self, resolved: ResolvedConfig, switches: Switches) -> None:
+        self.config, self.switches = resolved.config, switches
+        self.store = Store.at(resolved.config.run.root)
+        self.view = RunView(self.store, resolved.run_name)
+        self.pipeline = Pipeline(resolved.config)
+        self.lines: list[tuple[str, str]] = []
+        self.parts: Manifest | None = None
+
+    def walk(self) -> None:
+        """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
+        pipeline = self.pipeline
+        self.parts = parts = self._one("split", pipeline.split)
+        answers = self._one("sample", lambda: pipeline.sample(parts))
+        kept = self._one("reject", lambda: pipeline.reject(parts, answers))
+        encoded = self._one("encode", lambda: pipeline.encode(kept))
+        self._training(parts, encoded)
+        how = "measures the chosen checkpoint; what was measured before is reused"
+        self.lines.append(("export", how if self.switches.on("export") else "off"))
+
+    def waiting(self, on: str) -> None:
+        """A line for each stage that nothing can be said of yet."""
+        seen = {slot.partition("/")[0] for slot, _ in self.lines}
+        for name in NAMES:
+            if name not in seen:
+                self.lines.append((name, f"waits for {on}" if self.switches.on(name) else "off"))
+
+    def first_prompts(self) -> list[str]:
+        """What the teacher and the student are shown of the first training text."""
+        if self.parts is None:
+            return ["(the first prompt can be shown once the data is split)"]
+        example = read_examples(self.store.folder(self.parts) / "train.csv")[0]
+        bench = self.pipeline.bench
+        teacher = bench.prompts.teacher_messages(example.text, bench.rulebook.text)
+        student = bench.student_messages(example.text)
+        return [
+            f"first prompt of the teacher ({self.config.teacher.kind}), text {example.id}:",
+            *_shown(teacher),
+            "",
+            "first prompt of the student:",
+            *_shown(student),
+        ]
+
+    def _training(self, parts: Manifest, encoded: Manifest) -> None:
+        data = self.store.folder(encoded)
+        steps = self.pipeline.plan(data)
+        self._evaluation(parts, None, 0)
+        parent: Manifest | None = None
+        for part in self.pipeline.segments(steps):
+            stage = self.pipeline.train(part, steps, parent, data)
+            parent = self._given(stage)
+            if part.evaluate:
+                self._evaluation(parts, parent, part.stop)
+
+    def _evaluation(self, parts: Manifest, checkpoint: Manifest | None, step: int) -> None:
+        try:
+            self._given(self.pipeline.evaluate(parts, checkpoint, step))
+        except NotMadeYet:  # training does not wait for evaluations
+            return
+
+    def _given(self, stage: Stage) -> Manifest:
+        return self._one(stage.slot, lambda: stage)
+
+    def _one(self, slot: str, build: Callable[[], Stage]) -> Manifest:
+        name = slot.partition("/")[0]
+        if not self.switches.on(name):
+            return self._off(slot)
+        stage = build()
+        sound = self.store.sound(stage.name, stage.key)
+        if sound is not None and name not in self.switches.refresh:
+            self.lines.append((slot, f"reuse (made {sound.created_at})"))
+            return sound
+        asked = name in self.switches.refresh
+        self.lines.append((slot, f"run: {'asked for by --refresh' if asked else why_run(self.view, stage)}"))
+        raise NotMadeYet(slot)
+
+    def _off(self, slot: str) -> Manifest:
+        try:
+            manifest = self.view.earlier(slot, file=f"result of {slot}")
+        except MissingInputError as e:
+            self.lines.append((slot, f"off, but {e}"))
+            raise NotMadeYet(slot) from e
+        self.lines.append((slot, f"off: takes what was made {manifest.created_at}"))
+        return manifest
+
+
+def _shown(messages: tuple[Message, ...]) -> list[str]:
+    return [
+        f"  [{m.role}] {line}" if i == 0 else f"    {line}"
+        for m in messages
+        for i, line in enumerate(m.content.splitlines())
+    ]

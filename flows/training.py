@@ -1,0 +1,102 @@
+"""The training loop of a run: segments one after another, each followed by its evaluation."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from core.evaluation.metrics import value
+from core.evaluation.selection import EvaluatedCheckpoint, should_stop
+from core.evaluation.stage import read_metrics
+from core.pipeline.views import View, evaluation_row
+from core.store.manifest import Manifest
+from flows.execution import Execution
+from tasks.evaluate import evaluate
+from tasks.train import train
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The checkpoints of a run by step, and what they reached on val.
+
+    Step 0 is the untrained model: evaluated, but no checkpoint.
+    """
+
+    checkpoints: dict[int, Manifest]
+    evaluations: dict[int, Manifest]
+    curve: list[EvaluatedCheckpoint]
+
+    @property
+    def last(self) -> int:
+        """The last step that was trained."""
+        return max(self.checkpoints)
+
+
+def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
+    """Train to the last step, or until early stopping says so, going by steps and never by arrival."""
+    data = run.folder(encoded)
+    steps = run.pipeline.plan(data)
+    trained = Trained({}, {}, [])
+    _evaluate(run, view, parts, trained, 0)
+    parent: Manifest | None = None
+    for part in run.pipeline.segments(steps):
+        stage = run.pipeline.train(part, steps, parent, data)
+        parent = run.do_built(train, stage, "student_phase/train_history.jsonl")
+        trained.checkpoints[part.stop] = parent
+        view.train(parent)
+        if part.evaluate:
+            _evaluate(run, view, parts, trained, part.stop)
+            if _stops(run, trained):
+                log.info("early stopping after step %d of %d", part.stop, len(steps))
+                break
+    return trained
+
+
+def _evaluate(run: Execution, view: View, parts: Manifest, trained: Trained, step: int) -> None:
+    stage = run.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
+    file = f"student_phase/metrics_val_step_{step}.json"
+    manifest = run.do_built(evaluate, stage, file)
+    metrics = read_metrics(run.folder(manifest))
+    trained.evaluations[step] = manifest
+    trained.curve.append(EvaluatedCheckpoint(step, metrics))
+    checkpoint = trained.checkpoints.get(step)
+    view.evaluate(step, evaluation_row(manifest, checkpoint, parts, metrics, step, run.resolved.run_name))
+    chosen_by = run.config.evaluation.metric
+    log.info(
+        "step %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
+        step,
+        chosen_by,
+        *(_shown(value(metrics, m)) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
+    )
+    rate = metrics.invalid_label_rate
+    if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
+        log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
+
+
+def _stops(run: Execution, trained: Trained) -> bool:
+    config = run.config.evaluation
+    values = [value(point.metrics, config.metric) for point in trained.curve]
+    return should_stop(values, config.early_stopping, config.metric)
+
+
+def _shown(number: float | None) -> str:
+    return "undefined" if number is None else f"{number:.4f}"
+
+
+def recorded(run: Execution) -> Trained:
+    """What the run's record says was trained and evaluated, without training anything."""
+    trained = Trained({}, {}, [])
+    slots = sorted(
+        (int(slot.partition("/")[2]), slot) for slot in run.view.stages() if slot.startswith("train/")
+    )
+    for step, slot in slots:
+        trained.checkpoints[step] = run.view.earlier(slot, file="student_phase/train_history.jsonl")
+    for step in (0, *trained.checkpoints):
+        slot = f"evaluate/{step}"
+        if slot in run.view.stages():
+            manifest = run.view.earlier(slot, file=f"student_phase/metrics_val_step_{step}.json")
+            trained.evaluations[step] = manifest
+            trained.curve.append(EvaluatedCheckpoint(step, read_metrics(run.folder(manifest))))
+    return trained
