@@ -135,6 +135,6 @@ def _lines(f: IO[bytes], url: str) -> Iterator[bytes]:
 
 def _decoded(raw: bytes, at: str) -> str:
     try:
-        return raw.decode("utf-8").removeprefix("\ufeff")
+        return raw.rstrip(b"\r\n").decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as e:
         raise AnswersError(f"{at}: byte {e.start} of the line is not UTF-8; save it as UTF-8") from None

@@ -167,5 +167,10 @@ def _refuse_missing(
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
             f"{missing} of {tally.examples} texts of train have no answer in {config.answers} "
-            f"({', '.join(tally.missing_ids[:3])}, ...); teacher.max_missing allows {config.max_missing}"
+            f"({_listed(tally.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
+            "record them, or raise it"
         )
+
+
+def _listed(ids: list[str], total: int) -> str:
+    return ", ".join(ids[:3]) + (", ..." if total > 3 else "")

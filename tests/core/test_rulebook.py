@@ -102,7 +102,7 @@ def test_a_missing_folder_is_named_by_the_absolute_path_that_was_tried(
 def test_a_folder_of_folders_says_which_of_them_hold_rules(tmp_path: Path) -> None:
     (tmp_path / "spam").mkdir()
     (tmp_path / "spam" / "a.txt").write_text("R1 one")
-    with pytest.raises(PromptError, match="its folders spam hold such files: set rules.dir to one of them"):
+    with pytest.raises(PromptError, match=r"its folders spam hold such files: set rules\.dir to one of them"):
         book(tmp_path, {})
 
 

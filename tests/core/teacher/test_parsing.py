@@ -147,7 +147,8 @@ BITS = st.lists(
     st.sampled_from(
         [
             "{", "}", '"', "\\", "label", '"label"', '"reasoning"', ": ", "1", ",", "<think>", "</think>",
-            "<label>", "</label>", "<reason>", "</reason>", "```", "json\n", "\ud83d", "Answer: ", "[", "\x00",
+            "<label>", "</label>", "<reason>", "</reason>", "```", "json\n",
+            "\ud83d", "Answer: ", "[", "\x00",
         ]
     ),
     max_size=40,

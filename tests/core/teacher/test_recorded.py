@@ -1,0 +1,183 @@
+"""Recorded answers are read as they lie there; what is missing stays missing, what is broken is said."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from core.config.teacher import ParseConfig
+from core.errors import AnswersError
+from core.progress import Silent
+from core.records import Example, TeacherAnswer
+from core.teacher.answerfile import answers_digest
+from core.teacher.base import AttemptPolicy
+from core.teacher.labels import LabelNames
+from core.teacher.recorded import RecordedTeacher
+
+NAMES = LabelNames.of({}, ("spam",), ("ham",))
+TEXTS = [Example("a", "A", 1), Example("7", "B", 0), Example("c", "C", 1)]
+
+
+def said(label: object, reasoning: str = "r") -> str:
+    return json.dumps({"reasoning": reasoning, "label": label})
+
+
+def line(name: object, label: object = 1, **more: Any) -> dict[str, Any]:
+    return {"id": name, "raw_output": said(label), **more}
+
+
+def teacher(url: Path | str, attempts: int = 3, keep: int = 1, prefer: str = "raw_output") -> RecordedTeacher:
+    rules = ParseConfig.model_validate({"prefer": prefer})
+    return RecordedTeacher(str(url), rules, NAMES, AttemptPolicy(attempts, keep))
+
+
+def write(tmp_path: Path, *rows: dict[str, Any]) -> Path:
+    path = tmp_path / "answers.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def asked(who: RecordedTeacher, texts: list[Example] = TEXTS) -> dict[str, tuple[TeacherAnswer, ...]]:
+    return {a.example.id: a.answers for a in who.answers(texts, len(texts), Silent())}
+
+
+def test_answers_come_in_the_order_of_the_texts_and_none_is_invented(tmp_path: Path) -> None:
+    who = teacher(write(tmp_path, line("x"), line("c", model="m2"), line("a", model="m1"), line("y")))
+    found = asked(who)
+    assert list(found) == ["a", "7", "c"]
+    assert [len(answers) for answers in found.values()] == [1, 0, 1]
+    assert found["a"][0] == TeacherAnswer("a", 0, "m1", said(1), True, "json", 1, "r")
+    assert who.model == "m1, m2"
+    assert who.facts() == {
+        "recorded_answers": 4, "recorded_not_asked": 2, "unknown_ids": 2, "an_id_of_the_file": "x",
+    }  # fmt: skip
+
+
+def test_ids_may_be_numbers(tmp_path: Path) -> None:
+    assert len(asked(teacher(write(tmp_path, line(7, 0))))["7"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("attempts", "keep", "samples"),
+    [
+        (1, 1, [0]),
+        (2, 1, [0, 2]),
+        (3, 1, [0, 2]),
+        (3, 2, [0, 2, 5]),
+        (4, 2, [0, 2, 5, 9]),
+        (5, 3, [0, 2, 5, 9]),
+    ],
+)
+def test_samples_are_looked_at_in_order_until_enough_agree(
+    tmp_path: Path, attempts: int, keep: int, samples: list[int]
+) -> None:
+    rows = [line("a", label, sample=s) for s, label in [(9, 1), (2, 1), (0, 0), (5, 0)]]
+    found = asked(teacher(write(tmp_path, *rows), attempts, keep))["a"]
+    assert [answer.sample for answer in found] == samples
+
+
+def test_fields_are_read_where_there_is_no_output_or_where_they_are_preferred(tmp_path: Path) -> None:
+    both = {"id": "a", "raw_output": said(0, "raw"), "label": "Spam", "reasoning": "field"}
+    only = {"id": "7", "label": 0, "reasoning": "field"}
+    unread = {"id": "c", "label": None, "reasoning": "field"}
+    path = write(tmp_path, both, only, unread)
+    raw, fields = asked(teacher(path)), asked(teacher(path, prefer="fields"))
+    assert (raw["a"][0].label, raw["a"][0].reasoning, raw["a"][0].parse_source) == (0, "raw", "json")
+    assert (fields["a"][0].label, fields["a"][0].reasoning, fields["a"][0].parse_source) == (
+        1,
+        "field",
+        "fields",
+    )
+    assert raw["7"][0].parse_ok
+    assert (raw["c"][0].parse_ok, raw["c"][0].error) == (False, "unknown_label: None")
+
+
+def test_any_url_and_gz_hold_the_same_answers(tmp_path: Path) -> None:
+    plain = write(tmp_path, line("a"), line("c"))
+    packed = tmp_path / "answers.jsonl.gz"
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    url = "memory://answers-test/answers.jsonl.gz"
+    with fsspec.open(url, "wb") as f:
+        f.write(packed.read_bytes())
+    assert asked(teacher(plain)) == asked(teacher(packed)) == asked(teacher(url))
+    assert answers_digest(url) == answers_digest(str(packed)) != answers_digest(str(plain))
+
+
+def test_what_cannot_be_written_as_utf8_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        '{"id": "a", "raw_output": "\\ud83d {\\"reasoning\\": \\"\\\\ud83d\\", \\"label\\": 1}"}\n'
+    )
+    (answer,) = asked(teacher(path))["a"]
+    assert answer.label == 1
+    (answer.raw_output + str(answer.reasoning)).encode()
+
+
+BROKEN = [
+    (
+        b'{"id": "a", "raw_output": "x"',
+        "not JSON (Expecting ',' delimiter at column 30); mend or remove the line",
+    ),
+    (b"[1]", "not a JSON object; a line holds id and raw_output, or reasoning and label"),
+    (b'{"raw_output": "x"}', "id is missing; give the text's id, as text or a whole number"),
+    (b'{"id": 1.5, "raw_output": "x"}', "id is 1.5; give the text's id, as text or a whole number"),
+    (b'{"id": "a"}', "neither raw_output nor reasoning and label; give one of the two"),
+    (b'{"id": "a", "label": 1}', "neither raw_output nor reasoning and label; give one of the two"),
+    (b'{"id": "a", "raw_output": {"x": 1}}', 'raw_output is {"x": 1}; give a text'),
+    (b'{"id": "a", "raw_output": "x", "sample": -1}', "sample is -1; give a whole number from 0 on"),
+    (b'{"id": "a", "raw_output": "x", "sample": true}', "sample is true; give a whole number from 0 on"),
+    (b'{"id": "a", "raw_output": "x", "temperature": "hot"}', 'temperature is "hot"; give a number'),
+    (b'{"id": "a", "raw_output": "caf\xe9"}', "byte 30 of the line is not UTF-8; save it as UTF-8"),
+    (
+        b'{"id": "first", "raw_output": "x"}',
+        "a second answer to id 'first', sample 0; the first stands on line 1; "
+        "remove one or number them with sample",
+    ),
+]
+
+
+@pytest.mark.parametrize(("bad", "message"), BROKEN)
+def test_a_broken_line_is_named_before_any_answer_is_given(tmp_path: Path, bad: bytes, message: str) -> None:
+    path = tmp_path / "answers.jsonl"
+    path.write_bytes(b'{"id": "first", "raw_output": "x"}\n\n' + bad + b"\n")
+    with pytest.raises(AnswersError) as e:
+        next(teacher(path).answers(TEXTS, 3, Silent()))
+    assert str(e.value) == f"{path}:3: {message}"
+
+
+def test_missing_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
+    (tmp_path / "answer.jsonl").write_text("\n")
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"id": 1, "raw_output": "x"}\n')[:-9])
+    (tmp_path / "not.jsonl.gz").write_bytes(b"plain")
+    for name, message in {
+        "answers.jsonl": "there is no file .*; its folder holds answer.jsonl.*; set teacher.answers",
+        "answer.jsonl": "answer.jsonl holds no answers; name another file in teacher.answers",
+        "not.jsonl.gz": "not.jsonl.gz is not a whole gzip file",
+        "cut.jsonl.gz": "cut.jsonl.gz is not a whole gzip file",
+        "": "is a folder; name a file in teacher.answers",
+    }.items():
+        with pytest.raises(AnswersError, match=message):
+            asked(teacher(tmp_path / name))
+
+
+def test_memory_does_not_grow_with_the_number_of_answers(tmp_path: Path) -> None:
+    path, n = tmp_path / "many.jsonl", 3_000
+    with path.open("w") as f:
+        f.writelines(json.dumps(line(f"id{i}", i % 2)) + "\n" for i in range(n))
+
+    def texts() -> Iterator[Example]:
+        yield from (Example(f"id{i}", "t", i % 2) for i in range(n))
+
+    tracemalloc.start()
+    answered = sum(len(a.answers) for a in teacher(path).answers(texts(), n, Silent()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert answered == n
+    assert peak < 1_000_000

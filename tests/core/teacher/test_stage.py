@@ -1,0 +1,137 @@
+"""The sample stage writes what the teacher said and was shown, and counts what it did not say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio
+from core.config.base import key_fields
+from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.data.writing import write_examples
+from core.errors import AnswersError, UserError
+from core.records import Example
+from core.stageio import StageIO
+from core.teacher import stage
+from core.teacher.rows import read_samples
+
+TEXTS = [Example("a", 'He said "win"\r\n', 1), Example("b", "NA", 0), Example("c", "hi", 1)]
+PROMPTS = "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ text }}'\n"
+
+
+def prepare(
+    tmp_path: Path, answers: list[dict[str, Any]], **teacher: Any
+) -> tuple[stage.SampleSlice, StageIO]:
+    for name in ("split", "rules", "out"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    write_examples(tmp_path / "split/train.csv", TEXTS)
+    (tmp_path / "rules/a.txt").write_text("R1 one")
+    (tmp_path / "prompts.yaml").write_text(PROMPTS)
+    file = tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps(a) + "\n" for a in answers))
+    config = {"answers": str(file), **teacher}
+    if config.get("kind", "recorded") != "recorded":
+        del config["answers"]
+    slice = stage.SampleSlice(
+        teacher=TeacherConfig.model_validate(config),
+        rules=RulesConfig(dir=str(tmp_path / "rules")),
+        prompts=PromptsConfig(file=str(tmp_path / "prompts.yaml")),
+        positive=("spam",),
+    )
+    return slice, StageIO({"split": tmp_path / "split"}, tmp_path / "out")
+
+
+def raw(name: str, label: int | str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "raw_output": json.dumps({"reasoning": "why", "label": label}), **more}
+
+
+def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [raw("c", "Spam", model="m"), raw("a", 0, sample=4), raw("x", 1)])
+    summary = stage.run(slice, io)
+    rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
+    assert [(r["sample_id"], r["gold_label"], r["pred_label"]) for r in rows] == [
+        ("a_k4", 1, 0),
+        ("c_k0", 1, 1),
+    ]
+    assert rows[0]["text"] == TEXTS[0].text
+    assert rows[0].keys() >= {
+        "example_id", "split", "k_index", "raw_output", "parse_ok", "parse_source", "reasoning", "error",
+    }  # fmt: skip
+    assert (io.out / "rulebook.txt").read_text() == "## a.txt\nR1 one\n"
+    assert jsonio.read_json(io.out / "rule_files.json") == ["a.txt"]
+    assert jsonio.read_json(io.out / "sample_summary.json") == summary
+    assert (summary["examples"], summary["missing"], summary["unknown_ids"]) == (3, 1, 1)
+    assert summary["missing_by_label"] == {"0": 1, "1": 0}
+    assert summary["missing_ids"] == ["b"]
+    assert summary["notices"] == [
+        "1 of 3 texts of train have no answer (0 positive, 1 negative)",
+        "answers to 1 texts that are not in train were left aside",
+    ]
+
+
+def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
+    more = {"finish_reason": "stop", "temperature": 0.5, "hinted": True, "model": "m"}
+    slice, io = prepare(
+        tmp_path, [raw("a", 0, **more), raw("a", 1, sample=1), {"id": "c", "raw_output": "?"}]
+    )
+    stage.run(slice, io)
+    read = {a.example.id: a for a in read_samples(io.out / "teacher_samples.jsonl")}
+    given = {a.example.id: a for a in stage.open_teacher(slice).answers(TEXTS, 3, io.progress) if a.answers}
+    assert read == given
+    assert read["a"].answers[0].hinted
+    assert read["c"].answers[0].error == "no_label"
+
+
+def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [], kind="gold")
+    summary = stage.run(slice, io)
+    rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
+    assert [(r["pred_label"], r["reasoning"], r["parse_source"]) for r in rows] == [
+        (1, "", "gold"), (0, "", "gold"), (1, "", "gold"),
+    ]  # fmt: skip
+    assert (summary["teacher_model"], summary["missing"]) == ("gold", 0)
+
+
+def test_a_live_teacher_is_refused_honestly(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [], kind="openai")
+    with pytest.raises(UserError) as e:
+        stage.run(slice, io)
+    assert str(e.value) == (
+        "teacher.kind is openai, but a live teacher is not built yet: this version reads recorded "
+        "answers; set teacher.kind: recorded and teacher.answers, or teacher.kind: gold"
+    )
+
+
+def test_answers_to_other_texts_are_refused_with_an_id_of_each_side(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [raw("fpb-1", 1)])
+    with pytest.raises(AnswersError, match="answers none of the 3 texts of train: its ids look like 'fpb-1'"):
+        stage.run(slice, io)
+
+
+def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [raw("a", 1)], max_missing=1)
+    with pytest.raises(AnswersError) as e:
+        stage.run(slice, io)
+    assert str(e.value) == (
+        f"2 of 3 texts of train have no answer in {tmp_path}/answers.jsonl (b, c); "
+        "teacher.max_missing allows 1: record them, or raise it"
+    )
+
+
+def test_the_key_moves_with_answers_rules_and_the_teachers_templates_only(tmp_path: Path) -> None:
+    slice, _ = prepare(tmp_path, [raw("a", 1)])
+    before = stage.content(slice)
+    (tmp_path / "prompts.yaml").write_text(PROMPTS.replace("student_user: '", "student_user: 'Text: "))
+    assert stage.content(slice) == before
+    for name, text in (
+        ("prompts.yaml", PROMPTS.replace("teacher_user: '", "teacher_user: 'Text: ")),
+        ("rules/a.txt", "R1 two"),
+        ("answers.jsonl", json.dumps(raw("a", 0))),
+    ):
+        (tmp_path / name).write_text(text)
+    after = stage.content(slice)
+    assert all(after[name] != before[name] for name in ("prompts.file", "rules.dir", "teacher.answers"))
+    assert str(tmp_path) not in json.dumps(key_fields(slice))
