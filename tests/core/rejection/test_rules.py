@@ -1,0 +1,126 @@
+"""Each rule rejects what its sentence in the config says, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.records import Example, TeacherAnswer
+from core.rejection.rules import RULES, Context, judge
+
+EXAMPLE = Example("a", "You have WON a prize, I can't believe R9", 1)
+GOOD = TeacherAnswer("a", 0, "m", "raw", True, "json", 1, 'It says "You have WON", so [R1] applies.')
+UNREAD = dataclasses.replace(
+    GOOD, parse_ok=False, parse_source=None, label=None, reasoning=None, error="no_label"
+)
+
+
+def context() -> Context:
+    return Context(("R1", "R2"), {1: ("1", "spam"), 0: ("0", "ham")})
+
+
+def verdict(rule: str | dict[str, Any], answer: TeacherAnswer, ctx: Context | None = None) -> str | None:
+    """The detail where the rule rejects, None where it does not."""
+    rules = RejectionConfig.model_validate({"rules": [rule]}).rules
+    (found,) = judge(rules, answer, EXAMPLE, ctx or context())
+    return found.detail if found.rejected else None
+
+
+def says(reasoning: str, **more: Any) -> TeacherAnswer:
+    return dataclasses.replace(GOOD, reasoning=reasoning, **more)
+
+
+CASES: list[tuple[str | dict[str, Any], TeacherAnswer, str | None]] = [
+    ("unparsed", UNREAD, "no_label"),
+    ("truncated", dataclasses.replace(UNREAD, error="truncated"), "cut inside its JSON or tags"),
+    ("truncated", says("whole", finish_reason="length"), "the token limit was reached"),
+    ("truncated", says("whole", finish_reason="stop"), None),
+    ("label_mismatch", says("r", label=0), "says 0, gold is 1"),
+    ("too_short", says("  nineteen chars here  "), "19 characters, at least 20"),
+    ("too_short", says("twenty characters ok"), None),
+    ({"rule": "too_short", "min_chars": 3}, says("abc"), None),
+    ({"rule": "too_long", "max_chars": 3}, says("abcd"), "4 characters, at most 3"),
+    ({"rule": "too_long", "max_chars": 3}, says(" abc "), None),
+    ("no_rule_cited", says("it wins"), "cites no rule of the rulebook"),
+    ("no_rule_cited", says("see R9"), "cites no rule of the rulebook"),
+    ("no_rule_cited", says("see R9 and R2"), None),
+    ("unknown_rule", says("see R9, R1 and R9"), "cites R9"),
+    ("unknown_rule", says('it says "believe R9"'), None),
+    ("unknown_rule", says("it wins"), None),
+    ("quote_not_in_text", says('it says "You lost"'), 'not in the text: "You lost"'),
+    ({"rule": "quote_not_in_text", "max_missing": 1}, says('it says "You lost"'), None),
+    ({"rule": "quote_not_in_text", "min_chars": 9}, says('it says "You lost"'), None),
+    ("names_gold_label", says("as the Gold  Label shows"), 'says "gold label"'),
+    ("names_gold_label", says("gold labels in jewellery"), None),
+    (
+        {"rule": "names_gold_label", "phrases": ["labelled as {label}"]},
+        says("it is labelled as Spam"),
+        'says "labelled as spam"',
+    ),
+    (
+        {"rule": "names_gold_label", "phrases": ["labelled as {label}"]},
+        says("it is labelled as ham"),
+        None,
+    ),
+    ("refuses", says("I’m sorry, but I cannot judge this."), 'says "i cannot"'),
+    ("refuses", says('It says "I can\'t believe", so [R1].'), None),
+    ("refuses", says("x" * 200 + " I cannot"), None),
+    ("refuses", dataclasses.replace(UNREAD, raw_output="As an AI, no."), 'says "as an ai"'),
+]
+
+
+@pytest.mark.parametrize(("rule", "answer", "detail"), CASES)
+def test_a_rule_rejects_what_it_says(rule: Any, answer: TeacherAnswer, detail: str | None) -> None:
+    assert verdict(rule, answer) == detail
+
+
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_a_good_answer_passes_every_rule(rule: str) -> None:
+    assert verdict(rule, GOOD) is None
+
+
+def test_every_configured_rule_has_its_function() -> None:
+    assert tuple(RULES) == RULE_NAMES
+
+
+def test_a_repeated_reasoning_is_accepted_as_often_as_configured() -> None:
+    ctx = context()
+    twice = {"rule": "repeats", "max_times": 2}
+    ctx.accept("It  WINS")
+    assert verdict("repeats", says("it wins"), ctx) == "accepted 1 times before"
+    assert verdict(twice, says("it wins"), ctx) is None
+    ctx.accept("it wins")
+    assert verdict(twice, says("it wins"), ctx) == "accepted 2 times before"
+    assert verdict("repeats", says("it loses"), ctx) is None
+
+
+def test_rules_about_reasons_say_nothing_where_there_is_none() -> None:
+    every = RejectionConfig.model_validate({"rules": list(RULE_NAMES)}).rules
+    unread = [v.rule for v in judge(every, UNREAD, EXAMPLE, context()) if v.rejected]
+    gold = TeacherAnswer("a", 0, "gold", "", True, "gold", 1, "")
+    assert unread == ["unparsed"]
+    assert not any(v.rejected for v in judge(every, gold, EXAMPLE, context()))
+
+
+def test_all_verdicts_are_kept_in_the_order_of_the_list() -> None:
+    rules = RejectionConfig.model_validate({"rules": ["too_short", "label_mismatch", "no_rule_cited"]}).rules
+    found = judge(rules, says("no", label=0), EXAMPLE, context())
+    assert [(v.rule, v.rejected) for v in found] == [
+        ("too_short", True), ("label_mismatch", True), ("no_rule_cited", True),
+    ]  # fmt: skip
+
+
+def test_what_could_not_be_read_is_never_accepted_even_where_the_list_forgets_it() -> None:
+    rules = RejectionConfig.model_validate({"rules": ["too_short"]}).rules
+    assert [v.rule for v in judge(rules, UNREAD, EXAMPLE, context()) if v.rejected] == ["unparsed"]
+
+
+@given(reasoning=st.text(), text=st.text(), raw=st.text())
+def test_no_answer_makes_a_rule_raise(reasoning: str, text: str, raw: str) -> None:
+    every = RejectionConfig.model_validate({"rules": list(RULE_NAMES)}).rules
+    judge(every, says(reasoning, raw_output=raw), Example("a", text, 0), context())

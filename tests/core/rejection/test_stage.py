@@ -1,0 +1,217 @@
+"""The reject stage sorts answers into files and says what the rules took, from whom."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio, packages
+from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.data.hashing import text_id
+from core.data.writing import write_examples
+from core.errors import ConfigError, StageError, UserError
+from core.records import AcceptedSample, Example
+from core.rejection import stage
+from core.rejection.samples import read_accepted
+from core.stageio import StageIO
+from core.teacher import stage as sample_stage
+
+REPO = Path(__file__).resolve().parents[3]
+TEXTS = [Example("a", "A", 1), Example("b", "B", 0), Example("c", "C", 1), Example("d", "D", 0)]
+LONG = "long enough to be worth learning"
+
+
+def raw(name: str, label: int, reasoning: str = LONG, **more: Any) -> dict[str, Any]:
+    return {"id": name, "raw_output": json.dumps({"reasoning": reasoning, "label": label}), **more}
+
+
+def sampled(
+    tmp_path: Path, answers: list[dict[str, Any]], texts: list[Example] = TEXTS, **teacher: Any
+) -> StageIO:
+    for name in ("split", "rules", "sample", "out"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    write_examples(tmp_path / "split/train.csv", texts)
+    (tmp_path / "rules/a.txt").write_text("R1 one")
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+    (tmp_path / "p.yaml").write_text(
+        "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ text }}'"
+    )
+    config = {"answers": str(tmp_path / "answers.jsonl"), **teacher}
+    slice = sample_stage.SampleSlice(
+        teacher=TeacherConfig.model_validate(config),
+        rules=RulesConfig(dir=str(tmp_path / "rules")),
+        prompts=PromptsConfig(file=str(tmp_path / "p.yaml")),
+    )
+    inputs = {"split": tmp_path / "split", "sample": tmp_path / "sample"}
+    sample_stage.run(slice, StageIO(inputs, tmp_path / "sample"))
+    return StageIO(inputs, tmp_path / "out")
+
+
+def reject(tmp_path: Path, io: StageIO, *rules: Any, keep: int = 1) -> dict[str, Any]:
+    config = RejectionConfig.model_validate({"rules": rules} if rules else {})
+    where = RulesConfig(dir=str(tmp_path / "rules"))
+    return stage.run(stage.RejectSlice(rejection=config, rules=where, keep=keep), io)
+
+
+def rows(io: StageIO, name: str) -> list[dict[str, Any]]:
+    return list(jsonio.read_jsonl(io.out / name))
+
+
+ANSWERS = [
+    raw("a", 0, sample=0), raw("a", 1, sample=1), raw("b", 0), raw("c", 1, "short"),
+    {"id": "d", "raw_output": "?"},
+]  # fmt: skip
+
+
+def test_accepted_and_rejected_answers_stand_in_row_and_sample_order(tmp_path: Path) -> None:
+    io = sampled(tmp_path, ANSWERS)
+    reject(tmp_path, io)
+    assert list(read_accepted(io.out / "accepted_samples.jsonl")) == [
+        AcceptedSample("a_k1", "a", "A", 1, LONG, 1, "json"),
+        AcceptedSample("b_k0", "b", "B", 0, LONG, 0, "json"),
+    ]
+    assert [(r["sample_id"], r["reject_reason"]) for r in rows(io, "rejected_samples.jsonl")] == [
+        ("a_k0", "label_mismatch"), ("c_k0", "too_short"), ("d_k0", "unparsed"),
+    ]  # fmt: skip
+
+
+def test_a_rejected_row_keeps_every_verdict_and_the_first_names_the_reason(tmp_path: Path) -> None:
+    io = sampled(tmp_path, [raw("a", 0, "short"), *ANSWERS[1:]])
+    reject(tmp_path, io, "too_short", "label_mismatch")
+    row = rows(io, "rejected_samples.jsonl")[0]
+    assert row["reject_reason"] == "too_short"
+    assert [(v["rule"], v["rejected"]) for v in row["verdicts"]] == [
+        ("too_short", True),
+        ("label_mismatch", True),
+    ]
+    assert row["raw_output"]
+
+
+def test_the_summary_keeps_the_predecessors_fields_and_adds_the_funnel(tmp_path: Path) -> None:
+    io = sampled(tmp_path, ANSWERS)
+    summary = reject(tmp_path, io)
+    assert summary == jsonio.read_json(io.out / "teacher_summary.json")
+    assert {k: summary[k] for k in ("requested_samples", "accepted_samples", "rejected_samples")} == {
+        "requested_samples": 5, "accepted_samples": 2, "rejected_samples": 3,
+    }  # fmt: skip
+    assert (summary["acceptance_rate"], summary["example_acceptance_rate"]) == (0.4, 0.5)
+    assert summary["parse_sources"] == {"json": 4, "none": 1}
+    assert summary["funnel"]["texts"]["by_reason"] == {
+        "too_short": {"0": 0, "1": 1}, "unparsed": {"0": 1, "1": 0},
+    }  # fmt: skip
+    assert summary["unusable"] is None
+    stage.ensure_usable(summary)
+
+
+def test_one_answer_is_kept_for_each_text_unless_more_are_wanted(tmp_path: Path) -> None:
+    answers = [raw("a", 1, sample=0), raw("a", 1, sample=1), raw("a", 1, sample=2), raw("b", 0)]
+    io = sampled(tmp_path, answers, keep=3)
+    reject(tmp_path, io)
+    assert [r["sample_id"] for r in rows(io, "accepted_samples.jsonl")] == ["a_k0", "b_k0"]
+    assert [r["reject_reason"] for r in rows(io, "rejected_samples.jsonl")] == ["surplus", "surplus"]
+    reject(tmp_path, io, keep=2)
+    assert [r["sample_id"] for r in rows(io, "accepted_samples.jsonl")] == ["a_k0", "a_k1", "b_k0"]
+
+
+def test_a_reasoning_is_repeated_only_by_what_was_accepted_before_it(tmp_path: Path) -> None:
+    io = sampled(tmp_path, [raw("a", 0), raw("b", 0), raw("c", 1), raw("d", 0, LONG + "!")])
+    reject(tmp_path, io, "label_mismatch", "repeats")
+    assert [(r["sample_id"], r["reject_reason"]) for r in rows(io, "rejected_samples.jsonl")] == [
+        ("a_k0", "label_mismatch"), ("c_k0", "repeats"),
+    ]  # fmt: skip
+
+
+UNUSABLE = [
+    (
+        [raw("a", 0), raw("b", 1), {"id": "c", "raw_output": "?"}],
+        "no answer to the 3 answered texts was accepted, most often because of label_mismatch (2 texts); "
+        "a student needs both labels: read rejected_samples.jsonl, then mend the rules, or "
+        "teacher.parse.labels where the labels are named otherwise",
+    ),
+    (
+        [raw("a", 1, "short"), raw("b", 0), raw("c", 0)],
+        "of the 2 answered texts with gold label 1 none was accepted, most often because of too_short "
+        "(1 texts); a student needs both labels: read rejected_samples.jsonl, then loosen rejection.rules",
+    ),
+    (
+        [raw("b", 0)],
+        "of the 0 answered texts with gold label 1 none was accepted, since the teacher answered none; "
+        "a student needs both labels",
+    ),
+]
+
+
+@pytest.mark.parametrize(("answers", "sentence"), UNUSABLE)
+def test_what_nothing_can_be_learnt_from_is_written_and_then_refused(
+    tmp_path: Path, answers: list[dict[str, Any]], sentence: str
+) -> None:
+    io = sampled(tmp_path, answers)
+    summary = reject(tmp_path, io)
+    assert len(rows(io, "rejected_samples.jsonl")) + len(rows(io, "accepted_samples.jsonl")) == len(answers)
+    with pytest.raises(StageError) as e:
+        stage.ensure_usable(summary)
+    assert str(e.value) == sentence
+
+
+def test_a_teacher_that_always_says_the_same_is_refused_too(tmp_path: Path) -> None:
+    summary = reject(tmp_path, sampled(tmp_path, [raw(n, 0) for n in "abcd"]), "too_short")
+    assert summary["unusable"].startswith("all accepted answers say 0, whatever the gold label; ")
+
+
+def test_rejection_that_eats_one_class_is_said(tmp_path: Path) -> None:
+    many = [Example(f"t{i}", "T", i % 2) for i in range(40)]
+    io = sampled(tmp_path, [raw(e.id, int(e.id == "t1")) for e in many], texts=many)
+    (notice,) = reject(tmp_path, io)["notices"]
+    assert notice.startswith(
+        "rejection takes more positive texts than others: accepted shares differ by 0.950 "
+    )
+
+
+def test_rules_that_need_ids_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
+    sampled(tmp_path, ANSWERS)
+    (tmp_path / "rules/a.txt").write_text("Be kind.")
+    config = RejectionConfig.model_validate({"rules": ["no_rule_cited"]})
+    slice = stage.RejectSlice(rejection=config, rules=RulesConfig(dir=str(tmp_path / "rules")))
+    with pytest.raises(
+        ConfigError, match=r"rejection\.rules has no_rule_cited, but no rule of the rulebook has"
+    ):
+        stage.content(slice)
+
+
+def test_answers_made_from_another_split_are_refused(tmp_path: Path) -> None:
+    io = sampled(tmp_path, ANSWERS)
+    write_examples(tmp_path / "split/train.csv", TEXTS[1:])
+    with pytest.raises(StageError, match="answers id 'a', which train does not hold in this place"):
+        reject(tmp_path, io)
+
+
+def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes_rightly(
+    tmp_path: Path,
+) -> None:
+    try:
+        table = packages.find("package://textdescriptives/textdescriptives/data/spam.csv")
+    except UserError as e:
+        pytest.skip(str(e))
+    with table.open(encoding="latin-1", newline="") as f:
+        texts = {text_id(row[1]): row for row in csv.reader(f)}
+    answers = REPO / "dataset/quickstart/teacher_answers.jsonl"
+    ids = [row["id"] for row in jsonio.read_jsonl(answers)]
+    train = [Example(i, texts[i][1], int(texts[i][0] == "spam")) for i in ids]
+    io = sampled(tmp_path, ANSWERS)
+    write_examples(tmp_path / "split/train.csv", train)
+    slice = sample_stage.SampleSlice(
+        teacher=TeacherConfig(answers=str(answers)),
+        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+    )
+    sample_stage.run(slice, StageIO(io.inputs, tmp_path / "sample"))
+    every = RejectionConfig.model_validate({"rules": RULE_NAMES})
+    summary = stage.run(stage.RejectSlice(rejection=every, rules=slice.rules), io)
+    assert (summary["requested_samples"], summary["accepted_samples"]) == (400, 395)
+    rejected = [v for row in rows(io, "rejected_samples.jsonl") for v in row["verdicts"] if v["rejected"]]
+    assert {v["rule"] for v in rejected} == {"label_mismatch"}
