@@ -71,6 +71,10 @@ def _by_split(rows: Iterable[Row]) -> Parts:
     return parts
 
 
+def _text_and_label(row: Row) -> tuple[str, int]:
+    return row.example.text.strip(), row.example.label
+
+
 def _by_text(rows: Iterable[Row]) -> dict[str, list[Row]]:
     texts: dict[str, list[Row]] = {}
     for row in rows:
@@ -81,8 +85,9 @@ def _by_text(rows: Iterable[Row]) -> dict[str, list[Row]]:
 def _conflicts(parts: Parts, action: str) -> tuple[Parts, Finding]:
     found: list[list[Row]] = []
     for rows in parts.values():
-        texts = _by_text(rows).values()
-        found += [same for same in texts if len({row.example.label for row in same}) > 1]
+        labels: dict[str, int] = {}
+        mixed = {t for t, label in map(_text_and_label, rows) if labels.setdefault(t, label) != label}
+        found += _by_text(row for row in rows if row.example.text.strip() in mixed).values() if mixed else []
     if found and action == "error":
         raise DataError(_sentence("carry both labels", found, "data.conflicts"))
     gone = {id(row) for same in found for row in same} if action == "drop" else set()
@@ -92,10 +97,12 @@ def _conflicts(parts: Parts, action: str) -> tuple[Parts, Finding]:
 def _duplicates(parts: Parts, action: str) -> tuple[Parts, Finding]:
     found: list[list[Row]] = []
     for rows in parts.values():
-        same: dict[tuple[str, int], list[Row]] = {}
-        for row in rows:
-            same.setdefault((row.example.text.strip(), row.example.label), []).append(row)
-        found += [group for group in same.values() if len(group) > 1]
+        first: dict[tuple[str, int], Row] = {}
+        more: dict[tuple[str, int], list[Row]] = {}
+        for key, row in zip(map(_text_and_label, rows), rows, strict=True):
+            if first.setdefault(key, row) is not row:
+                more.setdefault(key, [first[key]]).append(row)
+        found += more.values()
     if found and action == "error":
         raise DataError(_sentence("stand more than once", found, "data.duplicates"))
     gone = {id(row) for group in found for row in group[1:]} if action == "drop" else set()
@@ -103,7 +110,8 @@ def _duplicates(parts: Parts, action: str) -> tuple[Parts, Finding]:
 
 
 def _leaks(parts: Parts, action: str) -> tuple[Parts, Finding, dict[str, int]]:
-    texts = {split: _by_text(parts[split]) for split in SPLITS if split in parts}
+    given = [split for split in SPLITS if split in parts]
+    texts = {split: _by_text(parts[split]) for split in given}
     shared: dict[str, int] = {}
     found: dict[str, list[Row]] = {}
     gone: set[int] = set()

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from io import StringIO
+from operator import itemgetter
 from typing import Literal
 
 from core.data.tables import RawRow, TextFormat, checked, decoded, no_column
@@ -46,7 +47,7 @@ def rows(
 class _Layout:
     """Where the columns asked for stand in a CSV, and where nothing should stand."""
 
-    wanted: tuple[int, ...]
+    pick: Callable[[list[str]], tuple[str, ...]]
     needed: int
     width: int
     unnamed: tuple[int, ...]
@@ -60,14 +61,15 @@ class _Layout:
                 raise DataError(f"{place} has {header.count(name)} columns {name!r}; rename all but one")
         wanted = tuple(header.index(name) for name in columns)
         unnamed = tuple(i for i, name in enumerate(header) if not name.strip())
-        return cls(wanted, max(wanted, default=-1) + 1, len(header), unnamed)
+        # Two columns at least are always asked for, so that this makes a tuple.
+        return cls(itemgetter(wanted[0], wanted[1], *wanted[2:]), max(wanted) + 1, len(header), unnamed)
 
     def row(self, line: int, fields: list[str], problem: str | None) -> RawRow:
         if problem is None and len(fields) < self.needed:
             problem = f"{len(fields)} columns where at least {self.needed} are needed"
         if problem is not None:
             return RawRow(line, (), problem=problem)
-        return RawRow(line, tuple([fields[i] for i in self.wanted]), self._overflows(fields))
+        return RawRow(line, self.pick(fields), self._overflows(fields))
 
     def _overflows(self, fields: list[str]) -> bool:
         if len(fields) == self.width and not self.unnamed:

@@ -69,6 +69,9 @@ def _gather(rows: Sequence[Row], units: Sequence[int], seed: int) -> list[Unit]:
 
 
 def _unit(rows: Sequence[Row], places: tuple[int, ...], seed: int) -> Unit:
+    if len(places) == 1:
+        only = rows[places[0]].example
+        return Unit(rank(seed, only.id), places, (1 - only.label, only.label))
     positive = sum(rows[i].example.label for i in places)
     key = min(rank(seed, rows[i].example.id) for i in places)
     return Unit(key, places, (len(places) - positive, positive))

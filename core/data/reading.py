@@ -172,6 +172,8 @@ class _Interpreter:
 
     @staticmethod
     def _unwritable(text: str) -> str | None:
+        if text.isascii():
+            return None
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as e:

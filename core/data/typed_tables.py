@@ -58,7 +58,7 @@ def parquet_rows(data: bytes, place: str, columns: Sequence[str]) -> Iterator[Ra
 
 def _json_row(line: int, written: str, columns: Sequence[str], found: dict[str, None]) -> RawRow:
     try:
-        value = json.loads(written, parse_int=str, parse_float=str, parse_constant=lambda _: None)
+        value = json.loads(written.rstrip(), parse_int=str, parse_float=str, parse_constant=lambda _: None)
     except (json.JSONDecodeError, RecursionError) as e:
         reason = f"{e.msg} at column {e.colno}" if isinstance(e, json.JSONDecodeError) else "too deep"
         return RawRow(line, (), problem=f"not JSON: {reason}")

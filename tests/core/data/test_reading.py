@@ -1,0 +1,295 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.config.data import DataConfig
+from core.data.reading import Readings, read
+from core.errors import DataError
+
+Read = Callable[..., Readings]
+Write = Callable[..., Path]
+
+ODD = [
+    "645",
+    "NA",
+    "null",
+    "a\rb",
+    'say "no"',
+    "two\nlines",
+    "two\r\nlines",
+    "nul\0",
+    "a\u2028b",
+    "\x1c.",
+    "1.0",
+    "é",
+]
+
+
+def texts_of(config: DataConfig) -> list[str]:
+    return [row.example.text for row in read(config).rows]
+
+
+def quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def test_text_is_read_as_text_from_csv(write: Write, readings: Read) -> None:
+    write("text,label\n" + "".join(f"{quoted(text)},1\n" for text in ODD))
+    assert [row.example.text for row in readings().rows] == ODD
+
+
+def test_text_is_read_as_text_from_tsv_without_quotes(write: Write, readings: Read) -> None:
+    write('text\tlabel\n"half a quote\t1\na\rb\t0\n', "data.tsv")
+    assert [row.example.text for row in readings("data.tsv", quotes=False).rows] == ['"half a quote', "a\rb"]
+
+
+def test_text_is_read_as_text_from_json_lines(write: Write, readings: Read) -> None:
+    lines = [json.dumps({"text": text, "label": True}) for text in ODD]
+    write(
+        "\n".join([*lines, '{"text": 1.50, "label": 0.0}', "", '{"text": 645, "label": false}']), "data.jsonl"
+    )
+    found = readings("data.jsonl").rows
+    assert [row.example.text for row in found] == [*ODD, "1.50", "645"]
+    assert [row.example.label for row in found] == [1] * len(ODD) + [0, 0]
+
+
+def test_text_is_read_as_text_from_parquet(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": ODD, "label": [1.0] * len(ODD), "id": list(range(len(ODD)))})
+    pyarrow.parquet.write_table(table, tmp_path / "data.parquet")
+    config = DataConfig(path=str(tmp_path / "data.parquet"), id_column="id")
+    assert texts_of(config) == ODD
+    assert read(config).rows[3].example.id == "3"
+
+
+def test_a_lone_carriage_return_outside_quotes_belongs_to_the_text(write: Write, readings: Read) -> None:
+    write("text,label\na\rb,1\n\ue000\rc,0\n")
+    assert [row.example.text for row in readings().rows] == ["a\rb", "\ue000\rc"]
+
+
+def test_carriage_returns_end_rows_where_no_line_feed_is(write: Write, readings: Read) -> None:
+    write("text,label\ra,1\rb,0\r")
+    assert [row.example.text for row in readings().rows] == ["a", "b"]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1))
+def test_any_text_survives_csv_and_json_lines(texts: list[str]) -> None:
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/any/data.csv", ("text,label\n" + "".join(f"{quoted(t)},1\n" for t in texts)).encode())
+    memory.pipe_file(
+        "/any/data.jsonl", "\n".join(json.dumps({"text": t, "label": 1}) for t in texts).encode()
+    )
+    assert texts_of(DataConfig(path="memory://any/data.csv")) == texts
+    assert texts_of(DataConfig(path="memory://any/data.jsonl")) == texts
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp949"])
+def test_every_encoding_is_read_and_a_byte_order_mark_skipped(
+    write: Write, readings: Read, encoding: str
+) -> None:
+    write("text,label\n최고,1\n".encode(encoding))
+    found = readings(encoding="utf-8" if encoding.startswith("utf-8") else encoding).rows
+    assert [row.example.text for row in found] == ["최고"]
+
+
+def test_gz_and_a_separator_of_ones_own(write: Write, readings: Read) -> None:
+    write(gzip.compress(b"label;text\n1;a,b\n"), "data.csv.gz")
+    assert readings("data.csv.gz", separator=";").rows[0].example.text == "a,b"
+
+
+def test_the_id_is_the_column_or_a_hash_of_the_stripped_text(write: Write, readings: Read) -> None:
+    write("name,text,label,author\nr1, hello ,1,ann\n")
+    by_hash = readings(group_column="author").rows[0].example
+    assert by_hash.id == hashlib.sha256(b"hello").hexdigest()[:16]
+    assert (by_hash.text, by_hash.group) == (" hello ", "ann")
+    assert readings(id_column="name").rows[0].example.id == "r1"
+
+
+def test_rows_carry_the_line_they_start_on(write: Write, readings: Read) -> None:
+    write('text,label\n"two\nlines",1\n\nb,0\n"a\rb",1\nc,1\n')
+    assert [row.line for row in readings().rows] == [2, 5, 6, 7]
+
+
+def test_overflow_columns_are_ignored_and_counted(write: Write, readings: Read) -> None:
+    write("label,text,,\n1,a,,\n0,b, more,\n1,c\n0,d,,,,past\n")
+    found = readings()
+    assert [row.example.text for row in found.rows] == ["a", "b", "c", "d"]
+    assert found.overflow == 2
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (b",1", "the text (column 'text') is empty"),
+        (b'"  ",1', "the text (column 'text') is empty"),
+        (b"a,", "the label (column 'label') is missing"),
+        (b"a,maybe", "the label 'maybe' is neither under data.positive nor under data.negative"),
+        (b"a", "1 columns where at least 2 are needed"),
+        (b"caf\xe9,1", "byte 0xe9 is not utf-8; set data.encoding (latin-1 or cp1252, say) or mend it"),
+        (
+            b'"a"b,1',
+            "quotes that do not close properly (',' expected after '\"'); "
+            "mend them, or set data.quotes: false if this file uses none",
+        ),
+    ],
+)
+def test_a_bad_row_is_reported_with_file_line_and_reason(
+    write: Write, readings: Read, row: bytes, reason: str
+) -> None:
+    write(b'text,label\n"first\nrow",1\n' + row + b"\nlast,0\n")
+    found = readings(max_bad_rows=1)
+    assert [(bad.file, bad.line, bad.reason) for bad in found.bad] == [("data.csv", 4, reason)]
+    assert [r.example.text for r in found.rows] == ["first\nrow", "last"]
+    with pytest.raises(DataError) as e:
+        readings()
+    assert str(e.value) == (
+        "1 of 3 rows cannot be used and data.max_bad_rows is 0; mend them or raise it:"
+        f"\n  data.csv:4: {reason}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ('{"text": "a", "label"', "not JSON: Expecting ':' delimiter at column 22"),
+        ("[" * 10**5, "not JSON: too deep"),
+        ('"text"', "not a JSON object"),
+        ('{"label": 1}', "the text (column 'text') is empty"),
+        ('{"text": null, "label": 1}', "the text (column 'text') is empty"),
+        ('{"text": "a", "label": NaN}', "the label (column 'label') is missing"),
+        ('{"text": ["a"], "label": 1}', "'text' is a list, not a text"),
+        ('{"text": "\\ud800", "label": 1}', "it holds half a character (U+D800) that no file can hold"),
+    ],
+)
+def test_a_bad_json_line_is_reported_too(write: Write, readings: Read, line: str, reason: str) -> None:
+    write('{"text": "a", "label": 1}\n' + line + "\n", "data.jsonl")
+    assert [(b.line, b.reason) for b in readings("data.jsonl", max_bad_rows=1).bad] == [(2, reason)]
+
+
+def test_an_unclosed_quote_cannot_eat_the_rest_unseen(write: Write, readings: Read) -> None:
+    write('text,label\na,1\n"b,0\nc,1\n')
+    bad = readings(max_bad_rows=1).bad
+    assert [(b.line, b.reason[:31]) for b in bad] == [(3, "quotes that do not close properl")][:1] or bad[
+        0
+    ].line == 3
+
+
+def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_count(
+    write: Write, readings: Read
+) -> None:
+    write("text,label\n" + "a,\n" * 7)
+    with pytest.raises(DataError) as e:
+        readings(max_bad_rows=6)
+    first, *listed = str(e.value).split("\n")
+    assert first == "7 of 7 rows cannot be used and data.max_bad_rows is 6; mend them or raise it:"
+    assert listed[0] == "  data.csv:2: the label (column 'label') is missing"
+    assert listed[5:] == ["  and 2 more"]
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "settings", "sentence"),
+    [
+        (b"", "data.csv", {}, "{place} is empty"),
+        (b"\n\n", "data.csv", {}, "{place} is empty"),
+        (b"text,label\n", "data.csv", {}, "{place} has a header but no rows"),
+        (b"", "data.jsonl", {}, "{place} is empty"),
+        (b"", "data.parquet", {}, "{place} is empty"),
+        (
+            b"Text,label\na,1\n",
+            "data.csv",
+            {},
+            "{place} has no column 'text'; it has 'Text', 'label'; did you mean 'Text'?",
+        ),
+        (
+            b"text;label\na;1\n",
+            "data.csv",
+            {},
+            "{place} has no column 'text'; it has 'text;label'; "
+            "the columns seem to be separated otherwise: set data.separator: ';'",
+        ),
+        (
+            b"text\tlabel\na\t1\n",
+            "data.csv",
+            {},
+            "{place} has no column 'text'; it has 'text\\tlabel'; "
+            'the columns seem to be separated otherwise: set data.separator: "\\t"',
+        ),
+        (b"text,label,text\na,1,b\n", "data.csv", {}, "{place} has 2 columns 'text'; rename all but one"),
+        (
+            b'{"body": "a", "label": 1}\n',
+            "data.jsonl",
+            {},
+            "{place} has no column 'text'; it has 'body', 'label'",
+        ),
+        (
+            b'[{"text": "a"}]',
+            "data.jsonl",
+            {},
+            "{place} is one JSON array; write one object a line (JSON lines)",
+        ),
+        (
+            b"text,label\n",
+            "data.csv",
+            {"encoding": "utf8000"},
+            "{place}: there is no encoding 'utf8000'; set data.encoding",
+        ),
+        (
+            "text,label\n".encode("utf-16"),
+            "data.csv",
+            {},
+            "{place} is UTF-16, not utf-8; set data.encoding: utf-16",
+        ),
+        (gzip.compress(b"a"), "data.csv", {}, "{place} is packed by gzip; give it a name that ends in .gz"),
+        (
+            b"text,label\n",
+            "data.txt",
+            {},
+            "{place}: the ending does not say how the file is written; "
+            "set data.format to csv, tsv, jsonl or parquet",
+        ),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(
+    write: Write,
+    readings: Read,
+    content: bytes,
+    name: str,
+    settings: dict[str, str],
+    sentence: str,
+    tmp_path: Path,
+) -> None:
+    write(content, name)
+    with pytest.raises(DataError) as e:
+        readings(name, **settings)
+    assert str(e.value) == sentence.format(place=tmp_path / name)
+
+
+def test_a_file_that_is_not_parquet_is_refused(write: Write, readings: Read) -> None:
+    write("text,label", "data.parquet")
+    with pytest.raises(DataError, match="is not a Parquet file"):
+        readings("data.parquet")
+
+
+def test_one_id_with_two_meanings_is_an_error_that_names_both_lines(write: Write, readings: Read) -> None:
+    write("id,text,label\nx,a,1\ny,b,0\nx,a,0\ny,b,0\n")
+    with pytest.raises(DataError) as e:
+        readings(id_column="id")
+    assert str(e.value) == (
+        "the same id (column 'id') stands on 1 rows with another text or label; "
+        "make ids unique, or leave data.id_column out:\n  'x': data.csv:2 and data.csv:4"
+    )
+
+
+def test_an_empty_id_is_a_bad_row(write: Write, readings: Read) -> None:
+    write("id,text,label\n ,a,1\nb,b,0\n")
+    assert readings(id_column="id", max_bad_rows=1).bad[0].reason == "the id (column 'id') is empty"

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import gzip
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from core.data import sources
+from core.errors import DataError, UserError
+
+Write = Callable[..., Path]
+
+
+def test_a_relative_path_is_relative_to_the_working_directory(write: Write) -> None:
+    write("a")
+    assert sources.open_bytes("data.csv") == b"a"
+
+
+def test_an_absolute_path_a_url_and_a_package_are_read_alike(write: Write) -> None:
+    path = write("a")
+    fsspec.filesystem("memory").pipe_file("/sources/data.csv", b"a")
+    assert sources.open_bytes(str(path)) == b"a"
+    assert sources.open_bytes(f"file://{path}") == b"a"
+    assert sources.open_bytes("memory://sources/data.csv") == b"a"
+    assert sources.open_bytes("package://click/click/__init__.py").startswith(b'"""')
+
+
+def test_gz_is_unpacked_and_its_digest_is_of_the_bytes_as_they_lie_there(write: Write) -> None:
+    packed = gzip.compress(b"a")
+    write(packed, "data.csv.gz")
+    assert sources.open_bytes("data.csv.gz") == b"a"
+    assert sources.digest("data.csv.gz") == hashlib.sha256(packed).hexdigest()
+
+
+def test_a_missing_file_is_named_by_its_absolute_path_with_names_near_it(
+    write: Write, tmp_path: Path
+) -> None:
+    write("a", "dataset/messages.csv")
+    with pytest.raises(DataError) as e:
+        sources.read_bytes("dataset/message.csv")
+    assert str(e.value) == (
+        f"there is no file {tmp_path}/dataset/message.csv "
+        f"('dataset/message.csv' is relative to the working directory); its folder holds messages.csv"
+    )
+
+
+def test_a_missing_object_of_a_store_is_named_by_its_url() -> None:
+    fsspec.filesystem("memory").pipe_file("/bucket/messages.csv", b"a")
+    with pytest.raises(DataError) as e:
+        sources.read_bytes("memory://bucket/message.csv")
+    assert str(e.value) == "there is no file memory://bucket/message.csv; its folder holds messages.csv"
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("ftq://host/a.csv", "ftq://host/a.csv cannot be opened: Protocol not known: ftq"),
+        (
+            "package://click/nothing.csv",
+            "package://click/nothing.csv: the package click lists no file 'nothing.csv'",
+        ),
+    ],
+)
+def test_a_url_that_leads_nowhere_is_refused(url: str, sentence: str) -> None:
+    with pytest.raises(UserError) as e:
+        sources.read_bytes(url)
+    assert str(e.value).startswith(sentence)
+
+
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"is a folder; name a file, or set data.dir"):
+        sources.read_bytes(str(tmp_path))
+
+
+def test_half_a_gzip_file_is_refused(write: Write) -> None:
+    write(gzip.compress(b"a" * 1000)[:-9], "data.csv.gz")
+    with pytest.raises(DataError, match=r"data.csv.gz ends in .gz but is not a whole gzip file"):
+        sources.open_bytes("data.csv.gz")

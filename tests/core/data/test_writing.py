@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.data.writing import read_examples, write_examples
+from core.errors import DataError
+from core.records import Example
+
+WORDS = st.text(st.characters(codec="utf-8"), min_size=1)
+EXAMPLES = st.lists(st.builds(Example, WORDS, WORDS, st.sampled_from([0, 1]), st.none() | WORDS))
+
+
+@given(EXAMPLES)
+def test_any_example_survives_a_round_trip_to_the_byte(
+    tmp_path_factory: pytest.TempPathFactory, examples: list[Example]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "round-trip.csv"
+    write_examples(path, examples)
+    assert read_examples(path) == examples
+    first = path.read_bytes()
+    write_examples(path, read_examples(path))
+    assert path.read_bytes() == first
+
+
+def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    write_examples(path, [Example("a", "x\ry", 1)])
+    assert path.read_bytes() == b'id,text,label\r\na,"x\ry",1\r\n'
+    write_examples(path, [Example("a", "x", 1), Example("b", "y", 0, "g")])
+    assert path.read_bytes() == b"id,text,label,group\r\na,x,1,\r\nb,y,0,g\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("", "{path} is no split file: its columns are none"),
+        ("text,label\n", "{path} is no split file: its columns are text, label"),
+        (
+            "id,text,label\na,b,7\n",
+            "{path}:2: the row is damaged; make the splits again with --refresh split",
+        ),
+    ],
+)
+def test_a_file_of_others_is_refused(tmp_path: Path, content: str, sentence: str) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text(content)
+    with pytest.raises(DataError) as e:
+        read_examples(path)
+    assert str(e.value) == sentence.format(path=path)

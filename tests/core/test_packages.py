@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from core import packages
+from core.errors import UserError
+
+LISTED = "package://click/click/__init__.py"
+
+
+def test_a_listed_file_is_found_without_importing_its_package() -> None:
+    assert packages.find(LISTED).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        (
+            "package://no-such-thing/a.csv",
+            "package://no-such-thing/a.csv: the package no-such-thing is not installed; "
+            "install it with: pip install --no-deps no-such-thing",
+        ),
+        (
+            "package://click/click/__init_.py",
+            "package://click/click/__init_.py: the package click lists no file "
+            "'click/__init_.py'; near it: click/__init__.py",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named_with_a_remedy(url: str, sentence: str) -> None:
+    with pytest.raises(UserError) as e:
+        packages.find(url)
+    assert str(e.value).startswith(sentence)
