@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +46,8 @@ def _unembedding(model: Any) -> list[str]:
     head = model.get_output_embeddings()
     if head.weight is model.get_input_embeddings().weight:
         raise ModelError(
-            "train_unembed is asked for, but this base model uses one matrix for embedding and unembedding; "
-            "set student.lora.train_unembed to false"
+            "student.lora.unembed is on, but this base model uses one matrix for embedding and unembedding; "
+            "set student.lora.unembed to false"
         )
     return [name for name, module in model.named_modules() if module is head]
 
@@ -65,10 +66,21 @@ def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 for an attribute by its old name.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(lora.seed)
         wrapped = get_peft_model(model, config)
     wrapped.peft_config["default"].base_model_name_or_path = spec
+    return _only_adapter_drops(wrapped)
+
+
+def _only_adapter_drops(wrapped: Any) -> Any:
+    """Switch off whatever dropout the base model has: it is frozen, and packing has none in attention."""
+    wrapped.eval()
+    for name, module in wrapped.named_modules():
+        if "lora_dropout" in name:
+            module.train()
     return wrapped
 
 
@@ -84,7 +96,7 @@ def write_adapter(wrapped: Any, folder: Path) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in get_peft_model_state_dict(wrapped).items()
+        for name, tensor in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     wrapped.peft_config["default"].save_pretrained(folder)
@@ -103,7 +115,7 @@ def read_adapter(wrapped: Any, folder: Path) -> str:
     """Put saved weights into a wrapped model; returns their digest. Raises ModelError."""
     tensors = load_tensors(folder / WEIGHTS)
     found = set_peft_model_state_dict(wrapped, tensors)
-    own = set(get_peft_model_state_dict(wrapped))
+    own = set(get_peft_model_state_dict(wrapped, save_embedding_layers=False))
     if found.unexpected_keys or own != set(tensors):
         odd = sorted(own ^ set(tensors))[:3]
         raise ModelError(

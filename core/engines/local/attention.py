@@ -30,11 +30,26 @@ class Unsupported(Exception):
     """The architecture asks its attention for something that packing does not do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One layer's attention, as transformers asks for it."""
+
+    layer: int
+    query: Tensor
+    """(1, heads, n, d)."""
+    key: Tensor
+    """(1, kv heads, n, d), as `value`."""
+    value: Tensor
+    scale: float | None
+    window: int | None
+    """How many tokens back a query may look, itself counted; None without limit."""
+
+
 class Plan(Protocol):
     """What a forward pass hands to every layer's attention."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        """(1, heads, n, d) and twice (1, kv heads, n, d) -> (1, heads, n, d)."""
+    def attend(self, call: Call) -> Tensor:
+        """Attention's output for one layer, (1, heads, n, d)."""
 
 
 @dataclass(slots=True)
@@ -43,13 +58,15 @@ class PrefixMemory:
 
     length: int = 0
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    windows: dict[int, int | None] = field(default_factory=dict)
+    """How far back each layer was told to look."""
 
     def leaves(self) -> PrefixMemory:
         """The same values cut from their graph, so that several packs add up one gradient."""
         cut = {
             i: (k.detach().requires_grad_(), v.detach().requires_grad_()) for i, (k, v) in self.layers.items()
         }
-        return PrefixMemory(self.length, cut)
+        return PrefixMemory(self.length, cut, self.windows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +78,8 @@ class Group:
     longest: int
     real: Tensor | None
     """Flat places of the real tokens in the padded (rows, longest) grid; None without padding."""
-    mask: Tensor
-    """(longest, prefix + longest): True where a query may look."""
+    before: int
+    """Length of the prefix that all rows see."""
 
     @property
     def tokens(self) -> int:
@@ -78,13 +95,26 @@ class PackedPlan:
     record: PrefixMemory | None = None
     """Where this pass leaves its own keys and values, if anybody wants them."""
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
+    _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
+
+    def attend(self, call: Call) -> Tensor:
         if self.record is not None:
-            self.record.layers[layer] = (key, value)
-        before = self.prefix.layers[layer] if self.prefix is not None else None
-        return torch.cat(
-            [_attend_group(group, before, query, key, value, scale) for group in self.groups], dim=2
-        )
+            self.record.layers[call.layer] = (call.key, call.value)
+            self.record.windows[call.layer] = call.window
+        before = self.prefix.layers[call.layer] if self.prefix is not None else None
+        return torch.cat([_attend_group(g, before, call, self._mask(g, call)) for g in self.groups], dim=2)
+
+    def _mask(self, group: Group, call: Call) -> Tensor:
+        """(share * longest, before + longest): True where a query may look; the same for all layers."""
+        kind = (group.start, call.window)
+        if kind not in self._masks:
+            share = call.query.shape[1] // call.key.shape[1]
+            size = (group.longest, group.before + group.longest)
+            mask = torch.ones(size, dtype=torch.bool, device=call.query.device).tril(group.before)
+            if call.window is not None:
+                mask = mask.triu(group.before - call.window + 1)
+            self._masks[kind] = mask.repeat(share, 1)
+        return self._masks[kind]
 
 
 def packed_plan(
@@ -93,14 +123,13 @@ def packed_plan(
     prefix: PrefixMemory | None = None,
     record: PrefixMemory | None = None,
     device: Any = "cpu",
-    window: int | None = None,
 ) -> PackedPlan:
-    """Group rows of these lengths (longest first); `window` is the reach of sliding attention."""
+    """Group rows of these lengths, longest first, behind `prefix`."""
     before = prefix.length if prefix is not None else 0
     groups, start, row = [], 0, 0
     while row < len(lengths):
         taken = _together(lengths[row:], before)
-        groups.append(_group(start, taken, before, device, window))
+        groups.append(Group(start, len(taken), taken[0], _places(taken, device), before))
         start, row = start + sum(taken), row + len(taken)
     return PackedPlan(tuple(groups), prefix, record)
 
@@ -114,38 +143,22 @@ def _together(lengths: Sequence[int], before: int) -> list[int]:
     return list(lengths)
 
 
-def _group(start: int, lengths: list[int], before: int, device: Any, window: int | None) -> Group:
-    longest = lengths[0]
-    mask = torch.ones(longest, before + longest, dtype=torch.bool, device=device).tril(before)
-    if window is not None:
-        mask = mask.triu(before - window + 1)
-    real = None
-    if lengths[-1] != longest:
-        grid = torch.arange(longest)[None, :] < torch.tensor(lengths)[:, None]
-        real = grid.flatten().nonzero().squeeze(1).to(device)
-    return Group(start, len(lengths), longest, real, mask)
+def _places(lengths: list[int], device: Any) -> Tensor | None:
+    if lengths[-1] == lengths[0]:
+        return None
+    grid = torch.arange(lengths[0])[None, :] < torch.tensor(lengths)[:, None]
+    return grid.flatten().nonzero().squeeze(1).to(device)
 
 
-def _attend_group(
-    group: Group,
-    before: tuple[Tensor, Tensor] | None,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    scale: float | None,
-) -> Tensor:
-    q, k, v = (_rows(group, part) for part in (query, key, value))
+def _attend_group(group: Group, before: tuple[Tensor, Tensor] | None, call: Call, mask: Tensor) -> Tensor:
+    q, k, v = (_rows(group, part) for part in (call.query, call.key, call.value))
     if before is not None:
-        k, v = (
-            torch.cat([old.expand(group.rows, -1, -1, -1), new], dim=2)
-            for old, new in zip(before, (k, v), strict=True)
-        )
+        k = torch.cat([before[0].expand(group.rows, -1, -1, -1), k], dim=2)
+        v = torch.cat([before[1].expand(group.rows, -1, -1, -1), v], dim=2)
     # Query heads that share a key head are stacked along the sequence, so keys are never copied.
     heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
-    share = heads // kv_heads
-    q = q.reshape(group.rows, kv_heads, share * group.longest, width)
-    mask = group.mask.repeat(share, 1) if share > 1 else group.mask
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+    q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
+    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=call.scale)
     return _flat(group, out.reshape(group.rows, heads, group.longest, -1))
 
 
@@ -177,7 +190,8 @@ def _attention(
             raise Unsupported(name)
     if kwargs.get("dropout"):
         raise Unsupported("dropout inside attention")
-    out = plan.attend(module.layer_idx, query, key, value, kwargs.get("scaling"))
+    call = Call(module.layer_idx, query, key, value, kwargs.get("scaling"), kwargs.get("sliding_window"))
+    out = plan.attend(call)
     return out.transpose(1, 2).contiguous(), None
 
 

@@ -32,8 +32,6 @@ class Shortcuts:
     """Rows end to end with a shared prefix; otherwise rows padded to the longest."""
     head: bool
     """The output layer applied to hidden states is the model's logits; otherwise full logits."""
-    window: int | None
-    """Reach of sliding attention, where every layer slides."""
 
 
 class Backbone:
@@ -74,9 +72,7 @@ class Backbone:
             return self._padded(rows)
         before = prefix if prefix is not None and prefix.length else None
         lengths = [len(row) for row in rows]
-        plan = packed_plan(
-            lengths, prefix=before, record=record, device=self.device, window=self.shortcuts.window
-        )
+        plan = packed_plan(lengths, prefix=before, record=record, device=self.device)
         start = before.length if before is not None else 0
         tokens = torch.tensor([token for row in rows for token in row], device=self.device)
         places = torch.cat([torch.arange(start, start + length) for length in lengths]).to(self.device)
@@ -113,19 +109,19 @@ def load_model(folder: Path, spec: str) -> tuple[Any, Shortcuts]:
     disable_progress_bar()
     try:
         model = _load(folder, attention.NAME)
-    except (ValueError, KeyError, TypeError) as error:
-        log.debug("%s does not take packed attention: %s", spec, error)
-        model = _load_or_explain(folder, spec)
-        return model, Shortcuts(packed=False, head=_head_is_all(model), window=None)
+        shortcuts = Shortcuts(packed=True, head=_head_is_all(model))
+        if _packs(model, shortcuts):
+            return model, shortcuts
+    except (attention.Unsupported, AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        log.info("%s: rows are padded, since this architecture does not take packed ones (%s)", spec, error)
+    try:
+        model = _load(folder, None)
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise ModelError(
-            f"base model {spec} in {folder} cannot be loaded ({type(error).__name__}: {error})"
+            f"base model {spec} in {folder} cannot be loaded ({reason}); check its files"
         ) from error
-    head = _head_is_all(model)
-    shortcuts = Shortcuts(packed=True, head=head, window=_window(model.config))
-    if _packs(model, shortcuts):
-        return model, shortcuts
-    return _load_or_explain(folder, spec), Shortcuts(packed=False, head=head, window=None)
+    return model, Shortcuts(packed=False, head=_head_is_all(model))
 
 
 def _load(folder: Path, implementation: str | None) -> Any:
@@ -133,20 +129,6 @@ def _load(folder: Path, implementation: str | None) -> Any:
         folder, dtype=torch.float32, attn_implementation=implementation
     )
     return model.eval()
-
-
-def _load_or_explain(folder: Path, spec: str) -> Any:
-    try:
-        return _load(folder, None)
-    except Exception as error:
-        raise ModelError(
-            f"base model {spec} in {folder} cannot be loaded ({type(error).__name__}: {error})"
-        ) from error
-
-
-def _window(config: Any) -> int | None:
-    kinds = set(getattr(config, "layer_types", None) or ())
-    return getattr(config, "sliding_window", None) if kinds == {"sliding_attention"} else None
 
 
 def _head_is_all(model: Any) -> bool:
@@ -159,19 +141,29 @@ def _head_is_all(model: Any) -> bool:
 
 def _packs(model: Any, shortcuts: Shortcuts) -> bool:
     """Compare packed rows behind a shared prefix with the same rows run alone."""
-    kinds = set(getattr(model.config, "layer_types", None) or ())
-    if len(kinds) > 1 or kinds - {"full_attention", "sliding_attention"}:
+    if not set(_layer_kinds(model.config)) <= {"full_attention", "sliding_attention"}:
         return False
     backbone = Backbone(model, torch.device("cpu"), None, shortcuts)
     prefix, rows = [3, 4, 5], [[6, 7, 8, 9], [7, 6], [9]]
     with torch.no_grad():
-        try:
-            packed = backbone.logits(backbone.features(rows, prefix=backbone.prefix(prefix)))
-        except (attention.Unsupported, AttributeError, KeyError, TypeError, RuntimeError) as error:
-            log.info("rows are padded, not packed: this architecture refuses packing (%s)", error)
+        memory = backbone.prefix(prefix)
+        if memory.windows != _windows(model.config):
             return False
+        packed = backbone.logits(backbone.features(rows, prefix=memory))
         alone = [model(input_ids=torch.tensor([prefix + row]), use_cache=False).logits[0, 3:] for row in rows]
         return _agree(packed, torch.cat(alone).float())
+
+
+def _layer_kinds(config: Any) -> list[str]:
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    alike = ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
+    return list(getattr(config, "layer_types", None) or alike)
+
+
+def _windows(config: Any) -> dict[int, int | None]:
+    """How far each layer's attention must have been told to look back."""
+    reach = {"sliding_attention": getattr(config, "sliding_window", None)}
+    return {layer: reach.get(kind) for layer, kind in enumerate(_layer_kinds(config))}
 
 
 def _agree(found: Tensor, wanted: Tensor) -> bool:

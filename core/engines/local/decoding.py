@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from core.engines.local.attention import PrefixMemory
+from core.engines.local.attention import Call, PrefixMemory
 
 # Room for new tokens is made this many at a time.
 _BLOCK = 64
@@ -20,10 +20,8 @@ class DecodingPlan:
     for each new token.
     """
 
-    def __init__(
-        self, prefix: PrefixMemory, record: PrefixMemory, lengths: Sequence[int], window: int | None
-    ) -> None:
-        self._prefix, self._window = prefix, window
+    def __init__(self, prefix: PrefixMemory, record: PrefixMemory, lengths: Sequence[int]) -> None:
+        self._prefix = prefix
         device = next(iter(record.layers.values()))[0].device
         self._lengths = torch.tensor(lengths, device=device)
         self._column = max(lengths) - 1
@@ -47,39 +45,39 @@ class DecodingPlan:
         self._real, self.places, self._lengths = self._real[rows], self.places[rows], self._lengths[rows]
         self._own = {i: (k[rows], v[rows]) for i, (k, v) in self._own.items()}
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float | None) -> Tensor:
-        keys, values = self._own[layer]
-        keys[:, :, self._column] = key[0].transpose(0, 1)
-        values[:, :, self._column] = value[0].transpose(0, 1)
+    def attend(self, call: Call) -> Tensor:
+        keys, values = self._own[call.layer]
+        keys[:, :, self._column] = call.key[0].transpose(0, 1)
+        values[:, :, self._column] = call.value[0].transpose(0, 1)
         upto = self._column + 1
         rows, kv_heads, width = keys.shape[0], keys.shape[1], keys.shape[3]
-        q = query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width) * (scale or width**-0.5)
+        scale = call.scale if call.scale is not None else width**-0.5
+        q = call.query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width) * scale
         scores = q @ keys[:, :, :upto].transpose(2, 3)
-        scores = scores.masked_fill(~self._visible()[:, None, None], float("-inf"))
+        scores = scores.masked_fill(~self._own_visible(call.window)[:, None, None], float("-inf"))
         if not self._prefix.length:
             return _joined(scores.softmax(3) @ values[:, :, :upto])
-        old_keys, old_values = self._prefix.layers[layer]
+        old_keys, old_values = self._prefix.layers[call.layer]
         old = _over_prefix(q, old_keys.transpose(2, 3))
-        if self._window is not None:
-            old = old.masked_fill(~self._prefix_visible()[:, None, None], float("-inf"))
+        if call.window is not None:
+            old = old.masked_fill(~self._prefix_visible(call.window)[:, None, None], float("-inf"))
         shares = torch.cat([old, scores], dim=3).softmax(3)
         before, own = shares.split([self._prefix.length, upto], dim=3)
         return _joined(_over_prefix(before, old_values) + own @ values[:, :, :upto])
 
-    def _visible(self) -> Tensor:
+    def _own_visible(self, window: int | None) -> Tensor:
         """(rows, columns so far): which own columns each row's new token sees."""
         real = self._real[:, : self._column + 1]
-        if self._window is None:
+        if window is None:
             return real
         columns = torch.arange(self._column + 1, device=real.device)[None, :]
         gap = (self._first_new - self._lengths)[:, None]
         place = self._prefix.length + columns - torch.where(columns >= self._first_new, gap, 0)
-        return real & (self.places[:, None] - place < self._window)
+        return real & (self.places[:, None] - place < window)
 
-    def _prefix_visible(self) -> Tensor:
+    def _prefix_visible(self, window: int) -> Tensor:
         columns = torch.arange(self._prefix.length, device=self.places.device)[None, :]
-        assert self._window is not None
-        return self.places[:, None] - columns < self._window
+        return self.places[:, None] - columns < window
 
 
 def _over_prefix(rows: Tensor, shared: Tensor) -> Tensor:

