@@ -38,7 +38,7 @@ def has_both(rows: Sequence[ScoredExample]) -> bool:
     return len({r.gold for r in rows}) == 2
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(ROWS.filter(has_both), st.floats(0, 1))
 def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshold: float) -> None:
     m = compute(rows, threshold)
@@ -66,7 +66,7 @@ def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshol
     assert [[m.tn, m.fp], [m.fn, m.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(ROWS, st.floats(0, 1))
 def test_a_metric_is_null_exactly_where_a_reason_is_given(
     rows: list[ScoredExample], threshold: float
@@ -78,7 +78,7 @@ def test_a_metric_is_null_exactly_where_a_reason_is_given(
 
 
 @given(ROWS, st.floats(0, 1))
-@settings(deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshold: float) -> None:
     m = compute(rows, threshold)
     assert m.tp + m.fp + m.fn + m.tn == m.n == len(rows)

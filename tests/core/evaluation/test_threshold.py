@@ -54,7 +54,7 @@ def is_defined(scored: Scored) -> bool:
     return len({g for g, _ in scored}) == 2 and any(p is not None for _, p in scored)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(ROWS.filter(is_defined))
 @example([(1, 0.3), (0, 0.3 + TINY)])
 @example([(0, 0.0), (1, 1.0)])
