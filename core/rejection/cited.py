@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import html
 import re
-from collections.abc import Iterable
 
 # Straight and curly double quotes and guillemets; an apostrophe quotes nothing.
 _QUOTED = re.compile(r'"([^"]*)"|[“„‟]([^“”„‟]*)[”“‟]|«([^»]*)»')
@@ -46,14 +46,20 @@ def _occurs(quote: str, searched: str, min_chars: int) -> bool:
     return all(part in searched for part in parts if len(part) >= min_chars)
 
 
-def cited(reasoning: str, known: Iterable[str]) -> list[str]:
+def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
     """The ids that the rationale's own words cite, known or not, in order of appearance.
 
     An id is a whole token that looks like one of `known`: the same letters, then a number. R1, [R1]
     and (R1, R2) cite; R10 does not cite R1, and words quoted from the text cite nothing.
     """
+    token = _token(known)
+    return token.findall(without_quotes(reasoning)) if token else []
+
+
+@functools.lru_cache(maxsize=16)
+def _token(known: tuple[str, ...]) -> re.Pattern[str] | None:
     letters = sorted({m.group() for k in known if (m := re.match(r"[A-Za-z]+-?", k))}, reverse=True)
     if not letters:
-        return []
-    token = rf"(?<![\w-])(?:{'|'.join(map(re.escape, letters))})\d+(?:\.\d+)*[a-z]?(?!\w)"
-    return re.findall(token, without_quotes(reasoning))
+        return None
+    begins = "|".join(map(re.escape, letters))
+    return re.compile(rf"(?<![\w-])(?:{begins})\d+(?:\.\d+)*[a-z]?(?!\w)")

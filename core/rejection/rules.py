@@ -6,10 +6,11 @@ found to reject an answer for, or None.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -102,13 +103,12 @@ def names_gold_label(
     rule: configs.NamesGoldLabel, answer: TeacherAnswer, example: Example, context: Context
 ) -> str | None:
     names = context.label_names.get(example.label, ())
-    said = [p.replace("{label}", n) for p in rule.phrases if "{label}" in p for n in names]
-    said += [p for p in rule.phrases if "{label}" not in p]
-    return _says(said, without_quotes(answer.reasoning or ""))
+    return _says(_phrases(rule.phrases, names), without_quotes(answer.reasoning or ""))
 
 
 def refuses(rule: configs.Refuses, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
-    return _says(rule.phrases, without_quotes(answer.reasoning or answer.raw_output)[:200])
+    words = without_quotes(answer.reasoning or answer.raw_output)[:200]
+    return _says(_phrases(rule.phrases, ()), words)
 
 
 def repeats(rule: configs.Repeats, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
@@ -116,12 +116,17 @@ def repeats(rule: configs.Repeats, answer: TeacherAnswer, example: Example, cont
     return f"accepted {times} times before" if times >= rule.max_times else None
 
 
-def _says(phrases: Sequence[str], words: str) -> str | None:
-    said = plain(words)
-    for phrase in phrases:
-        if re.search(rf"(?<!\w){re.escape(plain(phrase))}(?!\w)", said):
-            return f'says "{phrase}"'
-    return None
+@functools.lru_cache(maxsize=64)
+def _phrases(phrases: tuple[str, ...], names: tuple[str, ...]) -> re.Pattern[str] | None:
+    """One pattern for whole phrases, in which {label} stands for each of `names`."""
+    said = [p.replace("{label}", name) for p in phrases for name in (names if "{label}" in p else ("",))]
+    spelt = "|".join(re.escape(plain(p)) for p in said)
+    return re.compile(rf"(?<!\w)(?:{spelt})(?!\w)") if spelt else None
+
+
+def _says(phrases: re.Pattern[str] | None, words: str) -> str | None:
+    found = phrases.search(plain(words)) if phrases else None
+    return f'says "{found.group()}"' if found else None
 
 
 RuleFunction = Callable[[Any, TeacherAnswer, Example, Context], str | None]

@@ -67,7 +67,7 @@ CASES: list[tuple[str | dict[str, Any], TeacherAnswer, str | None]] = [
         says("it is labelled as ham"),
         None,
     ),
-    ("refuses", says("I’m sorry, but I cannot judge this."), 'says "i cannot"'),
+    ("refuses", says("I’m sorry, but I cannot judge this."), 'says "i\'m sorry"'),
     ("refuses", says('It says "I can\'t believe", so [R1].'), None),
     ("refuses", says("x" * 200 + " I cannot"), None),
     ("refuses", dataclasses.replace(UNREAD, raw_output="As an AI, no."), 'says "as an ai"'),

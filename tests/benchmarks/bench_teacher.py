@@ -1,0 +1,104 @@
+"""A million recorded answers through the stages sample and reject: rate and memory.
+
+python tests/benchmarks/bench_teacher.py [rows]
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.teacher import ParseConfig, PromptsConfig, RulesConfig, TeacherConfig
+from core.data.writing import write_examples
+from core.progress import Silent
+from core.records import Example
+from core.rejection import stage as reject_stage
+from core.stageio import StageIO
+from core.teacher import stage as sample_stage
+from core.teacher.base import AttemptPolicy
+from core.teacher.labels import LabelNames
+from core.teacher.recorded import RecordedTeacher
+
+REPO = Path(__file__).resolve().parents[2]
+TEXT = "Message {i}: are you coming to the game tonight, or shall I ask the others first? " * 2
+REASON = 'One person asks another "are you coming to the game tonight", text {i}, so it is personal [R4].'
+
+
+def main(rows: int = 1_000_000) -> None:
+    """Print rows a second and megabytes above the imports, teacher alone and both stages."""
+    before = _megabytes()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write_answers(folder / "answers.jsonl", rows)
+        _timed("recorded teacher alone", rows, before, lambda: _teacher(folder, rows))
+        write_examples(folder / "split/train.csv", _examples(rows))
+        _timed("(texts of train written)", rows, before, lambda: None)
+        _timed("stage sample", rows, before, lambda: _sample(folder))
+        _timed("stage reject, all rules", rows, before, lambda: _reject(folder))
+
+
+def _timed(what: str, rows: int, before: float, work: Callable[[], None]) -> None:
+    started = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - started
+    print(
+        f"{what}: {rows} rows, {seconds:.1f} s, {rows / max(seconds, 1e-9):.0f} rows/s, "
+        f"peak so far {_megabytes() - before:.0f} MB above the imports"
+    )
+
+
+def _megabytes() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def _examples(rows: int) -> Iterator[Example]:
+    return (Example(f"{i:016x}", TEXT.format(i=i), i % 2) for i in range(rows))
+
+
+def _write_answers(path: Path, rows: int) -> None:
+    """In another order than the texts, so that the index has something to do."""
+    with path.open("w", encoding="utf-8") as f:
+        for n in range(rows):
+            i = (n * 7919) % rows
+            raw = json.dumps({"reasoning": REASON.format(i=i), "label": i % 2})
+            f.write(json.dumps({"id": f"{i:016x}", "model": "m", "raw_output": raw}) + "\n")
+
+
+def _teacher(folder: Path, rows: int) -> None:
+    teacher = RecordedTeacher(
+        str(folder / "answers.jsonl"), ParseConfig(), LabelNames.of({}, (), ()), AttemptPolicy(1, 1)
+    )
+    answered = sum(len(a.answers) for a in teacher.answers(_examples(rows), rows, Silent()))
+    assert answered == rows
+
+
+def _slice(folder: Path) -> sample_stage.SampleSlice:
+    return sample_stage.SampleSlice(
+        teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
+        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+    )
+
+
+def _sample(folder: Path) -> None:
+    (folder / "sample").mkdir()
+    sample_stage.run(_slice(folder), StageIO({"split": folder / "split"}, folder / "sample"))
+
+
+def _reject(folder: Path) -> None:
+    (folder / "reject").mkdir()
+    slice = reject_stage.RejectSlice(
+        rejection=RejectionConfig.model_validate({"rules": RULE_NAMES}), rules=_slice(folder).rules
+    )
+    inputs = {"split": folder / "split", "sample": folder / "sample"}
+    reject_stage.run(slice, StageIO(inputs, folder / "reject"))
+
+
+if __name__ == "__main__":
+    main(*(int(argument) for argument in sys.argv[1:]))
