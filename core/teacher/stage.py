@@ -74,8 +74,10 @@ class _Tally:
 def content(slice: SampleSlice) -> dict[str, str]:
     """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
 
-    Raises PromptError or AnswersError where one of them cannot be read.
+    Raises PromptError or AnswersError where one of them cannot be read, and UserError for a kind of
+    teacher that is not built yet.
     """
+    open_teacher(slice)
     found = {
         "rules.dir": load_rulebook(slice.rules).digest,
         "prompts.file": load_prompts(slice.prompts).teacher_digest,

@@ -96,9 +96,9 @@ def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_live_teacher_is_refused_honestly(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [], kind="openai")
+    slice, _ = prepare(tmp_path, [], kind="openai")
     with pytest.raises(UserError) as e:
-        stage.run(slice, io)
+        stage.content(slice)
     assert str(e.value) == (
         "teacher.kind is openai, but a live teacher is not built yet: this version reads recorded "
         "answers; set teacher.kind: recorded and teacher.answers, or teacher.kind: gold"

@@ -215,3 +215,22 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
     assert (summary["requested_samples"], summary["accepted_samples"]) == (400, 395)
     rejected = [v for row in rows(io, "rejected_samples.jsonl") for v in row["verdicts"] if v["rejected"]]
     assert {v["rule"] for v in rejected} == {"label_mismatch"}
+
+
+def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: Path, tmp_path: Path) -> None:
+    with (real_data / "fpb_opinionated/data.csv").open(encoding="utf-8", newline="") as f:
+        texts = [Example(r["id"], r["text"], int(r["label"])) for r in csv.DictReader(f)]
+    io = sampled(tmp_path, ANSWERS)
+    write_examples(tmp_path / "split/train.csv", texts)
+    parse = {"label_pattern": r"^\W*(?P<label>\w+)", "labels": {"neutral": 0, "positive": 1, "negative": 1}}
+    answers = str(real_data / "fpb_opinionated/teacher/gpt-4.jsonl")
+    slice = sample_stage.SampleSlice(
+        teacher=TeacherConfig.model_validate({"answers": answers, "parse": parse}),
+        rules=RulesConfig(dir=str(REPO / "rules/fpb")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/fpb.yaml")),
+    )
+    sample_stage.run(slice, StageIO(io.inputs, tmp_path / "sample"))
+    summary = stage.run(stage.RejectSlice(rejection=RejectionConfig(), rules=slice.rules), io)
+    assert (summary["requested_samples"], summary["missing"]) == (1118, 0)
+    assert summary["acceptance_rate"] == pytest.approx(0.940, abs=5e-4)
+    assert set(summary["funnel"]["answers"]["by_reason"]) == {"label_mismatch"}
