@@ -113,16 +113,14 @@ def _leaks(parts: Parts, action: str) -> tuple[Parts, Finding, dict[str, int]]:
     given = [split for split in SPLITS if split in parts]
     texts = {split: _by_text(parts[split]) for split in given}
     shared: dict[str, int] = {}
-    found: dict[str, list[Row]] = {}
+    found: dict[str, None] = {}
     gone: set[int] = set()
-    for early, late in combinations(texts, 2):
+    for early, late in combinations(given, 2):
         common = [text for text in texts[early] if text in texts[late]]
         shared[f"{early}+{late}"] = len(common)
-        for text in common:
-            found.setdefault(text, []).extend(texts[early][text])
-            found[text].extend(row for row in texts[late][text] if row not in found[text])
-            gone.update(id(row) for row in texts[early][text])
-    leaking = list(found.values())
+        found.update(dict.fromkeys(common))
+        gone.update(id(row) for text in common for row in texts[early][text])
+    leaking = [[row for split in given for row in texts[split].get(text, ())] for text in found]
     if leaking and action == "error":
         counts = ", ".join(f"{pair} {n}" for pair, n in shared.items() if n)
         raise DataError(_sentence(f"are shared between splits ({counts})", leaking, "data.leaks"))
@@ -148,4 +146,4 @@ def _places(same: list[Row]) -> str:
 def _sentence(what: str, found: list[list[Row]], key: str) -> str:
     lines = [f"\n  {_places(same)}" for same in found[:_SHOWN]]
     more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"{len(found)} texts {what}; mend them, or set {key}: drop (or keep):{''.join(lines)}{more}"
+    return f"texts that {what}: {len(found)}; mend them, or set {key}: drop (or keep):{''.join(lines)}{more}"

@@ -209,8 +209,8 @@ def _refuse_clashes(rows: list[Row], config: DataConfig) -> None:
         lines = [f"\n  {row.example.id!r}: {other.at} and {row.at}" for other, row in clashes[:SHOWN]]
         more = f"\n  and {len(clashes) - SHOWN} more" if len(clashes) > SHOWN else ""
         raise DataError(
-            f"the same id (column {config.id_column!r}) stands on {len(clashes)} rows with another text or "
-            f"label; make ids unique, or leave data.id_column out:{''.join(lines)}{more}"
+            f"rows whose id (column {config.id_column!r}) stands before with another text or label: "
+            f"{len(clashes)}; make ids unique, or leave data.id_column out:{''.join(lines)}{more}"
         )
 
 

@@ -54,32 +54,43 @@ def shingle_sets(texts: Sequence[str], length: int) -> ShingleSets:
         return ShingleSets.of(np.zeros(0, np.int64), 0, 1)
     padded = [text if len(text) >= length else text.ljust(length, _PAD) for text in texts]
     sizes = np.fromiter(map(len, padded), np.int64, len(padded))
-    grams = _ngrams("".join(padded), length)
-    owners = np.repeat(np.arange(len(padded)), sizes)
-    starts_inside = owners[: len(grams)] == owners[length - 1 :]
-    return _sets(owners[: len(grams)][starts_inside], grams[starts_inside], len(padded))
+    inside = _starts(sizes, length)
+    grams, kinds = _ranked(_ngrams("".join(padded), length)[inside])
+    return _sets(np.repeat(np.arange(len(sizes)), sizes - length + 1), grams, len(sizes), kinds)
+
+
+def _starts(sizes: Ints, length: int) -> npt.NDArray[np.bool_]:
+    """Which n-grams of the joined texts lie inside one text."""
+    inside = np.ones(int(sizes.sum()), np.bool_)
+    ends = np.cumsum(sizes)
+    for back in range(1, length):
+        inside[ends - back] = False
+    return inside[: len(inside) - length + 1]
 
 
 def _ngrams(text: str, length: int) -> Ints:
-    """A number for each n-gram, equal only where the n-grams are: packed, and ranked when packing ends."""
+    """A number for each n-gram, equal only where the n-grams are: packed, and ranked where 62 bits end."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    alphabet, ranks = np.unique(codes, return_inverse=True)
+    ranks = np.zeros(0x110000, np.int32)
+    alphabet = np.flatnonzero(np.bincount(codes, minlength=len(ranks)))
+    ranks[alphabet] = np.arange(len(alphabet))
+    ranks = ranks[codes]
     base, grams, kinds = len(alphabet), ranks.astype(np.int64), len(alphabet)
     for shift in range(1, length):
         if kinds * base >= 2**62:
             grams, kinds = _ranked(grams)
-        grams = grams[:-1] * base + ranks[shift:]
+        grams = grams[:-1] * base
+        grams += ranks[shift:]
         kinds *= base
-    return _ranked(grams)[0]
+    return grams
 
 
 def _ranked(values: Ints) -> tuple[Ints, int]:
     distinct, ranks = np.unique(values, return_inverse=True)
-    return ranks.astype(np.int64), len(distinct)
+    return ranks.astype(np.int64, copy=False), len(distinct)
 
 
-def _sets(owners: Ints, grams: Ints, n: int) -> ShingleSets:
-    kinds = int(grams.max()) + 1
+def _sets(owners: Ints, grams: Ints, n: int, kinds: int) -> ShingleSets:
     pairs = _distinct(owners * kinds + grams)
     owners, grams = pairs // kinds, pairs % kinds
     frequency = np.bincount(grams, minlength=kinds)

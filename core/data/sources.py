@@ -20,8 +20,7 @@ def read_bytes(url: str) -> bytes:
     try:
         if is_local(url):
             return local_path(url).read_bytes()
-        fs, path = _filesystem(url)
-        return bytes(fs.cat_file(path))
+        return _remote_bytes(url)
     except FileNotFoundError:
         raise DataError(missing(url)) from None
     except IsADirectoryError:
@@ -87,6 +86,20 @@ def missing(url: str) -> str:
     hint = f"; its folder holds {', '.join(near)}" if near else ""
     note = "" if where is None else f" ({url!r} is relative to the working directory)"
     return f"there is no file {place(url)}{note}{hint}"
+
+
+def _remote_bytes(url: str) -> bytes:
+    fs, path = _filesystem(url)
+    try:
+        return bytes(fs.cat_file(path))
+    except OSError:
+        raise
+    except Exception as e:
+        # Clients of stores have trees of errors of their own, with no base but Exception.
+        name = type(e).__name__
+        if "Connect" in name or "Timeout" in name:
+            raise ConnectionError(f"{name}: {e}") from e
+        raise DataError(f"{url} cannot be read: {name}: {e}") from e
 
 
 def _siblings(url: str) -> list[str]:

@@ -14,6 +14,12 @@ from core.data.reading import Readings, Row
 from core.data.splitting import Split, Splits, label_counts, shared_groups
 from core.records import SPLITS
 
+_FINDINGS = {
+    "duplicates": "stand more than once",
+    "conflicts": "carry both labels",
+    "leaks": "are shared between splits",
+}
+
 
 def summarise(
     readings: Readings,
@@ -55,32 +61,18 @@ def summarise(
 def notices(summary: Mapping[str, Any]) -> list[str]:
     """A sentence for everything that was left out, dropped or kept against expectation."""
     out: list[str] = []
-    for key, what in (
-        ("rows_left_out", "that no split names were left out"),
-        ("rows_not_needed", "were not needed"),
-    ):
-        if summary[key]:
-            out.append(f"{summary[key]} rows {what}")
-    if summary["bad_rows"]["count"]:
-        first = summary["bad_rows"]["rows"][0]
-        out.append(
-            f"{summary['bad_rows']['count']} bad rows were skipped, the first at "
-            f"{first['file']}:{first['line']}: {first['reason']}"
-        )
-    if summary["overflow_columns"]["rows_read"]:
-        n = summary["overflow_columns"]["rows_read"]
-        out.append(f"{n} rows hold something past the named columns, which was ignored")
-    for key, what in (
-        ("duplicates", "stand more than once"),
-        ("conflicts", "carry both labels"),
-        ("leaks", "are shared between splits"),
-    ):
-        if summary[key]["texts"]:
-            found = summary[key]
-            done = (
-                f"{found['dropped_rows']} rows were dropped" if found["action"] == "drop" else "all were kept"
-            )
-            out.append(f"{found['texts']} texts {what}; {done}")
+    bad, overflow = summary["bad_rows"], summary["overflow_columns"]["rows_read"]
+    if summary["rows_left_out"]:
+        out.append(f"rows left out, since no split names them: {summary['rows_left_out']}")
+    if summary["rows_not_needed"]:
+        out.append(f"rows left over by data.sizes: {summary['rows_not_needed']}")
+    if bad["count"]:
+        first = bad["rows"][0]
+        where = f"{first['file']}:{first['line']}: {first['reason']}"
+        out.append(f"bad rows skipped: {bad['count']}, the first at {where}")
+    if overflow:
+        out.append(f"rows that hold something past the named columns, which was ignored: {overflow}")
+    out += [sentence for key, what in _FINDINGS.items() if (sentence := _found(summary[key], what))]
     for giant in (summary["near_duplicates"] or {}).get("giants", []):
         out.append(
             f"a {giant['kind']} of {giant['rows']} rows ({giant['share']:.1%}) stays in one split; "
@@ -96,6 +88,13 @@ def notices(summary: Mapping[str, Any]) -> list[str]:
             f"groups are shared between given splits: {', '.join(f'{p} {n}' for p, n in shared.items())}"
         )
     return out
+
+
+def _found(finding: Mapping[str, Any], what: str) -> str:
+    if not finding["texts"]:
+        return ""
+    dropped = f"rows dropped: {finding['dropped_rows']}" if finding["action"] == "drop" else "all were kept"
+    return f"texts that {what}: {finding['texts']}; {dropped}"
 
 
 def _source_dir(config: DataConfig) -> str:

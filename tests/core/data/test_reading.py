@@ -10,7 +10,7 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.data import DataConfig
@@ -83,6 +83,7 @@ def test_carriage_returns_end_rows_where_no_line_feed_is(write: Write, readings:
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8"), min_size=1).filter(str.strip), min_size=1))
+@settings(deadline=None)
 def test_any_text_survives_csv_and_json_lines(texts: list[str]) -> None:
     memory = fsspec.filesystem("memory")
     memory.pipe_file("/any/data.csv", ("text,label\n" + "".join(f"{quoted(t)},1\n" for t in texts)).encode())
@@ -285,7 +286,7 @@ def test_one_id_with_two_meanings_is_an_error_that_names_both_lines(write: Write
     with pytest.raises(DataError) as e:
         readings(id_column="id")
     assert str(e.value) == (
-        "the same id (column 'id') stands on 1 rows with another text or label; "
+        "rows whose id (column 'id') stands before with another text or label: 1; "
         "make ids unique, or leave data.id_column out:\n  'x': data.csv:2 and data.csv:4"
     )
 

@@ -9,7 +9,7 @@ import fsspec
 import pytest
 
 from core.data import sources
-from core.errors import DataError, UserError
+from core.errors import DataError, PassingError, UserError
 
 Write = Callable[..., Path]
 
@@ -79,3 +79,22 @@ def test_half_a_gzip_file_is_refused(write: Write) -> None:
     write(gzip.compress(b"a" * 1000)[:-9], "data.csv.gz")
     with pytest.raises(DataError, match=r"data.csv.gz ends in .gz but is not a whole gzip file"):
         sources.open_bytes("data.csv.gz")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "what"),
+    [
+        (type("NoCredentialsError", (Exception,), {}), DataError, "cannot be read"),
+        (type("ConnectError", (Exception,), {}), PassingError, "could not be reached"),
+    ],
+)
+def test_an_error_of_a_stores_own_client_is_named(
+    monkeypatch: pytest.MonkeyPatch, error: type[Exception], kind: type[Exception], what: str
+) -> None:
+    def fail(self: object, path: str) -> bytes:
+        raise error("no luck")
+
+    monkeypatch.setattr(fsspec.get_filesystem_class("memory"), "cat_file", fail)
+    with pytest.raises(kind) as e:
+        sources.read_bytes("memory://bucket/a.csv")
+    assert str(e.value) == f"memory://bucket/a.csv {what}: {error.__name__}: no luck"
