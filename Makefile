@@ -15,6 +15,8 @@ LOCKS := requirements.lock requirements-local.lock requirements-data.txt
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export HF_HUB_DISABLE_TELEMETRY = 1
 export DO_NOT_TRACK = 1
+# Set, it makes every start compile every module again: 20 s for the larger packages.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup quickstart test lint types pytest bench lock clean
 

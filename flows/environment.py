@@ -21,9 +21,16 @@ _DEFAULTS = {
 }
 
 
-def prepare() -> None:
+_QUIET = {
+    # Prefect's pages show its own lines and tracebacks; a terminal has ours, a sentence each.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def prepare(*, debug: bool = False) -> None:
     """Set what is not set. Raises UserError where another `core` or `tasks` shadows ours."""
-    for name, value in _DEFAULTS.items():
+    for name, value in (_DEFAULTS if debug else {**_DEFAULTS, **_QUIET}).items():
         os.environ.setdefault(name, value)
     check_packages()
 

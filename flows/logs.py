@@ -9,11 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 OURS = ("core", "tasks", "flows")
-_PREFECT = ("prefect.flow_runs", "prefect.task_runs", "prefect.engine", "prefect")
 
 
 def configure(level: str, *, debug: bool) -> None:
-    """Our lines on stderr; Prefect's own only from WARNING on, and tracebacks only with `debug`."""
+    """Our lines on stderr, from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     for name in OURS:
@@ -21,22 +20,6 @@ def configure(level: str, *, debug: bool) -> None:
         logger.setLevel("DEBUG" if debug else level)
         logger.addHandler(handler)
         logger.propagate = False
-    if not debug:
-        quiet_prefect()
-
-
-def quiet_prefect() -> None:
-    """Keep Prefect's log for what goes wrong, a sentence each."""
-    for name in _PREFECT:
-        logging.getLogger(name).addFilter(_without_traceback)
-    for name in ("prefect.flow_runs", "prefect.task_runs", "prefect"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    record.exc_info = None
-    record.exc_text = None
-    return True
 
 
 @contextlib.contextmanager

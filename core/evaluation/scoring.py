@@ -107,16 +107,25 @@ def _scored(example: Example, prompt: Prompt, zero: Sequence[float], one: Sequen
     return ScoredExample(
         example_id=example.id,
         gold=example.label,
-        probability=1.0 / (1.0 + math.exp(min(log_zero - log_one, 700.0))),
+        probability=_probability(log_zero, log_one),
         outside=outside,
         valid=outside <= INVALID_OUTSIDE,
         truncated_tokens=prompt.cut,
     )
 
 
+def _probability(log_zero: float, log_one: float) -> float | None:
+    """P(1) among both labels; None where neither has any mass that a float can hold."""
+    if log_zero == log_one == -math.inf:
+        return None
+    return 1.0 / (1.0 + math.exp(min(log_zero - log_one, 700.0)))
+
+
 def logsumexp(values: Sequence[float]) -> float:
     """log of the sum of exponentials, without overflow."""
     top = max(values)
+    if top == -math.inf:
+        return top
     return top + math.log(sum(math.exp(v - top) for v in values))
 
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from core import jsonio
 from core.errors import DataError
 from core.records import AcceptedSample
+from core.rejection.samples import read_accepted
 from core.stageio import StageIO
 from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.engine import Datum
@@ -39,7 +40,7 @@ class EncodeRun:
 
     def __call__(self, config: EncodeSlice, io: StageIO) -> dict[str, Any]:
         encoder = self.encoder()
-        samples = read_accepted(io.inputs["reject"] / "accepted_samples.jsonl")
+        samples = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
         encoded, dropped = [], []
         for sample, example in _encode(encoder, samples, io):
             if example is None:
@@ -61,11 +62,6 @@ class EncodeRun:
         summary = _summary(encoder, encoded, dropped)
         jsonio.write_json(io.out / "encode_summary.json", summary)
         return summary
-
-
-def read_accepted(path: Path) -> list[AcceptedSample]:
-    """The accepted samples of a run, in order."""
-    return [AcceptedSample(**row) for row in jsonio.read_jsonl(path)]
 
 
 def read_set(folder: Path) -> EncodedSet:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -158,8 +157,6 @@ def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
     from flows import environment
     from flows.logs import configure
 
-    environment.prepare()
-    if not debug:
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
+    environment.prepare(debug=debug)
     configure(resolved.config.run.log_level, debug=debug)
     logging.captureWarnings(True)

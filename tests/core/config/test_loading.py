@@ -1,0 +1,178 @@
+"""From a file to a config: what is refused, in which words, and where each value comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.config.loading import leaves, load
+from core.config import Config
+from core.config.writing import render
+from core.errors import ConfigError
+
+REPO = Path(__file__).resolve().parents[3]
+MINIMAL = "data:\n  path: texts.csv\nteacher:\n  answers: answers.jsonl\n"
+
+
+def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (
+            "student: {learning_rte: 1}",
+            "{f}:5: student.learning_rte is not a key; did you mean learning_rate?",
+        ),
+        ("studnt: {}", "{f}:5: studnt is not a key; did you mean student?"),
+        ("learning_rate: 1", "{f}:5: learning_rate is not a key; did you mean student.learning_rate?"),
+        ("student: {epochs: three}", "{f}:5: student.epochs: should be a valid number, not 'three'"),
+        ("student: {batch_size: 1.5}", "{f}:5: student.batch_size: should be a valid integer, not 1.5"),
+        ("student: {batch_size: true}", "{f}:5: student.batch_size: should be a valid integer, not True"),
+        (
+            "student: {batch_size: 0}",
+            "{f}:5: student.batch_size: should be greater than or equal to 1, not 0",
+        ),
+        (
+            "student: {epochs: 1, steps: 2}",
+            "{f}:5: student: epochs and steps both say how long to train; give one",
+        ),
+        (
+            "student:\n  target: lable_only",
+            "{f}:6: student.target: should be 'label_only', 'label_first' or 'reason_first', not 'lable_only'",
+        ),
+        (
+            "rejection: {rules: [to_short]}",
+            "{f}:5: rejection.rules.0: 'to_short' is not a rule; did you mean too_short?",
+        ),
+        ("rejection: {rules: [unparsed, unparsed]}", "{f}:5: rejection: unparsed stands twice in the list"),
+        (
+            "export: {reasoning: false, label_only: false}",
+            "{f}:5: export: reasoning and label_only are both off: nothing would be exported",
+        ),
+        ("seed: 1\nseed: 2", "{f}:6: seed stands twice, first on line 5; keep one"),
+        ("seed: -1", "{f}:5: seed: should be greater than or equal to 0, not -1"),
+        ("seed: .nan", "seed"),
+        ("seed: [1", "{f}:6: not YAML: expected ',' or ']', but got '<stream end>'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_with_place_and_remedy(tmp_path: Path, extra: str, sentence: str) -> None:
+    path = write(tmp_path, MINIMAL + extra + "\n")
+    with pytest.raises(ConfigError) as e:
+        load(path)
+    assert sentence.replace("{f}", str(path)) in str(e.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        ("{}", "give exactly one of path, files and dir; none given"),
+        ("{path: a, dir: b}", "give exactly one of path, files and dir; ['path', 'dir'] given"),
+        ("{path: a, positive: [x], negative: [X]}", "['x'] stand under positive and under negative"),
+        (
+            "{path: a, sizes: {train: 0.5, val: 0.2, test: 0.2}}",
+            "shares must add up to 1; these add up to 0.9",
+        ),
+        (
+            "{path: a, sizes: {train: 100, val: 0.2, test: 0.2}}",
+            "give three shares below 1, or three whole numbers",
+        ),
+        ("{path: a, split_file: b, split_column: c}", "split_column and split_file both say the split"),
+    ],
+)
+def test_contradictions_in_the_data_section_are_named(tmp_path: Path, data: str, sentence: str) -> None:
+    path = write(tmp_path, f"data: {data}\nteacher: {{answers: y}}\n")
+    with pytest.raises(ConfigError) as e:
+        load(path)
+    assert sentence in str(e.value)
+
+
+def test_every_mistake_of_a_file_is_named_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "seed: x\nstudent: {epoch: 1}\n")
+    with pytest.raises(ConfigError) as e:
+        load(path)
+    assert len(str(e.value).splitlines()) == 2
+
+
+def test_a_missing_section_says_what_it_is(tmp_path: Path) -> None:
+    path = write(tmp_path, "teacher: {answers: y}\n")
+    with pytest.raises(ConfigError, match="data is missing: The texts."):
+        load(path)
+
+
+def test_a_missing_file_is_named_with_its_absolute_path_and_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path, MINIMAL, "quickstart.yaml")
+    with pytest.raises(ConfigError) as e:
+        load(tmp_path / "quickstrat.yaml")
+    assert str(e.value) == f"no config file at {tmp_path}/quickstrat.yaml; near it: quickstart.yaml"
+
+
+def test_json_is_read_too(tmp_path: Path) -> None:
+    values = {"data": {"path": "x"}, "teacher": {"answers": "y"}, "student": {"learning_rate": 1e-3}}
+    path = write(tmp_path, json.dumps(values), "c.json")
+    assert load(path).config.student.learning_rate == 1e-3
+    broken = write(tmp_path, '{"data": }', "b.json")
+    with pytest.raises(ConfigError, match=r"b.json:1: not JSON"):
+        load(broken)
+
+
+def test_1e_3_is_a_number_although_yaml_1_1_has_it_for_a_word(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "student: {learning_rate: 1e-3}\n")
+    assert load(path).config.student.learning_rate == 0.001
+
+
+def test_an_override_wins_and_its_mistakes_name_it(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "student: {epochs: 1}\n")
+    resolved = load(path, ["student.epochs=2.5", "student.lora.rank=4", "run.name=other"])
+    assert resolved.config.student.epochs == 2.5
+    assert resolved.config.student.lora.rank == 4
+    assert resolved.run_name == "other"
+    for wrong, sentence in [
+        ("student.epoch=2", "--set: student.epoch is not a key; did you mean epochs?"),
+        ("student.epochs=x", "--set: student.epochs: should be a valid number, not 'x'"),
+        ("student.epochs", "--set wants key=value"),
+        ("student.epochs=[1", "is not a YAML value"),
+    ]:
+        with pytest.raises(ConfigError) as e:
+            load(path, [wrong])
+        assert sentence in str(e.value)
+
+
+def test_every_value_has_its_origin(tmp_path: Path) -> None:
+    path = write(tmp_path, MINIMAL + "student: {epochs: 1}\n")
+    origins = load(path, ["student.batch_size=2"]).origins
+    assert origins[("student", "epochs")] == f"{path}:5"
+    assert origins[("student", "batch_size")] == "--set"
+    assert origins[("student", "learning_rate")] == "default"
+    assert origins[("run", "name")] == "the file's name"
+
+
+@pytest.mark.parametrize("name", sorted(p.name for p in (REPO / "configs").glob("*.yaml")))
+def test_a_resolved_config_loads_back_to_the_same_config(tmp_path: Path, name: str) -> None:
+    resolved = load(REPO / "configs" / name, ["student.batch_size=3"])
+    again = load(write(tmp_path, render(resolved)))
+    assert again.config == resolved.config
+
+
+def test_every_key_of_the_config_has_a_sentence() -> None:
+    def undescribed(model: type, at: str = "") -> list[str]:
+        from core.config.loading import section_at
+
+        out = []
+        for path in leaves(Config):
+            section = section_at(path[:-1])
+            assert section is not None
+            if not section.model_fields[path[-1]].description:
+                out.append(".".join(path))
+        return out
+
+    assert undescribed(Config) == []
+
+
+def test_the_run_is_named_after_the_file(tmp_path: Path) -> None:
+    assert load(write(tmp_path, MINIMAL, "my texts.yaml")).run_name == "my-texts"
