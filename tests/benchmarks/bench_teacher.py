@@ -37,8 +37,8 @@ def main(rows: int = 1_000_000) -> None:
         folder = Path(name)
         _write_answers(folder / "answers.jsonl", rows)
         _timed("recorded teacher alone", rows, before, lambda: _teacher(folder, rows))
-        write_examples(folder / "split/train.csv", _examples(rows))
-        _timed("(texts of train written)", rows, before, lambda: None)
+        split = folder / "split/train.csv"
+        _timed("texts of train written", rows, before, lambda: write_examples(split, _examples(rows)))
         _timed("stage sample", rows, before, lambda: _sample(folder))
         _timed("stage reject, all rules", rows, before, lambda: _reject(folder))
 
