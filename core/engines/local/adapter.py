@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from core.errors import ModelError
 from core.student.engine import LoraSpec
 
+# What peft calls an adapter that nobody named.
+ADAPTER_NAME = "default"
 WEIGHTS = "adapter_model.safetensors"
 
 
@@ -71,7 +73,7 @@ def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
         torch.manual_seed(lora.seed)
         wrapped = get_peft_model(model, config)
-    wrapped.peft_config["default"].base_model_name_or_path = spec
+    wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = spec
     return _only_adapter_drops(wrapped)
 
 
@@ -99,7 +101,7 @@ def write_adapter(wrapped: Any, folder: Path) -> str:
         for name, tensor in get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    wrapped.peft_config["default"].save_pretrained(folder)
+    wrapped.peft_config[ADAPTER_NAME].save_pretrained(folder)
     return adapter_digest(tensors)
 
 

@@ -101,8 +101,25 @@ class PackedPlan:
         if self.record is not None:
             self.record.layers[call.layer] = (call.key, call.value)
             self.record.windows[call.layer] = call.window
-        before = self.prefix.layers[call.layer] if self.prefix is not None else None
-        return torch.cat([_attend_group(g, before, call, self._mask(g, call)) for g in self.groups], dim=2)
+        # One split, since its gradient is one concatenation; a slice's would be a zero-filled copy.
+        sizes = [group.tokens for group in self.groups]
+        parts = zip(*(part.split(sizes, dim=2) for part in (call.query, call.key, call.value)), strict=True)
+        done = [
+            self._attend_group(group, call, *part) for group, part in zip(self.groups, parts, strict=True)
+        ]
+        return torch.cat(done, dim=2)
+
+    def _attend_group(self, group: Group, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        q, k, v = (_rows(group, part) for part in (query, key, value))
+        if self.prefix is not None:
+            old_k, old_v = self.prefix.layers[call.layer]
+            k = torch.cat([old_k.expand(group.rows, -1, -1, -1), k], dim=2)
+            v = torch.cat([old_v.expand(group.rows, -1, -1, -1), v], dim=2)
+        # Query heads that share a key head are stacked along the sequence, so keys are never copied.
+        heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
+        q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=self._mask(group, call), scale=call.scale)
+        return _flat(group, out.reshape(group.rows, heads, group.longest, -1))
 
     def _mask(self, group: Group, call: Call) -> Tensor:
         """(share * longest, before + longest): True where a query may look; the same for all layers."""
@@ -150,24 +167,11 @@ def _places(lengths: list[int], device: Any) -> Tensor | None:
     return grid.flatten().nonzero().squeeze(1).to(device)
 
 
-def _attend_group(group: Group, before: tuple[Tensor, Tensor] | None, call: Call, mask: Tensor) -> Tensor:
-    q, k, v = (_rows(group, part) for part in (call.query, call.key, call.value))
-    if before is not None:
-        k = torch.cat([before[0].expand(group.rows, -1, -1, -1), k], dim=2)
-        v = torch.cat([before[1].expand(group.rows, -1, -1, -1), v], dim=2)
-    # Query heads that share a key head are stacked along the sequence, so keys are never copied.
-    heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
-    q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
-    out = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=call.scale)
-    return _flat(group, out.reshape(group.rows, heads, group.longest, -1))
-
-
 def _rows(group: Group, part: Tensor) -> Tensor:
-    """(1, heads, n, d) -> (rows, heads, longest, d), with zeros where a row is shorter."""
-    flat = part[0, :, group.start : group.start + group.tokens].transpose(0, 1)
+    """(1, heads, real tokens, d) -> (rows, heads, longest, d), with zeros where a row is shorter."""
+    flat = part[0].transpose(0, 1)
     if group.real is not None:
-        padded = flat.new_zeros(group.rows * group.longest, *flat.shape[1:])
-        flat = padded.index_copy(0, group.real, flat)
+        flat = _Spread.apply(flat, group.real, group.rows * group.longest)
     return flat.reshape(group.rows, group.longest, *flat.shape[1:]).transpose(1, 2)
 
 
@@ -175,8 +179,36 @@ def _flat(group: Group, out: Tensor) -> Tensor:
     """(rows, heads, longest, d) -> (1, heads, real tokens, d)."""
     flat = out.transpose(1, 2).reshape(group.rows * group.longest, out.shape[1], out.shape[3])
     if group.real is not None:
-        flat = flat.index_select(0, group.real)
+        flat = _Gather.apply(flat, group.real)
     return flat.transpose(0, 1)[None]
+
+
+class _Spread(torch.autograd.Function):  # type: ignore[misc]
+    """Put rows at their (distinct) places among zeros; the inverse of _Gather, which is its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, flat: Tensor, places: Tensor, size: int) -> Tensor:
+        ctx.save_for_backward(places)
+        return flat.new_zeros(size, *flat.shape[1:]).index_copy_(0, places, flat)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return grads[0].index_select(0, ctx.saved_tensors[0]), None, None
+
+
+class _Gather(torch.autograd.Function):  # type: ignore[misc]
+    """Take rows at distinct places. index_select's own gradient adds row by row, many times slower."""
+
+    @staticmethod
+    def forward(ctx: Any, spread: Tensor, places: Tensor) -> Tensor:
+        ctx.save_for_backward(places)
+        ctx.size = spread.shape[0]
+        return spread.index_select(0, places)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        grad = grads[0]
+        return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None
 
 
 def _attention(

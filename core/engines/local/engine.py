@@ -85,10 +85,12 @@ class LocalEngine:
         import torch
 
         from core.engines.local.adapter import add_adapter
+        from core.engines.local.lora import speed_up
         from core.engines.local.session import LocalSession
 
         backbone = self._backbone(None if self._dtype == torch.float32 else self._dtype)
         backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(self._device)
+        speed_up(backbone.model, backbone.autocast)
         shortcuts = backbone.shortcuts
         fingerprint = {
             **self.fingerprint,

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from core.engines.local import state
 from core.engines.local.attention import PrefixMemory
 from core.engines.local.backbone import Backbone
+from core.engines.local.loss import weighted_loss
 from core.engines.local.packing import packs, shared_prefix
 from core.engines.local.seeds import derived_seed
 from core.errors import StageError
@@ -133,13 +133,11 @@ class LocalSession:
         with self._backbone.precision():
             features = self._backbone.features([row[start:] for row in rows], prefix=prefix)
             features = features.index_select(0, places.to(device))
-            loss = self._loss(features, targets[places].to(device), weights[places].to(device))
+            loss = weighted_loss(
+                self._backbone, features, targets[places].to(device), weights[places].to(device)
+            )
         loss.backward()
         return float(loss.detach())
-
-    def _loss(self, features: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-        logits = self._backbone.logits(features)
-        return (cross_entropy(logits, targets, reduction="none") * weights).sum()
 
     def _refuse_non_finite(self, loss: float, norm: float, adam: AdamParams, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(norm):
