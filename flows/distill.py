@@ -95,6 +95,8 @@ def _distill(run: Execution) -> Path:
         untrained=exported.untrained,
         baseline=exported.baseline,
     )
+    if exported.baseline is not None:
+        view.baseline(exported.baseline)
     run.view.keep_only(run.used)
     path = report(outcome, run.view)
     if run.config.publish:

@@ -1,12 +1,8 @@
-"""What has to stand in the environment before Prefect is imported, and whether `core` is ours."""
+"""What has to stand in the environment before Prefect is imported, each with its reason."""
 
 from __future__ import annotations
 
-import importlib.util
 import os
-from pathlib import Path
-
-from core.errors import UserError
 
 _DEFAULTS = {
     # Nothing is sent anywhere: Prefect's server would report its use otherwise.
@@ -29,23 +25,6 @@ _QUIET = {
 
 
 def prepare(*, debug: bool = False) -> None:
-    """Set what is not set. Raises UserError where another `core` or `tasks` shadows ours."""
+    """Set what is not set."""
     for name, value in (_DEFAULTS if debug else {**_DEFAULTS, **_QUIET}).items():
         os.environ.setdefault(name, value)
-    check_packages()
-
-
-def check_packages() -> None:
-    """A folder `core/` in the working directory hides the installed one wherever that directory
-    is on the path; say so instead of failing at some import."""
-    home = Path(__file__).resolve().parents[1]
-    for name in ("core", "tasks", "flows"):
-        spec = importlib.util.find_spec(name)
-        found = Path(spec.origin).resolve().parents[1] if spec and spec.origin else None
-        if found != home:
-            places = list(spec.submodule_search_locations or []) if spec else []
-            where = found or (places[0] if places else "nowhere")
-            raise UserError(
-                f"the package {name} is taken from {where} instead of {home}: a folder of that name "
-                "shadows ours; run from another directory, or rename the folder"
-            )

@@ -16,7 +16,7 @@ from core.pipeline.stages import Pipeline
 from core.progress import Progress
 from core.stages import Stage
 from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store.objects import Store, now
 from core.store.runs import RunView, why_run
 from flows.switches import Switches
 from tasks.policy import StageCall
@@ -36,6 +36,7 @@ class Execution:
         self.view = RunView(self.store, resolved.run_name)
         self.pipeline = Pipeline(self.config)
         self.used: dict[str, Manifest] = {}
+        self._taken: dict[str, str] = {}
         if writes_config:
             self.view.write("resolved_config.yaml", render(resolved))
 
@@ -79,6 +80,10 @@ class Execution:
             raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.folder}")
         manifest = source.earlier(slot, file=file)
         self.view.record(slot, manifest, reused=True)
+        self._taken[slot] = manifest.path
+        self.view.write_json(
+            "teacher_source.json", {"run": teacher, "copied_at": now(), "objects": self._taken}
+        )
         return manifest
 
     def _call(self, task: Task[[StageCall], dict[str, str]], stage: Stage) -> Manifest:

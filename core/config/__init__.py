@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from core.config.base import NotInKey, Section, key_fields
 from core.config.data import DataConfig
@@ -88,4 +88,13 @@ class Config(Section):
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
     """Which stages run."""
     teacher_from: Annotated[str | None, NotInKey("what it names is an ingredient by content")] = None
-    """Take split, answers and accepted samples from this run under the same root."""
+    """Take those of split, sample and reject that are switched off from this run under the root."""
+
+    @model_validator(mode="after")
+    def _gold_has_no_reasons(self) -> Config:
+        if self.teacher.kind == "gold" and self.student.target != "label_only":
+            raise ValueError(
+                f"teacher.kind gold gives no reasoning, which student.target {self.student.target} "
+                "needs; set student.target: label_only"
+            )
+        return self

@@ -92,10 +92,17 @@ class Workbench:
 
     def student_content(self) -> dict[str, str]:
         """Digests of what decides the student's tokens and scores, besides the config."""
-        content = {"base_model": self.source.digest, "student_prompts": self.prompts.student_digest}
+        content = {"base_model": self.source.digest, "student_prompts": self._frames()}
         if self.config.student.tokenizer is not None:
             files = sorted(p for p in self.tokenizer_folder.iterdir() if p.is_file())
             content["tokenizer"] = jsonio.digest({p.name: jsonio.file_digest(p) for p in files})
         if self.config.student.rulebook:
             content["rulebook"] = self.rulebook.digest
         return content
+
+    def _frames(self) -> str:
+        """Digest of the two templates that are used: the target's own, and the label-only one."""
+        rulebook = self.config.student.rulebook
+        return jsonio.digest(
+            [self.prompts.frame_digest(rulebook=rulebook, label_only=x) for x in (False, True)]
+        )

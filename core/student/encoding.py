@@ -181,10 +181,16 @@ class Encoder:
         return (*self.tokenizer.encode(self.wording.label_open), *self.tokenizer.encode(surface))
 
     def choices(self) -> Mapping[int, tuple[tuple[int, ...], ...]]:
-        """For each label the token sequences that say it, all surface forms that differ."""
-        forms = {label: (f"{label}", f" {label}", f"\n{label}") for label in (0, 1)}
+        """For each label the token sequences that say it: the label, or a space or line break and it.
+
+        Only forms that share everything but their last token are listed, so that all are read from
+        one forward pass; a form that takes more tokens counts as mass outside both labels.
+        """
+        plain = {label: self.choice(str(label)) for label in (0, 1)}
+        forms = {label: [self.choice(s) for s in (f"{label}", f" {label}", f"\n{label}")] for label in (0, 1)}
         return {
-            label: tuple(dict.fromkeys(self.choice(s) for s in surfaces)) for label, surfaces in forms.items()
+            label: (plain[label], *(f for f in dict.fromkeys(forms[label]) if _sister(f, plain[label])))
+            for label in (0, 1)
         }
 
     @property
@@ -216,3 +222,7 @@ class Encoder:
         share = self.config.label_share if self.config.label_share is not None else DEFAULT_LABEL_SHARE
         share = share if n_rest else 1.0
         return [share / n_label if in_label else (1 - share) / n_rest for in_label in completion.in_label]
+
+
+def _sister(form: tuple[int, ...], plain: tuple[int, ...]) -> bool:
+    return form != plain and form[:-1] == plain[:-1]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.config.loading import leaves, load
 from core.config import Config
+from core.config.loading import leaves, load
 from core.config.writing import render
 from core.errors import ConfigError
 

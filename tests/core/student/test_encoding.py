@@ -10,7 +10,7 @@ from core.config.student import StudentConfig, TokenWeights
 from core.config.teacher import PromptsConfig
 from core.errors import PromptError
 from core.prompts import load_prompts
-from core.student.encoding import EncodedExample, EncodeSlice, Encoder
+from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.tokenizer import ChatTokenizer
 
 REPO = Path(__file__).resolve().parents[3]
@@ -182,6 +182,7 @@ def test_every_choice_ends_in_its_label_and_no_two_are_alike(tokenizer: ChatToke
             assert tokenizer.decode(sequence).replace("<label>", "").strip() == str(label)
     flat = [s for sequences in choices.values() for s in sequences]
     assert len(set(flat)) == len(flat)
+    assert len({s[:-1] for s in flat}) == 1, "one forward pass reads them all"
 
 
 def test_the_choice_is_what_the_completion_begins_with(tokenizer: ChatTokenizer) -> None:

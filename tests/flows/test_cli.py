@@ -1,0 +1,106 @@
+"""The command line: quick help, exit codes, one sentence for each mistake."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from flows.cli import main
+
+REPO = Path(__file__).resolve().parents[2]
+
+
+def understudy(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as e:
+        main(list(arguments))
+    assert isinstance(e.value.code, int)
+    return e.value.code
+
+
+def test_help_imports_neither_prefect_nor_torch() -> None:
+    code = (
+        "import sys; from flows.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "print({'prefect', 'torch', 'transformers', 'pandas', 'pydantic'} & set(sys.modules))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines()[-1] == "set()"
+
+
+def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert understudy("--version") == 0
+    assert version("understudy") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["run", "none.yaml"], "no config file at"),
+        (
+            ["run", "small.yaml", "--set", "student.epoch=1"],
+            "student.epoch is not a key; did you mean epochs?",
+        ),
+        (
+            ["run", "small.yaml", "--only", "trian"],
+            "--only trian: there is no such stage; did you mean train?",
+        ),
+        (
+            ["run", "small.yaml", "--skip", "train", "--refresh", "train"],
+            "--refresh train: this stage is switched off",
+        ),
+        (["evaluate", "--run", "x", "--root", "out"], "there is no run x under"),
+        (["rnu"], "No such command 'rnu'"),
+        (["plan", "small.yaml", "--set", "data.path=nothing.csv"], "nothing.csv"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(
+    project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert understudy(*arguments) == 2
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert "Traceback" not in error
+
+
+def test_debug_adds_the_traceback(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert understudy("--debug", "run", "none.yaml") == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_plan_writes_nothing_and_says_what_waits(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert understudy("plan", str(project)) == 0
+    out = capsys.readouterr().out
+    assert "split     run: not made before" in out
+    assert "train     waits for split" in out
+    assert not (project.parent / "out").exists()
+
+
+@pytest.mark.parametrize("module", ["flows.distill"])
+def test_the_flow_runs_as_a_module_too(project: Path, module: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(REPO)}
+    found = subprocess.run(
+        [sys.executable, "-m", module, "none.yaml"], capture_output=True, text=True, env=env, check=False
+    )
+    assert found.returncode == 2
+    assert "no config file at" in found.stderr
+
+
+def test_a_folder_that_shadows_core_is_named(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/__init__.py").write_text("")
+    found = subprocess.run(
+        [sys.executable, "-m", "flows.distill", "none.yaml"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert found.returncode != 0
+    assert "a folder of that name shadows ours" in found.stderr.splitlines()[-1]

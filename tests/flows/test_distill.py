@@ -1,0 +1,208 @@
+"""The whole pipeline through Prefect, on a small project with a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import MissingInputError, StageError, UserError
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+FILES = """
+data_splits/train.csv data_splits/val.csv data_splits/test.csv split_summary.json
+teacher_phase/teacher_samples.jsonl teacher_phase/accepted_samples.jsonl teacher_phase/rejected_samples.jsonl
+teacher_phase/rulebook.txt teacher_phase/rule_files.json teacher_phase/teacher_summary.json
+student_phase/train_sft.jsonl student_phase/eval_history.jsonl student_phase/train_history.jsonl
+student_phase/metrics_val_step_0.json student_phase/metrics_val_step_2.json student_phase/metrics_val_step_6.json
+student_phase/train.json student_phase/val.json student_phase/test.json
+student_phase/metrics_train.json student_phase/metrics_val.json student_phase/metrics_test.json
+student_phase/metrics_train_label_only.json student_phase/metrics_val_label_only.json
+student_phase/metrics_test_label_only.json student_phase/manifest.json student_phase/manifest_label_only.json
+student_phase/learning_curve.png baseline_phase/baselines.json
+run_summary.json test_report.md train.log resolved_config.yaml stages.json
+""".split()
+
+
+def run(config: Path, *overrides: str, **switches: Any) -> Path:
+    from flows.distill import distill
+
+    return Path(distill(str(config), list(overrides), **switches)).parent
+
+
+def objects(root: Path) -> dict[str, float]:
+    """Every manifest under a root, with the time it was written."""
+    return {str(p.relative_to(root)): p.stat().st_mtime for p in (root / "objects").glob("*/*.json")}
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_run_leaves_every_file_that_is_promised_and_true_contents(project: Path) -> None:
+    folder = run(project)
+    assert [f for f in FILES if not (folder / f).is_file()] == []
+    root = project.parent / "out"
+
+    history = rows(folder / "student_phase/eval_history.jsonl")
+    assert [row["step"] for row in history] == [0, 2, 4, 6]
+    steps = rows(folder / "student_phase/train_history.jsonl")
+    assert [row["step"] for row in steps] == [0, 1, 2, 3, 4, 5]
+    assert steps[-1]["learning_rate"] == pytest.approx(1e-3)
+
+    summary = json.loads((folder / "run_summary.json").read_text())
+    chosen = max(history, key=lambda row: (row["metrics"]["macro_f1"], -row["step"]))
+    assert summary["best_step"] == chosen["step"]
+
+    test = json.loads((folder / "student_phase/test.json").read_text())
+    split = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
+    assert [r["example_id"] for r in test] == [line.split(",")[0] for line in split]
+    threshold = json.loads((folder / "student_phase/manifest.json").read_text())["decision_threshold"]
+    assert all(r["predicted"] == int(r["probability"] >= threshold) for r in test)
+    metrics = json.loads((folder / "student_phase/metrics_test.json").read_text())["metrics"]
+    right = sum(r["predicted"] == r["gold_label"] for r in test)
+    assert metrics["accuracy"] == pytest.approx(right / len(test))
+    assert sum(r["raw_output"] is not None for r in test) == (2 if summary["best_step"] else 0)
+
+    pointer = json.loads((root / "model/latest.json").read_text())
+    assert pointer["run_name"] == "small"
+    assert (root / pointer["final_model_path"] / "adapter_model.safetensors").is_file()
+    assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
+
+
+def test_the_same_command_again_makes_nothing_and_gives_the_same_files(project: Path) -> None:
+    first = run(project)
+    before, made = (first / "student_phase/test.json").read_bytes(), objects(project.parent / "out")
+    run(project)
+    assert objects(project.parent / "out") == made
+    assert (first / "student_phase/test.json").read_bytes() == before
+    assert all(entry["reused"] for entry in json.loads((first / "stages.json").read_text()).values())
+
+
+def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(project: Path) -> None:
+    run(project)
+    made = objects(project.parent / "out")
+    shutil.rmtree(project.parent / "out/cache")
+    run(project)
+    assert objects(project.parent / "out") == made
+
+
+def test_a_deleted_file_of_an_object_is_made_again_and_never_served(project: Path) -> None:
+    folder = run(project)
+    root = project.parent / "out"
+    stages = json.loads((folder / "stages.json").read_text())
+    victim = next((root / "objects/evaluate" / stages["evaluate/4"]["key"]).glob("*/scores.jsonl"))
+    victim.unlink()
+    run(project)
+    again = json.loads((folder / "stages.json").read_text())
+    assert not again["evaluate/4"]["reused"]
+    assert again["evaluate/4"]["digest"] == stages["evaluate/4"]["digest"]
+    assert again["train/6"]["reused"]
+
+
+def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Path) -> None:
+    folder = run(project)
+    run(project, "student.learning_rate=2e-3")
+    stages = json.loads((folder / "stages.json").read_text())
+    assert {s: e["reused"] for s, e in stages.items() if "/" not in s} == {
+        "split": True,
+        "sample": True,
+        "reject": True,
+        "encode": True,
+        "baseline": True,
+    }
+    assert not stages["train/2"]["reused"]
+    assert stages["evaluate/0"]["reused"]
+    log = (folder / "train.log").read_text()
+    assert "content.batches changed from" in log
+
+
+def test_more_steps_go_on_from_nothing_that_does_not_fit(project: Path) -> None:
+    """The linear schedule depends on the number of steps, so no earlier segment is taken."""
+    run(project, "student.schedule=constant")
+    run(project, "student.schedule=constant", "student.steps=8")
+    stages = json.loads((project.parent / "out/runs/small/stages.json").read_text())
+    assert [stages[f"train/{s}"]["reused"] for s in (2, 4, 6, 8)] == [True, True, True, False]
+
+
+def test_other_targets_run_too(project: Path) -> None:
+    for target in ("label_only", "reason_first"):
+        folder = run(project, f"student.target={target}", f"run.name={target}", "evaluation.max_new_tokens=8")
+        test = json.loads((folder / "student_phase/test.json").read_text())
+        wrote = sum(r["raw_output"] is not None for r in test)
+        assert wrote == (0 if target == "label_only" else len(test))
+
+
+def test_early_stopping_goes_by_step(project: Path) -> None:
+    folder = run(project, "evaluation.early_stopping={patience: 1, min_delta: 0.9}", "evaluation.interval=1")
+    steps = [row["step"] for row in rows(folder / "student_phase/eval_history.jsonl")]
+    assert steps == [0, 1]
+
+
+def test_stages_that_are_off_read_this_runs_own_earlier_results(project: Path) -> None:
+    folder = run(project)
+    report = (folder / "test_report.md").stat().st_mtime_ns
+    run(project, only=["export"])
+    assert (folder / "test_report.md").stat().st_mtime_ns > report
+
+
+def test_a_missing_input_names_the_run_and_the_file(project: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"run small has no data_splits/train.csv of its own"):
+        run(project, only=["train"])
+
+
+def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(project: Path) -> None:
+    run(project)
+    folder = run(
+        project,
+        "run.name=second",
+        "teacher_from=small",
+        "student.steps=2",
+        skip=["split", "sample", "reject"],
+    )
+    source = json.loads((folder / "teacher_source.json").read_text())
+    assert source["run"] == "small"
+    assert (folder / "teacher_phase/accepted_samples.jsonl").is_file()
+
+
+def test_refresh_makes_one_stage_again(project: Path) -> None:
+    folder = run(project)
+    run(project, refresh=["reject"])
+    stages = json.loads((folder / "stages.json").read_text())
+    assert not stages["reject"]["reused"]
+    assert stages["encode"]["reused"]
+
+
+def test_publish_false_writes_no_pointer(project: Path) -> None:
+    run(project, "publish=false")
+    assert not (project.parent / "out/model").exists()
+
+
+def test_any_checkpoint_of_a_run_can_be_measured(project: Path) -> None:
+    from flows.evaluate import evaluate_checkpoint
+
+    folder = run(project)
+    best = (folder / "student_phase/test.json").read_bytes()
+    measured = Path(evaluate_checkpoint("small", "out", "step_4"))
+    assert (measured / "metrics_test.json").is_file()
+    assert (folder / "student_phase/test.json").read_bytes() == best
+    with pytest.raises(MissingInputError, match="there are best, final, step_0, step_2, step_4, step_6"):
+        evaluate_checkpoint("small", "out", "step_5")
+
+
+def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(project: Path) -> None:
+    answers = project.parent / "answers.jsonl"
+    flipped = [json.loads(line) for line in answers.read_text().splitlines()]
+    answers.write_text("".join(json.dumps({**a, "label": 1 - a["label"]}) + "\n" for a in flipped))
+    with pytest.raises(StageError, match="label_mismatch"):
+        run(project)
+    assert (project.parent / "out/runs/small/teacher_phase/rejected_samples.jsonl").is_file()
+
+
+def test_an_engine_that_is_not_built_yet_says_so(project: Path) -> None:
+    with pytest.raises(UserError, match="training on Tinker is not built yet"):
+        run(project, "student.engine=tinker")
