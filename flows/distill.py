@@ -42,7 +42,7 @@ def distill(
     """
     resolved = load(Path(config), overrides)
     run = Execution(resolved, switches(resolved.config.stages, only, skip, refresh))
-    with run_log(run.view.folder / "train.log"):
+    with run_log(run.view.folder / "train.log", resolved.config.run.log_level):
         try:
             return str(_distill(run))
         except Exception as e:

@@ -32,7 +32,7 @@ def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
     config = Path(root) / "runs" / run / "resolved_config.yaml"
     resolved = load(config, [f"run.root={root}"])
     execution = Execution(resolved, Switches(frozenset(), frozenset()), writes_config=False)
-    with run_log(execution.view.folder / "train.log"):
+    with run_log(execution.view.folder / "train.log", resolved.config.run.log_level):
         try:
             return str(_evaluate(execution, checkpoint))
         finally:

@@ -23,13 +23,16 @@ def configure(level: str, *, debug: bool) -> None:
 
 
 @contextlib.contextmanager
-def run_log(path: Path) -> Iterator[None]:
-    """Write our lines to `path` too, for as long as a run lasts."""
+def run_log(path: Path, level: str) -> Iterator[None]:
+    """Write our lines from `level` on to `path` too, for as long as a run lasts."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in OURS:
-        logging.getLogger(name).addHandler(handler)
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(level)
     try:
         yield
     finally:

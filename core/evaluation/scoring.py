@@ -144,7 +144,7 @@ def _after_reasoning(
     scored = _at_label(
         sampler, encoder, [examples[i] for i in reached], [prompts[i] for i in reached], reasoned, progress
     )
-    rows = {i: row for i, row in zip(reached, scored, strict=True)}
+    rows = dict(zip(reached, scored, strict=True))
     return [
         _with_said(rows.get(i) or _unreached(examples[i], prompts[i]), encoder, g)
         for i, g in enumerate(generations)

@@ -17,7 +17,7 @@ from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
 from core.evaluation.threshold import choose
 from core.records import Example, ScoredExample
 from core.stageio import StageIO
-from core.student.encoding import EncodeSlice, Encoder
+from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Engine, Sampler
 from core.student.segment import checkpoint
 

@@ -13,19 +13,42 @@ from core.errors import MissingInputError, StageError, UserError
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-FILES = """
-data_splits/train.csv data_splits/val.csv data_splits/test.csv split_summary.json
-teacher_phase/teacher_samples.jsonl teacher_phase/accepted_samples.jsonl teacher_phase/rejected_samples.jsonl
-teacher_phase/rulebook.txt teacher_phase/rule_files.json teacher_phase/teacher_summary.json
-student_phase/train_sft.jsonl student_phase/eval_history.jsonl student_phase/train_history.jsonl
-student_phase/metrics_val_step_0.json student_phase/metrics_val_step_2.json student_phase/metrics_val_step_6.json
-student_phase/train.json student_phase/val.json student_phase/test.json
-student_phase/metrics_train.json student_phase/metrics_val.json student_phase/metrics_test.json
-student_phase/metrics_train_label_only.json student_phase/metrics_val_label_only.json
-student_phase/metrics_test_label_only.json student_phase/manifest.json student_phase/manifest_label_only.json
-student_phase/learning_curve.png baseline_phase/baselines.json
-run_summary.json test_report.md train.log resolved_config.yaml stages.json
-""".split()
+FILES = [
+    "data_splits/train.csv",
+    "data_splits/val.csv",
+    "data_splits/test.csv",
+    "split_summary.json",
+    "teacher_phase/teacher_samples.jsonl",
+    "teacher_phase/accepted_samples.jsonl",
+    "teacher_phase/rejected_samples.jsonl",
+    "teacher_phase/rulebook.txt",
+    "teacher_phase/rule_files.json",
+    "teacher_phase/teacher_summary.json",
+    "student_phase/train_sft.jsonl",
+    "student_phase/eval_history.jsonl",
+    "student_phase/train_history.jsonl",
+    "student_phase/metrics_val_step_0.json",
+    "student_phase/metrics_val_step_2.json",
+    "student_phase/metrics_val_step_6.json",
+    "student_phase/train.json",
+    "student_phase/val.json",
+    "student_phase/test.json",
+    "student_phase/metrics_train.json",
+    "student_phase/metrics_val.json",
+    "student_phase/metrics_test.json",
+    "student_phase/metrics_train_label_only.json",
+    "student_phase/metrics_val_label_only.json",
+    "student_phase/metrics_test_label_only.json",
+    "student_phase/manifest.json",
+    "student_phase/manifest_label_only.json",
+    "student_phase/learning_curve.png",
+    "baseline_phase/baselines.json",
+    "run_summary.json",
+    "test_report.md",
+    "train.log",
+    "resolved_config.yaml",
+    "stages.json",
+]
 
 
 def run(config: Path, *overrides: str, **switches: Any) -> Path:

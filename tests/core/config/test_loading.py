@@ -44,7 +44,8 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
         ),
         (
             "student:\n  target: lable_only",
-            "{f}:6: student.target: should be 'label_only', 'label_first' or 'reason_first', not 'lable_only'",
+            "{f}:6: student.target: should be 'label_only', 'label_first' or 'reason_first', "
+            "not 'lable_only'",
         ),
         (
             "rejection: {rules: [to_short]}",
@@ -101,7 +102,7 @@ def test_every_mistake_of_a_file_is_named_at_once(tmp_path: Path) -> None:
 
 def test_a_missing_section_says_what_it_is(tmp_path: Path) -> None:
     path = write(tmp_path, "teacher: {answers: y}\n")
-    with pytest.raises(ConfigError, match="data is missing: The texts."):
+    with pytest.raises(ConfigError, match=r"data is missing: The texts\."):
         load(path)
 
 

@@ -137,7 +137,7 @@ def test_nan_is_never_written(store: Store) -> None:
 
 
 def test_a_pointer_is_written_only_after_what_it_names(store: Store) -> None:
-    with pytest.raises(StoreError, match="not published: .*/objects/none does not exist"):
+    with pytest.raises(StoreError, match=r"not published: .*/objects/none does not exist"):
         pointers.publish(store.root, "r", {"a": 1}, ["objects/none"])
     assert pointers.read(store.root) is None
     made = make(store)
