@@ -54,6 +54,7 @@ def distill(
 
 def _distill(run: Execution) -> Path:
     view, pipeline = View(run.view), run.pipeline
+    pipeline.preflight()
 
     parts = run.do(split, pipeline.split, "split", "data_splits/train.csv")
     view.split(parts)

@@ -47,6 +47,7 @@ class Planner:
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
         pipeline = self.pipeline
+        pipeline.preflight()
         self.parts = parts = self._one("split", pipeline.split)
         answers = self._one("sample", lambda: pipeline.sample(parts))
         kept = self._one("reject", lambda: pipeline.reject(parts, answers))

@@ -47,7 +47,10 @@ def parse_scalar(text: str) -> Any:
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as e:
-        raise ConfigError(f"--set: {text!r} is not a YAML value: {_first_line(e)}") from e
+        raise ConfigError(
+            f"--set: {text!r} is not a YAML value: {_first_line(e)}; put it in quotes inside the "
+            f"shell's, for instance 'key=\"{text}\"'"
+        ) from e
 
 
 def read_source(path: Path) -> Source:

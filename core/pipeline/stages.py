@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from core import jsonio
 from core.config import Config
 from core.data import stage as data_stage
+from core.errors import UserError
 from core.evaluation import baseline_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import MeasureRun, MeasureSlice
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.rejection import stage as rejection_stage
+from core.stageio import StageIO
 from core.stages import Stage
 from core.store.manifest import Manifest
 from core.student import plan, segment
@@ -27,6 +30,7 @@ class Pipeline:
     """Builds the stages of one run. Holds the live training session, which is no ingredient."""
 
     def __init__(self, config: Config) -> None:
+        refuse_unbuilt(config)
         self.config = config
         self.bench = Workbench(config)
         self.live = segment.LiveSession()
@@ -52,8 +56,13 @@ class Pipeline:
             part,
             teacher_stage.content(part),
             {"split": split},
-            teacher_stage.run,
+            self._sample,
         )
+
+    def _sample(self, part: teacher_stage.SampleSlice, io: StageIO) -> dict[str, Any]:
+        """Before any answer is asked for: does the student's prompt have room for a text at all?"""
+        self.bench.check_room()
+        return teacher_stage.run(part, io)
 
     def reject(self, split: Manifest, sample: Manifest) -> Stage:
         """Keep the answers worth learning."""
@@ -84,6 +93,12 @@ class Pipeline:
             {"reject": reject},
             encode_stage.EncodeRun(self.bench.encoder),
         )
+
+    def preflight(self) -> None:
+        """Find what is missing before anything is done or paid for: model, rules, prompts."""
+        self.bench.student_content()
+        for label_only in (False, True):
+            self.bench.frame(label_only=label_only)
 
     def plan(self, folder: Path) -> list[PlannedStep]:
         """The training steps over the encoded examples in `folder`."""
@@ -214,4 +229,17 @@ class Pipeline:
             MeasureRun(lambda: self.bench.engine, self.bench.encoder),
             slot=slot,
             label=label,
+        )
+
+
+def refuse_unbuilt(config: Config) -> None:
+    """Raise UserError for what a config may say and this version cannot do."""
+    if config.teacher.kind == "openai":
+        raise UserError(
+            "teacher.kind: a live teacher is not built in this version; "
+            "set teacher.kind: recorded and teacher.answers to a file of answers"
+        )
+    if config.student.engine == "tinker":
+        raise UserError(
+            "student.engine: training on Tinker is not built in this version; set student.engine: local"
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core import jsonio
 from core.config import Config
-from core.errors import ModelError, UserError
+from core.errors import ModelError
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSlice
@@ -65,10 +65,9 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """The engine over the base model."""
-        student = self.config.student
-        if student.engine != "local":
-            raise UserError("student.engine: training on Tinker is not built yet; set student.engine: local")
         from core.engines.local import LocalEngine
+
+        student = self.config.student
 
         return LocalEngine(
             self.source, device=student.device, train_dtype=student.train_dtype, threads=student.threads
@@ -83,6 +82,17 @@ class Workbench:
             EncodeSlice.of(self.config.student),
             label_only=label_only,
         )
+
+    def check_room(self) -> None:
+        """Raise PromptError where a prompt does not fit even without its text."""
+        for label_only in (False, True):
+            encoder = self.encoder(label_only)
+            encoder.require_room(encoder.label_tokens)
+
+    def frame(self, *, label_only: bool) -> None:
+        """Raise PromptError where a template that this run needs is missing or cannot be cut."""
+        rulebook = self.rulebook.text if self.config.student.rulebook else None
+        self.prompts.student_frame(rulebook, label_only=label_only)
 
     def student_messages(self, text: str) -> tuple[Message, ...]:
         """What the student is asked of one text, before any tokenizer."""

@@ -227,5 +227,5 @@ def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(p
 
 
 def test_an_engine_that_is_not_built_yet_says_so(project: Path) -> None:
-    with pytest.raises(UserError, match="training on Tinker is not built yet"):
+    with pytest.raises(UserError, match="training on Tinker is not built in this version"):
         run(project, "student.engine=tinker")
