@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,20 +17,50 @@ from core.errors import UnderstudyError
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
+    from flows.switches import Switches
 
-_CONFIG = click.argument("config", type=click.Path(path_type=Path))
-_SET = click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key, e.g. student.epochs=2."
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A config and what the command line changes about it."""
+
+    config: Path
+    overrides: tuple[str, ...]
+    only: tuple[str, ...]
+    skip: tuple[str, ...]
+    refresh: tuple[str, ...]
+
+    def check(self) -> tuple[ResolvedConfig, Switches]:
+        """Load config and switches before anything heavy is imported: mistakes answer at once."""
+        from core.config.loading import load
+        from flows.switches import switches
+
+        resolved = load(self.config, self.overrides)
+        return resolved, switches(resolved.config.stages, self.only, self.skip, self.refresh)
+
+
+_OPTIONS = (
+    click.argument("config", type=click.Path(path_type=Path)),
+    click.option(
+        "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key: student.epochs=2."
+    ),
+    click.option("--only", multiple=True, metavar="STAGE", help="Run only this stage; others are read."),
+    click.option("--skip", multiple=True, metavar="STAGE", help="Read this stage's earlier result."),
+    click.option("--refresh", multiple=True, metavar="STAGE", help="Make this stage again."),
 )
-_ONLY = click.option(
-    "--only", multiple=True, metavar="STAGE", help="Run only this stage; the others' results are read."
-)
-_SKIP = click.option(
-    "--skip", multiple=True, metavar="STAGE", help="Do not run this stage; its earlier result is read."
-)
-_REFRESH = click.option(
-    "--refresh", multiple=True, metavar="STAGE", help="Make this stage again although it is there."
-)
+
+
+def _asks_for_a_run(command: Callable[[bool, Request], None]) -> Callable[..., None]:
+    """Give a command the argument and options that say what to run, as one Request."""
+
+    @functools.wraps(command)
+    def asked(**values: Any) -> None:
+        command(click.get_current_context().obj, Request(**values))
+
+    wrapped: Callable[..., None] = asked
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -41,50 +73,26 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 @cli.command()
-@_CONFIG
-@_SET
-@_ONLY
-@_SKIP
-@_REFRESH
-@click.pass_obj
-def run(
-    debug: bool,
-    config: Path,
-    overrides: tuple[str, ...],
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    refresh: tuple[str, ...],
-) -> None:
+@_asks_for_a_run
+def run(debug: bool, request: Request) -> None:
     """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
-    resolved = _checked(config, overrides, only, skip, refresh)
+    resolved, _ = request.check()
     _prepare(resolved, debug)
     from flows.distill import distill
 
-    report = distill(str(config), list(overrides), list(only), list(skip), list(refresh))
+    lists = (list(part) for part in (request.overrides, request.only, request.skip, request.refresh))
+    report = distill(str(request.config), *lists)
     click.echo(f"Done. Look at {report}")
 
 
 @cli.command()
-@_CONFIG
-@_SET
-@_ONLY
-@_SKIP
-@_REFRESH
-@click.pass_obj
-def plan(
-    debug: bool,
-    config: Path,
-    overrides: tuple[str, ...],
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    refresh: tuple[str, ...],
-) -> None:
+@_asks_for_a_run
+def plan(debug: bool, request: Request) -> None:
     """Say what a run of CONFIG would reuse and what it would make, and show the first prompt."""
-    resolved = _checked(config, overrides, only, skip, refresh)
+    resolved, switched = request.check()
     from flows.planning import describe_plan
-    from flows.switches import switches
 
-    click.echo(describe_plan(resolved, switches(resolved.config.stages, only, skip, refresh)))
+    click.echo(describe_plan(resolved, switched))
 
 
 @cli.command()
@@ -135,22 +143,6 @@ def _explain(error: BaseException, sentence: str, debug: bool) -> None:
         traceback.print_exception(error)
     for line in sentence.splitlines():
         click.echo(f"error: {line}", err=True)
-
-
-def _checked(
-    config: Path,
-    overrides: tuple[str, ...],
-    only: tuple[str, ...],
-    skip: tuple[str, ...],
-    refresh: tuple[str, ...],
-) -> ResolvedConfig:
-    """Load config and switches before anything heavy is imported, so that mistakes answer at once."""
-    from core.config.loading import load
-    from flows.switches import switches
-
-    resolved = load(config, overrides)
-    switches(resolved.config.stages, only, skip, refresh)
-    return resolved
 
 
 def _prepare(resolved: ResolvedConfig, debug: bool) -> None:

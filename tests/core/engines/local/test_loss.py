@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from core.engines.local import LocalEngine
-from core.errors import StageError
+from core.errors import ModelError, StageError
 from core.student.engine import AdamParams, Datum, LoraSpec
 from tests.core.engines.local.conftest import ARCHITECTURES, MakeBatch, MakeModel
 
@@ -165,3 +166,35 @@ def test_the_layers_that_were_asked_for_are_trained(
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_attention=attention, train_mlp=mlp)
     names = engine.open(spec, None)._names
     assert {part for name in names for part in name.split(".") if part in {"self_attn", "mlp"}} == expected
+
+
+def test_bf16_training_gives_nearly_the_same_loss_and_learns(
+    engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams
+) -> None:
+    batch = make_batch(10)
+    session = LocalEngine(engine.source, device="cpu", train_dtype="bfloat16").open(lora, None)
+    assert session._fingerprint["train_dtype"] == "bfloat16"
+    exact = engine.open(lora, None).submit(batch, STILL, step=0).result()
+    losses = [session.submit(batch, adam, step=step).result().loss for step in range(15)]
+    assert losses[0] == pytest.approx(exact.loss, rel=0.02)
+    assert losses[-1] < 0.8 * losses[0]
+    assert {weight.dtype for weight in session._weights} == {torch.float32}
+
+
+def test_the_output_layer_can_be_trained_where_it_is_its_own(
+    make_model: MakeModel, make_batch: MakeBatch, adam: AdamParams, plain_loss: PlainLoss, tmp_path: Path
+) -> None:
+    spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
+    engine, batch = LocalEngine(make_model("qwen3"), device="cpu"), make_batch(11)
+    session = warmed(engine, spec, batch, adam)
+    assert any("lm_head" in name for name in session._names)
+    wanted = plain_loss(session._backbone.model, batch).item()
+    assert session.submit(batch, STILL, step=1).result().loss == pytest.approx(wanted, rel=1e-5)
+    restored = engine.open(spec, session.save(tmp_path, step=2).state)
+    assert restored.submit(batch, STILL, step=2).result() == session.submit(batch, STILL, step=2).result()
+
+
+def test_an_output_layer_that_is_the_embedding_is_not_trained(engine: LocalEngine) -> None:
+    spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
+    with pytest.raises(ModelError, match=r"set student\.lora\.unembed to false"):
+        engine.open(spec, None)

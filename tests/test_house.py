@@ -1,0 +1,91 @@
+"""The house: imports run one way, and what a user needs is in the wheel."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).resolve().parents[1]
+FORBIDDEN = {
+    "core": ("prefect", "tasks", "flows"),
+    "tasks": ("flows",),
+    "flows": (),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """The top-level packages that a file imports, wherever in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("package", list(FORBIDDEN))
+def test_imports_run_one_way(package: str) -> None:
+    wrong = {
+        str(p.relative_to(REPO)): bad
+        for p in (REPO / package).rglob("*.py")
+        if (bad := imported(p) & set(FORBIDDEN[package]))
+    }
+    assert wrong == {}
+
+
+def test_no_module_has_a_name_of_the_standard_library() -> None:
+    """A folder of ours that ends up on the path must not hide one of Python's own modules."""
+    names = {p.stem for package in FORBIDDEN for p in (REPO / package).iterdir()} | set(FORBIDDEN)
+    assert names & sys.stdlib_module_names == set()
+
+
+def test_locks_hold_versions_and_no_address() -> None:
+    for name in ("requirements.lock", "requirements-local.lock", "requirements-data.txt"):
+        lines = (REPO / name).read_text().splitlines()
+        pins = [line for line in lines if line and not line.startswith((" ", "#"))]
+        assert pins
+        assert [p for p in pins if not re.match(r"^[A-Za-z0-9_.\-\[\]]+==[^ ]+( ;.*)?( \\)?$", p)] == []
+        assert not re.search(r"https?://|--index|--find-links", "\n".join(lines))
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked as an installer would."""
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(REPO)]
+    subprocess.run(command, check=True, capture_output=True)
+    site = out / "site"
+    zipfile.ZipFile(next(out.glob("*.whl"))).extractall(site)
+    return site
+
+
+def test_the_wheel_holds_the_packages_with_their_templates(wheel: Path) -> None:
+    assert (wheel / "core/export/templates/test_report.md.j2").is_file()
+    top = {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")}
+    assert top == {"core", "tasks", "flows"}
+
+
+def run_from(folder: Path, wheel: Path, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code with the wheel's packages installed, from a folder that is on the path before them."""
+    program = f"import sys; sys.path[:0] = [{str(folder)!r}, {str(wheel)!r}]; {code}"
+    return subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False
+    )
+
+
+def test_from_a_folder_with_its_own_core_the_wheel_says_what_is_wrong(wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    (tmp_path / "core/__init__.py").write_text("")
+    found = run_from(tmp_path, wheel, "import flows")
+    assert found.returncode == 1
+    assert f"'core' is taken from {tmp_path}/core and not from {wheel}" in found.stderr.splitlines()[-1]
+
+
+def test_from_any_other_folder_the_wheel_runs(wheel: Path, tmp_path: Path) -> None:
+    found = run_from(tmp_path, wheel, "from flows.cli import main; main(['--help'])")
+    assert found.returncode == 0
+    assert "understudy" in found.stdout.lower() or "Usage" in found.stdout
