@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +70,19 @@ def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-        # peft 0.21 asks transformers 5.23 for an attribute by its old name.
-        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+    with torch.random.fork_rng(devices=[]), _quiet():
         torch.manual_seed(lora.seed)
         wrapped = get_peft_model(model, config)
     wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = spec
     return _only_adapter_drops(wrapped)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # peft 0.21 asks transformers 5.23 for an attribute by its old name.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        yield
 
 
 def _only_adapter_drops(wrapped: Any) -> Any:
@@ -145,5 +153,6 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     """Add a saved adapter into a base model's own weights. Raises ModelError."""
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"no adapter in {folder}: {WEIGHTS} is missing; name a checkpoint that a run saved")
-    wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
+    with _quiet():
+        wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
     return wrapped.merge_and_unload()
