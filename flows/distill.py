@@ -45,9 +45,6 @@ def distill(
     with run_log(run.view.folder / "train.log", resolved.config.run.log_level):
         try:
             return str(_distill(run))
-        except Exception as e:
-            log.error("%s", e)
-            raise
         finally:
             run.close()
 
