@@ -50,7 +50,7 @@ pytest: setup
 	$(BIN)/pytest
 
 bench: setup  ## the benchmarks, printed; minutes each, and never part of the tests
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks $(ONLY)
 
 # torch carries a local hash and torch decides peft's, so both stay in an unhashed part.
 lock:  ## new locks from pyproject.toml, without any index address
