@@ -14,7 +14,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section, key_fields
-from core.errors import StoreError, UnderstudyError
+from core.errors import PassingError, StoreError, UnderstudyError
 from core.progress import Progress
 from core.stageio import StageIO
 from core.store.manifest import Manifest
@@ -95,6 +95,9 @@ def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = Fals
     except UnderstudyError:
         store.abandon(folder)
         raise
+    except (ConnectionError, TimeoutError) as e:
+        store.abandon(folder)
+        raise PassingError(f"stage {stage.label} lost a connection: {e}; it is tried again") from e
     except OSError as e:
         store.abandon(folder)
         raise StoreError(

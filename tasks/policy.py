@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.tasks import exponential_backoff
 
-from core.errors import PassingError, StoreError, UserError
+from core.errors import PassingError
 from core.progress import Progress
 from core.stages import Stage, make
 from core.store.objects import Store
@@ -41,12 +41,10 @@ class StageKey(CachePolicy):
 
 
 async def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
-    """Retry what can pass by itself (a connection, a store); never the user's mistakes."""
+    """Retry what can pass by itself, a connection; not a full disk and not the user's mistakes."""
     try:
         await state.result(raise_on_failure=True)
-    except UserError:
-        return False
-    except (PassingError, StoreError, ConnectionError, TimeoutError):
+    except (PassingError, ConnectionError, TimeoutError):
         return True
     except Exception:
         return False

@@ -4,35 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
-from flows import environment
-
 REPO = Path(__file__).resolve().parents[2]
 SPAM = "You have won prize number {i}, call now to claim your {w} gift"
 HAM = "See you at {w} around {i}, bring the papers please"
 WORDS = ("lunch", "school", "garden", "train", "office", "harbour", "market")
-
-
-@pytest.fixture(scope="session")
-def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Prefect's own temporary server, once a session, with a database of its own."""
-    import os
-
-    os.environ.setdefault("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-    environment.prepare()
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield
 
 
 def texts() -> list[tuple[str, str, int]]:
