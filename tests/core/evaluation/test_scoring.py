@@ -1,0 +1,99 @@
+"""P(label) where the model says it, checked against whole sequences through a real (tiny) model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.config.student import StudentConfig
+from core.config.teacher import PromptsConfig
+from core.engines.local import LocalEngine, resolve_model
+from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_examples
+from core.progress import Silent
+from core.prompts import load_prompts
+from core.records import Example
+from core.student.encoding import Encoder, EncodeSlice
+from core.student.engine import Sampler
+from core.student.tokenizer import ChatTokenizer
+
+REPO = Path(__file__).resolve().parents[3]
+EXAMPLES = [
+    Example("a", "You have won a prize", 1),
+    Example("b", "See you at lunch, bring the papers", 0),
+    Example("c", "x", 0),
+]
+
+
+@pytest.fixture(scope="module")
+def sampler(tiny_model: Path) -> Iterator[Sampler]:
+    found = LocalEngine(resolve_model(str(tiny_model)), device="cpu").sampler(None)
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tiny_model: Path) -> ChatTokenizer:
+    return ChatTokenizer.load(tiny_model, {})
+
+
+def encoder(tokenizer: ChatTokenizer, target: str) -> Encoder:
+    prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
+    config = StudentConfig.model_validate({"target": target, "max_length": 256})
+    return Encoder(tokenizer, prompts, None, EncodeSlice.of(config))
+
+
+def by_hand(sampler: Sampler, e: Encoder, example: Example) -> tuple[float, float]:
+    """P(0) and P(1) directly after the prompt, from whole sequences, one at a time."""
+    prompt = e.prompt_with_room(e.tokenizer.encode_texts([example.text])[0], e.label_tokens).tokens
+    out = []
+    for label in (0, 1):
+        sums = []
+        for choice in e.choices()[label]:
+            logprobs = sampler.logprobs([[*prompt, *choice]])[0]
+            sums.append(sum(logprobs[-len(choice) :]))
+        out.append(math.exp(logsumexp(sums)))
+    return out[0], out[1]
+
+
+@pytest.mark.parametrize("target", ["label_only", "label_first"])
+def test_the_probability_is_that_of_the_label_block_directly_after_the_prompt(
+    sampler: Sampler, tokenizer: ChatTokenizer, target: str
+) -> None:
+    e = encoder(tokenizer, target)
+    rows = score_examples(sampler, e, EXAMPLES, ScoreSettings(8), Silent())
+    for row, example in zip(rows, EXAMPLES, strict=True):
+        zero, one = by_hand(sampler, e, example)
+        assert row.probability == pytest.approx(one / (zero + one), rel=1e-3)
+        assert row.outside == pytest.approx(1 - zero - one, abs=1e-6)
+        assert row.valid == (row.outside <= 0.5)
+        assert (row.example_id, row.gold) == (example.id, example.label)
+
+
+def test_reasons_are_generated_for_the_first_rows_only_and_change_no_probability(
+    sampler: Sampler, tokenizer: ChatTokenizer
+) -> None:
+    e = encoder(tokenizer, "label_first")
+    plain = score_examples(sampler, e, EXAMPLES, ScoreSettings(8), Silent())
+    said = score_examples(sampler, e, EXAMPLES, ScoreSettings(8, reasoning_rows=2), Silent())
+    assert [r.raw_output is not None for r in said] == [True, True, False]
+    assert [r.probability for r in said] == [r.probability for r in plain]
+    added = add_reasoning(sampler, e, EXAMPLES, plain, ScoreSettings(8, reasoning_rows=2), Silent())
+    assert added == said
+
+
+def test_a_reasoning_that_never_ends_has_no_place_for_a_label(
+    sampler: Sampler, tokenizer: ChatTokenizer
+) -> None:
+    rows = score_examples(sampler, encoder(tokenizer, "reason_first"), EXAMPLES, ScoreSettings(6), Silent())
+    for row in rows:
+        assert (row.probability, row.valid, row.outside) == (None, False, 1.0)
+        assert row.raw_output
+        assert row.finish == "length"
+
+
+def test_masses_that_no_float_holds_are_no_probability() -> None:
+    assert logsumexp([-math.inf, -math.inf]) == -math.inf
+    assert logsumexp([0.0, -math.inf]) == 0.0

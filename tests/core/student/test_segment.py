@@ -1,0 +1,127 @@
+"""Training in segments: restored at every boundary or kept live, the student is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio
+from core.config.student import AdamConfig, LoraConfig, StudentConfig
+from core.engines.local import LocalEngine, resolve_model
+from core.errors import StageError
+from core.progress import Silent
+from core.stages import Stage, make
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.student.engine import Datum
+from core.student.plan import PlannedStep, plan
+from core.student.segment import LiveSession, SegmentRun, SegmentSlice, after_commit, mean_over_examples
+
+DATA = [
+    Datum(tuple(range(n, n + 12)), tuple(range(n + 1, n + 13)), (0.0,) * 6 + (1 / 6,) * 6)
+    for n in range(100, 1300, 100)
+]
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_model: Path) -> LocalEngine:
+    return LocalEngine(resolve_model(str(tiny_model)), device="cpu", threads=1)
+
+
+def planned() -> list[PlannedStep]:
+    config = StudentConfig(batch_size=4, steps=STEPS, learning_rate=1e-2)
+    return plan(config, 1, [i % 2 for i in range(len(DATA))], [f"h{i}" for i in range(len(DATA))])
+
+
+class Trainer:
+    """Runs segments against a store, with one live session or a new one each time."""
+
+    def __init__(self, engine: LocalEngine, root: Path, *, restores: bool) -> None:
+        self.engine, self.store, self.restores = engine, Store.open(str(root)), restores
+        self.live = LiveSession()
+
+    def run(self, steps: Sequence[PlannedStep], parent: Manifest | None) -> Manifest:
+        if self.restores:
+            self.live.close()
+        config = SegmentSlice(
+            engine="local",
+            seed=3,
+            lora=LoraConfig(rank=2, alpha=4),
+            adam=AdamConfig(),
+            train_dtype="auto",
+            device="cpu",
+            threads=1,
+        )
+        batches = {"batches": jsonio.digest([s.batch_hash for s in steps])}
+        stage = Stage(
+            "train",
+            1,
+            config,
+            batches,
+            {"parent": parent} if parent else {},
+            SegmentRun(lambda: self.engine, self.live, steps, lambda: DATA, STEPS),
+            on_commit=after_commit(self.live),
+        )
+        return make(self.store, stage, Silent())
+
+    def chain(self, *lengths: int) -> Manifest:
+        steps, parent, at = planned(), None, 0
+        for n in lengths:
+            parent = self.run(steps[at : at + n], parent)
+            at += n
+        assert parent is not None
+        return parent
+
+
+def digest(manifest: Manifest) -> Any:
+    return manifest.summary["checkpoint_digest"]
+
+
+def test_restored_at_every_boundary_or_live_the_adapter_is_the_same_to_the_bit(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    whole = digest(Trainer(engine, tmp_path / "a", restores=False).chain(STEPS))
+    live = digest(Trainer(engine, tmp_path / "b", restores=False).chain(1, 2, 3))
+    restored = digest(Trainer(engine, tmp_path / "c", restores=True).chain(1, 1, 1, 1, 1, 1))
+    assert whole == live == restored
+
+
+def test_a_live_session_is_taken_only_at_exactly_the_checkpoint_asked_for(
+    engine: LocalEngine, tmp_path: Path
+) -> None:
+    trainer = Trainer(engine, tmp_path, restores=False)
+    steps = planned()
+    first = trainer.run(steps[:2], None)
+    trainer.run(steps[2:4], first)
+    # The session now stands at step 4; asked to go on from step 2 it must not be used as it is.
+    other = trainer.run(steps[2:5], first)
+    fresh = Trainer(engine, tmp_path / "fresh", restores=True)
+    assert digest(other) == digest(fresh.run(steps[2:5], fresh.run(steps[:2], None)))
+
+
+def test_a_segment_that_fails_leaves_no_session_behind(engine: LocalEngine, tmp_path: Path) -> None:
+    trainer = Trainer(engine, tmp_path, restores=False)
+    bad = [PlannedStep(0, (0, 1), float("inf"), "x"), PlannedStep(1, (2, 3), 1.0, "y")]
+    with pytest.raises(StageError, match="learning rate"):
+        trainer.run(bad, None)
+    assert trainer.live.session is None
+
+
+def test_each_step_records_what_it_was(engine: LocalEngine, tmp_path: Path) -> None:
+    trainer = Trainer(engine, tmp_path, restores=False)
+    manifest = trainer.chain(STEPS)
+    rows = list(jsonio.read_jsonl(trainer.store.folder(manifest) / "steps.jsonl"))
+    assert [r["step"] for r in rows] == list(range(STEPS))
+    assert [r["batch_hash"] for r in rows] == [s.batch_hash for s in planned()]
+    assert [r["learning_rate"] for r in rows] == [s.learning_rate for s in planned()]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert all(r["tokens"] == 48 for r in rows)
+
+
+def test_a_batchs_weights_are_a_mean_over_its_examples() -> None:
+    batch = mean_over_examples(DATA[:3])
+    assert sum(w for d in batch for w in d.weights) == pytest.approx(1)

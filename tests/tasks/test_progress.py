@@ -1,0 +1,32 @@
+"""Progress shows in Prefect with its counts, rate and time left."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks import progress
+from tasks.progress import ArtifactProgress
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def test_progress_becomes_one_artifact_that_is_updated(monkeypatch: pytest.MonkeyPatch) -> None:
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+
+    monkeypatch.setattr(progress, "_ARTIFACT_EVERY", 0.0)
+
+    @flow(name="progress", persist_result=False)
+    def small() -> None:
+        shown = ArtifactProgress("sampling our texts")
+        for done in (1, 2, 4):
+            shown.update(done, 4, "loss 0.5")
+
+    small()
+    with get_client(sync_client=True) as client:
+        found = [a for a in client.read_artifacts() if "sampling our texts" in (a.description or "")]
+    assert len(found) == 1
+    assert found[0].type == "progress"
+    assert found[0].data == 100.0
+    assert "4/4 (100 %)" in (found[0].description or "")
+    assert "loss 0.5" in (found[0].description or "")
