@@ -36,7 +36,7 @@ def continued(
     source: ModelSource, folder: str, adam: AdamParams, batches: list[list[Datum]], start: int
 ) -> str:
     """Continue from a state to the end and return the adapter's digest; runs in a process of its own."""
-    engine = LocalEngine(source, device="cpu")
+    engine = LocalEngine(source, device="cpu", threads=1)
     session = engine.open(DROPPING, StateRef(folder))
     for step in range(start, len(batches)):
         session.submit(batches[step], adam, step=step).result()
@@ -88,6 +88,7 @@ def test_tip_is_the_checkpoint_whose_weights_are_held(
     assert engine.open(DROPPING, saved.state).tip == saved
 
 
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 def test_the_adapter_is_in_pefts_layout_and_names_the_model_as_the_config_did(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path, plain_logits: PlainLogits
 ) -> None:
