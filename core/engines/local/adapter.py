@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from core.student.engine import LoraSpec
 # What peft calls an adapter that nobody named.
 ADAPTER_NAME = "default"
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 
 
 def target_modules(model: Any, lora: LoraSpec) -> list[str]:
@@ -110,7 +112,16 @@ def write_adapter(wrapped: Any, folder: Path) -> str:
     }
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     wrapped.peft_config[ADAPTER_NAME].save_pretrained(folder)
+    _settle(folder / CONFIG)
     return adapter_digest(tensors)
+
+
+def _settle(path: Path) -> None:
+    """Sort the list that PEFT writes from a set: its order differs from process to process, and
+    with it the digest of an otherwise equal checkpoint."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["target_modules"] = sorted(config["target_modules"])
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def adapter_digest(tensors: dict[str, Tensor]) -> str:
