@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import jsonio
+from core import files, jsonio
 from core.errors import StoreError, UserError
 from core.store import local
 from core.store.manifest import FileEntry, Manifest, manifest_path
@@ -108,8 +108,8 @@ class Store:
         A manifest whose files do not hold is replaced, and with `replace` any.
         """
         with local.explained(folder, "write"):
-            files = {name: _entry(folder / name) for name in _names(folder)}
-        manifest = Manifest(stage, key, folder.name, now(), files, ingredients, summary)
+            entries = {name: _entry(folder / name) for name in _names(folder)}
+        manifest = Manifest(stage, key, folder.name, now(), entries, ingredients, summary)
         data = (json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
         path = self.root / manifest.path
         if local.create_bytes(path, data):
@@ -142,7 +142,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _entry(path: Path) -> FileEntry:
-    local.sync_file(path)
+    files.sync([path])
     rows = None
     if path.suffix == ".jsonl":
         with path.open("rb") as f:

@@ -7,9 +7,12 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from core.files import replace_bytes, sync
+from core.jsonio import file_digest as plain_digest
 
 _WEIGHTS_AND_TOKENIZER = (
     "*.safetensors",
@@ -62,35 +65,9 @@ def file_digest(path: Path, cache: Path) -> str:
         return note.read_text(encoding="ascii")
     except FileNotFoundError:
         pass
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    write_whole(note, digest.encode("ascii"))
+    digest = plain_digest(path)
+    replace_bytes(note, digest.encode("ascii"))
     return digest
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, or a crash, sees all of it or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".part-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def sync(paths: Iterable[Path]) -> None:
-    """Make files, or a folder's entries, survive a loss of power."""
-    for path in paths:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextmanager

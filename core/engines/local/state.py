@@ -12,8 +12,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
-from core.engines.local.files import sync, write_whole
 from core.errors import ModelError
+from core.files import replace_bytes, sync
 from core.student.engine import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
 ADAPTER = "adapter"
@@ -51,7 +51,7 @@ def write(folder: Path, held: Held, facts: Facts) -> Checkpoint:
     save_file(_random(), folder / RANDOM)
     sync([*(folder / ADAPTER).iterdir(), folder / ADAPTER, folder / OPTIMISER, folder / RANDOM])
     content = {"adapter_digest": digest, **asdict(facts), "updates": _updates(held)}
-    write_whole(folder / STATE, json.dumps(content, indent=1, sort_keys=True).encode())
+    replace_bytes(folder / STATE, json.dumps(content, indent=1, sort_keys=True).encode())
     sync([folder])
     return _checkpoint(folder, facts.engine, facts.step, digest)
 

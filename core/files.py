@@ -1,0 +1,52 @@
+"""Files that a reader, or a crash, sees whole or not at all: written beside their place, synced, renamed."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
+    """Make `path` hold `data`, at once: a reader sees the old bytes or the new ones. Raises OSError."""
+    temporary = _temporary(path, data)
+    temporary.replace(path)
+    sync([path.parent])
+
+
+def create_bytes(path: Path, data: bytes) -> bool:
+    """Make `path` hold `data` if there is no such file; False where another was first. Raises OSError."""
+    temporary = _temporary(path, data)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    sync([path.parent])
+    return True
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Wait until files' bytes, or folders' names, are on the disk."""
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _temporary(path: Path, data: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        with temporary.open("wb") as f:
+            f.write(data)
+            f.flush()
+            os.fsync(f.fileno())
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    return temporary
