@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from core.evaluation.stage import read_metrics
@@ -31,17 +32,27 @@ def export_checkpoint(
     """Measure one checkpoint on the configured splits; `beside` adds the untrained and the baselines."""
     checkpoint = trained.checkpoints.get(step)
     config = run.config.export
-    scored = trained.evaluations.get(step) if run.config.evaluation.max_examples == 0 else None
-    reasoning = (
-        _mode(run, parts, checkpoint, who, label_only=False, scored=scored) if config.reasoning else {}
-    )
-    label_only = _mode(run, parts, checkpoint, who, label_only=True) if config.label_only else {}
+    reasoning: dict[SplitName, Manifest] = {}
+    label_only: dict[SplitName, Manifest] = {}
+    if config.reasoning:
+        scored = _scored_val(run, trained, step)
+        reasoning = _mode(run, parts, checkpoint, who, label_only=False, scored=scored)
+    if config.label_only:
+        same = reasoning if run.pipeline.label_only_is_the_same else {}
+        label_only = _mode(run, parts, checkpoint, who, label_only=True, scored=same)
     untrained = _untrained(run, parts, trained) if beside and config.reasoning else {}
     base = None
     if beside:
         stage = run.pipeline.baseline(parts)
         base = run.do_built(baseline, stage, "baseline_phase/baselines.json")
     return Exported(step, checkpoint, reasoning, label_only, untrained, base)
+
+
+def _scored_val(run: Execution, trained: Trained, step: int) -> dict[SplitName, Manifest]:
+    """The checkpoint's evaluation, which need not be made twice if it was of all rows."""
+    manifest = trained.evaluations.get(step)
+    whole = run.config.evaluation.max_examples == 0
+    return {"val": manifest} if manifest is not None and whole else {}
 
 
 def _mode(
@@ -51,15 +62,27 @@ def _mode(
     who: str,
     *,
     label_only: bool,
-    scored: Manifest | None = None,
+    scored: Mapping[SplitName, Manifest],
 ) -> dict[SplitName, Manifest]:
-    """Val first, since the threshold comes from it; then the other splits at that threshold."""
-    val = _one(run, parts, checkpoint, "val", who, label_only=label_only, threshold=None, scored=scored)
-    threshold = read_metrics(run.folder(val)).decision_threshold
-    out: dict[SplitName, Manifest] = {"val": val}
-    for name in run.config.export.splits:
-        if name != "val":
-            out[name] = _one(run, parts, checkpoint, name, who, label_only=label_only, threshold=threshold)
+    """Val first, since the threshold comes from it; then the other splits at that threshold.
+
+    `scored` are splits whose rows were scored before in the same way.
+    """
+    out: dict[SplitName, Manifest] = {}
+    threshold: float | None = None
+    names: list[SplitName] = ["val", *(n for n in run.config.export.splits if n != "val")]
+    for name in names:
+        out[name] = _one(
+            run,
+            parts,
+            checkpoint,
+            name,
+            who,
+            label_only=label_only,
+            threshold=threshold,
+            scored=scored.get(name),
+        )
+        threshold = read_metrics(run.folder(out["val"])).decision_threshold
     return out
 
 

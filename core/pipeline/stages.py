@@ -195,6 +195,13 @@ class Pipeline:
             label=f"export {who} on {name}, {mode}",
         )
 
+    @property
+    def label_only_is_the_same(self) -> bool:
+        """Whether the label-only mode asks exactly what the student was trained on, at the same place:
+        the prompts agree and the label comes first. Its scores are then taken over."""
+        prompts = self.bench.frame(label_only=True), self.bench.frame(label_only=False)
+        return prompts[0] == prompts[1] and self.config.student.target != "reason_first"
+
     def baseline(self, split: Manifest) -> Stage:
         """The classical baselines on the same rows."""
         part = baseline_stage.BaselineSlice(seed=self.config.seed)

@@ -89,10 +89,10 @@ class Workbench:
             encoder = self.encoder(label_only)
             encoder.require_room(encoder.label_tokens)
 
-    def frame(self, *, label_only: bool) -> None:
-        """Raise PromptError where a template that this run needs is missing or cannot be cut."""
+    def frame(self, *, label_only: bool) -> tuple[Message, ...]:
+        """The student's prompt with a slot for the text. Raises PromptError where it is missing."""
         rulebook = self.rulebook.text if self.config.student.rulebook else None
-        self.prompts.student_frame(rulebook, label_only=label_only)
+        return self.prompts.student_frame(rulebook, label_only=label_only)
 
     def student_messages(self, text: str) -> tuple[Message, ...]:
         """What the student is asked of one text, before any tokenizer."""

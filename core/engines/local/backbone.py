@@ -103,10 +103,15 @@ class Backbone:
         return self.model(**inputs).logits
 
 
-def load_model(folder: Path, spec: str) -> tuple[Any, Shortcuts]:
-    """Load a base model in fp32 on the CPU and find out what it allows. Raises ModelError."""
+def load_model(folder: Path, spec: str, known: Shortcuts | None = None) -> tuple[Any, Shortcuts]:
+    """Load a base model in fp32 on the CPU and find out what it allows, unless that is `known`.
+
+    Raises ModelError.
+    """
     attention.register()
     disable_progress_bar()
+    if known is not None:
+        return _load(folder, attention.NAME if known.packed else None), known
     try:
         model = _load(folder, attention.NAME)
         shortcuts = Shortcuts(packed=True, head=_head_is_all(model))

@@ -15,7 +15,7 @@ from core.errors import ConfigError
 from core.student.engine import Capabilities, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
 if TYPE_CHECKING:
-    from core.engines.local.backbone import Backbone
+    from core.engines.local.backbone import Backbone, Shortcuts
     from core.engines.local.sampler import LocalSampler
     from core.engines.local.session import LocalSession
 
@@ -52,6 +52,7 @@ class LocalEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         self.source = source
+        self._shortcuts: Shortcuts | None = None
         self._threads = torch.get_num_threads()
         self._device = _device(device)
         self._dtype = _train_dtype(train_dtype, self._device)
@@ -116,8 +117,9 @@ class LocalEngine:
     def _backbone(self, autocast: Any) -> Backbone:
         from core.engines.local.backbone import Backbone, load_model
 
-        model, shortcuts = load_model(self.source.folder, self.source.spec)
-        return Backbone(model, self._device, autocast, shortcuts)
+        # What an architecture allows is tried once; trying takes three times as long as loading.
+        model, self._shortcuts = load_model(self.source.folder, self.source.spec, self._shortcuts)
+        return Backbone(model, self._device, autocast, self._shortcuts)
 
 
 def _device(name: str) -> Any:
