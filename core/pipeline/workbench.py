@@ -87,7 +87,9 @@ class Workbench:
         """Raise PromptError where a prompt does not fit even without its text."""
         for label_only in (False, True):
             encoder = self.encoder(label_only)
-            encoder.require_room(encoder.label_tokens)
+            reasons = encoder.target == "reason_first"
+            reasoning = self.config.evaluation.max_new_tokens if reasons else 0
+            encoder.require_room(encoder.label_tokens + reasoning)
 
     def frame(self, *, label_only: bool) -> tuple[Message, ...]:
         """The student's prompt with a slot for the text. Raises PromptError where it is missing."""

@@ -143,7 +143,7 @@ class Encoder:
         if needed > self.max_length:
             raise PromptError(
                 f"the student's prompt takes {len(self.frame)} tokens without its text, and the answer "
-                f"{reserve}; student.max_length is {self.max_length}: raise it to more than {needed}, "
+                f"up to {reserve}; student.max_length is {self.max_length}: raise it to more than {needed}, "
                 "shorten the template, or set student.rulebook: false"
             )
 

@@ -104,3 +104,11 @@ def test_a_folder_that_shadows_core_is_named(tmp_path: Path) -> None:
     )
     assert found.returncode != 0
     assert "a folder of that name shadows ours" in found.stderr.splitlines()[-1]
+
+
+def test_the_flow_is_found_by_its_module_as_deployments_name_it() -> None:
+    from prefect.flows import load_flow_from_entrypoint
+
+    from flows.distill import distill
+
+    assert load_flow_from_entrypoint("flows.distill.distill") is distill

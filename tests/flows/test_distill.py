@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -104,6 +105,23 @@ def test_the_same_command_again_makes_nothing_and_gives_the_same_files(project: 
     assert objects(project.parent / "out") == made
     assert (first / "student_phase/test.json").read_bytes() == before
     assert all(entry["reused"] for entry in json.loads((first / "stages.json").read_text()).values())
+
+
+def test_a_plan_says_what_is_reused_what_runs_and_why(project: Path) -> None:
+    from core.config.loading import load
+    from flows.planning import describe_plan
+    from flows.switches import Switches
+
+    none = Switches(frozenset(), frozenset())
+    run(project)
+    plan = describe_plan(load(project), none)
+    for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
+        assert re.search(rf"^{stage} +reuse \(made ", plan, re.MULTILINE), plan
+    assert "first prompt of the teacher (recorded)" in plan
+    changed = describe_plan(load(project, ["student.lora.rank=3"]), none)
+    assert re.search(r"^encode +reuse", changed, re.MULTILINE)
+    assert re.search(r"^train/2 +run: config.lora.rank changed from 2 to 3$", changed, re.MULTILINE)
+    assert re.search(r"^export +waits for train/2$", changed, re.MULTILINE)
 
 
 def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(project: Path) -> None:
