@@ -36,6 +36,9 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 
 quickstart: setup  ## everything from nothing: real texts, a real model, no account
 	$(BIN)/understudy run configs/quickstart.yaml
+	@echo "It begins with the verdict and the table of all on the same rows; then look at"
+	@echo "  artifacts/runs/quickstart/student_phase/test.json            what the student says of each text"
+	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
 
 test: setup lint types pytest  ## all checks
 
