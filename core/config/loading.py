@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 
 from core.config import Config
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
+from core.config.rejection import RULE_NAMES, RULES
 from core.errors import ConfigError
 
 DEFAULT = "default"
@@ -91,16 +92,10 @@ def _sentence(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> 
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if error["type"] == "union_tag_invalid":
         given = (error.get("ctx") or {}).get("tag", "")
-        message = f"{given!r} is not a rule{_near_names(str(given), _rule_names())}"
+        message = f"{given!r} is not a rule{_near_names(str(given), RULE_NAMES)}"
     elif error["msg"].startswith("Input "):
         message = f"{message}, not {error['input']!r:.60}"
     return f"{place}: {name or 'the config'}: {message}"
-
-
-def _rule_names() -> tuple[str, ...]:
-    from core.config.rejection import RULE_NAMES
-
-    return RULE_NAMES
 
 
 def _near_names(wrong: str, names: Sequence[str]) -> str:
@@ -133,6 +128,8 @@ def _what_it_is(key: KeyPath) -> str:
 
 def section_at(key: KeyPath) -> type[BaseModel] | None:
     """The model class at a path of keys; None where the path leaves the sections."""
+    if key[:2] == ("rejection", "rules") and len(key) == 4:
+        return next((rule for rule in RULES if rule.model_fields["rule"].default == key[3]), None)
     model: type[BaseModel] = Config
     for part in key:
         info = model.model_fields.get(part)

@@ -51,6 +51,10 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
             "rejection: {rules: [to_short]}",
             "{f}:5: rejection.rules.0: 'to_short' is not a rule; did you mean too_short?",
         ),
+        (
+            "rejection: {rules: [{rule: too_short, min_char: 3}]}",
+            "rejection.rules.0.too_short.min_char is not a key; did you mean min_chars?",
+        ),
         ("rejection: {rules: [unparsed, unparsed]}", "{f}:5: rejection: unparsed stands twice in the list"),
         (
             "export: {reasoning: false, label_only: false}",
