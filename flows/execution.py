@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from core.config.loading import ResolvedConfig
 from core.config.writing import render
 from core.errors import MissingInputError
 from core.pipeline.stages import Pipeline
-from core.progress import Progress
 from core.stages import Stage
 from core.store.manifest import Manifest
 from core.store.objects import Store, now
@@ -63,10 +62,6 @@ class Execution:
         """The files of an object."""
         return self.store.folder(manifest)
 
-    def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
-        """Copy an object's files into the run's folder."""
-        self.view.fill(manifest, files)
-
     def close(self) -> None:
         """End what is open."""
         self.pipeline.live.close()
@@ -87,9 +82,10 @@ class Execution:
         return manifest
 
     def _call(self, task: Task[[StageCall], dict[str, str]], stage: Stage) -> Manifest:
-        sound = None if self._refreshed(stage) else self.store.sound(stage.name, stage.key)
-        log.info("%s: %s", stage.label, self._why(stage, sound))
-        call = StageCall(self.store, stage, self._progress(stage), refresh=self._refreshed(stage))
+        refresh = stage.name in self.switches.refresh and stage.slot not in self.used
+        sound = None if refresh else self.store.sound(stage.name, stage.key)
+        log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
+        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
         options: dict[str, Any] = {
             "task_run_name": stage.label.replace("{", "(").replace("}", ")"),
             "result_storage": self.store.root / "cache",
@@ -102,15 +98,7 @@ class Execution:
         self.view.record(stage.slot, manifest, reused=sound is not None)
         return manifest
 
-    def _refreshed(self, stage: Stage) -> bool:
-        return stage.name in self.switches.refresh and stage.slot not in self.used
-
-    def _why(self, stage: Stage, sound: Manifest | None) -> str:
+    def _why(self, stage: Stage, sound: Manifest | None, *, refresh: bool) -> str:
         if sound is not None:
             return f"reuse (made {sound.created_at})"
-        if self._refreshed(stage):
-            return "run: asked for by --refresh"
-        return "run: " + why_run(self.view, stage)
-
-    def _progress(self, stage: Stage) -> Callable[[], Progress]:
-        return lambda: ArtifactProgress(stage.label)
+        return "run: asked for by --refresh" if refresh else "run: " + why_run(self.view, stage)
