@@ -76,22 +76,40 @@ def _short(value: Any) -> str:
     return text[:10] if len(text) == 64 else text[:60]
 
 
-def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = False) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A stage's object, and whether it was there already."""
+
+    manifest: Manifest
+    reused: bool
+
+
+def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = False) -> Made:
     """The stage's object: found whole in the store, or made now; with `refresh`, always made.
 
-    What the stage raises passes through, after its half-made files are removed. The system's own
-    errors (a full disk, say) become a StoreError that says where and what to do.
+    Where another run is making it, waits for that one. What the stage raises passes through, after
+    its half-made files are removed. The system's own errors (a full disk, say) become a StoreError
+    that says where and what to do.
     """
-    manifest = None if refresh else store.sound(stage.name, stage.key)
-    if manifest is not None:
-        return manifest
-    folder = store.begin(stage.name, stage.key)
+    if not refresh and (manifest := store.sound(stage.name, stage.key)) is not None:
+        return Made(manifest, reused=True)
+    with store.lease(f"{stage.name}/{stage.key}", stage.label):
+        if not refresh and (manifest := store.sound(stage.name, stage.key)) is not None:
+            return Made(manifest, reused=True)
+        manifest = _made(store, stage, progress, refresh=refresh)
+    if stage.on_commit is not None:
+        stage.on_commit(manifest)
+    return Made(manifest, reused=False)
+
+
+def _made(store: Store, stage: Stage, progress: Progress, *, refresh: bool) -> Manifest:
     inputs = {name: store.folder(m) for name, m in stage.inputs.items()}
+    folder = store.begin(stage.name, stage.key)
     started = time.monotonic()
     try:
         summary = stage.run(stage.slice, StageIO(inputs=inputs, out=folder, progress=progress))
         summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
-        manifest = store.commit(stage.name, stage.key, folder, stage.ingredients, summary, replace=refresh)
+        return store.commit(stage.name, stage.key, folder, stage.ingredients, summary, replace=refresh)
     except UnderstudyError:
         store.abandon(folder)
         raise
@@ -107,6 +125,3 @@ def make(store: Store, stage: Stage, progress: Progress, *, refresh: bool = Fals
     except BaseException:
         store.abandon(folder)
         raise
-    if stage.on_commit is not None:
-        stage.on_commit(manifest)
-    return manifest

@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact
 
 from core.config.loading import load
 from core.evaluation.selection import select
 from core.pipeline.outcome import Outcome
+from core.pipeline.reporting import REPORT
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
-from flows.execution import Execution
+from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint
-from flows.logs import run_log
 from flows.switches import switches
 from flows.training import train_and_evaluate
 from tasks.encode import encode
@@ -35,38 +36,40 @@ def distill(
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     refresh: Sequence[str] = (),
+    new: bool = False,
 ) -> str:
-    """Run the pipeline of a config file and return the path of its report.
+    """Run the pipeline of a config file and return where its report is.
 
-    `overrides` are `key=value` as for --set; `only`, `skip` and `refresh` name stages.
+    `overrides` are `key=value` as for --set; `only`, `skip` and `refresh` name stages; `new` begins
+    a name anew that stands for another config.
     """
     resolved = load(Path(config), overrides)
-    run = Execution(resolved, switches(resolved.config.stages, only, skip, refresh))
-    with run_log(run.view.folder / "train.log", resolved.config.run.log_level):
-        try:
-            return str(_distill(run))
-        finally:
-            run.close()
+    with execution(resolved, switches(resolved.config.stages, only, skip, refresh), new=new) as run:
+        where = pipeline(run)
+        if (report := run.view.read(REPORT)) is not None:
+            create_markdown_artifact(key="test-report", markdown=report, description=f"Run {run.view.name}")
+    return where
 
 
-def _distill(run: Execution) -> Path:
-    view, pipeline = View(run.view), run.pipeline
-    pipeline.preflight()
+def pipeline(run: Execution) -> str:
+    """Every stage in its order; returns where the report is, or the run's folder without an export."""
+    view, build = View(run.view), run.pipeline
+    build.preflight()
 
-    parts = run.do(split, pipeline.split, "split", "data_splits/train.csv")
+    parts = run.do(split, build.split, "split", "data_splits/train.csv")
     view.split(parts)
 
     file = "teacher_phase/teacher_samples.jsonl"
-    answers = run.do(sample, lambda: pipeline.sample(parts), "sample", file)
+    answers = run.do(sample, lambda: build.sample(parts), "sample", file)
     view.sample(answers)
 
     file = "teacher_phase/accepted_samples.jsonl"
-    kept = run.do(reject, lambda: pipeline.reject(parts, answers), "reject", file)
+    kept = run.do(reject, lambda: build.reject(parts, answers), "reject", file)
     view.reject(kept)
     ensure_usable(dict(kept.summary))
 
     file = "student_phase/train_sft.jsonl"
-    encoded = run.do(encode, lambda: pipeline.encode(kept), "encode", file)
+    encoded = run.do(encode, lambda: build.encode(kept), "encode", file)
     view.encode(encoded)
 
     trained = train_and_evaluate(run, view, parts, encoded)
@@ -75,13 +78,13 @@ def _distill(run: Execution) -> Path:
 
     if not run.switches.on("export"):
         log.info("export is switched off: no predictions, no report, nothing published")
-        return run.view.folder
+        return run.view.where()
     exported = export_checkpoint(run, parts, trained, chosen.step)
     outcome = Outcome(
         store=run.store,
         run=run.view.name,
         config=run.config,
-        base_digest=pipeline.bench.source.digest,
+        base_digest=build.bench.source.digest,
         parts=parts,
         kept=kept,
         encoded=encoded,
@@ -96,10 +99,10 @@ def _distill(run: Execution) -> Path:
     if exported.baseline is not None:
         view.baseline(exported.baseline)
     run.view.keep_only(run.used)
-    path = report(outcome, run.view)
+    where: str = run.perform(report, outcome, run.view)
     if run.config.publish:
-        publish(outcome, run.view, pipeline.bench)
-    return path
+        run.perform(publish, outcome, run.view, build.bench)
+    return where
 
 
 if __name__ == "__main__":

@@ -8,14 +8,16 @@ from pathlib import Path
 
 from prefect import flow
 
-from core.config.loading import load
 from core.errors import MissingInputError
 from core.evaluation.selection import select
+from core.pipeline.naming import run_config
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import write_exports
 from core.pipeline.views import adapter_path
 from core.store.manifest import Manifest
-from flows.execution import Execution
+from core.store.objects import Store
+from core.store.runs import RunView
+from flows.execution import Execution, closing
 from flows.exporting import export_checkpoint
 from flows.logs import run_log
 from flows.switches import Switches
@@ -29,17 +31,17 @@ def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
     Returns the folder with predictions and metrics. Nothing else of the run is changed, and
     nothing is published.
     """
-    config = Path(root) / "runs" / run / "resolved_config.yaml"
-    resolved = load(config, [f"run.root={root}"])
-    execution = Execution(resolved, Switches(frozenset(), frozenset()), writes_config=False)
-    with run_log(execution.view.folder / "train.log", resolved.config.run.log_level):
-        try:
-            return str(_evaluate(execution, checkpoint))
-        finally:
-            execution.close()
+    view = RunView(Store.open(root), run)
+    resolved = run_config(view)
+    with (
+        view.store.lease(f"runs/{run}", f"run {run}"),
+        run_log(view, resolved.config.run.log_level),
+        closing(Execution(resolved, Switches(frozenset(), frozenset()), view)) as execution,
+    ):
+        return _evaluate(execution, checkpoint)
 
 
-def _evaluate(run: Execution, checkpoint: str) -> Path:
+def _evaluate(run: Execution, checkpoint: str) -> str:
     view = run.view
     parts = view.earlier("split", file="data_splits/train.csv")
     trained = recorded(run)
@@ -65,7 +67,7 @@ def _evaluate(run: Execution, checkpoint: str) -> Path:
     )
     folder = f"student_phase/{name}"
     write_exports(outcome, view, folder)
-    return view.folder / folder
+    return view.where(folder)
 
 
 def _step(checkpoint: str, trained: Trained, best: int, run: Execution) -> int:
@@ -86,7 +88,7 @@ def _step(checkpoint: str, trained: Trained, best: int, run: Execution) -> int:
 
 
 def _same(path: str, manifest: Manifest, run: Execution) -> bool:
-    given = Path(path).absolute()
-    folder = run.store.folder(manifest)
-    under_root = (manifest.folder, adapter_path(manifest))
-    return given in (folder, folder / "adapter") or path.rstrip("/") in under_root
+    named = path.rstrip("/")
+    under_root = [p for p in (manifest.folder, adapter_path(manifest)) if p is not None]
+    places = [run.store.where(p) for p in under_root]
+    return named in (*under_root, *places) or str(Path(named).absolute()) in places

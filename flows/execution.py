@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from prefect import Task
 
 from core.config.loading import ResolvedConfig
-from core.config.writing import render
-from core.errors import MissingInputError
+from core.errors import MissingInputError, UnderstudyError
+from core.pipeline.naming import claim
+from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
 from core.stages import Stage
+from core.store.clock import now
 from core.store.manifest import Manifest
-from core.store.objects import Store, now
-from core.store.runs import RunView, why_run
+from core.store.objects import Store
+from core.store.runs import RunView
+from flows.logs import run_log
 from flows.switches import Switches
 from tasks.policy import StageCall
 from tasks.progress import ArtifactProgress
+from tasks.storage import result_storage
 
 log = logging.getLogger(__name__)
 
@@ -29,18 +34,15 @@ _FROM_TEACHER_RUN = ("split", "sample", "reject")
 class Execution:
     """The store, the view, the switches and the pipeline of one run."""
 
-    def __init__(self, resolved: ResolvedConfig, switches: Switches, *, writes_config: bool = True) -> None:
+    def __init__(self, resolved: ResolvedConfig, switches: Switches, view: RunView) -> None:
         self.resolved, self.config, self.switches = resolved, resolved.config, switches
-        self.store = Store.open(self.config.run.root)
-        self.view = RunView(self.store, resolved.run_name)
+        self.store, self.view = view.store, view
         self.pipeline = Pipeline(self.config)
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
-        if writes_config:
-            self.view.write("resolved_config.yaml", render(resolved))
 
     def do(
-        self, task: Task[[StageCall], dict[str, str]], stage: Callable[[], Stage], slot: str, file: str
+        self, task: Task[[StageCall], dict[str, Any]], stage: Callable[[], Stage], slot: str, file: str
     ) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
 
@@ -54,7 +56,7 @@ class Execution:
         self.used[slot] = manifest
         return manifest
 
-    def do_built(self, task: Task[[StageCall], dict[str, str]], stage: Stage, file: str) -> Manifest:
+    def do_built(self, task: Task[[StageCall], dict[str, Any]], stage: Stage, file: str) -> Manifest:
         """As `do`, for a stage that is built already."""
         return self.do(task, lambda: stage, stage.slot, file)
 
@@ -62,17 +64,17 @@ class Execution:
         """The files of an object."""
         return self.store.folder(manifest)
 
-    def close(self) -> None:
-        """End what is open."""
-        self.pipeline.live.close()
+    def perform(self, task: Task[..., Any], *arguments: Any, **options: Any) -> Any:
+        """Call a task with options of Prefect's."""
+        return task.with_options(**options)(*arguments)
 
     def _earlier(self, slot: str, name: str, file: str) -> Manifest:
         teacher = self.config.teacher_from
         if teacher is None or name not in _FROM_TEACHER_RUN:
             return self.view.earlier(slot, file=file)
         source = RunView(self.store, teacher)
-        if not source.folder.is_dir():
-            raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.folder}")
+        if not source.exists():
+            raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.where()}")
         manifest = source.earlier(slot, file=file)
         self.view.record(slot, manifest, reused=True)
         self._taken[slot] = manifest.path
@@ -81,24 +83,70 @@ class Execution:
         )
         return manifest
 
-    def _call(self, task: Task[[StageCall], dict[str, str]], stage: Stage) -> Manifest:
+    def _call(self, task: Task[[StageCall], dict[str, Any]], stage: Stage) -> Manifest:
         refresh = stage.name in self.switches.refresh and stage.slot not in self.used
         sound = None if refresh else self.store.sound(stage.name, stage.key)
         log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
         call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
-        options: dict[str, Any] = {
-            "task_run_name": stage.label.replace("{", "(").replace("}", ")"),
-            "result_storage": self.store.root / "cache",
-            "result_serializer": "json",
-            "refresh_cache": sound is None,
-        }
-        task.with_options(**options)(call)
+        self.perform(
+            task,
+            call,
+            task_run_name=stage.label.replace("{", "(").replace("}", ")"),
+            result_storage=result_storage(self.store),
+            result_serializer="json",
+            refresh_cache=sound is None,
+        )
         manifest = sound or self.store.find(stage.name, stage.key)
         assert manifest is not None, f"stage {stage.label} ended without a manifest"
-        self.view.record(stage.slot, manifest, reused=sound is not None)
+        self.view.record(stage.slot, manifest, reused=sound is not None or call.reused)
         return manifest
 
     def _why(self, stage: Stage, sound: Manifest | None, *, refresh: bool) -> str:
         if sound is not None:
             return f"reuse (made {sound.created_at})"
         return "run: asked for by --refresh" if refresh else "run: " + why_run(self.view, stage)
+
+
+@contextlib.contextmanager
+def execution(
+    resolved: ResolvedConfig,
+    switches: Switches,
+    *,
+    new: bool = False,
+    kind: type[Execution] = Execution,
+) -> Iterator[Execution]:
+    """A run under its name: nobody else works under it meanwhile, and how it ends is written down."""
+    view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
+    with view.store.lease(f"runs/{view.name}", f"run {view.name}"):
+        claim(view, resolved, new=new)
+        with (
+            run_log(view, resolved.config.run.log_level),
+            _noted(view),
+            closing(kind(resolved, switches, view)) as run,
+        ):
+            yield run
+
+
+@contextlib.contextmanager
+def closing(run: Execution) -> Iterator[Execution]:
+    """End the live training session, whatever happens."""
+    try:
+        yield run
+    finally:
+        run.pipeline.live.close()
+
+
+@contextlib.contextmanager
+def _noted(view: RunView) -> Iterator[None]:
+    view.note_state("running")
+    try:
+        yield
+    except Exception as e:
+        with contextlib.suppress(UnderstudyError):  # what ended the run matters more
+            view.note_state("failed", error=str(e))
+        raise
+    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's cancellation
+        with contextlib.suppress(UnderstudyError):
+            view.note_state("stopped")
+        raise
+    view.note_state("finished")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.evaluation.stage import read_metrics
+from core.evaluation.metrics import Metrics
+from core.evaluation.stage import METRICS, read_metrics
 from core.records import SplitName
 from core.store.manifest import Manifest
 from flows.execution import Execution
@@ -82,7 +83,7 @@ def _mode(
             threshold=threshold,
             scored=scored.get(name),
         )
-        threshold = read_metrics(run.folder(out["val"])).decision_threshold
+        threshold = _metrics(run, out["val"]).decision_threshold
     return out
 
 
@@ -91,7 +92,7 @@ def _untrained(run: Execution, parts: Manifest, trained: Trained) -> dict[SplitN
     val = trained.evaluations[0]
     out: dict[SplitName, Manifest] = {"val": val}
     if "test" in run.config.export.splits:
-        threshold = read_metrics(run.folder(val)).decision_threshold
+        threshold = _metrics(run, val).decision_threshold
         out["test"] = _one(run, parts, None, "test", "untrained", label_only=False, threshold=threshold)
     return out
 
@@ -111,3 +112,7 @@ def _one(
         parts, checkpoint, name, label_only=label_only, threshold=threshold, scored=scored, who=who
     )
     return run.do_built(export, stage, f"student_phase/metrics_{name}.json")
+
+
+def _metrics(run: Execution, manifest: Manifest) -> Metrics:
+    return read_metrics(run.store.file(manifest, METRICS))

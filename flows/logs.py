@@ -5,9 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import sys
+import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from core.errors import UnderstudyError
+from core.store.disk import explained
+from core.store.runs import RunView
+
+log = logging.getLogger(__name__)
+
+LOG = "train.log"
+_SEND_EVERY = 30.0
+"""Seconds between two copies of the log to a remote root."""
 OURS = ("core", "tasks", "flows")
 
 
@@ -46,12 +57,58 @@ def configure(level: str, *, debug: bool) -> None:
 
 
 @contextlib.contextmanager
-def run_log(path: Path, level: str) -> Iterator[None]:
-    """Write our lines from `level` on to `path` too, for as long as a run lasts.
+def run_log(view: RunView, level: str) -> Iterator[None]:
+    """Write our lines from `level` on to the run's train.log too, for as long as it lasts.
 
-    What ends the run is written there as well; on the terminal the command line says it.
+    What ends the run is written there as well; on the terminal the command line says it. Under a
+    remote root the file is sent when the run ends, and every half a minute until then.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with _file(view) as path, _logging_to(path, level):
+        yield
+
+
+@contextlib.contextmanager
+def _file(view: RunView) -> Iterator[Path]:
+    folder = view.store.backend.folder
+    if folder is not None:
+        path = folder / "runs" / view.name / LOG
+        with explained(path, "write"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / LOG
+        path.write_text(view.read(LOG) or "", encoding="utf-8")
+        with _sent_again_and_again(view, path):
+            yield path
+
+
+@contextlib.contextmanager
+def _sent_again_and_again(view: RunView, path: Path) -> Iterator[None]:
+    ended = threading.Event()
+
+    def send() -> None:
+        try:
+            view.write(LOG, path.read_text(encoding="utf-8", errors="replace"))
+        except UnderstudyError as e:  # a log must not stand in front of what it is about
+            log.debug("the log was not sent: %s", e)
+
+    def keep_sending() -> None:
+        while not ended.wait(_SEND_EVERY):
+            send()
+
+    thread = threading.Thread(target=keep_sending, name="train.log", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        send()
+
+
+@contextlib.contextmanager
+def _logging_to(path: Path, level: str) -> Iterator[None]:
     handler = RunLog(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in OURS:

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from core.config.loading import ResolvedConfig
 from core.data.writing import read_examples
 from core.errors import MissingInputError
+from core.pipeline.naming import other_config, refusal
+from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
 from core.prompts import Message
 from core.stages import Stage
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.store.runs import RunView, why_run
+from core.store.runs import RunView
 from flows.switches import NAMES, Switches
 
 
@@ -25,8 +27,10 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
         planner.waiting(str(e))
     width = max(len(slot) for slot, _ in planner.lines)
     stages = [f"{slot:<{width}}  {what}" for slot, what in planner.lines]
-    head = f"run {resolved.run_name} under {planner.store.root}"
-    return "\n".join([head, "", *stages, "", *planner.first_prompts()])
+    head = [f"run {resolved.run_name} under {planner.store.backend.url}", ""]
+    if differing := other_config(planner.view, resolved):
+        head += [f"`understudy run` would stop here: {refusal(planner.view, differing)}", ""]
+    return "\n".join([*head, *stages, "", *planner.first_prompts()])
 
 
 class NotMadeYet(Exception):
@@ -67,7 +71,7 @@ class Planner:
         """What the teacher and the student are shown of the first training text."""
         if self.parts is None:
             return ["(the first prompt can be shown once the data is split)"]
-        example = read_examples(self.store.folder(self.parts) / "train.csv")[0]
+        example = read_examples(self.store.file(self.parts, "train.csv"))[0]
         bench = self.pipeline.bench
         teacher = bench.prompts.teacher_messages(example.text, bench.rulebook.text)
         student = bench.student_messages(example.text)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.evaluation.metrics import value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
-from core.evaluation.stage import read_metrics
+from core.evaluation.stage import METRICS, read_metrics
 from core.pipeline.views import View, evaluation_row
 from core.store.manifest import Manifest
 from flows.execution import Execution
@@ -58,7 +58,7 @@ def _evaluate(run: Execution, view: View, parts: Manifest, trained: Trained, ste
     stage = run.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
     file = f"student_phase/metrics_val_step_{step}.json"
     manifest = run.do_built(evaluate, stage, file)
-    metrics = read_metrics(run.folder(manifest))
+    metrics = read_metrics(run.store.file(manifest, METRICS))
     trained.evaluations[step] = manifest
     trained.curve.append(EvaluatedCheckpoint(step, metrics))
     checkpoint = trained.checkpoints.get(step)
@@ -98,5 +98,5 @@ def recorded(run: Execution) -> Trained:
         if slot in run.view.stages():
             manifest = run.view.earlier(slot, file=f"student_phase/metrics_val_step_{step}.json")
             trained.evaluations[step] = manifest
-            trained.curve.append(EvaluatedCheckpoint(step, read_metrics(run.folder(manifest))))
+            trained.curve.append(EvaluatedCheckpoint(step, read_metrics(run.store.file(manifest, METRICS))))
     return trained

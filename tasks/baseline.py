@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import task
 
 from tasks.policy import OPTIONS, StageCall, run_stage
 
 
 @task(name="baseline", **OPTIONS)
-def baseline(call: StageCall) -> dict[str, str]:
+def baseline(call: StageCall) -> dict[str, Any]:
     """Measure the classical baselines on the same rows."""
     return run_stage(call)

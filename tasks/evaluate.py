@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prefect import task
 
 from tasks.policy import OPTIONS, StageCall, run_stage
 
 
 @task(name="evaluate", **OPTIONS)
-def evaluate(call: StageCall) -> dict[str, str]:
+def evaluate(call: StageCall) -> dict[str, Any]:
     """Measure one checkpoint on val."""
     return run_stage(call)

@@ -20,12 +20,14 @@ from core.store.objects import Store
 class StageCall:
     """What a stage's task is given. Not a dataclass: Prefect looks into those for futures."""
 
-    __slots__ = ("progress", "refresh", "stage", "store")
+    __slots__ = ("progress", "refresh", "reused", "stage", "store")
 
     def __init__(
         self, store: Store, stage: Stage, progress: Callable[[], Progress], *, refresh: bool
     ) -> None:
         self.store, self.stage, self.progress, self.refresh = store, stage, progress, refresh
+        self.reused = False
+        """Whether the task found the object made, by another run that it may have waited for."""
 
 
 @dataclass(kw_only=True)
@@ -61,7 +63,8 @@ OPTIONS: dict[str, Any] = {
 }
 
 
-def run_stage(call: StageCall) -> dict[str, str]:
+def run_stage(call: StageCall) -> dict[str, Any]:
     """Make the stage's object, or find it; the record is a pointer only."""
-    manifest = make(call.store, call.stage, call.progress(), refresh=call.refresh)
-    return {"manifest": manifest.path, "digest": manifest.digest}
+    made = make(call.store, call.stage, call.progress(), refresh=call.refresh)
+    call.reused = made.reused
+    return {"manifest": made.manifest.path, "digest": made.manifest.digest}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -14,6 +12,6 @@ from core.store.runs import RunView
 
 
 @task(name="publish", cache_policy=NO_CACHE, persist_result=False)
-def publish(outcome: Outcome, view: RunView, bench: Workbench) -> list[Path]:
+def publish(outcome: Outcome, view: RunView, bench: Workbench) -> list[str]:
     """Swap model/<run>.json and model/latest.json, after all that they name exists."""
     return reporting.publish(outcome, view, bench)

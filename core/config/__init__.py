@@ -87,7 +87,9 @@ class Config(Section):
     """Write model/<run>.json and model/latest.json."""
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
     """Which stages run."""
-    teacher_from: Annotated[str | None, NotInKey("what it names is an ingredient by content")] = None
+    teacher_from: Annotated[
+        str | None, NotInKey("what it names is an ingredient by content", by_content=True)
+    ] = None
     """Take those of split, sample and reject that are switched off from this run under the root."""
 
     @model_validator(mode="after")

@@ -30,9 +30,11 @@ class NotInKey:
     """
 
     reason: str
+    by_content: bool = False
+    """Whether what the field names is in the key instead; it then still tells one run from another."""
 
 
-CONTENT = NotInKey("a path: the digest of what it holds is in the key instead")
+CONTENT = NotInKey("a path: the digest of what it holds is in the key instead", by_content=True)
 
 
 def key_fields(section: BaseModel) -> dict[str, Any]:

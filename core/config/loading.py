@@ -37,7 +37,11 @@ class ResolvedConfig:
 
 def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """Read, override and check a config. Raises ConfigError naming key, place and nearest name."""
-    source = read_source(path)
+    return resolve(path, read_source(path), overrides)
+
+
+def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> ResolvedConfig:
+    """As `load`, of a file that was read already."""
     sets = [_override(text) for text in overrides]
     values = source.values
     for key, value in sets:

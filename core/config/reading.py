@@ -55,7 +55,11 @@ def parse_scalar(text: str) -> Any:
 
 def read_source(path: Path) -> Source:
     """Read YAML, or JSON where the name ends in .json. Raises ConfigError with file and line."""
-    text = _text(path)
+    return parse_source(path, _text(path))
+
+
+def parse_source(path: Path, text: str) -> Source:
+    """As `read_source`, of a text that was read already; `path` is what errors name."""
     if path.suffix == ".json":
         return _json(path, text)
     try:

@@ -24,6 +24,8 @@ from core.student.segment import checkpoint
 EVALUATE = "evaluate"
 EXPORT = "export"
 VERSION = 1
+SCORES = "scores.jsonl"
+METRICS = "metrics.json"
 
 
 class MeasureSlice(Section):
@@ -62,8 +64,8 @@ class MeasureRun:
             raise ValueError("a threshold is found on val only")
         threshold = choose(rows).value if config.threshold is None else config.threshold
         result = metrics.compute(rows, threshold)
-        jsonio.write_jsonl(io.out / "scores.jsonl", map(jsonio.as_row, rows))
-        jsonio.write_json(io.out / "metrics.json", result.to_json())
+        jsonio.write_jsonl(io.out / SCORES, map(jsonio.as_row, rows))
+        jsonio.write_json(io.out / METRICS, result.to_json())
         return {
             "rows": len(rows),
             "threshold": threshold,
@@ -74,7 +76,7 @@ class MeasureRun:
     def _rows(self, config: MeasureSlice, io: StageIO, examples: list[Example]) -> list[ScoredExample]:
         encoder = self.encoder(config.label_only)
         settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
-        scored = read_scores(io.inputs["scored"]) if "scored" in io.inputs else None
+        scored = read_scores(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
         if scored is not None and not _needs_generation(encoder, settings):
             return scored
         sampler = self._sampler(io)
@@ -96,11 +98,11 @@ def _needs_generation(encoder: Encoder, settings: ScoreSettings) -> bool:
     return encoder.target == "label_first" and settings.reasoning_rows > 0
 
 
-def read_scores(folder: Path) -> list[ScoredExample]:
-    """The scored rows of a measured split, in order."""
-    return [ScoredExample(**row) for row in jsonio.read_jsonl(folder / "scores.jsonl")]
+def read_scores(path: Path) -> list[ScoredExample]:
+    """The scored rows of a measured split, in order, from its SCORES file."""
+    return [ScoredExample(**row) for row in jsonio.read_jsonl(path)]
 
 
-def read_metrics(folder: Path) -> metrics.Metrics:
-    """The metrics of a measured split."""
-    return metrics.from_json(jsonio.read_json(folder / "metrics.json"))
+def read_metrics(path: Path) -> metrics.Metrics:
+    """The metrics of a measured split, from its METRICS file."""
+    return metrics.from_json(jsonio.read_json(path))

@@ -10,12 +10,13 @@ from core import jsonio
 from core.config import Config
 from core.evaluation.metrics import Metrics, from_json
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
-from core.evaluation.stage import read_metrics
+from core.evaluation.stage import METRICS, read_metrics
 from core.export.inputs import CurvePoint, Entry, Funnel, ModelBlock, Rejected, ReportInputs, SplitSize
 from core.pipeline.views import adapter_path
 from core.records import SplitName
+from core.store.clock import now
 from core.store.manifest import Manifest
-from core.store.objects import Store, now
+from core.store.objects import Store
 
 _FILES = {
     "student_phase/test.json": "what the student says of each test text, with probability and decision",
@@ -65,18 +66,18 @@ class Outcome:
 
     def metrics(self, manifest: Manifest) -> Metrics:
         """The metrics of a measured split."""
-        return read_metrics(self.store.folder(manifest))
+        return read_metrics(self.store.file(manifest, METRICS))
 
     def baselines(self) -> dict[str, Any]:
         """The baselines as their stage wrote them; empty without one."""
         if self.baseline is None:
             return {}
-        found: dict[str, Any] = jsonio.read_json(self.store.folder(self.baseline) / "baselines.json")
+        found: dict[str, Any] = jsonio.read_json(self.store.file(self.baseline, "baselines.json"))
         return found
 
     def json(self, manifest: Manifest, name: str) -> dict[str, Any]:
         """One JSON file of an object."""
-        found: dict[str, Any] = jsonio.read_json(self.store.folder(manifest) / name)
+        found: dict[str, Any] = jsonio.read_json(self.store.file(manifest, name))
         return found
 
 
@@ -129,7 +130,7 @@ def losses(o: Outcome) -> list[tuple[int, float]]:
     """Training loss by step, of the steps that were taken."""
     out = []
     for manifest in o.checkpoints.values():
-        for row in jsonio.read_jsonl(o.store.folder(manifest) / "steps.jsonl"):
+        for row in jsonio.read_jsonl(o.store.file(manifest, "steps.jsonl")):
             out.append((row["step"] + 1, row["loss"]))
     return out
 

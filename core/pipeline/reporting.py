@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from core.data.writing import read_examples
 from core.evaluation.metrics import from_json
-from core.evaluation.stage import read_metrics, read_scores
+from core.evaluation.stage import SCORES, read_scores
 from core.export import curve, manifests, predictions, report
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
@@ -19,8 +18,8 @@ from core.pipeline.views import adapter_path, fingerprints
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.store import pointers
+from core.store.clock import now
 from core.store.manifest import Manifest
-from core.store.objects import now
 from core.store.runs import RunView
 
 REPORT = "test_report.md"
@@ -41,14 +40,14 @@ def _split(
     o: Outcome, view: RunView, folder: str, split: SplitName, manifest: Manifest, *, label_only: bool
 ) -> Output:
     of = _measured(o, manifest)
-    found = read_metrics(o.store.folder(manifest))
+    found = o.metrics(manifest)
     place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
     if label_only:
         view.write_json(place, manifests.split_metrics_label_only(of, split, found))
         return Output(place)
     shown = f"{folder}/{split}.json"
-    examples = read_examples(o.store.folder(o.parts) / f"{split}.csv")
-    scored = read_scores(o.store.folder(manifest))
+    examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+    scored = read_scores(o.store.file(manifest, SCORES))
     with view.replacing(shown) as path:
         predictions.write(path, predictions.records(split, examples, scored, found.decision_threshold))
     view.write_json(place, manifests.split_metrics(of, split, found, shown))
@@ -65,7 +64,7 @@ def _manifest(
     label_only: bool,
 ) -> None:
     build = manifests.manifest_label_only if label_only else manifests.manifest
-    threshold = read_metrics(o.store.folder(val)).decision_threshold
+    threshold = o.metrics(val).decision_threshold
     content = build(_measured(o, val), threshold, outputs)
     view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content)
 
@@ -75,8 +74,8 @@ def _measured(o: Outcome, manifest: Manifest) -> Measured:
     return Measured(manifest.created_at, o.run, path, fingerprints(o.parts, manifest))
 
 
-def write_report(o: Outcome, view: RunView) -> Path:
-    """The curve, test_report.md and run_summary.json; returns the report's path."""
+def write_report(o: Outcome, view: RunView) -> str:
+    """The curve, test_report.md and run_summary.json; returns where the report is."""
     baselines = {b["title"]: from_json(b["metrics"]["val"]) for b in o.baselines().values()}
     with view.replacing("student_phase/learning_curve.png") as path:
         curve.draw(
@@ -116,7 +115,7 @@ def _summary(o: Outcome) -> dict[str, Any]:
     return summary.to_json()
 
 
-def publish(o: Outcome, view: RunView, bench: Workbench) -> list[Path]:
+def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
     val = o.reasoning.get("val") or o.label_only["val"]
     metrics = manifests.metrics_name(o.split, label_only=not o.reasoning)
@@ -144,4 +143,4 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[Path]:
         pointer.metrics_path,
         f"{pointer.run_dir}/{REPORT}",
     )
-    return pointers.publish(o.store.root, o.run, content, [p for p in paths if p is not None])
+    return pointers.publish(o.store, o.run, content, [p for p in paths if p is not None])

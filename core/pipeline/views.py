@@ -49,7 +49,7 @@ class View:
 
     def train(self, manifest: Manifest) -> None:
         """One more segment of student_phase/train_history.jsonl."""
-        self._steps += jsonio.read_jsonl(self.run.store.folder(manifest) / "steps.jsonl")
+        self._steps += jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl"))
         self._lines("student_phase/train_history.jsonl", self._steps)
 
     def evaluate(self, step: int, row: Mapping[str, Any]) -> None:

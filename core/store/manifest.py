@@ -11,11 +11,12 @@ from core import jsonio
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """One file of an object; `rows` where the file has rows."""
+    """One file of an object; `rows` where the file has rows, `etag` where the place gives one."""
 
     sha256: str
     bytes: int
     rows: int | None = None
+    etag: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Manifest:
             "writer": self.writer,
             "created_at": self.created_at,
             "digest": self.digest,
-            "files": {name: jsonio.as_row(entry) for name, entry in sorted(self.files.items())},
+            "files": {name: _stated(entry) for name, entry in sorted(self.files.items())},
             "ingredients": dict(self.ingredients),
             "summary": dict(self.summary),
         }
@@ -72,6 +73,10 @@ class Manifest:
             ingredients=value["ingredients"],
             summary=value["summary"],
         )
+
+
+def _stated(entry: FileEntry) -> dict[str, Any]:
+    return {name: value for name, value in jsonio.as_row(entry).items() if value is not None}
 
 
 def manifest_path(stage: str, key: str) -> str:

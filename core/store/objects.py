@@ -2,72 +2,89 @@
 
 from __future__ import annotations
 
-import datetime as dt
+import contextlib
+import dataclasses
 import json
 import logging
-import os
 import shutil
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import files, jsonio
-from core.errors import StoreError, UserError
-from core.store import local
+from core import files, jsonio, milestones
+from core.errors import StoreError
+from core.store import leases
+from core.store.backend import Backend
+from core.store.clock import now
+from core.store.copies import Copies
+from core.store.disk import explained
+from core.store.holder import writer_id
+from core.store.leases import TERMS, Terms
 from core.store.manifest import FileEntry, Manifest, manifest_path
+from core.store.roots import backend_at
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The artifact store under one root (a local folder in this version)."""
+    """The artifact store under one root: a folder, s3://, or memory:// in tests."""
 
-    root: Path
+    backend: Backend
+    copies: Copies
+    terms: Terms = TERMS
 
     @classmethod
     def at(cls, root: str) -> Store:
-        """The store at `root`, for reading. Raises UserError for what is no local folder."""
-        if "://" in root and not root.startswith("file://"):
-            raise UserError(f"run.root: {root} is not a local folder; S3 and others come in a later version")
-        return cls(Path(root.removeprefix("file://")).absolute())
+        """The store at `root`, for reading. Raises UserError for a URL that cannot be a root."""
+        backend = backend_at(root)
+        return cls(backend, Copies.of(backend))
 
     @classmethod
     def open(cls, root: str) -> Store:
-        """As `at`, for writing: a folder that cannot be written is found here, before any work."""
+        """As `at`, for writing. Raises StoreError for a root that cannot be written, before any work."""
         store = cls.at(root)
-        probe = store.root / f".probe-{uuid.uuid4().hex[:8]}"
-        local.replace_bytes(probe, b"probe\n")
-        probe.unlink()
+        store.backend.check()
         return store
+
+    def where(self, relative: str) -> str:
+        """A path under the root as people write it."""
+        return f"{self.backend.url}/{relative}"
 
     def find(self, stage: str, key: str) -> Manifest | None:
         """The manifest of a key, None where nothing was made or it cannot be read."""
-        path = self.root / manifest_path(stage, key)
-        try:
-            return Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError) as e:
-            log.warning("%s is damaged (%s); the stage is made again", path, e)
-            return None
+        return self._found(manifest_path(stage, key))[0]
 
     def folder(self, manifest: Manifest) -> Path:
-        """The local folder with an object's files."""
-        return self.root / manifest.folder
+        """A local folder with all files of an object; of a remote root, with copies of them."""
+        if self.backend.folder is not None:
+            return self.backend.folder / manifest.folder
+        for name in manifest.files:
+            self.copies.file(manifest, name)
+        return self.copies.place(manifest.folder)
+
+    def file(self, manifest: Manifest, name: str) -> Path:
+        """A local path of one file of an object."""
+        if self.backend.folder is not None:
+            return self.backend.folder / manifest.folder / name
+        return self.copies.file(manifest, name)
 
     def problems(self, manifest: Manifest) -> list[str]:
-        """What is wrong with an object's files: missing, another size, another digest."""
+        """What is wrong with an object's files: missing, another size, other bytes.
+
+        On a disk every byte is read; elsewhere a file counts as unchanged while its ETag is the one
+        it was written with, and is fetched and read where that differs.
+        """
+        there = {f.path: f for f in self.backend.list(manifest.folder)}
         out = []
         for name, entry in manifest.files.items():
-            path = self.folder(manifest) / name
-            if not path.is_file():
+            found = there.get(f"{manifest.folder}/{name}")
+            if found is None:
                 out.append(f"{name} is missing")
-            elif path.stat().st_size != entry.bytes:
-                out.append(f"{name} has {path.stat().st_size} bytes instead of {entry.bytes}")
-            elif jsonio.file_digest(path) != entry.sha256:
+            elif found.bytes != entry.bytes:
+                out.append(f"{name} has {found.bytes} bytes instead of {entry.bytes}")
+            elif not self._same_bytes(manifest, name, found.etag):
                 out.append(f"{name} was altered")
         return out
 
@@ -82,10 +99,18 @@ class Store:
             return None
         return manifest
 
+    @contextlib.contextmanager
+    def lease(self, name: str, what: str) -> Iterator[None]:
+        """Hold a lease while something is made; waits for whoever holds it."""
+        with leases.held(self.backend, name, what, self.terms):
+            yield
+
     def begin(self, stage: str, key: str) -> Path:
-        """A new writer's folder for one object."""
-        folder = self.root / "objects" / stage / key / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        with local.explained(folder, "create"):
+        """A new local folder for the files of one writer of an object."""
+        relative = f"objects/{stage}/{key}/{writer_id()}"
+        root = self.backend.folder
+        folder = root / relative if root is not None else self.copies.place(relative)
+        with explained(folder, "create"):
             folder.mkdir(parents=True)
         return folder
 
@@ -103,38 +128,84 @@ class Store:
         *,
         replace: bool = False,
     ) -> Manifest:
-        """Sync the files, then create the manifest; where another writer was first, adopt theirs.
+        """Make the files safe, then create the manifest; where another writer was first, adopt theirs.
 
         A manifest whose files do not hold is replaced, and with `replace` any.
         """
-        with local.explained(folder, "write"):
+        with explained(folder, "write"):
             entries = {name: _entry(folder / name) for name in _names(folder)}
+            files.sync([p for p in folder.rglob("*") if p.is_dir()])
+            files.sync([folder, folder.parent])
         manifest = Manifest(stage, key, folder.name, now(), entries, ingredients, summary)
-        data = (json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        path = self.root / manifest.path
-        if local.create_bytes(path, data):
-            return manifest
-        other = self.find(stage, key)
-        if other is not None and not replace and not self.problems(other):
+        if self.backend.folder is None:
+            manifest = self._uploaded(manifest, folder)
+        milestones.passed(milestones.FILES_WRITTEN, f"{stage}/{key}")
+        kept = self._create(manifest, replaces=replace)
+        if kept is not manifest:
             self.abandon(folder)
-            return other
-        local.replace_bytes(path, data)
-        return manifest
+            if self.backend.folder is None:
+                self.backend.remove(f"{manifest.folder}/{name}" for name in manifest.files)
+        milestones.passed(milestones.MANIFEST_WRITTEN, f"{stage}/{key}")
+        return kept
 
     def read_json(self, relative: str) -> Any | None:
         """A JSON file under the root, None where there is none."""
-        path = self.root / relative
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+        found = self.backend.read(relative)
+        if found is None:
             return None
+        try:
+            return json.loads(found.data)
         except ValueError as e:
-            raise StoreError(f"{path} is not JSON ({e}); remove it and run the same command again") from e
+            raise StoreError(
+                f"{self.where(relative)} is not JSON ({e}); remove it and run the same command again"
+            ) from e
 
+    def _create(self, manifest: Manifest, *, replaces: bool) -> Manifest:
+        """Create the manifest, adopt a sound one, or swap it for one that does not hold."""
+        data = (json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        while not self.backend.create(manifest.path, data):
+            other, version = self._found(manifest.path)
+            if other is not None and not replaces and not self.problems(other):
+                return other
+            if version is not None and self.backend.swap(manifest.path, data, version):
+                break
+        return manifest
 
-def now() -> str:
-    """The time, in UTC, to the second, as it is written everywhere."""
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+    def _found(self, path: str) -> tuple[Manifest | None, str | None]:
+        """The manifest at a path, and the version of whatever is there."""
+        found = self.backend.read(path)
+        if found is None:
+            return None, None
+        try:
+            return Manifest.from_json(json.loads(found.data)), found.version
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            log.warning("%s is damaged (%s); the stage is made again", self.where(path), e)
+            return None, found.version
+
+    def _same_bytes(self, manifest: Manifest, name: str, etag: str | None) -> bool:
+        entry = manifest.files[name]
+        if self.backend.folder is not None:
+            return jsonio.file_digest(self.file(manifest, name)) == entry.sha256
+        if etag is not None and etag == entry.etag:
+            return True
+        return self.copies.holds(manifest, name)
+
+    def _uploaded(self, manifest: Manifest, folder: Path) -> Manifest:
+        """Send the files, look that all arrived, and note the ETags they got."""
+        for name in manifest.files:
+            self.backend.upload(folder / name, f"{manifest.folder}/{name}")
+        there = {f.path: f for f in self.backend.list(manifest.folder)}
+        entries = {}
+        for name, entry in manifest.files.items():
+            found = there.get(f"{manifest.folder}/{name}")
+            if found is None or found.bytes != entry.bytes:
+                raise StoreError(
+                    f"{self.where(manifest.folder)}/{name} did not arrive whole; "
+                    "run the same command again: what is finished is kept"
+                )
+            entries[name] = dataclasses.replace(entry, etag=found.etag)
+        self.copies.trust(folder / name for name in entries)
+        return dataclasses.replace(manifest, files=entries)
 
 
 def _names(folder: Path) -> list[str]:

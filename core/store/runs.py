@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import shutil
-import uuid
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import milestones
 from core.errors import MissingInputError
-from core.stages import Stage, changed
-from core.store import local
+from core.store.clock import now
+from core.store.disk import Disk
 from core.store.manifest import Manifest
-from core.store.objects import Store, now
+from core.store.objects import Store
+
+FOLDER = "runs"
+RECORD = "stages.json"
+STATE = "run_state.json"
+CONFIG = "resolved_config.yaml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,47 +30,77 @@ class RunView:
     store: Store
     name: str
 
-    @property
-    def folder(self) -> Path:
-        """Where the run's files are."""
-        return self.store.root / "runs" / self.name
+    def where(self, place: str = "") -> str:
+        """A place in the view as people write it."""
+        return self.store.where(self._at(place)).rstrip("/")
+
+    def exists(self) -> bool:
+        """Whether anything of this run is there."""
+        return bool(self.store.backend.list(self._at("").rstrip("/")))
 
     def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
         """Copy an object's files (name in the object -> place in the view), each at once."""
-        source = self.store.folder(manifest)
         for name, place in files.items():
-            copy(source / name, self.folder / place)
+            self.store.backend.copy(f"{manifest.folder}/{name}", self._at(place))
+        milestones.passed(milestones.VIEW_FILLED, manifest.stage)
 
-    def write(self, place: str, data: str) -> Path:
-        """Write one text of the view, at once."""
-        path = self.folder / place
-        local.replace_bytes(path, data.encode())
-        return path
+    def read(self, place: str) -> str | None:
+        """One text of the view, None where there is none."""
+        found = self.store.backend.read(self._at(place))
+        return None if found is None else found.data.decode()
 
-    def write_json(self, place: str, value: Any) -> Path:
+    def write(self, place: str, data: str) -> str:
+        """Write one text of the view, at once; returns where."""
+        self.store.backend.write(self._at(place), data.encode())
+        return self.where(place)
+
+    def write_json(self, place: str, value: Any) -> str:
         """Write one JSON file of the view; NaN is refused."""
         return self.write(place, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
     @contextlib.contextmanager
     def replacing(self, place: str) -> Iterator[Path]:
         """A path to write a file to, which then takes its place at once; on an error, nothing does."""
-        with _replacing(self.folder / place) as temporary:
-            yield temporary
+        backend = self.store.backend
+        if isinstance(backend, Disk):
+            with backend.replacing(self._at(place)) as temporary:
+                yield temporary
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / Path(place).name
+            yield path
+            backend.upload(path, self._at(place))
 
-    def record(self, stage: str, manifest: Manifest, *, reused: bool) -> None:
+    def record(self, slot: str, manifest: Manifest, *, reused: bool) -> None:
         """Note in stages.json which object a stage of this run came from."""
         stages = dict(self.stages())
-        stages[stage] = {"key": manifest.key, "digest": manifest.digest, "reused": reused, "at": now()}
-        self.write_json("stages.json", stages)
+        stages[slot] = {
+            "key": manifest.key,
+            "writer": manifest.writer,
+            "digest": manifest.digest,
+            "reused": reused,
+            "at": now(),
+        }
+        self.write_json(RECORD, stages)
+        milestones.passed(milestones.RECORD_WRITTEN, slot)
 
     def keep_only(self, slots: Iterable[str]) -> None:
         """Forget the record of stages that the finished run did not come by."""
         kept, stages = set(slots), self.stages()
-        self.write_json("stages.json", {slot: entry for slot, entry in stages.items() if slot in kept})
+        self.write_json(RECORD, {slot: entry for slot, entry in stages.items() if slot in kept})
 
     def stages(self) -> Mapping[str, Any]:
         """The record of the last run under this name, empty where there is none."""
-        found = self.store.read_json(f"runs/{self.name}/stages.json")
+        found = self.store.read_json(self._at(RECORD))
+        return found if isinstance(found, dict) else {}
+
+    def note_state(self, state: str, **more: Any) -> None:
+        """Write down how the run stands: running, finished, stopped or failed."""
+        self.write_json(STATE, {"state": state, "at": now(), **more})
+
+    def state(self) -> Mapping[str, Any]:
+        """What was noted last, empty where nothing was."""
+        found = self.store.read_json(self._at(STATE))
         return found if isinstance(found, dict) else {}
 
     def earlier(self, slot: str, *, file: str) -> Manifest:
@@ -77,53 +112,31 @@ class RunView:
         if entry is None:
             raise MissingInputError(
                 f"stage {slot} is switched off, and run {self.name} has no {file} of its own "
-                f"({self.folder / file}); switch the stage on, or name a run with teacher_from"
+                f"({self.where(file)}); switch the stage on, or name a run with teacher_from"
             )
         manifest = self.store.sound(slot.partition("/")[0], entry["key"])
         if manifest is None:
             raise MissingInputError(
                 f"run {self.name}: the {slot} it used (key {entry['key'][:12]}) is missing or damaged "
-                f"under {self.store.root / 'objects'}; switch the stage on to make it again"
+                f"under {self.store.where('objects')}; switch the stage on to make it again"
             )
         return manifest
 
+    def config_text(self) -> str:
+        """The resolved config of the run. Raises MissingInputError naming the runs there are."""
+        text = self.read(CONFIG)
+        if text is not None:
+            return text
+        there = run_names(self.store)
+        raise MissingInputError(
+            f"there is no run {self.name} under {self.store.backend.url}; "
+            + (f"there are: {', '.join(there)}" if there else "it has no runs")
+        )
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a file to its place, at once."""
-    with _replacing(target) as temporary:
-        shutil.copyfile(source, temporary)
-
-
-@contextlib.contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    with local.explained(target, "write"):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
-        try:
-            yield temporary
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+    def _at(self, place: str) -> str:
+        return f"{FOLDER}/{self.name}/{place}"
 
 
-def run_config(root: Path, name: str) -> Path:
-    """The resolved config of a run. Raises MissingInputError naming the runs there are."""
-    path = root / "runs" / name / "resolved_config.yaml"
-    if path.is_file():
-        return path
-    runs = root / "runs"
-    there = sorted(p.name for p in runs.iterdir()) if runs.is_dir() else []
-    raise MissingInputError(
-        f"there is no run {name} under {root.absolute()}; "
-        + (f"there are: {', '.join(there)}" if there else "it has no runs")
-    )
-
-
-def why_run(view: RunView, stage: Stage) -> str:
-    """Why a stage has to run: what changed since the run's own last record."""
-    entry = view.stages().get(stage.slot)
-    earlier = view.store.find(stage.name, entry["key"]) if entry else None
-    if earlier is None:
-        return "not made before"
-    differences = changed(stage, earlier.ingredients)
-    return "; ".join(differences[:5]) if differences else "its files are missing or damaged"
+def run_names(store: Store) -> list[str]:
+    """The runs under a root."""
+    return sorted({f.path.split("/")[1] for f in store.backend.list(FOLDER) if f.path.count("/") > 1})

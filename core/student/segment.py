@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from core import jsonio
+from core import jsonio, milestones
 from core.config.base import Section
 from core.config.student import AdamConfig, LoraConfig
 from core.stageio import StageIO
@@ -99,6 +99,7 @@ class SegmentRun:
         rows = list(self._steps(session, config.adam, io))
         jsonio.write_jsonl(io.out / "steps.jsonl", rows)
         saved = session.save(io.out, step=self.steps[-1].step + 1)
+        milestones.passed(milestones.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
         return {
             "step": saved.step,
@@ -116,6 +117,7 @@ class SegmentRun:
         for step in self.steps:
             batch = mean_over_examples([data[r] for r in step.rows])
             pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
+            milestones.passed(milestones.STEP_SUBMITTED, str(step.step))
             waiting.append((step, pending))
             if len(waiting) >= IN_FLIGHT:
                 rows.append(self._finish(*waiting.popleft(), io))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from core import jsonio
+from core import jsonio, milestones
 from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import read_examples
@@ -122,6 +122,7 @@ def run(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
 
 def _rows(teacher: Teacher, examples: list[Example], tally: _Tally, io: StageIO) -> Iterator[dict[str, Any]]:
     for answered in teacher.answers(examples, len(examples), io.progress):
+        milestones.passed(milestones.TEACHER_ASKED, answered.example.id)
         tally.add(answered)
         for answer in answered.answers:
             yield sample_row(answered.example, answer)

@@ -1,19 +1,23 @@
-"""`understudy`: run, plan, evaluate."""
+"""`understudy`: run, plan, evaluate, and housekeeping."""
 
 from __future__ import annotations
 
 import functools
 import logging
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from core.errors import UnderstudyError
+from flows.cli.housekeeping import collect_garbage, list_runs, remove
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
@@ -50,12 +54,13 @@ _OPTIONS = (
 )
 
 
-def _asks_for_a_run(command: Callable[[bool, Request], None]) -> Callable[..., None]:
+def _asks_for_a_run(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the argument and options that say what to run, as one Request."""
 
     @functools.wraps(command)
     def asked(**values: Any) -> None:
-        command(click.get_current_context().obj, Request(**values))
+        request = Request(**{f.name: values.pop(f.name) for f in fields(Request)})
+        command(click.get_current_context().obj, request, **values)
 
     wrapped: Callable[..., None] = asked
     for option in reversed(_OPTIONS):
@@ -74,14 +79,22 @@ def cli(context: click.Context, debug: bool) -> None:
 
 @cli.command()
 @_asks_for_a_run
-def run(debug: bool, request: Request) -> None:
+@click.option("--new", is_flag=True, help="Begin this name anew if it stands for another config.")
+def run(debug: bool, request: Request, new: bool) -> None:
     """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
     resolved, _ = request.check()
+    _check_place(resolved, new=new)
     _prepare(resolved, debug)
     from flows.distill import distill
 
-    lists = (list(part) for part in (request.overrides, request.only, request.skip, request.refresh))
-    report = distill(str(request.config), *lists)
+    report = distill(
+        str(request.config),
+        list(request.overrides),
+        list(request.only),
+        list(request.skip),
+        list(request.refresh),
+        new=new,
+    )
     click.echo(f"Done. Look at {report}")
 
 
@@ -102,14 +115,18 @@ def plan(debug: bool, request: Request) -> None:
 @click.pass_obj
 def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     """Measure and export any checkpoint of a run, beside what the run exported itself."""
-    from core.config.loading import load
-    from core.store.runs import run_config
+    from core.pipeline.naming import run_config
+    from core.store.objects import Store
+    from core.store.runs import RunView
 
-    config = run_config(Path(root), name)
-    _prepare(load(config), debug)
+    _prepare(run_config(RunView(Store.at(root), name)), debug)
     from flows.evaluate import evaluate_checkpoint
 
     click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
+
+
+for _command in (list_runs, remove, collect_garbage):
+    cli.add_command(_command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -118,7 +135,17 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug=debug))
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: whoever sends it wants what Ctrl-C wants, an orderly end."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
 def _guarded(command: Callable[[], object], *, debug: bool) -> int:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         command()
     except click.exceptions.Exit as e:
@@ -126,9 +153,9 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     except click.ClickException as e:
         e.show()
         return 2
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as e:
         click.echo("Stopped. What is finished is kept: run the same command again to go on.", err=True)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(e, Terminated) else signal.SIGINT)
     except UnderstudyError as e:
         _explain(e, str(e), debug)
         return e.exit_code
@@ -143,6 +170,17 @@ def _explain(error: BaseException, sentence: str, debug: bool) -> None:
         traceback.print_exception(error)
     for line in sentence.splitlines():
         click.echo(f"error: {line}", err=True)
+
+
+def _check_place(resolved: ResolvedConfig, *, new: bool) -> None:
+    """The root can be written and the name is free: said before Prefect takes its seconds to start."""
+    from core.pipeline.naming import refuse_other
+    from core.store.objects import Store
+    from core.store.runs import RunView
+
+    view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
+    if not new:
+        refuse_other(view, resolved)
 
 
 def _prepare(resolved: ResolvedConfig, debug: bool) -> None:

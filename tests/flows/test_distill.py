@@ -147,7 +147,7 @@ def test_a_deleted_file_of_an_object_is_made_again_and_never_served(project: Pat
 
 def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Path) -> None:
     folder = run(project)
-    run(project, "student.learning_rate=2e-3")
+    run(project, "student.learning_rate=2e-3", new=True)
     stages = json.loads((folder / "stages.json").read_text())
     assert {s: e["reused"] for s, e in stages.items() if "/" not in s} == {
         "split": True,
@@ -165,7 +165,7 @@ def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Pat
 def test_more_steps_go_on_from_nothing_that_does_not_fit(project: Path) -> None:
     """The linear schedule depends on the number of steps, so no earlier segment is taken."""
     run(project, "student.schedule=constant")
-    run(project, "student.schedule=constant", "student.steps=8")
+    run(project, "student.schedule=constant", "student.steps=8", new=True)
     stages = json.loads((project.parent / "out/runs/small/stages.json").read_text())
     assert [stages[f"train/{s}"]["reused"] for s in (2, 4, 6, 8)] == [True, True, True, False]
 

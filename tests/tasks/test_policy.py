@@ -28,10 +28,11 @@ def called(store: Store, run: Callable[[Slice, StageIO], dict[str, Any]], *, ref
 
     from tasks.policy import StageCall
     from tasks.split import split
+    from tasks.storage import result_storage
 
     stage = Stage("split", 1, Slice(), {}, {}, run)
     quick = split.with_options(
-        retry_delay_seconds=0, result_storage=store.root / "cache", result_serializer="json"
+        retry_delay_seconds=0, result_storage=result_storage(store), result_serializer="json"
     )
 
     @flow(name="policy", persist_result=False)

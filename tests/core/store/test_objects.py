@@ -9,32 +9,34 @@ from pathlib import Path
 
 import pytest
 
-from core.errors import MissingInputError, StoreError, UserError
-from core.store import pointers
+from core.errors import StoreError, UserError
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.store.runs import RunView
+from tests.core.store.making import made, paths
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store.open(str(tmp_path / "root"))
-
-
-def make(store: Store, key: str = "k1", text: str = "hello\n", *, replace: bool = False) -> Manifest:
-    folder = store.begin("split", key)
-    (folder / "train.jsonl").write_text(text)
-    (folder / "sub").mkdir()
-    (folder / "sub/b.txt").write_text("b")
-    return store.commit("split", key, folder, {"version": 1}, {"n": 1}, replace=replace)
+def elsewhere(store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    """The same root as another machine sees it: without any copies."""
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "another-cache"))
+    return Store.open(store.backend.url)
 
 
 def test_a_committed_object_is_found_whole_with_its_rows(store: Store) -> None:
-    made = make(store, text='{"a":1}\n{"a":2}\n')
+    first = made(store, text='{"a":1}\n{"a":2}\n')
     found = store.sound("split", "k1")
-    assert found == made
+    assert found == first
     assert found.files["train.jsonl"].rows == 2
     assert set(found.files) == {"train.jsonl", "sub/b.txt"}
+
+
+def test_another_machine_reads_the_same_files(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = made(store)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    assert other.sound("split", "k1") == first
+    assert (other.folder(first) / "train.jsonl").read_text() == "hello\n"
+    assert other.file(first, "sub/b.txt").read_text() == "b"
 
 
 def test_nothing_is_there_before_the_manifest(store: Store) -> None:
@@ -44,50 +46,65 @@ def test_nothing_is_there_before_the_manifest(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", ["delete", "truncate", "alter"])
-def test_a_damaged_file_is_noticed_and_named(
+def test_a_damaged_file_is_noticed_and_named_and_made_again(
     store: Store, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = make(store)
-    path = store.folder(made) / "train.jsonl"
+    path = f"{made(store).folder}/train.jsonl"
     if damage == "delete":
-        path.unlink()
+        store.backend.remove([path])
     else:
-        path.write_text("hell" if damage == "truncate" else "jello\n")
+        store.backend.write(path, b"hell" if damage == "truncate" else b"jello\n")
     with caplog.at_level(logging.WARNING):
         assert store.sound("split", "k1") is None
     assert "train.jsonl" in caplog.text
+    again = made(store)
+    assert store.sound("split", "k1") == again
+    assert (store.folder(again) / "train.jsonl").read_text() == "hello\n"
 
 
-def test_a_damaged_manifest_is_no_manifest(store: Store) -> None:
-    made = make(store)
-    (store.root / made.path).write_text("{")
+def test_an_altered_file_is_not_served_from_a_copy_either(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = made(store)
+    other = elsewhere(store, monkeypatch, tmp_path)
+    store.backend.write(f"{first.folder}/train.jsonl", b"jello\n")
+    if store.backend.folder is None:
+        with pytest.raises(StoreError, match=r"train.jsonl is not what its manifest names; run the same"):
+            other.folder(first)
+    assert other.sound("split", "k1") is None
+
+
+@pytest.mark.parametrize("data", [b"{", b"[]", b'{"stage": 1}', b"\xff"])
+def test_a_damaged_manifest_is_no_manifest_and_is_replaced(store: Store, data: bytes) -> None:
+    store.backend.write(made(store).path, data)
     assert store.find("split", "k1") is None
+    again = made(store)
+    assert store.sound("split", "k1") == again
 
 
-def test_the_second_writer_of_a_key_adopts_the_first(store: Store) -> None:
-    first, second = make(store), make(store, text="other\n")
-    assert second.writer == first.writer
-    assert sorted(p.name for p in (store.root / "objects/split/k1").iterdir()) == [first.writer]
-
-
-def test_a_damaged_object_is_replaced_by_the_next_writer(store: Store) -> None:
-    first = make(store)
-    (store.folder(first) / "train.jsonl").unlink()
-    second = make(store)
-    assert second.writer != first.writer
-    assert store.sound("split", "k1") == second
+def test_the_second_writer_of_a_key_adopts_the_first_and_leaves_nothing(store: Store) -> None:
+    first = made(store)
+    before = paths(store)
+    second = made(store, text="other\n")
+    assert second == first
+    assert paths(store) == before
 
 
 def test_a_refreshed_object_replaces_a_sound_one(store: Store) -> None:
-    first = make(store)
-    second = make(store, text="new\n", replace=True)
+    first = made(store)
+    second = made(store, text="new\n", replace=True)
     assert store.sound("split", "k1") == second
     assert second.digest != first.digest
 
 
-def test_the_digest_follows_contents_and_not_times_or_writers(store: Store) -> None:
-    assert make(store, "k1").digest == make(store, "k2").digest
-    assert make(store, "k3", "else\n").digest != make(store, "k1").digest
+def test_the_digest_follows_contents_and_not_times_writers_or_places(store: Store) -> None:
+    assert made(store, "k1").digest == made(store, "k2").digest
+    assert made(store, "k3", "else\n").digest != made(store, "k1").digest
+
+
+def test_a_manifest_survives_json(store: Store) -> None:
+    first = made(store)
+    assert Manifest.from_json(json.loads(json.dumps(first.to_json()))) == first
 
 
 def test_a_root_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
@@ -96,68 +113,21 @@ def test_a_root_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
         Store.open(str(tmp_path / "file"))
 
 
-def test_a_remote_root_is_refused_by_name() -> None:
-    with pytest.raises(UserError, match="s3://bucket/x is not a local folder"):
-        Store.open("s3://bucket/x")
-
-
-def test_a_view_holds_copies_so_that_editing_one_harms_no_object(store: Store) -> None:
-    made, view = make(store), RunView(store, "r")
-    view.fill(made, {"train.jsonl": "data_splits/train.jsonl"})
-    (view.folder / "data_splits/train.jsonl").write_text("edited")
-    assert store.sound("split", "k1") == made
-
-
-def test_a_stage_that_is_off_names_the_run_and_the_file_it_misses(store: Store) -> None:
-    view = RunView(store, "r")
-    with pytest.raises(MissingInputError) as e:
-        view.earlier("split", file="data_splits/train.csv")
-    assert "run r has no data_splits/train.csv of its own" in str(e.value)
-    assert str(view.folder / "data_splits/train.csv") in str(e.value)
-
-
-def test_a_failed_write_leaves_the_old_file(store: Store) -> None:
-    view = RunView(store, "r")
-    view.write("a.txt", "old")
-
-    def fail() -> None:
-        with view.replacing("a.txt") as path:
-            path.write_text("half")
-            raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert (view.folder / "a.txt").read_text() == "old"
-    assert [p.name for p in view.folder.iterdir()] == ["a.txt"]
-
-
-def test_nan_is_never_written(store: Store) -> None:
-    with pytest.raises(ValueError):
-        RunView(store, "r").write_json("x.json", {"a": float("nan")})
-
-
-def test_a_pointer_is_written_only_after_what_it_names(store: Store) -> None:
-    with pytest.raises(StoreError, match=r"not published: .*/objects/none does not exist"):
-        pointers.publish(store.root, "r", {"a": 1}, ["objects/none"])
-    assert pointers.read(store.root) is None
-    made = make(store)
-    pointers.publish(store.root, "r", {"a": 1}, [made.folder])
-    assert pointers.read(store.root) == pointers.read(store.root, "r") == {"a": 1}
+@pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x"])
+def test_a_root_without_conditional_writes_is_refused_by_name(url: str) -> None:
+    with pytest.raises(UserError, match=rf"run.root: {url}: only folders and s3:// keep the conditional"):
+        Store.open(url)
 
 
 def test_a_full_disk_is_one_sentence_with_the_place_and_the_remedy(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import errno
 
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    store = Store.open(str(tmp_path))
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(StoreError, match=r"cannot write .*: No space left on device; make room and run"):
-        make(store)
-
-
-def test_a_manifest_survives_json(store: Store) -> None:
-    made = make(store)
-    assert Manifest.from_json(json.loads(json.dumps(made.to_json()))) == made
+        made(store)

@@ -66,7 +66,7 @@ class Trainer:
             SegmentRun(lambda: self.engine, self.live, steps, lambda: DATA, STEPS),
             on_commit=after_commit(self.live),
         )
-        return make(self.store, stage, Silent())
+        return make(self.store, stage, Silent()).manifest
 
     def chain(self, *lengths: int) -> Manifest:
         steps, parent, at = planned(), None, 0

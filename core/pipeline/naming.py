@@ -1,0 +1,85 @@
+"""A run's name stands for one config: the same one resumes it, another is stopped or begins it anew."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from core.config.differences import differences
+from core.config.loading import ResolvedConfig, resolve
+from core.config.reading import parse_source
+from core.config.writing import render
+from core.errors import ConfigError, UserError
+from core.store import pointers
+from core.store.clock import stamp
+from core.store.runs import CONFIG, RunView
+
+log = logging.getLogger(__name__)
+
+_SHOWN = 8
+
+
+def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> None:
+    """Take the name for this config and write the config down.
+
+    Raises UserError naming the keys that differ where the name stands for another config; with
+    `new` that run is set aside under a name of its own. A run that made nothing yet is no hindrance.
+    """
+    if not new:
+        refuse_other(view, resolved)
+    elif other_config(view, resolved):
+        aside = set_aside(view)
+        log.info("run %s begins anew; what it was is kept as run %s", view.name, aside.name)
+    view.write(CONFIG, render(resolved))
+
+
+def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:
+    """Raise UserError naming the keys that differ where the name stands for another config."""
+    if differing := other_config(view, resolved):
+        raise UserError(refusal(view, differing))
+
+
+def run_config(view: RunView) -> ResolvedConfig:
+    """The config of a run as it was resolved, under the root where it lies now.
+
+    Raises MissingInputError where there is no such run.
+    """
+    path = Path(view.where(CONFIG))
+    return resolve(path, parse_source(path, view.config_text()), [f"run.root={view.store.backend.url}"])
+
+
+def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
+    """What differs from the config that the name stands for; empty where nothing stands in the way."""
+    text = view.read(CONFIG)
+    if text is None or not view.stages():
+        return []
+    path = Path(view.where(CONFIG))
+    try:
+        before = resolve(path, parse_source(path, text))
+    except ConfigError as e:
+        return [f"it was made by another version, whose config this one cannot read ({e})"]
+    return differences(before.config, resolved.config)
+
+
+def refusal(view: RunView, differing: list[str]) -> str:
+    """The sentence for a name that stands for another config."""
+    more = len(differing) - _SHOWN
+    listed = "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    return (
+        f"run {view.name} at {view.where()} was made with another config: {listed}. Either add --new, which "
+        f"keeps that run under another name and begins {view.name} anew, or give this one another name: "
+        f"--set run.name={view.name}-2. What does not depend on these keys is reused either way"
+    )
+
+
+def set_aside(view: RunView) -> RunView:
+    """Keep a run under its name and the present time, and free its name; pointers follow."""
+    aside = RunView(view.store, f"{view.name}.{stamp()}")
+    backend = view.store.backend
+    before, after = f"runs/{view.name}/", f"runs/{aside.name}/"
+    files = [f.path for f in backend.list(before)]
+    for path in files:
+        backend.copy(path, after + path.removeprefix(before))
+    pointers.retarget(view.store, before, after)
+    backend.remove(files)
+    return aside

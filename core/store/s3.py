@@ -1,0 +1,237 @@
+"""A root on S3 or any service that speaks it, through s3fs; credentials and endpoint from AWS_*.
+
+Conditional writes are put_object with If-None-Match or If-Match. A reply that is lost makes the
+client try again and meet its own write: a conflict is therefore settled by reading what is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from core.errors import PassingError, StoreError
+from core.store.backend import Content, Found
+
+_CONFLICT = (409, 412)
+_BUSY_TRIES = 6
+_BATCH = 1000
+"""Keys in one request to delete, the most that S3 takes."""
+
+
+class S3:
+    """The store's root below s3://bucket/prefix."""
+
+    folder = None
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.bucket, _, self._prefix = self.url.removeprefix("s3://").partition("/")
+        self._opened: tuple[int, Any] | None = None
+
+    @property
+    def _fs(self) -> Any:
+        """One client a process: it has a thread of its own, which a fork does not copy."""
+        if self._opened is None or self._opened[0] != os.getpid():
+            import s3fs
+
+            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+            self._opened = os.getpid(), fs
+        return self._opened[1]
+
+    def check(self) -> None:
+        """Write, and see whether both conditions are kept. Raises StoreError where not."""
+        probe = f".probe-{uuid.uuid4().hex[:12]}"
+        created = self.create(probe, b"first") and not self.create(probe, b"second")
+        found = self.read(probe)
+        kept = created and found is not None and found.data == b"first"
+        kept = kept and found is not None and not self.swap(probe, b"third", '"0123456789abcdef"')
+        kept = kept and found is not None and self.swap(probe, b"fourth", found.version)
+        self.remove([probe])
+        if not kept:
+            raise StoreError(
+                f"{self.url}: the service at {self._endpoint} ignores conditional writes (If-None-Match, "
+                "If-Match), so two runs could overwrite each other; use a service that keeps them, or a "
+                "folder as run.root"
+            )
+
+    def read(self, path: str) -> Content | None:
+        """An object with its ETag as version."""
+        with self._explained(path, "read"):
+            try:
+                reply = self._fs.call_s3("get_object", Bucket=self.bucket, Key=self._key(path))
+                return Content(_body(self._fs, reply), reply["ETag"])
+            except FileNotFoundError as e:
+                if _code(e) == "NoSuchBucket":
+                    raise
+                return None
+
+    def write(self, path: str, data: bytes) -> None:
+        """Put an object; S3 shows the old or the new, never a part."""
+        with self._explained(path, "write"):
+            self._put(path, data)
+
+    def create(self, path: str, data: bytes) -> bool:
+        """Put if there is none."""
+        return self._conditional(path, data, IfNoneMatch="*")
+
+    def swap(self, path: str, data: bytes, version: str) -> bool:
+        """Put if the ETag is `version`."""
+        return self._conditional(path, data, IfMatch=version)
+
+    def discard(self, path: str, version: str) -> None:
+        """Compare and remove; not every service removes conditionally, so in two requests."""
+        found = self.read(path)
+        if found is not None and found.version == version:
+            self.remove([path])
+
+    def list(self, prefix: str) -> list[Found]:
+        """All objects below a prefix."""
+        top = f"{self.bucket}/{self._key(prefix)}".rstrip("/")
+        with self._explained(prefix, "list"):
+            try:
+                found = self._fs.find(top, detail=True, refresh=True)
+            except FileNotFoundError as e:
+                if _code(e) == "NoSuchBucket":
+                    raise
+                return []
+        start = len(f"{self.bucket}/{self._key('')}")
+        return [
+            Found(name[start:], info["size"], info["LastModified"].timestamp(), info.get("ETag"))
+            for name, info in sorted(found.items())
+            if info["type"] == "file" and not name.endswith("/") and name != top
+        ]
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove objects, a thousand in a request."""
+        keys = [{"Key": self._key(path)} for path in paths]
+        for start in range(0, len(keys), _BATCH):
+            wanted = {"Objects": keys[start : start + _BATCH], "Quiet": True}
+            with self._explained("", "remove from"):
+                reply = self._fs.call_s3("delete_objects", Bucket=self.bucket, Delete=wanted)
+            for error in reply.get("Errors", []):
+                raise StoreError(
+                    f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
+                    "credentials the right to delete below run.root"
+                )
+
+    def upload(self, source: Path, path: str) -> None:
+        """Put a file, in parts where it is large."""
+        with self._explained(path, "write"):
+            self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}")
+
+    def download(self, path: str, target: Path) -> None:
+        """Get an object into a file."""
+        with self._explained(path, "read", missing_is_an_answer=True):
+            self._fs.get_file(f"{self.bucket}/{self._key(path)}", str(target))
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy on the server."""
+        with self._explained(target, "write"):
+            self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
+
+    def _put(self, path: str, data: bytes, **condition: str) -> None:
+        self._fs.call_s3("put_object", Bucket=self.bucket, Key=self._key(path), Body=data, **condition)
+
+    def _conditional(self, path: str, data: bytes, **condition: str) -> bool:
+        for attempt in range(_BUSY_TRIES):
+            with self._explained(path, "write"):
+                try:
+                    self._put(path, data, **condition)
+                    return True
+                except OSError as e:
+                    status = _status(e)
+                    if status == 404 and "IfMatch" in condition and _code(e) != "NoSuchBucket":
+                        return False
+                    if status not in _CONFLICT:
+                        raise
+            found = self.read(path)
+            if found is not None and found.data == data:
+                return True  # it was our own write, whose reply was lost
+            if status == 412:
+                return False
+            time.sleep(0.05 * 2**attempt)  # 409: another's write was under way, ours was not judged
+        return False
+
+    def _key(self, path: str) -> str:
+        return "/".join(part for part in (self._prefix, path) if part) if path else self._slashed
+
+    @property
+    def _slashed(self) -> str:
+        return f"{self._prefix}/" if self._prefix else ""
+
+    @property
+    def _endpoint(self) -> str:
+        return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "AWS"
+
+    @contextlib.contextmanager
+    def _explained(self, path: str, doing: str, *, missing_is_an_answer: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except (StoreError, PassingError):
+            raise
+        except FileNotFoundError as e:
+            if missing_is_an_answer and _code(e) != "NoSuchBucket":
+                raise
+            raise self._sentence(path, doing, e) from e
+        except Exception as e:  # botocore's errors share no base but Exception
+            raise self._sentence(path, doing, e) from e
+
+    def _sentence(self, path: str, doing: str, error: Exception) -> StoreError | PassingError:
+        place = f"{self.url}/{path}".rstrip("/")
+        code, kind = _code(error), type(error).__name__
+        if code in _REMEDIES:
+            what, remedy = _REMEDIES[code]
+            return StoreError(f"cannot {doing} {place}: {what.format(bucket=self.bucket)}; {remedy}")
+        if kind in ("NoCredentialsError", "PartialCredentialsError"):
+            return StoreError(
+                f"cannot {doing} {place}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            )
+        if _status(error) is None or (_status(error) or 0) >= 500:
+            return PassingError(
+                f"cannot {doing} {place}: {self._endpoint} does not answer as it should "
+                f"({kind}: {' '.join(str(error).split())[:200]}); see AWS_ENDPOINT_URL and the network, then "
+                "run the same command again: what is finished is kept"
+            )
+        return StoreError(f"cannot {doing} {place}: {code or kind}: {error}; see the service's own log")
+
+
+_REMEDIES = {
+    "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct run.root"),
+    "InvalidAccessKeyId": ("the access key is not known there", "correct AWS_ACCESS_KEY_ID"),
+    "SignatureDoesNotMatch": ("the secret key is wrong", "correct AWS_SECRET_ACCESS_KEY"),
+    "ExpiredToken": ("the session token has expired", "renew AWS_SESSION_TOKEN"),
+    "AccessDenied": (
+        "these credentials may not do that there",
+        "give them the right to read, write, list and delete below run.root, or choose another run.root",
+    ),
+}
+_REMEDIES["403"] = _REMEDIES["Forbidden"] = _REMEDIES["AccessDenied"]
+
+
+def _response(error: BaseException) -> Any:
+    for e in (error, error.__cause__):
+        response = getattr(e, "response", None)
+        if isinstance(response, dict):
+            return response
+    return {}
+
+
+def _status(error: BaseException) -> int | None:
+    status = _response(error).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return int(status) if status is not None else None
+
+
+def _code(error: BaseException) -> str:
+    return str(_response(error).get("Error", {}).get("Code", ""))
+
+
+def _body(fs: Any, reply: Any) -> bytes:
+    from fsspec.asyn import sync
+
+    data: bytes = sync(fs.loop, reply["Body"].read)
+    return data

@@ -1,0 +1,20 @@
+"""Small objects for the store's tests."""
+
+from __future__ import annotations
+
+from core.store.manifest import Manifest
+from core.store.objects import Store
+
+
+def made(store: Store, key: str = "k1", text: str = "hello\n", *, replace: bool = False) -> Manifest:
+    """An object of two files, one of them in a folder."""
+    folder = store.begin("split", key)
+    (folder / "train.jsonl").write_text(text)
+    (folder / "sub").mkdir()
+    (folder / "sub/b.txt").write_text("b")
+    return store.commit("split", key, folder, {"version": 1}, {"n": 1}, replace=replace)
+
+
+def paths(store: Store, prefix: str = "objects") -> list[str]:
+    """What lies below a folder of the root."""
+    return [f.path for f in store.backend.list(prefix)]

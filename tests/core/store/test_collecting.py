@@ -1,0 +1,80 @@
+"""Garbage: only what nothing refers to, nothing young, nothing that somebody is at."""
+
+from __future__ import annotations
+
+from core.store import collecting, pointers
+from core.store.objects import Store
+from core.store.runs import RunView
+from tests.core.store.making import made, paths
+
+
+def test_what_a_run_or_a_pointer_refers_to_stays(store: Store) -> None:
+    used, named, unused = (made(store, key) for key in ("used", "named", "unused"))
+    RunView(store, "r").record("split", used, reused=False)
+    pointers.publish(store, "r", {"best_model_path": f"{named.folder}/sub"}, [])
+    store.backend.write("cache/split/unused.json", b"{}")
+    garbage = collecting.find_garbage(store, grace=-1)
+    assert set(garbage.objects) == {("split", "unused")}
+    assert garbage.bytes > 0
+    collecting.collect(store, garbage)
+    assert store.sound("split", "used") == used
+    assert store.sound("split", "named") == named
+    assert store.find("split", "unused") is None
+    assert [p for p in paths(store) if "unused" in p] == []
+    assert paths(store, "cache") == []
+    assert unused.key == "unused"
+
+
+def test_a_manifest_goes_before_the_files_it_names(store: Store) -> None:
+    made(store)
+    files = collecting.find_garbage(store, grace=-1).files
+    assert files[0].path == "objects/split/k1.json"
+    assert len(files) == 3
+
+
+def test_looking_removes_nothing(store: Store) -> None:
+    made(store)
+    before = paths(store, "")
+    collecting.find_garbage(store, grace=-1)
+    assert paths(store, "") == before
+
+
+def test_what_is_young_stays(store: Store) -> None:
+    made(store)
+    store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
+    assert collecting.find_garbage(store, grace=60).files == []
+
+
+def test_what_somebody_is_at_stays(store: Store) -> None:
+    store.backend.write("objects/split/k1/writer/half.txt", b"half")
+    with store.lease("split/k1", "split"):
+        assert collecting.find_garbage(store, grace=-1).files == []
+    assert len(collecting.find_garbage(store, grace=-1).objects) == 1
+
+
+def test_what_came_to_be_used_after_the_look_stays(store: Store) -> None:
+    first = made(store)
+    garbage = collecting.find_garbage(store, grace=-1)
+    RunView(store, "r").record("split", first, reused=True)
+    assert collecting.collect(store, garbage).files == []
+    assert store.sound("split", "k1") == first
+
+
+def test_what_killed_writers_left_goes_and_what_a_run_or_pointer_names_of_it_stays(store: Store) -> None:
+    first = made(store)
+    pointers.publish(store, "r", {"best_model_path": f"{first.folder}/sub"}, [])
+    second = made(store, text="new\n", replace=True)
+    RunView(store, "r").record("split", second, reused=False)
+    store.backend.write("objects/split/k1/dead-writer/half.txt", b"half")
+    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    left = {p.split("/")[3] for p in paths(store) if p.count("/") > 2}
+    assert left == {first.writer, second.writer}
+    assert store.sound("split", "k1") == second
+
+
+def test_dead_leases_and_temporary_files_go(store: Store) -> None:
+    store.backend.write("leases/split/k1.json", b"{}")
+    store.backend.write("runs/r/.12345678.tmp.json", b"half")
+    store.backend.write("runs/r/a.json", b"whole")
+    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    assert paths(store, "") == ["runs/r/a.json"]

@@ -1,0 +1,131 @@
+"""Leases: one makes, the other waits and says so, and a dead holder holds nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import multiprocessing
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from core.config.base import Section
+from core.progress import Silent
+from core.stageio import StageIO
+from core.stages import Stage, make
+from core.store import holder, leases
+from core.store.leases import Terms
+from core.store.objects import Store
+
+QUICK = Terms(heartbeat=0.05, expiry=0.5, poll=0.05)
+
+
+@pytest.fixture
+def quick(store: Store) -> Store:
+    """A store whose leases expire within half a second."""
+    return dataclasses.replace(store, terms=QUICK)
+
+
+class Nothing(Section):
+    """A slice without a field."""
+
+
+def stage_of(seconds: float, calls: list[float]) -> Stage:
+    """A stage that takes a while and counts how often it is made."""
+
+    def run(config: Nothing, io: StageIO) -> dict[str, Any]:
+        calls.append(time.monotonic())
+        time.sleep(seconds)
+        (io.out / "out.txt").write_text("made\n")
+        return {}
+
+    return Stage("split", 1, Nothing(), {"x": "y"}, {}, run)
+
+
+def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[float] = []
+    found = []
+
+    def one() -> None:
+        found.append(make(quick, stage_of(1.2, calls), Silent()))
+
+    with caplog.at_level(logging.INFO):
+        threads = [threading.Thread(target=one) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(calls) == 1, "longer than the expiry, so it was the heartbeat that kept the lease"
+    assert sorted(made.reused for made in found) == [False, True]
+    assert "is at it; waiting" in caplog.text
+
+
+def test_a_lease_is_given_back_even_after_a_failure(quick: Store) -> None:
+    def fail() -> None:
+        with quick.lease("split/k", "split"):
+            assert leases.is_live(quick.backend, "split/k")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert not leases.is_live(quick.backend, "split/k")
+    assert quick.backend.list("leases") == []
+
+
+def foreign(store: Store, **changes: Any) -> None:
+    """A lease of another machine that nobody keeps alive."""
+    value = {
+        "id": "other",
+        "beat": 1,
+        "what": "split",
+        "holder": {"host": "far", "machine": "far", "pid": 1, "started": "1"},
+        "taken_at": "2026-01-01T00:00:00+00:00",
+        "beat_at": "2026-01-01T00:00:00+00:00",
+    }
+    store.backend.write("leases/split/k.json", json.dumps({**value, **changes}).encode())
+
+
+def test_a_lease_that_is_not_kept_alive_expires_by_the_waiters_own_clock(quick: Store) -> None:
+    foreign(quick, beat_at="2099-01-01T00:00:00+00:00")
+    started = time.monotonic()
+    with quick.lease("split/k", "split"):
+        took = time.monotonic() - started
+    assert QUICK.expiry <= took < 20
+
+
+def test_the_lease_of_a_process_that_is_dead_on_this_machine_is_free_at_once(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    who = {**holder.this_process(), "pid": process.pid, "started": "never"}
+    process.join()
+    foreign(store, holder=who)
+    started = time.monotonic()
+    with caplog.at_level(logging.WARNING), store.lease("split/k", "split"):
+        assert time.monotonic() - started < 5
+    assert "its maker is gone" in caplog.text
+
+
+def test_a_number_that_another_process_has_now_is_not_taken_for_the_holder(quick: Store) -> None:
+    assert holder.is_dead({**holder.this_process(), "started": "0"})
+    assert not holder.is_dead(holder.this_process())
+
+
+def test_a_lease_that_cannot_be_read_is_nobodys(store: Store) -> None:
+    store.backend.write("leases/split/k.json", b"{")
+    with store.lease("split/k", "split"):
+        assert leases.is_live(store.backend, "split/k")
+
+
+def test_who_lost_the_lease_says_so_and_does_not_remove_it(
+    quick: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING), quick.lease("split/k", "split"):
+        foreign(quick)
+        time.sleep(0.5)
+    assert "was taken by another" in caplog.text
+    assert [f.path for f in quick.backend.list("leases")] == ["leases/split/k.json"]

@@ -1,0 +1,68 @@
+"""A run's folder: copies for people, and the record of where they came from."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import MissingInputError
+from core.store.objects import Store
+from core.store.runs import RunView, run_names
+from tests.core.store.making import made
+
+
+def test_a_view_holds_copies_so_that_editing_one_harms_no_object(store: Store) -> None:
+    first, view = made(store), RunView(store, "r")
+    view.fill(first, {"train.jsonl": "data_splits/train.jsonl"})
+    assert view.read("data_splits/train.jsonl") == "hello\n"
+    view.write("data_splits/train.jsonl", "edited")
+    assert store.sound("split", "k1") == first
+
+
+def test_a_stage_that_is_off_names_the_run_and_the_file_it_misses(store: Store) -> None:
+    view = RunView(store, "r")
+    with pytest.raises(MissingInputError) as e:
+        view.earlier("split", file="data_splits/train.csv")
+    assert "run r has no data_splits/train.csv of its own" in str(e.value)
+    assert view.where("data_splits/train.csv") in str(e.value)
+
+
+def test_a_failed_write_leaves_the_old_file(store: Store) -> None:
+    view = RunView(store, "r")
+    view.write("a.txt", "old")
+
+    def fail() -> None:
+        with view.replacing("a.txt") as path:
+            path.write_text("half")
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert view.read("a.txt") == "old"
+    assert [f.path for f in store.backend.list("runs/r")] == ["runs/r/a.txt"]
+
+
+def test_a_file_written_beside_takes_its_place(store: Store) -> None:
+    view = RunView(store, "r")
+    with view.replacing("sub/a.txt") as path:
+        path.write_text("new")
+    assert view.read("sub/a.txt") == "new"
+
+
+def test_nan_is_never_written(store: Store) -> None:
+    with pytest.raises(ValueError):
+        RunView(store, "r").write_json("x.json", {"a": float("nan")})
+
+
+def test_a_record_names_each_stage_and_forgets_what_the_run_did_not_come_by(store: Store) -> None:
+    view = RunView(store, "r")
+    view.record("split", made(store), reused=False)
+    view.record("train/5", made(store, "k2"), reused=True)
+    view.keep_only(["split"])
+    assert {slot: entry["key"] for slot, entry in view.stages().items()} == {"split": "k1"}
+
+
+def test_runs_are_listed_by_name_and_a_file_beside_them_is_none(store: Store) -> None:
+    RunView(store, "b").write("a/b.txt", "")
+    RunView(store, "a").write("x.txt", "")
+    store.backend.write("runs/stray.txt", b"")
+    assert run_names(store) == ["a", "b"]
