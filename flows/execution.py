@@ -28,6 +28,8 @@ from tasks.storage import result_storage
 
 log = logging.getLogger(__name__)
 
+StageTask = Task[[StageCall], dict[str, Any]]
+
 _FROM_TEACHER_RUN = ("split", "sample", "reject")
 
 
@@ -41,9 +43,7 @@ class Execution:
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
 
-    def do(
-        self, task: Task[[StageCall], dict[str, Any]], stage: Callable[[], Stage], slot: str, file: str
-    ) -> Manifest:
+    def do(self, task: StageTask, stage: Callable[[], Stage], slot: str, file: str) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
 
         `slot` is the stage's place in the run's record, `file` the file a reader would look for.
@@ -56,7 +56,7 @@ class Execution:
         self.used[slot] = manifest
         return manifest
 
-    def do_built(self, task: Task[[StageCall], dict[str, Any]], stage: Stage, file: str) -> Manifest:
+    def do_built(self, task: StageTask, stage: Stage, file: str) -> Manifest:
         """As `do`, for a stage that is built already."""
         return self.do(task, lambda: stage, stage.slot, file)
 
@@ -64,9 +64,24 @@ class Execution:
         """The files of an object."""
         return self.store.folder(manifest)
 
-    def perform(self, task: Task[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Call a task with options of Prefect's."""
-        return task.with_options(**options)(*arguments)
+    def perform(self, task: Task[..., Any], *arguments: Any) -> Any:
+        """Call a task that keeps no result."""
+        return task(*arguments)
+
+    def perform_stage(self, task: StageTask, stage: Stage, *, refresh: bool, cached: bool) -> bool:
+        """Call a stage's task; says whether it found the object made.
+
+        Unless `cached`, Prefect's record is not asked: it may name what is no longer there.
+        """
+        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
+        options: dict[str, Any] = {
+            "task_run_name": stage.label.replace("{", "(").replace("}", ")"),
+            "result_storage": result_storage(self.store),
+            "result_serializer": "json",
+            "refresh_cache": not cached,
+        }
+        task.with_options(**options)(call)
+        return cached or call.reused
 
     def _earlier(self, slot: str, name: str, file: str) -> Manifest:
         teacher = self.config.teacher_from
@@ -83,22 +98,14 @@ class Execution:
         )
         return manifest
 
-    def _call(self, task: Task[[StageCall], dict[str, Any]], stage: Stage) -> Manifest:
+    def _call(self, task: StageTask, stage: Stage) -> Manifest:
         refresh = stage.name in self.switches.refresh and stage.slot not in self.used
         sound = None if refresh else self.store.sound(stage.name, stage.key)
         log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
-        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
-        self.perform(
-            task,
-            call,
-            task_run_name=stage.label.replace("{", "(").replace("}", ")"),
-            result_storage=result_storage(self.store),
-            result_serializer="json",
-            refresh_cache=sound is None,
-        )
+        reused = self.perform_stage(task, stage, refresh=refresh, cached=sound is not None)
         manifest = sound or self.store.find(stage.name, stage.key)
         assert manifest is not None, f"stage {stage.label} ended without a manifest"
-        self.view.record(stage.slot, manifest, reused=sound is not None or call.reused)
+        self.view.record(stage.slot, manifest, reused=reused)
         return manifest
 
     def _why(self, stage: Stage, sound: Manifest | None, *, refresh: bool) -> str:
