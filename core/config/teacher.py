@@ -81,9 +81,7 @@ class TeacherConfig(Section):
     """recorded: texts of train without an answer before the run stops; by default any number."""
     model: str = "deepseek-chat"
     """openai: the model's name at the endpoint."""
-    base_url: Annotated[str, NotInKey("the endpoint is part of each request's own key")] = (
-        "https://api.deepseek.com"
-    )
+    base_url: str = "https://api.deepseek.com"
     """openai: the endpoint."""
     api_key_env: Annotated[str, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
     """openai: the environment variable that holds the key."""
