@@ -31,6 +31,10 @@ METRICS = "metrics.json"
 class MeasureSlice(Section):
     """What decides the numbers of one checkpoint on one split."""
 
+    engine: str
+    device: str
+    threads: int | None
+    """The processor's threads: with engine and device what decides the last bits of every score."""
     prompt: EncodeSlice
     split: Literal["train", "val", "test"]
     label_only: bool

@@ -145,15 +145,13 @@ class Pipeline:
         """Measure a checkpoint on val; without one, the untrained model."""
         return self._measure(
             measure_stage.EVALUATE,
-            MeasureSlice(
-                prompt=EncodeSlice.of(self.config.student),
+            self._measure_slice(
                 split="val",
                 label_only=False,
                 threshold=None,
                 max_examples=self.config.evaluation.max_examples,
                 max_new_tokens=self.config.evaluation.max_new_tokens,
                 reasoning_rows=0,
-                seed=self.config.seed,
             ),
             split,
             checkpoint,
@@ -178,15 +176,13 @@ class Pipeline:
         generates = not label_only and checkpoint is not None
         return self._measure(
             measure_stage.EXPORT,
-            MeasureSlice(
-                prompt=EncodeSlice.of(self.config.student),
+            self._measure_slice(
                 split=name,
                 label_only=label_only,
                 threshold=threshold,
                 max_examples=0,
                 max_new_tokens=self._max_new_tokens(),
                 reasoning_rows=export.reasoning_rows if generates else 0,
-                seed=self.config.seed,
             ),
             split,
             checkpoint,
@@ -214,6 +210,32 @@ class Pipeline:
         if self.config.student.target == "reason_first":
             return self.config.evaluation.max_new_tokens
         return self.config.export.max_new_tokens
+
+    def _measure_slice(
+        self,
+        *,
+        split: SplitName,
+        label_only: bool,
+        threshold: float | None,
+        max_examples: int,
+        max_new_tokens: int,
+        reasoning_rows: int,
+    ) -> MeasureSlice:
+        """What is asked, with what every measurement depends on besides."""
+        student = self.config.student
+        return MeasureSlice(
+            engine=student.engine,
+            device=student.device,
+            threads=student.threads,
+            prompt=EncodeSlice.of(student),
+            split=split,
+            label_only=label_only,
+            threshold=threshold,
+            max_examples=max_examples,
+            max_new_tokens=max_new_tokens,
+            reasoning_rows=reasoning_rows,
+            seed=self.config.seed,
+        )
 
     def _measure(
         self,
