@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import s3
+from tests.small_project import write_tiny_model
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -41,31 +42,8 @@ def smollm2_folder() -> Path:
 @pytest.fixture(scope="session")
 def tiny_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a random two-layer Llama and the real tokenizer: real code, small numbers."""
-    import shutil
-
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
     folder = tmp_path_factory.mktemp("tiny-model")
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=49152,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        max_position_embeddings=2048,
-        tie_word_embeddings=True,
-        pad_token_id=2,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    torch.manual_seed(7)
-    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-        shutil.copy(smollm2_folder / name, folder / name)
+    write_tiny_model(folder, smollm2_folder)
     return folder
 
 
