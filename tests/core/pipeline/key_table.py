@@ -1,0 +1,286 @@
+"""Which stages' own keys move when one field of the config changes and everything they read stays.
+
+A line gives a field another valid value, with what has to go together with it, and names the
+stages that move. Of train it is the first segment, whose key holds its batches and learning rates;
+so what a line says of train follows from these where the reason says "batches" or "rates".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+STUDENT = "encode evaluate export"
+"""Who renders the student's prompt."""
+MODEL = f"{STUDENT} train"
+ADAPTER = "the trained adapter comes to evaluate and export as an input"
+LIVE = "read by a live teacher only; sample holds its whole section"
+PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`change` are overrides over `before`, which are overrides over the small project."""
+
+    field: str
+    change: tuple[str, ...]
+    moves: frozenset[str]
+    before: tuple[str, ...] = ()
+    why: str = ""
+    unbuilt: bool = False
+    """The pipeline refuses the value in this version; its keys are looked at all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class PathLine:
+    """A field that holds a path. In a copy of what it names, `old` in `file` becomes `new`.
+
+    `file` is "" where the path is that of the file itself.
+    """
+
+    field: str
+    file: str
+    old: str
+    new: str
+    moves: frozenset[str]
+    before: tuple[str, ...] = ()
+    why: str = ""
+
+
+def line(
+    field: str,
+    value: str,
+    moves: str,
+    *more: str,
+    before: tuple[str, ...] = (),
+    why: str = "",
+    unbuilt: bool = False,
+) -> Line:
+    """`field=value` and `more` move the stages that `moves` names."""
+    return Line(field, (f"{field}={value}", *more), frozenset(moves.split()), before, why, unbuilt)
+
+
+def path(field: str, file: str, old: str, new: str, moves: str, *before: str, why: str = "") -> PathLine:
+    """Other contents at the path move the stages that `moves` names."""
+    return PathLine(field, file, old, new, frozenset(moves.split()), before, why)
+
+
+def rule(name: str, limit: str = "", value: str = "") -> Line:
+    """Another limit of a rejection rule; without a limit, the rule itself in the list."""
+    listed = f"rejection.rules=[unparsed_, {{rule: {name}}}]"
+    changed = f"rejection.rules=[unparsed_, {{rule: {name}, {limit}: {value}}}]"
+    if not limit:
+        listed, changed = "rejection.rules=[unparsed_]", listed
+    other = "truncated" if name == "unparsed" else "unparsed"
+    return Line(
+        f"rejection.rules.{name}.{limit or 'rule'}",
+        (changed.replace("unparsed_", other),),
+        frozenset({"reject"}),
+        (listed.replace("unparsed_", other),),
+    )
+
+
+SWITCHED = ("split", "sample", "reject", "encode", "train", "evaluate", "export")
+FILES = (
+    "data.path=null",
+    "data.files.train=parts/train.csv",
+    "data.files.val=parts/val.csv",
+    "data.files.test=parts/test.csv",
+)
+GOLD = ("teacher.answers=null", "teacher.kind=gold")
+LABEL_ONLY = ("student.target=label_only",)
+REASON_FIRST = ("student.target=reason_first",)
+NO_TASK = ("prompts.file=without_task.yaml",)
+SHOWN = "student.rulebook=true"
+WEIGHTS = ("student.token_weights.label=1.0",)
+STOPPING = ("evaluation.early_stopping.patience=3",)
+
+RUN = [
+    line("run.name", "another", ""),
+    line("run.root", "elsewhere", ""),
+    line("run.log_level", "DEBUG", ""),
+    line("publish", "false", "", why=PART_OF_PLAN),
+    line("teacher_from", "another", "", why="what it names comes as an input"),
+    *(line(f"stages.{name}", "false", "", why=PART_OF_PLAN) for name in SWITCHED),
+    line(
+        "seed",
+        "7",
+        "split train evaluate export baseline",
+        why="evaluate and export take a subset by it, where there is a limit; of train also the batches; "
+        "baseline draws nothing by it, but reads the splits that follow from it anyway",
+    ),
+]
+
+DATA = [
+    line("data.name", "another", "split", why="it stands in split_summary.json"),
+    line("data.format", "tsv", "split"),
+    line("data.encoding", "latin-1", "split"),
+    line("data.separator", "';'", "split"),
+    line("data.quotes", "false", "split"),
+    line("data.text_column", "id", "split"),
+    line("data.label_column", "id", "split"),
+    line("data.id_column", "text", "split"),
+    line("data.group_column", "id", "split"),
+    line("data.split_column", "part", "split"),
+    line("data.positive", "[spam]", "split sample reject", why="answers and reasonings use these names"),
+    line("data.negative", "[ham]", "split sample reject", why="answers and reasonings use these names"),
+    line("data.label_threshold", "0.5", "split"),
+    line("data.max_bad_rows", "3", "split"),
+    line("data.sizes.train", "0.6", "split", "data.sizes.val=0.25"),
+    line("data.sizes.val", "0.2", "split", "data.sizes.test=0.1"),
+    line("data.sizes.test", "0.2", "split", "data.sizes.train=0.65"),
+    line("data.near_duplicates.enabled", "true", "split"),
+    line("data.near_duplicates.threshold", "0.7", "split", why="also where the search is off: one section"),
+    line("data.near_duplicates.shingle", "4", "split", why="also where the search is off: one section"),
+    line("data.near_duplicates.giant", "0.1", "split", why="also where the search is off: one section"),
+    line("data.duplicates", "keep", "split"),
+    line("data.conflicts", "keep", "split"),
+    line("data.leaks", "drop", "split", why="also where splits are made and nothing can leak: one section"),
+    line("data.max_train_examples", "20", "split"),
+    line("data.max_val_examples", "5", "split"),
+    line("data.max_test_examples", "5", "split"),
+]
+
+TEACHER = [
+    line("rules.glob", "'R*.txt'", "sample reject", why="also where the same files match: they may not"),
+    line("prompts.task_instruction", "Judge.", f"sample {STUDENT}", why="both are told the task"),
+    line(
+        "prompts.task_instruction", "Judge.", "sample", before=NO_TASK, why="also where no template uses it"
+    ),
+    line("teacher.kind", "gold", "sample", "teacher.answers=null", before=LABEL_ONLY),
+    line("teacher.kind", "openai", "sample", before=(*LABEL_ONLY, *GOLD), unbuilt=True),
+    line("teacher.parse.label_pattern", "'label (?P<label>[01])'", "sample"),
+    line("teacher.parse.label_match", "last", "sample"),
+    line("teacher.parse.labels", "{spam: 1, ham: 0}", "sample"),
+    line("teacher.parse.stop", "['###']", "sample"),
+    line("teacher.parse.prefer", "fields", "sample"),
+    line("teacher.attempts", "2", "sample"),
+    line("teacher.keep", "2", "sample reject"),
+    line("teacher.max_missing", "3", "sample", why="it decides whether there is an output at all"),
+    line("teacher.model", "another", "sample", why=LIVE),
+    line("teacher.base_url", "http://localhost:1", "sample", why=LIVE),
+    line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential decides no answer"),
+    line("teacher.temperature", "0.1", "sample", why=LIVE),
+    line("teacher.max_tokens", "100", "sample", why=LIVE),
+]
+
+REJECTION = [
+    line(
+        "rejection.rules",
+        "[label_mismatch, unparsed, no_rule_cited, quote_not_in_text]",
+        "reject",
+        why="the first verdict in the list's order names the reason",
+    ),
+    *(rule(name) for name in ("unparsed", "truncated", "label_mismatch", "no_rule_cited", "unknown_rule")),
+    rule("too_short"),
+    rule("too_short", "min_chars", "21"),
+    rule("too_long"),
+    rule("too_long", "max_chars", "1000"),
+    rule("quote_not_in_text"),
+    rule("quote_not_in_text", "min_chars", "4"),
+    rule("quote_not_in_text", "max_missing", "1"),
+    rule("names_gold_label"),
+    rule("names_gold_label", "phrases", "[the right label]"),
+    rule("refuses"),
+    rule("refuses", "phrases", "[no comment]"),
+    rule("repeats"),
+    rule("repeats", "max_times", "2"),
+]
+
+STUDENT_PROMPT = [
+    line("student.chat_template_args", "{enable_thinking: false}", STUDENT),
+    line("student.target", "label_only", STUDENT),
+    line("student.rulebook", "true", STUDENT),
+    line("student.max_length", "200", STUDENT),
+    line("student.label_share", "0.4", STUDENT, why="of evaluate and export too, which hold encode's slice"),
+    line("student.token_weights.label", "2.0", STUDENT, before=WEIGHTS, why="as label_share"),
+    line("student.token_weights.reasoning", "0.5", STUDENT, before=WEIGHTS, why="as label_share"),
+]
+
+TRAINING = [
+    line("student.engine", "tinker", "train evaluate export", unbuilt=True),
+    line("student.lora.rank", "4", "train", why=ADAPTER),
+    line("student.lora.alpha", "8", "train", why=ADAPTER),
+    line("student.lora.dropout", "0.1", "train", why=ADAPTER),
+    line("student.lora.mlp", "false", "train", why=ADAPTER),
+    line("student.lora.attention", "false", "train", why=ADAPTER),
+    line("student.lora.unembed", "true", "train", why=ADAPTER),
+    line("student.epochs", "2", "train", before=("student.steps=null",), why="rates: they fall to the end"),
+    line("student.steps", "9", "train", why="rates: they fall to the last step"),
+    line(
+        "student.steps",
+        "9",
+        "",
+        before=("student.schedule=constant",),
+        why="at a constant rate more steps go on from the same segments",
+    ),
+    line("student.batch_size", "4", "train", why="batches"),
+    line("student.batches", "random", "train", why="batches"),
+    line("student.learning_rate", "1e-3", "train", why="rates"),
+    line("student.schedule", "constant", "train", why="rates"),
+    line("student.min_lr_ratio", "0.5", "train", why="rates"),
+    line("student.warmup_steps", "1", "train", why="rates"),
+    line("student.adam.beta1", "0.8", "train", why=ADAPTER),
+    line("student.adam.beta2", "0.9", "train", why=ADAPTER),
+    line("student.adam.eps", "1e-6", "train", why=ADAPTER),
+    line("student.adam.weight_decay", "0.1", "train", why=ADAPTER),
+    line("student.adam.grad_clip_norm", "0.5", "train", why=ADAPTER),
+    line("student.train_dtype", "bfloat16", "train", why="scores are always made in float32"),
+    line("student.device", "cuda", "train evaluate export", why="it decides the last bits"),
+    line("student.threads", "2", "train evaluate export", why="it decides the last bits"),
+    line(
+        "student.tinker_base_url",
+        "http://localhost:1",
+        "",
+        why="read by no stage of this version; with Tinker the server decides what a checkpoint's name "
+        "means, so this line has to change when that engine is built",
+    ),
+    line("student.save_every", "2", "train", why="batches: it cuts the segments"),
+]
+
+MEASURING = [
+    line("evaluation.interval", "2", "train", why="batches: it cuts the segments"),
+    line("evaluation.metric", "auroc", "", why="it chooses among what was measured"),
+    line("evaluation.max_examples", "5", "evaluate"),
+    line("evaluation.early_stopping.patience", "2", "", before=STOPPING, why=PART_OF_PLAN),
+    line("evaluation.early_stopping.min_delta", "0.1", "", before=STOPPING, why=PART_OF_PLAN),
+    line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
+    line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
+    line("evaluation.max_new_tokens", "64", "evaluate export", before=REASON_FIRST),
+    line("export.splits", "[test]", "", why=PART_OF_PLAN),
+    line("export.reasoning", "false", "", why=PART_OF_PLAN),
+    line("export.label_only", "false", "", why=PART_OF_PLAN),
+    line("export.reasoning_rows", "3", "export"),
+    line("export.max_new_tokens", "4", "export"),
+    line("export.max_new_tokens", "4", "", before=REASON_FIRST, why="evaluation.max_new_tokens counts there"),
+]
+
+LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING]
+
+PATHS = [
+    path("data.path", "", "market", "square", "split", why="split_summary.json keeps the first place"),
+    path("data.files.train", "", "market", "square", "split", *FILES),
+    path("data.files.val", "", "market", "square", "split", *FILES),
+    path("data.files.test", "", "market", "square", "split", *FILES),
+    path("data.dir", "val.csv", "market", "square", "split", "data.path=null", "data.dir=parts"),
+    path("data.split_file", "", "test", "val", "split", "data.split_file=splits.csv"),
+    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject"),
+    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", f"sample reject {STUDENT}", SHOWN),
+    path("prompts.file", "", "You apply a policy", "You apply policies", "sample"),
+    path("prompts.file", "", "The answer is", "We answer", "sample", why="a hint is asked with it"),
+    path("prompts.file", "", "You judge texts", "You read texts", STUDENT),
+    path("prompts.file", "", "Text: {{ text }} Label:", "{{ text }} Label:", STUDENT, why="both modes"),
+    path("prompts.file", "", "(1) or not", "(1), or not", f"sample {STUDENT}", why="both are told the task"),
+    path("teacher.answers", "", "decide this one", "decide this", "sample"),
+    path(
+        "student.model", "config.json", "10000.0", "20000.0", MODEL, why="adapter_config.json keeps the place"
+    ),
+    path("student.model", "tokenizer_config.json", "{", "{ ", MODEL, why="one digest; train has its batches"),
+    path("student.tokenizer", "tokenizer_config.json", "{", "{ ", STUDENT, "student.tokenizer=./model"),
+]
+
+
+def fields() -> Iterator[str]:
+    """Every field that has a line."""
+    yield from (entry.field for entry in LINES)
+    yield from (entry.field for entry in PATHS)

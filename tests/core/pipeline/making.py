@@ -1,0 +1,156 @@
+"""The small project's stages, built and made without Prefect, one after another."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from safetensors.numpy import load_file, save_file
+
+from core.config.loading import load
+from core.pipeline.stages import Pipeline
+from core.progress import Silent
+from core.stages import Stage, make
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from tests.small_project import texts, write_project
+
+# A text of its own, so that new words in prompts/default.yaml are no change of any stage's output.
+_PROMPTS = """\
+task_instruction: Decide whether the rules apply (1) or not (0).
+teacher_system: You apply a policy.
+teacher_user: "{{ task_instruction }} {{ rulebook }} Text: {{ text }}"
+teacher_hint: "The answer is {{ gold }}."
+student_system: "You judge texts. {{ task_instruction }}"
+student_user: "Text: {{ text }} Label and reason:"
+student_user_with_rulebook: "Rules: {{ rulebook }} Text: {{ text }} Label and reason:"
+student_label_only_user: "Text: {{ text }} Label:"
+student_label_only_user_with_rulebook: "Rules: {{ rulebook }} Text: {{ text }} Label:"
+"""
+# The processor decides neither the device nor the number format here.
+BASE = (
+    "prompts.file=prompts.yaml",
+    "evaluation.interval=3",
+    "student.device=cpu",
+    "student.train_dtype=float32",
+    "student.learning_rate=0.03",
+)
+THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The config and the store they were made in, and stages with their manifests, by slot."""
+
+    config: Path
+    store: Store
+    stages: Mapping[str, Stage]
+    manifests: Mapping[str, Manifest]
+
+    @property
+    def folder(self) -> Path:
+        """The project's folder."""
+        return self.config.parent
+
+
+def write_small_project(folder: Path, model: Path) -> Path:
+    """The small project with a model and prompts inside it, so that no output names another place."""
+    shutil.copytree(model, folder / "model")
+    _sharpen(folder / "model/model.safetensors")
+    (folder / "prompts.yaml").write_text(_PROMPTS)
+    config = write_project(folder, "./model")
+    _spoil(folder)
+    return config
+
+
+def _spoil(folder: Path) -> None:
+    """A text that stands twice, a wrong label, a quotation that is not in the text, a missing rule."""
+    with (folder / "texts.csv").open("a", newline="") as f:
+        csv.writer(f).writerow(("t60", *texts()[1][1:]))
+    answers = [json.loads(line) for line in (folder / "answers.jsonl").read_text().splitlines()]
+    answers[1]["label"] = 1
+    answers[4]["reasoning"] = 'It says "lottery", which is not allowed [R1].'
+    answers[6]["reasoning"] = "Nobody asked for this prize."
+    (folder / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
+
+
+def _sharpen(weights: Path) -> None:
+    """Scale the embeddings, so that few steps teach the random model something and its scores lie
+    far enough apart for the processor's last bits not to change their order."""
+    tensors = load_file(weights)
+    tensors["model.embed_tokens.weight"] *= 30
+    save_file(tensors, weights, metadata={"format": "pt"})
+
+
+def pipeline(config: Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """The pipeline of the small project with changes; its folder is the working directory."""
+    return Pipeline(load(config, [*BASE, *overrides]).config)
+
+
+class Maker:
+    """Makes stages in a store and remembers them by slot."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.stages: dict[str, Stage] = {}
+        self.manifests: dict[str, Manifest] = {}
+
+    def make(self, stage: Stage) -> Manifest:
+        """One stage's object."""
+        manifest = make(self.store, stage, Silent())
+        self.stages[stage.slot], self.manifests[stage.slot] = stage, manifest
+        return manifest
+
+
+def make_texts(of: Pipeline, maker: Maker) -> None:
+    """The stages that need no engine: split, sample, reject, encode."""
+    split = maker.make(of.split())
+    sample = maker.make(of.sample(split))
+    reject = maker.make(of.reject(split, sample))
+    maker.make(of.encode(reject))
+
+
+def make_all(config: Path) -> Made:
+    """Every stage of the small project: two segments, and an export in either mode."""
+    of = pipeline(config)
+    maker = Maker(Store.open(of.config.run.root))
+    make_texts(of, maker)
+    split = maker.manifests["split"]
+    data = maker.store.folder(maker.manifests["encode"])
+    steps, tip = of.plan(data), None
+    for part in of.segments(steps):
+        tip = maker.make(of.train(part, steps, tip, data))
+    scored = maker.make(of.evaluate(split, tip, len(steps)))
+    maker.make(of.export(split, tip, "val", label_only=False, threshold=None, scored=scored))
+    maker.make(of.export(split, tip, "test", label_only=False, threshold=THRESHOLD))
+    maker.make(of.export(split, tip, "test", label_only=True, threshold=THRESHOLD))
+    maker.make(of.baseline(split))
+    of.live.close()
+    return Made(config, maker.store, maker.stages, maker.manifests)
+
+
+def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[str, str]:
+    """The key of every stage, all inputs being those of `manifests`; of train the first segment.
+
+    evaluate and export measure the last checkpoint in `manifests`, or the untrained model.
+    """
+    split = manifests["split"]
+    tips = [manifest for slot, manifest in manifests.items() if slot.startswith("train/")]
+    tip = tips[-1] if tips else None
+    data = store.folder(manifests["encode"])
+    steps = of.plan(data)
+    stages = [
+        of.split(),
+        of.sample(split),
+        of.reject(split, manifests["sample"]),
+        of.encode(manifests["reject"]),
+        of.train(of.segments(steps)[0], steps, None, data),
+        of.evaluate(split, tip, 6),
+        of.export(split, tip, "test", label_only=False, threshold=THRESHOLD),
+        of.baseline(split),
+    ]
+    return {stage.name: stage.key for stage in stages}

@@ -1,0 +1,212 @@
+"""Keys are opt-out: which field moves which stage's key is written down, and nothing else moves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+import yaml
+
+from core.config import Config
+from core.config.base import CONTENT
+from core.config.loading import leaves, load, section_at
+from core.config.rejection import RULES
+from core.pipeline import stages as pipeline_stages
+from core.teacher import stage as teacher_stage
+from tests.core.pipeline.key_table import LINES, PATHS, Line, PathLine, fields
+from tests.core.pipeline.making import BASE, Made, Maker, keys, make_texts, pipeline
+from tests.small_project import REPO, texts
+
+
+@pytest.fixture(autouse=True)
+def project(made: Made) -> Made:
+    """The small project, with the files that only these tests name."""
+    folder = made.folder / "parts"
+    if not folder.is_dir():
+        folder.mkdir()
+        rows = [f'{id_},"{text}",{label}' for id_, text, label in texts()]
+        parts = {"train": rows[:40], "val": rows[40:50], "test": rows[50:]}
+        for name, part in parts.items():
+            (folder / f"{name}.csv").write_text("\n".join(["id,text,label", *part]) + "\n")
+        named = [f"{row.partition(',')[0]},{name}" for name, part in parts.items() for row in part]
+        (made.folder / "splits.csv").write_text("\n".join(["id,split", *named]) + "\n")
+        prompts = yaml.safe_load((made.folder / "prompts.yaml").read_text())
+        shown = {k: v.replace("{{ task_instruction }}", "") for k, v in prompts.items()}
+        (made.folder / "without_task.yaml").write_text(yaml.safe_dump(shown))
+    return made
+
+
+def moved(made: Made, before: Sequence[str], change: Sequence[str]) -> set[str]:
+    """The stages whose key is another after the change, all they read being the same."""
+    old = keys(pipeline(made.config, before), made.manifests, made.store)
+    new = keys(pipeline(made.config, [*before, *change]), made.manifests, made.store)
+    return {name for name in old if old[name] != new[name]}
+
+
+def config_fields() -> list[str]:
+    """Every leaf of the config, and every field of every rejection rule."""
+    found = [".".join(key) for key in leaves(Config)]
+    found += [f"rejection.rules.{r.model_fields['rule'].default}.{f}" for r in RULES for f in r.model_fields]
+    return found
+
+
+def value(config: Config, field: str) -> object:
+    """The value of a field; None inside a section that is not there."""
+    at: object = config
+    for part in field.split("."):
+        at = getattr(at, part) if at is not None else None
+    return at
+
+
+def named(entry: Line | PathLine) -> str:
+    """A test's name: the field, and what was set before."""
+    before = [text for text in entry.before if not text.startswith(("data.", "rejection."))]
+    what = entry.file if isinstance(entry, PathLine) else entry.change[0].partition("=")[2]
+    return " ".join([entry.field, what, *before])[:70]
+
+
+@pytest.mark.parametrize("field", config_fields())
+def test_every_field_of_the_config_has_a_line(field: str) -> None:
+    assert field in set(fields()), f"config field {field} has no line in the key table"
+
+
+@pytest.mark.parametrize("field", sorted(set(fields())))
+def test_every_line_is_of_a_field_that_exists(field: str) -> None:
+    assert field in config_fields(), f"the key table has a line for {field}, which is no config field"
+
+
+def contents() -> Iterator[str]:
+    """The fields that are in keys by what they name."""
+    for key in leaves(Config):
+        section = section_at(key[:-1])
+        if section is not None and CONTENT in section.model_fields[key[-1]].metadata:
+            yield ".".join(key)
+
+
+def test_every_field_that_holds_a_path_is_looked_at_by_content() -> None:
+    assert {entry.field for entry in PATHS} == set(contents())
+
+
+@pytest.mark.parametrize("entry", LINES, ids=named)
+def test_a_field_moves_the_keys_of_its_line_and_no_other(
+    project: Made, entry: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if entry.unbuilt:
+        monkeypatch.setattr(pipeline_stages, "refuse_unbuilt", lambda config: None)
+        monkeypatch.setattr(teacher_stage, "open_teacher", lambda part: None)
+    assert moved(project, entry.before, entry.change) == entry.moves, entry.why
+
+
+@pytest.mark.parametrize("entry", [e for e in LINES if not e.field.startswith("rejection.rules.")], ids=named)
+def test_a_line_changes_its_field(project: Made, entry: Line) -> None:
+    """And beside it only what it says: so what moves is the field's doing."""
+    old = load(project.config, [*BASE, *entry.before]).config
+    new = load(project.config, [*BASE, *entry.before, *entry.change]).config
+    said = {text.partition("=")[0] for text in entry.change}
+    differing = {f for f in map(".".join, leaves(Config)) if value(old, f) != value(new, f)}
+    assert entry.field in differing
+    assert differing <= said
+
+
+def copied(made: Made, entry: PathLine, folder: Path) -> tuple[Path, tuple[str, ...]]:
+    """A copy elsewhere of what the field names, and the override that names it."""
+    source = Path(str(value(load(made.config, [*BASE, *entry.before]).config, entry.field)))
+    copy = folder / "elsewhere" / source.name
+    copy.parent.mkdir()
+    shutil.copytree(source, copy) if source.is_dir() else shutil.copy(source, copy)
+    return copy, (f"{entry.field}={copy}",)
+
+
+@pytest.mark.parametrize("entry", PATHS, ids=named)
+def test_the_same_contents_at_another_path_move_nothing(
+    project: Made, entry: PathLine, tmp_path: Path
+) -> None:
+    _, change = copied(project, entry, tmp_path)
+    assert moved(project, entry.before, change) == set()
+
+
+@pytest.mark.parametrize("entry", PATHS, ids=named)
+def test_other_contents_move_the_keys_of_the_line_and_no_other(
+    project: Made, entry: PathLine, tmp_path: Path
+) -> None:
+    copy, change = copied(project, entry, tmp_path)
+    file = copy / entry.file if entry.file else copy
+    text = file.read_text()
+    assert entry.old in text
+    file.write_text(text.replace(entry.old, entry.new))
+    assert moved(project, entry.before, change) == entry.moves, entry.why
+
+
+# The promises, with everything that follows from a change: each stage reads what the one before made.
+
+
+def made_again(made: Made, *change: str) -> list[str]:
+    """Which of the stages without an engine are made again in the same store after a change."""
+    maker = Maker(made.store)
+    make_texts(pipeline(made.config, change), maker)
+    return [slot for slot, stage in maker.stages.items() if stage.key != made.stages[slot].key]
+
+
+def edited(made: Made, folder: Path, name: str, old: str, new: str) -> str:
+    """A copy of one of the project's files with other words in it."""
+    text = (made.folder / name).read_text()
+    assert old in text
+    (folder / Path(name).name).write_text(text.replace(old, new))
+    return str(folder / Path(name).name)
+
+
+def test_changing_the_learning_rate_reuses_teacher_answers_and_rejection(project: Made) -> None:
+    assert made_again(project, "student.learning_rate=1e-4") == []
+
+
+def test_changing_a_rejection_limit_reuses_teacher_answers(project: Made) -> None:
+    limit = "rejection.rules=[unparsed, {rule: quote_not_in_text, max_missing: 1}]"
+    assert made_again(project, limit) == ["reject", "encode"]
+
+
+def test_changing_one_rule_text_samples_again(project: Made, tmp_path: Path) -> None:
+    shutil.copytree(project.folder / "rules", tmp_path / "rules")
+    edited(project, tmp_path / "rules", "rules/R2_people.txt", "People", "Persons")
+    assert made_again(project, f"rules.dir={tmp_path / 'rules'}")[:2] == ["sample", "reject"]
+
+
+def test_changing_one_teacher_prompt_samples_again(project: Made, tmp_path: Path) -> None:
+    file = edited(project, tmp_path, "prompts.yaml", "You apply a policy", "You apply policies")
+    assert made_again(project, f"prompts.file={file}") == ["sample"]
+
+
+def test_changing_a_prompt_of_the_student_alone_reuses_teacher_answers(project: Made, tmp_path: Path) -> None:
+    file = edited(project, tmp_path, "prompts.yaml", "Label and reason:", "Label, reason:")
+    assert made_again(project, f"prompts.file={file}") == ["encode"]
+
+
+def test_changing_the_root_or_the_log_level_moves_nothing(project: Made) -> None:
+    assert moved(project, (), ("run.root=elsewhere", "run.log_level=ERROR", "run.name=other")) == set()
+
+
+_KEYS = """
+import json, sys
+from pathlib import Path
+from core.store.objects import Store
+from tests.core.pipeline.making import Maker, keys, make_texts, pipeline
+
+of, maker = pipeline(Path(sys.argv[1])), Maker(Store.open("out"))
+make_texts(of, maker)
+print(json.dumps([keys(of, maker.manifests, maker.store), "torch" in sys.modules]))
+"""
+
+
+def test_keys_are_the_same_in_every_process_and_found_without_torch(project: Made) -> None:
+    texts_only = {slot: project.manifests[slot] for slot in ("split", "sample", "reject", "encode")}
+    expected = keys(pipeline(project.config), texts_only, project.store)
+    for seed in ("1", "2"):
+        env = {**os.environ, "PYTHONPATH": str(REPO), "PYTHONHASHSEED": seed}
+        command = [sys.executable, "-c", _KEYS, str(project.config)]
+        found = subprocess.run(command, capture_output=True, text=True, env=env, check=True)
+        assert json.loads(found.stdout) == [expected, False]
