@@ -1,0 +1,156 @@
+"""Golden outputs of every stage: read and compared by a test, and written by the command
+
+python -m tests.core.pipeline.golden_files
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.data import stage as split_stage
+from core.evaluation import baseline_stage
+from core.evaluation import stage as measure_stage
+from core.rejection import stage as reject_stage
+from core.student import segment
+from core.student import stage as encode_stage
+from core.teacher import stage as sample_stage
+from tests.core.pipeline.describing import describe, differences
+from tests.core.pipeline.making import Made, make_all, write_small_project
+from tests.small_project import write_tiny_model
+
+FOLDER = Path(__file__).parent / "golden"
+COMMAND = "python -m tests.core.pipeline.golden_files"
+# Each stage with the module that holds its VERSION.
+MODULES = {
+    "split": split_stage,
+    "sample": sample_stage,
+    "reject": reject_stage,
+    "encode": encode_stage,
+    "train": segment,
+    "evaluate": measure_stage,
+    "export": measure_stage,
+    "baseline": baseline_stage,
+}
+READS = {
+    "sample": ("split",),
+    "reject": ("split", "sample"),
+    "encode": ("reject",),
+    "train": ("encode",),
+    "evaluate": ("split", "train"),
+    "export": ("split", "train", "evaluate"),
+    "baseline": ("split",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """One stage's output: at which version of the stage, and what it is."""
+
+    stage: str
+    version: int
+    outputs: Mapping[str, Any]
+
+
+def golden_of(made: Made, stage: str) -> Golden:
+    """What a stage gives now."""
+    return Golden(stage, MODULES[stage].VERSION, describe(made, stage))
+
+
+def read(stage: str) -> Golden:
+    """What a stage is to give."""
+    value = json.loads((FOLDER / f"{stage}.json").read_text(encoding="utf-8"))
+    return Golden(value["stage"], value["version"], value["outputs"])
+
+
+def write(golden: Golden) -> None:
+    """Write a golden file, a line for each file of an output."""
+    slots = []
+    for slot, files in golden.outputs.items():
+        lines = [f"   {json.dumps(name)}: {json.dumps(files[name], sort_keys=True)}" for name in files]
+        slots.append(f"  {json.dumps(slot)}: {{\n" + ",\n".join(lines) + "\n  }")
+    head = f' "stage": {json.dumps(golden.stage)},\n "version": {golden.version},\n "outputs": {{\n'
+    text = "{\n" + head + ",\n".join(slots) + "\n }\n}\n"
+    (FOLDER / f"{golden.stage}.json").write_text(text, encoding="utf-8")
+
+
+def complaint(golden: Golden, found: Golden) -> str | None:
+    """What is wrong with a stage and what to do, in a few sentences; None where nothing is."""
+    if golden.version != found.version:
+        return (
+            f"stage {found.stage} is of version {found.version}, its golden file of version "
+            f"{golden.version}: write the golden file anew with `{COMMAND}`"
+        )
+    differing = sorted(differences(golden.outputs, found.outputs))
+    if not differing:
+        return None
+    shown = "".join(f"\n  {what}" for what in differing[:10])
+    module = MODULES[found.stage].__name__.replace(".", "/") + ".py"
+    return (
+        f"the output of stage {found.stage} differs from its golden file in {len(differing)} places, but "
+        f"its version is the same ({found.version}):{shown}\n"
+        f"If this is meant, raise VERSION in {module}, since what users have in their stores is stale, and "
+        f"write new golden files with `{COMMAND}`.{_before(found.stage)}"
+    )
+
+
+def _before(stage: str) -> str:
+    names = READS.get(stage, ())
+    return f" Where {' or '.join(names)}, which it reads, differs too, begin there." if names else ""
+
+
+def refused(made: Made) -> dict[str, str]:
+    """Complaints about stages whose output changed by themselves and whose version did not."""
+    out: dict[str, str] = {}
+    changed: set[str] = set()
+    for stage in MODULES:
+        found = golden_of(made, stage)
+        if not (FOLDER / f"{stage}.json").is_file():
+            continue
+        golden = read(stage)
+        said = complaint(golden, found)
+        if said is None:
+            continue
+        follows = changed & set(READS.get(stage, ()))
+        changed.add(stage)
+        if golden.version == found.version and not follows:
+            out[stage] = said
+    return out
+
+
+def main() -> int:
+    """Write all golden files, unless a stage changed its output and kept its version."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=main.__doc__)
+    parser.add_argument("--project-changed", action="store_true", help="the small project is another one")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made = _made(Path(folder).resolve())
+        wrong = {} if arguments.project_changed else refused(made)
+        if wrong:
+            sys.stderr.write("\n\n".join(wrong.values()) + "\nNothing was written.\n")
+            return 1
+        FOLDER.mkdir(exist_ok=True)
+        for stage in MODULES:
+            write(golden_of(made, stage))
+    return 0
+
+
+def _made(folder: Path) -> Made:
+    from core.engines.local.weights import resolve_model
+    from tests.conftest import SMOLLM2
+
+    write_tiny_model(folder / "tiny-model", resolve_model(SMOLLM2).folder)
+    (folder / "project").mkdir()
+    with contextlib.chdir(folder / "project"):
+        return make_all(write_small_project(folder / "project", folder / "tiny-model"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

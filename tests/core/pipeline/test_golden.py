@@ -1,0 +1,168 @@
+"""A stage's output on a small fixed project stays what it was, or its version says that it changed."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.evaluation import baseline_stage, classical
+from core.progress import Silent
+from core.stageio import StageIO
+from core.student.encoding import Completion, Encoder
+from tests.core.pipeline import golden_files
+from tests.core.pipeline.describing import described, differences
+from tests.core.pipeline.golden_files import COMMAND, FOLDER, MODULES, Golden, complaint, golden_of, read
+from tests.core.pipeline.making import Made
+
+
+def test_every_stage_has_a_golden_file_and_no_other() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(MODULES)
+
+
+def test_every_stage_that_the_project_makes_has_a_golden_file(made: Made) -> None:
+    assert {stage.name for stage in made.stages.values()} == set(MODULES)
+    assert {s.name: s.version for s in made.stages.values()} == {n: m.VERSION for n, m in MODULES.items()}
+
+
+@pytest.mark.parametrize("stage", MODULES)
+def test_the_output_of_a_stage_is_that_of_its_golden_file(made: Made, stage: str) -> None:
+    said = complaint(read(stage), golden_of(made, stage))
+    assert said is None, said
+
+
+# The check has teeth.
+
+
+def again(made: Made, slot: str, out: Path) -> Golden:
+    """The stage's output made once more, by the code as it is now."""
+    stage = made.stages[slot]
+    inputs = {name: made.store.folder(m) for name, m in stage.inputs.items()}
+    out.mkdir()
+    summary = stage.run(stage.slice, StageIO(inputs=inputs, out=out, progress=Silent()))
+    found = described(stage.name, out, summary, made.folder)
+    outputs = {**read(stage.name).outputs, slot: {**found, "(summary)": _with_seconds(found["(summary)"])}}
+    return Golden(stage.name, stage.version, outputs)
+
+
+def _with_seconds(summary: dict[str, Any]) -> dict[str, Any]:
+    """A manifest's summary, which says how long the stage took."""
+    return {**summary, "seconds": "<not compared>"}
+
+
+def test_an_encoder_that_writes_another_token_is_found(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert complaint(read("encode"), again(made, "encode", tmp_path / "same")) is None
+    completion = Encoder.completion
+
+    def another(self: Encoder, label: int, reasoning: str) -> Completion:
+        whole = completion(self, label, reasoning)
+        return dataclasses.replace(whole, tokens=(*whole.tokens[:-1], whole.tokens[-1] + 1))
+
+    monkeypatch.setattr(Encoder, "completion", another)
+    said = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
+    assert "the output of stage encode differs" in said
+    assert "encode: examples.parquet: tokens is list<element: int32> " in said
+    assert "raise VERSION in core/student/stage.py" in said
+    assert f"`{COMMAND}`" in said
+    assert "encode: examples.parquet: label" not in said
+
+
+def test_a_baseline_that_is_fitted_otherwise_is_found(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert complaint(read("baseline"), again(made, "baseline", tmp_path / "same")) is None
+    monkeypatch.setitem(classical.REGRESSION, "C", 9.0)
+    found = again(made, "baseline", tmp_path / "other")
+    assert "the output of stage baseline differs" in (complaint(read("baseline"), found) or "")
+    said = list(differences(read("baseline").outputs, found.outputs))
+    assert any("tfidf_chars_train.jsonl: probability[0] is " in sentence for sentence in said)
+    assert not any("majority" in sentence for sentence in said)
+
+
+def test_a_raised_version_asks_for_a_new_golden_file(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(baseline_stage, "VERSION", 99)
+    said = complaint(read("baseline"), golden_of(made, "baseline")) or ""
+    assert "stage baseline is of version 99" in said
+    assert f"write the golden file anew with `{COMMAND}`" in said
+
+
+Harm = Callable[[dict[str, Any]], None]
+
+
+def loss(factor: float) -> Harm:
+    def harm(files: dict[str, Any]) -> None:
+        files["steps.jsonl"]["loss"][1] *= factor
+
+    return harm
+
+
+def norm(factor: float) -> Harm:
+    def harm(files: dict[str, Any]) -> None:
+        next(iter(files["adapter/adapter_model.safetensors"].values()))[2] *= factor
+
+    return harm
+
+
+def file_is_renamed(files: dict[str, Any]) -> None:
+    files["step.jsonl"] = files.pop("steps.jsonl")
+
+
+def field_is_renamed(files: dict[str, Any]) -> None:
+    files["steps.jsonl"]["rate"] = files["steps.jsonl"].pop("learning_rate")
+
+
+def step_is_missing(files: dict[str, Any]) -> None:
+    files["steps.jsonl"]["loss"].pop()
+
+
+def number_is_a_text(files: dict[str, Any]) -> None:
+    files["checkpoint.json"]["step"] = str(files["checkpoint.json"]["step"])
+
+
+@pytest.mark.parametrize(
+    ("harm", "expected"),
+    [
+        (loss(1 + 1e-4), []),
+        (norm(1 - 1e-4), []),
+        (loss(1.01), ["train/3: steps.jsonl: loss[1] is "]),
+        (norm(1.01), ["train/3: adapter/adapter_model.safetensors: "]),
+        (file_is_renamed, ["train/3: step.jsonl is new", "train/3: steps.jsonl is missing"]),
+        (
+            field_is_renamed,
+            ["train/3: steps.jsonl: learning_rate is missing", "train/3: steps.jsonl: rate is new"],
+        ),
+        (step_is_missing, ["train/3: steps.jsonl: loss is "]),
+        (number_is_a_text, ["train/3: checkpoint.json: step is 3 instead of 3"]),
+    ],
+)
+def test_names_are_compared_exactly_and_numbers_within_the_last_bits(harm: Harm, expected: list[str]) -> None:
+    golden = read("train").outputs
+    found = copy.deepcopy(golden)
+    harm(found["train/3"])
+    said = sorted(differences(golden, found))
+    assert len(said) == len(expected)
+    assert all(sentence.startswith(begin) for sentence, begin in zip(said, expected, strict=True))
+
+
+def test_golden_files_are_not_written_over_a_change_that_no_version_tells_of(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor do later stages need a version of their own for what comes from an earlier one."""
+    shutil.copytree(FOLDER, tmp_path, dirs_exist_ok=True)
+    for stage, old, new in (("encode", '"hash": "', '"hash": "0'), ("train", '"loss": [1', '"loss": [2')):
+        text = (FOLDER / f"{stage}.json").read_text()
+        assert old in text
+        (tmp_path / f"{stage}.json").write_text(text.replace(old, new))
+    monkeypatch.setattr(golden_files, "FOLDER", tmp_path)
+    assert list(golden_files.refused(made)) == ["encode"]
+    value = json.loads((tmp_path / "encode.json").read_text())
+    (tmp_path / "encode.json").write_text(json.dumps({**value, "version": 0}))
+    assert golden_files.refused(made) == {}
