@@ -67,17 +67,13 @@ def path(field: str, file: str, old: str, new: str, moves: str, *before: str, wh
 
 def rule(name: str, limit: str = "", value: str = "") -> Line:
     """Another limit of a rejection rule; without a limit, the rule itself in the list."""
-    listed = f"rejection.rules=[unparsed_, {{rule: {name}}}]"
-    changed = f"rejection.rules=[unparsed_, {{rule: {name}, {limit}: {value}}}]"
-    if not limit:
-        listed, changed = "rejection.rules=[unparsed_]", listed
     other = "truncated" if name == "unparsed" else "unparsed"
-    return Line(
-        f"rejection.rules.{name}.{limit or 'rule'}",
-        (changed.replace("unparsed_", other),),
-        frozenset({"reject"}),
-        (listed.replace("unparsed_", other),),
+    alone, listed, changed = (
+        f"rejection.rules=[{other}{more}]"
+        for more in ("", f", {{rule: {name}}}", f", {{rule: {name}, {limit}: {value}}}")
     )
+    before, after = (listed, changed) if limit else (alone, listed)
+    return Line(f"rejection.rules.{name}.{limit or 'rule'}", (after,), frozenset({"reject"}), (before,))
 
 
 SWITCHED = ("split", "sample", "reject", "encode", "train", "evaluate", "export")
