@@ -56,7 +56,8 @@ def _flat(at: str, value: Any) -> dict[str, Any]:
         return {at: value}
     out: dict[str, Any] = {}
     for name, inner in value.items():
-        out.update(_flat(f"{at}.{name}", inner))
+        escaped = str(name).replace(".", "\\.")  # a user's own names may hold dots, fields do not
+        out.update(_flat(f"{at}.{escaped}", inner))
     return out
 
 

@@ -29,6 +29,13 @@ class Moment:
     count: int = 0
 
 
+class ChildError(AssertionError):
+    """A question that a child could not answer."""
+
+
+TO_THE_END = Moment()
+
+
 @dataclass(frozen=True, slots=True)
 class Passed:
     """A milestone that a run passed: when (seconds since its start), which, about what."""
@@ -48,7 +55,7 @@ class Ended:
 
 
 def run_in_child(
-    work: Callable[[], None], trace: Path, moment: Moment = Moment(), kill_after: float | None = None
+    work: Callable[[], None], trace: Path, moment: Moment = TO_THE_END, kill_after: float | None = None
 ) -> Ended:
     """Fork, let the child do `work`, and kill -9 it at a milestone or after some seconds."""
     assert threading.active_count() == 1, f"a fork would lose threads: {threading.enumerate()}"
@@ -83,7 +90,8 @@ def ask_child(question: Callable[[], Any]) -> Any:
     with os.fdopen(reader) as pipe:
         answer = pipe.read()
     _, status = os.waitpid(pid, 0)
-    assert os.waitstatus_to_exitcode(status) == 0, "the child could not answer; see its traceback"
+    if os.waitstatus_to_exitcode(status) != 0:
+        raise ChildError("what was left could not be judged; see the traceback")
     return json.loads(answer)
 
 

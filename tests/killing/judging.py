@@ -14,7 +14,18 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from tests.killing.children import Passed
 
-TIMES = ("created_at", "saved_at", "at", "seconds", "timings", "writer", "reused", "history", "copied_at")
+TIMES = (
+    "created_at",
+    "generated_at",
+    "saved_at",
+    "at",
+    "seconds",
+    "timings",
+    "writer",
+    "reused",
+    "history",
+    "copied_at",
+)
 """What two equal runs differ in: times, who wrote, and whether it was new."""
 _NOT_COMPARED = ("resolved_config.yaml", "train.log", "test_report.md", "run_state.json")
 """The root's name, log lines and times; the report's numbers are those of the JSON files."""
@@ -58,8 +69,8 @@ def remains(root: str, run: str) -> dict[str, str]:
     """
     store = Store.at(root)
     view = RunView(store, run)
-    assert store.backend.list("leases") == []
     collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    assert store.backend.list("leases") == [], "what a killed run held is still held"
     found: dict[str, str] = {}
     for slot, entry in view.stages().items():
         manifest = store.sound(slot.partition("/")[0], entry["key"])
@@ -73,9 +84,8 @@ def remains(root: str, run: str) -> dict[str, str]:
             found[name] = _digest(name, data.data)
     for name in pointers.names(store):
         content = dict(pointers.read(store, name) or {})
-        for path in (
-            v for v in content.values() if isinstance(v, str) and v.startswith(("objects/", "runs/"))
-        ):
+        named = [v for v in content.values() if isinstance(v, str)]
+        for path in (v for v in named if v.startswith(("objects/", "runs/"))):
             assert store.backend.list(path) or store.backend.read(path), f"{name} names {path}"
         assert len(content["history"]) >= 1
         found[f"pointer {name}"] = _digest(".json", json.dumps(content).encode())

@@ -10,8 +10,21 @@ from pathlib import Path
 
 from core import milestones
 from tests.killing import judging
-from tests.killing.children import Ended, Moment, ask_child, run_in_child
+from tests.killing.children import TO_THE_END, ChildError, Ended, Moment, ask_child, run_in_child
 from tests.killing.direct import run
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """When to kill: at a milestone, after some seconds, or not at all."""
+
+    moment: Moment = TO_THE_END
+    after: float | None = None
+
+    def __str__(self) -> str:
+        if self.after is not None:
+            return f"after {self.after:.2f} s"
+        return f"{self.moment.name} #{self.moment.count}" if self.moment.name else "never"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +38,10 @@ class Place:
         """The command."""
         run(self.config, [f"run.root={self.root}"])
 
-    def go(self, moment: Moment = Moment(), kill_after: float | None = None) -> Ended:
+    def go(self, kill: Kill) -> Ended:
         """Run it in a child."""
         with tempfile.TemporaryDirectory() as folder:
-            return run_in_child(self.work, Path(folder) / "trace", moment, kill_after)
+            return run_in_child(self.work, Path(folder) / "trace", kill.moment, kill.after)
 
     def remains(self) -> dict[str, str]:
         """What the finished run left."""
@@ -41,7 +54,8 @@ class Result:
     """What came of a trial; `differing` names what is unlike an undisturbed run's."""
 
     where: str
-    killed: bool
+    kills: int
+    """How many of the kills hit before the run ended."""
     answers_twice: int = 0
     steps_twice: int = 0
     differing: Sequence[str] = ()
@@ -60,37 +74,46 @@ class Reference:
     @classmethod
     def of(cls, place: Place) -> Reference:
         """Run it."""
-        ended = place.go()
+        ended = place.go(Kill())
         assert ended.code == 0, "an undisturbed run failed; see its traceback"
         passings = {name: sum(p.name == name for p in ended.passed) for name in milestones.ALL}
         return cls(place, place.remains(), ended.passed[-1].after, passings)
 
-    def moments(self) -> list[Moment]:
-        """Every milestone, at its first, its middle and its last passing."""
+    def moments(self, each: int) -> list[Moment]:
+        """Every milestone, at `each` of its passings: the middle one, or spread from first to last."""
         return [
-            Moment(name, count)
-            for name, times in self.passings.items()
-            for count in sorted({0, times // 2, times - 1})
-            if times
+            Moment(name, count) for name, times in self.passings.items() for count in _spread(times, each)
         ]
 
 
-def trial(reference: Reference, place: Place, moment: Moment, kill_after: float | None = None) -> Result:
-    """Kill the run once, resume it, and compare."""
-    where = f"after {kill_after:.2f} s" if kill_after is not None else f"{moment.name} #{moment.count}"
-    first = place.go(moment, kill_after)
-    if not first.killed:
-        return Result(where, killed=False, failed="" if first.code == 0 else "failed before it was killed")
-    safe = ask_child(lambda: judging.saved(place.root))
-    resumed = place.go()
-    if resumed.code != 0:
-        return Result(where, killed=True, failed="the same command failed")
-    twice = judging.done_twice(safe, resumed.passed)
-    differing = judging.differing(reference.remains, place.remains())
-    return Result(where, True, twice.answers, twice.steps, differing)
+def _spread(times: int, each: int) -> list[int]:
+    if each == 1 or times < 2:
+        return [times // 2] if times else []
+    return sorted({round(i * (times - 1) / (each - 1)) for i in range(each)})
 
 
-def random_moments(reference: Reference, seed: int, count: int) -> list[float]:
-    """Seconds after which to kill, anywhere in a run."""
+def trial(reference: Reference, place: Place, kills: Sequence[Kill]) -> Result:
+    """Kill the run and each of its successors as told, let the last one end, and compare."""
+    where = ", then ".join(str(kill) for kill in kills)
+    answers = steps = hit = 0
+    for kill in (*kills, Kill()):
+        safe = ask_child(lambda: judging.saved(place.root))
+        ended = place.go(kill)
+        twice = judging.done_twice(safe, ended.passed)
+        answers, steps, hit = answers + twice.answers, steps + twice.steps, hit + ended.killed
+        if not ended.killed and ended.code != 0:
+            return Result(where, hit, answers, steps, failed="the same command failed; see its traceback")
+    try:
+        differing = judging.differing(reference.remains, place.remains())
+    except ChildError as e:
+        return Result(where, hit, answers, steps, failed=str(e))
+    return Result(where, hit, answers, steps, differing)
+
+
+def random_kills(reference: Reference, seed: int, count: int) -> list[list[Kill]]:
+    """Kills anywhere in a run; every third trial has a second one, in the run that follows."""
     chosen = random.Random(seed)
-    return [chosen.uniform(0.0, reference.seconds) for _ in range(count)]
+    return [
+        [Kill(after=chosen.uniform(0.0, reference.seconds)) for _ in range(2 if i % 3 == 2 else 1)]
+        for i in range(count)
+    ]

@@ -101,7 +101,7 @@ class Maker:
 
     def make(self, stage: Stage) -> Manifest:
         """One stage's object."""
-        manifest = make(self.store, stage, Silent())
+        manifest = make(self.store, stage, Silent()).manifest
         self.stages[stage.slot], self.manifests[stage.slot] = stage, manifest
         return manifest
 

