@@ -135,8 +135,11 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(_guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug=debug))
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM: whoever sends it wants what Ctrl-C wants, an orderly end."""
+class Terminated(BaseException):
+    """SIGTERM: whoever sends it wants what Ctrl-C wants, an orderly end.
+
+    No KeyboardInterrupt, which click would turn into its own.
+    """
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
@@ -153,7 +156,7 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     except click.ClickException as e:
         e.show()
         return 2
-    except (KeyboardInterrupt, click.Abort) as e:
+    except (KeyboardInterrupt, click.Abort, Terminated) as e:
         click.echo("Stopped. What is finished is kept: run the same command again to go on.", err=True)
         return 128 + (signal.SIGTERM if isinstance(e, Terminated) else signal.SIGINT)
     except UnderstudyError as e:

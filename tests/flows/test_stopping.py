@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: the run ends cleanly, says how to go on, and the same command does."""
+"""Ctrl-C, SIGTERM and failures: the run ends cleanly, and goes on from what is finished."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from core import milestones
 from core.store.objects import Store
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -19,17 +20,20 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 PATIENCE = 120.0
 
 
-def started(config: Path) -> subprocess.Popen[str]:
-    """The command in a process of its own, against the tests' Prefect server."""
+def environment() -> dict[str, str]:
+    """What a process needs to find our packages and the tests' Prefect server."""
     from prefect.settings import PREFECT_API_URL
 
-    env = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).resolve().parents[2]),
-        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
-    }
+    repo = Path(__file__).resolve().parents[2]
+    return {**os.environ, "PYTHONPATH": str(repo), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+
+
+def started(config: Path) -> subprocess.Popen[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "flows.distill", str(config)]
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for_a_segment(process: subprocess.Popen[str], root: Path) -> None:
@@ -64,3 +68,34 @@ def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
 
     distill(str(project))
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "finished"
+
+
+def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.distill import distill
+
+    root = project.parent / "out"
+
+    def fail(name: str, about: str) -> None:
+        if (name, about) == (milestones.STATE_SAVED, "6"):
+            raise RuntimeError("the machine had a bad day")
+
+    monkeypatch.setattr(milestones, "on_passing", fail)
+    state = distill(str(project), return_state=True)
+    assert state.is_failed()
+    safe = {p: p.stat().st_mtime_ns for p in root.glob("objects/*/*.json")}
+    assert {p.parent.name for p in safe} == {"split", "sample", "reject", "encode", "train", "evaluate"}
+    assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "failed"
+
+    command = [sys.executable, "-m", "prefect", "--no-prompt", "flow-run", "retry"]
+    which = [str(state.state_details.flow_run_id), "--entrypoint", "flows.distill.distill"]
+    done = subprocess.run(
+        [*command, *which], env=environment(), capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (root / "runs/small/test_report.md").is_file()
+    assert {p: p.stat().st_mtime_ns for p in safe} == safe
+    record = json.loads((root / "runs/small/stages.json").read_text())
+    assert {slot for slot, entry in record.items() if entry["reused"]} >= {"sample", "train/2", "train/4"}
+    assert not record["train/6"]["reused"]

@@ -54,22 +54,39 @@ class Ended:
     passed: tuple[Passed, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A forked process at work."""
+
+    pid: int
+    trace: Path
+
+    @classmethod
+    def start(cls, work: Callable[[], None], trace: Path, moment: Moment = TO_THE_END) -> Child:
+        """Fork, and let the child do `work` until it is done or comes to its moment."""
+        assert threading.active_count() == 1, f"a fork would lose threads: {threading.enumerate()}"
+        pid = os.fork()
+        if pid == 0:
+            _work(work, trace, moment)
+        return cls(pid, trace)
+
+    def end(self) -> Ended:
+        """Wait for it."""
+        _, status = os.waitpid(self.pid, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        return Ended(killed, os.waitstatus_to_exitcode(status), _read(self.trace))
+
+
 def run_in_child(
     work: Callable[[], None], trace: Path, moment: Moment = TO_THE_END, kill_after: float | None = None
 ) -> Ended:
     """Fork, let the child do `work`, and kill -9 it at a milestone or after some seconds."""
-    assert threading.active_count() == 1, f"a fork would lose threads: {threading.enumerate()}"
-    pid = os.fork()
-    if pid == 0:
-        _child(work, trace, moment)
+    child = Child.start(work, trace, moment)
     if kill_after is not None:
         time.sleep(kill_after)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    _, status = os.waitpid(pid, 0)
-    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
-    code = os.waitstatus_to_exitcode(status)
-    return Ended(killed, code, _read(trace))
+            os.kill(child.pid, signal.SIGKILL)
+    return child.end()
 
 
 def ask_child(question: Callable[[], Any]) -> Any:
@@ -95,7 +112,7 @@ def ask_child(question: Callable[[], Any]) -> Any:
     return json.loads(answer)
 
 
-def _child(work: Callable[[], None], trace: Path, moment: Moment) -> None:
+def _work(work: Callable[[], None], trace: Path, moment: Moment) -> None:
     """Never returns."""
     os.setpgid(0, 0)
     out = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)

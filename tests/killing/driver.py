@@ -33,21 +33,21 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
-        config = ask_child(lambda: _project(Path(folder)))
+        config = ask_child(lambda: project(Path(folder)))
         for result in results(Path(config), given.root.rstrip("/"), given.each, given.random, given.seed):
             print(json.dumps(asdict(result)), flush=True)
 
 
 def results(config: Path, root: str, each: int, at_random: int, seed: int) -> Iterator[Result]:
     """The named moments, then the random ones; every trial under a root of its own."""
-    _import_once()
+    import_once()
     reference = Reference.of(Place(config, f"{root}/{uuid.uuid4().hex[:8]}"))
     named = [[Kill(moment)] for moment in reference.moments(each)]
     for kills in [*named, *random_kills(reference, seed, at_random)]:
         yield trial(reference, Place(config, f"{root}/{uuid.uuid4().hex[:8]}"), kills)
 
 
-def _project(folder: Path) -> str:
+def project(folder: Path) -> str:
     """The small project with a tiny model, made in a child, since loading the tokenizer starts threads."""
     from core.engines.local.weights import resolve_model
 
@@ -58,7 +58,7 @@ def _project(folder: Path) -> str:
     return str(write_project(folder, model))
 
 
-def _import_once() -> None:
+def import_once() -> None:
     """What every child would import again; none of it starts a thread."""
     import matplotlib.pyplot
     import peft

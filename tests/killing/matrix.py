@@ -49,9 +49,11 @@ class Count:
         return self.answers_twice + self.steps_twice + self.differing + self.failed
 
 
-def start(root: str, environment: Mapping[str, str], *arguments: str) -> subprocess.Popen[str]:
+def start(
+    root: str, environment: Mapping[str, str], *arguments: str, module: str = "tests.killing.driver"
+) -> subprocess.Popen[str]:
     """A driver in a process of its own; its results come on its standard output."""
-    command = [sys.executable, "-m", "tests.killing.driver", "--root", root, *arguments]
+    command = [sys.executable, "-m", module, "--root", root, *arguments]
     env = {**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPO)}
     return subprocess.Popen(command, cwd=REPO, env=env, stdout=subprocess.PIPE, text=True)
 
