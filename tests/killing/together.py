@@ -1,7 +1,7 @@
-"""Two runs at once that need the same stages: python -m tests.killing.together --root URL [--kill]
+"""Two runs at once that need the same stages: python -m tests.killing.together --root URL
 
-Both have names of their own. With --kill the first is killed while the second waits for it. Prints
-one JSON object with what either did.
+Both have names of their own. Prints one JSON object with what either did: of a pair that is left
+alone, and of a pair whose first is killed while the second waits for it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
+from typing import Any
 
 from core import milestones
 from core.store.objects import Store
@@ -26,25 +27,30 @@ NAMES = ("first", "second")
 
 
 def main() -> None:
-    """Run both and print."""
+    """Run both pairs and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True)
-    parser.add_argument("--kill", action="store_true")
-    given = parser.parse_args()
-    root = f"{given.root.rstrip('/')}/{uuid.uuid4().hex[:8]}"
-    moment = Moment(milestones.STATE_SAVED, 1) if given.kill else TO_THE_END
+    root = parser.parse_args().root.rstrip("/")
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
         config = Path(ask_child(lambda: driver.project(Path(folder))))
         driver.import_once()
-        moments = dict(zip(NAMES, (moment, TO_THE_END), strict=True))
+        alone = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", TO_THE_END)
+        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(milestones.STATE_SAVED, 1))
+    print(json.dumps({"alone": alone, "killed": killed}))
+
+
+def _pair(config: Path, root: str, first: Moment) -> dict[str, Any]:
+    """Two runs at once, the first until its moment."""
+    with tempfile.TemporaryDirectory() as traces:
         children = {
-            name: Child.start(_work(config, root, name), Path(folder) / name, moments[name]) for name in NAMES
+            name: Child.start(_work(config, root, name), Path(traces) / name, moment)
+            for name, moment in zip(NAMES, (first, TO_THE_END), strict=True)
         }
         ended = {name: child.end() for name, child in children.items()}
-        alive = [name for name in NAMES if not ended[name].killed]
-        digests = ask_child(lambda: {name: _digests(root, name) for name in alive})
-    print(json.dumps({name: {**_told(ended[name]), "digests": digests.get(name)} for name in NAMES}))
+    alive = [name for name in NAMES if not ended[name].killed]
+    digests = ask_child(lambda: {name: _digests(root, name) for name in alive})
+    return {name: {**_told(ended[name]), "digests": digests.get(name)} for name in NAMES}
 
 
 def _work(config: Path, root: str, name: str) -> Callable[[], None]:
