@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from core.config.loading import ResolvedConfig
 from core.data.writing import read_examples
@@ -15,6 +15,7 @@ from core.stages import Stage
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
+from core.student.plan import PlannedSegment
 from flows.switches import NAMES, Switches
 
 
@@ -88,11 +89,25 @@ class Planner:
         steps = self.pipeline.plan(data)
         self._evaluation(parts, None, 0)
         parent: Manifest | None = None
-        for part in self.pipeline.segments(steps):
-            stage = self.pipeline.train(part, steps, parent, data)
-            parent = self._given(stage)
+        segments = self.pipeline.segments(steps)
+        for i, part in enumerate(segments):
+            try:
+                parent = self._given(self.pipeline.train(part, steps, parent, data))
+            except NotMadeYet:
+                self._after(segments[i:])
+                raise
             if part.evaluate:
                 self._evaluation(parts, parent, part.stop)
+
+    def _after(self, segments: Sequence[PlannedSegment]) -> None:
+        """What waits for a segment that is not made: those that follow, and their evaluations."""
+        stops = [part.stop for part in segments[1:]]
+        if stops and self.switches.on("train"):
+            self.lines.append((_span("train", stops), f"waits for train/{segments[0].stop}"))
+        stops = [part.stop for part in segments if part.evaluate]
+        if stops and self.switches.on("evaluate"):
+            whom = f"train/{stops[0]}" if len(stops) == 1 else "its training segment, each"
+            self.lines.append((_span("evaluate", stops), f"waits for {whom}"))
 
     def _evaluation(self, parts: Manifest, checkpoint: Manifest | None, step: int) -> None:
         try:
@@ -124,6 +139,10 @@ class Planner:
             raise NotMadeYet(slot) from e
         self.lines.append((slot, f"off: takes what was made {manifest.created_at}"))
         return manifest
+
+
+def _span(stage: str, stops: Sequence[int]) -> str:
+    return f"{stage}/{stops[0]}" if len(stops) == 1 else f"{stage}/{stops[0]} to {stage}/{stops[-1]}"
 
 
 def _shown(messages: tuple[Message, ...]) -> list[str]:

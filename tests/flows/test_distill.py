@@ -121,7 +121,14 @@ def test_a_plan_says_what_is_reused_what_runs_and_why(project: Path) -> None:
     changed = describe_plan(load(project, ["student.lora.rank=3"]), none)
     assert re.search(r"^encode +reuse", changed, re.MULTILINE)
     assert re.search(r"^train/2 +run: config.lora.rank changed from 2 to 3$", changed, re.MULTILINE)
+    assert re.search(r"^train/4 to train/6 +waits for train/2$", changed, re.MULTILINE)
+    assert re.search(r"^evaluate/2 to evaluate/6 +waits for its training segment", changed, re.MULTILINE)
     assert re.search(r"^export +waits for train/2$", changed, re.MULTILINE)
+    assert "would stop here: run small at" in changed
+    assert "student.lora.rank: 2 -> 3" in changed
+    other = describe_plan(load(project, ["student.lora.rank=3", "run.name=another"]), none)
+    assert re.search(r"^train/2 +run: .* from 2 to 3 \(compared with run small\)$", other, re.MULTILINE)
+    assert "would stop" not in other
 
 
 def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(project: Path) -> None:
