@@ -21,6 +21,9 @@ _CONFLICT = (409, 412)
 _BUSY_TRIES = 6
 _BATCH = 1000
 """Keys in one request to delete, the most that S3 takes."""
+_ROUNDS, _TRIES = 2, 3
+"""How often s3fs calls botocore, and botocore the service: a task that failed is tried again anyway."""
+_CONNECT_S = 3
 
 
 class S3:
@@ -39,18 +42,24 @@ class S3:
         if self._opened is None or self._opened[0] != os.getpid():
             import s3fs
 
-            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True)
+            config = {
+                "connect_timeout": _CONNECT_S,
+                "retries": {"mode": "standard", "total_max_attempts": _TRIES},
+            }
+            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
+            fs.retries = _ROUNDS
             self._opened = os.getpid(), fs
         return self._opened[1]
 
     def check(self) -> None:
-        """Write, and see whether both conditions are kept. Raises StoreError where not."""
+        """Write, list and remove, and see whether both conditions are kept. Raises StoreError where not."""
         probe = f".probe-{uuid.uuid4().hex[:12]}"
         created = self.create(probe, b"first") and not self.create(probe, b"second")
         found = self.read(probe)
         kept = created and found is not None and found.data == b"first"
         kept = kept and found is not None and not self.swap(probe, b"third", '"0123456789abcdef"')
         kept = kept and found is not None and self.swap(probe, b"fourth", found.version)
+        self.list(probe)  # for the right to
         self.remove([probe])
         if not kept:
             raise StoreError(
@@ -182,35 +191,60 @@ class S3:
             raise self._sentence(path, doing, e) from e
 
     def _sentence(self, path: str, doing: str, error: Exception) -> StoreError | PassingError:
-        place = f"{self.url}/{path}".rstrip("/")
-        code, kind = _code(error), type(error).__name__
-        if code in _REMEDIES:
-            what, remedy = _REMEDIES[code]
-            return StoreError(f"cannot {doing} {place}: {what.format(bucket=self.bucket)}; {remedy}")
-        if kind in ("NoCredentialsError", "PartialCredentialsError"):
-            return StoreError(
-                f"cannot {doing} {place}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        start, kind = f"cannot {doing} {self.url}/{path}".rstrip("/"), type(error).__name__
+        said = " ".join(str(error).split())[:200]
+        if found := _REMEDIES.get(_code(error)) or _REMEDIES.get(_kind(error)):
+            what, remedy = (
+                text.format(bucket=self.bucket, endpoint=self._endpoint, said=said) for text in found
             )
-        if _status(error) is None or (_status(error) or 0) >= 500:
+            return StoreError(f"{start}: {what}; {remedy}")
+        status = _status(error)
+        if status is None or status >= 500:
             return PassingError(
-                f"cannot {doing} {place}: {self._endpoint} does not answer as it should "
-                f"({kind}: {' '.join(str(error).split())[:200]}); see AWS_ENDPOINT_URL and the network, then "
-                "run the same command again: what is finished is kept"
+                f"{start}: {self._endpoint} does not answer as it should ({kind}: {said}); see "
+                "AWS_ENDPOINT_URL and the network, then run the same command again: what is finished is kept"
             )
-        return StoreError(f"cannot {doing} {place}: {code or kind}: {error}; see the service's own log")
+        return StoreError(f"{start}: {_code(error) or kind}: {said}; see the service's own log")
 
 
+_CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, both"
+_RIGHTS = (
+    "these credentials may not do that there",
+    "give them the right to read, write, list and delete below run.root, or choose another run.root",
+)
+_NO_NAME = ("no bucket can be called {bucket}", "correct run.root")
+_NO_ADDRESS = (
+    "{endpoint} is no address of a service",
+    "correct AWS_ENDPOINT_URL, such as https://host:port",
+)
 _REMEDIES = {
     "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct run.root"),
+    "InvalidBucketName": _NO_NAME,
+    "ParamValidationError": _NO_NAME,
     "InvalidAccessKeyId": ("the access key is not known there", "correct AWS_ACCESS_KEY_ID"),
     "SignatureDoesNotMatch": ("the secret key is wrong", "correct AWS_SECRET_ACCESS_KEY"),
     "ExpiredToken": ("the session token has expired", "renew AWS_SESSION_TOKEN"),
-    "AccessDenied": (
-        "these credentials may not do that there",
-        "give them the right to read, write, list and delete below run.root, or choose another run.root",
+    "NoCredentialsError": ("no credentials", _CREDENTIALS),
+    "PartialCredentialsError": ("half of the credentials is missing", _CREDENTIALS),
+    "ProfileNotFound": ("{said}", "correct AWS_PROFILE"),
+    "EndpointResolutionError": _NO_ADDRESS,
+    "InvalidEndpoint": _NO_ADDRESS,
+    "SSLError": (
+        "{endpoint} speaks no TLS that is trusted here ({said})",
+        "write http:// in AWS_ENDPOINT_URL where it speaks none, or name its authority in AWS_CA_BUNDLE",
     ),
+    "AccessDenied": _RIGHTS,
+    "Forbidden": _RIGHTS,
+    "403": _RIGHTS,
 }
-_REMEDIES["403"] = _REMEDIES["Forbidden"] = _REMEDIES["AccessDenied"]
+"""What is wrong and what mends it, by the service's code or the kind of botocore's error."""
+
+
+def _kind(error: BaseException) -> str:
+    """The error's class; botocore has none for an endpoint without scheme."""
+    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+        return "InvalidEndpoint"
+    return type(error).__name__
 
 
 def _response(error: BaseException) -> Any:

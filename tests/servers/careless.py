@@ -1,6 +1,7 @@
 """An S3 server that ignores the conditions of a write, as several real ones do.
 
 Objects live in memory, every client is let in and any bucket exists. Uploads in parts are refused.
+Told to fail, it answers every request with that status.
 """
 
 from __future__ import annotations
@@ -25,9 +26,9 @@ OBJECT = (
 
 
 @contextmanager
-def serve() -> Iterator[S3Server]:
-    """Serve an empty store."""
-    with http_server(type("Handler", (Handler,), {"objects": {}})) as endpoint:
+def serve(failing: int | None = None) -> Iterator[S3Server]:
+    """Serve an empty store; `failing` is the status of every reply."""
+    with http_server(type("Handler", (Handler,), {"objects": {}, "failing": failing})) as endpoint:
         yield S3Server(endpoint, "anybody", "any-secret")
 
 
@@ -41,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
 
     protocol_version = "HTTP/1.1"
     objects: dict[str, bytes]
+    failing: int | None
 
     def parse_request(self) -> bool:
         """Split the address into bucket, key and query as well."""
@@ -49,6 +51,10 @@ class Handler(BaseHTTPRequestHandler):
             parts = urlsplit(self.path)
             self.name = unquote(parts.path).strip("/")
             self.query = dict(parse_qsl(parts.query, keep_blank_values=True))
+        if well_formed and self.failing is not None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.error(self.failing, "SlowDown" if self.failing == 503 else "InternalError")
+            return False
         return well_formed
 
     def reply(self, status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> None:

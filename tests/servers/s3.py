@@ -30,6 +30,8 @@ LISTENERS = ("master.port", "volume.port", "filer.port", "s3.port", "admin.port"
 LOOPBACK = "127.0.0.1"
 WRITER = "writer"
 READER = "reader"
+TENANT = "tenant"
+TENANTS_PREFIX = "tenants-own"
 LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 PR_SET_PDEATHSIG = 1
 
@@ -46,6 +48,11 @@ class S3Server:
     def reader(self) -> S3Server:
         """The same server for the identity that may list and read BUCKET, and nothing else."""
         return replace(self, access_key=READER)
+
+    @property
+    def tenant(self) -> S3Server:
+        """The same server for the identity that may do anything, but only below TENANTS_PREFIX of BUCKET."""
+        return replace(self, access_key=TENANT)
 
     def environment(self) -> dict[str, str]:
         """All that a client needs, and what keeps it from this user's own credentials and files."""
@@ -143,7 +150,12 @@ def command(weed: Path, folder: Path, ports: dict[str, int], secret: str) -> lis
 
 def rights(secret: str) -> dict[str, object]:
     """Who may do what, as the server reads it."""
-    actions = {WRITER: ["Admin"], READER: [f"Read:{BUCKET}", f"List:{BUCKET}"]}
+    own = f"{BUCKET}/{TENANTS_PREFIX}/*"
+    actions = {
+        WRITER: ["Admin"],
+        READER: [f"Read:{BUCKET}", f"List:{BUCKET}"],
+        TENANT: [f"Read:{own}", f"Write:{own}", f"List:{own}"],
+    }
     return {
         "identities": [
             {"name": key, "credentials": [{"accessKey": key, "secretKey": secret}], "actions": allowed}
