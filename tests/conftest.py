@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from core.store.objects import Store
 from tests.servers import s3
 from tests.small_project import write_tiny_model
 
@@ -86,3 +87,19 @@ def s3_root(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator
     S3FileSystem.clear_instance_cache()
     yield f"s3://{s3.BUCKET}/{uuid.uuid4().hex}"
     S3FileSystem.clear_instance_cache()
+
+
+@pytest.fixture(params=["disk", "memory", "s3"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An empty root of each kind."""
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    if request.param == "s3":
+        url: str = request.getfixturevalue("s3_root")
+        return url
+    return str(tmp_path / "root") if request.param == "disk" else f"memory://tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def store(root: str) -> Store:
+    """The store at it."""
+    return Store.open(root)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import logging
 from pathlib import Path
 
@@ -12,7 +14,8 @@ from core.config.writing import render
 from core.errors import ConfigError, UserError
 from core.store import pointers
 from core.store.clock import stamp
-from core.store.runs import CONFIG, RunView
+from core.store.objects import Store
+from core.store.runs import CONFIG, RunView, run_names
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +43,15 @@ def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:
 
 
 def run_config(view: RunView) -> ResolvedConfig:
-    """The config of a run as it was resolved, under the root where it lies now.
+    """The config of a run as it was resolved, under the root and the name where it lies now.
 
     Raises MissingInputError where there is no such run.
     """
     path = Path(view.where(CONFIG))
-    return resolve(path, parse_source(path, view.config_text()), [f"run.root={view.store.backend.url}"])
+    place = {"run.root": view.store.backend.url, "run.name": view.name}
+    # In quotes: a name such as 2026 is no number.
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in place.items()]
+    return resolve(path, parse_source(path, view.config_text()), overrides)
 
 
 def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
@@ -74,7 +80,7 @@ def refusal(view: RunView, differing: list[str]) -> str:
 
 def set_aside(view: RunView) -> RunView:
     """Keep a run under its name and the present time, and free its name; pointers follow."""
-    aside = RunView(view.store, f"{view.name}.{stamp()}")
+    aside = _free(view.store, f"{view.name}.{stamp()}")
     backend = view.store.backend
     before, after = f"runs/{view.name}/", f"runs/{aside.name}/"
     files = [f.path for f in backend.list(before)]
@@ -83,3 +89,10 @@ def set_aside(view: RunView) -> RunView:
     pointers.retarget(view.store, before, after)
     backend.remove(files)
     return aside
+
+
+def _free(store: Store, name: str) -> RunView:
+    """The name, or where a run was set aside within the same second, the name with a number."""
+    taken = run_names(store)
+    numbered = (f"{name}-{i}" for i in itertools.count(2))
+    return RunView(store, next(n for n in itertools.chain([name], numbered) if n not in taken))
