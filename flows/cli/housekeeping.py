@@ -40,7 +40,7 @@ def remove(run: str, root: str, force: bool) -> None:
     from core.pipeline.overview import remove_run
     from core.store.objects import Store
 
-    for what in remove_run(Store.open(root), run, force=force):
+    for what in remove_run(Store.at(root), run, force=force):
         click.echo(f"removed {what}")
 
 
@@ -60,7 +60,7 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     from core.store import collecting
     from core.store.objects import Store
 
-    store = Store.open(root) if delete else Store.at(root)
+    store = Store.at(root)  # not `open`, whose probe a full disk would refuse
     garbage = collecting.find_garbage(store, hours * 3600)
     for (stage, key), files in sorted(garbage.objects.items()):
         click.echo(f"{_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")

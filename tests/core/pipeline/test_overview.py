@@ -1,0 +1,154 @@
+"""The runs under a root: how each stands, what it holds, and what may be removed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from core.errors import MissingInputError, UserError
+from core.pipeline.overview import RunEntry, overview, remove_run
+from core.store import holder, leases, pointers
+from core.store.objects import Store
+from core.store.runs import RunView, run_names
+from tests.core.store.making import made, paths
+
+pytestmark = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
+
+
+def ran(store: Store, name: str, state: str = "finished", key: str = "k1") -> RunView:
+    """A run with one object, a state and a summary."""
+    view = RunView(store, name)
+    view.record("split", made(store, key), reused=False)
+    view.note_state(state)
+    student = {"macro_f1": 0.75, "auroc": 0.9, "log_loss": 0.4, "rows": 7}
+    view.write_json("run_summary.json", {"best_step": 40, "test": {"student": student}})
+    return view
+
+
+def only(store: Store) -> RunEntry:
+    (entry,) = overview(store)
+    return entry
+
+
+def test_a_root_without_runs_lists_nothing(store: Store) -> None:
+    assert overview(store) == []
+
+
+def test_a_run_is_listed_with_its_steps_and_the_students_metrics(store: Store) -> None:
+    ran(store, "r")
+    entry = only(store)
+    assert (entry.name, entry.state, entry.stages, entry.best_step) == ("r", "finished", 1, 40)
+    assert entry.metrics == {"macro_f1": 0.75, "auroc": 0.9, "log_loss": 0.4}
+    assert entry.at is not None
+    assert not entry.latest
+
+
+def test_the_size_is_that_of_the_folder_and_of_the_objects_it_refers_to(store: Store) -> None:
+    ran(store, "r")
+    made(store, "unused")
+    own = sum(f.bytes for f in store.backend.list("runs/r"))
+    held = sum(f.bytes for f in store.backend.list("objects") if "/k1" in f.path)
+    assert only(store).bytes == own + held
+
+
+@pytest.mark.parametrize("state", ["finished", "stopped", "failed"])
+def test_how_a_run_ended_is_what_it_wrote(store: Store, state: str) -> None:
+    ran(store, "r", state)
+    assert only(store).state == state
+
+
+def test_a_failure_comes_with_its_sentence(store: Store) -> None:
+    RunView(store, "r").note_state("failed", error="no room")
+    assert only(store).error == "no room"
+
+
+def test_a_run_is_running_while_somebody_holds_its_name_and_died_otherwise(store: Store) -> None:
+    ran(store, "r", "running")
+    with store.lease("runs/r", "run r"):
+        assert only(store).state == "running"
+    assert only(store).state == "died"
+    leave_lease(store, {**holder.this_process(), "started": "never"})
+    assert only(store).state == "died"
+
+
+def leave_lease(store: Store, who: dict[str, object]) -> None:
+    """What a killed run leaves."""
+    lease = {"id": "x", "beat": 1, "what": "r", "holder": who, "beat_at": "2099-01-01T00:00:00+00:00"}
+    store.backend.write(f"{leases.FOLDER}/runs/r.json", json.dumps(lease).encode())
+
+
+def test_a_run_that_wrote_little_or_nonsense_is_listed_all_the_same(store: Store) -> None:
+    store.backend.write("runs/a/train.log", b"begun\n")
+    store.backend.write("runs/b/run_summary.json", b'{"test": null}')
+    assert [(e.name, e.state, e.best_step, e.metrics) for e in overview(store)] == [
+        ("a", "unknown", None, {}),
+        ("b", "unknown", None, {}),
+    ]
+
+
+def test_the_run_that_latest_names_is_marked(store: Store) -> None:
+    for name in ("a", "b"):
+        ran(store, name)
+    pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
+    assert [(e.name, e.latest) for e in overview(store)] == [("a", True), ("b", False)]
+
+
+def test_an_unknown_run_is_answered_with_those_there_are(store: Store) -> None:
+    with pytest.raises(MissingInputError, match=r"there is no run x under .*; there are: none"):
+        remove_run(store, "x")
+    ran(store, "a")
+    ran(store, "b")
+    with pytest.raises(MissingInputError, match=r"there is no run x under .*; there are: a, b"):
+        remove_run(store, "x")
+
+
+def test_a_run_at_work_is_not_removed(store: Store) -> None:
+    ran(store, "r")
+    with (
+        store.lease("runs/r", "run r"),
+        pytest.raises(UserError, match="run r is at work; stop it first"),
+    ):
+        remove_run(store, "r", force=True)
+    assert run_names(store) == ["r"]
+
+
+def test_the_run_that_latest_names_is_removed_only_by_force(store: Store) -> None:
+    ran(store, "r")
+    pointers.publish(store, "r", {"run_dir": "runs/r"}, [])
+    before = paths(store, "")
+    with pytest.raises(UserError, match=r"model/latest\.json names run r: .* say --force"):
+        remove_run(store, "r")
+    assert paths(store, "") == before
+    removed = remove_run(store, "r", force=True)
+    assert removed == ["model/latest.json", "model/r.json", RunView(store, "r").where()]
+    assert pointers.names(store) == []
+    assert run_names(store) == []
+
+
+def test_a_pointer_of_ones_own_goes_and_what_others_use_stays(store: Store) -> None:
+    ran(store, "a")
+    ran(store, "ab")
+    pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
+    pointers.publish(store, "ab", {"run_dir": "runs/ab"}, [])
+    remove_run(store, "a")
+    assert pointers.names(store) == ["ab", "latest"]
+    assert run_names(store) == ["ab"]
+    assert store.sound("split", "k1") is not None
+
+
+def test_the_pointers_go_before_the_folder_they_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran(store, "r")
+    pointers.publish(store, "r", {"run_dir": "runs/r"}, [])
+    removed: list[str] = []
+    remove = store.backend.remove
+
+    def noted(paths: list[str]) -> None:
+        removed.extend(paths)
+        remove(paths)
+
+    monkeypatch.setattr(type(store.backend), "remove", lambda self, paths: noted(list(paths)))
+    remove_run(store, "r", force=True)
+    folders = [path.partition("/")[0] for path in removed]
+    assert folders == sorted(folders)
+    assert set(folders) == {"model", "runs"}
