@@ -24,6 +24,10 @@ _BATCH = 1000
 _ROUNDS, _TRIES = 2, 3
 """How often s3fs calls botocore, and botocore the service: a task that failed is tried again anyway."""
 _CONNECT_S = 3
+ANSWER_S = 30.0
+"""How long a small request may take, repetitions and all: a put waits without end for `100 Continue`."""
+_SLOWEST = 100_000
+"""Bytes a second that an upload is expected to reach at least."""
 
 
 class S3:
@@ -72,7 +76,7 @@ class S3:
         """An object with its ETag as version."""
         with self._explained(path, "read"):
             try:
-                reply = self._fs.call_s3("get_object", Bucket=self.bucket, Key=self._key(path))
+                reply = self._call("get_object", Key=self._key(path))
                 return Content(_body(self._fs, reply), reply["ETag"])
             except FileNotFoundError as e:
                 if _code(e) == "NoSuchBucket":
@@ -121,7 +125,7 @@ class S3:
         for start in range(0, len(keys), _BATCH):
             wanted = {"Objects": keys[start : start + _BATCH], "Quiet": True}
             with self._explained("", "remove from"):
-                reply = self._fs.call_s3("delete_objects", Bucket=self.bucket, Delete=wanted)
+                reply = self._call("delete_objects", Delete=wanted)
             for error in reply.get("Errors", []):
                 raise StoreError(
                     f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
@@ -131,7 +135,8 @@ class S3:
     def upload(self, source: Path, path: str) -> None:
         """Put a file, in parts where it is large."""
         with self._explained(path, "write"):
-            self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}")
+            limit = ANSWER_S + source.stat().st_size / _SLOWEST
+            self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}", timeout=limit)
 
     def download(self, path: str, target: Path) -> None:
         """Get an object into a file."""
@@ -144,7 +149,10 @@ class S3:
             self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
 
     def _put(self, path: str, data: bytes, **condition: str) -> None:
-        self._fs.call_s3("put_object", Bucket=self.bucket, Key=self._key(path), Body=data, **condition)
+        self._call("put_object", Key=self._key(path), Body=data, **condition)
+
+    def _call(self, method: str, **parameters: Any) -> Any:
+        return self._fs.call_s3(method, Bucket=self.bucket, timeout=ANSWER_S, **parameters)
 
     def _conditional(self, path: str, data: bytes, **condition: str) -> bool:
         for attempt in range(_BUSY_TRIES):

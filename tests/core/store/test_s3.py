@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 import uuid
 from collections.abc import Iterator
@@ -206,6 +207,15 @@ def test_a_service_that_never_answers_is_given_up(proxy: flaky.Proxy, s3_root: s
     for _ in range(100):
         proxy.drop_next_reply("PUT")
     assert "does not answer as it should" in refused(s3_root, PassingError)
+
+
+def test_a_service_that_takes_a_connection_and_says_nothing_is_given_up(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.store.s3.ANSWER_S", 2.0)
+    with socket.create_server((s3.LOOPBACK, 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:{silent.getsockname()[1]}")
+        assert "does not answer as it should (FSTimeoutError" in refused(s3_root, PassingError)
 
 
 def test_of_two_who_create_at_once_one_wins(s3_root: str) -> None:
