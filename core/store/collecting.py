@@ -14,6 +14,7 @@ from typing import Any
 
 from core.store import leases, pointers
 from core.store.backend import Found
+from core.store.manifest import manifest_path
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
 
@@ -26,14 +27,14 @@ ObjectId = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Files to remove: of whole objects, manifests first, and of writers that came to nothing."""
+    """Files to remove: of whole objects, and of writers that came to nothing."""
 
     objects: Mapping[ObjectId, list[Found]]
     leftovers: list[Found]
 
     @property
     def files(self) -> list[Found]:
-        """All of them; each manifest before the files it names."""
+        """All of them."""
         return [*(f for files in self.objects.values() for f in files), *self.leftovers]
 
     @property
@@ -62,9 +63,11 @@ def collect(store: Store, garbage: Garbage) -> Garbage:
     kept = referred(store)
     still = {i: files for i, files in garbage.objects.items() if i not in kept.objects | kept.leased}
     done = Garbage(still, [f for f in garbage.leftovers if not _named(f.path, kept)])
-    store.backend.remove(f.path for f in done.files)
-    records = (f"cache/{stage}/{key}.json" for stage, key in still)
-    store.backend.remove(records)
+    manifests = {manifest_path(*name) for name in still}
+    # In two calls: within one, the order is the backend's.
+    store.backend.remove(manifests)
+    records = [f"cache/{stage}/{key}.json" for stage, key in still]
+    store.backend.remove([*(f.path for f in done.files if f.path not in manifests), *records])
     return done
 
 
@@ -110,7 +113,7 @@ def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) ->
         if name in kept.objects:
             leftovers += _unnamed(store, name, files, kept, until)
         elif max(f.modified for f in files) < until:
-            whole[name] = sorted(files, key=lambda f: f.path.count("/"))
+            whole[name] = files
     return Garbage(whole, leftovers)
 
 

@@ -10,7 +10,8 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ _CONFLICT = (409, 412)
 _BUSY_TRIES = 6
 _BATCH = 1000
 """Keys in one request to delete, the most that S3 takes."""
+_AT_ONCE = 4
 _ROUNDS, _TRIES = 2, 3
 """How often s3fs calls botocore, and botocore the service: a task that failed is tried again anyway."""
 _CONNECT_S = 3
@@ -120,17 +122,21 @@ class S3:
         ]
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove objects, a thousand in a request."""
+        """Remove objects, a thousand in a request, and some requests at once."""
         keys = [{"Key": self._key(path)} for path in paths]
-        for start in range(0, len(keys), _BATCH):
-            wanted = {"Objects": keys[start : start + _BATCH], "Quiet": True}
-            with self._explained("", "remove from"):
-                reply = self._call("delete_objects", Delete=wanted)
-            for error in reply.get("Errors", []):
-                raise StoreError(
-                    f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
-                    "credentials the right to delete below run.root"
-                )
+        batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
+        _ = self._fs  # made here, not by several threads
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            list(pool.map(self._remove, batches))
+
+    def _remove(self, keys: Sequence[dict[str, str]]) -> None:
+        with self._explained("", "remove from"):
+            reply = self._call("delete_objects", Delete={"Objects": keys, "Quiet": True})
+        for error in reply.get("Errors", []):
+            raise StoreError(
+                f"cannot remove {error.get('Key')} from {self.bucket}: {error.get('Code')}; give these "
+                "credentials the right to delete below run.root"
+            )
 
     def upload(self, source: Path, path: str) -> None:
         """Put a file, in parts where it is large."""
