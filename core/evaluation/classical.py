@@ -14,9 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline
 
 from core.errors import DataError
 from core.evaluation.columns import Floats
@@ -98,6 +95,10 @@ def _regression(
     train: Sequence[Example],
     splits: Mapping[SplitName, Sequence[Example]],
 ) -> Baseline:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import Pipeline
+
     model = Pipeline(
         [("tfidf", TfidfVectorizer(**features)), ("regression", LogisticRegression(**REGRESSION))]
     )

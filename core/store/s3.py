@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -40,22 +41,11 @@ class S3:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self.bucket, _, self._prefix = self.url.removeprefix("s3://").partition("/")
-        self._opened: tuple[int, Any] | None = None
 
     @property
     def _fs(self) -> Any:
-        """One client a process: it has a thread of its own, which a fork does not copy."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            import s3fs
-
-            config = {
-                "connect_timeout": _CONNECT_S,
-                "retries": {"mode": "standard", "total_max_attempts": _TRIES},
-            }
-            fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
-            fs.retries = _ROUNDS
-            self._opened = os.getpid(), fs
-        return self._opened[1]
+        settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("AWS_"))
+        return _client(os.getpid(), tuple(settings))
 
     def check(self) -> None:
         """Write, list and remove, and see whether both conditions are kept. Raises StoreError where not."""
@@ -231,6 +221,19 @@ _NO_ADDRESS = (
     "{endpoint} is no address of a service",
     "correct AWS_ENDPOINT_URL, such as https://host:port",
 )
+
+
+@lru_cache
+def _client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
+    """One client a process and settings: it has a thread of its own, which a fork does not copy."""
+    import s3fs
+
+    config = {"connect_timeout": _CONNECT_S, "retries": {"mode": "standard", "total_max_attempts": _TRIES}}
+    fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
+    fs.retries = _ROUNDS
+    return fs
+
+
 _REMEDIES = {
     "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct run.root"),
     "InvalidBucketName": _NO_NAME,
