@@ -55,6 +55,7 @@ def write_project(folder: Path, model: Path | str) -> Path:
             "learning_rate": 1e-2,
             "max_length": 256,
             "threads": 1,
+            "train_dtype": "float32",
         },
         "evaluation": {"interval": 2},
         "export": {"reasoning_rows": 2, "max_new_tokens": 8},

@@ -29,7 +29,7 @@ STEPS = 6
 
 @pytest.fixture(scope="module")
 def engine(tiny_model: Path) -> LocalEngine:
-    return LocalEngine(resolve_model(str(tiny_model)), device="cpu", threads=1)
+    return LocalEngine(resolve_model(str(tiny_model)), device="cpu", train_dtype="float32", threads=1)
 
 
 def planned() -> list[PlannedStep]:

@@ -74,7 +74,7 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 
 @pytest.fixture(scope="session")
 def engine(make_model: MakeModel) -> LocalEngine:
-    return LocalEngine(make_model("llama"), device="cpu")
+    return LocalEngine(make_model("llama"), device="cpu", train_dtype="float32")
 
 
 @pytest.fixture(scope="session")

