@@ -19,12 +19,8 @@ from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint
 from flows.switches import switches
 from flows.training import train_and_evaluate
-from tasks.encode import encode
 from tasks.publish import publish
-from tasks.reject import reject
 from tasks.report import report
-from tasks.sample import sample
-from tasks.split import split
 
 log = logging.getLogger(__name__)
 
@@ -56,20 +52,20 @@ def pipeline(run: Execution) -> str:
     view, build = View(run.view), run.pipeline
     build.preflight()
 
-    parts = run.do(split, build.split, "split", "data_splits/train.csv")
+    parts = run.do("split", build.split, "data_splits/train.csv")
     view.split(parts)
 
     file = "teacher_phase/teacher_samples.jsonl"
-    answers = run.do(sample, lambda: build.sample(parts), "sample", file)
+    answers = run.do("sample", lambda: build.sample(parts), file)
     view.sample(answers)
 
     file = "teacher_phase/accepted_samples.jsonl"
-    kept = run.do(reject, lambda: build.reject(parts, answers), "reject", file)
+    kept = run.do("reject", lambda: build.reject(parts, answers), file)
     view.reject(kept)
     ensure_usable(dict(kept.summary))
 
     file = "student_phase/train_sft.jsonl"
-    encoded = run.do(encode, lambda: build.encode(kept), "encode", file)
+    encoded = run.do("encode", lambda: build.encode(kept), file)
     view.encode(encoded)
 
     trained = train_and_evaluate(run, view, parts, encoded)

@@ -21,7 +21,8 @@ from flows.execution import Execution, closing
 from flows.exporting import export_checkpoint
 from flows.logs import run_log
 from flows.switches import Switches
-from flows.training import Trained, recorded
+from flows.training import recorded
+from flows.walking import Trained
 
 
 @flow(name="evaluate", persist_result=False)

@@ -22,13 +22,12 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from flows.logs import run_log
 from flows.switches import Switches
+from tasks.by_stage import TASKS
 from tasks.policy import StageCall
 from tasks.progress import ArtifactProgress
 from tasks.storage import result_storage
 
 log = logging.getLogger(__name__)
-
-StageTask = Task[[StageCall], dict[str, Any]]
 
 _FROM_TEACHER_RUN = ("split", "sample", "reject")
 
@@ -43,7 +42,7 @@ class Execution:
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
 
-    def do(self, task: StageTask, stage: Callable[[], Stage], slot: str, file: str) -> Manifest:
+    def do(self, slot: str, stage: Callable[[], Stage], file: str) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
 
         `slot` is the stage's place in the run's record, `file` the file a reader would look for.
@@ -52,13 +51,13 @@ class Execution:
         if not self.switches.on(name):
             manifest = self._earlier(slot, name, file)
         else:
-            manifest = self._call(task, stage())
+            manifest = self._call(stage())
         self.used[slot] = manifest
         return manifest
 
-    def do_built(self, task: StageTask, stage: Stage, file: str) -> Manifest:
+    def do_built(self, stage: Stage, file: str) -> Manifest:
         """As `do`, for a stage that is built already."""
-        return self.do(task, lambda: stage, stage.slot, file)
+        return self.do(stage.slot, lambda: stage, file)
 
     def folder(self, manifest: Manifest) -> Path:
         """The files of an object."""
@@ -68,8 +67,8 @@ class Execution:
         """Call a task that keeps no result."""
         return task(*arguments)
 
-    def perform_stage(self, task: StageTask, stage: Stage, *, refresh: bool, cached: bool) -> bool:
-        """Call a stage's task; says whether it found the object made.
+    def perform_stage(self, stage: Stage, *, refresh: bool, cached: bool) -> bool:
+        """Call the stage's task; says whether it found the object made.
 
         Unless `cached`, Prefect's record is not asked: it may name what is no longer there.
         """
@@ -80,7 +79,7 @@ class Execution:
             "result_serializer": "json",
             "refresh_cache": not cached,
         }
-        task.with_options(**options)(call)
+        TASKS[stage.name].with_options(**options)(call)
         return cached or call.reused
 
     def _earlier(self, slot: str, name: str, file: str) -> Manifest:
@@ -98,11 +97,11 @@ class Execution:
         )
         return manifest
 
-    def _call(self, task: StageTask, stage: Stage) -> Manifest:
+    def _call(self, stage: Stage) -> Manifest:
         refresh = stage.name in self.switches.refresh and stage.slot not in self.used
         sound = None if refresh else self.store.sound(stage.name, stage.key)
         log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
-        reused = self.perform_stage(task, stage, refresh=refresh, cached=sound is not None)
+        reused = self.perform_stage(stage, refresh=refresh, cached=sound is not None)
         manifest = sound or self.store.find(stage.name, stage.key)
         assert manifest is not None, f"stage {stage.label} ended without a manifest"
         self.view.record(stage.slot, manifest, reused=reused)

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.evaluation.metrics import Metrics
-from core.evaluation.stage import METRICS, read_metrics
 from core.records import SplitName
 from core.store.manifest import Manifest
-from flows.execution import Execution
-from flows.training import Trained
-from tasks.baseline import baseline
-from tasks.export import export
+from flows.walking import Trained, Walk, metrics_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +23,7 @@ class Exported:
 
 
 def export_checkpoint(
-    run: Execution, parts: Manifest, trained: Trained, step: int, *, who: str = "student", beside: bool = True
+    run: Walk, parts: Manifest, trained: Trained, step: int, *, who: str = "student", beside: bool = True
 ) -> Exported:
     """Measure one checkpoint on the configured splits; `beside` adds the untrained and the baselines."""
     checkpoint = trained.checkpoints.get(step)
@@ -45,11 +40,11 @@ def export_checkpoint(
     base = None
     if beside:
         stage = run.pipeline.baseline(parts)
-        base = run.do_built(baseline, stage, "baseline_phase/baselines.json")
+        base = run.do_built(stage, "baseline_phase/baselines.json")
     return Exported(step, checkpoint, reasoning, label_only, untrained, base)
 
 
-def _scored_val(run: Execution, trained: Trained, step: int) -> dict[SplitName, Manifest]:
+def _scored_val(run: Walk, trained: Trained, step: int) -> dict[SplitName, Manifest]:
     """The checkpoint's evaluation, which need not be made twice if it was of all rows."""
     manifest = trained.evaluations.get(step)
     whole = run.config.evaluation.max_examples == 0
@@ -57,7 +52,7 @@ def _scored_val(run: Execution, trained: Trained, step: int) -> dict[SplitName, 
 
 
 def _mode(
-    run: Execution,
+    run: Walk,
     parts: Manifest,
     checkpoint: Manifest | None,
     who: str,
@@ -83,22 +78,22 @@ def _mode(
             threshold=threshold,
             scored=scored.get(name),
         )
-        threshold = _metrics(run, out["val"]).decision_threshold
+        threshold = metrics_of(run, out["val"]).decision_threshold
     return out
 
 
-def _untrained(run: Execution, parts: Manifest, trained: Trained) -> dict[SplitName, Manifest]:
+def _untrained(run: Walk, parts: Manifest, trained: Trained) -> dict[SplitName, Manifest]:
     """The untrained model on val and test, at its own threshold from val."""
     val = trained.evaluations[0]
     out: dict[SplitName, Manifest] = {"val": val}
     if "test" in run.config.export.splits:
-        threshold = _metrics(run, val).decision_threshold
+        threshold = metrics_of(run, val).decision_threshold
         out["test"] = _one(run, parts, None, "test", "untrained", label_only=False, threshold=threshold)
     return out
 
 
 def _one(
-    run: Execution,
+    run: Walk,
     parts: Manifest,
     checkpoint: Manifest | None,
     name: SplitName,
@@ -111,8 +106,4 @@ def _one(
     stage = run.pipeline.export(
         parts, checkpoint, name, label_only=label_only, threshold=threshold, scored=scored, who=who
     )
-    return run.do_built(export, stage, f"student_phase/metrics_{name}.json")
-
-
-def _metrics(run: Execution, manifest: Manifest) -> Metrics:
-    return read_metrics(run.store.file(manifest, METRICS))
+    return run.do_built(stage, f"student_phase/metrics_{name}.json")

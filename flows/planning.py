@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from core.config.loading import ResolvedConfig
 from core.data.writing import read_examples
 from core.errors import MissingInputError
+from core.evaluation.selection import select
 from core.pipeline.naming import other_config, refusal
 from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
@@ -16,7 +17,9 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.plan import PlannedSegment
+from flows.exporting import export_checkpoint
 from flows.switches import NAMES, Switches
+from flows.walking import Trained, metrics_of, stops
 
 
 def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
@@ -57,9 +60,15 @@ class Planner:
         answers = self._one("sample", lambda: pipeline.sample(parts))
         kept = self._one("reject", lambda: pipeline.reject(parts, answers))
         encoded = self._one("encode", lambda: pipeline.encode(kept))
-        self._training(parts, encoded)
-        how = "measures the chosen checkpoint; what was measured before is reused"
-        self.lines.append(("export", how if self.switches.on("export") else "off"))
+        trained = self._training(parts, encoded)
+        if not self.switches.on("export"):
+            return
+        chosen = select(trained.curve, self.config.evaluation.metric)
+        export_checkpoint(self, parts, trained, chosen.step)
+
+    def do_built(self, stage: Stage, file: str) -> Manifest:
+        """A line for a stage, and its manifest. Raises NotMadeYet where it has none."""
+        return self._one(stage.slot, lambda: stage)
 
     def waiting(self, on: str) -> None:
         """A line for each stage that nothing can be said of yet."""
@@ -84,20 +93,28 @@ class Planner:
             *_shown(student),
         ]
 
-    def _training(self, parts: Manifest, encoded: Manifest) -> None:
+    def _training(self, parts: Manifest, encoded: Manifest) -> Trained:
+        """Every segment and its evaluation. Raises NotMadeYet where one of them is not made."""
         data = self.store.folder(encoded)
         steps = self.pipeline.plan(data)
-        self._evaluation(parts, None, 0)
+        trained = Trained({}, {}, [])
+        missing = self._evaluation(parts, trained, 0)
         parent: Manifest | None = None
         segments = self.pipeline.segments(steps)
         for i, part in enumerate(segments):
             try:
-                parent = self._given(self.pipeline.train(part, steps, parent, data))
+                parent = self.do_built(self.pipeline.train(part, steps, parent, data), "")
             except NotMadeYet:
                 self._after(segments[i:])
                 raise
+            trained.checkpoints[part.stop] = parent
             if part.evaluate:
-                self._evaluation(parts, parent, part.stop)
+                missing = self._evaluation(parts, trained, part.stop) or missing
+                if not missing and stops(self, trained):
+                    break
+        if missing:
+            raise NotMadeYet(missing)
+        return trained
 
     def _after(self, segments: Sequence[PlannedSegment]) -> None:
         """What waits for a segment that is not made: those that follow, and their evaluations."""
@@ -109,14 +126,15 @@ class Planner:
             whom = f"train/{stops[0]}" if len(stops) == 1 else "its training segment, each"
             self.lines.append((_span("evaluate", stops), f"waits for {whom}"))
 
-    def _evaluation(self, parts: Manifest, checkpoint: Manifest | None, step: int) -> None:
+    def _evaluation(self, parts: Manifest, trained: Trained, step: int) -> str | None:
+        """Add an evaluation to `trained`; its name where it is not made, which training does not mind."""
+        stage = self.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
         try:
-            self._given(self.pipeline.evaluate(parts, checkpoint, step))
-        except NotMadeYet:  # training does not wait for evaluations
-            return
-
-    def _given(self, stage: Stage) -> Manifest:
-        return self._one(stage.slot, lambda: stage)
+            manifest = self.do_built(stage, "")
+        except NotMadeYet as e:
+            return str(e)
+        trained.add(step, manifest, metrics_of(self, manifest))
+        return None
 
     def _one(self, slot: str, build: Callable[[], Stage]) -> Manifest:
         name = slot.partition("/")[0]

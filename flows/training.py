@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 
 from core.evaluation.metrics import value
-from core.evaluation.selection import EvaluatedCheckpoint, should_stop
-from core.evaluation.stage import METRICS, read_metrics
 from core.pipeline.views import View, evaluation_row
 from core.store.manifest import Manifest
 from flows.execution import Execution
-from tasks.evaluate import evaluate
-from tasks.train import train
+from flows.walking import Trained, metrics_of, stops
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """The checkpoints of a run by step, and what they reached on val.
-
-    Step 0 is the untrained model: evaluated, but no checkpoint.
-    """
-
-    checkpoints: dict[int, Manifest]
-    evaluations: dict[int, Manifest]
-    curve: list[EvaluatedCheckpoint]
-
-    @property
-    def last(self) -> int:
-        """The last step that was trained."""
-        return max(self.checkpoints)
 
 
 def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
@@ -43,12 +22,12 @@ def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Man
     parent: Manifest | None = None
     for part in run.pipeline.segments(steps):
         stage = run.pipeline.train(part, steps, parent, data)
-        parent = run.do_built(train, stage, "student_phase/train_history.jsonl")
+        parent = run.do_built(stage, "student_phase/train_history.jsonl")
         trained.checkpoints[part.stop] = parent
         view.train(parent)
         if part.evaluate:
             _evaluate(run, view, parts, trained, part.stop)
-            if _stops(run, trained):
+            if stops(run, trained):
                 log.info("early stopping after step %d of %d", part.stop, len(steps))
                 break
     return trained
@@ -57,10 +36,9 @@ def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Man
 def _evaluate(run: Execution, view: View, parts: Manifest, trained: Trained, step: int) -> None:
     stage = run.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
     file = f"student_phase/metrics_val_step_{step}.json"
-    manifest = run.do_built(evaluate, stage, file)
-    metrics = read_metrics(run.store.file(manifest, METRICS))
-    trained.evaluations[step] = manifest
-    trained.curve.append(EvaluatedCheckpoint(step, metrics))
+    manifest = run.do_built(stage, file)
+    metrics = metrics_of(run, manifest)
+    trained.add(step, manifest, metrics)
     checkpoint = trained.checkpoints.get(step)
     view.evaluate(step, evaluation_row(manifest, checkpoint, parts, metrics, step, run.resolved.run_name))
     chosen_by = run.config.evaluation.metric
@@ -73,12 +51,6 @@ def _evaluate(run: Execution, view: View, parts: Manifest, trained: Trained, ste
     rate = metrics.invalid_label_rate
     if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
         log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
-
-
-def _stops(run: Execution, trained: Trained) -> bool:
-    config = run.config.evaluation
-    values = [value(point.metrics, config.metric) for point in trained.curve]
-    return should_stop(values, config.early_stopping, config.metric)
 
 
 def _shown(number: float | None) -> str:
@@ -97,6 +69,5 @@ def recorded(run: Execution) -> Trained:
         slot = f"evaluate/{step}"
         if slot in run.view.stages():
             manifest = run.view.earlier(slot, file=f"student_phase/metrics_val_step_{step}.json")
-            trained.evaluations[step] = manifest
-            trained.curve.append(EvaluatedCheckpoint(step, read_metrics(run.store.file(manifest, METRICS))))
+            trained.add(step, manifest, metrics_of(run, manifest))
     return trained

@@ -12,8 +12,9 @@ from core.config.loading import load
 from core.progress import Silent
 from core.stages import Stage
 from flows.distill import pipeline
-from flows.execution import Execution, StageTask, execution
+from flows.execution import Execution, execution
 from flows.switches import switches
+from tasks.by_stage import TASKS
 from tasks.policy import StageCall
 
 
@@ -24,12 +25,12 @@ class Direct(Execution):
         """The task's function."""
         return task.fn(*arguments)
 
-    def perform_stage(self, task: StageTask, stage: Stage, *, refresh: bool, cached: bool) -> bool:
+    def perform_stage(self, stage: Stage, *, refresh: bool, cached: bool) -> bool:
         """The task's function; of a stage that is whole nothing, as Prefect's cache does."""
         if cached:
             return True
         call = StageCall(self.store, stage, Silent, refresh=refresh)
-        task.fn(call)
+        TASKS[stage.name].fn(call)
         return call.reused
 
 

@@ -1,0 +1,65 @@
+"""What the parts of the flow need of a run, be it carried out or only planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from core.config import Config
+from core.evaluation.metrics import Metrics, value
+from core.evaluation.selection import EvaluatedCheckpoint, should_stop
+from core.evaluation.stage import METRICS, read_metrics
+from core.pipeline.stages import Pipeline
+from core.stages import Stage
+from core.store.manifest import Manifest
+from core.store.objects import Store
+
+
+class Walk(Protocol):
+    """A run on its way through the pipeline."""
+
+    @property
+    def config(self) -> Config: ...
+
+    @property
+    def store(self) -> Store: ...
+
+    @property
+    def pipeline(self) -> Pipeline: ...
+
+    def do_built(self, stage: Stage, file: str) -> Manifest:
+        """The manifest of a stage; `file` is what a reader of the run's folder would look for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """The checkpoints of a run by step, and what they reached on val.
+
+    Step 0 is the untrained model: evaluated, but no checkpoint.
+    """
+
+    checkpoints: dict[int, Manifest]
+    evaluations: dict[int, Manifest]
+    curve: list[EvaluatedCheckpoint]
+
+    @property
+    def last(self) -> int:
+        """The last step that was trained."""
+        return max(self.checkpoints)
+
+    def add(self, step: int, manifest: Manifest, metrics: Metrics) -> None:
+        """Note an evaluation."""
+        self.evaluations[step] = manifest
+        self.curve.append(EvaluatedCheckpoint(step, metrics))
+
+
+def metrics_of(walk: Walk, manifest: Manifest) -> Metrics:
+    """The metrics that a stage measured."""
+    return read_metrics(walk.store.file(manifest, METRICS))
+
+
+def stops(run: Walk, trained: Trained) -> bool:
+    """Whether early stopping ends training after the last evaluation."""
+    config = run.config.evaluation
+    values = [value(point.metrics, config.metric) for point in trained.curve]
+    return should_stop(values, config.early_stopping, config.metric)
