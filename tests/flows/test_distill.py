@@ -117,6 +117,9 @@ def test_a_plan_says_what_is_reused_what_runs_and_why(project: Path) -> None:
     plan = describe_plan(load(project), none)
     for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
         assert re.search(rf"^{stage} +reuse \(made ", plan, re.MULTILINE), plan
+    assert re.search(r"^export/student/test/reasoning +reuse", plan, re.MULTILINE)
+    assert re.search(r"^baseline +reuse", plan, re.MULTILINE)
+    assert "run: " not in plan
     assert "first prompt of the teacher (recorded)" in plan
     changed = describe_plan(load(project, ["student.lora.rank=3"]), none)
     assert re.search(r"^encode +reuse", changed, re.MULTILINE)
