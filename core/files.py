@@ -8,6 +8,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
+def user_cache() -> Path:
+    """Where copies and converted models are kept: $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
+    named = os.environ.get("UNDERSTUDY_CACHE")
+    return Path(named) if named else Path.home() / ".cache" / "understudy"
+
+
 def replace_bytes(path: Path, data: bytes) -> None:
     """Make `path` hold `data`, at once: a reader sees the old bytes or the new ones. Raises OSError."""
     temporary = _temporary(path, data)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import time
 import uuid
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.errors import StoreError
+from core.files import user_cache
 from core.store.backend import Backend
 from core.store.disk import explained
 from core.store.manifest import FileEntry, Manifest
@@ -28,11 +28,9 @@ class Copies:
 
     @classmethod
     def of(cls, backend: Backend) -> Copies:
-        """Those below $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
-        named = os.environ.get("UNDERSTUDY_CACHE")
-        cache = Path(named) if named else Path.home() / ".cache" / "understudy"
+        """Those in the user's cache."""
         root = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
-        return cls(backend, cache / "objects" / root)
+        return cls(backend, user_cache() / "objects" / root)
 
     def place(self, relative: str) -> Path:
         """Where the copy of a path under the root is."""

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core.files import replace_bytes, sync
+from core.files import replace_bytes, sync, user_cache
 from core.jsonio import file_digest as plain_digest
 
 _WEIGHTS_AND_TOKENIZER = (
@@ -29,10 +28,7 @@ _CHANGES_WITHOUT_MEANING = ("transformers_version", "_name_or_path", "_model_nam
 
 def cache_folder(cache: Path | None = None) -> Path:
     """Where converted models are kept: `cache`, else $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
-    if cache is not None:
-        return cache
-    named = os.environ.get("UNDERSTUDY_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "understudy"
+    return cache if cache is not None else user_cache()
 
 
 def model_digest(folder: Path, cache: Path) -> str:
