@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from core import jsonio
@@ -49,8 +50,8 @@ class Manifest:
         return f"objects/{self.stage}/{self.key}/{self.writer}"
 
     def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {
+        """The mapping that is written, with a checksum of itself."""
+        value = {
             "stage": self.stage,
             "key": self.key,
             "writer": self.writer,
@@ -60,19 +61,45 @@ class Manifest:
             "ingredients": dict(self.ingredients),
             "summary": dict(self.summary),
         }
+        return {**value, _CHECKSUM: _checksum(value)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        """The manifest in a mapping. Raises KeyError or TypeError where it is not one."""
-        return cls(
+        """The manifest in a mapping; what a newer version may have added is left out.
+
+        Raises KeyError, TypeError, AttributeError or ValueError where it is none or was altered.
+        """
+        # Manifests written before there was a checksum have none.
+        if _CHECKSUM in value and value[_CHECKSUM] != _checksum(value):
+            raise ValueError("it is not what its checksum says")
+        manifest = cls(
             stage=value["stage"],
             key=value["key"],
             writer=value["writer"],
             created_at=value["created_at"],
-            files={name: FileEntry(**entry) for name, entry in value["files"].items()},
-            ingredients=value["ingredients"],
-            summary=value["summary"],
+            files={name: _entry(entry) for name, entry in value["files"].items()},
+            ingredients=dict(value["ingredients"]),
+            summary=dict(value["summary"]),
         )
+        if value["digest"] != manifest.digest:
+            raise ValueError("its files are not those its digest names")
+        return manifest
+
+
+_CHECKSUM = "checksum"
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """sha256 over all the rest, as JSON gives it back: there, a number that is a name is a string."""
+    rest = {name: inner for name, inner in value.items() if name != _CHECKSUM}
+    return jsonio.digest(json.loads(json.dumps(rest)))
+
+
+_KNOWN = frozenset(f.name for f in fields(FileEntry))
+
+
+def _entry(value: Mapping[str, Any]) -> FileEntry:
+    return FileEntry(**{name: inner for name, inner in value.items() if name in _KNOWN})
 
 
 def _stated(entry: FileEntry) -> dict[str, Any]:

@@ -177,7 +177,10 @@ class Store:
         if found is None:
             return None, None
         try:
-            return Manifest.from_json(json.loads(found.data)), found.version
+            manifest = Manifest.from_json(json.loads(found.data))
+            if manifest.path != path:
+                raise ValueError(f"it is that of {manifest.path}")
+            return manifest, found.version
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             log.warning("%s is damaged (%s); the stage is made again", self.where(path), e)
             return None, found.version

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from core import jsonio
 from core.errors import StoreError, UserError
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -82,6 +85,48 @@ def test_a_damaged_manifest_is_no_manifest_and_is_replaced(store: Store, data: b
     assert store.sound("split", "k1") == again
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"files": {}},
+        {"summary": {}},
+        {"summary": {"n": 2}},
+        {"ingredients": {"version": 2}},
+        {"created_at": "yesterday"},
+        {"key": "k2"},
+        {"checksum": "0"},
+    ],
+    ids=str,
+)
+def test_an_altered_manifest_is_no_manifest(store: Store, change: dict[str, Any]) -> None:
+    first = made(store)
+    store.backend.write(first.path, json.dumps({**first.to_json(), **change}).encode())
+    assert store.find("split", "k1") is None
+    assert store.sound("split", "k1") != made(store)
+
+
+def test_a_manifest_in_anothers_place_is_no_manifest(store: Store) -> None:
+    first, second = made(store, "k1"), made(store, "k2")
+    content = store.backend.read(first.path)
+    assert content is not None
+    store.backend.write(second.path, content.data)
+    assert store.find("split", "k2") is None
+    assert store.find("split", "k1") == first
+
+
+@pytest.mark.parametrize("newer", [True, False])
+def test_manifests_of_newer_and_of_older_versions_are_read(store: Store, newer: bool) -> None:
+    first = made(store)
+    value = first.to_json()
+    del value["checksum"]
+    if newer:
+        value["author"] = "somebody"
+        value["files"]["train.jsonl"]["compression"] = "none"
+        value["checksum"] = jsonio.digest(value)
+    store.backend.write(first.path, json.dumps(value).encode())
+    assert store.sound("split", "k1") == first
+
+
 def test_the_second_writer_of_a_key_adopts_the_first_and_leaves_nothing(store: Store) -> None:
     first = made(store)
     before = paths(store)
@@ -105,6 +150,11 @@ def test_the_digest_follows_contents_and_not_times_writers_or_places(store: Stor
 def test_a_manifest_survives_json(store: Store) -> None:
     first = made(store)
     assert Manifest.from_json(json.loads(json.dumps(first.to_json()))) == first
+    numbered = dataclasses.replace(first, summary={"by_label": {10: 1, 9: 0.1}})
+    assert Manifest.from_json(json.loads(json.dumps(numbered.to_json()))).summary["by_label"] == {
+        "10": 1,
+        "9": 0.1,
+    }
 
 
 def test_a_root_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
