@@ -163,6 +163,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
     """The lease in a file, empty where it is none: a lease nobody can read is nobody's."""
     try:
         value = json.loads(data)
-        return value if isinstance(value, dict) and "holder" in value and "beat_at" in value else {}
-    except ValueError:
+        int(value["holder"]["pid"]), seconds_since(value["beat_at"])
+        return dict(value)
+    except (ValueError, TypeError, KeyError):
         return {}

@@ -115,8 +115,20 @@ def test_a_number_that_another_process_has_now_is_not_taken_for_the_holder(quick
     assert not holder.is_dead(holder.this_process())
 
 
-def test_a_lease_that_cannot_be_read_is_nobodys(store: Store) -> None:
-    store.backend.write("leases/split/k.json", b"{")
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"{",
+        b"[]",
+        b"\xff",
+        b'{"holder": 5, "beat_at": "2026-11-22T20:00:00+00:00"}',
+        b'{"holder": {}, "beat_at": "2026-11-22T20:00:00+00:00"}',
+        b'{"holder": {"pid": 1}, "beat_at": "x"}',
+    ],
+)
+def test_a_lease_that_cannot_be_read_is_nobodys(store: Store, data: bytes) -> None:
+    store.backend.write("leases/split/k.json", data)
+    assert not leases.is_live(store.backend, "split/k")
     with store.lease("split/k", "split"):
         assert leases.is_live(store.backend, "split/k")
 
