@@ -48,7 +48,7 @@ def swap(store: Store, name: str, content: Mapping[str, Any], writer: str) -> No
     entry = {"writer": writer, **{key: content[key] for key in _HISTORY if key in content}}
     for attempt in range(_TRIES):
         found = store.backend.read(path)
-        history = _history(json.loads(found.data)) if found is not None else []
+        history = _history(_content(store, path, found.data)) if found is not None else []
         if any(before["writer"] == writer for before in history):
             return
         data = _bytes({**content, "history": [*history, entry]})
@@ -66,7 +66,7 @@ def retarget(store: Store, before: str, after: str) -> None:
     """Let the pointers that name a run's folder `before` name `after`, where its files now are as well."""
     for name in names(store):
         while (found := store.backend.read(_path(name))) is not None:
-            content = json.loads(found.data)
+            content = _content(store, _path(name), found.data)
             moved = {key: _moved(value, before, after) for key, value in content.items()}
             if moved == content or store.backend.swap(_path(name), _bytes(moved), found.version):
                 break
@@ -79,9 +79,9 @@ def _moved(value: Any, before: str, after: str) -> Any:
 
 
 def read(store: Store, name: str = LATEST) -> Mapping[str, Any] | None:
-    """What a pointer holds, None where there is none."""
-    content: Mapping[str, Any] | None = store.read_json(_path(name))
-    return content
+    """What a pointer holds, None where there is none. Raises StoreError where it is damaged."""
+    found = store.backend.read(_path(name))
+    return None if found is None else _content(store, _path(name), found.data)
 
 
 def names(store: Store) -> list[str]:
@@ -94,8 +94,23 @@ def _path(name: str) -> str:
     return f"{FOLDER}/{name}.json"
 
 
-def _history(content: Any) -> list[dict[str, Any]]:
-    found = content.get("history", []) if isinstance(content, dict) else []
+def _content(store: Store, path: str, data: bytes) -> dict[str, Any]:
+    """Of a damaged one the history is lost, which is the user's to decide: it is never written over."""
+    try:
+        content = json.loads(data)
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise StoreError(
+            f"{store.where(path)} is damaged: it holds no JSON object; remove it, or put back a copy of it, "
+            "and run the same command again"
+        )
+    return content
+
+
+def _history(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    found = content.get("history")
+    found = found if isinstance(found, list) else []
     return [entry for entry in found if isinstance(entry, dict) and "writer" in entry]
 
 

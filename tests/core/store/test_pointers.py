@@ -79,3 +79,19 @@ def test_pointers_follow_a_run_that_is_set_aside(store: Store) -> None:
     assert (found["run_dir"], found["metrics_path"]) == ("runs/r.1", "runs/r.1/m.json")
     assert found["other"] == "runs/rr/m"
     assert len(found["history"]) == 1
+
+
+@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff\xfe"])
+def test_a_damaged_pointer_is_named_and_not_written_over(store: Store, data: bytes) -> None:
+    store.backend.write("model/latest.json", data)
+    content = {"run_name": "r", "run_dir": "runs/r"}
+    for attempt in (
+        lambda: pointers.publish(store, "r", content, []),
+        lambda: pointers.retarget(store, "runs/r/", "runs/r.1/"),
+        lambda: pointers.read(store),
+    ):
+        with pytest.raises(StoreError, match=r"model/latest\.json is damaged.*remove it"):
+            attempt()
+    found = store.backend.read("model/latest.json")
+    assert found is not None
+    assert found.data == data
