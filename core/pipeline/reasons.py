@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
+from core.errors import StoreError
 from core.stages import Stage, changed
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
+
+log = logging.getLogger(__name__)
 
 
 def why_run(view: RunView, stage: Stage) -> str:
@@ -33,7 +38,11 @@ def _newest(store: Store, stage: Stage) -> tuple[Manifest | None, str]:
     """
     recorded = []
     for name in run_names(store):
-        entry = RunView(store, name).stages().get(stage.slot)
+        try:
+            entry = RunView(store, name).stages().get(stage.slot)
+        except StoreError as e:  # another run's record must not stop this one
+            log.warning("%s", e)
+            continue
         if entry:
             recorded.append((entry["at"], name, entry["key"]))
     for _, name, key in sorted(recorded, reverse=True):

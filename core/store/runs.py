@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core import milestones
-from core.errors import MissingInputError
+from core.errors import MissingInputError, StoreError
 from core.store.clock import now
 from core.store.disk import Disk
 from core.store.manifest import Manifest
@@ -45,9 +45,9 @@ class RunView:
         milestones.passed(milestones.VIEW_FILLED, manifest.stage)
 
     def read(self, place: str) -> str | None:
-        """One text of the view, None where there is none."""
+        """One text of the view, None where there is none; bytes that are no text come as U+FFFD."""
         found = self.store.backend.read(self._at(place))
-        return None if found is None else found.data.decode()
+        return None if found is None else found.data.decode(errors="replace")
 
     def write(self, place: str, data: str) -> str:
         """Write one text of the view, at once; returns where."""
@@ -90,9 +90,18 @@ class RunView:
         self.write_json(RECORD, {slot: entry for slot, entry in stages.items() if slot in kept})
 
     def stages(self) -> Mapping[str, Any]:
-        """The record of the last run under this name, empty where there is none."""
+        """The record of the last run under this name, empty where there is none.
+
+        Raises StoreError where it is damaged: what it named must not be taken for garbage.
+        """
         found = self.store.read_json(self._at(RECORD))
-        return found if isinstance(found, dict) else {}
+        if found is None:
+            return {}
+        if not isinstance(found, dict) or not all(_is_entry(entry) for entry in found.values()):
+            raise StoreError(
+                f"{self.where(RECORD)} is no record of stages; remove it and run the same command again"
+            )
+        return found
 
     def note_state(self, state: str, **more: Any) -> None:
         """Write down how the run stands: running, finished, stopped or failed."""
@@ -135,6 +144,10 @@ class RunView:
 
     def _at(self, place: str) -> str:
         return f"{FOLDER}/{self.name}/{place}"
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("key", "at"))
 
 
 def run_names(store: Store) -> list[str]:

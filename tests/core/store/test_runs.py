@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from core.errors import MissingInputError
+from core.errors import MissingInputError, StoreError
+from core.store.collecting import find_garbage
 from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store.runs import RECORD, RunView, run_names
 from tests.core.store.making import made
 
 
@@ -66,3 +67,15 @@ def test_runs_are_listed_by_name_and_a_file_beside_them_is_none(store: Store) ->
     RunView(store, "a").write("x.txt", "")
     store.backend.write("runs/stray.txt", b"")
     assert run_names(store) == ["a", "b"]
+
+
+@pytest.mark.parametrize("data", ["{", "[]", '{"split": 5}', '{"split": {"key": 5, "at": ""}}'])
+def test_a_damaged_record_is_named_and_nothing_is_taken_for_garbage(store: Store, data: str) -> None:
+    RunView(store, "r").write(RECORD, data)
+    with pytest.raises(StoreError, match=r"runs/r/stages\.json is no.* remove it and run the same command"):
+        find_garbage(store, grace=0)
+
+
+def test_bytes_that_are_no_text_are_read_as_such(store: Store) -> None:
+    store.backend.write("runs/r/resolved_config.yaml", b"run:\n\xff")
+    assert RunView(store, "r").config_text() == "run:\n\ufffd"
