@@ -40,6 +40,12 @@ class RunConfig(Section):
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], NotInKey("log settings")] = "INFO"
     """How much is logged."""
 
+    @model_validator(mode="after")
+    def _latest_is_a_pointer(self) -> RunConfig:
+        if self.name == "latest":
+            raise ValueError("run.name latest is what model/latest.json is called; choose another name")
+        return self
+
 
 class StagesConfig(Section):
     """Which stages run; one that does not takes this run's own earlier result."""

@@ -66,7 +66,7 @@ def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPat
 
 
 def _name_of(path: Path) -> str:
-    stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in path.stem)
+    stem = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
     return stem.lstrip("._-") or "run"
 
 

@@ -151,6 +151,8 @@ def _remedy(error: OSError) -> str:
         return "make room and run the same command again: what is finished is kept"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return "choose another run.root or change its rights"
+    if error.errno == errno.ENAMETOOLONG:
+        return "choose a shorter run.name or run.root"
     return "see whether run.root is a folder on a working disk"
 
 

@@ -26,4 +26,7 @@ def backend_at(root: str) -> Backend:
             f"run.root: {root}: only folders and s3:// keep the conditional writes that two runs at once "
             "need; name one of these (many services speak S3: set AWS_ENDPOINT_URL)"
         )
-    return Disk(Path(root.removeprefix("file://")).expanduser().absolute())
+    try:
+        return Disk(Path(root.removeprefix("file://")).expanduser().absolute())
+    except RuntimeError as e:  # of expanduser
+        raise UserError(f"run.root: {root}: there is no such user's home; write the folder's path") from e

@@ -181,3 +181,10 @@ def test_every_key_of_the_config_has_a_sentence() -> None:
 
 def test_the_run_is_named_after_the_file(tmp_path: Path) -> None:
     assert load(write(tmp_path, MINIMAL, "my texts.yaml")).run_name == "my-texts"
+    assert load(write(tmp_path, MINIMAL, "größe 2.yaml")).run_name == "gr--e-2"
+
+
+def test_no_run_is_called_as_the_pointer_to_the_last_one(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run.name latest is what model/latest.json is called"):
+        load(write(tmp_path, MINIMAL, "latest.yaml"))
+    assert load(write(tmp_path, MINIMAL, "latest.yaml"), ["run.name=latest-2"]).run_name == "latest-2"

@@ -169,6 +169,17 @@ def test_a_root_without_conditional_writes_is_refused_by_name(url: str) -> None:
         Store.open(url)
 
 
+def test_a_root_in_the_home_of_nobody_is_refused() -> None:
+    with pytest.raises(UserError, match=r"run.root: ~no-such-user/x: there is no such user's home"):
+        Store.open("~no-such-user/x")
+
+
+def test_a_name_that_is_too_long_for_the_disk_has_its_remedy(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with pytest.raises(StoreError, match=r"File name too long; choose a shorter run.name"):
+        store.backend.write("runs/" + 300 * "n" + "/a", b"")
+
+
 def test_a_full_disk_is_one_sentence_with_the_place_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
