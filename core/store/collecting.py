@@ -16,10 +16,12 @@ from core.store import leases, pointers
 from core.store.backend import Found
 from core.store.manifest import manifest_path
 from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store.runs import FOLDER, RunView, run_names
 
 GRACE = 24 * 3600.0
 """Seconds."""
+AT_WORK = 600.0
+"""Seconds of grace at least while a run is at work: what it has just made, it has yet to record."""
 
 ObjectId = tuple[str, str]
 """Stage and key."""
@@ -55,7 +57,10 @@ class Referred:
 
 def find_garbage(store: Store, grace: float = GRACE) -> Garbage:
     """What could be removed now; removes nothing."""
-    return _sort(store, store.backend.list(""), referred(store), time.time() - grace)
+    there, kept = store.backend.list(""), referred(store)
+    if any(stage == FOLDER for stage, _ in kept.leased):
+        grace = max(grace, AT_WORK)
+    return _sort(store, there, kept, time.time() - grace)
 
 
 def collect(store: Store, garbage: Garbage) -> Garbage:

@@ -52,6 +52,16 @@ def test_looking_removes_nothing(store: Store) -> None:
     assert paths(store, "") == before
 
 
+def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: Store) -> None:
+    made(store)
+    store.backend.write("runs/r/.report.html.0a1b2c3d.tmp", b"half")
+    with store.lease("runs/r", "run r"):
+        assert collecting.find_garbage(store, grace=-1).files == []
+    found = collecting.find_garbage(store, grace=-1)
+    assert len(found.objects) == 1
+    assert len(found.leftovers) == 1
+
+
 def test_what_is_young_stays(store: Store) -> None:
     made(store)
     store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
