@@ -11,7 +11,7 @@ from pathlib import Path
 def user_cache() -> Path:
     """Where copies and converted models are kept: $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
     named = os.environ.get("UNDERSTUDY_CACHE")
-    return Path(named) if named else Path.home() / ".cache" / "understudy"
+    return Path(named).expanduser() if named else Path.home() / ".cache" / "understudy"
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

@@ -45,7 +45,9 @@ class Copies:
         if path in self._checked and path.is_file():
             return path
         entry = manifest.files[name]
-        if not _holds(path, entry):
+        with explained(path, "read"):
+            whole = _holds(path, entry)
+        if not whole:
             self._fetch(f"{manifest.folder}/{name}", path, entry)
         self._checked.add(path)
         return path

@@ -7,6 +7,7 @@ client try again and meet its own write: a conflict is therefore settled by read
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 import uuid
@@ -18,6 +19,7 @@ from typing import Any
 
 from core.errors import PassingError, StoreError
 from core.store.backend import Content, Found
+from core.store.disk import explained
 
 _CONFLICT = (409, 412)
 _BUSY_TRIES = 6
@@ -136,7 +138,7 @@ class S3:
 
     def download(self, path: str, target: Path) -> None:
         """Get an object into a file."""
-        with self._explained(path, "read", missing_is_an_answer=True):
+        with self._explained(path, "read", missing_is_an_answer=True), _room_for(target):
             self._fs.get_file(f"{self.bucket}/{self._key(path)}", str(target))
 
     def copy(self, source: str, target: str) -> None:
@@ -262,6 +264,18 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
         return "InvalidEndpoint"
     return type(error).__name__
+
+
+@contextlib.contextmanager
+def _room_for(target: Path) -> Iterator[None]:
+    """A full disk here is no fault of the service's, and trying again does not help."""
+    try:
+        yield
+    except OSError as e:
+        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        with explained(target, "write"):
+            raise
 
 
 def _response(error: BaseException) -> Any:

@@ -143,6 +143,14 @@ def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
         assert paths(Store.at(s3_root), "") == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_a_full_disk_for_the_copies_is_not_blamed_on_the_service(s3_root: str) -> None:
+    store = Store.open(s3_root)
+    store.backend.write("a.txt", b"text")
+    with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device; make room"):
+        store.backend.download("a.txt", Path("/dev/full"))
+
+
 def test_opening_leaves_nothing(s3_root: str) -> None:
     assert paths(Store.open(s3_root), "") == []
 
