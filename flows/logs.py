@@ -109,7 +109,8 @@ def _sent_again_and_again(view: RunView, path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _logging_to(path: Path, level: str) -> Iterator[None]:
-    handler = RunLog(path, mode="a", encoding="utf-8")
+    with explained(path, "write"):
+        handler = RunLog(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     for name in OURS:
         logger = logging.getLogger(name)

@@ -188,7 +188,9 @@ class Store:
     def _same_bytes(self, manifest: Manifest, name: str, etag: str | None) -> bool:
         entry = manifest.files[name]
         if self.backend.folder is not None:
-            return jsonio.file_digest(self.file(manifest, name)) == entry.sha256
+            path = self.file(manifest, name)
+            with explained(path, "read"):
+                return jsonio.file_digest(path) == entry.sha256
         if etag is not None and etag == entry.etag:
             return True
         return self.copies.holds(manifest, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import logging
 import os
@@ -180,11 +181,23 @@ def test_a_name_that_is_too_long_for_the_disk_has_its_remedy(tmp_path: Path) -> 
         store.backend.write("runs/" + 300 * "n" + "/a", b"")
 
 
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_an_object_that_cannot_be_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(path: Path) -> str:
+        raise OSError(number, os.strerror(number), str(path))
+
+    store = Store.open(str(tmp_path))
+    made(store)
+    monkeypatch.setattr(jsonio, "file_digest", refused)
+    with pytest.raises(StoreError, match=r"cannot read .*/(train.jsonl|sub/b.txt): .*run.root"):
+        store.sound("split", "k1")
+
+
 def test_a_full_disk_is_one_sentence_with_the_place_and_the_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import errno
-
     def full(fd: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
