@@ -85,7 +85,8 @@ class Copies:
                     f"{self.backend.url}/{relative} is not what its manifest names; "
                     "run the same command again: the stage is made anew"
                 )
-            part.replace(path)
+            with explained(path, "write"):
+                part.replace(path)
         finally:
             part.unlink(missing_ok=True)
 

@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from core.files import replace_bytes, sync, user_cache
@@ -53,17 +53,26 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def file_digest(path: Path, cache: Path) -> str:
-    """sha256 (hex) of a file's bytes, remembered in `cache` by path, size and time of change."""
+    """sha256 (hex) of a file's bytes, remembered in `cache` by path, size and time of change.
+
+    A note that is damaged is not believed, and one that cannot be written is done without.
+    """
     stat = path.stat()
     named = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
     note = cache / "digests" / hashlib.sha256(named.encode()).hexdigest()
-    try:
-        return note.read_text(encoding="ascii")
-    except FileNotFoundError:
-        pass
+    with suppress(OSError, ValueError):
+        text = note.read_text(encoding="ascii")
+        digest = text.partition(" ")[0]
+        if text == _noted(named, digest):
+            return digest
     digest = plain_digest(path)
-    replace_bytes(note, digest.encode("ascii"))
+    with suppress(OSError):
+        replace_bytes(note, _noted(named, digest).encode("ascii"))
     return digest
+
+
+def _noted(named: str, digest: str) -> str:
+    return f"{digest} {hashlib.sha256(f'{named}{digest}'.encode()).hexdigest()}"
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.engines.local import ModelSource, resolve_model
-from core.engines.local.files import whole_folder
+from core.engines.local.files import file_digest, whole_folder
 from core.errors import ModelError
 from tests.core.engines.local.conftest import MakeModel
 
@@ -148,3 +148,39 @@ def test_the_real_model_has_what_the_quickstart_counts_on(smollm2: ModelSource) 
     tokenizer = AutoTokenizer.from_pretrained(smollm2.folder)
     assert [tokenizer.encode(label) for label in ("0", "1")] == [[32], [33]]
     assert tokenizer.chat_template
+
+
+@pytest.mark.parametrize("damage", ["", "0" * 64, "\ud800", None])
+def test_a_damaged_note_of_a_files_digest_is_not_believed(tmp_path: Path, damage: str | None) -> None:
+    model, cache = tmp_path / "model.bin", tmp_path / "cache"
+    model.write_bytes(b"weights")
+    digest = file_digest(model, cache)
+    (note,) = (cache / "digests").iterdir()
+    if damage is None:
+        note.unlink()
+        note.mkdir()
+    else:
+        note.write_text(damage, encoding="utf-8", errors="surrogatepass")
+    assert file_digest(model, cache) == digest
+    assert file_digest(model, cache) == digest
+
+
+def test_a_files_digest_is_looked_up_where_it_was_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"weights")
+    digest = file_digest(model, tmp_path / "cache")
+
+    def refused(path: Path) -> str:
+        raise AssertionError(f"{path} was read again")
+
+    monkeypatch.setattr("core.engines.local.files.plain_digest", refused)
+    assert file_digest(model, tmp_path / "cache") == digest
+
+
+def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"weights")
+    digest = file_digest(model, tmp_path / "cache")
+    assert file_digest(model, model / "no-folder") == digest
