@@ -33,13 +33,14 @@ def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
     nothing is published.
     """
     view = RunView(Store.open(root), run)
-    resolved = run_config(view)
-    with (
-        view.store.lease(f"runs/{run}", f"run {run}"),
-        run_log(view, resolved.config.run.log_level),
-        closing(Execution(resolved, Switches(frozenset(), frozenset()), view)) as execution,
-    ):
-        return _evaluate(execution, checkpoint)
+    run_config(view)  # before anything is waited for: whether there is such a run
+    with view.store.lease(f"runs/{run}", f"run {run}"):
+        resolved = run_config(view)  # whoever was at work may have begun the name anew
+        with (
+            run_log(view, resolved.config.run.log_level),
+            closing(Execution(resolved, Switches(frozenset(), frozenset()), view)) as execution,
+        ):
+            return _evaluate(execution, checkpoint)
 
 
 def _evaluate(run: Execution, checkpoint: str) -> str:

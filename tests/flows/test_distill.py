@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.config.loading import load
+from core.config.writing import render
 from core.errors import MissingInputError, StageError, UserError
+from core.store.objects import Store
+from core.store.runs import CONFIG, RunView
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -243,6 +249,23 @@ def test_any_checkpoint_of_a_run_can_be_measured(project: Path) -> None:
     assert (folder / "student_phase/test.json").read_bytes() == best
     with pytest.raises(MissingInputError, match="there are best, final, step_0, step_2, step_4, step_6"):
         evaluate_checkpoint("small", "out", "step_5")
+
+
+def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows import evaluate
+
+    run(project)
+
+    @contextlib.contextmanager
+    def waited(store: Store, name: str, what: str) -> Iterator[None]:
+        RunView(store, "small").write(CONFIG, render(load(project, ["evaluation.interval=3"])))
+        yield
+
+    monkeypatch.setattr(Store, "lease", waited)
+    monkeypatch.setattr(evaluate, "_evaluate", lambda run, checkpoint: str(run.config.evaluation.interval))
+    assert evaluate.evaluate_checkpoint.fn("small", "out") == "3"
 
 
 def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(project: Path) -> None:
