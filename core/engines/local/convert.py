@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +12,54 @@ from filelock import FileLock
 from core.engines.local.files import file_digest, whole_folder
 from core.engines.local.need import need_torch
 from core.errors import ModelError
+from core.jsonio import file_digest as plain_digest
+from core.jsonio import read_json, write_json
 
 log = logging.getLogger(__name__)
 
 # Raise when the same .gguf would be converted to something else.
 VERSION = 1
+_FILES = "converted.json"
+"""The sha256 of each file, by name."""
 
 
 def convert_gguf(path: Path, cache: Path) -> Path:
     """Return the folder that `path` was converted to, converting it if this was never done.
 
     Two processes at once: one converts, the other waits. A killed conversion leaves nothing that
-    is taken for whole, since the folder gets its name last. Raises ModelError.
+    is taken for whole, since the folder gets its name last; one that was damaged since is made
+    again. Raises ModelError.
     """
     final = cache / "models" / f"{file_digest(path, cache)[:16]}-v{VERSION}"
-    if final.is_dir():
+    if _is_whole(final, cache):
         return final
     final.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{final}.lock"):
-        if not final.is_dir():
+        if not _is_whole(final, cache):
+            if final.exists():
+                log.warning("%s was damaged", final)
+                shutil.rmtree(final)
             log.info("converting %s to safetensors in %s, once; about half a minute", path, final)
             with whole_folder(final) as part:
                 _convert(path, part)
+                write_json(part / _FILES, {p.name: plain_digest(p) for p in part.iterdir() if p.is_file()})
     return final
+
+
+def _is_whole(folder: Path, cache: Path) -> bool:
+    """Whether a converted model's files are those that were written."""
+    if not folder.is_dir():
+        return False
+    try:
+        written = read_json(folder / _FILES)
+    except FileNotFoundError:  # it was converted before this was noted
+        return (folder / "config.json").is_file()
+    except (OSError, ValueError):
+        return False
+    try:
+        return all(file_digest(folder / name, cache) == digest for name, digest in written.items())
+    except OSError:
+        return False
 
 
 def _convert(path: Path, folder: Path) -> None:

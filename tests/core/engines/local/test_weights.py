@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.engines.local import ModelSource, resolve_model
+from core.engines.local.convert import convert_gguf
 from core.engines.local.files import file_digest, whole_folder
 from core.errors import ModelError
 from tests.core.engines.local.conftest import MakeModel
@@ -184,3 +185,32 @@ def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:
     model.write_bytes(b"weights")
     digest = file_digest(model, tmp_path / "cache")
     assert file_digest(model, model / "no-folder") == digest
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "converted.json"])
+@pytest.mark.parametrize("data", [None, b"", b"altered"])
+def test_a_converted_model_that_was_damaged_is_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, data: bytes | None
+) -> None:
+    times: list[Path] = []
+
+    def converted(path: Path, folder: Path) -> None:
+        times.append(path)
+        (folder / "model.safetensors").write_bytes(b"weights")
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr("core.engines.local.convert._convert", converted)
+    source, cache = tmp_path / "model.gguf", tmp_path / "cache"
+    source.write_bytes(b"gguf")
+    folder = convert_gguf(source, cache)
+    assert convert_gguf(source, cache) == folder
+    assert len(times) == 1
+    if data is None:
+        (folder / name).unlink()
+    else:
+        (folder / name).write_bytes(data)
+    assert convert_gguf(source, cache) == folder
+    assert (folder / "model.safetensors").read_bytes() == b"weights"
+    assert (folder / "config.json").read_text() == "{}"
+    noted = name == "converted.json" and data is None
+    assert len(times) == (1 if noted else 2)
