@@ -167,7 +167,8 @@ def _walk(top: Path, at: str) -> Iterator[Found]:
         return
     for entry in entries:
         path = f"{at}/{entry.name}" if at else entry.name
-        if entry.is_dir(follow_symlinks=False):
+        # People move a run or the objects to another disk and leave a link; deeper, a link may go in circles.
+        if entry.is_dir(follow_symlinks="/" not in at):
             yield from _walk(Path(entry.path), path)
             continue
         try:

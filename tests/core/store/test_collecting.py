@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
+from core.pipeline.overview import overview
 from core.store import collecting, pointers
 from core.store.backend import Backend
 from core.store.objects import Store
@@ -28,6 +30,21 @@ def test_what_a_run_or_a_pointer_refers_to_stays(store: Store) -> None:
     assert [p for p in paths(store) if "unused" in p] == []
     assert paths(store, "cache") == []
     assert unused.key == "unused"
+
+
+@pytest.mark.parametrize("moved", ["runs/r", "runs", "objects", "objects/split"])
+def test_what_a_moved_run_refers_to_stays(tmp_path: Path, moved: str) -> None:
+    store = Store.open(str(tmp_path / "root"))
+    RunView(store, "r").record("split", made(store, "used"), reused=False)
+    made(store, "unused")
+    (tmp_path / "root" / moved).rename(tmp_path / "elsewhere")
+    (tmp_path / "root" / moved).symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/objects/split/unused/around").symlink_to(tmp_path / "root")
+    garbage = collecting.find_garbage(store, grace=-1)
+    assert set(garbage.objects) == {("split", "unused")}
+    assert [e.name for e in overview(store)] == ["r"]
+    collecting.collect(store, garbage)
+    assert store.sound("split", "used") is not None
 
 
 def test_a_manifest_goes_before_the_files_it_names(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
