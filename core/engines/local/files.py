@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from core.errors import ModelError
 from core.files import replace_bytes, sync, user_cache
 from core.jsonio import file_digest as plain_digest
 
@@ -35,12 +36,17 @@ def model_digest(folder: Path, cache: Path) -> str:
     """sha256 (hex) over a model folder's weights, tokenizer files and configuration.
 
     Names and contents count, the folder's place does not, nor which version wrote config.json.
-    A file's own digest is remembered in `cache` by path, size and time of change.
+    A file's own digest is remembered in `cache` by path, size and time of change. Raises ModelError.
     """
     whole = hashlib.sha256()
     for path in _model_files(folder):
         whole.update(f"{path.name}\0{file_digest(path, cache)}\0".encode())
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read ({error}); name a folder that save_pretrained wrote"
+        ) from error
     for key in _CHANGES_WITHOUT_MEANING:
         config.pop(key, None)
     whole.update(json.dumps(config, sort_keys=True).encode())

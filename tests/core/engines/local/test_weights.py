@@ -62,6 +62,24 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         resolve_model(str(tmp_path), cache=tmp_path)
 
 
+@pytest.mark.parametrize("data", [b"{", b"[1]", b"\xff"])
+def test_a_config_that_cannot_be_read_is_named(make_model: MakeModel, tmp_path: Path, data: bytes) -> None:
+    folder = shutil.copytree(make_model("llama").folder, tmp_path / "model")
+    (folder / "config.json").write_bytes(data)
+    with pytest.raises(ModelError, match=r"model/config\.json cannot be read .*name a folder"):
+        resolve_model(str(folder), cache=tmp_path / "cache")
+
+
+def test_weights_that_were_cut_short_are_named(make_model: MakeModel, tmp_path: Path) -> None:
+    from core.engines.local import LocalEngine
+
+    folder = shutil.copytree(make_model("llama").folder, tmp_path / "model")
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:500])
+    with pytest.raises(ModelError, match=r"base model .* cannot be loaded .*check its files"):
+        LocalEngine(resolve_model(str(folder), cache=tmp_path / "cache"), device="cpu").sampler(None)
+
+
 def test_a_wrong_file_name_is_answered_with_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "Small-Model.gguf").write_bytes(b"")
     with pytest.raises(ModelError, match=r"nearest: Small-Model\.gguf"):
