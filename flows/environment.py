@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from functools import partial
+from types import SimpleNamespace
 
 _DEFAULTS = {
     # Nothing is sent anywhere: Prefect's server would report its use otherwise.
@@ -28,3 +31,19 @@ def prepare(*, debug: bool = False) -> None:
     """Set what is not set."""
     for name, value in (_DEFAULTS if debug else {**_DEFAULTS, **_QUIET}).items():
         os.environ.setdefault(name, value)
+
+
+def detach_temporary_server() -> None:
+    """Let Prefect start its temporary server in a session of its own.
+
+    Ctrl-C in a terminal goes to all processes of the run's group: a server that ends first leaves the
+    run waiting for it, and no word of how the run ended. Prefect ends the server when we end.
+    """
+    from prefect.settings import PREFECT_API_URL
+
+    if PREFECT_API_URL.value():
+        return
+    from prefect.server.api import server
+
+    apart = partial(subprocess.Popen, start_new_session=True)
+    vars(server)["subprocess"] = SimpleNamespace(**{**vars(subprocess), "Popen": apart})

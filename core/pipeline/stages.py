@@ -42,14 +42,7 @@ class Pipeline:
 
     def sample(self, split: Manifest) -> Stage:
         """Get the teacher's answers."""
-        config = self.config
-        part = teacher_stage.SampleSlice(
-            teacher=config.teacher,
-            rules=config.rules,
-            prompts=config.prompts,
-            positive=config.data.positive,
-            negative=config.data.negative,
-        )
+        part = self._sample_slice()
         return Stage(
             teacher_stage.NAME,
             teacher_stage.VERSION,
@@ -57,6 +50,16 @@ class Pipeline:
             teacher_stage.content(part),
             {"split": split},
             self._sample,
+        )
+
+    def _sample_slice(self) -> teacher_stage.SampleSlice:
+        config = self.config
+        return teacher_stage.SampleSlice(
+            teacher=config.teacher,
+            rules=config.rules,
+            prompts=config.prompts,
+            positive=config.data.positive,
+            negative=config.data.negative,
         )
 
     def _sample(self, part: teacher_stage.SampleSlice, io: StageIO) -> dict[str, Any]:
@@ -94,6 +97,13 @@ class Pipeline:
             encode_stage.EncodeRun(self.bench.encoder),
         )
 
+    def check_files(self) -> None:
+        """Find what is missing of the files that the config names, as far as that takes no time."""
+        data_stage.content(data_stage.SplitSlice(seed=self.config.seed, data=self.config.data))
+        teacher_stage.content(self._sample_slice())
+        for label_only in (False, True):
+            self.bench.frame(label_only=label_only)
+
     def preflight(self) -> None:
         """Find what is missing before anything is done or paid for: model, rules, prompts."""
         self.bench.student_content()
@@ -117,7 +127,8 @@ class Pipeline:
         own = steps[part.start : part.stop]
         content = {
             "base_model": self.bench.source.digest,
-            "batches": jsonio.digest([[s.batch_hash, s.learning_rate] for s in own]),
+            "batches": jsonio.digest([s.batch_hash for s in own]),
+            "learning_rates": _rates([s.learning_rate for s in own]),
         }
         return Stage(
             segment.NAME,
@@ -259,6 +270,11 @@ class Pipeline:
             slot=slot,
             label=label,
         )
+
+
+def _rates(rates: Sequence[float]) -> str:
+    """All rates of a segment in a few words that people can compare."""
+    return f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(list(rates))[:16]})"
 
 
 def refuse_unbuilt(config: Config) -> None:

@@ -176,14 +176,16 @@ def _explain(error: BaseException, sentence: str, debug: bool) -> None:
 
 
 def _check_place(resolved: ResolvedConfig, *, new: bool) -> None:
-    """The root can be written and the name is free: said before Prefect takes its seconds to start."""
+    """Root, name, data, rules, prompts and answers are there: said before Prefect takes its seconds."""
     from core.pipeline.naming import refuse_other
+    from core.pipeline.stages import Pipeline
     from core.store.objects import Store
     from core.store.runs import RunView
 
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     if not new:
         refuse_other(view, resolved)
+    Pipeline(resolved.config).check_files()
 
 
 def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
@@ -191,5 +193,6 @@ def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
     from flows.logs import configure
 
     environment.prepare(debug=debug)
+    environment.detach_temporary_server()
     configure(resolved.config.run.log_level, debug=debug)
     logging.captureWarnings(True)

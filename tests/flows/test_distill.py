@@ -175,7 +175,7 @@ def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Pat
     assert not stages["train/2"]["reused"]
     assert stages["evaluate/0"]["reused"]
     log = (folder / "train.log").read_text()
-    assert "content.batches changed from" in log
+    assert re.search(r"content.learning_rates changed from 0.01 to \S+ \(\w+\) to 0.002 to", log)
 
 
 def test_more_steps_go_on_from_nothing_that_does_not_fit(project: Path) -> None:

@@ -45,6 +45,22 @@ def wait_for_a_segment(process: subprocess.Popen[str], root: Path) -> None:
         time.sleep(0.01)
 
 
+def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) -> None:
+    """A terminal sends it to the whole group of processes, Prefect's temporary server among them."""
+    env = {k: v for k, v in environment().items() if k != "PREFECT_API_URL"}
+    command = [sys.executable, "-m", "flows.distill", str(project)]
+    process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    wait_for_a_segment(process, project.parent / "out")
+    sent = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130, said
+    assert "Stopped. What is finished is kept" in said
+    assert "Traceback" not in said
+    assert "Errno 111" not in said
+    assert time.monotonic() - sent < 60, "it waited for a server that was gone"
+
+
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     project: Path, number: signal.Signals, code: int
