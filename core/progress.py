@@ -28,19 +28,35 @@ class LogProgress:
 
     def __init__(self, what: str, *, every: float = 10.0) -> None:
         self.what, self.every = what, every
-        self.started = self.last = time.monotonic()
+        self.last = time.monotonic()
+        self._speed = Speed()
 
     def update(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
+        rate = self._speed.rate(done)
         if now - self.last < self.every and done < total:
             return
         self.last = now
-        log.info("%s: %s", self.what, describe(done, total, now - self.started, note))
+        log.info("%s: %s", self.what, describe(done, total, rate, note))
 
 
-def describe(done: int, total: int, seconds: float, note: str = "") -> str:
+class Speed:
+    """Units a second since the first that was told of: what was loaded or done before does not count."""
+
+    def __init__(self) -> None:
+        self._first: tuple[float, int] | None = None
+
+    def rate(self, done: int) -> float:
+        """The mean rate until now; 0 where it cannot be told yet."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        since, begun = self._first
+        return (done - begun) / (now - since) if now > since else 0.0
+
+
+def describe(done: int, total: int, rate: float, note: str = "") -> str:
     """`40/100 (40 %), 8.0/s, 8 s left, note`: what a terminal line and an artifact both show."""
-    rate = done / seconds if seconds > 0 else 0.0
     left = (total - done) / rate if rate > 0 else None
     parts = [f"{done}/{total} ({100 * done // max(total, 1)} %)"]
     if rate > 0:

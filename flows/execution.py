@@ -11,7 +11,7 @@ from typing import Any
 from prefect import Task
 
 from core.config.loading import ResolvedConfig
-from core.errors import MissingInputError, UnderstudyError
+from core.errors import MissingInputError, UnderstudyError, UserError
 from core.pipeline.naming import claim
 from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
@@ -149,7 +149,7 @@ def _noted(view: RunView) -> Iterator[None]:
         yield
     except Exception as e:
         with contextlib.suppress(UnderstudyError):  # what ended the run matters more
-            view.note_state("failed", error=str(e))
+            view.note_state("failed", error=str(e), mistake=isinstance(e, UserError))
         raise
     except BaseException:  # Ctrl-C, SIGTERM, or Prefect's cancellation
         with contextlib.suppress(UnderstudyError):

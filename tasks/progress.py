@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from core.progress import LogProgress, describe
+from core.progress import LogProgress, Speed, describe
 
 log = logging.getLogger(__name__)
 
@@ -25,17 +25,17 @@ class ArtifactProgress:
     def __init__(self, what: str) -> None:
         self.what = what
         self._log = LogProgress(what)
-        self._started = self._last = time.monotonic()
+        self._speed, self._last = Speed(), time.monotonic()
         self._artifact: UUID | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Show it, at most every few seconds and at the end."""
         self._log.update(done, total, note)
-        now = time.monotonic()
+        rate, now = self._speed.rate(done), time.monotonic()
         if now - self._last < _ARTIFACT_EVERY and (done < total or self._artifact is None):
             return
         self._last = now
-        text = f"{self.what}: {describe(done, total, now - self._started, note)}"
+        text = f"{self.what}: {describe(done, total, rate, note)}"
         share = 100.0 * done / max(total, 1)
         try:
             if self._artifact is None:

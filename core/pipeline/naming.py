@@ -15,7 +15,7 @@ from core.errors import ConfigError, UserError
 from core.store import pointers
 from core.store.clock import stamp
 from core.store.objects import Store
-from core.store.runs import CONFIG, RunView, run_names
+from core.store.runs import CONFIG, SUMMARY, RunView, run_names
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,8 @@ def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> None:
     """Take the name for this config and write the config down.
 
     Raises UserError naming the keys that differ where the name stands for another config; with
-    `new` that run is set aside under a name of its own. A run that made nothing yet is no hindrance.
+    `new` that run is set aside under a name of its own. A run that made nothing yet is no hindrance,
+    nor is one that never got to its end and was stopped by a mistake in its config.
     """
     if not new:
         refuse_other(view, resolved)
@@ -57,7 +58,7 @@ def run_config(view: RunView) -> ResolvedConfig:
 def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
     """What differs from the config that the name stands for; empty where nothing stands in the way."""
     text = view.read(CONFIG)
-    if text is None or not view.stages():
+    if text is None or not view.stages() or _came_to_nothing(view):
         return []
     path = Path(view.where(CONFIG))
     try:
@@ -65,6 +66,10 @@ def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
     except ConfigError as e:
         return [f"it was made by another version, whose config this one cannot read ({e})"]
     return differences(before.config, resolved.config)
+
+
+def _came_to_nothing(view: RunView) -> bool:
+    return bool(view.state().get("mistake")) and view.read(SUMMARY) is None
 
 
 def refusal(view: RunView, differing: list[str]) -> str:

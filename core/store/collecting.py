@@ -33,6 +33,8 @@ class Garbage:
 
     objects: Mapping[ObjectId, list[Found]]
     leftovers: list[Found]
+    young: int = 0
+    """Objects that nothing refers to and that stay, since they are within the grace period."""
 
     @property
     def files(self) -> list[Found]:
@@ -112,6 +114,7 @@ def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) ->
         elif parts[0] == "objects" and len(parts) >= 3:
             objects[parts[1], parts[2].removesuffix(".json")].append(found)
     whole: dict[ObjectId, list[Found]] = {}
+    young = 0
     for name, files in objects.items():
         if name in kept.leased:
             continue
@@ -119,7 +122,9 @@ def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) ->
             leftovers += _unnamed(store, name, files, kept, until)
         elif max(f.modified for f in files) < until:
             whole[name] = files
-    return Garbage(whole, leftovers)
+        else:
+            young += 1
+    return Garbage(whole, leftovers, young)
 
 
 def _unnamed(

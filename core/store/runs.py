@@ -21,6 +21,7 @@ FOLDER = "runs"
 RECORD = "stages.json"
 STATE = "run_state.json"
 CONFIG = "resolved_config.yaml"
+SUMMARY = "run_summary.json"
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,8 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
         store.copies.sweep(
             {"/".join(f.path.split("/")[:4]) for f in store.backend.list("objects")}, hours * 3600
         )
+    if garbage.young:
+        click.echo(f"{garbage.young} objects that nothing refers to are younger than {hours:g} h and stay")
     said = "removed" if delete else "would be removed (--delete does it)"
     click.echo(
         f"{len(garbage.objects)} objects and {len(garbage.leftovers)} files left behind, "

@@ -65,7 +65,7 @@ def file_digest(path: Path, cache: Path) -> str:
     """
     stat = path.stat()
     named = f"{path.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
-    note = cache / "digests" / hashlib.sha256(named.encode()).hexdigest()
+    note = cache / "file-digests" / hashlib.sha256(named.encode()).hexdigest()
     with suppress(OSError, ValueError):
         text = note.read_text(encoding="ascii")
         digest = text.partition(" ")[0]

@@ -169,3 +169,18 @@ def test_a_name_made_of_digits_stays_a_name(store: Store) -> None:
     view = RunView(store, "2026")
     claim(view, config('run.name="2026"'), new=False)
     assert run_config(view).run_name == "2026"
+
+
+def test_a_mistake_in_the_config_does_not_take_the_name_unless_the_run_once_got_to_its_end(
+    store: Store,
+) -> None:
+    view = ran(store, "student.epochs=1")
+    view.note_state("failed", error="no rules", mistake=True)
+    again(view, "student.epochs=2")
+    view.note_state("failed", error="a bug", mistake=False)
+    with pytest.raises(UserError, match=r"student.epochs: 2.0 -> 3.0"):
+        again(view, "student.epochs=3")
+    view.note_state("failed", error="no rules", mistake=True)
+    view.write("run_summary.json", "{}")
+    with pytest.raises(UserError, match=r"student.epochs: 2.0 -> 3.0"):
+        again(view, "student.epochs=3")

@@ -82,7 +82,9 @@ def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: St
 def test_what_is_young_stays(store: Store) -> None:
     made(store)
     store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
-    assert collecting.find_garbage(store, grace=60).files == []
+    garbage = collecting.find_garbage(store, grace=60)
+    assert garbage.files == []
+    assert garbage.young == 2, "and it is said"
 
 
 def test_what_somebody_is_at_stays(store: Store) -> None:
