@@ -43,6 +43,22 @@ class StageError(UnderstudyError, RuntimeError):
     """A stage that ran and found that it cannot go on; what was earned before stays."""
 
 
+class TeacherError(StageError):
+    """A live teacher that cannot go on; the answers it gave are kept and are not asked again."""
+
+
+class TeacherRefused(TeacherError):
+    """The endpoint does not let us in, has no money left for us, or does not know the model."""
+
+
+class BudgetSpent(TeacherError):
+    """The next request could pass the run's budget of money or tokens."""
+
+
+class BreakerOpen(TeacherError):
+    """The endpoint failed too often, or for too long, to go on asking."""
+
+
 class StoreError(UnderstudyError, OSError):
     """The artifact store cannot be read or written."""
 

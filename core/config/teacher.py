@@ -63,6 +63,53 @@ class ParseConfig(Section):
         return value
 
 
+_SPEED = NotInKey("speed is no ingredient")
+_MONEY = NotInKey("money is no ingredient")
+
+
+class BreakerConfig(Section):
+    """When an endpoint that fails is given up. A 429 is no failure."""
+
+    failures: Annotated[int, _SPEED] = Field(20, ge=1)
+    """So many requests in a row without an answer ..."""
+    patience_s: Annotated[float, _SPEED] = Field(120.0, ge=0)
+    """... over so many seconds at least: many at once fail in one hiccup."""
+    window: Annotated[int, _SPEED] = Field(200, ge=1)
+    """Or: of the last so many requests ..."""
+    rate: Annotated[float, _SPEED] = Field(0.5, gt=0, le=1)
+    """... this share failed."""
+
+
+class LimitsConfig(Section):
+    """How fast a live teacher is asked, and how long an answer is waited for."""
+
+    concurrency: Annotated[int, _SPEED] = Field(256, ge=1)
+    """Requests under way at once, at most; fewer while the endpoint refuses or slows down."""
+    requests_per_minute: Annotated[float | None, _SPEED] = Field(None, gt=0)
+    """Requests sent in any minute, at most; by default what the endpoint takes."""
+    tokens_per_minute: Annotated[float | None, _SPEED] = Field(None, gt=0)
+    """Tokens a minute, prompts and answers together; by default what the endpoint takes."""
+    connect_timeout_s: Annotated[float, _SPEED] = Field(10.0, gt=0)
+    """Seconds to connect."""
+    read_timeout_s: Annotated[float, _SPEED] = Field(300.0, gt=0)
+    """Seconds without a byte of the answer."""
+    total_timeout_s: Annotated[float, _SPEED] = Field(900.0, gt=0)
+    """Seconds for one request in all."""
+    tries: Annotated[int, _SPEED] = Field(6, ge=1)
+    """How often one request is sent, at most, where the failure may pass."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When the endpoint is given up."""
+
+
+class BudgetConfig(Section):
+    """What a run may spend on a live teacher, earlier starts of the same run included."""
+
+    usd: Annotated[float | None, _MONEY] = Field(None, gt=0)
+    """US dollars, by the prices in `teacher.prices`; by default any sum."""
+    tokens: Annotated[int | None, _MONEY] = Field(None, ge=1)
+    """Tokens, prompts and answers together; by default any number."""
+
+
 class TeacherConfig(Section):
     """Who answers: recorded answers, the gold labels, or (from a later version on) an endpoint."""
 
@@ -89,6 +136,14 @@ class TeacherConfig(Section):
     """openai: of every attempt but the first, which is greedy."""
     max_tokens: int = Field(4096, ge=1)
     """openai: longest answer, in tokens."""
+    hint: bool = False
+    """openai: where no attempt agreed with the gold label, ask once more with that label shown."""
+    limits: Annotated[LimitsConfig, _SPEED] = LimitsConfig()
+    """openai: how fast it is asked."""
+    budget: Annotated[BudgetConfig, _MONEY] = BudgetConfig()
+    """openai: what it may cost."""
+    prices: Annotated[str | None, _MONEY] = "configs/prices.yaml"
+    """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
 
     @model_validator(mode="after")
     def _answers_where_needed(self) -> TeacherConfig:

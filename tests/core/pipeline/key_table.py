@@ -15,6 +15,8 @@ STUDENT = "encode evaluate export"
 MODEL = f"{STUDENT} train"
 ADAPTER = "the trained adapter comes to evaluate and export as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
+SPEED = "how fast a teacher is asked decides no answer"
+MONEY = "what an answer costs, or may cost, does not change it"
 PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
 
 
@@ -158,6 +160,21 @@ TEACHER = [
     line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential decides no answer"),
     line("teacher.temperature", "0.1", "sample", why=LIVE),
     line("teacher.max_tokens", "100", "sample", why=LIVE),
+    line("teacher.hint", "true", "sample", why=LIVE),
+    line("teacher.limits.concurrency", "8", "", why=SPEED),
+    line("teacher.limits.requests_per_minute", "60", "", why=SPEED),
+    line("teacher.limits.tokens_per_minute", "60000", "", why=SPEED),
+    line("teacher.limits.connect_timeout_s", "5", "", why=SPEED),
+    line("teacher.limits.read_timeout_s", "60", "", why=SPEED),
+    line("teacher.limits.total_timeout_s", "120", "", why=SPEED),
+    line("teacher.limits.tries", "3", "", why=SPEED),
+    line("teacher.limits.breaker.failures", "5", "", why=SPEED),
+    line("teacher.limits.breaker.patience_s", "30", "", why=SPEED),
+    line("teacher.limits.breaker.window", "50", "", why=SPEED),
+    line("teacher.limits.breaker.rate", "0.9", "", why=SPEED),
+    line("teacher.budget.usd", "1.5", "", why=MONEY),
+    line("teacher.budget.tokens", "100000", "", why=MONEY),
+    line("teacher.prices", "null", "", why=MONEY),
 ]
 
 REJECTION = [
