@@ -157,7 +157,10 @@ def test_every_value_has_its_origin(tmp_path: Path) -> None:
     assert origins[("run", "name")] == "the file's name"
 
 
-@pytest.mark.parametrize("name", sorted(p.name for p in (REPO / "configs").glob("*.yaml")))
+CONFIGS = sorted(p.name for p in (REPO / "configs").glob("*.yaml") if p.name != "prices.yaml")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
 def test_a_resolved_config_loads_back_to_the_same_config(tmp_path: Path, name: str) -> None:
     resolved = load(REPO / "configs" / name, ["student.batch_size=3"])
     again = load(write(tmp_path, render(resolved)))

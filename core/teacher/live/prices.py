@@ -1,0 +1,123 @@
+"""What an answer costs, by a table that the user keeps."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+import re
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from pydantic import Field, ValidationError
+
+from core.config.base import Section
+from core.config.reading import Source, read_source
+from core.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_MILLION = 1_000_000
+_DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one answer as the server counts them; `cached` are a part of `prompt`."""
+
+    prompt: int
+    completion: int
+    cached: int = 0
+
+    @property
+    def total(self) -> int:
+        """Prompt and completion."""
+        return self.prompt + self.completion
+
+
+class Price(Section):
+    """US dollars per million tokens."""
+
+    input: float = Field(ge=0)
+    """Of the prompt, where it is not cached."""
+    cached_input: float | None = Field(None, ge=0)
+    """Of what the server had in its cache; by default as `input`."""
+    output: float = Field(ge=0)
+    """Of the completion."""
+
+
+class PriceTable(Section):
+    """Prices of models, by name or pattern."""
+
+    as_of: dt.date
+    """When they were looked up."""
+    source: str
+    """Where."""
+    models: dict[str, Price]
+    """By the model's name at the endpoint, with * and ? for any characters."""
+
+    def price_of(self, model: str) -> Price | None:
+        """The price of the nearest name; None, and a warning, where there is none."""
+        for name in (model, _DATED.sub("", model)):
+            fitting = [pattern for pattern in self.models if fnmatchcase(name, pattern)]
+            if fitting:
+                return self.models[max(fitting, key=lambda p: (p == name, len(p), p))]
+        return None
+
+
+class Prices:
+    """The table of a run, or none; warns once of each model that it does not know."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._table = None if path is None else load_prices(Path(path))
+        self._warned: set[str] = set()
+
+    def price_of(self, model: str) -> Price | None:
+        """The price of a model; None where only its tokens can be counted."""
+        price = self._table.price_of(model) if self._table else None
+        if price is None and self._path is not None and model not in self._warned:
+            self._warned.add(model)
+            log.warning(
+                "%s has no price of %s: tokens are counted and money is not; add a line under models",
+                self._path,
+                model,
+            )
+        return price
+
+    def demand(self, model: str) -> Price:
+        """As `price_of`, for a budget in money. Raises ConfigError where there is no price."""
+        price = self.price_of(model)
+        if price is None:
+            raise ConfigError(
+                f"teacher.budget.usd needs a price of {model}, and {self._path or 'teacher.prices: null'} "
+                "has none; add it to the file that teacher.prices names, or set teacher.budget.tokens"
+            )
+        return price
+
+
+def load_prices(path: Path) -> PriceTable:
+    """Read a price table. Raises ConfigError, in one sentence, with file and line."""
+    if not path.is_file():
+        raise ConfigError(f"no price table at {path.absolute()}; set teacher.prices to one, or to null")
+    source = read_source(path)
+    try:
+        return PriceTable.model_validate_json(json.dumps(source.values, default=str), strict=True)
+    except ValidationError as e:
+        raise ConfigError(_sentence(e, source)) from None
+
+
+def cost(usage: Usage, price: Price) -> float:
+    """US dollars."""
+    cached = price.input if price.cached_input is None else price.cached_input
+    fresh = usage.prompt - usage.cached
+    return (fresh * price.input + usage.cached * cached + usage.completion * price.output) / _MILLION
+
+
+def _sentence(error: ValidationError, source: Source) -> str:
+    first = error.errors()[0]
+    key = tuple(str(part) for part in first["loc"])
+    given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+    message = first["msg"].removeprefix("Input ")
+    return f"{source.place(key)}: {'.'.join(key)}: {message}{given}; see configs/prices.yaml for an example"
