@@ -1,0 +1,95 @@
+"""What a run may spend on the teacher, in money and in tokens."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from core.errors import BudgetSpent
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """US dollars and tokens, prompt and completion together."""
+
+    usd: float = 0.0
+    tokens: int = 0
+
+    def __add__(self, other: Spending) -> Spending:
+        return Spending(self.usd + other.usd, self.tokens + other.tokens)
+
+    def __sub__(self, other: Spending) -> Spending:
+        return Spending(self.usd - other.usd, self.tokens - other.tokens)
+
+
+class Budget:
+    """Reserved before a request is sent, settled after; None is no limit.
+
+    What was spent stays within the limits as long as no answer costs more than was reserved for it,
+    and passes them otherwise by no more than what is under way. `spent` is what the journal says
+    that this run spent before.
+    """
+
+    def __init__(self, usd: float | None, tokens: int | None, spent: Spending | None = None) -> None:
+        self._usd = usd
+        self._tokens = tokens
+        self._spent = spent or Spending()
+        self._reserved = Spending()
+        self._gate = asyncio.Lock()
+        self._settled = asyncio.Event()
+        self._under_way = 0
+
+    @property
+    def spent(self) -> Spending:
+        """Settled so far, earlier runs included."""
+        return self._spent
+
+    @property
+    def reserved(self) -> Spending:
+        """Held back for requests under way."""
+        return self._reserved
+
+    async def reserve(self, estimate: Spending) -> Spending:
+        """Hold `estimate` back, in the order of asking; give what is returned to `settle`.
+
+        Waits while only what others hold back stands in the way: most answers cost less than was
+        reserved. Raises BudgetSpent where what was spent leaves too little for this request.
+        """
+        async with self._gate:
+            while True:
+                self._refuse(estimate)
+                if self._under_way == 0 or self._fits(self._spent + self._reserved + estimate):
+                    break
+                self._settled.clear()
+                await self._settled.wait()
+            self._reserved += estimate
+            self._under_way += 1
+            return estimate
+
+    def settle(self, reserved: Spending, used: Spending) -> None:
+        """A request ended: it used this (nothing, where it failed), and its reservation is free."""
+        self._under_way -= 1
+        # From none under way on, exactly nothing is reserved: sums of floats do not cancel.
+        self._reserved = self._reserved - reserved if self._under_way else Spending()
+        self._spent += used
+        self._settled.set()
+
+    def _fits(self, total: Spending) -> bool:
+        within_usd = self._usd is None or total.usd <= self._usd
+        return within_usd and (self._tokens is None or total.tokens <= self._tokens)
+
+    def _refuse(self, estimate: Spending) -> None:
+        if self._fits(self._spent + estimate):
+            return
+        total = self._spent + estimate
+        if self._usd is not None and total.usd > self._usd:
+            field, spent, limit = "usd", f"${self._spent.usd:.4f}", f"${self._usd:.4f}"
+            need = f"${estimate.usd:.4f}"
+        else:
+            field, spent, limit = "tokens", f"{self._spent.tokens} tokens", f"{self._tokens}"
+            need = str(estimate.tokens)
+        raise BudgetSpent(
+            f"the teacher's budget is spent: {spent} of {limit}, and the next request may take {need}; "
+            f"raise teacher.budget.{field} and run the same command again: no answer given so far is "
+            "asked for twice"
+        )

@@ -1,0 +1,102 @@
+"""Whether requests take longer than they would without a queue."""
+
+from __future__ import annotations
+
+from collections import deque
+from statistics import median
+
+_LEAST = 32
+_EARLY = 8
+_UP, _DOWN = 0.01, 0.5
+_DOUBT_AFTER = 20
+_ACCEPT_AFTER = 4
+
+
+class LatencyWatch:
+    """The latency of a round trip against its baseline, in seconds, or seconds a token.
+
+    The baseline falls fast and rises slowly, so that it follows the server and not its queue.
+    Medians, since completions differ in length; where the number of tokens is known, they are
+    divided by it, with what a request costs besides taken to be a fifth of the mean completion.
+    """
+
+    QUEUEING = 1.25
+    """Up to here times the baseline there is room for more."""
+    TOO_SLOW = 1.6
+    """From here on there is a queue that has to shrink."""
+
+    def __init__(self) -> None:
+        self._round: list[float] = []
+        self._recent: deque[float] = deque(maxlen=_EARLY)
+        self._baseline: float | None = None
+        self._tokens: float | None = None
+        self._unconfirmed = 0
+        self._slow = 0
+        self._short = 0.0
+        self.doubtful = False
+        """Whether the baseline was not seen for long, and should be looked at again."""
+
+    def add(self, latency: float, tokens: int | None, current: bool) -> bool:
+        """Take in an answer, `current` where it was asked for in this round; whether it is the one
+        that made the first baseline."""
+        sample = latency * self._weight(tokens)
+        self._recent.append(sample)
+        if current:
+            self._round.append(sample)
+        if self._baseline is not None or len(self._recent) < _EARLY:
+            return False
+        self._baseline = median(self._recent)
+        return True
+
+    @property
+    def calm(self) -> bool:
+        """Whether the last few answers were about as fast as the baseline, and there is one."""
+        return self._baseline is not None and median(self._recent or [0.0]) <= 1.3 * self._baseline
+
+    def full(self, limit: int) -> bool:
+        """Whether the round has enough answers to be judged."""
+        return len(self._round) >= max(limit, _LEAST)
+
+    def close(self) -> float:
+        """End the round: its latency, as a multiple of the baseline."""
+        short = self._short = median(self._round)
+        self._round.clear()
+        if self._baseline is None:
+            self._baseline = short
+            return 1.0
+        ratio = short / self._baseline
+        self._baseline += (_DOWN if ratio < 1 else _UP) * (short - self._baseline)
+        return self._judged(ratio, short)
+
+    def reconsider(self) -> float:
+        """End a round made with half the requests: how much of the former ones had room.
+
+        What it took is the new baseline; the share is 1 where the former round was as fast.
+        """
+        before, self._short = self._short, median(self._round)
+        self._round.clear()
+        self._baseline = self._short
+        self.doubtful = False
+        return min(1.0, self.QUEUEING * self._short / before)
+
+    def drop(self) -> None:
+        """Forget the round: it belongs to another limit."""
+        self._round.clear()
+        self._recent.clear()
+
+    def _judged(self, ratio: float, short: float) -> float:
+        self._unconfirmed = 0 if ratio <= 1.1 else self._unconfirmed + 1
+        if self._unconfirmed >= _DOUBT_AFTER:
+            self._unconfirmed, self.doubtful = 0, True
+        self._slow = self._slow + 1 if ratio > self.TOO_SLOW else 0
+        if self._slow >= _ACCEPT_AFTER:
+            # Sending less did not help: this is how slow the server is now, not a queue of ours.
+            self._slow, self._baseline = 0, short
+            return 1.0
+        return ratio
+
+    def _weight(self, tokens: int | None) -> float:
+        if not tokens:
+            return 1.0
+        self._tokens = tokens if self._tokens is None else self._tokens + 0.02 * (tokens - self._tokens)
+        return 1.2 * self._tokens / (tokens + 0.2 * self._tokens)

@@ -1,0 +1,104 @@
+"""When a failed request is tried again, and how long all wait after a 429."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from core.errors import TeacherRefused
+from core.teacher.live.clock import Clock
+from core.teacher.live.ratelimits import seconds
+from core.teacher.live.verdict import Verdict
+
+
+def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
+    """Seconds that a response asks to wait, 0 or more; None where it does not say, or nonsense.
+
+    Reads retry-after-ms, then Retry-After as seconds or as an HTTP date (RFC 9110, 10.2.3). A date
+    is compared with the response's own Date, where it has one: the server's clock is not ours.
+    """
+    lower = {name.lower(): value.strip() for name, value in headers.items()}
+    milliseconds = seconds(lower.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    text = lower.get("retry-after", "")
+    plain = seconds(text)
+    until = _date(text)
+    if plain is not None or until is None:
+        return plain
+    return max(0.0, (until - (_date(lower.get("date", "")) or now)).total_seconds())
+
+
+def should_retry(headers: Mapping[str, str]) -> bool | None:
+    """What x-should-retry says; None where it says nothing."""
+    said = {name.lower(): value.strip().lower() for name, value in headers.items()}.get("x-should-retry")
+    return {"true": True, "false": False}.get(said or "")
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often a request is tried, and how long is waited between.
+
+    Full jitter: a uniform draw up to base_s * 2^n, no more than cap_s (Brooker, "Exponential Backoff
+    And Jitter", AWS Architecture Blog, 2015). What the server asks for comes before it.
+    """
+
+    tries: int = 6
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    longest_s: float = 600.0
+    """A server that asks for more is not waited for."""
+
+    def wait(self, tried: int, asked: float | None, rng: random.Random) -> float | None:
+        """Seconds before the next try after `tried` ones (from 1); None: give this request up."""
+        if tried >= self.tries or (asked is not None and asked > self.longest_s):
+            return None
+        drawn = rng.uniform(0, min(self.cap_s, self.base_s * 2 ** (tried - 1)))
+        # After what was asked for a tenth more, so that not all come back in one moment.
+        return drawn if asked is None else asked + rng.uniform(0, max(0.1 * asked, 0.1))
+
+
+class Pause:
+    """Nobody sends until it is over: a 429 to one is one to all. Those who waited start spread out."""
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock = clock
+        self._rng = rng
+        self._until = clock.monotonic()
+        self._spread = 0.0
+
+    def hold(self, wait_s: float) -> None:
+        """Pause for so many seconds from now, or longer where that was said before."""
+        until = self._clock.monotonic() + wait_s
+        if until > self._until:
+            self._until, self._spread = until, min(1.0, 0.1 * wait_s)
+
+    async def over(self) -> None:
+        """Return when there is no pause; at once where there is none."""
+        while (left := self._until - self._clock.monotonic()) > 1e-6:
+            await self._clock.sleep(left + self._rng.uniform(0, self._spread))
+
+
+def refusal(verdict: Verdict, endpoint: str, model: str, key_env: str) -> TeacherRefused:
+    """The error of a verdict that stops everything, with what to mend."""
+    if "401" in verdict.words or "key" in verdict.words.lower():
+        remedy = f"check the key in {key_env}"
+    elif "404" in verdict.words or "model" in verdict.words.lower():
+        remedy = "check teacher.model and teacher.base_url"
+    else:
+        remedy = "check the account's balance and what it may use"
+    return TeacherRefused(
+        f"{endpoint} refuses to answer as {model} ({verdict.words}); {remedy}, and run the same command "
+        "again: no answer given so far is asked for twice"
+    )
+
+
+def _date(text: str) -> dt.datetime | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
