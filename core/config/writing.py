@@ -25,8 +25,10 @@ def _section(section: BaseModel, at: KeyPath, resolved: ResolvedConfig, lines: l
         value = getattr(section, name)
         key = (*at, name)
         if isinstance(value, BaseModel):
-            lines.append(f"{indent}{name}:")
-            _section(value, key, resolved, lines)
+            inner: list[str] = []
+            _section(value, key, resolved, inner)
+            # A section of unset alternatives only has nothing to write, and its bare name would be null.
+            lines += [f"{indent}{name}:", *inner] if inner else []
         elif _is_unset_alternative(value, resolved.origins[key]):
             continue
         else:
