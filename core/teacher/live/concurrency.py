@@ -38,6 +38,7 @@ class Limiter:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._watch = LatencyWatch()
         self._dipped_from: float | None = None
+        self._taken = True
         self._fell_at = -1.0
         self._round_from = clock.monotonic()
 
@@ -75,9 +76,11 @@ class Limiter:
 
     def learn(self, started: float, latency: float, outcome: Outcome, tokens: int | None) -> None:
         """Take in how a request went that `started` then and took `latency` seconds."""
-        if outcome == "refused":
+        # Where all is refused, it is no matter of how many at once: pace and pause deal with that.
+        if outcome == "refused" and self._taken:
             self._trouble(started, _ON_REFUSAL)
         elif outcome == "ok":
+            self._taken = self._taken or started >= self._fell_at
             self._answered(started, latency, tokens)
         self._admit()
 
@@ -117,6 +120,7 @@ class Limiter:
             return
         self._slow_start = False
         self._dipped_from = None
+        self._taken = False
         self._fell_at = self._round_from = self._clock.monotonic()
         self._watch.drop()
         self._set(self._limit * factor)

@@ -17,7 +17,7 @@ class LatencyWatch:
 
     The baseline falls fast and rises slowly, so that it follows the server and not its queue.
     Medians, since completions differ in length; where the number of tokens is known, they are
-    divided by it, with what a request costs besides taken to be a fifth of the mean completion.
+    divided by it, with what a request costs besides taken to be a fifth of the first completions.
     """
 
     QUEUEING = 1.25
@@ -29,7 +29,8 @@ class LatencyWatch:
         self._round: list[float] = []
         self._recent: deque[float] = deque(maxlen=_EARLY)
         self._baseline: float | None = None
-        self._tokens: float | None = None
+        self._typical = 0.0
+        self._measured = 0
         self._unconfirmed = 0
         self._slow = 0
         self._short = 0.0
@@ -39,7 +40,7 @@ class LatencyWatch:
     def add(self, latency: float, tokens: int | None, current: bool) -> bool:
         """Take in an answer, `current` where it was asked for in this round; whether it is the one
         that made the first baseline."""
-        sample = latency * self._weight(tokens)
+        sample = latency / self._unit(tokens)
         self._recent.append(sample)
         if current:
             self._round.append(sample)
@@ -95,8 +96,11 @@ class LatencyWatch:
             return 1.0
         return ratio
 
-    def _weight(self, tokens: int | None) -> float:
-        if not tokens:
+    def _unit(self, tokens: int | None) -> float:
+        """What a latency is divided by: the size of the completion, where it is known."""
+        if tokens is not None and self._measured < _EARLY:
+            self._measured += 1
+            self._typical += (tokens - self._typical) / self._measured
+        if not self._measured:
             return 1.0
-        self._tokens = tokens if self._tokens is None else self._tokens + 0.02 * (tokens - self._tokens)
-        return 1.2 * self._tokens / (tokens + 0.2 * self._tokens)
+        return (self._typical if tokens is None else tokens) + 0.2 * self._typical + 1

@@ -84,9 +84,10 @@ class Pause:
 
 def refusal(verdict: Verdict, endpoint: str, model: str, key_env: str) -> TeacherRefused:
     """The error of a verdict that stops everything, with what to mend."""
-    if "401" in verdict.words or "key" in verdict.words.lower():
+    said = verdict.words.lower()
+    if said.startswith("http 401") or "key" in said:
         remedy = f"check the key in {key_env}"
-    elif "404" in verdict.words or "model" in verdict.words.lower():
+    elif said.startswith("http 404") or "model" in said:
         remedy = "check teacher.model and teacher.base_url"
     else:
         remedy = "check the account's balance and what it may use"

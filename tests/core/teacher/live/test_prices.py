@@ -1,0 +1,89 @@
+"""The price of an answer comes from a table that says when it was made."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from core.config.teacher import TeacherConfig
+from core.errors import ConfigError
+from core.teacher.live.prices import Price, Prices, PriceTable, Usage, cost, load_prices
+
+REPO = Path(__file__).resolve().parents[4]
+HEAD = "as_of: 2026-01-02\nsource: a page\nmodels:\n"
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "p.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_the_table_of_the_repository_is_read_and_where_the_config_looks() -> None:
+    default = TeacherConfig(kind="gold").prices
+    assert default is not None
+    table = load_prices(REPO / default)
+    for model in ("deepseek-chat", "deepseek-flash", "gpt-4o-mini-2024-07-18", "gpt-4.1-nano", "gpt-5"):
+        price = table.price_of(model)
+        assert price is not None
+        assert price.cached_input is not None
+        assert price.cached_input < price.input < price.output
+    assert table.price_of("gpt-4o-audio-preview") is None
+
+
+def test_the_nearest_name_counts() -> None:
+    prices = {"*": 1.0, "gpt-*": 2.0, "gpt-5": 3.0, "gpt-5-mini*": 4.0}
+    models = {name: {"input": value, "output": value} for name, value in prices.items()}
+    table = PriceTable.model_validate({"as_of": "2026-01-02", "source": "x", "models": models})
+    found = {m: p.input for m in ("o3", "gpt-4o", "gpt-5", "gpt-5-mini-x") if (p := table.price_of(m))}
+    assert found == {"o3": 1.0, "gpt-4o": 2.0, "gpt-5": 3.0, "gpt-5-mini-x": 4.0}
+
+
+def test_what_was_cached_costs_its_own_price() -> None:
+    usage = Usage(prompt=1_000_000, completion=500_000, cached=400_000)
+    assert cost(usage, Price(input=1.0, cached_input=0.1, output=2.0)) == pytest.approx(0.6 + 0.04 + 1.0)
+    assert cost(usage, Price(input=1.0, output=2.0)) == pytest.approx(2.0)
+
+
+def test_a_model_without_a_price_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    prices = Prices(str(write(tmp_path, f"{HEAD}  a: {{input: 1, output: 2}}\n")))
+    with caplog.at_level(logging.WARNING):
+        assert prices.price_of("b") is None
+        assert prices.price_of("b") is None
+        assert prices.price_of("a") is not None
+    assert [r.getMessage().rpartition("/")[2] for r in caplog.records] == [
+        "p.yaml has no price of b: tokens are counted and money is not; add a line under models"
+    ]
+
+
+def test_without_a_table_only_tokens_are_counted_and_a_budget_in_money_is_refused() -> None:
+    assert Prices(None).price_of("a") is None
+    with pytest.raises(ConfigError, match=r"needs a price of a, and teacher\.prices: null has none"):
+        Prices(None).demand("a")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (f"{HEAD}  a: {{input: one, output: 2}}\n", "p.yaml:4: models.a.input: should be a valid number"),
+        (f"{HEAD}  a: {{input: -1, output: 2}}\n", "p.yaml:4: models.a.input: should be greater than"),
+        (f"{HEAD}  a: {{input: 1}}\n", "p.yaml:4: models.a.output: Field required"),
+        ("source: x\nmodels: {}\n", "p.yaml: as_of: Field required"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_the_table_is_one_sentence_with_its_line(
+    tmp_path: Path, text: str, sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as e:
+        load_prices(write(tmp_path, text))
+    assert sentence in str(e.value)
+    assert "\n" not in str(e.value)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"no price table at .*/none.yaml; set teacher.prices to one, or to null"
+    ):
+        load_prices(tmp_path / "none.yaml")
