@@ -1,0 +1,204 @@
+"""The journal: every reply of a live teacher, safe before it counts, found by request in any run.
+
+Each writer appends to a spool of its own, `answers/<writer>.jsonl` under a root that is a folder.
+Under any other root the spool is in the user's cache, and its parts go up every few seconds: kill -9
+loses nothing that was appended, and losing the machine loses the last seconds. Reading is the union
+of all that all writers wrote.
+
+A last line that a crash tore is left out and named in the log. So is a line that is broken in the
+midst of a file, which no crash leaves: what it answered is asked again, and nothing else is lost,
+where refusing the file would hold up every run under the root for the price of one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+from core import jsonio, milestones
+from core.errors import StoreError
+from core.store.clock import now
+from core.store.objects import Store
+from core.teacher import reply as replies
+from core.teacher import spool as spools
+from core.teacher.mirror import FOLDER, FORMATS, Mirror, copied, heal, missing_here, parts
+from core.teacher.reply import Reply, Usage
+from core.teacher.replyindex import Piece, ReplyIndex, whole_end
+from core.teacher.request import normalised
+from core.teacher.spool import SUFFIX, GroupCommit, Spool
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 3.0
+
+
+class Journal:
+    """The replies under one root, for one run. Open it with `open`, and close it.
+
+    Its methods may be called from any thread; a fork must not take it along.
+    """
+
+    def __init__(self, store: Store, run: str, interval: float) -> None:
+        self.store, self.run = store, run
+        self._index = ReplyIndex()
+        self._folder = spool_folder(store)
+        self._commit = GroupCommit(self._folder, run, self._appended)
+        self._mirror = None if self._is_local else Mirror(store.backend, interval)
+
+    @classmethod
+    def open(cls, store: Store, run: str, *, interval: float = INTERVAL_S, heals: bool = True) -> Journal:
+        """Read all that was replied under the root so far.
+
+        Uploads come every `interval` seconds. `heals` completes what dead runs of this machine could
+        not upload. Raises StoreError or PassingError where the root cannot be read.
+        """
+        journal = cls(store, run, interval)
+        try:
+            journal.refresh(heals=heals)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Make safe and upload what still waits."""
+        self._commit.close()
+        if self._mirror is not None:
+            self._mirror.close()
+        self._index.close()
+
+    async def append(self, reply: Reply) -> None:
+        """Return when the reply is safe on this machine and found by `get`.
+
+        Raises StoreError, one sentence, where it could not be made so; then nothing is counted. Where
+        the caller is cancelled the reply is kept all the same: it was paid for.
+        """
+        await asyncio.wrap_future(self._put(reply))
+        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+
+    def append_now(self, reply: Reply) -> None:
+        """As `append`, for a caller without an event loop."""
+        self._put(reply).result()
+        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+
+    def get(self, key: str) -> Reply | None:
+        """The first reply to a request, by time, then writer; None where nobody asked yet."""
+        found = self._index.line(key)
+        if found is None:
+            return None
+        line, place = found
+        try:
+            reply = replies.from_line(line)
+        except ValueError:
+            reply = None
+        if reply is None or reply.key != key:
+            log.warning("%s was changed since it was read; request %s is asked again", place, key)
+            return None
+        return reply
+
+    def count(self) -> int:
+        """How many requests have a reply."""
+        return self._index.count()
+
+    @property
+    def broken(self) -> int:
+        """How many lines in the midst of files could not be read."""
+        return self._index.broken
+
+    def spent(self, run: str) -> Usage:
+        """What a run's own replies used, those included that another run also has."""
+        return self._index.usage(run)
+
+    def totals(self) -> Usage:
+        """What all runs under the root used."""
+        return self._index.totals()
+
+    def refresh(self, *, heals: bool = False) -> None:
+        """Read what others have replied since."""
+        there = parts(self.store.backend)
+        if self._is_local:
+            assert self.store.backend.folder is not None
+            for part in there:
+                self._take(Piece(part.writer, part.start, self.store.backend.folder / part.path))
+            return
+        local = {path.stem: path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
+        ends = {writer: whole_end(path) for writer, path in local.items()}
+        for writer, path in local.items():
+            self._take(Piece(writer, 0, path))
+        wanted = missing_here(there, ends, self._index.read_until)
+        for piece in copied(self.store.backend, wanted, self._folder / "parts"):
+            self._take(piece)
+        if heals:
+            heal(self.store.backend, self._folder, there)
+
+    def settle_format(self, endpoint: str, model: str, output_format: str) -> str:
+        """Write down the output format that an endpoint's model understands, and return the one that holds:
+        of two at once, the first.
+        """
+        content = {
+            "endpoint": normalised(endpoint),
+            "model": model,
+            "output_format": output_format,
+            "run": self.run,
+            "at": now(),
+        }
+        self.store.backend.create(_format_path(endpoint, model), (json.dumps(content) + "\n").encode())
+        return self.settled_format(endpoint, model) or output_format
+
+    def settled_format(self, endpoint: str, model: str) -> str | None:
+        """The format written down, None where nobody asked this model yet. Raises StoreError for a damaged
+        file.
+        """
+        path = _format_path(endpoint, model)
+        found = self.store.read_json(path)
+        if found is None:
+            return None
+        if not isinstance(found, dict) or not isinstance(found.get("output_format"), str):
+            raise StoreError(f"{self.store.where(path)} names no output_format; remove it and run again")
+        return str(found["output_format"])
+
+    @property
+    def _is_local(self) -> bool:
+        return self.store.backend.folder is not None
+
+    def _put(self, reply: Reply) -> Future[None]:
+        return self._commit.add(replies.to_line(reply))
+
+    def _appended(self, spool: Spool, lines: Sequence[tuple[bytes, int]]) -> None:
+        """In the journal's thread: lines became safe."""
+        entries = [(start, replies.entry(line)) for line, start in lines]
+        self._index.add(Piece(spool.writer, 0, spool.path), entries, spool.end)
+        if self._mirror is not None:
+            self._mirror.grown(spool)
+
+    def _take(self, piece: Piece) -> None:
+        """Read a file of another's, or of this process's earlier journals."""
+        if piece.writer not in self._commit.writers:
+            growing = piece.path.parent == self._folder and spools.state(piece.path) == "growing"
+            self._index.take(piece, growing=growing)
+
+
+def spool_folder(store: Store) -> Path:
+    """Where this machine's writers of a root have their spools."""
+    if store.backend.folder is not None:
+        return store.backend.folder / FOLDER
+    copies = store.copies.folder
+    return copies.parent.parent / FOLDER / copies.name
+
+
+def _format_path(endpoint: str, model: str) -> str:
+    name = jsonio.digest([normalised(endpoint), model])[:32]
+    return f"{FOLDER}/{FORMATS}/{name}.json"
