@@ -87,6 +87,15 @@ def test_replies_of_the_same_second_are_found_in_the_order_of_writers(store: Sto
     assert [r.run for r in read(store, range(1)) if r] == [first]
 
 
+def test_runs_that_are_at_work_agree_on_replies_of_the_same_second(store: Store) -> None:
+    with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
+        for journal in (a, b):
+            journal.append_now(reply(0, run=journal.run))
+        a.refresh()
+        b.refresh()
+        assert a.get(key_of(0)) == b.get(key_of(0))
+
+
 def test_two_writers_at_once_lose_nothing(store: Store) -> None:
     with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b", interval=0.01) as b:
 
@@ -197,10 +206,11 @@ def test_a_reply_is_kept_though_its_caller_gave_up(store: Store) -> None:
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await journal.append(reply(1))
 
     with Journal.open(store, "r") as journal:
         asyncio.run(work(journal))
-    assert read(store, range(1)) == [reply(0)]
+    assert read(store, range(2)) == [reply(0), reply(1)]
 
 
 def test_the_milestone_is_passed_once_for_each_append_and_after_it(
