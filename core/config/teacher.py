@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -136,6 +136,8 @@ class TeacherConfig(Section):
     """openai: of every attempt but the first, which is greedy."""
     max_tokens: int = Field(4096, ge=1)
     """openai: longest answer, in tokens."""
+    extra_body: dict[str, Any] = {}
+    """openai: more fields of each request, for instance what a local server takes."""
     hint: bool = False
     """openai: where no attempt agreed with the gold label, ask once more with that label shown."""
     limits: Annotated[LimitsConfig, _SPEED] = LimitsConfig()

@@ -1,0 +1,176 @@
+"""One request to an OpenAI-compatible endpoint: sent once, never repeated here, and what came of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.config.teacher import TeacherConfig
+from core.errors import UserError
+from core.teacher.live.prices import Usage
+from core.teacher.request import TeacherRequest
+
+_SCHEMA = {
+    "type": "object",
+    "properties": {"reasoning": {"type": "string"}, "label": {"type": "integer", "enum": [0, 1]}},
+    "required": ["reasoning", "label"],
+    "additionalProperties": False,
+}
+FORMATS: Mapping[str, Mapping[str, Any] | None] = {
+    "json_schema": {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA},
+    },
+    "json_object": {"type": "json_object"},
+    "plain": None,
+}
+"""Output formats, the most binding first, and the response_format that asks for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """A reply: content and reasoning of the first choice, and what the server said about it."""
+
+    content: str
+    reasoning: str | None
+    finish_reason: str | None
+    model: str
+    usage: Usage | None
+    seconds: float
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class CallError(Exception):
+    """A request without a usable reply. `status` is None where the connection failed."""
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.status, self.code, self.headers = message, status, code, headers or {}
+
+
+class ChatClient:
+    """The endpoint. Opened in a running event loop; its own repetitions are off."""
+
+    def __init__(self, config: TeacherConfig) -> None:
+        from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
+
+        limits = config.limits
+        timeout = Timeout(limits.read_timeout_s, connect=limits.connect_timeout_s)
+        self._total = limits.total_timeout_s
+        self._client = AsyncOpenAI(
+            api_key=api_key(config),
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=timeout,
+            http_client=DefaultAioHttpClient(timeout=timeout),
+        )
+
+    async def ask(self, request: TeacherRequest) -> Came:
+        """Send it and read the reply. Raises CallError."""
+        import openai
+
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._total):
+                raw = await self._client.chat.completions.with_raw_response.create(**_body(request))
+                reply = raw.parse()
+        except openai.APIStatusError as e:
+            code = str(e.code or e.type or "")
+            raise CallError(_words(e), e.status_code, code, dict(e.response.headers)) from e
+        except TimeoutError as e:
+            raise CallError(f"no whole reply within {self._total:g} s") from e
+        except openai.OpenAIError as e:
+            raise CallError(_connection(e)) from e
+        except (OSError, ValueError) as e:  # a reply that broke off, or is no JSON
+            raise CallError(f"the reply cannot be read ({type(e).__name__}: {e})") from e
+        if isinstance(reply, str):
+            raise CallError(
+                "the reply is no JSON but a page; is teacher.base_url right (often it ends in /v1)?"
+            )
+        return _came(reply, time.monotonic() - started, dict(raw.headers))
+
+    async def close(self) -> None:
+        """End the connections."""
+        await self._client.close()
+
+
+def api_key(config: TeacherConfig) -> str:
+    """The key from the environment variable that the config names, else from .env beside the run.
+
+    Raises UserError naming the variable where it is in neither.
+    """
+    from dotenv import dotenv_values
+
+    name = config.api_key_env
+    key = os.environ.get(name) or (dotenv_values(".env").get(name) if Path(".env").is_file() else None)
+    if not key:
+        raise UserError(f"teacher.api_key_env: {name} is not set; export it, or write {name}=... into .env")
+    return key
+
+
+def _body(request: TeacherRequest) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": request.model,
+        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+        "temperature": request.temperature,
+        "max_tokens": request.max_tokens,
+    }
+    asked = FORMATS[request.output_format]
+    if asked is not None:
+        body["response_format"] = asked
+    if request.extra:
+        body["extra_body"] = dict(request.extra)
+    return body
+
+
+def _came(reply: Any, seconds: float, headers: Mapping[str, str]) -> Came:
+    if not getattr(reply, "choices", None):
+        raise CallError("the reply holds no choice", 200, "empty_choices", headers)
+    choice = reply.choices[0]
+    message = choice.message
+    reasoning = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
+    return Came(
+        content=message.content or "",
+        reasoning=reasoning if isinstance(reasoning, str) else None,
+        finish_reason=choice.finish_reason,
+        model=str(reply.model or ""),
+        usage=_usage(reply.usage),
+        seconds=seconds,
+        headers=headers,
+    )
+
+
+def _usage(found: Any) -> Usage | None:
+    if found is None:
+        return None
+    details = getattr(found, "prompt_tokens_details", None)
+    cached = getattr(details, "cached_tokens", None) or getattr(found, "prompt_cache_hit_tokens", None) or 0
+    return Usage(int(found.prompt_tokens or 0), int(found.completion_tokens or 0), int(cached))
+
+
+def _connection(error: BaseException) -> str:
+    """What happened to the connection: the transport calls everything a timeout, its cause does not."""
+    cause: BaseException = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
+
+
+def _words(error: Any) -> str:
+    """What the server said, in one line."""
+    body = error.body if isinstance(error.body, dict) else {}
+    said = body.get("message") or (body.get("error") or {} if isinstance(body.get("error"), dict) else {})
+    text = said if isinstance(said, str) and said else error.message
+    return " ".join(str(text if isinstance(text, str) else json.dumps(text)).split())[:300]
