@@ -20,6 +20,7 @@ from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
+from core.teacher.journal import Journal
 from flows.logs import run_log
 from flows.switches import Switches
 from tasks.by_stage import TASKS
@@ -38,7 +39,7 @@ class Execution:
     def __init__(self, resolved: ResolvedConfig, switches: Switches, view: RunView) -> None:
         self.resolved, self.config, self.switches = resolved, resolved.config, switches
         self.store, self.view = view.store, view
-        self.pipeline = Pipeline(self.config)
+        self.pipeline = Pipeline(self.config, lambda: Journal.open(view.store, view.name))
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
 

@@ -24,14 +24,18 @@ from core.student import stage as encode_stage
 from core.student.encoding import EncodeSlice
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
+from core.teacher.live.client import api_key
+from core.teacher.live.sending import price_of
+from core.teacher.live.teacher import OpenJournal
 
 
 class Pipeline:
     """Builds the stages of one run. Holds the live training session, which is no ingredient."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, journal: OpenJournal | None = None) -> None:
+        """`journal` opens the journal of the run's root, which a live teacher needs to be asked."""
         refuse_unbuilt(config)
-        self.config = config
+        self.config, self._journal = config, journal
         self.bench = Workbench(config)
         self.live = segment.LiveSession()
 
@@ -65,7 +69,7 @@ class Pipeline:
     def _sample(self, part: teacher_stage.SampleSlice, io: StageIO) -> dict[str, Any]:
         """Before any answer is asked for: does the student's prompt have room for a text at all?"""
         self.bench.check_room()
-        return teacher_stage.run(part, io)
+        return teacher_stage.run(part, io, self._journal)
 
     def reject(self, split: Manifest, sample: Manifest) -> Stage:
         """Keep the answers worth learning."""
@@ -105,7 +109,10 @@ class Pipeline:
             self.bench.frame(label_only=label_only)
 
     def preflight(self) -> None:
-        """Find what is missing before anything is done or paid for: model, rules, prompts."""
+        """Find what is missing before anything is done or paid for: model, rules, prompts, key, price."""
+        if self.config.teacher.kind == "openai":
+            api_key(self.config.teacher)
+            price_of(self.config.teacher)
         self.bench.student_content()
         for label_only in (False, True):
             self.bench.frame(label_only=label_only)
@@ -279,11 +286,6 @@ def _rates(rates: Sequence[float]) -> str:
 
 def refuse_unbuilt(config: Config) -> None:
     """Raise UserError for what a config may say and this version cannot do."""
-    if config.teacher.kind == "openai":
-        raise UserError(
-            "teacher.kind: a live teacher is not built in this version; "
-            "set teacher.kind: recorded and teacher.answers to a file of answers"
-        )
     if config.student.engine == "tinker":
         raise UserError(
             "student.engine: training on Tinker is not built in this version; set student.engine: local"

@@ -11,7 +11,7 @@ from core import jsonio, milestones
 from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import read_examples
-from core.errors import AnswersError, UserError
+from core.errors import AnswersError
 from core.prompts import load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
@@ -20,6 +20,7 @@ from core.teacher.answerfile import answers_digest
 from core.teacher.base import Answered, AttemptPolicy, Teacher
 from core.teacher.gold import GoldTeacher
 from core.teacher.labels import LabelNames
+from core.teacher.live.teacher import LiveTeacher, OpenJournal
 from core.teacher.recorded import RecordedTeacher
 from core.teacher.rows import sample_row
 
@@ -74,10 +75,8 @@ class _Tally:
 def content(slice: SampleSlice) -> dict[str, str]:
     """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
 
-    Raises PromptError or AnswersError where one of them cannot be read, and UserError for a kind of
-    teacher that is not built yet.
+    Raises PromptError or AnswersError where one of them cannot be read.
     """
-    open_teacher(slice)
     found = {
         "rules.dir": load_rulebook(slice.rules).digest,
         "prompts.file": load_prompts(slice.prompts).teacher_digest,
@@ -87,22 +86,23 @@ def content(slice: SampleSlice) -> dict[str, str]:
     return found
 
 
-def open_teacher(slice: SampleSlice) -> Teacher:
-    """The teacher that the config names. Raises UserError for a kind that is not built yet."""
+def open_teacher(slice: SampleSlice, journal: OpenJournal | None = None) -> Teacher:
+    """The teacher that the config names; a live one keeps its answers in `journal`."""
     config = slice.teacher
     if config.kind == "gold":
         return GoldTeacher()
-    if config.kind == "recorded" and config.answers is not None:
-        names = LabelNames.of(config.parse.labels, slice.positive, slice.negative)
+    names = LabelNames.of(config.parse.labels, slice.positive, slice.negative)
+    if config.kind == "recorded":
+        assert config.answers is not None, "the config asks for answers where the kind is recorded"
         policy = AttemptPolicy(config.attempts, config.keep)
         return RecordedTeacher(config.answers, config.parse, names, policy)
-    raise UserError(
-        f"teacher.kind is {config.kind}, but a live teacher is not built yet: this version reads "
-        "recorded answers; set teacher.kind: recorded and teacher.answers, or teacher.kind: gold"
-    )
+    if journal is None:
+        raise ValueError("a live teacher needs a journal, so that no answer is paid for twice")
+    prompts, rulebook = load_prompts(slice.prompts), load_rulebook(slice.rules).text
+    return LiveTeacher(config, prompts, rulebook, names, journal)
 
 
-def run(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
+def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
     Raises AnswersError where the answers cannot be read, belong to other texts, or where more
@@ -111,7 +111,7 @@ def run(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
     rulebook = load_rulebook(slice.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
-    teacher, tally = open_teacher(slice), _Tally()
+    teacher, tally = open_teacher(slice, journal), _Tally()
     examples = read_examples(io.inputs["split"] / "train.csv")
     jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, io))
     summary = _summary(slice, teacher, tally)

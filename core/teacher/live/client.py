@@ -96,9 +96,7 @@ class ChatClient:
         except (OSError, ValueError) as e:  # a reply that broke off, or is no JSON
             raise CallError(f"the reply cannot be read ({type(e).__name__}: {e})") from e
         if isinstance(reply, str):
-            raise CallError(
-                "the reply is no JSON but a page; is teacher.base_url right (often it ends in /v1)?"
-            )
+            raise CallError("the reply is a page and no JSON; is teacher.base_url right (with /v1)?")
         return _came(reply, time.monotonic() - started, dict(raw.headers))
 
     async def close(self) -> None:

@@ -28,6 +28,7 @@ from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
 
 T = TypeVar("T")
+OpenJournal = Callable[[], AbstractContextManager[Journal]]
 PLAIN = "plain"
 
 
@@ -40,7 +41,7 @@ class LiveTeacher:
         prompts: Prompts,
         rulebook: str,
         names: LabelNames,
-        journal: Callable[[], AbstractContextManager[Journal]],
+        journal: OpenJournal,
     ) -> None:
         self.config, self.prompts, self.rulebook, self.names = config, prompts, rulebook, names
         self.policy = AttemptPolicy(config.attempts, config.keep, config.temperature, config.hint)

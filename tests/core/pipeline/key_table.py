@@ -146,7 +146,7 @@ TEACHER = [
         "prompts.task_instruction", "Judge.", "sample", before=NO_TASK, why="also where no template uses it"
     ),
     line("teacher.kind", "gold", "sample", "teacher.answers=null", before=LABEL_ONLY),
-    line("teacher.kind", "openai", "sample", before=(*LABEL_ONLY, *GOLD), unbuilt=True),
+    line("teacher.kind", "openai", "sample", before=(*LABEL_ONLY, *GOLD)),
     line("teacher.parse.label_pattern", "'label (?P<label>[01])'", "sample"),
     line("teacher.parse.label_match", "last", "sample"),
     line("teacher.parse.labels", "{spam: 1, ham: 0}", "sample"),

@@ -18,7 +18,6 @@ from core.config.base import CONTENT
 from core.config.loading import leaves, load, section_at
 from core.config.rejection import RULES
 from core.pipeline import stages as pipeline_stages
-from core.teacher import stage as teacher_stage
 from tests.core.pipeline.key_table import LINES, PATHS, Line, PathLine, fields
 from tests.core.pipeline.making import BASE, Made, Maker, keys, make_texts, pipeline
 from tests.small_project import REPO, texts
@@ -99,7 +98,6 @@ def test_a_field_moves_the_keys_of_its_line_and_no_other(
 ) -> None:
     if entry.unbuilt:
         monkeypatch.setattr(pipeline_stages, "refuse_unbuilt", lambda config: None)
-        monkeypatch.setattr(teacher_stage, "open_teacher", lambda part: None)
     assert moved(project, entry.before, entry.change) == entry.moves, entry.why
 
 
