@@ -17,6 +17,8 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.plan import PlannedSegment
+from core.teacher.journal import Journal
+from core.teacher.live.planned import forecast, told
 from flows.exporting import export_checkpoint
 from flows.switches import NAMES, Switches
 from flows.walking import Trained, metrics_of, stops
@@ -66,6 +68,19 @@ class Planner:
         chosen = select(trained.curve, self.config.evaluation.metric)
         export_checkpoint(self, parts, trained, chosen.step)
 
+    def _price(self) -> list[str]:
+        """What asking the teacher will take, where it is a live one."""
+        teacher = self.pipeline.live_teacher(lambda: self._journal)
+        if teacher is None or self.parts is None:
+            return []
+        rows = read_examples(self.store.file(self.parts, "train.csv"))
+        with self._journal as journal:
+            return [*told(*forecast(teacher, rows, journal), self.config.teacher.model), ""]
+
+    @property
+    def _journal(self) -> Journal:
+        return Journal.open(self.store, self.view.name, heals=False)
+
     def do_built(self, stage: Stage, file: str) -> Manifest:
         """A line for a stage, and its manifest. Raises NotMadeYet where it has none."""
         return self._one(stage.slot, lambda: stage)
@@ -86,6 +101,7 @@ class Planner:
         teacher = bench.prompts.teacher_messages(example.text, bench.rulebook.text)
         student = bench.student_messages(example.text)
         return [
+            *self._price(),
             f"first prompt of the teacher ({self.config.teacher.kind}), text {example.id}:",
             *_shown(teacher),
             "",

@@ -26,7 +26,7 @@ from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
 from core.teacher.live.client import api_key
 from core.teacher.live.sending import price_of
-from core.teacher.live.teacher import OpenJournal
+from core.teacher.live.teacher import LiveTeacher, OpenJournal
 
 
 class Pipeline:
@@ -100,6 +100,14 @@ class Pipeline:
             {"reject": reject},
             encode_stage.EncodeRun(self.bench.encoder),
         )
+
+    def live_teacher(self, journal: OpenJournal) -> LiveTeacher | None:
+        """The teacher, where it is a live one."""
+        if self.config.teacher.kind != "openai":
+            return None
+        teacher = teacher_stage.open_teacher(self._sample_slice(), journal)
+        assert isinstance(teacher, LiveTeacher)
+        return teacher
 
     def check_files(self) -> None:
         """Find what is missing of the files that the config names, as far as that takes no time."""

@@ -38,7 +38,8 @@ def forecast(teacher: LiveTeacher, rows: Sequence[Example], journal: Journal) ->
 def told(found: Forecast, counter: str, model: str) -> Iterator[str]:
     """The forecast in lines for people."""
     yield f"asking {model}: {_range(found.calls)} calls, tokens counted by: {counter}"
-    yield f"  {_range(found.prompt_tokens)} prompt tokens, {_range(found.completion_tokens)} completion tokens"
+    prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
+    yield f"  {prompt} prompt tokens, {completion} completion tokens"
     if found.usd is None:
         yield "  the price is not known: see teacher.prices"
     else:
@@ -50,7 +51,8 @@ def _learnt(
     teacher: LiveTeacher, rows: Sequence[Example], journal: Journal
 ) -> tuple[Estimator, Interval, int]:
     """Go through the first attempts: which are missing, and what those that are there took."""
-    estimator, seconds, missing = Estimator(teacher.config.max_tokens), [], 0
+    estimator, missing = Estimator(teacher.config.max_tokens), 0
+    seconds: list[float] = []
     teacher.take_format(journal)
     for example in rows:
         reply = journal.get(teacher.request(example, Attempt(0, 0.0)).key)

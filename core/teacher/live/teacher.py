@@ -70,26 +70,28 @@ class LiveTeacher:
         """The output format, and the ledger: requests, tokens and money of this start and of the run."""
         return self._facts
 
+    def shown(self, example: Example) -> list[dict[str, str]]:
+        """The messages of a first attempt, as the endpoint gets them."""
+        messages = self.prompts.teacher_messages(example.text, self.rulebook)
+        return [{"role": m.role, "content": m.content} for m in messages]
+
+    def take_format(self, journal: Journal) -> bool:
+        """Take the output format that was settled; False where none was."""
+        settled = journal.settled_format(self.config.base_url, self.config.model)
+        self._format = settled or next(iter(FORMATS))
+        return settled is not None
+
     async def _ask_all(
         self, rows: Sequence[Example], total: int, journal: Journal, progress: Progress
     ) -> Ledger:
         sender = Sender(self.config, journal)
         try:
-            first = self._first_unanswered(rows, journal)
-            if first is not None:
-                await self._settle(rows[first], journal, sender)
+            if rows and not self.take_format(journal):
+                await self._settle(rows[0], journal, sender)
             await self._ask_rest(rows, total, journal, sender, progress)
             return sender.ledger
         finally:
             await sender.close()
-
-    def _first_unanswered(self, rows: Sequence[Example], journal: Journal) -> int | None:
-        """The first text that has to be asked; in the settled format, if there is one."""
-        settled = journal.settled_format(self.config.base_url, self.config.model)
-        if settled is None:
-            return 0 if rows else None
-        self._format = settled
-        return None
 
     async def _settle(self, example: Example, journal: Journal, sender: Sender) -> None:
         """The run's first request, sent alone: key, model and output format are right, or it stops here."""
@@ -98,7 +100,7 @@ class LiveTeacher:
         for name in FORMATS:
             self._format = name
             try:
-                reply = await sender.send(self._request(example, attempt), example, attempt)
+                reply = await sender.send(self.request(example, attempt), example, attempt)
             except FormatRefused as e:
                 if name == PLAIN:
                     raise TeacherError(f"{self.config.base_url} refuses even a plain request: {e}") from e
@@ -132,7 +134,7 @@ class LiveTeacher:
     async def _ask(self, example: Example, journal: Journal, sender: Sender) -> None:
         answers: list[TeacherAnswer] = []
         while (attempt := self.policy.next(example.label, answers)) is not None:
-            request = self._request(example, attempt)
+            request = self.request(example, attempt)
             reply = journal.get(request.key) or await sender.send(request, example, attempt)
             if reply is None:
                 return
@@ -142,13 +144,14 @@ class LiveTeacher:
         """What the journal has of a text, as far as the policy asks."""
         answers: list[TeacherAnswer] = []
         while (attempt := self.policy.next(example.label, answers)) is not None:
-            reply = journal.get(self._request(example, attempt).key)
+            reply = journal.get(self.request(example, attempt).key)
             if reply is None:
                 break
             answers.append(self._read(example, attempt, reply))
         return answers
 
-    def _request(self, example: Example, attempt: Attempt) -> TeacherRequest:
+    def request(self, example: Example, attempt: Attempt) -> TeacherRequest:
+        """What an attempt at a text asks, in the settled format."""
         gold = example.label if attempt.hinted else None
         return TeacherRequest(
             endpoint=self.config.base_url,
