@@ -111,7 +111,7 @@ class BudgetConfig(Section):
 
 
 class TeacherConfig(Section):
-    """Who answers: recorded answers, the gold labels, or (from a later version on) an endpoint."""
+    """Who answers: recorded answers, the gold labels, or a live endpoint."""
 
     kind: Literal["recorded", "gold", "openai"] = "recorded"
     """recorded: a file of answers; gold: train on the labels without a teacher; openai: any

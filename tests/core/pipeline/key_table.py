@@ -161,6 +161,7 @@ TEACHER = [
     line("teacher.temperature", "0.1", "sample", why=LIVE),
     line("teacher.max_tokens", "100", "sample", why=LIVE),
     line("teacher.hint", "true", "sample", why=LIVE),
+    line("teacher.extra_body", "{seed: 1}", "sample", why=LIVE),
     line("teacher.limits.concurrency", "8", "", why=SPEED),
     line("teacher.limits.requests_per_minute", "60", "", why=SPEED),
     line("teacher.limits.tokens_per_minute", "60000", "", why=SPEED),

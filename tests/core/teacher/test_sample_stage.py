@@ -12,7 +12,7 @@ from core import jsonio
 from core.config.base import key_fields
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
-from core.errors import AnswersError, UserError
+from core.errors import AnswersError
 from core.records import Example
 from core.stageio import StageIO
 from core.teacher import stage
@@ -95,14 +95,10 @@ def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
     assert (summary["teacher_model"], summary["missing"]) == ("gold", 0)
 
 
-def test_a_live_teacher_is_refused_honestly(tmp_path: Path) -> None:
-    slice, _ = prepare(tmp_path, [], kind="openai")
-    with pytest.raises(UserError) as e:
-        stage.content(slice)
-    assert str(e.value) == (
-        "teacher.kind is openai, but a live teacher is not built yet: this version reads recorded "
-        "answers; set teacher.kind: recorded and teacher.answers, or teacher.kind: gold"
-    )
+def test_a_live_teacher_is_not_asked_without_a_journal(tmp_path: Path) -> None:
+    slice, io = prepare(tmp_path, [], kind="openai")
+    with pytest.raises(ValueError, match="a live teacher needs a journal"):
+        stage.run(slice, io)
 
 
 def test_answers_to_other_texts_are_refused_with_an_id_of_each_side(tmp_path: Path) -> None:

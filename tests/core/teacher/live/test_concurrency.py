@@ -9,7 +9,7 @@ from statistics import median
 
 import pytest
 
-from core.teacher.live.clock import Clock, RealClock
+from core.teacher.live.clock import Clock
 from core.teacher.live.concurrency import Limiter, Outcome
 from tests.core.teacher.live.simulation import Server, VirtualClock, run_virtually
 
@@ -199,13 +199,3 @@ def test_a_place_is_given_back_whatever_happens() -> None:
         return limiter.inflight
 
     assert run_virtually(main()) == 0
-
-
-def test_on_the_real_clock_64_at_once_reach_three_fifths_of_what_is_possible() -> None:
-    async def main() -> float:
-        server, clock = Server(0.1), RealClock()
-        start = clock.monotonic()
-        await load(server, clock, 64, start + 1.5)
-        return len(server.replies) / (clock.monotonic() - start)
-
-    assert asyncio.run(main()) >= 0.6 * 640
