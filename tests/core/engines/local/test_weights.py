@@ -174,7 +174,7 @@ def test_a_damaged_note_of_a_files_digest_is_not_believed(tmp_path: Path, damage
     model, cache = tmp_path / "model.bin", tmp_path / "cache"
     model.write_bytes(b"weights")
     digest = file_digest(model, cache)
-    (note,) = (cache / "digests").iterdir()
+    (note,) = (cache / "file-digests").iterdir()
     if damage is None:
         note.unlink()
         note.mkdir()
