@@ -13,7 +13,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import chdir
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tests.killing.children import ask_child
@@ -30,21 +30,27 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=1, help="passings of every milestone to kill at")
     parser.add_argument("--random", type=int, default=3, help="trials that kill at random moments")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="changes", help="overrides of the config")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):
         os.environ["UNDERSTUDY_CACHE"] = str(Path(folder) / "cache")
         config = ask_child(lambda: project(Path(folder)))
-        for result in results(Path(config), given.root.rstrip("/"), given.each, given.random, given.seed):
+        place = Place(Path(config), given.root.rstrip("/"), tuple(given.changes))
+        for result in results(place, given.each, given.random, given.seed):
             print(json.dumps(asdict(result)), flush=True)
 
 
-def results(config: Path, root: str, each: int, at_random: int, seed: int) -> Iterator[Result]:
+def results(below: Place, each: int, at_random: int, seed: int) -> Iterator[Result]:
     """The named moments, then the random ones; every trial under a root of its own."""
     import_once()
-    reference = Reference.of(Place(config, f"{root}/{uuid.uuid4().hex[:8]}"))
+    reference = Reference.of(_fresh(below))
     named = [[Kill(moment)] for moment in reference.moments(each)]
     for kills in [*named, *random_kills(reference, seed, at_random)]:
-        yield trial(reference, Place(config, f"{root}/{uuid.uuid4().hex[:8]}"), kills)
+        yield trial(reference, _fresh(below), kills)
+
+
+def _fresh(below: Place) -> Place:
+    return replace(below, root=f"{below.root}/{uuid.uuid4().hex[:8]}")
 
 
 def project(folder: Path) -> str:

@@ -33,10 +33,12 @@ class Place:
 
     config: Path
     root: str
+    changes: tuple[str, ...] = ()
+    """Overrides of the config."""
 
     def work(self) -> None:
         """The command."""
-        run(self.config, [f"run.root={self.root}"])
+        run(self.config, [f"run.root={self.root}", *self.changes])
 
     def go(self, kill: Kill) -> Ended:
         """Run it in a child."""
