@@ -9,7 +9,7 @@ from typing import Any
 
 # Objects tried inside a text; real answers hold one, and hostile ones should not cost minutes.
 _MOST_OBJECTS = 50
-_FENCE = re.compile(r"\A```[A-Za-z0-9_-]*\s*\n?(.*?)\n?\s*```\Z", re.DOTALL)
+_FENCE = re.compile(r"\A```[A-Za-z0-9_-]*\s*")
 _OBJECT = re.compile(r"\{\s*\"")
 _ANSWER = re.compile(r"\{\s*\"(?:reasoning|label)\"", re.IGNORECASE)
 
@@ -32,6 +32,15 @@ class _Object:
     reasonings: tuple[object, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """An object and where in a text it begins and ends."""
+
+    value: _Object
+    begin: int
+    end: int
+
+
 def find_whole_json(text: str) -> Found | None:
     """The answer of a text that is one JSON object, or one in a code fence; None for other texts.
 
@@ -41,8 +50,8 @@ def find_whole_json(text: str) -> Found | None:
     whole = _load(text)
     if whole is not None:
         return _found("json", [whole])
-    fenced = _FENCE.match(text)
-    whole = _load(fenced.group(1)) if fenced else None
+    fenced = text.startswith("```") and text.endswith("```")
+    whole = _load(_FENCE.sub("", text[:-3])) if fenced else None
     return _found("json_fenced", [whole]) if whole is not None else None
 
 
@@ -51,17 +60,30 @@ def find_json_inside(text: str) -> Found | None:
 
     Several objects must agree on the label; the first one's reasoning counts.
     """
-    inside = [o for o in _objects(text) if o.labels or o.reasonings]
+    inside = [placed.value for placed in _answers(text)]
     return _found("json_inside", inside) if inside else None
+
+
+def answer_spans(text: str) -> list[tuple[int, int]]:
+    """Where in `text` the answers' objects stand, from the brace to after its twin: whatever else
+    their strings hold is their reasoning's."""
+    return [(placed.begin, placed.end) for placed in _answers(text)]
+
+
+def answer_begin(text: str) -> int | None:
+    """Where in `text` an answer's object begins, whole or not."""
+    begin = _ANSWER.search(text)
+    return begin.start() if begin else None
 
 
 def broken_json(text: str) -> Found | None:
     """The error `truncated` or `broken_json` where an answer's object begins but cannot be read."""
-    text = re.sub(r"\A```[A-Za-z0-9_-]*\s*", "", text)
-    begin = _ANSWER.search(text)
-    start = begin.start() if begin else 0
-    if begin is None and not text.startswith("{"):
-        return None
+    text = _FENCE.sub("", text)
+    start = answer_begin(text)
+    if start is None:
+        if not text.startswith("{"):
+            return None
+        start = 0
     ends = text.rstrip().removesuffix("```").rstrip().endswith("}")
     broken = ends or _balanced(text, start)
     return Found("none", error="broken_json" if broken else "truncated")
@@ -86,8 +108,8 @@ def _load(text: str) -> _Object | None:
     return value if isinstance(value, _Object) else None
 
 
-def _objects(text: str) -> list[_Object]:
-    found: list[_Object] = []
+def _answers(text: str) -> list[_Placed]:
+    found: list[_Placed] = []
     at = 0
     for _ in range(_MOST_OBJECTS):
         begin = _OBJECT.search(text, at)
@@ -98,8 +120,8 @@ def _objects(text: str) -> list[_Object]:
         except (ValueError, RecursionError):
             at = begin.start() + 1
             continue
-        if isinstance(value, _Object):
-            found.append(value)
+        if value.labels or value.reasonings:
+            found.append(_Placed(value, begin.start(), at))
     return found
 
 

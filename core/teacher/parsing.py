@@ -2,12 +2,14 @@
 
 1. The output is cut before the first stop string.
 2. JSON: the whole output, the whole output inside a code fence, or objects inside other text.
-3. Tags: <label> outside the reasoning block (<think>, <reason>, <reasoning>, <rationale>).
+3. Tags: <label>.
 4. A cut or broken answer is an error, whatever else the text might hold.
-5. The configured label pattern, on what stands outside a <think> block.
+5. The configured label pattern.
 
-One answer only: two labels that differ are an error, two that agree are one. A word inside the
-reasoning is never taken for the label. Nothing is ever evaluated. What was found is recorded.
+All but the whole output is looked for outside the reasoning blocks (<think>, <reason>, <reasoning>,
+<rationale>), and a tag inside a JSON answer is text. One answer only: two labels that differ are an
+error, two that agree are one. What stands in a JSON answer's or a block's reasoning is never taken for
+the label. Nothing is ever evaluated. What was found is recorded.
 """
 
 from __future__ import annotations
@@ -16,13 +18,23 @@ import re
 from dataclasses import dataclass
 
 from core.config.teacher import ParseConfig
-from core.teacher.answer_json import Found, broken_json, find_json_inside, find_whole_json
+from core.teacher.answer_json import (
+    Found,
+    answer_begin,
+    answer_spans,
+    broken_json,
+    find_json_inside,
+    find_whole_json,
+)
 from core.teacher.labels import LabelNames
 
 _THINK = ("think", "thinking")
 _REASON = ("reason", "reasoning", "rationale")
 _LABEL = re.compile(r"<label>([^<]*)</label>", re.IGNORECASE)
 _MARKS = "'\"`*.,:;-–— \t\r\n"
+# What parts a label from the reasons after it: marks that close, then marks that stand alone. A quote
+# after a space opens the reasons' first quotation.
+_AFTER_LABEL = re.compile(r"['\"`*)\].,:;\-–—]*\s*(?:[.,:;\-–—]+\s+)*")
 _OPEN_LABEL = re.compile(r"<label>", re.IGNORECASE)
 
 
@@ -93,12 +105,13 @@ def _shown(value: object) -> str:
 
 def _find_inside(think: _Block, rules: ParseConfig) -> Found | None:
     answer = think.outside.strip()
+    reason = _block(answer, _REASON)
     return (
         find_whole_json(answer)
-        or find_json_inside(answer)
-        or _find_tags(think)
-        or broken_json(answer)
-        or _find_pattern(think, rules)
+        or find_json_inside(reason.outside)
+        or _find_tags(think, reason)
+        or broken_json(reason.outside.strip())
+        or _find_pattern(think, reason, rules)
     )
 
 
@@ -113,6 +126,8 @@ def _block(text: str, tags: tuple[str, ...]) -> _Block:
     began with the text; an opening alone leaves the block unclosed."""
     for tag in tags:
         marks = list(re.finditer(rf"<(/?){tag}>", text, re.IGNORECASE))
+        spans = answer_spans(text) if marks else []
+        marks = [m for m in marks if not any(begin < m.start() < end for begin, end in spans)]
         if marks:
             return _take_apart(text, marks)
     return _Block(None, text)
@@ -138,16 +153,17 @@ def _take_apart(text: str, marks: list[re.Match[str]]) -> _Block:
     return _Block(inside[0], " ".join(outside), closed=not opened)
 
 
-def _find_tags(think: _Block) -> Found | None:
-    reason = _block(think.outside, _REASON)
+def _find_tags(think: _Block, reason: _Block) -> Found | None:
     if not (think.closed and reason.closed):
         return Found("none", error="truncated")
-    labels = tuple(m.group(1) for m in _LABEL.finditer(reason.outside))
-    rest = _LABEL.sub(" ", reason.outside)
+    text = reason.outside
+    opened, json_at = _OPEN_LABEL.search(text), answer_begin(text)
+    if opened is None or (json_at is not None and json_at < opened.start()):
+        return None
+    labels = tuple(m.group(1) for m in _LABEL.finditer(text))
+    rest = _LABEL.sub(" ", text)
     if _OPEN_LABEL.search(rest):
         return Found("none", error="truncated")
-    if not labels:
-        return None
     if reason.inside is not None:
         return Found("reason_label", labels, reason.inside)
     if think.inside is not None:
@@ -155,18 +171,18 @@ def _find_tags(think: _Block) -> Found | None:
     return Found("label_tag", labels, rest)
 
 
-def _find_pattern(think: _Block, rules: ParseConfig) -> Found | None:
-    """The reasoning is what stands before the match, or, with nothing before it, after it: in a
-    recorded run-on output what follows the answer belongs to another question."""
+def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | None:
+    """The reasoning is the reasoning block, or what stands before the match, or, with nothing before
+    it, after it: in a recorded run-on output what follows the answer belongs to another question."""
+    text = reason.outside
     if rules.label_pattern is None:
         return None
-    matches = list(re.finditer(rules.label_pattern, think.outside))
+    matches = list(re.finditer(rules.label_pattern, text))
     if not matches:
         return None
     match = matches[0] if rules.label_match == "first" else matches[-1]
     groups = match.groupdict()
     label = groups["label"] if "label" in groups else match.group(1 if match.re.groups else 0)
-    before = think.outside[: match.start()].strip(_MARKS)
-    after = think.outside[match.end() :].lstrip(_MARKS)
-    reasoning = think.outside[: match.start()] if before else after or think.inside or ""
-    return Found("pattern", (label,), reasoning)
+    before, after = text[: match.start()], _AFTER_LABEL.sub("", text[match.end() :], count=1)
+    said = before if before.strip(_MARKS) else after
+    return Found("pattern", (label,), reason.inside or said or think.inside or "")

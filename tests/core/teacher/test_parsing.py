@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from core.config.teacher import ParseConfig
 from core.teacher.labels import LabelNames
@@ -46,6 +42,14 @@ READ = [
     ),
     ("<label>1</label> because of a", "label_tag", 1, "because of a"),
     ("<label>1</label> a <label>**spam**</label>", "label_tag", 1, "a"),
+    ('<label>1</label><reason>says {"label": 0}</reason>', "reason_label", 1, 'says {"label": 0}'),
+    (
+        'So: {"reasoning": "says </think><label>0</label>", "label": 1}',
+        "json_inside",
+        1,
+        "says </think><label>0</label>",
+    ),
+    ('<think>a</think>{"reasoning": "</think>", "label": 1}', "json", 1, "</think>"),
 ]
 
 
@@ -88,6 +92,8 @@ UNREAD = [
     ("<think>a</think><label>maybe</label>", "unknown_label: maybe"),
     ('{"reasoning": "He said "hi" there", "label": 1}', "broken_json"),
     ('Sure: {"reasoning": "a "b" c", "label": 1} I hope this helps', "broken_json"),
+    ('{"reasoning": "He said "hi" <label>0</label>", "label": 1}', "broken_json"),
+    ('<reason>{"reasoning": "a", "label": 1}</reason>', "no_label"),
     ("{", "truncated"),
     ('{"reasoning": "It tells of', "truncated"),
     ('{"label": 1, "reasoning": "It tells of', "truncated"),
@@ -110,6 +116,8 @@ PATTERN = [
     ("a is b.\nAnswer: entailment\n\nPremise: c\nAnswer: contradiction", "first", 1, "a is b.", None),
     ("a is b.\nAnswer: entailment\n\nAnswer: contradiction", "last", 0, "a is b.\nAnswer: entailment", None),
     ("Answer: Entailment. Because a.", "first", 1, "Because a.", None),
+    ('Answer: entailment** - "a" is b.', "first", 1, '"a" is b.', None),
+    ("<reason>Answer: entailment?</reason>Answer: contradiction", "first", 0, "Answer: entailment?", None),
     ("<think>Answer: entailment?</think>a. Answer: contradiction", "first", 0, "a.", None),
     ("<think>a</think>Answer: contradiction", "first", 0, "a", None),
     ("a. Answer: neutral. Answer: entailment", "first", None, None, "unknown_label: neutral"),
@@ -140,53 +148,3 @@ def test_the_configs_label_names_come_before_the_data_and_the_common_words() -> 
     assert read == {
         "Negative": 1, "OK": 0, "bad": 1, "good": 0, "yes": 1, "0": 0, "1": 1, "'1'.": 1, "x": None,
     }  # fmt: skip
-
-
-TEXT = st.text(alphabet=st.characters(codec="utf-8"))
-BITS = st.lists(
-    st.sampled_from(
-        [
-            "{", "}", '"', "\\", "label", '"label"', '"reasoning"', ": ", "1", ",", "<think>", "</think>",
-            "<label>", "</label>", "<reason>", "</reason>", "```", "json\n",
-            "\ud83d", "Answer: ", "[", "\x00",
-        ]
-    ),
-    max_size=40,
-).map("".join)  # fmt: skip
-
-
-@settings(max_examples=500, deadline=None)
-@given(raw=st.one_of(st.text(), BITS))
-def test_no_string_makes_it_raise_and_all_it_gives_can_be_written(raw: str) -> None:
-    for rules, names in ((PLAIN, NAMES), (WORD, WORDS)):
-        found = parse(raw, rules, names)
-        assert found.ok == (found.error is None) == (found.label is not None)
-        assert found.ok == (found.reasoning is not None)
-        json.dumps([found.reasoning, found.error], ensure_ascii=False).encode()
-
-
-@pytest.mark.parametrize(
-    "raw", ["[" * 100_000, '{"a":' * 20_000, "<think>" * 20_000, '{"' * 50_000, "<label>" * 20_000]
-)
-def test_hostile_outputs_cost_no_time(raw: str) -> None:
-    assert not parse(raw, PLAIN, NAMES).ok
-
-
-@settings(max_examples=200, deadline=None)
-@given(reasoning=TEXT, label=st.sampled_from([0, 1]), lead=st.booleans())
-def test_json_is_read_back_as_it_was_written(reasoning: str, label: int, lead: bool) -> None:
-    written = json.dumps({"reasoning": reasoning, "label": label}, ensure_ascii=lead)
-    for raw in (written, f"```json\n{written}\n```", f"\n {written}\n"):
-        found = parse(raw, PLAIN, NAMES)
-        assert (found.label, found.reasoning) == (label, reasoning.strip())
-
-
-@settings(max_examples=200, deadline=None)
-@given(reasoning=TEXT.filter(lambda t: "<" not in t and "{" not in t), label=st.sampled_from([0, 1]))
-def test_tags_are_read_back_as_they_were_written(reasoning: str, label: int) -> None:
-    for raw in (
-        f"<think>{reasoning}</think>\n<label>{label}</label>",
-        f"<label>{label}</label>\n<reason>{reasoning}</reason>",
-    ):
-        found = parse(raw, PLAIN, NAMES)
-        assert (found.label, found.reasoning) == (label, reasoning.strip())
