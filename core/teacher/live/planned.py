@@ -23,8 +23,7 @@ def forecast(teacher: LiveTeacher, rows: Sequence[Example], journal: Journal) ->
     """The forecast for what the journal lacks, and where its token counts come from, in words."""
     config = teacher.config
     estimator, latency, missing = _learnt(teacher, rows, journal)
-    shown = [teacher.shown(e) for e in rows[:_LOOKED_AT]]
-    prompts = [estimator.prompt_interval(messages) for messages in shown]
+    prompts = [estimator.prompt_interval(teacher.rough(e)) for e in rows[:_LOOKED_AT]]
     n = max(len(prompts), 1)
     prompt = Interval(*(sum(getattr(p, part) for p in prompts) / n for part in ("low", "mean", "high")))
     calls = Interval(missing, missing, missing * config.attempts + missing * config.hint)
@@ -60,7 +59,7 @@ def _learnt(
             missing += 1
         elif reply.prompt_tokens is not None and len(seconds) < _LOOKED_AT:
             usage = Usage(reply.prompt_tokens, reply.completion_tokens or 0, reply.cached_tokens or 0)
-            estimator.learn(teacher.shown(example), usage)
+            estimator.learn(teacher.rough(example), usage)
             seconds.append(reply.latency_s)
     if len(seconds) < LEARNT_AFTER:
         return estimator, _LATENCY, missing

@@ -15,16 +15,20 @@ from core.teacher.base import Attempt
 from core.teacher.journal import Journal
 from core.teacher.live.breaker import Breaker
 from core.teacher.live.budget import Budget, Spending
-from core.teacher.live.client import CallError, Came, ChatClient
+from core.teacher.live.chatreply import CallError, Came
+from core.teacher.live.client import ChatClient
 from core.teacher.live.clock import RealClock
-from core.teacher.live.concurrency import Limiter
+from core.teacher.live.concurrency import Limiter, Slot
 from core.teacher.live.pace import Pace
 from core.teacher.live.prices import Price, Prices, Usage, cost
 from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
-from core.teacher.live.tokens import Estimator
+from core.teacher.live.tokens import Estimator, rough_tokens
 from core.teacher.live.verdict import Verdict, classify
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
+
+_STARVED = "insufficient_system_resource"
+"""DeepSeek's finish reason for an answer that it could not end: billed, and no answer."""
 
 
 class FormatRefused(Exception):
@@ -87,37 +91,51 @@ class Sender:
         await self._client.close()
 
     async def _once(self, request: TeacherRequest, example: Example, attempt: Attempt) -> Reply:
-        shown = [{"role": m.role, "content": m.content} for m in request.messages]
-        estimate = self._estimator.prompt(shown) + self._estimator.completion()
+        rough = rough_tokens(request.messages)
+        worst = Usage(self._estimator.prompt(rough), self._estimator.completion())
+        came, held = await self._in_turn(request, worst)
+        # The place is free again: the disk is not waited for in it.
+        used = Spending()
+        try:
+            used = self._count(came)
+            self._pace.settle(worst.total, used.tokens or worst.total)
+            if came.usage is not None:
+                self._estimator.learn(rough, came.usage)
+            if came.finish_reason == _STARVED:
+                raise CallError("the server broke the answer off for want of resources", 503, _STARVED)
+            self._breaker.success()
+            reply = _reply(request, example, attempt, came, self.journal.run)
+            await self.journal.append(reply)
+            return reply
+        finally:
+            self._budget.settle(held, used)
+
+    async def _in_turn(self, request: TeacherRequest, worst: Usage) -> tuple[Came, Spending]:
+        """Wait for a place, money and the pace, and send: what came, and what is held back for it."""
         async with self._limiter.slot() as slot:
             await self._pause.over()
-            held = await self._reserve(Spending(self._worst_usd(shown), estimate))
-            used = Spending()
+            held = await self._reserve(Spending(self._usd(worst), worst.total))
             try:
-                at = await self._pace.take(estimate)
+                at = await self._pace.take(worst.total)
                 self._breaker.check()
-                try:
-                    came = await self._client.ask(request)
-                except CallError as e:
-                    took = self._clock.monotonic() - at
-                    refused = e.status in (429, 503, 529)
-                    slot.done(took, "refused" if refused else "failed")
-                    if e.status == 429:
-                        self._pace.refused(at, estimate)
-                    raise
-                usage = came.usage
-                slot.done(came.seconds, "ok", usage.completion if usage else None)
-                self._pace.hint(came.headers)
-                used = self._count(came)
-                self._pace.settle(estimate, used.tokens or estimate)
-                if usage is not None:
-                    self._estimator.learn(shown, usage)
-                self._breaker.success()
-                reply = _reply(request, example, attempt, came, self.journal.run)
-                await self.journal.append(reply)
-                return reply
-            finally:
-                self._budget.settle(held, used)
+                return await self._asked(request, slot, at, worst.total), held
+            except BaseException:
+                self._budget.settle(held, Spending())
+                raise
+
+    async def _asked(self, request: TeacherRequest, slot: Slot, at: float, estimate: int) -> Came:
+        """Send, and tell those who watch the endpoint how it went."""
+        try:
+            came = await self._client.ask(request)
+        except CallError as e:
+            took = self._clock.monotonic() - at
+            slot.done(took, "refused" if e.status in (429, 503, 529) else "failed")
+            if e.status == 429:
+                self._pace.refused(at, estimate)
+            raise
+        slot.done(came.seconds, "ok", came.usage.completion if came.usage else None)
+        self._pace.hint(came.headers)
+        return came
 
     async def _reserve(self, estimate: Spending) -> Spending:
         try:
@@ -126,8 +144,7 @@ class Sender:
             self._breaker.refuse(e)
             raise
 
-    def _worst_usd(self, shown: list[dict[str, str]]) -> float:
-        usage = Usage(self._estimator.prompt(shown), self._estimator.completion())
+    def _usd(self, usage: Usage) -> float:
         return cost(usage, self._price) if self._price else 0.0
 
     def _count(self, came: Came) -> Spending:
@@ -138,7 +155,7 @@ class Sender:
         self.ledger.usage = Usage(
             before.prompt + usage.prompt, before.completion + usage.completion, before.cached + usage.cached
         )
-        usd = cost(usage, self._price) if self._price else 0.0
+        usd = self._usd(usage)
         self.ledger.usd += usd
         return Spending(usd, usage.total)
 

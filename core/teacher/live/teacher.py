@@ -23,6 +23,7 @@ from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.client import FORMATS
 from core.teacher.live.sending import FormatRefused, Ledger, Sender
+from core.teacher.live.tokens import rough_tokens
 from core.teacher.parsing import parse
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
@@ -70,10 +71,9 @@ class LiveTeacher:
         """The output format, and the ledger: requests, tokens and money of this start and of the run."""
         return self._facts
 
-    def shown(self, example: Example) -> list[dict[str, str]]:
-        """The messages of a first attempt, as the endpoint gets them."""
-        messages = self.prompts.teacher_messages(example.text, self.rulebook)
-        return [{"role": m.role, "content": m.content} for m in messages]
+    def rough(self, example: Example) -> float:
+        """Tokens of a first attempt's prompt, by its bytes."""
+        return rough_tokens(self.prompts.teacher_messages(example.text, self.rulebook))
 
     def take_format(self, journal: Journal) -> bool:
         """Take the output format that was settled; False where none was."""

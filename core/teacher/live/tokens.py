@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.prompts import Message
 from core.teacher.live.prices import Usage
-
-Messages = Sequence[Mapping[str, str]]
 
 BYTES_PER_TOKEN = 4.0
 """Of English in the vocabularies in use; other scripts take up to three times the tokens, which the
@@ -68,13 +67,12 @@ class Estimator:
         """Whether the server's own counts are used."""
         return self._ratio.n >= LEARNT_AFTER
 
-    def prompt(self, messages: Messages) -> int:
-        """Tokens of a prompt, rounded up."""
-        return math.ceil(self.prompt_interval(messages).mean)
+    def prompt(self, rough: float) -> int:
+        """Tokens of a prompt that is `rough` by `rough_tokens`, rounded up."""
+        return math.ceil(self.prompt_interval(rough).mean)
 
-    def prompt_interval(self, messages: Messages) -> Interval:
+    def prompt_interval(self, rough: float) -> Interval:
         """As `prompt`, with bounds; from half to three times as many until learnt."""
-        rough = _rough(messages)
         return self._ratio.interval() * rough if self.learnt else Interval(0.5 * rough, rough, 3 * rough)
 
     def completion(self) -> int:
@@ -87,12 +85,13 @@ class Estimator:
             return self._completions.interval()
         return Interval(0.0, 0.1 * self._max_tokens, float(self._max_tokens))
 
-    def learn(self, messages: Messages, usage: Usage) -> None:
-        """Take in what the server counted for an answer."""
-        self._ratio.add(usage.prompt / _rough(messages))
+    def learn(self, rough: float, usage: Usage) -> None:
+        """Take in what the server counted for an answer to a prompt that is `rough`."""
+        self._ratio.add(usage.prompt / rough)
         self._completions.add(usage.completion)
 
 
-def _rough(messages: Messages) -> float:
-    sizes = (len(text.encode()) for message in messages for text in message.values())
-    return sum(sizes) / BYTES_PER_TOKEN + _PER_MESSAGE * max(1, len(messages))
+def rough_tokens(messages: Sequence[Message]) -> float:
+    """Tokens of a prompt by its bytes alone."""
+    size = sum(len(m.role) + len(m.content.encode("utf-8", "surrogatepass")) for m in messages)
+    return size / BYTES_PER_TOKEN + _PER_MESSAGE * max(1, len(messages))

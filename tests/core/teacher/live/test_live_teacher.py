@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -118,7 +119,21 @@ def test_another_request_is_asked(
 
 
 @pytest.mark.parametrize(
-    "kind", ["server_error", "disconnect", "disconnect_midway", "broken_body", "rate_limited"]
+    "kind",
+    [
+        "server_error",
+        "bad_gateway",
+        "unavailable",
+        "rate_limited",
+        "disconnect",
+        "reset",
+        "disconnect_billed",
+        "disconnect_midway",
+        "broken_body",
+        "html_page",
+        "empty_choices",
+        "overloaded",
+    ],
 )
 def test_a_failure_that_passes_loses_nothing(
     server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind
@@ -126,7 +141,77 @@ def test_a_failure_that_passes_loses_nothing(
     asked(live(), examples(1))
     server.fail(kind, first=4)
     found = asked(live(), examples(12))
-    assert all(len(a.answers) == 1 for a in found)
+    assert [a.answers[0].raw_output for a in found] == [invented(text) for text in list(TEXTS.values())[:12]]
+
+
+@pytest.mark.parametrize("kind", ["drip", "blank_lines"])
+def test_an_answer_that_comes_slowly_is_waited_for_up_to_the_total_timeout(
+    server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind
+) -> None:
+    asked(live(), examples(1))
+    server.fail(kind, seconds=0.6)
+    patient = live(limits={"total_timeout_s": 5, "read_timeout_s": 0.5})
+    assert all(a.answers for a in asked(patient, examples(4)))
+    hasty = live(limits={"total_timeout_s": 0.3, "tries": 1})
+    assert [bool(a.answers) for a in asked(hasty, examples(6))] == [True] * 4 + [False] * 2
+    assert "no whole reply within 0.3 s" in str(hasty.facts()["ledger"]["given_up"])
+
+
+def test_silence_ends_at_the_read_timeout(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+    asked(live(), examples(1))
+    server.delay(3.0)
+    teacher = live(limits={"read_timeout_s": 0.3, "tries": 1})
+    assert not asked(teacher, examples(2))[1].answers
+    assert "Timeout" in str(teacher.facts()["ledger"]["given_up"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "parsed", "finish"),
+    [
+        ("length", False, "length"),
+        ("broken_json", False, "stop"),
+        ("content_filter", False, "content_filter"),
+        ("empty_content", False, "stop"),
+        ("schema_ignored", True, "stop"),
+    ],
+)
+def test_a_poor_answer_is_kept_with_its_finish_reason_and_paid_for_once(
+    server: TeacherServer, live: Callable[..., LiveTeacher], kind: FaultKind, parsed: bool, finish: str
+) -> None:
+    asked(live(), examples(1))
+    server.fail(kind, ids=["t02"])
+    found = asked(live(), examples(4))[2].answers
+    assert [(a.parse_ok, a.finish_reason) for a in found] == [(parsed, finish)]
+    received = server.totals().received
+    assert asked(live(), examples(4))[2].answers == found
+    assert server.totals().received == received
+
+
+@pytest.mark.parametrize("form", ["seconds", "milliseconds", "date", "none"])
+def test_a_limit_is_kept_in_each_form_of_retry_after(
+    server: TeacherServer, live: Callable[..., LiveTeacher], form: Literal["seconds", "none"]
+) -> None:
+    asked(live(), examples(1))
+    server.limit(600, burst_s=0.5, retry_after=form)
+    assert all(a.answers for a in asked(live(limits={"concurrency": 8, "tries": 20}), examples(20)))
+    totals = server.totals()
+    assert totals.answered == 20
+    assert totals.received <= 32, "after the first refusals it waits until it may come again"
+
+
+def test_a_limit_that_nobody_tells_is_borne(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+    asked(live(), examples(1))
+    server.limit(600, burst_s=0.5, hidden=True)
+    assert all(a.answers for a in asked(live(limits={"concurrency": 8, "tries": 20}), examples(20)))
+
+
+def test_a_server_that_queues_without_a_word_loses_nothing(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    server.delay(0.05)
+    server.queue(2)
+    assert all(a.answers for a in asked(live(limits={"concurrency": 32}), examples()))
+    assert server.totals().answered == 40
 
 
 @pytest.mark.parametrize(

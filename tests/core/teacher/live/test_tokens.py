@@ -6,17 +6,23 @@ import random
 
 import pytest
 
+from core.prompts import Message
 from core.teacher.live.forecast import Speed, estimate_run
 from core.teacher.live.prices import Price, Usage
-from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval
+from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval, rough_tokens
 
-MESSAGES = [{"role": "user", "content": "x" * 396}]
+
+def rough(text: str) -> float:
+    return rough_tokens([Message("user", text)])
+
+
+PROMPT = rough("x" * 396)
 
 
 def test_at_first_a_token_is_four_bytes_and_an_answer_all_it_may_be() -> None:
     estimator = Estimator(max_tokens=512)
-    assert estimator.prompt(MESSAGES) == 104
-    assert estimator.prompt([{"role": "user", "content": "я" * 198}]) == 104
+    assert estimator.prompt(PROMPT) == 104
+    assert estimator.prompt(rough("я" * 198)) == 104
     assert estimator.completion() == 512
 
 
@@ -25,9 +31,9 @@ def test_twenty_answers_teach_both_ratios() -> None:
     for n in range(LEARNT_AFTER):
         assert not estimator.learnt
         content = "y" * rng.randrange(100, 4000)
-        estimator.learn([{"role": "user", "content": content}], Usage((len(content) + 20) // 2, 200 + n))
+        estimator.learn(rough(content), Usage((len(content) + 20) // 2, 200 + n))
     assert estimator.learnt
-    assert estimator.prompt(MESSAGES) == pytest.approx(208, rel=0.02)
+    assert estimator.prompt(PROMPT) == pytest.approx(208, rel=0.02)
     assert estimator.completion() == 210
     assert estimator.completion_interval().low < 209.5 < estimator.completion_interval().high
 
