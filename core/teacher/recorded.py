@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from core.config.teacher import ParseConfig
@@ -16,6 +17,41 @@ from core.teacher.labels import LabelNames
 from core.teacher.parsing import Parsed, parse, read_fields
 
 
+@dataclass(slots=True)
+class _Agreement:
+    """How labels read from raw_output compare with those recorded beside them."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first_id: str | None = None
+
+    def add(self, example_id: str, read: int | None, recorded: int | None) -> None:
+        outcome = _outcome(read, recorded)
+        self.counts[outcome] += 1
+        if outcome not in ("agree", "neither") and self.first_id is None:
+            self.first_id = example_id
+
+    def facts(self) -> dict[str, Any]:
+        """Nothing where no answer had both."""
+        n = self.counts
+        if not n:
+            return {}
+        kinds = ("agree", "differ", "unread", "unrecorded", "neither")
+        counts = {"both": n.total(), **{kind: n[kind] for kind in kinds}}
+        return {"recorded_labels": counts, "notices": self._notices()}
+
+    def _notices(self) -> list[str]:
+        n = self.counts
+        if self.first_id is None:
+            return []
+        wrong = n["differ"] + n["unread"] + n["unrecorded"]
+        return [
+            f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
+            f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
+            f"first is to id {self.first_id!r}): mend teacher.parse, or take the recorded labels with "
+            "teacher.parse.prefer: fields"
+        ]
+
+
 class RecordedTeacher:
     """Answers from a JSON-lines file. A text without a recorded answer stays without one.
 
@@ -25,6 +61,7 @@ class RecordedTeacher:
     def __init__(self, url: str, rules: ParseConfig, names: LabelNames, policy: AttemptPolicy) -> None:
         self.url, self.rules, self.names, self.policy = url, rules, names, policy
         self._models: Counter[str] = Counter()
+        self._agreement = _Agreement()
         self._facts: dict[str, Any] = {}
 
     @property
@@ -49,11 +86,15 @@ class RecordedTeacher:
                 "recorded_not_asked": answers - used,
                 "unknown_ids": texts - ids,
                 "an_id_of_the_file": file.first_id(),
+                **self._agreement.facts(),
             }
 
     def facts(self) -> Mapping[str, Any]:
         """Answers in the file, how many of them the policy did not ask for (other texts' included),
-        and how many of the file's texts are not in train."""
+        and how many of the file's texts are not in train. Where answers that were read from their
+        raw_output have a recorded label too, `recorded_labels` counts them: `both` in all, of which
+        the two `agree`, `differ`, only the recorded one names a label (`unread`), only the output
+        does (`unrecorded`), or `neither`; `notices` says it where they are not the same."""
         return self._facts
 
     def _ask(self, example: Example, recorded: list[Recorded]) -> tuple[TeacherAnswer, ...]:
@@ -65,10 +106,20 @@ class RecordedTeacher:
         return tuple(given)
 
     def _parsed(self, row: Recorded) -> Parsed:
-        fields = row.has_fields and (self.rules.prefer == "fields" or row.raw_output is None)
-        if fields:
+        if row.raw_output is None or (row.has_fields and self.rules.prefer == "fields"):
             return read_fields(row.label, row.reasoning, self.names)
-        return parse(row.raw_output or "", self.rules, self.names)
+        parsed = parse(row.raw_output, self.rules, self.names)
+        if row.has_fields or row.label is not None:
+            self._agreement.add(row.id, parsed.label, self.names.read(row.label))
+        return parsed
+
+
+def _outcome(read: int | None, recorded: int | None) -> str:
+    if read is None:
+        return "neither" if recorded is None else "unread"
+    if recorded is None:
+        return "unrecorded"
+    return "agree" if read == recorded else "differ"
 
 
 def _answer(example: Example, row: Recorded, parsed: Parsed) -> TeacherAnswer:

@@ -99,6 +99,51 @@ def test_fields_are_read_where_there_is_no_output_or_where_they_are_preferred(tm
     assert (raw["c"][0].parse_ok, raw["c"][0].error) == (False, "unknown_label: None")
 
 
+def beside(name: str, output: object, recorded: object, **more: Any) -> dict[str, Any]:
+    return {**line(name, output), "label": recorded, "reasoning": "field", **more}
+
+
+def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(tmp_path: Path) -> None:
+    rows = [
+        beside("agree", 1, "Spam"),
+        beside("differ", 1, 0),
+        beside("unread", "maybe", 1),
+        beside("unrecorded", 0, None),
+        beside("neither", "maybe", "perhaps"),
+        {**line("label only", 1), "label": True},
+        {"id": "fields", "label": 1, "reasoning": "field"},
+        line("output"),
+        beside("not asked", 1, 0),
+        beside("agree", 1, 0, sample=1),
+    ]
+    names = ["agree", "differ", "unread", "unrecorded", "neither", "label only", "fields", "output"]
+    texts = [Example(name, name, 1) for name in names]
+    who = teacher(write(tmp_path, *rows))
+    found = asked(who, texts)
+    assert found["differ"][0].label == 1
+    assert who.facts()["recorded_labels"] == {
+        "both": 6, "agree": 2, "differ": 1, "unread": 1, "unrecorded": 1, "neither": 1,
+    }  # fmt: skip
+    assert who.facts()["notices"] == [
+        "the label read from raw_output is not the recorded one in 3 of 6 answers (differ: 1, not read: 1, "
+        "none recorded: 1; the first is to id 'differ'): mend teacher.parse, or take the recorded labels "
+        "with teacher.parse.prefer: fields"
+    ]
+
+
+def test_labels_that_agree_are_counted_without_a_notice(tmp_path: Path) -> None:
+    who = teacher(write(tmp_path, beside("a", 1, "spam"), beside("c", "maybe", None)))
+    asked(who)
+    assert who.facts()["recorded_labels"]["agree"] == who.facts()["recorded_labels"]["neither"] == 1
+    assert who.facts()["notices"] == []
+
+
+def test_nothing_is_compared_where_the_fields_are_what_is_read(tmp_path: Path) -> None:
+    who = teacher(write(tmp_path, beside("a", 1, 0)), prefer="fields")
+    assert asked(who)["a"][0].label == 0
+    assert not {"recorded_labels", "notices"} & who.facts().keys()
+
+
 def test_any_url_and_gz_hold_the_same_answers(tmp_path: Path) -> None:
     plain = write(tmp_path, line("a"), line("c"))
     packed = tmp_path / "answers.jsonl.gz"
