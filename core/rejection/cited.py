@@ -9,9 +9,10 @@ import re
 # Straight and curly double quotes and guillemets; an apostrophe quotes nothing.
 _QUOTED = re.compile(r'"([^"]*)"|[“„‟]([^“”„‟]*)[”“‟]|«([^»]*)»')
 _ELLIPSIS = re.compile(r"[\[(]?(?:\.{3,}|…)[\])]?")
-_SPACE = re.compile(r"\s+")
 _ALIKE = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "‟": '"', "–": "-", "—": "-"})
 _EDGES = " .,;:"
+# Several rules ask the same of one answer, one after another.
+_KEPT = 8
 
 
 def quotes(reasoning: str) -> list[str]:
@@ -19,14 +20,16 @@ def quotes(reasoning: str) -> list[str]:
     return [next(g for g in m.groups() if g is not None) for m in _QUOTED.finditer(reasoning)]
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def without_quotes(reasoning: str) -> str:
     """What the rationale says in its own words."""
     return _QUOTED.sub(" ", reasoning)
 
 
+@functools.lru_cache(maxsize=_KEPT)
 def plain(text: str) -> str:
     """One form for comparing: entities resolved, lower case, single spaces, plain quotes and dashes."""
-    return _SPACE.sub(" ", html.unescape(text).translate(_ALIKE).casefold()).strip()
+    return " ".join(html.unescape(text).translate(_ALIKE).casefold().split())
 
 
 def missing_quotes(reasoning: str, text: str, min_chars: int) -> list[str]:

@@ -7,9 +7,7 @@ found to reject an answer for, or None.
 from __future__ import annotations
 
 import functools
-import hashlib
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,29 +16,18 @@ from core.config import rejection as configs
 from core.config.base import Section
 from core.records import Example, TeacherAnswer, Verdict
 from core.rejection.cited import cited, missing_quotes, plain, without_quotes
+from core.rejection.remembered import Remembered
 from core.teacher.gold import SOURCE as GOLD
 
 
 @dataclass(slots=True)
 class Context:
     """What a rule may know besides the answer: the rulebook's ids, the labels' names, and how often
-    each reasoning was accepted before, in row order. Reasonings are held as 64-bit digests."""
+    each reasoning was accepted before, in row order."""
 
     rule_ids: tuple[str, ...] = ()
     label_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    accepted: Counter[int] = field(default_factory=Counter)
-
-    def times(self, reasoning: str) -> int:
-        """How often this reasoning was accepted, case and space aside."""
-        return self.accepted[_digest(reasoning)]
-
-    def accept(self, reasoning: str) -> None:
-        """Remember an accepted reasoning."""
-        self.accepted[_digest(reasoning)] += 1
-
-
-def _digest(reasoning: str) -> int:
-    return int.from_bytes(hashlib.blake2b(plain(reasoning).encode(), digest_size=8).digest())
+    accepted: Remembered = field(default_factory=Remembered)
 
 
 def unparsed(rule: configs.Unparsed, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
@@ -112,7 +99,7 @@ def refuses(rule: configs.Refuses, answer: TeacherAnswer, example: Example, cont
 
 
 def repeats(rule: configs.Repeats, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
-    times = context.times(answer.reasoning or "")
+    times = context.accepted.times(answer.reasoning or "")
     return f"accepted {times} times before" if times >= rule.max_times else None
 
 

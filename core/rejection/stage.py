@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from core import jsonio
 from core.config.base import Section
 from core.config.rejection import RejectionConfig, Repeats
 from core.config.teacher import RulesConfig
-from core.data.writing import read_examples
+from core.data.writing import iter_examples
 from core.errors import ConfigError, StageError
 from core.records import Example, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
+from core.rejection.remembered import Remembered
 from core.rejection.rules import ABOUT_RULEBOOK, Context, judge
 from core.rejection.samples import accepted_row, rejected_row
 from core.rulebook import load_rulebook
@@ -68,20 +70,22 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     kept. Raises ConfigError for rules that need ids the rulebook does not have, and StageError
     where the answers were made from other texts.
     """
-    context = _context(slice)
-    _refuse_without_ids(slice.rejection, context.rule_ids)
+    rule_ids = load_rulebook(slice.rules).ids
+    _refuse_without_ids(slice.rejection, rule_ids)
+    names = {1: ("1", *slice.positive), 0: ("0", *slice.negative)}
     counter = FunnelCounter()
     sample = io.inputs["sample"]
+    sampled = jsonio.read_json(sample / "sample_summary.json")
     with (
+        closing(Remembered()) as remembered,
         _Lines(io.out / ACCEPTED_FILE) as accepted,
         _Lines(io.out / REJECTED_FILE) as rejected,
     ):
-        sorter = _Sorter(slice, context, accepted, rejected)
-        examples = read_examples(io.inputs["split"] / "train.csv")
+        sorter = _Sorter(slice, Context(rule_ids, names, remembered), accepted, rejected)
+        examples = iter_examples(io.inputs["split"] / "train.csv")
         for done, answered in enumerate(_matched(examples, sample / "teacher_samples.jsonl"), start=1):
             counter.text(answered.example.label, *sorter.sort(answered))
-            io.progress.update(done, len(examples))
-    sampled = jsonio.read_json(sample / "sample_summary.json")
+            io.progress.update(done, sampled["examples"])
     summary = _summary(counter.funnel(), sorter.learnt, sampled)
     jsonio.write_json(io.out / SUMMARY_FILE, summary)
     return summary
@@ -98,6 +102,7 @@ class _Lines:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
     def __enter__(self) -> _Lines:
         return self
@@ -106,7 +111,7 @@ class _Lines:
         self._file.close()
 
     def write(self, row: dict[str, Any]) -> None:
-        self._file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+        self._file.write(self._encode(row) + "\n")
 
 
 class _Sorter:
@@ -135,7 +140,7 @@ class _Sorter:
         self.accepted.write(accepted_row(example, answer))
         self.learnt[answer.label or 0] += 1
         if self.remembers:
-            self.context.accept(answer.reasoning or "")
+            self.context.accepted.add(answer.reasoning or "")
         return None
 
 
@@ -143,7 +148,7 @@ def _first(verdicts: tuple[Verdict, ...]) -> str | None:
     return next((v.rule for v in verdicts if v.rejected), None)
 
 
-def _matched(examples: list[Example], samples: Path) -> Iterator[Answered]:
+def _matched(examples: Iterable[Example], samples: Path) -> Iterator[Answered]:
     """Every text of train with its answers, both files being in row order."""
     answers = read_samples(samples)
     waiting = next(answers, None)
@@ -158,11 +163,6 @@ def _matched(examples: list[Example], samples: Path) -> Iterator[Answered]:
             f"{samples} answers id {waiting.example.id!r}, which train does not hold in this place; "
             "make the answers again with --refresh sample"
         )
-
-
-def _context(slice: RejectSlice) -> Context:
-    names = {1: ("1", *slice.positive), 0: ("0", *slice.negative)}
-    return Context(load_rulebook(slice.rules).ids, names)
 
 
 def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:

@@ -56,10 +56,11 @@ class Answered:
 class Teacher(Protocol):
     """Answers texts. Opened with all it needs (prompts, rulebook, names of labels, policy).
 
-    `examples` is read once and lazily, and the answers come back in its order, one item for each
-    text, whatever the order in which they were earned; so a teacher that asks many at once holds
-    no more than its window, or reads finished answers back from its journal. A caller that stops
-    early closes the iterator, and what was answered until then stays answered.
+    `examples` is read lazily, and only a collection (core.data.writing.Examples reads its file each
+    time) more than once. The answers come back in its order, one item for each text, whatever the
+    order in which they were earned; so a teacher that asks many at once holds no more than its
+    window, or reads finished answers back from its journal. A caller that stops early closes the
+    iterator, and what was answered until then stays answered.
     """
 
     @property

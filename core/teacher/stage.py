@@ -10,10 +10,9 @@ from typing import Any
 from core import jsonio, milestones
 from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import read_examples
+from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
 from core.prompts import load_prompts
-from core.records import Example
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.answerfile import answers_digest
@@ -112,7 +111,7 @@ def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> 
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
     teacher, tally = open_teacher(slice, journal), _Tally()
-    examples = read_examples(io.inputs["split"] / "train.csv")
+    examples = scan_examples(io.inputs["split"] / "train.csv")
     jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, io))
     summary = _summary(slice, teacher, tally)
     _refuse_missing(slice.teacher, tally, examples, summary)
@@ -120,7 +119,7 @@ def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> 
     return summary
 
 
-def _rows(teacher: Teacher, examples: list[Example], tally: _Tally, io: StageIO) -> Iterator[dict[str, Any]]:
+def _rows(teacher: Teacher, examples: Examples, tally: _Tally, io: StageIO) -> Iterator[dict[str, Any]]:
     for answered in teacher.answers(examples, len(examples), io.progress):
         milestones.passed(milestones.TEACHER_ASKED, answered.example.id)
         tally.add(answered)
@@ -158,13 +157,13 @@ def _notices(tally: _Tally, missing: int, teacher: Teacher) -> list[str]:
 
 
 def _refuse_missing(
-    config: TeacherConfig, tally: _Tally, examples: list[Example], summary: dict[str, Any]
+    config: TeacherConfig, tally: _Tally, examples: Examples, summary: dict[str, Any]
 ) -> None:
     missing = summary["missing"]
     if missing == tally.examples:
         raise AnswersError(
             f"{config.answers} answers none of the {tally.examples} texts of train: its ids look like "
-            f"{summary.get('an_id_of_the_file')!r}, those of train like {examples[0].id!r}; "
+            f"{summary.get('an_id_of_the_file')!r}, those of train like {next(iter(examples)).id!r}; "
             "name the right file in teacher.answers, or the right column in data.id_column"
         )
     if config.max_missing is not None and missing > config.max_missing:

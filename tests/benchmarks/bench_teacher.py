@@ -10,7 +10,8 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.config.rejection import RULE_NAMES, RejectionConfig
@@ -25,22 +26,28 @@ from core.teacher.base import AttemptPolicy
 from core.teacher.labels import LabelNames
 from core.teacher.recorded import RecordedTeacher
 
+MEGABYTES = 400
 REPO = Path(__file__).resolve().parents[2]
 TEXT = "Message {i}: are you coming to the game tonight, or shall I ask the others first? " * 2
 REASON = 'One person asks another "are you coming to the game tonight", text {i}, so it is personal [R4].'
 
 
 def main(rows: int = 1_000_000) -> None:
-    """Print rows a second and megabytes above the imports, teacher alone and both stages."""
+    """Print rows a second and megabytes above the imports, teacher alone and both stages.
+
+    A million rows are meant to take no more than 400 MB; what SQLite keeps in temporary files is
+    not counted.
+    """
     before = _megabytes()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         _write_answers(folder / "answers.jsonl", rows)
         _timed("recorded teacher alone", rows, before, lambda: _teacher(folder, rows))
         split = folder / "split/train.csv"
-        _timed("texts of train written", rows, before, lambda: write_examples(split, _examples(rows)))
+        _timed("texts of train written", rows, before, lambda: write_examples(split, _Made(rows)))
         _timed("stage sample", rows, before, lambda: _sample(folder))
         _timed("stage reject, all rules", rows, before, lambda: _reject(folder))
+    print(f"  memory above the imports {_megabytes() - before:.0f} MB, goal {MEGABYTES} MB")
 
 
 def _timed(what: str, rows: int, before: float, work: Callable[[], None]) -> None:
@@ -57,8 +64,20 @@ def _megabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _examples(rows: int) -> Iterator[Example]:
-    return (Example(f"{i:016x}", TEXT.format(i=i), i % 2) for i in range(rows))
+@dataclass(frozen=True)
+class _Made(Collection[Example]):
+    """Texts that are made when they are asked for, so that the benchmark itself holds none."""
+
+    rows: int
+
+    def __iter__(self) -> Iterator[Example]:
+        return (Example(f"{i:016x}", TEXT.format(i=i), i % 2) for i in range(self.rows))
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __contains__(self, example: object) -> bool:
+        return any(each == example for each in self)
 
 
 def _write_answers(path: Path, rows: int) -> None:
@@ -74,7 +93,7 @@ def _teacher(folder: Path, rows: int) -> None:
     teacher = RecordedTeacher(
         str(folder / "answers.jsonl"), ParseConfig(), LabelNames.of({}, (), ()), AttemptPolicy(1, 1)
     )
-    answered = sum(len(a.answers) for a in teacher.answers(_examples(rows), rows, Silent()))
+    answered = sum(len(a.answers) for a in teacher.answers(_Made(rows), rows, Silent()))
     assert answered == rows
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.data.writing import read_examples, write_examples
+from core.data.writing import Examples, iter_examples, read_examples, scan_examples, write_examples
 from core.errors import DataError
 from core.records import Example
 
@@ -25,6 +25,30 @@ def test_any_example_survives_a_round_trip_to_the_byte(
     first = path.read_bytes()
     write_examples(path, read_examples(path))
     assert path.read_bytes() == first
+    scanned = scan_examples(path)
+    assert (list(scanned), len(scanned), list(scanned)) == (examples, len(examples), examples)
+
+
+def test_examples_left_in_the_file_are_gone_over_as_often_as_wanted(tmp_path: Path) -> None:
+    some = [Example("a", "x\r\ny", 1), Example("b", "", 0, "g")]
+    write_examples(tmp_path / "train.csv", some)
+    scanned = scan_examples(tmp_path / "train.csv")
+    assert list(zip(scanned, scanned, strict=True)) == list(zip(some, some, strict=True))
+    assert some[1] in scanned
+    assert Example("c", "", 0) not in scanned
+    write_examples(tmp_path / "again.csv", scanned)
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "train.csv").read_bytes()
+
+
+def test_a_damaged_row_is_found_when_the_file_is_scanned_or_when_the_row_comes(tmp_path: Path) -> None:
+    path = tmp_path / "train.csv"
+    path.write_text("id,text,label\na,b,1\nc,d\n")
+    with pytest.raises(DataError, match=r"train\.csv:3: the row is damaged"):
+        scan_examples(path)
+    lazily = iter_examples(path)
+    assert next(lazily) == next(iter(Examples(path, 2))) == Example("a", "b", 1)
+    with pytest.raises(DataError, match=r"train\.csv:3: the row is damaged"):
+        next(lazily)
 
 
 def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Path) -> None:
@@ -43,6 +67,10 @@ def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Pa
         (
             "id,text,label\na,b,7\n",
             "{path}:2: the row is damaged; make the splits again with --refresh split",
+        ),
+        (
+            'id,text,label\na,b,1\nc,"d,1\n',
+            "{path}:3: the row is damaged; make the splits again with --refresh split",
         ),
     ],
 )

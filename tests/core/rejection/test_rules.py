@@ -91,10 +91,10 @@ def test_every_configured_rule_has_its_function() -> None:
 def test_a_repeated_reasoning_is_accepted_as_often_as_configured() -> None:
     ctx = context()
     twice = {"rule": "repeats", "max_times": 2}
-    ctx.accept("It  WINS")
+    ctx.accepted.add("It  WINS")
     assert verdict("repeats", says("it wins"), ctx) == "accepted 1 times before"
     assert verdict(twice, says("it wins"), ctx) is None
-    ctx.accept("it wins")
+    ctx.accepted.add("it wins")
     assert verdict(twice, says("it wins"), ctx) == "accepted 2 times before"
     assert verdict("repeats", says("it loses"), ctx) is None
 

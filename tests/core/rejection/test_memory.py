@@ -1,0 +1,69 @@
+"""Sampling and rejection need no more memory for many texts than for few."""
+
+from __future__ import annotations
+
+import gc
+import json
+import tracemalloc
+from collections.abc import Iterable
+from pathlib import Path
+
+from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.data.writing import write_examples
+from core.records import Example
+from core.rejection import stage as reject_stage
+from core.stageio import StageIO
+from core.teacher import stage as sample_stage
+
+REPO = Path(__file__).resolve().parents[3]
+FEW, MANY = 1_500, 5_000  # the fewer are enough to fill Python's lists of free objects
+ALLOWED = 200_000  # bytes; held texts would be 3 MB more, digests in a dictionary 0.3 MB
+TEXT = "Are you coming to the game tonight, or shall I ask the others first? " * 10
+
+
+def prepare(folder: Path, rows: int) -> None:
+    """Every ninth text has no answer, every seventh the same one, each other one its own."""
+    for name in ("split", "sample", "reject"):
+        (folder / name).mkdir(parents=True)
+    write_examples(folder / "split/train.csv", [Example(f"t{i}", f"{TEXT}{i}", i % 2) for i in range(rows)])
+    with (folder / "answers.jsonl").open("w", encoding="utf-8") as f:
+        for i in (i for i in range(rows) if i % 9):
+            why = f'It asks "are you coming to the game", text {i % 7 and i}, so it is personal [R4].'
+            raw = json.dumps({"reasoning": why, "label": i % 2})
+            f.write(json.dumps({"id": f"t{i}", "raw_output": raw}) + "\n")
+
+
+def run(folder: Path) -> None:
+    slice = sample_stage.SampleSlice(
+        teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
+        rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
+        prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
+    )
+    inputs = {name: folder / name for name in ("split", "sample")}
+    sample_stage.run(slice, StageIO(inputs, folder / "sample"))
+    rules = RejectionConfig.model_validate({"rules": RULE_NAMES})
+    summary = reject_stage.run(
+        reject_stage.RejectSlice(rejection=rules, rules=slice.rules), StageIO(inputs, folder / "reject")
+    )
+    assert 0 < summary["accepted_samples"] < summary["requested_samples"] < summary["examples"]
+
+
+def peaks(folders: Iterable[Path]) -> list[int]:
+    """The most bytes that Python held at once above those at the start, for each folder."""
+    found = []
+    for folder in folders:
+        gc.collect()
+        tracemalloc.start()
+        run(folder)
+        found.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return found
+
+
+def test_three_times_the_texts_take_no_more_memory(tmp_path: Path) -> None:
+    for name, rows in (("first", 100), ("few", FEW), ("many", MANY)):
+        prepare(tmp_path / name, rows)
+    run(tmp_path / "first")  # what is imported and cached once belongs to neither
+    few, many = peaks([tmp_path / "few", tmp_path / "many"])
+    assert many < few + ALLOWED
