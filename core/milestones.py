@@ -11,7 +11,7 @@ from collections.abc import Callable
 LEASE_TAKEN = "lease taken"
 TEACHER_ASKED = "teacher asked"
 ANSWER_APPENDED = "answer appended"
-"""Passed with a live teacher only, so not in ALL, which every recorded run passes."""
+"""Passed with a live teacher only, so not in ALL; killed at in tests/killing/live.py."""
 STEP_SUBMITTED = "step submitted"
 STATE_SAVED = "state saved"
 FILES_WRITTEN = "files written"

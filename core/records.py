@@ -26,6 +26,8 @@ class TeacherAnswer:
 
     `label` and `reasoning` are None where the output could not be read; `error` then says why.
     `parse_source` names the way it was read ("json", "think_label", "pattern", "fields", ...).
+    `reasoning_content` is what a thinking model thought before it answered. Counts of tokens, of which
+    `cached_tokens` are among `prompt_tokens`, and the latency in seconds are None where nobody said.
     """
 
     example_id: str
@@ -40,6 +42,11 @@ class TeacherAnswer:
     finish_reason: str | None = None
     temperature: float | None = None
     hinted: bool = False
+    reasoning_content: str | None = None
+    prompt_tokens: int | None = None
+    cached_tokens: int | None = None
+    completion_tokens: int | None = None
+    latency_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

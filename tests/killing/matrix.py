@@ -18,6 +18,7 @@ from tests.servers import s3
 
 REPO = Path(__file__).resolve().parents[2]
 ROW = "{:<8} {:>7} {:>6} {:>22} {:>30} {:>20} {:>7}"
+LIVE_ROW = "{:<8} {:>7} {:>6} {:>22} {:>12} {:>5} {:>6} {:>20} {:>7}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,40 @@ class Count:
     def faults(self) -> int:
         """How much is wrong."""
         return self.answers_twice + self.steps_twice + self.differing + self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class LiveCount:
+    """What the trials with a live teacher found; from `lost` on all should be 0."""
+
+    trials: int
+    kills: int
+    under_way: int
+    asked_again: int
+    lost: int
+    twice: int
+    differing: int
+    failed: int
+
+    @classmethod
+    def of(cls, results: Sequence[Mapping[str, Any]]) -> LiveCount:
+        """Add up."""
+        return cls(
+            len(results),
+            sum(r["kills"] for r in results),
+            sum(r["under_way"] for r in results),
+            sum(r["asked_again"] for r in results),
+            sum(r["lost"] for r in results),
+            sum(r["twice"] for r in results),
+            sum(r["differing"] for r in results),
+            sum(bool(r["failed"]) for r in results),
+        )
+
+    @property
+    def faults(self) -> int:
+        """How much is wrong."""
+        again = max(0, self.asked_again - self.under_way)
+        return again + self.lost + self.twice + self.differing + self.failed
 
 
 def start(
@@ -84,8 +119,17 @@ def main() -> None:
             "S3": start(f"s3://{s3.BUCKET}/kills", server.environment(), *arguments),
         }
         counts = {name: _collected(name, process) for name, process in processes.items()}
+        live = "tests.killing.live"
+        asking = {
+            "disk": start(str(_folder(folder, "live")), {}, *arguments, module=live),
+            "S3": start(f"s3://{s3.BUCKET}/live", server.environment(), *arguments, module=live),
+        }
+        asked = {name: LiveCount.of(list(read(p.stdout))) for name, p in asking.items()}
+        assert [p.wait() for p in asking.values()] == [0, 0], "the live trials could not be run; see above"
     _print(counts, given.seed)
-    sys.exit(1 if any(count.faults for count in counts.values()) else 0)
+    _print_live(asked)
+    faults = sum(c.faults for c in counts.values()) + sum(c.faults for c in asked.values())
+    sys.exit(1 if faults else 0)
 
 
 def _folder(parent: str, name: str) -> Path:
@@ -113,6 +157,15 @@ def _print(counts: Mapping[str, Count], seed: int) -> None:
     print(ROW.format(*head, "results that differ", "failed"))
     for name, c in counts.items():
         print(ROW.format(name, c.trials, c.kills, c.answers_twice, c.steps_twice, c.differing, c.failed))
+
+
+def _print_live(counts: Mapping[str, LiveCount]) -> None:
+    print("a live teacher, killed while it is asked")
+    head = ("root", "trials", "kills", "under way when killed", "asked again", "lost", "twice")
+    print(LIVE_ROW.format(*head, "results that differ", "failed"))
+    for name, c in counts.items():
+        sums = (c.under_way, c.asked_again, c.lost, c.twice, c.differing, c.failed)
+        print(LIVE_ROW.format(name, c.trials, c.kills, *sums))
 
 
 if __name__ == "__main__":

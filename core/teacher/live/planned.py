@@ -2,35 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 from core.config.teacher import TeacherConfig
-from core.records import Example
-from core.teacher.base import Attempt
+from core.records import Example, TeacherAnswer
 from core.teacher.journal import Journal
 from core.teacher.live.forecast import Forecast, Speed, estimate_run
 from core.teacher.live.prices import Usage
+from core.teacher.live.questions import Questions
 from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher
 from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval
 
-_LOOKED_AT = 200
 _LATENCY = Interval(1.0, 5.0, 30.0)
 """Seconds an answer takes before any was seen; a guess."""
 
 
-def forecast(teacher: LiveTeacher, rows: Sequence[Example], journal: Journal) -> tuple[Forecast, str]:
-    """The forecast for what the journal lacks, and where its token counts come from, in words."""
-    config = teacher.config
-    estimator, latency, missing = _learnt(teacher, rows, journal)
-    prompts = [estimator.prompt_interval(teacher.rough(e)) for e in rows[:_LOOKED_AT]]
-    n = max(len(prompts), 1)
-    prompt = Interval(*(sum(getattr(p, part) for p in prompts) / n for part in ("low", "mean", "high")))
-    calls = Interval(missing, missing, missing * config.attempts + missing * config.hint)
+def forecast(teacher: LiveTeacher, rows: Collection[Example], journal: Journal) -> tuple[Forecast, str]:
+    """The forecast for what the journal lacks, and where its token counts come from, in words.
+
+    Goes over all texts and what was answered of them; what the answers there are took (tokens, the
+    cached share of prompts, seconds, attempts a text) is what the others are expected to take.
+    """
+    config, seen = teacher.config, _Seen(teacher.questions)
+    teacher.questions.take_format(journal)
+    for example in rows:
+        seen.text(example, teacher.questions.given(example, journal))
     found = estimate_run(
-        calls, prompt, estimator.completion_interval(), price_of(config), _speed(config, latency)
+        seen.calls(),
+        seen.estimator.prompt_interval(seen.rough / max(seen.fresh + seen.begun, 1)),
+        seen.estimator.completion_interval(),
+        price_of(config),
+        _speed(config, seen.latency()),
+        seen.cached_share(),
     )
-    counter = "learnt from the answers there are" if estimator.learnt else "a token for 4 bytes, a guess"
+    counter = (
+        f"the server's own counts in {len(seen.seconds)} answers"
+        if seen.estimator.learnt
+        else "a token for 4 bytes, a guess"
+    )
     return found, counter
 
 
@@ -42,30 +52,62 @@ def told(found: Forecast, counter: str, model: str) -> Iterator[str]:
     if found.usd is None:
         yield "  the price is not known: see teacher.prices"
     else:
-        yield f"  ${found.usd.mean:.2f} (${found.usd.low:.2f} to ${found.usd.high:.2f})"
+        yield f"  ${found.usd.mean:.4g} (${found.usd.low:.4g} to ${found.usd.high:.4g})"
     yield f"  {found.seconds.mean:.0f} s ({found.seconds.low:.0f} to {found.seconds.high:.0f} s)"
 
 
-def _learnt(
-    teacher: LiveTeacher, rows: Sequence[Example], journal: Journal
-) -> tuple[Estimator, Interval, int]:
-    """Go through the first attempts: which are missing, and what those that are there took."""
-    estimator, missing = Estimator(teacher.config.max_tokens), 0
-    seconds: list[float] = []
-    teacher.take_format(journal)
-    for example in rows:
-        reply = journal.get(teacher.request(example, Attempt(0, 0.0)).key)
-        if reply is None:
-            missing += 1
-        elif reply.prompt_tokens is not None and len(seconds) < _LOOKED_AT:
-            usage = Usage(reply.prompt_tokens, reply.completion_tokens or 0, reply.cached_tokens or 0)
-            estimator.learn(teacher.rough(example), usage)
-            seconds.append(reply.latency_s)
-    if len(seconds) < LEARNT_AFTER:
-        return estimator, _LATENCY, missing
-    ordered = sorted(seconds)
-    mean = sum(seconds) / len(seconds)
-    return estimator, Interval(ordered[0], mean, ordered[-1]), missing
+class _Seen:
+    """What is there and what it took, gathered text by text."""
+
+    def __init__(self, questions: Questions) -> None:
+        self._questions, self._most = questions, questions.config.attempts + questions.config.hint
+        self.estimator = Estimator(questions.config.max_tokens)
+        self.seconds: list[float] = []
+        self.fresh = self.begun = self._left = 0
+        """Texts without an answer, and those whose answers are not enough yet."""
+        self.rough = 0.0
+        """Of the prompts of all these, by bytes."""
+        self._finished = self._attempts = self._prompt = self._cached = 0
+
+    def text(self, example: Example, given: list[TeacherAnswer]) -> None:
+        """Take in a text and its answers."""
+        rough = self._questions.rough(example)
+        if self._questions.policy.next(example.label, given) is None:
+            self._finished += 1
+            self._attempts += len(given)
+        else:
+            self.fresh += not given
+            self.begun += bool(given)
+            self._left += self._most - len(given)
+            self.rough += rough
+        for answer in given:
+            self._answer(answer, rough)
+
+    def calls(self) -> Interval:
+        """How many requests the texts that lack something will take."""
+        each = self._attempts / self._finished if self._finished >= LEARNT_AFTER else 1.0
+        least = self.fresh + self.begun
+        return Interval(least, self.fresh * each + self.begun, self._left)
+
+    def latency(self) -> Interval:
+        """Seconds for an answer."""
+        if len(self.seconds) < LEARNT_AFTER:
+            return _LATENCY
+        return Interval(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
+
+    def cached_share(self) -> float:
+        """The share of prompts that the server had in its cache; 0, the cautious guess, until learnt."""
+        return self._cached / self._prompt if self.estimator.learnt and self._prompt else 0.0
+
+    def _answer(self, answer: TeacherAnswer, rough: float) -> None:
+        if answer.prompt_tokens is None:
+            return
+        cached = answer.cached_tokens or 0
+        self.estimator.learn(rough, Usage(answer.prompt_tokens, answer.completion_tokens or 0, cached))
+        if self.seconds:  # the first request of all found nothing cached, and no later one is like it
+            self._prompt += answer.prompt_tokens
+            self._cached += cached
+        self.seconds.append(answer.latency_s or 0.0)
 
 
 def _speed(config: TeacherConfig, latency: Interval) -> Speed:

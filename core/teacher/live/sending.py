@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from core.config.teacher import TeacherConfig
-from core.errors import BudgetSpent
+from core.errors import BudgetSpent, TeacherRefused
 from core.records import Example
 from core.store.clock import now
 from core.teacher.base import Attempt
@@ -29,6 +29,7 @@ from core.teacher.request import TeacherRequest
 
 _STARVED = "insufficient_system_resource"
 """DeepSeek's finish reason for an answer that it could not end: billed, and no answer."""
+_UNREAD_AT_MOST = 20
 
 
 class FormatRefused(Exception):
@@ -43,7 +44,15 @@ class Ledger:
     usage: Usage = field(default_factory=lambda: Usage(0, 0))
     usd: float = 0.0
     retried: Counter[str] = field(default_factory=Counter)
-    given_up: Counter[str] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
+    """Texts that the endpoint will not read, by its words."""
+    failed: Counter[str] = field(default_factory=Counter)
+    """Texts that it did not answer in all tries, by the last try's words."""
+
+    @property
+    def given_up(self) -> Counter[str]:
+        """Texts without an answer, by the endpoint's words."""
+        return self.unread + self.failed
 
 
 class Sender:
@@ -168,18 +177,29 @@ class Sender:
         if verdict.kind == "format_unsupported":
             raise FormatRefused(verdict.words) from error
         if verdict.kind == "bad_request":
-            self.ledger.given_up[verdict.words] += 1
+            self._unread(verdict.words)
             return None
         wait = self._backoff.wait(tried, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng)
         if error.status != 429:
             self._breaker.failure(verdict.words)
         if wait is None:
-            self.ledger.given_up[verdict.words] += 1
+            self.ledger.failed[verdict.words] += 1
             return None
         self.ledger.retried[verdict.words.partition(":")[0]] += 1
         if verdict.slow_down:
             self._pause.hold(wait)
         return wait
+
+    def _unread(self, words: str) -> None:
+        """One text is left out; but where no text is read, it is the request that is wrong."""
+        self.ledger.unread[words] += 1
+        if self.ledger.answered == 0 and self.ledger.unread.total() >= _UNREAD_AT_MOST:
+            stop = TeacherRefused(
+                f"{self.config.base_url} will not read any text ({words}); mend what it says of the "
+                "request (teacher.max_tokens, teacher.extra_body), and run the same command again"
+            )
+            self._breaker.refuse(stop)
+            raise stop
 
 
 def price_of(config: TeacherConfig) -> Price | None:

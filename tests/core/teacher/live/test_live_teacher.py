@@ -153,16 +153,15 @@ def test_an_answer_that_comes_slowly_is_waited_for_up_to_the_total_timeout(
     patient = live(limits={"total_timeout_s": 5, "read_timeout_s": 0.5})
     assert all(a.answers for a in asked(patient, examples(4)))
     hasty = live(limits={"total_timeout_s": 0.3, "tries": 1})
-    assert [bool(a.answers) for a in asked(hasty, examples(6))] == [True] * 4 + [False] * 2
-    assert "no whole reply within 0.3 s" in str(hasty.facts()["ledger"]["given_up"])
+    with pytest.raises(TeacherError, match=r"2 of 6 texts .* got no answer: .* no whole reply within 0\.3 s"):
+        asked(hasty, examples(6))
 
 
 def test_silence_ends_at_the_read_timeout(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
     asked(live(), examples(1))
     server.delay(3.0)
-    teacher = live(limits={"read_timeout_s": 0.3, "tries": 1})
-    assert not asked(teacher, examples(2))[1].answers
-    assert "Timeout" in str(teacher.facts()["ledger"]["given_up"])
+    with pytest.raises(TeacherError, match=r"1 of 2 texts .* got no answer: .*Timeout"):
+        asked(live(limits={"read_timeout_s": 0.3, "tries": 1}), examples(2))
 
 
 @pytest.mark.parametrize(
@@ -265,6 +264,53 @@ def test_a_text_that_the_server_will_not_read_is_missing_and_the_others_are_not(
     found = asked(teacher, examples(6))
     assert [a.example.id for a in found if not a.answers] == ["t03"]
     assert sum(teacher.facts()["ledger"]["given_up"].values()) == 1
+
+
+def test_a_text_that_failed_in_all_tries_is_an_error_until_the_config_allows_it(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    asked(live(), examples(1))
+    server.fail("server_error", ids=["t03"])
+    limits = {"tries": 1}
+    with pytest.raises(TeacherError, match=r"1 of 6 texts .*HTTP 500.*set teacher\.max_missing to 1 or more"):
+        asked(live(limits=limits), examples(6))
+    found = asked(live(limits=limits, max_missing=1), examples(6))
+    assert [a.example.id for a in found if not a.answers] == ["t03"]
+    server.recover()
+    before = server.totals().received
+    assert all(a.answers for a in asked(live(limits=limits), examples(6)))
+    assert server.totals().received == before + 1, "the same command asks only what is missing"
+
+
+def test_max_missing_counts_texts_that_the_server_will_not_read_too(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    asked(live(), examples(1))
+    server.fail("prompt_filtered", ids=["t03", "t05"])
+    with pytest.raises(TeacherError, match=r"2 of 8 texts of train got no answer"):
+        asked(live(max_missing=1), examples(8))
+    assert sum(not a.answers for a in asked(live(max_missing=2), examples(8))) == 2
+
+
+def test_where_no_text_is_read_it_is_the_request_and_the_run_stops(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    asked(live(), examples(1))
+    server.fail("too_long")
+    server.reset_counts()
+    with pytest.raises(TeacherRefused, match=r"will not read any text \(HTTP 400.*teacher\.max_tokens"):
+        asked(live(), examples())
+    assert server.totals().received <= 20 + 8
+
+
+def test_a_first_answer_is_not_asked_again_by_a_run_that_died_right_after_it(
+    server: TeacherServer, live: Callable[..., LiveTeacher], tmp_path: Path
+) -> None:
+    asked(live(), examples(1))
+    for file in (tmp_path / "root/answers/formats").iterdir():
+        file.unlink()
+    assert len(asked(live(), examples(1))) == 1
+    assert server.totals().received == 1
 
 
 def test_the_budget_stops_the_run_and_counts_what_it_spent_before(
