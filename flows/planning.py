@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from core.config.loading import ResolvedConfig
-from core.data.writing import read_examples
+from core.data.writing import scan_examples
 from core.errors import MissingInputError
 from core.evaluation.selection import select
 from core.pipeline.naming import other_config, refusal
@@ -73,7 +73,7 @@ class Planner:
         teacher = self.pipeline.live_teacher(lambda: self._journal)
         if teacher is None or self.parts is None:
             return []
-        rows = read_examples(self.store.file(self.parts, "train.csv"))
+        rows = scan_examples(self.store.file(self.parts, "train.csv"))
         with self._journal as journal:
             return [*told(*forecast(teacher, rows, journal), self.config.teacher.model), ""]
 
@@ -96,7 +96,7 @@ class Planner:
         """What the teacher and the student are shown of the first training text."""
         if self.parts is None:
             return ["(the first prompt can be shown once the data is split)"]
-        example = read_examples(self.store.file(self.parts, "train.csv"))[0]
+        example = next(iter(scan_examples(self.store.file(self.parts, "train.csv"))))
         bench = self.pipeline.bench
         teacher = bench.prompts.teacher_messages(example.text, bench.rulebook.text)
         student = bench.student_messages(example.text)
