@@ -9,11 +9,14 @@ import json
 import os
 import random
 import tempfile
-from collections.abc import Iterator, Sequence
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import tinker as sdk
 from tinker import types
 
@@ -43,6 +46,13 @@ def shared_server() -> tinker.TinkerServer:
     atexit.register(stack.close)
     folder = _shared_folder() / "server"
     return stack.enter_context(tinker.serve(shared_model(), folder, names=(NAME, "tiny/other")))
+
+
+def fresh_server() -> tinker.TinkerServer:
+    """The shared one, behaving as at its start."""
+    server = shared_server()
+    server.recover()
+    return server
 
 
 @functools.cache
@@ -91,9 +101,11 @@ def _write_tokenizer(folder: Path) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
-def local_engine(model: Path, cache: Path) -> LocalEngine:
-    """The engine that the server computes with, in this process."""
-    return LocalEngine(resolve_model(str(model), cache=cache), device="cpu", train_dtype="float32")
+@functools.cache
+def local_engine() -> LocalEngine:
+    """The engine that the server computes with, over the shared model, in this process."""
+    source = resolve_model(str(shared_model()), cache=_shared_folder() / "cache")
+    return LocalEngine(source, device="cpu", train_dtype="float32")
 
 
 @contextlib.contextmanager
@@ -111,6 +123,24 @@ def service(server: tinker.TinkerServer, key: str = tinker.KEY) -> Iterator[sdk.
 
 def rest(server: tinker.TinkerServer, key: str = tinker.KEY) -> sdk.RestClient:
     return sdk.RestClient(base_url=server.base_url, api_key=key)
+
+
+def post(server: tinker.TinkerServer, call: str, body: bytes | dict[str, Any]) -> tuple[int, Any]:
+    """Status and JSON of one request without the SDK."""
+    sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(f"{server.base_url}/api/v1/{call}", sent, {"X-API-Key": tinker.KEY})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as reply:
+            return reply.status, json.loads(reply.read())
+    except urllib.error.HTTPError as e:
+        return e.code, json.loads(e.read())
+
+
+def refused(call: Callable[[], object]) -> sdk.RequestFailedError:
+    """The failure of a request that was taken in."""
+    with pytest.raises(sdk.RequestFailedError) as caught:
+        call()
+    return caught.value
 
 
 def trainer(client: sdk.ServiceClient, lora: LoraSpec = LORA) -> sdk.TrainingClient:
