@@ -125,7 +125,8 @@ class TeacherConfig(Section):
     keep: int = Field(1, ge=1)
     """Stop once so many answers agree with the gold label."""
     max_missing: int | None = Field(None, ge=0)
-    """recorded: texts of train without an answer before the run stops; by default any number."""
+    """Texts of train without an answer before the run stops. By default recorded answers may lack any
+    number, and a live teacher those that the endpoint will not read, but none that it failed to answer."""
     model: str = "deepseek-chat"
     """openai: the model's name at the endpoint."""
     base_url: str = "https://api.deepseek.com"

@@ -27,10 +27,19 @@ from core.teacher.base import Answered
 from core.teacher.rows import read_samples
 
 NAME = "reject"
-VERSION = 1
+VERSION = 2
 ACCEPTED_FILE = "accepted_samples.jsonl"
 REJECTED_FILE = "rejected_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
+_OF_THE_TEACHER = (
+    "finish_reasons",
+    "first_answers",
+    "agreement",
+    "recorded_labels",
+    "output_format",
+    "ledger",
+)
+"""What the sample stage's summary says of the teacher, as it stands there."""
 _BOTH = "a student needs both labels"
 _REMEDIES = {
     "unparsed": "set teacher.parse to how the teacher writes its answers",
@@ -191,6 +200,7 @@ def _summary(funnel: Funnel, learnt: Counter[int], sampled: dict[str, Any]) -> d
         "models": sampled["models"],
         "parse_sources": sampled["parse_sources"],
         "parse_errors": sampled["parse_errors"],
+        **{name: sampled[name] for name in _OF_THE_TEACHER if name in sampled},
         "funnel": dataclasses.asdict(funnel),
         "unusable": _unusable(funnel, learnt),
         "notices": [*sampled["notices"], *_notices(funnel)],

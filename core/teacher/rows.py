@@ -12,6 +12,9 @@ from core.jsonio import read_jsonl
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
 
+_SAID = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
+"""What only a live teacher's server says; written and read under the record's own names."""
+
 
 @dataclass(frozen=True, slots=True)
 class SampleRow:
@@ -45,6 +48,7 @@ def sample_row(example: Example, answer: TeacherAnswer, *, split: str = "train")
         "finish_reason": answer.finish_reason,
         "temperature": answer.temperature,
         "hinted": answer.hinted,
+        **{name: getattr(answer, name) for name in _SAID},
     }
 
 
@@ -70,5 +74,6 @@ def _row(row: dict[str, Any]) -> SampleRow:
         finish_reason=row["finish_reason"],
         temperature=row["temperature"],
         hinted=row["hinted"],
+        **{name: row[name] for name in _SAID},
     )
     return SampleRow(Example(row["example_id"], row["text"], row["gold_label"]), answer)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
 from core import jsonio, milestones
@@ -16,18 +14,18 @@ from core.prompts import load_prompts
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.answerfile import answers_digest
-from core.teacher.base import Answered, AttemptPolicy, Teacher
+from core.teacher.base import AttemptPolicy, Teacher
 from core.teacher.gold import GoldTeacher
 from core.teacher.labels import LabelNames
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
 from core.teacher.recorded import RecordedTeacher
 from core.teacher.rows import sample_row
+from core.teacher.tally import Tally
 
 NAME = "sample"
-VERSION = 1
+VERSION = 2
 SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
-_SHOWN = 20
 
 
 class SampleSlice(Section):
@@ -43,32 +41,6 @@ class SampleSlice(Section):
     """The data's names of the positive class."""
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """Counts, made while answers pass; nothing that grows with the number of texts."""
-
-    examples: int = 0
-    answers: int = 0
-    missing: Counter[int] = field(default_factory=Counter)
-    missing_ids: list[str] = field(default_factory=list)
-    sources: Counter[str] = field(default_factory=Counter)
-    errors: Counter[str] = field(default_factory=Counter)
-    models: Counter[str] = field(default_factory=Counter)
-
-    def add(self, answered: Answered) -> None:
-        self.examples += 1
-        if not answered.answers:
-            self.missing[answered.example.label] += 1
-            if len(self.missing_ids) < _SHOWN:
-                self.missing_ids.append(answered.example.id)
-        for answer in answered.answers:
-            self.answers += 1
-            self.models[answer.model] += 1
-            self.sources[answer.parse_source or "none"] += 1
-            if answer.error:
-                self.errors[answer.error.partition(":")[0]] += 1
 
 
 def content(slice: SampleSlice) -> dict[str, str]:
@@ -104,13 +76,13 @@ def open_teacher(slice: SampleSlice, journal: OpenJournal | None = None) -> Teac
 def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
-    Raises AnswersError where the answers cannot be read, belong to other texts, or where more
-    texts lack one than `teacher.max_missing` allows.
+    Raises AnswersError where recorded answers cannot be read, belong to other texts, or where more
+    texts lack one than `teacher.max_missing` allows, and TeacherError where a live teacher stops.
     """
     rulebook = load_rulebook(slice.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
-    teacher, tally = open_teacher(slice, journal), _Tally()
+    teacher, tally = open_teacher(slice, journal), Tally()
     examples = scan_examples(io.inputs["split"] / "train.csv")
     jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, io))
     summary = _summary(slice, teacher, tally)
@@ -119,7 +91,7 @@ def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> 
     return summary
 
 
-def _rows(teacher: Teacher, examples: Examples, tally: _Tally, io: StageIO) -> Iterator[dict[str, Any]]:
+def _rows(teacher: Teacher, examples: Examples, tally: Tally, io: StageIO) -> Iterator[dict[str, Any]]:
     for answered in teacher.answers(examples, len(examples), io.progress):
         milestones.passed(milestones.TEACHER_ASKED, answered.example.id)
         tally.add(answered)
@@ -127,7 +99,7 @@ def _rows(teacher: Teacher, examples: Examples, tally: _Tally, io: StageIO) -> I
             yield sample_row(answered.example, answer)
 
 
-def _summary(slice: SampleSlice, teacher: Teacher, tally: _Tally) -> dict[str, Any]:
+def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> dict[str, Any]:
     missing = sum(tally.missing.values())
     return {
         "teacher_kind": slice.teacher.kind,
@@ -141,25 +113,29 @@ def _summary(slice: SampleSlice, teacher: Teacher, tally: _Tally) -> dict[str, A
         "answers": tally.answers,
         "parse_sources": dict(tally.sources.most_common()),
         "parse_errors": dict(tally.errors.most_common()),
+        "finish_reasons": dict(tally.finish_reasons.most_common()),
+        "first_answers": tally.first_answers(),
+        "agreement": tally.agreement.to_json(until_right=slice.teacher.keep < slice.teacher.attempts),
         **teacher.facts(),
         "notices": _notices(tally, missing, teacher),
     }
 
 
-def _notices(tally: _Tally, missing: int, teacher: Teacher) -> list[str]:
+def _notices(tally: Tally, missing: int, teacher: Teacher) -> list[str]:
     notices = []
     if missing:
         by = f"{tally.missing[1]} positive, {tally.missing[0]} negative"
         notices.append(f"{missing} of {tally.examples} texts of train have no answer ({by})")
     if unknown := teacher.facts().get("unknown_ids"):
         notices.append(f"answers to {unknown} texts that are not in train were left aside")
-    return notices
+    return [*notices, *teacher.facts().get("notices", ())]
 
 
-def _refuse_missing(
-    config: TeacherConfig, tally: _Tally, examples: Examples, summary: dict[str, Any]
-) -> None:
+def _refuse_missing(config: TeacherConfig, tally: Tally, examples: Examples, summary: dict[str, Any]) -> None:
+    """A live teacher has said already what is missing and why."""
     missing = summary["missing"]
+    if config.kind != "recorded":
+        return
     if missing == tally.examples:
         raise AnswersError(
             f"{config.answers} answers none of the {tally.examples} texts of train: its ids look like "

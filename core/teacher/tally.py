@@ -1,0 +1,112 @@
+"""Counts of a teacher's answers, made while they pass; nothing that grows with the number of texts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from core.records import TeacherAnswer
+from core.teacher.base import Answered
+
+_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Agreement:
+    """How far a teacher's answers to one text agree, over the texts that have several that name a label.
+
+    Hinted answers, which were shown the label, do not count. `pairs` and `alike` count pairs of answers
+    to the same text and those of them with one label: their ratio is the observed agreement of Fleiss
+    (1971), with as many raters as a text has answers.
+    """
+
+    texts: int = 0
+    unanimous: int = 0
+    tied: int = 0
+    majority_right: int = 0
+    majority_wrong: int = 0
+    pairs: int = 0
+    alike: int = 0
+
+    def add(self, gold: int, answers: Sequence[TeacherAnswer]) -> None:
+        """Take in the answers to one text."""
+        labels = [a.label for a in answers if a.label is not None and not a.hinted]
+        if len(labels) < 2:
+            return
+        self.texts += 1
+        ones = sum(labels)
+        self.unanimous += ones in (0, len(labels))
+        if 2 * ones == len(labels):
+            self.tied += 1
+        elif int(2 * ones > len(labels)) == gold:
+            self.majority_right += 1
+        else:
+            self.majority_wrong += 1
+        found = [a == b for a, b in combinations(labels, 2)]
+        self.pairs += len(found)
+        self.alike += sum(found)
+
+    def to_json(self, *, until_right: bool) -> dict[str, Any]:
+        """Counts and the observed agreement; `until_right`: the policy stops at an answer that agrees with
+        gold, so that only texts with a wrong first answer are here."""
+        return {
+            "texts_with_several_answers": self.texts,
+            "unanimous": self.unanimous,
+            "tied": self.tied,
+            "majority_right": self.majority_right,
+            "majority_wrong": self.majority_wrong,
+            "observed_agreement": self.alike / self.pairs if self.pairs else None,
+            "only_texts_whose_first_answer_failed": until_right,
+        }
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the sample stage's summary counts."""
+
+    examples: int = 0
+    answers: int = 0
+    missing: Counter[int] = field(default_factory=Counter)
+    missing_ids: list[str] = field(default_factory=list)
+    sources: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    first: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    """First answers by gold label and by the label they named."""
+    agreement: Agreement = field(default_factory=Agreement)
+
+    def add(self, answered: Answered) -> None:
+        """Take in a text with its answers."""
+        self.examples += 1
+        gold = answered.example.label
+        if not answered.answers:
+            self.missing[gold] += 1
+            if len(self.missing_ids) < _SHOWN:
+                self.missing_ids.append(answered.example.id)
+            return
+        self.first[gold, answered.answers[0].label] += 1
+        self.agreement.add(gold, answered.answers)
+        for answer in answered.answers:
+            self.answers += 1
+            self.models[answer.model] += 1
+            self.sources[answer.parse_source or "none"] += 1
+            self.finish_reasons[answer.finish_reason or "none"] += 1
+            if answer.error:
+                self.errors[answer.error.partition(":")[0]] += 1
+
+    def first_answers(self) -> dict[str, int]:
+        """The confusion of first answers with gold, the positive class being 1; `unread` named no label.
+
+        A teacher's own accuracy on train: nothing that looked at gold chose these.
+        """
+        return {
+            "tp": self.first[1, 1],
+            "fn": self.first[1, 0],
+            "fp": self.first[0, 1],
+            "tn": self.first[0, 0],
+            "unread": self.first[0, None] + self.first[1, None],
+        }

@@ -1,0 +1,65 @@
+"""What is counted of a teacher's answers while they pass."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.records import Example, TeacherAnswer
+from core.teacher.base import Answered
+from core.teacher.tally import Tally
+
+
+def answered(gold: int, *labels: int | None, hinted_last: bool = False) -> Answered:
+    answers = [
+        TeacherAnswer("t", n, "m", "", label is not None, "json", label, "", hinted=False)
+        for n, label in enumerate(labels)
+    ]
+    if hinted_last:
+        last = answers[-1]
+        answers[-1] = TeacherAnswer("t", last.sample, "m", "", True, "json", last.label, "", hinted=True)
+    return Answered(Example("t", "text", gold), tuple(answers))
+
+
+def test_majority_and_agreement_count_texts_with_several_answers() -> None:
+    tally = Tally()
+    for one in (
+        answered(1, 1),  # one answer agrees with nobody
+        answered(1, 0, 1, 1),
+        answered(0, 1, 1, 0),
+        answered(0, 0, 0),
+        answered(1, 1, 0),
+        answered(1, None, 0, 0),
+    ):
+        tally.add(one)
+    found = tally.agreement.to_json(until_right=False)
+    assert found == {
+        "texts_with_several_answers": 5,
+        "unanimous": 2,
+        "tied": 1,
+        "majority_right": 2,
+        "majority_wrong": 2,
+        "observed_agreement": pytest.approx((1 + 1 + 1 + 0 + 1) / (3 + 3 + 1 + 1 + 1)),
+        "only_texts_whose_first_answer_failed": False,
+    }
+
+
+def test_an_answer_that_was_shown_the_label_is_no_vote() -> None:
+    tally = Tally()
+    tally.add(answered(1, 0, 1, hinted_last=True))
+    assert tally.agreement.texts == 0
+    assert tally.agreement.to_json(until_right=True)["observed_agreement"] is None
+
+
+def test_first_answers_are_set_against_gold_and_unread_ones_counted() -> None:
+    tally = Tally()
+    for one in (
+        answered(1, 1),
+        answered(1, 0, 1),
+        answered(0, 1),
+        answered(0, 0),
+        answered(0, None),
+        answered(1),
+    ):
+        tally.add(one)
+    assert tally.first_answers() == {"tp": 1, "fn": 1, "fp": 1, "tn": 1, "unread": 1}
+    assert (tally.examples, tally.answers, dict(tally.missing)) == (6, 6, {1: 1})
