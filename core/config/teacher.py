@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -110,6 +111,23 @@ class BudgetConfig(Section):
     """Tokens, prompts and answers together; by default any number."""
 
 
+PRESETS: Mapping[str, Mapping[str, str]] = {
+    "deepseek": {
+        "base_url": "https://api.deepseek.com",
+        "model": "deepseek-chat",
+        "api_key_env": "DEEPSEEK_API_KEY",
+        "token_limit": "max_tokens",
+    },
+    "openai": {
+        "base_url": "https://api.openai.com/v1",
+        "model": "gpt-4.1-mini",
+        "api_key_env": "OPENAI_API_KEY",
+        "token_limit": "max_completion_tokens",
+    },
+}
+"""What `teacher.preset` fills in."""
+
+
 class TeacherConfig(Section):
     """Who answers: recorded answers, the gold labels, or a live endpoint."""
 
@@ -127,16 +145,25 @@ class TeacherConfig(Section):
     max_missing: int | None = Field(None, ge=0)
     """Texts of train without an answer before the run stops. By default recorded answers may lack any
     number, and a live teacher those that the endpoint will not read, but none that it failed to answer."""
+    preset: Annotated[
+        Literal["deepseek", "openai"] | None, NotInKey("it fills in other fields, and these are in the key")
+    ] = None
+    """openai: whose base_url, model, api_key_env and token_limit are meant where they are not given."""
     model: str = "deepseek-chat"
     """openai: the model's name at the endpoint."""
     base_url: str = "https://api.deepseek.com"
     """openai: the endpoint."""
-    api_key_env: Annotated[str, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
-    """openai: the environment variable that holds the key."""
-    temperature: float = Field(0.7, ge=0)
-    """openai: of every attempt but the first, which is greedy."""
+    api_key_env: Annotated[str | None, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
+    """openai: the environment variable that holds the key; null where the endpoint asks for none."""
+    temperature: float | None = Field(0.7, ge=0)
+    """openai: of every attempt but the first, which is greedy; null sends none at all, for models that
+    take only their own."""
     max_tokens: int = Field(4096, ge=1)
-    """openai: longest answer, in tokens."""
+    """openai: longest answer, in tokens, thinking included."""
+    token_limit: Annotated[
+        Literal["max_tokens", "max_completion_tokens"], NotInKey("a spelling decides no answer")
+    ] = "max_tokens"
+    """openai: what the endpoint calls that limit."""
     extra_body: dict[str, Any] = {}
     """openai: more fields of each request, for instance what a local server takes."""
     hint: bool = False
@@ -147,6 +174,14 @@ class TeacherConfig(Section):
     """openai: what it may cost."""
     prices: Annotated[str | None, _MONEY] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
+
+    @model_validator(mode="after")
+    def _filled_in(self) -> TeacherConfig:
+        # Not before validation, which would then no longer take a YAML list for a tuple.
+        for name, value in PRESETS.get(self.preset or "", {}).items():
+            if name not in self.model_fields_set:
+                self.__dict__[name] = value
+        return self
 
     @model_validator(mode="after")
     def _answers_where_needed(self) -> TeacherConfig:

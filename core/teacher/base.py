@@ -12,10 +12,11 @@ from core.records import Example, TeacherAnswer
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One asking: the how-manieth (from 0), at which temperature, and whether gold is shown."""
+    """One asking: the how-manieth (from 0), at which temperature (None: the model's own), and whether
+    gold is shown."""
 
     number: int
-    temperature: float
+    temperature: float | None
     hinted: bool = False
 
 
@@ -29,7 +30,7 @@ class AttemptPolicy:
 
     attempts: int
     keep: int
-    temperature: float = 0.0
+    temperature: float | None = 0.0
     hint: bool = False
 
     def next(self, gold: int, answers: Sequence[TeacherAnswer]) -> Attempt | None:
@@ -39,7 +40,8 @@ class AttemptPolicy:
             return None
         number = len(answers)
         if number < self.attempts:
-            return Attempt(number, 0.0 if number == 0 else self.temperature)
+            greedy = number == 0 and self.temperature is not None
+            return Attempt(number, 0.0 if greedy else self.temperature)
         if self.hint and agreeing == 0 and number == self.attempts:
             return Attempt(number, self.temperature, hinted=True)
         return None

@@ -28,7 +28,7 @@ class Reply:
     run: str
     example_id: str
     attempt: int
-    temperature: float
+    temperature: float | None
     hinted: bool
     model: str
     raw_output: str

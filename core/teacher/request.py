@@ -27,7 +27,7 @@ class TeacherRequest:
     model: str
     messages: tuple[Message, ...]
     attempt: int
-    temperature: float
+    temperature: float | None
     max_tokens: int
     output_format: str
     extra: Mapping[str, Any]
@@ -42,7 +42,7 @@ class TeacherRequest:
                 "messages": [[m.role, m.content] for m in self.messages],
                 "attempt": self.attempt,
                 # A config may say 0 where the code says 0.0, and -0.0 is neither's intention.
-                "temperature": float(self.temperature) + 0.0,
+                "temperature": None if self.temperature is None else float(self.temperature) + 0.0,
                 "max_tokens": self.max_tokens,
                 "output_format": self.output_format,
                 "extra": dict(self.extra),

@@ -40,7 +40,7 @@ class ChatClient:
 
         limits = config.limits
         timeout = Timeout(limits.read_timeout_s, connect=limits.connect_timeout_s)
-        self._total = limits.total_timeout_s
+        self._total, self._token_limit = limits.total_timeout_s, config.token_limit
         self._client = AsyncOpenAI(
             api_key=api_key(config),
             base_url=config.base_url,
@@ -62,7 +62,7 @@ class ChatClient:
         try:
             async with asyncio.timeout(self._total):
                 response = await self._client.post(
-                    "/chat/completions", cast_to=httpx2.Response, body=_body(request)
+                    "/chat/completions", cast_to=httpx2.Response, body=_body(request, self._token_limit)
                 )
         except openai.APIStatusError as e:
             code = str(e.code or e.type or "")
@@ -88,19 +88,22 @@ def api_key(config: TeacherConfig) -> str:
     from dotenv import dotenv_values
 
     name = config.api_key_env
+    if name is None:
+        return "none"  # the client insists on one
     key = os.environ.get(name) or (dotenv_values(".env").get(name) if Path(".env").is_file() else None)
     if not key:
         raise UserError(f"teacher.api_key_env: {name} is not set; export it, or write {name}=... into .env")
     return key
 
 
-def _body(request: TeacherRequest) -> dict[str, Any]:
+def _body(request: TeacherRequest, token_limit: str) -> dict[str, Any]:
     body: dict[str, Any] = {
         "model": request.model,
         "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        "temperature": request.temperature,
-        "max_tokens": request.max_tokens,
+        token_limit: request.max_tokens,
     }
+    if request.temperature is not None:
+        body["temperature"] = request.temperature
     asked = FORMATS[request.output_format]
     if asked is not None:
         body["response_format"] = asked

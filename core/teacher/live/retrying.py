@@ -82,11 +82,13 @@ class Pause:
             await self._clock.sleep(left + self._rng.uniform(0, self._spread))
 
 
-def refusal(verdict: Verdict, endpoint: str, model: str, key_env: str) -> TeacherRefused:
+def refusal(verdict: Verdict, endpoint: str, model: str, key_env: str | None) -> TeacherRefused:
     """The error of a verdict that stops everything, with what to mend."""
     said = verdict.words.lower()
     if said.startswith("http 401") or "key" in said:
-        remedy = f"check the key in {key_env}"
+        remedy = (
+            f"check the key in {key_env}" if key_env else "name the key's variable in teacher.api_key_env"
+        )
     elif said.startswith("http 404") or "model" in said:
         remedy = "check teacher.model and teacher.base_url"
     else:

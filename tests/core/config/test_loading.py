@@ -191,3 +191,13 @@ def test_no_run_is_called_as_the_pointer_to_the_last_one(tmp_path: Path) -> None
     with pytest.raises(ConfigError, match=r"run.name latest is what model/latest.json is called"):
         load(write(tmp_path, MINIMAL, "latest.yaml"))
     assert load(write(tmp_path, MINIMAL, "latest.yaml"), ["run.name=latest-2"]).run_name == "latest-2"
+
+
+def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
+    path = tmp_path / "c.yaml"
+    path.write_text("data: {path: x.csv}\nteacher: {kind: openai, preset: openai, model: gpt-5-mini}\n")
+    teacher = load(path).config.teacher
+    assert (teacher.base_url, teacher.model) == ("https://api.openai.com/v1", "gpt-5-mini")
+    assert (teacher.api_key_env, teacher.token_limit) == ("OPENAI_API_KEY", "max_completion_tokens")
+    again = load(path, ["teacher.base_url=http://localhost:1/v1"]).config.teacher
+    assert again.base_url == "http://localhost:1/v1"

@@ -158,6 +158,10 @@ TEACHER = [
     line("teacher.model", "another", "sample", why=LIVE),
     line("teacher.base_url", "http://localhost:1", "sample", why=LIVE),
     line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential decides no answer"),
+    line("teacher.preset", "deepseek", "", why="what it fills in is in the key, here the defaults"),
+    line(
+        "teacher.token_limit", "max_completion_tokens", "", why="how the limit is spelled decides no answer"
+    ),
     line("teacher.temperature", "0.1", "sample", why=LIVE),
     line("teacher.max_tokens", "100", "sample", why=LIVE),
     line("teacher.hint", "true", "sample", why=LIVE),

@@ -347,3 +347,38 @@ def test_a_key_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert api_key(config) == "from-file"
     monkeypatch.setenv("NO_SUCH_KEY", "exported")
     assert api_key(config) == "exported"
+
+
+def test_a_request_is_what_the_config_says(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+    asked(live(), examples(1))
+    asked(live(temperature=None, token_limit="max_completion_tokens", extra_body={"top_k": 5}), examples(1))
+    first, last = server.seen()[-2:]
+    assert (first.body["temperature"], first.body["max_tokens"]) == (0.0, 200)
+    assert "temperature" not in last.body
+    assert "max_tokens" not in last.body
+    assert (last.body["max_completion_tokens"], last.body["top_k"]) == (200, 5)
+    assert "authorization" in {name.lower() for name in first.headers}
+
+
+def test_an_endpoint_without_a_key_needs_no_variable(
+    server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TEST_TEACHER_KEY")
+    assert all(a.answers for a in asked(live(api_key_env=None), examples(2)))
+
+
+def test_thinking_and_usage_are_kept_with_each_answer(
+    server: TeacherServer, live: Callable[..., LiveTeacher], tmp_path: Path
+) -> None:
+    user = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content
+    before, _, after = user.partition(TEXT_SLOT)
+    with endpoint.serve(frames=[(before, after)], reasoning_content=True) as thinking:
+        first = asked(live(base_url=thinking.base_url, attempts=2, keep=2), examples(2))[1]
+    assert [(a.sample, a.temperature) for a in first.answers] == [(0, 0.0), (1, 0.7)]
+    for answer in first.answers:
+        assert answer.reasoning_content
+        assert answer.finish_reason == "stop"
+        assert answer.prompt_tokens is not None
+        assert answer.prompt_tokens > (answer.cached_tokens or 0) > 0
+        assert answer.completion_tokens
+        assert answer.latency_s is not None
