@@ -65,3 +65,11 @@ class StoreError(UnderstudyError, OSError):
 
 class PassingError(UnderstudyError, ConnectionError):
     """A failure that may pass by itself, so that the task is tried again."""
+
+
+class SessionLost(PassingError):
+    """A session on a training server that ended or was spoilt; a new one from the last state goes on."""
+
+
+class CheckpointGone(StageError):
+    """A checkpoint that a server has forgotten; an earlier one may still be there."""

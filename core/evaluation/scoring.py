@@ -8,6 +8,7 @@ both labels is the probability that the model would not have answered in the for
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from core.records import Example, ScoredExample
 from core.student.encoding import Encoder, Prompt
 from core.student.engine import GenerateParams, Generation, Sampler
 from core.student.wording import Said, read_answer
+
+log = logging.getLogger(__name__)
 
 INVALID_OUTSIDE = 0.5
 
@@ -95,8 +98,10 @@ def _at_label(
     scores = sampler.score(
         [(*p.tokens, *r) for p, r in zip(prompts, reasoned, strict=True)], flat, progress=progress.update
     )
+    for i, why in scores.errors.items():
+        log.warning("row %s was not scored: %s", examples[i].id, why)
     return [
-        _scored(example, prompt, row[:n_zero], row[n_zero:])
+        _scored(example, prompt, row[:n_zero], row[n_zero:]) if row else _unreached(example, prompt)
         for example, prompt, row in zip(examples, prompts, scores.logprobs, strict=True)
     ]
 
@@ -152,7 +157,7 @@ def _after_reasoning(
 
 
 def _unreached(example: Example, prompt: Prompt) -> ScoredExample:
-    """A row whose reasoning never ended: there is no place to read a label at."""
+    """A row whose reasoning never ended, or that failed: there is no label to read."""
     return ScoredExample(
         example.id, example.label, probability=None, outside=1.0, valid=False, truncated_tokens=prompt.cut
     )

@@ -7,10 +7,15 @@ that names both its resumable state and what a sampler is opened from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
+
+from core.errors import ModelError
+
+_REMOTE = re.compile(r"tinker://[^/]+/(?P<kind>[^/]+)/[^/]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,17 @@ class SamplerRef:
 
     location: str
 
+    def __post_init__(self) -> None:
+        _refuse_other_kind(self.location, "sampler_weights", "sampler's weights")
+
+
+def _refuse_other_kind(location: str, kind: str, what: str) -> None:
+    if not location.startswith("tinker://"):
+        return
+    found = _REMOTE.fullmatch(location)
+    if found is None or found["kind"] != kind:
+        raise ModelError(f"{location} is no path of a {what}; such a path reads tinker://<run>/{kind}/<name>")
+
 
 @dataclass(frozen=True, slots=True)
 class EngineIdentity:
@@ -86,7 +102,8 @@ class Checkpoint:
     engine: EngineIdentity
     step: int
     digest: str
-    """sha256 over the adapter's bytes: what two equal runs agree on."""
+    """sha256 over the adapter's bytes: what two equal runs agree on. Of weights that stay on a
+    server, sha256 over the server and the path of their state."""
     state: StateRef
     sampler: SamplerRef
 
@@ -100,6 +117,15 @@ class StepResult:
     grad_norm: float | None
     tokens: int
     """Prompt and completion tokens of the batch, without padding."""
+
+
+@dataclass(frozen=True, slots=True)
+class SaveLabel:
+    """Who saves: goes into names on a server, so that two writers of one key never collide."""
+
+    key: str
+    """Key of the stage's object."""
+    writer: str
 
 
 class Pending(Protocol):
@@ -118,22 +144,32 @@ class Session(Protocol):
     def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Pending:
         """Queue forward, backward and the update for step number `step` (from 0)."""
 
-    def save(self, folder: Path, *, step: int) -> Checkpoint:
-        """Write adapter, optimiser, schedule position and random state into `folder`."""
+    def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
+        """Save adapter, optimiser, schedule position and random state; `folder` gets what
+        Engine.refs needs. Steps whose results nobody has asked for yet may be on their way: the
+        save follows them, and their results can be asked for afterwards."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the session; nothing stays on its way."""
 
 
 @dataclass(frozen=True, slots=True)
 class ChoiceScores:
     """Log-probabilities of whole choices, each directly after its prompt.
 
-    `logprobs[i][j]` is log P(choice j | prompt i) in nats, summed over the choice's tokens.
+    `logprobs[i][j]` is log P(choice j | prompt i) in nats, summed over the choice's tokens. A row
+    that failed is empty, and `errors` says why: it must never become a label.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     exact: bool
     """False where the server gave only a bound for a choice it did not list."""
+    bounds: tuple[tuple[int, int], ...] = ()
+    """The (row, choice) pairs whose value is only an upper bound."""
+    errors: Mapping[int, str] = field(default_factory=dict)
+    """For each row that failed, a sentence."""
+    method: str = "forward pass"
+    """How the values were come by, for the record."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +184,13 @@ class GenerateParams:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated completion; `tokens` without the stop token."""
+    """One generated completion; `tokens` without the stop token. One that failed has no tokens."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "error"]
+    error: str | None = None
+    """A sentence, where `finish` is "error"."""
 
 
 @runtime_checkable
@@ -211,3 +249,10 @@ class Engine(Protocol):
 
     def sampler(self, ref: SamplerRef | None) -> Sampler:
         """A sampler over a checkpoint's weights, or over the base model where `ref` is None."""
+
+    def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
+        """Where state and sampler's weights of the checkpoint lie that a session saved in `folder`."""
+
+    def knows(self, checkpoint: Checkpoint) -> bool:
+        """Whether the checkpoint is still there: a server forgets those whose time is over. Files
+        of this machine are there, or their manifest does not hold."""

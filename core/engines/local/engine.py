@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from core.engines.local.need import need_torch
 from core.engines.local.weights import ModelSource
 from core.errors import ConfigError
-from core.student.engine import Capabilities, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.student.engine import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
 if TYPE_CHECKING:
     from core.engines.local.backbone import Backbone, Shortcuts
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 TrainDtype = Literal["auto", "float32", "bfloat16"]
+# Beside the optimiser's file in a checkpoint's folder; see state.py, which imports torch.
+ADAPTER = "adapter"
 _VERSIONS_THAT_DECIDE_BITS = ("torch", "transformers", "peft")
 # Tokens that go through the model at once. On a CPU larger packs are no faster and cost 3 MB a token.
 _BUDGET = {"cpu": 1024, "cuda": 16384}
@@ -113,6 +115,14 @@ class LocalEngine:
             backbone.model = merge_adapter(backbone.model, Path(ref.location))
         backbone.model = backbone.model.to(self._device).eval().requires_grad_(False)
         return LocalSampler(backbone, budget=self._sampler_budget)
+
+    def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
+        """The folder itself, and the adapter in it."""
+        return StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
+
+    def knows(self, checkpoint: Checkpoint) -> bool:
+        """Always: its files are the manifest's business."""
+        return True
 
     def _backbone(self, autocast: Any) -> Backbone:
         from core.engines.local.backbone import Backbone, load_model

@@ -17,7 +17,16 @@ from core.engines.local.loss import weighted_loss
 from core.engines.local.packing import packs, shared_prefix
 from core.engines.local.seeds import derived_seed
 from core.errors import StageError
-from core.student.engine import AdamParams, Checkpoint, Datum, EngineIdentity, LoraSpec, StateRef, StepResult
+from core.student.engine import (
+    AdamParams,
+    Checkpoint,
+    Datum,
+    EngineIdentity,
+    LoraSpec,
+    SaveLabel,
+    StateRef,
+    StepResult,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class LocalSession:
         except Exception as error:
             return Done(None, error)
 
-    def save(self, folder: Path, *, step: int) -> Checkpoint:
+    def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
         """Write adapter/, optimizer.safetensors, random.safetensors and state.json into `folder`."""
         self._tip = state.write(
             folder,

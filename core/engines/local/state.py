@@ -12,11 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
+from core.engines.local.engine import ADAPTER
 from core.errors import ModelError
 from core.files import replace_bytes, sync
 from core.student.engine import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
-ADAPTER = "adapter"
 OPTIMISER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"

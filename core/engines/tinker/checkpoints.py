@@ -1,0 +1,99 @@
+"""What lies on the server: listing, removing, and how long it lives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from core.engines.tinker.paths import SaveName, name_of, run_of
+from core.engines.tinker.service import Service
+from core.errors import CheckpointGone
+from core.student.engine import SamplerRef, StateRef
+
+_PAGE = 100
+Kind = Literal["state", "sampler", "adapter"]
+_KINDS: dict[str, Kind] = {"training": "state", "sampler": "sampler", "external": "adapter"}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A checkpoint as the server lists it."""
+
+    location: str
+    kind: Kind
+    """adapter: files that were laid out for download."""
+    name: SaveName | None
+    """Key, step and writer, where the name is one of ours."""
+    bytes: int | None
+    """None where the server does not say."""
+    created: datetime
+    expires: datetime | None
+    """None: never."""
+
+    @property
+    def step(self) -> int | None:
+        return self.name.step if self.name else None
+
+
+def listed(service: Service) -> list[Listed]:
+    """All checkpoints of this key's owner, the latest first."""
+    found = (_listed(each) for each in _pages(service))
+    return sorted(found, key=lambda each: (each.created, each.location), reverse=True)
+
+
+def find(service: Service, ref: StateRef | SamplerRef) -> Listed | None:
+    """What lies at a path, None where the server does not have it (any more)."""
+    try:
+        found = service.look(lambda rest: rest.list_checkpoints(run_of(ref)), "the run's checkpoints")
+    except CheckpointGone:
+        return None
+    return next((each for each in _living(found.checkpoints) if each.location == ref.location), None)
+
+
+def remove(service: Service, location: str) -> None:
+    """Delete it. Raises CheckpointGone where it is not there."""
+    service.look(lambda rest: rest.delete_checkpoint_from_tinker_path(location), f"removing {location}")
+
+
+def set_ttl(service: Service, location: str, ttl_s: int | None) -> None:
+    """Let it live so many seconds from now (3600 or more), or, with None, for ever. Raises CheckpointGone."""
+    service.look(
+        lambda rest: rest.set_checkpoint_ttl_from_tinker_path(location, ttl_s), f"the lifetime of {location}"
+    )
+
+
+def _pages(service: Service) -> Iterator[Any]:
+    offset = 0
+    while True:
+        begin = offset
+        page = service.look(lambda rest: rest.list_user_checkpoints(_PAGE, begin), "the list of checkpoints")  # noqa: B023
+        yield from page.checkpoints
+        offset += len(page.checkpoints)
+        if not page.checkpoints or page.cursor is None or offset >= page.cursor.total_count:
+            return
+
+
+def _living(found: Iterable[Any]) -> Iterator[Listed]:
+    now = datetime.now(UTC)
+    for each in map(_listed, found):
+        if each.expires is None or each.expires > now:
+            yield each
+
+
+def _listed(found: Any) -> Listed:
+    expires = getattr(found, "expires_at", None)
+    return Listed(
+        location=found.tinker_path,
+        kind=_KINDS[found.checkpoint_type],
+        name=name_of(found.tinker_path),
+        bytes=getattr(found, "size_bytes", None),
+        created=_aware(found.time),
+        expires=None if expires is None else _aware(expires),
+    )
+
+
+def _aware(time: datetime) -> datetime:
+    """Servers that name no zone mean UTC."""
+    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -1,0 +1,133 @@
+"""A sampler on a server: scores, log-probabilities and completions, one request a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from core.engines.local.seeds import derived_seed
+from core.engines.tinker.asking import Asker, RowError
+from core.engines.tinker.questions import Question
+from core.engines.tinker.scoring import PREFILL, Scorer, refuse_all_failed
+from core.engines.tinker.service import Client
+from core.engines.tinker.usage import Meter, Usage
+from core.errors import DataError, StageError
+from core.student.engine import ChoiceScores, GenerateParams, Generation
+
+Report = Callable[[int, int], None]
+# Seeds are 32 bits on some servers.
+_SEEDS = 1 << 31
+
+
+class TinkerSampler:
+    """Implements core.student.engine.Sampler; one thread at a time.
+
+    At most `outstanding` requests are on their way. A row that fails is recorded as failed; where
+    all do, StageError is raised, and SessionLost where the session is over.
+    """
+
+    def __init__(self, client: Client, meter: Meter, *, outstanding: int, top_k: int) -> None:
+        self._meter = meter
+        self._asker = Asker(client, meter, outstanding)
+        self._scorer = Scorer(self._asker, client.service.connection.server, top_k)
+
+    @property
+    def usage(self) -> Usage:
+        """Tokens prefilled and sampled."""
+        return self._meter.usage
+
+    def score(
+        self,
+        prompts: Sequence[Sequence[int]],
+        choices: Sequence[Sequence[int]],
+        *,
+        progress: Report | None = None,
+    ) -> ChoiceScores:
+        """Log-probability (nats) of each choice directly after each prompt.
+
+        One request a row where the choices share all but their last token. How the server is asked
+        is settled by the first row and told in `method`: see questions. `progress(done, total)`
+        counts prompts. Raises DataError for an empty prompt or choice.
+        """
+        _refuse_empty(prompts, "prompt")
+        _refuse_empty(choices, "choice")
+        rows, asked = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
+        return self._scorer.score(rows, asked, _told(progress, len(rows)))
+
+    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+        """Log-probability (nats) of every token but the first; row i has len(sequences[i]) - 1 values.
+
+        Raises DataError for an empty sequence, StageError where a request fails.
+        """
+        _refuse_empty(sequences, "sequence")
+        options = {"include_prompt_logprobs": True}
+        places = [i for i, row in enumerate(sequences) if len(row) > 1]
+        asked = [(Question(tuple(sequences[i]), options), PREFILL) for i in places]
+        answers = self._asker.ask(asked, "log-probabilities", _told(None, 0))
+        found: list[list[float]] = [[] for _ in sequences]
+        for i, answer in zip(places, answers, strict=True):
+            found[i] = _after_first(i, answer, len(sequences[i]))
+        return found
+
+    def generate(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: GenerateParams,
+        *,
+        progress: Report | None = None,
+    ) -> list[Generation]:
+        """Continue each prompt until a stop token or `max_tokens`.
+
+        Tokens and the server's log-probabilities (nats) come without the stop token. A row's seed
+        comes from (seed, its place in `prompts`). Raises DataError for an empty prompt.
+        """
+        _refuse_empty(prompts, "prompt")
+        if params.max_tokens < 1:
+            return [Generation((), (), "length") for _ in prompts]
+        asked = [
+            (Question(tuple(prompt), {}), replace(params, seed=derived_seed(params.seed, i) % _SEEDS))
+            for i, prompt in enumerate(prompts)
+        ]
+        answers = self._asker.ask(asked, "completions", _told(progress, len(prompts)))
+        said = [_generation(answer, params) for answer in answers]
+        errors = {i: row.error for i, row in enumerate(said) if row.error is not None}
+        refuse_all_failed(len(said), errors, "completions")
+        return said
+
+    def close(self) -> None:
+        """Nothing stays on its way between calls."""
+
+
+def _generation(answer: Any, params: GenerateParams) -> Generation:
+    if isinstance(answer, RowError):
+        return Generation((), (), "error", answer.why)
+    if not answer.sequences:
+        return Generation((), (), "error", "the answer has no completion")
+    (sequence,) = answer.sequences
+    tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
+    # Servers differ in whether they give the stop token back.
+    if tokens and tokens[-1] in params.stop_tokens:
+        return Generation(tokens[:-1], logprobs[: len(tokens) - 1], "stop")
+    return Generation(tokens, logprobs, "stop" if sequence.stop_reason == "stop" else "length")
+
+
+def _after_first(row: int, answer: Any, length: int) -> list[float]:
+    if isinstance(answer, RowError):
+        raise StageError(f"the log-probabilities of sequence {row} failed: {answer.why}")
+    values = list(answer.prompt_logprobs or ())[1:]
+    if len(values) != length - 1 or None in values:
+        raise StageError(
+            f"the log-probabilities of sequence {row} came back incomplete: {len(values)} of them"
+        )
+    return values
+
+
+def _told(progress: Report | None, rows: int) -> Callable[[int], None]:
+    return (lambda done: progress(done, rows)) if progress is not None else (lambda done: None)
+
+
+def _refuse_empty(rows: Sequence[Sequence[int]], what: str) -> None:
+    for i, row in enumerate(rows):
+        if not row:
+            raise DataError(f"{what} {i} has no tokens, so there is nothing to score or continue; drop it")

@@ -1,0 +1,103 @@
+"""The SDK's clients of one server: opened when first needed, and anew once their session was lost."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from core.engines.tinker import sdk
+from core.engines.tinker.connection import Connection
+from core.engines.tinker.failures import status_of, translated
+from core.engines.tinker.waiting import Watch, plain, settle
+from core.errors import CheckpointGone, SessionLost, UnderstudyError
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """A training or sampling client, and the service client whose session it belongs to."""
+
+    sdk: Any
+    owner: Any
+    service: Service
+
+    def failed(self, error: BaseException, doing: str) -> UnderstudyError:
+        """This project's error for one of the SDK's."""
+        return self.service.failed(error, doing, self.owner)
+
+
+class Service:
+    """Clients that any thread may ask for; what a training client made stays with its own thread."""
+
+    def __init__(self, connection: Connection, watch: Watch) -> None:
+        self.connection, self.watch = connection, watch
+        self._lock = threading.Lock()
+        self._client: Any = None
+        self._rest: Any = None
+
+    def client(self) -> Any:
+        """The service client of a session that is not known to be lost. Raises PassingError."""
+        with self._lock:
+            if self._client is None:
+                loaded = sdk.load()
+                self.connection.probe()
+                self._client = loaded.module.ServiceClient(
+                    base_url=self.connection.server, api_key=self.connection.key
+                )
+            return self._client
+
+    def ask(self, call: Callable[[Any], Any], doing: str) -> tuple[Any, Any]:
+        """What `call` makes of the service client, waited for, and that client. Raises UnderstudyError."""
+        client = self.client()
+        try:
+            return self._got(call(client), doing), client
+        except Exception as error:
+            raise self.failed(error, doing, client) from error
+
+    def look(self, call: Callable[[Any], Any], doing: str) -> Any:
+        """What `call` makes of the client that needs no session, waited for.
+
+        Raises CheckpointGone where the server does not know what is asked about, UnderstudyError.
+        """
+        try:
+            return self._got(call(self._rest_client()), doing)
+        except Exception as error:
+            server = self.connection.server
+            if status_of(error) in (404, 410):
+                raise CheckpointGone(f"{server} does not have (any more) what {doing} is about") from error
+            raise translated(error, doing, server) from error
+
+    def failed(self, error: BaseException, doing: str, client: Any) -> UnderstudyError:
+        """This project's error for one of the SDK's; a client whose session is lost is not used again."""
+        found = translated(error, doing, self.connection.server)
+        if isinstance(found, SessionLost):
+            with self._lock:
+                if self._client is client:
+                    self._client = None
+        return found
+
+    def close(self) -> None:
+        """Finish the session on the server."""
+        with self._lock:
+            client, self._client = self._client, None
+        if client is not None and hasattr(client, "close"):
+            self.watch.first([finished := plain(client.close("success"))], "the end of the session")
+            settle([finished])
+        self.watch.queue.close()
+
+    def _rest_client(self) -> Any:
+        with self._lock:
+            known = self._rest
+        if known is None:
+            loaded = sdk.load()
+            self.connection.probe()
+            known = loaded.rest(self.client, self.connection.server, self.connection.key)
+            with self._lock:
+                self._rest = known
+        return known
+
+    def _got(self, value: Any, doing: str) -> Any:
+        """The SDK's older versions give some values at once."""
+        waits = hasattr(value, "future") or hasattr(value, "add_done_callback")
+        return self.watch.result(plain(value), doing) if waits else value
