@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import shlex
 import signal
 import sys
 import threading
@@ -131,8 +132,14 @@ for _command in (list_runs, remove, collect_garbage):
 
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command; ends with 2 for the user's mistakes and 1 for failures."""
-    debug = "--debug" in (sys.argv[1:] if arguments is None else arguments)
-    sys.exit(_guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug=debug))
+    given = sys.argv[1:] if arguments is None else arguments
+    code = _guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug="--debug" in given)
+    if code not in (0, 2) and next((a for a in given if not a.startswith("-")), "") in _RESUMABLE:
+        click.echo(f"To go on: {shlex.join(['understudy', *given])}", err=True)
+    sys.exit(code)
+
+
+_RESUMABLE = ("run", "evaluate")
 
 
 class Terminated(BaseException):
@@ -157,7 +164,7 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
         e.show()
         return 2
     except (KeyboardInterrupt, click.Abort, Terminated) as e:
-        click.echo("Stopped. What is finished is kept: run the same command again to go on.", err=True)
+        click.echo("Stopped. What is finished is kept, and the same command goes on from there.", err=True)
         return 128 + (signal.SIGTERM if isinstance(e, Terminated) else signal.SIGINT)
     except UnderstudyError as e:
         _explain(e, str(e), debug)

@@ -74,7 +74,8 @@ def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     _, said = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == code, said
-    assert "Stopped. What is finished is kept: run the same command again to go on." in said
+    assert "Stopped. What is finished is kept, and the same command goes on from there." in said
+    assert f"To go on: understudy run {project}" in said
     assert "Traceback" not in said
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "stopped"
     store = Store.at(str(root))
