@@ -62,9 +62,13 @@ class LoraSpec:
 class StateRef:
     """Where resumable training state lies. A folder for the local engine, a path on a server for
     a remote one. Not a SamplerRef: sampling from a state, or resuming from a sampler's weights
-    (which carry no optimiser), is an error that the types forbid."""
+    (which carry no optimiser), is an error that the types forbid, and for a path on a server also
+    its making: ModelError."""
 
     location: str
+
+    def __post_init__(self) -> None:
+        _refuse_other_kind(self.location, "weights", "training state")
 
 
 @dataclass(frozen=True, slots=True)

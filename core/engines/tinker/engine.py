@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from core import jsonio
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.connection import Connection
+from core.engines.tinker.home import LARGEST, Adapter, take_home
 from core.engines.tinker.paths import name_of, sampler_beside
 from core.engines.tinker.sampler import TinkerSampler
 from core.engines.tinker.saved import Saved, digest_of
@@ -175,6 +176,10 @@ class TinkerEngine:
     def remove(self, location: str) -> None:
         """Delete one of them. Raises CheckpointGone."""
         checkpoints.remove(self.service, location)
+
+    def take_home(self, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST) -> Adapter:
+        """Download a checkpoint's adapter into a new folder, in PEFT's layout; see home."""
+        return take_home(self.service, checkpoint, folder, limit=limit)
 
     def close(self) -> None:
         """Finish the session on the server."""

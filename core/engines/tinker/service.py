@@ -51,7 +51,7 @@ class Service:
         """What `call` makes of the service client, waited for, and that client. Raises UnderstudyError."""
         client = self.client()
         try:
-            return self._got(call(client), doing), client
+            return self.got(call(client), doing), client
         except Exception as error:
             raise self.failed(error, doing, client) from error
 
@@ -61,7 +61,7 @@ class Service:
         Raises CheckpointGone where the server does not know what is asked about, UnderstudyError.
         """
         try:
-            return self._got(call(self._rest_client()), doing)
+            return self.got(call(self._rest_client()), doing)
         except Exception as error:
             server = self.connection.server
             if status_of(error) in (404, 410):
@@ -86,6 +86,11 @@ class Service:
             settle([finished])
         self.watch.queue.close()
 
+    def got(self, value: Any, doing: str) -> Any:
+        """What a call of the SDK comes to; its older versions give some values at once."""
+        waits = hasattr(value, "future") or hasattr(value, "add_done_callback")
+        return self.watch.result(plain(value), doing) if waits else value
+
     def _rest_client(self) -> Any:
         with self._lock:
             known = self._rest
@@ -96,8 +101,3 @@ class Service:
             with self._lock:
                 self._rest = known
         return known
-
-    def _got(self, value: Any, doing: str) -> Any:
-        """The SDK's older versions give some values at once."""
-        waits = hasattr(value, "future") or hasattr(value, "add_done_callback")
-        return self.watch.result(plain(value), doing) if waits else value

@@ -1,0 +1,257 @@
+"""Steps and saves on a server: sent at once, every value with them, waited for later."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core.engines.local import LocalEngine
+from core.engines.tinker import TinkerEngine
+from core.engines.tinker.engine import WEEK_S
+from core.engines.tinker.paths import SaveName, name_of, sampler_ref
+from core.errors import ConfigError, DataError, ModelError, StageError
+from core.student.engine import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
+from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
+from tests.servers import tinker
+from tests.servers.tinker_records import Created, Stepped, batch_hash
+
+Batches = list[list[Datum]]
+
+
+def newest(server: tinker.TinkerServer) -> str:
+    """The training model that was made last."""
+    return next(row.model for row in reversed(server.records()) if isinstance(row, Created))
+
+
+def test_losses_and_norms_are_the_local_engine_s(
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, adam: AdamParams, batches: Batches
+) -> None:
+    found = []
+    for session in (engine.open(lora, None), local.open(lora, None)):
+        found.append([session.submit(b, rated(adam, i), step=i).result() for i, b in enumerate(batches)])
+        session.close()
+    for there, here in zip(*found, strict=True):
+        assert there.loss == pytest.approx(here.loss, abs=1e-3)
+        assert there.grad_norm == pytest.approx(here.grad_norm, rel=1e-3)
+        assert there.tokens == here.tokens
+
+
+def test_every_value_is_sent_with_every_step(
+    engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, batches: Batches
+) -> None:
+    session = engine.open(lora, None)
+    sent = [AdamParams(1e-3 / (i + 1), 0.8, 0.9, 1e-6, 0.25, 0.5 * i) for i in range(3)]
+    for i, adam in enumerate(sent):
+        session.submit(batches[i], adam, step=i).result()
+    rows = server.steps(newest(server))
+    names = ("learning_rate", "beta1", "beta2", "eps", "weight_decay", "grad_clip_norm")
+    assert [AdamParams(*(getattr(row, name) for name in names)) for row in rows] == sent
+    assert [(row.step, row.batch) for row in rows] == [(i, batch_hash(batches[i])) for i in range(3)]
+    assert {row.loss_fn for row in rows} == {"cross_entropy"}
+
+
+def test_the_adapter_is_made_as_told(engine: TinkerEngine, server: tinker.TinkerServer) -> None:
+    engine.open(LoraSpec(3, 32.0, 0.0, seed=77, train_mlp=False), None).close()
+    made = next(row for row in reversed(server.records()) if isinstance(row, Created))
+    assert (made.base_model, made.rank, made.seed) == (MODEL, 3, 77)
+    assert (made.train_mlp, made.train_attn, made.train_unembed) == (False, True, False)
+
+
+@pytest.mark.parametrize(
+    ("said", "lora"),
+    [("alpha is 16", LoraSpec(4, 16.0, 0.0, 1)), ("dropout is 0.1", LoraSpec(4, 32.0, 0.1, 1))],
+)
+def test_what_a_server_cannot_be_told_is_refused(engine: TinkerEngine, said: str, lora: LoraSpec) -> None:
+    with pytest.raises(ConfigError, match=f"student.lora.{said}, but a Tinker server cannot be told it"):
+        engine.open(lora, None)
+
+
+def test_an_adapter_that_the_server_refuses_is_no_passing_failure(
+    engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec
+) -> None:
+    server.fail("user_error", on="create_model", first=1)
+    with pytest.raises(StageError, match=r"^the server refused a new adapter: the server was told to refuse"):
+        engine.open(lora, None)
+
+
+def test_submit_and_the_next_do_not_wait(
+    engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
+) -> None:
+    session = engine.open(lora, None)
+    server.pause()
+    began = time.monotonic()
+    pending = [session.submit(batches[i], adam, step=i) for i in range(2)]
+    assert time.monotonic() - began < 1
+    assert server.steps(newest(server)) == []
+    server.resume()
+    assert [step.result().tokens for step in pending] == [sum(len(d.tokens) for d in b) for b in batches[:2]]
+
+
+def test_an_empty_batch_is_refused(engine: TinkerEngine, lora: LoraSpec, adam: AdamParams) -> None:
+    with pytest.raises(DataError, match="batch of step 3 is empty"):
+        engine.open(lora, None).submit([], adam, step=3)
+
+
+def test_at_most_eleven_cycles_for_ten_steps_and_their_saves(
+    engine: TinkerEngine,
+    server: tinker.TinkerServer,
+    lora: LoraSpec,
+    adam: AdamParams,
+    batches: Batches,
+    folder: Path,
+) -> None:
+    """Steps two in flight, the save queued behind the last of them, one session over both segments."""
+    session = engine.open(lora, None)
+    server.cycle(0.1)
+    for segment in range(2):
+        waiting = []
+        for step in range(10 * segment, 10 * segment + 10):
+            waiting.append(session.submit(batches[step % 8], adam, step=step))
+            if len(waiting) == 2:
+                waiting.pop(0).result()
+        session.save(folder / str(segment), step=10 * segment + 10)
+        [last.result() for last in waiting]
+    rows = server.steps(newest(server))
+    assert [row.step for row in rows] == list(range(20))
+    assert rows[-1].cycle - rows[0].cycle + 1 <= 22
+
+
+def test_a_save_makes_both_paths_of_one_name(
+    engine: TinkerEngine,
+    server: tinker.TinkerServer,
+    lora: LoraSpec,
+    adam: AdamParams,
+    batches: Batches,
+    folder: Path,
+) -> None:
+    session = engine.open(lora, None)
+    session.submit(batches[0], adam, step=0)
+    saved = session.save(folder, step=1, label=SaveLabel("0123456789abcdef99", "writer-7"))
+    run = newest(server)
+    name = name_of(saved.state.location)
+    assert name is not None
+    assert (name.key, name.step, name.writer) == ("0123456789abcdef", 1, "writer7")
+    assert saved.state.location == f"tinker://{run}/weights/{name}"
+    assert saved.sampler.location == f"tinker://{run}/sampler_weights/{name}"
+    rows = [row for row in server.saves() if row.model == run]
+    assert {(row.kind, row.step, row.ttl_seconds) for row in rows} == {
+        ("weights", 1, WEEK_S),
+        ("sampler_weights", 1, WEEK_S),
+    }
+    assert engine.refs(folder) == (saved.state, saved.sampler)
+
+
+def test_the_time_to_live_can_be_for_ever(
+    make_engine: MakeEngine, server: tinker.TinkerServer, lora: LoraSpec, folder: Path
+) -> None:
+    make_engine(ttl_s=None).open(lora, None).save(folder, step=0)
+    assert [row.ttl_seconds for row in server.saves()[-2:]] == [None, None]
+
+
+def test_the_same_save_again_collides_with_nothing(
+    engine: TinkerEngine, lora: LoraSpec, folder: Path
+) -> None:
+    session = engine.open(lora, None)
+    label = SaveLabel("key", "writer")
+    first, second = (session.save(folder, step=0, label=label) for _ in range(2))
+    assert first.state != second.state
+    assert first.digest != second.digest
+    assert engine.refs(folder) == (second.state, second.sampler)
+
+
+def test_the_tip_is_the_checkpoint_until_a_step_goes_beyond(
+    engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, folder: Path
+) -> None:
+    session = engine.open(lora, None)
+    tips = [session.tip]
+    pending = session.submit(batches[0], adam, step=0)
+    tips.append(session.tip)
+    saved = session.save(folder, step=1)
+    pending.result()
+    tips.append(session.tip)
+    session.submit(batches[1], adam, step=1).result()
+    tips.append(session.tip)
+    assert tips == [None, None, saved, None]
+    assert engine.open(lora, saved.state).tip == saved
+
+
+def test_steps_that_a_save_waited_for_still_give_their_results(
+    engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, folder: Path
+) -> None:
+    session = engine.open(lora, None)
+    pending = [session.submit(batches[i], adam, step=i) for i in range(2)]
+    session.save(folder, step=2)
+    session.close()
+    assert all(step.result().loss > 0 for step in pending)
+
+
+def test_state_and_sampler_paths_cannot_be_mixed_up(engine: TinkerEngine, lora: LoraSpec) -> None:
+    StateRef("tinker://run/weights/a")
+    SamplerRef("tinker://run/sampler_weights/a")
+    for make, path in (
+        (StateRef, "tinker://run/sampler_weights/a"),
+        (SamplerRef, "tinker://run/weights/a"),
+        (StateRef, "tinker://run/a"),
+        (SamplerRef, "tinker://run/external_weights/a"),
+    ):
+        with pytest.raises(ModelError, match="is no path of a"):
+            make(path)
+
+
+def test_a_sampler_path_that_lacks_its_kind_is_completed() -> None:
+    assert sampler_ref("tinker://run/name").location == "tinker://run/sampler_weights/name"
+    assert sampler_ref("tinker://run/sampler_weights/name").location == "tinker://run/sampler_weights/name"
+
+
+def test_names_are_read_back_and_others_are_not() -> None:
+    name = SaveName.new(SaveLabel("ab/c", "w_1"), 40)
+    assert SaveName.read(str(name)) == name
+    assert SaveName.read("checkpoint-40") is None
+
+
+def test_a_state_of_another_adapter_or_model_is_refused(
+    engine: TinkerEngine, make_engine: MakeEngine, lora: LoraSpec, folder: Path
+) -> None:
+    saved = engine.open(lora, None).save(folder, step=0)
+    with pytest.raises(ModelError, match="of another rank: it has 4, this run 8"):
+        engine.open(replace(lora, rank=8), saved.state)
+    with pytest.raises(ModelError, match="of another mlp switch"):
+        engine.open(replace(lora, train_mlp=False), saved.state)
+
+
+def test_a_folder_of_another_server_is_refused(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
+    engine.open(lora, None).save(folder, step=0)
+    file = folder / "tinker.json"
+    file.write_text(file.read_text().replace(engine.server, "http://elsewhere"))
+    with pytest.raises(ModelError, match="lies on http://elsewhere, not on"):
+        engine.refs(folder)
+    with pytest.raises(ModelError, match=r"tinker\.json is missing"):
+        engine.refs(folder / "nothing")
+
+
+def test_tokens_are_counted(engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches) -> None:
+    one, two = engine.open(lora, None), engine.open(lora, None)
+    for session, batch in ((one, batches[0]), (two, batches[1])):
+        session.submit(batch, adam, step=0).result()
+    counts = [sum(len(d.tokens) for d in b) for b in batches[:2]]
+    assert [one.usage.trained, two.usage.trained] == counts
+    assert engine.usage.trained == sum(counts)
+
+
+def test_nothing_stays_on_its_way_after_the_end(
+    engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
+) -> None:
+    session = engine.open(lora, None)
+    server.pause()
+    pending = session.submit(batches[0], adam, step=0)
+    session.close()
+    assert pending.forward.done()
+    assert pending.update.done()
+    with pytest.raises(StageError, match="was closed"):
+        pending.result()
+    with pytest.raises(StageError, match="was closed"):
+        session.submit(batches[0], adam, step=0)
+    assert [row for row in server.records() if isinstance(row, Stepped) and row.model == newest(server)] == []
