@@ -104,6 +104,18 @@ def test_greedy_generation_is_the_local_engine_s(client: sdk.ServiceClient, engi
     assert reply.logprobs == pytest.approx(wanted.logprobs, abs=1e-5)
 
 
+def test_greedy_requests_that_wait_together_say_what_each_says_alone(
+    server: tinker.TinkerServer, client: sdk.ServiceClient
+) -> None:
+    sampler = client.create_sampling_client(base_model=c.NAME).result()
+    prompts = [(*PROMPT, i) for i in range(12)]
+    alone = [c.sampled(sampler, tokens, 6) for tokens in prompts]
+    server.pause()
+    asked = [sampler.sample(c.prompt(tokens), 1, c.greedy(6)) for tokens in prompts]
+    server.resume()
+    assert [future.result().sequences[0].tokens for future in asked] == alone
+
+
 def test_a_seed_repeats_itself_and_its_samples_differ(client: sdk.ServiceClient, engine: LocalEngine) -> None:
     sampler = client.create_sampling_client(base_model=c.NAME).result()
     params = types.SamplingParams(max_tokens=8, temperature=1.0, seed=5, stop=[])

@@ -120,6 +120,27 @@ def test_a_failed_request_poisons_its_model_and_no_other(
     c.step(client.create_training_client_from_state_with_optimizer(path).result(), 0)
 
 
+def test_requests_and_results_may_be_json_as_older_sdks_have_them(
+    server: tinker.TinkerServer, client: sdk.ServiceClient, trainer: sdk.TrainingClient
+) -> None:
+    [row] = c.batch(0, rows=1)
+    datum = {
+        "model_input": {"chunks": [{"type": "encoded_text", "tokens": row.tokens}]},
+        "loss_fn_inputs": {
+            "target_tokens": {"data": row.targets, "dtype": "int64"},
+            "weights": {"data": row.weights, "dtype": "float32"},
+        },
+    }
+    asked = {"data": [datum], "loss_fn": "cross_entropy"}
+    body = {"model_id": trainer.model_id, "seq_id": 1, "forward_input": asked}
+    _, taken = c.post(server, "forward", body)
+    _, found = c.post(server, "retrieve_future", {"request_id": taken["request_id"]})
+    wanted = c.trainer(client).forward(c.data([row]), "cross_entropy").result()
+    assert found["metrics"] == pytest.approx(wanted.metrics, abs=1e-5)
+    [logprobs] = [out["logprobs"]["data"] for out in found["loss_fn_outputs"]]
+    assert logprobs == pytest.approx(wanted.loss_fn_outputs[0]["logprobs"].tolist(), abs=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["importance_sampling", "ppo", "cispo"])
 def test_losses_it_does_not_compute_are_refused_by_name(trainer: sdk.TrainingClient, loss: Any) -> None:
     error = c.refused(lambda: trainer.forward_backward(c.data(c.batch(0)), loss).result())

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import traceback
+from contextlib import suppress
 
 from aiohttp import web
 from pydantic import BaseModel
@@ -20,6 +23,8 @@ from tests.servers.tinker_store import NoSuchPath
 from tests.servers.tinker_training import Training
 
 _LARGEST_BODY = 1 << 28
+# Tasks that nothing refers to may be collected while they run.
+_WORK: list[asyncio.Task[None]] = []
 
 
 class Door:
@@ -139,5 +144,15 @@ async def run(settings: Settings, engine: LocalEngine, host: str) -> int:
     await runner.setup()
     site = web.TCPSite(runner, host, settings.port, backlog=1024, reuse_address=True)
     await site.start()
-    app["work"] = asyncio.create_task(house.workshop.run())
+    _WORK[:] = [asyncio.create_task(house.workshop.run()), asyncio.create_task(samplers.run())]
+    for task in _WORK:
+        task.add_done_callback(_end)
     return int(runner.addresses[0][1])
+
+
+def _end(task: asyncio.Task[None]) -> None:
+    """Whoever waits for a worker that is no more would wait for ever."""
+    with suppress(asyncio.CancelledError):
+        error = task.exception()
+        traceback.print_exception(error)
+        os._exit(1)

@@ -128,7 +128,9 @@ def rest(server: tinker.TinkerServer, key: str = tinker.KEY) -> sdk.RestClient:
 def post(server: tinker.TinkerServer, call: str, body: bytes | dict[str, Any]) -> tuple[int, Any]:
     """Status and JSON of one request without the SDK."""
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(f"{server.base_url}/api/v1/{call}", sent, {"X-API-Key": tinker.KEY})
+    kind = "application/x-protobuf" if isinstance(body, bytes) else "application/json"
+    headers = {"X-API-Key": tinker.KEY, "Content-Type": kind}
+    request = urllib.request.Request(f"{server.base_url}/api/v1/{call}", sent, headers)
     try:
         with urllib.request.urlopen(request, timeout=20) as reply:
             return reply.status, json.loads(reply.read())

@@ -17,7 +17,16 @@ from core.engines.local import LocalEngine
 from core.engines.local.adapter import read_adapter
 from core.engines.local.sampler import LocalSampler
 from core.engines.local.session import LocalSession
-from core.student.engine import AdamParams, Datum, GenerateParams, LoraSpec, SamplerRef, StateRef, StepResult
+from core.student.engine import (
+    AdamParams,
+    Datum,
+    GenerateParams,
+    Generation,
+    LoraSpec,
+    SamplerRef,
+    StateRef,
+    StepResult,
+)
 from tests.servers.tinker_proto import Answer, Forwarded, Said
 
 # Logits held at once: 256 positions of 49,152 words are 50 MB in fp32.
@@ -157,11 +166,18 @@ class Speaker:
         self._folder = engine.source.folder
         self._tokenizer: Any = None
 
-    def answer(self, wish: Wish) -> Answer:
-        answer = Answer(self._say(wish))
-        with torch.inference_mode():
-            self._score(wish, answer)
-        return answer
+    def answer(self, wishes: Sequence[Wish]) -> list[Answer]:
+        """Answers to wishes with the same `params`; more than one only where these are greedy, since a
+        row's random numbers come from its place."""
+        rows = [wish.prompt for wish in wishes for _ in range(wish.samples)]
+        found = iter(self._sampler.generate(rows, wishes[0].params))
+        answers = []
+        for wish in wishes:
+            answer = Answer([self._say(wish, i, next(found)) for i in range(wish.samples)])
+            with torch.inference_mode():
+                self._score(wish, answer)
+            answers.append(answer)
+        return answers
 
     def _score(self, wish: Wish, answer: Answer) -> None:
         """One pass over the prompt for all that is asked about it."""
@@ -189,24 +205,16 @@ class Speaker:
             answer.targets, answer.target_shape = targets, list(wish.target_shape)
             answer.target_sparse = wish.target_sparse
 
-    def _say(self, wish: Wish) -> list[Said]:
-        found = self._sampler.generate([wish.prompt] * wish.samples, wish.params)
-        said = []
-        for i, generation in enumerate(found):
-            tokens, logprobs, finish = (
-                list(generation.tokens),
-                list(generation.logprobs),
-                str(generation.finish),
-            )
-            if finish == "stop":
-                token = self._stop_token(wish, i, len(tokens))
-                logprobs.append(self._sampler.logprobs([(*wish.prompt, *tokens, token)])[0][-1])
-                tokens.append(token)
-            cut = self._cut(tokens, wish.stop_strings)
-            if cut < len(tokens):
-                tokens, logprobs, finish = tokens[:cut], logprobs[:cut], "stop"
-            said.append(Said(tokens, logprobs, finish, self._top(wish, tokens)))
-        return said
+    def _say(self, wish: Wish, index: int, found: Generation) -> Said:
+        tokens, logprobs, finish = list(found.tokens), list(found.logprobs), str(found.finish)
+        if finish == "stop":
+            token = self._stop_token(wish, index, len(tokens))
+            logprobs.append(self._sampler.logprobs([(*wish.prompt, *tokens, token)])[0][-1])
+            tokens.append(token)
+        cut = self._cut(tokens, wish.stop_strings)
+        if cut < len(tokens):
+            tokens, logprobs, finish = tokens[:cut], logprobs[:cut], "stop"
+        return Said(tokens, logprobs, finish, self._top(wish, tokens))
 
     def _stop_token(self, wish: Wish, index: int, at: int) -> int:
         """Which token ended a sequence: the engine leaves it out, the protocol has it."""

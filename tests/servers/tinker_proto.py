@@ -150,11 +150,12 @@ def read_forward(body: bytes) -> Asked:
 
 
 def read_forward_json(body: dict[str, Any]) -> Asked:
-    """A request of /forward, by which SDKs before 0.25 ask for no gradient. Raises Malformed."""
+    """A request of /forward or /forward_backward as SDKs before 0.25 send it. Raises Malformed."""
+    forward_only = "forward_input" in body
     try:
-        asked = body["forward_input"]
+        asked = body["forward_input" if forward_only else "forward_backward_input"]
         data = functools.partial(_json_data, asked["data"])
-        return Asked(body["model_id"], body["seq_id"], asked["loss_fn"], True, data)
+        return Asked(body["model_id"], body["seq_id"], asked["loss_fn"], forward_only, data)
     except (KeyError, TypeError) as e:
         raise Malformed(f"the body is no forward request: {e!r}") from e
 

@@ -22,6 +22,9 @@ from tests.servers.tinker_orders import Fault
 from tests.servers.tinker_proto import Answer
 from tests.servers.tinker_records import Sampled, prompt_hash
 
+# Greedy requests that go through the model together.
+_TOGETHER = 64
+
 
 @dataclass(slots=True)
 class Sampler:
@@ -33,6 +36,25 @@ class Sampler:
     adapter: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that nobody has begun with."""
+
+    promise: Promise
+    sampler: Sampler
+    wish: Wish | Failed
+    """What it asks, or why it fails."""
+    short: bool
+    """The answer lacks its last row."""
+
+    @property
+    def alike(self) -> object:
+        """What greedy requests must share to be done together; None: this one is done alone."""
+        if isinstance(self.wish, Failed) or self.wish.params.temperature > 0:
+            return None
+        return self.sampler.adapter, self.wish.params
+
+
 class Samplers:
     """All sampling sessions, and the requests that are not finished."""
 
@@ -41,7 +63,8 @@ class Samplers:
         self._all: dict[str, Sampler] = {}
         self._speakers: dict[Path | None, Speaker] = {}
         self._promises: dict[tuple[str, int], tuple[Promise, list[str]]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: list[Waiting] = []
+        self._came = asyncio.Event()
         self._outstanding = 0
         self._thread = ThreadPoolExecutor(1, "sampling")
 
@@ -107,35 +130,58 @@ class Samplers:
                 outstanding=self._outstanding,
             )
         )
-        task = asyncio.create_task(self._keep(promise, sampler, body, request.get(FAULT)))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        fault = request.get(FAULT)
+        short = fault is not None and fault.kind == "missing_row"
+        self._waiting.append(Waiting(promise, sampler, self._wished(body, fault), short))
+        self._came.set()
         return promise, [f"{promise.id}:{i}" for i in range(int(body.get("num_samples", 1)))]
 
-    async def _keep(
-        self, promise: Promise, sampler: Sampler, body: dict[str, Any], fault: Fault | None
-    ) -> None:
-        while self.house.orders.queue_state != "active":
-            await asyncio.sleep(0.02)
+    async def run(self) -> None:
+        """Answer until cancelled."""
         loop = asyncio.get_running_loop()
-        value = await loop.run_in_executor(self._thread, self._answer, sampler, body, fault)
-        self._outstanding -= 1
-        promise.keep(value)
+        while True:
+            await self._came.wait()
+            if self.house.orders.queue_state != "active":
+                await asyncio.sleep(0.02)
+                continue
+            group = self._next()
+            values = await loop.run_in_executor(self._thread, self._answer, group)
+            for waiting, value in zip(group, values, strict=True):
+                self._outstanding -= 1
+                waiting.promise.keep(value)
+            if not self._waiting:
+                self._came.clear()
 
-    def _answer(self, sampler: Sampler, body: dict[str, Any], fault: Fault | None) -> Value:
+    def _next(self) -> list[Waiting]:
+        first = self._waiting[0]
+        group = [w for w in self._waiting if w is first or (w.alike == first.alike is not None)][:_TOGETHER]
+        self._waiting = [w for w in self._waiting if w not in group]
+        return group
+
+    def _answer(self, group: list[Waiting]) -> list[Value]:
         """On the sampling thread."""
+        wishes = [w.wish for w in group if isinstance(w.wish, Wish)]
+        if not wishes:
+            return [w.wish for w in group if isinstance(w.wish, Failed)]
+        try:
+            answers = self._speaker(group[0].sampler).answer(wishes)
+        except UserError as e:
+            return [Failed(str(e), "user")] * len(group)
+        except Exception as e:
+            return [Failed(f"{type(e).__name__}: {e}", "server")] * len(group)
+        pairs = zip(group, answers, strict=True)
+        return [_without_last_row(answer) if waiting.short else answer for waiting, answer in pairs]
+
+    def _wished(self, body: dict[str, Any], fault: Fault | None) -> Wish | Failed:
         kind = fault.kind if fault else ""
         if kind == "user_error":
             return Failed("the server was told to refuse this request", "user")
         if kind == "server_failure":
             return Failed("RuntimeError: the server was told to fail", "server")
         try:
-            answer = self._speaker(sampler).answer(self._wish(body))
-        except (Refused, UserError) as e:
+            return self._wish(body)
+        except Refused as e:
             return Failed(str(e), "user")
-        except Exception as e:
-            return Failed(f"{type(e).__name__}: {e}", "server")
-        return _without_last_row(answer) if kind == "missing_row" else answer
 
     def _speaker(self, sampler: Sampler) -> Speaker:
         if sampler.adapter not in self._speakers:

@@ -18,7 +18,7 @@ from tests.servers.tinker_compute import Refused, Trainer, lora_of
 from tests.servers.tinker_futures import Promise, Value
 from tests.servers.tinker_house import FAULT, House, Reply, body_of
 from tests.servers.tinker_orders import CheckpointKind
-from tests.servers.tinker_proto import Asked, read_forward, read_forward_json
+from tests.servers.tinker_proto import PROTOBUF, Asked, read_forward, read_forward_json
 from tests.servers.tinker_records import Created, Restored, Saved, Stepped, batch_hash
 from tests.servers.tinker_sampling import Samplers
 from tests.servers.tinker_store import Kept, Run, check_name, expiry
@@ -39,7 +39,7 @@ class Training:
             web.post(f"{api}/load_weights", self.load, name="load_weights"),
             web.post(f"{api}/get_info", self.info, name="get_info"),
             web.post(f"{api}/forward_backward", self.forward_backward, name="forward_backward"),
-            web.post(f"{api}/forward", self.forward, name="forward"),
+            web.post(f"{api}/forward", self.forward_backward, name="forward"),
             web.post(f"{api}/optim_step", self.optim_step, name="optim_step"),
             web.post(f"{api}/save_weights", self.save, name="save_weights"),
             web.post(f"{api}/save_weights_for_sampler", self.save_sampler, name="save_weights_for_sampler"),
@@ -142,12 +142,11 @@ class Training:
         return json_response(found)
 
     async def forward_backward(self, request: web.Request) -> web.Response:
-        return self._take_forward(request, read_forward(await request.read()))
-
-    async def forward(self, request: web.Request) -> web.Response:
-        return self._take_forward(request, read_forward_json(await body_of(request)))
-
-    def _take_forward(self, request: web.Request, asked: Asked) -> web.Response:
+        """Both passes, or the forward pass alone."""
+        if request.content_type == PROTOBUF:
+            asked = read_forward(await request.read())
+        else:
+            asked = read_forward_json(await body_of(request))
         model = self._known(asked.model)
         call = "forward" if asked.forward_only else "forward_backward"
         return self._take(request, model, asked.seq_id, call, lambda: self._forward(model, asked))
