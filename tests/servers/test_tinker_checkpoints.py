@@ -82,19 +82,25 @@ def test_a_state_may_be_loaded_into_a_model_as_older_sdks_do(
     assert c.step(other, 1) == pytest.approx(wanted, abs=1e-6)
 
 
-def test_a_name_that_is_taken_is_refused(
-    server: tinker.TinkerServer, client: sdk.ServiceClient, trainer: sdk.TrainingClient
-) -> None:
+def test_a_name_that_is_taken_is_refused(trainer: sdk.TrainingClient) -> None:
     trainer.save_state("taken").result()
     trainer.save_state("taken", overwrite=True).result()
     error = c.refused(lambda: trainer.save_state("taken").result())
     assert "exists already" in error.message
     assert error.category is types.RequestErrorCategory.User
+
+
+def test_a_name_may_be_taken_again_where_that_is_allowed(
+    server: tinker.TinkerServer, client: sdk.ServiceClient, trainer: sdk.TrainingClient
+) -> None:
     server.allow_duplicates(True)
-    other = c.trainer(client)
-    assert [other.save_weights_for_sampler("taken").result().path for _ in range(2)] == [
-        f"tinker://{other.model_id}/sampler_weights/taken"
-    ] * 2
+    said = []
+    for _ in range(2):
+        path = trainer.save_weights_for_sampler("taken").result().path
+        said.append(c.sampled(client.create_sampling_client(model_path=path).result(), PROMPT, 8))
+        for i in range(3):
+            c.step(trainer, i)
+    assert said[0] != said[1], "the second client samples the second weights"
 
 
 def test_a_checkpoint_expires(

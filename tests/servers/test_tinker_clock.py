@@ -64,7 +64,7 @@ def cycles_of_a_step(server: tinker.TinkerServer, trainer: sdk.TrainingClient) -
 def test_waiting_for_each_request_costs_four_cycles_a_step(
     server: tinker.TinkerServer, trainer: sdk.TrainingClient
 ) -> None:
-    server.cycle(0.15)
+    server.cycle(0.2)
     for i in range(4):
         trainer.forward_backward(c.data(c.batch(i)), "cross_entropy").result()
         trainer.optim_step(c.adam()).result()
@@ -74,7 +74,7 @@ def test_waiting_for_each_request_costs_four_cycles_a_step(
 def test_waiting_for_each_pair_costs_two_cycles_a_step(
     server: tinker.TinkerServer, trainer: sdk.TrainingClient
 ) -> None:
-    server.cycle(0.15)
+    server.cycle(0.2)
     for i in range(5):
         c.step(trainer, i)
     assert cycles_of_a_step(server, trainer) == pytest.approx(2, abs=0.5)
@@ -83,7 +83,7 @@ def test_waiting_for_each_pair_costs_two_cycles_a_step(
 def test_submitting_ahead_costs_one_cycle_a_step(
     server: tinker.TinkerServer, trainer: sdk.TrainingClient
 ) -> None:
-    server.cycle(0.15)
+    server.cycle(0.2)
     ahead: list[Any] = []
     for i in range(8):
         ahead.append(trainer.forward_backward(c.data(c.batch(i)), "cross_entropy"))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import atexit
 import contextlib
 import functools
+import importlib
 import json
 import os
 import random
 import tempfile
+import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tinker as sdk
+from safetensors.numpy import save_file
 from tinker import types
 
 from core.engines.local import LocalEngine, resolve_model
@@ -29,6 +32,22 @@ os.environ["TINKER_TELEMETRY"] = "0"
 
 NAME = "tiny/base"
 VOCABULARY = 211
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "vocab_size": VOCABULARY,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
 LORA = LoraSpec(rank=4, alpha=32.0, dropout=0.0, seed=11)
 ADAM = AdamParams(learning_rate=5e-3, beta1=0.9, beta2=0.95, eps=1e-8, weight_decay=0.01, grad_clip_norm=1.0)
 
@@ -45,7 +64,13 @@ def shared_server() -> tinker.TinkerServer:
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     folder = _shared_folder() / "server"
-    return stack.enter_context(tinker.serve(shared_model(), folder, names=(NAME, "tiny/other")))
+    # This process computes with the same things: it imports them while the server does.
+    imports = threading.Thread(target=importlib.import_module, args=("core.engines.local.session",))
+    imports.start()
+    try:
+        return stack.enter_context(tinker.serve(shared_model(), folder, names=(NAME, "tiny/other")))
+    finally:
+        imports.join()
 
 
 def fresh_server() -> tinker.TinkerServer:
@@ -63,31 +88,35 @@ def _shared_folder() -> Path:
 
 
 def write_model(folder: Path) -> Path:
-    """A random two-layer Llama whose token i is the word "w<i>"."""
-    import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.for_model(
-        "llama",
-        vocab_size=VOCABULARY,
-        hidden_size=64,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=16,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        pad_token_id=0,
+    """A random two-layer Llama whose token i is the word "w<i>", written without importing torch."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    dice = np.random.default_rng(1)
+    save_file(
+        {name: _weight(dice, *shape) for name, shape in _shapes().items()}, folder / "model.safetensors"
     )
-    torch.manual_seed(1)
-    model = AutoModelForCausalLM.from_config(config)
-    for weight in model.parameters():
-        # Start-up weights of 0.02 would make every prediction alike.
-        weight.data.mul_(4.0)
-    model.save_pretrained(folder)
     _write_tokenizer(folder)
     return folder
+
+
+def _weight(dice: np.random.Generator, *shape: int) -> np.ndarray[Any, Any]:
+    """Wider than start-up weights, which would make every prediction alike; norms are 1."""
+    return (np.ones(shape) if len(shape) == 1 else dice.normal(0, 0.08, shape)).astype(np.float32)
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    width, inner, kv = 64, 96, 32
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (VOCABULARY, width),
+        "model.norm.weight": (width,),
+    }
+    for layer in ("model.layers.0", "model.layers.1"):
+        shapes |= {f"{layer}.{name}_layernorm.weight": (width,) for name in ("input", "post_attention")}
+        shapes |= {f"{layer}.self_attn.{name}_proj.weight": (width, width) for name in "qo"}
+        shapes |= {f"{layer}.self_attn.{name}_proj.weight": (kv, width) for name in "kv"}
+        shapes |= {f"{layer}.mlp.{name}_proj.weight": (inner, width) for name in ("gate", "up")}
+        shapes[f"{layer}.mlp.down_proj.weight"] = (width, inner)
+    return shapes
 
 
 def _write_tokenizer(folder: Path) -> None:

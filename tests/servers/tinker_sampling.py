@@ -34,6 +34,8 @@ class Sampler:
     base_model: str
     path: str | None
     adapter: Path | None
+    made: float = 0.0
+    """When the adapter was saved: one of the same name may replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +54,7 @@ class Waiting:
         """What greedy requests must share to be done together; None: this one is done alone."""
         if isinstance(self.wish, Failed) or self.wish.params.temperature > 0:
             return None
-        return self.sampler.adapter, self.wish.params
+        return self.sampler.adapter, self.sampler.made, self.wish.params
 
 
 class Samplers:
@@ -61,7 +63,7 @@ class Samplers:
     def __init__(self, house: House) -> None:
         self.house = house
         self._all: dict[str, Sampler] = {}
-        self._speakers: dict[Path | None, Speaker] = {}
+        self._speakers: dict[tuple[Path | None, float], Speaker] = {}
         self._promises: dict[tuple[str, int], tuple[Promise, list[str]]] = {}
         self._waiting: list[Waiting] = []
         self._came = asyncio.Event()
@@ -77,23 +79,21 @@ class Samplers:
             web.post(f"{api}/cancel_future", self.cancel, name="cancel_future"),
         ]
 
-    def add(self, id: str, base_model: str, path: str | None, adapter: Path | None) -> Sampler:
-        sampler = self._all[id] = Sampler(id, base_model, path, adapter)
-        return sampler
+    def add(self, sampler: Sampler) -> None:
+        self._all.setdefault(sampler.id, sampler)
 
     async def create(self, request: web.Request) -> web.Response:
         body = await body_of(request)
         house, session = self.house, body["session_id"]
         house.check_session(session)
-        path, base_model, adapter = body.get("model_path"), body.get("base_model"), None
+        path, base_model, adapter, made = body.get("model_path"), body.get("base_model"), None, 0.0
         if path is not None:
             kept = house.shelf.find(path, "sampler_weights")
-            run, adapter = house.shelf.run(kept.run), house.shelf.folder(kept)
+            run, adapter, made = house.shelf.run(kept.run), house.shelf.folder(kept), kept.created
             base_model = base_model or (run.base_model if run else house.settings.names[0])
         house.check_base(str(base_model))
         id = f"{session}:sample:{body['sampling_session_seq_id']}"
-        if id not in self._all:
-            self.add(id, str(base_model), path, adapter)
+        self.add(Sampler(id, str(base_model), path, adapter, made))
         return json_response({"type": "create_sampling_session", "sampling_session_id": id})
 
     async def sampler(self, request: web.Request) -> web.Response:
@@ -184,33 +184,21 @@ class Samplers:
             return Failed(str(e), "user")
 
     def _speaker(self, sampler: Sampler) -> Speaker:
-        if sampler.adapter not in self._speakers:
-            self._speakers[sampler.adapter] = Speaker(self.house.engine, sampler.adapter)
-        return self._speakers[sampler.adapter]
+        key = sampler.adapter, sampler.made
+        if key not in self._speakers:
+            self._speakers[key] = Speaker(self.house.engine, sampler.adapter)
+        return self._speakers[key]
 
     def _wish(self, body: dict[str, Any]) -> Wish:
         prompt, base = prompt_of(body), self.house.base
         if not prompt:
             raise Refused("the prompt is empty")
         base.check(prompt, "the prompt")
-        params = body["sampling_params"]
-        if params.get("top_k", -1) != -1 or params.get("top_p", 1) != 1:
-            raise Refused("this server samples from the whole distribution; leave top_k and top_p alone")
-        room = base.context - len(prompt)
-        wanted = params.get("max_tokens")
-        if wanted is not None and wanted > room:
-            raise Refused(f"max_tokens is {wanted}, but the prompt leaves room for {room}")
-        stop_tokens, stop_strings = finish_of(base.eos, params.get("stop"))
-        seed = params.get("seed")
+        stop_tokens, stop_strings = finish_of(base.eos, body["sampling_params"].get("stop"))
         wish = Wish(
             prompt=tuple(prompt),
             samples=int(body.get("num_samples", 1)),
-            params=GenerateParams(
-                max_tokens=room if wanted is None else wanted,
-                temperature=params.get("temperature", 1.0),
-                seed=random.randrange(1 << 31) if seed is None else seed,
-                stop_tokens=stop_tokens,
-            ),
+            params=_params(body["sampling_params"], base.context - len(prompt), stop_tokens),
             stop_strings=stop_strings,
             prompt_logprobs=bool(body.get("prompt_logprobs")),
             last_n=body.get("prompt_logprobs_last_n"),
@@ -234,6 +222,23 @@ def prompt_of(body: dict[str, Any]) -> list[int]:
         return [int(token) for chunk in body["prompt"]["chunks"] for token in chunk["tokens"]]
     except (KeyError, TypeError, ValueError) as e:
         raise Reply(422, f"The prompt has no tokens: {e!r}") from e
+
+
+def _params(asked: dict[str, Any], room: int, stop_tokens: tuple[int, ...]) -> GenerateParams:
+    """How to generate into `room` tokens. Raises Refused for what the local engine does not do."""
+    if asked.get("top_k", -1) != -1 or asked.get("top_p", 1) != 1:
+        raise Refused("this server samples from the whole distribution; leave top_k and top_p alone")
+    wanted, temperature, seed = asked.get("max_tokens"), asked.get("temperature", 1.0), asked.get("seed")
+    if wanted is not None and wanted > room:
+        raise Refused(f"max_tokens is {wanted}, but the prompt leaves room for {room}")
+    if temperature <= 0:
+        seed = 0  # It decides nothing, and requests that are alike in all else go together.
+    return GenerateParams(
+        max_tokens=room if wanted is None else wanted,
+        temperature=temperature,
+        seed=random.randrange(1 << 31) if seed is None else seed,
+        stop_tokens=stop_tokens,
+    )
 
 
 def with_targets(wish: Wish, asked: dict[str, Any] | None) -> Wish:

@@ -20,7 +20,7 @@ from tests.servers.tinker_house import FAULT, House, Reply, body_of
 from tests.servers.tinker_orders import CheckpointKind
 from tests.servers.tinker_proto import PROTOBUF, Asked, read_forward, read_forward_json
 from tests.servers.tinker_records import Created, Restored, Saved, Stepped, batch_hash
-from tests.servers.tinker_sampling import Samplers
+from tests.servers.tinker_sampling import Sampler, Samplers
 from tests.servers.tinker_store import Kept, Run, check_name, expiry
 
 Work = Callable[[], Value]
@@ -240,7 +240,7 @@ class Training:
         folder.mkdir()
         model.trained().save(folder, adapter_only=True)
         id = f"{model.session}:sample:{body['sampling_session_seq_id']}"
-        self.samplers.add(id, model.base_model, None, folder)
+        self.samplers.add(Sampler(id, model.base_model, None, folder))
         return {"type": "save_weights_for_sampler", "sampling_session_id": id}
 
     def _known(self, id: str) -> Model:
