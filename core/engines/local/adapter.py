@@ -72,7 +72,7 @@ def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
         bias="none",
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(lora.seed)
         wrapped = get_peft_model(model, config)
     wrapped.peft_config[ADAPTER_NAME].base_model_name_or_path = spec
@@ -80,7 +80,8 @@ def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
+    """Wrap a model without peft's warning about transformers."""
     with warnings.catch_warnings():
         # peft 0.21 asks transformers 5.23 for an attribute by its old name.
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
@@ -164,6 +165,6 @@ def merge_adapter(model: Any, folder: Path) -> Any:
     """Add a saved adapter into a base model's own weights. Raises ModelError."""
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"no adapter in {folder}: {WEIGHTS} is missing; name a checkpoint that a run saved")
-    with _quiet():
+    with quiet():
         wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
     return wrapped.merge_and_unload()

@@ -52,6 +52,14 @@ def find(service: Service, ref: StateRef | SamplerRef) -> Listed | None:
     return next((each for each in _living(found.checkpoints) if each.location == ref.location), None)
 
 
+def require(service: Service, ref: StateRef | SamplerRef) -> Listed:
+    """As `find`. Raises CheckpointGone."""
+    found = find(service, ref)
+    if found is None:
+        raise CheckpointGone(f"{service.connection.server} no longer has {ref.location}")
+    return found
+
+
 def remove(service: Service, location: str) -> None:
     """Delete it. Raises CheckpointGone where it is not there."""
     service.look(lambda rest: rest.delete_checkpoint_from_tinker_path(location), f"removing {location}")

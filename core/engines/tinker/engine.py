@@ -17,7 +17,7 @@ from core.engines.tinker.service import Client, Service
 from core.engines.tinker.session import Course, TinkerSession
 from core.engines.tinker.usage import Meter, Usage
 from core.engines.tinker.waiting import Report, Watch
-from core.errors import CheckpointGone, ConfigError, ModelError, SessionLost
+from core.errors import ConfigError, ModelError, SessionLost
 from core.student.engine import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ class TinkerEngine:
             client, owner = self.service.ask(
                 lambda service: service.create_sampling_client(**asked), "a sampler"
             )
-        except SessionLost as error:
-            if ref is not None and checkpoints.find(self.service, ref) is None:
-                raise CheckpointGone(f"{self.server} no longer has {ref.location}") from error
+        except SessionLost:
+            if ref is not None:
+                checkpoints.require(self.service, ref)
             raise
         return TinkerSampler(
             Client(client, owner, self.service),
@@ -157,11 +157,8 @@ class TinkerEngine:
     def keep(self, checkpoint: Checkpoint) -> None:
         """Let a checkpoint live for ever. Raises CheckpointGone."""
         for ref in (checkpoint.state, checkpoint.sampler):
-            found = checkpoints.find(self.service, ref)
-            if found is None:
-                raise CheckpointGone(f"{self.server} no longer has {ref.location}; it cannot be kept")
             # Servers that know no times cannot be told to forget them either.
-            if found.expires is not None:
+            if checkpoints.require(self.service, ref).expires is not None:
                 checkpoints.set_ttl(self.service, ref.location, None)
 
     def expire(self, checkpoint: Checkpoint, ttl_s: int | None) -> None:

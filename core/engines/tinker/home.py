@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core import jsonio
-from core.engines.tinker import sdk
+from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.download import Room, checked, fetch, unpack
 from core.engines.tinker.paths import SaveName, name_of
 from core.engines.tinker.service import Service
@@ -80,6 +80,7 @@ def _files(service: Service, checkpoint: Checkpoint, part: Path, room: Room) -> 
 
 
 def _laid_out(service: Service, checkpoint: Checkpoint) -> str:
+    checkpoints.require(service, checkpoint.state)
     was = name_of(checkpoint.state.location)
     name = SaveName.new(SaveLabel(was.key, was.writer) if was else None, checkpoint.step)
     trainer, owner = service.ask(

@@ -60,14 +60,15 @@ def check_fits(folder: Path, source: ModelSource, lora: LoraSpec) -> int:
     """
     from peft import PeftModel, get_peft_model_state_dict
 
-    from core.engines.local.adapter import WEIGHTS, load_tensors, target_modules
+    from core.engines.local.adapter import WEIGHTS, load_tensors, quiet, target_modules
     from core.engines.local.backbone import load_model
 
     model, _ = load_model(source.folder, source.spec)
     meant = {f"{name}.lora_{part}" for name in target_modules(model, lora) for part in "AB"}
     found = {_module(name) for name in load_tensors(folder / WEIGHTS)}
     _refuse_apart(folder, "the modules that were trained", meant, found)
-    wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
+    with quiet():
+        wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
     loaded = {_module(name) for name in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
     _refuse_apart(folder, "what peft loads by its configuration", loaded, found)
     return len(found)

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.tinker import TinkerEngine
+from core.engines.tinker import Connection, TinkerEngine
 from core.engines.tinker.session import TinkerSession
 from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, StageError
 from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec
-from tests.core.engines.tinker.conftest import MakeEngine, rated
-from tests.servers import tinker
+from tests.core.engines.tinker.conftest import rated
+from tests.servers import tinker, tinker_client
 from tests.servers.tinker_records import Created, Restored, Stepped, batch_hash
 
 Batches = list[list[Datum]]
@@ -80,11 +80,14 @@ def lineage(server: tinker.TinkerServer) -> list[Stepped]:
         model, until = origin.path.removeprefix("tinker://").split("/")[0], origin.step
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def undisturbed(
-    make_engine: MakeEngine, lora: LoraSpec, adam: AdamParams, batches: Batches, tmp_path: Path
+    lora: LoraSpec, adam: AdamParams, batches: Batches, tmp_path_factory: pytest.TempPathFactory
 ) -> list[tuple[int, float]]:
-    return train(make_engine(), lora, adam, batches, tmp_path / "undisturbed")[0]
+    """Steps and losses of a run to which nothing happens."""
+    connection = Connection(tinker_client.fresh_server().base_url, tinker.KEY)
+    engine = TinkerEngine(tinker_client.NAME, connection)
+    return train(engine, lora, adam, batches, tmp_path_factory.mktemp("undisturbed"))[0]
 
 
 @pytest.mark.parametrize("how", list(LOSSES))

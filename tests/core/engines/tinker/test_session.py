@@ -16,7 +16,7 @@ from core.errors import ConfigError, DataError, ModelError, StageError
 from core.student.engine import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
 from tests.servers import tinker
-from tests.servers.tinker_records import Created, Stepped, batch_hash
+from tests.servers.tinker_records import Created, batch_hash
 
 Batches = list[list[Datum]]
 
@@ -254,4 +254,4 @@ def test_nothing_stays_on_its_way_after_the_end(
         pending.result()
     with pytest.raises(StageError, match="was closed"):
         session.submit(batches[0], adam, step=0)
-    assert [row for row in server.records() if isinstance(row, Stepped) and row.model == newest(server)] == []
+    assert server.steps(newest(server)) == []

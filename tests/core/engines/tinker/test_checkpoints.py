@@ -1,0 +1,85 @@
+"""What lies on the server can be listed, removed, and kept for ever or for a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from core.engines.tinker import TinkerEngine
+from core.engines.tinker.checkpoints import Listed
+from core.engines.tinker.engine import WEEK_S
+from core.errors import CheckpointGone
+from core.student.engine import Checkpoint, LoraSpec, SaveLabel
+from tests.core.engines.tinker.conftest import MakeEngine
+
+
+@pytest.fixture
+def saved(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> Checkpoint:
+    return engine.open(lora, None).save(folder, step=40, label=SaveLabel("abc", "w1"))
+
+
+def listed(engine: TinkerEngine, saved: Checkpoint) -> dict[str, Listed]:
+    paths = (saved.state.location, saved.sampler.location)
+    return {each.kind: each for each in engine.checkpoints() if each.location in paths}
+
+
+def test_both_parts_are_listed_with_size_expiry_and_step(engine: TinkerEngine, saved: Checkpoint) -> None:
+    found = listed(engine, saved)
+    assert set(found) == {"state", "sampler"}
+    for each in found.values():
+        assert each.name is not None
+        assert (each.step, each.name.key, each.name.writer) == (40, "abc", "w1")
+        assert each.bytes is not None
+        assert each.bytes > 1000
+        assert each.expires is not None
+        assert abs(each.expires - datetime.now(UTC) - timedelta(seconds=WEEK_S)) < timedelta(minutes=5)
+    assert (found["state"].bytes or 0) > (found["sampler"].bytes or 0)
+
+
+def test_the_latest_is_listed_first(engine: TinkerEngine, saved: Checkpoint) -> None:
+    times = [each.created for each in engine.checkpoints()]
+    assert times == sorted(times, reverse=True)
+
+
+def test_more_than_a_page_is_listed(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> None:
+    session = engine.open(lora, None)
+    saves = [session.save(folder, step=step) for step in range(55)]
+    found = {each.location for each in engine.checkpoints()}
+    assert len(engine.checkpoints()) == len(found) > 100
+    assert {save.state.location for save in saves} <= found
+
+
+def test_what_is_kept_has_no_end(engine: TinkerEngine, saved: Checkpoint) -> None:
+    engine.keep(saved)
+    assert [each.expires for each in listed(engine, saved).values()] == [None, None]
+    engine.keep(saved)
+    engine.expire(saved, 7200)
+    for each in listed(engine, saved).values():
+        assert each.expires is not None
+        assert each.expires < datetime.now(UTC) + timedelta(hours=3)
+
+
+def test_what_never_ends_is_kept_without_asking(
+    make_engine: MakeEngine, lora: LoraSpec, folder: Path
+) -> None:
+    engine = make_engine(ttl_s=None)
+    saved = engine.open(lora, None).save(folder, step=0)
+    engine.keep(saved)
+    assert [each.expires for each in listed(engine, saved).values()] == [None, None]
+
+
+def test_what_is_removed_is_gone(engine: TinkerEngine, saved: Checkpoint) -> None:
+    engine.remove(saved.state.location)
+    assert set(listed(engine, saved)) == {"sampler"}
+    assert not engine.knows(saved)
+    calls: list[Callable[[], None]] = [
+        lambda: engine.remove(saved.state.location),
+        lambda: engine.keep(saved),
+        lambda: engine.expire(saved, 7200),
+    ]
+    for call in calls:
+        with pytest.raises(CheckpointGone):
+            call()

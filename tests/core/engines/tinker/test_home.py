@@ -1,0 +1,216 @@
+"""An adapter that is taken home is whole, loads with every trained module, and scores as on the server."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import jsonio
+from core.engines.local import LocalEngine
+from core.engines.tinker import TinkerEngine
+from core.engines.tinker.download import Room, checked, fetch, unpack
+from core.engines.tinker.home import CONFIG, RECORD, WEIGHTS
+from core.engines.tinker.parity import check_fits, parity, sampler_of
+from core.errors import CheckpointGone, ModelError, PassingError, StageError
+from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec
+from tests.core.engines.tinker.conftest import MakeEngine
+from tests.servers import tinker
+from tests.servers.tinker_orders import Damage, FaultKind
+
+Rows = list[tuple[int, ...]]
+ROOM = 4 << 20
+
+
+@pytest.fixture
+def saved(
+    engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: list[list[Datum]], folder: Path
+) -> Checkpoint:
+    session = engine.open(lora, None)
+    for step in range(3):
+        session.submit(batches[step], adam, step=step)
+    return session.save(folder, step=3)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "adapter"
+
+
+def test_what_comes_home_is_peft_s_two_files_with_checksums(
+    engine: TinkerEngine, saved: Checkpoint, home: Path
+) -> None:
+    adapter = engine.take_home(saved, home)
+    assert sorted(path.name for path in home.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
+    assert adapter.files == {name: jsonio.file_digest(home / name) for name in (CONFIG, WEIGHTS)}
+    assert adapter.bytes == sum((home / name).stat().st_size for name in (CONFIG, WEIGHTS))
+    assert json.loads((home / RECORD).read_text())["files"] == adapter.files
+    assert [path.name for path in home.parent.iterdir()] == [home.name]
+
+
+def test_it_loads_with_every_module_that_was_trained(
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
+) -> None:
+    engine.take_home(saved, home)
+    # Seven linear layers in each of two decoder layers, two matrices each.
+    assert check_fits(home, local.source, lora) == 28
+
+
+@pytest.mark.parametrize("switch", ["train_mlp", "train_attention"])
+def test_an_adapter_of_other_modules_does_not_pass_for_it(
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, home: Path, switch: str
+) -> None:
+    less = replace(lora, train_mlp=switch != "train_mlp", train_attention=switch != "train_attention")
+    engine.take_home(engine.open(less, None).save(folder, step=0), home)
+    check_fits(home, local.source, less)
+    with pytest.raises(ModelError, match="does not match the modules that were trained: missing"):
+        check_fits(home, local.source, lora)
+
+
+def test_it_scores_as_on_the_server(
+    engine: TinkerEngine, local: LocalEngine, saved: Checkpoint, home: Path, prompts: Rows, choices: Rows
+) -> None:
+    engine.take_home(saved, home)
+    remote, base = engine.sampler(saved.sampler), engine.sampler(None)
+    found = parity(remote, sampler_of(home, local), prompts, choices)
+    assert (found.rows, found.left_out) == (len(prompts), 0)
+    assert found.largest < 1e-3
+    assert parity(base, sampler_of(home, local), prompts, choices).largest > 0.1
+
+
+def test_rows_that_cannot_be_compared_are_counted(
+    make_engine: MakeEngine,
+    server: tinker.TinkerServer,
+    local: LocalEngine,
+    prompts: Rows,
+    choices: Rows,
+) -> None:
+    server.score_targets(False)
+    remote = make_engine(top_k=120).sampler(None)
+    found = parity(remote, local.sampler(None), prompts, [c[-1:] for c in choices[:2]])
+    assert found.rows + found.left_out == len(prompts)
+    assert found.left_out > 0
+    assert found.largest < 1e-3
+
+
+def test_the_folder_must_be_new_and_stays_absent_after_a_failure(
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
+) -> None:
+    server.fail("server_failure", on="save_weights_external", first=1)
+    with pytest.raises(PassingError, match="laying out for download"):
+        engine.take_home(saved, home)
+    assert list(home.parent.iterdir()) == []
+    engine.take_home(saved, home)
+    with pytest.raises(StageError, match="is there already"):
+        engine.take_home(saved, home)
+
+
+def test_what_the_server_no_longer_has_cannot_come_home(
+    engine: TinkerEngine, saved: Checkpoint, home: Path
+) -> None:
+    engine.remove(saved.state.location)
+    with pytest.raises(CheckpointGone, match="no longer has"):
+        engine.take_home(saved, home)
+
+
+@pytest.mark.parametrize("kind", ["member_outside", "member_absolute"])
+def test_a_file_name_that_leads_out_of_the_folder_is_refused(
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path, kind: Damage
+) -> None:
+    server.fail(kind, on="external_weights_urls", first=1)
+    with pytest.raises(StageError, match="leads out of its folder; nothing was taken"):
+        engine.take_home(saved, home)
+    assert list(home.parent.iterdir()) == []
+
+
+def test_files_beside_the_adapter_are_named_and_not_taken(
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
+) -> None:
+    server.fail("member_oversize", on="external_weights_urls", first=1, bytes=64 << 20)
+    assert engine.take_home(saved, home, limit=ROOM).left_out == ("extra.bin",)
+
+
+def test_more_bytes_than_allowed_are_not_taken(engine: TinkerEngine, saved: Checkpoint, home: Path) -> None:
+    with pytest.raises(StageError, match="is larger than 5000 bytes"):
+        engine.take_home(saved, home, limit=5000)
+    assert list(home.parent.iterdir()) == []
+
+
+@pytest.fixture
+def archive_url(server: tinker.TinkerServer, saved: Checkpoint) -> str:
+    """The link to a checkpoint's archive, as SDKs before 0.38 are given it."""
+    run, kind, name = saved.sampler.location.removeprefix("tinker://").split("/")
+    url = f"{server.base_url}/api/v1/training_runs/{run}/checkpoints/{kind}/{name}/archive"
+    with urllib.request.urlopen(urllib.request.Request(url, headers={"X-API-Key": tinker.KEY})) as reply:
+        return str(reply.url)
+
+
+def test_an_archive_is_unpacked(archive_url: str, tmp_path: Path) -> None:
+    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
+    unpack(tmp_path / "a.tar", tmp_path / "out", Room(ROOM))
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([CONFIG, WEIGHTS])
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("member_outside", "leads out of its folder"),
+        ("member_absolute", "leads out of its folder"),
+        ("member_link", "'extra.bin' is no plain file"),
+        ("member_oversize", "is larger than"),
+    ],
+)
+def test_nothing_of_an_unsafe_archive_is_unpacked(
+    server: tinker.TinkerServer, archive_url: str, tmp_path: Path, kind: Damage, said: str
+) -> None:
+    server.fail(kind, on="archive_file", first=1, bytes=64 << 20)
+    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
+    with pytest.raises(StageError, match=said):
+        unpack(tmp_path / "a.tar", tmp_path / "out", Room(ROOM))
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.tar"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_archive_is_said_to_be_one(archive_url: str, tmp_path: Path) -> None:
+    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
+    whole = (tmp_path / "a.tar").read_bytes()
+    (tmp_path / "b.tar").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StageError, match="cannot be unpacked"):
+        unpack(tmp_path / "b.tar", tmp_path / "out", Room(ROOM))
+
+
+def test_a_link_that_leads_on_is_not_followed(
+    server: tinker.TinkerServer, saved: Checkpoint, tmp_path: Path
+) -> None:
+    run, kind, name = saved.sampler.location.removeprefix("tinker://").split("/")
+    url = f"{server.base_url}/api/v1/training_runs/{run}/checkpoints/{kind}/{name}/archive"
+    with pytest.raises(StageError, match="leads on to another"):
+        fetch(url, tmp_path / "a", Room(ROOM), secure=False)
+
+
+@pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://x/y", "http://x/y"])
+def test_only_secure_links_of_a_secure_server_are_followed(url: str, tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="which is not followed"):
+        fetch(url, tmp_path / "a", Room(ROOM), secure=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["../a", "/a", "a/../../b", "C:\\a", "..", "", "a\0b"])
+def test_names_that_lead_elsewhere_are_refused(name: str) -> None:
+    with pytest.raises(StageError, match="leads out of its folder"):
+        checked(name)
+
+
+def test_a_download_that_fails_may_pass(
+    server: tinker.TinkerServer, archive_url: str, tmp_path: Path
+) -> None:
+    kinds: tuple[FaultKind, ...] = ("unavailable", "drop")
+    for kind in kinds:
+        server.recover()
+        server.fail(kind, on="archive_file", first=1)
+        with pytest.raises(PassingError, match="the download of a"):
+            fetch(archive_url, tmp_path / "a", Room(ROOM), secure=False)
+        (tmp_path / "a").unlink(missing_ok=True)

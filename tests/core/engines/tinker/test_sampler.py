@@ -1,0 +1,344 @@
+"""Scores, log-probabilities and completions from a server: exact, one request a row, failures recorded."""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from core.engines.local import LocalEngine
+from core.engines.local.sampler import LocalSampler
+from core.engines.tinker import TinkerEngine, scoring
+from core.engines.tinker.questions import Forms, bound
+from core.engines.tinker.sampler import TinkerSampler
+from core.errors import ConfigError, DataError, SessionLost, StageError
+from core.student.engine import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
+from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
+from tests.servers import tinker
+from tests.servers.tinker_orders import FaultKind
+from tests.servers.tinker_records import prompt_hash
+
+Rows = list[tuple[int, ...]]
+
+
+@pytest.fixture
+def sampler(engine: TinkerEngine) -> TinkerSampler:
+    return engine.sampler(None)
+
+
+@pytest.fixture
+def base(local: LocalEngine) -> Iterator[LocalSampler]:
+    sampler = local.sampler(None)
+    yield sampler
+    sampler.close()
+
+
+def asked(prompt: Sequence[int], choices: Rows) -> str:
+    """What a row's request is known by at the server."""
+    return prompt_hash((*prompt, *choices[0][:-1], min(token for choice in choices for token in choice)))
+
+
+def close_to(found: ChoiceScores, wanted: ChoiceScores, *, but: Sequence[int] = ()) -> bool:
+    return all(
+        found.logprobs[i] == pytest.approx(row, abs=1e-4)
+        for i, row in enumerate(wanted.logprobs)
+        if i not in but
+    )
+
+
+def test_scores_are_the_local_engine_s_and_exact(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows, choices: Rows
+) -> None:
+    found = sampler.score(prompts, choices)
+    assert close_to(found, base.score(prompts, choices))
+    assert (found.exact, found.bounds, found.errors) == (True, (), {})
+    assert found.method == "target_prompt_logprobs"
+
+
+@pytest.mark.parametrize(
+    "forms",
+    [
+        [(5,), (6,)],
+        [(5, 6), (5, 6, 7)],
+        [(9, 9, 4), (9, 9, 9)],
+        [(1, 2), (3, 4), (3, 5), (1,)],
+    ],
+    ids=["one token", "one begins the other", "repeated", "of several beginnings"],
+)
+def test_choices_of_any_form_are_scored(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows, forms: Rows
+) -> None:
+    assert close_to(sampler.score(prompts, forms), base.score(prompts, forms))
+
+
+def test_a_row_costs_one_request(
+    engine: TinkerEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows
+) -> None:
+    before = server.counts().sampled
+    sampler = engine.sampler(None)
+    for _ in range(2):
+        sampler.score(prompts, choices)
+    assert server.counts().sampled - before == 2 * len(prompts)
+
+
+def test_a_checkpoint_s_sampler_has_its_weights_and_no_later_ones(
+    engine: TinkerEngine,
+    local: LocalEngine,
+    lora: LoraSpec,
+    adam: AdamParams,
+    batches: list[list[Datum]],
+    prompts: Rows,
+    choices: Rows,
+    tmp_path: Path,
+) -> None:
+    there, here = engine.open(lora, None), local.open(lora, None)
+    pairs = []
+    for step in range(2):
+        there.submit(batches[step], adam, step=step).result()
+        here.submit(batches[step], adam, step=step).result()
+        saved = there.save(tmp_path / f"there-{step}", step=step + 1)
+        own_saved = here.save(tmp_path / f"here-{step}", step=step + 1)
+        pairs.append((engine.sampler(saved.sampler), local.sampler(own_saved.sampler)))
+    for remote, own in pairs:
+        assert close_to(remote.score(prompts, choices), own.score(prompts, choices))
+
+
+def test_an_older_server_gives_bounds_and_says_so(
+    engine: TinkerEngine,
+    server: tinker.TinkerServer,
+    base: LocalSampler,
+    prompts: Rows,
+    choices: Rows,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.score_targets(False)
+    sampler, exact = engine.sampler(None), base.score(prompts, choices)
+    before = server.counts().sampled
+    with caplog.at_level(logging.WARNING):
+        found = sampler.score(prompts, choices)
+        sampler.score(prompts, choices)
+    assert caplog.text.count("scores come by topk_prompt_logprobs") == 1
+    # The first row is asked twice, once.
+    assert server.counts().sampled - before == 2 * len(prompts) + 1
+    assert (found.exact, found.method) == (False, "topk_prompt_logprobs")
+    for i, row in enumerate(exact.logprobs):
+        for j, value in enumerate(row):
+            if (i, j) in found.bounds:
+                assert found.logprobs[i][j] >= value - 1e-4
+            else:
+                assert found.logprobs[i][j] == pytest.approx(value, abs=1e-4)
+    assert 0 < len(found.bounds) < len(prompts) * len(choices)
+
+
+def test_top_k_that_lists_every_label_is_exact(
+    make_engine: MakeEngine, server: tinker.TinkerServer, base: LocalSampler, prompts: Rows, choices: Rows
+) -> None:
+    server.score_targets(False)
+    found = make_engine(top_k=VOCABULARY).sampler(None).score(prompts, choices)
+    assert (found.exact, found.bounds) == (True, ())
+    assert close_to(found, base.score(prompts, choices))
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that knows neither named tokens nor the likeliest ones: choices are asked one by one."""
+    monkeypatch.setattr(scoring, "ways", lambda plan, choices, k: [Forms(tuple(map(tuple, choices)))])
+
+
+def test_choices_that_are_asked_one_by_one_are_exact(
+    one_by_one: None, sampler: TinkerSampler, base: LocalSampler, prompts: Rows, choices: Rows
+) -> None:
+    found = sampler.score(prompts, choices)
+    assert close_to(found, base.score(prompts, choices))
+    assert (found.exact, found.method) == (True, "prompt_logprobs, one request a choice")
+    assert sampler.usage.requests == len(prompts) * len(choices)
+
+
+def test_a_row_whose_answer_is_incomplete_is_recorded(
+    one_by_one: None, sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
+) -> None:
+    server.fail("missing_row", on="asample", prompts=[prompt_hash((*prompts[3], *choices[2]))])
+    found = sampler.score(prompts, choices)
+    assert found.errors == {3: "the answer lacks place 3 after the prompt"}
+    assert found.logprobs[3] == ()
+
+
+def test_a_bound_is_never_below_what_it_bounds() -> None:
+    rng = random.Random(1)
+    for _ in range(200):
+        weights = sorted((rng.random() ** 8 for _ in range(30)), reverse=True)
+        logprobs = [math.log(w / sum(weights)) for w in weights]
+        k = rng.randrange(1, 30)
+        assert bound(logprobs[:k]) >= max(logprobs[k:]) - 1e-9
+
+
+@pytest.mark.parametrize("kind", ["user_error", "server_failure"])
+@pytest.mark.parametrize("at", [0, 5])
+def test_a_row_that_fails_is_recorded_and_becomes_no_label(
+    sampler: TinkerSampler,
+    server: tinker.TinkerServer,
+    base: LocalSampler,
+    prompts: Rows,
+    choices: Rows,
+    kind: FaultKind,
+    at: int,
+) -> None:
+    server.fail(kind, on="asample", prompts=[asked(prompts[at], choices)])
+    found = sampler.score(prompts, choices)
+    assert list(found.errors) == [at]
+    assert found.logprobs[at] == ()
+    assert found.errors[at]
+    assert close_to(found, base.score(prompts, choices), but=[at])
+    assert found.exact
+
+
+def test_where_all_rows_fail_the_scoring_fails(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
+) -> None:
+    server.fail("user_error", on="asample")
+    with pytest.raises(
+        StageError, match="none of 12 requests for scores was answered; the first failed so: "
+    ):
+        sampler.score(prompts, choices)
+
+
+@pytest.mark.parametrize("how", ["restart", "end_sessions"])
+def test_a_lost_sampler_is_no_row_s_failure_and_a_new_one_works(
+    engine: TinkerEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, how: str
+) -> None:
+    sampler = engine.sampler(None)
+    before = sampler.score(prompts, choices)
+    getattr(server, how)()
+    with pytest.raises(SessionLost):
+        sampler.score(prompts, choices)
+    assert engine.sampler(None).score(prompts, choices) == before
+
+
+def test_a_key_that_is_refused_in_between_is_no_row_s_failure(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
+) -> None:
+    server.fail("forbidden", on="asample", after=3)
+    with pytest.raises(ConfigError, match="does not take the key"):
+        sampler.score(prompts, choices)
+
+
+@pytest.mark.parametrize("kind", ["rate_limited", "server_error", "drop"])
+def test_what_passes_by_itself_fails_no_row(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows, kind: FaultKind
+) -> None:
+    server.fail(kind, on="asample", after=2, first=1)
+    assert sampler.score(prompts, choices).errors == {}
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+def test_no_more_requests_are_on_their_way_than_allowed(
+    make_engine: MakeEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, limit: int
+) -> None:
+    sampler = make_engine(outstanding=limit).sampler(None)
+    seen = len(server.samples())
+    sampler.score(prompts, choices)
+    sampler.generate(prompts, GenerateParams(max_tokens=3))
+    assert max(row.outstanding for row in server.samples()[seen:]) == limit
+
+
+def test_log_probabilities_of_sequences_are_the_local_engine_s(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows
+) -> None:
+    rows = [*prompts, (5,)]
+    for found, wanted in zip(sampler.logprobs(rows), base.logprobs(rows), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+    with pytest.raises(DataError, match="sequence 0 has no tokens"):
+        sampler.logprobs([()])
+
+
+def test_log_probabilities_that_fail_are_an_error(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    server.fail("missing_row", on="asample", prompts=[prompt_hash(prompts[2])])
+    with pytest.raises(StageError, match="log-probabilities of sequence 2 came back incomplete"):
+        sampler.logprobs(prompts)
+
+
+def test_greedy_completions_are_the_local_engine_s(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows
+) -> None:
+    free = base.generate(prompts, GenerateParams(max_tokens=8))
+    stop = (free[0].tokens[3], free[1].tokens[5])
+    params = GenerateParams(max_tokens=8, stop_tokens=stop)
+    found, wanted = sampler.generate(prompts, params), base.generate(prompts, params)
+    assert [(g.tokens, g.finish) for g in found] == [(g.tokens, g.finish) for g in wanted]
+    assert {g.finish for g in found} == {"stop", "length"}
+    for here, there in zip(found, wanted, strict=True):
+        assert here.logprobs == pytest.approx(there.logprobs, abs=1e-4)
+        assert not set(here.tokens) & set(stop)
+
+
+def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: Rows) -> None:
+    same = [prompts[0]] * 6
+    params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
+    first, again = sampler.generate(same, params), sampler.generate(same, params)
+    assert first == again
+    assert len({g.tokens for g in first}) > 1
+    assert sampler.generate(same, GenerateParams(max_tokens=8, temperature=3.0, seed=5)) != first
+
+
+def test_a_completion_that_fails_has_no_tokens_and_says_why(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[4])])
+    said = sampler.generate(prompts, GenerateParams(max_tokens=2))
+    assert [i for i, g in enumerate(said) if g.finish == "error"] == [4]
+    assert (said[4].tokens, said[4].error) == ((), "RuntimeError: the server was told to fail")
+
+
+def test_nothing_to_say_asks_nothing(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    before = server.counts().sampled
+    assert {g.finish for g in sampler.generate(prompts, GenerateParams(max_tokens=0))} == {"length"}
+    assert sampler.score([], [(1,)]).logprobs == ()
+    assert server.counts().sampled == before
+
+
+def test_progress_ends_at_all_rows(sampler: TinkerSampler, prompts: Rows, choices: Rows) -> None:
+    for call in (
+        lambda told: sampler.score(prompts, choices, progress=told),
+        lambda told: sampler.generate(prompts, GenerateParams(max_tokens=2), progress=told),
+    ):
+        seen: list[tuple[int, int]] = []
+        call(lambda done, total, seen=seen: seen.append((done, total)))
+        assert seen == sorted(seen)
+        assert seen[-1] == (len(prompts), len(prompts))
+
+
+def test_empty_rows_are_refused(sampler: TinkerSampler, prompts: Rows) -> None:
+    for call in (
+        lambda: sampler.score([()], [(1,)]),
+        lambda: sampler.score(prompts, [()]),
+        lambda: sampler.generate([()], GenerateParams(max_tokens=1)),
+    ):
+        with pytest.raises(DataError, match="0 has no tokens"):
+            call()
+
+
+def test_tokens_are_counted_by_sampler_and_by_engine(
+    engine: TinkerEngine, prompts: Rows, choices: Rows
+) -> None:
+    one, two = engine.sampler(None), engine.sampler(None)
+    one.score(prompts, choices)
+    said = two.generate(prompts, GenerateParams(max_tokens=5))
+    beyond = len(prompts) * len(choices[0])
+    assert one.usage.prefilled == sum(map(len, prompts)) + beyond
+    assert two.usage.prefilled == sum(map(len, prompts))
+    assert two.usage.sampled == sum(len(g.tokens) for g in said)
+    assert engine.usage == one.usage + two.usage
+    assert engine.usage.requests == 2 * len(prompts)
+
+
+def test_a_state_s_path_opens_no_sampler(engine: TinkerEngine) -> None:
+    with pytest.raises(ValueError, match="is no path of a sampler's weights"):
+        engine.sampler(SamplerRef("tinker://run/weights/state"))
