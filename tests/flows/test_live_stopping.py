@@ -1,0 +1,65 @@
+"""A run that is stopped while a live teacher answers keeps every answer it was given."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.store.objects import Store
+from core.teacher.journal import Journal
+from tests.servers import teacher as endpoint
+from tests.servers.teacher import TeacherServer
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+PATIENCE = 120.0
+
+
+def started(config: Path, server: TeacherServer) -> subprocess.Popen[str]:
+    """The command in a process of its own, asking the server."""
+    from prefect.settings import PREFECT_API_URL
+
+    teacher = {
+        "kind": "openai",
+        "base_url": server.base_url,
+        "model": "m",
+        "api_key_env": None,
+        "prices": None,
+        "limits": {"concurrency": 4},
+    }
+    repo = Path(__file__).resolve().parents[2]
+    env = {**os.environ, "PYTHONPATH": str(repo), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    command = [sys.executable, "-m", "flows.distill", str(config), "--set", f"teacher={json.dumps(teacher)}"]
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
+def test_a_run_stopped_while_it_asks_keeps_every_answer_and_says_how_to_go_on(
+    project: Path, number: signal.Signals, code: int
+) -> None:
+    with endpoint.serve() as server:
+        server.delay(0.5)
+        process = started(project, server)
+        until = time.monotonic() + PATIENCE
+        while server.totals().answered < 8:
+            assert process.poll() is None, "the run ended before it could be stopped"
+            assert time.monotonic() < until, "nothing was asked in time"
+            time.sleep(0.02)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=PATIENCE)
+        answered = server.totals().answered
+    assert process.returncode == code, said
+    assert "Stopped. What is finished is kept, and the same command goes on from there." in said
+    assert f"To go on: understudy run {project}" in said
+    assert "Traceback" not in said
+    with Journal.open(Store.at(str(project.parent / "out")), "small") as journal:
+        # The last ones may have been under way to us when the run ended.
+        assert answered - 4 <= journal.count() <= answered
+        assert journal.count() >= 5
