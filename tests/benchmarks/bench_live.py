@@ -1,4 +1,4 @@
-"""A live teacher against the test endpoint: CPU a row, and the share of concurrency/latency it reaches.
+"""A live teacher against the test endpoint: CPU a row, and how much of what the endpoint gives it takes.
 
 python tests/benchmarks/bench_live.py
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
@@ -21,38 +23,107 @@ from core.teacher.labels import LabelNames
 from core.teacher.live.teacher import LiveTeacher
 from tests.servers import teacher as endpoint
 from tests.servers.teacher_answers import invented_label
+from tests.servers.teacher_limits import Work
+from tests.servers.teacher_orders import Delay
 
 REPO = Path(__file__).resolve().parents[2]
 PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")))
 RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).text
 TEXT = "Message {i} of {name}: are you coming to the harbour tonight, or shall I ask the others first?"
+RAMP_S = 10.0
+"""Left out of what is called steady: five round trips of a second double 8 to 256."""
+
+
+@dataclass(frozen=True, slots=True)
+class Took:
+    """What asking took: seconds, seconds of this process's CPU, and when each request reached the server."""
+
+    rows: int
+    seconds: float
+    cpu: float
+    arrivals: Sequence[float]
+
+    @property
+    def rate(self) -> float:
+        """Rows a second, start and end included."""
+        return self.rows / self.seconds
+
+    def steady(self, tail: float) -> float:
+        """Requests a second between the ramp and the last `tail` seconds."""
+        first, last = self.arrivals[0] + RAMP_S, self.arrivals[-1] - tail
+        return sum(first <= at < last for at in self.arrivals) / (last - first)
 
 
 def main() -> None:
-    """Three settings: no delay (CPU), 1 s at 256 at once, 0.1 s at 64 at once."""
+    """CPU; two fixed delays; a heavy tail; a hidden limit."""
     os.environ["BENCH_TEACHER_KEY"] = "key"
     before, _, after = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
     with tempfile.TemporaryDirectory() as folder, endpoint.serve(frames=[(before, after)]) as server:
         store = Store.open(folder)
-        seconds, cpu = _asked(server, store, "cpu", 3000, 64)
-        print(f"no delay, 64 at once: {3000 / seconds:.0f} rows/s, {1000 * cpu / 3000:.2f} ms CPU (goal 2.5)")
-        for name, delay, at_once, rows, goal in (
-            ("slow", 1.0, 256, 256 * 30, 0.95),
-            ("quick", 0.1, 64, 64 * 150, 0.60),
-        ):
-            server.delay(delay)
-            seconds, cpu = _asked(server, store, name, rows, at_once)
-            share = rows / seconds * delay / at_once
-            print(
-                f"{delay:g} s, {at_once} at once: {rows / seconds:.0f} rows/s, {share:.2f} of "
-                f"concurrency/latency, start included (goal {goal}), {1000 * cpu / rows:.2f} ms CPU a row"
-            )
+        _asked(server, store, "warm", 200, 64)
+        for part in (_processor, _fixed, _tail, _hidden):
+            for line in part(server, store):
+                print(line, flush=True)
+            server.recover()
 
 
-def _asked(
-    server: endpoint.TeacherServer, store: Store, name: str, rows: int, at_once: int
-) -> tuple[float, float]:
-    """Seconds, and seconds of CPU, that asking so many new texts takes."""
+def _processor(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    took = _asked(server, store, "cpu", 5000, 64)
+    yield f"no delay, 64 at once: {took.rate:.0f} rows/s, {_ms(took):.2f} ms CPU a row (goal 2.5)"
+
+
+def _fixed(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    for name, delay, at_once, rows, goal in (
+        ("quick", 0.1, 64, 64 * 200, 0.60),
+        ("slow", 1.0, 256, 256 * 100, 0.95),
+    ):
+        server.delay(delay)
+        took = _asked(server, store, name, rows, at_once)
+        ideal = at_once / delay
+        yield (
+            f"{delay:g} s, {at_once} at once, {rows} rows: {took.rate / ideal:.3f} of concurrency/latency with "
+            f"the start, {took.steady(2 * delay) / ideal:.3f} after {RAMP_S:g} s (goal {goal}), "
+            f"{_ms(took):.2f} ms CPU a row"
+        )
+
+
+def _tail(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    """The ideal starts each text as soon as a place is free, in the order and with the times of the server."""
+    rows, at_once = 6000, 64
+    delay = Delay(tail="lognormal", seconds=0.4, spread=1.0, seed=11)
+    server.delay(delay.seconds, tail="lognormal", spread=delay.spread, seed=delay.seed)
+    took, work = _asked(server, store, "tail", rows, at_once), Work(delay)
+    free = [0.0] * at_once
+    for _ in range(rows):
+        first = min(range(at_once), key=free.__getitem__)
+        free[first] += work.seconds()
+    yield (
+        f"lognormal tail (median {delay.seconds:g} s, sigma 1), {at_once} at once, {rows} rows: "
+        f"{took.seconds:.1f} s, {took.seconds / max(free):.3f} of the ideal {max(free):.1f} s (goal 1.15)"
+    )
+
+
+def _hidden(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    """429 without a header above 1,800 a minute; a bucket of two seconds, full at first."""
+    a_minute, rows = 1800.0, 5400
+    server.delay(0.5)
+    server.reset_counts()
+    server.limit(a_minute, burst_s=2.0, hidden=True)
+    took = _asked(server, store, "hidden", rows, 256)
+    totals = server.totals()
+    refused = totals.statuses.get("429", 0) / totals.received
+    yield (
+        f"hidden limit of {a_minute:g} a minute, {rows} rows: {took.rate * 60 / a_minute:.3f} of it with the "
+        f"start (goal .90), {refused:.3f} of all requests refused (goal .05)"
+    )
+
+
+def _ms(took: Took) -> float:
+    return 1000 * took.cpu / took.rows
+
+
+def _asked(server: endpoint.TeacherServer, store: Store, name: str, rows: int, at_once: int) -> Took:
+    """Ask so many new texts."""
     config = TeacherConfig.model_validate(
         {
             "kind": "openai",
@@ -61,16 +132,18 @@ def _asked(
             "model": "gpt-4o-mini",
             "attempts": 1,
             "prices": str(REPO / "configs/prices.yaml"),
-            "limits": {"concurrency": at_once},
+            "limits": {"concurrency": at_once, "tries": 20},
         }
     )
     names = LabelNames.of({}, (), ())
     teacher = LiveTeacher(config, PROMPTS, RULES, names, lambda: Journal.open(store, name))
     texts = [TEXT.format(i=i, name=name) for i in range(rows)]
     examples = [Example(f"{name}{i}", text, invented_label(text)) for i, text in enumerate(texts)]
+    before = len(server.arrivals())
     started, cpu = time.perf_counter(), time.process_time()
     assert all(a.answers for a in teacher.answers(examples, rows, Silent()))
-    return time.perf_counter() - started, time.process_time() - cpu
+    seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
+    return Took(rows, seconds, cpu, sorted(server.arrivals())[before:])
 
 
 if __name__ == "__main__":

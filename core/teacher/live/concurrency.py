@@ -100,6 +100,7 @@ class Limiter:
             self._set(max(self._limit, self._dipped_from * self._watch.reconsider()))
             self._dipped_from = None
             return
+        trips = max(1.0, self._watch.answers / max(self.limit, self._watch.LEAST))
         ratio = self._watch.close()
         if ratio > self._watch.TOO_SLOW:
             factor = 1 / ratio if self._slow_start else max(_ON_LATENCY, self._watch.QUEUEING / ratio)
@@ -107,7 +108,7 @@ class Limiter:
         elif self._watch.doubtful:
             self._dip()
         elif ratio <= self._watch.QUEUEING and used and not self._slow_start:
-            self._set(self._limit + max(1.0, 0.5 * self._limit**0.5))
+            self._set(self._limit + trips * max(1.0, 0.5 * self._limit**0.5))
 
     def _dip(self) -> None:
         """Below the knee for a round trip, the latency says again what it is without a queue."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from statistics import median
+from collections.abc import Collection
+from statistics import median, quantiles
 
-_LEAST = 32
+
 _EARLY = 8
 _UP, _DOWN = 0.01, 0.5
 _DOUBT_AFTER = 20
 _ACCEPT_AFTER = 4
+_LOOK = 32
+_MOST = 600
+_PRECISE, _ROUGH = 0.08, 0.25
+"""Standard errors of a median's logarithm that a round, and the first baseline, may have."""
 
 
 class LatencyWatch:
@@ -18,6 +24,8 @@ class LatencyWatch:
     The baseline falls fast and rises slowly, so that it follows the server and not its queue.
     Medians, since completions differ in length; where the number of tokens is known, they are
     divided by it, with what a request costs besides taken to be a fifth of the first completions.
+    A round is as long as its median needs to be told from chance: of n values whose logarithms have
+    the standard deviation s it is off by 1.25 s / sqrt(n) (the median's asymptotic standard error).
     """
 
     QUEUEING = 1.25
@@ -25,15 +33,20 @@ class LatencyWatch:
     TOO_SLOW = 1.6
     """From here on there is a queue that has to shrink."""
 
+    LEAST = 32
+    """Answers of a round, at least."""
+
     def __init__(self) -> None:
         self._round: list[float] = []
         self._recent: deque[float] = deque(maxlen=_EARLY)
+        self._first: deque[float] = deque(maxlen=_LOOK * 2)
         self._baseline: float | None = None
         self._typical = 0.0
         self._measured = 0
         self._unconfirmed = 0
         self._slow = 0
         self._short = 0.0
+        self._needed = self.LEAST
         self.doubtful = False
         """Whether the baseline was not seen for long, and should be looked at again."""
 
@@ -44,9 +57,13 @@ class LatencyWatch:
         self._recent.append(sample)
         if current:
             self._round.append(sample)
-        if self._baseline is not None or len(self._recent) < _EARLY:
+        if self._baseline is not None or len(self._first) == self._first.maxlen:
             return False
-        self._baseline = median(self._recent)
+        self._first.append(sample)
+        n = len(self._first)
+        if n < _EARLY or (n < _LOOK * 2 and n < _enough(self._first, _ROUGH)):
+            return False
+        self._baseline = median(self._first)
         return True
 
     @property
@@ -54,9 +71,18 @@ class LatencyWatch:
         """Whether the last few answers were about as fast as the baseline, and there is one."""
         return self._baseline is not None and median(self._recent or [0.0]) <= 1.3 * self._baseline
 
+    @property
+    def answers(self) -> int:
+        """How many answers the round has."""
+        return len(self._round)
+
     def full(self, limit: int) -> bool:
         """Whether the round has enough answers to be judged."""
-        return len(self._round) >= max(limit, _LEAST)
+        n = len(self._round)
+        if n < max(limit, self._needed):
+            return False
+        self._needed = max(self.LEAST, min(_enough(self._round, _PRECISE), _MOST))
+        return n >= self._needed
 
     def close(self) -> float:
         """End the round: its latency, as a multiple of the baseline."""
@@ -104,3 +130,11 @@ class LatencyWatch:
         if not self._measured:
             return 1.0
         return (self._typical if tokens is None else tokens) + 0.2 * self._typical + 1
+
+
+def _enough(latencies: Collection[float], error: float) -> int:
+    """How many values it takes for their median to be off by so much, as a share of it."""
+    logs = [math.log(max(value, 1e-9)) for value in latencies]
+    low, _, high = quantiles(logs, n=4)
+    spread = (high - low) / 1.349  # of a normal distribution; quartiles do not mind outliers
+    return math.ceil((1.25 * spread / error) ** 2)

@@ -53,6 +53,14 @@ def test_a_server_without_limits_is_used_in_full(spread: float) -> None:
     assert fast.between(0, 10) / 10 >= 0.95 * 640 / mean_of(spread)
 
 
+@pytest.mark.parametrize("spread", [1.0, 1.4])
+@pytest.mark.parametrize("maximum", [64, 256])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_heavy_tail_is_no_queue(spread: float, maximum: int, seed: int) -> None:
+    server = loaded(lambda: Server(0.4, spread=spread, seed=seed), maximum, 100)
+    assert server.between(0, 100) / 100 >= 0.93 * maximum / (0.4 * mean_of(spread))
+
+
 def test_the_first_seconds_double_what_is_under_way() -> None:
     async def main() -> list[int]:
         server, clock = Server(1.0), VirtualClock()

@@ -382,3 +382,28 @@ def test_thinking_and_usage_are_kept_with_each_answer(
         assert answer.prompt_tokens > (answer.cached_tokens or 0) > 0
         assert answer.completion_tokens
         assert answer.latency_s is not None
+
+
+def test_a_change_asks_again_exactly_what_it_touches(
+    server: TeacherServer, live: Callable[..., LiveTeacher], tmp_path: Path
+) -> None:
+    both = {"attempts": 2, "keep": 2}
+    rows = examples(6)
+
+    def newly_asked(rows: list[Example], **config: object) -> int:
+        before = server.totals().received
+        asked(live(**{**both, **config}), rows)
+        return server.totals().received - before
+
+    assert newly_asked(rows) == 12
+    assert newly_asked(rows) == 0
+    assert newly_asked(list(reversed(rows))) == 0, "the order of rows is no part of a request"
+    changed = Example(rows[2].id, rows[2].text + " Or not?", rows[2].label)
+    assert newly_asked([*rows[:2], changed, *rows[3:]]) == 2, "one text, its two attempts"
+    renamed = [Example("other", rows[0].text, rows[0].label), *rows[1:]]
+    assert newly_asked(renamed) == 0, "an id is no part of a request"
+    assert newly_asked(rows, temperature=0.9) == 6, "the first attempt is greedy at any temperature"
+    assert newly_asked(rows, limits={"concurrency": 2}, api_key_env="TEST_TEACHER_KEY") == 0
+    assert newly_asked(rows, base_url=server.base_url + "/") == 0, "another spelling of the endpoint"
+    assert newly_asked(rows, max_tokens=199) == 12
+    assert newly_asked(rows, attempts=3, keep=3) == 6, "one more attempt of each"
