@@ -1,0 +1,30 @@
+"""The texts that a live teacher is asked in these tests, and how they are put to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.config.teacher import PromptsConfig, RulesConfig
+from core.progress import Silent
+from core.prompts import TEXT_SLOT, load_prompts
+from core.records import Example
+from core.rulebook import load_rulebook
+from core.teacher.base import Answered
+from core.teacher.live.teacher import LiveTeacher
+from tests.servers.teacher_answers import invented_label
+
+REPO = Path(__file__).resolve().parents[4]
+TEXTS = {f"t{i:02}": f"Text number {i}: shall we meet at the harbour, or at the market?" for i in range(40)}
+PROMPTS = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
+RULES = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart"))).text
+_BEFORE, _, _AFTER = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
+FRAME = (_BEFORE, _AFTER)
+"""What stands before and after the text in the user message."""
+
+
+def examples(count: int = 40) -> list[Example]:
+    return [Example(name, text, invented_label(text)) for name, text in list(TEXTS.items())[:count]]
+
+
+def asked(teacher: LiveTeacher, rows: list[Example]) -> list[Answered]:
+    return list(teacher.answers(rows, len(rows), Silent()))
