@@ -48,7 +48,7 @@ def make_engine(connected: Connection, waits: list[Wait]) -> Iterator[MakeEngine
 
     yield make
     for engine in made:
-        engine.service.watch.queue.close()
+        engine.close()
 
 
 @pytest.fixture
