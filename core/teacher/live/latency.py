@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Collection
 from statistics import median, quantiles
 
-
 _EARLY = 8
 _UP, _DOWN = 0.01, 0.5
 _DOUBT_AFTER = 20
