@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.engines.local.convert import convert_gguf
 from core.engines.local.files import cache_folder, model_digest
 from core.errors import ModelError, UserError
 
+_MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 # In this order; the hub's own client reads only the first two.
 HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 
@@ -39,6 +41,19 @@ def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
     kept = cache_folder(cache).absolute()
     folder = _folder(spec, kept)
     return ModelSource(folder=folder, digest=model_digest(folder, kept), spec=spec)
+
+
+def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
+    """The folder with the tokenizer that `spec` names, as a model is named; no weights are fetched.
+
+    Raises ModelError.
+    """
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return path.absolute()
+    if spec.startswith(packages.SCHEME) or path.exists() or _looks_like_path(spec):
+        return _folder(spec, cache_folder(cache).absolute())
+    return _from_hub(spec, ("*.json", "*.jinja", "*.txt", "*.model"), "student.tokenizer")
 
 
 def _folder(spec: str, cache: Path) -> Path:
@@ -89,17 +104,16 @@ def _nearest(name: str, names: list[str]) -> str:
     return f" (nearest: {', '.join(near)})" if near else ""
 
 
-def _from_hub(spec: str) -> Path:
+def _from_hub(spec: str, wanted: Sequence[str] = _MODEL_FILES, what: str = "base model") -> Path:
     import huggingface_hub
 
     token = next((os.environ[name] for name in HUB_TOKENS if os.environ.get(name)), None)
-    wanted = ["*.json", "*.safetensors", "*.jinja", "*.txt", "*.model"]
     try:
-        return Path(huggingface_hub.snapshot_download(spec, token=token, allow_patterns=wanted))
+        return Path(huggingface_hub.snapshot_download(spec, token=token, allow_patterns=list(wanted)))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(
-            f"base model {spec!r} is neither a folder here ({Path(spec).absolute()}) nor could it be "
+            f"{what} {spec!r} is neither a folder here ({Path(spec).absolute()}) nor could it be "
             f"fetched from the hub ({type(error).__name__}: {reason}); name a local folder or a .gguf file, "
             f"or set HF_TOKEN where the model needs a login"
         ) from error

@@ -78,12 +78,15 @@ class TinkerEngine:
         """Tokens of all sessions and samplers until now."""
         return self._meter.usage
 
-    def check(self) -> None:
+    def check(self, lora: LoraSpec | None = None) -> None:
         """Ask the server, before any work, whether it is there, takes the key and has the model.
 
-        Raises PassingError where it is not there, ConfigError for a key that it refuses, ModelError,
-        with the nearest names, for a model that it does not have.
+        Raises PassingError where it is not there, ConfigError for a key that it refuses and for what
+        of `lora` it cannot be told, ModelError, with the nearest names, for a model that it does not
+        have.
         """
+        if lora is not None:
+            _refuse_untold(lora)
         self.service.connection.probe()
         names = self.models()
         if self.model not in names:

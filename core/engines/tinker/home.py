@@ -11,10 +11,10 @@ from pathlib import Path
 from core import jsonio
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.download import Room, checked, fetch, unpack
-from core.engines.tinker.paths import SaveName, name_of
+from core.engines.tinker.paths import SaveName, name_of, run_of
 from core.engines.tinker.service import Service
-from core.errors import StageError
-from core.student.engine import Checkpoint, SaveLabel
+from core.errors import CheckpointGone, StageError
+from core.student.engine import Checkpoint, SamplerRef, SaveLabel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RECORD = "download.json"
@@ -98,16 +98,25 @@ def _laid_out(service: Service, checkpoint: Checkpoint) -> str:
 def _archive(service: Service, checkpoint: Checkpoint, part: Path, room: Room) -> tuple[str, tuple[str, ...]]:
     """Before SDK 0.38: the sampler's weights are one archive behind a link."""
     location = checkpoint.sampler.location
-    found = service.look(
-        lambda rest: rest.get_checkpoint_archive_url_from_tinker_path(location), "the adapter's archive"
-    )
     packed, loose = part / "archive.tar", part / "unpacked"
-    fetch(found.url, packed, room, secure=_secure(service))
+    fetch(_archive_url(service, checkpoint.sampler), packed, room, secure=_secure(service))
     unpack(packed, loose, Room(room.limit))
     packed.unlink()
     left_out = _sorted_out(loose, part, location)
     shutil.rmtree(loose)
     return location, left_out
+
+
+def _archive_url(service: Service, ref: SamplerRef) -> str:
+    """Some servers (SkyRL 0.3) know the archive by the name alone."""
+    path, what = ref.location, "the adapter's archive"
+    try:
+        found = service.look(lambda rest: rest.get_checkpoint_archive_url_from_tinker_path(path), what)
+    except CheckpointGone:
+        checkpoints.require(service, ref)
+        name = path.rsplit("/", 1)[-1]
+        found = service.look(lambda rest: rest.get_checkpoint_archive_url(run_of(ref), name), what)
+    return str(found.url)
 
 
 def _sorted_out(loose: Path, part: Path, location: str) -> tuple[str, ...]:

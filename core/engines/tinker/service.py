@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from core.engines.tinker.connection import Connection
 from core.engines.tinker.failures import status_of, translated
 from core.engines.tinker.waiting import Watch, plain, settle
 from core.errors import CheckpointGone, SessionLost, UnderstudyError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,10 @@ class Service:
         if client is not None and hasattr(client, "close"):
             self.watch.first([finished := plain(client.close("success"))], "the end of the session")
             settle([finished])
+            if finished.exception() is not None:
+                log.info(
+                    "the session on %s did not end well: %s", self.connection.server, finished.exception()
+                )
         self.watch.queue.close()
 
     def got(self, value: Any, doing: str) -> Any:

@@ -100,10 +100,12 @@ class TinkerSession:
         self._refuse_over()
         if not batch:
             raise DataError(f"the batch of step {step} is empty; there is nothing to train on")
+        # Both are made before either is sent: a gradient without its update would join the next step's.
+        data, params = [_datum(each) for each in batch], _adam(adam)
         self._tip = None
-        forward = plain(self._client.sdk.forward_backward([_datum(each) for each in batch], LOSS))
+        forward = plain(self._client.sdk.forward_backward(data, LOSS))
         milestones.passed(milestones.FORWARD_SENT, str(step))
-        update = plain(self._client.sdk.optim_step(_adam(adam)))
+        update = plain(self._client.sdk.optim_step(params))
         self._meter.add(Usage(trained=sum(len(each.tokens) for each in batch)))
         submitted = Submitted(self, step, batch, adam.learning_rate, forward, update)
         self._steps.append(submitted)
@@ -173,10 +175,8 @@ class TinkerSession:
 
     def _loss(self, output: Any, submitted: Submitted) -> float:
         """The loss as this project means it, from the log-probabilities where the server gives them."""
-        told, own = (
-            (output.metrics or {}).get(_LOSS_METRIC),
-            _weighted(output.loss_fn_outputs, submitted.batch),
-        )
+        told = (output.metrics or {}).get(_LOSS_METRIC)
+        own = _weighted(output.loss_fn_outputs, submitted.batch)
         loss = told if own is None else own
         if loss is None:
             raise self._ended(

@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 
+from core.student.engine import Usage
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens, and the requests for samples they went out with."""
-
-    trained: int = 0
-    prefilled: int = 0
-    """Prompt tokens of samples and scores; what the server had in its cache is counted too."""
-    sampled: int = 0
-    requests: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.trained + other.trained,
-            self.prefilled + other.prefilled,
-            self.sampled + other.sampled,
-            self.requests + other.requests,
-        )
+__all__ = ["Meter", "Usage"]
 
 
 class Meter:

@@ -55,13 +55,17 @@ class Watch:
 
     def first(self, futures: Collection[Future[Any]], what: str) -> set[Future[Any]]:
         """Those that are done, once one is."""
-        since = time.monotonic()
+        since, told = time.monotonic(), False
         while True:
             done = concurrent.futures.wait(
                 futures, self.tick_s, return_when=concurrent.futures.FIRST_COMPLETED
             ).done
             if done:
+                # A result says that the queue moves again, which older SDKs do not.
+                if told:
+                    self.queue.forget()
                 return done
+            told = True
             self.report(Wait(what, time.monotonic() - since, self.queue.words))
 
 
@@ -94,7 +98,12 @@ class Queue(logging.Handler):
         if hasattr(client, "_queue_state_logger"):
             client._queue_state_logger = _Both((client._queue_state_logger, self))
 
+    def forget(self) -> None:
+        """What was said holds no longer."""
+        self._hear(None)
+
     def close(self) -> None:
+        """Listen no more."""
         for name in _SAID_AT:
             logging.getLogger(name).removeHandler(self)
         super().close()

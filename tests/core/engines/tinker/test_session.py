@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tinker import types
 
 from core.engines.local import LocalEngine
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.engine import WEEK_S
 from core.engines.tinker.paths import SaveName, name_of, sampler_ref
+from core.engines.tinker.session import Submitted, TinkerSession, _norm
 from core.errors import ConfigError, DataError, ModelError, StageError
 from core.student.engine import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
@@ -255,3 +260,60 @@ def test_nothing_stays_on_its_way_after_the_end(
     with pytest.raises(StageError, match="was closed"):
         session.submit(batches[0], adam, step=0)
     assert server.steps(newest(server)) == []
+
+
+class Answered:
+    """A session's step whose answer is given by the test, in the SDK's own types."""
+
+    def __init__(self, session: TinkerSession, batch: Sequence[Datum]) -> None:
+        self.session, self.step = session, Submitted(session, 0, batch, 1e-3, Future(), Future())
+
+    def loss(self, logprobs: list[list[float]], metrics: dict[str, float]) -> float:
+        outputs = [{"logprobs": types.TensorData(data=row, dtype="float32")} for row in logprobs]
+        output = types.ForwardBackwardOutput("scalar", outputs, metrics)
+        return self.session._loss(output, self.step)
+
+
+@pytest.fixture
+def answered(engine: TinkerEngine, lora: LoraSpec) -> Answered:
+    return Answered(engine.open(lora, None), [Datum((1, 2), (2, 3), (0.0, 0.5)), Datum((1,), (2,), (0.25,))])
+
+
+def test_a_server_that_normalises_otherwise_is_told_of_once(
+    answered: Answered, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        assert answered.loss([[-9.0, -2.0], [-4.0]], {"loss:sum": 3.0}) == pytest.approx(2.0)
+    assert caplog.text.count("the server's loss at step 0 is 3, the weighted sum over its") == 1
+
+
+def test_a_loss_without_log_probabilities_is_the_server_s(answered: Answered) -> None:
+    assert answered.loss([], {"loss:sum": 3.0}) == 3.0
+    assert answered.loss([[0.0, -2.0], [-4.0]], {}) == pytest.approx(2.0)
+    with pytest.raises(StageError, match="neither a loss nor log-probabilities"):
+        answered.loss([], {})
+
+
+def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
+    with pytest.raises(
+        StageError, match=r"training stopped at step 0: loss nan; .* go on from the last save"
+    ):
+        answered.loss([[0.0, math.nan], [0.0]], {})
+    with pytest.raises(StageError, match="training stopped at step 0"):
+        answered.session.submit([Datum((1,), (2,), (1.0,))], AdamParams(1e-3, 0.9, 0.95, 1e-8, 0, 0), step=1)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "norm"),
+    [
+        (None, None),
+        ({}, None),
+        ({"grad_norm:mean": 2.0}, 2.0),
+        ({"grad_norm": math.nan}, None),
+        ({"lr": 1.0}, None),
+    ],
+)
+def test_a_norm_that_the_server_does_not_give_is_none(
+    metrics: dict[str, float] | None, norm: float | None
+) -> None:
+    assert _norm(types.OptimStepResponse(metrics=metrics)) == norm
