@@ -132,6 +132,34 @@ class SaveLabel:
     writer: str
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens that a server bills, and the requests for samples they went out with."""
+
+    trained: int = 0
+    prefilled: int = 0
+    """Prompt tokens of samples and scores; what the server had in its cache is counted too."""
+    sampled: int = 0
+    requests: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.trained + other.trained,
+            self.prefilled + other.prefilled,
+            self.sampled + other.sampled,
+            self.requests + other.requests,
+        )
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A session or sampler that is paid for by the token."""
+
+    @property
+    def usage(self) -> Usage:
+        """Until now."""
+
+
 class Pending(Protocol):
     """A step that was submitted; `result` waits for it and raises what it raised."""
 
