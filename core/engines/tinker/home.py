@@ -11,6 +11,7 @@ from pathlib import Path
 from core import jsonio
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.download import Room, checked, fetch, unpack
+from core.engines.tinker.layout import complete
 from core.engines.tinker.paths import SaveName, name_of, run_of
 from core.engines.tinker.service import Service
 from core.errors import CheckpointGone, StageError
@@ -30,10 +31,12 @@ class Adapter:
     source: str
     """Path on the server of what was downloaded."""
     files: Mapping[str, str]
-    """sha256 (hex) of each file as it came."""
+    """sha256 (hex) of each file as it lies there."""
     bytes: int
     left_out: tuple[str, ...]
     """What the server offered beside PEFT's two files."""
+    completed: tuple[str, ...]
+    """What its configuration lacked and was read off the weights; all else is as it came."""
 
 
 def take_home(service: Service, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST) -> Adapter:
@@ -61,8 +64,10 @@ def _recorded(part: Path, source: str, left_out: tuple[str, ...]) -> Adapter:
         if not (part / name).is_file():
             raise StageError(f"{source} has no {name}: it is no adapter in PEFT's layout")
     paths = [part / CONFIG, part / WEIGHTS]
+    completed = complete(*paths)
     digests = {path.name: jsonio.file_digest(path) for path in paths}
-    adapter = Adapter(source, digests, sum(path.stat().st_size for path in paths), left_out)
+    size = sum(path.stat().st_size for path in paths)
+    adapter = Adapter(source, digests, size, left_out, completed)
     jsonio.write_json(part / RECORD, asdict(adapter))
     return adapter
 
@@ -115,7 +120,7 @@ def _archive_url(service: Service, ref: SamplerRef) -> str:
     except CheckpointGone:
         checkpoints.require(service, ref)
         name = path.rsplit("/", 1)[-1]
-        found = service.look(lambda rest: rest.get_checkpoint_archive_url(run_of(ref), name), what)
+        found = service.look(lambda rest: rest.get_checkpoint_archive_url(run_of(path), name), what)
     return str(found.url)
 
 

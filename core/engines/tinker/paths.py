@@ -42,9 +42,9 @@ class SaveName:
         return f"understudy-{self.key}-step{self.step:06d}-{self.writer}-{self.nonce}"
 
 
-def run_of(ref: StateRef | SamplerRef) -> str:
+def run_of(location: str) -> str:
     """The training run on the server that a path belongs to."""
-    return ref.location.removeprefix("tinker://").split("/")[0]
+    return location.removeprefix("tinker://").split("/")[0]
 
 
 def name_of(location: str) -> SaveName | None:

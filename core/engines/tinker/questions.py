@@ -123,22 +123,25 @@ class TopK:
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
         values, bounds = [0.0] * len(self.plan.steps), set[int]()
         for i, answer in enumerate(answers):
-            if answer.topk_prompt_logprobs is None or answer.prompt_logprobs is None:
+            if answer.topk_prompt_logprobs is None:
                 raise NotGiven
+            own = prompt_logprobs(answer, len(prompt) + len(self.plan.heads[i]) + 1)
             for choice in self.plan.members[i]:
-                values[choice], bounded = self._read(prompt, i, choice, answer)
+                values[choice], bounded = self._read(prompt, i, choice, own, answer.topk_prompt_logprobs)
                 if bounded:
                     bounds.add(choice)
         return RowScore(tuple(values), tuple(sorted(bounds)))
 
-    def _read(self, prompt: Tokens, head: int, choice: int, answer: Any) -> tuple[float, bool]:
+    def _read(
+        self, prompt: Tokens, head: int, choice: int, own: Sequence[Any], listing: Sequence[Any]
+    ) -> tuple[float, bool]:
         total, bounded = 0.0, False
         for place, token in self.plan.steps[choice]:
             at = len(prompt) + place
             if self.plan.heads[head][place : place + 1] == (token,):
-                total += _value(_at(answer.prompt_logprobs, at), place)
+                total += _value(_at(own, at), place)
                 continue
-            listed = dict(_at(answer.topk_prompt_logprobs, at) or ())
+            listed = dict(_at(listing, at) or ())
             if not listed:
                 raise Incomplete(f"the answer lacks place {place} after the prompt")
             bounded |= token not in listed
@@ -160,10 +163,8 @@ class Forms:
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
         values = []
         for choice, answer in zip(self.choices, answers, strict=True):
-            if answer.prompt_logprobs is None:
-                raise NotGiven
-            places = range(len(choice))
-            values.append(sum(_value(_at(answer.prompt_logprobs, len(prompt) + p), p) for p in places))
+            own = prompt_logprobs(answer, len(prompt) + len(choice))
+            values.append(sum(_value(_at(own, len(prompt) + p), p) for p in range(len(choice))))
         return RowScore(tuple(values))
 
 
@@ -171,6 +172,18 @@ def ways(plan: ChoicePlan, choices: Sequence[Sequence[int]], k: int) -> list[Way
     """Those that the SDK can ask, the best first."""
     found: list[Way] = [Targets(plan)] if sdk.load().targets else []
     return [*found, TopK(plan, k), Forms(tuple(tuple(choice) for choice in choices))]
+
+
+def prompt_logprobs(answer: Any, length: int) -> Sequence[float | None]:
+    """Log-probabilities (nats) of a prompt of `length` tokens by their places; the first has None.
+
+    Some servers (SkyRL 0.3) leave the first out and begin with the second. Raises NotGiven.
+    """
+    values: Sequence[float | None] | None = answer.prompt_logprobs
+    if values is None:
+        raise NotGiven
+    begins_with_second = len(values) == length - 1 and values[:1] != [None]
+    return [None, *values] if begins_with_second else values
 
 
 def bound(listed: Sequence[float]) -> float:

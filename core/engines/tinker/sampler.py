@@ -8,7 +8,7 @@ from typing import Any
 
 from core.engines.local.seeds import derived_seed
 from core.engines.tinker.asking import Asker, RowError
-from core.engines.tinker.questions import Question
+from core.engines.tinker.questions import NotGiven, Question, prompt_logprobs
 from core.engines.tinker.scoring import PREFILL, Scorer, refuse_all_failed
 from core.engines.tinker.service import Client
 from core.engines.tinker.usage import Meter, Usage
@@ -115,12 +115,16 @@ def _generation(answer: Any, params: GenerateParams) -> Generation:
 def _after_first(row: int, answer: Any, length: int) -> list[float]:
     if isinstance(answer, RowError):
         raise StageError(f"the log-probabilities of sequence {row} failed: {answer.why}")
-    values = list(answer.prompt_logprobs or ())[1:]
-    if len(values) != length - 1 or None in values:
+    try:
+        values = list(prompt_logprobs(answer, length))[1:]
+    except NotGiven:
+        raise StageError("the server gives no log-probabilities of prompts") from None
+    known = [value for value in values if value is not None]
+    if not len(known) == len(values) == length - 1:
         raise StageError(
-            f"the log-probabilities of sequence {row} came back incomplete: {len(values)} of them"
+            f"the log-probabilities of sequence {row} came back incomplete: {len(known)} of {length - 1}"
         )
-    return values
+    return known
 
 
 def _told(progress: Report | None, rows: int) -> Callable[[int], None]:

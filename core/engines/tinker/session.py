@@ -154,7 +154,7 @@ class TinkerSession:
         saved = Saved(
             server=str(course.identity.server),
             model=course.model,
-            run=run_of(state),
+            run=run_of(state.location),
             name=str(name),
             step=name.step,
             digest=digest_of(str(course.identity.server), state),
@@ -254,6 +254,8 @@ def _weighted(outputs: Sequence[Any], batch: Sequence[Datum]) -> float | None:
 def _norm(response: Any) -> float | None:
     """The gradient's norm before clipping, where the server gives one."""
     for name, value in (getattr(response, "metrics", None) or {}).items():
-        if name.partition(":")[0] in _NORM_METRICS and value is not None and math.isfinite(value):
+        # Some servers (SkyRL 0.3) put their own name before it; how it was summed up stands behind.
+        bare = name.rpartition("/")[2].partition(":")[0]
+        if bare in _NORM_METRICS and value is not None and math.isfinite(value):
             return float(value)
     return None

@@ -14,6 +14,7 @@ from core.engines.local import LocalEngine
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.download import Room, checked, fetch, unpack
 from core.engines.tinker.home import CONFIG, RECORD, WEIGHTS
+from core.engines.tinker.layout import complete
 from core.engines.tinker.parity import check_fits, parity, sampler_of
 from core.errors import CheckpointGone, ModelError, PassingError, StageError
 from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec
@@ -57,6 +58,31 @@ def test_it_loads_with_every_module_that_was_trained(
     engine.take_home(saved, home)
     # Seven linear layers in each of two decoder layers, two matrices each.
     assert check_fits(home, local.source, lora) == 28
+
+
+def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
+) -> None:
+    assert engine.take_home(saved, home).completed == ()
+    config = json.loads((home / CONFIG).read_text())
+    jsonio.write_json(home / CONFIG, {**config, "target_modules": None})
+    with pytest.raises(ModelError, match="does not match what peft loads by its configuration"):
+        check_fits(home, local.source, lora)
+    assert complete(home / CONFIG, home / WEIGHTS) == ("target_modules",)
+    assert check_fits(home, local.source, lora) == 28
+    known = json.loads((home / CONFIG).read_text())
+    assert {**known, "target_modules": None} == {**config, "target_modules": None}
+
+
+@pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
+def test_files_in_no_known_layout_are_said_to_be_so(
+    engine: TinkerEngine, saved: Checkpoint, home: Path, file: str
+) -> None:
+    engine.take_home(saved, home)
+    (home / CONFIG).write_text("{}")
+    (home / file).write_bytes(b"\x02" + bytes(7) + b"[]")
+    with pytest.raises(StageError, match=f"the server's {file} cannot be read"):
+        complete(home / CONFIG, home / WEIGHTS)
 
 
 @pytest.mark.parametrize("switch", ["train_mlp", "train_attention"])

@@ -9,17 +9,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from tinker.proto.response_conv import deserialize_sample_response
+from tinker.types import SampleResponse
 
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import TinkerEngine, scoring
-from core.engines.tinker.questions import Forms, bound
+from core.engines.tinker.questions import Forms, Incomplete, RowScore, bound
 from core.engines.tinker.sampler import TinkerSampler
 from core.errors import ConfigError, DataError, SessionLost, StageError
 from core.student.engine import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
 from tests.servers import tinker
 from tests.servers.tinker_orders import FaultKind
+from tests.servers.tinker_proto import Answer
 from tests.servers.tinker_records import prompt_hash
 
 Rows = list[tuple[int, ...]]
@@ -165,6 +168,22 @@ def test_a_row_whose_answer_is_incomplete_is_recorded(
     found = sampler.score(prompts, choices)
     assert found.errors == {3: "the answer lacks place 3 after the prompt"}
     assert found.logprobs[3] == ()
+
+
+def received(logprobs: Sequence[float]) -> SampleResponse:
+    """What the SDK makes of a server's answer with these; NaN is its word for none."""
+    return deserialize_sample_response(Answer(said=[], prompt_logprobs=list(logprobs)).encode())
+
+
+def test_a_prompt_s_log_probabilities_are_read_with_and_without_a_place_for_its_first_token() -> None:
+    forms, prompt = Forms(((7,), (8, 9))), (1, 2, 3)
+    rows = [[math.nan, -1.0, -2.0, -3.0], [math.nan, -1.0, -2.0, -4.0, -5.0]]
+    for first in (0, 1):
+        answers = [received(row[first:]) for row in rows]
+        assert forms.read(prompt, answers) == RowScore((-3.0, -9.0))
+    short = [received(row[:-1]) for row in rows]
+    with pytest.raises(Incomplete, match="lacks place 0"):
+        forms.read(prompt, short)
 
 
 def test_a_bound_is_never_below_what_it_bounds() -> None:

@@ -309,6 +309,7 @@ def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
         (None, None),
         ({}, None),
         ({"grad_norm:mean": 2.0}, 2.0),
+        ({"skyrl.ai/learning_rate": 1.0, "skyrl.ai/grad_norm": 3.0}, 3.0),
         ({"grad_norm": math.nan}, None),
         ({"lr": 1.0}, None),
     ],
