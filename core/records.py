@@ -91,3 +91,7 @@ class ScoredExample:
     emitted_label: int | None = None
     finish: str | None = None
     truncated_tokens: int = 0
+    error: str | None = None
+    """Why a server gave no score; such a row has no label and is in no metric."""
+    bounded: bool = False
+    """Whether a label's probability is an upper bound only, since the server did not list it."""

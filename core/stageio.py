@@ -20,3 +20,5 @@ class StageIO:
     inputs: Mapping[str, Path]
     out: Path
     progress: Progress = field(default_factory=Silent)
+    key: str = ""
+    """The key of the object that is made, for names on servers."""

@@ -108,7 +108,7 @@ def _made(store: Store, stage: Stage, progress: Progress, *, refresh: bool) -> M
     folder = store.begin(stage.name, stage.key)
     started = time.monotonic()
     try:
-        summary = stage.run(stage.slice, StageIO(inputs=inputs, out=folder, progress=progress))
+        summary = stage.run(stage.slice, StageIO(inputs, folder, progress, stage.key))
         summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
         return store.commit(stage.name, stage.key, folder, stage.ingredients, summary, replace=refresh)
     except UnderstudyError:

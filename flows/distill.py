@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.config.loading import load
 from core.evaluation.selection import select
@@ -16,7 +19,7 @@ from core.pipeline.reporting import REPORT
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
 from flows.execution import Execution, execution
-from flows.exporting import export_checkpoint
+from flows.exporting import export_checkpoint, take_home
 from flows.switches import switches
 from flows.training import train_and_evaluate
 from tasks.publish import publish
@@ -25,7 +28,11 @@ from tasks.report import report
 log = logging.getLogger(__name__)
 
 
-@flow(name="distill", persist_result=False)
+# Evaluations of a remote engine; everything else is called.
+_TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
+
+
+@flow(name="distill", persist_result=False, task_runner=_TWO_THREADS)
 def distill(
     config: str,
     overrides: Sequence[str] = (),
@@ -76,11 +83,12 @@ def pipeline(run: Execution) -> str:
         log.info("export is switched off: no predictions, no report, nothing published")
         return run.view.where()
     exported = export_checkpoint(run, parts, trained, chosen.step)
+    home = take_home(run, view, parts, exported.checkpoint)
     outcome = Outcome(
         store=run.store,
         run=run.view.name,
         config=run.config,
-        base_digest=build.bench.source.digest,
+        base_digest=build.bench.base_digest,
         parts=parts,
         kept=kept,
         encoded=encoded,
@@ -91,6 +99,8 @@ def pipeline(run: Execution) -> str:
         label_only=exported.label_only,
         untrained=exported.untrained,
         baseline=exported.baseline,
+        evaluations=trained.evaluations,
+        home=home,
     )
     if exported.baseline is not None:
         view.baseline(exported.baseline)

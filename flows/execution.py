@@ -22,6 +22,7 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from core.teacher.journal import Journal
 from flows.logs import run_log
+from flows.submitting import Running, Submitted, TaskRunning
 from flows.switches import Switches
 from tasks.by_stage import TASKS
 from tasks.policy import StageCall
@@ -43,22 +44,45 @@ class Execution:
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
 
-    def do(self, slot: str, stage: Callable[[], Stage], file: str) -> Manifest:
+    def do(self, slot: str, stage: Callable[[], Stage], file: str, *, refresh: bool = False) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
 
-        `slot` is the stage's place in the run's record, `file` the file a reader would look for.
+        `slot` is the stage's place in the run's record, `file` the file a reader would look for;
+        `refresh` makes it again though it is whole.
         """
         name = slot.partition("/")[0]
         if not self.switches.on(name):
             manifest = self._earlier(slot, name, file)
         else:
-            manifest = self._call(stage())
+            manifest = self._call(stage(), refresh=refresh)
         self.used[slot] = manifest
         return manifest
 
-    def do_built(self, stage: Stage, file: str) -> Manifest:
+    def do_built(self, stage: Stage, file: str, *, refresh: bool = False) -> Manifest:
         """As `do`, for a stage that is built already."""
-        return self.do(stage.slot, lambda: stage, file)
+        return self.do(stage.slot, lambda: stage, file, refresh=refresh)
+
+    def must_make(self, stage: Stage) -> bool:
+        """Whether a stage is on and has no whole object, or is to be made again."""
+        if not self.switches.on(stage.slot.partition("/")[0]):
+            return False
+        return self._asked_for(stage) or self.store.sound(stage.name, stage.key) is None
+
+    def submit(self, stage: Stage) -> Submitted:
+        """Begin to make a stage that must be made, beside what follows."""
+        refresh = self._asked_for(stage)
+        log.info("%s: %s", stage.label, self._why(stage, None, refresh=refresh))
+        wait = self.submit_stage(stage, refresh=refresh)
+
+        def finish() -> Manifest:
+            reused = wait.result()
+            manifest = self.store.find(stage.name, stage.key)
+            assert manifest is not None, f"stage {stage.label} ended without a manifest"
+            self.view.record(stage.slot, manifest, reused=reused)
+            self.used[stage.slot] = manifest
+            return manifest
+
+        return Submitted(wait, finish)
 
     def folder(self, manifest: Manifest) -> Path:
         """The files of an object."""
@@ -74,14 +98,23 @@ class Execution:
         Unless `cached`, Prefect's record is not asked: it may name what is no longer there.
         """
         call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
+        task: Any = self._task(stage, cached=cached)
+        task(call)
+        return cached or call.reused
+
+    def submit_stage(self, stage: Stage, *, refresh: bool) -> Running:
+        """Hand the stage's task, with values and no futures, to the flow's two threads."""
+        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
+        return TaskRunning(self._task(stage, cached=False).submit(call), call)
+
+    def _task(self, stage: Stage, *, cached: bool) -> Task[..., Any]:
         options: dict[str, Any] = {
             "task_run_name": stage.label.replace("{", "(").replace("}", ")"),
             "result_storage": result_storage(self.store),
             "result_serializer": "json",
             "refresh_cache": not cached,
         }
-        TASKS[stage.name].with_options(**options)(call)
-        return cached or call.reused
+        return TASKS[stage.name].with_options(**options)
 
     def _earlier(self, slot: str, name: str, file: str) -> Manifest:
         teacher = self.config.teacher_from
@@ -98,8 +131,11 @@ class Execution:
         )
         return manifest
 
-    def _call(self, stage: Stage) -> Manifest:
-        refresh = stage.name in self.switches.refresh and stage.slot not in self.used
+    def _asked_for(self, stage: Stage) -> bool:
+        return stage.name in self.switches.refresh and stage.slot not in self.used
+
+    def _call(self, stage: Stage, *, refresh: bool) -> Manifest:
+        refresh = refresh or self._asked_for(stage)
         sound = None if refresh else self.store.sound(stage.name, stage.key)
         log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
         reused = self.perform_stage(stage, refresh=refresh, cached=sound is not None)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from core.pipeline.views import View
 from core.records import SplitName
 from core.store.manifest import Manifest
+from flows.execution import Execution
 from flows.walking import Trained, Walk, metrics_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,23 @@ def export_checkpoint(
         stage = run.pipeline.baseline(parts)
         base = run.do_built(stage, "baseline_phase/baselines.json")
     return Exported(step, checkpoint, reasoning, label_only, untrained, base)
+
+
+def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None) -> Manifest | None:
+    """The adapter of a checkpoint that lies on a server, in the run's folder; None for all others."""
+    if checkpoint is None or not run.pipeline.is_remote:
+        return None
+    stage = run.pipeline.adapter(parts, checkpoint)
+    manifest = run.do_built(stage, "student_phase/adapter/adapter_model.safetensors")
+    view.adapter(manifest)
+    found = manifest.summary["parity"]
+    if found["checked"]:
+        log.info(
+            "the adapter at home scores %d rows as on the server, within %.2g nats",
+            found["rows"],
+            found["largest"],
+        )
+    return manifest
 
 
 def _scored_val(run: Walk, trained: Trained, step: int) -> dict[SplitName, Manifest]:

@@ -57,7 +57,7 @@ class Planner:
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
         pipeline = self.pipeline
-        pipeline.preflight()
+        pipeline.preflight(online=False)
         self.parts = parts = self._one("split", pipeline.split)
         answers = self._one("sample", lambda: pipeline.sample(parts))
         kept = self._one("reject", lambda: pipeline.reject(parts, answers))
@@ -66,7 +66,9 @@ class Planner:
         if not self.switches.on("export"):
             return
         chosen = select(trained.curve, self.config.evaluation.metric)
-        export_checkpoint(self, parts, trained, chosen.step)
+        exported = export_checkpoint(self, parts, trained, chosen.step)
+        if exported.checkpoint is not None and pipeline.is_remote:
+            self.do_built(pipeline.adapter(parts, exported.checkpoint), "")
 
     def _price(self) -> list[str]:
         """What asking the teacher will take, where it is a live one."""

@@ -20,8 +20,8 @@ class Switches:
     refresh: frozenset[str]
 
     def on(self, stage: str) -> bool:
-        """Whether a stage runs; `baseline` goes with export."""
-        return ("export" if stage == "baseline" else stage) not in self.off
+        """Whether a stage runs; `baseline` and `adapter` go with export."""
+        return ("export" if stage in ("baseline", "adapter") else stage) not in self.off
 
 
 def switches(

@@ -3,58 +3,92 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 
-from core.evaluation.metrics import value
-from core.pipeline.views import View, evaluation_row
+from core.pipeline.views import View
+from core.stages import Stage
 from core.store.manifest import Manifest
+from core.student.plan import PlannedSegment
+from flows.evaluating import Evaluations
 from flows.execution import Execution
-from flows.walking import Trained, metrics_of, stops
+from flows.walking import Trained, metrics_of
 
 log = logging.getLogger(__name__)
+
+HISTORY = "student_phase/train_history.jsonl"
 
 
 def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
     """Train to the last step, or until early stopping says so, going by steps and never by arrival."""
-    data = run.folder(encoded)
-    steps = run.pipeline.plan(data)
     trained = Trained({}, {}, [])
-    _evaluate(run, view, parts, trained, 0)
-    parent: Manifest | None = None
-    for part in run.pipeline.segments(steps):
-        stage = run.pipeline.train(part, steps, parent, data)
-        parent = run.do_built(stage, "student_phase/train_history.jsonl")
-        trained.checkpoints[part.stop] = parent
-        view.train(parent)
-        if part.evaluate:
-            _evaluate(run, view, parts, trained, part.stop)
-            if stops(run, trained):
-                log.info("early stopping after step %d of %d", part.stop, len(steps))
-                break
+    with Evaluations(run, view, parts, trained) as evaluations:
+        chain = Chain(run, view, trained, encoded, evaluations.measure)
+        evaluations.ensure_with(chain.ensure)
+        evaluations.measure(0)
+        for part in chain.parts:
+            chain.train(part)
+            if part.evaluate:
+                evaluations.measure(part.stop)
+                if evaluations.stops():
+                    log.info("early stopping after step %d of %d", part.stop, chain.total)
+                    break
     return trained
 
 
-def _evaluate(run: Execution, view: View, parts: Manifest, trained: Trained, step: int) -> None:
-    stage = run.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
-    file = f"student_phase/metrics_val_step_{step}.json"
-    manifest = run.do_built(stage, file)
-    metrics = metrics_of(run, manifest)
-    trained.add(step, manifest, metrics)
-    checkpoint = trained.checkpoints.get(step)
-    view.evaluate(step, evaluation_row(manifest, checkpoint, parts, metrics, step, run.resolved.run_name))
-    chosen_by = run.config.evaluation.metric
-    log.info(
-        "step %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
-        step,
-        chosen_by,
-        *(_shown(value(metrics, m)) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
-    )
-    rate = metrics.invalid_label_rate
-    if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
-        log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
+class Chain:
+    """A run's segments, each from the one before.
 
+    A server forgets checkpoints. One that is needed and gone is trained again from the newest before it
+    that lives, and measured anew; one that nobody needs any more is not missed.
+    """
 
-def _shown(number: float | None) -> str:
-    return "undefined" if number is None else f"{number:.4f}"
+    def __init__(
+        self,
+        run: Execution,
+        view: View,
+        trained: Trained,
+        encoded: Manifest,
+        measure: Callable[[int], None],
+    ) -> None:
+        self._run, self._view, self._trained, self._measure = run, view, trained, measure
+        self._data = run.folder(encoded)
+        self._steps = run.pipeline.plan(self._data)
+        self.parts: Sequence[PlannedSegment] = run.pipeline.segments(self._steps)
+        self.total = len(self._steps)
+
+    def train(self, part: PlannedSegment) -> None:
+        """The segment's checkpoint, made or found."""
+        i = self.parts.index(part)
+        if i > 0 and self._run.must_make(self._stage(i)):
+            self.ensure(self.parts[i - 1].stop)
+        self._do(i, refresh=False)
+
+    def ensure(self, step: int) -> None:
+        """See to it that the server has the checkpoint of a step that was trained."""
+        last = next(i for i, part in enumerate(self.parts) if part.stop == step)
+        newest = next((i for i in range(last, -1, -1) if self._lives(i)), -1)
+        if newest == last:
+            return
+        at = f"step {self.parts[newest].stop}" if newest >= 0 else "the start"
+        log.warning("the server has forgotten the checkpoint of step %d: trained again from %s", step, at)
+        for i in range(newest + 1, last + 1):
+            self._do(i, refresh=True)
+            # What was measured of the weights that are gone says nothing of these.
+            if self.parts[i].stop in self._trained.evaluations:
+                self._measure(self.parts[i].stop)
+
+    def _lives(self, i: int) -> bool:
+        manifest = self._trained.checkpoints[self.parts[i].stop]
+        return self._run.pipeline.lives(manifest, self._run.folder(manifest))
+
+    def _do(self, i: int, *, refresh: bool) -> None:
+        manifest = self._run.do_built(self._stage(i), HISTORY, refresh=refresh)
+        self._trained.checkpoints[self.parts[i].stop] = manifest
+        self._view.train(self.parts[i].stop, manifest)
+
+    def _stage(self, i: int) -> Stage:
+        parent = self._trained.checkpoints[self.parts[i - 1].stop] if i else None
+        return self._run.pipeline.train(self.parts[i], self._steps, parent, self._data)
 
 
 def recorded(run: Execution) -> Trained:
@@ -64,7 +98,7 @@ def recorded(run: Execution) -> Trained:
         (int(slot.partition("/")[2]), slot) for slot in run.view.stages() if slot.startswith("train/")
     )
     for step, slot in slots:
-        trained.checkpoints[step] = run.view.earlier(slot, file="student_phase/train_history.jsonl")
+        trained.checkpoints[step] = run.view.earlier(slot, file=HISTORY)
     for step in (0, *trained.checkpoints):
         slot = f"evaluate/{step}"
         if slot in run.view.stages():

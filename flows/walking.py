@@ -48,9 +48,11 @@ class Trained:
         return max(self.checkpoints)
 
     def add(self, step: int, manifest: Manifest, metrics: Metrics) -> None:
-        """Note an evaluation."""
+        """Note an evaluation; an earlier one of the same step is replaced."""
         self.evaluations[step] = manifest
+        self.curve[:] = [point for point in self.curve if point.step != step]
         self.curve.append(EvaluatedCheckpoint(step, metrics))
+        self.curve.sort(key=lambda point: point.step)
 
 
 def metrics_of(walk: Walk, manifest: Manifest) -> Metrics:

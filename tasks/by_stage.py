@@ -7,6 +7,7 @@ from typing import Any
 
 from prefect import Task
 
+from tasks.adapter import adapter
 from tasks.baseline import baseline
 from tasks.encode import encode
 from tasks.evaluate import evaluate
@@ -20,5 +21,5 @@ from tasks.train import train
 StageTask = Task[[StageCall], dict[str, Any]]
 
 TASKS: Mapping[str, StageTask] = {
-    task.name: task for task in (split, sample, reject, encode, train, evaluate, export, baseline)
+    task.name: task for task in (split, sample, reject, encode, train, evaluate, export, baseline, adapter)
 }

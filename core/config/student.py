@@ -60,11 +60,13 @@ class StudentConfig(Section):
     """The base model, the adapter, what is learnt and in which steps."""
 
     engine: Literal["local", "tinker"] = "local"
-    """local: torch in this process; tinker: the Tinker service (from a later version on)."""
+    """local: torch in this process; tinker: the Tinker service, or a server that speaks its protocol."""
     model: Annotated[str, CONTENT] = "Qwen/Qwen3-8B"
-    """Base model: hub id, folder, .gguf file, or package://<distribution>/<path as it lists it>."""
+    """Base model: hub id, folder, .gguf file, or package://<distribution>/<path as it lists it>; with
+    the tinker engine the server's name for it."""
     tokenizer: Annotated[str | None, CONTENT] = None
-    """Where the tokenizer is, if not with the model."""
+    """Where the tokenizer is, if not with the model: a folder, hub id or package:// as for a model. The
+    tinker engine looks on the hub under the model's name where this is not given."""
     chat_template_args: dict[str, Any] = {}
     """Extra arguments of the chat template, for instance enable_thinking: false."""
     target: Literal["label_only", "label_first", "reason_first"] = "label_first"
@@ -104,8 +106,22 @@ class StudentConfig(Section):
     """auto: CUDA where there is one."""
     threads: int | None = Field(None, ge=1)
     """CPU threads; by default torch's own choice. Part of what decides the last bits."""
-    tinker_base_url: Annotated[str | None, NotInKey("credentials and servers are not ingredients")] = None
-    """tinker: the server, if not the hosted one."""
+    tinker_base_url: Annotated[str | None, NotInKey("the server is in the keys as it is resolved")] = None
+    """tinker: the server; by default TINKER_BASE_URL, else the hosted service. The key is in
+    TINKER_API_KEY."""
+    checkpoint_ttl_days: Annotated[
+        float | None, NotInKey("how long a server keeps a checkpoint decides no number")
+    ] = Field(7.0, ge=1 / 24)
+    """tinker: days that checkpoints stay on the server; the chosen one stays for ever. null: all do."""
+    outstanding: Annotated[int, NotInKey("speed is no ingredient")] = Field(64, ge=1)
+    """tinker: scoring and generation requests on their way at once, for each evaluation."""
+    prices: Annotated[str | None, NotInKey("money is no ingredient")] = "configs/prices.yaml"
+    """tinker: a YAML file of prices (its `students:`); null counts tokens only."""
+    local_model: Annotated[str | None, CONTENT] = None
+    """tinker: the same base model for the local engine, which then checks the adapter that is taken
+    home: it has to load whole and to score as on the server."""
+    parity_rows: int = Field(16, ge=1)
+    """tinker: rows of val that this check scores."""
     save_every: Annotated[int, NotInKey("segments are keyed by their own steps")] = Field(0, ge=0)
     """Also save every so many steps between evaluations; 0 saves at evaluations only."""
 

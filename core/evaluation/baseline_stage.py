@@ -12,7 +12,7 @@ from core.records import SPLITS
 from core.stageio import StageIO
 
 NAME = "baseline"
-VERSION = 1
+VERSION = 2
 
 
 class BaselineSlice(Section):

@@ -100,9 +100,12 @@ def _at_label(
     )
     for i, why in scores.errors.items():
         log.warning("row %s was not scored: %s", examples[i].id, why)
+    bounded = {i for i, _ in scores.bounds}
     return [
-        _scored(example, prompt, row[:n_zero], row[n_zero:]) if row else _unreached(example, prompt)
-        for example, prompt, row in zip(examples, prompts, scores.logprobs, strict=True)
+        replace(_scored(example, prompt, row[:n_zero], row[n_zero:]), bounded=i in bounded)
+        if row
+        else _unreached(example, prompt, scores.errors.get(i, "the server gave no score"))
+        for i, (example, prompt, row) in enumerate(zip(examples, prompts, scores.logprobs, strict=True))
     ]
 
 
@@ -151,15 +154,21 @@ def _after_reasoning(
     )
     rows = dict(zip(reached, scored, strict=True))
     return [
-        _with_said(rows.get(i) or _unreached(examples[i], prompts[i]), encoder, g)
+        _with_said(rows.get(i) or _unreached(examples[i], prompts[i], g.error), encoder, g)
         for i, g in enumerate(generations)
     ]
 
 
-def _unreached(example: Example, prompt: Prompt) -> ScoredExample:
-    """A row whose reasoning never ended, or that failed: there is no label to read."""
+def _unreached(example: Example, prompt: Prompt, error: str | None) -> ScoredExample:
+    """A row whose reasoning never ended, or that failed with `error`: there is no label to read."""
     return ScoredExample(
-        example.id, example.label, probability=None, outside=1.0, valid=False, truncated_tokens=prompt.cut
+        example.id,
+        example.label,
+        probability=None,
+        outside=1.0,
+        valid=False,
+        truncated_tokens=prompt.cut,
+        error=error,
     )
 
 
@@ -180,6 +189,8 @@ def _read(encoder: Encoder, generation: Generation) -> Said:
 
 
 def _with_said(row: ScoredExample, encoder: Encoder, generation: Generation) -> ScoredExample:
+    if generation.error is not None:
+        return replace(row, finish=generation.finish)
     raw = encoder.tokenizer.decode(generation.tokens)
     said = read_answer(raw, encoder.wording, encoder.target)
     return replace(

@@ -12,20 +12,23 @@ from core.config.base import Section
 from core.data.making import subset
 from core.data.reading import Row
 from core.data.writing import read_examples
+from core.errors import StageError
 from core.evaluation import metrics
 from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
 from core.evaluation.threshold import choose
 from core.records import Example, ScoredExample
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine, Sampler
+from core.student.engine import Engine, Metered, Sampler
 from core.student.segment import checkpoint
 
 EVALUATE = "evaluate"
 EXPORT = "export"
-VERSION = 1
+VERSION = 2
 SCORES = "scores.jsonl"
 METRICS = "metrics.json"
+MOST_FAILED = 0.01
+"""Share of rows that a server may fail on; these are in no metric, and the report counts them."""
 
 
 class MeasureSlice(Section):
@@ -63,11 +66,12 @@ class MeasureRun:
         if config.max_examples:
             rows_of = [Row(e, "", 0) for e in examples]
             examples = [row.example for row in subset(rows_of, config.max_examples, config.seed)]
-        rows = self._rows(config, io, examples)
+        rows, usage = self._rows(config, io, examples)
         if config.threshold is None and config.split != "val":
             raise ValueError("a threshold is found on val only")
-        threshold = choose(rows).value if config.threshold is None else config.threshold
-        result = metrics.compute(rows, threshold)
+        counted = _without_failed(rows)
+        threshold = choose(counted).value if config.threshold is None else config.threshold
+        result = metrics.compute(counted, threshold)
         jsonio.write_jsonl(io.out / SCORES, map(jsonio.as_row, rows))
         jsonio.write_json(io.out / METRICS, result.to_json())
         return {
@@ -75,27 +79,54 @@ class MeasureRun:
             "threshold": threshold,
             "cut_texts": sum(row.truncated_tokens > 0 for row in rows),
             "reasonings": sum(row.raw_output is not None for row in rows),
+            "failed_rows": len(rows) - len(counted),
+            "bounded_rows": sum(row.bounded for row in rows),
+            **usage,
         }
 
-    def _rows(self, config: MeasureSlice, io: StageIO, examples: list[Example]) -> list[ScoredExample]:
+    def _rows(
+        self, config: MeasureSlice, io: StageIO, examples: list[Example]
+    ) -> tuple[list[ScoredExample], dict[str, Any]]:
+        """The rows, and what the summary says of their price where there is one."""
         encoder = self.encoder(config.label_only)
         settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
         scored = read_scores(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
         if scored is not None and not _needs_generation(encoder, settings):
-            return scored
+            return scored, {}
         sampler = self._sampler(io)
         try:
             if scored is not None:
-                return add_reasoning(sampler, encoder, examples, scored, settings, io.progress)
-            return score_examples(sampler, encoder, examples, settings, io.progress)
+                rows = add_reasoning(sampler, encoder, examples, scored, settings, io.progress)
+            else:
+                rows = score_examples(sampler, encoder, examples, settings, io.progress)
         finally:
             sampler.close()
+        return rows, _used(sampler)
 
     def _sampler(self, io: StageIO) -> Sampler:
         engine = self.engine()
         if "checkpoint" not in io.inputs:
             return engine.sampler(None)
         return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
+
+
+def _without_failed(rows: list[ScoredExample]) -> list[ScoredExample]:
+    """The rows that a server scored. Raises StageError where it failed on more than one in a hundred."""
+    failed = [row for row in rows if row.error is not None]
+    if len(failed) > max(1, MOST_FAILED * len(rows)):
+        raise StageError(
+            f"{len(failed)} of {len(rows)} rows could not be scored, {failed[0].example_id} for one "
+            f"({failed[0].error}); run the same command again"
+        )
+    return [row for row in rows if row.error is None]
+
+
+def _used(sampler: Sampler) -> dict[str, Any]:
+    if not isinstance(sampler, Metered):
+        return {}
+    used = sampler.usage
+    tokens = {"prefilled_tokens": used.prefilled, "sampled_tokens": used.sampled}
+    return {"usage": {**tokens, "requests": used.requests}}
 
 
 def _needs_generation(encoder: Encoder, settings: ScoreSettings) -> bool:

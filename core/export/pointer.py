@@ -26,6 +26,10 @@ class Pointer:
     """sha256 of its weights and tokenizer, or the server's name for them."""
     target: str
     prompts_digest: str
+    server: str | None = None
+    """tinker: where the base model and the checkpoints are."""
+    sampler_path: str | None = None
+    """tinker: the chosen weights on the server, beside the adapter at home."""
 
     def to_json(self) -> dict[str, Any]:
         """The mapping that is written."""

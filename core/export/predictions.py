@@ -47,10 +47,11 @@ def record(
         **said,
         "probability": row.probability,
         "threshold": threshold,
-        "predicted": predict(row.probability, threshold),
+        "predicted": None if row.error is not None else predict(row.probability, threshold),
         "outside_mass": row.outside,
         "valid": row.valid,
         "truncated_tokens": row.truncated_tokens,
+        "bounded": row.bounded,
     }
 
 
@@ -89,7 +90,7 @@ def _scored(row: ScoredExample) -> dict[str, Any]:
         "parse_source": "scored" if says else None,
         "pred_label": predict(row.probability, EVEN_ODDS) if says else None,
         "reasoning": row.reasoning,
-        "error": None,
+        "error": row.error,
     }
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from core import jsonio
@@ -12,11 +14,15 @@ from core.evaluation.metrics import Metrics, from_json
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.evaluation.stage import METRICS, read_metrics
 from core.export.inputs import CurvePoint, Entry, Funnel, ModelBlock, Rejected, ReportInputs, SplitSize
-from core.pipeline.views import adapter_path
+from core.export.ledger import student_ledger, to_json
+from core.pipeline.views import adapter_path, state_path
 from core.records import SplitName
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
+from core.teacher.live.prices import load_prices
+
+log = logging.getLogger(__name__)
 
 _FILES = {
     "student_phase/test.json": "what the student says of each test text, with probability and decision",
@@ -46,6 +52,9 @@ class Outcome:
     label_only: Mapping[SplitName, Manifest]
     untrained: Mapping[SplitName, Manifest]
     baseline: Manifest | None
+    evaluations: Mapping[int, Manifest] = field(default_factory=dict)
+    home: Manifest | None = None
+    """The chosen adapter as it was taken home from a server."""
     _cache: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -81,6 +90,28 @@ class Outcome:
         return found
 
 
+def ledger(o: Outcome) -> dict[str, Any]:
+    """What the run took, in tokens, money and seconds."""
+    student = o.config.student
+    price = None
+    if student.engine != "local" and student.prices is not None:
+        price = load_prices(Path(student.prices)).students.get(student.model)
+        if price is None:
+            log.warning(
+                "%s has no price of %s under students: tokens are counted", student.prices, student.model
+            )
+    measured = [
+        *o.evaluations.values(),
+        *o.reasoning.values(),
+        *o.label_only.values(),
+        *o.untrained.values(),
+    ]
+    unique = {m.path: m for m in measured}
+    teacher = o.json(o.kept, "teacher_summary.json").get("ledger")
+    found = student_ledger(o.checkpoints.values(), unique.values(), price)
+    return to_json(teacher, found, seconds(o))
+
+
 def report_inputs(o: Outcome) -> ReportInputs:
     """All that the report says."""
     student = o.config.student
@@ -98,7 +129,7 @@ def report_inputs(o: Outcome) -> ReportInputs:
         threshold_reason="largest macro-F1 on val, frozen before the other splits were read",
         curve=curve_points(o),
         models=models(o),
-        resume_state_path=o.final.folder if o.final else None,
+        resume_state_path=state_path(o.final),
         funnel=funnel(o),
         notices=notices(o),
         files=_FILES,
@@ -151,7 +182,7 @@ def models(o: Outcome) -> list[ModelBlock]:
     measured = o.reasoning.get(o.split)
     metrics = o.metrics(measured) if measured else None
     same = o.final is not None and o.selection.step == max(o.checkpoints)
-    best = adapter_path(o.checkpoint) or "the base model, without an adapter"
+    best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
     return [
         ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if same else None),
         ModelBlock("best-val model", best, metrics),
@@ -190,6 +221,13 @@ def notices(o: Outcome) -> list[str]:
     for name, manifest in o.reasoning.items():
         if manifest.summary["cut_texts"]:
             out.append(f"{manifest.summary['cut_texts']} texts of {name} were cut to fit the prompt")
+        if failed := manifest.summary.get("failed_rows"):
+            out.append(f"{failed} texts of {name} could not be scored by the server and are in no metric")
+        if bounded := manifest.summary.get("bounded_rows"):
+            out.append(
+                f"{bounded} texts of {name} have a label that the server did not list: its probability is an "
+                "upper bound"
+            )
     return out
 
 
@@ -200,6 +238,7 @@ def seconds(o: Outcome) -> dict[str, float]:
         "reject": [o.kept],
         "encode": [o.encoded],
         "train": list(o.checkpoints.values()),
+        "evaluate": list(o.evaluations.values()),
         "export": [*o.reasoning.values(), *o.label_only.values()],
         "baseline": [o.baseline],
     }

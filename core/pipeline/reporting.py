@@ -14,7 +14,7 @@ from core.export.pointer import Pointer
 from core.export.summary import RunSummary
 from core.pipeline import outcome
 from core.pipeline.outcome import Outcome
-from core.pipeline.views import adapter_path, fingerprints
+from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.store import pointers
@@ -70,7 +70,7 @@ def _manifest(
 
 
 def _measured(o: Outcome, manifest: Manifest) -> Measured:
-    path = adapter_path(o.checkpoint) or UNTRAINED
+    path = adapter_path(o.checkpoint, o.home) or UNTRAINED
     return Measured(manifest.created_at, o.run, path, fingerprints(o.parts, manifest))
 
 
@@ -87,7 +87,9 @@ def write_report(o: Outcome, view: RunView) -> str:
             chosen=o.selection.step,
         )
     written = view.write(REPORT, report.render(outcome.report_inputs(o)))
-    view.write_json("run_summary.json", _summary(o))
+    found = outcome.ledger(o)
+    view.write_json("ledger.json", found)
+    view.write_json("run_summary.json", {**_summary(o), "ledger": found})
     return written
 
 
@@ -100,8 +102,8 @@ def _summary(o: Outcome) -> dict[str, Any]:
         teacher_dir=f"runs/{o.run}/teacher_phase",
         report_path=f"runs/{o.run}/{REPORT}",
         final_model_path=adapter_path(o.final),
-        best_model_path=adapter_path(o.checkpoint) or UNTRAINED,
-        resume_state_path=o.final.folder if o.final else None,
+        best_model_path=adapter_path(o.checkpoint, o.home) or UNTRAINED,
+        resume_state_path=state_path(o.final),
         selection=o.selection,
         best_val=best.metrics,
         teacher_summary={k: v for k, v in teacher.items() if k != "funnel"},
@@ -123,8 +125,8 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         saved_at=now(),
         run_name=o.run,
         final_model_path=adapter_path(o.final),
-        best_model_path=adapter_path(o.checkpoint) or UNTRAINED,
-        resume_state_path=o.final.folder if o.final else None,
+        best_model_path=adapter_path(o.checkpoint, o.home) or UNTRAINED,
+        resume_state_path=state_path(o.final),
         best_step=o.selection.step,
         threshold=o.metrics(val).decision_threshold,
         metrics_path=f"runs/{o.run}/student_phase/{metrics}",
@@ -134,13 +136,17 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         base_digest=o.base_digest,
         target=o.config.student.target,
         prompts_digest=bench.prompts.student_digest,
+        server=bench.base.get("server"),
+        sampler_path=adapter_path(o.checkpoint) if o.home is not None else None,
     )
     content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
     paths = (
         pointer.final_model_path,
-        adapter_path(o.checkpoint),
+        adapter_path(o.checkpoint, o.home),
         pointer.resume_state_path,
         pointer.metrics_path,
         f"{pointer.run_dir}/{REPORT}",
     )
-    return pointers.publish(o.store, o.run, content, [p for p in paths if p is not None])
+    # What lies on a server was asked for there when it was made.
+    here = [p for p in paths if p is not None and not p.startswith("tinker://")]
+    return pointers.publish(o.store, o.run, content, here)

@@ -9,10 +9,10 @@ from typing import Any
 from core import jsonio
 from core.config import Config
 from core.data import stage as data_stage
-from core.errors import UserError
 from core.evaluation import baseline_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import MeasureRun, MeasureSlice
+from core.export import adapter as adapter_stage
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.rejection import stage as rejection_stage
@@ -25,6 +25,7 @@ from core.student.encoding import EncodeSlice
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
 from core.teacher.live.client import api_key
+from core.teacher.live.prices import load_prices
 from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
 
@@ -34,7 +35,6 @@ class Pipeline:
 
     def __init__(self, config: Config, journal: OpenJournal | None = None) -> None:
         """`journal` opens the journal of the run's root, which a live teacher needs to be asked."""
-        refuse_unbuilt(config)
         self.config, self._journal = config, journal
         self.bench = Workbench(config)
         self.live = segment.LiveSession()
@@ -96,7 +96,7 @@ class Pipeline:
             encode_stage.NAME,
             encode_stage.VERSION,
             EncodeSlice.of(self.config.student),
-            self.bench.student_content(),
+            self.bench.token_content(),
             {"reject": reject},
             encode_stage.EncodeRun(self.bench.encoder),
         )
@@ -116,14 +116,36 @@ class Pipeline:
         for label_only in (False, True):
             self.bench.frame(label_only=label_only)
 
-    def preflight(self) -> None:
-        """Find what is missing before anything is done or paid for: model, rules, prompts, key, price."""
+    def preflight(self, *, online: bool = True) -> None:
+        """Find what is missing before anything is done or paid for: model, rules, prompts, key, price.
+
+        A remote engine's server is asked for a sign of life and for the model, where `online`.
+        """
         if self.config.teacher.kind == "openai":
             api_key(self.config.teacher)
             price_of(self.config.teacher)
         self.bench.student_content()
         for label_only in (False, True):
             self.bench.frame(label_only=label_only)
+        if self.is_remote and self.config.student.prices is not None:
+            load_prices(Path(self.config.student.prices))
+        if self.is_remote and online:
+            self.bench.remote_engine.check(segment.lora_spec_of(self.config.student.lora, self.config.seed))
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether checkpoints lie on a server, which may forget them."""
+        return self.config.student.engine != "local"
+
+    def lives(self, segment_made: Manifest, folder: Path) -> bool:
+        """Whether the server still has a segment's checkpoint; `folder` holds the segment's files.
+
+        Of the local engine always: its files are the manifest's business.
+        """
+        if not self.is_remote:
+            return True
+        engine = self.bench.engine
+        return engine.knows(segment.checkpoint(engine, folder))
 
     def plan(self, folder: Path) -> list[PlannedStep]:
         """The training steps over the encoded examples in `folder`."""
@@ -141,7 +163,7 @@ class Pipeline:
         student = self.config.student
         own = steps[part.start : part.stop]
         content = {
-            "base_model": self.bench.source.digest,
+            **self.bench.base,
             "batches": jsonio.digest([s.batch_hash for s in own]),
             "learning_rates": _rates([s.learning_rate for s in own]),
         }
@@ -217,6 +239,27 @@ class Pipeline:
             label=f"export {who} on {name}, {mode}",
         )
 
+    def adapter(self, split: Manifest, checkpoint: Manifest) -> Stage:
+        """Take a remote checkpoint's adapter home, and hold it against the server on rows of val."""
+        student, source = self.config.student, self.bench.local_source
+        return Stage(
+            adapter_stage.NAME,
+            adapter_stage.VERSION,
+            adapter_stage.AdapterSlice(
+                engine=student.engine,
+                seed=self.config.seed,
+                lora=student.lora,
+                prompt=EncodeSlice.of(student),
+                parity_rows=student.parity_rows,
+            ),
+            {**self.bench.student_content(), "local_model": source.digest if source else "none"},
+            {"split": split, "checkpoint": checkpoint},
+            adapter_stage.AdapterRun(
+                lambda: self.bench.remote_engine, lambda: self.bench.local_source, self.bench.encoder
+            ),
+            label="take the adapter home",
+        )
+
     @property
     def label_only_is_the_same(self) -> bool:
         """Whether the label-only mode asks exactly what the student was trained on, at the same place:
@@ -290,11 +333,3 @@ class Pipeline:
 def _rates(rates: Sequence[float]) -> str:
     """All rates of a segment in a few words that people can compare."""
     return f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(list(rates))[:16]})"
-
-
-def refuse_unbuilt(config: Config) -> None:
-    """Raise UserError for what a config may say and this version cannot do."""
-    if config.student.engine == "tinker":
-        raise UserError(
-            "student.engine: training on Tinker is not built in this version; set student.engine: local"
-        )

@@ -8,6 +8,8 @@ from typing import Any
 from core import jsonio
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import RULE
+from core.export.adapter import FOLDER as ADAPTER
+from core.export.adapter import PARITY
 from core.export.manifests import Fingerprints
 from core.records import SPLITS
 from core.store.manifest import Manifest
@@ -28,8 +30,8 @@ class View:
 
     def __init__(self, run: RunView) -> None:
         self.run = run
-        self._steps: list[dict[str, Any]] = []
-        self._evaluations: list[dict[str, Any]] = []
+        self._steps: dict[int, list[dict[str, Any]]] = {}
+        self._evaluations: dict[int, dict[str, Any]] = {}
 
     def split(self, manifest: Manifest) -> None:
         """data_splits/ and split_summary.json."""
@@ -47,20 +49,28 @@ class View:
         """What the student learns."""
         self.run.fill(manifest, {name: f"student_phase/{name}" for name in _ENCODE})
 
-    def train(self, manifest: Manifest) -> None:
-        """One more segment of student_phase/train_history.jsonl."""
-        self._steps += jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl"))
-        self._lines("student_phase/train_history.jsonl", self._steps)
+    def train(self, stop: int, manifest: Manifest) -> None:
+        """One more segment of student_phase/train_history.jsonl, or one anew; `stop` is its last step."""
+        self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl")))
+        rows = [row for stop in sorted(self._steps) for row in self._steps[stop]]
+        self._lines("student_phase/train_history.jsonl", rows)
 
     def evaluate(self, step: int, row: Mapping[str, Any]) -> None:
         """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
         self.run.write_json(f"student_phase/metrics_val_step_{step}.json", row)
-        self._evaluations.append(dict(row))
-        self._lines("student_phase/eval_history.jsonl", self._evaluations)
+        self._evaluations[step] = dict(row)
+        rows = [self._evaluations[step] for step in sorted(self._evaluations)]
+        self._lines("student_phase/eval_history.jsonl", rows)
 
     def baseline(self, manifest: Manifest) -> None:
         """The classical baselines' metrics."""
         self.run.fill(manifest, {"baselines.json": "baseline_phase/baselines.json"})
+
+    def adapter(self, manifest: Manifest) -> None:
+        """The adapter that was taken home, and how it compares with the server's."""
+        names = (f"{ADAPTER}/adapter_config.json", f"{ADAPTER}/adapter_model.safetensors")
+        places = {name: f"student_phase/{name}" for name in names}
+        self.run.fill(manifest, {**places, PARITY: "student_phase/adapter/parity.json"})
 
     def _lines(self, place: str, rows: list[dict[str, Any]]) -> None:
         self.run.write(place, "".join(jsonio.canonical(row).decode() + "\n" for row in rows))
@@ -82,9 +92,25 @@ def evaluation_row(
     }
 
 
-def adapter_path(checkpoint: Manifest | None) -> str | None:
-    """Where a checkpoint's adapter lies under the root; None for the untrained model."""
-    return None if checkpoint is None else f"{checkpoint.folder}/adapter"
+def adapter_path(checkpoint: Manifest | None, home: Manifest | None = None) -> str | None:
+    """Where a checkpoint's adapter lies under the root; None for the untrained model.
+
+    One on a server has its path there, unless it was taken home.
+    """
+    if checkpoint is None:
+        return None
+    if home is not None:
+        return f"{home.folder}/{ADAPTER}"
+    remote: str | None = checkpoint.summary.get("sampler_path")
+    return remote or f"{checkpoint.folder}/adapter"
+
+
+def state_path(checkpoint: Manifest | None) -> str | None:
+    """Where a checkpoint's resumable state lies, under the root or on its server."""
+    if checkpoint is None:
+        return None
+    remote: str | None = checkpoint.summary.get("state_path")
+    return remote or checkpoint.folder
 
 
 def fingerprints(parts: Manifest, measured: Manifest) -> Fingerprints:

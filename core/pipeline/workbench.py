@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING
 
 from core import jsonio
 from core.config import Config
-from core.errors import ModelError
+from core.engines.opening import open_engine, remote_ingredients
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Engine
-from core.student.tokenizer import ChatTokenizer
+from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
 if TYPE_CHECKING:
     from core.engines.local.weights import ModelSource
+    from core.engines.tinker import TinkerEngine
 
 
 class Workbench:
@@ -41,21 +42,40 @@ class Workbench:
 
     @cached_property
     def source(self) -> ModelSource:
-        """The base model's folder and digest; a GGUF file is converted here, once."""
+        """The local engine's base model, its folder and digest; a GGUF file is converted here, once."""
         from core.engines.local.weights import resolve_model
 
         return resolve_model(self.config.student.model)
 
     @cached_property
+    def local_source(self) -> ModelSource | None:
+        """A remote engine's base model as the local engine reads it, where the config names one."""
+        from core.engines.local.weights import resolve_model
+
+        named = self.config.student.local_model
+        return None if named is None else resolve_model(named)
+
+    @property
+    def base_digest(self) -> str:
+        """What stands for the base model in keys, checkpoints and pointers."""
+        return self.base["base_model"]
+
+    @cached_property
+    def base(self) -> dict[str, str]:
+        """The base model's digest, and of a remote engine the server."""
+        if self.config.student.engine == "local":
+            return {"base_model": self.source.digest}
+        return remote_ingredients(self.config.student)
+
+    @cached_property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer is: with the model, or where student.tokenizer says."""
-        named = self.config.student.tokenizer
-        if named is None:
+        student = self.config.student
+        if student.tokenizer is None and student.engine == "local":
             return self.source.folder
-        folder = Path(named).absolute()
-        if not folder.is_dir():
-            raise ModelError(f"student.tokenizer: {folder} is not a folder with a tokenizer's files")
-        return folder
+        from core.engines.local.weights import resolve_tokenizer
+
+        return resolve_tokenizer(student.tokenizer or student.model)
 
     @cached_property
     def tokenizer(self) -> ChatTokenizer:
@@ -65,13 +85,15 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """The engine over the base model."""
-        from core.engines.local import LocalEngine
+        return open_engine(self.config.student, lambda: self.source)
 
-        student = self.config.student
+    @property
+    def remote_engine(self) -> TinkerEngine:
+        """The engine, where it is a remote one."""
+        from core.engines.tinker import TinkerEngine
 
-        return LocalEngine(
-            self.source, device=student.device, train_dtype=student.train_dtype, threads=student.threads
-        )
+        assert isinstance(self.engine, TinkerEngine), "only a remote engine's checkpoints are taken home"
+        return self.engine
 
     def encoder(self, label_only: bool = False) -> Encoder:
         """The encoder of the student's prompt, or of the label-only prompt."""
@@ -102,15 +124,20 @@ class Workbench:
         rulebook = self.rulebook.text if student.rulebook else None
         return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
 
-    def student_content(self) -> dict[str, str]:
-        """Digests of what decides the student's tokens and scores, besides the config."""
-        content = {"base_model": self.source.digest, "student_prompts": self._frames()}
-        if self.config.student.tokenizer is not None:
-            files = sorted(p for p in self.tokenizer_folder.iterdir() if p.is_file())
-            content["tokenizer"] = jsonio.digest({p.name: jsonio.file_digest(p) for p in files})
+    def token_content(self) -> dict[str, str]:
+        """Digests of what decides the student's tokens, besides the config."""
+        content = {"student_prompts": self._frames()}
+        if self.config.student.engine == "local":
+            content["base_model"] = self.base_digest
+        if self.config.student.tokenizer is not None or self.config.student.engine != "local":
+            content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
         if self.config.student.rulebook:
             content["rulebook"] = self.rulebook.digest
         return content
+
+    def student_content(self) -> dict[str, str]:
+        """Digests of what decides the student's tokens and scores, besides the config."""
+        return {**self.base, **self.token_content()}
 
     def _frames(self) -> str:
         """Digest of the two templates that are used: the target's own, and the label-only one."""

@@ -20,9 +20,8 @@ from core.student.engine import (
     Engine,
     LoraSpec,
     Pending,
-    SamplerRef,
+    SaveLabel,
     Session,
-    StateRef,
 )
 from core.student.plan import PlannedStep
 
@@ -96,12 +95,19 @@ class SegmentRun:
         parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
         session = self.live.take(engine, lora_spec(config), parent)
         self.live.pending = session
-        rows = list(self._steps(session, config.adam, io))
-        jsonio.write_jsonl(io.out / "steps.jsonl", rows)
-        saved = session.save(io.out, step=self.steps[-1].step + 1)
+        try:
+            rows, waiting = self._steps(session, config.adam, io)
+            # The save follows the last steps without waiting for them.
+            label = SaveLabel(key=io.key, writer=io.out.name)
+            saved = session.save(io.out, step=self.steps[-1].step + 1, label=label)
+            rows += [self._finish(*each, io) for each in waiting]
+            jsonio.write_jsonl(io.out / "steps.jsonl", rows)
+        except BaseException:
+            self.live.close()  # what failed may hold memory, or requests on their way
+            raise
         milestones.passed(milestones.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
-        return {
+        summary = {
             "step": saved.step,
             "checkpoint_digest": saved.digest,
             "base_digest": saved.engine.base_digest,
@@ -109,8 +115,14 @@ class SegmentRun:
             "tokens": sum(row["tokens"] for row in rows),
             "fingerprint": engine.fingerprint,
         }
+        if saved.engine.kind == "local":
+            return summary
+        return {**summary, "state_path": saved.state.location, "sampler_path": saved.sampler.location}
 
-    def _steps(self, session: Session, adam: AdamConfig, io: StageIO) -> list[dict[str, Any]]:
+    def _steps(
+        self, session: Session, adam: AdamConfig, io: StageIO
+    ) -> tuple[list[dict[str, Any]], deque[tuple[PlannedStep, Pending]]]:
+        """Submit every step; the rows of those that were waited for, and the last ones on their way."""
         data = self.data()
         waiting: deque[tuple[PlannedStep, Pending]] = deque()
         rows: list[dict[str, Any]] = []
@@ -121,9 +133,7 @@ class SegmentRun:
             waiting.append((step, pending))
             if len(waiting) >= IN_FLIGHT:
                 rows.append(self._finish(*waiting.popleft(), io))
-        while waiting:
-            rows.append(self._finish(*waiting.popleft(), io))
-        return rows
+        return rows, waiting
 
     def _finish(self, step: PlannedStep, pending: Pending, io: StageIO) -> dict[str, Any]:
         result = pending.result()
@@ -153,12 +163,16 @@ def adam_params(config: AdamConfig, rate: float) -> AdamParams:
 
 def lora_spec(config: SegmentSlice) -> LoraSpec:
     """The adapter as the engine wants it."""
-    lora = config.lora
+    return lora_spec_of(config.lora, config.seed)
+
+
+def lora_spec_of(lora: LoraConfig, seed: int) -> LoraSpec:
+    """The config's adapter, started from `seed`."""
     return LoraSpec(
         rank=lora.rank,
         alpha=lora.alpha,
         dropout=lora.dropout,
-        seed=config.seed,
+        seed=seed,
         train_mlp=lora.mlp,
         train_attention=lora.attention,
         train_unembed=lora.unembed,
@@ -168,12 +182,9 @@ def lora_spec(config: SegmentSlice) -> LoraSpec:
 def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
     """The checkpoint in a segment's folder."""
     value = jsonio.read_json(folder / "checkpoint.json")
+    state, sampler = engine.refs(folder)
     return Checkpoint(
-        engine=engine.identity,
-        step=value["step"],
-        digest=value["digest"],
-        state=StateRef(str(folder)),
-        sampler=SamplerRef(str(folder / "adapter")),
+        engine.identity, step=value["step"], digest=value["digest"], state=state, sampler=sampler
     )
 
 

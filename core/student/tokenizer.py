@@ -8,10 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import jsonio
 from core.errors import ModelError
 from core.prompts import Message
 
 _SLOT = "\u241fslot\u241f"
+
+
+# What a folder may hold besides weights that decides tokens or the chat template.
+_FILES = (
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "*.jinja",
+    "*.model",
+    "config.json",
+)
+
+
+def tokenizer_digest(folder: Path) -> str:
+    """sha256 over the tokenizer's files in a folder, weights beside them left out.
+
+    Raises ModelError where there is none.
+    """
+    files = sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
+    if not files:
+        raise ModelError(f"student.tokenizer: {folder} holds no tokenizer's files")
+    return jsonio.digest({path.name: jsonio.file_digest(path) for path in files})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`understudy`: run, plan, evaluate, and housekeeping."""
+"""`understudy`: run, plan, evaluate, housekeeping, and checkpoints on servers."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import UnderstudyError
+from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
 
 if TYPE_CHECKING:
@@ -126,7 +127,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
 
 
-for _command in (list_runs, remove, collect_garbage):
+for _command in (list_runs, remove, collect_garbage, checkpoints):
     cli.add_command(_command)
 
 

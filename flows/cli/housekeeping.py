@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli.tables import shown_size, table
+
 if TYPE_CHECKING:
     from core.pipeline.overview import RunEntry
 
@@ -63,7 +65,7 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     store = Store.at(root)  # not `open`, whose probe a full disk would refuse
     garbage = collecting.find_garbage(store, hours * 3600)
     for (stage, key), files in sorted(garbage.objects.items()):
-        click.echo(f"{_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
+        click.echo(f"{shown_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
     if delete:
         garbage = collecting.collect(store, garbage)
         store.copies.sweep(
@@ -74,7 +76,7 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     said = "removed" if delete else "would be removed (--delete does it)"
     click.echo(
         f"{len(garbage.objects)} objects and {len(garbage.leftovers)} files left behind, "
-        f"{_size(garbage.bytes)}: {said}"
+        f"{shown_size(garbage.bytes)}: {said}"
     )
 
 
@@ -85,25 +87,15 @@ def _table(entries: list[RunEntry]) -> list[str]:
             e.name,
             e.state,
             e.at or "-",
-            _size(e.bytes),
+            shown_size(e.bytes),
             "-" if e.best_step is None else str(e.best_step),
             *(_number(e.metrics.get(name)) for name in ("macro_f1", "auroc", "log_loss")),
             "latest" if e.latest else "",
         )
         for e in entries
     ]
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return [line.rstrip() for line in lines]
+    return table(head, rows)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    raise AssertionError("unreachable")

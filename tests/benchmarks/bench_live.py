@@ -81,14 +81,14 @@ def _fixed(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
         took = _asked(server, store, name, rows, at_once)
         ideal = at_once / delay
         yield (
-            f"{delay:g} s, {at_once} at once, {rows} rows: {took.rate / ideal:.3f} of concurrency/latency with "
-            f"the start, {took.steady(2 * delay) / ideal:.3f} after {RAMP_S:g} s (goal {goal}), "
+            f"{delay:g} s, {at_once} at once, {rows} rows: {took.rate / ideal:.3f} of concurrency/latency "
+            f"with the start, {took.steady(2 * delay) / ideal:.3f} after {RAMP_S:g} s (goal {goal}), "
             f"{_ms(took):.2f} ms CPU a row"
         )
 
 
 def _tail(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
-    """The ideal starts each text as soon as a place is free, in the order and with the times of the server."""
+    """The ideal starts each text as soon as a place is free, with the server's own times in their order."""
     rows, at_once = 6000, 64
     delay = Delay(tail="lognormal", seconds=0.4, spread=1.0, seed=11)
     server.delay(delay.seconds, tail="lognormal", spread=delay.spread, seed=delay.seed)

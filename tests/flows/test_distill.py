@@ -14,7 +14,7 @@ import pytest
 
 from core.config.loading import load
 from core.config.writing import render
-from core.errors import MissingInputError, StageError, UserError
+from core.errors import MissingInputError, StageError
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
 
@@ -275,8 +275,3 @@ def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(p
     with pytest.raises(StageError, match="label_mismatch"):
         run(project)
     assert (project.parent / "out/runs/small/teacher_phase/rejected_samples.jsonl").is_file()
-
-
-def test_an_engine_that_is_not_built_yet_says_so(project: Path) -> None:
-    with pytest.raises(UserError, match="training on Tinker is not built in this version"):
-        run(project, "student.engine=tinker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,10 @@ from tests.servers.tinker_proto import Answer, Forwarded, Said
 _AT_ONCE = 256
 # What the protocol puts where a top-k row has no value.
 _NO_TOKEN, _NO_LOGPROB = 0, -99999.0
+
+
+_LOADING = threading.Lock()
+"""transformers builds models on a device that is set for the whole process: two at once spoil each other."""
 
 
 class Refused(ValueError):
@@ -74,7 +79,8 @@ class Trainer:
         self, engine: LocalEngine, lora: LoraSpec, state: Path | None, *, optimizer: bool, weighted: bool
     ) -> None:
         whole = StateRef(str(state)) if state is not None and optimizer else None
-        self._session: LocalSession = engine.open(lora, whole)
+        with _LOADING:
+            self._session: LocalSession = engine.open(lora, whole)
         if state is not None and not optimizer:
             read_adapter(self._session._backbone.model, state / "adapter")
         self.lora = lora
@@ -162,7 +168,8 @@ class Speaker:
     """Samples from one set of weights."""
 
     def __init__(self, engine: LocalEngine, adapter: Path | None) -> None:
-        self._sampler: LocalSampler = engine.sampler(SamplerRef(str(adapter)) if adapter else None)
+        with _LOADING:
+            self._sampler: LocalSampler = engine.sampler(SamplerRef(str(adapter)) if adapter else None)
         self._folder = engine.source.folder
         self._tokenizer: Any = None
 

@@ -47,6 +47,17 @@ class Price(Section):
     """Of the completion."""
 
 
+class TrainingPrice(Section):
+    """US dollars per million tokens on a training server."""
+
+    train: float = Field(ge=0)
+    """Forward, backward and update."""
+    prefill: float = Field(ge=0)
+    """Prompts of samples and scores."""
+    sample: float = Field(ge=0)
+    """Generated."""
+
+
 class PriceTable(Section):
     """Prices of models, by name or pattern."""
 
@@ -56,6 +67,8 @@ class PriceTable(Section):
     """Where."""
     models: dict[str, Price]
     """By the model's name at the endpoint, with * and ? for any characters."""
+    students: dict[str, TrainingPrice] = {}
+    """Of training servers, by the base model's name there."""
 
     def price_of(self, model: str) -> Price | None:
         """The price of the nearest name; None, and a warning, where there is none."""

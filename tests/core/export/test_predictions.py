@@ -57,6 +57,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
         ("outside_mass", 0.1),
         ("valid", True),
         ("truncated_tokens", 3),
+        ("bounded", False),
     ]
 
 

@@ -29,8 +29,6 @@ class Line:
     moves: frozenset[str]
     before: tuple[str, ...] = ()
     why: str = ""
-    unbuilt: bool = False
-    """The pipeline refuses the value in this version; its keys are looked at all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +54,9 @@ def line(
     *more: str,
     before: tuple[str, ...] = (),
     why: str = "",
-    unbuilt: bool = False,
 ) -> Line:
     """`field=value` and `more` move the stages that `moves` names."""
-    return Line(field, (f"{field}={value}", *more), frozenset(moves.split()), before, why, unbuilt)
+    return Line(field, (f"{field}={value}", *more), frozenset(moves.split()), before, why)
 
 
 def path(field: str, file: str, old: str, new: str, moves: str, *before: str, why: str = "") -> PathLine:
@@ -90,6 +87,8 @@ LABEL_ONLY = ("student.target=label_only",)
 REASON_FIRST = ("student.target=reason_first",)
 NO_TASK = ("prompts.file=without_task.yaml",)
 SHOWN = "student.rulebook=true"
+REMOTE = ("student.engine=tinker", "student.tokenizer=./model")
+LOCAL = "student.local_model=./model"
 WEIGHTS = ("student.token_weights.label=1.0",)
 STOPPING = ("evaluation.early_stopping.patience=3",)
 
@@ -216,7 +215,7 @@ STUDENT_PROMPT = [
 ]
 
 TRAINING = [
-    line("student.engine", "tinker", "train evaluate export", unbuilt=True),
+    line("student.engine", "tinker", MODEL, before=REMOTE[1:], why="encode: by tokenizer alone"),
     line("student.lora.rank", "4", "train", why=ADAPTER),
     line("student.lora.alpha", "8", "train", why=ADAPTER),
     line("student.lora.dropout", "0.1", "train", why=ADAPTER),
@@ -249,10 +248,16 @@ TRAINING = [
     line(
         "student.tinker_base_url",
         "http://localhost:1",
-        "",
-        why="read by no stage of this version; with Tinker the server decides what a checkpoint's name "
-        "means, so this line has to change when that engine is built",
+        "train evaluate export adapter",
+        before=REMOTE,
+        why="the server decides what a checkpoint's name means",
     ),
+    line("student.tinker_base_url", "http://localhost:1", "", why="the local engine has no server"),
+    line("student.checkpoint_ttl_days", "2", "", before=REMOTE, why="it decides no number"),
+    line("student.outstanding", "8", "", before=REMOTE, why="speed decides no number"),
+    line("student.prices", "null", "", before=REMOTE, why=MONEY),
+    line("student.local_model", "./model", "adapter", before=REMOTE, why="what the adapter is checked with"),
+    line("student.parity_rows", "4", "adapter", before=REMOTE),
     line("student.save_every", "2", "train", why="batches: it cuts the segments"),
 ]
 
@@ -276,6 +281,7 @@ MEASURING = [
 LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING]
 
 PATHS = [
+    path("student.local_model", "config.json", "10000.0", "20000.0", "adapter", *REMOTE, LOCAL),
     path("data.path", "", "market", "square", "split", why="split_summary.json keeps the first place"),
     path("data.files.train", "", "market", "square", "split", *FILES),
     path("data.files.val", "", "market", "square", "split", *FILES),

@@ -153,4 +153,6 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.export(split, tip, "test", label_only=False, threshold=THRESHOLD),
         of.baseline(split),
     ]
+    if of.is_remote and tip is not None:
+        stages.append(of.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}

@@ -1,0 +1,92 @@
+"""`understudy checkpoints ls|rm`: what lies on a Tinker server, and making room there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.cli.tables import shown_size, table
+
+if TYPE_CHECKING:
+    from core.engines.tinker import TinkerEngine
+    from core.engines.tinker.checkpoints import Listed
+
+_SERVER = click.option(
+    "--server", default=None, help="Its address; by default TINKER_BASE_URL, else the hosted service."
+)
+
+
+@click.group("checkpoints")
+def checkpoints() -> None:
+    """List and remove checkpoints on a Tinker server; the key is in TINKER_API_KEY."""
+
+
+@checkpoints.command("ls")
+@_SERVER
+@click.option("--all", "everything", is_flag=True, help="Those that this project did not name, too.")
+def list_checkpoints(server: str | None, everything: bool) -> None:
+    """List the checkpoints that runs of this project saved, the latest first."""
+    with _engine(server) as engine:
+        found = [each for each in engine.checkpoints() if everything or each.name is not None]
+    for line in _table(found) if found else ["there are no checkpoints"]:
+        click.echo(line)
+
+
+@checkpoints.command("rm")
+@click.argument("paths", nargs=-1, required=True)
+@_SERVER
+@click.option("--root", default="artifacts", show_default=True, help="Whose pointers are looked at first.")
+@click.option("--force", is_flag=True, help="Even if a pointer under the root names it.")
+def remove_checkpoints(paths: tuple[str, ...], server: str | None, root: str, force: bool) -> None:
+    """Remove the checkpoints at PATHS (tinker://...)."""
+    from core.errors import UserError
+    from core.store import pointers
+    from core.store.objects import Store
+
+    store = Store.at(root)
+    named = {
+        value: name
+        for name in pointers.names(store)
+        for value in (pointers.read(store, name) or {}).values()
+        if isinstance(value, str)
+    }
+    for path in paths:
+        if path in named and not force:
+            raise UserError(
+                f"{path} is named by model/{named[path]}.json; add --force to remove it all the same"
+            )
+    with _engine(server) as engine:
+        for path in paths:
+            engine.remove(path)
+            click.echo(f"removed {path}")
+
+
+@contextmanager
+def _engine(server: str | None) -> Iterator[TinkerEngine]:
+    from core.engines.tinker import TinkerEngine, connection
+
+    engine = TinkerEngine("", connection(server))
+    engine.service.connection.probe()
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _table(found: list[Listed]) -> list[str]:
+    head = ("kind", "step", "size", "made", "until", "path")
+    rows = [
+        (
+            each.kind,
+            "-" if each.step is None else str(each.step),
+            "-" if each.bytes is None else shown_size(each.bytes),
+            f"{each.created:%Y-%m-%d %H:%M}",
+            "ever" if each.expires is None else f"{each.expires:%Y-%m-%d %H:%M}",
+            each.location,
+        )
+        for each in found
+    ]
+    return table(head, rows)
