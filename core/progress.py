@@ -40,6 +40,21 @@ class LogProgress:
         log.info("%s: %s", self.what, describe(done, total, rate, note))
 
 
+class Saying:
+    """Passes on, and says something between two units: what is waited for. Begins at `done` of `total`."""
+
+    def __init__(self, inner: Progress, done: int, total: int) -> None:
+        self._inner, self._at = inner, (done, total)
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        self._at = done, total
+        self._inner.update(done, total, note)
+
+    def say(self, words: str) -> None:
+        """As many are finished as before."""
+        self._inner.update(*self._at, words)
+
+
 class Speed:
     """Units a second since the first that was told of: what was loaded or done before does not count."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from core.errors import StageError
 from core.evaluation import metrics
 from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
 from core.evaluation.threshold import choose
+from core.progress import Saying
 from core.records import Example, ScoredExample
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
@@ -66,7 +68,8 @@ class MeasureRun:
         if config.max_examples:
             rows_of = [Row(e, "", 0) for e in examples]
             examples = [row.example for row in subset(rows_of, config.max_examples, config.seed)]
-        rows, usage = self._rows(config, io, examples)
+        progress = Saying(io.progress, 0, len(examples))
+        rows, usage = self._rows(config, replace(io, progress=progress), examples, progress.say)
         if config.threshold is None and config.split != "val":
             raise ValueError("a threshold is found on val only")
         counted = _without_failed(rows)
@@ -85,7 +88,7 @@ class MeasureRun:
         }
 
     def _rows(
-        self, config: MeasureSlice, io: StageIO, examples: list[Example]
+        self, config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
     ) -> tuple[list[ScoredExample], dict[str, Any]]:
         """The rows, and what the summary says of their price where there is one."""
         encoder = self.encoder(config.label_only)
@@ -93,18 +96,15 @@ class MeasureRun:
         scored = read_scores(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
         if scored is not None and not _needs_generation(encoder, settings):
             return scored, {}
-        sampler = self._sampler(io)
-        try:
+        engine = self.engine()
+        with engine.waits(say), closing(self._sampler(engine, io)) as sampler:
             if scored is not None:
                 rows = add_reasoning(sampler, encoder, examples, scored, settings, io.progress)
             else:
                 rows = score_examples(sampler, encoder, examples, settings, io.progress)
-        finally:
-            sampler.close()
         return rows, _used(sampler)
 
-    def _sampler(self, io: StageIO) -> Sampler:
-        engine = self.engine()
+    def _sampler(self, engine: Engine, io: StageIO) -> Sampler:
         if "checkpoint" not in io.inputs:
             return engine.sampler(None)
         return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)

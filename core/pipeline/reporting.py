@@ -89,7 +89,9 @@ def write_report(o: Outcome, view: RunView) -> str:
     written = view.write(REPORT, report.render(outcome.report_inputs(o)))
     found = outcome.ledger(o)
     view.write_json("ledger.json", found)
-    view.write_json("run_summary.json", {**_summary(o), "ledger": found})
+    home = None if o.home is None else {"output_dir": "student_phase/adapter", **o.home.summary}
+    summary = {**_summary(o), "ledger": found, "adapter_downloads": {"best_val": home}}
+    view.write_json("run_summary.json", summary)
     return written
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
@@ -284,6 +285,9 @@ class Engine(Protocol):
 
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
         """Where state and sampler's weights of the checkpoint lie that a session saved in `folder`."""
+
+    def waits(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Within it, this thread's waits for a server are told in words, every second or so."""
 
     def knows(self, checkpoint: Checkpoint) -> bool:
         """Whether the checkpoint is still there: a server forgets those whose time is over. Files

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from core import jsonio, milestones
 from core.config.base import Section
 from core.config.student import AdamConfig, LoraConfig
+from core.progress import Saying
 from core.stageio import StageIO
 from core.store.manifest import Manifest
 from core.student.engine import (
@@ -92,6 +93,11 @@ class SegmentRun:
 
     def __call__(self, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
         engine = self.engine()
+        progress = Saying(io.progress, self.steps[0].step, self.total)
+        with engine.waits(progress.say):
+            return self._run(engine, config, replace(io, progress=progress))
+
+    def _run(self, engine: Engine, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
         parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
         session = self.live.take(engine, lora_spec(config), parent)
         self.live.pending = session

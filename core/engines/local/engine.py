@@ -6,6 +6,8 @@ import functools
 import importlib.metadata
 import logging
 import platform
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -119,6 +121,10 @@ class LocalEngine:
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
         """The folder itself, and the adapter in it."""
         return StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
+
+    def waits(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Nobody is waited for."""
+        return nullcontext()
 
     def knows(self, checkpoint: Checkpoint) -> bool:
         """Always: its files are the manifest's business."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -156,6 +158,10 @@ class TinkerEngine:
         """Whether the server still has both its parts."""
         refs = (checkpoint.state, checkpoint.sampler)
         return all(checkpoints.find(self.service, ref) is not None for ref in refs)
+
+    def waits(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Within it, this thread's waits are told: for what, since when, and what the queue said."""
+        return self.watch.telling(lambda wait: tell(str(wait)))
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Let a checkpoint live for ever. Raises CheckpointGone."""

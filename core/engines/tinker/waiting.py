@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import logging
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +49,17 @@ class Watch:
         self.report = report or LogWaits()
         self.tick_s = tick_s
         self.queue = Queue()
+        self._here = threading.local()
+
+    @contextmanager
+    def telling(self, tell: Report) -> Iterator[None]:
+        """Within it, waits of this thread are told to `tell` too."""
+        before = getattr(self._here, "tell", None)
+        self._here.tell = tell
+        try:
+            yield
+        finally:
+            self._here.tell = before
 
     def result(self, future: Future[Any], what: str) -> Any:
         """The future's result, or what it raised."""
@@ -66,7 +79,10 @@ class Watch:
                     self.queue.forget()
                 return done
             told = True
-            self.report(Wait(what, time.monotonic() - since, self.queue.words))
+            wait = Wait(what, time.monotonic() - since, self.queue.words)
+            self.report(wait)
+            if (tell := getattr(self._here, "tell", None)) is not None:
+                tell(wait)
 
 
 class Queue(logging.Handler):
