@@ -75,7 +75,8 @@ class Evaluations:
     def _overlaps(self) -> bool:
         """The engine is asked last: opening it may take seconds."""
         run = self._run
-        if run.config.evaluation.early_stopping is not None or not run.pipeline.is_remote:
+        one_by_one = run.config.evaluation.early_stopping is not None or not run.config.student.overlap
+        if one_by_one or not run.pipeline.is_remote:
             return False
         return run.pipeline.bench.engine.capabilities.overlaps_evaluation
 

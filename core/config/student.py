@@ -115,6 +115,9 @@ class StudentConfig(Section):
     """tinker: days that checkpoints stay on the server; the chosen one stays for ever. null: all do."""
     outstanding: Annotated[int, NotInKey("speed is no ingredient")] = Field(64, ge=1)
     """tinker: scoring and generation requests on their way at once, for each evaluation."""
+    overlap: Annotated[bool, NotInKey("when a checkpoint is measured decides no number")] = True
+    """tinker: measure checkpoints beside the training that follows. false for servers that load a sampled
+    checkpoint over the live weights."""
     prices: Annotated[str | None, NotInKey("money is no ingredient")] = "configs/prices.yaml"
     """tinker: a YAML file of prices (its `students:`); null counts tokens only."""
     local_model: Annotated[str | None, CONTENT] = None

@@ -255,6 +255,7 @@ TRAINING = [
     line("student.tinker_base_url", "http://localhost:1", "", why="the local engine has no server"),
     line("student.checkpoint_ttl_days", "2", "", before=REMOTE, why="it decides no number"),
     line("student.outstanding", "8", "", before=REMOTE, why="speed decides no number"),
+    line("student.overlap", "false", "", before=REMOTE, why="when it is measured decides no number"),
     line("student.prices", "null", "", before=REMOTE, why=MONEY),
     line("student.local_model", "./model", "adapter", before=REMOTE, why="what the adapter is checked with"),
     line("student.parity_rows", "4", "adapter", before=REMOTE),
