@@ -12,6 +12,7 @@ from prefect import Task
 
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError, UserError
+from core.pipeline import maker
 from core.pipeline.naming import claim
 from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
@@ -162,6 +163,7 @@ def execution(
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     with view.store.lease(f"runs/{view.name}", f"run {view.name}"):
         claim(view, resolved, new=new)
+        maker.note(view)
         with (
             run_log(view, resolved.config.run.log_level),
             _noted(view),

@@ -54,6 +54,7 @@ FILES = [
     "test_report.md",
     "train.log",
     "resolved_config.yaml",
+    "made_by.json",
     "stages.json",
 ]
 

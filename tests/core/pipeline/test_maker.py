@@ -1,0 +1,48 @@
+"""What a run says of the code that made it."""
+
+from __future__ import annotations
+
+import json
+import re
+from importlib.metadata import version
+from typing import Any
+
+import pytest
+
+from core.pipeline import maker
+from core.store.objects import Store
+from core.store.runs import RunView
+
+pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
+
+
+def written(view: RunView) -> dict[str, Any]:
+    found = json.loads(view.read("made_by.json") or "null")
+    assert isinstance(found, dict)
+    return found
+
+
+def test_version_and_commit_are_those_of_the_checkout(store: Store) -> None:
+    view = RunView(store, "r")
+    maker.note(view)
+    found = written(view)
+    assert found["version"] == version("understudy")
+    assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
+    assert found["before"] == []
+
+
+def test_other_code_that_was_at_work_before_is_kept_once(store: Store) -> None:
+    view = RunView(store, "r")
+    view.write_json(maker.FILE, {"version": "0.0.1", "commit": "abc", "at": "then", "before": []})
+    maker.note(view)
+    maker.note(view)
+    found = written(view)
+    assert found["before"] == [{"version": "0.0.1", "commit": "abc", "at": "then"}]
+
+
+def test_a_record_of_an_unknown_form_is_replaced(store: Store) -> None:
+    view = RunView(store, "r")
+    for odd in ("text", {"before": 5}):
+        view.write_json(maker.FILE, odd)
+        maker.note(view)
+        assert written(view)["version"] == version("understudy")
