@@ -1,0 +1,53 @@
+"""Scored rows for the tests of statistics: by hand, and as hypothesis draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from hypothesis import strategies as st
+
+from core.evaluation.columns import Bools, Floats
+from core.records import ScoredExample
+
+Scored = list[tuple[int, float | None]]
+
+PROBABILITY = st.one_of(st.none(), st.floats(0, 1), st.integers(0, 8).map(lambda k: k / 8))
+ROWS: st.SearchStrategy[Scored] = st.lists(st.tuples(st.integers(0, 1), PROBABILITY), min_size=4, max_size=40)
+
+
+def as_rows(scored: Scored) -> list[ScoredExample]:
+    return [
+        ScoredExample(f"r{i}", gold, p, outside=0.0, valid=p is not None)
+        for i, (gold, p) in enumerate(scored)
+    ]
+
+
+def has_both(scored: Scored) -> bool:
+    return len({gold for gold, _ in scored}) == 2
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows drawn at random: gold labels, and probabilities that tell the classes apart by `apart`."""
+
+    positive: Bools
+    probability: Floats
+
+    def rows(self) -> list[ScoredExample]:
+        return as_rows(list(zip(self.positive.astype(int).tolist(), self.probability.tolist(), strict=True)))
+
+
+def draw(n: int, *, seed: int, share: float = 0.3, apart: float = 0.3, steps: int = 0) -> Sample:
+    rng = np.random.default_rng(seed)
+    positive = np.zeros(n, dtype=np.bool_)
+    positive[: max(1, round(share * n))] = True
+    rng.shuffle(positive)
+    p = np.clip(rng.normal(0.35 + apart * positive, 0.2), 0, 1)
+    return Sample(positive, np.round(p * steps) / steps if steps else p)
+
+
+def groups_of(n: int, size: int) -> Sequence[str | None]:
+    """Rows in groups of `size`, every seventh row on its own."""
+    return [None if i % 7 == 0 else f"g{i // size}" for i in range(n)]

@@ -1,0 +1,153 @@
+"""Replicates: each is what scikit-learn says of the drawn rows, and what is drawn keeps its promises."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sk
+
+from core.evaluation.bootstrap import METRICS, Judged, _weights, bootstrap, units_of
+from core.evaluation.columns import Bools, Floats, columns
+from core.evaluation.metrics import compute, value
+from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
+
+TOLERANCE = 1e-9
+
+
+def weights_of(positive: Bools, groups: Sequence[str | None] | None, resamples: int) -> Floats:
+    """How often each row was drawn, by resample, in the order of rows."""
+    out = np.zeros((resamples, len(positive)))
+    for start, up, down in _weights(units_of(positive, groups), resamples, seed=3):
+        out[start : start + len(up), positive] = up
+        out[start : start + len(up), ~positive] = down
+    return out
+
+
+def by_scikit_learn(sample: Sample, said: Bools, weight: Floats) -> dict[str, float]:
+    gold, p = sample.positive, sample.probability
+    of_labels = {"sample_weight": weight, "zero_division": np.nan}
+    return {
+        "accuracy": sk.accuracy_score(gold, said, sample_weight=weight),
+        "balanced_accuracy": sk.balanced_accuracy_score(gold, said, sample_weight=weight),
+        "macro_f1": sk.f1_score(gold, said, average="macro", **of_labels),
+        "f1": sk.f1_score(gold, said, **of_labels),
+        "mcc": sk.matthews_corrcoef(gold, said, sample_weight=weight),
+        "precision": sk.precision_score(gold, said, **of_labels),
+        "recall": sk.recall_score(gold, said, **of_labels),
+        "auroc": sk.roc_auc_score(gold, p, sample_weight=weight),
+        "auprc": sk.average_precision_score(gold, p, sample_weight=weight),
+        "log_loss": sk.log_loss(gold, p, sample_weight=weight),
+        "brier": sk.brier_score_loss(gold, p, sample_weight=weight),
+    }
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("steps", [0, 5])
+def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: bool, steps: int) -> None:
+    drawn = draw(120, seed=1, steps=steps)
+    # Where 1 - p is 1e-12, scikit-learn's own rounding shows in the sixth digit of a logarithm.
+    sample = Sample(drawn.positive, 0.01 + 0.98 * drawn.probability)
+    said = sample.probability >= 0.5
+    groups = groups_of(120, 6) if grouped else None
+    found = bootstrap(sample.positive, [Judged(sample.probability, said)], groups, resamples=40, seed=3)
+    for k, weight in enumerate(weights_of(sample.positive, groups, 40)):
+        for name, wanted in by_scikit_learn(sample, said, weight).items():
+            assert found.of(0, name)[k] == pytest.approx(wanted, abs=TOLERANCE), (name, k)
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.floats(0, 1))
+def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float) -> None:
+    c = columns(as_rows(scored))
+    found = bootstrap(c.positive, [Judged.of(c, threshold)], resamples=1)
+    m = compute(as_rows(scored), threshold)
+    for name in METRICS:
+        wanted = value(m, name)
+        point = found.point(0, name)
+        assert np.isnan(point) if wanted is None else point == pytest.approx(wanted, abs=1e-12), name
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=50), st.integers(1, 200))
+def test_every_resample_has_the_classes_sizes(golds: list[bool], resamples: int) -> None:
+    positive = np.array(golds)
+    drawn = weights_of(positive, None, resamples)
+    assert (drawn[:, positive].sum(axis=1) == positive.sum()).all()
+    assert (drawn[:, ~positive].sum(axis=1) == (~positive).sum()).all()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(["a", "b", "c", "d", None])), min_size=1))
+def test_groups_stay_whole_and_as_many_are_drawn_as_there_are(rows: list[tuple[bool, str | None]]) -> None:
+    positive = np.array([gold for gold, _ in rows])
+    groups = [name for _, name in rows]
+    drawn = weights_of(positive, groups, 30)
+    first = {name: i for i, name in reversed(list(enumerate(groups))) if name is not None}
+    for i, name in enumerate(groups):
+        if name is not None:
+            assert (drawn[:, i] == drawn[:, first[name]]).all()
+    units = [i for i, name in enumerate(groups) if name is None or first[name] == i]
+    assert (drawn[:, units].sum(axis=1) == len(units)).all()
+
+
+def test_a_class_with_groups_of_its_own_is_in_every_resample() -> None:
+    positive = np.array([True] * 2 + [False] * 40)
+    groups = [f"g{i // 2}" for i in range(42)]
+    assert (weights_of(positive, groups, 500)[:, positive].sum(axis=1) > 0).all()
+
+
+def test_equal_seeds_give_equal_replicates_and_others_do_not() -> None:
+    sample = draw(300, seed=2)
+    judged = [Judged(sample.probability, sample.probability >= 0.5)]
+    one, again, other = (bootstrap(sample.positive, judged, resamples=700, seed=s).values for s in (5, 5, 6))
+    assert (one == again).all()
+    assert (one != other).any()
+
+
+def test_all_scorers_see_the_same_resamples_whoever_else_is_there() -> None:
+    sample, other = draw(200, seed=3), draw(200, seed=4)
+    a, b = (Judged(s.probability, s.probability >= 0.4) for s in (sample, other))
+    both = bootstrap(sample.positive, [b, a], resamples=300).values
+    assert (both[1] == bootstrap(sample.positive, [a], resamples=300).values[0]).all()
+
+
+def test_what_a_scorer_lacks_is_undefined_and_the_rest_is_not() -> None:
+    sample = draw(50, seed=5)
+    labels = Judged(None, sample.probability >= 0.5, "it gives labels only")
+    found = bootstrap(sample.positive, [labels, Judged(sample.probability, None)], resamples=20)
+    undefined: Bools = np.asarray(np.isnan(found.values).all(axis=2))
+    assert [name for name, u in zip(METRICS, undefined[0], strict=True) if u] == list(METRICS[7:])
+    assert [name for name, u in zip(METRICS, undefined[1], strict=True) if u] == list(METRICS[:7])
+
+
+def test_the_spread_is_that_of_the_textbook_for_a_share() -> None:
+    """Of accuracy inside strata: the variances of both classes' hits, added."""
+    sample = draw(1000, seed=6)
+    said = sample.probability >= 0.5
+    found = bootstrap(sample.positive, [Judged(None, said)], resamples=20_000)
+    right = np.equal(said, sample.positive).astype(np.float64)
+    variance = sum(
+        right[part].mean() * (1 - right[part].mean()) * part.sum()
+        for part in (sample.positive, ~sample.positive)
+    )
+    assert found.of(0, "accuracy").std() == pytest.approx(np.sqrt(variance) / 1000, rel=0.02)
+
+
+def test_rows_that_repeat_each_other_give_wider_intervals_as_groups() -> None:
+    sample = draw(100, seed=7)
+    five = np.repeat(np.arange(100), 5)
+    p = sample.probability[five]
+    judged = [Judged(p, p >= 0.5)]
+    alone = bootstrap(sample.positive[five], judged, resamples=2000)
+    grouped = bootstrap(sample.positive[five], judged, [f"g{i}" for i in five], resamples=2000)
+    for name in ("auroc", "macro_f1"):
+        assert grouped.of(0, name).std() > 1.8 * alone.of(0, name).std()  # sqrt(5) in expectation
+
+
+def test_groups_of_another_length_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 groups for 2 rows"):
+        units_of(np.array([True, False]), ["a", "b", "c"])

@@ -1,0 +1,104 @@
+"""Intervals: Wilson's and the percentile's as scipy has them, and null with a reason where there is none."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from core.evaluation.bootstrap import METRICS, Judged
+from core.evaluation.intervals import SAME, Interval, intervals, percentile, proportion
+from tests.core.evaluation.scored import draw, groups_of
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 5000), st.data())
+def test_a_proportions_interval_is_scipys_wilson(total: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, total))
+    wanted = stats.binomtest(count, total).proportion_ci(0.95, method="wilson")
+    found = proportion(count, total)
+    assert found.value == count / total
+    assert found.low == pytest.approx(wanted.low, abs=1e-9)
+    assert found.high == pytest.approx(wanted.high, abs=1e-9)
+
+
+def test_none_of_none_is_null_with_a_reason() -> None:
+    assert proportion(0, 0, "no row cites it") == Interval(None, None, None, None, "no row cites it")
+
+
+def test_every_metric_has_an_interval_around_it() -> None:
+    sample = draw(200, seed=1)
+    found = intervals(
+        sample.positive, [Judged(sample.probability, sample.probability >= 0.5)], resamples=2000
+    )
+    assert set(found[0]) == set(METRICS)
+    for name, i in found[0].items():
+        assert i.value is not None
+        assert i.low is not None
+        assert i.high is not None
+        assert i.low < i.value < i.high, name
+        assert i.method == ("wilson" if name in ("accuracy", "precision", "recall") else "bootstrap")
+
+
+def test_in_groups_the_proportions_are_bootstrapped_too() -> None:
+    sample = draw(200, seed=1)
+    judged = [Judged(sample.probability, sample.probability >= 0.5)]
+    found = intervals(sample.positive, judged, groups_of(200, 4), resamples=500)
+    assert {i.method for i in found[0].values()} == {"bootstrap"}
+
+
+def test_the_percentile_interval_is_scipys() -> None:
+    replicates = np.random.default_rng(2).gamma(2, size=999)
+    found = percentile(1.9, replicates, "")
+    assert (found.low, found.high) == pytest.approx(np.quantile(replicates, [0.025, 0.975]), abs=1e-12)
+
+
+def test_undefined_resamples_are_counted_and_left_out() -> None:
+    replicates = np.concatenate([np.full(40, math.nan), np.linspace(0, 1, 960)])
+    found = percentile(0.5, replicates, "no row was predicted positive")
+    assert found.undefined_resamples == 40
+    assert found.low == pytest.approx(0.025)
+
+
+def test_too_many_undefined_resamples_leave_the_value_without_an_interval() -> None:
+    replicates = np.concatenate([np.full(60, math.nan), np.linspace(0, 1, 940)])
+    found = percentile(0.5, replicates, "no row was predicted positive")
+    assert (found.value, found.low, found.high) == (0.5, None, None)
+    assert found.note == "no interval: undefined in 60 of 1000 resamples (no row was predicted positive)"
+
+
+def test_a_metric_of_one_class_is_null_and_says_why() -> None:
+    p = np.linspace(0, 1, 20)
+    found = intervals(np.zeros(20, dtype=np.bool_), [Judged(p, p >= 0.5)], resamples=50)[0]
+    assert found["auroc"].undefined == "the rows are of one class"
+    assert found["recall"].undefined == "no row is positive"
+    assert found["accuracy"].value == 0.5
+    json.dumps({name: i.to_json() for name, i in found.items()}, allow_nan=False)
+
+
+def test_without_rows_everything_is_null() -> None:
+    empty = np.zeros(0)
+    found = intervals(empty.astype(np.bool_), [Judged(empty, empty >= 0.5)], resamples=10)[0]
+    assert all(i.value is None and i.undefined for i in found.values())
+
+
+def test_what_is_missing_is_null_for_the_reason_given() -> None:
+    sample = draw(30, seed=3)
+    found = intervals(sample.positive, [Judged(None, sample.positive, "it gives labels only")], resamples=20)[
+        0
+    ]
+    assert found["auroc"].undefined == "it gives labels only"
+    assert found["accuracy"].value == 1
+
+
+def test_an_interval_without_width_warns() -> None:
+    positive = np.array([True] * 5 + [False] * 5)
+    p = positive.astype(np.float64)
+    found = intervals(positive, [Judged(p, positive)], resamples=100)[0]
+    assert found["auroc"].note == SAME
+    assert found["accuracy"].low == pytest.approx(0.7225, abs=1e-3)  # Wilson does not collapse at 10 of 10
