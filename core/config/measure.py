@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -32,6 +33,52 @@ class EarlyStopping(Section):
     """Smallest change that counts as better."""
 
 
+Objective = Literal["macro_f1", "f1", "cost", "recall_at_precision", "precision_at_recall", "share_flagged"]
+NUMBER_OF: Mapping[str, str] = {
+    "cost": "cost_ratio",
+    "recall_at_precision": "precision",
+    "precision_at_recall": "recall",
+    "share_flagged": "share",
+}
+"""The field that an objective needs; an objective that is not named here needs none."""
+
+
+class ThresholdConfig(Section):
+    """Where the decision falls: fitted on val, then frozen for every other split."""
+
+    objective: Objective = "macro_f1"
+    """What is largest at the threshold; recall_at_precision is the largest recall of those thresholds
+    whose precision is at least `precision`, and share_flagged flags as many rows as `share` allows."""
+    cost_ratio: float | None = Field(None, gt=0, le=1e6)
+    """cost: what one missed positive costs, in wrongly flagged negatives."""
+    precision: float | None = Field(None, gt=0, le=1)
+    """recall_at_precision: the least precision."""
+    recall: float | None = Field(None, gt=0, le=1)
+    """precision_at_recall: the least recall."""
+    share: float | None = Field(None, gt=0, le=1)
+    """share_flagged: the largest share of rows that may be flagged."""
+
+    @model_validator(mode="after")
+    def _its_own_number(self) -> ThresholdConfig:
+        needed = NUMBER_OF.get(self.objective)
+        if needed is not None and getattr(self, needed) is None:
+            raise ValueError(f"objective {self.objective} needs {needed}")
+        for objective, name in NUMBER_OF.items():
+            if name != needed and getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name} belongs to objective {objective}, but objective is {self.objective}"
+                )
+        return self
+
+
+class CalibrationConfig(Section):
+    """Whether probabilities are mended on val, so that of the texts at 0.8 four in five are positive."""
+
+    method: Literal["none", "temperature", "platt", "isotonic", "auto"] = "none"
+    """temperature divides the log odds; platt shifts them too; isotonic takes any rising curve and needs
+    200 rows and 50 of each class; auto takes the simplest that no other beats on held-out folds of val."""
+
+
 class EvaluationConfig(Section):
     """Each checkpoint is measured on val, the untrained model included."""
 
@@ -47,6 +94,10 @@ class EvaluationConfig(Section):
     """Warn where more than this share of rows has no valid label."""
     max_new_tokens: int = Field(512, ge=1)
     """reason_first: longest reasoning generated before the label is scored, in tokens."""
+    threshold: ThresholdConfig = ThresholdConfig()
+    """How the decision threshold is chosen."""
+    calibration: CalibrationConfig = CalibrationConfig()
+    """Whether and how probabilities are calibrated before the threshold is chosen."""
 
 
 class ExportConfig(Section):

@@ -17,6 +17,7 @@ ADAPTER = "the trained adapter comes to evaluate and export as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
 SPEED = "how fast a teacher is asked decides no answer"
 MONEY = "what an answer costs, or may cost, does not change it"
+DECIDE = "it is fitted to scores that were made before"
 PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
 
 
@@ -271,6 +272,24 @@ MEASURING = [
     line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
     line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
     line("evaluation.max_new_tokens", "64", "evaluate export", before=REASON_FIRST),
+    line("evaluation.threshold.objective", "f1", "", why=DECIDE),
+    line("evaluation.threshold.cost_ratio", "5", "", "evaluation.threshold.objective=cost", why=DECIDE),
+    line(
+        "evaluation.threshold.precision",
+        "0.9",
+        "",
+        "evaluation.threshold.objective=recall_at_precision",
+        why=DECIDE,
+    ),
+    line(
+        "evaluation.threshold.recall",
+        "0.9",
+        "",
+        "evaluation.threshold.objective=precision_at_recall",
+        why=DECIDE,
+    ),
+    line("evaluation.threshold.share", "0.1", "", "evaluation.threshold.objective=share_flagged", why=DECIDE),
+    line("evaluation.calibration.method", "platt", "", why=DECIDE),
     line("export.splits", "[test]", "", why=PART_OF_PLAN),
     line("export.reasoning", "false", "", why=PART_OF_PLAN),
     line("export.label_only", "false", "", why=PART_OF_PLAN),
