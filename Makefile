@@ -50,7 +50,7 @@ types: setup
 	$(BIN)/mypy
 
 pytest: setup
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 bench: setup  ## the benchmarks, printed; minutes each, and never part of the tests
 	$(BIN)/python -m tests.benchmarks $(ONLY)
