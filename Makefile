@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types pytest bench kill-matrix lock clean
+.PHONY: help setup quickstart test lint types pytest bench kill-matrix interop lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -57,6 +57,9 @@ bench: setup  ## the benchmarks, printed; minutes each, and never part of the te
 
 kill-matrix: setup  ## kills many runs at named and random moments, on disk and S3, and prints the table
 	$(BIN)/python -m tests.killing.matrix $(KILLS)
+
+interop: setup  ## a few steps on SkyRL, a Tinker server that others wrote, in environments of their own
+	$(BIN)/python -m tests.interop.run
 
 # torch carries a local hash and torch decides peft's, so both stay in an unhashed part.
 lock:  ## new locks from pyproject.toml, without any index address
