@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
@@ -127,6 +129,18 @@ PRESETS: Mapping[str, Mapping[str, str]] = {
 }
 """What `teacher.preset` fills in."""
 
+_SENT = {
+    "model": "teacher.model",
+    "messages": "the prompts file",
+    "temperature": "teacher.temperature",
+    "max_tokens": "teacher.max_tokens",
+    "max_completion_tokens": "teacher.max_tokens, with token_limit: max_completion_tokens",
+    "response_format": "the first request, which tries what the endpoint offers",
+    "stream": "nothing: whole replies are read",
+    "n": "teacher.attempts",
+}
+"""What a request holds already, and what decides it."""
+
 
 class TeacherConfig(Section):
     """Who answers: recorded answers, the gold labels, or a live endpoint."""
@@ -149,13 +163,13 @@ class TeacherConfig(Section):
         Literal["deepseek", "openai"] | None, NotInKey("it fills in other fields, and these are in the key")
     ] = None
     """openai: whose base_url, model, api_key_env and token_limit are meant where they are not given."""
-    model: str = "deepseek-chat"
+    model: str = Field("deepseek-chat", min_length=1)
     """openai: the model's name at the endpoint."""
     base_url: str = "https://api.deepseek.com"
     """openai: the endpoint."""
     api_key_env: Annotated[str | None, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
     """openai: the environment variable that holds the key; null where the endpoint asks for none."""
-    temperature: float | None = Field(0.7, ge=0)
+    temperature: float | None = Field(0.7, ge=0, le=2)
     """openai: of every attempt but the first, which is greedy; null sends none at all, for models that
     take only their own."""
     max_tokens: int = Field(4096, ge=1)
@@ -175,6 +189,30 @@ class TeacherConfig(Section):
     prices: Annotated[str | None, _MONEY] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
 
+    @field_validator("base_url")
+    @classmethod
+    def _is_an_endpoint(cls, value: str) -> str:
+        if problem := _wrong_url(value):
+            raise ValueError(f"{problem}; give it like http://localhost:8000/v1 or https://api.openai.com/v1")
+        return value
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _names_a_variable(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+            raise ValueError("give an environment variable's name, never the key itself, or null for none")
+        return value
+
+    @field_validator("extra_body")
+    @classmethod
+    def _adds_only(cls, value: dict[str, Any]) -> dict[str, Any]:
+        for name in value:
+            if name in _SENT:
+                raise ValueError(f"{name} is decided by {_SENT[name]}; take it out")
+        if not _finite(value):
+            raise ValueError("holds NaN or an infinite number, which JSON cannot carry")
+        return value
+
     @model_validator(mode="after")
     def _filled_in(self) -> TeacherConfig:
         # Not before validation, which would then no longer take a YAML list for a tuple.
@@ -192,3 +230,31 @@ class TeacherConfig(Section):
         if self.keep > self.attempts:
             raise ValueError(f"keep ({self.keep}) is larger than attempts ({self.attempts})")
         return self
+
+
+def _wrong_url(url: str) -> str | None:
+    """What keeps a URL from being an endpoint's, without its words: they may hold a password."""
+    if any(c.isspace() or not c.isprintable() for c in url):
+        return "holds a space or a line break"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as e:
+        return f"is no URL ({e})"
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        return "must begin with http:// or https:// and name a host"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user or a password, which would stand in logs; put the key where api_key_env says"
+    if parts.query or parts.fragment:
+        return "holds ? or #, after which no path can follow; extra fields go into teacher.extra_body"
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        return "ends in /chat/completions, which is added to it"
+    return None
+
+
+def _finite(value: Any) -> bool:
+    if isinstance(value, dict):
+        return all(_finite(v) for v in value.values())
+    if isinstance(value, list):
+        return all(_finite(v) for v in value)
+    return not isinstance(value, float) or math.isfinite(value)

@@ -201,3 +201,31 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
     assert (teacher.api_key_env, teacher.token_limit) == ("OPENAI_API_KEY", "max_completion_tokens")
     again = load(path, ["teacher.base_url=http://localhost:1/v1"]).config.teacher
     assert again.base_url == "http://localhost:1/v1"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("base_url: localhost:8000/v1", r"teacher\.base_url: must begin with http:// or https://"),
+        ("base_url: ''", r"teacher\.base_url: must begin with http:// or https://"),
+        ("base_url: 'http://h:99999/v1'", r"teacher\.base_url: is no URL \(Port out of range"),
+        ("base_url: 'http://[::1/v1'", r"teacher\.base_url: is no URL"),
+        ("base_url: 'http://my host/v1'", r"teacher\.base_url: holds a space"),
+        ("base_url: 'http://h/v1/chat/completions/'", r"teacher\.base_url: ends in /chat/completions"),
+        ("base_url: 'http://h/v1?k=SECRET'", r"teacher\.base_url: holds \? or #"),
+        ("base_url: 'http://me:SECRET@h/v1'", r"teacher\.base_url: holds a user or a password"),
+        ("api_key_env: sk-SECRET", r"teacher\.api_key_env: give an environment variable's name"),
+        ("model: ''", r"teacher\.model: String should have at least 1 character"),
+        ("temperature: 5", r"teacher\.temperature: should be less than or equal to 2"),
+        ("extra_body: {messages: []}", r"teacher\.extra_body: messages is decided by the prompts file"),
+        ("extra_body: {n: 2}", r"teacher\.extra_body: n is decided by teacher\.attempts"),
+        ("extra_body: {a: [{b: .inf}]}", r"teacher\.extra_body: holds NaN or an infinite number"),
+    ],
+)
+def test_what_no_endpoint_takes_is_refused_before_anything_is_sent_and_no_secret_is_told(
+    tmp_path: Path, line: str, told: str
+) -> None:
+    text = f"data:\n  path: x.csv\nteacher:\n  kind: openai\n  {line}\n"
+    with pytest.raises(ConfigError, match=rf"c\.yaml:5: {told}") as said:
+        load(write(tmp_path, text, "c.yaml"))
+    assert "SECRET" not in str(said.value)
