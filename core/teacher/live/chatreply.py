@@ -11,6 +11,8 @@ from pydantic_core import from_json
 
 from core.teacher.live.prices import Usage
 
+_MOST_TOKENS = 1_000_000_000
+
 
 class CallError(Exception):
     """A request without a usable reply. `status` is None where the connection failed."""
@@ -46,7 +48,8 @@ def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Came:
     choice = choices[0] if isinstance(choices, list) and choices else None
     message = choice.get("message") if isinstance(choice, dict) else None
     if not isinstance(choice, dict) or not isinstance(message, dict):
-        raise CallError("the reply holds no choice", headers=headers)
+        said = said_by(reply)
+        raise CallError(f"the reply holds no choice{f' but {said}' if said else ''}", headers=headers)
     return Came(
         content=_text(message.get("content")) or "",
         reasoning=_text(message.get("reasoning_content")) or _text(message.get("reasoning")),
@@ -58,13 +61,22 @@ def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Came:
     )
 
 
+def said_by(reply: Mapping[str, Any]) -> str:
+    """The message of a reply that is an error; empty where it holds none."""
+    error = reply.get("error")
+    for found in (reply.get("message"), error.get("message") if isinstance(error, dict) else error):
+        if isinstance(found, str) and found.strip():
+            return " ".join(found.split())[:300]
+    return ""
+
+
 def _object(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
     try:
         try:
             reply = from_json(body)
         except ValueError:
             reply = json.loads(body)  # it also takes half a surrogate pair
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         if "html" in headers.get("content-type", ""):
             said = "the reply is a page and no JSON; is teacher.base_url right (with /v1)?"
             raise CallError(said) from None
@@ -83,17 +95,21 @@ def _text(value: Any) -> str | None:
 
 
 def _usage(found: Any) -> Usage | None:
-    """Counts in the names of OpenAI, and DeepSeek's for cached tokens; None where there are none."""
+    """Counts in the names of OpenAI, and DeepSeek's for cached tokens; None where there are none, or none
+    that can be true: no prompt takes 0 tokens, and no answer a billion.
+    """
     if not isinstance(found, dict):
+        return None
+    prompt, completion = _count(found.get("prompt_tokens")), _count(found.get("completion_tokens") or 0)
+    if not prompt or completion is None:
         return None
     details = found.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else 0
-    return Usage(
-        prompt=_count(found.get("prompt_tokens")),
-        completion=_count(found.get("completion_tokens")),
-        cached=cached or _count(found.get("prompt_cache_hit_tokens")),
-    )
+    cached = cached or _count(found.get("prompt_cache_hit_tokens")) or 0
+    return Usage(prompt, completion, min(cached, prompt))
 
 
-def _count(value: Any) -> int:
-    return int(value) if isinstance(value, int | float) and value > 0 else 0
+def _count(value: Any) -> int | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _MOST_TOKENS:
+        return None
+    return int(value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 from core.config.teacher import TeacherConfig
 from core.errors import UserError
-from core.teacher.live.chatreply import CallError, Came, read_reply
+from core.teacher.live.chatreply import CallError, Came, read_reply, said_by
 from core.teacher.request import TeacherRequest
 
 _SCHEMA = {
@@ -31,6 +32,9 @@ FORMATS: Mapping[str, Mapping[str, Any] | None] = {
 }
 """Output formats, the most binding first, and the response_format that asks for each."""
 
+_SECRET = 6
+"""A key shorter than this hides nothing, and would be found in any word."""
+
 
 class ChatClient:
     """The endpoint. Opened in a running event loop; its own repetitions are off."""
@@ -41,8 +45,9 @@ class ChatClient:
         limits = config.limits
         timeout = Timeout(limits.read_timeout_s, connect=limits.connect_timeout_s)
         self._total, self._token_limit = limits.total_timeout_s, config.token_limit
+        self._key = api_key(config)
         self._client = AsyncOpenAI(
-            api_key=api_key(config),
+            api_key=self._key,
             base_url=config.base_url,
             max_retries=0,
             timeout=timeout,
@@ -66,34 +71,57 @@ class ChatClient:
                 )
         except openai.APIStatusError as e:
             code = str(e.code or e.type or "")
-            raise CallError(_words(e), e.status_code, code, dict(e.response.headers)) from e
+            raise CallError(self._hidden(_words(e)), e.status_code, code, dict(e.response.headers)) from None
         except TimeoutError as e:
             raise CallError(f"no whole reply within {self._total:g} s") from e
         except openai.OpenAIError as e:
             raise CallError(_connection(e)) from e
         except (OSError, ValueError) as e:  # a reply that broke off
             raise CallError(f"the reply cannot be read ({type(e).__name__}: {e})") from e
-        return read_reply(response.content, time.monotonic() - started, dict(response.headers))
+        try:
+            return read_reply(response.content, time.monotonic() - started, dict(response.headers))
+        except CallError as e:
+            e.message = self._hidden(e.message)
+            raise
 
     async def close(self) -> None:
         """End the connections."""
         await self._client.close()
 
+    def _hidden(self, words: str) -> str:
+        """A server's words without the key: some repeat it, and they go into logs."""
+        return words.replace(self._key, "***") if len(self._key) >= _SECRET else words
+
 
 def api_key(config: TeacherConfig) -> str:
     """The key from the environment variable that the config names, else from .env beside the run.
 
-    Raises UserError naming the variable where it is in neither.
+    Raises UserError naming the variable where it is in neither, or holds what no key holds.
     """
-    from dotenv import dotenv_values
-
     name = config.api_key_env
     if name is None:
         return "none"  # the client insists on one
-    key = os.environ.get(name) or (dotenv_values(".env").get(name) if Path(".env").is_file() else None)
+    key = (os.environ.get(name) or _dotenv(name) or "").strip()
     if not key:
         raise UserError(f"teacher.api_key_env: {name} is not set; export it, or write {name}=... into .env")
+    if not all("!" <= c <= "~" for c in key):
+        raise UserError(
+            f"teacher.api_key_env: {name} holds a space, a line break or a letter outside ASCII, as no key "
+            "does; copy the key again"
+        )
     return key
+
+
+def _dotenv(name: str) -> str | None:
+    from dotenv import dotenv_values
+
+    path = Path(".env")
+    if not path.is_file():
+        return None
+    try:
+        return dotenv_values(path, encoding="utf-8-sig").get(name)
+    except (OSError, UnicodeDecodeError) as e:
+        raise UserError(f"{path.absolute()} cannot be read ({e}); mend it, or export {name}") from e
 
 
 def _body(request: TeacherRequest, token_limit: str) -> dict[str, Any]:
@@ -119,8 +147,8 @@ def _connection(error: BaseException) -> str:
 
 
 def _words(error: Any) -> str:
-    """What the server said, in one line."""
-    body = error.body if isinstance(error.body, dict) else {}
-    said = body.get("message") or (body.get("error") or {} if isinstance(body.get("error"), dict) else {})
-    text = said if isinstance(said, str) and said else error.message
-    return " ".join(str(text if isinstance(text, str) else json.dumps(text)).split())[:300]
+    """What the server said, in one line; of a page its text."""
+    body = error.body
+    said = said_by(body) if isinstance(body, dict) else ""
+    text = said or (body if isinstance(body, str) else json.dumps(body) if body else "")
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:300] or str(error.message)

@@ -30,10 +30,28 @@ def test_a_whole_reply_is_read_with_all_that_the_server_said() -> None:
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}, Usage(9, 4, 6)),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None}, Usage(9, 4)),
         ({"prompt_tokens": 9, "completion_tokens": None}, Usage(9, 0)),
+        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 99}, Usage(9, 4, 9)),
         (None, None),
         ("many", None),
+        ({"prompt_tokens": 0, "completion_tokens": 0}, None),
+        ({"prompt_tokens": "9", "completion_tokens": "4"}, None),
+        ({"prompt_tokens": -9, "completion_tokens": 4}, None),
+        ({"prompt_tokens": 10**400, "completion_tokens": 4}, None),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 4}, None),
     ],
-    ids=["DeepSeek", "no details", "half", "none", "nonsense"],
+    ids=[
+        "DeepSeek",
+        "no details",
+        "half",
+        "more cached than asked",
+        "none",
+        "nonsense",
+        "nothing",
+        "text",
+        "negative",
+        "huge",
+        "infinite",
+    ],
 )
 def test_usage_is_read_in_every_dialect(usage: Any, read: Usage | None) -> None:
     assert read_reply(body({"content": "x"}, usage=usage), 1.0, {}).usage == read
@@ -77,3 +95,13 @@ def test_what_holds_no_answer_says_so(raw: bytes, headers: dict[str, str], said:
 
 def test_line_breaks_before_the_body_are_passed_over() -> None:
     assert read_reply(b"\n\n\n" + body({"content": "x"}), 1.0, {}).content == "x"
+
+
+def test_a_reply_nested_without_end_is_one_that_cannot_be_read() -> None:
+    with pytest.raises(CallError, match="the reply cannot be read"):
+        read_reply(b"[" * 200_000, 1.0, {})
+
+
+def test_an_error_in_a_reply_that_claims_success_is_told() -> None:
+    with pytest.raises(CallError, match="the reply holds no choice but the model is loading"):
+        read_reply(b'{"error": {"message": "the model\\nis loading"}}', 1.0, {})
