@@ -106,6 +106,7 @@ class Journal:
             reply = None
         if reply is None or reply.key != key:
             log.warning("%s was changed since it was read; request %s is asked again", place, key)
+            self._index.drop(key)
             return None
         return reply
 
@@ -169,6 +170,10 @@ class Journal:
         if not isinstance(found, dict) or not isinstance(found.get("output_format"), str):
             raise StoreError(f"{self.store.where(path)} names no output_format; remove it and run again")
         return str(found["output_format"])
+
+    def format_file(self, endpoint: str, model: str) -> str:
+        """Where an endpoint's output format is written down, for people."""
+        return self.store.where(_format_path(endpoint, model))
 
     @property
     def _is_local(self) -> bool:

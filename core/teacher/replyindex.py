@@ -52,6 +52,7 @@ class ReplyIndex:
         self.broken = 0
         self._pieces: list[Piece] = []
         self._read: dict[str, int] = {}
+        self._torn: dict[Path, int] = {}
         self._tallies: dict[str, Tally] = defaultdict(Tally)
         self._lock = threading.Lock()
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
@@ -75,6 +76,7 @@ class ReplyIndex:
         if piece.start > self.read_until(piece.writer):
             log.warning("%s: replies before it are missing and will be asked for again", piece.path)
         batch: list[tuple[int, Entry]] = []
+        growing = growing or self._torn.get(piece.path) == at  # said already
         with explained(piece.path, "read"):
             for start, line in _whole_lines(piece, at, growing=growing):
                 at = start + len(line)
@@ -83,6 +85,7 @@ class ReplyIndex:
                 if len(batch) == _BATCH:
                     self.add(piece, batch, at)
                     batch = []
+        self._torn[piece.path] = at
         self.add(piece, batch, at)
 
     def add(self, piece: Piece, entries: Sequence[tuple[int, Entry]], end: int) -> None:
@@ -113,6 +116,11 @@ class ReplyIndex:
         with explained(piece.path, "read"), piece.path.open("rb") as f:
             f.seek(found[1] - piece.start)
             return f.readline(), str(piece.path)
+
+    def drop(self, key: str) -> None:
+        """Forget a reply, so that the next to its request is found."""
+        with self._lock, _database():
+            self._db.execute("DELETE FROM reply WHERE key = ?", (bytes.fromhex(key),))
 
     def count(self) -> int:
         """How many requests have a reply."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from core.config.teacher import TeacherConfig
+from core.errors import StoreError
 from core.prompts import Prompts
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Attempt, AttemptPolicy
@@ -26,8 +27,13 @@ class Questions:
         self.output_format = PLAIN
 
     def take_format(self, journal: Journal) -> bool:
-        """Take the output format that was settled; False where none was."""
+        """Take the output format that was settled; False where none was. Raises StoreError for another."""
         settled = journal.settled_format(self.config.base_url, self.config.model)
+        if settled is not None and settled not in FORMATS:
+            raise StoreError(
+                f"{journal.format_file(self.config.base_url, self.config.model)} names an output format "
+                f"{settled!r:.40} that is none of {', '.join(FORMATS)}; remove it and run again"
+            )
         self.output_format = settled or next(iter(FORMATS))
         return settled is not None
 

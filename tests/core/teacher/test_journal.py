@@ -14,11 +14,15 @@ from pathlib import Path
 import pytest
 
 from core import milestones
+from core.config.teacher import TeacherConfig
 from core.errors import StoreError
 from core.store import collecting
 from core.store.objects import Store
 from core.teacher.journal import Journal, spool_folder
+from core.teacher.labels import LabelNames
+from core.teacher.live.questions import Questions
 from core.teacher.reply import Reply, Usage, from_line, to_line
+from tests.core.teacher.live.textbook import PROMPTS, RULES
 from tests.core.teacher.replying import key_of, killed_while_appending, reply
 
 
@@ -272,3 +276,36 @@ def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: d
         with pytest.raises(ValueError):
             journal.append_now(dataclasses.replace(reply(0), **change))  # type: ignore[arg-type]
         assert journal.totals() == Usage()
+
+
+def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with Journal.open(store, "r") as journal:
+        journal.append_now(reply(0))
+        spool = next(spool_folder(store).glob("*.jsonl"))
+        spool.write_bytes(spool.read_bytes().replace(b'"raw_output"', b'"raw_ouxput"'))
+        assert journal.get(key_of(0)) is None
+        journal.append_now(reply(0, second=1))
+        assert journal.get(key_of(0)) == reply(0, second=1)
+
+
+def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(str(tmp_path))
+    spool = written(store, range(2))
+    spool.write_bytes(spool.read_bytes()[:-5])
+    with Journal.open(store, "next") as journal:
+        journal.refresh()
+        journal.refresh()
+    assert len([r for r in caplog.records if "torn" in r.message]) == 1
+
+
+def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with Journal.open(store, "r") as journal:
+        journal.settle_format("http://h/v1", "m", "smoke signals")
+        config = TeacherConfig(kind="openai", base_url="http://h/v1", model="m")
+        questions = Questions(config, PROMPTS, RULES, LabelNames.of({}, (), ()))
+        with pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'"):
+            questions.take_format(journal)
