@@ -96,7 +96,7 @@ class Chat:
             if (seconds := self.work.seconds()) > 0:
                 await asyncio.sleep(seconds)
             self.ledger.bill(entry, usage)
-            body = self._body(asked, answer, usage, choices=kind != "empty_choices")
+            body = self._body(asked, answer, usage, kind)
             headers = self.limit.headers() if self.limit else {}
             response, whole = await deliver(request, body, headers, fault)
         finally:
@@ -165,7 +165,7 @@ class Chat:
     def _reasoning(self, asked: Asked) -> str:
         return f"Let me see about {asked.text.id}." if self.settings.reasoning_content else ""
 
-    def _body(self, asked: Asked, answer: Answer, usage: Usage, *, choices: bool) -> bytes:
+    def _body(self, asked: Asked, answer: Answer, usage: Usage, kind: str) -> bytes:
         self._number += 1
         message = {"role": "assistant", "content": answer.content}
         if self.settings.reasoning_content:
@@ -176,8 +176,8 @@ class Chat:
             "object": "chat.completion",
             "created": int(time.time()),
             "model": asked.model,
-            "choices": [choice] if choices else [],
-            "usage": usage.json(),
+            "choices": [] if kind == "empty_choices" else [choice],
+            "usage": None if kind == "no_usage" else usage.json(),
             "system_fingerprint": "fp_tests",
         }
         return json.dumps(reply, ensure_ascii=False).encode("utf-8", "surrogatepass")

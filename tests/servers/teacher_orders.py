@@ -31,6 +31,7 @@ Change = Literal[
     "overloaded",  # finish_reason insufficient_system_resource (DeepSeek's), the content cut
     "empty_content",  # finish_reason stop, content ""
     "empty_choices",  # choices []
+    "no_usage",  # no count of tokens
     "schema_ignored",  # response_format is passed over: prose around fenced JSON
 ]
 """A whole reply with status 200 and another content than the model's; billed."""

@@ -79,7 +79,7 @@ def transport_error(error: BaseException) -> BaseException | None:
 
 def test_every_fault_has_its_test() -> None:
     assert set(REFUSALS) == set(get_args(Refusal))
-    assert {*CHANGES, "empty_choices"} == set(get_args(Change))
+    assert {*CHANGES, "empty_choices", "no_usage"} == set(get_args(Change))
     assert {*LOST, "broken_body", "html_page", "drip", "blank_lines"} == set(get_args(Delivery))
 
 
@@ -124,6 +124,14 @@ def test_a_reply_may_hold_no_choice(server: teacher.TeacherServer) -> None:
     assert reply.choices == []
     assert reply.usage is not None
     assert server.totals().billed == 1
+
+
+def test_a_reply_may_say_nothing_of_its_tokens(server: teacher.TeacherServer) -> None:
+    server.fail("no_usage")
+    reply = ask(server)
+    assert reply.usage is None
+    assert reply.choices[0].message.content == WHOLE
+    assert server.totals().prompt_tokens > 0
 
 
 @pytest.mark.parametrize("kind", LOST)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
+import logging
 import random
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
 
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherRefused
@@ -27,9 +32,16 @@ from core.teacher.live.verdict import Verdict, classify
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
 
+log = logging.getLogger(__name__)
+
 _STARVED = "insufficient_system_resource"
 """DeepSeek's finish reason for an answer that it could not end: billed, and no answer."""
 _UNREAD_AT_MOST = 20
+_SILENT_AT_MOST = 3
+"""So often is a request sent to an endpoint of which nothing was heard yet: a wrong address stays wrong."""
+
+Tried = Reply | float | None
+"""What came of one try: the reply, or seconds until the next one, or None where the text is given up."""
 
 
 class FormatRefused(Exception):
@@ -70,6 +82,8 @@ class Sender:
         self._estimator = Estimator(config.max_tokens)
         self._price = price_of(config)
         self._budget = Budget(config.budget.usd, config.budget.tokens, spent_before(journal, self._price))
+        self._heard = False
+        self._sent: set[asyncio.Task[Any]] = set()
 
     @property
     def spent(self) -> Spending:
@@ -82,31 +96,57 @@ class Sender:
         Raises TeacherError where nothing more may be sent, FormatRefused where another output format
         is needed, and StoreError where the reply could not be made safe.
         """
-        tried = 0
-        while True:
-            try:
-                return await self._once(request, example, attempt)
-            except CallError as e:
-                tried += 1
-                verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
-                wait = self._judge(verdict, e, tried)
-                if wait is None:
-                    return None
-                if not verdict.slow_down:  # a slow-down holds everybody back, this one included
-                    await self._clock.sleep(wait)
+        for tried in count(1):
+            found = await self._let_end(self._try(request, example, attempt, tried))
+            if not isinstance(found, float):
+                return found
+            await self._clock.sleep(found)
+        raise AssertionError("numbers do not end")
+
+    async def drain(self) -> None:
+        """Wait for the answers under way, which are paid for, and keep them."""
+        if self._sent:
+            log.info("nothing more is sent; waiting for %d answers that are under way", len(self._sent))
+            await asyncio.wait(self._sent)
 
     async def close(self) -> None:
         """End the connections."""
+        for task in self._sent:
+            task.cancel()
         await self._client.close()
+
+    async def _let_end(self, trying: Coroutine[Any, Any, Tried]) -> Tried:
+        """In a task of its own: where the caller is cancelled, what was sent already goes on."""
+        task = asyncio.create_task(trying)
+        # One that goes on alone fails for nobody.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task not in self._sent:
+                task.cancel()
+            raise
+
+    async def _try(self, request: TeacherRequest, example: Example, attempt: Attempt, tried: int) -> Tried:
+        try:
+            return await self._once(request, example, attempt)
+        except CallError as e:
+            # Here, and not where it is awaited: until a refusal is judged, others are sent.
+            verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
+            wait = self._judge(verdict, e, tried)
+            # A slow-down holds everybody back, this one included.
+            return 0.0 if wait is not None and verdict.slow_down else wait
 
     async def _once(self, request: TeacherRequest, example: Example, attempt: Attempt) -> Reply:
         rough = rough_tokens(request.messages)
         worst = Usage(self._estimator.prompt(rough), self._estimator.completion())
         came, held = await self._in_turn(request, worst)
+        if isinstance(came, Reply):
+            return came
         # The place is free again: the disk is not waited for in it.
         used = Spending()
         try:
-            used = self._count(came)
+            used = self._count(came, held)
             self._pace.settle(worst.total, used.tokens or worst.total)
             if came.usage is not None:
                 self._estimator.learn(rough, came.usage)
@@ -119,29 +159,45 @@ class Sender:
         finally:
             self._budget.settle(held, used)
 
-    async def _in_turn(self, request: TeacherRequest, worst: Usage) -> tuple[Came, Spending]:
-        """Wait for a place, money and the pace, and send: what came, and what is held back for it."""
+    async def _in_turn(self, request: TeacherRequest, worst: Usage) -> tuple[Came | Reply, Spending]:
+        """Wait for a place, money and the pace, and send: what came, and what is held back for it.
+
+        The wait may be long: a reply that another run was given meanwhile is taken instead.
+        """
         async with self._limiter.slot() as slot:
             await self._pause.over()
             held = await self._reserve(Spending(self._usd(worst), worst.total))
             try:
                 at = await self._pace.take(worst.total)
                 self._breaker.check()
+                if (reply := self.journal.get(request.key)) is not None:
+                    self._pace.settle(worst.total, 0)
+                    self._budget.settle(held, Spending())
+                    return reply, Spending()
+                self._note_sent()
                 return await self._asked(request, slot, at, worst.total), held
             except BaseException:
                 self._budget.settle(held, Spending())
                 raise
+
+    def _note_sent(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None, "a request is sent by a task"
+        self._sent.add(task)
+        task.add_done_callback(self._sent.discard)
 
     async def _asked(self, request: TeacherRequest, slot: Slot, at: float, estimate: int) -> Came:
         """Send, and tell those who watch the endpoint how it went."""
         try:
             came = await self._client.ask(request)
         except CallError as e:
+            self._heard = self._heard or e.status is not None
             took = self._clock.monotonic() - at
             slot.done(took, "refused" if e.status in (429, 503, 529) else "failed")
             if e.status == 429:
                 self._pace.refused(at, estimate)
             raise
+        self._heard = True
         slot.done(came.seconds, "ok", came.usage.completion if came.usage else None)
         self._pace.hint(came.headers)
         return came
@@ -156,10 +212,11 @@ class Sender:
     def _usd(self, usage: Usage) -> float:
         return cost(usage, self._price) if self._price else 0.0
 
-    def _count(self, came: Came) -> Spending:
+    def _count(self, came: Came, held: Spending) -> Spending:
+        """What an answer used; where the server does not say, the budget counts what was held back."""
         self.ledger.answered += 1
         if came.usage is None:
-            return Spending()
+            return self._unmetered(held)
         before, usage = self.ledger.usage, came.usage
         self.ledger.usage = Usage(
             before.prompt + usage.prompt, before.completion + usage.completion, before.cached + usage.cached
@@ -167,6 +224,19 @@ class Sender:
         usd = self._usd(usage)
         self.ledger.usd += usd
         return Spending(usd, usage.total)
+
+    def _unmetered(self, held: Spending) -> Spending:
+        budget = self.config.budget
+        if budget.usd is None and budget.tokens is None:
+            return Spending()
+        if self.ledger.usage.total == 0:
+            self._breaker.refuse(
+                TeacherRefused(
+                    f"{self.config.base_url} does not say how many tokens an answer took, so that no budget "
+                    "can be kept; remove teacher.budget, and run the same command again"
+                )
+            )
+        return held
 
     def _judge(self, verdict: Verdict, error: CallError, tried: int) -> float | None:
         """Seconds to wait before the next try; None gives this text up. Raises what stops everything."""
@@ -180,6 +250,8 @@ class Sender:
             self._unread(verdict.words)
             return None
         wait = self._backoff.wait(tried, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng)
+        if not self._heard and tried >= _SILENT_AT_MOST:
+            wait = None
         if error.status != 429:
             self._breaker.failure(verdict.words)
         if wait is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -133,3 +134,43 @@ def test_a_change_asks_again_exactly_what_it_touches(
     assert newly_asked(rows, base_url=server.base_url + "/") == 0, "another spelling of the endpoint"
     assert newly_asked(rows, max_tokens=199) == 12
     assert newly_asked(rows, attempts=3, keep=3) == 6, "one more attempt of each"
+
+
+def test_a_key_is_read_from_env_files_as_editors_write_them_and_what_no_key_holds_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("A_KEY", raising=False)
+    config = TeacherConfig(kind="openai", api_key_env="A_KEY")
+    Path(".env").write_bytes(b"\xef\xbb\xbfA_KEY='k1'\r\n")
+    assert api_key(config) == "k1"
+    Path(".env").write_bytes(b"A_KEY=\xff\n")
+    with pytest.raises(UserError, match=r"\.env cannot be read .*export A_KEY"):
+        api_key(config)
+    monkeypatch.setenv("A_KEY", " k2\n")
+    assert api_key(config) == "k2"
+    for bad in ("se cret", "sé", "se\ncret"):
+        monkeypatch.setenv("A_KEY", bad)
+        with pytest.raises(UserError, match="A_KEY holds a space, a line break or a letter") as said:
+            api_key(config)
+        assert bad not in str(said.value)
+
+
+def test_texts_that_are_alike_are_asked_once(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
+    server.delay(0.05)
+    rows = [Example(f"e{i}", f"Shall we meet at quay {i // 4}?", i % 2) for i in range(20)]
+    assert all(a.answers for a in asked(live(), rows))
+    assert server.totals().received == 5
+
+
+def test_two_runs_at_once_find_each_others_answers(
+    server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.teacher.live.asking._OTHERS_S", 0.05)
+    asked(live(), examples(1))
+    server.delay(0.3)
+    teachers = [live(run, limits={"concurrency": 2}) for run in ("first", "second")]
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(lambda teacher: asked(teacher, examples()), teachers))
+    assert all(a.answers for rows in found for a in rows)
+    assert server.totals().answered <= 40 + 12, "what both had under way when they met, and little more"
