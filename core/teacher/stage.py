@@ -115,7 +115,7 @@ def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> dict[str, An
         "parse_errors": dict(tally.errors.most_common()),
         "finish_reasons": dict(tally.finish_reasons.most_common()),
         "first_answers": tally.first_answers(),
-        "agreement": tally.agreement.to_json(until_right=slice.teacher.keep < slice.teacher.attempts),
+        "agreement": tally.agreement.to_json(until_right=slice.teacher.keep == 1 < slice.teacher.attempts),
         **teacher.facts(),
         "notices": _notices(tally, missing, teacher),
     }

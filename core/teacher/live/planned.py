@@ -67,6 +67,8 @@ class _Seen:
         """Texts without an answer, and those whose answers are not enough yet."""
         self.rough = 0.0
         """Of the prompts of all these, by bytes."""
+        self._least = 0
+        """Requests that the policy asks for at least."""
         self._finished = self._attempts = self._prompt = self._cached = 0
 
     def text(self, example: Example, given: list[TeacherAnswer]) -> None:
@@ -79,15 +81,23 @@ class _Seen:
             self.fresh += not given
             self.begun += bool(given)
             self._left += self._most - len(given)
+            self._least += self._at_least(example, given)
             self.rough += rough
         for answer in given:
             self._answer(answer, rough)
 
     def calls(self) -> Interval:
         """How many requests the texts that lack something will take."""
-        each = self._attempts / self._finished if self._finished >= LEARNT_AFTER else 1.0
-        least = self.fresh + self.begun
-        return Interval(least, self.fresh * each + self.begun, self._left)
+        most = float(self._left)
+        if self._finished < LEARNT_AFTER:
+            return Interval(self._least, self._least, most)
+        mean = self.fresh * self._attempts / self._finished + self.begun
+        return Interval(self._least, min(max(mean, self._least), most), most)
+
+    def _at_least(self, example: Example, given: list[TeacherAnswer]) -> int:
+        config = self._questions.config
+        agreeing = sum(a.parse_ok and a.label == example.label for a in given)
+        return max(1, min(config.keep - agreeing, config.attempts - len(given)))
 
     def latency(self) -> Interval:
         """Seconds for an answer."""

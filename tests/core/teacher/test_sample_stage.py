@@ -131,3 +131,12 @@ def test_the_key_moves_with_answers_rules_and_the_teachers_templates_only(tmp_pa
     after = stage.content(slice)
     assert all(after[name] != before[name] for name in ("prompts.file", "rules.dir", "teacher.answers"))
     assert str(tmp_path) not in json.dumps(key_fields(slice))
+
+
+@pytest.mark.parametrize(("keep", "only_failed"), [(1, True), (2, False), (3, False)])
+def test_agreement_is_of_texts_that_failed_first_only_where_one_right_answer_is_enough(
+    tmp_path: Path, keep: int, only_failed: bool
+) -> None:
+    slice, io = prepare(tmp_path, [raw("a", 1), raw("a", 0, sample=1)], attempts=3, keep=keep)
+    found = stage.run(slice, io)["agreement"]
+    assert found["only_texts_whose_first_answer_failed"] is only_failed

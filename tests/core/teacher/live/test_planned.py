@@ -122,3 +122,15 @@ def test_before_any_answer_it_is_a_guess_and_says_so(desk: Desk) -> None:
     assert lines[0] == "asking gpt-4o-mini: 240 calls, tokens counted by: a token for 4 bytes, a guess"
     assert found.usd is not None
     assert found.usd.low <= desk.bill_of_the_rest(attempts=1) <= found.usd.high
+
+
+@pytest.mark.parametrize("desk", [0.0], indirect=True)
+def test_a_text_that_needs_several_answers_counts_as_often_as_that(desk: Desk) -> None:
+    rows = desk.examples
+    with Journal.open(desk.store, "plan") as journal:
+        found, _ = forecast(desk.teacher(attempts=4, keep=3, hint=True), rows, journal)
+    assert (found.calls.low, found.calls.mean, found.calls.high) == (
+        3 * len(rows),
+        3 * len(rows),
+        5 * len(rows),
+    )
