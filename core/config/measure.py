@@ -58,6 +58,12 @@ class ThresholdConfig(Section):
     share: float | None = Field(None, gt=0, le=1)
     """share_flagged: the largest share of rows that may be flagged."""
 
+    @property
+    def number(self) -> float:
+        """The number that the objective needs; 0 where it needs none."""
+        name = NUMBER_OF.get(self.objective)
+        return 0.0 if name is None else float(getattr(self, name))
+
     @model_validator(mode="after")
     def _its_own_number(self) -> ThresholdConfig:
         needed = NUMBER_OF.get(self.objective)

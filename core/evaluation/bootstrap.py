@@ -108,7 +108,7 @@ def bootstrap(
     scorers = [_Scorer(positive, j) for j in judged]
     drawn = units_of(positive, groups)
     values = np.empty((len(judged), len(METRICS), resamples))
-    for start, up, down in _weights(drawn, resamples, seed):
+    for start, up, down in weights(drawn, resamples, seed):
         for of, scorer in zip(values, scorers, strict=True):
             of[:, start : start + len(up)] = scorer.measure(up, down)
     ones = [np.ones((1, int(k)), dtype=np.int32) for k in (positive.sum(), (~positive).sum())]
@@ -135,7 +135,7 @@ def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
     return Units(sizes, number[of_row[positive]], number[of_row[~positive]], clustered=True)
 
 
-def _weights(units: Units, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
+def weights(units: Units, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
     """Blocks of resamples: the first one's number, and the weights of positive and negative rows."""
     rng = np.random.Generator(np.random.SFC64(seed))
     block = max(1, _CELLS // max(1, units.count))

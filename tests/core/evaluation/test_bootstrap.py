@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from core.evaluation.bootstrap import METRICS, Judged, _weights, bootstrap, units_of
+from core.evaluation.bootstrap import METRICS, Judged, bootstrap, units_of, weights
 from core.evaluation.columns import Bools, Floats, columns
 from core.evaluation.metrics import compute, value
 from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
@@ -21,7 +21,7 @@ TOLERANCE = 1e-9
 def weights_of(positive: Bools, groups: Sequence[str | None] | None, resamples: int) -> Floats:
     """How often each row was drawn, by resample, in the order of rows."""
     out = np.zeros((resamples, len(positive)))
-    for start, up, down in _weights(units_of(positive, groups), resamples, seed=3):
+    for start, up, down in weights(units_of(positive, groups), resamples, seed=3):
         out[start : start + len(up), positive] = up
         out[start : start + len(up), ~positive] = down
     return out

@@ -1,0 +1,109 @@
+"""How far the threshold can be trusted: what it would have been on other val rows of the same kind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core import jsonio
+from core.config.measure import ThresholdConfig
+from core.evaluation.bootstrap import units_of, weights
+from core.evaluation.candidates import Ints, Sorted
+from core.evaluation.columns import Bools, Floats
+from core.evaluation.counted import Counts
+from core.evaluation.intervals import LEVEL, Interval, percentile
+from core.evaluation.objectives import achieved, pick
+
+RESAMPLES = 2_000
+"""Each resample chooses a threshold anew, which costs a pass over all candidates."""
+
+
+@dataclass(frozen=True, slots=True)
+class ThresholdSpread:
+    """`low` to `high` hold 95 % of the thresholds that resamples choose; `objective` is the chosen
+    threshold's own on resamples.
+
+    `optimism` is by how much the objective looks better on the rows it was fitted to than on others
+    (Efron 1983, JASA 78, 316-331): a resample's best, minus what that threshold reaches on all rows.
+    `unreached` resamples had no threshold; None where all have none.
+    """
+
+    low: float | None
+    high: float | None
+    objective: Interval
+    optimism: float | None
+    resamples: int
+    unreached: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that is written."""
+        return {**jsonio.as_row(self), "objective": self.objective.to_json()}
+
+
+def spread(
+    positive: Bools,
+    probability: Floats,
+    chosen: float,
+    config: ThresholdConfig,
+    groups: Sequence[str | None] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ThresholdSpread:
+    """The threshold and the objective over resamples of the rows, drawn as in core.evaluation.bootstrap."""
+    rows, says = Sorted(positive, probability), (probability >= chosen).astype(np.float64)
+    refitted, frozen = np.full((2, resamples), np.nan), np.full(resamples, np.nan)
+    of_row = np.empty(len(positive), dtype=np.int64)
+    for start, up, down in weights(units_of(positive, groups), resamples, seed):
+        sizes = up.sum(axis=1), down.sum(axis=1)
+        counts = Counts.of(up @ says[positive], down @ says[~positive], *sizes)
+        frozen[start : start + len(up)] = achieved(counts, config)
+        for k in range(len(up)):
+            of_row[positive], of_row[~positive] = up[k], down[k]
+            refitted[:, start + k] = _refit(rows, of_row, config)
+    on_all = achieved(_counts(positive, probability, np.append(refitted[0], chosen)), config)
+    return ThresholdSpread(
+        *_ends(refitted[0]),
+        objective=percentile(float(on_all[-1]), frozen, "the objective is undefined at this threshold"),
+        optimism=_optimism(refitted[1], on_all[:-1], config),
+        resamples=resamples,
+        unreached=int(np.isnan(refitted[0]).sum()),
+    )
+
+
+def _refit(rows: Sorted, of_row: Ints, config: ThresholdConfig) -> tuple[float, float]:
+    """The threshold that a resample chooses, and what it reaches there; NaN where there is none."""
+    found = rows.candidates(of_row)
+    hopeless = config.objective != "share_flagged" and 0 in (found.positive, found.negative)
+    i = None if hopeless else pick(found, config)
+    if i is None:
+        return np.nan, np.nan
+    counts = Counts.of(found.tp[i], found.fp[i], found.positive, found.negative)
+    return float(found.at[i]), float(achieved(counts, config))
+
+
+def _counts(positive: Bools, probability: Floats, at: Floats) -> Counts:
+    """What thresholds do on all rows; nothing is flagged at NaN."""
+    ups, downs = (np.sort(probability[part]) for part in (positive, ~positive))
+    tp, fp = (
+        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, at, side="left"), 0)
+        for p in (ups, downs)
+    )
+    return Counts.of(tp, fp, len(ups), len(downs))
+
+
+def _ends(values: Floats) -> tuple[float | None, float | None]:
+    defined = values[~np.isnan(values)]
+    if len(defined) == 0:
+        return None, None
+    low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def _optimism(own: Floats, on_all: Floats, config: ThresholdConfig) -> float | None:
+    gain = (on_all - own) if config.objective == "cost" else (own - on_all)
+    gain = gain[~np.isnan(gain)]
+    return float(gain.mean()) if len(gain) else None
