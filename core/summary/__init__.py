@@ -1,0 +1,1 @@
+"""Tables across the runs under a root, and two runs compared text by text."""

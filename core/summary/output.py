@@ -1,0 +1,59 @@
+"""A summary as the text of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from core import files
+from core.errors import StoreError
+from core.store.clock import now
+from core.store.objects import Store
+from core.summary import classic, tidy
+from core.summary.collecting import Collected, collect
+from core.summary.measured import MODES, Mode
+
+Format = Literal["csv", "tidy", "html"]
+FORMATS: tuple[Format, ...] = ("csv", "tidy", "html")
+BOTH = "both"
+
+
+def summarise(store: Store, mode: str, format: Format) -> tuple[Collected, str]:
+    """Read the runs under a root in one mode, or in both, and put them into a file's text.
+
+    Raises StoreError or PassingError where the root cannot be read.
+    """
+    found = collect(store, modes(mode), with_facts=format != "csv")
+    return found, render(found, format, store.backend.url)
+
+
+def modes(mode: str) -> Sequence[Mode]:
+    """The modes that `reasoning`, `label_only` or `both` mean."""
+    return [each for each in MODES if mode in (each, BOTH)]
+
+
+def render(found: Collected, format: Format, root: str) -> str:
+    """The text in one of the formats."""
+    if format == "csv":
+        return classic.render(row.measured for row in found.rows)
+    if format == "tidy":
+        return tidy.render(found.rows)
+    from core.summary import page
+
+    return page.render(found.rows, root, now())
+
+
+def save(text: str, path: Path | None, format: Format) -> Path:
+    """Write the file at once; by default to summary.csv or summary.html. Raises StoreError."""
+    place = path or Path(f"summary.{'html' if format == 'html' else 'csv'}")
+    try:
+        files.replace_bytes(place, encoded(text))
+    except OSError as e:
+        raise StoreError(f"cannot write {place}: {e.strerror or e}; name another place with --output") from e
+    return place
+
+
+def encoded(text: str) -> bytes:
+    """UTF-8; half a surrogate pair, which names and JSON may hold, is written as its escape."""
+    return text.encode("utf-8", "backslashreplace")

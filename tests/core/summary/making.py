@@ -1,0 +1,106 @@
+"""Runs' files as this project writes them, with numbers that can be told apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from core.evaluation.metrics import Metrics
+from core.export import manifests
+from core.export.ledger import to_json
+from core.export.manifests import Fingerprints, Measured
+from core.records import SPLITS, SplitName
+from core.store.objects import Store
+from core.summary.measured import MODES, Mode, place
+
+CONFIG = """# The resolved config of this run; the comment says where each value comes from.
+seed: 42  # default
+student:
+  engine: local  # default
+  model: some/model-8B  # a.yaml:3
+  target: label_first  # default
+  lora:
+    rank: 16  # default
+"""
+
+
+def metrics(macro_f1: float | None = 0.9) -> Metrics:
+    """Ten rows, eight of them right, with an MCC that has to be rounded up."""
+    return Metrics(
+        loss=0.25,
+        cls_loss=0.25,
+        accuracy=0.8,
+        macro_f1=macro_f1,
+        auroc=None,
+        auprc=0.5,
+        invalid_label_rate=0.0,
+        decision_threshold=0.5,
+        balanced_accuracy=0.75,
+        f1=2 / 3,
+        mcc=0.12345,
+        precision=1.0,
+        recall=0.5,
+        tp=2,
+        fp=0,
+        fn=2,
+        tn=6,
+        log_loss=0.25,
+        brier=0.125,
+        n=10,
+        n_positive=4,
+        outside_mass=0.001,
+        undefined={"auroc": "the rows are of one class"},
+    )
+
+
+def metrics_file(
+    run: str, split: SplitName = "test", mode: Mode = "reasoning", *, macro_f1: float | None = 0.9
+) -> dict[str, Any]:
+    """The content of a metrics file."""
+    of = Measured(
+        "2026-11-20T10:00:00+00:00", run, f"objects/train/{run}/adapter", Fingerprints("data1", "measured1")
+    )
+    if mode == "label_only":
+        return manifests.split_metrics_label_only(of, split, metrics(macro_f1))
+    return manifests.split_metrics(of, split, metrics(macro_f1), f"student_phase/{split}.json")
+
+
+def put(store: Store, path: str, content: Any) -> None:
+    """Write bytes, text, or a value as JSON."""
+    if not isinstance(content, bytes | str):
+        content = json.dumps(content, indent=2)
+    store.backend.write(path, content if isinstance(content, bytes) else content.encode())
+
+
+def write_run(
+    store: Store,
+    name: str,
+    *,
+    splits: Sequence[SplitName] = SPLITS,
+    modes: Sequence[Mode] = MODES,
+    macro_f1: float | None = 0.9,
+) -> None:
+    """A run's metrics, and nothing else."""
+    for split in splits:
+        for mode in modes:
+            content = metrics_file(name, split, mode, macro_f1=macro_f1)
+            put(store, f"runs/{name}/{place(split, mode)}", content)
+
+
+def write_facts(store: Store, name: str) -> None:
+    """What else a run says of itself."""
+    teacher = {
+        "usd_of_the_run": 1.5,
+        "prompt_tokens_of_the_run": 1000,
+        "completion_tokens_of_the_run": 200,
+    }
+    student = {"trained_tokens": 10, "prefilled_tokens": 20, "sampled_tokens": 30, "requests": 1, "usd": None}
+    summary = {"best_step": 40, "teacher_summary": {"teacher_kind": "openai", "teacher_model": "big, model"}}
+    for file, content in {
+        "ledger.json": to_json(teacher, student, {"split": 0.5, "train": 20.0}),
+        "run_summary.json": summary,
+        "resolved_config.yaml": CONFIG,
+        "made_by.json": {"version": "0.1.0", "commit": "c" * 40, "at": "then", "before": []},
+    }.items():
+        put(store, f"runs/{name}/{file}", content)

@@ -1,0 +1,188 @@
+"""What is broken or foreign is named and passed over; the rest is in the table."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import StoreError
+from core.store.disk import Disk
+from core.store.memory import Memory
+from core.store.objects import Store
+from core.store.runs import RunView
+from core.summary.collecting import collect
+from tests.core.summary.making import metrics_file, put, write_facts, write_run
+
+ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
+IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+PLACE = "runs/broken/student_phase/metrics_test.json"
+
+
+def without(*names: str) -> dict[str, Any]:
+    content = metrics_file("broken")
+    return {**content, "metrics": {k: v for k, v in content["metrics"].items() if k not in names}}
+
+
+def with_metric(name: str, value: Any) -> dict[str, Any]:
+    content = metrics_file("broken")
+    return {**content, "metrics": {**content["metrics"], name: value}}
+
+
+@IN_MEMORY
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b'{"split": "te', "not JSON"),
+        (b"", "not JSON"),
+        (b"\xff\xfe\x00", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"7" * 5_000, "not JSON"),
+        ([], "it is a list, no object"),
+        ({"split": "test"}, "it has no created_at"),
+        ({**metrics_file("broken"), "metrics": None}, "metrics is null, no object"),
+        ({**metrics_file("broken"), "n": 1.5}, "n is 1.5, no count"),
+        ({**metrics_file("broken"), "checkpoint_path": {}}, "checkpoint_path is an object, no text"),
+        (metrics_file("broken", "val"), "it is of split 'val'"),
+        (without("mcc", "tn"), "metrics has no mcc, tn"),
+        (with_metric("auroc", "high"), "metrics.auroc is a text, no number"),
+        (with_metric("auroc", True), "metrics.auroc is true or false, no number"),
+        (with_metric("auroc", 10**400), "metrics.auroc is no finite number"),
+        (with_metric("tp", -1), "metrics.tp is -1, no count"),
+        ({**metrics_file("broken"), "intervals": []}, "intervals is a list, no object"),
+    ],
+)
+def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, content: Any, why: str) -> None:
+    write_run(store, "whole", splits=["test"])
+    write_run(store, "broken", splits=["val"])
+    put(store, PLACE, content)
+    found = collect(store)
+    assert [p.place for p in found.passed] == [PLACE]
+    assert found.passed[0].why.startswith(why)
+    assert len(found.rows) == 4
+    assert found.runs == 2
+
+
+@IN_MEMORY
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_metric_that_is_not_a_number_is_an_empty_cell_and_is_named(store: Store, value: str) -> None:
+    put(store, PLACE, with_metric("auroc", float(value)))
+    found = collect(store)
+    assert [row.measured.metrics["auroc"] for row in found.rows] == [None]
+    assert [(p.place, p.why) for p in found.passed] == [
+        (PLACE, "it holds NaN, which is no JSON; these cells stay empty")
+    ]
+
+
+def test_other_folders_and_files_are_named_on_every_root(store: Store) -> None:
+    write_run(store, "whole", splits=["test"], modes=["reasoning"])
+    put(store, "runs/notes.txt", "mine")
+    put(store, "runs/.DS_Store", "a tool's")
+    put(store, "runs/tensorboard/events", "not ours")
+    put(store, "runs/flat/student_phase", "a file in place of a folder")
+    RunView(store, "halfway").note_state("running")
+    found = collect(store)
+    nothing = (
+        "it holds no student_phase/metrics_{train,val,test}.json or metrics_{train,val,test}_label_only.json"
+    )
+    assert [(p.place, p.why) for p in found.passed] == [
+        ("runs/flat", nothing),
+        ("runs/halfway", "nothing is exported yet (state: running)"),
+        ("runs/notes.txt", "a file, where runs are folders"),
+        ("runs/tensorboard", nothing),
+    ]
+    assert [row.measured.run for row in found.rows] == ["whole"]
+
+
+@ON_DISK
+def test_what_cannot_be_read_is_named(store: Store) -> None:
+    folder = store.backend.folder
+    assert folder is not None
+    write_run(store, "whole", splits=["test"], modes=["reasoning"])
+    (folder / PLACE).mkdir(parents=True)
+    (folder / "runs/gone").symlink_to(folder / "nowhere")
+    (folder / "runs/circle").symlink_to(folder / "runs/circle")
+    (folder / "runs/empty").mkdir()
+    found = collect(store)
+    assert [p.place for p in found.passed] == [PLACE, "runs/circle", "runs/empty", "runs/gone"]
+    assert "Is a directory" in found.passed[0].why
+    assert found.runs == 1
+
+
+@ON_DISK
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_without_rights_is_named(store: Store) -> None:
+    folder = store.backend.folder
+    assert folder is not None
+    write_run(store, "closed", splits=["test"], modes=["reasoning"])
+    (folder / "runs/closed/student_phase").chmod(0)
+    try:
+        found = collect(store)
+    finally:
+        (folder / "runs/closed/student_phase").chmod(0o700)
+    assert "Permission denied" in found.passed[0].why
+
+
+@ON_DISK
+def test_a_file_in_place_of_runs_is_an_error_with_its_place(store: Store) -> None:
+    put(store, "runs", "a file")
+    with pytest.raises(StoreError, match=r"cannot list .*/runs: Not a directory"):
+        collect(store)
+
+
+def test_an_empty_root_has_no_rows(store: Store) -> None:
+    found = collect(store)
+    assert (found.rows, found.passed, found.runs) == ([], [], 0)
+
+
+@IN_MEMORY
+def test_a_broken_file_beside_the_metrics_costs_its_own_columns_only(store: Store) -> None:
+    write_run(store, "a", splits=["test"], modes=["reasoning"])
+    write_facts(store, "a")
+    put(store, "runs/a/ledger.json", {"usd": "much"})
+    put(store, "runs/a/resolved_config.yaml", "student: {engine: [")
+    found = collect(store)
+    assert [p.place for p in found.passed] == ["runs/a/ledger.json", "runs/a/resolved_config.yaml"]
+    (row,) = found.rows
+    assert (row.facts.usd, row.facts.engine) == (None, None)
+    assert (row.facts.teacher_model, row.facts.best_step) == ("big, model", 40)
+
+
+class Counting(Memory):
+    """Memory that remembers what it was asked."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.listed: list[str] = []
+        self.wanted: list[str] = []
+
+    def list(self, prefix: str) -> Any:
+        self.listed.append(prefix)
+        return super().list(prefix)
+
+    def read(self, path: str) -> Any:
+        self.wanted.append(path)
+        return super().read(path)
+
+
+@IN_MEMORY
+def test_a_remote_root_is_listed_once_and_only_what_is_there_and_needed_is_read(store: Store) -> None:
+    write_run(store, "a", splits=["test", "val"], modes=["reasoning"])
+    put(store, "runs/a/student_phase/test.json", "large")
+    backend = Counting(store.backend.url)
+    counted = Store(backend, store.copies)
+    assert len(collect(counted, with_facts=False).rows) == 2
+    assert backend.listed == ["runs"]
+    assert sorted(backend.wanted) == [
+        "runs/a/student_phase/metrics_test.json",
+        "runs/a/student_phase/metrics_val.json",
+    ]
+
+
+def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    store = Store.at(str(tmp_path / "none"))
+    assert isinstance(store.backend, Disk)
+    assert collect(store).rows == []
+    assert not (tmp_path / "none").exists()

@@ -1,0 +1,84 @@
+"""The page: whole in itself, and harmless whatever a run is called."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from core.store.objects import Store
+from core.summary.output import summarise
+from core.summary.page import COLUMNS
+from tests.core.summary.making import metrics_file, put, write_facts, write_run
+
+pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
+EVIL = '<script>alert(1)</script>"onload=x&'
+
+
+class Page(HTMLParser):
+    """What a browser would make of it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.cells: list[str] = []
+        self._in_cell = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag == "td":
+            self.cells.append("")
+        self._in_cell = tag == "td"
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_cell = False
+
+    def handle_data(self, data: str) -> None:
+        if self._in_cell:
+            self.cells[-1] += data
+
+
+def rendered(store: Store) -> str:
+    return summarise(store, "both", "html")[1]
+
+
+def test_every_text_of_a_run_is_escaped(store: Store) -> None:
+    write_run(store, EVIL.replace("/", "\\"), splits=["test"], modes=["reasoning"])
+    write_run(store, "b", splits=["test"], modes=["reasoning"])
+    put(store, "runs/b/run_summary.json", {"teacher_summary": {"teacher_model": EVIL}})
+    text = rendered(store)
+    page = Page(text)
+    assert page.tags.count("script") == 1
+    assert not any(name.startswith("on") for name, _ in page.attributes)
+    rows = [page.cells[i : i + len(COLUMNS)] for i in range(0, len(page.cells), len(COLUMNS))]
+    assert rows[0][0] == EVIL.replace("/", "\\")
+    assert rows[1][COLUMNS.index("teacher_model")] == EVIL
+
+
+def test_only_its_own_script_may_run_and_nothing_is_fetched(store: Store) -> None:
+    write_run(store, "a")
+    text = rendered(store)
+    (script,) = re.findall(r"<script>(.*?)</script>", text, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in text
+    assert not re.search(r"https?://|//cdn|@import|url\(", text)
+    assert 'name="viewport" content="width=device-width, initial-scale=1"' in text
+
+
+def test_intervals_stand_beside_their_values_and_digests_are_short(store: Store) -> None:
+    content = {**metrics_file("a"), "dataset_fingerprint": "0123456789abcdef"}
+    ends = {"macro_f1": {"low": 0.8, "high": 0.95}}
+    put(store, "runs/a/student_phase/metrics_test.json", {**content, "intervals": ends})
+    write_facts(store, "a")
+    row = dict(zip(COLUMNS, Page(rendered(store)).cells, strict=True))
+    assert row["macro_f1"] == "0.900 [0.800, 0.950]"
+    assert row["accuracy"] == "0.800"
+    assert row["auroc"] == ""
+    assert (row["data"], row["commit"]) == ("01234567", "cccccccc")
+    assert (row["usd"], row["seconds"], row["best_step"]) == ("1.50", "20", "40")
