@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from core.summary.folders import PassedOver, RunFolder
 LEDGER = "ledger.json"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast, where PyYAML was built with libyaml."""
+_STUDENT = re.compile(rb"^student:.*(?:\n(?:[ #].*)?)*", re.MULTILINE)
+"""One section of many, since YAML is what takes longest; a resolved config is always in blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +57,11 @@ def facts(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[Facts, list
 
 
 def _config(data: bytes) -> dict[str, Any]:
+    section = _STUDENT.search(data)
+    if section is None:
+        raise Unusable("it has no section student")
     try:
-        value = yaml.load(data, Loader=_Loader)
+        value = yaml.load(section[0], Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise Unusable(f"not YAML ({' '.join(str(e).split())[:120]})") from e
     student = mapping(mapping(value, "it").get("student"), "student")

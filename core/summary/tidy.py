@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable
-from dataclasses import asdict
 
+from core.jsonio import as_row
 from core.summary.collecting import Row
 from core.summary.intervals import UNKNOWN
 
@@ -41,7 +41,7 @@ def cells(row: Row) -> dict[str, Cell]:
         "n": m.n,
         **_metrics(row),
         "decision_threshold": m.decision_threshold,
-        **asdict(row.facts),
+        **as_row(row.facts),
         "data": m.dataset_fingerprint,
         "measurement": m.config_fingerprint,
         "checkpoint_path": m.checkpoint_path,

