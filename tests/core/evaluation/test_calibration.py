@@ -1,0 +1,180 @@
+"""Calibration: each curve is scikit-learn's or the optimum itself, keeps the order, and says why not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import expit, logit
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+
+from core.config.measure import CalibrationConfig
+from core.evaluation.calibration import Calibrator, calibrate, from_json
+from core.evaluation.calibration_fits import isotonic, platt, temperature
+from core.evaluation.columns import Bools, Floats
+from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
+
+METHODS = ("none", "temperature", "platt", "isotonic", "auto")
+
+
+def honest(n: int, *, seed: int, heat: float = 1.0, shift: float = 0.0) -> tuple[Bools, Floats]:
+    """Labels drawn with probabilities whose log odds the rows show times `heat` plus `shift`."""
+    rng = np.random.default_rng(seed)
+    z = rng.normal(-0.5, 1.5, n)
+    return rng.random(n) < expit(z), expit(heat * z + shift)
+
+
+def fitted(y: Bools, p: Floats, method: str) -> Calibrator:
+    return calibrate(y, p, CalibrationConfig.model_validate({"method": method}))
+
+
+def test_temperature_is_the_logistic_regression_without_a_shift() -> None:
+    y, p = honest(400, seed=1, heat=2.5)
+    model = LogisticRegression(
+        C=np.inf, fit_intercept=False, solver="newton-cholesky", tol=1e-14, max_iter=1000
+    ).fit(logit(p)[:, None], y)
+    assert 1 / temperature(y, p)["temperature"] == pytest.approx(model.coef_[0, 0], abs=1e-9)
+    assert temperature(y, p)["temperature"] == pytest.approx(2.5, rel=0.25)
+
+
+def test_platt_is_the_logistic_regression_of_his_smoothed_targets() -> None:
+    y, p = honest(300, seed=2, heat=0.5, shift=1.0)
+    ups, downs = y.sum(), (~y).sum()
+    target = np.where(y, (ups + 1) / (ups + 2), 1 / (downs + 2))
+    z = np.concatenate([logit(p), logit(p)])[:, None]
+    model = LogisticRegression(C=np.inf, solver="newton-cholesky", tol=1e-14, max_iter=1000).fit(
+        z, np.repeat([1, 0], len(y)), sample_weight=np.concatenate([target, 1 - target])
+    )
+    found = platt(y, p)
+    assert found["slope"] == pytest.approx(model.coef_[0, 0], abs=1e-9)
+    assert found["shift"] == pytest.approx(model.intercept_[0], abs=1e-9)
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_isotonic_is_scikit_learns_but_for_its_ends(steps: int) -> None:
+    y, p = honest(500, seed=3)
+    p = np.round(p * steps) / steps if steps else p
+    at = np.concatenate([p, np.linspace(0, 1, 101)])
+    wanted = IsotonicRegression(out_of_bounds="clip").fit(p, y.astype(float))
+    held = np.clip(wanted.y_thresholds_, 1 / 502, 501 / 502)
+    found = fitted(y, p, "isotonic")
+    assert found.kind == "isotonic"
+    assert found.apply(at) == pytest.approx(np.interp(at, wanted.X_thresholds_, held), abs=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 10_000), st.sampled_from(METHODS), st.integers(210, 400))
+def test_no_curve_turns_the_order_round_or_leaves_the_range(seed: int, method: str, n: int) -> None:
+    y, p = honest(n, seed=seed, heat=1.7, shift=-0.4)
+    found = fitted(y, p, method).apply(np.linspace(0, 1, 1001))
+    assert (np.diff(found) >= 0).all()
+    assert found.min() >= 0
+    assert found.max() <= 1
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt", "isotonic", "auto"])
+def test_a_fit_lowers_the_log_loss_of_the_rows_it_saw_and_of_others(method: str) -> None:
+    y, p = honest(2000, seed=4, heat=3.0, shift=0.5)
+    found = fitted(y, p, method)
+    assert found.log_loss_before is not None
+    assert found.log_loss_after is not None
+    assert found.log_loss_after < found.log_loss_before
+    other, q = honest(2000, seed=5, heat=3.0, shift=0.5)
+    assert loss(other, found.apply(q)) < loss(other, q)
+
+
+def loss(y: Bools, p: Floats) -> float:
+    return float(-np.log(np.where(y, p, 1 - p)).mean())
+
+
+def test_auto_leaves_what_is_right_as_it_is() -> None:
+    y, p = honest(800, seed=6)
+    assert fitted(y, p, "auto").kind == "none"
+
+
+def test_auto_takes_temperature_where_the_log_odds_are_stretched_and_platt_where_they_are_shifted() -> None:
+    y, p = honest(1500, seed=7, heat=3.0)
+    assert fitted(y, p, "auto").kind == "temperature"
+    y, p = honest(1500, seed=8, heat=1.0, shift=2.0)
+    assert fitted(y, p, "auto").kind == "platt"
+
+
+def test_auto_takes_isotonic_only_where_the_curve_is_no_curve_of_log_odds() -> None:
+    rng = np.random.default_rng(9)
+    p = rng.random(3000)
+    y = rng.random(3000) < np.where(p < 0.3, 0.02, np.where(p < 0.9, 0.5, 0.98))
+    found = fitted(y, p, "auto")
+    assert found.kind == "isotonic"
+    assert found.reason.startswith("the simplest within one standard error")
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "reason"),
+    [
+        ("isotonic", 199, "isotonic cannot be fitted: it needs 200 rows and 50 of each class; here are 199"),
+        ("auto", 49, "auto needs 50 rows and 10 of each class; here are 49"),
+    ],
+)
+def test_too_few_rows_leave_the_identity_with_the_reason(method: str, rows: int, reason: str) -> None:
+    y, p = honest(rows, seed=10, heat=3.0)
+    found = fitted(y, p, method)
+    assert (found.kind, found.asked) == ("none", method)
+    assert found.reason.startswith(reason)
+    assert (found.apply(p) == p).all()
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+def test_what_cannot_be_fitted_says_why(method: str) -> None:
+    y, p = honest(100, seed=11)
+    opposite = fitted(y, 1 - p, method)
+    assert opposite.kind == "none"
+    assert "the probabilities say nothing of the labels, or the opposite" in opposite.reason
+    assert "the rows are of one class" in fitted(np.ones(10, dtype=np.bool_), p[:10], method).reason
+    assert fitted(y, np.full(100, 0.5), method).kind == "none"
+    empty = np.zeros(0)
+    assert fitted(empty.astype(np.bool_), empty, method).log_loss_before is None
+
+
+def test_classes_that_part_cleanly_have_no_temperature_but_a_finite_platt() -> None:
+    y = np.arange(40) % 2 == 0
+    p = np.where(y, 0.7, 0.3)
+    assert "no temperature is cold enough" in fitted(y, p, "temperature").reason
+    found = fitted(y, p, "platt")
+    assert found.apply(np.array([0.7]))[0] == pytest.approx(21 / 22, abs=1e-9)  # Platt's own target
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS, st.sampled_from(METHODS))
+def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str) -> None:
+    y = np.array([g == 1 for g, _ in scored])
+    p = np.array([np.nan if q is None else q for _, q in scored])
+    found = fitted(y, p, method)
+    after = found.apply_to(as_rows(scored))
+    assert [r.probability is None for r in after] == [q is None for _, q in scored]
+    assert found.rows == sum(q is not None for _, q in scored)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_calibrator_survives_its_file_to_the_bit(method: str) -> None:
+    y, p = honest(300, seed=12, heat=2.0)
+    found = fitted(y, p, method)
+    again = from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
+    assert again == found
+    assert (again.apply(p) == found.apply(p)).all()
+
+
+def test_groups_stay_in_one_fold() -> None:
+    """Rows that repeat each other would make a curve that learns them by heart look good."""
+    sample = draw(60, seed=13, apart=0.4)
+    copies = np.repeat(np.arange(60), 10)
+    y, p = sample.positive[copies], sample.probability[copies]
+    config = CalibrationConfig(method="auto")
+    groups = [f"g{i}" for i in copies]
+    alone, grouped = calibrate(y, p, config), calibrate(y, p, config, groups)
+    assert isotonic(y, p)
+    of = [float(c.reason.rpartition("isotonic ")[2]) for c in (alone, grouped)]
+    assert of[1] > of[0]
