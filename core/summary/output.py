@@ -44,14 +44,18 @@ def render(found: Collected, format: Format, root: str) -> str:
     return page.render(found.rows, root, now())
 
 
-def save(text: str, path: Path | None, format: Format) -> Path:
-    """Write the file at once; by default to summary.csv or summary.html. Raises StoreError."""
-    place = path or Path(f"summary.{'html' if format == 'html' else 'csv'}")
+def default_name(format: Format) -> Path:
+    """The file in the working directory that a summary goes to where nobody says otherwise."""
+    return Path(f"summary.{'html' if format == 'html' else 'csv'}")
+
+
+def save(text: str, path: Path) -> Path:
+    """Write a file at once and return where. Raises StoreError."""
     try:
-        files.replace_bytes(place, encoded(text))
+        files.replace_bytes(path, encoded(text))
     except OSError as e:
-        raise StoreError(f"cannot write {place}: {e.strerror or e}; name another place with --output") from e
-    return place
+        raise StoreError(f"cannot write {path}: {e.strerror or e}; name another place with --output") from e
+    return path
 
 
 def encoded(text: str) -> bytes:

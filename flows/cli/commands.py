@@ -20,7 +20,7 @@ import click
 from core.errors import UnderstudyError
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
-from flows.cli.summaries import summary
+from flows.cli.summaries import compare, summary
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
@@ -128,7 +128,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
 
 
-for _command in (list_runs, remove, collect_garbage, summary, checkpoints):
+for _command in (list_runs, remove, collect_garbage, summary, compare, checkpoints):
     cli.add_command(_command)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from core.records import SplitName
     from core.summary.collecting import Collected
     from core.summary.output import Format
 
@@ -38,13 +39,48 @@ _ROOT = click.option(
 def summary(root: str, output: Path | None, mode: str, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
     from core.store.objects import Store
-    from core.summary.output import save, summarise
+    from core.summary.output import default_name, save, summarise
 
     found, text = summarise(Store.at(root), mode, format_)
     for each in found.passed:
         click.echo(f"warning: {each.place}: {each.why}", err=True)
-    for line in _told(found, root, save(text, output, format_) if found.rows else None):
+    path = save(text, output or default_name(format_)) if found.rows else None
+    for line in _told(found, root, path):
         click.echo(line)
+
+
+@click.command("compare")
+@click.argument("a")
+@click.argument("b")
+@_ROOT
+@click.option(
+    "--split",
+    type=click.Choice(("train", "val", "test")),
+    default="test",
+    show_default=True,
+    help="Of which.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="A folder for comparison.json, changed.csv (all texts that either run gets wrong) and left_out.csv.",
+)
+def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
+    """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
+    from core.store.objects import Store
+    from core.summary.pairs.changes import changes
+    from core.summary.pairs.pairing import pair
+    from core.summary.pairs.predictions import predictions
+    from core.summary.pairs.saving import write
+    from core.summary.pairs.telling import lines
+
+    store = Store.at(root)
+    paired = pair(predictions(store, a, split), predictions(store, b, split))
+    found = changes(paired)
+    for line in lines(paired, found):
+        click.echo(line)
+    for path in write(output, paired, found) if output is not None else ():
+        click.echo(f"wrote {path}")
 
 
 def _told(found: Collected, root: str, path: Path | None) -> list[str]:

@@ -51,7 +51,7 @@ def measure(where: str, root: str, runs: int, goal: float | None) -> None:
         started = time.perf_counter()
         found, text = summarise(Store.at(root), "both", format)
         with tempfile.TemporaryDirectory() as folder:
-            size = save(text, Path(folder) / "out", format).stat().st_size
+            size = save(text, Path(folder) / "out").stat().st_size
         seconds = time.perf_counter() - started
         assert (found.runs, list(found.passed)) == (runs, [])
         against = "" if goal is None else f" (goal {goal:g} s: {'met' if seconds <= goal else 'MISSED'})"

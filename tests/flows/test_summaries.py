@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from core.store.objects import Store
 from flows.cli import main
 from tests.core.summary.making import put, write_facts, write_run
+from tests.core.summary.pairs.making import GOLD, predicted, write
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 IN_TURN = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
@@ -29,7 +32,7 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path / "here")
 
 
-@pytest.mark.parametrize("command", ["summary"])
+@pytest.mark.parametrize("command", ["summary", "compare"])
 def test_help_is_quick_to_import(command: str) -> None:
     code = (
         "import sys; from flows.cli import main\n"
@@ -110,6 +113,9 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     [
         (["summary", "--mode", "all"], "Invalid value for '--mode'"),
         (["summary", "--format", "xls"], "Invalid value for '--format'"),
+        (["compare", "a", "b", "--root", "none"], "there is no run a under"),
+        (["compare", "a", "b", "--split", "all"], "Invalid value for '--split'"),
+        (["compare", "a"], "Missing argument 'B'"),
         (["summary", "--root", "gs://b/x"], "error: run.root: gs://b/x: only folders and s3://"),
     ],
 )
@@ -118,3 +124,83 @@ def test_a_mistake_is_a_sentence_and_exit_code_2(
 ) -> None:
     assert understudy(*arguments) == 2
     assert sentence in capsys.readouterr().err
+
+
+BEFORE = {"t1": 1, "t2": 0, "t3": 0, "t4": 1, "t5": 0}
+AFTER = {"t1": 1, "t2": 1, "t3": 1, "t4": 0, "t5": 0}
+SAME = """A is run before, B is run after
+5 texts of test in both, with the same gold label
+  fixed (A wrong, B right)         2
+  broken (A right, B wrong)        1
+  both wrong                       1
+  both right                       1
+  accuracy  A 0.4000  B 0.6000  difference +0.2000
+  macro-F1  A 0.4000  B 0.5833  difference +0.1833
+no difference shown (McNemar's exact test, p = 1)
+
+fixed (A wrong, B right):
+  t3  gold 1  A 0 (P 0.250)  B 1 (P 0.750)  text of t3
+  t4  gold 0  A 1 (P 0.750)  B 0 (P 0.250)  text of t4
+
+broken (A right, B wrong):
+  t2  gold 0  A 0 (P 0.250)  B 1 (P 0.750)  text of t2
+"""
+
+
+@IN_TURN
+def test_two_runs_are_compared_text_by_text(
+    store: Store, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(store, "before", predicted(BEFORE))
+    write(store, "after", predicted(AFTER))
+    assert understudy("compare", "before", "after", "--root", root) == 0
+    assert capsys.readouterr().out == SAME
+    assert list(Path.cwd().iterdir()) == []
+
+
+@ON_DISK
+def test_other_data_are_said_first_and_what_is_left_out_last(
+    store: Store, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(store, "before", predicted(BEFORE))
+    rows = predicted({**AFTER, "x": 1}, {**GOLD, "x": 1}, {"t2": "other"})
+    write(store, "after", rows, dataset="data2")
+    assert understudy("compare", "before", "after", "--root", root) == 0
+    first, *_, title, other, only = capsys.readouterr().out.splitlines()
+    assert first == (
+        "The runs used different splits of the data (dataset fingerprint data1 against data2): a text of "
+        "one's test may have been in the other's train, and only what both have is compared"
+    )
+    assert title == "Left out:"
+    assert other == "  1: the text differs (t2)"
+    assert only == "  1: only B has it (x)"
+
+
+@ON_DISK
+def test_the_terminal_shows_ten_and_the_files_hold_all(
+    store: Store, root: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids = [f"t{i:02}" for i in range(30)]
+    gold = dict.fromkeys(ids, 1)
+    texts = {ids[0]: 'comma, "quote"\x1b[31m\nline', ids[1]: "long " * 100}
+    write(store, "a", predicted(dict.fromkeys(ids, 0), gold, texts))
+    write(store, "b", predicted({i: int(n < 25) for n, i in enumerate(ids)}, gold, texts))
+    assert understudy("compare", "a", "b", "--root", root, "--output", "out/ab") == 0
+    out = capsys.readouterr().out
+    assert "fixed (A wrong, B right), the first 10 of 25:" in out
+    shown = [line for line in out.splitlines() if line.startswith("  t")]
+    assert [line.split()[0] for line in shown] == ids[:10]
+    assert shown[0].endswith('  comma, "quote" [31m line')
+    assert max(map(len, shown)) < 220
+    assert "B is right more often (McNemar's exact test, p = 5.96e-08)" in out
+    assert out.splitlines()[-3:] == [
+        f"wrote out/ab/{name}" for name in ("comparison.json", "changed.csv", "left_out.csv")
+    ]
+    with Path("out/ab/changed.csv").open(encoding="utf-8", newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["outcome"] for row in rows] == ["fixed"] * 25 + ["both_wrong"] * 5
+    assert rows[0]["text"] == texts[ids[0]]
+    assert rows[0]["b_reasoning"] == "since t00"
+    content = json.loads(Path("out/ab/comparison.json").read_text(encoding="utf-8"))
+    assert (content["fixed"], content["broken"], content["both_wrong"]) == (25, 0, 5)
+    assert Path("out/ab/left_out.csv").read_text(encoding="utf-8") == "example_id,why\n"

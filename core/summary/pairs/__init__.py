@@ -1,0 +1,1 @@
+"""Two runs' predictions of the same texts, side by side."""

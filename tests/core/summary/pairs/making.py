@@ -1,0 +1,43 @@
+"""Predictions that can be told apart: a run is given as example id -> decision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from core.export.predictions import records
+from core.records import Example, ScoredExample
+from core.store.objects import Store
+from tests.core.summary.making import metrics_file, put
+
+GOLD = {"t1": 1, "t2": 0, "t3": 1, "t4": 0, "t5": 1}
+
+
+def predicted(
+    decisions: Mapping[str, int | None],
+    gold: Mapping[str, int] = GOLD,
+    texts: Mapping[str, str] | None = None,
+) -> list[dict[str, Any]]:
+    """The records of a run, as an export writes them; None is a text that a server failed on."""
+    given = texts or {}
+    examples = [Example(i, given.get(i, f"text of {i}"), gold[i]) for i in decisions]
+    scored = [
+        ScoredExample(
+            i,
+            gold[i],
+            None if said is None else 0.25 + said / 2,
+            0.0,
+            said is not None,
+            reasoning=f"since {i}",
+            error="lost" if said is None else None,
+        )
+        for i, said in decisions.items()
+    ]
+    return list(records("test", examples, scored, 0.5))
+
+
+def write(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:
+    """A run with its predictions of test."""
+    put(store, f"runs/{run}/student_phase/test.json", rows)
+    metrics = {**metrics_file(run), "dataset_fingerprint": dataset}
+    put(store, f"runs/{run}/student_phase/metrics_test.json", metrics)

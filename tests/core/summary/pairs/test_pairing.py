@@ -1,0 +1,101 @@
+"""Texts are paired by example id; what cannot be is named and left out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.errors import DataError, MissingInputError
+from core.store.objects import Store
+from core.summary.pairs.pairing import LeftOut, Paired, pair
+from core.summary.pairs.predictions import predictions
+from tests.core.summary.pairs.making import GOLD, predicted, write
+
+IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+A = {"t1": 1, "t2": 0, "t3": 0, "t4": 1, "t5": 0}
+B = {"t5": 0, "t1": 1, "t2": 1, "t3": 1, "t4": 0}
+
+
+def paired(store: Store) -> Paired:
+    return pair(predictions(store, "a", "test"), predictions(store, "b", "test"))
+
+
+def test_every_text_has_one_outcome_whatever_the_order(store: Store) -> None:
+    write(store, "a", predicted(A))
+    write(store, "b", predicted(B))
+    found = paired(store)
+    assert {p.a.example_id: p.outcome for p in found.pairs} == {
+        "t1": "both_right",
+        "t2": "broken",
+        "t3": "fixed",
+        "t4": "fixed",
+        "t5": "both_wrong",
+    }
+    assert all(p.a.example_id == p.b.example_id for p in found.pairs)
+    assert found.left_out == []
+    assert found.same_data is True
+
+
+@IN_MEMORY
+def test_what_is_not_the_same_in_both_is_left_out_with_its_reason(store: Store) -> None:
+    write(store, "a", predicted({"t1": 1, "t2": 0, "t3": 0, "t4": None, "x": 1}, {**GOLD, "x": 1}))
+    other_gold = {**GOLD, "t3": 0, "y": 0}
+    decisions = {"t1": 1, "t2": 1, "t3": 1, "t4": 1, "y": 1}
+    rows = predicted(decisions, other_gold, {"t2": "another text"})
+    write(store, "b", [*rows, rows[0]], dataset="data2")
+    found = paired(store)
+    assert found.pairs == []
+    assert found.left_out == [
+        LeftOut("t1", "B has it more than once"),
+        LeftOut("t2", "the text differs"),
+        LeftOut("t3", "the gold label differs"),
+        LeftOut("t4", "A got no score from the server"),
+        LeftOut("x", "only A has it"),
+        LeftOut("y", "only B has it"),
+    ]
+    assert found.same_data is False
+
+
+@IN_MEMORY
+def test_without_a_metrics_file_the_data_are_not_known_to_be_the_same(store: Store) -> None:
+    for run in ("a", "b"):
+        write(store, run, predicted(A))
+    store.backend.write("runs/b/student_phase/metrics_test.json", b"{")
+    assert paired(store).same_data is None
+    store.backend.remove(["runs/b/student_phase/metrics_test.json"])
+    assert paired(store).same_data is None
+
+
+@IN_MEMORY
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (b"[{", "not JSON"),
+        ({}, "it is no list of predictions"),
+        ([[]], "record 1 is a list, no object"),
+        ([{"example_id": 5}], "record 1: example_id is a number, no text"),
+        ([{"example_id": None}], "record 1: it has no example_id"),
+        ([*predicted(A), {"example_id": "t9", "text": "x", "gold_label": True}], "record 6: label True is"),
+        ([{"example_id": "a", "text": "x", "gold_label": 1}], "record 1: it has no predicted"),
+    ],
+)
+def test_broken_predictions_are_an_error_with_file_record_and_remedy(
+    store: Store, rows: Any, why: str
+) -> None:
+    write(store, "a", rows)
+    with pytest.raises(DataError) as e:
+        predictions(store, "a", "test")
+    assert f"{store.where('runs/a/student_phase/test.json')}: {why}" in str(e.value)
+    assert str(e.value).endswith("; the command that made run a writes it anew from what is kept")
+
+
+@IN_MEMORY
+def test_a_run_or_split_that_is_not_there_is_an_error_that_says_which(store: Store) -> None:
+    with pytest.raises(MissingInputError, match=r"there is no run b under .*; it has no runs"):
+        predictions(store, "b", "test")
+    write(store, "a", predicted(A))
+    with pytest.raises(MissingInputError, match=r"there is no run b under .*; there are: a"):
+        predictions(store, "b", "test")
+    with pytest.raises(MissingInputError, match=r"run a has no .*/val.json; its export was off"):
+        predictions(store, "a", "val")
