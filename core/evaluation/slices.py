@@ -1,0 +1,119 @@
+"""How well a scorer does on parts of the rows: by cited rule, length, group, agreement with the teacher.
+
+Many slices are looked at, so that one of them is low by chance: each stands with its rows and interval,
+and none is tested against the rest.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.evaluation.bootstrap import Judged
+from core.evaluation.columns import Bools
+from core.evaluation.intervals import Interval, intervals
+from core.rejection.cited import cited
+
+RESAMPLES = 2_000
+LEAST_ROWS = 10
+MOST_GROUPS = 20
+LENGTH_BUCKETS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The rows of one name under one labelling ("length", "241 to 520 characters")."""
+
+    by: str
+    name: str
+    rows: int
+    positive: int
+    metrics: Mapping[str, Interval]
+
+    def to_json(self) -> dict[str, Any]:
+        """The mapping that is written."""
+        measured = {name: i.to_json() for name, i in self.metrics.items()}
+        return {
+            "by": self.by,
+            "name": self.name,
+            "rows": self.rows,
+            "positive": self.positive,
+            "metrics": measured,
+        }
+
+
+Labelling = Mapping[str, Bools]
+"""By name, which rows are in; a row may be in several or in none."""
+
+
+def slices(
+    by: str,
+    labelling: Labelling,
+    positive: Bools,
+    judged: Judged,
+    groups: Sequence[str | None] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[Slice]:
+    """Every metric of each slice with at least LEAST_ROWS rows, in the order of the labelling.
+
+    Of slices by group leave `groups` out: one group alone cannot be drawn again.
+    """
+    found = []
+    for name, rows in labelling.items():
+        n = int(rows.sum())
+        if n < LEAST_ROWS:
+            continue
+        kept = None if groups is None else [g for g, r in zip(groups, rows, strict=True) if r]
+        part = _part(judged, rows)
+        metrics = intervals(positive[rows], [part], kept, resamples=resamples, seed=seed)[0]
+        found.append(Slice(by, name, n, int(positive[rows].sum()), metrics))
+    return found
+
+
+def by_length(texts: Sequence[str], buckets: int = LENGTH_BUCKETS) -> Labelling:
+    """As many texts in each bucket as ties of length allow; in characters."""
+    lengths = np.array([len(text) for text in texts], dtype=np.int64)
+    if len(lengths) == 0:
+        return {}
+    ends = np.unique(np.quantile(lengths, np.arange(1, buckets + 1) / buckets, method="higher"))
+    bucket = np.searchsorted(ends, lengths, side="left")
+    starts = [int(lengths.min()), *(int(e) + 1 for e in ends[:-1])]
+    return {
+        f"{low} to {int(high)} characters": bucket == k
+        for k, (low, high) in enumerate(zip(starts, ends, strict=True))
+    }
+
+
+def by_group(groups: Sequence[str | None]) -> Labelling:
+    """The largest groups, at most MOST_GROUPS, the largest first; of equals the first by name."""
+    counted = Counter(g for g in groups if g is not None)
+    largest = sorted(counted, key=lambda g: (-counted[g], g))[:MOST_GROUPS]
+    return {name: np.array([g == name for g in groups], dtype=np.bool_) for name in largest}
+
+
+def by_cited_rule(reasonings: Sequence[str | None], known: tuple[str, ...]) -> Labelling:
+    """Rows whose reasoning cites a rule of the rulebook, in its order, and those that cite none.
+
+    Rows without a reasoning are in no slice.
+    """
+    said = [None if r is None else frozenset(cited(r, known)) & set(known) for r in reasonings]
+    rules = {rule: np.array([s is not None and rule in s for s in said], dtype=np.bool_) for rule in known}
+    return {**rules, "no rule": np.array([s is not None and not s for s in said], dtype=np.bool_)}
+
+
+def by_agreement(positive: Bools, teacher: Sequence[int | None]) -> Labelling:
+    """Rows that the teacher labels as gold does, and otherwise; `teacher` is None where it said nothing."""
+    said = np.array([-1 if t is None else t for t in teacher], dtype=np.int64)
+    right = said == positive.astype(np.int64)
+    return {"teacher agrees with gold": right, "teacher disagrees with gold": ~right & (said >= 0)}
+
+
+def _part(judged: Judged, rows: Bools) -> Judged:
+    p, said = judged.probability, judged.predicted
+    return Judged(None if p is None else p[rows], None if said is None else said[rows], judged.lacks)

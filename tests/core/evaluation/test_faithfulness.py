@@ -1,0 +1,60 @@
+"""Faithfulness: citations, quotations and stated labels counted row by row."""
+
+from __future__ import annotations
+
+import json
+
+from core.evaluation.faithfulness import Counted, Faithfulness, faithfulness
+from core.records import ScoredExample
+
+TEXT = "Win a free prize now"
+
+
+def said(
+    reasoning: str | None, *, label: int | None = 1, p: float | None = 0.6, gold: int = 1, asked: bool = True
+) -> ScoredExample:
+    return ScoredExample(
+        "r", gold, p, outside=0.0, valid=True, reasoning=reasoning, emitted_label=label,
+        raw_output=(reasoning or "") if asked else None,
+    )  # fmt: skip
+
+
+def of(*rows: ScoredExample, threshold: float = 0.7) -> Faithfulness:
+    decided = [int(r.probability is not None and r.probability >= threshold) for r in rows]
+    return faithfulness(rows, [TEXT] * len(rows), decided, ("R1", "R2"))
+
+
+def pair(counted: Counted) -> tuple[int, int]:
+    return counted.count, counted.total
+
+
+def test_rules_and_quotes_are_counted_by_row_and_by_themselves() -> None:
+    found = of(
+        said('R1: it says "free prize" and "call us"'),
+        said('R1 and R9 apply, "win"'),
+        said("no citation"),
+        said(None),
+        said("R1", asked=False),
+    )
+    assert pair(found.with_reasoning) == (3, 4)
+    assert pair(found.cites_a_rule) == (2, 3)
+    assert pair(found.without_invented_rule) == (2, 3)
+    assert pair(found.without_invented_quote) == (2, 3)
+    assert pair(found.rules_that_exist) == (2, 3)
+    assert pair(found.quotes_that_occur) == (2, 3)
+    assert found.rules_that_exist.share.method == "wilson"
+
+
+def test_the_stated_label_is_held_against_probability_decision_and_gold() -> None:
+    found = of(said("a", p=0.6), said("b", p=0.8), said("c", label=0, p=0.8, gold=0), said("d", label=None))
+    assert pair(found.label_is_more_probable) == (2, 3)
+    assert pair(found.label_is_decision) == (1, 3)  # 0.6 is below the threshold of 0.7
+    assert pair(found.label_is_gold) == (3, 3)
+
+
+def test_where_nothing_was_asked_all_is_null_with_a_reason() -> None:
+    found = of(said("R1", asked=False))
+    written = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert all(c["total"] == 0 and c["share"]["value"] is None for c in written.values())
+    assert written["with_reasoning"]["share"]["undefined"] == "no reasoning was asked for"
+    assert written["quotes_that_occur"]["share"]["undefined"] == "nothing is quoted"
