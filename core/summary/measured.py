@@ -12,6 +12,7 @@ from core.summary.checking import Unusable, count, field, mapping, number, text
 from core.summary.intervals import Interval, intervals
 
 Mode = Literal["reasoning", "label_only"]
+Modes = Literal["reasoning", "label_only", "both"]
 MODES: tuple[Mode, ...] = ("reasoning", "label_only")
 FILES: Mapping[Mode, str] = {
     "reasoning": "metrics_{train,val,test}.json",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -12,25 +11,23 @@ from core.store.clock import now
 from core.store.objects import Store
 from core.summary import classic, tidy
 from core.summary.collecting import Collected, collect
-from core.summary.measured import MODES, Mode
+from core.summary.measured import MODES, Modes
 
 Format = Literal["csv", "tidy", "html"]
 FORMATS: tuple[Format, ...] = ("csv", "tidy", "html")
-BOTH = "both"
 
 
-def summarise(store: Store, mode: str, format: Format) -> tuple[Collected, str]:
+def summarise(
+    store: Store, mode: Modes, format: Format, *, with_facts: bool = False
+) -> tuple[Collected, str]:
     """Read the runs under a root in one mode, or in both, and put them into a file's text.
 
+    `with_facts` reads what else runs say of themselves even where the format does not show it.
     Raises StoreError or PassingError where the root cannot be read.
     """
-    found = collect(store, modes(mode), with_facts=format != "csv")
+    wanted = [each for each in MODES if mode in (each, "both")]
+    found = collect(store, wanted, with_facts=with_facts or format != "csv")
     return found, render(found, format, store.backend.url)
-
-
-def modes(mode: str) -> Sequence[Mode]:
-    """The modes that `reasoning`, `label_only` or `both` mean."""
-    return [each for each in MODES if mode in (each, BOTH)]
 
 
 def render(found: Collected, format: Format, root: str) -> str:

@@ -10,6 +10,7 @@ import click
 if TYPE_CHECKING:
     from core.records import SplitName
     from core.summary.collecting import Collected
+    from core.summary.measured import Modes
     from core.summary.output import Format
 
 _ROOT = click.option(
@@ -36,7 +37,7 @@ _ROOT = click.option(
     help="csv: a table each for train, val and test; tidy: a CSV with a row a run, split and mode, with "
     "intervals, cost, model and commit; html: these as a page.",
 )
-def summary(root: str, output: Path | None, mode: str, format_: Format) -> None:
+def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
     from core.store.objects import Store
     from core.summary.output import default_name, save, summarise

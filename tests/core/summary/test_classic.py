@@ -10,6 +10,7 @@ import pytest
 
 from core.store.objects import Store
 from core.summary.classic import method_and_id, shown
+from core.summary.measured import Mode
 from core.summary.output import summarise
 from tests.core.summary.making import write_run
 
@@ -29,7 +30,7 @@ def test_the_tables_are_those_made_by_hand(store: Store) -> None:
 
 @pytest.mark.parametrize("root", ["memory"], indirect=True)
 @pytest.mark.parametrize("mode", ["reasoning", "label_only"])
-def test_one_mode_is_that_mode_alone(store: Store, mode: str) -> None:
+def test_one_mode_is_that_mode_alone(store: Store, mode: Mode) -> None:
     write_run(store, "a")
     _, text = summarise(store, mode, "csv")
     rows = [row for row in csv.reader(io.StringIO(text)) if row and row[0] == "a"]

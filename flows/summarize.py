@@ -1,0 +1,66 @@
+"""The flow of the summary: all runs under a root into one file, and the test rows into Prefect's pages.
+
+`understudy summary` does the same without Prefect, whose server takes longer to start than this.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from prefect import flow
+from prefect.artifacts import create_table_artifact
+
+from core.store.objects import Store
+from core.summary.collecting import Collected
+from core.summary.measured import Modes
+from core.summary.output import Format, default_name, save, summarise
+from core.summary.tidy import cells
+
+log = logging.getLogger(__name__)
+
+SHOWN = 500
+"""Rows of the artifact, which Prefect keeps in its database; the file has all."""
+_COLUMNS = (
+    "run",
+    "mode",
+    "n",
+    "macro_f1",
+    "macro_f1_low",
+    "macro_f1_high",
+    "accuracy",
+    "auroc",
+    "usd",
+    "commit",
+)
+
+
+@flow(name="summarize", persist_result=False)
+def summarize(
+    root: str, output: str | None = None, mode: Modes = "both", format: Format = "csv"
+) -> str | None:
+    """Write the summary of the runs under `root` and return where; None where there are no runs.
+
+    `output` is a local path, by default summary.csv or summary.html in the working directory.
+    """
+    found, text = summarise(Store.at(root), mode, format, with_facts=True)
+    for each in found.passed:
+        log.warning("%s: %s", each.place, each.why)
+    log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.passed))
+    if not found.rows:
+        return None
+    create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
+    return str(save(text, Path(output) if output is not None else default_name(format)).absolute())
+
+
+def _about(found: Collected, root: str) -> str:
+    passed = "".join(f"\n- {each.place}: {each.why}" for each in found.passed[:SHOWN])
+    named = f"\n\nPassed over:{passed}" if passed else ""
+    return f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows{named}"
+
+
+def _on_test(found: Collected) -> list[dict[str, Any]]:
+    rows = [row for row in found.rows if row.measured.split == "test"]
+    rows.sort(key=lambda row: -(row.measured.metrics["macro_f1"] or 0.0))
+    return [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]
