@@ -107,13 +107,19 @@ def bootstrap(
     """
     scorers = [_Scorer(positive, j) for j in judged]
     drawn = units_of(positive, groups)
-    values = np.empty((len(judged), len(METRICS), resamples))
+    sums = np.empty((len(judged), _SUMS, resamples))
+    sizes = np.empty((2, resamples))
     for start, up, down in weights(drawn, resamples, seed):
-        for of, scorer in zip(values, scorers, strict=True):
-            of[:, start : start + len(up)] = scorer.measure(up, down)
-    ones = [np.ones((1, int(k)), dtype=np.int32) for k in (positive.sum(), (~positive).sum())]
-    points = [s.measure(*ones)[:, 0] for s in scorers]
-    return Replicates(values, np.array(points).reshape(len(judged), len(METRICS)), drawn.clustered)
+        block = slice(start, start + len(up))
+        sizes[:, block] = up.sum(axis=1), down.sum(axis=1)
+        for of, scorer in zip(sums, scorers, strict=True):
+            of[:, block] = scorer.sums(up, down)
+    values = [s.metrics(of, *sizes) for s, of in zip(scorers, sums, strict=True)]
+    points = [s.point() for s in scorers]
+    shape = len(judged), len(METRICS)
+    return Replicates(
+        np.array(values).reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered
+    )
 
 
 def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
@@ -161,39 +167,48 @@ def _drawn(rng: np.random.Generator, many: int, size: int) -> Weights:
     return counts
 
 
+_SUMS = 6
+"""What is summed of a scorer in a resample: true and false positives, log loss, Brier score, pairs of
+a positive and a negative in the wrong order counted twice, and precision at each positive."""
+
+
 class _Scorer:
-    """One scorer's rows, sorted once."""
+    """One scorer's rows, sorted once. What it lacks is NaN in all that follows from it."""
 
     def __init__(self, positive: Bools, judged: Judged) -> None:
-        self.predicted = judged.predicted
-        self.ranks = None
-        if self.predicted is not None:
-            says = self.predicted.astype(np.float64)
-            self.says = says[positive], says[~positive]
-        if judged.probability is not None:
-            up, down = judged.probability[positive], judged.probability[~positive]
-            self.ranks = _Ranks(up, down)
-            self.costs = _costs(up), _costs(1 - down)
+        nothing, zero = np.full(len(positive), np.nan), np.zeros(len(positive))
+        says = nothing if judged.predicted is None else judged.predicted.astype(np.float64)
+        p = nothing if judged.probability is None else judged.probability
+        self.up = np.stack([says, zero, *_costs(p)], axis=1)[positive]
+        self.down = np.stack([zero, says, *_costs(1 - p)], axis=1)[~positive]
+        self.ranks = None if judged.probability is None else _Ranks(p[positive], p[~positive])
 
-    def measure(self, up: Weights, down: Weights) -> Floats:
-        """Metrics by resample, from the weights of positive and negative rows."""
-        out = np.full((len(METRICS), len(up)), np.nan)
-        ups, downs = up.sum(axis=1, dtype=np.float64), down.sum(axis=1, dtype=np.float64)
-        if self.predicted is not None:
-            says_up, says_down = self.says
-            counts = Counts.of(up @ says_up, down @ says_down, ups, downs)
-            out[: len(OF_COUNTS)] = [of(counts) for of in OF_COUNTS.values()]
+    def sums(self, up: Weights, down: Weights) -> Floats:
+        """The _SUMS by resample, from the weights of positive and negative rows."""
+        out = np.full((_SUMS, len(up)), np.nan)
+        out[:4] = (up @ self.up + down @ self.down).T
         if self.ranks is not None:
-            costs = up @ self.costs[0] + down @ self.costs[1]
-            at = len(OF_COUNTS)
-            out[at : at + 2] = self.ranks.measure(up, down, ups, downs)
-            out[at + 2 :] = ratio(costs.T, ups + downs)
+            out[4:] = self.ranks.sums(up, down)
         return out
 
+    def metrics(self, sums: Floats, ups: Floats, downs: Floats) -> Floats:
+        """Metrics by resample, from the sums and the classes' sizes."""
+        tp, fp, loss, brier, disorder, precise = sums
+        counts = Counts.of(tp, fp, ups, downs)
+        pairs, both = ups * downs, np.where(downs == 0, 0, ups)  # AUPRC too needs both classes
+        ranked = ratio(pairs - disorder / 2, pairs), ratio(precise, both)
+        costs = ratio(loss, ups + downs), ratio(brier, ups + downs)
+        return np.array([*(of(counts) for of in OF_COUNTS.values()), *ranked, *costs])
 
-def _costs(p: Floats) -> Floats:
+    def point(self) -> Floats:
+        """The metrics of the rows themselves."""
+        one = [np.ones((1, len(rows)), dtype=np.int32) for rows in (self.up, self.down)]
+        return self.metrics(self.sums(*one), *(np.array([float(w.size)]) for w in one))[:, 0]
+
+
+def _costs(p: Floats) -> tuple[Floats, Floats]:
     """Log loss and Brier score of each row, from the probability of its gold label."""
-    return np.stack([-np.log(np.clip(p, CLIP, None)), np.square(1 - p)], axis=1)
+    return -np.log(np.clip(p, CLIP, None)), np.square(1 - p)
 
 
 class _Ranks:
@@ -207,19 +222,19 @@ class _Ranks:
         self.last = np.searchsorted(ups, ups, side="right") - 1
         self.ties = bool((self.last != np.arange(len(up))).any())
 
-    def measure(self, up: Weights, down: Weights, ups: Floats, downs: Floats) -> Floats:
-        """AUROC as the share of pairs in order, ties half (Hanley & McNeil 1982), and average precision."""
+    def sums(self, up: Weights, down: Weights) -> tuple[Floats, Floats]:
+        """By resample: twice the pairs in the wrong order, ties once, of which AUROC is made (Hanley &
+        McNeil 1982); and precision at each positive, whose mean is the average precision."""
         up = up.take(self.up, axis=1)
         before = np.zeros((len(down), down.shape[1] + 1), dtype=np.int32)
         np.cumsum(down.take(self.down, axis=1), axis=1, out=before[:, 1:])
         wrong = before.take(self.not_below, axis=1)
-        behind = _sums(up, wrong + before.take(self.above, axis=1))
+        disorder = _sums(up, wrong + before.take(self.above, axis=1))
         right = np.cumsum(up, axis=1, dtype=np.int32)
         if self.ties:
             right = right.take(self.last, axis=1)
         flagged = np.maximum(right + wrong, 1)  # 0 only where the positive itself was not drawn
-        auprc = ratio(_sums(up, right / flagged), ups)
-        return np.stack([ratio(ups * downs - behind / 2, ups * downs), np.where(downs == 0, np.nan, auprc)])
+        return disorder, _sums(up, right / flagged)
 
 
 def _sums(weights: Weights, of: NDArray[np.int32] | Floats) -> Floats:

@@ -1,0 +1,108 @@
+"""The analyse stage: every scorer on one split, with everything frozen before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
+
+from core import jsonio
+from core.config.base import Section
+from core.data.writing import read_examples
+from core.errors import StageError
+from core.evaluation import decision
+from core.evaluation.analysis import Scored, analyse
+from core.evaluation.bootstrap import RESAMPLES
+from core.evaluation.calibration import identity
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decision
+from core.evaluation.stage import SCORES, read_scores
+from core.records import SplitName
+from core.stageio import StageIO
+from core.teacher.rows import read_samples
+
+NAME = "analyse"
+VERSION = 1
+ANALYSIS = "analysis.json"
+
+
+class ScorerSlice(Section):
+    """One scorer: where its rows are among the stage's inputs, and what was frozen for it."""
+
+    name: str
+    """Its name in analysis.json: student, untrained, tfidf_words, ..."""
+    title: str
+    """Its name in sentences."""
+    scored: str
+    """The input that holds its rows of the split."""
+    file: str = SCORES
+    """The file in that input."""
+    decision: str | None = None
+    """The input that the decide stage made for it."""
+    threshold: float | None = None
+    """A threshold by definition instead, on probabilities as they are (that of the majority class)."""
+    labels_only: bool = False
+    """Whether the file holds a teacher's answers: labels without probabilities."""
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> ScorerSlice:
+        given = sum([self.decision is not None, self.threshold is not None, self.labels_only])
+        if given != 1:
+            raise ValueError(f"{self.name} needs one of decision, threshold and labels_only, and has {given}")
+        return self
+
+
+class AnalyseSlice(Section):
+    """What is measured."""
+
+    split: SplitName
+    """Which rows."""
+    scorers: tuple[ScorerSlice, ...]
+    """The first is compared with each other one, and sliced."""
+    rule_ids: tuple[str, ...] = ()
+    """The ids that a reasoning may cite."""
+    resamples: int = RESAMPLES
+    """Of every interval, but those of slices."""
+    seed: int
+    """Draws the resamples."""
+
+
+def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
+    """Write analysis.json. Inputs: `split`, and those that the scorers name.
+
+    Raises StageError where a scorer lacks rows of the split.
+    """
+    examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
+    scorers = [_scorer(s, io) for s in config.scorers]
+    found = analyse(examples, scorers, config.rule_ids, resamples=config.resamples, seed=config.seed)
+    jsonio.write_json(io.out / ANALYSIS, {"split": config.split, **found})
+    verdicts = {
+        c["b"]: {name: c["differences"][name]["verdict"] for name in ("macro_f1", "auroc")}
+        for c in found["comparisons"]
+    }
+    return {"rows": found["rows"], "left_out": found["left_out"], "verdicts": verdicts}
+
+
+def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
+    path = io.inputs[config.scored] / config.file
+    if config.labels_only:
+        return Scored(config.name, config.title, {}, None, _first_labels(path))
+    rows = read_scores(path)
+    by_id = {row.example_id: row for row in rows}
+    if len(by_id) < len(rows):
+        raise StageError(f"{config.title}: {len(rows) - len(by_id)} rows of {config.file} stand there twice")
+    return Scored(config.name, config.title, by_id, _decision(config, io))
+
+
+def _decision(config: ScorerSlice, io: StageIO) -> Decision:
+    if config.decision is not None:
+        return decision.read(io.inputs[config.decision] / DECISION)
+    return Decision(identity("a threshold by definition"), config.threshold, "by definition")
+
+
+def _first_labels(path: Path) -> dict[str, int | None]:
+    """The first answer's label of each text: what asking once gives, without any hint."""
+    return {
+        a.example.id: next((s.label for s in a.answers if not s.hinted), None) for a in read_samples(path)
+    }

@@ -1,0 +1,55 @@
+"""The decide stage: calibration and threshold of one scorer, from its scores of val."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from core import jsonio
+from core.config.base import Section
+from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.data.writing import read_examples
+from core.errors import StageError
+from core.evaluation.decision import decide
+from core.evaluation.stage import SCORES, read_scores
+from core.stageio import StageIO
+
+NAME = "decide"
+VERSION = 1
+DECISION = "decision.json"
+
+
+class DecideSlice(Section):
+    """What decides the calibrator and the threshold, besides the scores."""
+
+    threshold: ThresholdConfig
+    """The config's `evaluation.threshold`."""
+    calibration: CalibrationConfig
+    """The config's `evaluation.calibration`."""
+    scores: str = SCORES
+    """The file of the input `scored` that holds val's scores."""
+    seed: int
+    """Draws the resamples, and the folds of auto calibration."""
+
+
+def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:
+    """Write decision.json. Inputs: `scored`, and `split` for the rows' groups.
+
+    Rows that a server failed on are left out. Raises StageError where a score is of no row of val.
+    """
+    scored = [row for row in read_scores(io.inputs["scored"] / config.scores) if row.error is None]
+    group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
+    strange = [row.example_id for row in scored if row.example_id not in group_of]
+    if strange:
+        raise StageError(
+            f"{config.scores} holds {len(strange)} rows that are not of val, {strange[0]} for one: "
+            "calibration and threshold are fitted on val only"
+        )
+    groups = [group_of[row.example_id] for row in scored]
+    found = decide(scored, config.threshold, config.calibration, groups, seed=config.seed)
+    jsonio.write_json(io.out / DECISION, found.to_json())
+    return {
+        "rows": len(scored),
+        "calibration": found.calibrator.kind,
+        "threshold": found.choice.value,
+        "reason": found.choice.reason,
+    }

@@ -1,0 +1,197 @@
+"""The analyse stage: all scorers on the same rows, each at its own frozen threshold."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from core import jsonio
+from core.data.writing import write_examples
+from core.errors import StageError
+from core.evaluation import analyse_stage, baseline_stage, decide_stage
+from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
+from core.evaluation.bootstrap import METRICS
+from core.evaluation.decide_stage import DecideSlice
+from core.evaluation.metrics import compute
+from core.evaluation.slices import LEAST_ROWS
+from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
+from core.stageio import StageIO
+from core.teacher.rows import sample_row
+from tests.core.evaluation.scored import draw
+
+WORDS = ("win a free prize now", "see you at home")
+
+
+def examples(prefix: str, n: int = 120, *, grouped: bool = False) -> list[Example]:
+    positive = draw(n, seed=1).positive
+    return [
+        Example(
+            f"{prefix}{i}",
+            f"{WORDS[0 if gold else 1]} number {i}",
+            int(gold),
+            f"g{i // 4}" if grouped else None,
+        )
+        for i, gold in enumerate(positive)
+    ]
+
+
+def scored(rows: Sequence[Example], *, apart: float, seed: int = 1) -> list[ScoredExample]:
+    p = draw(len(rows), seed=seed, apart=apart).probability
+    return [
+        ScoredExample(
+            e.id, e.label, float(q), 0.0, valid=True,
+            reasoning=f'R{1 + i % 2}: "free prize"' if i < 30 else None,
+            raw_output="said" if i < 30 else None, emitted_label=int(q > 0.5) if i < 30 else None,
+        )
+        for i, (e, q) in enumerate(zip(rows, p, strict=True))
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Splits, the scores of a student and of an untrained model on val and test, decisions, a teacher."""
+    for split in SPLITS:
+        write_examples(tmp_path / f"split/{split}.csv", examples(split))
+        for who, apart in (("student", 0.5), ("untrained", 0.05)):
+            rows = scored(examples(split), apart=apart)
+            jsonio.write_jsonl(tmp_path / f"{who}_{split}/scores.jsonl", map(jsonio.as_row, rows))
+    for who in ("student", "untrained"):
+        inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
+        part = DecideSlice.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
+        decide_stage.run(part, StageIO(inputs, tmp_path / f"{who}_decision"))
+    said = [TeacherAnswer(e.id, 0, "m", "x", True, "json", e.label, "r") for e in examples("test")]
+    said[3] = dataclasses.replace(said[3], label=None, parse_ok=False)
+    rows_of = [sample_row(e, a, split="test") for e, a in zip(examples("test"), said, strict=True)]
+    jsonio.write_jsonl(tmp_path / "teacher/teacher_samples.jsonl", rows_of)
+    return tmp_path
+
+
+STUDENT = ScorerSlice(name="student", title="Student", scored="student_test", decision="student_decision")
+UNTRAINED = ScorerSlice(
+    name="untrained", title="Untrained", scored="untrained_test", decision="untrained_decision"
+)
+TEACHER = ScorerSlice(
+    name="teacher", title="Teacher", scored="teacher", file="teacher_samples.jsonl", labels_only=True
+)
+
+
+def analysed(folder: Path, *scorers: ScorerSlice) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    part = AnalyseSlice(split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1)
+    summary = analyse_stage.run(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
+    return summary, jsonio.read_json(folder / "out/analysis.json")
+
+
+def test_each_scorer_is_measured_calibrated_and_at_its_own_frozen_threshold(folder: Path) -> None:
+    _, written = analysed(folder, STUDENT, UNTRAINED)
+    for who in ("student", "untrained"):
+        decision = jsonio.read_json(folder / f"{who}_decision/decision.json")
+        of = written["scorers"][who]
+        assert of["threshold"] == decision["threshold"]["value"]
+        assert of["calibration"] == decision["calibrator"]["kind"]
+        assert of["metrics"]["decision_threshold"] == of["threshold"]
+        for name in METRICS:
+            measured = of["metrics"]["F1" if name == "f1" else name]
+            assert of["intervals"][name]["value"] == pytest.approx(measured, abs=1e-12)
+    raw = compute(scored(examples("test"), apart=0.5), 0.5)
+    assert written["scorers"]["student"]["at_default"] == json.loads(json.dumps(raw.to_json()))
+
+
+def test_the_student_is_compared_with_each_other_scorer_in_words(folder: Path) -> None:
+    summary, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
+    assert [(c["a"], c["b"]) for c in written["comparisons"]] == [
+        ("Student", "Untrained"),
+        ("Student", "Teacher"),
+    ]
+    assert summary["verdicts"]["Untrained"]["auroc"].startswith("Student is better than Untrained by +")
+    assert summary["verdicts"]["Teacher"]["auroc"].endswith("Teacher gives labels and no probabilities.")
+    assert written["comparisons"][0]["mcnemar"]["discordant"] > 0
+    assert written["comparisons"][0]["differences"]["auroc"]["detectable"] > 0
+
+
+def test_a_teacher_is_measured_by_its_labels_alone(folder: Path) -> None:
+    _, written = analysed(folder, STUDENT, TEACHER)
+    teacher = written["scorers"]["teacher"]
+    assert teacher["unlabelled"] == 1
+    unanswered = examples("test")[3]
+    assert teacher["intervals"]["accuracy"]["value"] == pytest.approx(1 - unanswered.label / 120)
+    assert teacher["intervals"]["brier"]["undefined"] == "Teacher gives labels and no probabilities"
+    by = {s["by"] for s in written["slices"]}
+    assert by == {"cited rule", "length", "agreement with Teacher"}
+
+
+def test_slices_and_faithfulness_are_the_students(folder: Path) -> None:
+    _, written = analysed(folder, UNTRAINED, STUDENT)
+    rules = {s["name"]: s["rows"] for s in written["slices"] if s["by"] == "cited rule"}
+    assert rules == {"R1": 15, "R2": 15}
+    left = 120 - sum(s["rows"] for s in written["slices"] if s["by"] == "length")
+    assert 0 <= left < LEAST_ROWS  # a bucket this small is no slice
+    said = written["faithfulness"]
+    positive = sum(e.label for e in examples("test")[:30])
+    assert (said["quotes_that_occur"]["count"], said["quotes_that_occur"]["total"]) == (positive, 30)
+    assert said["rules_that_exist"]["share"]["value"] == 1
+
+
+def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Path) -> None:
+    part = baseline_stage.BaselineSlice(seed=1)
+    baseline_stage.run(part, StageIO({"split": folder / "split"}, folder / "baseline"))
+    frozen = DecideSlice.model_validate(
+        {"threshold": {}, "calibration": {}, "scores": "tfidf_words_val.jsonl", "seed": 1}
+    )
+    inputs = {"split": folder / "split", "scored": folder / "baseline"}
+    decide_stage.run(frozen, StageIO(inputs, folder / "words_decision"))
+    words = ScorerSlice(
+        name="tfidf_words",
+        title="Words",
+        scored="baseline",
+        file="tfidf_words_test.jsonl",
+        decision="words_decision",
+    )
+    majority = ScorerSlice(
+        name="majority", title="Majority", scored="baseline", file="majority_test.jsonl", threshold=0.5
+    )
+    _, written = analysed(folder, STUDENT, words, majority)
+    baselines = jsonio.read_json(folder / "baseline/baselines.json")
+    for name in ("tfidf_words", "majority"):
+        assert written["scorers"][name]["metrics"] == baselines[name]["metrics"]["test"]
+
+
+def test_rows_that_failed_for_one_are_left_out_for_all_and_counted(folder: Path) -> None:
+    rows = scored(examples("test"), apart=0.05)
+    rows[0] = dataclasses.replace(rows[0], probability=None, error="no answer")
+    jsonio.write_jsonl(folder / "untrained_test/scores.jsonl", map(jsonio.as_row, rows))
+    summary, written = analysed(folder, STUDENT, UNTRAINED)
+    assert (summary["rows"], summary["left_out"]) == (119, 1)
+    assert all(s["metrics"]["n"] == 119 for s in written["scorers"].values())
+
+
+def test_a_scorer_without_some_row_is_refused(folder: Path) -> None:
+    rows = scored(examples("test"), apart=0.05)[:-2]
+    jsonio.write_jsonl(folder / "untrained_test/scores.jsonl", map(jsonio.as_row, rows))
+    with pytest.raises(StageError, match="Untrained has no score of 2 of 120 rows, test118 for one"):
+        analysed(folder, STUDENT, UNTRAINED)
+
+
+def test_groups_are_drawn_whole_and_become_slices(folder: Path) -> None:
+    write_examples(folder / "split/test.csv", examples("test", grouped=True))
+    _, written = analysed(folder, STUDENT, UNTRAINED)
+    assert (written["clustered"], written["groups"]) == (True, 30)
+    assert written["scorers"]["student"]["intervals"]["accuracy"]["method"] == "bootstrap"
+
+
+def test_equal_seeds_write_equal_files(folder: Path) -> None:
+    analysed(folder, STUDENT, UNTRAINED)
+    first = (folder / "out/analysis.json").read_bytes()
+    analysed(folder, STUDENT, UNTRAINED)
+    assert (folder / "out/analysis.json").read_bytes() == first
+
+
+@pytest.mark.parametrize("given", [{}, {"decision": "d", "threshold": 0.5}])
+def test_a_scorer_has_exactly_one_way_to_decide(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="needs one of decision, threshold and labels_only"):
+        ScorerSlice.model_validate({"name": "a", "title": "A", "scored": "s", **given})
