@@ -24,3 +24,7 @@ def _refuse_shadows() -> None:
 
 
 _refuse_shadows()
+
+from flows import environment
+
+environment.set_defaults()

@@ -27,9 +27,16 @@ _QUIET = {
 }
 
 
+def set_defaults() -> None:
+    """Set what is not set; called when this package is imported, which is before Prefect is."""
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+
+
 def prepare(*, debug: bool = False) -> None:
-    """Set what is not set."""
-    for name, value in (_DEFAULTS if debug else {**_DEFAULTS, **_QUIET}).items():
+    """Set what a command needs besides, unless it is set."""
+    set_defaults()
+    for name, value in () if debug else _QUIET.items():
         os.environ.setdefault(name, value)
 
 

@@ -183,10 +183,11 @@ HOSTILE = [
 @pytest.mark.parametrize(
     "lead", ["", "x", "```", "```json\n", '{"label": 1, "reasoning": "', "<label>", "Answer: 1"]
 )
-def test_outputs_of_100_kb_are_read_within_a_second(lead: str) -> None:
+def test_outputs_of_100_kb_are_read_in_no_more_than_linear_time(lead: str) -> None:
+    """A few milliseconds; ten seconds of processor time are for a busy machine, a square takes minutes."""
     rules = WORD.model_copy(update={"stop": (STOP + "!",)})
     for bit in HOSTILE:
         raw = lead + bit * (SIZE // len(bit)) + "x"
         begin = time.process_time()
         parse(raw, rules, WORDS)
-        assert time.process_time() - begin < 1, bit
+        assert time.process_time() - begin < 10, bit
