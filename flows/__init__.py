@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from flows import environment
+
 
 def _refuse_shadows() -> None:
     """A folder `core/` in the working directory hides ours wherever that directory is on the path.
@@ -24,7 +26,4 @@ def _refuse_shadows() -> None:
 
 
 _refuse_shadows()
-
-from flows import environment
-
 environment.set_defaults()
