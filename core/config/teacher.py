@@ -80,7 +80,7 @@ class BreakerConfig(Section):
     window: Annotated[int, _SPEED] = Field(200, ge=1)
     """Or: of the last so many requests ..."""
     rate: Annotated[float, _SPEED] = Field(0.5, gt=0, le=1)
-    """... this share failed."""
+    """... this share failed, for as long."""
 
 
 class LimitsConfig(Section):
@@ -98,8 +98,8 @@ class LimitsConfig(Section):
     """Seconds without a byte of the answer."""
     total_timeout_s: Annotated[float, _SPEED] = Field(900.0, gt=0)
     """Seconds for one request in all."""
-    tries: Annotated[int, _SPEED] = Field(6, ge=1)
-    """How often one request is sent, at most, where the failure may pass."""
+    tries: Annotated[int, _SPEED] = Field(8, ge=1)
+    """How often one request is sent, at most, where the failure may pass: 8 bear an outage of a minute."""
     breaker: BreakerConfig = BreakerConfig()
     """When the endpoint is given up."""
 

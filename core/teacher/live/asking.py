@@ -42,6 +42,7 @@ class Asking:
             if rows and not self._questions.take_format(self._journal):
                 await self._settle(rows)
             await self._rest(rows, total)
+            await self._once_more(rows, total)
             return self._sender.ledger
         except Exception:
             await self._sender.drain()
@@ -112,6 +113,16 @@ class Asking:
                     group.create_task(work())
         finally:
             others.cancel()
+
+    async def _once_more(self, rows: Collection[Example], total: int) -> None:
+        """An outage that outlasted all tries of some texts is over when others are answered."""
+        ledger = self._sender.ledger
+        again = [example for example in rows if example.id in ledger.failed_ids]
+        if again and ledger.answered:
+            log.info("asking once more for the %d texts that failed in all tries", len(again))
+            ledger.failed.clear()
+            self._done -= len(again)
+            await self._rest(again, total)
 
     def _shuffled(self, rows: Collection[Example]) -> Iterator[Example]:
         """In an order of the run's own: two runs at once seldom ask the same, and find each other's."""

@@ -21,6 +21,7 @@ class Breaker:
         self._config = config
         self._row = 0
         self._row_since = 0.0
+        self._share_since: float | None = None
         self._window: deque[bool] = deque(maxlen=config.window)
         self._error: TeacherError | None = None
 
@@ -54,7 +55,11 @@ class Breaker:
         if self._row >= self._config.failures and lasted >= self._config.patience_s:
             self._trip(f"{self._row} requests in a row failed, for {lasted:.0f} seconds", words)
         failed = self._window.count(False)
-        if len(self._window) == self._config.window and failed / len(self._window) >= self._config.rate:
+        if len(self._window) < self._config.window or failed / len(self._window) < self._config.rate:
+            self._share_since = None
+            return
+        self._share_since = now if self._share_since is None else self._share_since
+        if now - self._share_since >= self._config.patience_s:
             self._trip(f"{failed} of the last {len(self._window)} requests failed", words)
 
     def _trip(self, what: str, words: str) -> None:

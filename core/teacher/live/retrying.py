@@ -46,7 +46,7 @@ class Backoff:
     And Jitter", AWS Architecture Blog, 2015). What the server asks for comes before it.
     """
 
-    tries: int = 6
+    tries: int = 8
     base_s: float = 1.0
     cap_s: float = 60.0
     longest_s: float = 600.0

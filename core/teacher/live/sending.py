@@ -60,6 +60,7 @@ class Ledger:
     """Texts that the endpoint will not read, by its words."""
     failed: Counter[str] = field(default_factory=Counter)
     """Texts that it did not answer in all tries, by the last try's words."""
+    failed_ids: set[str] = field(default_factory=set)
 
     @property
     def given_up(self) -> Counter[str]:
@@ -134,6 +135,8 @@ class Sender:
             # Here, and not where it is awaited: until a refusal is judged, others are sent.
             verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
             wait = self._judge(verdict, e, tried)
+            if wait is None and verdict.kind == "retry":
+                self.ledger.failed_ids.add(example.id)
             # A slow-down holds everybody back, this one included.
             return 0.0 if wait is not None and verdict.slow_down else wait
 

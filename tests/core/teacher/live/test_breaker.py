@@ -78,16 +78,34 @@ def test_a_hiccup_of_many_at_once_is_borne() -> None:
 
 
 def test_half_of_all_failing_opens_it_although_none_fail_in_a_row() -> None:
-    async def main() -> int:
-        breaker = Breaker(VirtualClock(), BreakerConfig())
-        count = 0
+    async def main() -> float:
+        clock = VirtualClock()
+        breaker = Breaker(clock, BreakerConfig())
         while not breaker.open:
             breaker.success()
             breaker.failure("HTTP 500")
-            count += 2
-        return count
+            await clock.sleep(0.5)
+        return clock.monotonic()
 
-    assert run_virtually(main()) == 200
+    # The window is full after 100 pairs; from then on it has to last as long as failures in a row.
+    assert 50 + 120 <= run_virtually(main()) <= 50 + 121
+
+
+def test_an_outage_of_half_a_minute_is_borne_however_many_are_under_way() -> None:
+    async def main() -> bool:
+        clock = VirtualClock()
+        breaker = Breaker(clock, BreakerConfig())
+        for _ in range(30):
+            for _ in range(256):
+                breaker.failure("HTTP 502")
+            await clock.sleep(1)
+        for _ in range(200):
+            breaker.success()
+        await clock.sleep(600)
+        breaker.failure("HTTP 502")
+        return breaker.open
+
+    assert not run_virtually(main())
 
 
 def test_the_first_reason_stays() -> None:

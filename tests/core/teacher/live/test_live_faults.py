@@ -290,3 +290,18 @@ def test_a_budget_that_cannot_be_kept_is_refused_after_one_answer_and_that_is_ke
     asked(teacher, examples(4))
     assert server.totals().received == 4
     assert teacher.facts()["ledger"]["unmetered_of_the_run"] == 4
+
+
+def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_answered(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    asked(live(), examples(1))
+    server.fail("server_error", ids=["t03", "t05"], first=3)
+    teacher = live(limits={"tries": 1})
+    with pytest.raises(TeacherError, match=r"1 of 6 texts of train got no answer"):
+        asked(teacher, examples(6))
+    server.recover()
+    server.fail("server_error", ids=["t07", "t08"], first=2)
+    teacher = live(limits={"tries": 1})
+    assert all(a.answers for a in asked(teacher, examples(12)))
+    assert teacher.facts()["ledger"]["given_up"] == {}
