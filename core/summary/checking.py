@@ -29,7 +29,7 @@ def mapping(value: Any, name: str) -> dict[str, Any]:
     return value
 
 
-def field(of: Mapping[str, Any], name: str) -> Any:
+def required(of: Mapping[str, Any], name: str) -> Any:
     """A field that has to be there."""
     if name not in of:
         raise Unusable(f"it has no {name}")

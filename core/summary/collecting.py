@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.records import SPLITS, SplitName
 from core.store.objects import Store
@@ -12,7 +12,11 @@ from core.summary.checking import Unusable, parse
 from core.summary.facts import READERS, Facts, facts
 from core.summary.fetching import fetch
 from core.summary.folders import PassedOver, RunFolder, run_folders
-from core.summary.measured import FILES, MODES, Measured, Mode, measured, place
+from core.summary.intervals import PLACES, Interval, Mode, of_analysis
+from core.summary.measured import FILES, MODES, Measured, measured, place
+
+Ends = dict[tuple[str | None, Mode], dict[str, Interval]]
+"""Intervals by metric, for each split and mode."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +47,17 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     """
     folders, strays = run_folders(store)
     places = {place(split, mode): (split, mode) for split in SPLITS for mode in modes}
-    contents, refused = _fetched(store, folders, [*places, *(READERS if with_facts else ())])
+    beside = [*READERS, *PLACES] if with_facts else []
+    contents, refused = _fetched(store, folders, [*places, *beside])
     unreadable = {each.place for each in refused}
     rows, passed, bare = list[Row](), [*strays, *refused], list[RunFolder]()
     for folder in folders:
         there = {p: which for p, which in places.items() if folder.at(p) in contents}
         known, odd = facts(folder, contents) if there else (Facts(), [])
         found, wrong = _rows(folder, there, contents, known)
-        rows += found
-        passed += [*odd, *wrong]
+        ends, unread = _intervals(folder, contents)
+        rows += [_with(row, ends) for row in found]
+        passed += [*odd, *wrong, *unread]
         if not there and not any(folder.at(p) in unreadable for p in places):
             bare.append(folder)
     passed += _named(store, bare, modes)
@@ -82,6 +88,29 @@ def _rows(
         if holds_nan:
             passed.append(PassedOver(path, "it holds NaN, which is no JSON; these cells stay empty"))
     return rows, passed
+
+
+def _intervals(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[Ends, list[PassedOver]]:
+    """What an analysis says, by split and mode."""
+    found: Ends = {}
+    passed = []
+    for path in map(folder.at, PLACES):
+        if path not in contents:
+            continue
+        try:
+            split, by_mode = of_analysis(parse(contents[path])[0])
+        except Unusable as e:
+            passed.append(PassedOver(path, str(e)))
+            continue
+        found |= {(split, mode): ends for mode, ends in by_mode.items()}
+    return found, passed
+
+
+def _with(row: Row, ends: Ends) -> Row:
+    """A row with an analysis' intervals, where its own file has none."""
+    m = row.measured
+    more = ends.get((m.split, m.mode))
+    return replace(row, measured=replace(m, intervals=more)) if more and not m.intervals else row
 
 
 def _named(store: Store, bare: Sequence[RunFolder], modes: Sequence[Mode]) -> list[PassedOver]:

@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 from core.export.manifests import metrics_name
 from core.records import SplitName
-from core.summary.checking import Unusable, count, field, mapping, number, text
-from core.summary.intervals import Interval, intervals
+from core.summary.checking import Unusable, count, mapping, number, required, text
+from core.summary.intervals import Interval, Mode, intervals
 
-Mode = Literal["reasoning", "label_only"]
 Modes = Literal["reasoning", "label_only", "both"]
 MODES: tuple[Mode, ...] = ("reasoning", "label_only")
 FILES: Mapping[Mode, str] = {
@@ -74,11 +73,11 @@ def measured(run: str, split: SplitName, mode: Mode, value: Any) -> Measured:
         run=run,
         split=split,
         mode=mode,
-        created_at=text(field(content, "created_at"), "created_at"),
-        checkpoint_path=text(field(content, "checkpoint_path"), "checkpoint_path"),
-        decision_threshold=number(field(content, "decision_threshold"), "decision_threshold"),
-        n=count(field(content, "n"), "n"),
-        metrics=_metrics(mapping(field(content, "metrics"), "metrics")),
+        created_at=text(required(content, "created_at"), "created_at"),
+        checkpoint_path=text(required(content, "checkpoint_path"), "checkpoint_path"),
+        decision_threshold=number(required(content, "decision_threshold"), "decision_threshold"),
+        n=count(required(content, "n"), "n"),
+        metrics=_metrics(mapping(required(content, "metrics"), "metrics")),
         **{name: text(content.get(name), name) for name in OPTIONAL},
         intervals=intervals(content.get("intervals")),
     )

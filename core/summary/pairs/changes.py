@@ -2,79 +2,71 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core.evaluation import counted
-from core.evaluation.columns import Floats
-from core.evaluation.counted import Counts
+import numpy as np
+
+from core.evaluation.bootstrap import Judged, bootstrap
+from core.evaluation.columns import NO_PROBABILITY
+from core.evaluation.comparison import Comparison, compare
+from core.evaluation.paired import ALPHA
 from core.summary.pairs.pairing import OUTCOMES, Outcome, Pair, Paired
 from core.summary.pairs.predictions import Predicted
 
-LEVEL = 0.05
-_METRICS: Mapping[str, Callable[[Counts], Floats]] = {
-    "accuracy": counted.accuracy,
-    "macro_f1": counted.macro_f1,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """A metric on the texts that both have. None is undefined."""
-
-    a: float | None
-    b: float | None
-
-    @property
-    def difference(self) -> float | None:
-        """B less A."""
-        return None if self.a is None or self.b is None else self.b - self.a
+METRICS = ("accuracy", "macro_f1")
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """`p` is that of McNemar's exact test: of no difference in accuracy."""
+    """`metrics` are A's and B's, None where undefined; `comparison` is of B against A, None without texts."""
 
     counts: Mapping[Outcome, int]
-    metrics: Mapping[str, Difference]
-    p: float
+    metrics: Mapping[str, tuple[float | None, float | None]]
+    comparison: Comparison | None
+
+    @property
+    def p(self) -> float | None:
+        """Of McNemar's exact test: of no difference in accuracy."""
+        exact = None if self.comparison is None else self.comparison.mcnemar
+        return None if exact is None else exact.p
 
     @property
     def verdict(self) -> str:
-        """In words. What the test does not show is not said to be there."""
-        if not any(self.counts.values()):
+        """On accuracy, in words. What the test does not show is not said to be there."""
+        if self.comparison is None or self.p is None:
             return "nothing to compare: no text is in both"
-        test = f"McNemar's exact test, p = {self.p:.3g}"
-        if self.p >= LEVEL:
-            return f"no difference shown ({test})"
-        return f"{'B' if self.counts['fixed'] > self.counts['broken'] else 'A'} is right more often ({test})"
+        d = self.comparison.differences["accuracy"]
+        ends = "" if d.low is None or d.high is None else f"95 % interval {d.low:+.4f} to {d.high:+.4f}; "
+        numbers = f"{d.value:+.4f} ({ends}McNemar's exact test, p = {self.p:.3g})"
+        # The test takes rows as independent; where they come in groups the interval has to agree.
+        unsure = self.comparison.note is not None and d.low is not None and d.low <= 0 <= (d.high or 0)
+        if self.p >= ALPHA or unsure:
+            return f"no difference shown between B and A in accuracy: {numbers}"
+        return (
+            f"{'B' if self.counts['fixed'] > self.counts['broken'] else 'A'} is right more often: {numbers}"
+        )
 
 
 def changes(paired: Paired) -> Changes:
-    """From the pairs alone."""
-    found = Counter(pair.outcome for pair in paired.pairs)
-    counts = {outcome: found[outcome] for outcome in OUTCOMES}
-    of_a, of_b = _counts([p.a for p in paired.pairs]), _counts([p.b for p in paired.pairs])
-    metrics = {
-        name: Difference(_value(metric(of_a)), _value(metric(of_b))) for name, metric in _METRICS.items()
-    }
-    return Changes(counts, metrics, mcnemar(counts["fixed"], counts["broken"]))
-
-
-def mcnemar(fixed: int, broken: int) -> float:
-    """Two-sided p of the exact test (McNemar 1947; the binomial form): each change a fair coin's fall."""
-    if fixed + broken == 0:
-        return 1.0
-    from scipy.stats import binomtest  # a second that help need not wait for
-
-    return float(binomtest(fixed, fixed + broken).pvalue)
+    """From the pairs; rows of a group are drawn together."""
+    pairs = paired.pairs
+    outcomes = Counter(pair.outcome for pair in pairs)
+    counts = {outcome: outcomes[outcome] for outcome in OUTCOMES}
+    if not pairs:
+        return Changes(counts, dict.fromkeys(METRICS, (None, None)), None)
+    positive = np.array([pair.a.gold == 1 for pair in pairs], dtype=np.bool_)
+    judged = [_judged([pair.b for pair in pairs]), _judged([pair.a for pair in pairs])]
+    found = bootstrap(positive, judged, [paired.a.groups.get(pair.a.example_id) for pair in pairs])
+    (comparison,) = compare(positive, ("B", "A"), judged, found)
+    metrics = {name: (_point(found.point(1, name)), _point(found.point(0, name))) for name in METRICS}
+    return Changes(counts, metrics, comparison)
 
 
 def to_json(paired: Paired, found: Changes) -> dict[str, Any]:
-    """`comparison.json`."""
+    """`comparison.json`; its differences are B's value less A's."""
     return {
         "a": paired.a.run,
         "b": paired.b.run,
@@ -82,11 +74,9 @@ def to_json(paired: Paired, found: Changes) -> dict[str, Any]:
         "dataset_fingerprint": {"a": paired.a.dataset, "b": paired.b.dataset, "same": paired.same_data},
         "n": len(paired.pairs),
         **{str(outcome): n for outcome, n in found.counts.items()},
-        "mcnemar_p": found.p,
         "verdict": found.verdict,
-        "metrics": {
-            name: {"a": d.a, "b": d.b, "difference": d.difference} for name, d in found.metrics.items()
-        },
+        "metrics": {name: {"a": a, "b": b} for name, (a, b) in found.metrics.items()},
+        "comparison": None if found.comparison is None else found.comparison.to_json(),
         "left_out": dict(Counter(each.why for each in paired.left_out)),
     }
 
@@ -96,12 +86,11 @@ def of_outcome(pairs: Sequence[Pair], outcome: Outcome) -> list[Pair]:
     return [pair for pair in pairs if pair.outcome == outcome]
 
 
-def _counts(rows: Sequence[Predicted]) -> Counts:
-    found = Counter((row.predicted, row.gold) for row in rows)
-    tp, fp = found[1, 1], found[1, 0]
-    return Counts.of(tp, fp, tp + found[0, 1], fp + found[0, 0])
+def _judged(rows: Sequence[Predicted]) -> Judged:
+    ranking = [NO_PROBABILITY if row.probability is None else row.probability for row in rows]
+    predicted = np.array([row.predicted == 1 for row in rows], dtype=np.bool_)
+    return Judged(np.array(ranking, dtype=np.float64), predicted)
 
 
-def _value(found: Floats) -> float | None:
-    value = float(found)
-    return None if math.isnan(value) else value
+def _point(found: float) -> float | None:
+    return None if np.isnan(found) else found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from core.data.writing import iter_examples
 from core.errors import DataError, MissingInputError
 from core.records import SplitName
 from core.store.objects import Store
 from core.store.runs import run_names
-from core.summary.checking import Unusable, field, mapping, number, parse, text
+from core.summary.checking import Unusable, mapping, number, parse, required, text
 from core.summary.measured import measured, place
 
 
@@ -34,6 +37,8 @@ class Predictions:
     split: SplitName
     dataset: str | None
     rows: Sequence[Predicted]
+    groups: Mapping[str, str] = field(default_factory=dict)
+    """By example id, where the data have groups."""
 
 
 def predictions(store: Store, run: str, split: SplitName) -> Predictions:
@@ -47,10 +52,11 @@ def predictions(store: Store, run: str, split: SplitName) -> Predictions:
     if found is None:
         raise MissingInputError(_missing(store, run, path))
     try:
-        return Predictions(run, split, _dataset(store, run, split), _rows(parse(found.data)[0]))
+        rows = _rows(parse(found.data)[0])
     except Unusable as e:
         remedy = f"the command that made run {run} writes it anew from what is kept"
         raise DataError(f"{store.where(path)}: {e}; {remedy}") from e
+    return Predictions(run, split, _dataset(store, run, split), rows, _groups(store, run, split))
 
 
 def _missing(store: Store, run: str, path: str) -> str:
@@ -73,8 +79,8 @@ def _row(value: Any, name: str) -> Predicted:
         return Predicted(
             example_id=_given(record, "example_id"),
             text=_given(record, "text"),
-            gold=_label(field(record, "gold_label")),
-            predicted=None if field(record, "predicted") is None else _label(record["predicted"]),
+            gold=_label(required(record, "gold_label")),
+            predicted=None if required(record, "predicted") is None else _label(record["predicted"]),
             probability=number(record.get("probability"), "probability"),
             reasoning=text(record.get("reasoning"), "reasoning"),
         )
@@ -83,7 +89,7 @@ def _row(value: Any, name: str) -> Predicted:
 
 
 def _given(record: dict[str, Any], name: str) -> str:
-    found = text(field(record, name), name)
+    found = text(required(record, name), name)
     if found is None:
         raise Unusable(f"it has no {name}")
     return found
@@ -104,3 +110,18 @@ def _dataset(store: Store, run: str, split: SplitName) -> str | None:
         return measured(run, split, "reasoning", parse(found.data)[0]).dataset_fingerprint
     except Unusable:
         return None
+
+
+def _groups(store: Store, run: str, split: SplitName) -> dict[str, str]:
+    """Which rows belong together; none where the split's file is gone."""
+    path = f"runs/{run}/data_splits/{split}.csv"
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder) / f"{split}.csv"
+        try:
+            store.backend.download(path, here)
+        except FileNotFoundError:
+            return {}
+        try:
+            return {e.id: e.group for e in iter_examples(here) if e.group is not None}
+        except DataError as e:
+            raise DataError(str(e).replace(str(here), store.where(path))) from e

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
+from core.evaluation.comparison import NAMES
 from core.summary.pairs.changes import Changes, of_outcome
 from core.summary.pairs.pairing import LeftOut, Outcome, Pair, Paired
 
@@ -17,7 +18,6 @@ _MEANING = {
     "both_wrong": "both wrong",
     "both_right": "both right",
 }
-_NAMES = {"accuracy": "accuracy", "macro_f1": "macro-F1"}
 
 
 def lines(paired: Paired, found: Changes) -> Iterator[str]:
@@ -28,10 +28,12 @@ def lines(paired: Paired, found: Changes) -> Iterator[str]:
     yield f"{len(paired.pairs):,} texts of {paired.a.split} in both, with the same gold label"
     for outcome, count in found.counts.items():
         yield f"  {_title(outcome):<26}{count:>8,}"
-    for name, d in found.metrics.items():
-        both = f"A {_number(d.a)}  B {_number(d.b)}"
-        yield f"  {_NAMES[name]:<10}{both}  difference {_number(d.difference, '+.4f')}"
+    for name, (a, b) in found.metrics.items():
+        yield f"  {NAMES[name]:<10}A {_number(a)}  B {_number(b)}"
     yield found.verdict
+    if found.comparison is not None:
+        yield found.comparison.differences["macro_f1"].verdict
+        yield from [found.comparison.note] if found.comparison.note else []
     for outcome in ("fixed", "broken"):
         yield from _texts(paired, outcome)
     yield from _left_out(paired.left_out)

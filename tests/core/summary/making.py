@@ -12,7 +12,8 @@ from core.export.ledger import to_json
 from core.export.manifests import Fingerprints, Measured
 from core.records import SPLITS, SplitName
 from core.store.objects import Store
-from core.summary.measured import MODES, Mode, place
+from core.summary.intervals import Mode
+from core.summary.measured import MODES, place
 
 CONFIG = """# The resolved config of this run; the comment says where each value comes from.
 seed: 42  # default

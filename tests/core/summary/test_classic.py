@@ -10,7 +10,7 @@ import pytest
 
 from core.store.objects import Store
 from core.summary.classic import method_and_id, shown
-from core.summary.measured import Mode
+from core.summary.intervals import Mode
 from core.summary.output import summarise
 from tests.core.summary.making import write_run
 

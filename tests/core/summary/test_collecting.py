@@ -143,8 +143,13 @@ def test_a_broken_file_beside_the_metrics_costs_its_own_columns_only(store: Stor
     write_facts(store, "a")
     put(store, "runs/a/ledger.json", {"usd": "much"})
     put(store, "runs/a/resolved_config.yaml", "student: {engine: [")
+    put(store, "runs/a/analysis.json", {"split": ["test"], "scorers": []})
     found = collect(store)
-    assert [p.place for p in found.passed] == ["runs/a/ledger.json", "runs/a/resolved_config.yaml"]
+    assert [(p.place, p.why.split(" (")[0]) for p in found.passed] == [
+        ("runs/a/analysis.json", "scorers is a list, no object"),
+        ("runs/a/ledger.json", "usd is a text, no number"),
+        ("runs/a/resolved_config.yaml", "not YAML"),
+    ]
     (row,) = found.rows
     assert (row.facts.usd, row.facts.engine) == (None, None)
     assert (row.facts.teacher_model, row.facts.best_step) == ("big, model", 40)

@@ -88,5 +88,22 @@ def test_rows_go_by_run_split_and_mode_and_what_is_not_written_is_empty(store: S
     assert {r["usd"] + r["commit"] + r["engine"] + r["macro_f1_low"] for r in rows} == {""}
 
 
+def test_intervals_may_stand_in_an_analysis_of_the_split(store: Store) -> None:
+    write_run(store, "a", splits=["val", "test"])
+    scorers = {
+        "student": {"title": "S", "intervals": {"macro_f1": {"value": 0.9, "low": 0.7, "high": 0.95}}},
+        "label_only": {"title": "L", "intervals": {"macro_f1": {"value": 0.9, "low": 0.6, "high": 0.9}}},
+        "tfidf": {"title": "T", "intervals": {"macro_f1": {"value": 0.9, "low": 0.1, "high": 0.2}}},
+    }
+    put(store, "runs/a/analysis.json", {"split": "test", "rows": 10, "scorers": scorers})
+    found = [(row["split"], row["mode"], row["macro_f1_low"]) for row in table(store)]
+    assert found == [
+        ("val", "reasoning", ""),
+        ("val", "label_only", ""),
+        ("test", "reasoning", "0.7"),
+        ("test", "label_only", "0.6"),
+    ]
+
+
 def test_half_a_surrogate_pair_is_written_as_its_escape() -> None:
     assert encoded("a\ud800b") == b"a\\ud800b"
