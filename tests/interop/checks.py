@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,38 +27,53 @@ class Finding:
     good: bool
 
 
-def findings(root: Path, server: Running, begun: str, gone_on: str, local: str) -> list[Finding]:
-    """All of them, in the order of the pipeline. `begun`, `gone_on` and `local` are names of runs."""
-    runs = root / "runs"
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step on both engines."""
+
+    losses: tuple[float, float]
+    """Before the update (nats), SkyRL's and the local engine's."""
+    norms: tuple[float, float]
+    """Of the gradients."""
+
+    @property
+    def apart(self) -> float:
+        """Absolute for losses, relative for norms."""
+        (there, here), (long, wide) = self.losses, self.norms
+        return max(abs(there - here), abs(long - wide) / wide)
+
+
+def findings(run: Path, server: Running, steps: Sequence[Step]) -> list[Finding]:
+    """All of them, in the order of the pipeline. `run` is the folder of the run that went on."""
     return [
-        *_trained(runs, begun, gone_on, local),
-        _restored(runs / gone_on, server),
-        *_measured(runs / gone_on),
-        _sampled(runs / gone_on),
-        *_exported(runs / gone_on),
+        *_trained(run),
+        _alike(steps),
+        _restored(run, server),
+        *_measured(run),
+        _sampled(run),
+        *_exported(run),
     ]
 
 
-def losses(run: Path) -> list[float]:
-    """The loss (nats, weighted sum) before each step."""
-    return [row["loss"] for row in _rows(run / "student_phase/train_history.jsonl")]
-
-
-def _trained(runs: Path, begun: str, gone_on: str, local: str) -> Iterator[Finding]:
-    history = _rows(runs / gone_on / "student_phase/train_history.jsonl")
-    there, here = losses(runs / gone_on), losses(runs / local)
+def _trained(run: Path) -> Iterator[Finding]:
+    history = _rows(run / "student_phase/train_history.jsonl")
+    losses = [row["loss"] for row in history]
     yield Finding(
         "train: each step once, in order, each with a norm of its gradient",
         f"{len(history)} steps, norms {_numbers(row['grad_norm'] for row in history)}",
         [row["step"] for row in history] == list(range(STEPS))
         and all(row["grad_norm"] is not None and math.isfinite(row["loss"]) for row in history),
     )
-    yield Finding("train: the loss falls", _numbers(there), there == sorted(there, reverse=True))
-    first = abs(there[0] - here[0])
-    yield Finding("train: loss before step 1 as the local engine's", f"{first:.1e} apart", first < SAME)
-    names = [row["batch_hash"] for row in history]
-    same = names == [row["batch_hash"] for row in _rows(runs / local / "student_phase/train_history.jsonl")]
-    yield Finding("train: the local engine's batches", "the same" if same else "others", same)
+    yield Finding("train: the loss falls", _numbers(losses), losses == sorted(losses, reverse=True))
+
+
+def _alike(steps: Sequence[Step]) -> Finding:
+    apart = max(step.apart for step in steps)
+    return Finding(
+        "train: from the same adapter, losses and norms of all steps are the local engine's",
+        f"{len(steps)} steps, at most {apart:.1e} apart",
+        apart < SAME,
+    )
 
 
 def _restored(run: Path, server: Running) -> Finding:

@@ -1,20 +1,21 @@
 """Trains, saves, restores, scores, samples, selects and exports on SkyRL, and prints what was found.
 
-`make interop` takes some ten minutes, most of which SkyRL compiles: each new shape anew.
+`make interop` takes ten to twenty minutes, most of which SkyRL compiles: each new shape anew.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from core.engines.local.weights import resolve_model
-from tests.interop.checks import FIRST, STEPS, findings, losses
+from tests.interop.checks import FIRST, STEPS, Step, findings
 from tests.interop.environments import REPO, client_python, server_python
 from tests.interop.server import NAME, Running, skyrl
 
@@ -35,7 +36,7 @@ SMALL = {
     "export.reasoning_rows": "2",
     "export.max_new_tokens": "16",
 }
-BEGUN, GONE_ON, LOCAL = "begun", "gone-on", "local"
+BEGUN, GONE_ON = "begun", "gone-on"
 NO_EXPORT = ("--skip", "export")
 VERSIONS = (
     "import importlib.metadata as m, sys; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
@@ -55,9 +56,9 @@ def main() -> None:
             BEGUN: _understudy(client, last, BEGUN, {**remote, "student.steps": str(FIRST)}, *NO_EXPORT),
             GONE_ON: _understudy(client, last, GONE_ON, {**remote, "student.steps": str(STEPS)}),
         }
-        # Beside it, on the same batches; the reports are not compared.
-        _understudy(client, last, LOCAL, {"student.steps": str(STEPS)}, *NO_EXPORT)
-        sys.exit(_tell(last / "root", running, server, client, seconds))
+        print("the same steps on both engines", flush=True)
+        steps = _stepwise(client, running, last)
+        sys.exit(_tell(last / "root", running, (server, client), seconds, steps))
 
 
 def _remote(running: Running) -> dict[str, str]:
@@ -99,6 +100,27 @@ def _understudy(client: Path, last: Path, name: str, settings: Mapping[str, str]
     return time.monotonic() - began
 
 
+def _stepwise(client: Path, running: Running, last: Path) -> list[Step]:
+    encoded = next((last / "root/objects/encode").glob("*/*/examples.parquet")).parent
+    words = ["-m", "tests.interop.stepwise", running.url, NAME, MODEL, str(encoded)]
+    with (last / "stepwise.log").open("wb") as log:
+        done = subprocess.run(
+            [str(client), *words],
+            cwd=REPO,
+            env=_environment(last),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            check=False,
+        )
+    if done.returncode != 0:
+        sys.exit(f"the same steps on both engines failed:\n{(last / 'stepwise.log').read_text()[-3000:]}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return [
+        Step((there[0], here[0]), (there[1], here[1]))
+        for there, here in zip(found["SkyRL"], found["local"], strict=True)
+    ]
+
+
 def _environment(last: Path) -> dict[str, str]:
     ours = ("VIRTUAL_ENV", "PYTHONPATH", "PREFECT_API_URL", "TINKER_BASE_URL")
     return {
@@ -112,17 +134,24 @@ def _environment(last: Path) -> dict[str, str]:
     }
 
 
-def _tell(root: Path, running: Running, server: Path, client: Path, seconds: Mapping[str, float]) -> int:
-    found = findings(root, running, BEGUN, GONE_ON, LOCAL)
+def _tell(
+    root: Path,
+    running: Running,
+    pythons: tuple[Path, Path],
+    seconds: Mapping[str, float],
+    steps: Sequence[Step],
+) -> int:
+    found = findings(root / "runs" / GONE_ON, running, steps)
+    server, client = pythons
     print("\nserver: " + _versions(server, "skyrl", "jax", "flax", "torch", "transformers"))
     print("client: " + _versions(client, "understudy", "tinker", "prefect", "torch", "transformers"))
     print("seconds: " + ", ".join(f"run {name} {took:.0f}" for name, took in seconds.items()) + "\n")
     for each in found:
         print(f"{'ok  ' if each.good else 'FAIL'} {each.what}: {each.found}")
-    print("\nloss before step  SkyRL     local     (the adapters begin with other random numbers)")
-    pairs = zip(losses(root / "runs" / GONE_ON), losses(root / "runs" / LOCAL), strict=True)
-    for step, (there, here) in enumerate(pairs, start=1):
-        print(f"{step:<17} {there:.6f}  {here:.6f}")
+    print("\nstep  loss before it, SkyRL  local     norm of the gradient, SkyRL  local")
+    for number, step in enumerate(steps, start=1):
+        (there, here), (long, wide) = step.losses, step.norms
+        print(f"{number:<5} {there:<22.6f} {here:.6f}  {long:<28.6f} {wide:.6f}")
     return 0 if all(each.good for each in found) else 1
 
 
