@@ -29,13 +29,15 @@ class LogProgress:
     def __init__(self, what: str, *, every: float = 10.0) -> None:
         self.what, self.every = what, every
         self.last = time.monotonic()
-        self._speed = Speed()
+        self._speed, self._ended = Speed(), False
 
     def update(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         rate = self._speed.rate(done)
-        if now - self.last < self.every and done < total:
+        ends = done >= total and not self._ended
+        if now - self.last < self.every and not ends:
             return
+        self._ended = done >= total
         self.last = now
         log.info("%s: %s", self.what, describe(done, total, rate, note))
 
