@@ -8,7 +8,9 @@ from typing import Any
 
 from core import jsonio
 from core.config import Config
+from core.config.measure import EvaluationConfig
 from core.data import stage as data_stage
+from core.errors import ConfigError
 from core.evaluation import baseline_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import MeasureRun, MeasureSlice
@@ -121,6 +123,7 @@ class Pipeline:
 
         A remote engine's server is asked for a sign of life and for the model, where `online`.
         """
+        _refuse_unread(self.config)
         if self.config.teacher.kind == "openai":
             api_key(self.config.teacher)
             price_of(self.config.teacher)
@@ -333,3 +336,14 @@ class Pipeline:
 def _rates(rates: Sequence[float]) -> str:
     """All rates of a segment in a few words that people can compare."""
     return f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(list(rates))[:16]})"
+
+
+def _refuse_unread(config: Config) -> None:
+    """Raise ConfigError for settings that no stage of the flow reads yet: they must not seem to work."""
+    unread = EvaluationConfig()
+    for name in ("threshold", "calibration"):
+        if getattr(config.evaluation, name) != getattr(unread, name):
+            raise ConfigError(
+                f"evaluation.{name}: the flow does not read it in this version, and decides by the largest "
+                f"macro-F1 on val, uncalibrated; take it out of the config"
+            )
