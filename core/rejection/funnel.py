@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.rejection.intervals import Difference, Share, difference, share
+from core.teacher import tally
 
 SURPLUS = "surplus"
 """An answer that no rule rejects, of a text that has as many accepted ones as are kept."""
@@ -87,7 +88,7 @@ class FunnelCounter:
         self._answers, self._texts = _Counts(), _Counts()
         self._missing: Counter[int] = Counter()
         self._first: Counter[bool] = Counter()
-        self._agreement: Counter[str] = Counter()
+        self._agreement = tally.Agreement()
 
     def text(self, gold: int, labels: list[int | None], reasons: list[str | None]) -> None:
         """Count one text with the labels its answers gave (None: unread) and the reasons they were
@@ -99,7 +100,7 @@ class FunnelCounter:
             self._answers.add(gold, reason)
         self._texts.add(gold, None if None in reasons else reasons[-1])
         self._first[labels[0] == gold] += 1
-        self._agree(gold, [label for label in labels if label is not None])
+        self._agreement.add(gold, labels)
 
     def funnel(self) -> Funnel:
         """The counts so far."""
@@ -108,15 +109,10 @@ class FunnelCounter:
             texts=self._texts.level(),
             missing={str(label): self._missing[label] for label in (0, 1)},
             first_answer_right=share(self._first[True], self._first.total()),
-            agreement=Agreement(**{k: self._agreement[k] for k in Agreement.__slots__}),
+            agreement=Agreement(
+                texts=self._agreement.texts,
+                unanimous=self._agreement.unanimous,
+                majority=self._agreement.majority_right + self._agreement.majority_wrong,
+                majority_right=self._agreement.majority_right,
+            ),
         )
-
-    def _agree(self, gold: int, labels: list[int]) -> None:
-        if len(labels) < 2:
-            return
-        positive = sum(labels)
-        self._agreement["texts"] += 1
-        self._agreement["unanimous"] += positive in (0, len(labels))
-        if 2 * positive != len(labels):
-            self._agreement["majority"] += 1
-            self._agreement["majority_right"] += (2 * positive > len(labels)) == bool(gold)

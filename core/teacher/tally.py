@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any
 
-from core.records import TeacherAnswer
 from core.teacher.base import Answered
 
 _SHOWN = 20
@@ -18,9 +17,8 @@ _SHOWN = 20
 class Agreement:
     """How far a teacher's answers to one text agree, over the texts that have several that name a label.
 
-    Hinted answers, which were shown the label, do not count. `pairs` and `alike` count pairs of answers
-    to the same text and those of them with one label: their ratio is the observed agreement of Fleiss
-    (1971), with as many raters as a text has answers.
+    `pairs` and `alike` count pairs of answers to the same text and those of them with one label: their
+    ratio is the observed agreement of Fleiss (1971), with as many raters as a text has answers.
     """
 
     texts: int = 0
@@ -31,9 +29,9 @@ class Agreement:
     pairs: int = 0
     alike: int = 0
 
-    def add(self, gold: int, answers: Sequence[TeacherAnswer]) -> None:
-        """Take in the answers to one text."""
-        labels = [a.label for a in answers if a.label is not None and not a.hinted]
+    def add(self, gold: int, said: Iterable[int | None]) -> None:
+        """Take in the labels that the answers to one text named; None names none."""
+        labels = [label for label in said if label is not None]
         if len(labels) < 2:
             return
         self.texts += 1
@@ -89,7 +87,8 @@ class Tally:
                 self.missing_ids.append(answered.example.id)
             return
         self.first[gold, answered.answers[0].label] += 1
-        self.agreement.add(gold, answered.answers)
+        # One that was shown the label is no vote.
+        self.agreement.add(gold, (a.label for a in answered.answers if not a.hinted))
         for answer in answered.answers:
             self.answers += 1
             self.models[answer.model] += 1
