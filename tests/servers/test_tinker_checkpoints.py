@@ -8,7 +8,6 @@ import tarfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 
 import pytest
 import tinker as sdk
@@ -18,22 +17,6 @@ from tests.servers import tinker
 from tests.servers import tinker_client as c
 
 PROMPT = (7, 90, 41, 3, 150, 22, 8)
-
-
-@pytest.fixture
-def server() -> tinker.TinkerServer:
-    return c.fresh_server()
-
-
-@pytest.fixture
-def client(server: tinker.TinkerServer) -> Iterator[sdk.ServiceClient]:
-    with c.service(server) as client:
-        yield client
-
-
-@pytest.fixture
-def trainer(client: sdk.ServiceClient) -> sdk.TrainingClient:
-    return c.trainer(client)
 
 
 def test_states_and_sampler_weights_are_not_each_other(

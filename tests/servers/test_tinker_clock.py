@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,22 +13,6 @@ from tests.servers import tinker
 from tests.servers import tinker_client as c
 
 PROMPT = (7, 90, 41, 3, 150, 22, 8)
-
-
-@pytest.fixture
-def server() -> tinker.TinkerServer:
-    return c.fresh_server()
-
-
-@pytest.fixture
-def client(server: tinker.TinkerServer) -> Iterator[sdk.ServiceClient]:
-    with c.service(server) as client:
-        yield client
-
-
-@pytest.fixture
-def trainer(client: sdk.ServiceClient) -> sdk.TrainingClient:
-    return c.trainer(client)
 
 
 def test_requests_are_done_by_their_number_and_once(

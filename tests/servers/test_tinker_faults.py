@@ -7,7 +7,6 @@ import logging
 import tarfile
 import time
 import urllib.request
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -22,22 +21,6 @@ from tests.servers.tinker_records import prompt_hash
 
 PROMPT = (7, 90, 41, 3)
 USER, SERVER = types.RequestErrorCategory.User, types.RequestErrorCategory.Server
-
-
-@pytest.fixture
-def server() -> tinker.TinkerServer:
-    return c.fresh_server()
-
-
-@pytest.fixture
-def client(server: tinker.TinkerServer) -> Iterator[sdk.ServiceClient]:
-    with c.service(server) as client:
-        yield client
-
-
-@pytest.fixture
-def trainer(client: sdk.ServiceClient) -> sdk.TrainingClient:
-    return c.trainer(client)
 
 
 @pytest.fixture

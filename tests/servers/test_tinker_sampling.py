@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +16,6 @@ from tests.servers import tinker
 from tests.servers import tinker_client as c
 
 PROMPT = (7, 90, 41, 3, 150, 22, 8)
-
-
-@pytest.fixture
-def server() -> tinker.TinkerServer:
-    return c.fresh_server()
-
-
-@pytest.fixture(scope="module")
-def engine() -> LocalEngine:
-    return c.local_engine()
-
-
-@pytest.fixture
-def client(server: tinker.TinkerServer) -> Iterator[sdk.ServiceClient]:
-    with c.service(server) as client:
-        yield client
-
-
-@pytest.fixture
-def trainer(client: sdk.ServiceClient) -> sdk.TrainingClient:
-    return c.trainer(client)
 
 
 def test_a_sampler_scores_targets_like_the_local_engine(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +19,6 @@ from tests.servers import tinker_client as c
 from tests.servers.tinker_records import batch_hash, prompt_hash
 
 PROMPT = (7, 90, 41, 3, 150, 22, 8)
-
-
-@pytest.fixture
-def server() -> tinker.TinkerServer:
-    return c.fresh_server()
-
-
-@pytest.fixture(scope="module")
-def engine() -> LocalEngine:
-    return c.local_engine()
-
-
-@pytest.fixture
-def client(server: tinker.TinkerServer) -> Iterator[sdk.ServiceClient]:
-    with c.service(server) as client:
-        yield client
-
-
-@pytest.fixture
-def trainer(client: sdk.ServiceClient) -> sdk.TrainingClient:
-    return c.trainer(client)
 
 
 def adapter(server: tinker.TinkerServer, path: str) -> dict[str, np.ndarray[Any, Any]]:
