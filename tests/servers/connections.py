@@ -1,15 +1,32 @@
-"""What servers of our own share: when one ends, so do its connections."""
+"""What servers of our own share: when one ends, so do its connections; and how one is told things."""
 
 from __future__ import annotations
 
 import socket
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from tests.servers.s3 import LOOPBACK
+
+
+def tell(base_url: str, what: str, body: str | None = None) -> bytes:
+    """Ask or, with a body, tell the control endpoint of a running server; its answer.
+
+    Raises ValueError, with what it said, for an order that it refuses.
+    """
+    data = None if body is None else body.encode()
+    request = urllib.request.Request(f"{base_url}/control/{what}", data)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            found: bytes = reply.read()
+    except urllib.error.HTTPError as e:
+        raise ValueError(e.read().decode()) from e
+    return found
 
 
 def end_connections(sockets: Iterable[socket.socket]) -> None:

@@ -12,14 +12,13 @@ import json
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from tests.servers.connections import tell
 from tests.servers.s3 import LIBC, LOOPBACK, end, end_with_parent
 from tests.servers.teacher_orders import (
     Counts,
@@ -138,14 +137,7 @@ class TeacherServer:
         self._ask("", orders.model_dump_json(include=orders.model_fields_set))
 
     def _ask(self, what: str, body: str | None = None) -> bytes:
-        url = f"http://{LOOPBACK}:{self.port}/control/{what}"
-        data = None if body is None else body.encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as reply:
-                found: bytes = reply.read()
-        except urllib.error.HTTPError as e:
-            raise ValueError(e.read().decode()) from e
-        return found
+        return tell(f"http://{LOOPBACK}:{self.port}", what, body)
 
 
 @contextmanager

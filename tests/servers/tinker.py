@@ -16,13 +16,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Literal
 
+from tests.servers.connections import tell
 from tests.servers.s3 import LIBC, LOOPBACK, end, end_with_parent
 from tests.servers.tinker_orders import Fault, FaultKind, Orders, QueueState, Settings
 from tests.servers.tinker_records import RECORDS, Counts, Record, Restored, Sampled, Saved, Stepped
@@ -172,14 +171,7 @@ class TinkerServer:
         self._ask("", orders.model_dump_json(include=orders.model_fields_set))
 
     def _ask(self, what: str, body: str | None = None) -> bytes:
-        url = f"{self.base_url}/control/{what}"
-        data = None if body is None else body.encode()
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, data), timeout=60) as reply:
-                found: bytes = reply.read()
-        except urllib.error.HTTPError as e:
-            raise ValueError(e.read().decode()) from e
-        return found
+        return tell(self.base_url, what, body)
 
 
 @contextmanager
