@@ -34,11 +34,12 @@ class Evaluations:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
     ) -> None:
-        if error is None:
-            self.collect()
-            return
-        for _, submitted in self._waiting:
-            submitted.let_go()
+        try:
+            if error is None:
+                self.collect()
+        finally:
+            for _, submitted in self._waiting:
+                submitted.let_go()
 
     def ensure_with(self, ensure: Callable[[int], None]) -> None:
         """What is called with a step before its checkpoint is measured: it has to be there."""
@@ -49,23 +50,21 @@ class Evaluations:
         self._take_finished()
         run, trained = self._run, self._trained
         stage = run.pipeline.evaluate(self._parts, trained.checkpoints.get(step), step)
-        if run.must_make(stage) and step in trained.checkpoints:
+        # Nothing of the local engine's is forgotten or overlaps: what is there is looked at once, below.
+        missing = run.pipeline.is_remote and run.must_make(stage)
+        if missing and step in trained.checkpoints:
             self._ensure(step)
             stage = run.pipeline.evaluate(self._parts, trained.checkpoints[step], step)
-        file = f"student_phase/metrics_val_step_{step}.json"
-        if self._overlaps and run.must_make(stage):
+        if missing and self._overlaps:
             self._waiting.append((step, run.submit(stage)))
         else:
             self.collect()
-            self._take(step, run.do_built(stage, file))
+            self._take(step, run.do_built(stage, f"student_phase/metrics_val_step_{step}.json"))
 
     def collect(self) -> None:
         """Wait for all that was submitted."""
         while self._waiting:
-            step, submitted = self._waiting[0]
-            manifest = submitted.result()
-            del self._waiting[0]
-            self._take(step, manifest)
+            self._take_first()
 
     def stops(self) -> bool:
         """Whether early stopping ends training here."""
@@ -75,16 +74,18 @@ class Evaluations:
     def _overlaps(self) -> bool:
         """The engine is asked last: opening it may take seconds."""
         run = self._run
-        one_by_one = run.config.evaluation.early_stopping is not None or not run.config.student.overlap
-        if one_by_one or not run.pipeline.is_remote:
+        if run.config.evaluation.early_stopping is not None or not run.config.student.overlap:
             return False
         return run.pipeline.bench.engine.capabilities.overlaps_evaluation
 
     def _take_finished(self) -> None:
         """In the order of steps; an evaluation that failed stops the run here, not at its end."""
         while self._waiting and self._waiting[0][1].done():
-            step, submitted = self._waiting.pop(0)
-            self._take(step, submitted.result())
+            self._take_first()
+
+    def _take_first(self) -> None:
+        step, submitted = self._waiting.pop(0)
+        self._take(step, submitted.result())
 
     def _take(self, step: int, manifest: Manifest) -> None:
         run, trained = self._run, self._trained

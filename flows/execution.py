@@ -23,7 +23,7 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from core.teacher.journal import Journal
 from flows.logs import run_log
-from flows.submitting import Running, Submitted, TaskRunning
+from flows.submitting import Submitted
 from flows.switches import Switches
 from tasks.by_stage import TASKS
 from tasks.policy import StageCall
@@ -73,17 +73,15 @@ class Execution:
         """Begin to make a stage that must be made, beside what follows."""
         refresh = self._asked_for(stage)
         log.info("%s: %s", stage.label, self._why(stage, None, refresh=refresh))
-        wait = self.submit_stage(stage, refresh=refresh)
+        call = self._stage_call(stage, refresh=refresh)
+        future = self._task(stage, cached=False).submit(call)
 
         def finish() -> Manifest:
-            reused = wait.result()
-            manifest = self.store.find(stage.name, stage.key)
-            assert manifest is not None, f"stage {stage.label} ended without a manifest"
-            self.view.record(stage.slot, manifest, reused=reused)
+            manifest = self._made(stage, reused=call.reused)
             self.used[stage.slot] = manifest
             return manifest
 
-        return Submitted(wait, finish)
+        return Submitted(future, finish)
 
     def folder(self, manifest: Manifest) -> Path:
         """The files of an object."""
@@ -98,15 +96,13 @@ class Execution:
 
         Unless `cached`, Prefect's record is not asked: it may name what is no longer there.
         """
-        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
+        call = self._stage_call(stage, refresh=refresh)
         task: Any = self._task(stage, cached=cached)
         task(call)
         return cached or call.reused
 
-    def submit_stage(self, stage: Stage, *, refresh: bool) -> Running:
-        """Hand the stage's task, with values and no futures, to the flow's two threads."""
-        call = StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
-        return TaskRunning(self._task(stage, cached=False).submit(call), call)
+    def _stage_call(self, stage: Stage, *, refresh: bool) -> StageCall:
+        return StageCall(self.store, stage, lambda: ArtifactProgress(stage.label), refresh=refresh)
 
     def _task(self, stage: Stage, *, cached: bool) -> Task[..., Any]:
         options: dict[str, Any] = {
@@ -140,6 +136,10 @@ class Execution:
         sound = None if refresh else self.store.sound(stage.name, stage.key)
         log.info("%s: %s", stage.label, self._why(stage, sound, refresh=refresh))
         reused = self.perform_stage(stage, refresh=refresh, cached=sound is not None)
+        return self._made(stage, sound, reused=reused)
+
+    def _made(self, stage: Stage, sound: Manifest | None = None, *, reused: bool) -> Manifest:
+        """A stage's object, recorded: the one that was found `sound`, else the one just made."""
         manifest = sound or self.store.find(stage.name, stage.key)
         assert manifest is not None, f"stage {stage.label} ended without a manifest"
         self.view.record(stage.slot, manifest, reused=reused)
@@ -174,11 +174,11 @@ def execution(
 
 @contextlib.contextmanager
 def closing(run: Execution) -> Iterator[Execution]:
-    """End the live training session, whatever happens."""
+    """End the live training session, and that on a server, whatever happens."""
     try:
         yield run
     finally:
-        run.pipeline.live.close()
+        run.pipeline.close()
 
 
 @contextlib.contextmanager

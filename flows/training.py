@@ -59,7 +59,7 @@ class Chain:
     def train(self, part: PlannedSegment) -> None:
         """The segment's checkpoint, made or found."""
         i = self.parts.index(part)
-        if i > 0 and self._run.must_make(self._stage(i)):
+        if i > 0 and self._run.pipeline.is_remote and self._run.must_make(self._stage(i)):
             self.ensure(self.parts[i - 1].stop)
         self._do(i, refresh=False)
 
@@ -78,8 +78,7 @@ class Chain:
                 self._measure(self.parts[i].stop)
 
     def _lives(self, i: int) -> bool:
-        manifest = self._trained.checkpoints[self.parts[i].stop]
-        return self._run.pipeline.lives(manifest, self._run.folder(manifest))
+        return self._run.pipeline.lives(self._run.folder(self._trained.checkpoints[self.parts[i].stop]))
 
     def _do(self, i: int, *, refresh: bool) -> None:
         manifest = self._run.do_built(self._stage(i), HISTORY, refresh=refresh)

@@ -140,15 +140,15 @@ class Pipeline:
         """Whether checkpoints lie on a server, which may forget them."""
         return self.config.student.engine != "local"
 
-    def lives(self, segment_made: Manifest, folder: Path) -> bool:
-        """Whether the server still has a segment's checkpoint; `folder` holds the segment's files.
-
-        Of the local engine always: its files are the manifest's business.
-        """
-        if not self.is_remote:
-            return True
+    def lives(self, folder: Path) -> bool:
+        """Whether the server still has a segment's checkpoint; `folder` holds the segment's files."""
         engine = self.bench.engine
         return engine.knows(segment.checkpoint(engine, folder))
+
+    def close(self) -> None:
+        """End what is open: the live training session, and a remote engine's session on its server."""
+        self.live.close()
+        self.bench.close()
 
     def plan(self, folder: Path) -> list[PlannedStep]:
         """The training steps over the encoded examples in `folder`."""
@@ -340,9 +340,8 @@ def _rates(rates: Sequence[float]) -> str:
 
 def _refuse_unread(config: Config) -> None:
     """Raise ConfigError for settings that no stage of the flow reads yet: they must not seem to work."""
-    unread = EvaluationConfig()
     for name in ("threshold", "calibration"):
-        if getattr(config.evaluation, name) != getattr(unread, name):
+        if getattr(config.evaluation, name) != EvaluationConfig.model_fields[name].default:
             raise ConfigError(
                 f"evaluation.{name}: the flow does not read it in this version, and decides by the largest "
                 f"macro-F1 on val, uncalibrated; take it out of the config"

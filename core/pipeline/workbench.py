@@ -87,6 +87,11 @@ class Workbench:
         """The engine over the base model."""
         return open_engine(self.config.student, lambda: self.source)
 
+    def close(self) -> None:
+        """End a remote engine's session, where it was opened: it would be kept alive for ever."""
+        if self.config.student.engine != "local" and "engine" in vars(self):
+            self.remote_engine.close()
+
     @property
     def remote_engine(self) -> TinkerEngine:
         """The engine, where it is a remote one."""
