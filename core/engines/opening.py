@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from core import jsonio
 from core.config.student import StudentConfig
 from core.engines.tinker import connection
+from core.engines.tinker.saved import base_digest
 from core.student.engine import Engine
 
 if TYPE_CHECKING:
@@ -39,6 +39,6 @@ def open_engine(student: StudentConfig, source: Callable[[], ModelSource]) -> En
 def remote_ingredients(student: StudentConfig) -> dict[str, str]:
     """The server and its name for the base model. Raises ConfigError for a missing key or no address."""
     return {
-        "base_model": jsonio.digest(student.model),
+        "base_model": base_digest(student.model),
         "server": connection(student.tinker_base_url).server,
     }

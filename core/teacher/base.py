@@ -35,7 +35,7 @@ class AttemptPolicy:
 
     def next(self, gold: int, answers: Sequence[TeacherAnswer]) -> Attempt | None:
         """The next attempt after `answers` (in the order of their attempts), None when it is enough."""
-        agreeing = sum(a.parse_ok and a.label == gold for a in answers)
+        agreeing = _agreeing(gold, answers)
         if agreeing >= self.keep:
             return None
         number = len(answers)
@@ -45,6 +45,14 @@ class AttemptPolicy:
         if self.hint and agreeing == 0 and number == self.attempts:
             return Attempt(number, self.temperature, hinted=True)
         return None
+
+    def least(self, gold: int, answers: Sequence[TeacherAnswer]) -> int:
+        """How many more attempts it will ask for at least, where there is a next one."""
+        return max(1, min(self.keep - _agreeing(gold, answers), self.attempts - len(answers)))
+
+
+def _agreeing(gold: int, answers: Sequence[TeacherAnswer]) -> int:
+    return sum(a.parse_ok and a.label == gold for a in answers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,19 +8,26 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jsonio
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.connection import Connection
 from core.engines.tinker.home import LARGEST, Adapter, take_home
 from core.engines.tinker.paths import name_of, sampler_beside
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.saved import Saved, digest_of
+from core.engines.tinker.saved import Saved, base_digest, digest_of
 from core.engines.tinker.service import Client, Service
 from core.engines.tinker.session import Course, TinkerSession
-from core.engines.tinker.usage import Meter, Usage
+from core.engines.tinker.usage import Meter
 from core.engines.tinker.waiting import Report, Watch
 from core.errors import ConfigError, ModelError, SessionLost
-from core.student.engine import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.student.engine import (
+    Capabilities,
+    Checkpoint,
+    EngineIdentity,
+    LoraSpec,
+    SamplerRef,
+    StateRef,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from core.engines.tinker.checkpoints import Listed
@@ -57,7 +64,7 @@ class TinkerEngine:
 
     @property
     def identity(self) -> EngineIdentity:
-        return EngineIdentity(kind="tinker", server=self.server, base_digest=jsonio.digest(self.model))
+        return EngineIdentity(kind="tinker", server=self.server, base_digest=base_digest(self.model))
 
     @property
     def capabilities(self) -> Capabilities:

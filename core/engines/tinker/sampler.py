@@ -11,9 +11,9 @@ from core.engines.tinker.asking import Asker, RowError
 from core.engines.tinker.questions import NotGiven, Question, prompt_logprobs
 from core.engines.tinker.scoring import PREFILL, Scorer, refuse_all_failed
 from core.engines.tinker.service import Client
-from core.engines.tinker.usage import Meter, Usage
+from core.engines.tinker.usage import Meter
 from core.errors import DataError, StageError
-from core.student.engine import ChoiceScores, GenerateParams, Generation
+from core.student.engine import ChoiceScores, GenerateParams, Generation, Usage
 
 Report = Callable[[int, int], None]
 # Seeds are 32 bits on some servers.

@@ -62,3 +62,8 @@ class Saved:
 def digest_of(server: str, state: StateRef) -> str:
     """What stands for weights that nobody here has seen: the one place where they lie."""
     return jsonio.digest([server, state.location])
+
+
+def base_digest(model: str) -> str:
+    """What stands for a base model that nobody here has: the server's name for it."""
+    return jsonio.digest(model)

@@ -15,7 +15,7 @@ from core.engines.tinker import sdk
 from core.engines.tinker.paths import SaveName, run_of, sampler_ref
 from core.engines.tinker.saved import Saved, digest_of
 from core.engines.tinker.service import Client
-from core.engines.tinker.usage import Meter, Usage
+from core.engines.tinker.usage import Meter
 from core.engines.tinker.waiting import plain, settle
 from core.errors import DataError, StageError, UnderstudyError
 from core.student.engine import (
@@ -28,6 +28,7 @@ from core.student.engine import (
     SaveLabel,
     StateRef,
     StepResult,
+    Usage,
 )
 
 log = logging.getLogger(__name__)

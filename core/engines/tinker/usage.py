@@ -6,8 +6,6 @@ import threading
 
 from core.student.engine import Usage
 
-__all__ = ["Meter", "Usage"]
-
 
 class Meter:
     """Adds up usage from any thread, and in the meter it is part of."""

@@ -11,7 +11,7 @@ _EARLY = 8
 _UP, _DOWN = 0.01, 0.5
 _DOUBT_AFTER = 20
 _ACCEPT_AFTER = 4
-_LOOK = 32
+_FIRST_AT_MOST = 64
 _MOST = 600
 _PRECISE, _ROUGH = 0.08, 0.25
 """Standard errors of a median's logarithm that a round, and the first baseline, may have."""
@@ -38,7 +38,7 @@ class LatencyWatch:
     def __init__(self) -> None:
         self._round: list[float] = []
         self._recent: deque[float] = deque(maxlen=_EARLY)
-        self._first: deque[float] = deque(maxlen=_LOOK * 2)
+        self._first: list[float] = []
         self._baseline: float | None = None
         self._typical = 0.0
         self._measured = 0
@@ -56,11 +56,11 @@ class LatencyWatch:
         self._recent.append(sample)
         if current:
             self._round.append(sample)
-        if self._baseline is not None or len(self._first) == self._first.maxlen:
+        if self._baseline is not None:
             return False
         self._first.append(sample)
         n = len(self._first)
-        if n < _EARLY or (n < _LOOK * 2 and n < _enough(self._first, _ROUGH)):
+        if n < _EARLY or (n < _FIRST_AT_MOST and n < _enough(self._first, _ROUGH)):
             return False
         self._baseline = median(self._first)
         return True

@@ -81,7 +81,7 @@ class _Seen:
             self.fresh += not given
             self.begun += bool(given)
             self._left += self._most - len(given)
-            self._least += self._at_least(example, given)
+            self._least += self._questions.policy.least(example.label, given)
             self.rough += rough
         for answer in given:
             self._answer(answer, rough)
@@ -93,11 +93,6 @@ class _Seen:
             return Interval(self._least, self._least, most)
         mean = self.fresh * self._attempts / self._finished + self.begun
         return Interval(self._least, min(max(mean, self._least), most), most)
-
-    def _at_least(self, example: Example, given: list[TeacherAnswer]) -> int:
-        config = self._questions.config
-        agreeing = sum(a.parse_ok and a.label == example.label for a in given)
-        return max(1, min(config.keep - agreeing, config.attempts - len(given)))
 
     def latency(self) -> Interval:
         """Seconds for an answer."""

@@ -9,7 +9,6 @@ import random
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 from core.config.teacher import TeacherConfig
@@ -97,12 +96,11 @@ class Sender:
         Raises TeacherError where nothing more may be sent, FormatRefused where another output format
         is needed, and StoreError where the reply could not be made safe.
         """
-        for tried in count(1):
-            found = await self._let_end(self._try(request, example, attempt, tried))
-            if not isinstance(found, float):
-                return found
+        tried = 1
+        while isinstance(found := await self._let_end(self._try(request, example, attempt, tried)), float):
             await self._clock.sleep(found)
-        raise AssertionError("numbers do not end")
+            tried += 1
+        return found
 
     async def drain(self) -> None:
         """Wait for the answers under way, which are paid for, and keep them."""
