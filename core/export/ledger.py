@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from core.prices import TrainingPrice
 from core.store.manifest import Manifest
-from core.teacher.live.prices import TrainingPrice
 
 _MILLION = 1_000_000
 

@@ -16,11 +16,11 @@ from core.evaluation.stage import METRICS, read_metrics
 from core.export.inputs import CurvePoint, Entry, Funnel, ModelBlock, Rejected, ReportInputs, SplitSize
 from core.export.ledger import student_ledger, to_json
 from core.pipeline.views import adapter_path, state_path
+from core.prices import load_prices
 from core.records import SplitName
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.live.prices import load_prices
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from core.evaluation import stage as measure_stage
 from core.evaluation.stage import MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
 from core.pipeline.workbench import Workbench
+from core.prices import load_prices
 from core.records import SplitName
 from core.rejection import stage as rejection_stage
 from core.stageio import StageIO
@@ -27,7 +28,6 @@ from core.student.encoding import EncodeSlice
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
 from core.teacher.live.client import api_key
-from core.teacher.live.prices import load_prices
 from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from core.teacher.live.prices import Usage
+from core.prices import Usage
 
 _MOST_TOKENS = 1_000_000_000
 

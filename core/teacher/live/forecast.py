@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.teacher.live.prices import Price
+from core.prices import Price
 from core.teacher.live.tokens import Interval
 
 _MILLION = 1_000_000

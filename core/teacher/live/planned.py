@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from core.config.teacher import TeacherConfig
+from core.prices import Usage
 from core.records import Example, TeacherAnswer
 from core.teacher.journal import Journal
 from core.teacher.live.forecast import Forecast, Speed, estimate_run
-from core.teacher.live.prices import Usage
 from core.teacher.live.questions import Questions
 from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher

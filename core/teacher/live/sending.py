@@ -13,6 +13,7 @@ from typing import Any
 
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherRefused
+from core.prices import Price, Prices, Usage, cost
 from core.records import Example
 from core.store.clock import now
 from core.teacher.base import Attempt
@@ -24,7 +25,6 @@ from core.teacher.live.client import ChatClient
 from core.teacher.live.clock import RealClock
 from core.teacher.live.concurrency import Limiter, Slot
 from core.teacher.live.pace import Pace
-from core.teacher.live.prices import Price, Prices, Usage, cost
 from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
 from core.teacher.live.tokens import Estimator, rough_tokens
 from core.teacher.live.verdict import Verdict, classify

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from core.prices import Usage
 from core.prompts import Message
-from core.teacher.live.prices import Usage
 
 BYTES_PER_TOKEN = 4.0
 """Of English in the vocabularies in use; other scripts take up to three times the tokens, which the

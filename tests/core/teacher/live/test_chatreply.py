@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from core.prices import Usage
 from core.teacher.live.chatreply import CallError, read_reply
-from core.teacher.live.prices import Usage
 
 
 def body(message: Any, **more: Any) -> bytes:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.prices import load_prices
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
@@ -18,7 +19,6 @@ from core.store.objects import Store
 from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.planned import forecast, told
-from core.teacher.live.prices import load_prices
 from core.teacher.live.teacher import LiveTeacher
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer

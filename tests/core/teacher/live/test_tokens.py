@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from core.prices import Price, Usage
 from core.prompts import Message
 from core.teacher.live.forecast import Speed, estimate_run
-from core.teacher.live.prices import Price, Usage
 from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval, rough_tokens
 
 

@@ -1,4 +1,4 @@
-"""What an answer costs, by a table that the user keeps."""
+"""What answers and training cost, by a table that the user keeps."""
 
 from __future__ import annotations
 

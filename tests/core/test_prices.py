@@ -9,9 +9,9 @@ import pytest
 
 from core.config.teacher import TeacherConfig
 from core.errors import ConfigError
-from core.teacher.live.prices import Price, Prices, PriceTable, Usage, cost, load_prices
+from core.prices import Price, Prices, PriceTable, Usage, cost, load_prices
 
-REPO = Path(__file__).resolve().parents[4]
+REPO = Path(__file__).resolve().parents[2]
 HEAD = "as_of: 2026-01-02\nsource: a page\nmodels:\n"
 
 
