@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from core.engines.local import LocalEngine
+from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import Connection, TinkerEngine, Wait
+from core.engines.tinker.sampler import TinkerSampler
 from core.student.engine import AdamParams, Datum, LoraSpec
 from tests.servers import tinker, tinker_client
 
@@ -109,3 +111,15 @@ def rated(adam: AdamParams, step: int) -> AdamParams:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "saved"
+
+
+@pytest.fixture
+def sampler(engine: TinkerEngine) -> TinkerSampler:
+    return engine.sampler(None)
+
+
+@pytest.fixture
+def base(local: LocalEngine) -> Iterator[LocalSampler]:
+    sampler = local.sampler(None)
+    yield sampler
+    sampler.close()

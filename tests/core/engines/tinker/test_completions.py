@@ -1,0 +1,64 @@
+"""Completions and log-probabilities of sequences from a server are the local engine's."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.engines.local.sampler import LocalSampler
+from core.engines.tinker.sampler import TinkerSampler
+from core.errors import DataError, StageError
+from core.student.engine import GenerateParams
+from tests.servers import tinker
+from tests.servers.tinker_records import prompt_hash
+
+Rows = list[tuple[int, ...]]
+
+
+def test_log_probabilities_of_sequences_are_the_local_engine_s(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows
+) -> None:
+    rows = [*prompts, (5,)]
+    for found, wanted in zip(sampler.logprobs(rows), base.logprobs(rows), strict=True):
+        assert found == pytest.approx(wanted, abs=1e-4)
+    with pytest.raises(DataError, match="sequence 0 has no tokens"):
+        sampler.logprobs([()])
+
+
+def test_log_probabilities_that_fail_are_an_error(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    server.fail("missing_row", on="asample", prompts=[prompt_hash(prompts[2])])
+    with pytest.raises(StageError, match="log-probabilities of sequence 2 came back incomplete"):
+        sampler.logprobs(prompts)
+
+
+def test_greedy_completions_are_the_local_engine_s(
+    sampler: TinkerSampler, base: LocalSampler, prompts: Rows
+) -> None:
+    free = base.generate(prompts, GenerateParams(max_tokens=8))
+    stop = (free[0].tokens[3], free[1].tokens[5])
+    params = GenerateParams(max_tokens=8, stop_tokens=stop)
+    found, wanted = sampler.generate(prompts, params), base.generate(prompts, params)
+    assert [(g.tokens, g.finish) for g in found] == [(g.tokens, g.finish) for g in wanted]
+    assert {g.finish for g in found} == {"stop", "length"}
+    for here, there in zip(found, wanted, strict=True):
+        assert here.logprobs == pytest.approx(there.logprobs, abs=1e-4)
+        assert not set(here.tokens) & set(stop)
+
+
+def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: Rows) -> None:
+    same = [prompts[0]] * 6
+    params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
+    first, again = sampler.generate(same, params), sampler.generate(same, params)
+    assert first == again
+    assert len({g.tokens for g in first}) > 1
+    assert sampler.generate(same, GenerateParams(max_tokens=8, temperature=3.0, seed=5)) != first
+
+
+def test_a_completion_that_fails_has_no_tokens_and_says_why(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[4])])
+    said = sampler.generate(prompts, GenerateParams(max_tokens=2))
+    assert [i for i, g in enumerate(said) if g.finish == "error"] == [4]
+    assert (said[4].tokens, said[4].error) == ((), "RuntimeError: the server was told to fail")
