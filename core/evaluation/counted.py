@@ -1,6 +1,8 @@
 """Metrics of a table of right and wrong predictions, for one table or for many at once.
 
-The definitions are those of core.evaluation.metrics, over arrays; NaN is undefined.
+F1 = 2tp / (2tp + fp + fn), macro-F1 is the mean of both classes' F1 (Opitz & Burst 2019,
+arXiv:1911.03347, their averaged F1); balanced accuracy is the mean of both recalls (Brodersen et al.
+2010); MCC: Matthews 1975. NaN is undefined.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation.columns import Columns, columns
+from core.evaluation.counted import OF_COUNTS, Counts, why_undefined
 from core.records import ScoredExample
 
 CLIP = 1e-12
@@ -131,48 +132,21 @@ def _confusion(c: Columns, threshold: float) -> Confusion:
 
 
 def _of_counts(k: Confusion, undefined: dict[str, str]) -> dict[str, float | None]:
-    """Metrics of the predictions.
-
-    F1 = 2tp / (2tp + fp + fn), macro-F1 is the mean of both classes' F1 (Opitz & Burst 2019,
-    arXiv:1911.03347, their averaged F1); balanced accuracy is the mean of both recalls
-    (Brodersen et al. 2010); MCC: Matthews 1975.
-    """
-
-    def ratio(name: str, part: float, whole: float, why: str) -> float | None:
-        if whole == 0:
-            undefined[name] = why
-            return None
-        return part / whole
-
-    n = k.tp + k.fp + k.fn + k.tn
-    of_class = {1: 2 * k.tp + k.fp + k.fn, 0: 2 * k.tn + k.fp + k.fn}
-    recall = ratio("recall", k.tp, k.tp + k.fn, "no row is positive")
-    root = math.sqrt((k.tp + k.fp) * (k.tp + k.fn) * (k.tn + k.fp) * (k.tn + k.fn))
-    out: dict[str, float | None] = {
-        "accuracy": ratio("accuracy", k.tp + k.tn, n, "no rows"),
-        "recall": recall,
-        "precision": ratio("precision", k.tp, k.tp + k.fp, "no row was predicted positive"),
-        "f1": ratio("F1", 2 * k.tp, of_class[1], "no row is, or was predicted, positive"),
-        "mcc": ratio("mcc", k.tp * k.tn - k.fp * k.fn, root, "one class only, in gold or predictions"),
-    }
-    out["macro_f1"] = _macro_f1(k, of_class, undefined)
-    out["balanced_accuracy"] = _balanced(k, undefined)
+    """Metrics of the predictions."""
+    table = Counts.of(k.tp, k.fp, k.tp + k.fn, k.fp + k.tn)
+    out: dict[str, float | None] = {}
+    for name, of in OF_COUNTS.items():
+        found = float(of(table))
+        out[name] = None if math.isnan(found) else found
+        if math.isnan(found):
+            undefined[_JSON_NAMES.get(name, name)] = _absent(k) if name == "macro_f1" else why_undefined(name)
     return out
 
 
-def _macro_f1(k: Confusion, of_class: Mapping[int, int], undefined: dict[str, str]) -> float | None:
-    absent = [str(label) for label in (0, 1) if of_class[label] == 0]
-    if absent:
-        undefined["macro_f1"] = f"no row is, or was predicted, {' or '.join(absent)}"
-        return None
-    return (2 * k.tp / of_class[1] + 2 * k.tn / of_class[0]) / 2
-
-
-def _balanced(k: Confusion, undefined: dict[str, str]) -> float | None:
-    if k.tp + k.fn == 0 or k.tn + k.fp == 0:
-        undefined["balanced_accuracy"] = _ONE_CLASS
-        return None
-    return (k.tp / (k.tp + k.fn) + k.tn / (k.tn + k.fp)) / 2
+def _absent(k: Confusion) -> str:
+    """Why macro-F1 is undefined."""
+    there = {"0": k.tn + k.fp + k.fn, "1": k.tp + k.fp + k.fn}
+    return f"no row is, or was predicted, {' or '.join(label for label, n in there.items() if n == 0)}"
 
 
 def _of_probabilities(c: Columns, undefined: dict[str, str]) -> dict[str, float | None]:
@@ -202,11 +176,8 @@ def _of_probabilities(c: Columns, undefined: dict[str, str]) -> dict[str, float 
 
 def _ranked(name: str, of: str, c: Columns, undefined: dict[str, str]) -> float | None:
     if c.positive.all() or not c.positive.any():
-        undefined[name] = _ONE_CLASS
+        undefined[name] = why_undefined(name)
         return None
     from sklearn import metrics  # two seconds that a run which measures nothing need not wait
 
     return float(getattr(metrics, of)(c.positive, c.ranking))
-
-
-_ONE_CLASS = "the rows are of one class"
