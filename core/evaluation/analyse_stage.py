@@ -12,7 +12,7 @@ from core.config.base import Section
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import decision
-from core.evaluation.analysis import Scored, analyse
+from core.evaluation.analysis import Kind, Scored, analyse
 from core.evaluation.bootstrap import RESAMPLES
 from core.evaluation.calibration import identity
 from core.evaluation.decide_stage import DECISION
@@ -34,6 +34,8 @@ class ScorerSlice(Section):
     """Its name in analysis.json: student, untrained, tfidf_words, ..."""
     title: str
     """Its name in sentences."""
+    kind: Kind
+    """What it is to the reader."""
     scored: str
     """The input that holds its rows of the split."""
     file: str = SCORES
@@ -87,12 +89,12 @@ def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
 def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
     path = io.inputs[config.scored] / config.file
     if config.labels_only:
-        return Scored(config.name, config.title, {}, None, _first_labels(path))
+        return Scored(config.name, config.title, {}, None, _first_labels(path), config.kind)
     rows = read_scores(path)
     by_id = {row.example_id: row for row in rows}
     if len(by_id) < len(rows):
         raise StageError(f"{config.title}: {len(rows) - len(by_id)} rows of {config.file} stand there twice")
-    return Scored(config.name, config.title, by_id, _decision(config, io))
+    return Scored(config.name, config.title, by_id, _decision(config, io), kind=config.kind)
 
 
 def _decision(config: ScorerSlice, io: StageIO) -> Decision:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from core.records import Example, ScoredExample
 
 NO_PROBABILITY = "{} gives labels and no probabilities"
 
+Kind = Literal["student", "label_only", "untrained", "baseline", "teacher"]
+"""What a scorer is to the reader; label_only is the student, asked with the label-only prompt."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scored:
@@ -34,6 +37,7 @@ class Scored:
     rows: Mapping[str, ScoredExample]
     decision: Decision | None
     labels: Mapping[str, int | None] | None = None
+    kind: Kind = "baseline"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +124,9 @@ def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> dict[str
     """One scorer by itself: metrics with intervals, reliability and curves."""
     of = a.of
     measured = {name: v.to_json() for name, v in of_replicates(positive, a.judged, found, i).items()}
-    head = {"title": of.title, "threshold": a.threshold, "intervals": measured}
+    counts = None if a.judged.predicted is None else _counts(positive, a.judged.predicted)
+    head: dict[str, Any] = {"title": of.title, "kind": of.kind, "threshold": a.threshold}
+    head |= {"counts": counts, "intervals": measured}
     if of.labels is not None:
         return {**head, "unlabelled": sum(of.labels.get(row.example_id) is None for row in a.raw)}
     p = a.columns.probability
@@ -137,6 +143,12 @@ def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> dict[str
             "by_coverage": None if a.threshold is None else curves.by_coverage(positive, p, a.threshold),
         },
     }
+
+
+def _counts(positive: Bools, said: Bools) -> dict[str, int]:
+    tp, predicted, all_positive = int((said & positive).sum()), int(said.sum()), int(positive.sum())
+    fp, fn = predicted - tp, all_positive - tp
+    return {"tp": tp, "fp": fp, "fn": fn, "tn": len(positive) - tp - fp - fn}
 
 
 def _slices(

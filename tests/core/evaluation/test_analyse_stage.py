@@ -72,12 +72,23 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-STUDENT = ScorerSlice(name="student", title="Student", scored="student_test", decision="student_decision")
+STUDENT = ScorerSlice(
+    name="student", title="Student", kind="student", scored="student_test", decision="student_decision"
+)
 UNTRAINED = ScorerSlice(
-    name="untrained", title="Untrained", scored="untrained_test", decision="untrained_decision"
+    name="untrained",
+    title="Untrained",
+    kind="untrained",
+    scored="untrained_test",
+    decision="untrained_decision",
 )
 TEACHER = ScorerSlice(
-    name="teacher", title="Teacher", scored="teacher", file="teacher_samples.jsonl", labels_only=True
+    name="teacher",
+    title="Teacher",
+    kind="teacher",
+    scored="teacher",
+    file="teacher_samples.jsonl",
+    labels_only=True,
 )
 
 
@@ -94,6 +105,8 @@ def test_each_scorer_is_measured_calibrated_and_at_its_own_frozen_threshold(fold
         of = written["scorers"][who]
         assert of["threshold"] == decision["threshold"]["value"]
         assert of["calibration"] == decision["calibrator"]["kind"]
+        assert of["kind"] == who
+        assert of["counts"] == {name: of["metrics"][name] for name in ("tp", "fp", "fn", "tn")}
         assert of["metrics"]["decision_threshold"] == of["threshold"]
         for name in METRICS:
             measured = of["metrics"]["F1" if name == "f1" else name]
@@ -148,12 +161,18 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
     words = ScorerSlice(
         name="tfidf_words",
         title="Words",
+        kind="baseline",
         scored="baseline",
         file="tfidf_words_test.jsonl",
         decision="words_decision",
     )
     majority = ScorerSlice(
-        name="majority", title="Majority", scored="baseline", file="majority_test.jsonl", threshold=0.5
+        name="majority",
+        title="Majority",
+        kind="baseline",
+        scored="baseline",
+        file="majority_test.jsonl",
+        threshold=0.5,
     )
     _, written = analysed(folder, STUDENT, words, majority)
     baselines = jsonio.read_json(folder / "baseline/baselines.json")
@@ -194,4 +213,4 @@ def test_equal_seeds_write_equal_files(folder: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"decision": "d", "threshold": 0.5}])
 def test_a_scorer_has_exactly_one_way_to_decide(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="needs one of decision, threshold and labels_only"):
-        ScorerSlice.model_validate({"name": "a", "title": "A", "scored": "s", **given})
+        ScorerSlice.model_validate({"name": "a", "title": "A", "kind": "baseline", "scored": "s", **given})
