@@ -49,12 +49,12 @@ class Evaluations:
         """Evaluate the checkpoint of a step, now or beside what follows."""
         self._take_finished()
         run, trained = self._run, self._trained
-        stage = run.pipeline.evaluate(self._parts, trained.checkpoints.get(step), step)
+        stage = run.pipeline.measuring.evaluate(self._parts, trained.checkpoints.get(step), step)
         # Nothing of the local engine's is forgotten or overlaps: what is there is looked at once, below.
         missing = run.pipeline.is_remote and run.must_make(stage)
         if missing and step in trained.checkpoints:
             self._ensure(step)
-            stage = run.pipeline.evaluate(self._parts, trained.checkpoints[step], step)
+            stage = run.pipeline.measuring.evaluate(self._parts, trained.checkpoints[step], step)
         if missing and self._overlaps:
             self._waiting.append((step, run.submit(stage)))
         else:

@@ -39,12 +39,12 @@ def export_checkpoint(
         scored = _scored_val(run, trained, step)
         reasoning = _mode(run, parts, checkpoint, who, label_only=False, scored=scored)
     if config.label_only:
-        same = reasoning if run.pipeline.label_only_is_the_same else {}
+        same = reasoning if run.pipeline.measuring.label_only_is_the_same else {}
         label_only = _mode(run, parts, checkpoint, who, label_only=True, scored=same)
     untrained = _untrained(run, parts, trained) if beside and config.reasoning else {}
     base = None
     if beside:
-        stage = run.pipeline.baseline(parts)
+        stage = run.pipeline.measuring.baseline(parts)
         base = run.do_built(stage, "baseline_phase/baselines.json")
     return Exported(step, checkpoint, reasoning, label_only, untrained, base)
 
@@ -53,7 +53,7 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
     """The adapter of a checkpoint that lies on a server, in the run's folder; None for all others."""
     if checkpoint is None or not run.pipeline.is_remote:
         return None
-    stage = run.pipeline.adapter(parts, checkpoint)
+    stage = run.pipeline.measuring.adapter(parts, checkpoint)
     manifest = run.do_built(stage, "student_phase/adapter/adapter_model.safetensors")
     view.adapter(manifest)
     found = manifest.summary["parity"]
@@ -125,7 +125,7 @@ def _one(
     threshold: float | None,
     scored: Manifest | None = None,
 ) -> Manifest:
-    stage = run.pipeline.export(
+    stage = run.pipeline.measuring.export(
         parts, checkpoint, name, label_only=label_only, threshold=threshold, scored=scored, who=who
     )
     return run.do_built(stage, f"student_phase/metrics_{name}.json")

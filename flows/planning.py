@@ -68,7 +68,7 @@ class Planner:
         chosen = select(trained.curve, self.config.evaluation.metric)
         exported = export_checkpoint(self, parts, trained, chosen.step)
         if exported.checkpoint is not None and pipeline.is_remote:
-            self.do_built(pipeline.adapter(parts, exported.checkpoint), "")
+            self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
 
     def _price(self) -> list[str]:
         """What asking the teacher will take, where it is a live one."""
@@ -146,7 +146,7 @@ class Planner:
 
     def _evaluation(self, parts: Manifest, trained: Trained, step: int) -> str | None:
         """Add an evaluation to `trained`; its name where it is not made, which training does not mind."""
-        stage = self.pipeline.evaluate(parts, trained.checkpoints.get(step), step)
+        stage = self.pipeline.measuring.evaluate(parts, trained.checkpoints.get(step), step)
         try:
             manifest = self.do_built(stage, "")
         except NotMadeYet as e:

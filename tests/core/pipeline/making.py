@@ -124,11 +124,11 @@ def make_all(config: Path) -> Made:
     steps, tip = of.plan(data), None
     for part in of.segments(steps):
         tip = maker.make(of.train(part, steps, tip, data))
-    scored = maker.make(of.evaluate(split, tip, len(steps)))
-    maker.make(of.export(split, tip, "val", label_only=False, threshold=None, scored=scored))
-    maker.make(of.export(split, tip, "test", label_only=False, threshold=THRESHOLD))
-    maker.make(of.export(split, tip, "test", label_only=True, threshold=THRESHOLD))
-    maker.make(of.baseline(split))
+    scored = maker.make(of.measuring.evaluate(split, tip, len(steps)))
+    maker.make(of.measuring.export(split, tip, "val", label_only=False, threshold=None, scored=scored))
+    maker.make(of.measuring.export(split, tip, "test", label_only=False, threshold=THRESHOLD))
+    maker.make(of.measuring.export(split, tip, "test", label_only=True, threshold=THRESHOLD))
+    maker.make(of.measuring.baseline(split))
     of.live.close()
     return Made(config, maker.store, maker.stages, maker.manifests)
 
@@ -149,10 +149,10 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.reject(split, manifests["sample"]),
         of.encode(manifests["reject"]),
         of.train(of.segments(steps)[0], steps, None, data),
-        of.evaluate(split, tip, 6),
-        of.export(split, tip, "test", label_only=False, threshold=THRESHOLD),
-        of.baseline(split),
+        of.measuring.evaluate(split, tip, 6),
+        of.measuring.export(split, tip, "test", label_only=False, threshold=THRESHOLD),
+        of.measuring.baseline(split),
     ]
     if of.is_remote and tip is not None:
-        stages.append(of.adapter(split, tip))
+        stages.append(of.measuring.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}
