@@ -1,0 +1,43 @@
+"""The report's sections in the order they are read, the same for Markdown and for the page."""
+
+from __future__ import annotations
+
+from core.report import (
+    costs,
+    decisions,
+    mistakes,
+    origin,
+    parts,
+    reads,
+    results,
+    seeds,
+    teaching,
+    training,
+    untested,
+    verdict,
+)
+from core.report.blocks import Section
+from core.report.inputs import Report
+
+
+def sections(report: Report) -> list[Section]:
+    """All of them; what a run does not have leaves no heading."""
+    found = [
+        verdict.section(report),
+        *results.sections(report),
+        *decisions.sections(report),
+        training.section(report),
+        seeds.section(report),
+        parts.slices(report),
+        parts.faithfulness(report),
+        mistakes.section(report),
+        teaching.section(report),
+        origin.setup(report),
+        origin.data(report),
+        reads.section(report),
+        costs.section(report),
+        origin.provenance(report),
+        untested.section(report),
+        origin.files(report),
+    ]
+    return [section for section in found if section is not None]

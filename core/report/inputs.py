@@ -1,0 +1,125 @@
+"""All that a report says. Values only: whoever has a run fills them in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.evaluation.metrics import Metrics
+from core.evaluation.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was run, as it was configured; `calibration` and `objective` in words."""
+
+    base_model: str
+    engine: str
+    target: str
+    rulebook_in_prompt: bool
+    seed: int
+    teacher: str
+    calibration: str
+    objective: str
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A checkpoint on val; `train_loss` is that of the steps before it."""
+
+    step: int
+    metrics: Metrics
+    train_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSize:
+    """How many rows a split has, and how many are positive."""
+
+    name: str
+    rows: int
+    positive: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBlock:
+    """A model, where it is, and its metrics on the report's split where they were measured."""
+
+    title: str
+    model_path: str
+    metrics: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row that was decided wrongly. `probability` is calibrated; `stated` is the label in its answer."""
+
+    id: str
+    text: str
+    gold: int
+    decision: int
+    probability: float | None
+    threshold: float
+    reasoning: str | None = None
+    cited: tuple[str, ...] = ()
+    stated: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One reading of this very test split: by which run, when, and what for."""
+
+    run: str
+    when: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """The student of another seed on the same rows, at the threshold that its own val chose."""
+
+    run: str
+    seed: int
+    metrics: Mapping[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All facts of a report. `split` is where scorers were measured: test, unless it was not exported."""
+
+    run_name: str
+    generated_at: str
+    split: str
+    setup: Setup
+    analysis: Mapping[str, Any]
+    """analysis.json; its first scorer is the student."""
+    decisions: Mapping[str, Mapping[str, Any]]
+    """decision.json by the scorer's name; scorers without one have none here."""
+    selection: Selection
+    curve: Sequence[CurvePoint]
+    sizes: Sequence[SplitSize]
+    models: Sequence[ModelBlock]
+    losses: Sequence[tuple[int, float]] = ()
+    """Step and train loss."""
+    val_baselines: Mapping[str, Metrics] = field(default_factory=dict)
+    """Title to metrics on val: the lines that the curve has to get above."""
+    teacher: Mapping[str, Any] | None = None
+    """teacher_summary.json; None where nothing was asked."""
+    ledger: Mapping[str, Any] = field(default_factory=dict)
+    """ledger.json."""
+    notices: Sequence[str] = ()
+    """Sentences: rows left out, duplicates, texts that were cut."""
+    resume_state_path: str | None = None
+    mistakes: Sequence[Mistake] = ()
+    """The surest first; see core.report.mistakes."""
+    reads: Sequence[Read] = ()
+    """Of this very test split, over all runs under the root, this one's included."""
+    seeds: Sequence[SeedResult] = ()
+    """Other seeds of this run; empty where there is one."""
+    provenance: Sequence[tuple[str, str]] = ()
+    """Name and value: versions, commit, digests."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File name to what is in it."""
+    untested: Sequence[str] = ()
+    """Sentences besides those that follow from the facts above."""

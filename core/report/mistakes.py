@@ -1,0 +1,81 @@
+"""The student's worst errors: where it was surest and wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from core.evaluation.calibration_fits import log_odds
+from core.evaluation.columns import columns, predict
+from core.evaluation.decision import Decision
+from core.records import Example, ScoredExample
+from core.rejection.cited import cited
+from core.report.blocks import Mistakes, Prose, Section
+from core.report.inputs import Mistake, Report
+from core.report.scorers import student
+from core.report.words import plural
+
+MOST = 200
+
+
+def worst(
+    examples: Sequence[Example],
+    rows: Mapping[str, ScoredExample],
+    decision: Decision,
+    rule_ids: tuple[str, ...] = (),
+    *,
+    most: int = MOST,
+) -> list[Mistake]:
+    """At most `most` rows that are decided wrongly, the surest first, of equals the first in the data.
+
+    Sureness is the distance of the log odds from the threshold's, as in the curve by coverage; rows
+    without a probability, which are decided 0, come last. Rows that a server failed on are decided
+    by nobody. Nothing is wrong where no threshold was chosen.
+    """
+    at = decision.threshold
+    if at is None:
+        return []
+    scored = [e for e in examples if e.id in rows and rows[e.id].error is None]
+    calibrated = decision.calibrator.apply_to([rows[e.id] for e in scored])
+    p = columns(calibrated).probability
+    away = np.abs(log_odds(p) - log_odds(np.array([at])))
+    away = np.where(np.isnan(away), -1.0, away)
+    wrong = np.flatnonzero((p >= at) != np.array([e.label == 1 for e in scored], dtype=np.bool_))
+    order = wrong[np.argsort(-away[wrong], kind="stable")][:most]
+    return [_mistake(scored[i], calibrated[i], at, rule_ids) for i in order]
+
+
+def _mistake(example: Example, row: ScoredExample, at: float, rule_ids: tuple[str, ...]) -> Mistake:
+    reasoning = row.reasoning
+    named = () if reasoning is None else tuple(dict.fromkeys(cited(reasoning, rule_ids)))
+    return Mistake(
+        id=example.id,
+        text=example.text,
+        gold=example.label,
+        decision=predict(row.probability, at),
+        probability=row.probability,
+        threshold=at,
+        reasoning=reasoning,
+        cited=named,
+        stated=row.emitted_label,
+    )
+
+
+def section(report: Report) -> Section | None:
+    """The errors with their texts, which stand on the page only; None where no decision was made."""
+    counts = student(report)["counts"]
+    if counts is None:
+        return None
+    wrong = counts["fp"] + counts["fn"]
+    if not wrong:
+        return Section(
+            "errors", "The worst errors", [Prose(f"No text of {report.split} is decided wrongly.")]
+        )
+    missed = f"{plural(counts['fn'], 'positive')} missed, {plural(counts['fp'], 'negative')} flagged"
+    said = f"Decided wrongly on {report.split}: {plural(wrong, 'text')} ({missed})."
+    if report.mistakes:
+        shown = len(report.mistakes)
+        which = "All" if shown >= wrong else f"The {shown:,} surest"
+        said += f" {which} of them are on the page report.html, the surest first."
+    return Section("errors", "The worst errors", [Prose(said), Mistakes(report.mistakes)])

@@ -1,0 +1,173 @@
+"""The table of all scorers with intervals, their decisions counted, and the result at 0.5."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
+from core.report.inputs import Report
+from core.report.plots.forest import differences
+from core.report.plots.shares import confusion
+from core.report.scorers import Facts, comparisons, scorers, student, with_probabilities
+from core.report.words import count, grouped, name_of, number, plural, signed, span, with_interval
+
+COMPARED = (
+    "macro_f1",
+    "auroc",
+    "accuracy",
+    "precision",
+    "recall",
+    "f1",
+    "balanced_accuracy",
+    "mcc",
+    "auprc",
+    "log_loss",
+    "brier",
+)
+_AT_DEFAULT = ("macro_f1", "accuracy", "precision", "recall")
+_STRONG = ("student",)
+
+
+def sections(report: Report) -> list[Section]:
+    """The results, the comparisons behind the verdict, and 0.5 beside the chosen threshold."""
+    out = [_results(report)]
+    if report.analysis["comparisons"]:
+        out.append(_comparisons(report))
+    return [*out, _default(report)]
+
+
+def _results(report: Report) -> Section:
+    rows, split = plural(report.analysis["rows"], "row"), report.split
+    intro = (
+        f"Values on {rows} of {split}, {report.analysis['positive']:,} of them positive, with 95 % "
+        f"intervals. {_how(report)} Precision, recall, F1 and AUPRC are those of the positive class; log "
+        "loss and Brier score are better when smaller. A text is predicted positive when its probability is "
+        "at or above the scorer's own threshold, which was chosen on val (that of the majority class is 0.5)."
+    )
+    title = f"All on the same rows of {split}"
+    blocks: list[Block] = [Prose(intro), _metrics(report), _counts(report)]
+    picture = confusion(report)
+    return Section("results", title, [*blocks, *([picture] if picture else [])])
+
+
+def _how(report: Report) -> str:
+    a = report.analysis
+    drawn = f"{a['groups']:,} groups drawn whole" if a["clustered"] else "drawn within each class"
+    how = f"Intervals are percentiles of {a['resamples']:,} bootstrap resamples, {drawn}"
+    return f"{how}." if a["clustered"] else f"{how}, and Wilson's for accuracy, precision and recall."
+
+
+def _metrics(report: Report) -> Table:
+    """All scorers and all metrics."""
+    found = scorers(report)
+    rows = [
+        [
+            Cell(s["title"]),
+            *(with_interval(s["intervals"][m]) for m in COMPARED),
+            Cell(number(s["threshold"])),
+            Cell(number(_invalid(s, report))),
+        ]
+        for s in found
+    ]
+    return Table(
+        ["", *map(name_of, COMPARED), "threshold", "without a label"],
+        rows,
+        strong=strong(found),
+        notes=_why(found),
+    )
+
+
+def _invalid(s: Facts, report: Report) -> float | None:
+    """The share of rows that the scorer gave no valid label."""
+    if "at_default" in s:
+        found: float | None = s["at_default"]["invalid_label_rate"]
+        return found
+    rows = report.analysis["rows"]
+    return s["unlabelled"] / rows if rows else None
+
+
+def strong(found: Sequence[Facts]) -> frozenset[int]:
+    """The rows of the student."""
+    return frozenset(i for i, s in enumerate(found) if s["kind"] in _STRONG)
+
+
+def _why(found: Sequence[Facts]) -> list[str]:
+    """For each scorer with a dash, or an interval to beware of, the reason."""
+    out = []
+    for s in found:
+        undefined = grouped((name_of(m), i["undefined"]) for m, i in s["intervals"].items() if i["undefined"])
+        noted = grouped((name_of(m), i["note"]) for m, i in s["intervals"].items() if i["note"])
+        out += [f"{s['title']}: {', '.join(names)} undefined, {why}." for why, names in undefined.items()]
+        out += [f"{s['title']}, {', '.join(names)}: {why}." for why, names in noted.items()]
+    return out
+
+
+def _counts(report: Report) -> Table:
+    found = scorers(report)
+    rows = []
+    for s in found:
+        k = s["counts"]
+        four = [UNDEFINED] * 4 if k is None else [count(k[name]) for name in ("tp", "fp", "fn", "tn")]
+        rows.append(cells(s["title"], *four))
+    head = ["", "true positives", "false positives", "false negatives", "true negatives"]
+    return Table(head, rows, title="Counts of the decisions", strong=strong(found))
+
+
+def _comparisons(report: Report) -> Section:
+    intro = (
+        f"{student(report)['title']} minus the other, on the same rows. p is the paired bootstrap's, "
+        "adjusted after Holm for all comparisons in that metric; McNemar's exact test looks at the rows that "
+        "only one of the two has right. The smallest difference is what these rows show four times in five."
+    )
+    pictures = [differences(report, metric) for metric in ("macro_f1", "auroc")]
+    blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), _tests(report)]
+    notes = grouped((other["title"], c["note"]) for other, c in comparisons(report) if c["note"])
+    said = [f"{', '.join(titles)}: {note}." for note, titles in notes.items()]
+    return Section("comparisons", "Against the others", [*blocks, *([Bullets(said)] if said else [])])
+
+
+def _tests(report: Report) -> Table:
+    rows = []
+    for other, c in comparisons(report):
+        cells_of: list[Cell] = [Cell(other["title"])]
+        for metric in ("macro_f1", "auroc"):
+            d = c["differences"][metric]
+            cells_of += [
+                Cell(signed(d["value"]), span(d["low"], d["high"], sign=True)),
+                Cell(_p(d["p_holm"])),
+                Cell(number(d["detectable"])),
+            ]
+        m = c["mcnemar"]
+        cells_of += cells(
+            UNDEFINED if m is None else f"{m['only_a']:,} : {m['only_b']:,}", _p(m["p"] if m else None)
+        )
+        rows.append(cells_of)
+    by_metric = [column for m in ("macro-F1", "AUROC") for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
+    return Table(["against", *by_metric, "right alone, student : other", "p, McNemar"], rows)
+
+
+def _p(value: float | None) -> str:
+    if value is None:
+        return UNDEFINED
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _default(report: Report) -> Section:
+    """What was declared beforehand, beside what val chose."""
+    intro = (
+        "0.5 on the probabilities as they came was declared before anything was fitted; the chosen threshold "
+        "lies on calibrated probabilities. Where the two tell different stories, the choice on val made the "
+        "difference."
+    )
+    found = with_probabilities(report)
+    rows = []
+    for s in found:
+        row = [Cell(s["title"]), Cell(number(s["threshold"]))]
+        for m in _AT_DEFAULT:
+            row += cells(
+                number(None if s["metrics"] is None else s["metrics"][m]), number(s["at_default"][m])
+            )
+        rows.append(row)
+    columns = [c for m in _AT_DEFAULT for c in (f"{name_of(m)}, chosen", f"{name_of(m)}, at 0.5")]
+    table = Table(["", "chosen", *columns], rows, strong=strong(found))
+    return Section("default", "At 0.5, declared beforehand", [Prose(intro), table])

@@ -1,0 +1,233 @@
+"""A report of synthetic rows, whose statistics are really made: no number here is written by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.evaluation.analysis import Kind, Scored, analyse
+from core.evaluation.calibration import identity
+from core.evaluation.columns import Bools
+from core.evaluation.decision import Decided, Decision, decide
+from core.evaluation.metrics import compute
+from core.evaluation.objectives import describe
+from core.evaluation.selection import EvaluatedCheckpoint, select
+from core.export.ledger import to_json
+from core.records import Example, ScoredExample
+from core.rejection.funnel import FunnelCounter
+from core.report.inputs import CurvePoint, ModelBlock, Read, Report, SeedResult, Setup, SplitSize
+from core.report.mistakes import worst
+
+RULES = ("R1", "R2", "R3")
+THRESHOLD, CALIBRATION = ThresholdConfig(), CalibrationConfig(method="platt")
+_WORDS = ("win a prize now", "see you at eight", "claim your award", "call me back", "the meeting moved")
+
+
+def gold(n: int, seed: int, share: float = 0.25) -> Bools:
+    rng = np.random.default_rng(seed)
+    y = np.zeros(n, dtype=np.bool_)
+    y[: max(1, round(share * n))] = True
+    rng.shuffle(y)
+    return y
+
+
+def examples(split: str, positive: Bools, group_of: int = 0) -> list[Example]:
+    """Rows with texts of several lengths; `group_of` rows to a group, 0 for none."""
+    return [
+        Example(
+            f"{split}-{i}",
+            " ".join(_WORDS[(i + k) % len(_WORDS)] for k in range(1 + i % 9)),
+            int(y),
+            f"sender {i // group_of}" if group_of else None,
+        )
+        for i, y in enumerate(positive)
+    ]
+
+
+def scored(
+    rows: Sequence[Example], *, apart: float, seed: int, reasoning: int = 0, spread: float = 1.6
+) -> list[ScoredExample]:
+    """Probabilities that tell the classes apart by `apart` in log odds; the first `reasoning` explain."""
+    rng = np.random.default_rng(seed)
+    y = np.array([e.label for e in rows])
+    p = 1 / (1 + np.exp(-rng.normal(apart * (y - 0.5) - 0.6, spread)))
+    return [
+        ScoredExample(
+            e.id, e.label, float(q), 0.01, True, **(_answer(e, float(q), i) if i < reasoning else {})
+        )
+        for i, (e, q) in enumerate(zip(rows, p, strict=True))
+    ]
+
+
+def _answer(example: Example, p: float, i: int) -> dict[str, Any]:
+    quote = example.text.split()[0] if i % 7 else "nowhere"
+    said = f'The words "{quote}" matter, so R{1 + i % 4} applies.'
+    label = int(p >= 0.5)
+    return {"reasoning": said, "raw_output": f"<label>{label}</label> {said}", "emitted_label": label}
+
+
+def frozen(decided: Decided) -> Decision:
+    return Decision(decided.calibrator, decided.choice.value, decided.choice.reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scorer:
+    """A scorer of the synthetic run; `apart` as in `scored`."""
+
+    name: str
+    title: str
+    kind: Kind
+    apart: float
+
+
+SCORERS = (
+    Scorer("student", "Student, step 40", "student", 4.6),
+    Scorer("untrained", "Untrained student", "untrained", 0.8),
+    Scorer("tfidf_words", "TF-IDF words", "baseline", 3.4),
+    Scorer("tfidf_chars", "TF-IDF characters", "baseline", 4.6),
+    Scorer("label_only", "Student, step 40, label-only prompt", "label_only", 4.0),
+)
+
+
+def teacher_summary(seed: int = 3, *, skewed: bool = True) -> dict[str, Any]:
+    """A teacher that errs more often on positives, and so loses more of them."""
+    rng = np.random.default_rng(seed)
+    counter, first = FunnelCounter(), dict.fromkeys(("tp", "fn", "fp", "tn", "unread"), 0)
+    for i in range(400):
+        y = int(i % 3 == 0)
+        if i % 90 == 0:
+            counter.text(y, [], [])
+            continue
+        right = rng.random() > (0.3 if y and skewed else 0.04)
+        said = y if right else 1 - y
+        first[{(1, 1): "tp", (1, 0): "fn", (0, 1): "fp", (0, 0): "tn"}[y, said]] += 1
+        reason = None if right else "label_mismatch"
+        counter.text(y, [said], ["too_short" if right and i % 40 == 0 else reason])
+    return {
+        "teacher_model": "deepseek-chat",
+        "teacher_kind": "openai",
+        "funnel": dataclasses.asdict(counter.funnel()),
+        "first_answers": first,
+    }
+
+
+def usual(
+    *,
+    rows: int = 300,
+    groups: int = 0,
+    scorers: Sequence[Scorer] = SCORERS,
+    teacher: bool = True,
+    reasoning: int = 120,
+    threshold: ThresholdConfig = THRESHOLD,
+    resamples: int = 400,
+    texts: Sequence[str] = (),
+    reasonings: Sequence[str] = (),
+    **changed: Any,
+) -> Report:
+    """A run with everything in it. `texts` and `reasonings` replace those of the first test rows."""
+    val, test = (examples(name, gold(rows, k), groups) for k, name in enumerate(("val", "test")))
+    test = [dataclasses.replace(e, text=t) for e, t in zip(test, texts, strict=False)] + test[len(texts) :]
+    made: list[Scored] = []
+    decisions: dict[str, Any] = {}
+    for k, s in enumerate(scorers):
+        decided = decide(
+            scored(val, apart=s.apart, seed=10 + k), threshold, CALIBRATION, [e.group for e in val]
+        )
+        found = scored(test, apart=s.apart, seed=20 + k, reasoning=reasoning if k == 0 else 0)
+        if k == 0:
+            found = _with(found, reasonings)
+        decisions[s.name] = decided.to_json()
+        made.append(Scored(s.name, s.title, {r.example_id: r for r in found}, frozen(decided), kind=s.kind))
+    if scorers is SCORERS:
+        constant = {e.id: ScoredExample(e.id, e.label, 0.25, 0.0, True) for e in test}
+        by_definition = Decision(identity("a threshold by definition"), 0.5, "by definition")
+        made.append(Scored("majority", "Majority", constant, by_definition))
+    if teacher:
+        labels = {e.id: e.label if i % 14 else 1 - e.label for i, e in enumerate(test)}
+        made.append(Scored("teacher", "Teacher", {}, None, labels, "teacher"))
+    first = made[0]
+    assert first.decision is not None
+    given: dict[str, Any] = {
+        "run_name": "night",
+        "generated_at": "2026-01-02T03:04:05+00:00",
+        "split": "test",
+        "setup": Setup(
+            "package://a/b.gguf",
+            "local",
+            "label_first",
+            False,
+            7,
+            "deepseek-chat",
+            "platt",
+            describe(threshold),
+        ),
+        "analysis": {"split": "test", **analyse(test, made, RULES, resamples=resamples)},
+        "decisions": decisions,
+        "mistakes": worst(test, first.rows, first.decision, RULES),
+        "sizes": (
+            SplitSize("train", 400, 134),
+            SplitSize("val", rows, rows // 4),
+            SplitSize("test", rows, rows // 4),
+        ),
+        "teacher": teacher_summary(),
+        "ledger": ledger(),
+        "models": (
+            ModelBlock("final model", "runs/night/final", None),
+            ModelBlock("best-val model", "runs/night/best", compute(list(first.rows.values()), 0.5)),
+        ),
+        "reads": (Read("night", "2026-01-02T03:04:05+00:00", "export"),),
+        "provenance": (("understudy", "0.1.0"), ("commit", "c" * 40), ("data", "d" * 64)),
+        "files": {"student_phase/test.json": "what the student says of each test text"},
+        "notices": ("3 rows of the data were left out: no label",),
+        **curve(val),
+        **changed,
+    }
+    return Report(**given)
+
+
+def _with(rows: list[ScoredExample], reasonings: Sequence[str]) -> list[ScoredExample]:
+    named = [dataclasses.replace(r, reasoning=t) for r, t in zip(rows, reasonings, strict=False)]
+    return named + rows[len(named) :]
+
+
+def curve(val: Sequence[Example]) -> dict[str, Any]:
+    """Val by step, the losses, and the baselines on val."""
+    by_step = {step: scored(val, apart=0.8 + step / 10, seed=30 + step) for step in (0, 10, 20, 30, 40, 50)}
+    measured = {step: compute(rows, 0.4) for step, rows in by_step.items()}
+    losses = [(step, 1.2 / (1 + step / 15) + 0.05 * (step % 3)) for step in range(1, 51)]
+    return {
+        "selection": select([EvaluatedCheckpoint(s, m) for s, m in measured.items()], "macro_f1"),
+        "curve": tuple(CurvePoint(s, m, losses[s - 1][1] if s else None) for s, m in measured.items()),
+        "losses": losses,
+        "val_baselines": {"TF-IDF words": compute(scored(val, apart=3.4, seed=50), 0.4)},
+    }
+
+
+def ledger() -> dict[str, Any]:
+    teacher = {
+        "usd_of_the_run": 0.81,
+        "requests_of_the_run": 455,
+        "prompt_tokens_of_the_run": 512_300,
+        "cached_tokens_of_the_run": 410_000,
+        "completion_tokens_of_the_run": 61_200,
+    }
+    student = {
+        "trained_tokens": 88_000,
+        "prefilled_tokens": 610_000,
+        "sampled_tokens": 9_000,
+        "requests": 1_200,
+    }
+    seconds = {"split": 0.4, "reject": 0.2, "encode": 3.1, "train": 340.0, "evaluate": 122.5, "export": 71.0}
+    return to_json(teacher, {**student, "usd": None}, seconds)
+
+
+def other_seeds() -> tuple[SeedResult, ...]:
+    rows = examples("test", gold(300, 1))
+    return tuple(
+        SeedResult(f"night-seed{s}", s, compute(scored(rows, apart=4.4, seed=60 + s), 0.5).to_json())
+        for s in (1, 2)
+    )
