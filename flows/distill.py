@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,10 @@ from core.evaluation.selection import select
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import REPORT
 from core.pipeline.views import View
+from core.records import SplitName
 from core.rejection.stage import ensure_usable
+from core.store.manifest import Manifest
+from flows.comparing import compared
 from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint, take_home
 from flows.switches import switches
@@ -65,6 +69,16 @@ def pipeline(run: Execution) -> str:
     file = "teacher_phase/teacher_samples.jsonl"
     answers = run.do("sample", lambda: build.sample(parts), file)
     view.sample(answers)
+    labelled: dict[SplitName, Manifest] = {
+        name: run.do(
+            f"sample/{name}",
+            partial(build.sample, parts, name),
+            f"teacher_phase/teacher_samples_{name}.jsonl",
+        )
+        for name in run.config.teacher.label_splits
+    }
+    for name, found in labelled.items():
+        view.sample(found, name)
 
     file = "teacher_phase/accepted_samples.jsonl"
     kept = run.do("reject", lambda: build.reject(parts, answers), file)
@@ -82,7 +96,8 @@ def pipeline(run: Execution) -> str:
     if not run.switches.on("export"):
         log.info("export is switched off: no predictions, no report, nothing published")
         return run.view.where()
-    exported = export_checkpoint(run, parts, trained, chosen.step)
+    others = compared(run, parts, trained, labelled)
+    exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
     home = take_home(run, view, parts, exported.checkpoint)
     outcome = Outcome(
         store=run.store,
@@ -95,15 +110,13 @@ def pipeline(run: Execution) -> str:
         checkpoints=trained.checkpoints,
         curve=trained.curve,
         selection=chosen,
-        reasoning=exported.reasoning,
-        label_only=exported.label_only,
-        untrained=exported.untrained,
-        baseline=exported.baseline,
+        modes=exported.modes,
+        others=exported.others,
+        split=exported.split,
+        analysis=exported.analysis,
         evaluations=trained.evaluations,
         home=home,
     )
-    if exported.baseline is not None:
-        view.baseline(exported.baseline)
     run.view.keep_only(run.used)
     where: str = run.perform(report, outcome, run.view)
     if run.config.publish:

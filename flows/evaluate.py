@@ -50,7 +50,7 @@ def _evaluate(run: Execution, checkpoint: str) -> str:
     chosen = select(trained.curve, run.config.evaluation.metric)
     step = _step(checkpoint, trained, chosen.step, run)
     name = f"step_{step}"
-    exported = export_checkpoint(run, parts, trained, step, who=name, beside=False)
+    exported = export_checkpoint(run, parts, trained, step, who=name)
     outcome = Outcome(
         store=run.store,
         run=view.name,
@@ -62,10 +62,10 @@ def _evaluate(run: Execution, checkpoint: str) -> str:
         checkpoints=trained.checkpoints,
         curve=trained.curve,
         selection=dataclasses.replace(chosen, step=step),
-        reasoning=exported.reasoning,
-        label_only=exported.label_only,
-        untrained={},
-        baseline=None,
+        modes=exported.modes,
+        others=(),
+        split=exported.split,
+        analysis=exported.analysis,
     )
     folder = f"student_phase/{name}"
     write_exports(outcome, view, folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from core.pipeline.naming import claim
 from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
 from core.stages import Stage
+from core.store import reads
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -62,6 +63,10 @@ class Execution:
     def do_built(self, stage: Stage, file: str, *, refresh: bool = False) -> Manifest:
         """As `do`, for a stage that is built already."""
         return self.do(stage.slot, lambda: stage, file, refresh=refresh)
+
+    def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """Note that test is about to be read, for what consists of `frozen`; once, however often."""
+        reads.note(self.store, parts, frozen, self.view.name, what)
 
     def must_make(self, stage: Stage) -> bool:
         """Whether a stage is on and has no whole object, or is to be made again."""

@@ -1,52 +1,58 @@
-"""What a run measures at its end, with checkpoint and thresholds frozen: the only reading of test."""
+"""What a run measures at its end, with checkpoint, calibration and threshold frozen: it reads test once."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
+from core.pipeline.scorers import Scorer
 from core.pipeline.views import View
 from core.records import SplitName
 from core.store.manifest import Manifest
 from flows.execution import Execution
-from flows.walking import Trained, Walk, metrics_of
+from flows.walking import Trained, Walk
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """Manifests of what was measured, by split; empty where a mode is switched off."""
+    """The chosen checkpoint in each of its modes, whom it is compared with, and the analysis of all."""
 
     step: int
     checkpoint: Manifest | None
-    reasoning: dict[SplitName, Manifest]
-    label_only: dict[SplitName, Manifest]
-    untrained: dict[SplitName, Manifest]
-    baseline: Manifest | None
+    modes: tuple[Scorer, ...]
+    others: tuple[Scorer, ...]
+    split: SplitName
+    """Which split was analysed: test, or val where test is not exported."""
+    analysis: Manifest
 
 
 def export_checkpoint(
-    run: Walk, parts: Manifest, trained: Trained, step: int, *, who: str = "student", beside: bool = True
+    run: Walk,
+    parts: Manifest,
+    trained: Trained,
+    step: int,
+    *,
+    who: str = "student",
+    others: Sequence[Scorer] = (),
 ) -> Exported:
-    """Measure one checkpoint on the configured splits; `beside` adds the untrained and the baselines."""
+    """Freeze a checkpoint's decisions on val, then score the other splits, then analyse."""
     checkpoint = trained.checkpoints.get(step)
-    config = run.config.export
-    reasoning: dict[SplitName, Manifest] = {}
-    label_only: dict[SplitName, Manifest] = {}
-    if config.reasoning:
-        scored = _scored_val(run, trained, step)
-        reasoning = _mode(run, parts, checkpoint, who, label_only=False, scored=scored)
-    if config.label_only:
-        same = reasoning if run.pipeline.measuring.label_only_is_the_same else {}
-        label_only = _mode(run, parts, checkpoint, who, label_only=True, scored=same)
-    untrained = _untrained(run, parts, trained) if beside and config.reasoning else {}
-    base = None
-    if beside:
-        stage = run.pipeline.measuring.baseline(parts)
-        base = run.do_built(stage, "baseline_phase/baselines.json")
-    return Exported(step, checkpoint, reasoning, label_only, untrained, base)
+    frozen = _freeze(run, parts, trained, step, who)
+    splits = run.config.export.splits
+    if "test" in splits:
+        decisions = [mode.decision for mode in frozen if mode.decision is not None]
+        run.reads_test(parts, [*([checkpoint] if checkpoint else []), *decisions], f"step {step}")
+    modes: list[Scorer] = []
+    for mode in frozen:
+        modes.append(_elsewhere(run, parts, checkpoint, mode, who, modes[0] if modes else None))
+    split: SplitName = "test" if "test" in splits else "val"
+    scorers = [*modes, *(scorer for scorer in others if split in scorer.rows)]
+    stage = run.pipeline.measuring.analyse(parts, scorers, split, who)
+    analysis = run.do_built(stage, "student_phase/analysis.json")
+    return Exported(step, checkpoint, tuple(modes), tuple(others), split, analysis)
 
 
 def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None) -> Manifest | None:
@@ -66,66 +72,65 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
     return manifest
 
 
-def _scored_val(run: Walk, trained: Trained, step: int) -> dict[SplitName, Manifest]:
-    """The checkpoint's evaluation, which need not be made twice if it was of all rows."""
-    manifest = trained.evaluations.get(step)
-    whole = run.config.evaluation.max_examples == 0
-    return {"val": manifest} if manifest is not None and whole else {}
+def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:
+    """Calibration and threshold of a scorer, from its scores of val."""
+    named = {"file": file} if file else {}
+    stage = run.pipeline.measuring.decide(parts, who, scored, **named)
+    return run.do_built(stage, "student_phase/decision.json")
 
 
-def _mode(
+def scored_val(run: Walk, trained: Trained, step: int) -> Manifest | None:
+    """A checkpoint's evaluation, which need not be made twice if it was of all rows."""
+    return trained.evaluations.get(step) if run.config.evaluation.max_examples == 0 else None
+
+
+def score(
     run: Walk,
     parts: Manifest,
     checkpoint: Manifest | None,
+    split: SplitName,
     who: str,
     *,
-    label_only: bool,
-    scored: Mapping[SplitName, Manifest],
-) -> dict[SplitName, Manifest]:
-    """Val first, since the threshold comes from it; then the other splits at that threshold.
-
-    `scored` are splits whose rows were scored before in the same way.
-    """
-    out: dict[SplitName, Manifest] = {}
-    threshold: float | None = None
-    names: list[SplitName] = ["val", *(n for n in run.config.export.splits if n != "val")]
-    for name in names:
-        out[name] = _one(
-            run,
-            parts,
-            checkpoint,
-            name,
-            who,
-            label_only=label_only,
-            threshold=threshold,
-            scored=scored.get(name),
-        )
-        threshold = metrics_of(run, out["val"]).decision_threshold
-    return out
-
-
-def _untrained(run: Walk, parts: Manifest, trained: Trained) -> dict[SplitName, Manifest]:
-    """The untrained model on val and test, at its own threshold from val."""
-    val = trained.evaluations[0]
-    out: dict[SplitName, Manifest] = {"val": val}
-    if "test" in run.config.export.splits:
-        threshold = metrics_of(run, val).decision_threshold
-        out["test"] = _one(run, parts, None, "test", "untrained", label_only=False, threshold=threshold)
-    return out
-
-
-def _one(
-    run: Walk,
-    parts: Manifest,
-    checkpoint: Manifest | None,
-    name: SplitName,
-    who: str,
-    *,
-    label_only: bool,
-    threshold: float | None,
+    label_only: bool = False,
     scored: Manifest | None = None,
+    rulebook: bool | None = None,
 ) -> Manifest:
+    """One split, scored by a checkpoint or by the untrained model."""
     stage = run.pipeline.measuring.export(
-        parts, checkpoint, name, label_only=label_only, threshold=threshold, scored=scored, who=who
+        parts, checkpoint, split, label_only=label_only, scored=scored, who=who, rulebook=rulebook
     )
-    return run.do_built(stage, f"student_phase/metrics_{name}.json")
+    return run.do_built(stage, f"student_phase/{split}.json")
+
+
+def _freeze(run: Walk, parts: Manifest, trained: Trained, step: int, who: str) -> list[Scorer]:
+    """The configured modes with what was frozen for each, and their rows of val."""
+    config, title = run.config.export, f"Student, step {step}"
+    checkpoint = trained.checkpoints.get(step)
+    modes: list[Scorer] = []
+    if config.reasoning:
+        val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, step))
+        frozen = decided(run, parts, f"{who}/reasoning", val)
+        modes.append(Scorer("student", title, "student", {"val": val}, frozen))
+    if config.label_only:
+        same = modes[0].rows["val"] if modes and run.pipeline.measuring.label_only_is_the_same else None
+        val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
+        frozen = decided(run, parts, f"{who}/label_only", val)
+        title = f"{title}, label-only prompt"
+        modes.append(Scorer("label_only", title, "label_only", {"val": val}, frozen))
+    return modes
+
+
+def _elsewhere(
+    run: Walk, parts: Manifest, checkpoint: Manifest | None, mode: Scorer, who: str, first: Scorer | None
+) -> Scorer:
+    """A mode with its rows of the other splits too; `first` is the mode whose scores may be taken over."""
+    label_only = mode.kind == "label_only"
+    known: Mapping[SplitName, Manifest] = {}
+    if label_only and first is not None and run.pipeline.measuring.label_only_is_the_same:
+        known = first.rows
+    rows = dict(mode.rows)
+    for name in run.config.export.splits:
+        if name not in rows:
+            same = known.get(name)
+            rows[name] = score(run, parts, checkpoint, name, who, label_only=label_only, scored=same)
+    return replace(mode, rows=rows)

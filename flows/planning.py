@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from core.config.loading import ResolvedConfig
 from core.data.writing import scan_examples
 from core.errors import MissingInputError
 from core.evaluation.selection import select
 from core.pipeline.naming import other_config, refusal
+from core.pipeline.pricing import prices
 from core.pipeline.reasons import why_run
 from core.pipeline.stages import Pipeline
 from core.prompts import Message
+from core.records import SplitName
 from core.stages import Stage
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.plan import PlannedSegment
 from core.teacher.journal import Journal
-from core.teacher.live.planned import forecast, told
+from flows.comparing import compared
 from flows.exporting import export_checkpoint
 from flows.switches import NAMES, Switches
 from flows.walking import Trained, metrics_of, stops
@@ -53,39 +57,59 @@ class Planner:
         self.pipeline = Pipeline(resolved.config)
         self.lines: list[tuple[str, str]] = []
         self.parts: Manifest | None = None
+        self.labelled: dict[SplitName, Manifest] = {}
 
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
         pipeline = self.pipeline
         pipeline.preflight(online=False)
         self.parts = parts = self._one("split", pipeline.split)
-        answers = self._one("sample", lambda: pipeline.sample(parts))
+        answers = self._answers(parts)
         kept = self._one("reject", lambda: pipeline.reject(parts, answers))
         encoded = self._one("encode", lambda: pipeline.encode(kept))
         trained = self._training(parts, encoded)
         if not self.switches.on("export"):
             return
+        self._need_labelled()
         chosen = select(trained.curve, self.config.evaluation.metric)
-        exported = export_checkpoint(self, parts, trained, chosen.step)
+        others = compared(self, parts, trained, self.labelled)
+        exported = export_checkpoint(self, parts, trained, chosen.step, others=others)
         if exported.checkpoint is not None and pipeline.is_remote:
             self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
 
+    def _answers(self, parts: Manifest) -> Manifest:
+        """The teacher's answers to train; those to each split that it labels besides are in `labelled`.
+
+        These wait for the split alone, and only the export waits for them.
+        """
+        try:
+            return self._one("sample", lambda: self.pipeline.sample(parts))
+        finally:
+            for name in self.config.teacher.label_splits:
+                with contextlib.suppress(NotMadeYet):
+                    self.labelled[name] = self._one(
+                        f"sample/{name}", partial(self.pipeline.sample, parts, name)
+                    )
+
+    def _need_labelled(self) -> None:
+        """The teacher stands in the report's table."""
+        for name in self.config.teacher.label_splits:
+            if name not in self.labelled:
+                raise NotMadeYet(f"sample/{name}")
+
     def _price(self) -> list[str]:
         """What asking the teacher will take, where it is a live one."""
-        teacher = self.pipeline.live_teacher(lambda: self._journal)
-        if teacher is None or self.parts is None:
+        if self.parts is None or self.config.teacher.kind != "openai":
             return []
-        rows = scan_examples(self.store.file(self.parts, "train.csv"))
-        with self._journal as journal:
-            return [*told(*forecast(teacher, rows, journal), self.config.teacher.model), ""]
-
-    @property
-    def _journal(self) -> Journal:
-        return Journal.open(self.store, self.view.name, heals=False)
+        with Journal.open(self.store, self.view.name, heals=False) as journal:
+            return [*prices(self.pipeline, self.store, self.parts, journal), ""]
 
     def do_built(self, stage: Stage, file: str) -> Manifest:
         """A line for a stage, and its manifest. Raises NotMadeYet where it has none."""
         return self._one(stage.slot, lambda: stage)
+
+    def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """A plan reads nothing."""
 
     def waiting(self, on: str) -> None:
         """A line for each stage that nothing can be said of yet."""

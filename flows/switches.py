@@ -10,6 +10,8 @@ from core.config import StagesConfig
 from core.errors import UserError
 
 NAMES: tuple[str, ...] = tuple(StagesConfig.model_fields)
+WITH_EXPORT = frozenset({"decide", "analyse", "baseline", "adapter"})
+"""What goes with the stage export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +22,8 @@ class Switches:
     refresh: frozenset[str]
 
     def on(self, stage: str) -> bool:
-        """Whether a stage runs; `baseline` and `adapter` go with export."""
-        return ("export" if stage in ("baseline", "adapter") else stage) not in self.off
+        """Whether a stage runs."""
+        return ("export" if stage in WITH_EXPORT else stage) not in self.off
 
 
 def switches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -29,6 +30,9 @@ class Walk(Protocol):
 
     def do_built(self, stage: Stage, file: str) -> Manifest:
         """The manifest of a stage; `file` is what a reader of the run's folder would look for."""
+
+    def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """The next thing that is measured on test is what `frozen` consists of."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,9 @@ from typing import Any
 from prefect import Task
 
 from tasks.adapter import adapter
+from tasks.analyse import analyse
 from tasks.baseline import baseline
+from tasks.decide import decide
 from tasks.encode import encode
 from tasks.evaluate import evaluate
 from tasks.export import export
@@ -21,5 +23,18 @@ from tasks.train import train
 StageTask = Task[[StageCall], dict[str, Any]]
 
 TASKS: Mapping[str, StageTask] = {
-    task.name: task for task in (split, sample, reject, encode, train, evaluate, export, baseline, adapter)
+    task.name: task
+    for task in (
+        split,
+        sample,
+        reject,
+        encode,
+        train,
+        evaluate,
+        export,
+        baseline,
+        decide,
+        analyse,
+        adapter,
+    )
 }

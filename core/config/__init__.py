@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 
 from core.config.base import NotInKey, Section, key_fields
 from core.config.data import DataConfig
-from core.config.measure import EvaluationConfig, ExportConfig
+from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig
 from core.config.rejection import RejectionConfig
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 
 __all__ = [
+    "BaselinesConfig",
     "Config",
     "DataConfig",
     "EvaluationConfig",
@@ -87,6 +88,8 @@ class Config(Section):
     """The model that learns."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """How checkpoints are measured."""
+    baselines: BaselinesConfig = BaselinesConfig()
+    """Whom the student is compared with."""
     export: ExportConfig = ExportConfig()
     """What is written at the end."""
     publish: Annotated[bool, NotInKey("a switch")] = True

@@ -106,6 +106,16 @@ class EvaluationConfig(Section):
     """Whether and how probabilities are calibrated before the threshold is chosen."""
 
 
+class BaselinesConfig(Section):
+    """Whom the student is compared with, besides the majority class, TF-IDF and the untrained model."""
+
+    other_prompt: bool = True
+    """Ask the untrained model with the rulebook shown too, or hidden where the student's own prompt shows
+    it; with a Tinker server these prompts cost money."""
+    label_only_run: str | None = None
+    """A finished run under the same root, on the same split, whose student learnt label_only."""
+
+
 class ExportConfig(Section):
     """Predictions and metrics of the chosen checkpoint."""
 

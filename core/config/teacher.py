@@ -157,8 +157,14 @@ class TeacherConfig(Section):
     keep: int = Field(1, ge=1)
     """Stop once so many answers agree with the gold label."""
     max_missing: int | None = Field(None, ge=0)
-    """Texts of train without an answer before the run stops. By default recorded answers may lack any
-    number, and a live teacher those that the endpoint will not read, but none that it failed to answer."""
+    """Texts of a split without an answer before the run stops. By default recorded answers may lack any
+    number but not all, and a live teacher those that the endpoint will not read, but none that it failed
+    to answer."""
+    label_splits: Annotated[
+        tuple[Literal["val", "test"], ...], NotInKey("which stages are called is the flow's to say")
+    ] = ()
+    """Splits besides train that the teacher labels, so that its own figures there can be told: each text
+    is asked once, at temperature 0, and never with its gold label shown."""
     preset: Annotated[
         Literal["deepseek", "openai"] | None, NotInKey("it fills in other fields, and these are in the key")
     ] = None
@@ -229,6 +235,17 @@ class TeacherConfig(Section):
             raise ValueError(f"answers is given, but kind is {self.kind}; set kind: recorded")
         if self.keep > self.attempts:
             raise ValueError(f"keep ({self.keep}) is larger than attempts ({self.attempts})")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_what_it_can(self) -> TeacherConfig:
+        if self.label_splits and self.kind == "gold":
+            raise ValueError(
+                "label_splits asks what the teacher reaches, but a teacher of kind gold is right by "
+                "definition; take label_splits out"
+            )
+        if len(set(self.label_splits)) < len(self.label_splits):
+            raise ValueError(f"label_splits names a split twice ({', '.join(self.label_splits)})")
         return self
 
 

@@ -14,7 +14,6 @@ from core.errors import StageError
 from core.evaluation import decision
 from core.evaluation.analysis import Kind, Scored, analyse
 from core.evaluation.bootstrap import RESAMPLES
-from core.evaluation.calibration import identity
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
 from core.evaluation.stage import SCORES, read_scores
@@ -100,7 +99,8 @@ def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
 def _decision(config: ScorerSlice, io: StageIO) -> Decision:
     if config.decision is not None:
         return decision.read(io.inputs[config.decision] / DECISION)
-    return Decision(identity("a threshold by definition"), config.threshold, "by definition")
+    assert config.threshold is not None, "a scorer has one way to decide"
+    return decision.by_definition(config.threshold)
 
 
 def _first_labels(path: Path) -> dict[str, int | None]:

@@ -134,7 +134,7 @@ def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> dict[str
         **head,
         "threshold_reason": None if of.decision is None else of.decision.reason,
         "calibration": "none" if of.decision is None else of.decision.calibrator.kind,
-        "metrics": None if a.threshold is None else compute(a.calibrated, a.threshold).to_json(),
+        "metrics": compute(a.calibrated, a.threshold, a.judged.lacks).to_json(),
         "at_default": compute(a.raw, DEFAULT).to_json(),
         "reliability": reliability(positive, p).to_json(),
         "curves": {

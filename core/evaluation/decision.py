@@ -19,6 +19,8 @@ from core.evaluation.objectives import DEFAULT, Choice, choose_by
 from core.evaluation.threshold_spread import ThresholdSpread, spread
 from core.records import ScoredExample
 
+BY_DEFINITION = "by definition"
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -28,20 +30,25 @@ class Decision:
     threshold: float | None
     reason: str
 
+    def metrics(self, rows: Sequence[ScoredExample]) -> Metrics:
+        """All metrics of rows as they were scored; those that a server failed on are left out."""
+        kept = [row for row in rows if row.error is None]
+        return compute(self.calibrator.apply_to(kept), self.threshold, self.reason)
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
     """How a decision was fitted, and what it does on the rows it was fitted to.
 
-    `metrics` and `intervals` are of calibrated probabilities at the threshold, None where there is none;
-    `at_default` are what was said beforehand: probabilities as they are, at 0.5. The calibrator is not
-    fitted anew in the resamples of `spread`.
+    `metrics` and `intervals` are of calibrated probabilities at the threshold; `spread` is None where there
+    is none. `at_default` are what was said beforehand: probabilities as they are, at 0.5. The calibrator
+    is not fitted anew in the resamples of `spread`.
     """
 
     calibrator: Calibrator
     choice: Choice
     spread: ThresholdSpread | None
-    metrics: Metrics | None
+    metrics: Metrics
     intervals: Mapping[str, Interval]
     at_default: Metrics
     clustered: bool
@@ -52,12 +59,17 @@ class Decided:
             "calibrator": self.calibrator.to_json(),
             "threshold": self.choice.to_json(),
             "threshold_spread": None if self.spread is None else self.spread.to_json(),
-            "metrics": None if self.metrics is None else self.metrics.to_json(),
+            "metrics": self.metrics.to_json(),
             "intervals": {name: i.to_json() for name, i in self.intervals.items()},
             "default_threshold": DEFAULT,
             "at_default": self.at_default.to_json(),
             "clustered": self.clustered,
         }
+
+
+def by_definition(threshold: float) -> Decision:
+    """A threshold that nothing was fitted for, on probabilities as they are."""
+    return Decision(calibration.identity(BY_DEFINITION), threshold, BY_DEFINITION)
 
 
 def decide(
@@ -74,16 +86,15 @@ def decide(
     calibrated = calibrator.apply_to(rows)
     c = columns(calibrated)
     choice = choose_by(c.positive, c.probability, threshold)
-    at, found, moved = choice.value, None, None
+    at, moved = choice.value, None
     if at is not None:
-        found = compute(calibrated, at)
         moved = spread(c.positive, c.probability, at, threshold, groups, seed=seed)
     judged = Judged.of(c, at, choice.reason)
     return Decided(
         calibrator=calibrator,
         choice=choice,
         spread=moved,
-        metrics=found,
+        metrics=compute(calibrated, at, choice.reason),
         intervals=intervals(c.positive, [judged], groups, resamples=RESAMPLES, seed=seed)[0],
         at_default=compute(rows, DEFAULT),
         clustered=groups is not None and any(g is not None for g in groups),

@@ -24,6 +24,8 @@ CLIP = 1e-12
 
 SMALLER_IS_BETTER = frozenset({"loss", "cls_loss", "log_loss", "brier", "invalid_label_rate", "outside_mass"})
 
+NO_THRESHOLD = "no threshold was chosen"
+
 _JSON_NAMES = {"f1": "F1"}
 """Attributes whose name in files is another: that of the files that users already read."""
 
@@ -42,6 +44,8 @@ class Confusion:
 class Metrics:
     """What the rows say at one threshold. None is undefined, with its reason in `undefined`.
 
+    Without a threshold nothing is predicted: all that is counted of predictions is undefined.
+
     `loss`, `cls_loss` and `log_loss` are one number: the mean of -ln P(gold) in nats.
     """
 
@@ -52,16 +56,16 @@ class Metrics:
     auroc: float | None
     auprc: float | None
     invalid_label_rate: float | None
-    decision_threshold: float
+    decision_threshold: float | None
     balanced_accuracy: float | None
     f1: float | None
     mcc: float | None
     precision: float | None
     recall: float | None
-    tp: int
-    fp: int
-    fn: int
-    tn: int
+    tp: int | None
+    fp: int | None
+    fn: int | None
+    tn: int | None
     log_loss: float | None
     brier: float | None
     n: int
@@ -80,25 +84,28 @@ def from_json(value: Mapping[str, Any]) -> Metrics:
     return Metrics(**{f.name: value[_JSON_NAMES.get(f.name, f.name)] for f in fields(Metrics)})
 
 
-def compute(rows: Sequence[ScoredExample], threshold: float) -> Metrics:
-    """All metrics of `rows` at `threshold`. Raises StageError on rows that hold impossible numbers."""
-    return from_columns(columns(rows), threshold)
+def compute(rows: Sequence[ScoredExample], threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
+    """All metrics of `rows` at `threshold`; where that is None, `lacks` says why nothing is predicted.
+
+    Raises StageError on rows that hold impossible numbers.
+    """
+    return from_columns(columns(rows), threshold, lacks)
 
 
-def from_columns(c: Columns, threshold: float) -> Metrics:
+def from_columns(c: Columns, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
     """As `compute`, for rows that are columns already."""
-    if not math.isfinite(threshold):
+    if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"a threshold is a finite number, not {threshold}")
     undefined: dict[str, str] = {}
-    counts = _confusion(c, threshold)
-    values = {**_of_counts(counts, undefined), **_of_probabilities(c, undefined)}
+    counts = None if threshold is None else _confusion(c, threshold)
+    values = {**_of_counts(counts, undefined, lacks), **_of_probabilities(c, undefined)}
     return Metrics(
         **values,
-        decision_threshold=float(threshold),
-        tp=counts.tp,
-        fp=counts.fp,
-        fn=counts.fn,
-        tn=counts.tn,
+        decision_threshold=threshold if threshold is None else float(threshold),
+        tp=None if counts is None else counts.tp,
+        fp=None if counts is None else counts.fp,
+        fn=None if counts is None else counts.fn,
+        tn=None if counts is None else counts.tn,
         n=len(c),
         n_positive=int(c.positive.sum()),
         undefined=undefined,
@@ -131,8 +138,11 @@ def _confusion(c: Columns, threshold: float) -> Confusion:
     return Confusion(tp=tp, fp=fp, fn=fn, tn=len(c) - tp - fp - fn)
 
 
-def _of_counts(k: Confusion, undefined: dict[str, str]) -> dict[str, float | None]:
-    """Metrics of the predictions."""
+def _of_counts(k: Confusion | None, undefined: dict[str, str], lacks: str) -> dict[str, float | None]:
+    """Metrics of the predictions, where there are any."""
+    if k is None:
+        undefined.update({_JSON_NAMES.get(name, name): lacks for name in OF_COUNTS})
+        return dict.fromkeys(OF_COUNTS)
     table = Counts.of(k.tp, k.fp, k.tp + k.fn, k.fp + k.tn)
     out: dict[str, float | None] = {}
     for name, of in OF_COUNTS.items():

@@ -1,4 +1,7 @@
-"""Measuring a checkpoint on a split: the evaluate stage on val, and the export stage on each split."""
+"""Scoring a checkpoint on a split: the evaluate stage, which measures val, and the export stage.
+
+What export leaves depends on no threshold: another objective scores nothing anew.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ from core.student.segment import checkpoint
 
 EVALUATE = "evaluate"
 EXPORT = "export"
-VERSION = 2
+VERSION = 3
 SCORES = "scores.jsonl"
 METRICS = "metrics.json"
 MOST_FAILED = 0.01
@@ -44,8 +47,9 @@ class MeasureSlice(Section):
     split: Literal["train", "val", "test"]
     label_only: bool
     """Ask with the label-only prompt instead of the one the student was trained on."""
-    threshold: float | None
-    """None finds the threshold on these rows, which only val may do."""
+    measured: bool
+    """Choose the threshold on these rows and measure them at it, which only val may be used for;
+    otherwise the scores are left, for the decide stage and whoever judges by its decision."""
     max_examples: int
     max_new_tokens: int
     reasoning_rows: int
@@ -61,7 +65,7 @@ class MeasureRun:
     """
 
     engine: Callable[[], Engine]
-    encoder: Callable[[bool], Encoder]
+    encoder: Callable[[EncodeSlice, bool], Encoder]
 
     def __call__(self, config: MeasureSlice, io: StageIO) -> dict[str, Any]:
         examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
@@ -70,16 +74,12 @@ class MeasureRun:
             examples = [row.example for row in subset(rows_of, config.max_examples, config.seed)]
         progress = Saying(io.progress, 0, len(examples))
         rows, usage = self._rows(config, replace(io, progress=progress), examples, progress.say)
-        if config.threshold is None and config.split != "val":
-            raise ValueError("a threshold is found on val only")
         counted = _without_failed(rows)
-        threshold = choose(counted).value if config.threshold is None else config.threshold
-        result = metrics.compute(counted, threshold)
         jsonio.write_jsonl(io.out / SCORES, map(jsonio.as_row, rows))
-        jsonio.write_json(io.out / METRICS, result.to_json())
+        if config.measured:
+            _measure(config, counted, io.out / METRICS)
         return {
             "rows": len(rows),
-            "threshold": threshold,
             "cut_texts": sum(row.truncated_tokens > 0 for row in rows),
             "reasonings": sum(row.raw_output is not None for row in rows),
             "failed_rows": len(rows) - len(counted),
@@ -91,7 +91,7 @@ class MeasureRun:
         self, config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
     ) -> tuple[list[ScoredExample], dict[str, Any]]:
         """The rows, and what the summary says of their price where there is one."""
-        encoder = self.encoder(config.label_only)
+        encoder = self.encoder(config.prompt, config.label_only)
         settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
         scored = read_scores(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
         if scored is not None and not _needs_generation(encoder, settings):
@@ -108,6 +108,12 @@ class MeasureRun:
         if "checkpoint" not in io.inputs:
             return engine.sampler(None)
         return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
+
+
+def _measure(config: MeasureSlice, rows: list[ScoredExample], path: Path) -> None:
+    if config.split != "val":
+        raise ValueError("a threshold is found on val only")
+    jsonio.write_json(path, metrics.compute(rows, choose(rows).value).to_json())
 
 
 def _without_failed(rows: list[ScoredExample]) -> list[ScoredExample]:

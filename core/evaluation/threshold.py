@@ -16,7 +16,14 @@ from core.records import ScoredExample
 __all__ = ["DEFAULT", "RULE", "Threshold", "choose", "choose_from"]
 
 RULE = "val_max_macro_f1"
-"""The rule's name in manifests."""
+"""The name in files of the rule by which every checkpoint is measured on val."""
+
+
+def rule(config: ThresholdConfig) -> str:
+    """The name in files of an objective: val_max_macro_f1, val_min_cost_5, val_recall_at_precision_0.9."""
+    if config.objective in ("macro_f1", "f1"):
+        return f"val_max_{config.objective}"
+    return f"val_{'min_' if config.objective == 'cost' else ''}{config.objective}_{config.number:g}"
 
 
 @dataclass(frozen=True, slots=True)

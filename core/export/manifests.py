@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from core.evaluation.decision import Decision
 from core.evaluation.metrics import Metrics
-from core.evaluation.threshold import RULE
 from core.records import SplitName
 
 
@@ -30,6 +30,9 @@ class Measured:
     run_name: str
     checkpoint_path: str
     fingerprints: Fingerprints
+    decision: Decision
+    """What was frozen on val, and the name of the rule by which the threshold was chosen."""
+    rule: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,51 +58,49 @@ def manifest_name(*, label_only: bool = False) -> str:
     return f"manifest{'_label_only' if label_only else ''}.json"
 
 
-def split_metrics(of: Measured, split: SplitName, metrics: Metrics, predictions_path: str) -> dict[str, Any]:
-    """`metrics_{split}.json`."""
-    return _split_metrics(of, split, metrics, {"predictions_path": predictions_path})
+def decision_name(*, label_only: bool = False) -> str:
+    """The file that holds calibration and threshold, how they were fitted, and how sure they are."""
+    return f"decision{'_label_only' if label_only else ''}.json"
 
 
-def split_metrics_label_only(of: Measured, split: SplitName, metrics: Metrics) -> dict[str, Any]:
-    """`metrics_{split}_label_only.json`: no predictions are written in that mode."""
-    return _split_metrics(of, split, metrics, {})
-
-
-def manifest(of: Measured, threshold: float, outputs: Mapping[SplitName, Output]) -> dict[str, Any]:
-    """`manifest.json`."""
-    return _manifest(of, {"decision_threshold": threshold}, outputs)
-
-
-def manifest_label_only(
-    of: Measured, threshold: float, outputs: Mapping[SplitName, Output]
+def split_metrics(
+    of: Measured,
+    split: SplitName,
+    metrics: Metrics,
+    intervals: Mapping[str, Any],
+    predictions_path: str | None = None,
 ) -> dict[str, Any]:
-    """`manifest_label_only.json`, which names the rule of its own threshold."""
-    return _manifest(of, {"decision_threshold_rule": RULE, "decision_threshold": threshold}, outputs)
-
-
-def _split_metrics(
-    of: Measured, split: SplitName, metrics: Metrics, paths: Mapping[str, str]
-) -> dict[str, Any]:
+    """`metrics_{split}.json`; in the label-only mode no predictions are written."""
+    paths = {} if predictions_path is None else {"predictions_path": predictions_path}
     return {
         "created_at": of.created_at,
         "checkpoint_path": of.checkpoint_path,
         "split": split,
         **of.fingerprints.to_json(),
-        "decision_threshold": metrics.decision_threshold,
+        **_decision(of),
         "n": metrics.n,
         **paths,
         "metrics": metrics.to_json(),
+        "intervals": dict(intervals),
     }
 
 
-def _manifest(
-    of: Measured, threshold: Mapping[str, Any], outputs: Mapping[SplitName, Output]
-) -> dict[str, Any]:
+def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> dict[str, Any]:
+    """`manifest.json`, and of the label-only mode `manifest_label_only.json`."""
     return {
         "generated_at": of.created_at,
         "run_name": of.run_name,
         "checkpoint_path": of.checkpoint_path,
         **of.fingerprints.to_json(),
-        **threshold,
+        **_decision(of),
         "outputs": {split: output.to_json() for split, output in outputs.items()},
+    }
+
+
+def _decision(of: Measured) -> dict[str, Any]:
+    return {
+        "decision_threshold_rule": of.rule,
+        "decision_threshold": of.decision.threshold,
+        "decision_threshold_reason": of.decision.reason,
+        "calibration": of.decision.calibrator.kind,
     }

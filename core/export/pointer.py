@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +17,8 @@ class Pointer:
     best_model_path: str
     resume_state_path: str | None
     best_step: int
-    threshold: float
+    threshold: float | None
+    """On calibrated probabilities; None where no threshold did what the config asked for."""
     metrics_path: str | None
     run_dir: str
     engine: str
@@ -26,6 +28,11 @@ class Pointer:
     """sha256 of its weights and tokenizer, or the server's name for them."""
     target: str
     prompts_digest: str
+    threshold_reason: str
+    calibrator: Mapping[str, Any]
+    """Its kind and parameters, as core.evaluation.calibration reads them."""
+    decision_path: str
+    """decision.json: how calibrator and threshold were fitted, and how sure the threshold is."""
     server: str | None = None
     """tinker: where the base model and the checkpoints are."""
     sampler_path: str | None = None

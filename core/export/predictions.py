@@ -14,27 +14,42 @@ from typing import Any
 
 from core.errors import StageError
 from core.evaluation.columns import predict
+from core.evaluation.decision import Decision
 from core.records import Example, ScoredExample, SplitName
 
 EVEN_ODDS = 0.5
 
 
 def records(
-    split: SplitName, examples: Sequence[Example], scored: Sequence[ScoredExample], threshold: float
+    split: SplitName, examples: Sequence[Example], scored: Sequence[ScoredExample], decision: Decision
 ) -> Iterator[dict[str, Any]]:
-    """One record for each example, in order. Raises StageError where the two lists do not match."""
+    """One record for each example, in order; `scored` as they came, not calibrated.
+
+    Raises StageError where the two lists do not match.
+    """
     if len(examples) != len(scored):
         raise StageError(f"{split} has {len(examples)} examples but {len(scored)} were scored")
+    calibrated = decision.calibrator.apply_to(scored)
     for i, (example, row) in enumerate(zip(examples, scored, strict=True)):
         if example.id != row.example_id:
             raise StageError(f"{split} row {i} is example {example.id}, but {row.example_id} was scored")
-        yield record(split, i, example, row, threshold)
+        yield record(split, i, example, row, calibrated[i].probability, decision.threshold)
 
 
 def record(
-    split: SplitName, i: int, example: Example, row: ScoredExample, threshold: float
+    split: SplitName,
+    i: int,
+    example: Example,
+    row: ScoredExample,
+    probability: float | None,
+    threshold: float | None,
 ) -> dict[str, Any]:
-    """One record; `raw_output` and `error` are None where no answer was generated."""
+    """One record; `raw_output` and `error` are None where no answer was generated.
+
+    `probability` is the calibrated one, which the threshold is for. Nothing is predicted without a
+    threshold, nor of a row that a server failed on.
+    """
+    decides = row.error is None and threshold is not None
     said = _generated(row) if row.raw_output is not None else _scored(row)
     return {
         "sample_id": f"{split}_{i}_k0",
@@ -45,9 +60,10 @@ def record(
         "gold_label": row.gold,
         "raw_output": row.raw_output,
         **said,
-        "probability": row.probability,
+        "probability": probability,
+        "uncalibrated_probability": row.probability,
         "threshold": threshold,
-        "predicted": None if row.error is not None else predict(row.probability, threshold),
+        "predicted": predict(probability, threshold) if decides and threshold is not None else None,
         "outside_mass": row.outside,
         "valid": row.valid,
         "truncated_tokens": row.truncated_tokens,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.config import Config
-from core.evaluation import baseline_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage
 from core.evaluation import stage as measure_stage
-from core.evaluation.stage import MeasureRun, MeasureSlice
+from core.evaluation.stage import SCORES, MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
+from core.pipeline.scorers import Scorer
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.stages import Stage
@@ -22,21 +25,16 @@ class Measuring:
 
     def evaluate(self, split: Manifest, checkpoint: Manifest | None, step: int) -> Stage:
         """Measure a checkpoint on val; without one, the untrained model."""
-        return self._measure(
-            measure_stage.EVALUATE,
-            self._measure_slice(
-                split="val",
-                label_only=False,
-                threshold=None,
-                max_examples=self.config.evaluation.max_examples,
-                max_new_tokens=self.config.evaluation.max_new_tokens,
-                reasoning_rows=0,
-            ),
-            split,
-            checkpoint,
-            slot=f"evaluate/{step}",
-            label=f"evaluate step {step} on val",
+        evaluation = self.config.evaluation
+        part = self._slice(
+            "val",
+            label_only=False,
+            measured=True,
+            max_examples=evaluation.max_examples,
+            max_new_tokens=evaluation.max_new_tokens,
         )
+        slot, label = f"evaluate/{step}", f"evaluate step {step} on val"
+        return self._scoring(measure_stage.EVALUATE, part, split, checkpoint, slot=slot, label=label)
 
     def export(
         self,
@@ -44,30 +42,77 @@ class Measuring:
         checkpoint: Manifest | None,
         name: SplitName,
         *,
-        label_only: bool,
-        threshold: float | None,
+        label_only: bool = False,
         scored: Manifest | None = None,
         who: str = "student",
+        rulebook: bool | None = None,
     ) -> Stage:
-        """Measure the chosen checkpoint on one split with everything frozen."""
+        """Score one split by a checkpoint; without one, by the untrained model.
+
+        `rulebook` shows it, or not, whatever the student's own prompt does; `scored` are the same rows
+        as they were scored before.
+        """
         mode = "label_only" if label_only else "reasoning"
-        export = self.config.export
         generates = not label_only and checkpoint is not None
-        return self._measure(
+        part = self._slice(
+            name,
+            label_only=label_only,
+            max_new_tokens=self._max_new_tokens(),
+            reasoning_rows=self.config.export.reasoning_rows if generates else 0,
+            rulebook=rulebook,
+        )
+        return self._scoring(
             measure_stage.EXPORT,
-            self._measure_slice(
-                split=name,
-                label_only=label_only,
-                threshold=threshold,
-                max_examples=0,
-                max_new_tokens=self._max_new_tokens(),
-                reasoning_rows=export.reasoning_rows if generates else 0,
-            ),
+            part,
             split,
             checkpoint,
             scored=scored,
             slot=f"export/{who}/{name}/{mode}",
             label=f"export {who} on {name}, {mode}",
+        )
+
+    def decide(self, split: Manifest, who: str, scored: Manifest, file: str = SCORES) -> Stage:
+        """Calibration and threshold of a scorer, from its scores of val."""
+        evaluation = self.config.evaluation
+        part = decide_stage.DecideSlice(
+            threshold=evaluation.threshold,
+            calibration=evaluation.calibration,
+            scores=file,
+            seed=self.config.seed,
+        )
+        return Stage(
+            decide_stage.NAME,
+            decide_stage.VERSION,
+            part,
+            {},
+            {"split": split, "scored": scored},
+            decide_stage.run,
+            slot=f"decide/{who}",
+            label=f"decide the threshold of {who}",
+        )
+
+    def analyse(
+        self, split: Manifest, scorers: Sequence[Scorer], name: SplitName, who: str = "student"
+    ) -> Stage:
+        """All that is said of the scorers on one split, the first against each other one."""
+        part = analyse_stage.AnalyseSlice(
+            split=name,
+            scorers=tuple(scorer.slice(name) for scorer in scorers),
+            rule_ids=self.bench.rulebook.ids,
+            seed=self.config.seed,
+        )
+        inputs = {"split": split}
+        for scorer in scorers:
+            inputs |= scorer.inputs(name)
+        return Stage(
+            analyse_stage.NAME,
+            analyse_stage.VERSION,
+            part,
+            {},
+            inputs,
+            analyse_stage.run,
+            slot=f"analyse/{who}",
+            label=f"analyse {who} on {name}",
         )
 
     def adapter(self, split: Manifest, checkpoint: Manifest) -> Stage:
@@ -111,33 +156,37 @@ class Measuring:
             return self.config.evaluation.max_new_tokens
         return self.config.export.max_new_tokens
 
-    def _measure_slice(
+    def _slice(
         self,
-        *,
         split: SplitName,
+        *,
         label_only: bool,
-        threshold: float | None,
-        max_examples: int,
         max_new_tokens: int,
-        reasoning_rows: int,
+        measured: bool = False,
+        max_examples: int = 0,
+        reasoning_rows: int = 0,
+        rulebook: bool | None = None,
     ) -> MeasureSlice:
         """What is asked, with what every measurement depends on besides."""
         student = self.config.student
+        prompt = EncodeSlice.of(student)
+        if rulebook is not None:
+            prompt = prompt.model_copy(update={"rulebook": rulebook})
         return MeasureSlice(
             engine=student.engine,
             device=student.device,
             threads=student.threads,
-            prompt=EncodeSlice.of(student),
+            prompt=prompt,
             split=split,
             label_only=label_only,
-            threshold=threshold,
+            measured=measured,
             max_examples=max_examples,
             max_new_tokens=max_new_tokens,
             reasoning_rows=reasoning_rows,
             seed=self.config.seed,
         )
 
-    def _measure(
+    def _scoring(
         self,
         name: str,
         part: MeasureSlice,
@@ -153,9 +202,9 @@ class Measuring:
             name,
             measure_stage.VERSION,
             part,
-            self.bench.student_content(),
+            self.bench.student_content(part.prompt.rulebook),
             {k: m for k, m in inputs.items() if m is not None},
-            MeasureRun(lambda: self.bench.engine, self.bench.encoder),
+            MeasureRun(lambda: self.bench.engine, self.bench.encoder_of),
             slot=slot,
             label=label,
         )

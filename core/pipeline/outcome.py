@@ -6,18 +6,25 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from core import jsonio
 from core.config import Config
-from core.evaluation.metrics import Metrics, from_json
+from core.evaluation import decision
+from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.baseline_stage import NAME as BASELINE
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decision
+from core.evaluation.metrics import Metrics
+from core.evaluation.objectives import describe
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
-from core.evaluation.stage import METRICS, read_metrics
+from core.evaluation.stage import EXPORT, read_scores
 from core.export.inputs import CurvePoint, Entry, Funnel, ModelBlock, Rejected, ReportInputs, SplitSize
 from core.export.ledger import student_ledger, to_json
+from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
 from core.prices import load_prices
-from core.records import SplitName
+from core.records import ScoredExample, SplitName
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -48,14 +55,17 @@ class Outcome:
     checkpoints: Mapping[int, Manifest]
     curve: Sequence[EvaluatedCheckpoint]
     selection: Selection
-    reasoning: Mapping[SplitName, Manifest]
-    label_only: Mapping[SplitName, Manifest]
-    untrained: Mapping[SplitName, Manifest]
-    baseline: Manifest | None
+    modes: Sequence[Scorer]
+    """The chosen checkpoint as it is asked; the first is the one that is published."""
+    others: Sequence[Scorer]
+    """Whom it is compared with."""
+    split: SplitName
+    """Where the table is measured: test, unless it was not exported."""
+    analysis: Manifest
     evaluations: Mapping[int, Manifest] = field(default_factory=dict)
     home: Manifest | None = None
     """The chosen adapter as it was taken home from a server."""
-    _cache: dict[str, Any] = field(default_factory=dict)
+    _cache: dict[tuple[str, SplitName], Metrics] = field(default_factory=dict)
 
     @property
     def checkpoint(self) -> Manifest | None:
@@ -67,22 +77,48 @@ class Outcome:
         """The last checkpoint."""
         return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
 
-    @property
-    def split(self) -> SplitName:
-        """Where the table is measured: test, unless it was not exported."""
-        measured = self.reasoning or self.label_only
-        return "test" if "test" in measured else "val"
+    def scored(self, scorer: Scorer, split: SplitName) -> list[ScoredExample]:
+        """A scorer's rows of a split as they were scored: neither calibrated nor decided."""
+        return read_scores(self.store.file(scorer.rows[split], scorer.file_of(split)))
 
-    def metrics(self, manifest: Manifest) -> Metrics:
-        """The metrics of a measured split."""
-        return read_metrics(self.store.file(manifest, METRICS))
+    def decision(self, scorer: Scorer) -> Decision:
+        """What was frozen for a scorer on val."""
+        if scorer.decision is not None:
+            return decision.read(self.store.file(scorer.decision, DECISION))
+        assert scorer.threshold is not None, f"{scorer.name} gives labels and decides nothing"
+        return decision.by_definition(scorer.threshold)
+
+    def metrics(self, scorer: Scorer, split: SplitName) -> Metrics:
+        """A scorer's metrics on a split, as it decides."""
+        at = scorer.name, split
+        if at not in self._cache:
+            self._cache[at] = self.decision(scorer).metrics(self.scored(scorer, split))
+        return self._cache[at]
+
+    def intervals(self, scorer: Scorer, split: SplitName) -> dict[str, Any]:
+        """A scorer's intervals by metric, where they were made: on val, and where all were compared."""
+        found: dict[str, Any] = {}
+        if split == self.split:
+            found = self.json(self.analysis, ANALYSIS)["scorers"][scorer.name]["intervals"]
+        elif split == "val" and scorer.decision is not None:
+            found = self.json(scorer.decision, DECISION)["intervals"]
+        return found
 
     def baselines(self) -> dict[str, Any]:
-        """The baselines as their stage wrote them; empty without one."""
-        if self.baseline is None:
-            return {}
-        found: dict[str, Any] = jsonio.read_json(self.store.file(self.baseline, "baselines.json"))
-        return found
+        """By name, each baseline's title, settings and metrics by split; empty without any."""
+        stage = next((s.rows[self.split] for s in self.others if s.name == "majority"), None)
+        about = {} if stage is None else self.json(stage, "baselines.json")
+        return {
+            s.name: {
+                **{k: v for k, v in about.get(s.name, {}).items() if k in ("trained_on", "settings")},
+                "title": s.title,
+                "decision_threshold": self.decision(s).threshold,
+                "decision_threshold_reason": self.decision(s).reason,
+                "metrics": {split: self.metrics(s, split).to_json() for split in s.rows},
+            }
+            for s in self.others
+            if s.kind == "baseline"
+        }
 
     def json(self, manifest: Manifest, name: str) -> dict[str, Any]:
         """One JSON file of an object."""
@@ -100,12 +136,8 @@ def ledger(o: Outcome) -> dict[str, Any]:
             log.warning(
                 "%s has no price of %s under students: tokens are counted", student.prices, student.model
             )
-    measured = [
-        *o.evaluations.values(),
-        *o.reasoning.values(),
-        *o.label_only.values(),
-        *o.untrained.values(),
-    ]
+    asked = [s for s in (*o.modes, *o.others) if s.kind in ("student", "label_only", "untrained")]
+    measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values())]
     unique = {m.path: m for m in measured}
     teacher = o.json(o.kept, "teacher_summary.json").get("ledger")
     found = student_ledger(o.checkpoints.values(), unique.values(), price)
@@ -126,7 +158,7 @@ def report_inputs(o: Outcome) -> ReportInputs:
         sizes=[SplitSize(*size) for size in sizes(o)],
         entries=list(entries(o)),
         selection=o.selection,
-        threshold_reason="largest macro-F1 on val, frozen before the other splits were read",
+        threshold_reason=f"{describe(o.config.evaluation.threshold)} on val, frozen before test was read",
         curve=curve_points(o),
         models=models(o),
         resume_state_path=state_path(o.final),
@@ -145,16 +177,10 @@ def sizes(o: Outcome) -> list[tuple[str, int, int]]:
 
 def entries(o: Outcome) -> list[Entry]:
     """The rows of the table, all measured on the same texts."""
-    out = [Entry(b["title"], "baseline", from_json(b["metrics"][o.split])) for b in o.baselines().values()]
-    if o.split in o.untrained:
-        out.append(Entry("Untrained student", "untrained", o.metrics(o.untrained[o.split])))
-    if o.split in o.reasoning:
-        title = f"Student, step {o.selection.step}"
-        out.append(Entry(title, "student", o.metrics(o.reasoning[o.split])))
-    if o.split in o.label_only:
-        title = f"Student, step {o.selection.step}, label-only prompt"
-        out.append(Entry(title, "label_only", o.metrics(o.label_only[o.split])))
-    return out
+    order = ("baseline", "untrained", "student", "label_only")
+    found = [s for s in (*o.others, *o.modes) if s.kind in order]
+    found.sort(key=lambda s: order.index(s.kind))
+    return [Entry(s.title, cast(Any, s.kind), o.metrics(s, o.split)) for s in found]
 
 
 def losses(o: Outcome) -> list[tuple[int, float]]:
@@ -179,8 +205,7 @@ def curve_points(o: Outcome) -> list[CurvePoint]:
 
 def models(o: Outcome) -> list[ModelBlock]:
     """The last and the chosen model, where they are, and what was measured of them."""
-    measured = o.reasoning.get(o.split)
-    metrics = o.metrics(measured) if measured else None
+    metrics = o.metrics(o.modes[0], o.split) if o.modes[0].kind == "student" else None
     same = o.final is not None and o.selection.step == max(o.checkpoints)
     best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
     return [
@@ -218,7 +243,7 @@ def notices(o: Outcome) -> list[str]:
         )
     if encoded["dropped"]:
         out.append(f"{encoded['dropped']} accepted samples were dropped: {encoded['dropped_reason']}")
-    for name, manifest in o.reasoning.items():
+    for name, manifest in o.modes[0].rows.items():
         if manifest.summary["cut_texts"]:
             out.append(f"{manifest.summary['cut_texts']} texts of {name} were cut to fit the prompt")
         if failed := manifest.summary.get("failed_rows"):
@@ -233,14 +258,17 @@ def notices(o: Outcome) -> list[str]:
 
 def seconds(o: Outcome) -> dict[str, float]:
     """Seconds by stage, as they were when the stage was made, reused ones included."""
+    scored = {m.path: m for s in (*o.modes, *o.others) for m in s.rows.values()}
     stages: dict[str, Sequence[Manifest | None]] = {
         "split": [o.parts],
         "reject": [o.kept],
         "encode": [o.encoded],
         "train": list(o.checkpoints.values()),
         "evaluate": list(o.evaluations.values()),
-        "export": [*o.reasoning.values(), *o.label_only.values()],
-        "baseline": [o.baseline],
+        "export": [m for m in scored.values() if m.stage == EXPORT],
+        "baseline": [m for m in scored.values() if m.stage == BASELINE],
+        "decide": [s.decision for s in (*o.modes, *o.others)],
+        "analyse": [o.analysis],
     }
     return {
         name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)

@@ -6,20 +6,21 @@ import json
 from typing import Any
 
 from core.data.writing import read_examples
-from core.evaluation.metrics import from_json
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.threshold import rule
 from core.export import curve, manifests, predictions, report
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
 from core.export.summary import RunSummary
 from core.pipeline import outcome
 from core.pipeline.outcome import Outcome
+from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.store import pointers
 from core.store.clock import now
-from core.store.manifest import Manifest
 from core.store.runs import RunView
 
 REPORT = "test_report.md"
@@ -28,55 +29,48 @@ UNTRAINED = "the base model"
 
 def write_exports(o: Outcome, view: RunView, folder: str = "student_phase") -> None:
     """{split}.json, metrics_{split}.json and manifest.json, and the same for the label-only mode."""
-    for label_only, measured in ((False, o.reasoning), (True, o.label_only)):
-        outputs: dict[SplitName, Output] = {}
-        for split, manifest in measured.items():
-            outputs[split] = _split(o, view, folder, split, manifest, label_only=label_only)
-        if measured:
-            _manifest(o, view, folder, measured["val"], outputs, label_only=label_only)
+    view.fill(o.analysis, {ANALYSIS: f"{folder}/{ANALYSIS}"})
+    for mode in o.modes:
+        label_only = mode.kind == "label_only"
+        assert mode.decision is not None, "what is frozen for a student is an object"
+        view.fill(mode.decision, {DECISION: f"{folder}/{manifests.decision_name(label_only=label_only)}"})
+        outputs = {split: _split(o, view, folder, split, mode) for split in mode.rows}
+        content = manifests.manifest(_measured(o, mode, "val"), outputs)
+        view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content)
 
 
-def _split(
-    o: Outcome, view: RunView, folder: str, split: SplitName, manifest: Manifest, *, label_only: bool
-) -> Output:
-    of = _measured(o, manifest)
-    found = o.metrics(manifest)
+def _split(o: Outcome, view: RunView, folder: str, split: SplitName, mode: Scorer) -> Output:
+    """Metrics and, but for the label-only mode, predictions."""
+    label_only = mode.kind == "label_only"
+    shown = None if label_only else f"{folder}/{split}.json"
+    if shown is not None:
+        examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+        with view.replacing(shown) as path:
+            rows = predictions.records(split, examples, o.scored(mode, split), o.decision(mode))
+            predictions.write(path, rows)
     place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
-    if label_only:
-        view.write_json(place, manifests.split_metrics_label_only(of, split, found))
-        return Output(place)
-    shown = f"{folder}/{split}.json"
-    examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
-    scored = read_scores(o.store.file(manifest, SCORES))
-    with view.replacing(shown) as path:
-        predictions.write(path, predictions.records(split, examples, scored, found.decision_threshold))
-    view.write_json(place, manifests.split_metrics(of, split, found, shown))
+    metrics, intervals = o.metrics(mode, split), o.intervals(mode, split)
+    view.write_json(
+        place, manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
+    )
     return Output(place, shown)
 
 
-def _manifest(
-    o: Outcome,
-    view: RunView,
-    folder: str,
-    val: Manifest,
-    outputs: dict[SplitName, Output],
-    *,
-    label_only: bool,
-) -> None:
-    build = manifests.manifest_label_only if label_only else manifests.manifest
-    threshold = o.metrics(val).decision_threshold
-    content = build(_measured(o, val), threshold, outputs)
-    view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content)
-
-
-def _measured(o: Outcome, manifest: Manifest) -> Measured:
-    path = adapter_path(o.checkpoint, o.home) or UNTRAINED
-    return Measured(manifest.created_at, o.run, path, fingerprints(o.parts, manifest))
+def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
+    manifest, path = mode.rows[split], adapter_path(o.checkpoint, o.home) or UNTRAINED
+    return Measured(
+        manifest.created_at,
+        o.run,
+        path,
+        fingerprints(o.parts, manifest),
+        o.decision(mode),
+        rule(o.config.evaluation.threshold),
+    )
 
 
 def write_report(o: Outcome, view: RunView) -> str:
     """The curve, test_report.md and run_summary.json; returns where the report is."""
-    baselines = {b["title"]: from_json(b["metrics"]["val"]) for b in o.baselines().values()}
+    baselines = {s.title: o.metrics(s, "val") for s in o.others if s.kind == "baseline"}
     with view.replacing("student_phase/learning_curve.png") as path:
         curve.draw(
             outcome.curve_points(o),
@@ -86,6 +80,7 @@ def write_report(o: Outcome, view: RunView) -> str:
             baselines=baselines,
             chosen=o.selection.step,
         )
+    view.write_json("baseline_phase/baselines.json", o.baselines())
     written = view.write(REPORT, report.render(outcome.report_inputs(o)))
     found = outcome.ledger(o)
     view.write_json("ledger.json", found)
@@ -98,7 +93,6 @@ def write_report(o: Outcome, view: RunView) -> str:
 def _summary(o: Outcome) -> dict[str, Any]:
     best = next(point for point in o.curve if point.step == o.selection.step)
     teacher = o.json(o.kept, "teacher_summary.json")
-    test = {"student": o.reasoning, "label_only": o.label_only}
     summary = RunSummary(
         run_dir=f"runs/{o.run}",
         teacher_dir=f"runs/{o.run}/teacher_phase",
@@ -110,8 +104,8 @@ def _summary(o: Outcome) -> dict[str, Any]:
         best_val=best.metrics,
         teacher_summary={k: v for k, v in teacher.items() if k != "funnel"},
         sizes={name: {"rows": rows, "positive": positive} for name, rows, positive in outcome.sizes(o)},
-        test={name: o.metrics(by["test"]) for name, by in test.items() if "test" in by},
-        untrained={name: o.metrics(m) for name, m in o.untrained.items()},
+        test={mode.name: o.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
+        untrained={split: o.metrics(s, split) for s in o.others if s.name == "untrained" for split in s.rows},
         baselines=o.baselines(),
         funnel=teacher["funnel"],
         timings=outcome.seconds(o),
@@ -121,8 +115,10 @@ def _summary(o: Outcome) -> dict[str, Any]:
 
 def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
-    val = o.reasoning.get("val") or o.label_only["val"]
-    metrics = manifests.metrics_name(o.split, label_only=not o.reasoning)
+    mode = o.modes[0]
+    assert mode.decision is not None, "what is frozen for a student is an object"
+    frozen = o.decision(mode)
+    metrics = manifests.metrics_name(o.split, label_only=mode.kind == "label_only")
     pointer = Pointer(
         saved_at=now(),
         run_name=o.run,
@@ -130,7 +126,10 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         best_model_path=adapter_path(o.checkpoint, o.home) or UNTRAINED,
         resume_state_path=state_path(o.final),
         best_step=o.selection.step,
-        threshold=o.metrics(val).decision_threshold,
+        threshold=frozen.threshold,
+        threshold_reason=frozen.reason,
+        calibrator=frozen.calibrator.to_json(),
+        decision_path=f"{mode.decision.folder}/{DECISION}",
         metrics_path=f"runs/{o.run}/student_phase/{metrics}",
         run_dir=f"runs/{o.run}",
         engine=o.config.student.engine,
@@ -147,6 +146,7 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         adapter_path(o.checkpoint, o.home),
         pointer.resume_state_path,
         pointer.metrics_path,
+        pointer.decision_path,
         f"{pointer.run_dir}/{REPORT}",
     )
     # What lies on a server was asked for there when it was made.

@@ -8,12 +8,11 @@ from typing import Any
 
 from core import jsonio
 from core.config import Config
-from core.config.measure import EvaluationConfig
 from core.data import stage as data_stage
-from core.errors import ConfigError
 from core.pipeline.measuring import Measuring
 from core.pipeline.workbench import Workbench
 from core.prices import load_prices
+from core.records import SplitName
 from core.rejection import stage as rejection_stage
 from core.stageio import StageIO
 from core.stages import Stage
@@ -43,9 +42,9 @@ class Pipeline:
         part = data_stage.SplitSlice(seed=self.config.seed, data=self.config.data)
         return Stage(data_stage.NAME, data_stage.VERSION, part, data_stage.content(part), {}, data_stage.run)
 
-    def sample(self, split: Manifest) -> Stage:
-        """Get the teacher's answers."""
-        part = self._sample_slice()
+    def sample(self, split: Manifest, name: SplitName = "train") -> Stage:
+        """Get the teacher's answers to the texts of a split; only those to train are learnt from."""
+        part = self._sample_slice(name)
         return Stage(
             teacher_stage.NAME,
             teacher_stage.VERSION,
@@ -53,9 +52,11 @@ class Pipeline:
             teacher_stage.content(part),
             {"split": split},
             self._sample,
+            slot="" if name == "train" else f"{teacher_stage.NAME}/{name}",
+            label="" if name == "train" else f"the teacher labels {name}",
         )
 
-    def _sample_slice(self) -> teacher_stage.SampleSlice:
+    def _sample_slice(self, split: SplitName = "train") -> teacher_stage.SampleSlice:
         config = self.config
         return teacher_stage.SampleSlice(
             teacher=config.teacher,
@@ -63,6 +64,7 @@ class Pipeline:
             prompts=config.prompts,
             positive=config.data.positive,
             negative=config.data.negative,
+            split=split,
         )
 
     def _sample(self, part: teacher_stage.SampleSlice, io: StageIO) -> dict[str, Any]:
@@ -100,11 +102,11 @@ class Pipeline:
             encode_stage.EncodeRun(self.bench.encoder),
         )
 
-    def live_teacher(self, journal: OpenJournal) -> LiveTeacher | None:
-        """The teacher, where it is a live one."""
+    def live_teacher(self, journal: OpenJournal, split: SplitName = "train") -> LiveTeacher | None:
+        """The teacher as it is asked about a split, where it is a live one."""
         if self.config.teacher.kind != "openai":
             return None
-        teacher = teacher_stage.open_teacher(self._sample_slice(), journal)
+        teacher = teacher_stage.open_teacher(self._sample_slice(split), journal)
         assert isinstance(teacher, LiveTeacher)
         return teacher
 
@@ -120,7 +122,6 @@ class Pipeline:
 
         A remote engine's server is asked for a sign of life and for the model, where `online`.
         """
-        _refuse_unread(self.config)
         if self.config.teacher.kind == "openai":
             api_key(self.config.teacher)
             price_of(self.config.teacher)
@@ -193,13 +194,3 @@ class Pipeline:
 def _rates(rates: Sequence[float]) -> str:
     """All rates of a segment in a few words that people can compare."""
     return f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(list(rates))[:16]})"
-
-
-def _refuse_unread(config: Config) -> None:
-    """Raise ConfigError for settings that no stage of the flow reads yet: they must not seem to work."""
-    for name in ("threshold", "calibration"):
-        if getattr(config.evaluation, name) != EvaluationConfig.model_fields[name].default:
-            raise ConfigError(
-                f"evaluation.{name}: the flow does not read it in this version, and decides by the largest "
-                f"macro-F1 on val, uncalibrated; take it out of the config"
-            )

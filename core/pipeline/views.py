@@ -11,12 +11,13 @@ from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.adapter import PARITY
 from core.export.manifests import Fingerprints
-from core.records import SPLITS
+from core.records import SPLITS, SplitName
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 
 _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
 _SAMPLE = ("teacher_samples.jsonl", "rulebook.txt", "rule_files.json")
+_LABELLED = (("teacher_samples", "jsonl"), ("sample_summary", "json"))
 _REJECT = ("accepted_samples.jsonl", "rejected_samples.jsonl", "teacher_summary.json")
 _ENCODE = ("train_sft.jsonl", "encode_summary.json")
 
@@ -37,9 +38,13 @@ class View:
         """data_splits/ and split_summary.json."""
         self.run.fill(manifest, _SPLIT)
 
-    def sample(self, manifest: Manifest) -> None:
-        """The teacher's answers and the rulebook it was shown."""
-        self.run.fill(manifest, {name: f"teacher_phase/{name}" for name in _SAMPLE})
+    def sample(self, manifest: Manifest, split: SplitName = "train") -> None:
+        """The teacher's answers and the rulebook it was shown; of another split than train, what it said
+        and how that stands against gold: teacher_samples_<split>.jsonl, sample_summary_<split>.json."""
+        places = {name: f"teacher_phase/{name}" for name in _SAMPLE}
+        if split != "train":
+            places = {f"{name}.{end}": f"teacher_phase/{name}_{split}.{end}" for name, end in _LABELLED}
+        self.run.fill(manifest, places)
 
     def reject(self, manifest: Manifest) -> None:
         """What was accepted, what not, and the funnel."""
@@ -61,10 +66,6 @@ class View:
         self._evaluations[step] = dict(row)
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
         self._lines("student_phase/eval_history.jsonl", rows)
-
-    def baseline(self, manifest: Manifest) -> None:
-        """The classical baselines' metrics."""
-        self.run.fill(manifest, {"baselines.json": "baseline_phase/baselines.json"})
 
     def adapter(self, manifest: Manifest) -> None:
         """The adapter that was taken home, and how it compares with the server's."""

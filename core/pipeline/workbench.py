@@ -102,18 +102,23 @@ class Workbench:
 
     def encoder(self, label_only: bool = False) -> Encoder:
         """The encoder of the student's prompt, or of the label-only prompt."""
-        return Encoder(
-            self.tokenizer,
-            self.prompts,
-            self.rulebook.text if self.config.student.rulebook else None,
-            EncodeSlice.of(self.config.student),
-            label_only=label_only,
-        )
+        return self.encoder_of(EncodeSlice.of(self.config.student), label_only)
 
-    def check_room(self) -> None:
-        """Raise PromptError where a prompt does not fit even without its text."""
+    def encoder_of(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
+        """The encoder of a prompt that may show the rulebook though the student's does not, or not."""
+        shown = self.rulebook.text if prompt.rulebook else None
+        return Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
+
+    def check_room(self, rulebook: bool | None = None) -> None:
+        """Raise PromptError where a prompt does not fit even without its text.
+
+        With `rulebook`, that of the prompt that shows it or not, whatever the student's own does.
+        """
+        prompt = EncodeSlice.of(self.config.student)
+        if rulebook is not None:
+            prompt = prompt.model_copy(update={"rulebook": rulebook})
         for label_only in (False, True):
-            encoder = self.encoder(label_only)
+            encoder = self.encoder_of(prompt, label_only)
             reasons = encoder.target == "reason_first"
             reasoning = self.config.evaluation.max_new_tokens if reasons else 0
             encoder.require_room(encoder.label_tokens + reasoning)
@@ -129,24 +134,27 @@ class Workbench:
         rulebook = self.rulebook.text if student.rulebook else None
         return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
 
-    def token_content(self) -> dict[str, str]:
-        """Digests of what decides the student's tokens, besides the config."""
-        content = {"student_prompts": self._frames()}
+    def token_content(self, rulebook: bool | None = None) -> dict[str, str]:
+        """Digests of what decides the student's tokens, besides the config.
+
+        With `rulebook`, of the prompt that shows it or not, whatever the student's own does.
+        """
+        shown = self.config.student.rulebook if rulebook is None else rulebook
+        content = {"student_prompts": self._frames(shown)}
         if self.config.student.engine == "local":
             content["base_model"] = self.base_digest
         if self.config.student.tokenizer is not None or self.config.student.engine != "local":
             content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
-        if self.config.student.rulebook:
+        if shown:
             content["rulebook"] = self.rulebook.digest
         return content
 
-    def student_content(self) -> dict[str, str]:
+    def student_content(self, rulebook: bool | None = None) -> dict[str, str]:
         """Digests of what decides the student's tokens and scores, besides the config."""
-        return {**self.base, **self.token_content()}
+        return {**self.base, **self.token_content(rulebook)}
 
-    def _frames(self) -> str:
+    def _frames(self, rulebook: bool) -> str:
         """Digest of the two templates that are used: the target's own, and the label-only one."""
-        rulebook = self.config.student.rulebook
         return jsonio.digest(
             [self.prompts.frame_digest(rulebook=rulebook, label_only=x) for x in (False, True)]
         )

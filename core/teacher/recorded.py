@@ -55,11 +55,14 @@ class _Agreement:
 class RecordedTeacher:
     """Answers from a JSON-lines file. A text without a recorded answer stays without one.
 
-    The attempts of a text are its recorded samples in their order, as far as the policy asks.
+    The attempts of a text are its recorded samples in their order, as far as the policy asks; unless
+    `hinted`, those that were shown the gold label are left aside.
     """
 
-    def __init__(self, url: str, rules: ParseConfig, names: LabelNames, policy: AttemptPolicy) -> None:
-        self.url, self.rules, self.names, self.policy = url, rules, names, policy
+    def __init__(
+        self, url: str, rules: ParseConfig, names: LabelNames, policy: AttemptPolicy, *, hinted: bool = True
+    ) -> None:
+        self.url, self.rules, self.names, self.policy, self._hinted = url, rules, names, policy, hinted
         self._models: Counter[str] = Counter()
         self._agreement = _Agreement()
         self._facts: dict[str, Any] = {}
@@ -71,12 +74,14 @@ class RecordedTeacher:
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         """Raises AnswersError with file and line before the first answer where a line is broken."""
-        used = ids = 0
+        used = ids = aside = 0
         with open_answers(self.url) as file:
             for done, example in enumerate(examples, start=1):
                 recorded = file.of(example.id)
-                given = self._ask(example, recorded)
                 ids += bool(recorded)
+                taken = recorded if self._hinted else [row for row in recorded if not row.hinted]
+                aside += len(recorded) - len(taken)
+                given = self._ask(example, taken)
                 used += len(given)
                 progress.update(done, total)
                 yield Answered(example, given)
@@ -86,12 +91,14 @@ class RecordedTeacher:
                 "recorded_not_asked": answers - used,
                 "unknown_ids": texts - ids,
                 "an_id_of_the_file": file.first_id(),
+                **({} if self._hinted else {"hinted_left_aside": aside}),
                 **self._agreement.facts(),
             }
 
     def facts(self) -> Mapping[str, Any]:
         """Answers in the file, how many of them the policy did not ask for (other texts' included),
-        and how many of the file's texts are not in train. Where answers that were read from their
+        and how many of the file's texts are not in the split; `hinted_left_aside` counts answers to its
+        texts that do not count since they were shown the gold label. Where answers that were read from their
         raw_output have a recorded label too, `recorded_labels` counts them: `both` in all, of which
         the two `agree`, `differ`, only the recorded one names a label (`unread`), only the output
         does (`unrecorded`), or `neither`; `notices` says it where they are not the same."""

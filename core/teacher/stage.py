@@ -1,9 +1,16 @@
-"""The sample stage: the texts of train in, the teacher's answers and what they were shown out."""
+"""The sample stage: the texts of a split in, the teacher's answers and what they were shown out.
+
+On train a text is asked until enough answers agree with its gold label: they are learnt from. On val and
+test the teacher's own figures are wanted, and asking until it is right would flatter it: each text is
+asked once, at temperature 0 (the model's own, where none is sent), never with its gold label shown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
+
+from pydantic import model_validator
 
 from core import jsonio, milestones
 from core.config.base import Section
@@ -11,6 +18,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
 from core.prompts import load_prompts
+from core.records import SplitName
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.answerfile import answers_digest
@@ -23,7 +31,7 @@ from core.teacher.rows import sample_row
 from core.teacher.tally import Tally
 
 NAME = "sample"
-VERSION = 2
+VERSION = 3
 SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
 
@@ -32,7 +40,7 @@ class SampleSlice(Section):
     """What the teacher's answers depend on."""
 
     teacher: TeacherConfig
-    """The config's `teacher:`."""
+    """The config's `teacher:`; of another split than train its policy is to ask once."""
     rules: RulesConfig
     """The config's `rules:`."""
     prompts: PromptsConfig
@@ -41,6 +49,15 @@ class SampleSlice(Section):
     """The data's names of the positive class."""
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
+    split: SplitName = "train"
+    """Whose texts are answered."""
+
+    @model_validator(mode="after")
+    def _asks_once(self) -> SampleSlice:
+        if self.split != "train":
+            once = {"attempts": 1, "keep": 1, "hint": False}
+            self.__dict__["teacher"] = self.teacher.model_copy(update=once)
+        return self
 
 
 def content(slice: SampleSlice) -> dict[str, str]:
@@ -66,37 +83,40 @@ def open_teacher(slice: SampleSlice, journal: OpenJournal | None = None) -> Teac
     if config.kind == "recorded":
         assert config.answers is not None, "the config asks for answers where the kind is recorded"
         policy = AttemptPolicy(config.attempts, config.keep)
-        return RecordedTeacher(config.answers, config.parse, names, policy)
+        return RecordedTeacher(config.answers, config.parse, names, policy, hinted=slice.split == "train")
     if journal is None:
         raise ValueError("a live teacher needs a journal, so that no answer is paid for twice")
     prompts, rulebook = load_prompts(slice.prompts), load_rulebook(slice.rules).text
-    return LiveTeacher(config, prompts, rulebook, names, journal)
+    return LiveTeacher(config, prompts, rulebook, names, journal, slice.split)
 
 
 def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
-    Raises AnswersError where recorded answers cannot be read, belong to other texts, or where more
-    texts lack one than `teacher.max_missing` allows, and TeacherError where a live teacher stops.
+    A text without an answer is counted as missing, in any split. Raises AnswersError where recorded
+    answers cannot be read, belong to other texts, or where more texts of the split lack one than
+    `teacher.max_missing` allows, and TeacherError where a live teacher stops.
     """
     rulebook = load_rulebook(slice.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
     teacher, tally = open_teacher(slice, journal), Tally()
-    examples = scan_examples(io.inputs["split"] / "train.csv")
-    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, io))
+    examples = scan_examples(io.inputs["split"] / f"{slice.split}.csv")
+    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, slice.split, io))
     summary = _summary(slice, teacher, tally)
-    _refuse_missing(slice.teacher, tally, examples, summary)
+    _refuse_missing(slice, tally, examples, summary)
     jsonio.write_json(io.out / SUMMARY_FILE, summary)
     return summary
 
 
-def _rows(teacher: Teacher, examples: Examples, tally: Tally, io: StageIO) -> Iterator[dict[str, Any]]:
+def _rows(
+    teacher: Teacher, examples: Examples, tally: Tally, split: SplitName, io: StageIO
+) -> Iterator[dict[str, Any]]:
     for answered in teacher.answers(examples, len(examples), io.progress):
         milestones.passed(milestones.TEACHER_ASKED, answered.example.id)
         tally.add(answered)
         for answer in answered.answers:
-            yield sample_row(answered.example, answer)
+            yield sample_row(answered.example, answer, split=split)
 
 
 def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> dict[str, Any]:
@@ -117,34 +137,38 @@ def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> dict[str, An
         "first_answers": tally.first_answers(),
         "agreement": tally.agreement.to_json(until_right=slice.teacher.keep == 1 < slice.teacher.attempts),
         **teacher.facts(),
-        "notices": _notices(tally, missing, teacher),
+        "notices": _notices(slice.split, tally, missing, teacher),
     }
 
 
-def _notices(tally: Tally, missing: int, teacher: Teacher) -> list[str]:
-    notices = []
+def _notices(split: SplitName, tally: Tally, missing: int, teacher: Teacher) -> list[str]:
+    """A file of recorded answers is to train first: of another split it always holds answers to others."""
+    notices, facts = [], teacher.facts()
     if missing:
         by = f"{tally.missing[1]} positive, {tally.missing[0]} negative"
-        notices.append(f"{missing} of {tally.examples} texts of train have no answer ({by})")
-    if unknown := teacher.facts().get("unknown_ids"):
+        notices.append(f"{missing} of {tally.examples} texts of {split} have no answer ({by})")
+    if (unknown := facts.get("unknown_ids")) and split == "train":
         notices.append(f"answers to {unknown} texts that are not in train were left aside")
-    return [*notices, *teacher.facts().get("notices", ())]
+    if hinted := facts.get("hinted_left_aside"):
+        notices.append(f"{hinted} answers to texts of {split} were shown the gold label and were left aside")
+    return [*notices, *facts.get("notices", ())]
 
 
-def _refuse_missing(config: TeacherConfig, tally: Tally, examples: Examples, summary: dict[str, Any]) -> None:
+def _refuse_missing(slice: SampleSlice, tally: Tally, examples: Examples, summary: dict[str, Any]) -> None:
     """A live teacher has said already what is missing and why."""
-    missing = summary["missing"]
+    missing, config, split = summary["missing"], slice.teacher, slice.split
     if config.kind != "recorded":
         return
-    if missing == tally.examples:
+    if 0 < missing == tally.examples:
+        other = "" if split == "train" else f", or take {split} out of teacher.label_splits"
         raise AnswersError(
-            f"{config.answers} answers none of the {tally.examples} texts of train: its ids look like "
-            f"{summary.get('an_id_of_the_file')!r}, those of train like {next(iter(examples)).id!r}; "
-            "name the right file in teacher.answers, or the right column in data.id_column"
+            f"{config.answers} answers none of the {tally.examples} texts of {split}: its ids look like "
+            f"{summary.get('an_id_of_the_file')!r}, those of {split} like {next(iter(examples)).id!r}; "
+            f"name the right file in teacher.answers, or the right column in data.id_column{other}"
         )
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
-            f"{missing} of {tally.examples} texts of train have no answer in {config.answers} "
+            f"{missing} of {tally.examples} texts of {split} have no answer in {config.answers} "
             f"({_listed(tally.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
             "record them, or raise it"
         )

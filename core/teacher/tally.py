@@ -100,7 +100,7 @@ class Tally:
     def first_answers(self) -> dict[str, int]:
         """The confusion of first answers with gold, the positive class being 1; `unread` named no label.
 
-        A teacher's own accuracy on train: nothing that looked at gold chose these.
+        A teacher's own accuracy on the split: nothing that looked at gold chose these.
         """
         return {
             "tp": self.first[1, 1],

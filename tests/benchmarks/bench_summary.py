@@ -15,6 +15,7 @@ from typing import Any
 from core.config.loading import resolve
 from core.config.reading import parse_source
 from core.config.writing import render
+from core.evaluation.decision import by_definition
 from core.evaluation.metrics import compute
 from core.export.manifests import Fingerprints, Measured, split_metrics
 from core.records import SPLITS, ScoredExample
@@ -84,14 +85,20 @@ def files() -> dict[str, str]:
     scored = [ScoredExample(f"t{i}", i % 2, (i * 37 % 100) / 100, 0.01, True) for i in range(100)]
     found = compute(scored, 0.5)
     prints = Fingerprints("d" * 64, "c" * 32)
-    of = Measured("2026-01-01T00:00:00+00:00", "r", "objects/train/x/y/adapter", prints)
+    of = Measured(
+        "2026-01-01T00:00:00+00:00",
+        "r",
+        "objects/train/x/y/adapter",
+        prints,
+        by_definition(0.5),
+        "val_max_macro_f1",
+    )
     out: dict[str, Any] = {}
     for split in SPLITS:
         for mode in MODES:
             interval = {"value": 0.9, "low": 0.8, "high": 0.95, "method": "bootstrap", "undefined": None}
-            content = split_metrics(of, split, found, f"student_phase/{split}.json")
             ends = dict.fromkeys(("accuracy", "macro_f1", "f1", "auroc", "precision", "recall"), interval)
-            out[place(split, mode)] = {**content, "intervals": ends}
+            out[place(split, mode)] = split_metrics(of, split, found, ends, f"student_phase/{split}.json")
     baselines = {name: {"metrics": {s: found.to_json() for s in SPLITS}} for name in "abc"}
     out["run_summary.json"] = {
         "best_step": 40,

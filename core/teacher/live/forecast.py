@@ -30,6 +30,16 @@ class Forecast:
     usd: Interval | None
     seconds: Interval
 
+    def __add__(self, other: Forecast) -> Forecast:
+        """One after the other."""
+        return Forecast(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            None if self.usd is None or other.usd is None else self.usd + other.usd,
+            self.seconds + other.seconds,
+        )
+
 
 def estimate_run(
     calls: Interval,

@@ -15,7 +15,7 @@ from core.config.teacher import TeacherConfig
 from core.errors import TeacherError
 from core.progress import Progress
 from core.prompts import Prompts
-from core.records import Example
+from core.records import Example, SplitName
 from core.teacher.base import Answered
 from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
@@ -28,7 +28,9 @@ OpenJournal = Callable[[], AbstractContextManager[Journal]]
 
 
 class LiveTeacher:
-    """Asks an OpenAI-compatible endpoint. `journal` opens the journal of the run's root."""
+    """Asks an OpenAI-compatible endpoint. `journal` opens the journal of the run's root; `split` is where
+    the texts are from, for messages.
+    """
 
     def __init__(
         self,
@@ -37,8 +39,9 @@ class LiveTeacher:
         rulebook: str,
         names: LabelNames,
         journal: OpenJournal,
+        split: SplitName = "train",
     ) -> None:
-        self.config = config
+        self.config, self.split = config, split
         self.questions = Questions(config, prompts, rulebook, names)
         self._open = journal
         self._facts: dict[str, Any] = {}
@@ -84,8 +87,8 @@ class LiveTeacher:
             return
         words = "; ".join(f"{words} ({n})" for words, n in ledger.given_up.most_common(3))
         raise TeacherError(
-            f"{missing} of {total} texts of train got no answer: {words}; run the same command again, which "
-            f"asks only these, or set teacher.max_missing to {missing} or more to go on without them"
+            f"{missing} of {total} texts of {self.split} got no answer: {words}; run the same command again, "
+            f"which asks only these, or set teacher.max_missing to {missing} or more to go on without them"
         )
 
     def _told(self, ledger: Ledger, journal: Journal, answers: int) -> dict[str, Any]:

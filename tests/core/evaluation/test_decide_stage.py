@@ -64,7 +64,9 @@ def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: P
     summary, written = decided(tmp_path, rows, threshold=threshold)
     assert summary["threshold"] is None
     assert summary["reason"] == "no threshold has a precision of 0.9; the highest is 0.5000"
-    assert (written["metrics"], written["threshold_spread"]) == (None, None)
+    assert (written["metrics"]["tp"], written["threshold_spread"]) == (None, None)
+    assert written["metrics"]["undefined"]["macro_f1"] == summary["reason"]
+    assert written["metrics"]["auroc"] == 0
     assert written["intervals"]["accuracy"]["undefined"] == summary["reason"]
     assert written["intervals"]["auroc"]["value"] == 0
     assert decision.read(tmp_path / "out/decision.json").threshold is None

@@ -81,9 +81,25 @@ def test_a_metric_is_null_exactly_where_a_reason_is_given(
 @settings(max_examples=50, deadline=None)
 def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshold: float) -> None:
     m = compute(rows, threshold)
-    assert m.tp + m.fp + m.fn + m.tn == m.n == len(rows)
-    assert m.tp + m.fn == m.n_positive
-    assert all(type(k) is int for k in (m.tp, m.fp, m.fn, m.tn, m.n, m.n_positive))
+    counts = [k for k in (m.tp, m.fp, m.fn, m.tn) if k is not None]
+    assert len(counts) == 4
+    assert sum(counts) == m.n == len(rows)
+    assert counts[0] + counts[2] == m.n_positive
+    assert all(type(k) is int for k in (*counts, m.n, m.n_positive))
+
+
+@given(ROWS)
+@settings(max_examples=50, deadline=None)
+def test_without_a_threshold_predictions_are_undefined_and_probabilities_measured(
+    rows: list[ScoredExample],
+) -> None:
+    without, at = compute(rows, None, "nobody chose"), compute(rows, 0.5)
+    counted = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", "recall")
+    assert all(without.undefined[name] == "nobody chose" for name in counted)
+    assert (without.tp, without.fp, without.fn, without.tn, without.decision_threshold) == (None,) * 5
+    for name in ("log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "n", "n_positive"):
+        assert getattr(without, name) == getattr(at, name)
+    assert from_json(json.loads(json.dumps(without.to_json(), allow_nan=False))) == without
 
 
 def test_a_table_computed_by_hand() -> None:

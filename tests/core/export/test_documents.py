@@ -9,6 +9,7 @@ import pytest
 
 from core import jsonio
 from core.evaluation.classical import baselines
+from core.evaluation.decision import by_definition
 from core.export.curve import draw
 from core.export.inputs import CurvePoint
 from core.export.manifests import (
@@ -16,46 +17,56 @@ from core.export.manifests import (
     Measured,
     Output,
     manifest,
-    manifest_label_only,
     manifest_name,
     metrics_name,
     split_metrics,
-    split_metrics_label_only,
 )
 from core.export.pointer import Pointer
 from core.export.summary import RunSummary
-from core.records import Example
+from core.records import Example, SplitName
 from tests.core.export.making import constant, metrics, selection
 
-OF = Measured("2026-01-02T03:04:05+00:00", "night", "runs/night/best", Fingerprints("d" * 64, "c" * 64))
-COMMON = ["created_at", "checkpoint_path", "split", "dataset_fingerprint", "config_fingerprint"]
+OF = Measured(
+    "2026-01-02T03:04:05+00:00",
+    "night",
+    "runs/night/best",
+    Fingerprints("d" * 64, "c" * 64),
+    by_definition(0.4),
+    "val_max_macro_f1",
+)
+DECISION = ["decision_threshold_rule", "decision_threshold", "decision_threshold_reason", "calibration"]
+FINGERPRINTS = ["dataset_fingerprint", "config_fingerprint"]
+COMMON = ["created_at", "checkpoint_path", "split", *FINGERPRINTS, *DECISION]
+INTERVALS = {"auroc": {"value": 0.9, "low": 0.8, "high": 0.95}}
 
 
 def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
-    written = split_metrics(OF, "test", metrics(90), "test.json")
-    assert list(written) == [*COMMON, "decision_threshold", "n", "predictions_path", "metrics"]
-    assert (written["n"], written["decision_threshold"]) == (100, 0.5)
+    written = split_metrics(OF, "test", metrics(90), INTERVALS, "test.json")
+    assert list(written) == [*COMMON, "n", "predictions_path", "metrics", "intervals"]
+    assert (written["n"], written["decision_threshold"], written["calibration"]) == (100, 0.4, "none")
     assert written["metrics"] == metrics(90).to_json()
+    assert written["intervals"] == INTERVALS
 
 
 def test_label_only_metrics_name_no_predictions() -> None:
-    written = split_metrics_label_only(OF, "val", metrics(90))
-    assert list(written) == [*COMMON, "decision_threshold", "n", "metrics"]
+    written = split_metrics(OF, "val", metrics(90), {})
+    assert list(written) == [*COMMON, "n", "metrics", "intervals"]
     assert metrics_name("val", label_only=True) == "metrics_val_label_only.json"
 
 
 def test_manifests_keep_the_predecessors_fields() -> None:
-    outputs = {"test": Output("metrics_test.json", "test.json", reused=True)}
-    common = ["generated_at", "run_name", "checkpoint_path", "dataset_fingerprint", "config_fingerprint"]
-    full = manifest(OF, 0.4, outputs)  # type: ignore[arg-type]
-    assert list(full) == [*common, "decision_threshold", "outputs"]
-    assert full["outputs"] == {
-        "test": {"reused": True, "predictions_path": "test.json", "metrics_path": "metrics_test.json"}
+    outputs: dict[SplitName, Output] = {
+        "test": Output("metrics_test.json", "test.json", reused=True),
+        "val": Output("metrics_val.json"),
     }
-    label_only = manifest_label_only(OF, 0.4, {"val": Output("metrics_val_label_only.json")})
-    assert list(label_only) == [*common, "decision_threshold_rule", "decision_threshold", "outputs"]
-    assert label_only["decision_threshold_rule"] == "val_max_macro_f1"
-    assert label_only["outputs"]["val"] == {"reused": False, "metrics_path": "metrics_val_label_only.json"}
+    written = manifest(OF, outputs)
+    head = ["generated_at", "run_name", "checkpoint_path", *FINGERPRINTS]
+    assert list(written) == [*head, *DECISION, "outputs"]
+    assert (written["decision_threshold_rule"], written["decision_threshold"]) == ("val_max_macro_f1", 0.4)
+    assert written["outputs"] == {
+        "test": {"reused": True, "predictions_path": "test.json", "metrics_path": "metrics_test.json"},
+        "val": {"reused": False, "metrics_path": "metrics_val.json"},
+    }
     assert manifest_name(label_only=True) == "manifest_label_only.json"
 
 
@@ -110,6 +121,9 @@ def test_the_pointer_keeps_the_predecessors_fields_first() -> None:
         base_digest="d",
         target="label_first",
         prompts_digest="p",
+        threshold_reason="largest macro-F1 on 9 rows",
+        calibrator=by_definition(0.4).calibrator.to_json(),
+        decision_path="objects/decide/k/w/decision.json",
     )
     kept = ["saved_at", "run_name", "final_model_path", "best_model_path", "resume_state_path"]
     assert list(pointer.to_json())[:5] == kept

@@ -10,6 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.errors import StageError
+from core.evaluation.calibration import Calibrator
+from core.evaluation.decision import Decision, by_definition
 from core.export.predictions import record, records, write
 from core.records import Example, ScoredExample
 
@@ -29,7 +31,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
     path = tmp_path_factory.mktemp("p") / "test.json"
     examples = [Example(f"e{i}", text, 1) for i, (text, _) in enumerate(texts)]
     rows = [scored(f"e{i}", raw_output=raw) for i, (_, raw) in enumerate(texts)]
-    assert write(path, records("test", examples, rows, 0.3)) == len(texts)
+    assert write(path, records("test", examples, rows, by_definition(0.3))) == len(texts)
     back = json.loads(path.read_bytes().decode("utf-8"))
     assert [(r["text"], r["raw_output"]) for r in back] == texts
     lines = path.read_bytes().rstrip(b"\n").split(b"\n")
@@ -37,7 +39,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
 
 
 def test_the_fields_of_a_record_and_their_order() -> None:
-    made = record("val", 7, Example("spam-9", "hello", 1), scored("spam-9", truncated_tokens=3), 0.35)
+    made = record("val", 7, Example("spam-9", "hello", 1), scored("spam-9", truncated_tokens=3), 0.36, 0.35)
     assert list(made.items()) == [
         ("sample_id", "val_7_k0"),
         ("example_id", "spam-9"),
@@ -51,7 +53,8 @@ def test_the_fields_of_a_record_and_their_order() -> None:
         ("pred_label", 0),
         ("reasoning", None),
         ("error", None),
-        ("probability", 0.4),
+        ("probability", 0.36),
+        ("uncalibrated_probability", 0.4),
         ("threshold", 0.35),
         ("predicted", 1),
         ("outside_mass", 0.1),
@@ -75,21 +78,39 @@ def test_the_fields_of_a_record_and_their_order() -> None:
 def test_what_the_model_says_is_told_apart_from_what_was_decided(
     row: ScoredExample, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
-    made = record("test", 0, Example("a", "t", 1), row, 0.2)
+    made = record("test", 0, Example("a", "t", 1), row, row.probability, 0.2)
     assert (made["parse_ok"], made["parse_source"], made["pred_label"]) == (parse_ok, source, label)
     assert made["error"] == error
     assert made["predicted"] == (0 if row.probability is None else 1)
 
 
+def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
+    halved = Calibrator("platt", {"slope": 1.0, "shift": -1.0}, "platt", 1, 1, None, None, "as asked")
+    rows = [scored("a", probability=0.5), scored("b", probability=0.8)]
+    examples = [Example("a", "t", 1), Example("b", "t", 1)]
+    made = list(records("test", examples, rows, Decision(halved, 0.4, "for a test")))
+    assert [r["uncalibrated_probability"] for r in made] == [0.5, 0.8]
+    assert [round(r["probability"], 4) for r in made] == [0.2689, 0.5954]
+    assert [r["predicted"] for r in made] == [0, 1]
+    # What the model itself says is not calibrated.
+    assert [r["pred_label"] for r in made] == [1, 1]
+
+
+def test_without_a_threshold_nothing_is_predicted() -> None:
+    none = Decision(by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
+    made = next(records("test", [Example("a", "t", 1)], [scored("a")], none))
+    assert (made["predicted"], made["threshold"], made["probability"]) == (None, None, 0.4)
+
+
 def test_scores_of_other_rows_are_refused() -> None:
     with pytest.raises(StageError, match="1 examples but 2 were scored"):
-        list(records("test", [Example("a", "t", 1)], [scored("a"), scored("b")], 0.5))
+        list(records("test", [Example("a", "t", 1)], [scored("a"), scored("b")], by_definition(0.5)))
     with pytest.raises(StageError, match="row 0 is example a, but b was scored"):
-        list(records("test", [Example("a", "t", 1)], [scored("b")], 0.5))
+        list(records("test", [Example("a", "t", 1)], [scored("b")], by_definition(0.5)))
 
 
 def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
-    rows = records("test", [Example("a", "t", 1)], [scored("a", outside=float("nan"))], 0.5)
+    rows = records("test", [Example("a", "t", 1)], [scored("a", outside=float("nan"))], by_definition(0.5))
     with pytest.raises(ValueError, match="not JSON compliant"):
         write(tmp_path / "bad.json", rows)
     assert write(tmp_path / "empty.json", []) == 0

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data import stage as split_stage
-from core.evaluation import baseline_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage
 from core.evaluation import stage as measure_stage
 from core.rejection import stage as reject_stage
 from core.student import segment
@@ -38,6 +38,8 @@ MODULES = {
     "evaluate": measure_stage,
     "export": measure_stage,
     "baseline": baseline_stage,
+    "decide": decide_stage,
+    "analyse": analyse_stage,
 }
 READS = {
     "sample": ("split",),
@@ -47,6 +49,8 @@ READS = {
     "evaluate": ("split", "train"),
     "export": ("split", "train", "evaluate"),
     "baseline": ("split",),
+    "decide": ("split", "export", "baseline"),
+    "analyse": ("split", "export", "baseline", "decide"),
 }
 
 

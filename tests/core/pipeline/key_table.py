@@ -17,7 +17,6 @@ ADAPTER = "the trained adapter comes to evaluate and export as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
 SPEED = "how fast a teacher is asked decides no answer"
 MONEY = "what an answer costs, or may cost, does not change it"
-DECIDE = "it is fitted to scores that were made before"
 PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
 
 
@@ -103,8 +102,9 @@ RUN = [
     line(
         "seed",
         "7",
-        "split train evaluate export baseline",
+        "split train evaluate export baseline decide analyse",
         why="evaluate and export take a subset by it, where there is a limit; of train also the batches; "
+        "decide and analyse draw their resamples by it; "
         "baseline draws nothing by it, but reads the splits that follow from it anyway",
     ),
 ]
@@ -155,6 +155,7 @@ TEACHER = [
     line("teacher.attempts", "2", "sample"),
     line("teacher.keep", "2", "sample reject"),
     line("teacher.max_missing", "3", "sample", why="it decides whether there is an output at all"),
+    line("teacher.label_splits", "[test]", "", why=PART_OF_PLAN),
     line("teacher.model", "another", "sample", why=LIVE),
     line("teacher.base_url", "http://localhost:1", "sample", why=LIVE),
     line("teacher.api_key_env", "ANOTHER_KEY", "", why="the name of a credential decides no answer"),
@@ -272,24 +273,24 @@ MEASURING = [
     line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
     line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
     line("evaluation.max_new_tokens", "64", "evaluate export", before=REASON_FIRST),
-    line("evaluation.threshold.objective", "f1", "", why=DECIDE),
-    line("evaluation.threshold.cost_ratio", "5", "", "evaluation.threshold.objective=cost", why=DECIDE),
+    line("evaluation.threshold.objective", "f1", "decide"),
+    line("evaluation.threshold.cost_ratio", "5", "decide", "evaluation.threshold.objective=cost"),
     line(
         "evaluation.threshold.precision",
         "0.9",
-        "",
+        "decide",
         "evaluation.threshold.objective=recall_at_precision",
-        why=DECIDE,
     ),
     line(
         "evaluation.threshold.recall",
         "0.9",
-        "",
+        "decide",
         "evaluation.threshold.objective=precision_at_recall",
-        why=DECIDE,
     ),
-    line("evaluation.threshold.share", "0.1", "", "evaluation.threshold.objective=share_flagged", why=DECIDE),
-    line("evaluation.calibration.method", "platt", "", why=DECIDE),
+    line("evaluation.threshold.share", "0.1", "decide", "evaluation.threshold.objective=share_flagged"),
+    line("evaluation.calibration.method", "platt", "decide"),
+    line("baselines.other_prompt", "false", "", why=PART_OF_PLAN),
+    line("baselines.label_only_run", "another", "", why=PART_OF_PLAN),
     line("export.splits", "[test]", "", why=PART_OF_PLAN),
     line("export.reasoning", "false", "", why=PART_OF_PLAN),
     line("export.label_only", "false", "", why=PART_OF_PLAN),

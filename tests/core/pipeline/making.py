@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save_file
 
 from core.config.loading import load
+from core.pipeline.scorers import Scorer
 from core.pipeline.stages import Pipeline
 from core.progress import Silent
 from core.stages import Stage, make
@@ -39,7 +40,6 @@ BASE = (
     "student.train_dtype=float32",
     "student.learning_rate=0.03",
 )
-THRESHOLD = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +125,26 @@ def make_all(config: Path) -> Made:
     for part in of.segments(steps):
         tip = maker.make(of.train(part, steps, tip, data))
     scored = maker.make(of.measuring.evaluate(split, tip, len(steps)))
-    maker.make(of.measuring.export(split, tip, "val", label_only=False, threshold=None, scored=scored))
-    maker.make(of.measuring.export(split, tip, "test", label_only=False, threshold=THRESHOLD))
-    maker.make(of.measuring.export(split, tip, "test", label_only=True, threshold=THRESHOLD))
-    maker.make(of.measuring.baseline(split))
+    val = maker.make(of.measuring.export(split, tip, "val", scored=scored))
+    test = maker.make(of.measuring.export(split, tip, "test"))
+    maker.make(of.measuring.export(split, tip, "test", label_only=True))
+    baseline = maker.make(of.measuring.baseline(split))
+    frozen = maker.make(of.measuring.decide(split, "student/reasoning", val))
+    student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
+    maker.make(of.measuring.analyse(split, [student, _words(of, maker, split, baseline)], "test"))
     of.live.close()
     return Made(config, maker.store, maker.stages, maker.manifests)
+
+
+def _words(of: Pipeline, maker: Maker, split: Manifest, baseline: Manifest) -> Scorer:
+    file = "tfidf_words_{split}.jsonl"
+    frozen = maker.make(of.measuring.decide(split, "tfidf_words", baseline, file.format(split="val")))
+    return Scorer("tfidf_words", "Words", "baseline", {"test": baseline}, frozen, file=file)
+
+
+def _somebody(rows: Manifest) -> Scorer:
+    """Somebody to analyse; of which objects is no config field's to say."""
+    return Scorer("majority", "Majority", "baseline", {"test": rows}, threshold=0.5)
 
 
 def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[str, str]:
@@ -150,8 +164,10 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.encode(manifests["reject"]),
         of.train(of.segments(steps)[0], steps, None, data),
         of.measuring.evaluate(split, tip, 6),
-        of.measuring.export(split, tip, "test", label_only=False, threshold=THRESHOLD),
+        of.measuring.export(split, tip, "test"),
         of.measuring.baseline(split),
+        of.measuring.decide(split, "student/reasoning", split),
+        of.measuring.analyse(split, [_somebody(split)], "test"),
     ]
     if of.is_remote and tip is not None:
         stages.append(of.measuring.adapter(split, tip))

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Metrics
 from core.export import manifests
 from core.export.ledger import to_json
@@ -60,11 +61,15 @@ def metrics_file(
 ) -> dict[str, Any]:
     """The content of a metrics file."""
     of = Measured(
-        "2026-11-20T10:00:00+00:00", run, f"objects/train/{run}/adapter", Fingerprints("data1", "measured1")
+        "2026-11-20T10:00:00+00:00",
+        run,
+        f"objects/train/{run}/adapter",
+        Fingerprints("data1", "measured1"),
+        by_definition(0.5),
+        "val_max_macro_f1",
     )
-    if mode == "label_only":
-        return manifests.split_metrics_label_only(of, split, metrics(macro_f1))
-    return manifests.split_metrics(of, split, metrics(macro_f1), f"student_phase/{split}.json")
+    shown = None if mode == "label_only" else f"student_phase/{split}.json"
+    return manifests.split_metrics(of, split, metrics(macro_f1), {}, shown)
 
 
 def put(store: Store, path: str, content: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core.evaluation.decision import by_definition
 from core.export.predictions import records
 from core.records import Example, ScoredExample
 from core.store.objects import Store
@@ -33,7 +34,7 @@ def predicted(
         )
         for i, said in decisions.items()
     ]
-    return list(records("test", examples, scored, 0.5))
+    return list(records("test", examples, scored, by_definition(0.5)))
 
 
 def write(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:

@@ -1,0 +1,47 @@
+"""How often a test split was read: once for each frozen student that was measured on it, in any run.
+
+A read is a file `test_reads/<sha256 of test.csv>/<key>.json`, written before the figures are made. The
+key holds all that was frozen, so that the same student measured again is no other read. Who chose among
+several students by what they reach on test has selected on it: the count says how many there were.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from core import jsonio
+from core.store.clock import now
+from core.store.manifest import Manifest
+from core.store.objects import Store
+
+FOLDER = "test_reads"
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One frozen student on one test split: in which run, when (ISO 8601), and which it was."""
+
+    run: str
+    at: str
+    what: str
+
+
+def digest(split: Manifest) -> str:
+    """What stands for a test split: the sha256 of its texts and labels, in their order."""
+    return split.files["test.csv"].sha256
+
+
+def note(store: Store, split: Manifest, frozen: Sequence[Manifest], run: str, what: str) -> None:
+    """Note that a student is about to be measured on the split's test; `frozen` is all it consists of."""
+    key = jsonio.digest([manifest.digest for manifest in frozen])[:32]
+    content = json.dumps({"run": run, "at": now(), "what": what}, ensure_ascii=False, indent=2)
+    store.backend.create(f"{FOLDER}/{digest(split)}/{key}.json", content.encode() + b"\n")
+
+
+def of(store: Store, split: Manifest) -> list[Read]:
+    """All reads of the split's test under the root, the earliest first."""
+    found = [store.read_json(file.path) for file in store.backend.list(f"{FOLDER}/{digest(split)}")]
+    reads = [Read(**{name: str(value[name]) for name in ("run", "at", "what")}) for value in found if value]
+    return sorted(reads, key=lambda read: (read.at, read.run))

@@ -1,0 +1,129 @@
+"""Whom the student is compared with: on the same rows, each with a threshold of its own from val."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from core import jsonio
+from core.errors import PromptError, UserError
+from core.evaluation.objectives import DEFAULT
+from core.pipeline.naming import run_config
+from core.pipeline.scorers import Scorer
+from core.records import SplitName
+from core.store import reads
+from core.store.manifest import Manifest
+from core.store.runs import RunView
+from core.teacher.stage import SAMPLES_FILE
+from flows.exporting import decided, score, scored_val
+from flows.walking import Trained, Walk
+
+log = logging.getLogger(__name__)
+
+
+def compared(
+    run: Walk, parts: Manifest, trained: Trained, labelled: Mapping[SplitName, Manifest]
+) -> list[Scorer]:
+    """The untrained model with the student's prompt and with the other, the classical baselines, the
+    label-only student that the config names, and the teacher, where `labelled` has its answers by split.
+    """
+    return [
+        _untrained(run, parts, scored_val(run, trained, 0)),
+        *_other_prompt(run, parts),
+        *classical(run, parts),
+        *_label_only_student(run, parts),
+        *_teacher(run, labelled),
+    ]
+
+
+def classical(run: Walk, parts: Manifest) -> list[Scorer]:
+    """Majority and TF-IDF with logistic regression, from one stage."""
+    found = run.do_built(run.pipeline.measuring.baseline(parts), "baseline_phase/baselines.json")
+    out = []
+    for name, about in jsonio.read_json(run.store.file(found, "baselines.json")).items():
+        rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
+        file = f"{name}_{{split}}.jsonl"
+        scorer = Scorer(name, about["title"], "baseline", rows, file=file)
+        out.append(_with_decision(run, parts, scorer, found))
+    return out
+
+
+def _with_decision(run: Walk, parts: Manifest, scorer: Scorer, found: Manifest) -> Scorer:
+    """Majority's threshold is 0.5 by definition: chosen on val, it would say val's majority."""
+    rows, file = scorer.rows, scorer.file
+    if scorer.name == "majority":
+        return Scorer(scorer.name, scorer.title, scorer.kind, rows, threshold=DEFAULT, file=file)
+    decision = decided(run, parts, scorer.name, found, scorer.file_of("val"))
+    return Scorer(scorer.name, scorer.title, scorer.kind, rows, decision, file=file)
+
+
+def _untrained(run: Walk, parts: Manifest, val: Manifest | None) -> Scorer:
+    """Step 0, whose scores of val the learning curve has already."""
+    rows: dict[SplitName, Manifest] = {"val": val} if val is not None else {}
+    return _asked(run, parts, "untrained", "Untrained student", rows)
+
+
+def _other_prompt(run: Walk, parts: Manifest) -> list[Scorer]:
+    """The untrained model with the rulebook shown, or hidden where the student's own prompt shows it."""
+    if not run.config.baselines.other_prompt:
+        return []
+    shown = not run.config.student.rulebook
+    name, how = ("untrained_rulebook", "with") if shown else ("untrained_no_rulebook", "without")
+    try:
+        run.pipeline.bench.check_room(rulebook=shown)
+    except PromptError as e:
+        log.warning("the untrained model is not asked %s the rulebook: %s", how, e)
+        return []
+    return [_asked(run, parts, name, f"Untrained student, {how} rulebook", {}, rulebook=shown)]
+
+
+def _asked(
+    run: Walk,
+    parts: Manifest,
+    name: str,
+    title: str,
+    rows: Mapping[SplitName, Manifest],
+    *,
+    rulebook: bool | None = None,
+) -> Scorer:
+    found = dict(rows)
+    for split in _splits(run):
+        if split not in found:
+            found[split] = score(run, parts, None, split, name, rulebook=rulebook)
+    return Scorer(name, title, "untrained", found, decided(run, parts, name, found["val"]))
+
+
+def _label_only_student(run: Walk, parts: Manifest) -> list[Scorer]:
+    """The student of another run, which learnt labels without reasons; see baselines.label_only_run."""
+    named = run.config.baselines.label_only_run
+    if named is None:
+        return []
+    view = RunView(run.store, named)
+    target = run_config(view).config.student.target
+    if target != "label_only":
+        raise UserError(
+            f"baselines.label_only_run: the student of run {named} learnt {target}, not label_only; name "
+            "a run with student.target: label_only"
+        )
+    split = view.earlier("split", file="data_splits/test.csv")
+    if reads.digest(split) != reads.digest(parts):
+        raise UserError(
+            f"baselines.label_only_run: run {named} has another test split, so that its student cannot be "
+            "compared; run it on the same data and split"
+        )
+    rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
+    decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
+    return [Scorer("label_only_run", f"Label-only student, run {named}", "baseline", rows, decision)]
+
+
+def _teacher(run: Walk, labelled: Mapping[SplitName, Manifest]) -> list[Scorer]:
+    if not labelled:
+        return []
+    model = next(iter(labelled.values())).summary["teacher_model"]
+    title = f"Teacher, {model}"
+    return [Scorer("teacher", title, "teacher", labelled, labels_only=True, file=SAMPLES_FILE)]
+
+
+def _splits(run: Walk) -> tuple[SplitName, ...]:
+    """Val, which decides, and test where it is exported."""
+    return ("val", "test") if "test" in run.config.export.splits else ("val",)

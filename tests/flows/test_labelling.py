@@ -1,0 +1,90 @@
+"""The teacher labels other splits than train where it is told to: in the plan, and in a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from core.config.loading import load
+from core.pipeline.stages import Pipeline
+from core.progress import Silent
+from core.stages import make
+from core.store.objects import Store
+from core.teacher.journal import Journal
+from flows.planning import describe_plan
+from flows.switches import Switches
+from tests.servers import teacher as endpoint
+from tests.small_project import REPO
+
+NOTHING_OFF = Switches(frozenset(), frozenset())
+
+
+def line(plan: str, slot: str) -> str:
+    """What the plan says of a stage."""
+    found = re.search(rf"^{slot} +(.*)$", plan, re.MULTILINE)
+    assert found is not None, plan
+    return found[1]
+
+
+def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(project: Path) -> None:
+    with endpoint.serve() as server:
+        teacher = {
+            "kind": "openai",
+            "base_url": server.base_url,
+            "model": "gpt-4o-mini",
+            "api_key_env": None,
+            "attempts": 2,
+            "prices": str(REPO / "configs/prices.yaml"),
+            "label_splits": ["test", "val"],
+        }
+        resolved = load(project, [f"teacher={json.dumps(teacher)}"])
+        store = Store.open(resolved.config.run.root)
+        of = Pipeline(resolved.config, lambda: Journal.open(store, resolved.run_name))
+        parts = make(store, of.split(), Silent()).manifest
+        plan = describe_plan(resolved, NOTHING_OFF)
+        assert [line(plan, f"sample{more}") for more in ("", "/test", "/val")] == ["run: not made before"] * 3
+        assert line(plan, "reject") == "waits for sample"
+        assert "asking gpt-4o-mini about train: 42 (42 to 84) calls, tokens counted by: a token for" in plan
+        assert "asking gpt-4o-mini about test: 9 calls, tokens counted by: a token for 4 bytes" in plan
+        assert re.search(r"^in all: 60 \(60 to 102\) calls; \$\S+ \(\$\S+ to \$\S+\); \d+ s \(", plan, re.M)
+
+        make(store, of.sample(parts), Silent())
+        make(store, of.sample(parts, "test"), Silent())
+        learnt = describe_plan(resolved, NOTHING_OFF)
+        assert line(learnt, "sample/test").startswith("reuse (made ")
+        assert "asking gpt-4o-mini about test: 0 calls" in learnt
+        wanted = (
+            r"asking gpt-4o-mini about val: 9 calls, tokens counted by: the server's own counts in (\d+)"
+        )
+        found = re.search(wanted, learnt)
+        assert found is not None, learnt
+        assert int(found[1]) == server.totals().answered, "train's and test's answers tell of val's"
+
+
+def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> None:
+    resolved = load(project)
+    store = Store.open(resolved.config.run.root)
+    make(store, Pipeline(resolved.config).split(), Silent())
+    plan = describe_plan(resolved, NOTHING_OFF)
+    assert "sample/" not in plan
+    assert "asking" not in plan
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_a_run_puts_the_teachers_answers_to_other_splits_beside_those_to_train(project: Path) -> None:
+    from flows.distill import distill
+
+    answers = (project.parent / "answers.jsonl").read_text().splitlines()
+    overrides = ["student.steps=2", "teacher.label_splits=[test]"]
+    folder = Path(distill(str(project), overrides)).parent
+    rows = (folder / "teacher_phase/teacher_samples_test.jsonl").read_text().splitlines()
+    test = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
+    assert [json.loads(row)["example_id"] for row in rows] == [text.split(",")[0] for text in test]
+    summary = json.loads((folder / "teacher_phase/sample_summary_test.json").read_text())
+    assert summary["answered"] == len(test)
+    assert json.loads((folder / "stages.json").read_text())["sample/test"]["reused"] is False
+    assert not (folder / "teacher_phase/teacher_samples_val.jsonl").exists()
+    assert len(answers) > len(test), "the same file answers train"
