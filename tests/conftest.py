@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from core.store.objects import Store
 from tests.servers import s3
@@ -97,6 +99,26 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         url: str = request.getfixturevalue("s3_root")
         return url
     return str(tmp_path / "root") if request.param == "disk" else f"memory://tests/{uuid.uuid4().hex}"
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A real browser. It ends with the module: while it lives, asyncio.run() is refused on its thread."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip("no Chromium is installed; on Debian: apt-get install chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def chromium_page(chromium: Browser) -> Iterator[Page]:
+    """An empty page of its own, as wide as a desktop's."""
+    with chromium.new_context(viewport={"width": 1200, "height": 900}) as context:
+        yield context.new_page()
 
 
 @pytest.fixture

@@ -68,10 +68,10 @@ class Mistake:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One reading of this very test split: by which run, when, and what for."""
+    """One frozen student that was measured on this very test split: in which run, when, and which."""
 
     run: str
-    when: str
+    at: str
     what: str
 
 
@@ -114,7 +114,7 @@ class Report:
     mistakes: Sequence[Mistake] = ()
     """The surest first; see core.report.mistakes."""
     reads: Sequence[Read] = ()
-    """Of this very test split, over all runs under the root, this one's included."""
+    """Of this very test split, over all runs under the root, this one included."""
     seeds: Sequence[SeedResult] = ()
     """Other seeds of this run; empty where there is one."""
     provenance: Sequence[tuple[str, str]] = ()

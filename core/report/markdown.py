@@ -80,7 +80,7 @@ def _model(model: ModelBlock) -> str:
         lines += [
             f"- {name}: {UNDEFINED if written[name] is None else f'{written[name]:.6f}'}" for name in names
         ]
-        lines += [f"- {name}: {written[name]}" for name in COUNTS]
+        lines += [f"- {name}: {UNDEFINED if written[name] is None else written[name]}" for name in COUNTS]
     return "\n".join([f"## {plain(model.title)}", "", *lines])
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -21,7 +21,7 @@ MOST = 200
 
 def worst(
     examples: Sequence[Example],
-    rows: Mapping[str, ScoredExample],
+    rows: Iterable[ScoredExample],
     decision: Decision,
     rule_ids: tuple[str, ...] = (),
     *,
@@ -36,8 +36,9 @@ def worst(
     at = decision.threshold
     if at is None:
         return []
-    scored = [e for e in examples if e.id in rows and rows[e.id].error is None]
-    calibrated = decision.calibrator.apply_to([rows[e.id] for e in scored])
+    by_id = {row.example_id: row for row in rows if row.error is None}
+    scored = [e for e in examples if e.id in by_id]
+    calibrated = decision.calibrator.apply_to([by_id[e.id] for e in scored])
     p = columns(calibrated).probability
     away = np.abs(log_odds(p) - log_odds(np.array([at])))
     away = np.where(np.isnan(away), -1.0, away)

@@ -8,28 +8,27 @@ from core.report.words import plural
 
 
 def section(report: Report) -> Section | None:
-    """Every reading of this test split under the root; None where nobody counted."""
+    """Everyone measured on this test split under the root; None where nobody counted."""
     if not report.reads:
         return None
-    rows = [[Cell(r.run, code=True), Cell(r.when), Cell(r.what)] for r in report.reads]
-    table = Table(["run", "when", "what for"], rows, left=3)
+    rows = [[Cell(r.run, code=True), Cell(r.at), Cell(r.what)] for r in report.reads]
+    table = Table(["run", "when", "what was measured"], rows, left=3)
     return Section("reads", "Who has read test", [Prose(meaning(report), _several(report)), table])
 
 
 def meaning(report: Report) -> str:
-    """What the number of readings says of the figures."""
+    """What their number says of the figures."""
     n = len(report.reads)
     if n == 1:
         return (
-            f"This {report.split} split was read once, by this run, after checkpoint, calibration and "
-            "threshold were frozen: its figures were chosen by nobody."
+            "One student was measured on this test split, with checkpoint, calibration and threshold frozen "
+            "before: nobody has chosen by its figures."
         )
     runs = len({r.run for r in report.reads})
-    often = "twice" if n == 2 else f"{n} times"
     return (
-        f"This {report.split} split was read {often} by {plural(runs, 'run')} under this root. Whoever "
-        "chose among them by these figures has selected on test: the best of several looks better than it "
-        "is, and only rows that nobody has read would say by how much."
+        f"{n} students of {plural(runs, 'run')} under this root were measured on this very test split. "
+        "Whoever chooses among them by these figures selects on test: the best of several looks better than "
+        "it is, and only rows that none of them was measured on would say by how much."
     )
 
 

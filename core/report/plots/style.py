@@ -47,6 +47,7 @@ SETTINGS: Mapping[str, Any] = {
 }
 
 _LONGEST = 46
+_UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def painting(more: Mapping[str, Any]) -> AbstractContextManager[None]:
@@ -63,8 +64,8 @@ def dashes(pattern: str) -> Any:
 
 
 def label(text: str, longest: int = _LONGEST) -> str:
-    """A name as one line that fits, without what neither XML nor a font can show."""
-    one_line = " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", " ", text).split())
+    """A name as one line that fits; what neither XML nor a font can show is U+FFFD."""
+    one_line = _UNSHOWN.sub("\N{REPLACEMENT CHARACTER}", " ".join(text.split()))
     return one_line if len(one_line) <= longest else f"{one_line[: longest - 1]}…"
 
 

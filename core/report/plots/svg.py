@@ -17,6 +17,8 @@ from core.report.plots import style
 
 _REFERS = re.compile(r"#([\w.-]+)")
 _UNSEEN = ("metadata", "style")
+_LONGEST = 600
+"""Characters of what is read aloud of a picture."""
 
 
 def draw(picture: Picture) -> str:
@@ -45,7 +47,7 @@ def _for_page(picture: Picture, root: ElementTree.Element) -> str:
     root.attrib = {
         "viewBox": box,
         "role": "img",
-        "aria-label": f"{picture.title}. {picture.description}",
+        "aria-label": style.label(f"{picture.title}. {picture.description}", _LONGEST),
         "class": "plot",
         "stroke-linejoin": "round",
     }

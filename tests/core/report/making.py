@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -167,7 +168,7 @@ def usual(
         ),
         "analysis": {"split": "test", **analyse(test, made, RULES, resamples=resamples)},
         "decisions": decisions,
-        "mistakes": worst(test, first.rows, first.decision, RULES),
+        "mistakes": worst(test, first.rows.values(), first.decision, RULES),
         "sizes": (
             SplitSize("train", 400, 134),
             SplitSize("val", rows, rows // 4),
@@ -231,3 +232,15 @@ def other_seeds() -> tuple[SeedResult, ...]:
         SeedResult(f"night-seed{s}", s, compute(scored(rows, apart=4.4, seed=60 + s), 0.5).to_json())
         for s in (1, 2)
     )
+
+
+@functools.cache
+def _full() -> Report:
+    return usual(seeds=other_seeds())
+
+
+def full(**changed: Any) -> Report:
+    """The same run with everything in it, made once; `texts` and `reasonings` make another."""
+    made = {name: changed.pop(name) for name in ("texts", "reasonings") if name in changed}
+    report = usual(seeds=other_seeds(), **made) if made else _full()
+    return dataclasses.replace(report, **changed)

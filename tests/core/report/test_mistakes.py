@@ -1,0 +1,78 @@
+"""The worst errors: all wrong, the surest first, those without a probability last."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from hypothesis import given, settings
+
+from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.evaluation.calibration import identity
+from core.evaluation.decision import Decision, decide
+from core.records import Example, ScoredExample
+from core.report.mistakes import MOST, worst
+from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
+
+
+def examples(rows: list[ScoredExample]) -> list[Example]:
+    return [Example(r.example_id, f"text {r.example_id}", r.gold) for r in rows]
+
+
+def at(threshold: float | None) -> Decision:
+    return Decision(identity("none"), threshold, "by definition")
+
+
+@settings(max_examples=60, deadline=None)
+@given(ROWS)
+def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) -> None:
+    rows = as_rows(drawn)
+    found = worst(examples(rows), rows, at(0.5))
+    wrong = [
+        r.example_id for r in rows if (r.probability is not None and r.probability >= 0.5) != (r.gold == 1)
+    ]
+    assert sorted(m.id for m in found) == sorted(wrong)
+    # Log odds are cut where they would be infinite, so that the last digits of a certainty count for nothing.
+    sure = [-1.0 if m.probability is None else round(abs(m.probability - 0.5), 9) for m in found]
+    assert sure == sorted(sure, reverse=True)
+    assert all(m.decision != m.gold for m in found)
+
+
+def test_they_are_decided_on_calibrated_probabilities() -> None:
+    rows = draw(300, seed=3, apart=0.2).rows()
+    decided = decide(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
+    frozen = Decision(decided.calibrator, decided.choice.value, decided.choice.reason)
+    found = worst(examples(rows), rows, frozen)
+    calibrated = {r.example_id: r.probability for r in decided.calibrator.apply_to(rows)}
+    assert decided.metrics is not None
+    assert decided.metrics.fp is not None
+    assert len(found) == decided.metrics.fp + (decided.metrics.fn or 0)
+    assert all(m.probability == calibrated[m.id] for m in found)
+
+
+def test_no_more_than_asked_and_none_without_a_threshold() -> None:
+    rows = draw(4_000, seed=1, apart=0.0).rows()
+    assert len(worst(examples(rows), rows, at(0.5))) == MOST
+    assert len(worst(examples(rows), rows, at(0.5), most=7)) == 7
+    assert worst(examples(rows), rows, at(None)) == []
+    assert worst([], [], at(0.5)) == []
+
+
+def test_rows_that_a_server_failed_on_are_nobodys_error() -> None:
+    rows = as_rows([(1, 0.1), (1, None), (0, 0.9)])
+    rows[1] = dataclasses.replace(rows[1], error="timed out")
+    assert {m.id for m in worst(examples(rows), rows, at(0.5))} == {"r0", "r2"}
+
+
+def test_an_error_carries_its_text_its_reasoning_and_each_rule_it_cites_once() -> None:
+    said = "R2 and R1 hold, R2 above all."
+    row = ScoredExample("a", 1, 0.2, 0.0, True, reasoning=said, raw_output=said, emitted_label=0)
+    (found,) = worst([Example("a", "the text", 1)], [row], at(0.5), ("R1", "R2"))
+    assert (found.text, found.reasoning, found.cited, found.stated) == ("the text", said, ("R2", "R1"), 0)
+    assert (found.gold, found.decision, found.probability, found.threshold) == (1, 0, 0.2, 0.5)
+
+
+def test_certain_errors_come_before_all_others() -> None:
+    rows = as_rows([(1, 0.4), (1, 0.0), (0, 1.0), (0, 0.9)])
+    found = [m.id for m in worst(examples(rows), rows, at(0.5))]
+    assert set(found[:2]) == {"r1", "r2"}
+    assert found[2:] == ["r3", "r0"]

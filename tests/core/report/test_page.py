@@ -1,0 +1,203 @@
+"""The page, in a real browser: whole in itself, drawn, harmless whatever data says, fit for a phone."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Dialog, Page
+
+from core.config.measure import ThresholdConfig
+from core.report import page
+from core.report.inputs import Report
+from core.report.words import count
+from tests.core.report.making import SCORERS, full, usual
+
+EVIL = (
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)>',
+    "<svg onload=alert(4)>",
+    "{{ 7 * 7 }} $x^2$ & &lt;b&gt; 'a' `b`",
+    "\x00\x1b[31m \ud800 \u202e</style><style>*{display:none}</style>",
+)
+
+
+@dataclasses.dataclass
+class Opened:
+    """A page with all that it said, asked for and wanted to ask the reader."""
+
+    page: Page
+    said: list[str] = dataclasses.field(default_factory=list)
+    requests: list[str] = dataclasses.field(default_factory=list)
+
+    def open(self, report: Report, path: Path) -> None:
+        path.write_text(page.render(report), encoding="utf-8")
+        self.page.on("console", lambda message: self.said.append(message.text))
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", self._refuse)
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(path.as_uri())
+
+    def _refuse(self, dialog: Dialog) -> None:
+        self.said.append(dialog.message)
+        dialog.dismiss()
+
+
+Open = Callable[[Report], Opened]
+
+
+@pytest.fixture
+def opened(chromium_page: Page, tmp_path: Path) -> Open:
+    def of(report: Report) -> Opened:
+        found = Opened(chromium_page)
+        found.open(report, tmp_path / "report.html")
+        return found
+
+    return of
+
+
+def test_the_page_asks_for_nothing_but_itself_and_nothing_goes_wrong(opened: Open, tmp_path: Path) -> None:
+    found = opened(full())
+    assert found.requests == [(tmp_path / "report.html").as_uri()]
+    assert found.said == []
+
+
+def test_every_picture_is_drawn(opened: Open) -> None:
+    found = opened(full()).page
+    drawn = found.locator("svg.plot").evaluate_all(
+        "all => all.map(e => [e.getBBox().width, e.getBBox().height, e.querySelectorAll('path').length,"
+        " e.getAttribute('aria-label'), e.getAttribute('role')])"
+    )
+    assert len(drawn) >= 11
+    for width, height, paths, label, role in drawn:
+        assert min(width, height) > 50
+        assert paths > 3
+        assert label
+        assert role == "img"
+
+
+def test_a_picture_keeps_its_colours_under_the_pages_own_policy(opened: Open) -> None:
+    """The policy drops foreign styles: lines would be black areas."""
+    found = opened(full()).page
+    strokes = found.locator("svg.plot path.s-blue").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).stroke)"
+    )
+    assert set(strokes) == {"rgb(0, 114, 178)"}
+    fills = found.locator("svg.plot path.s-grid").evaluate_all(
+        "all => all.map(e => getComputedStyle(e).fill)"
+    )
+    assert set(fills) == {"none"}
+
+
+@pytest.mark.parametrize("width", [390, 1200])
+def test_only_tables_scroll_sideways(opened: Open, chromium_page: Page, width: int) -> None:
+    chromium_page.set_viewport_size({"width": width, "height": 800})
+    long = "W" * 300
+    changed: dict[str, Any] = {
+        "run_name": long,
+        "provenance": (("digest", long),),
+        "notices": (long,),
+        "texts": (long,),
+    }
+    changed |= {"files": {long: long}, "reasonings": (long,)}
+    found = opened(full(**changed)).page
+    assert found.evaluate("document.documentElement.scrollWidth") <= width
+    assert found.locator(".box").first.evaluate("e => e.scrollWidth > e.clientWidth") or width == 1200
+
+
+def test_what_data_and_models_say_is_shown_and_never_run(opened: Open) -> None:
+    scorers = [
+        dataclasses.replace(s, title=f"{s.title} {evil}") for s, evil in zip(SCORERS, EVIL, strict=False)
+    ]
+    ways: dict[str, Any] = {"texts": EVIL * 20, "reasonings": EVIL * 20, "scorers": scorers, "teacher": False}
+    given: dict[str, Any] = {
+        "run_name": EVIL[1],
+        "notices": EVIL,
+        "untested": EVIL,
+        "provenance": ((EVIL[0], EVIL[2]),),
+    }
+    found = opened(usual(rows=120, **ways, **given))
+    assert found.said == []
+    assert len(found.requests) == 1
+    assert found.page.locator("script").count() == 1
+    assert found.page.locator("img").count() == 0
+    shown = found.page.locator("#mistakes").inner_text()
+    for evil in EVIL[:5]:
+        assert evil in shown
+        assert found.page.locator("#untested").get_by_text(evil, exact=True).count() == 1
+    pictures = " ".join(found.page.locator("svg.plot text").all_text_contents())
+    assert f"{SCORERS[1].title} {EVIL[1]}"[:30] in pictures
+    titles = found.page.locator(".keys").all_inner_texts()
+    assert any(EVIL[2] in text for text in titles)
+
+
+def test_the_search_leaves_the_errors_that_hold_the_words(opened: Open) -> None:
+    report = usual(rows=120, texts=[f"Needle number {i} in a haystack" for i in range(120)])
+    found = opened(report).page
+    wanted = report.mistakes[3].text
+    found.locator("#search").fill(wanted.upper())
+    visible = found.locator("article.mistake:visible")
+    assert wanted in visible.first.inner_text()
+    assert 1 <= visible.count() < len(report.mistakes)
+    assert found.locator("#count").inner_text() == f"{visible.count()} of {len(report.mistakes)}"
+    found.locator("#search").fill("")
+    found.locator("#which").select_option("missed")
+    assert visible.count() == sum(m.gold == 1 for m in report.mistakes)
+
+
+def test_what_is_shown_is_what_was_measured(opened: Open) -> None:
+    report = full()
+    found = opened(report).page
+    of = report.analysis["scorers"]["student"]
+    row = found.locator("#results tr.strong").first.inner_text()
+    i = of["intervals"]["macro_f1"]
+    assert f"{i['value']:.3f}" in row
+    assert f"{i['low']:.3f}–{i['high']:.3f}" in row
+    counts = found.locator("#results svg.plot text").all_text_contents()
+    assert {count(n) for n in of["counts"].values()} <= set(counts)
+    errors = found.locator("article.mistake")
+    assert errors.count() == len(report.mistakes)
+    first = errors.first.inner_text()
+    assert report.mistakes[0].text in first
+    assert report.mistakes[0].id in first
+    assert f"{report.mistakes[0].probability:.4f}" in first
+
+
+def test_the_verdict_comes_before_all_figures(opened: Open) -> None:
+    main = opened(full()).page.locator("main").inner_text()
+    assert main.index("the student beats the untrained model") < main.index("0.")
+
+
+def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: Open) -> None:
+    hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
+    report = usual(rows=60, threshold=hopeless, scorers=SCORERS[:1], teacher=False, reasoning=0)
+    bare = dataclasses.replace(report, teacher=None, ledger={}, curve=(), losses=(), reads=())
+    found = opened(bare)
+    assert found.said == []
+    text = found.page.locator("main").inner_text()
+    assert "so nobody is beaten" in text
+    assert "no other threshold was found" in text
+    for key in ("comparisons", "teacher", "cost", "curve", "reads", "seeds", "faithfulness", "errors"):
+        assert found.page.locator(f"#{key}").count() == 0
+
+
+def test_a_long_text_is_cut_with_its_length() -> None:
+    report = usual(rows=60, scorers=SCORERS[:1], teacher=False, texts=["x" * 9_000] * 60)
+    assert "(the first 4,000 of 9,000 characters)" in page.render(report)
+    assert "x" * 4_001 not in page.render(report)
+
+
+def test_equal_reports_are_equal_pages() -> None:
+    assert page.render(full()) == page.render(full())
+
+
+def test_names_inside_the_page_are_unique_and_all_links_lead_somewhere() -> None:
+    text = page.render(full())
+    ids = re.findall(r'\bid="([^"]+)"', text)
+    assert len(ids) == len(set(ids))
+    assert set(re.findall(r'(?:href="|url\()#([\w-]+)', text)) <= set(ids)

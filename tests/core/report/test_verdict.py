@@ -1,0 +1,84 @@
+"""The verdict: a loss, a draw and a useless training are said in words, before any number."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import pytest
+
+from core.evaluation.selection import EvaluatedCheckpoint, select
+from core.report.inputs import Report
+from core.report.scorers import comparisons, outcome
+from core.report.verdict import headline, remarks, shown, verdict
+from tests.core.report.making import SCORERS, Scorer, full, usual
+
+
+@functools.cache
+def against(student: float, untrained: float, baseline: float) -> Report:
+    """A student that tells the classes apart by `student` log odds, with two others."""
+    scorers = [
+        dataclasses.replace(SCORERS[0], apart=student),
+        dataclasses.replace(SCORERS[1], apart=untrained),
+        Scorer("tfidf_words", "TF-IDF words", "baseline", baseline),
+    ]
+    return usual(rows=240, scorers=scorers, teacher=False, reasoning=0)
+
+
+def test_a_baseline_that_wins_is_named() -> None:
+    said = headline(against(2.0, 0.5, 7.0))
+    assert "the student beats the untrained model" in said
+    assert "loses to TF-IDF words" in said
+
+
+def test_a_student_no_better_than_untrained_is_said_to_have_learnt_nothing_shown() -> None:
+    report = against(0.5, 0.6, 7.0)
+    assert any("Training is not shown to have brought anything" in r for r in remarks(report))
+    assert not any("Training is not shown" in r for r in remarks(against(2.0, 0.5, 7.0)))
+
+
+def test_outcomes_are_those_of_the_comparisons_own_sentences() -> None:
+    seen = set()
+    for report in (full(), against(2.0, 0.5, 7.0)):
+        title = report.analysis["scorers"]["student"]["title"]
+        for other, c in comparisons(report):
+            for metric, d in c["differences"].items():
+                sentence, found = d["verdict"], outcome(c, metric)
+                begins = {
+                    "better": f"{title} is better than {other['title']}",
+                    "worse": f"{other['title']} is better than {title}",
+                    "even": "no difference shown",
+                }
+                if found == "open":
+                    assert "not compared" in sentence
+                else:
+                    assert sentence.startswith(begins[found])
+                seen.add(found)
+    assert seen == {"better", "worse", "even", "open"}
+
+
+def test_of_log_loss_the_smaller_is_better() -> None:
+    (first, _), *_ = [(c, o) for o, c in comparisons(full()) if o["kind"] == "untrained"]
+    assert first["differences"]["log_loss"]["value"] < 0
+    assert outcome(first, "log_loss") == "better"
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("auroc", "auroc"), ("brier", "brier")])
+def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> None:
+    report = full()
+    points = [EvaluatedCheckpoint(p.step, p.metrics) for p in report.curve]
+    changed = dataclasses.replace(report, selection=select(points, metric))
+    assert shown(changed)[0] == expected
+    assert set(shown(changed)) == {expected, "macro_f1", "auroc"}
+
+
+def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
+    for finding, (other, c) in zip(verdict(full()).findings, comparisons(full()), strict=True):
+        assert finding.against == other["title"]
+        assert f"{c['differences']['macro_f1']['detectable']:.3f}" in finding.detectable
+
+
+def test_without_others_nobody_is_beaten() -> None:
+    alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
+    assert "so nobody is beaten" in headline(alone)
+    assert verdict(alone).findings == []
