@@ -8,7 +8,7 @@ from typing import Any
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table
 from core.report.inputs import Report
 from core.report.plots import probabilities
-from core.report.results import strong
+from core.report.results import STUDENT
 from core.report.scorers import with_probabilities
 from core.report.words import grouped, number, signed, span, with_interval
 
@@ -34,15 +34,10 @@ def _thresholds(report: Report) -> Section | None:
     )
     rows = [_row(title, decision) for title, decision in found.items()]
     columns = ["", "threshold", "range", "objective on val", "optimism", "calibration", "log loss on val"]
-    table = Table(columns, rows, strong=_strong(report, list(found)))
+    table = Table(columns, rows, strong=STUDENT)
     picture = probabilities.by_threshold(report)
     blocks: list[Block] = [Prose(intro), *([picture] if picture else []), table]
     return Section("threshold", "Threshold and calibration", [*blocks, Bullets(_reasons(found))])
-
-
-def _strong(report: Report, titles: list[str]) -> frozenset[int]:
-    found = [s for s in with_probabilities(report) if s["title"] in titles]
-    return strong(found)
 
 
 def _row(title: str, decision: Mapping[str, Any]) -> list[Cell]:
@@ -108,7 +103,7 @@ def _probabilities(report: Report) -> Section | None:
         f"On {report.split}, after calibration. A calibration error is above 0 even where probabilities are "
         "right, by about the bins' own noise."
     )
-    table = Table(columns, rows, strong=strong(found))
+    table = Table(columns, rows, strong=STUDENT)
     return Section("probabilities", "What the probabilities are worth", [Prose(intro), *pictures, table])
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from core.evaluation.metrics import Metrics
 from core.evaluation.selection import Selection
+from core.store.reads import Read
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +68,6 @@ class Mistake:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """One frozen student that was measured on this very test split: in which run, when, and which."""
-
-    run: str
-    at: str
-    what: str
-
-
-@dataclass(frozen=True, slots=True)
 class SeedResult:
     """The student of another seed on the same rows, at the threshold that its own val chose."""
 
@@ -114,7 +106,7 @@ class Report:
     mistakes: Sequence[Mistake] = ()
     """The surest first; see core.report.mistakes."""
     reads: Sequence[Read] = ()
-    """Of this very test split, over all runs under the root, this one included."""
+    """Of this very test split, as core.store.reads finds them: this run's own included."""
     seeds: Sequence[SeedResult] = ()
     """Other seeds of this run; empty where there is one."""
     provenance: Sequence[tuple[str, str]] = ()

@@ -25,7 +25,8 @@ COMPARED = (
     "brier",
 )
 _AT_DEFAULT = ("macro_f1", "accuracy", "precision", "recall")
-_STRONG = ("student",)
+STUDENT = frozenset({0})
+"""The row to look at first."""
 
 
 def sections(report: Report) -> list[Section]:
@@ -72,7 +73,7 @@ def _metrics(report: Report) -> Table:
     return Table(
         ["", *map(name_of, COMPARED), "threshold", "without a label"],
         rows,
-        strong=strong(found),
+        strong=STUDENT,
         notes=_why(found),
     )
 
@@ -84,11 +85,6 @@ def _invalid(s: Facts, report: Report) -> float | None:
         return found
     rows = report.analysis["rows"]
     return s["unlabelled"] / rows if rows else None
-
-
-def strong(found: Sequence[Facts]) -> frozenset[int]:
-    """The rows of the student."""
-    return frozenset(i for i, s in enumerate(found) if s["kind"] in _STRONG)
 
 
 def _why(found: Sequence[Facts]) -> list[str]:
@@ -110,7 +106,7 @@ def _counts(report: Report) -> Table:
         four = [UNDEFINED] * 4 if k is None else [count(k[name]) for name in ("tp", "fp", "fn", "tn")]
         rows.append(cells(s["title"], *four))
     head = ["", "true positives", "false positives", "false negatives", "true negatives"]
-    return Table(head, rows, title="Counts of the decisions", strong=strong(found))
+    return Table(head, rows, title="Counts of the decisions", strong=STUDENT)
 
 
 def _comparisons(report: Report) -> Section:
@@ -164,10 +160,8 @@ def _default(report: Report) -> Section:
     for s in found:
         row = [Cell(s["title"]), Cell(number(s["threshold"]))]
         for m in _AT_DEFAULT:
-            row += cells(
-                number(None if s["metrics"] is None else s["metrics"][m]), number(s["at_default"][m])
-            )
+            row += cells(number(s["metrics"][m]), number(s["at_default"][m]))
         rows.append(row)
     columns = [c for m in _AT_DEFAULT for c in (f"{name_of(m)}, chosen", f"{name_of(m)}, at 0.5")]
-    table = Table(["", "chosen", *columns], rows, strong=strong(found))
+    table = Table(["", "chosen", *columns], rows, strong=STUDENT)
     return Section("default", "At 0.5, declared beforehand", [Prose(intro), table])

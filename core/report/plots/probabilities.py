@@ -37,7 +37,7 @@ def reliability(report: Report) -> Picture | None:
             Key("share of positives, 95 % interval", style.NAMES[style.STUDENT], "point"),
             Key("what the probability says", style.NAMES[style.MUTED], dash="4 3"),
         ],
-        note=f"Expected calibration error {error}, over bins of about equal size. Below the line: too sure.",
+        note=f"Expected calibration error {error}, in bins of equal size. Below the line it says too much.",
     )
 
 
@@ -103,13 +103,12 @@ def _moved(report: Report) -> Mapping[str, Any] | None:
 
 def _of_threshold(chosen: float | None, moved: Mapping[str, Any] | None) -> str:
     if chosen is None:
-        return "No threshold was chosen. The thin line is 0.5."
+        return "No threshold was chosen. The dotted line is 0.5."
     said = f"The upright line is the chosen threshold, {number(chosen)}; the dotted one is 0.5."
     if moved is None or moved["low"] is None:
         return said
-    return f"{said} Shaded: 95 % of the thresholds that other val rows would have chosen, " + (
-        f"{span(moved['low'], moved['high'])}."
-    )
+    ends = span(moved["low"], moved["high"])
+    return f"{said} Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
 
 
 def _strokes(found: Sequence[Facts]) -> dict[int, tuple[str, str]]:
@@ -162,7 +161,7 @@ def _paint_precision(figure: Any, found: Sequence[Facts], share: float) -> None:
             linewidth=width,
         )
     at = found[0]["metrics"]
-    if at is not None and at["precision"] is not None and at["recall"] is not None:
+    if at["precision"] is not None and at["recall"] is not None:
         panel.plot([at["recall"]], [at["precision"]], color=style.STUDENT, marker="o", markersize=7)
     panel.set_xlabel("recall")
     panel.set_ylabel("precision")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from typing import Any
 from xml.etree import ElementTree
 
@@ -30,8 +31,9 @@ def _painted(picture: Picture) -> bytes:
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
-    # The salt makes names that do not change from one drawing to the next.
-    with style.painting({"svg.hashsalt": picture.name}):
+    # The salt makes names that do not change from one drawing to the next. Glyphs are the page's to find.
+    with warnings.catch_warnings(), style.painting({"svg.hashsalt": picture.name}):
+        warnings.filterwarnings("ignore", message="Glyph")
         figure = Figure(figsize=picture.size, layout="constrained")
         picture.paint(figure)
         figure.savefig(out, format="svg", metadata={"Date": None})

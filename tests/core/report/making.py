@@ -20,8 +20,9 @@ from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.export.ledger import to_json
 from core.records import Example, ScoredExample
 from core.rejection.funnel import FunnelCounter
-from core.report.inputs import CurvePoint, ModelBlock, Read, Report, SeedResult, Setup, SplitSize
+from core.report.inputs import CurvePoint, ModelBlock, Report, SeedResult, Setup, SplitSize
 from core.report.mistakes import worst
+from core.store.reads import Read
 
 RULES = ("R1", "R2", "R3")
 THRESHOLD, CALIBRATION = ThresholdConfig(), CalibrationConfig(method="platt")
@@ -180,7 +181,7 @@ def usual(
             ModelBlock("final model", "runs/night/final", None),
             ModelBlock("best-val model", "runs/night/best", compute(list(first.rows.values()), 0.5)),
         ),
-        "reads": (Read("night", "2026-01-02T03:04:05+00:00", "export"),),
+        "reads": (Read("night", "2026-01-02T03:04:05+00:00", "step 40"),),
         "provenance": (("understudy", "0.1.0"), ("commit", "c" * 40), ("data", "d" * 64)),
         "files": {"student_phase/test.json": "what the student says of each test text"},
         "notices": ("3 rows of the data were left out: no label",),

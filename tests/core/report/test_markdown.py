@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from core.config.measure import ThresholdConfig
-from core.report.inputs import ModelBlock, Read
+from core.report.inputs import ModelBlock
 from core.report.markdown import code, plain, render
+from core.store.reads import Read
 from tests.core.report.making import SCORERS, full, usual
 
 

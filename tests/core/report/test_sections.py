@@ -10,8 +10,9 @@ import pytest
 from core.evaluation.comparison import NAMES
 from core.report import costs, document, reads, seeds, teaching, untested
 from core.report.blocks import Prose, Section, Table
-from core.report.inputs import Read, SeedResult
+from core.report.inputs import SeedResult
 from core.report.results import COMPARED
+from core.store.reads import Read
 from tests.core.report.making import SCORERS, full, other_seeds, teacher_summary, usual
 
 

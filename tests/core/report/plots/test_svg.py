@@ -28,7 +28,7 @@ def pictures() -> list[Picture]:
     return [block for s in sections(full()) for block in s.blocks if isinstance(block, Picture)]
 
 
-@pytest.mark.filterwarnings("ignore:Glyph")
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", EVIL)
 def test_a_name_is_written_as_it_is_and_is_no_markup(name: str) -> None:
     drawn = draw(forest([Row(name, 0.1, 0.0, 0.2)], name="x", title=name, axis=name))
