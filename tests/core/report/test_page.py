@@ -110,6 +110,14 @@ def test_only_tables_scroll_sideways(opened: Open, chromium_page: Page, width: i
     assert found.locator(".box").first.evaluate("e => e.scrollWidth > e.clientWidth") or width == 1200
 
 
+def test_paper_is_white_and_holds_the_widest_table(opened: Open, chromium_page: Page) -> None:
+    chromium_page.emulate_media(media="print", color_scheme="dark")
+    chromium_page.set_viewport_size({"width": 720, "height": 1000})  # A4 with margins, in CSS pixels
+    found = opened(full()).page
+    assert found.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert found.evaluate("document.documentElement.scrollWidth") <= 720
+
+
 def test_what_data_and_models_say_is_shown_and_never_run(opened: Open) -> None:
     scorers = [
         dataclasses.replace(s, title=f"{s.title} {evil}") for s, evil in zip(SCORERS, EVIL, strict=False)
