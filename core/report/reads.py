@@ -24,6 +24,11 @@ def meaning(report: Report) -> str:
             "One student was measured on this test split, with checkpoint, calibration and threshold frozen "
             "before: nobody has chosen by its figures."
         )
+    if not _several(report):
+        return (
+            f"{n} students were measured on this test split, one of each seed of this run: the seeds were named "
+            "beforehand, and nobody has chosen among them by these figures."
+        )
     runs = len({r.run for r in report.reads})
     return (
         f"{n} students of {plural(runs, 'run')} under this root were measured on this very test split. "
@@ -38,4 +43,7 @@ def selected_on_test(report: Report) -> list[str]:
 
 
 def _several(report: Report) -> bool:
-    return len(report.reads) > 1
+    """Whether more were measured than one student, or one of each seed."""
+    runs = [r.run for r in report.reads]
+    seeds = {report.run_name, *(s.run for s in report.seeds)}
+    return len(runs) > 1 and (len(set(runs)) < len(runs) or not set(runs) <= seeds)

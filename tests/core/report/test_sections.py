@@ -84,6 +84,13 @@ def test_one_reader_of_test_is_fine_and_more_are_selection() -> None:
     assert reads.section(full(reads=())) is None
 
 
+def test_the_seeds_of_a_run_are_no_selection_but_a_second_student_of_one_is() -> None:
+    each = tuple(Read(name, "2026", "x") for name in ("night", "night-seed1", "night-seed2"))
+    assert warnings(reads.section(full(reads=each))) == []
+    assert reads.selected_on_test(full(reads=each)) == []
+    assert warnings(reads.section(full(reads=(*each, Read("night", "2027", "y"))))) != []
+
+
 def test_what_was_not_tested_follows_from_the_facts() -> None:
     said = " ".join(untested.sentences(full(seeds=())))
     assert "One seed (7)" in said
