@@ -26,8 +26,8 @@ def meaning(report: Report) -> str:
         )
     if not _several(report):
         return (
-            f"{n} students were measured on this test split, one of each seed of this run: the seeds were named "
-            "beforehand, and nobody has chosen among them by these figures."
+            f"{n} students were measured on this test split, one of each seed of this run: the seeds were "
+            "named beforehand, and nobody has chosen among them by these figures."
         )
     runs = len({r.run for r in report.reads})
     return (
