@@ -9,7 +9,7 @@ from core import jsonio
 from core.errors import PromptError, UserError
 from core.evaluation.objectives import DEFAULT
 from core.pipeline.naming import run_config
-from core.pipeline.scorers import Scorer
+from core.pipeline.scorers import BASELINES, Scorer
 from core.records import SplitName
 from core.store import reads
 from core.store.manifest import Manifest
@@ -40,7 +40,7 @@ def classical(run: Walk, parts: Manifest) -> list[Scorer]:
     """Majority and TF-IDF with logistic regression, from one stage."""
     found = run.do_built(run.pipeline.measuring.baseline(parts), "baseline_phase/baselines.json")
     out = []
-    for name, about in jsonio.read_json(run.store.file(found, "baselines.json")).items():
+    for name, about in jsonio.read_json(run.store.file(found, BASELINES)).items():
         rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
         file = f"{name}_{{split}}.jsonl"
         scorer = Scorer(name, about["title"], "baseline", rows, file=file)

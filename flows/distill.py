@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from prefect import flow
-from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.config.loading import load
 from core.evaluation.selection import select
 from core.pipeline.outcome import Outcome
-from core.pipeline.reporting import REPORT
+from core.pipeline.reporting import PAGE
 from core.pipeline.views import View
 from core.records import SplitName
 from core.rejection.stage import ensure_usable
 from core.store.manifest import Manifest
+from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint, take_home
+from flows.showing import show
 from flows.switches import switches
 from flows.training import train_and_evaluate
 from tasks.publish import publish
@@ -52,14 +53,19 @@ def distill(
     """
     resolved = load(Path(config), overrides)
     with execution(resolved, switches(resolved.config.stages, only, skip, refresh), new=new) as run:
-        where = pipeline(run)
-        if (report := run.view.read(REPORT)) is not None:
-            create_markdown_artifact(key="test-report", markdown=report, description=f"Run {run.view.name}")
-    return where
+        outcome = pipeline(run)
+        if outcome is None:
+            return run.view.where()
+        for seed in seeds.others(run.config):
+            distill(config, seeds.overrides(resolved, overrides, seed), only, skip, refresh, new)
+        if seeds.others(run.config):
+            run.perform(report, outcome, run.view)
+        show(run.view)
+        return run.view.where(PAGE)
 
 
-def pipeline(run: Execution) -> str:
-    """Every stage in its order; returns where the report is, or the run's folder without an export."""
+def pipeline(run: Execution) -> Outcome | None:
+    """Every stage in its order; returns what came of it, None without an export."""
     view, build = View(run.view), run.pipeline
     build.preflight()
 
@@ -95,7 +101,7 @@ def pipeline(run: Execution) -> str:
 
     if not run.switches.on("export"):
         log.info("export is switched off: no predictions, no report, nothing published")
-        return run.view.where()
+        return None
     others = compared(run, parts, trained, labelled)
     exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
     home = take_home(run, view, parts, exported.checkpoint)
@@ -103,7 +109,7 @@ def pipeline(run: Execution) -> str:
         store=run.store,
         run=run.view.name,
         config=run.config,
-        base_digest=build.bench.base_digest,
+        bench=build.bench,
         parts=parts,
         kept=kept,
         encoded=encoded,
@@ -118,10 +124,10 @@ def pipeline(run: Execution) -> str:
         home=home,
     )
     run.view.keep_only(run.used)
-    where: str = run.perform(report, outcome, run.view)
+    run.perform(report, outcome, run.view)
     if run.config.publish:
-        run.perform(publish, outcome, run.view, build.bench)
-    return where
+        run.perform(publish, outcome, run.view)
+    return outcome
 
 
 if __name__ == "__main__":

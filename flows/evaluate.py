@@ -55,7 +55,7 @@ def _evaluate(run: Execution, checkpoint: str) -> str:
         store=run.store,
         run=view.name,
         config=run.config,
-        base_digest=run.pipeline.bench.base_digest,
+        bench=run.pipeline.bench,
         parts=parts,
         kept=view.earlier("reject", file="teacher_phase/accepted_samples.jsonl"),
         encoded=view.earlier("encode", file="student_phase/train_sft.jsonl"),

@@ -64,7 +64,6 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_packages_with_their_templates(wheel: Path) -> None:
-    assert (wheel / "core/export/templates/test_report.md.j2").is_file()
     for name in ("report.html.j2", "report.css", "report.js"):
         assert (wheel / "core/report/templates" / name).is_file()
     top = {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")}

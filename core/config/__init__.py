@@ -71,7 +71,7 @@ class Config(Section):
     """Everything that decides a run."""
 
     seed: int = Field(42, ge=0)
-    """Decides the split, the order of batches and the adapter's start."""
+    """Decides the split, every draw of rows, and where student.seeds is empty the training too."""
     run: RunConfig = RunConfig()
     """Name and place."""
     data: DataConfig
@@ -100,6 +100,11 @@ class Config(Section):
         str | None, NotInKey("what it names is an ingredient by content", by_content=True)
     ] = None
     """Take those of split, sample and reject that are switched off from this run under the root."""
+
+    @property
+    def training_seed(self) -> int:
+        """What decides the order of batches and the adapter's start."""
+        return self.student.seeds[0] if self.student.seeds else self.seed
 
     @model_validator(mode="after")
     def _gold_has_no_reasons(self) -> Config:

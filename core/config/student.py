@@ -86,6 +86,10 @@ class StudentConfig(Section):
     """Passes over the accepted samples, by default 3; a part of an epoch is allowed."""
     steps: int | None = Field(None, ge=1)
     """Optimiser steps, instead of epochs."""
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Seeds of the adapter's start and of the order of batches; by default the config's `seed`. The first
+    one's student is published, chosen before anything was measured; each other one is a run of its own,
+    <run>-seed<n>, and the report gives their spread."""
     batch_size: int = Field(16, ge=1)
     """Examples a step."""
     batches: Literal["stratified", "random"] = "stratified"
@@ -132,6 +136,8 @@ class StudentConfig(Section):
     def _contradictions(self) -> StudentConfig:
         if self.steps is not None and self.epochs is not None:
             raise ValueError("epochs and steps both say how long to train; give one")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds names one of {list(self.seeds)} twice")
         if self.token_weights is not None and self.label_share is not None:
             raise ValueError("label_share and token_weights both weigh the loss; give one")
         return self

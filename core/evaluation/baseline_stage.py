@@ -12,17 +12,18 @@ from core.records import SPLITS
 from core.stageio import StageIO
 
 NAME = "baseline"
-VERSION = 2
+VERSION = 3
 
 
 class BaselineSlice(Section):
-    """The baselines have no settings of their own; see core.evaluation.classical."""
+    """The baselines have no settings in the config: theirs are fixed, or chosen on val; see
+    core.evaluation.classical."""
 
     seed: int
 
 
 def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
-    """Fit on train, choose thresholds on val, measure on all splits."""
+    """Fit on train, choose strengths and thresholds on val, measure on all splits."""
     splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
     found = baselines(splits["train"], splits)
     jsonio.write_json(io.out / "baselines.json", {b.name: b.to_json() for b in found})

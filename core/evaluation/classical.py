@@ -1,16 +1,15 @@
 """What costs nothing to train: the baselines that stand in the student's own table.
 
 All learn from the gold labels of every train row, whatever the teacher answered and whatever was
-rejected. Their settings are fixed below. They were settled once, by AUROC on the quickstart's val
-rows, among words and pairs of words, ranges of characters, plain and sublinear counts, C of 1 and
-10, with and without class weights; of equals the one with fewest features. They are not fitted to
-the data at hand, and never to test.
+rejected. How a text is counted is fixed: single words and pairs, or two to four characters within
+words, which are two baselines of their own. How strongly each regression is held back is chosen on the
+val rows at hand (core.evaluation.strength), and so is its threshold; nothing looks at test.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -18,19 +17,18 @@ import numpy as np
 from core.errors import DataError
 from core.evaluation.columns import Floats
 from core.evaluation.metrics import Metrics, compute
+from core.evaluation.strength import GRID, choose_strength, undecided
 from core.evaluation.threshold import DEFAULT, Threshold, choose
 from core.records import Example, ScoredExample, SplitName
 
-REGRESSION = {"C": 10.0, "max_iter": 1000}
+MAX_ITER = 1000
 WORDS = {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True}
 CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True}
-
-Scorer = Callable[[Sequence[str]], Floats]
 
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One baseline: how it was made, its threshold from val, and what it says of each split."""
+    """One baseline: how it was made and why so, its threshold from val, and what it says of each split."""
 
     name: str
     title: str
@@ -38,6 +36,8 @@ class Baseline:
     threshold: Threshold
     scored: Mapping[SplitName, tuple[ScoredExample, ...]]
     metrics: Mapping[SplitName, Metrics]
+    chosen: Mapping[str, Any] = field(default_factory=dict)
+    """What was tried on val and why the settings are what they are; empty where there is no choice."""
 
     def to_json(self) -> dict[str, Any]:
         """What is written of it: everything but the scores of each row."""
@@ -45,6 +45,7 @@ class Baseline:
             "title": self.title,
             "trained_on": "gold labels of all train rows",
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in self.settings.items()},
+            **self.chosen,
             "decision_threshold": self.threshold.value,
             "decision_threshold_reason": self.threshold.reason,
             "metrics": {split: m.to_json() for split, m in self.metrics.items()},
@@ -56,8 +57,9 @@ def baselines(
 ) -> tuple[Baseline, ...]:
     """Majority, TF-IDF words and TF-IDF characters, fitted on `train`, measured on `splits`.
 
-    The threshold of the two regressions is chosen on `splits["val"]` by the student's own rule.
-    Raises DataError where train holds one class only, or no word at all.
+    C and the threshold of the two regressions are chosen on `splits["val"]`: C by log loss, the threshold
+    by the rule of the student's learning curve. Raises DataError where train holds one class only, or no
+    word at all.
     """
     positive = sum(e.label for e in train)
     if positive in (0, len(train)):
@@ -78,14 +80,10 @@ def _majority(share: float, splits: Mapping[SplitName, Sequence[Example]]) -> Ba
     Its threshold stays 0.5: chosen on val, it would say val's majority and not train's.
     """
     reason = f"{DEFAULT} by definition: the larger class of train, whose share of positives is {share:.3f}"
-    return _measured(
-        "majority",
-        "Majority class of train",
-        {"share_positive": share},
-        lambda texts: np.full(len(texts), share),
-        splits,
-        Threshold(DEFAULT, None, None, 0, reason),
-    )
+    scored = {split: _scored(rows, np.full(len(rows), share)) for split, rows in splits.items()}
+    at = Threshold(DEFAULT, None, None, 0, reason)
+    settings = {"share_positive": share}
+    return Baseline("majority", "Majority class of train", settings, at, scored, _measured(scored, at))
 
 
 def _regression(
@@ -95,45 +93,63 @@ def _regression(
     train: Sequence[Example],
     splits: Mapping[SplitName, Sequence[Example]],
 ) -> Baseline:
-    from sklearn.feature_extraction.text import TfidfVectorizer
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import Pipeline
-
-    model = Pipeline(
-        [("tfidf", TfidfVectorizer(**features)), ("regression", LogisticRegression(**REGRESSION))]
-    )
-    try:
-        model.fit([e.text for e in train], [e.label for e in train])
-    except ValueError as error:  # scikit-learn's only word for texts without any term
-        if "empty vocabulary" not in str(error):
-            raise
-        raise DataError(f"{title}: no text of train holds anything it could count") from error
-    return _measured(
-        name, title, {**features, **REGRESSION}, lambda texts: _probabilities(model, texts), splits, None
-    )
+    fits = _Fits(title, features, train, splits)
+    strength = undecided([e.label for e in splits.get("val", ())])
+    strength = strength or choose_strength({c: fits.scored(c, "val") for c in GRID})
+    scored = {split: fits.scored(strength.C, split) for split in splits}
+    at = choose(scored.get("val", ()))
+    settings = {**features, "C": strength.C, "max_iter": MAX_ITER}
+    return Baseline(name, title, settings, at, scored, _measured(scored, at), strength.to_json())
 
 
-def _probabilities(model: Any, texts: Sequence[str]) -> Floats:
-    out: Floats = model.predict_proba(list(texts))[:, 1] if texts else np.zeros(0)
-    return out
+class _Fits:
+    """Regressions over the same TF-IDF, one for each C; texts are counted once, and each C is fitted once."""
+
+    def __init__(
+        self,
+        title: str,
+        features: Mapping[str, Any],
+        train: Sequence[Example],
+        splits: Mapping[SplitName, Sequence[Example]],
+    ) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
+        tfidf = TfidfVectorizer(**features)
+        try:
+            self._train = tfidf.fit_transform([e.text for e in train])
+        except ValueError as error:  # scikit-learn's only word for texts without any term
+            if "empty vocabulary" not in str(error):
+                raise
+            raise DataError(f"{title}: no text of train holds anything it could count") from error
+        self._labels, self._splits = [e.label for e in train], splits
+        self._counted: dict[SplitName, Any] = {}
+        for split, rows in splits.items():
+            if rows:
+                there = split == "train" and rows is train
+                self._counted[split] = self._train if there else tfidf.transform([e.text for e in rows])
+        self._fitted: dict[float, Any] = {}
+
+    def scored(self, c: float, split: SplitName) -> tuple[ScoredExample, ...]:
+        """The rows of a split with P(positive) by the regression that is held back with `c`."""
+        if split not in self._counted:
+            return ()
+        return _scored(self._splits[split], self._fit(c).predict_proba(self._counted[split])[:, 1])
+
+    def _fit(self, c: float) -> Any:
+        from sklearn.linear_model import LogisticRegression
+
+        if c not in self._fitted:
+            self._fitted[c] = LogisticRegression(C=c, max_iter=MAX_ITER).fit(self._train, self._labels)
+        return self._fitted[c]
 
 
 def _measured(
-    name: str,
-    title: str,
-    settings: Mapping[str, Any],
-    scorer: Scorer,
-    splits: Mapping[SplitName, Sequence[Example]],
-    threshold: Threshold | None,
-) -> Baseline:
-    scored = {split: _scored(examples, scorer) for split, examples in splits.items()}
-    at = threshold or choose(scored.get("val", ()))
-    metrics = {split: compute(rows, at.value) for split, rows in scored.items()}
-    return Baseline(name, title, settings, at, scored, metrics)
+    scored: Mapping[SplitName, tuple[ScoredExample, ...]], at: Threshold
+) -> dict[SplitName, Metrics]:
+    return {split: compute(rows, at.value) for split, rows in scored.items()}
 
 
-def _scored(examples: Sequence[Example], scorer: Scorer) -> tuple[ScoredExample, ...]:
-    p = scorer([e.text for e in examples])
+def _scored(examples: Sequence[Example], p: Floats) -> tuple[ScoredExample, ...]:
     return tuple(
         ScoredExample(e.id, e.label, probability=float(q), outside=0.0, valid=True)
         for e, q in zip(examples, p, strict=True)

@@ -123,7 +123,7 @@ class Measuring:
             adapter_stage.VERSION,
             adapter_stage.AdapterSlice(
                 engine=student.engine,
-                seed=self.config.seed,
+                seed=self.config.training_seed,
                 lora=student.lora,
                 prompt=EncodeSlice.of(student),
                 parity_rows=student.parity_rows,

@@ -9,21 +9,23 @@ from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.threshold import rule
-from core.export import curve, manifests, predictions, report
+from core.export import manifests, predictions
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
 from core.export.summary import RunSummary
-from core.pipeline import outcome
+from core.pipeline import facts, outcome
 from core.pipeline.outcome import Outcome
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
-from core.pipeline.workbench import Workbench
 from core.records import SplitName
+from core.report import markdown, page
+from core.report.plots import curve
 from core.store import pointers
 from core.store.clock import now
 from core.store.runs import RunView
 
 REPORT = "test_report.md"
+PAGE = "report.html"
 UNTRAINED = "the base model"
 
 
@@ -46,10 +48,10 @@ def _split(o: Outcome, view: RunView, folder: str, split: SplitName, mode: Score
     if shown is not None:
         examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
         with view.replacing(shown) as path:
-            rows = predictions.records(split, examples, o.scored(mode, split), o.decision(mode))
-            predictions.write(path, rows)
+            scored, frozen = o.readings.rows(mode, split), o.readings.decision(mode)
+            predictions.write(path, predictions.records(split, examples, scored, frozen))
     place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
-    metrics, intervals = o.metrics(mode, split), o.intervals(mode, split)
+    metrics, intervals = o.readings.metrics(mode, split), o.intervals(mode, split)
     view.write_json(
         place, manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
     )
@@ -63,29 +65,29 @@ def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
         o.run,
         path,
         fingerprints(o.parts, manifest),
-        o.decision(mode),
+        o.readings.decision(mode),
         rule(o.config.evaluation.threshold),
     )
 
 
 def write_report(o: Outcome, view: RunView) -> str:
-    """The curve, test_report.md and run_summary.json; returns where the report is."""
-    baselines = {s.title: o.metrics(s, "val") for s in o.others if s.kind == "baseline"}
+    """report.html, test_report.md, the curve, the ledger and run_summary.json; returns where the page is."""
+    report = facts.report_of(o)
     with view.replacing("student_phase/learning_curve.png") as path:
-        curve.draw(
-            outcome.curve_points(o),
-            o.selection.metric,
+        curve.save(
+            report.curve,
+            report.selection.metric,
             path,
-            losses=outcome.losses(o),
-            baselines=baselines,
-            chosen=o.selection.step,
+            losses=report.losses,
+            baselines=report.val_baselines,
+            chosen=report.selection.step,
         )
-    view.write_json("baseline_phase/baselines.json", o.baselines())
-    written = view.write(REPORT, report.render(outcome.report_inputs(o)))
-    found = outcome.ledger(o)
-    view.write_json("ledger.json", found)
+    view.write_json("baseline_phase/baselines.json", _baselines(o))
+    view.write(REPORT, markdown.render(report))
+    written = view.write(PAGE, page.render(report))
+    view.write_json("ledger.json", report.ledger)
     home = None if o.home is None else {"output_dir": "student_phase/adapter", **o.home.summary}
-    summary = {**_summary(o), "ledger": found, "adapter_downloads": {"best_val": home}}
+    summary = {**_summary(o), "ledger": report.ledger, "adapter_downloads": {"best_val": home}}
     view.write_json("run_summary.json", summary)
     return written
 
@@ -93,6 +95,7 @@ def write_report(o: Outcome, view: RunView) -> str:
 def _summary(o: Outcome) -> dict[str, Any]:
     best = next(point for point in o.curve if point.step == o.selection.step)
     teacher = o.json(o.kept, "teacher_summary.json")
+    untrained = [s for s in o.others if s.name == "untrained"]
     summary = RunSummary(
         run_dir=f"runs/{o.run}",
         teacher_dir=f"runs/{o.run}/teacher_phase",
@@ -103,21 +106,25 @@ def _summary(o: Outcome) -> dict[str, Any]:
         selection=o.selection,
         best_val=best.metrics,
         teacher_summary={k: v for k, v in teacher.items() if k != "funnel"},
-        sizes={name: {"rows": rows, "positive": positive} for name, rows, positive in outcome.sizes(o)},
-        test={mode.name: o.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
-        untrained={split: o.metrics(s, split) for s in o.others if s.name == "untrained" for split in s.rows},
-        baselines=o.baselines(),
+        sizes={name: {"rows": rows, "positive": positive} for name, rows, positive in facts.sizes(o)},
+        test={mode.name: o.readings.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
+        untrained={split: o.readings.metrics(s, split) for s in untrained for split in s.rows},
+        baselines=_baselines(o),
         funnel=teacher["funnel"],
         timings=outcome.seconds(o),
     )
     return summary.to_json()
 
 
-def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
+def _baselines(o: Outcome) -> dict[str, Any]:
+    return o.readings.summaries([s for s in o.others if s.kind == "baseline"])
+
+
+def publish(o: Outcome, view: RunView) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
     mode = o.modes[0]
     assert mode.decision is not None, "what is frozen for a student is an object"
-    frozen = o.decision(mode)
+    frozen = o.readings.decision(mode)
     metrics = manifests.metrics_name(o.split, label_only=mode.kind == "label_only")
     pointer = Pointer(
         saved_at=now(),
@@ -134,10 +141,10 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         run_dir=f"runs/{o.run}",
         engine=o.config.student.engine,
         base_model=o.config.student.model,
-        base_digest=o.base_digest,
+        base_digest=o.bench.base_digest,
         target=o.config.student.target,
-        prompts_digest=bench.prompts.student_digest,
-        server=bench.base.get("server"),
+        prompts_digest=o.bench.prompts.student_digest,
+        server=o.bench.base.get("server"),
         sampler_path=adapter_path(o.checkpoint) if o.home is not None else None,
     )
     content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
@@ -148,6 +155,7 @@ def publish(o: Outcome, view: RunView, bench: Workbench) -> list[str]:
         pointer.metrics_path,
         pointer.decision_path,
         f"{pointer.run_dir}/{REPORT}",
+        f"{pointer.run_dir}/{PAGE}",
     )
     # What lies on a server was asked for there when it was made.
     here = [p for p in paths if p is not None and not p.startswith("tinker://")]

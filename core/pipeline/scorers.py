@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from core import jsonio
+from core.evaluation import baseline_stage, decision
 from core.evaluation.analyse_stage import ScorerSlice
 from core.evaluation.analysis import Kind
-from core.evaluation.stage import SCORES
-from core.records import SplitName
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decision
+from core.evaluation.metrics import Metrics
+from core.evaluation.stage import SCORES, read_scores
+from core.records import ScoredExample, SplitName
 from core.store.manifest import Manifest
+from core.store.objects import Store
+
+BASELINES = "baselines.json"
+"""The file of the baseline stage that says of each baseline how it was made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +64,58 @@ class Scorer:
     @property
     def _decision(self) -> str:
         return f"{self.name} decision"
+
+
+class Readings:
+    """What scorers' objects hold: their rows, what was frozen for them, and what that reaches."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._metrics: dict[tuple[str, SplitName], Metrics] = {}
+
+    def rows(self, scorer: Scorer, split: SplitName) -> list[ScoredExample]:
+        """A scorer's rows of a split as they were scored: neither calibrated nor decided."""
+        return read_scores(self._store.file(scorer.rows[split], scorer.file_of(split)))
+
+    def decision(self, scorer: Scorer) -> Decision:
+        """What was frozen for a scorer on val."""
+        if scorer.decision is not None:
+            return decision.read(self._store.file(scorer.decision, DECISION))
+        assert scorer.threshold is not None, f"{scorer.name} gives labels and decides nothing"
+        return decision.by_definition(scorer.threshold)
+
+    def metrics(self, scorer: Scorer, split: SplitName) -> Metrics:
+        """A scorer's metrics on a split, as it decides."""
+        at = scorer.name, split
+        if at not in self._metrics:
+            self._metrics[at] = self.decision(scorer).metrics(self.rows(scorer, split))
+        return self._metrics[at]
+
+    def summaries(self, scorers: Sequence[Scorer]) -> dict[str, dict[str, Any]]:
+        """By name, each baseline's title, settings, threshold and metrics by split."""
+        found = {}
+        for scorer in scorers:
+            if scorer.labels_only:
+                continue
+            frozen = self.decision(scorer)
+            found[scorer.name] = {
+                "title": scorer.title,
+                "kind": scorer.kind,
+                **self._about(scorer),
+                "calibration": frozen.calibrator.kind,
+                "decision_threshold": frozen.threshold,
+                "decision_threshold_reason": frozen.reason,
+                "metrics": {split: self.metrics(scorer, split).to_json() for split in scorer.rows},
+            }
+        return found
+
+    def _about(self, scorer: Scorer) -> dict[str, Any]:
+        """How a classical baseline was made."""
+        made = next(iter(scorer.rows.values()))
+        if made.stage != baseline_stage.NAME:
+            return {}
+        found = jsonio.read_json(self._store.file(made, BASELINES))[scorer.name]
+        return {name: value for name, value in found.items() if name not in _DECIDED}
+
+
+_DECIDED = frozenset({"title", "decision_threshold", "decision_threshold_reason", "metrics"})

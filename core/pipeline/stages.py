@@ -131,7 +131,9 @@ class Pipeline:
         if self.is_remote and self.config.student.prices is not None:
             load_prices(Path(self.config.student.prices))
         if self.is_remote and online:
-            self.bench.remote_engine.check(segment.lora_spec_of(self.config.student.lora, self.config.seed))
+            self.bench.remote_engine.check(
+                segment.lora_spec_of(self.config.student.lora, self.config.training_seed)
+            )
 
     @property
     def is_remote(self) -> bool:
@@ -151,7 +153,7 @@ class Pipeline:
     def plan(self, folder: Path) -> list[PlannedStep]:
         """The training steps over the encoded examples in `folder`."""
         encoded = encode_stage.read_set(folder)
-        return plan.plan(self.config.student, self.config.seed, encoded.labels, encoded.hashes)
+        return plan.plan(self.config.student, self.config.training_seed, encoded.labels, encoded.hashes)
 
     def segments(self, steps: Sequence[PlannedStep]) -> list[PlannedSegment]:
         """Where training stops to save and to evaluate."""
@@ -173,7 +175,7 @@ class Pipeline:
             segment.VERSION,
             segment.SegmentSlice(
                 engine=student.engine,
-                seed=self.config.seed,
+                seed=self.config.training_seed,
                 lora=student.lora,
                 adam=student.adam,
                 train_dtype=student.train_dtype,

@@ -6,13 +6,16 @@ import csv
 import dataclasses
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core.errors import DataError, UserError
+from core.evaluation import classical
 from core.evaluation.classical import Baseline, baselines
+from core.evaluation.strength import GRID, choose_strength, undecided
 from core.packages import find
-from core.records import SPLITS, Example, SplitName
+from core.records import SPLITS, Example, ScoredExample, SplitName
 
 REPO = Path(__file__).resolve().parents[3]
 Splits = dict[SplitName, list[Example]]
@@ -117,6 +120,86 @@ def test_what_is_written_names_settings_and_what_was_trained_on() -> None:
         "analyzer": "char_wb",
         "ngram_range": [2, 4],
         "sublinear_tf": True,
-        "C": 10.0,
+        "C": 100.0,
         "max_iter": 1000,
     }
+    assert written["settings_reason"] == "the smallest log loss on 12 rows of val, of C 0.1, 1, 10, 100"
+
+
+# How strongly a regression is held back is chosen on val.
+
+
+def test_the_c_with_the_smallest_log_loss_on_val_is_taken_and_all_are_told(
+    measured: dict[str, Baseline], quickstart: Splits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = measured["tfidf_words"].to_json()
+    assert [one["C"] for one in written["grid"]] == list(GRID)
+    best = min(written["grid"], key=lambda one: one["log_loss"])
+    assert written["settings"]["C"] == best["C"]
+    assert measured["tfidf_words"].metrics["val"].log_loss == pytest.approx(best["log_loss"])
+    monkeypatch.setattr(classical, "GRID", (1.0,))
+    fixed = baselines(quickstart["train"], {"val": quickstart["val"]})[1]
+    assert fixed.metrics["val"].log_loss == pytest.approx(written["grid"][1]["log_loss"])
+    assert "grid" not in measured["majority"].to_json()
+
+
+def test_other_labels_of_val_choose_another_c() -> None:
+    rows = tiny(40)
+    noisy = [dataclasses.replace(e, label=i // 3 % 2) for i, e in enumerate(rows)]
+    sure, unsure = (baselines(rows, {"val": val})[1].settings["C"] for val in (rows, noisy))
+    assert (sure, unsure) == (GRID[-1], GRID[0])
+
+
+def test_labels_of_test_choose_nothing() -> None:
+    rows = tiny()
+    turned = [dataclasses.replace(e, label=1 - e.label) for e in rows]
+    one, other = (baselines(rows, {"val": rows, "test": test})[2].to_json() for test in (rows, turned))
+    assert one["grid"] == other["grid"]
+    assert one["metrics"]["test"] != other["metrics"]["test"]
+
+
+def test_the_same_rows_give_the_same_baselines() -> None:
+    one, other = (baselines(tiny(), {"val": tiny(8)}) for _ in range(2))
+    assert one == other
+
+
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [
+        ([], "C 10 by default: val has no rows, so it cannot choose"),
+        ([0], "C 10 by default: all 1 rows of val are negative, so it cannot choose"),
+        ([1, 1, 1], "C 10 by default: all 3 rows of val are positive, so it cannot choose"),
+    ],
+)
+def test_val_of_one_class_or_of_none_chooses_nothing_and_says_so(labels: list[int], reason: str) -> None:
+    val = [Example(f"v{i}", "win a prize", label) for i, label in enumerate(labels)]
+    written = baselines(tiny(), {"val": val, "test": tiny()})[1].to_json()
+    assert (written["settings"]["C"], written["settings_reason"], written["grid"]) == (10.0, reason, [])
+    assert undecided([0, 1]) is None
+
+
+def test_of_equals_the_simpler_is_taken() -> None:
+    rows = [
+        ScoredExample(f"e{i}", i % 2, probability=0.3 + 0.4 * (i % 2), outside=0, valid=True) for i in (0, 1)
+    ]
+    worse = [dataclasses.replace(row, probability=0.5) for row in rows]
+    found = choose_strength({0.1: worse, 1.0: rows, 10.0: rows})
+    assert found.C == 1.0
+    assert [one.auroc for one in found.tried] == [0.5, 1.0, 1.0]
+
+
+def test_each_list_of_rows_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    counted: list[int] = []
+    for name in ("fit_transform", "transform"):
+        method = getattr(TfidfVectorizer, name)
+
+        def counting(self: object, texts: list[str], *args: object, _of: Any = method) -> object:
+            counted.append(len(texts))
+            return _of(self, texts, *args)
+
+        monkeypatch.setattr(TfidfVectorizer, name, counting)
+    train = tiny()
+    baselines(train, {"train": train, "val": tiny(10), "test": tiny(8)})
+    assert counted == [12, 10, 8] * 2

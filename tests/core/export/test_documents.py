@@ -1,17 +1,12 @@
-"""Manifests, summary, pointer and curve: the predecessor's fields, in strict JSON."""
+"""Manifests, summary and pointer: the predecessor's fields, in strict JSON."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
-import pytest
 
 from core import jsonio
 from core.evaluation.classical import baselines
 from core.evaluation.decision import by_definition
-from core.export.curve import draw
-from core.export.inputs import CurvePoint
 from core.export.manifests import (
     Fingerprints,
     Measured,
@@ -128,13 +123,3 @@ def test_the_pointer_keeps_the_predecessors_fields_first() -> None:
     kept = ["saved_at", "run_name", "final_model_path", "best_model_path", "resume_state_path"]
     assert list(pointer.to_json())[:5] == kept
     assert json.loads(json.dumps(pointer.to_json()))["threshold"] == 0.4
-
-
-@pytest.mark.parametrize("suffix", [".png", ".svg"])
-def test_the_curve_is_drawn_with_undefined_values_left_out(tmp_path: Path, suffix: str) -> None:
-    points = [CurvePoint(0, constant()), CurvePoint(10, metrics(90)), CurvePoint(20, metrics(95))]
-    path = tmp_path / "plots" / f"curve{suffix}"
-    draw(points, "mcc", path, losses=[(1, 0.9), (2, 0.4)], baselines={"words": metrics(92)}, chosen=20)
-    start = path.read_bytes()[:200]
-    assert start.startswith(b"\x89PNG") if suffix == ".png" else b"<?xml" in start
-    assert path.stat().st_size > 5_000

@@ -233,6 +233,7 @@ TRAINING = [
         before=("student.schedule=constant",),
         why="at a constant rate more steps go on from the same segments",
     ),
+    line("student.seeds", "[7, 8]", "train", why="by its first; batches too"),
     line("student.batch_size", "4", "train", why="batches"),
     line("student.batches", "random", "train", why="batches"),
     line("student.learning_rate", "1e-3", "train", why="rates"),

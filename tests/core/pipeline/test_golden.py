@@ -79,7 +79,7 @@ def test_a_baseline_that_is_fitted_otherwise_is_found(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert complaint(read("baseline"), again(made, "baseline", tmp_path / "same")) is None
-    monkeypatch.setitem(classical.REGRESSION, "C", 9.0)
+    monkeypatch.setattr(classical, "GRID", (9.0,))
     found = again(made, "baseline", tmp_path / "other")
     assert "the output of stage baseline differs" in (complaint(read("baseline"), found) or "")
     said = list(differences(read("baseline").outputs, found.outputs))

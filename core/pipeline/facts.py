@@ -1,0 +1,159 @@
+"""The report's facts, put together from a finished run's objects."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from core import jsonio
+from core.data.writing import read_examples
+from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.objectives import describe
+from core.pipeline import maker, seeds
+from core.pipeline.outcome import Outcome, ledger
+from core.pipeline.views import adapter_path, state_path
+from core.report.inputs import CurvePoint, ModelBlock, Report, Setup, SplitSize
+from core.report.mistakes import worst
+from core.store import reads
+from core.store.clock import now
+
+_FILES = {
+    "report.html": "this report with its plots and the worst errors with their texts",
+    "student_phase/test.json": "what the student says of each test text, with probability and decision",
+    "student_phase/decision.json": "calibration and threshold, and how they were fitted on val",
+    "student_phase/analysis.json": "every figure of the tables and plots",
+    "student_phase/eval_history.jsonl": "every checkpoint on val",
+    "student_phase/learning_curve.png": "the curve as a picture",
+    "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
+    "split_summary.json": "what became of every row of the data",
+    "resolved_config.yaml": "every setting and where it comes from",
+}
+_PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "transformers")}
+
+
+def report_of(o: Outcome) -> Report:
+    """All that the report says."""
+    first, ids = o.modes[0], o.bench.rulebook.ids
+    examples = read_examples(o.store.file(o.parts, f"{o.split}.csv"))
+    return Report(
+        run_name=o.run,
+        generated_at=now(),
+        split=o.split,
+        setup=_setup(o),
+        analysis=o.json(o.analysis, ANALYSIS),
+        decisions={s.name: o.json(s.decision, DECISION) for s in (*o.modes, *o.others) if s.decision},
+        selection=o.selection,
+        curve=curve_points(o),
+        sizes=[SplitSize(*size) for size in sizes(o)],
+        models=_models(o),
+        losses=losses(o),
+        val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
+        teacher=o.json(o.kept, "teacher_summary.json"),
+        ledger=ledger(o),
+        notices=_notices(o),
+        resume_state_path=state_path(o.final),
+        mistakes=worst(examples, o.readings.rows(first, o.split), o.readings.decision(first), ids),
+        reads=reads.of(o.store, o.parts) if o.split == "test" else (),
+        seeds=seeds.results(o.store, o.run, o.config, first, o.split),
+        provenance=_provenance(o),
+        files=_FILES,
+    )
+
+
+def sizes(o: Outcome) -> list[tuple[str, int, int]]:
+    """Name, rows and positives of each split."""
+    summary = o.json(o.parts, "split_summary.json")["used_split_summary"]
+    return [(name, part["count"], part["label_counts"]["1"]) for name, part in summary.items()]
+
+
+def losses(o: Outcome) -> list[tuple[int, float]]:
+    """Training loss by step, of the steps that were taken."""
+    out = []
+    for manifest in o.checkpoints.values():
+        for row in jsonio.read_jsonl(o.store.file(manifest, "steps.jsonl")):
+            out.append((row["step"] + 1, row["loss"]))
+    return out
+
+
+def curve_points(o: Outcome) -> list[CurvePoint]:
+    """The learning curve; each point's train loss is the mean over the steps since the one before."""
+    steps = losses(o)
+    out, before = [], 0
+    for point in o.curve:
+        since = [loss for step, loss in steps if before < step <= point.step]
+        out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
+        before = point.step
+    return out
+
+
+def _setup(o: Outcome) -> Setup:
+    student, evaluation = o.config.student, o.config.evaluation
+    return Setup(
+        base_model=student.model,
+        engine=student.engine,
+        target=student.target,
+        rulebook_in_prompt=student.rulebook,
+        seed=o.config.training_seed,
+        teacher=o.json(o.kept, "teacher_summary.json")["teacher_model"],
+        calibration=evaluation.calibration.method,
+        objective=describe(evaluation.threshold),
+    )
+
+
+def _models(o: Outcome) -> list[ModelBlock]:
+    """The last and the chosen model, where they are, and what was measured of them."""
+    first = o.modes[0]
+    metrics = o.readings.metrics(first, o.split) if first.kind == "student" else None
+    same = o.final is not None and o.selection.step == max(o.checkpoints)
+    best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
+    return [
+        ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if same else None),
+        ModelBlock("best-val model", best, metrics),
+    ]
+
+
+def _notices(o: Outcome) -> list[str]:
+    """Sentences on rows left out, cut texts and skewed rejection."""
+    encoded = o.json(o.encoded, "encode_summary.json")
+    out = [
+        *o.json(o.parts, "split_summary.json")["notices"],
+        *o.json(o.kept, "teacher_summary.json")["notices"],
+    ]
+    if encoded["cut_texts"]:
+        out.append(
+            f"{encoded['cut_texts']} training texts were cut, by {encoded['cut_tokens']} tokens together"
+        )
+    if encoded["dropped"]:
+        out.append(f"{encoded['dropped']} accepted samples were dropped: {encoded['dropped_reason']}")
+    for name, manifest in o.modes[0].rows.items():
+        if manifest.summary["cut_texts"]:
+            out.append(f"{manifest.summary['cut_texts']} texts of {name} were cut to fit the prompt")
+        if failed := manifest.summary.get("failed_rows"):
+            out.append(f"{failed} texts of {name} could not be scored by the server and are in no metric")
+        if bounded := manifest.summary.get("bounded_rows"):
+            out.append(
+                f"{bounded} texts of {name} have a label that the server did not list: its probability is an "
+                "upper bound"
+            )
+    return out
+
+
+def _provenance(o: Outcome) -> list[tuple[str, str]]:
+    """Whose code on which data, as digests where there are files."""
+    code = maker.code()
+    packages = [(name, metadata.version(name)) for name in _PACKAGES[o.config.student.engine]]
+    checkpoint = [] if o.checkpoint is None else [("chosen checkpoint", o.checkpoint.digest)]
+    return [
+        ("understudy", code["version"] or ""),
+        ("commit", code["commit"] or ""),
+        ("python", platform.python_version()),
+        *packages,
+        *((f"{name}.csv", o.parts.files[f"{name}.csv"].sha256) for name, _, _ in sizes(o)),
+        ("base model", o.bench.base_digest),
+        ("prompts", o.bench.prompts.student_digest),
+        ("rulebook", o.bench.rulebook.digest),
+        ("accepted answers", o.kept.digest),
+        *checkpoint,
+        ("analysis", o.analysis.digest),
+    ]
