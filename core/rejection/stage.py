@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -21,15 +22,17 @@ from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
 from core.rejection.remembered import Remembered
 from core.rejection.rules import ABOUT_RULEBOOK, Context, judge
 from core.rejection.samples import accepted_row, rejected_row
+from core.rejection.skew import REJECTED_FILE, notices, skew
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.base import Answered
 from core.teacher.rows import read_samples
 
+log = logging.getLogger(__name__)
+
 NAME = "reject"
-VERSION = 2
+VERSION = 3
 ACCEPTED_FILE = "accepted_samples.jsonl"
-REJECTED_FILE = "rejected_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = (
     "finish_reasons",
@@ -101,9 +104,12 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
 
 
 def ensure_usable(summary: dict[str, Any]) -> None:
-    """Raise StageError where the summary of a reject stage says that nothing can be learnt from it."""
+    """Raise StageError where the summary of a reject stage says that nothing can be learnt from it; else
+    say in the log what it has to notice, whether the stage was made now or is reused."""
     if summary["unusable"] is not None:
         raise StageError(summary["unusable"])
+    for notice in summary["notices"]:
+        log.warning("%s", notice)
 
 
 class _Lines:
@@ -185,6 +191,8 @@ def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> N
 
 def _summary(funnel: Funnel, learnt: Counter[int], sampled: dict[str, Any]) -> dict[str, Any]:
     answers, texts = funnel.answers, funnel.texts
+    live = sampled["teacher_kind"] == "openai"
+    skewed = skew(texts, live=live)
     return {
         "teacher_model": sampled["teacher_model"],
         "teacher_kind": sampled["teacher_kind"],
@@ -202,21 +210,10 @@ def _summary(funnel: Funnel, learnt: Counter[int], sampled: dict[str, Any]) -> d
         "parse_errors": sampled["parse_errors"],
         **{name: sampled[name] for name in _OF_THE_TEACHER if name in sampled},
         "funnel": dataclasses.asdict(funnel),
+        "skew": None if skewed is None else dataclasses.asdict(skewed),
         "unusable": _unusable(funnel, learnt),
-        "notices": [*sampled["notices"], *_notices(funnel)],
+        "notices": [*sampled["notices"], *notices(funnel, live=live)],
     }
-
-
-def _notices(funnel: Funnel) -> list[str]:
-    """Rejection that eats one class is said, not only counted."""
-    d = funnel.texts.difference
-    if d.value is None or d.low is None or d.high is None or d.low <= 0 <= d.high:
-        return []
-    less = "positive" if d.value < 0 else "negative"
-    return [
-        f"rejection takes more {less} texts than others: accepted shares differ by "
-        f"{abs(d.value):.3f} (95 % interval of positive minus negative {d.low:.3f} to {d.high:.3f})"
-    ]
 
 
 def _unusable(funnel: Funnel, learnt: Counter[int]) -> str | None:

@@ -163,13 +163,30 @@ def test_a_teacher_that_always_says_the_same_is_refused_too(tmp_path: Path) -> N
     assert summary["unusable"].startswith("all accepted answers say 0, whatever the gold label; ")
 
 
-def test_rejection_that_eats_one_class_is_said(tmp_path: Path) -> None:
+def test_rejection_that_eats_one_class_is_said_in_the_summary_and_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     many = [Example(f"t{i}", "T", i % 2) for i in range(40)]
     io = sampled(tmp_path, [raw(e.id, int(e.id == "t1")) for e in many], texts=many)
-    (notice,) = reject(tmp_path, io)["notices"]
+    summary = reject(tmp_path, io)
+    (notice,) = summary["notices"]
     assert notice.startswith(
-        "rejection takes more positive texts than others: accepted shares differ by 0.950 "
+        "rejection takes more positive texts than negative ones: of the former 1 of 20 (5.0%) were accepted, "
     )
+    assert "Most of it is label_mismatch, which took 19 of the former and 0 of the latter: " in notice
+    assert (summary["skew"]["label"], summary["skew"]["said"]) == ("1", notice)
+    with caplog.at_level("WARNING"):
+        stage.ensure_usable(summary)
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [("WARNING", notice)]
+
+
+def test_rejection_that_is_even_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    many = [Example(f"t{i}", "T", i % 2) for i in range(40)]
+    summary = reject(tmp_path, sampled(tmp_path, [raw(e.id, e.label) for e in many], texts=many))
+    assert (summary["skew"], summary["notices"]) == (None, [])
+    with caplog.at_level("WARNING"):
+        stage.ensure_usable(summary)
+    assert caplog.records == []
 
 
 def test_rules_that_need_ids_are_refused_before_anything_is_asked(tmp_path: Path) -> None:
