@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,13 +16,12 @@ from core.evaluation.selection import select
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import PAGE
 from core.pipeline.views import View
-from core.records import SplitName
 from core.rejection.stage import ensure_usable
-from core.store.manifest import Manifest
 from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint, take_home
+from flows.labelling import answered, labelled
 from flows.showing import show
 from flows.switches import switches
 from flows.training import train_and_evaluate
@@ -72,19 +70,8 @@ def pipeline(run: Execution) -> Outcome | None:
     parts = run.do("split", build.split, "data_splits/train.csv")
     view.split(parts)
 
-    file = "teacher_phase/teacher_samples.jsonl"
-    answers = run.do("sample", lambda: build.sample(parts), file)
-    view.sample(answers)
-    labelled: dict[SplitName, Manifest] = {
-        name: run.do(
-            f"sample/{name}",
-            partial(build.sample, parts, name),
-            f"teacher_phase/teacher_samples_{name}.jsonl",
-        )
-        for name in run.config.teacher.label_splits
-    }
-    for name, found in labelled.items():
-        view.sample(found, name)
+    answers = answered(run, view, parts)
+    labels = labelled(run, view, parts)
 
     file = "teacher_phase/accepted_samples.jsonl"
     kept = run.do("reject", lambda: build.reject(parts, answers), file)
@@ -102,7 +89,7 @@ def pipeline(run: Execution) -> Outcome | None:
     if not run.switches.on("export"):
         log.info("export is switched off: no predictions, no report, nothing published")
         return None
-    others = compared(run, parts, trained, labelled)
+    others = compared(run, parts, trained, labels)
     exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
     home = take_home(run, view, parts, exported.checkpoint)
     outcome = Outcome(

@@ -6,6 +6,7 @@ import platform
 from importlib import metadata
 
 from core import jsonio
+from core.config import Config
 from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
@@ -40,7 +41,7 @@ def report_of(o: Outcome) -> Report:
         run_name=o.run,
         generated_at=now(),
         split=o.split,
-        setup=_setup(o),
+        setup=setup_of(o.config, o.json(o.kept, "teacher_summary.json")["teacher_model"]),
         analysis=o.json(o.analysis, ANALYSIS),
         decisions={s.name: o.json(s.decision, DECISION) for s in (*o.modes, *o.others) if s.decision},
         selection=o.selection,
@@ -87,15 +88,16 @@ def curve_points(o: Outcome) -> list[CurvePoint]:
     return out
 
 
-def _setup(o: Outcome) -> Setup:
-    student, evaluation = o.config.student, o.config.evaluation
+def setup_of(config: Config, teacher: str) -> Setup:
+    """What was run, as it was configured."""
+    student, evaluation = config.student, config.evaluation
     return Setup(
         base_model=student.model,
         engine=student.engine,
         target=student.target,
         rulebook_in_prompt=student.rulebook,
-        seed=o.config.training_seed,
-        teacher=o.json(o.kept, "teacher_summary.json")["teacher_model"],
+        seed=config.training_seed,
+        teacher=teacher,
         calibration=evaluation.calibration.method,
         objective=describe(evaluation.threshold),
     )

@@ -82,7 +82,7 @@ def write_report(o: Outcome, view: RunView) -> str:
             baselines=report.val_baselines,
             chosen=report.selection.step,
         )
-    view.write_json("baseline_phase/baselines.json", _baselines(o))
+    view.write_json("baseline_phase/baselines.json", o.readings.summaries(o.others))
     view.write(REPORT, markdown.render(report))
     written = view.write(PAGE, page.render(report))
     view.write_json("ledger.json", report.ledger)

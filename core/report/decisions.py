@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table
-from core.report.inputs import Report
+from core.report.inputs import Compared
 from core.report.plots import probabilities
 from core.report.results import STUDENT
 from core.report.scorers import with_probabilities
 from core.report.words import grouped, number, signed, span, with_interval
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: Compared) -> list[Section]:
     """Thresholds, then what the probabilities are worth."""
     return [s for s in (_thresholds(report), _probabilities(report)) if s is not None]
 
 
-def _thresholds(report: Report) -> Section | None:
+def _thresholds(report: Compared) -> Section | None:
     found = {
         s["title"]: report.decisions[name]
         for name, s in report.analysis["scorers"].items()
@@ -76,7 +76,7 @@ def _why_fitted(calibrator: Mapping[str, Any]) -> str:
     return f"{calibrator['kind']}, {calibrator['reason']}"
 
 
-def _probabilities(report: Report) -> Section | None:
+def _probabilities(report: Compared) -> Section | None:
     found = with_probabilities(report)
     if not found:
         return None

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from core.report import (
     costs,
     decisions,
@@ -17,7 +20,7 @@ from core.report import (
     verdict,
 )
 from core.report.blocks import Section
-from core.report.inputs import Report
+from core.report.inputs import Compared, Report
 
 
 def sections(report: Report) -> list[Section]:
@@ -39,5 +42,15 @@ def sections(report: Report) -> list[Section]:
         origin.provenance(report),
         untested.section(report),
         origin.files(report),
+    ]
+    return [section for section in found if section is not None]
+
+
+def of_baselines(compared: Compared, sampled: Mapping[str, Any] | None) -> list[Section]:
+    """What there is to say before any student is trained; `sampled` is sample_summary.json of train."""
+    found = [
+        *results.sections(compared),
+        *decisions.sections(compared),
+        None if sampled is None else teaching.on_train(sampled),
     ]
     return [section for section in found if section is not None]

@@ -77,17 +77,23 @@ class SeedResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """All facts of a report. `split` is where scorers were measured: test, unless it was not exported."""
+class Compared:
+    """Scorers on the same rows of `split`: test, unless it was not exported."""
 
     run_name: str
     generated_at: str
     split: str
     setup: Setup
     analysis: Mapping[str, Any]
-    """analysis.json; its first scorer is the student."""
+    """analysis.json; its first scorer, as a rule the student, is compared with each other one."""
     decisions: Mapping[str, Mapping[str, Any]]
     """decision.json by the scorer's name; scorers without one have none here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Compared):
+    """All facts of a run's report."""
+
     selection: Selection
     curve: Sequence[CurvePoint]
     sizes: Sequence[SplitSize]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Findings, Prose, Section, Table
-from core.report.document import sections
-from core.report.inputs import ModelBlock, Report
+from core.report.document import of_baselines, sections
+from core.report.inputs import Compared, ModelBlock, Report
 from core.report.verdict import sentences
 
 BLOCK = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", "recall", "auroc", "auprc")
@@ -20,6 +21,13 @@ def render(report: Report) -> str:
     if report.resume_state_path is not None:
         head.append(f"resume_state_path: {code(report.resume_state_path)}")
     parts = [*head, *map(_section, sections(report)), *map(_model, report.models)]
+    return "\n\n".join(parts).encode("utf-8", "backslashreplace").decode() + "\n"
+
+
+def baselines(compared: Compared, sampled: Mapping[str, Any] | None) -> str:
+    """`baseline_report.md`: the scorers that need no training, on the same rows."""
+    head = [f"# Baselines: {plain(compared.run_name)}", f"Generated at {compared.generated_at}."]
+    parts = [*head, *map(_section, of_baselines(compared, sampled))]
     return "\n\n".join(parts).encode("utf-8", "backslashreplace").decode() + "\n"
 
 

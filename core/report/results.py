@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
-from core.report.inputs import Report
+from core.report.inputs import Compared
 from core.report.plots.forest import differences
 from core.report.plots.shares import confusion
 from core.report.scorers import Facts, comparisons, scorers, student, with_probabilities
@@ -29,7 +29,7 @@ STUDENT = frozenset({0})
 """The row to look at first."""
 
 
-def sections(report: Report) -> list[Section]:
+def sections(report: Compared) -> list[Section]:
     """The results, the comparisons behind the verdict, and 0.5 beside the chosen threshold."""
     out = [_results(report)]
     if report.analysis["comparisons"]:
@@ -37,7 +37,7 @@ def sections(report: Report) -> list[Section]:
     return [*out, _default(report)]
 
 
-def _results(report: Report) -> Section:
+def _results(report: Compared) -> Section:
     rows, split = plural(report.analysis["rows"], "row"), report.split
     intro = (
         f"Values on {rows} of {split}, {report.analysis['positive']:,} of them positive, with 95 % "
@@ -51,14 +51,14 @@ def _results(report: Report) -> Section:
     return Section("results", title, [*blocks, *([picture] if picture else [])])
 
 
-def _how(report: Report) -> str:
+def _how(report: Compared) -> str:
     a = report.analysis
     drawn = f"{a['groups']:,} groups drawn whole" if a["clustered"] else "drawn within each class"
     how = f"Intervals are percentiles of {a['resamples']:,} bootstrap resamples, {drawn}"
     return f"{how}." if a["clustered"] else f"{how}, and Wilson's for accuracy, precision and recall."
 
 
-def _metrics(report: Report) -> Table:
+def _metrics(report: Compared) -> Table:
     """All scorers and all metrics."""
     found = scorers(report)
     rows = [
@@ -78,7 +78,7 @@ def _metrics(report: Report) -> Table:
     )
 
 
-def _invalid(s: Facts, report: Report) -> float | None:
+def _invalid(s: Facts, report: Compared) -> float | None:
     """The share of rows that the scorer gave no valid label."""
     if "at_default" in s:
         found: float | None = s["at_default"]["invalid_label_rate"]
@@ -98,7 +98,7 @@ def _why(found: Sequence[Facts]) -> list[str]:
     return out
 
 
-def _counts(report: Report) -> Table:
+def _counts(report: Compared) -> Table:
     found = scorers(report)
     rows = []
     for s in found:
@@ -109,7 +109,7 @@ def _counts(report: Report) -> Table:
     return Table(head, rows, title="Counts of the decisions", strong=STUDENT)
 
 
-def _comparisons(report: Report) -> Section:
+def _comparisons(report: Compared) -> Section:
     intro = (
         f"{student(report)['title']} minus the other, on the same rows. p is the paired bootstrap's, "
         "adjusted after Holm for all comparisons in that metric; McNemar's exact test looks at the rows that "
@@ -122,7 +122,7 @@ def _comparisons(report: Report) -> Section:
     return Section("comparisons", "Against the others", [*blocks, *([Bullets(said)] if said else [])])
 
 
-def _tests(report: Report) -> Table:
+def _tests(report: Compared) -> Table:
     rows = []
     for other, c in comparisons(report):
         cells_of: list[Cell] = [Cell(other["title"])]
@@ -139,7 +139,7 @@ def _tests(report: Report) -> Table:
         )
         rows.append(cells_of)
     by_metric = [column for m in ("macro-F1", "AUROC") for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
-    return Table(["against", *by_metric, "right alone, student : other", "p, McNemar"], rows)
+    return Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
 
 
 def _p(value: float | None) -> str:
@@ -148,7 +148,7 @@ def _p(value: float | None) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _default(report: Report) -> Section:
+def _default(report: Compared) -> Section:
     """What was declared beforehand, beside what val chose."""
     intro = (
         "0.5 on the probabilities as they came was declared before anything was fitted; the chosen threshold "

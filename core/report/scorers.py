@@ -8,28 +8,28 @@ from typing import Any
 from core.evaluation.comparison import MetricDifference, better
 from core.evaluation.metrics import SMALLER_IS_BETTER
 from core.report.blocks import Outcome
-from core.report.inputs import Report
+from core.report.inputs import Compared
 
 Facts = Mapping[str, Any]
 
 
-def scorers(report: Report) -> list[Facts]:
+def scorers(report: Compared) -> list[Facts]:
     """All of them, the student first."""
     return list(report.analysis["scorers"].values())
 
 
-def student(report: Report) -> Facts:
+def student(report: Compared) -> Facts:
     """The first scorer, which the others are compared with."""
     found: Facts = next(iter(report.analysis["scorers"].values()))
     return found
 
 
-def with_probabilities(report: Report) -> list[Facts]:
+def with_probabilities(report: Compared) -> list[Facts]:
     """Those that say how sure they are; a teacher gives labels only."""
     return [s for s in scorers(report) if "curves" in s]
 
 
-def comparisons(report: Report) -> Iterator[tuple[Facts, Facts]]:
+def comparisons(report: Compared) -> Iterator[tuple[Facts, Facts]]:
     """Each other scorer with the student's comparison with it."""
     return zip(scorers(report)[1:], report.analysis["comparisons"], strict=True)
 

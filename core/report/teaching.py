@@ -41,6 +41,12 @@ def section(report: Report) -> Section | None:
     return Section("teacher", "From train texts to accepted answers", blocks)
 
 
+def on_train(sampled: Mapping[str, Any]) -> Section | None:
+    """How right the teacher is on train, where that is all that is known of it."""
+    blocks = _on_train(sampled)
+    return Section("teacher", "The teacher on train", blocks) if blocks else None
+
+
 def skewed(texts: Mapping[str, Any]) -> str:
     """A warning with its remedy where rejection takes more of one class; empty where that is not shown."""
     d = texts["difference"]

@@ -103,6 +103,24 @@ def run(debug: bool, request: Request, new: bool) -> None:
 
 @cli.command()
 @_asks_for_a_run
+@click.option("--new", is_flag=True, help="Begin this name anew if it stands for another config.")
+def baseline(debug: bool, request: Request, new: bool) -> None:
+    """Measure what a student has to beat: majority, TF-IDF, the untrained model, the teacher."""
+    resolved, _ = request.check()
+    if request.only:
+        raise click.UsageError("baseline has no --only: its stages are few; leave some out with --skip")
+    _check_place(resolved, new=new)
+    _prepare(resolved, debug)
+    from flows.baseline import baseline
+
+    report = baseline(
+        str(request.config), list(request.overrides), list(request.skip), list(request.refresh), new
+    )
+    click.echo(f"Done. Look at {report}")
+
+
+@cli.command()
+@_asks_for_a_run
 def plan(debug: bool, request: Request) -> None:
     """Say what a run of CONFIG would reuse and what it would make, and show the first prompt."""
     resolved, switched = request.check()
@@ -141,7 +159,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-_RESUMABLE = ("run", "evaluate")
+_RESUMABLE = ("run", "baseline", "evaluate")
 
 
 class Terminated(BaseException):

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from core.report.blocks import Key, Outcome, Picture
-from core.report.inputs import Report
+from core.report.inputs import Compared
 from core.report.plots import style
 from core.report.scorers import comparisons, outcome, student
 from core.report.words import name_of
@@ -42,7 +42,7 @@ class Row:
     outcome: Outcome | None = None
 
 
-def differences(report: Report, metric: str) -> Picture | None:
+def differences(report: Compared, metric: str) -> Picture | None:
     """The student minus each other scorer; None where nothing was compared in this metric."""
     rows = []
     for other, comparison in comparisons(report):

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from core.report.blocks import Key, Picture
-from core.report.inputs import Report
+from core.report.inputs import Compared
 from core.report.plots import style
 from core.report.scorers import Facts, student, with_probabilities
 from core.report.words import number, span
@@ -21,7 +21,7 @@ _METRICS = {
 }
 
 
-def reliability(report: Report) -> Picture | None:
+def reliability(report: Compared) -> Picture | None:
     """The student's bins with their intervals, against the diagonal."""
     of = student(report)
     if not of.get("reliability", {}).get("points"):
@@ -41,7 +41,7 @@ def reliability(report: Report) -> Picture | None:
     )
 
 
-def precision_recall(report: Report) -> Picture | None:
+def precision_recall(report: Compared) -> Picture | None:
     """All scorers with probabilities; the student's threshold marked."""
     found = with_probabilities(report)
     if not found or not any(s["curves"]["precision_recall"]["recall"] for s in found):
@@ -57,7 +57,7 @@ def precision_recall(report: Report) -> Picture | None:
     )
 
 
-def by_threshold(report: Report) -> Picture | None:
+def by_threshold(report: Compared) -> Picture | None:
     """The student's metrics at every threshold, the chosen one and its bootstrap range marked."""
     of = student(report)
     curve = of.get("curves", {}).get("by_threshold")
@@ -77,7 +77,7 @@ def by_threshold(report: Report) -> Picture | None:
     )
 
 
-def coverage(report: Report) -> Picture | None:
+def coverage(report: Compared) -> Picture | None:
     """Accuracy of the surest rows, by how many they are."""
     found = [s for s in with_probabilities(report) if s["curves"]["by_coverage"]]
     if not found:
@@ -95,7 +95,7 @@ def coverage(report: Report) -> Picture | None:
 _STROKES = ((style.BLUE, ""), (style.RED, "6 2"), (style.GREEN, "2 2"), (style.MUTED, "8 2 2 2"))
 
 
-def _moved(report: Report) -> Mapping[str, Any] | None:
+def _moved(report: Compared) -> Mapping[str, Any] | None:
     name = next(iter(report.analysis["scorers"]))
     found: Mapping[str, Any] | None = report.decisions.get(name, {}).get("threshold_spread")
     return found

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from core.report.blocks import Key, Picture
-from core.report.inputs import Report
+from core.report.inputs import Compared
 from core.report.plots import style
 from core.report.scorers import student
 
@@ -15,7 +15,7 @@ _NEGATIVE, _POSITIVE = style.ORANGE, style.BLUE
 _MOST = 12
 
 
-def confusion(report: Report) -> Picture | None:
+def confusion(report: Compared) -> Picture | None:
     """The student's decisions by gold label; None where there are none."""
     counts = student(report)["counts"]
     if counts is None or not report.analysis["rows"]:

@@ -1,0 +1,75 @@
+"""What the baseline flow leaves in baseline_phase/."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from core import jsonio
+from core.config import Config
+from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.threshold import rule
+from core.pipeline.facts import setup_of
+from core.pipeline.scorers import Readings, Scorer
+from core.records import SplitName
+from core.report import markdown
+from core.report.inputs import Compared
+from core.store.clock import now
+from core.store.manifest import Manifest
+from core.store.runs import RunView
+from core.teacher.stage import SUMMARY_FILE
+
+FOLDER = "baseline_phase"
+REPORT = f"{FOLDER}/baseline_report.md"
+UNTRAINED = ("untrained_rulebook", "untrained")
+"""Whose metrics stand in metrics_<split>.json: the first of these that was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baselines:
+    """The manifests of a finished baseline flow. `sampled` are the teacher's answers to train."""
+
+    config: Config
+    scorers: Sequence[Scorer]
+    split: SplitName
+    analysis: Manifest
+    sampled: Manifest | None
+
+
+def write(b: Baselines, view: RunView) -> str:
+    """baselines.json, analysis.json, metrics_<split>.json and the report; returns where that is."""
+    readings = Readings(view.store)
+    view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
+    view.write_json(f"{FOLDER}/baselines.json", readings.summaries(b.scorers))
+    asked = next(s for name in UNTRAINED for s in b.scorers if s.name == name)
+    for split, manifest in asked.rows.items():
+        content = {
+            "created_at": manifest.created_at,
+            "split": split,
+            "model_path": b.config.student.model,
+            "asked": asked.title,
+            "decision_threshold_rule": rule(b.config.evaluation.threshold),
+            "decision_threshold": readings.decision(asked).threshold,
+            "metrics": readings.metrics(asked, split).to_json(),
+        }
+        view.write_json(f"{FOLDER}/metrics_{split}.json", content)
+    sampled = None if b.sampled is None else _read(view, b.sampled, SUMMARY_FILE)
+    return view.write(REPORT, markdown.baselines(_compared(b, view, sampled), sampled))
+
+
+def _compared(b: Baselines, view: RunView, sampled: Mapping[str, Any] | None) -> Compared:
+    return Compared(
+        run_name=view.name,
+        generated_at=now(),
+        split=b.split,
+        setup=setup_of(b.config, "none" if sampled is None else sampled["teacher_model"]),
+        analysis=_read(view, b.analysis, ANALYSIS),
+        decisions={s.name: _read(view, s.decision, DECISION) for s in b.scorers if s.decision},
+    )
+
+
+def _read(view: RunView, manifest: Manifest, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = jsonio.read_json(view.store.file(manifest, name))
+    return found

@@ -1,0 +1,73 @@
+"""The baselines by themselves: what a student has to beat, before one is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact
+
+from core.config.loading import load
+from core.pipeline.baselines import REPORT, Baselines
+from core.pipeline.views import View
+from core.records import SplitName
+from flows.comparing import compared
+from flows.evaluating import Evaluations
+from flows.execution import Execution, execution
+from flows.labelling import answered, labelled
+from flows.switches import switches
+from flows.walking import Trained
+from tasks.baseline_report import baseline_report
+
+
+@flow(name="baseline", persist_result=False)
+def baseline(
+    config: str,
+    overrides: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    refresh: Sequence[str] = (),
+    new: bool = False,
+) -> str:
+    """Measure a config's baselines, in the run's folder, and return where their report is.
+
+    The stages are those of distill, which reuses what is made here. `skip` of sample leaves the teacher
+    out; it is asked as the config says otherwise.
+    """
+    resolved = load(Path(config), overrides)
+    with execution(resolved, switches(resolved.config.stages, (), skip, refresh), new=new) as run:
+        where = measure(run)
+        if (report := run.view.read(REPORT)) is not None:
+            create_markdown_artifact(key="baseline-report", markdown=report, description=run.view.name)
+    return where
+
+
+def measure(run: Execution) -> str:
+    """Every baseline in its order; returns where the report is."""
+    view, build = View(run.view), run.pipeline
+    build.preflight()
+    parts = run.do("split", build.split, "data_splits/train.csv")
+    view.split(parts)
+
+    asks = run.switches.on("sample") and run.config.teacher.kind != "gold"
+    answers = answered(run, view, parts) if asks else None
+    labels = labelled(run, view, parts) if asks else {}
+
+    trained = Trained({}, {}, [])
+    with Evaluations(run, view, parts, trained) as evaluations:
+        evaluations.measure(0)
+    split: SplitName = "test" if "test" in run.config.export.splits else "val"
+    scorers = [s for s in compared(run, parts, trained, labels) if split in s.rows]
+    stage = build.measuring.analyse(parts, scorers, split, "baselines")
+    analysis = run.do_built(stage, "baseline_phase/analysis.json")
+    measured = Baselines(run.config, scorers, split, analysis, answers)
+    where: str = run.perform(baseline_report, measured, run.view)
+    return where
+
+
+if __name__ == "__main__":
+    import sys
+
+    from flows.cli import main
+
+    main(["baseline", *sys.argv[1:]])

@@ -1,0 +1,45 @@
+"""Reads of a test split: one for each frozen student, however often it is measured and by whom."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from core.store import reads
+from core.store.manifest import FileEntry, Manifest
+from core.store.objects import Store
+
+
+def manifest(content: str, name: str = "decision.json") -> Manifest:
+    entry = FileEntry(content * 64, 10)
+    return Manifest("decide", content * 32, "w", "2026-01-01T00:00:00+00:00", {name: entry}, {}, {})
+
+
+SPLIT = manifest("a", "test.csv")
+
+
+def test_the_same_student_measured_again_is_no_other_read(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    for _ in range(2):
+        reads.note(store, SPLIT, [manifest("1"), manifest("2")], "night", "step 40")
+    assert [(r.run, r.what) for r in reads.of(store, SPLIT)] == [("night", "step 40")]
+
+
+def test_whatever_was_frozen_otherwise_is_another_read_and_the_earliest_stands_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(tmp_path))
+    for i, frozen in enumerate(([manifest("1")], [manifest("2")], [manifest("1"), manifest("2")])):
+        monkeypatch.setattr(reads, "now", lambda i=i: f"2026-01-0{3 - i}T00:00:00+00:00")
+        reads.note(store, SPLIT, frozen, f"run{i}", "step 0")
+    assert [r.run for r in reads.of(store, SPLIT)] == ["run2", "run1", "run0"]
+
+
+def test_other_texts_or_labels_are_another_test_split(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    reads.note(store, SPLIT, [manifest("1")], "night", "step 40")
+    assert reads.of(store, manifest("b", "test.csv")) == []
+    more = dataclasses.replace(SPLIT, files={**SPLIT.files, "train.csv": FileEntry("c" * 64, 3)})
+    assert len(reads.of(store, more)) == 1

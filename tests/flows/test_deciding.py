@@ -1,0 +1,147 @@
+"""What is frozen on val, and what test is read for: through the whole flow, on the small project."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.errors import MissingInputError, UserError
+from core.evaluation import calibration
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+OUT_OF_REACH = (
+    "evaluation.threshold={objective: recall_at_precision, precision: 1.0}",
+    "evaluation.calibration={method: platt}",
+    "run.name=strict",
+)
+
+
+def run(config: Path, *overrides: str, **switches: Any) -> Path:
+    from flows.distill import distill
+
+    return Path(distill(str(config), list(overrides), **switches)).parent
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def made(root: Path, stage: str) -> set[str]:
+    return {path.stem for path in (root / "objects" / stage).glob("*.json")}
+
+
+def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(project: Path) -> None:
+    root, folder = project.parent / "out", run(project)
+    before = made(root, "export"), made(root, "train")
+    strict = run(project, *OUT_OF_REACH)
+    assert (made(root, "export"), made(root, "train")) == before
+
+    decision = read(strict / "student_phase/decision.json")
+    assert decision["calibrator"]["kind"] == "platt"
+    assert decision["threshold"]["objective"] == "recall_at_precision"
+    report = (strict / "test_report.md").read_text()
+    assert "largest recall at a precision of at least 1.0" in report
+    assert "2 students of 2 runs under this root were measured on this very test split" in report
+    assert "Who has read test" in (strict / "report.html").read_text()
+    assert "2 students of 2 runs" not in (folder / "test_report.md").read_text()
+    assert len(list(root.glob("test_reads/*/*.json"))) == 2
+
+    run(project)  # the same student again
+    assert len(list(root.glob("test_reads/*/*.json"))) == 2
+
+
+def test_predictions_metrics_manifest_and_pointer_follow_the_decision(project: Path) -> None:
+    folder = run(project, *OUT_OF_REACH)
+    frozen = read(folder / "student_phase/decision.json")
+    at = frozen["threshold"]["value"]
+    test = read(folder / "student_phase/test.json")
+    assert all(row["threshold"] == at for row in test)
+    said = [None if at is None else int(row["probability"] >= at) for row in test]
+    assert [row["predicted"] for row in test] == said
+    calibrator = calibration.from_json(frozen["calibrator"])
+    raw = np.array([row["uncalibrated_probability"] for row in test])
+    assert [row["probability"] for row in test] == list(calibrator.apply(raw)) != list(raw)
+
+    metrics = read(folder / "student_phase/metrics_test.json")
+    analysis = read(folder / "student_phase/analysis.json")
+    student = analysis["scorers"]["student"]
+    assert metrics["metrics"] == student["metrics"]
+    assert metrics["intervals"] == student["intervals"]
+    assert (metrics["decision_threshold"], metrics["calibration"]) == (at, "platt")
+    assert metrics["decision_threshold_rule"] == "val_recall_at_precision_1"
+    assert read(folder / "student_phase/metrics_val.json")["intervals"] == frozen["intervals"]
+    assert read(folder / "student_phase/manifest.json")["decision_threshold"] == at
+
+    pointer = read(folder.parents[1] / "model/latest.json")
+    assert (pointer["threshold"], pointer["threshold_reason"]) == (at, frozen["threshold"]["reason"])
+    assert pointer["calibrator"] == frozen["calibrator"]
+    assert read(folder.parents[1] / pointer["decision_path"]) == frozen
+
+
+def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(project: Path) -> None:
+    folder = run(project)
+    analysis = read(folder / "student_phase/analysis.json")
+    assert list(analysis["scorers"]) == [
+        "student",
+        "label_only",
+        "untrained",
+        "untrained_rulebook",
+        "majority",
+        "tfidf_words",
+        "tfidf_chars",
+    ]
+    assert analysis["rows"] == len(read(folder / "student_phase/test.json"))
+    assert len(analysis["comparisons"]) == 6
+    baselines = read(folder / "baseline_phase/baselines.json")
+    for name, scorer in analysis["scorers"].items():
+        if scorer["kind"] in ("baseline", "untrained"):
+            assert baselines[name]["metrics"]["test"] == scorer["metrics"]
+    slots = read(folder / "stages.json")
+    assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
+
+
+def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one_is_refused(
+    project: Path,
+) -> None:
+    labels = "student.target=label_only", "run.name=labels"
+    run(project, *labels)
+    with_it = run(project, "baselines.label_only_run=labels", "run.name=both")
+    scorer = read(with_it / "student_phase/analysis.json")["scorers"]["label_only_run"]
+    other = read(with_it.parent / "labels/student_phase/analysis.json")["scorers"]["student"]
+    assert (scorer["title"], scorer["kind"]) == ("Label-only student, run labels", "baseline")
+    assert (scorer["metrics"], scorer["intervals"]["auroc"]["value"]) == (
+        other["metrics"],
+        other["intervals"]["auroc"]["value"],
+    )
+    with pytest.raises(UserError, match="the student of run both learnt label_first, not label_only"):
+        run(project, "baselines.label_only_run=both", "run.name=third")
+    run(project, *labels, "run.name=elsewhere", "seed=7")
+    with pytest.raises(UserError, match="run elsewhere has another test split"):
+        run(project, "baselines.label_only_run=elsewhere", "run.name=third")
+    with pytest.raises(MissingInputError, match="nobody"):
+        run(project, "baselines.label_only_run=nobody", "run.name=third")
+
+
+def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(project: Path) -> None:
+    folder = run(project, "student.seeds=[1, 2, 3]")
+    root, name = folder.parents[1], folder.name
+    runs = [root / "runs" / each for each in (name, f"{name}-seed2", f"{name}-seed3")]
+    trained = [read(each / "stages.json")["train/6"]["digest"] for each in runs]
+    assert len(set(trained)) == 3
+    split = {read(each / "stages.json")["split"]["digest"] for each in runs}
+    assert len(split) == 1
+    # What was to be published stood in the config before any of them was measured.
+    assert sorted(path.stem for path in (root / "model").glob("*.json")) == ["latest", name]
+    assert read(root / "model/latest.json")["run_name"] == name
+
+    report = (folder / "test_report.md").read_text()
+    shown = [read(each / "student_phase/metrics_test.json")["metrics"]["auroc"] for each in runs]
+    lines = [line for line in report[report.index("## Other seeds") :].splitlines() if "| seed |" not in line]
+    for i, each in enumerate(runs):
+        assert any(f"`{each.name}`" in line and f"| {i + 1} |" in line for line in lines)
+    assert f"{sum(shown) / 3:.3f}" in report[report.index("## Other seeds") :]
