@@ -12,7 +12,7 @@ from core.records import SPLITS
 from core.stageio import StageIO
 
 NAME = "baseline"
-VERSION = 3
+VERSION = 4
 
 
 class BaselineSlice(Section):
@@ -23,11 +23,11 @@ class BaselineSlice(Section):
 
 
 def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
-    """Fit on train, choose strengths and thresholds on val, measure on all splits."""
+    """Fit on train, choose strengths on val, score all splits; returns the C of each that has one."""
     splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
     found = baselines(splits["train"], splits)
     jsonio.write_json(io.out / "baselines.json", {b.name: b.to_json() for b in found})
     for b in found:
         for split, rows in b.scored.items():
             jsonio.write_jsonl(io.out / f"{b.name}_{split}.jsonl", map(jsonio.as_row, rows))
-    return {b.name: b.metrics["test"].macro_f1 for b in found}
+    return {b.name: b.settings["C"] for b in found if "C" in b.settings}

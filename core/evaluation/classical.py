@@ -3,7 +3,8 @@
 All learn from the gold labels of every train row, whatever the teacher answered and whatever was
 rejected. How a text is counted is fixed: single words and pairs, or two to four characters within
 words, which are two baselines of their own. How strongly each regression is held back is chosen on the
-val rows at hand (core.evaluation.strength), and so is its threshold; nothing looks at test.
+val rows at hand (core.evaluation.strength); nothing looks at test. Their thresholds are decided as
+everybody's are (core.evaluation.decide_stage).
 """
 
 from __future__ import annotations
@@ -16,9 +17,7 @@ import numpy as np
 
 from core.errors import DataError
 from core.evaluation.columns import Floats
-from core.evaluation.metrics import Metrics, compute
 from core.evaluation.strength import GRID, choose_strength, undecided
-from core.evaluation.threshold import DEFAULT, Threshold, choose
 from core.records import Example, ScoredExample, SplitName
 
 MAX_ITER = 1000
@@ -28,14 +27,12 @@ CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """One baseline: how it was made and why so, its threshold from val, and what it says of each split."""
+    """One baseline: how it was made and why so, and what it says of each split."""
 
     name: str
     title: str
     settings: Mapping[str, Any]
-    threshold: Threshold
     scored: Mapping[SplitName, tuple[ScoredExample, ...]]
-    metrics: Mapping[SplitName, Metrics]
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What was tried on val and why the settings are what they are; empty where there is no choice."""
 
@@ -46,20 +43,16 @@ class Baseline:
             "trained_on": "gold labels of all train rows",
             "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in self.settings.items()},
             **self.chosen,
-            "decision_threshold": self.threshold.value,
-            "decision_threshold_reason": self.threshold.reason,
-            "metrics": {split: m.to_json() for split, m in self.metrics.items()},
         }
 
 
 def baselines(
     train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]
 ) -> tuple[Baseline, ...]:
-    """Majority, TF-IDF words and TF-IDF characters, fitted on `train`, measured on `splits`.
+    """Majority, TF-IDF words and TF-IDF characters, fitted on `train`, with what they say of `splits`.
 
-    C and the threshold of the two regressions are chosen on `splits["val"]`: C by log loss, the threshold
-    by the rule of the student's learning curve. Raises DataError where train holds one class only, or no
-    word at all.
+    C of the two regressions is chosen on `splits["val"]` by log loss. Raises DataError where train holds
+    one class only, or no word at all.
     """
     positive = sum(e.label for e in train)
     if positive in (0, len(train)):
@@ -75,15 +68,9 @@ def baselines(
 
 
 def _majority(share: float, splits: Mapping[SplitName, Sequence[Example]]) -> Baseline:
-    """The share of positives in train as everyone's probability.
-
-    Its threshold stays 0.5: chosen on val, it would say val's majority and not train's.
-    """
-    reason = f"{DEFAULT} by definition: the larger class of train, whose share of positives is {share:.3f}"
+    """The share of positives in train as everyone's probability: at 0.5 it says train's larger class."""
     scored = {split: _scored(rows, np.full(len(rows), share)) for split, rows in splits.items()}
-    at = Threshold(DEFAULT, None, None, 0, reason)
-    settings = {"share_positive": share}
-    return Baseline("majority", "Majority class of train", settings, at, scored, _measured(scored, at))
+    return Baseline("majority", "Majority class of train", {"share_positive": share}, scored)
 
 
 def _regression(
@@ -97,9 +84,8 @@ def _regression(
     strength = undecided([e.label for e in splits.get("val", ())])
     strength = strength or choose_strength({c: fits.scored(c, "val") for c in GRID})
     scored = {split: fits.scored(strength.C, split) for split in splits}
-    at = choose(scored.get("val", ()))
     settings = {**features, "C": strength.C, "max_iter": MAX_ITER}
-    return Baseline(name, title, settings, at, scored, _measured(scored, at), strength.to_json())
+    return Baseline(name, title, settings, scored, strength.to_json())
 
 
 class _Fits:
@@ -141,12 +127,6 @@ class _Fits:
         if c not in self._fitted:
             self._fitted[c] = LogisticRegression(C=c, max_iter=MAX_ITER).fit(self._train, self._labels)
         return self._fitted[c]
-
-
-def _measured(
-    scored: Mapping[SplitName, tuple[ScoredExample, ...]], at: Threshold
-) -> dict[SplitName, Metrics]:
-    return {split: compute(rows, at.value) for split, rows in scored.items()}
 
 
 def _scored(examples: Sequence[Example], p: Floats) -> tuple[ScoredExample, ...]:

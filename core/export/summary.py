@@ -31,7 +31,7 @@ class RunSummary:
     untrained: Mapping[str, Metrics] = field(default_factory=dict)
     """The untrained student's metrics by split."""
     baselines: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """By name, as `Baseline.to_json` wrote them."""
+    """By name, how each was made and decides, and its metrics by split."""
     funnel: Mapping[str, Any] | None = None
     timings: Mapping[str, float] | None = None
     """Seconds by stage."""

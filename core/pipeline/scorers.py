@@ -110,12 +110,9 @@ class Readings:
         return found
 
     def _about(self, scorer: Scorer) -> dict[str, Any]:
-        """How a classical baseline was made."""
+        """How a classical baseline was made, as its stage wrote it."""
         made = next(iter(scorer.rows.values()))
         if made.stage != baseline_stage.NAME:
             return {}
-        found = jsonio.read_json(self._store.file(made, BASELINES))[scorer.name]
-        return {name: value for name, value in found.items() if name not in _DECIDED}
-
-
-_DECIDED = frozenset({"title", "decision_threshold", "decision_threshold_reason", "metrics"})
+        found: dict[str, Any] = jsonio.read_json(self._store.file(made, BASELINES))[scorer.name]
+        return found

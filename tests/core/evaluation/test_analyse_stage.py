@@ -14,12 +14,13 @@ from pydantic import ValidationError
 from core import jsonio
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import analyse_stage, baseline_stage, decide_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage, decision
 from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
 from core.evaluation.bootstrap import METRICS
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
 from core.evaluation.slices import LEAST_ROWS
+from core.evaluation.stage import read_scores
 from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
 from core.stageio import StageIO
 from core.teacher.rows import sample_row
@@ -175,9 +176,13 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
         threshold=0.5,
     )
     _, written = analysed(folder, STUDENT, words, majority)
-    baselines = jsonio.read_json(folder / "baseline/baselines.json")
-    for name in ("tfidf_words", "majority"):
-        assert written["scorers"][name]["metrics"] == baselines[name]["metrics"]["test"]
+    frozen_for = {
+        "tfidf_words": decision.read(folder / "words_decision/decision.json"),
+        "majority": decision.by_definition(0.5),
+    }
+    for name, found in frozen_for.items():
+        measured = found.metrics(read_scores(folder / f"baseline/{name}_test.jsonl"))
+        assert written["scorers"][name]["metrics"] == json.loads(json.dumps(measured.to_json()))
 
 
 def test_rows_that_failed_for_one_are_left_out_for_all_and_counted(folder: Path) -> None:
