@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.report import teaching
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
 from core.report.inputs import Report
 from core.report.words import number
@@ -27,7 +28,10 @@ def setup(report: Report) -> Section:
 
 
 def data(report: Report) -> Section:
-    """Rows and positives of each split, and what became of rows that are in none."""
+    """Rows and positives of each split, and what became of rows that are in none.
+
+    What rejection takes of one class more stands beside the funnel alone.
+    """
     rows = [
         cells(
             s.name,
@@ -38,8 +42,9 @@ def data(report: Report) -> Section:
         for s in report.sizes
     ]
     blocks: list[Block] = [Table(["split", "rows", "positive", "share"], rows)]
-    if report.notices:
-        blocks.append(Bullets(report.notices))
+    elsewhere = teaching.skewed(report.teacher or {})
+    if notices := [notice for notice in report.notices if notice != elsewhere]:
+        blocks.append(Bullets(notices))
     return Section("data", "Data", blocks)
 
 

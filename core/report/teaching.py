@@ -10,19 +10,7 @@ from core.evaluation.intervals import proportion
 from core.report.blocks import UNDEFINED, Block, Cell, Prose, Section, Table, cells
 from core.report.inputs import Report
 from core.report.plots.shares import funnel as drawn
-from core.report.words import number, plural, signed, span, with_interval
-
-_REMEDIES: Mapping[str, str] = {
-    "label_mismatch": "mend the rules where the teacher misreads them, give it more teacher.attempts, or set "
-    "teacher.hint so that a last attempt is shown the label",
-    "unparsed": "set teacher.parse to how the teacher writes its answers",
-    "truncated": "raise teacher.max_tokens",
-    "too_short": "lower min_chars of too_short",
-    "too_long": "raise max_chars of too_long",
-    "no_rule_cited": "ask for citations in the teacher's prompt, or take no_rule_cited out of the rules",
-    "unknown_rule": "mend the rulebook's ids, or the prompt that names them",
-    "quote_not_in_text": "ask for literal quotations in the teacher's prompt, or raise max_missing",
-}
+from core.report.words import begins, number, signed, span, with_interval
 
 
 def section(report: Report) -> Section | None:
@@ -33,7 +21,7 @@ def section(report: Report) -> Section | None:
     texts, missing = t["funnel"]["texts"], t["funnel"]["missing"]
     blocks: list[Block] = [
         Prose(f"The teacher: {t['teacher_model']} ({t['teacher_kind']}). {_difference(texts)}"),
-        *([Prose(warning, warning=True)] if (warning := skewed(texts)) else []),
+        *([Prose(f"{begins(said)}.", warning=True)] if (said := skewed(t)) else []),
         drawn(texts, missing),
         _funnel(texts, missing),
         *_on_train(t),
@@ -47,22 +35,10 @@ def on_train(sampled: Mapping[str, Any]) -> Section | None:
     return Section("teacher", "The teacher on train", blocks) if blocks else None
 
 
-def skewed(texts: Mapping[str, Any]) -> str:
-    """A warning with its remedy where rejection takes more of one class; empty where that is not shown."""
-    d = texts["difference"]
-    if d["value"] is None or d["low"] <= 0 <= d["high"]:
-        return ""
-    label, word = ("1", "positive") if d["value"] < 0 else ("0", "negative")
-    counts = {reason: by[label] for reason, by in texts["by_reason"].items()}
-    reason = max(counts, key=lambda r: counts[r], default=None)
-    said = (
-        f"Rejection eats the {word} class: fewer of its texts are accepted, so the student sees less of it."
-    )
-    if reason is None or not counts[reason]:
-        return said
-    remedy = _REMEDIES.get(reason, f"loosen {reason} in rejection.rules")
-    took = f"Most often {reason} took them ({plural(counts[reason], 'text')})"
-    return f"{said} {took}: read teacher_phase/rejected_samples.jsonl, then {remedy}."
+def skewed(teacher: Mapping[str, Any]) -> str | None:
+    """What core.rejection.skew says of a class that loses more, and the remedy; None where none does."""
+    found = teacher.get("skew")
+    return None if found is None else str(found["said"])
 
 
 def _difference(texts: Mapping[str, Any]) -> str:

@@ -20,6 +20,7 @@ from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.export.ledger import to_json
 from core.records import Example, ScoredExample
 from core.rejection.funnel import FunnelCounter
+from core.rejection.skew import skew
 from core.report.inputs import CurvePoint, ModelBlock, Report, SeedResult, Setup, SplitSize
 from core.report.mistakes import worst
 from core.store.reads import Read
@@ -109,10 +110,13 @@ def teacher_summary(seed: int = 3, *, skewed: bool = True) -> dict[str, Any]:
         first[{(1, 1): "tp", (1, 0): "fn", (0, 1): "fp", (0, 0): "tn"}[y, said]] += 1
         reason = None if right else "label_mismatch"
         counter.text(y, [said], ["too_short" if right and i % 40 == 0 else reason])
+    funnel = counter.funnel()
+    found = skew(funnel.texts, live=True)
     return {
         "teacher_model": "deepseek-chat",
         "teacher_kind": "openai",
-        "funnel": dataclasses.asdict(counter.funnel()),
+        "funnel": dataclasses.asdict(funnel),
+        "skew": None if found is None else dataclasses.asdict(found),
         "first_answers": first,
     }
 

@@ -8,8 +8,8 @@ from statistics import mean, stdev
 import pytest
 
 from core.evaluation.comparison import NAMES
-from core.report import costs, document, reads, seeds, teaching, untested
-from core.report.blocks import Prose, Section, Table
+from core.report import costs, document, origin, reads, seeds, teaching, untested
+from core.report.blocks import Bullets, Prose, Section, Table
 from core.report.inputs import SeedResult
 from core.report.results import COMPARED
 from core.store.reads import Read
@@ -27,12 +27,25 @@ def warnings(section: Section | None) -> list[str]:
 
 
 def test_rejection_that_eats_a_class_is_a_warning_with_its_remedy() -> None:
-    (said,) = warnings(teaching.section(full()))
-    assert "Rejection eats the positive class" in said
-    assert "label_mismatch" in said
+    report = full()
+    assert report.teacher is not None
+    (shown,) = warnings(teaching.section(report))
+    said = report.teacher["skew"]["said"]
+    assert shown == f"R{said[1:]}."
+    assert said.startswith("rejection takes more positive texts than negative ones")
+    assert "Most of it is label_mismatch" in said
     assert "teacher.hint" in said
     even = full(teacher=teacher_summary(skewed=False))
     assert warnings(teaching.section(even)) == []
+
+
+def test_what_rejection_takes_more_of_is_said_once() -> None:
+    report = full()
+    assert report.teacher is not None
+    said = report.teacher["skew"]["said"]
+    noticed = dataclasses.replace(report, notices=("2 rows left out", said))
+    (bullets,) = [b for b in origin.data(noticed).blocks if isinstance(b, Bullets)]
+    assert list(bullets.items) == ["2 rows left out"]
 
 
 def test_the_funnel_adds_up_by_gold_label() -> None:
