@@ -107,6 +107,7 @@ def pipeline(run: Execution) -> Outcome | None:
         others=exported.others,
         split=exported.split,
         analysis=exported.analysis,
+        explained=exported.explained,
         evaluations=trained.evaluations,
         home=home,
     )

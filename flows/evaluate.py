@@ -66,6 +66,7 @@ def _evaluate(run: Execution, checkpoint: str) -> str:
         others=(),
         split=exported.split,
         analysis=exported.analysis,
+        explained=exported.explained,
     )
     folder = f"student_phase/{name}"
     write_exports(outcome, view, folder)

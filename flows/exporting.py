@@ -27,6 +27,8 @@ class Exported:
     split: SplitName
     """Which split was analysed: test, or val where test is not exported."""
     analysis: Manifest
+    explained: Manifest | None
+    """The student's words on its worst errors, where it was not asked to give reasons for every row."""
 
 
 def export_checkpoint(
@@ -52,7 +54,8 @@ def export_checkpoint(
     scorers = [*modes, *(scorer for scorer in others if split in scorer.rows)]
     stage = run.pipeline.measuring.analyse(parts, scorers, split, who)
     analysis = run.do_built(stage, "student_phase/analysis.json")
-    return Exported(step, checkpoint, tuple(modes), tuple(others), split, analysis)
+    explained = _explain(run, parts, checkpoint, modes[0], split, who)
+    return Exported(step, checkpoint, tuple(modes), tuple(others), split, analysis, explained)
 
 
 def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None) -> Manifest | None:
@@ -118,6 +121,17 @@ def _freeze(run: Walk, parts: Manifest, trained: Trained, step: int, who: str) -
         title = f"{title}, label-only prompt"
         modes.append(Scorer("label_only", title, "label_only", {"val": val}, frozen))
     return modes
+
+
+def _explain(
+    run: Walk, parts: Manifest, checkpoint: Manifest | None, first: Scorer, split: SplitName, who: str
+) -> Manifest | None:
+    config = run.config
+    reasons_later = first.kind == "student" and config.student.target == "label_first"
+    if checkpoint is None or not reasons_later or config.export.error_rows == 0:
+        return None
+    stage = run.pipeline.measuring.explain(parts, checkpoint, first, split, who)
+    return run.do_built(stage, "report.html")
 
 
 def _elsewhere(

@@ -13,6 +13,7 @@ from tasks.baseline import baseline
 from tasks.decide import decide
 from tasks.encode import encode
 from tasks.evaluate import evaluate
+from tasks.explain import explain
 from tasks.export import export
 from tasks.policy import StageCall
 from tasks.reject import reject
@@ -35,6 +36,7 @@ TASKS: Mapping[str, StageTask] = {
         baseline,
         decide,
         analyse,
+        explain,
         adapter,
     )
 }

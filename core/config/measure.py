@@ -127,6 +127,8 @@ class ExportConfig(Section):
     """Measure with the label-only prompt too, with a threshold of its own."""
     reasoning_rows: int = Field(50, ge=0)
     """Rows of each split for which the reasoning is generated; for reason_first all are."""
+    error_rows: int = Field(20, ge=0)
+    """Of the worst errors in the report, for how many the reasoning is generated if it was not before."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest generated reasoning, in tokens."""
 

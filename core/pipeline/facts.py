@@ -10,11 +10,14 @@ from core.config import Config
 from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.explain_stage import EXPLAINED
 from core.evaluation.objectives import describe
+from core.evaluation.stage import read_scores
 from core.pipeline import maker, seeds
 from core.pipeline.outcome import Outcome, ledger
+from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
-from core.report.inputs import CurvePoint, ModelBlock, Report, Setup, SplitSize
+from core.report.inputs import CurvePoint, Mistake, ModelBlock, Report, Setup, SplitSize
 from core.report.mistakes import worst
 from core.store import reads
 from core.store.clock import now
@@ -35,8 +38,7 @@ _PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "t
 
 def report_of(o: Outcome) -> Report:
     """All that the report says."""
-    first, ids = o.modes[0], o.bench.rulebook.ids
-    examples = read_examples(o.store.file(o.parts, f"{o.split}.csv"))
+    first = o.modes[0]
     return Report(
         run_name=o.run,
         generated_at=now(),
@@ -54,7 +56,7 @@ def report_of(o: Outcome) -> Report:
         ledger=ledger(o),
         notices=_notices(o),
         resume_state_path=state_path(o.final),
-        mistakes=worst(examples, o.readings.rows(first, o.split), o.readings.decision(first), ids),
+        mistakes=_mistakes(o, first),
         reads=reads.of(o.store, o.parts) if o.split == "test" else (),
         seeds=seeds.results(o.store, o.run, o.config, first, o.split),
         provenance=_provenance(o),
@@ -101,6 +103,16 @@ def setup_of(config: Config, teacher: str) -> Setup:
         calibration=evaluation.calibration.method,
         objective=describe(evaluation.threshold),
     )
+
+
+def _mistakes(o: Outcome, first: Scorer) -> list[Mistake]:
+    """The worst errors, with what the student says of them where it was asked."""
+    rows = {row.example_id: row for row in o.readings.rows(first, o.split)}
+    if o.explained is not None:
+        said = read_scores(o.store.file(o.explained, EXPLAINED))
+        rows |= {row.example_id: row for row in said}
+    examples = read_examples(o.store.file(o.parts, f"{o.split}.csv"))
+    return worst(examples, rows.values(), o.readings.decision(first), o.bench.rulebook.ids)
 
 
 def _models(o: Outcome) -> list[ModelBlock]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import Config
-from core.evaluation import analyse_stage, baseline_stage, decide_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import SCORES, MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
@@ -113,6 +113,32 @@ class Measuring:
             analyse_stage.run,
             slot=f"analyse/{who}",
             label=f"analyse {who} on {name}",
+        )
+
+    def explain(
+        self, split: Manifest, checkpoint: Manifest, student: Scorer, name: SplitName, who: str = "student"
+    ) -> Stage:
+        """What a checkpoint says of its worst errors on one split; `student` are its scores and decision."""
+        config = self.config.student
+        part = explain_stage.ExplainSlice(
+            engine=config.engine,
+            device=config.device,
+            threads=config.threads,
+            prompt=EncodeSlice.of(config),
+            split=name,
+            rows=self.config.export.error_rows,
+            max_new_tokens=self._max_new_tokens(),
+        )
+        inputs = {"split": split, "checkpoint": checkpoint, "scored": student.rows[name]}
+        return Stage(
+            explain_stage.NAME,
+            explain_stage.VERSION,
+            part,
+            self.bench.student_content(),
+            inputs if student.decision is None else {**inputs, "decision": student.decision},
+            explain_stage.ExplainRun(lambda: self.bench.engine, self.bench.encoder_of),
+            slot=f"explain/{who}",
+            label=f"explain the worst errors of {who} on {name}",
         )
 
     def adapter(self, split: Manifest, checkpoint: Manifest) -> Stage:

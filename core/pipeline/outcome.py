@@ -47,6 +47,8 @@ class Outcome:
     split: SplitName
     """Where the table is measured: test, unless it was not exported."""
     analysis: Manifest
+    explained: Manifest | None
+    """What the student says of its worst errors."""
     evaluations: Mapping[int, Manifest] = field(default_factory=dict)
     home: Manifest | None = None
     """The chosen adapter as it was taken home from a server."""
@@ -111,6 +113,7 @@ def seconds(o: Outcome) -> dict[str, float]:
         "baseline": [m for m in scored.values() if m.stage == BASELINE],
         "decide": [s.decision for s in (*o.modes, *o.others)],
         "analyse": [o.analysis],
+        "explain": [o.explained],
     }
     return {
         name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from core.evaluation.calibration_fits import log_odds
-from core.evaluation.columns import columns, predict
+from core.evaluation.columns import predict
 from core.evaluation.decision import Decision
+from core.evaluation.mistakes import surest_wrong
 from core.records import Example, ScoredExample
 from core.rejection.cited import cited
 from core.report.blocks import Mistakes, Prose, Section
@@ -27,24 +25,16 @@ def worst(
     *,
     most: int = MOST,
 ) -> list[Mistake]:
-    """At most `most` rows that are decided wrongly, the surest first, of equals the first in the data.
-
-    Sureness is the distance of the log odds from the threshold's, as in the curve by coverage; rows
-    without a probability, which are decided 0, come last. Rows that a server failed on are decided
-    by nobody. Nothing is wrong where no threshold was chosen.
-    """
+    """At most `most` rows that are decided wrongly, the surest first; see core.evaluation.mistakes."""
     at = decision.threshold
     if at is None:
         return []
-    by_id = {row.example_id: row for row in rows if row.error is None}
+    by_id = {row.example_id: row for row in rows}
     scored = [e for e in examples if e.id in by_id]
-    calibrated = decision.calibrator.apply_to([by_id[e.id] for e in scored])
-    p = columns(calibrated).probability
-    away = np.abs(log_odds(p) - log_odds(np.array([at])))
-    away = np.where(np.isnan(away), -1.0, away)
-    wrong = np.flatnonzero((p >= at) != np.array([e.label == 1 for e in scored], dtype=np.bool_))
-    order = wrong[np.argsort(-away[wrong], kind="stable")][:most]
-    return [_mistake(scored[i], calibrated[i], at, rule_ids) for i in order]
+    raw = [by_id[e.id] for e in scored]
+    places = surest_wrong(raw, decision, most)
+    calibrated = decision.calibrator.apply_to([raw[i] for i in places])
+    return [_mistake(scored[i], row, at, rule_ids) for i, row in zip(places, calibrated, strict=True)]
 
 
 def _mistake(example: Example, row: ScoredExample, at: float, rule_ids: tuple[str, ...]) -> Mistake:

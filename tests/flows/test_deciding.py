@@ -145,3 +145,15 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
     for i, each in enumerate(runs):
         assert any(f"`{each.name}`" in line and f"| {i + 1} |" in line for line in lines)
     assert f"{sum(shown) / 3:.3f}" in report[report.index("## Other seeds") :]
+
+
+def test_the_worst_errors_have_their_reasons_though_not_every_row_was_asked_for_one(project: Path) -> None:
+    folder = run(project, "student.seeds=[1]", "export.reasoning_rows=0", "export.error_rows=2")
+    test = read(folder / "student_phase/test.json")
+    assert all(row["raw_output"] is None for row in test)
+    wrong = {row["example_id"] for row in test if row["predicted"] != row["gold_label"]}
+    found = next((project.parent / "out/objects/explain").glob("*/*/explained.jsonl"))
+    said = [json.loads(line) for line in found.read_text().splitlines()]
+    assert len(said) == min(2, len(wrong))
+    assert {row["example_id"] for row in said} <= wrong
+    assert all(row["raw_output"] is not None for row in said)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from core.data import stage as split_stage
-from core.evaluation import analyse_stage, baseline_stage, decide_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage
 from core.evaluation import stage as measure_stage
 from core.rejection import stage as reject_stage
 from core.student import segment
@@ -40,6 +40,7 @@ MODULES = {
     "baseline": baseline_stage,
     "decide": decide_stage,
     "analyse": analyse_stage,
+    "explain": explain_stage,
 }
 READS = {
     "sample": ("split",),
@@ -51,6 +52,7 @@ READS = {
     "baseline": ("split",),
     "decide": ("split", "export", "baseline"),
     "analyse": ("split", "export", "baseline", "decide"),
+    "explain": ("split", "train", "export", "decide"),
 }
 
 

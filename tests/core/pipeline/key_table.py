@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-STUDENT = "encode evaluate export"
+STUDENT = "encode evaluate export explain"
 """Who renders the student's prompt."""
 MODEL = f"{STUDENT} train"
-ADAPTER = "the trained adapter comes to evaluate and export as an input"
+ADAPTER = "the trained adapter comes to evaluate, export and explain as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
 SPEED = "how fast a teacher is asked decides no answer"
 MONEY = "what an answer costs, or may cost, does not change it"
@@ -246,12 +246,12 @@ TRAINING = [
     line("student.adam.weight_decay", "0.1", "train", why=ADAPTER),
     line("student.adam.grad_clip_norm", "0.5", "train", why=ADAPTER),
     line("student.train_dtype", "bfloat16", "train", why="scores are always made in float32"),
-    line("student.device", "cuda", "train evaluate export", why="it decides the last bits"),
-    line("student.threads", "2", "train evaluate export", why="it decides the last bits"),
+    line("student.device", "cuda", "train evaluate export explain", why="it decides the last bits"),
+    line("student.threads", "2", "train evaluate export explain", why="it decides the last bits"),
     line(
         "student.tinker_base_url",
         "http://localhost:1",
-        "train evaluate export adapter",
+        "train evaluate export explain adapter",
         before=REMOTE,
         why="the server decides what a checkpoint's name means",
     ),
@@ -273,7 +273,7 @@ MEASURING = [
     line("evaluation.early_stopping.min_delta", "0.1", "", before=STOPPING, why=PART_OF_PLAN),
     line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
     line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
-    line("evaluation.max_new_tokens", "64", "evaluate export", before=REASON_FIRST),
+    line("evaluation.max_new_tokens", "64", "evaluate export explain", before=REASON_FIRST),
     line("evaluation.threshold.objective", "f1", "decide"),
     line("evaluation.threshold.cost_ratio", "5", "decide", "evaluation.threshold.objective=cost"),
     line(
@@ -296,7 +296,8 @@ MEASURING = [
     line("export.reasoning", "false", "", why=PART_OF_PLAN),
     line("export.label_only", "false", "", why=PART_OF_PLAN),
     line("export.reasoning_rows", "3", "export"),
-    line("export.max_new_tokens", "4", "export"),
+    line("export.error_rows", "3", "explain"),
+    line("export.max_new_tokens", "4", "export explain"),
     line("export.max_new_tokens", "4", "", before=REASON_FIRST, why="evaluation.max_new_tokens counts there"),
 ]
 

@@ -132,6 +132,8 @@ def make_all(config: Path) -> Made:
     frozen = maker.make(of.measuring.decide(split, "student/reasoning", val))
     student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
     maker.make(of.measuring.analyse(split, [student, _words(of, maker, split, baseline)], "test"))
+    assert tip is not None
+    maker.make(of.measuring.explain(split, tip, student, "test"))
     of.live.close()
     return Made(config, maker.store, maker.stages, maker.manifests)
 
@@ -169,6 +171,8 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.measuring.decide(split, "student/reasoning", split),
         of.measuring.analyse(split, [_somebody(split)], "test"),
     ]
+    if tip is not None:
+        stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
     if of.is_remote and tip is not None:
         stages.append(of.measuring.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}
