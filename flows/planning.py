@@ -10,6 +10,7 @@ from core.config.loading import ResolvedConfig
 from core.data.writing import scan_examples
 from core.errors import MissingInputError
 from core.evaluation.selection import select
+from core.pipeline import seeds
 from core.pipeline.naming import other_config, refusal
 from core.pipeline.pricing import prices
 from core.pipeline.reasons import why_run
@@ -35,6 +36,13 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
         planner.walk()
     except NotMadeYet as e:
         planner.waiting(str(e))
+    planner.lines += [
+        (
+            f"seed {seed}",
+            f"{seeds.name_of(resolved.run_name, seed)}, another run: the same from train on",
+        )
+        for seed in seeds.others(resolved.config)
+    ]
     width = max(len(slot) for slot, _ in planner.lines)
     stages = [f"{slot:<{width}}  {what}" for slot, what in planner.lines]
     head = [f"run {resolved.run_name} under {planner.store.backend.url}", ""]

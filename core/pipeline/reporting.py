@@ -26,6 +26,7 @@ from core.store.runs import RunView
 
 REPORT = "test_report.md"
 PAGE = "report.html"
+CURVE = "student_phase/learning_curve.png"
 UNTRAINED = "the base model"
 
 
@@ -73,7 +74,7 @@ def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
 def write_report(o: Outcome, view: RunView) -> str:
     """report.html, test_report.md, the curve, the ledger and run_summary.json; returns where the page is."""
     report = facts.report_of(o)
-    with view.replacing("student_phase/learning_curve.png") as path:
+    with view.replacing(CURVE) as path:
         curve.save(
             report.curve,
             report.selection.metric,

@@ -47,8 +47,13 @@ class RunView:
 
     def read(self, place: str) -> str | None:
         """One text of the view, None where there is none; bytes that are no text come as U+FFFD."""
+        found = self.bytes(place)
+        return None if found is None else found.decode(errors="replace")
+
+    def bytes(self, place: str) -> bytes | None:
+        """One small file of the view, None where there is none."""
         found = self.store.backend.read(self._at(place))
-        return None if found is None else found.data.decode(errors="replace")
+        return None if found is None else found.data
 
     def write(self, place: str, data: str) -> str:
         """Write one text of the view, at once; returns where."""

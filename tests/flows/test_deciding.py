@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from prefect.artifacts import Artifact
 
 from core.errors import MissingInputError, UserError
 from core.evaluation import calibration
@@ -101,6 +103,15 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(pr
     for name, scorer in analysis["scorers"].items():
         if scorer["kind"] in ("baseline", "untrained"):
             assert baselines[name]["metrics"]["test"] == scorer["metrics"]
+    shown = {key: Artifact.get(key) for key in ("test-report", "scorers", "learning-curve")}
+    table = json.loads(str(shown["scorers"].data))
+    assert [row["scorer"] for row in table] == [s["title"] for s in analysis["scorers"].values()]
+    assert table[0]["AUROC"].startswith(
+        f"{analysis['scorers']['student']['intervals']['auroc']['value']:.3f}"
+    )
+    assert shown["test-report"].data == (folder / "test_report.md").read_text()
+    picture = str(shown["learning-curve"].data).removeprefix("data:image/png;base64,")
+    assert base64.b64decode(picture) == (folder / "student_phase/learning_curve.png").read_bytes()
     slots = read(folder / "stages.json")
     assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
 
