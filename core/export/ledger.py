@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.prices import TrainingPrice
 from core.store.manifest import Manifest
 
 _MILLION = 1_000_000
+_SO_FAR = "_of_the_run"
+"""The end of the names of what grows while a run goes on, from one sample stage to the next."""
+
+
+def teacher_ledger(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """One ledger of all sample stages', each as core.teacher.live.teacher writes it; None without any.
+
+    What is `_of_the_run` is taken once from each run that made one of them, where it is largest: then the
+    run had asked most of what it asked. All the rest is a stage's own. Counts are added; money is None
+    where it is for one of them.
+    """
+    ledgers = list(stages)
+    if not ledgers:
+        return None
+    growing = sorted(ledgers, key=lambda ledger: ledger["requests_of_the_run"])
+    last = {ledger.get("run", ""): ledger for ledger in growing}  # an earlier version named no run
+    out: dict[str, Any] = {"runs": sorted(last)}
+    for name in ledgers[0]:
+        if name != "run":
+            of = last.values() if name.endswith(_SO_FAR) else ledgers
+            out[name] = _added([ledger[name] for ledger in of])
+    return out
+
+
+def _added(values: Sequence[Any]) -> Any:
+    """The sum of counts by name, of numbers, or None where one is unknown."""
+    if all(isinstance(value, Mapping) for value in values):
+        return dict(sum(map(Counter, values), Counter()).most_common())
+    return None if None in values else round(sum(values), 6)
 
 
 def student_ledger(

@@ -15,7 +15,7 @@ from core.evaluation.baseline_stage import NAME as BASELINE
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.evaluation.stage import EXPORT
-from core.export.ledger import student_ledger, to_json
+from core.export.ledger import student_ledger, teacher_ledger, to_json
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.workbench import Workbench
 from core.prices import load_prices
@@ -71,7 +71,9 @@ class Outcome:
         """A scorer's intervals by metric, where they were made: on val, and where all were compared."""
         found: dict[str, Any] = {}
         if split == self.split:
-            found = self.json(self.analysis, ANALYSIS)["scorers"][scorer.name]["intervals"]
+            measured = self.json(self.analysis, ANALYSIS)["scorers"]
+            # A mode that asks the same as the first has its scores, and is not analysed again.
+            found = measured.get(scorer.name, measured[self.modes[0].name])["intervals"]
         elif split == "val" and scorer.decision is not None:
             found = self.json(scorer.decision, DECISION)["intervals"]
         return found
@@ -95,9 +97,15 @@ def ledger(o: Outcome) -> dict[str, Any]:
     asked = [s for s in (*o.modes, *o.others) if s.kind in ("student", "label_only", "untrained")]
     measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values())]
     unique = {m.path: m for m in measured}
-    teacher = o.json(o.kept, "teacher_summary.json").get("ledger")
     found = student_ledger(o.checkpoints.values(), unique.values(), price)
-    return to_json(teacher, found, seconds(o))
+    return to_json(teacher_ledger(_asked(o)), found, seconds(o))
+
+
+def _asked(o: Outcome) -> list[dict[str, Any]]:
+    """The ledgers of the sample stages, of train and of the splits that the teacher is measured on."""
+    labelled = [m.summary for s in o.others if s.kind == "teacher" for m in s.rows.values()]
+    summaries = [o.json(o.kept, "teacher_summary.json"), *labelled]
+    return [summary["ledger"] for summary in summaries if "ledger" in summary]
 
 
 def seconds(o: Outcome) -> dict[str, float]:

@@ -35,7 +35,7 @@ def section(report: Report) -> Section | None:
         if usd is None
         else f"The run cost US$ {usd:.2f}."
     )
-    said += " Stages that were reused count with the seconds they once took."
+    said += " Stages that were reused count with the seconds and the money they once took."
     blocks: list[Block] = [Prose(said), _tokens(ledger)]
     if ledger["seconds"]:
         blocks.append(_seconds(ledger["seconds"]))

@@ -10,6 +10,7 @@ import pytest
 
 from core.config.loading import load
 from core.pipeline.stages import Pipeline
+from core.prices import Usage, cost, load_prices
 from core.progress import Silent
 from core.stages import make
 from core.store.objects import Store
@@ -17,7 +18,9 @@ from core.teacher.journal import Journal
 from flows.planning import describe_plan
 from flows.switches import Switches
 from tests.servers import teacher as endpoint
-from tests.small_project import REPO
+from tests.servers.teacher import TeacherServer
+from tests.servers.teacher_answers import write_texts
+from tests.small_project import REPO, texts
 
 NOTHING_OFF = Switches(frozenset(), frozenset())
 
@@ -69,6 +72,40 @@ def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> Non
     plan = describe_plan(resolved, NOTHING_OFF)
     assert "sample/" not in plan
     assert "asking" not in plan
+
+
+def asking(server: TeacherServer, *splits: str) -> str:
+    """An override: the teacher is that of the server, and answers these splits beside train."""
+    teacher = {
+        "kind": "openai",
+        "base_url": server.base_url,
+        "model": "gpt-4o-mini",
+        "api_key_env": None,
+        "attempts": 2,
+        "prices": str(REPO / "configs/prices.yaml"),
+        "label_splits": splits,
+    }
+    return f"teacher={json.dumps(teacher)}"
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path) -> None:
+    from flows.distill import distill
+
+    known = {name: text for name, text, _ in texts()}
+    recorded = write_texts(project.parent / "known.jsonl", known, project.parent / "answers.jsonl")
+    with endpoint.serve(recorded) as server:
+        for name, splits in (("one", ["test"]), ("two", ["test", "val"])):
+            report = distill(str(project), ["student.steps=2", f"run.name={name}", asking(server, *splits)])
+            ledger = json.loads((Path(report).parent / "ledger.json").read_text())
+            teacher, asked = ledger["teacher"], server.totals()
+            assert teacher["requests_of_the_run"] == teacher["asked_now"] == asked.answered
+            assert teacher["prompt_tokens_of_the_run"] == asked.prompt_tokens
+            assert teacher["completion_tokens_of_the_run"] == asked.completion_tokens
+            price = load_prices(REPO / "configs/prices.yaml").models["gpt-4o-mini"]
+            usage = Usage(asked.prompt_tokens, asked.completion_tokens, asked.cached_tokens)
+            assert ledger["usd"] == pytest.approx(cost(usage, price), abs=1e-5)
+    assert teacher["runs"] == ["one", "two"], "train and test were answered to the first"
 
 
 @pytest.mark.usefixtures("prefect_server")

@@ -69,7 +69,10 @@ class LiveTeacher:
             self._facts = self._told(ledger, journal, answers)
 
     def facts(self) -> Mapping[str, Any]:
-        """The output format, and the ledger: requests, tokens and money of this start and of the run."""
+        """The output format, and the ledger: requests, tokens and money of this start and of the run so far.
+
+        Money is None where no price is known.
+        """
         return self._facts
 
     async def _ask(
@@ -92,16 +95,17 @@ class LiveTeacher:
         )
 
     def _told(self, ledger: Ledger, journal: Journal, answers: int) -> dict[str, Any]:
-        run = journal.spent(journal.run)
+        run, price = journal.spent(journal.run), price_of(self.config)
         return {
             "output_format": self.questions.output_format,
             "ledger": {
+                "run": journal.run,
                 "asked_now": ledger.answered,
                 "reused": answers - ledger.answered,
-                "usd_now": round(ledger.usd, 6),
+                "usd_now": None if price is None else round(ledger.usd, 6),
                 "tokens_now": ledger.usage.total,
                 "cached_tokens_now": ledger.usage.cached,
-                "usd_of_the_run": round(spent_before(journal, price_of(self.config)).usd, 6),
+                "usd_of_the_run": None if price is None else round(spent_before(journal, price).usd, 6),
                 "requests_of_the_run": run.requests,
                 "prompt_tokens_of_the_run": run.prompt_tokens,
                 "cached_tokens_of_the_run": run.cached_tokens,

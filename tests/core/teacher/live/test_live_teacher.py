@@ -33,6 +33,16 @@ def test_every_text_is_answered_in_the_order_of_the_rows(
     assert teacher.facts()["ledger"]["usd_now"] > 0
 
 
+def test_money_is_unknown_without_a_price_and_tokens_are_counted(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    teacher = live("night", prices=None)
+    asked(teacher, examples(3))
+    told = teacher.facts()["ledger"]
+    assert (told["run"], told["usd_now"], told["usd_of_the_run"]) == ("night", None, None)
+    assert told["prompt_tokens_of_the_run"] == server.totals().prompt_tokens > 0
+
+
 def test_what_was_answered_is_not_asked_again_by_any_run(
     server: TeacherServer, live: Callable[..., LiveTeacher]
 ) -> None:

@@ -1,0 +1,56 @@
+"""The teacher's ledger of a run: nothing that was asked is missing, and nothing is counted twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from core.export.ledger import teacher_ledger, to_json
+
+STUDENT = {"usd": None}
+
+
+def stage(run: str, now: int, so_far: int, usd: float | None = 0.0, **more: Any) -> dict[str, Any]:
+    """What a sample stage says: `now` requests by itself, `so_far` by the run up to its end."""
+    counts = {"run": run, "asked_now": now, "requests_of_the_run": so_far, "usd_of_the_run": usd}
+    return {**counts, "retried": {}, **more}
+
+
+def test_of_a_run_what_its_last_stage_says_counts_once_in_whatever_order_they_come() -> None:
+    stages = [stage("night", 40, 40, 0.4), stage("night", 9, 49, 0.49), stage("night", 5, 54, 0.54)]
+    for order in (stages, stages[::-1], stages[1:] + stages[:1]):
+        found = teacher_ledger(order)
+        assert found is not None
+        assert (found["requests_of_the_run"], found["usd_of_the_run"]) == (54, 0.54)
+        assert found["asked_now"] == 54
+        assert to_json(found, STUDENT, {})["usd"] == 0.54
+
+
+def test_what_another_run_asked_for_a_stage_that_is_reused_is_added() -> None:
+    found = teacher_ledger([stage("night", 40, 40, 0.4), stage("day", 9, 9, 0.1), stage("day", 5, 14, 0.2)])
+    assert found is not None
+    assert found["runs"] == ["day", "night"]
+    assert (found["requests_of_the_run"], found["usd_of_the_run"]) == (54, 0.6)
+
+
+def test_failures_are_added_by_their_words() -> None:
+    stages = [
+        stage("a", 1, 1, retried={"HTTP 500": 2}),
+        stage("a", 1, 2, retried={"HTTP 500": 1, "reset": 4}),
+    ]
+    found = teacher_ledger(stages)
+    assert found is not None
+    assert found["retried"] == {"reset": 4, "HTTP 500": 3}
+
+
+@pytest.mark.parametrize("other", [0.2, None])
+def test_money_is_unknown_where_one_run_had_no_price(other: float | None) -> None:
+    found = teacher_ledger([stage("night", 40, 40, None), stage("day", 9, 9, other)])
+    assert found is not None
+    assert found["usd_of_the_run"] is None
+    assert to_json(found, STUDENT, {})["usd"] is None
+
+
+def test_where_nothing_was_asked_there_is_no_ledger() -> None:
+    assert teacher_ledger([]) is None
