@@ -51,7 +51,8 @@ def export_checkpoint(
     for mode in frozen:
         modes.append(_elsewhere(run, parts, checkpoint, mode, who, modes[0] if modes else None))
     split: SplitName = "test" if "test" in splits else "val"
-    scorers = [*modes, *(scorer for scorer in others if split in scorer.rows)]
+    told_apart = modes[:1] if _taken_over(run, modes) else modes
+    scorers = [*told_apart, *(scorer for scorer in others if split in scorer.rows)]
     stage = run.pipeline.measuring.analyse(parts, scorers, split, who)
     analysis = run.do_built(stage, "student_phase/analysis.json")
     explained = _explain(run, parts, checkpoint, modes[0], split, who)
@@ -132,6 +133,11 @@ def _explain(
         return None
     stage = run.pipeline.measuring.explain(parts, checkpoint, first, split, who)
     return run.do_built(stage, "report.html")
+
+
+def _taken_over(run: Walk, modes: Sequence[Scorer]) -> bool:
+    """Whether the label-only mode asks what the first one asks: it would be compared with itself."""
+    return len(modes) > 1 and run.pipeline.measuring.label_only_is_the_same
 
 
 def _elsewhere(

@@ -130,7 +130,9 @@ def _models(o: Outcome) -> list[ModelBlock]:
 def _notices(o: Outcome) -> list[str]:
     """Sentences on rows left out, cut texts and skewed rejection."""
     encoded = o.json(o.encoded, "encode_summary.json")
+    same = len(o.modes) > 1 and o.modes[1].name not in o.json(o.analysis, ANALYSIS)["scorers"]
     out = [
+        *(["the label-only prompt is the student's own, so it stands in no table again"] if same else []),
         *o.json(o.parts, "split_summary.json")["notices"],
         *o.json(o.kept, "teacher_summary.json")["notices"],
     ]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from core import jsonio
 from core.config import Config
 from core.engines.opening import open_engine, remote_ingredients
+from core.errors import PromptError
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSlice
@@ -105,16 +106,28 @@ class Workbench:
         return self.encoder_of(EncodeSlice.of(self.config.student), label_only)
 
     def encoder_of(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
-        """The encoder of a prompt that may show the rulebook though the student's does not, or not."""
+        """The encoder of a prompt that may show the rulebook though the student's does not, or hide it.
+
+        Texts then have the room that they have in the student's own prompt: both are asked about the same.
+        """
+        encoder = self._encoder(prompt, label_only)
+        if prompt.rulebook == self.config.student.rulebook:
+            return encoder
+        longer = len(encoder.frame) - len(self.encoder(label_only).frame)
+        same_room = prompt.model_copy(update={"max_length": prompt.max_length + longer})
+        return self._encoder(same_room, label_only)
+
+    def _encoder(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
         shown = self.rulebook.text if prompt.rulebook else None
         return Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
 
     def check_room(self, rulebook: bool | None = None) -> None:
-        """Raise PromptError where a prompt does not fit even without its text.
+        """Raise PromptError where a prompt does not fit even without its text, or into the model's context.
 
         With `rulebook`, that of the prompt that shows it or not, whatever the student's own does.
         """
-        prompt = EncodeSlice.of(self.config.student)
+        student = self.config.student
+        prompt = EncodeSlice.of(student)
         if rulebook is not None:
             prompt = prompt.model_copy(update={"rulebook": rulebook})
         for label_only in (False, True):
@@ -122,6 +135,21 @@ class Workbench:
             reasons = encoder.target == "reason_first"
             reasoning = self.config.evaluation.max_new_tokens if reasons else 0
             encoder.require_room(encoder.label_tokens + reasoning)
+            if self.context is not None and encoder.max_length > self.context:
+                raise PromptError(
+                    f"the student is asked with up to {encoder.max_length} tokens, but {student.model} has "
+                    f"room for {self.context}: lower student.max_length"
+                )
+
+    @cached_property
+    def context(self) -> int | None:
+        """The tokens that a local base model was made for; None where nobody says."""
+        if self.config.student.engine != "local":
+            return None
+        found: int | None = jsonio.read_json(self.source.folder / "config.json").get(
+            "max_position_embeddings"
+        )
+        return found
 
     def frame(self, *, label_only: bool) -> tuple[Message, ...]:
         """The student's prompt with a slot for the text. Raises PromptError where it is missing."""
@@ -146,6 +174,9 @@ class Workbench:
         if self.config.student.tokenizer is not None or self.config.student.engine != "local":
             content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
         if shown:
+            content["rulebook"] = self.rulebook.digest
+        if shown != self.config.student.rulebook:  # its length decides how far texts are cut
+            content["own_prompts"] = self._frames(self.config.student.rulebook)
             content["rulebook"] = self.rulebook.digest
         return content
 

@@ -103,7 +103,7 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(pr
     for name, scorer in analysis["scorers"].items():
         if scorer["kind"] in ("baseline", "untrained"):
             assert baselines[name]["metrics"]["test"] == scorer["metrics"]
-    shown = {key: Artifact.get(key) for key in ("test-report", "scorers", "learning-curve")}
+    shown: dict[str, Any] = {key: Artifact.get(key) for key in ("test-report", "scorers", "learning-curve")}
     table = json.loads(str(shown["scorers"].data))
     assert [row["scorer"] for row in table] == [s["title"] for s in analysis["scorers"].values()]
     assert table[0]["AUROC"].startswith(

@@ -1,0 +1,31 @@
+"""The prompt that the student is not trained on: the same texts, and room for them."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors import PromptError
+from core.student.encoding import EncodeSlice
+from tests.core.pipeline.making import Made, pipeline
+
+
+def test_texts_are_cut_alike_whether_the_rulebook_is_shown_or_not(made: Made) -> None:
+    """max_length leaves 30 tokens for a text in the student's own prompt, and so in the other."""
+    own = pipeline(made.config).bench.encoder()
+    bench = pipeline(made.config, [f"student.max_length={len(own.frame) + own.label_tokens + 30}"]).bench
+    shown = EncodeSlice.of(bench.config.student).model_copy(update={"rulebook": True})
+    text = bench.tokenizer.encode_texts(["one more word " * 40])[0]
+    prompts = [
+        encoder.prompt_with_room(text, encoder.label_tokens)
+        for encoder in (bench.encoder(), bench.encoder_of(shown, False))
+    ]
+    assert prompts[0].cut == prompts[1].cut > 0
+    assert len(prompts[1].tokens) > len(prompts[0].tokens)
+
+
+def test_a_prompt_beyond_the_models_context_is_refused(made: Made) -> None:
+    pipeline(made.config, ["student.max_length=2048"]).bench.check_room()
+    with pytest.raises(PromptError, match=r"with up to 2049 tokens, but \./model has room for 2048"):
+        pipeline(made.config, ["student.max_length=2049"]).bench.check_room()
+    with pytest.raises(PromptError, match="has room for 2048"):
+        pipeline(made.config, ["student.max_length=2048"]).bench.check_room(rulebook=True)
