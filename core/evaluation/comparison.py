@@ -17,7 +17,7 @@ from core.evaluation.bootstrap import METRICS, OF_PROBABILITIES, Judged, Replica
 from core.evaluation.columns import Bools
 from core.evaluation.counted import OF_COUNTS
 from core.evaluation.intervals import percentile
-from core.evaluation.metrics import SMALLER_IS_BETTER
+from core.evaluation.metrics import NAMES, SMALLER_IS_BETTER
 from core.evaluation.paired import (
     ALPHA,
     McNemar,
@@ -28,19 +28,8 @@ from core.evaluation.paired import (
     mcnemar,
 )
 
-NAMES: Mapping[str, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "f1": "F1",
-    "mcc": "MCC",
-    "precision": "precision",
-    "recall": "recall",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-}
+DIGITS = 3
+"""Of a difference in words: as many as the tables have."""
 LEAST_DIFFERING = 6
 CLUSTERED = "rows come in groups, which McNemar's test takes as independent: rather trust the intervals"
 
@@ -185,8 +174,8 @@ def _verdict(d: MetricDifference, c: Comparison) -> str:
 
 def _span(d: MetricDifference, sign: int, name: str) -> str:
     """The difference, turned round where `sign` is -1, with its interval."""
-    value = f"{sign * (d.value or 0.0):+.4f} {name}".rstrip()
+    value = f"{sign * (d.value or 0.0):+.{DIGITS}f} {name}".rstrip()
     if d.low is None or d.high is None:
         return value
     low, high = sorted((sign * d.low, sign * d.high))
-    return f"{value} (95 % interval {low:+.4f} to {high:+.4f})"
+    return f"{value} (95 % interval {low:+.{DIGITS}f} to {high:+.{DIGITS}f})"

@@ -24,6 +24,21 @@ CLIP = 1e-12
 
 SMALLER_IS_BETTER = frozenset({"loss", "cls_loss", "log_loss", "brier", "invalid_label_rate", "outside_mass"})
 
+NAMES: Mapping[str, str] = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "f1": "F1",
+    "mcc": "MCC",
+    "precision": "precision",
+    "recall": "recall",
+    "auroc": "AUROC",
+    "auprc": "AUPRC",
+    "log_loss": "log loss",
+    "brier": "Brier score",
+}
+"""As sentences call them."""
+
 NO_THRESHOLD = "no threshold was chosen"
 
 _JSON_NAMES = {"f1": "F1"}

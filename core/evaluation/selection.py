@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.config.measure import EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import Metrics, better, value
+from core.evaluation.metrics import NAMES, Metrics, better, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +87,16 @@ def _selection(best: EvaluatedCheckpoint, by_step: Sequence[EvaluatedCheckpoint]
 def _reason(
     step: int, of: int, metric: str, chosen: float | None, untrained: float | None, beats: bool | None
 ) -> str:
+    name = NAMES[metric]
     if chosen is None:
-        return f"{metric} is undefined at all {of} evaluations on val; step {step} is the earliest."
+        return f"On val {name} is undefined at all {of} evaluations; step {step} is the earliest."
     if beats is False:
         return (
-            f"No trained checkpoint beats the untrained model on val: its {metric} of "
-            f"{chosen:.4f} is the best of {of} evaluations, so training taught nothing that val shows."
+            f"No trained checkpoint beats the untrained model on val: its {name} of "
+            f"{chosen:.3f} is the best of {of} evaluations, so training taught nothing that val shows."
         )
-    found = f"Step {step} has the best {metric} on val, {chosen:.4f}, of {of} evaluations"
+    found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {of} evaluations"
     if beats is None:
         return f"{found}; the untrained model was not evaluated."
-    before = "undefined" if untrained is None else f"{untrained:.4f}"
+    before = "undefined" if untrained is None else f"{untrained:.3f}"
     return f"{found}; the untrained model has {before}."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.evaluation.comparison import NAMES
+from core.evaluation.metrics import NAMES
 from core.report.blocks import Finding, Findings, Outcome, Section
 from core.report.inputs import Report
 from core.report.reads import selected_on_test

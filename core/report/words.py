@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from core.evaluation.comparison import NAMES
+from core.evaluation.metrics import NAMES
 from core.report.blocks import UNDEFINED, Cell
 
 DIGITS = 3

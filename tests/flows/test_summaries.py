@@ -135,10 +135,10 @@ SAME = """A is run before, B is run after
   broken (A right, B wrong)        1
   both wrong                       1
   both right                       1
-  accuracy  A 0.4000  B 0.6000
-  macro-F1  A 0.4000  B 0.5833
-no difference shown between B and A in accuracy: +0.2000 (95 % interval; McNemar's exact test, p = 1)
-no difference shown between B and A in macro-F1: +0.1833 (95 % interval); their labels differ on 3 rows, \
+  accuracy  A 0.400  B 0.600
+  macro-F1  A 0.400  B 0.583
+no difference shown between B and A in accuracy: +0.200 (95 % interval; McNemar's exact test, p = 1)
+no difference shown between B and A in macro-F1: +0.183 (95 % interval); their labels differ on 3 rows, \
 and fewer than 6 show nothing.
 
 fixed (A wrong, B right):
@@ -196,7 +196,7 @@ def test_the_terminal_shows_ten_and_the_files_hold_all(
     assert [line.split()[0] for line in shown] == ids[:10]
     assert shown[0].endswith('  comma, "quote" [31m line')
     assert max(map(len, shown)) < 220
-    assert "B is right more often: +0.8333 (95 % interval " in out
+    assert "B is right more often: +0.833 (95 % interval " in out
     assert "; McNemar's exact test, p = 5.96e-08)" in out
     assert out.splitlines()[-3:] == [
         f"wrote out/ab/{name}" for name in ("comparison.json", "changed.csv", "left_out.csv")

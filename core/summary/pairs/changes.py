@@ -39,8 +39,8 @@ class Changes:
         if self.comparison is None or self.p is None:
             return "nothing to compare: no text is in both"
         d = self.comparison.differences["accuracy"]
-        ends = "" if d.low is None or d.high is None else f"95 % interval {d.low:+.4f} to {d.high:+.4f}; "
-        numbers = f"{d.value:+.4f} ({ends}McNemar's exact test, p = {self.p:.3g})"
+        ends = "" if d.low is None or d.high is None else f"95 % interval {d.low:+.3f} to {d.high:+.3f}; "
+        numbers = f"{d.value:+.3f} ({ends}McNemar's exact test, p = {self.p:.3g})"
         # The test takes rows as independent; where they come in groups the interval has to agree.
         unsure = self.comparison.note is not None and d.low is not None and d.low <= 0 <= (d.high or 0)
         if self.p >= ALPHA or unsure:

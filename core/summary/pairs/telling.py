@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from core.evaluation.comparison import NAMES
+from core.evaluation.metrics import NAMES
 from core.summary.pairs.changes import Changes, of_outcome
 from core.summary.pairs.pairing import LeftOut, Outcome, Pair, Paired
 
@@ -70,7 +70,7 @@ def _texts(paired: Paired, outcome: Outcome) -> Iterator[str]:
 
 def _judged(pair: Pair) -> str:
     a, b = (
-        f"{name} {each.predicted} (P {_number(each.probability, '.3f')})"
+        f"{name} {each.predicted} (P {_number(each.probability)})"
         for name, each in (("A", pair.a), ("B", pair.b))
     )
     return f"{printable(pair.a.example_id)}  gold {pair.a.gold}  {a}  {b}"
@@ -98,5 +98,5 @@ def _short(text: str) -> str:
     return shown if len(shown) <= _WIDTH else f"{shown[: _WIDTH - 1]}…"
 
 
-def _number(value: float | None, form: str = ".4f") -> str:
-    return "undefined" if value is None else format(value, form)
+def _number(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from core.evaluation.bootstrap import METRICS, Judged, bootstrap
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.comparison import CLUSTERED, Comparison, compare
+from core.evaluation.metrics import NAMES
 from tests.core.evaluation.scored import draw, groups_of
 
 
@@ -41,7 +43,9 @@ def test_the_better_one_is_named_with_its_interval_whichever_comes_first() -> No
         c = compared(sample.positive, order)[0]
         for name in ("auroc", "log_loss", "macro_f1"):
             assert c.differences[name].verdict.startswith("student is better than untrained by "), name
-            assert "(95 % interval " in c.differences[name].verdict
+            number = r"[+-]\d\.\d{3}"
+            span = rf" by {number} {NAMES[name]} \(95 % interval {number} to {number}\)\."
+            assert re.search(rf"{span}$", c.differences[name].verdict)
     assert c.differences["auroc"].value is not None
     assert c.differences["auroc"].value < 0
     assert "by +" in c.differences["auroc"].verdict

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.measure import EarlyStopping
+from core.config.measure import EarlyStopping, Metric
 from core.errors import StageError
-from core.evaluation.metrics import compute
+from core.evaluation.metrics import NAMES, compute
 from core.evaluation.selection import EvaluatedCheckpoint, select, should_stop
 from core.records import ScoredExample
 
@@ -48,7 +50,7 @@ def test_a_student_that_does_not_beat_the_untrained_model_is_said_so() -> None:
     assert chosen.step == 0
     assert chosen.beats_untrained is False
     assert chosen.reason == (
-        "No trained checkpoint beats the untrained model on val: its accuracy of 0.9000 is the best "
+        "No trained checkpoint beats the untrained model on val: its accuracy of 0.900 is the best "
         "of 3 evaluations, so training taught nothing that val shows."
     )
 
@@ -56,8 +58,14 @@ def test_a_student_that_does_not_beat_the_untrained_model_is_said_so() -> None:
 def test_a_better_student_is_named_beside_the_untrained_model() -> None:
     chosen = select([at(0, right=5), at(10, right=9)], "accuracy")
     assert chosen.reason == (
-        "Step 10 has the best accuracy on val, 0.9000, of 2 evaluations; the untrained model has 0.5000."
+        "Step 10 has the best accuracy on val, 0.900, of 2 evaluations; the untrained model has 0.500."
     )
+
+
+@pytest.mark.parametrize("metric", get_args(Metric))
+def test_the_reason_calls_every_metric_as_the_tables_do(metric: str) -> None:
+    for made in ([at(0, right=5), at(10, right=9)], [at(0, right=9)]):
+        assert f" {NAMES[metric]} " in select(made, metric).reason
 
 
 def test_an_undefined_value_never_wins_and_is_beaten_by_any() -> None:
@@ -66,7 +74,9 @@ def test_an_undefined_value_never_wins_and_is_beaten_by_any() -> None:
     chosen = select([untrained, at(10, right=1)], "auroc")
     assert (chosen.step, chosen.beats_untrained) == (10, True)
     assert "the untrained model has undefined" in chosen.reason
-    assert select([untrained], "auroc").value is None
+    undefined = select([untrained], "auroc")
+    assert undefined.value is None
+    assert undefined.reason == "On val AUROC is undefined at all 1 evaluations; step 0 is the earliest."
 
 
 def test_without_step_zero_nothing_is_claimed_of_the_untrained_model() -> None:

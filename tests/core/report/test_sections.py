@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 import pytest
 
-from core.evaluation.comparison import NAMES
+from core.evaluation.metrics import NAMES
 from core.report import costs, document, origin, reads, seeds, teaching, untested
 from core.report.blocks import Bullets, Prose, Section, Table
 from core.report.inputs import SeedResult

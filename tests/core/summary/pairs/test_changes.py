@@ -43,10 +43,10 @@ def test_accuracy_and_macro_f1_agree_with_scikit_learn() -> None:
 @pytest.mark.parametrize(
     ("fixed", "broken", "verdict", "p"),
     [
-        (6, 0, "B is right more often: +0.5455 (95 % interval ", "0.0312"),
-        (1, 9, "A is right more often: -0.5333 (95 % interval ", "0.0215"),
-        (5, 0, "no difference shown between B and A in accuracy: +0.5000 (95 % interval ", "0.0625"),
-        (0, 0, "no difference shown between B and A in accuracy: +0.0000 (95 % interval ", "1"),
+        (6, 0, "B is right more often: +0.545 (95 % interval ", "0.0312"),
+        (1, 9, "A is right more often: -0.533 (95 % interval ", "0.0215"),
+        (5, 0, "no difference shown between B and A in accuracy: +0.500 (95 % interval ", "0.0625"),
+        (0, 0, "no difference shown between B and A in accuracy: +0.000 (95 % interval ", "1"),
     ],
 )
 def test_the_verdict_says_no_more_than_the_test_shows(fixed: int, broken: int, verdict: str, p: str) -> None:
