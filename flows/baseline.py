@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
-from core.config.loading import load
+from core.config import Config
 from core.pipeline.baselines import REPORT, Baselines
 from core.pipeline.views import View
 from core.records import SplitName
@@ -16,6 +15,7 @@ from flows.comparing import compared
 from flows.evaluating import Evaluations
 from flows.execution import Execution, execution
 from flows.labelling import answered, labelled
+from flows.parameters import resolved_of
 from flows.switches import switches
 from flows.walking import Trained
 from tasks.baseline_report import baseline_report
@@ -23,18 +23,25 @@ from tasks.baseline_report import baseline_report
 
 @flow(name="baseline", persist_result=False)
 def baseline(
-    config: str,
-    overrides: Sequence[str] = (),
+    config: Config,
+    data: str | None = None,
     skip: Sequence[str] = (),
     refresh: Sequence[str] = (),
     new: bool = False,
 ) -> str:
     """Measure a config's baselines, in the run's folder, and return where their report is.
 
-    The stages are those of distill, which reuses what is made here. `skip` of sample leaves the teacher
-    out; it is asked as the config says otherwise.
+    The stages are those of distill, which reuses what is made here.
+
+    Args:
+        config: Everything that decides the run; relative paths are relative to the working directory.
+        data: A table instead of data.path, data.dir or data.files; the run is then called
+            <run.name>-<the table's name>.
+        skip: Stages to leave out; without sample the teacher is not asked.
+        refresh: Stages that are made again although they are whole.
+        new: Begin run.name anew where it stands for another config.
     """
-    resolved = load(Path(config), overrides)
+    resolved = resolved_of(config, data)
     with execution(resolved, switches(resolved.config.stages, (), skip, refresh), new=new) as run:
         where = measure(run)
         if (report := run.view.read(REPORT)) is not None:

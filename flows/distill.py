@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 from prefect import flow
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from core.config.loading import load
+from core.config import Config
 from core.evaluation.selection import select
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import PAGE
@@ -22,6 +21,7 @@ from flows.comparing import compared
 from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint, take_home
 from flows.labelling import answered, labelled
+from flows.parameters import resolved_of
 from flows.showing import show
 from flows.switches import switches
 from flows.training import train_and_evaluate
@@ -37,25 +37,31 @@ _TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(ma
 
 @flow(name="distill", persist_result=False, task_runner=_TWO_THREADS)
 def distill(
-    config: str,
-    overrides: Sequence[str] = (),
+    config: Config,
+    data: str | None = None,
     only: Sequence[str] = (),
     skip: Sequence[str] = (),
     refresh: Sequence[str] = (),
     new: bool = False,
 ) -> str:
-    """Run the pipeline of a config file and return where its report is.
+    """Run the pipeline of a config and return where its report is.
 
-    `overrides` are `key=value` as for --set; `only`, `skip` and `refresh` name stages; `new` begins
-    a name anew that stands for another config.
+    Args:
+        config: Everything that decides the run; relative paths are relative to the working directory.
+        data: A table instead of data.path, data.dir or data.files, such as a trigger knows; the run is
+            then called <run.name>-<the table's name>.
+        only: Stages to run; all others take this run's own earlier result.
+        skip: Stages that take this run's own earlier result.
+        refresh: Stages that are made again although they are whole.
+        new: Begin run.name anew where it stands for another config.
     """
-    resolved = load(Path(config), overrides)
+    resolved = resolved_of(config, data)
     with execution(resolved, switches(resolved.config.stages, only, skip, refresh), new=new) as run:
         outcome = pipeline(run)
         if outcome is None:
             return run.view.where()
         for seed in seeds.others(run.config):
-            distill(config, seeds.overrides(resolved, overrides, seed), only, skip, refresh, new)
+            distill(seeds.config_of(resolved, seed), None, only, skip, refresh, new)
         if seeds.others(run.config):
             run.perform(report, outcome, run.view)
         show(run.view)

@@ -14,7 +14,7 @@ from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError, UserError
 from core.pipeline import maker
 from core.pipeline.naming import claim
-from core.pipeline.reasons import why_run
+from core.pipeline.reasons import Reasons
 from core.pipeline.stages import Pipeline
 from core.stages import Stage
 from core.store import reads
@@ -45,6 +45,7 @@ class Execution:
         self.pipeline = Pipeline(self.config, lambda: Journal.open(view.store, view.name))
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
+        self._reasons = Reasons(view)
 
     def do(self, slot: str, stage: Callable[[], Stage], file: str, *, refresh: bool = False) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
@@ -153,7 +154,7 @@ class Execution:
     def _why(self, stage: Stage, sound: Manifest | None, *, refresh: bool) -> str:
         if sound is not None:
             return f"reuse (made {sound.created_at})"
-        return "run: asked for by --refresh" if refresh else "run: " + why_run(self.view, stage)
+        return "run: asked for by --refresh" if refresh else "run: " + self._reasons.why(stage)
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from core.evaluation.selection import select
 from core.pipeline import seeds
 from core.pipeline.naming import other_config, refusal
 from core.pipeline.pricing import prices
-from core.pipeline.reasons import why_run
+from core.pipeline.reasons import Reasons
 from core.pipeline.stages import Pipeline
 from core.prompts import Message
 from core.records import SplitName
@@ -66,6 +66,7 @@ class Planner:
         self.lines: list[tuple[str, str]] = []
         self.parts: Manifest | None = None
         self.labelled: dict[SplitName, Manifest] = {}
+        self._reasons = Reasons(self.view)
 
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
@@ -196,7 +197,7 @@ class Planner:
             self.lines.append((slot, f"reuse (made {sound.created_at})"))
             return sound
         asked = name in self.switches.refresh
-        self.lines.append((slot, f"run: {'asked for by --refresh' if asked else why_run(self.view, stage)}"))
+        self.lines.append((slot, f"run: {'asked for by --refresh' if asked else self._reasons.why(stage)}"))
         raise NotMadeYet(slot)
 
     def _off(self, slot: str) -> Manifest:

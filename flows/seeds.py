@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
+from core.config import Config
 from core.config.loading import ResolvedConfig
 from core.pipeline.seeds import name_of, others
 
-__all__ = ["others", "overrides"]
+__all__ = ["config_of", "others"]
 
 
-def overrides(resolved: ResolvedConfig, given: Sequence[str], seed: int) -> list[str]:
-    """What makes the run's config that of another seed, after what the command line `given`.
+def config_of(resolved: ResolvedConfig, seed: int) -> Config:
+    """The run's config with another seed.
 
     Nothing of it is published: which seed is, stood in the config before any of them was measured.
     """
-    name = name_of(resolved.run_name, seed)
-    return [*given, f'run.name="{name}"', f"student.seeds=[{seed}]", "publish=false"]
+    config = resolved.config
+    run = config.run.model_copy(update={"name": name_of(resolved.run_name, seed)})
+    student = config.student.model_copy(update={"seeds": (seed,)})
+    return config.model_copy(update={"run": run, "student": student, "publish": False})

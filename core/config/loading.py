@@ -162,7 +162,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 
 def _origins(config: Config, source: Source, overridden: set[KeyPath]) -> Iterable[tuple[KeyPath, str]]:
-    for key in _held(config, ()):
+    for key in held(config):
         if any(key[: len(o)] == o for o in overridden):
             yield key, "--set"
         elif _given(source.values, key):
@@ -173,11 +173,12 @@ def _origins(config: Config, source: Source, overridden: set[KeyPath]) -> Iterab
             yield key, DEFAULT
 
 
-def _held(section: BaseModel, at: KeyPath) -> Iterable[KeyPath]:
+def held(section: BaseModel, at: KeyPath = ()) -> Iterable[KeyPath]:
+    """Every key path at which a section holds a value and not another section."""
     for name in type(section).model_fields:
         value = getattr(section, name)
         if isinstance(value, BaseModel):
-            yield from _held(value, (*at, name))
+            yield from held(value, (*at, name))
         else:
             yield (*at, name)
 

@@ -48,9 +48,9 @@ TERMS = Terms()
 def held(backend: Backend, name: str, what: str, terms: Terms) -> Iterator[None]:
     """Hold the lease `name`, waiting for it if need be; `what` is for people."""
     lease = _Lease(backend, f"{FOLDER}/{name}.json", what, terms)
-    lease.take()
-    milestones.passed(milestones.LEASE_TAKEN, name)
-    try:
+    try:  # Ctrl-C may come in the very moment in which it is taken
+        lease.take()
+        milestones.passed(milestones.LEASE_TAKEN, name)
         yield
     finally:
         lease.give_back()

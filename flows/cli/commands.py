@@ -89,15 +89,10 @@ def run(debug: bool, request: Request, new: bool) -> None:
     _check_place(resolved, new=new)
     _prepare(resolved, debug)
     from flows.distill import distill
+    from flows.parameters import lending
 
-    report = distill(
-        str(request.config),
-        list(request.overrides),
-        list(request.only),
-        list(request.skip),
-        list(request.refresh),
-        new=new,
-    )
+    with lending(resolved) as config:
+        report = distill(config, None, list(request.only), list(request.skip), list(request.refresh), new=new)
     click.echo(f"Done. Look at {report}")
 
 
@@ -112,10 +107,10 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
     _check_place(resolved, new=new)
     _prepare(resolved, debug)
     from flows.baseline import baseline
+    from flows.parameters import lending
 
-    report = baseline(
-        str(request.config), list(request.overrides), list(request.skip), list(request.refresh), new
-    )
+    with lending(resolved) as config:
+        report = baseline(config, None, list(request.skip), list(request.refresh), new)
     click.echo(f"Done. Look at {report}")
 
 

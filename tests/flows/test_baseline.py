@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.flows.running import baseline, distill
+
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
@@ -15,19 +17,11 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def baseline(config: Path, *overrides: str, **switches: Any) -> Path:
-    from flows.baseline import baseline as flow
-
-    return Path(flow(str(config), list(overrides), **switches)).parent
-
-
 def made(root: Path) -> set[str]:
     return {str(p.relative_to(root)) for p in (root / "objects").glob("*/*.json")}
 
 
 def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(project: Path) -> None:
-    from flows.distill import distill
-
     folder = baseline(project, "teacher.label_splits=[test]")
     scorers = read(folder / "analysis.json")["scorers"]
     assert list(scorers) == [
@@ -48,7 +42,7 @@ def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(pr
     assert rulebook["asked"] == "Untrained student, with rulebook"
 
     before = made(root)
-    distill(str(project), ["teacher.label_splits=[test]"])
+    distill(project, "teacher.label_splits=[test]")
     after = {path.split("/")[1] for path in made(root) - before}
     assert after == {"reject", "encode", "train", "evaluate", "export", "decide", "analyse"}
     again = read(root / "runs" / folder.parent.name / "student_phase/analysis.json")["scorers"]

@@ -13,6 +13,7 @@ from prefect.artifacts import Artifact
 
 from core.errors import MissingInputError, UserError
 from core.evaluation import calibration
+from tests.flows.running import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -21,12 +22,6 @@ OUT_OF_REACH = (
     "evaluation.calibration={method: platt}",
     "run.name=strict",
 )
-
-
-def run(config: Path, *overrides: str, **switches: Any) -> Path:
-    from flows.distill import distill
-
-    return Path(distill(str(config), list(overrides), **switches)).parent
 
 
 def read(path: Path) -> Any:

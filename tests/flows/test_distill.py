@@ -17,6 +17,7 @@ from core.config.writing import render
 from core.errors import MissingInputError, StageError
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
+from tests.flows.running import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -62,12 +63,6 @@ FILES = [
     "made_by.json",
     "stages.json",
 ]
-
-
-def run(config: Path, *overrides: str, **switches: Any) -> Path:
-    from flows.distill import distill
-
-    return Path(distill(str(config), list(overrides), **switches)).parent
 
 
 def objects(root: Path) -> dict[str, float]:

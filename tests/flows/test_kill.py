@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.running import run
+
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 PATIENCE = 180.0
@@ -41,16 +43,14 @@ def kill_after_the_first_segment(process: subprocess.Popen[bytes], root: Path) -
 
 
 def test_a_killed_run_goes_on_from_its_last_segment_to_the_same_end(project: Path) -> None:
-    from flows.distill import distill
-
-    undisturbed = Path(distill(str(project), ["run.root=whole"])).parent
+    undisturbed = run(project, "run.root=whole")
     root = project.parent / "broken"
     kill_after_the_first_segment(started(project, "broken"), root)
     safe = {p.name: p.stat().st_mtime_ns for p in trained(root)}
     assert len(safe) < 3, "the run was killed too late to show anything"
     assert not (root / "model").exists()
 
-    resumed = Path(distill(str(project), ["run.root=broken"])).parent
+    resumed = run(project, "run.root=broken")
     assert {name: (root / "objects/train" / name).stat().st_mtime_ns for name in safe} == safe
     for name in ("test.json", "train_history.jsonl"):
         assert (resumed / "student_phase" / name).read_bytes() == (

@@ -17,6 +17,7 @@ from core.store.objects import Store
 from core.teacher.journal import Journal
 from flows.planning import describe_plan
 from flows.switches import Switches
+from tests.flows.running import distill, run
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import write_texts
@@ -90,13 +91,11 @@ def asking(server: TeacherServer, *splits: str) -> str:
 
 @pytest.mark.usefixtures("prefect_server")
 def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path) -> None:
-    from flows.distill import distill
-
     known = {name: text for name, text, _ in texts()}
     recorded = write_texts(project.parent / "known.jsonl", known, project.parent / "answers.jsonl")
     with endpoint.serve(recorded) as server:
         for name, splits in (("one", ["test"]), ("two", ["test", "val"])):
-            report = distill(str(project), ["student.steps=2", f"run.name={name}", asking(server, *splits)])
+            report = distill(project, "student.steps=2", f"run.name={name}", asking(server, *splits))
             ledger = json.loads((Path(report).parent / "ledger.json").read_text())
             teacher, asked = ledger["teacher"], server.totals()
             assert teacher["requests_of_the_run"] == teacher["asked_now"] == asked.answered
@@ -110,11 +109,9 @@ def test_the_ledger_has_what_every_split_and_every_run_asked_once(project: Path)
 
 @pytest.mark.usefixtures("prefect_server")
 def test_a_run_puts_the_teachers_answers_to_other_splits_beside_those_to_train(project: Path) -> None:
-    from flows.distill import distill
-
     answers = (project.parent / "answers.jsonl").read_text().splitlines()
     overrides = ["student.steps=2", "teacher.label_splits=[test]"]
-    folder = Path(distill(str(project), overrides)).parent
+    folder = run(project, *overrides)
     rows = (folder / "teacher_phase/teacher_samples_test.jsonl").read_text().splitlines()
     test = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
     assert [json.loads(row)["example_id"] for row in rows] == [text.split(",")[0] for text in test]

@@ -16,6 +16,7 @@ from core import milestones
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import RunView
+from tests.flows.running import distill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -23,9 +24,7 @@ REPO = Path(__file__).resolve().parents[2]
 
 
 def run(config: Path, root: str, *overrides: str) -> str:
-    from flows.distill import distill
-
-    return distill(str(config), [f"run.root={root}", *overrides])
+    return str(distill(config, f"run.root={root}", *overrides))
 
 
 @pytest.fixture(params=["disk", "s3"])
@@ -69,8 +68,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_a_run_under_any_root_leaves_a_report_and_pointers_that_hold(project: Path, root: str) -> None:
     report = run(project, root)
     store = Store.at(root)
-    assert report == store.where("runs/small/test_report.md")
+    assert report == store.where("runs/small/report.html")
     assert (RunView(store, "small").read("test_report.md") or "").startswith("#")
+    assert "<!doctype html>" in (RunView(store, "small").read("report.html") or "").lower()
     assert "evaluate step 6" in (RunView(store, "small").read("train.log") or "")
     found = pointers.read(store)
     assert found is not None

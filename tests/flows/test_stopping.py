@@ -14,6 +14,7 @@ import pytest
 
 from core import milestones
 from core.store.objects import Store
+from tests.flows.running import distill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -65,8 +66,6 @@ def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) 
 def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     project: Path, number: signal.Signals, code: int
 ) -> None:
-    from flows.distill import distill
-
     root = project.parent / "out"
     process = started(project)
     wait_for_a_segment(process, root)
@@ -83,15 +82,13 @@ def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     named = {p.stem for p in root.glob("objects/*/*.json")}
     assert {p.parent.name for p in root.glob("objects/*/*/*")} <= named, "something half made was left"
 
-    distill(str(project))
+    distill(project)
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "finished"
 
 
 def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows.distill import distill
-
     root = project.parent / "out"
 
     def fail(name: str, about: str) -> None:
@@ -99,7 +96,7 @@ def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
             raise RuntimeError("the machine had a bad day")
 
     monkeypatch.setattr(milestones, "on_passing", fail)
-    state = distill(str(project), return_state=True)
+    state = distill(project, return_state=True)
     assert state.is_failed()
     safe = {p: p.stat().st_mtime_ns for p in root.glob("objects/*/*.json")}
     assert {p.parent.name for p in safe} == {"split", "sample", "reject", "encode", "train", "evaluate"}

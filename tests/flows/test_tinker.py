@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, ModelError
+from tests.flows.running import run as run_flow
 from tests.servers import tinker
 from tests.servers.tinker_records import Restored, Saved, Stepped
 
@@ -60,9 +61,7 @@ def overrides(server: tinker.TinkerServer, model: Path, *more: str) -> list[str]
 
 
 def run(config: Path, changes: list[str]) -> Path:
-    from flows.distill import distill
-
-    return Path(distill(str(config), changes)).parent
+    return run_flow(config, *changes)
 
 
 def steps(server: tinker.TinkerServer, since: int) -> list[Stepped]:

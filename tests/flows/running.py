@@ -1,0 +1,30 @@
+"""Runs of a flow from a config file, as the command line makes them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from core.config.loading import load
+from flows.parameters import lending
+
+
+def distill(config: Path, *overrides: str, **switches: Any) -> Any:
+    """What the flow returns: where the report is, or its state where `return_state` asks for that."""
+    from flows.distill import distill as flow
+
+    with lending(load(config, list(overrides))) as lent:
+        return flow(lent, **switches)
+
+
+def run(config: Path, *overrides: str, **switches: Any) -> Path:
+    """The folder of a run."""
+    return Path(distill(config, *overrides, **switches)).parent
+
+
+def baseline(config: Path, *overrides: str, **switches: Any) -> Path:
+    """The folder of the baselines."""
+    from flows.baseline import baseline as flow
+
+    with lending(load(config, list(overrides))) as lent:
+        return Path(flow(lent, **switches)).parent

@@ -1,0 +1,90 @@
+"""What a flow is given: every field of the config as a parameter, and a table that a trigger names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Config
+from core.config.loading import leaves, load, section_at
+from core.config.reading import KeyPath
+from core.config.writing import render
+from core.errors import ConfigError
+from flows.parameters import lending, resolved_of, slug
+
+
+@pytest.fixture
+def config(project: Path) -> Config:
+    return load(project).config
+
+
+def described(schema: dict[str, Any], key: KeyPath) -> str:
+    """A field's description in the schema from which Prefect makes its form."""
+    at = schema["properties"]["config"]
+    for part in key:
+        at = at.get("allOf", [at])[0]
+        if "anyOf" in at:
+            at = next(each for each in at["anyOf"] if "$ref" in each)
+        while "$ref" in at:
+            at = schema["definitions"][at["$ref"].rpartition("/")[2]]
+        at = at["properties"][part]
+    return str(at.get("description", ""))
+
+
+def test_prefects_form_shows_every_field_of_the_config_with_its_description() -> None:
+    from prefect.utilities.callables import parameter_schema
+
+    from flows.baseline import baseline
+    from flows.distill import distill
+
+    for flow in (distill, baseline):
+        schema = parameter_schema(flow.fn).model_dump()
+        for key in leaves(Config):
+            section = section_at(key[:-1])
+            assert section is not None
+            said = section.model_fields[key[-1]].description
+            assert described(schema, key) == said, key
+        assert "A table instead of data.path" in schema["properties"]["data"]["description"]
+
+
+def test_a_config_that_was_loaded_keeps_the_places_of_its_values(project: Path) -> None:
+    loaded = load(project, ["seed=7"])
+    with lending(loaded) as config:
+        given = Config.model_validate(config.model_dump(mode="json"))  # as Prefect hands it over
+        assert resolved_of(given) is loaded
+    alone = resolved_of(loaded.config)
+    assert set(alone.origins.values()) == {"flow parameter"}
+    assert alone.origins.keys() == loaded.origins.keys()
+    assert render(alone).count("# flow parameter") > 50
+
+
+def test_a_table_of_a_trigger_is_a_run_of_its_own(config: Config) -> None:
+    found = resolved_of(config, "s3://bucket/in/Messages 2026.11.csv.gz")
+    assert found.run_name == "small-messages-2026"
+    assert found.config.data.path == "s3://bucket/in/Messages 2026.11.csv.gz"
+    kept = found.config.model_copy(update={"data": config.data, "run": config.run})
+    assert kept == config
+
+
+def test_a_folder_of_tables_gives_way_to_the_table_of_a_trigger(project: Path) -> None:
+    config = load(project, ["data.path=null", "data.dir=parts"]).config
+    assert resolved_of(config, "new.csv").config.data.dir is None
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a/b.csv", "b"), ("s3://x/Y_1.jsonl.gz", "y-1"), ("folder/", "folder"), ("ä.csv", "data")],
+)
+def test_the_part_of_a_path_that_names_a_run(path: str, name: str) -> None:
+    assert slug(path) == name
+
+
+def test_what_cannot_be_run_is_said_in_a_sentence(config: Config) -> None:
+    nameless = config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
+    with pytest.raises(ConfigError, match=r"run\.name is missing"):
+        resolved_of(nameless)
+    split = config.model_copy(update={"data": config.data.model_copy(update={"sizes": None})})
+    with pytest.raises(ConfigError, match=r"flow parameter: data\.sizes"):
+        resolved_of(split, "new.csv")
