@@ -15,6 +15,7 @@ from core.store.runs import RunView
 FILE = "made_by.json"
 _DISTRIBUTION = "understudy"
 _HOME = Path(__file__).resolve().parents[2]
+_COMMIT = "UNDERSTUDY_COMMIT"
 
 
 def note(view: RunView) -> None:
@@ -27,7 +28,11 @@ def note(view: RunView) -> None:
 
 @lru_cache
 def code() -> dict[str, str | None]:
-    """The package's version, and the commit where it runs from a checkout, `-dirty` where files differ."""
+    """The package's version and commit.
+
+    The commit is that of the checkout it runs from, `-dirty` where files differ; where it is installed,
+    as in an image, what UNDERSTUDY_COMMIT says.
+    """
     return {"version": _version(), "commit": _commit()}
 
 
@@ -47,7 +52,7 @@ def _version() -> str | None:
 
 def _commit() -> str | None:
     if not (_HOME / ".git").exists():  # installed; a checkout that holds the environment is another's
-        return None
+        return os.environ.get(_COMMIT, "").strip() or None
     command = ["git", "-C", str(_HOME), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # somebody may be committing there
     try:

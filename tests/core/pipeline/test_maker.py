@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,14 @@ from core.store.objects import Store
 from core.store.runs import RunView
 
 pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def asked_anew() -> Iterator[None]:
+    """What a test makes of the surroundings is not what the next one finds."""
+    maker.code.cache_clear()
+    yield
+    maker.code.cache_clear()
 
 
 def written(view: RunView) -> dict[str, Any]:
@@ -46,3 +56,25 @@ def test_a_record_of_an_unknown_form_is_replaced(store: Store) -> None:
         view.write_json(maker.FILE, odd)
         maker.note(view)
         assert written(view)["version"] == version("understudy")
+
+
+@pytest.mark.parametrize(
+    ("told", "commit"),
+    [("0123abc", "0123abc"), (" 0123abc-dirty\n", "0123abc-dirty"), ("", None), (None, None)],
+)
+def test_without_a_checkout_the_commit_is_the_one_that_the_environment_tells(
+    told: str | None, commit: str | None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maker, "_HOME", tmp_path)
+    monkeypatch.delenv("UNDERSTUDY_COMMIT", raising=False)
+    if told is not None:
+        monkeypatch.setenv("UNDERSTUDY_COMMIT", told)
+    view = RunView(store, "r")
+    maker.note(view)
+    assert written(view)["commit"] == commit
+
+
+@pytest.mark.usefixtures("store")
+def test_a_checkout_knows_better_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_COMMIT", "of-another-build")
+    assert maker.code()["commit"] != "of-another-build"
