@@ -3,57 +3,79 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
 
 from core.errors import StoreError
 from core.stages import Stage, changed
 from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store.runs import FOLDER, RECORD, RunView
 
 log = logging.getLogger(__name__)
 
-
-def why_run(view: RunView, stage: Stage) -> str:
-    """In words, compared with the run's own last record, else with the newest under the root."""
-    earlier, whose = _own(view, stage), ""
-    if earlier is None:
-        earlier, whose = _newest(view.store, stage)
-    if earlier is None:
-        return "not made before"
-    differences = changed(stage, earlier.ingredients)
-    if not differences:
-        return "its files are missing or damaged"
-    return "; ".join(differences[:5]) + (f" (compared with {whose})" if whose else "")
+SHOWN = 5
+"""Ingredients that changed, at most."""
+LOOKED_AT = 100
+"""Other runs whose records are read, at most: under an S3 root each is a request."""
 
 
-def _own(view: RunView, stage: Stage) -> Manifest | None:
-    entry = view.stages().get(stage.slot)
-    return view.store.find(stage.name, entry["key"]) if entry else None
+class Reasons:
+    """Why the stages of one run have to run. Other runs are listed once, and each record is read once."""
 
+    def __init__(self, view: RunView) -> None:
+        self._view, self._store = view, view.store
+        self._records: dict[str, Mapping[str, Any]] = {}
 
-def _newest(store: Store, stage: Stage) -> tuple[Manifest | None, str]:
-    """The newest record of the same place in any run; where no run has one, the newest object.
+    def why(self, stage: Stage) -> str:
+        """In words, compared with the run's own last record, else with the run that was last at work."""
+        earlier, whose = self._found(stage, self._view.stages()), ""
+        if earlier is None:
+            earlier, whose = self._elsewhere(stage)
+        if earlier is None:
+            return "not made before"
+        differences = changed(stage, earlier.ingredients)
+        if not differences:
+            return "its files are missing or damaged"
+        return "; ".join(differences[:SHOWN]) + (f" (compared with {whose})" if whose else "")
 
-    Of a stage that a run calls several times, one object says nothing about another.
-    """
-    recorded = []
-    for name in run_names(store):
-        try:
-            entry = RunView(store, name).stages().get(stage.slot)
-        except StoreError as e:  # another run's record must not stop this one
-            log.warning("%s", e)
-            continue
-        if entry:
-            recorded.append((entry["at"], name, entry["key"]))
-    for _, name, key in sorted(recorded, reverse=True):
-        if (manifest := store.find(stage.name, key)) is not None:
-            return manifest, f"run {name}"
-    if stage.slot != stage.name:
+    def _found(self, stage: Stage, record: Mapping[str, Any]) -> Manifest | None:
+        entry = record.get(stage.slot)
+        return self._store.find(stage.name, entry["key"]) if entry else None
+
+    def _elsewhere(self, stage: Stage) -> tuple[Manifest | None, str]:
+        """The same place in another run; where none has it, the newest object.
+
+        Of a stage that a run calls several times, one object says nothing about another.
+        """
+        for name in self._others:
+            if (manifest := self._found(stage, self._record(name))) is not None:
+                return manifest, f"run {name}"
+        return self._newest(stage) if stage.slot == stage.name else (None, "")
+
+    def _newest(self, stage: Stage) -> tuple[Manifest | None, str]:
+        folder = f"objects/{stage.name}"
+        manifests = [f for f in self._store.backend.list(folder) if f.path.count("/") == 2]
+        for found in sorted(manifests, key=lambda f: f.modified, reverse=True):
+            key = found.path.removeprefix(f"{folder}/").removesuffix(".json")
+            if (manifest := self._store.find(stage.name, key)) is not None:
+                return manifest, f"what was made {manifest.created_at}"
         return None, ""
-    folder = f"objects/{stage.name}"
-    manifests = [f for f in store.backend.list(folder) if f.path.count("/") == 2]
-    for found in sorted(manifests, key=lambda f: f.modified, reverse=True):
-        key = found.path.removeprefix(f"{folder}/").removesuffix(".json")
-        if (manifest := store.find(stage.name, key)) is not None:
-            return manifest, f"what was made {manifest.created_at}"
-    return None, ""
+
+    @cached_property
+    def _others(self) -> list[str]:
+        """The other runs, that which was last at work first."""
+        start, end = f"{FOLDER}/", f"/{RECORD}"
+        files = sorted(self._store.backend.list(FOLDER), key=lambda f: (f.modified, f.path), reverse=True)
+        records = [f.path for f in files if f.path.endswith(end) and f.path.count("/") == 2]
+        names = [path.removeprefix(start).removesuffix(end) for path in records]
+        return [name for name in names if name != self._view.name][:LOOKED_AT]
+
+    def _record(self, name: str) -> Mapping[str, Any]:
+        if name not in self._records:
+            try:
+                self._records[name] = RunView(self._store, name).stages()
+            except StoreError as e:  # another run's record must not stop this one
+                log.warning("%s", e)
+                self._records[name] = {}
+        return self._records[name]

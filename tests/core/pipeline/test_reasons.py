@@ -1,0 +1,135 @@
+"""Why a stage runs is told by what it was before: in this run, else in that which was last at work."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.base import Section
+from core.pipeline.reasons import LOOKED_AT, Reasons
+from core.progress import Silent
+from core.stageio import StageIO
+from core.stages import Stage, make
+from core.store.disk import Disk
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.store.runs import RECORD, RunView
+
+
+class Part(Section):
+    """What the stage depends on."""
+
+    seed: int
+
+
+def stage(seed: int, slot: str = "split") -> Stage:
+    return Stage(slot.partition("/")[0], 1, Part(seed=seed), {}, {}, run, slot=slot)
+
+
+def run(part: Part, io: StageIO) -> dict[str, Any]:
+    (io.out / "seed.txt").write_text(str(part.seed))
+    return {}
+
+
+def made(store: Store, name: str, of: Stage, *, reused: bool = False) -> Manifest:
+    """A stage's object, in the record of a run."""
+    manifest = make(store, of, Silent()).manifest
+    RunView(store, name).record(of.slot, manifest, reused=reused)
+    return manifest
+
+
+def why(store: Store, name: str, of: Stage) -> str:
+    return Reasons(RunView(store, name)).why(of)
+
+
+def lost(store: Store, manifest: Manifest) -> None:
+    """Its manifest is gone."""
+    store.backend.remove([manifest.path])
+
+
+def test_what_was_never_made_is_compared_with_nothing(store: Store) -> None:
+    assert why(store, "a", stage(1)) == "not made before"
+    made(store, "b", stage(1, "train/2"))
+    assert why(store, "a", stage(1, "train/3")) == "not made before"
+
+
+def test_a_run_is_compared_with_itself_before_others_and_not_named(store: Store) -> None:
+    made(store, "a", stage(1))
+    made(store, "b", stage(2))
+    assert why(store, "a", stage(3)) == "config.seed changed from 1 to 3"
+
+
+def test_a_new_run_is_compared_with_that_which_was_last_at_work(store: Store) -> None:
+    for k, name in enumerate(("b", "a")):
+        if k:
+            time.sleep(1.1)  # an S3 listing has whole seconds
+        made(store, name, stage(k))
+    made(store, "a", stage(7, "train/2"))
+    assert why(store, "new", stage(9)) == "config.seed changed from 1 to 9 (compared with run a)"
+    made(store, "b", stage(5, "train/4"))
+    assert why(store, "new", stage(9, "train/4")) == "config.seed changed from 5 to 9 (compared with run b)"
+
+
+def test_a_run_whose_own_object_is_gone_is_compared_with_another_and_never_named_itself(store: Store) -> None:
+    lost(store, made(store, "a", stage(1)))
+    assert why(store, "a", stage(3)) == "not made before"
+    made(store, "b", stage(2))
+    assert why(store, "a", stage(3)) == "config.seed changed from 2 to 3 (compared with run b)"
+
+
+def test_a_stage_is_never_said_to_differ_from_itself(store: Store) -> None:
+    found = made(store, "a", stage(1))
+    store.backend.remove([f"{found.folder}/seed.txt"])
+    assert why(store, "a", stage(1)) == why(store, "b", stage(1)) == "its files are missing or damaged"
+
+
+def test_what_no_run_records_is_compared_with_the_newest_object(store: Store) -> None:
+    manifest = make(store, stage(1), Silent()).manifest
+    expected = f"config.seed changed from 1 to 2 (compared with what was made {manifest.created_at})"
+    assert why(store, "a", stage(2)) == expected
+
+
+def test_a_damaged_record_of_another_run_is_passed_over_and_said(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    made(store, "good", stage(1))
+    store.backend.write(f"runs/worse/{RECORD}", b"[]")
+    assert why(store, "new", stage(2)).endswith("(compared with run good)")
+    assert "runs/worse/stages.json is no record of stages" in caplog.text
+
+
+def test_a_thousand_runs_are_listed_once_and_few_of_their_records_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store.open(str(tmp_path))
+    manifest = made(store, "first", stage(1))
+    entry = {"key": manifest.key, "at": manifest.created_at}
+    for k in range(1000):
+        place = tmp_path / f"runs/r{k:03}/{RECORD}"
+        place.parent.mkdir()
+        place.write_text(json.dumps({"split": entry}))
+        os.utime(place, (k, k))
+    seen: list[str] = []
+
+    def count(name: str) -> None:
+        method = getattr(Disk, name)
+
+        def counting(self: Disk, path: str) -> object:
+            seen.append(f"{name} {path}")
+            return method(self, path)
+
+        monkeypatch.setattr(Disk, name, counting)
+
+    count("list")
+    count("read")
+    reasons = Reasons(RunView(store, "new"))
+    for step in range(20):
+        assert reasons.why(stage(1, f"train/{step}")) == "not made before"
+    assert reasons.why(stage(2)).endswith("(compared with run first)")
+    assert seen.count("list runs") == 1
+    assert sum(s.startswith("read runs/") and "/new/" not in s for s in seen) == LOOKED_AT
