@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from core import progress, progressbar
 from core.errors import UnderstudyError
 from core.store.disk import explained
 from core.store.runs import RunView
@@ -26,8 +27,11 @@ class Terminal(logging.Handler):
     """Writes to whatever stderr is at the moment."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One line."""
-        print(self.format(record), file=sys.stderr)  # noqa: T201
+        """One line; of progress none where a bar shows it."""
+        if record.name == progress.__name__ and progressbar.on_terminal():
+            return
+        with progressbar.beside():
+            print(self.format(record), file=sys.stderr)  # noqa: T201
 
 
 class RunLog(logging.FileHandler):
@@ -43,10 +47,10 @@ class RunLog(logging.FileHandler):
             super().close()
 
 
-def configure(level: str, *, debug: bool) -> None:
+def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
     """Our lines on stderr, from `level` on."""
     handler = Terminal()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    handler.setFormatter(formatter)
     for name in OURS:
         logger = logging.getLogger(name)
         logger.setLevel("DEBUG" if debug else level)

@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
 from core.progress import LogProgress, Speed, describe
+from core.progressbar import Bar
 
 log = logging.getLogger(__name__)
 
@@ -17,20 +18,21 @@ _ARTIFACT_EVERY = 5.0
 
 
 class ArtifactProgress:
-    """Writes to the log, and to an artifact whose description holds counts, rate and time left.
+    """Writes to the log, moves a bar on a terminal, and fills an artifact's description.
 
-    Prefect's page shows of a progress artifact only its description, so all of it stands there.
+    Prefect's page shows of a progress artifact only that, so counts, rate and time left stand there.
     """
 
     def __init__(self, what: str) -> None:
         self.what = what
-        self._log = LogProgress(what)
+        self._log, self._bar = LogProgress(what), Bar(what)
         self._speed, self._last = Speed(), time.monotonic()
         self._artifact: UUID | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Show it, at most every few seconds and at the end."""
         self._log.update(done, total, note)
+        self._bar.update(done, total, note)
         rate, now = self._speed.rate(done), time.monotonic()
         if now - self._last < _ARTIFACT_EVERY and (done < total or self._artifact is None):
             return

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.errors import UnderstudyError
+from flows.cli import saying
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
+from flows.cli.serving import automations, publish_dataset
 from flows.cli.summaries import compare, summary
 
 if TYPE_CHECKING:
@@ -74,10 +76,19 @@ def _asks_for_a_run(command: Callable[..., None]) -> Callable[..., None]:
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="understudy", prog_name="understudy")
 @click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="UNDERSTUDY_LOG_FORMAT",
+    help="Lines on stderr for people, or one JSON object each.",
+)
 @click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+def cli(context: click.Context, debug: bool, log_format: saying.Format) -> None:
     """Turn a written policy and labelled texts into a small model that applies the policy."""
     context.obj = debug
+    saying.use(log_format)
 
 
 @cli.command()
@@ -141,7 +152,27 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
 
 
-for _command in (list_runs, remove, collect_garbage, summary, compare, checkpoints):
+@cli.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a key: student.epochs=2."
+)
+@click.option("--cron", metavar="LINE", help="Run at these times: '0 2 * * *' is every night at two.")
+@click.pass_obj
+def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | None) -> None:
+    """Serve CONFIG on this machine: Prefect's server starts its runs here, one at a time, until Ctrl-C."""
+    resolved, _ = Request(config, overrides, (), (), ()).check()
+    from flows.server import address
+
+    address()
+    _check_place(resolved, new=False)
+    from flows.serving import serve_config
+
+    serve_config(resolved, cron)
+
+
+_OTHERS = (list_runs, remove, collect_garbage, summary, compare, checkpoints, publish_dataset, automations)
+for _command in _OTHERS:
     cli.add_command(_command)
 
 
@@ -149,8 +180,8 @@ def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command; ends with 2 for the user's mistakes and 1 for failures."""
     given = sys.argv[1:] if arguments is None else arguments
     code = _guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug="--debug" in given)
-    if code not in (0, 2) and next((a for a in given if not a.startswith("-")), "") in _RESUMABLE:
-        click.echo(f"To go on: {shlex.join(['understudy', *given])}", err=True)
+    if code not in (0, 2) and next((a for a in given if a in cli.commands), "") in _RESUMABLE:
+        saying.tell(f"To go on: {shlex.join(['understudy', *given])}")
     sys.exit(code)
 
 
@@ -179,7 +210,7 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
         e.show()
         return 2
     except (KeyboardInterrupt, click.Abort, Terminated) as e:
-        click.echo("Stopped. What is finished is kept, and the same command goes on from there.", err=True)
+        saying.tell("Stopped. What is finished is kept, and the same command goes on from there.")
         return 128 + (signal.SIGTERM if isinstance(e, Terminated) else signal.SIGINT)
     except UnderstudyError as e:
         _explain(e, str(e), debug)
@@ -194,7 +225,7 @@ def _explain(error: BaseException, sentence: str, debug: bool) -> None:
     if debug:
         traceback.print_exception(error)
     for line in sentence.splitlines():
-        click.echo(f"error: {line}", err=True)
+        saying.tell(line, "ERROR")
 
 
 def _check_place(resolved: ResolvedConfig, *, new: bool) -> None:
@@ -211,10 +242,12 @@ def _check_place(resolved: ResolvedConfig, *, new: bool) -> None:
 
 
 def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
+    from core import progressbar
     from flows import environment
     from flows.logs import configure
 
     environment.prepare(debug=debug)
     environment.detach_temporary_server()
-    configure(resolved.config.run.log_level, debug=debug)
+    progressbar.allowed = not saying.in_json()
+    configure(resolved.config.run.log_level, debug=debug, formatter=saying.formatter())
     logging.captureWarnings(True)

@@ -1,0 +1,65 @@
+"""Log lines: the same in the run's train.log and in Prefect, and JSON objects where machines read."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.flows.running import run
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+REPO = Path(__file__).resolve().parents[2]
+LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) (?P<logger>[\w.]+): (?P<message>.*)")
+
+
+def ours(name: str) -> bool:
+    return name.split(".")[0] in ("core", "tasks", "flows")
+
+
+def in_prefect() -> list[str]:
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    with get_client(sync_client=True) as client:
+        latest = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        found = client.read_logs(limit=200)
+        return [log.message for log in found if log.flow_run_id == latest.id and ours(log.name)]
+
+
+def command(config: Path, override: str) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "flows.distill", str(config), "--set", override]
+    env = {**os.environ, "PYTHONPATH": str(REPO), "UNDERSTUDY_LOG_FORMAT": "json"}
+    return subprocess.run(run, env=env, capture_output=True, text=True, check=False)
+
+
+def test_train_log_and_prefect_have_the_same_lines(project: Path) -> None:
+    folder = run(project, "run.name=logged")
+    text = (folder / "train.log").read_text()
+    written = [m["message"] for m in map(LINE.fullmatch, text.splitlines()) if m]
+    assert "evaluate step 6 on val: run: not made before" in written
+    until = time.monotonic() + 30
+    while sorted(in_prefect()) != sorted(written) and time.monotonic() < until:
+        time.sleep(0.5)  # they are sent in batches
+    assert sorted(in_prefect()) == sorted(written)
+
+
+def test_with_json_every_line_on_stderr_is_an_object_mistakes_too(project: Path) -> None:
+    done = command(project, "student.steps=2")
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert all(set(line) == {"time", "level", "logger", "message"} for line in lines)
+    assert any(line["message"].startswith("evaluate step 2 on val: run") for line in lines)
+
+    wrong = command(project, "student.steps=x")
+    assert wrong.returncode == 2
+    said = [json.loads(line) for line in wrong.stderr.splitlines()]
+    assert [line["level"] for line in said] == ["ERROR"]
+    assert "student.steps" in said[0]["message"]
