@@ -45,7 +45,7 @@ _Loader.add_implicit_resolver(
 def parse_scalar(text: str) -> Any:
     """The value of `c` in `--set a.b=c`, read as YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
     except yaml.YAMLError as e:
         raise ConfigError(
             f"--set: {text!r} is not a YAML value: {_first_line(e)}; put it in quotes inside the "
@@ -68,7 +68,7 @@ def parse_source(path: Path, text: str) -> Source:
         lines: dict[KeyPath, int] = {}
         if node is not None:
             _collect(str(path), node, (), lines)
-        values = yaml.load(text, Loader=_Loader)
+        values = yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

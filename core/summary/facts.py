@@ -61,7 +61,7 @@ def _config(data: bytes) -> dict[str, Any]:
     if section is None:
         raise Unusable("it has no section student")
     try:
-        value = yaml.load(section[0], Loader=_Loader)
+        value = yaml.load(section[0], Loader=_Loader)  # nosec B506  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as e:
         raise Unusable(f"not YAML ({' '.join(str(e).split())[:120]})") from e
     student = mapping(mapping(value, "it").get("student"), "student")

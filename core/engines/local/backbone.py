@@ -130,7 +130,7 @@ def load_model(folder: Path, spec: str, known: Shortcuts | None = None) -> tuple
 
 
 def _load(folder: Path, implementation: str | None) -> Any:
-    model = AutoModelForCausalLM.from_pretrained(
+    model = AutoModelForCausalLM.from_pretrained(  # nosec B615  # a local folder
         folder, dtype=torch.float32, attn_implementation=implementation
     )
     return model.eval()

@@ -70,8 +70,8 @@ def _convert(path: Path, folder: Path) -> None:
     disable_progress_bar()
 
     try:
-        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)  # nosec B615  # a local folder
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)  # nosec B615  # a local folder
     except Exception as error:
         raise ModelError(
             f"{path} cannot be read as a GGUF model ({type(error).__name__}: {error})"

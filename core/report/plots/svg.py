@@ -11,7 +11,7 @@ import io
 import re
 import warnings
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree  # nosec B405  # what matplotlib has just written
 
 from core.report.blocks import Picture
 from core.report.plots import style
@@ -24,7 +24,7 @@ _LONGEST = 600
 
 def draw(picture: Picture) -> str:
     """The picture's `<svg>` element. Equal pictures give equal text."""
-    return _for_page(picture, ElementTree.fromstring(_painted(picture)))
+    return _for_page(picture, ElementTree.fromstring(_painted(picture)))  # nosec B314
 
 
 def _painted(picture: Picture) -> bytes:
