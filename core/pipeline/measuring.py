@@ -166,8 +166,9 @@ class Measuring:
     def label_only_is_the_same(self) -> bool:
         """Whether the label-only mode asks exactly what the student was trained on, at the same place:
         the prompts agree and the label comes first. Its scores are then taken over."""
-        prompts = self.bench.frame(label_only=True), self.bench.frame(label_only=False)
-        return prompts[0] == prompts[1] and self.config.student.target != "reason_first"
+        target = self.config.student.target
+        own = self.bench.frame(label_only=target == "label_only")
+        return self.bench.frame(label_only=True) == own and target != "reason_first"
 
     def baseline(self, split: Manifest) -> Stage:
         """The classical baselines on the same rows."""
