@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core import jsonio
+from core.errors import StoreError
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
 
 FOLDER = "test_reads"
+_FIELDS = ("run", "at", "what")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,19 @@ def note(store: Store, split: Manifest, frozen: Sequence[Manifest], run: str, wh
 
 
 def of(store: Store, split: Manifest) -> list[Read]:
-    """All reads of the split's test under the root, the earliest first."""
-    found = [store.read_json(file.path) for file in store.backend.list(f"{FOLDER}/{digest(split)}")]
-    reads = [Read(**{name: str(value[name]) for name in ("run", "at", "what")}) for value in found if value]
-    return sorted(reads, key=lambda read: (read.at, read.run))
+    """All reads of the split's test under the root, the earliest first.
+
+    Raises StoreError where a file is no record of a read: one that is not counted would be hidden.
+    """
+    files = store.backend.list(f"{FOLDER}/{digest(split)}")
+    found = [_read(store, file.path) for file in files if file.path.endswith(".json")]
+    return sorted(found, key=lambda read: (read.at, read.run))
+
+
+def _read(store: Store, path: str) -> Read:
+    value = store.read_json(path)
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in _FIELDS):
+        raise StoreError(
+            f"{store.where(path)} is no record of a read of test; remove it and run the same command again"
+        )
+    return Read(*(value[name] for name in _FIELDS))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.errors import StoreError
 from core.store import reads
 from core.store.manifest import FileEntry, Manifest
 from core.store.objects import Store
@@ -43,3 +44,17 @@ def test_other_texts_or_labels_are_another_test_split(tmp_path: Path) -> None:
     assert reads.of(store, manifest("b", "test.csv")) == []
     more = dataclasses.replace(SPLIT, files={**SPLIT.files, "train.csv": FileEntry("c" * 64, 3)})
     assert len(reads.of(store, more)) == 1
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '"night"', '{"run": "night", "at": null, "what": "x"}'])
+def test_a_record_that_is_none_is_named_and_a_file_of_another_kind_passed_over(
+    tmp_path: Path, content: str
+) -> None:
+    store = Store.open(str(tmp_path))
+    reads.note(store, SPLIT, [manifest("1")], "night", "step 40")
+    folder = tmp_path / reads.FOLDER / reads.digest(SPLIT)
+    (folder / "notes.txt").write_text("not ours")
+    assert len(reads.of(store, SPLIT)) == 1
+    (folder / "strange.json").write_text(content)
+    with pytest.raises(StoreError, match=r"strange\.json is (not JSON|no record).*remove it"):
+        reads.of(store, SPLIT)
