@@ -12,11 +12,7 @@ from core.report.scorers import Facts, comparisons, outcome, student
 from core.report.words import and_, begins, name_of, number, plural, with_interval
 
 SHOWN = ("macro_f1", "auroc")
-_CALLED = {
-    "untrained": "the untrained model",
-    "label_only": "its own label-only prompt",
-    "teacher": "the teacher",
-}
+_CALLED = {"label_only": "its own label-only prompt", "teacher": "the teacher"}
 
 
 def section(report: Report) -> Section:
@@ -63,13 +59,15 @@ def headline(report: Report) -> str:
             f"no difference is shown between {'it' if parts else 'the student'} and {and_(by['even'])}"
         )
     if "open" in by:
-        parts.append(f"it could not be compared with {and_(by['open'])}")
+        parts.append(f"{'it' if parts else 'the student'} could not be compared with {and_(by['open'])}")
     return f"By {name_of(metric)} on {rows} of {report.split}, {'; '.join(parts)}."
 
 
 def _short(other: Facts) -> str:
-    """A scorer in the middle of a sentence."""
+    """A scorer in the middle of a sentence; the untrained model with the prompt that its title names."""
     title: str = other["title"]
+    if other["kind"] == "untrained":
+        return title.replace("Untrained student", "the untrained model")
     return _CALLED.get(other["kind"], title)
 
 
@@ -86,14 +84,22 @@ def remarks(report: Report) -> list[str]:
 
 
 def _of_training(report: Report, metric: str) -> list[str]:
-    """A student that is not better than the untrained model is said to be none, whatever else it beats."""
-    for other, comparison in comparisons(report):
-        if other["kind"] == "untrained" and outcome(comparison, metric) != "better":
-            return [
-                f"Training is not shown to have brought anything: in {name_of(metric)} the student is not "
-                "better than the untrained model on these rows."
-            ]
-    return []
+    """A student that is not shown to be better than the untrained model is said to be none, whatever else
+    it beats."""
+    untrained = [
+        (_short(other), outcome(c, metric))
+        for other, c in comparisons(report)
+        if other["kind"] == "untrained"
+    ]
+    unbeaten = [name for name, found in untrained if found in ("even", "worse")]
+    if not unbeaten:
+        return []
+    own = untrained[0][0] in unbeaten  # the first has the student's own prompt
+    brought = "to have brought anything" if own else "to bring more than another prompt does"
+    return [
+        f"Training is not shown {brought}: in {name_of(metric)} the student is not shown to be better than "
+        f"{and_(unbeaten)} on these rows."
+    ]
 
 
 def _smallest(report: Report, metric: str) -> list[str]:
@@ -106,7 +112,10 @@ def _smallest(report: Report, metric: str) -> list[str]:
         return []
     (low, one), (high, other_one) = min(found), max(found)
     rows = plural(report.analysis["rows"], "row")
-    what = f"{rows} show a difference of {name_of(metric)}, four times in five, from"
+    verb = "shows" if report.analysis["rows"] == 1 else "show"
+    what = f"{rows} {verb} a difference of {name_of(metric)}, four times in five, from"
+    if f"{low:.3f}" == f"{high:.3f}" and len(found) > 1:
+        return [f"The smallest difference that counts here: {what} {low:.3f} up, whoever it is against."]
     if len(found) == 1:
         return [f"The smallest difference that counts here: {what} {low:.3f} up (against {one})."]
     return [
@@ -122,7 +131,7 @@ def _at_default(report: Report, metric: str) -> list[str]:
     at = of["at_default"].get("F1" if metric == "f1" else metric)
     chosen = _chosen(of, metric)
     return [
-        f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is {number(at)}; "
+        f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is {_said(at)}; "
         f"{chosen}."
     ]
 
@@ -132,7 +141,13 @@ def _chosen(of: Facts, metric: str) -> str:
         return f"no other threshold was found ({of['threshold_reason']})"
     cell = with_interval(of["intervals"][metric])
     interval = f" ({cell.detail})" if cell.detail else ""
-    return f"at the threshold that val chose, {number(of['threshold'])}, it is {cell.text}{interval}"
+    value = _said(of["intervals"][metric]["value"])
+    return f"at the threshold that val chose, {number(of['threshold'])}, it is {value}{interval}"
+
+
+def _said(value: float | None) -> str:
+    """A metric inside a sentence."""
+    return "undefined" if value is None else number(value)
 
 
 def _detectable(comparison: Facts, metric: str) -> str:

@@ -17,8 +17,11 @@ def number(value: float | None, digits: int = DIGITS) -> str:
 
 
 def signed(value: float | None, digits: int = DIGITS) -> str:
-    """A difference, its sign always shown."""
-    return UNDEFINED if value is None else f"{value:+.{digits}f}"
+    """A difference with its sign; what is 0 to all digits shown has none."""
+    if value is None:
+        return UNDEFINED
+    shown = f"{value:+.{digits}f}"
+    return shown[1:] if float(shown) == 0 else shown
 
 
 def count(value: float | None) -> str:

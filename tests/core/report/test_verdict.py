@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 
+import numpy as np
 import pytest
 
+from core.evaluation.analysis import Scored, analyse
+from core.evaluation.calibration import identity
+from core.evaluation.decision import Decision
 from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.report.inputs import Report
 from core.report.scorers import comparisons, outcome
 from core.report.verdict import headline, remarks, shown, verdict
-from tests.core.report.making import SCORERS, Scorer, full, usual
+from tests.core.report.making import SCORERS, Scorer, examples, full, scored, usual
 
 
 @functools.cache
@@ -23,6 +27,23 @@ def against(student: float, untrained: float, baseline: float) -> Report:
         Scorer("tfidf_words", "TF-IDF words", "baseline", baseline),
     ]
     return usual(rows=240, scorers=scorers, teacher=False, reasoning=0)
+
+
+def one_class() -> Report:
+    """Test rows that are all negative."""
+    rows = examples("test", np.zeros(60, dtype=np.bool_))
+    made = [
+        Scored(
+            s.name,
+            s.title,
+            {r.example_id: r for r in scored(rows, apart=s.apart, seed=k)},
+            Decision(identity("as said"), 0.5, "as said"),
+            kind=s.kind,
+        )
+        for k, s in enumerate(SCORERS[:3])
+    ]
+    report = usual(rows=60, scorers=SCORERS[:3], teacher=False, reasoning=0)
+    return dataclasses.replace(report, analysis={"split": "test", **analyse(rows, made, resamples=200)})
 
 
 def test_a_baseline_that_wins_is_named() -> None:
@@ -82,3 +103,43 @@ def test_without_others_nobody_is_beaten() -> None:
     alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
     assert "so nobody is beaten" in headline(alone)
     assert verdict(alone).findings == []
+
+
+def prompts(own: float, other: float) -> Report:
+    """A student beside the untrained model with either prompt, by the log odds that each has apart."""
+    scorers = [
+        dataclasses.replace(SCORERS[0], apart=4.0),
+        dataclasses.replace(SCORERS[1], apart=own),
+        Scorer("untrained_rulebook", "Untrained student (with rulebook)", "untrained", other),
+    ]
+    return usual(rows=240, scorers=scorers, teacher=False, reasoning=0)
+
+
+def test_the_untrained_model_is_named_with_its_prompt() -> None:
+    report = prompts(own=0.5, other=4.0)
+    said = headline(report)
+    assert "the student beats the untrained model;" in said
+    assert "no difference is shown between it and the untrained model (with rulebook)." in said
+    (of_training,) = [r for r in remarks(report) if r.startswith("Training")]
+    assert "not shown to bring more than another prompt does" in of_training
+    assert "better than the untrained model (with rulebook) on these rows" in of_training
+
+
+def test_of_rows_of_one_class_nothing_is_said_that_was_not_compared() -> None:
+    """AUROC is undefined there: the student is named, and training is not called useless by it."""
+    report = one_class()
+    chosen = dataclasses.replace(report, selection=dataclasses.replace(report.selection, metric="auroc"))
+    assert "of test, the student could not be compared with the untrained model and" in headline(chosen)
+    said = remarks(chosen)
+    assert not any(r.startswith("Training is not shown") for r in said)
+    assert any("the student's AUROC is undefined; at the threshold" in r for r in said)
+    assert not any("–" in r for r in said)
+
+
+def test_equal_smallest_differences_are_said_once() -> None:
+    report = usual(rows=240, scorers=[SCORERS[0], *SCORERS[2:4]], teacher=False, reasoning=0)
+    analysis = {**report.analysis, "comparisons": [report.analysis["comparisons"][0]] * 2}
+    (said,) = [
+        r for r in remarks(dataclasses.replace(report, analysis=analysis)) if r.startswith("The small")
+    ]
+    assert said.endswith("up, whoever it is against.")
