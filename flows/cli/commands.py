@@ -168,6 +168,8 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
     _check_place(resolved, new=False)
     from flows.serving import serve_config
 
+    served = f"distill/{resolved.run_name}"
+    click.echo(f"Serving {served}: `prefect deployment run {served}` starts a run, Ctrl-C ends this.")
     serve_config(resolved, cron)
 
 
