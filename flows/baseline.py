@@ -16,12 +16,13 @@ from flows.evaluating import Evaluations
 from flows.execution import Execution, execution
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
+from flows.showing import flow_run_name
 from flows.switches import switches
 from flows.walking import Trained
 from tasks.baseline_report import baseline_report
 
 
-@flow(name="baseline", persist_result=False)
+@flow(name="baseline", flow_run_name=flow_run_name, persist_result=False)
 def baseline(
     config: Config,
     data: str | None = None,

@@ -22,7 +22,7 @@ from flows.execution import Execution, execution
 from flows.exporting import export_checkpoint, take_home
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
-from flows.showing import show
+from flows.showing import explaining, flow_run_name, show
 from flows.switches import switches
 from flows.training import train_and_evaluate
 from tasks.publish import publish
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 _TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
 
 
-@flow(name="distill", persist_result=False, task_runner=_TWO_THREADS)
+@flow(name="distill", flow_run_name=flow_run_name, persist_result=False, task_runner=_TWO_THREADS)
 def distill(
     config: Config,
     data: str | None = None,
@@ -56,7 +56,8 @@ def distill(
         new: Begin run.name anew where it stands for another config.
     """
     resolved = resolved_of(config, data)
-    with execution(resolved, switches(resolved.config.stages, only, skip, refresh), new=new) as run:
+    off = switches(resolved.config.stages, only, skip, refresh)
+    with explaining(resolved.run_name), execution(resolved, off, new=new) as run:
         outcome = pipeline(run)
         if outcome is None:
             return run.view.where()

@@ -107,6 +107,9 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(pr
     assert shown["test-report"].data == (folder / "test_report.md").read_text()
     picture = str(shown["learning-curve"].data).removeprefix("data:image/png;base64,")
     assert base64.b64decode(picture) == (folder / "student_phase/learning_curve.png").read_bytes()
+    links = [str(Artifact.get(key)) for key in ("report-page", "model-pointer")]
+    assert str(folder / "report.html") in links[0]
+    assert f"model/{folder.name}.json" in links[1]
     slots = read(folder / "stages.json")
     assert {f"decide/{name}" for name in ("student/reasoning", "untrained", "tfidf_words")} <= set(slots)
 

@@ -30,6 +30,7 @@ def in_prefect() -> list[str]:
 
     with get_client(sync_client=True) as client:
         latest = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
+        assert latest.name == "logged: texts.csv, tiny-model0"
         found = client.read_logs(limit=200)
         return [log.message for log in found if log.flow_run_id == latest.id and ours(log.name)]
 

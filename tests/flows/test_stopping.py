@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.artifacts import Artifact
 
 from core import milestones
 from core.store.objects import Store
@@ -98,6 +100,9 @@ def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
     monkeypatch.setattr(milestones, "on_passing", fail)
     state = distill(project, return_state=True)
     assert state.is_failed()
+    shown: Any = Artifact.get("what-happened")
+    assert "the machine had a bad day" in shown.data
+    assert f"prefect flow-run retry {state.state_details.flow_run_id} --entrypoint" in shown.data
     safe = {p: p.stat().st_mtime_ns for p in root.glob("objects/*/*.json")}
     assert {p.parent.name for p in safe} == {"split", "sample", "reject", "encode", "train", "evaluate"}
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "failed"
