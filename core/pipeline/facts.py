@@ -13,19 +13,18 @@ from core.evaluation.decide_stage import DECISION
 from core.evaluation.explain_stage import EXPLAINED
 from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
+from core.export.manifests import decision_name
 from core.pipeline import maker, seeds
 from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
 from core.report.inputs import CurvePoint, Mistake, ModelBlock, Report, Setup, SplitSize
 from core.report.mistakes import worst
+from core.report.words import plural, were
 from core.store import reads
 from core.store.clock import now
 
 _FILES = {
-    "report.html": "this report with its plots and the worst errors with their texts",
-    "student_phase/test.json": "what the student says of each test text, with probability and decision",
-    "student_phase/decision.json": "calibration and threshold, and how they were fitted on val",
     "student_phase/analysis.json": "every figure of the tables and plots",
     "student_phase/eval_history.jsonl": "every checkpoint on val",
     "student_phase/learning_curve.png": "the curve as a picture",
@@ -60,7 +59,7 @@ def report_of(o: Outcome) -> Report:
         reads=reads.of(o.store, o.parts) if o.split == "test" else (),
         seeds=seeds.results(o.store, o.run, o.config, first, o.split),
         provenance=_provenance(o),
-        files=_FILES,
+        files=_files(o),
     )
 
 
@@ -118,13 +117,29 @@ def _mistakes(o: Outcome, first: Scorer) -> list[Mistake]:
 def _models(o: Outcome) -> list[ModelBlock]:
     """The last and the chosen model, where they are, and what was measured of them."""
     first = o.modes[0]
-    metrics = o.readings.metrics(first, o.split) if first.kind == "student" else None
+    metrics = o.readings.metrics(first, o.split)
     same = o.final is not None and o.selection.step == max(o.checkpoints)
     best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
     return [
         ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if same else None),
         ModelBlock("best-val model", best, metrics),
     ]
+
+
+def _files(o: Outcome) -> dict[str, str]:
+    """Where to look; the label-only mode leaves no predictions."""
+    label_only = o.modes[0].kind == "label_only"
+    said = {
+        f"student_phase/{o.split}.json": f"what the student says of each {o.split} text, with probability "
+        "and decision"
+    }
+    return {
+        "report.html": "this report with its plots and the worst errors with their texts",
+        **({} if label_only else said),
+        f"student_phase/{decision_name(label_only=label_only)}": "calibration and threshold, and how they "
+        "were fitted on val",
+        **_FILES,
+    }
 
 
 def _notices(o: Outcome) -> list[str]:
@@ -138,19 +153,20 @@ def _notices(o: Outcome) -> list[str]:
     ]
     if encoded["cut_texts"]:
         out.append(
-            f"{encoded['cut_texts']} training texts were cut, by {encoded['cut_tokens']} tokens together"
+            f"{were(encoded['cut_texts'], 'training text')} cut, by {plural(encoded['cut_tokens'], 'token')} "
+            "in all"
         )
     if encoded["dropped"]:
-        out.append(f"{encoded['dropped']} accepted samples were dropped: {encoded['dropped_reason']}")
+        out.append(f"{were(encoded['dropped'], 'accepted sample')} dropped: {encoded['dropped_reason']}")
     for name, manifest in o.modes[0].rows.items():
-        if manifest.summary["cut_texts"]:
-            out.append(f"{manifest.summary['cut_texts']} texts of {name} were cut to fit the prompt")
+        if cut := manifest.summary["cut_texts"]:
+            out.append(f"{name}: {were(cut, 'text')} cut to fit the prompt")
         if failed := manifest.summary.get("failed_rows"):
-            out.append(f"{failed} texts of {name} could not be scored by the server and are in no metric")
+            out.append(f"{name}: {were(failed, 'text')} not scored by the server, which no metric counts")
         if bounded := manifest.summary.get("bounded_rows"):
             out.append(
-                f"{bounded} texts of {name} have a label that the server did not list: its probability is an "
-                "upper bound"
+                f"{name}: a label of {plural(bounded, 'text')} was not listed by the server, so that its "
+                "probability is an upper bound"
             )
     return out
 

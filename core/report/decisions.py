@@ -28,7 +28,7 @@ def _thresholds(report: Compared) -> Section | None:
         return None
     intro = (
         f"Asked for: {report.setup.objective}; calibration {report.setup.calibration}. Each scorer has its "
-        "own, fitted on val and frozen before any row of another split was read. The range holds 95 % of the "
+        "own, fitted on val alone: no row of another split had a part in it. The range holds 95 % of the "
         "thresholds that resamples of val choose; by the optimism the objective looks better on val than on "
         "other rows."
     )

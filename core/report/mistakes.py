@@ -67,6 +67,7 @@ def section(report: Report) -> Section | None:
     said = f"Decided wrongly on {report.split}: {plural(wrong, 'text')} ({missed})."
     if report.mistakes:
         shown = len(report.mistakes)
-        which = "All" if shown >= wrong else f"The {shown:,} surest"
-        said += f" {which} of them are on the page report.html, the surest first."
+        which = "All of them are" if shown >= wrong else f"The {shown:,} surest of them are"
+        which = "It is" if wrong == 1 else which
+        said += f" {which} on the page report.html{'' if wrong == 1 else ', the surest first'}."
     return Section("errors", "The worst errors", [Prose(said), Mistakes(report.mistakes)])

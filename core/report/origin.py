@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.report import teaching
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
 from core.report.inputs import Report
-from core.report.words import number
+from core.report.words import begins, number
 
 
 def setup(report: Report) -> Section:
@@ -44,8 +44,13 @@ def data(report: Report) -> Section:
     blocks: list[Block] = [Table(["split", "rows", "positive", "share"], rows)]
     elsewhere = teaching.skewed(report.teacher or {})
     if notices := [notice for notice in report.notices if notice != elsewhere]:
-        blocks.append(Bullets(notices))
+        blocks.append(Bullets([_sentence(notice) for notice in notices]))
     return Section("data", "Data", blocks)
+
+
+def _sentence(notice: str) -> str:
+    said = begins(notice)
+    return said if said.endswith((".", "!", "?")) else f"{said}."
 
 
 def provenance(report: Report) -> Section | None:

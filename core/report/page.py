@@ -67,7 +67,7 @@ def tiles(report: Report) -> list[Tile]:
     """The student in a few numbers."""
     of = student(report)
     out = []
-    for metric in [*shown(report), "accuracy"]:
+    for metric in dict.fromkeys([*shown(report), "accuracy"]):
         cell = with_interval(of["intervals"][metric])
         out.append(Tile(begins(name_of(metric)), cell.text, cell.detail))
     if "reliability" in of:

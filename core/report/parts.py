@@ -111,8 +111,8 @@ def faithfulness(report: Report) -> Section | None:
         )
     asked = plural(found["with_reasoning"]["total"], "row")
     intro = (
-        f"The student was asked for its reasoning on {asked} of {report.analysis['rows']:,}. That a rule "
-        "exists and a quotation occurs does not say that the one follows from the other."
+        f"The student's reasoning on {asked} of {report.analysis['rows']:,}. That a rule exists and a "
+        "quotation occurs does not say that the one follows from the other."
     )
     why = [f"{FAITHFUL[n]}: {c['share']['undefined']}." for n, c in found.items() if c["share"]["undefined"]]
     table = Table(["", "count", "share"], rows, notes=[f"{UNDEFINED} {w}" for w in why])

@@ -53,7 +53,7 @@ def _results(report: Compared) -> Section:
 
 def _how(report: Compared) -> str:
     a = report.analysis
-    drawn = f"{a['groups']:,} groups drawn whole" if a["clustered"] else "drawn within each class"
+    drawn = f"{plural(a['groups'], 'group')} drawn whole" if a["clustered"] else "drawn within each class"
     how = f"Intervals are percentiles of {a['resamples']:,} bootstrap resamples, {drawn}"
     return f"{how}." if a["clustered"] else f"{how}, and Wilson's for accuracy, precision and recall."
 
@@ -93,7 +93,11 @@ def _why(found: Sequence[Facts]) -> list[str]:
     for s in found:
         undefined = grouped((name_of(m), i["undefined"]) for m, i in s["intervals"].items() if i["undefined"])
         noted = grouped((name_of(m), i["note"]) for m, i in s["intervals"].items() if i["note"])
-        out += [f"{s['title']}: {', '.join(names)} undefined, {why}." for why, names in undefined.items()]
+        title = f"{s['title']}: "  # a reason of its own begins with it
+        out += [
+            f"{title}{', '.join(names)} undefined, {why.removeprefix(title)}."
+            for why, names in undefined.items()
+        ]
         out += [f"{s['title']}, {', '.join(names)}: {why}." for why, names in noted.items()]
     return out
 

@@ -20,7 +20,7 @@ def section(report: Report) -> Section | None:
         return None
     texts, missing = t["funnel"]["texts"], t["funnel"]["missing"]
     blocks: list[Block] = [
-        Prose(f"The teacher: {t['teacher_model']} ({t['teacher_kind']}). {_difference(texts)}"),
+        Prose(f"{_who(t)} {_difference(texts)}"),
         *([Prose(f"{begins(said)}.", warning=True)] if (said := skewed(t)) else []),
         drawn(texts, missing),
         _funnel(texts, missing),
@@ -39,6 +39,12 @@ def skewed(teacher: Mapping[str, Any]) -> str | None:
     """What core.rejection.skew says of a class that loses more, and the remedy; None where none does."""
     found = teacher.get("skew")
     return None if found is None else str(found["said"])
+
+
+def _who(t: Mapping[str, Any]) -> str:
+    if t["teacher_kind"] == "gold":
+        return "No teacher was asked: the student learns the gold labels."
+    return f"The teacher: {t['teacher_model']} ({t['teacher_kind']})."
 
 
 def _difference(texts: Mapping[str, Any]) -> str:

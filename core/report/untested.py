@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.report.blocks import Bullets, Section
 from core.report.inputs import Report
 from core.report.scorers import scorers, student
-from core.report.words import plural
+from core.report.words import begins, plural, were
 
 
 def section(report: Report) -> Section:
@@ -54,11 +54,11 @@ def _grain(report: Report) -> list[str]:
     out = []
     if positive:
         out.append(
-            f"{report.split} has {plural(rows, 'row')}, {positive:,} of them positive: one more text found "
-            f"or missed moves recall by {1 / positive:.4f} and accuracy by {1 / rows:.4f}."
+            f"{begins(report.split)} has {plural(rows, 'row')}, {positive:,} of them positive: one more text "
+            f"found or missed moves recall by {1 / positive:.4f} and accuracy by {1 / rows:.4f}."
         )
     if left := report.analysis["left_out"]:
-        out.append(f"{plural(left, 'row')} that a server failed on were left out for all scorers.")
+        out.append(f"{were(left, 'row')} left out for all scorers, because a server failed on one of them.")
     return out
 
 
@@ -83,7 +83,8 @@ def _groups(report: Report) -> list[str]:
 def _others(report: Report) -> list[str]:
     kinds = {s["kind"] for s in scorers(report)}
     out = []
-    if "teacher" not in kinds:
+    gold = report.teacher is not None and report.teacher["teacher_kind"] == "gold"
+    if "teacher" not in kinds and not gold:
         out.append(
             "The teacher was not asked about these rows, so how far the student falls behind it here is not "
             "known."
@@ -102,10 +103,13 @@ def _others(report: Report) -> list[str]:
 def _reasoning(report: Report) -> list[str]:
     found, rows = report.analysis["faithfulness"], report.analysis["rows"]
     if found is None:
-        return ["No reasoning was generated: whether what the student writes is true was not looked at."]
+        but = " but for the worst errors" if any(m.reasoning for m in report.mistakes) else ""
+        return [
+            f"No reasoning was generated{but}: whether what the student writes is true was not looked at."
+        ]
     asked = found["with_reasoning"]["total"]
     if asked < rows:
-        return [f"Reasoning was generated for {asked:,} of {rows:,} rows, and is judged on these alone."]
+        return [f"What the student writes was judged on {asked:,} of {rows:,} rows alone."]
     return []
 
 

@@ -59,6 +59,11 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 
+def were(n: int, noun: str) -> str:
+    """One row was, 1,000 rows were."""
+    return f"{plural(n, noun)} {'was' if n == 1 else 'were'}"
+
+
 def begins(sentence: str) -> str:
     """A sentence with its first letter large, names that are written small left alone."""
     return sentence if sentence.startswith("macro-F1") else sentence[:1].upper() + sentence[1:]

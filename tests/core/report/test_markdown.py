@@ -137,7 +137,7 @@ def test_names_and_notices_break_neither_tables_nor_html() -> None:
     text = render(full(run_name=nasty, notices=(nasty,), files={nasty: nasty}, models=(block,)))
     assert text.count("# Test report") == 1
     escaped = r"&lt;script&gt;alert(1)&lt;/script&gt; \| a b \`c\` \*\*d\*\*"
-    assert f"\n- {escaped}\n" in text
+    assert f"\n- {escaped}.\n" in text
     assert plain(nasty) == escaped
     assert code("a`b") == "`` a`b ``"
     assert "<script" not in text.replace("``", "").replace(code(nasty).strip("`"), "")

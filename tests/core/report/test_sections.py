@@ -7,8 +7,9 @@ from statistics import mean, stdev
 
 import pytest
 
+from core.config.measure import ThresholdConfig
 from core.evaluation.metrics import NAMES
-from core.report import costs, document, origin, reads, seeds, teaching, untested
+from core.report import costs, document, origin, reads, results, seeds, teaching, untested
 from core.report.blocks import Bullets, Prose, Section, Table
 from core.report.inputs import SeedResult
 from core.report.results import COMPARED
@@ -45,7 +46,7 @@ def test_what_rejection_takes_more_of_is_said_once() -> None:
     said = report.teacher["skew"]["said"]
     noticed = dataclasses.replace(report, notices=("2 rows left out", said))
     (bullets,) = [b for b in origin.data(noticed).blocks if isinstance(b, Bullets)]
-    assert list(bullets.items) == ["2 rows left out"]
+    assert list(bullets.items) == ["2 rows left out."]
 
 
 def test_the_funnel_adds_up_by_gold_label() -> None:
@@ -108,7 +109,8 @@ def test_what_was_not_tested_follows_from_the_facts() -> None:
     said = " ".join(untested.sentences(full(seeds=())))
     assert "One seed (7)" in said
     assert "names no groups" in said
-    assert "Reasoning was generated for 120 of 300 rows" in said
+    assert "Test has 300 rows" in said
+    assert "was judged on 120 of 300 rows alone" in said
     assert "The teacher was not asked about these rows" not in said
     bare = usual(rows=60, groups=3, scorers=SCORERS[:1], teacher=False, reasoning=0, split="val")
     said = " ".join(untested.sentences(dataclasses.replace(bare, seeds=other_seeds(), untested=("mine",))))
@@ -147,3 +149,24 @@ def test_rows_have_as_many_cells_as_columns_and_sections_have_names_of_their_own
         for section in found:
             for table in (b for b in section.blocks if isinstance(b, Table)):
                 assert {len(row) for row in table.rows} == {len(table.columns)}
+
+
+def test_a_teacher_that_is_gold_is_no_teacher_that_was_not_asked() -> None:
+    report = usual(rows=60, scorers=SCORERS[:2], teacher=False, reasoning=0)
+    assert report.teacher is not None
+    gold = dataclasses.replace(report, teacher={**report.teacher, "teacher_kind": "gold"})
+    assert "The teacher was not asked" in " ".join(untested.sentences(report))
+    assert "The teacher was not asked" not in " ".join(untested.sentences(gold))
+    section = teaching.section(gold)
+    assert section is not None
+    assert isinstance(section.blocks[0], Prose)
+    assert section.blocks[0].text.startswith("No teacher was asked: the student learns the gold labels. ")
+
+
+def test_a_reason_that_names_its_scorer_names_it_once() -> None:
+    out_of_reach = ThresholdConfig(objective="share_flagged", share=1e-9)
+    report = usual(rows=60, scorers=SCORERS[:2], teacher=False, reasoning=0, threshold=out_of_reach)
+    notes = tables(results.sections(report)[0])[0].notes
+    (of_student,) = [note for note in notes if note.startswith("Student")]
+    assert of_student.count("Student, step 40") == 1
+    assert "no threshold flags any row" in of_student
