@@ -12,7 +12,6 @@ from core.pipeline.baselines import REPORT, Baselines
 from core.pipeline.views import View
 from core.records import SplitName
 from flows.comparing import compared
-from flows.evaluating import Evaluations
 from flows.execution import Execution, execution
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
@@ -61,9 +60,9 @@ def measure(run: Execution) -> str:
     answers = answered(run, view, parts) if asks else None
     labels = labelled(run, view, parts) if asks else {}
 
-    trained = Trained({}, {}, [])
-    with Evaluations(run, view, parts, trained) as evaluations:
-        evaluations.measure(0)
+    # Not by Evaluations: these would write the run's learning curve anew, with step 0 alone.
+    untrained = run.do_built(build.measuring.evaluate(parts, None, 0), "baseline_phase/metrics_val.json")
+    trained = Trained({}, {0: untrained}, [])
     split: SplitName = "test" if "test" in run.config.export.splits else "val"
     scorers = [s for s in compared(run, parts, trained, labels) if split in s.rows]
     stage = build.measuring.analyse(parts, scorers, split, "baselines")
