@@ -74,7 +74,7 @@ def _other_prompt(run: Walk, parts: Manifest) -> list[Scorer]:
     except PromptError as e:
         log.warning("the untrained model is not asked %s the rulebook: %s", how, e)
         return []
-    return [_asked(run, parts, name, f"Untrained student, {how} rulebook", {}, rulebook=shown)]
+    return [_asked(run, parts, name, f"Untrained student ({how} rulebook)", {}, rulebook=shown)]
 
 
 def _asked(
@@ -98,7 +98,7 @@ def _label_only_student(run: Walk, parts: Manifest) -> list[Scorer]:
     named = run.config.baselines.label_only_run
     if named is None:
         return []
-    view = RunView(run.store, named)
+    view = _finished(run, named)
     target = run_config(view).config.student.target
     if target != "label_only":
         raise UserError(
@@ -111,16 +111,36 @@ def _label_only_student(run: Walk, parts: Manifest) -> list[Scorer]:
             f"baselines.label_only_run: run {named} has another test split, so that its student cannot be "
             "compared; run it on the same data and split"
         )
+    if lacking := [s for s in _splits(run) if f"export/student/{s}/reasoning" not in view.stages()]:
+        raise UserError(
+            f"baselines.label_only_run: run {named} has no scores of {lacking[0]}; it needs "
+            f"export.reasoning, and {lacking[0]} in export.splits"
+        )
     rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
     decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
-    return [Scorer("label_only_run", f"Label-only student, run {named}", "baseline", rows, decision)]
+    return [Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)]
+
+
+def _finished(run: Walk, named: str) -> RunView:
+    """The run that baselines.label_only_run names, which neither is this one nor is still at work."""
+    view = RunView(run.store, named)
+    if named == run.config.run.name:
+        raise UserError(f"baselines.label_only_run names run {named} itself; name another run")
+    run_config(view)  # whether there is such a run
+    state = view.state().get("state")
+    if state != "finished":
+        raise UserError(
+            f"baselines.label_only_run: run {named} is not finished (state {state}), and what it holds may "
+            "be of two students; run it to its end first"
+        )
+    return view
 
 
 def _teacher(run: Walk, labelled: Mapping[SplitName, Manifest]) -> list[Scorer]:
     if not labelled:
         return []
     model = next(iter(labelled.values())).summary["teacher_model"]
-    title = f"Teacher, {model}"
+    title = f"Teacher ({model})"
     return [Scorer("teacher", title, "teacher", labelled, labels_only=True, file=SAMPLES_FILE)]
 
 

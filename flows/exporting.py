@@ -108,18 +108,18 @@ def score(
 
 def _freeze(run: Walk, parts: Manifest, trained: Trained, step: int, who: str) -> list[Scorer]:
     """The configured modes with what was frozen for each, and their rows of val."""
-    config, title = run.config.export, f"Student, step {step}"
+    config = run.config.export
     checkpoint = trained.checkpoints.get(step)
     modes: list[Scorer] = []
     if config.reasoning:
         val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, step))
         frozen = decided(run, parts, f"{who}/reasoning", val)
-        modes.append(Scorer("student", title, "student", {"val": val}, frozen))
+        modes.append(Scorer("student", f"Student (step {step})", "student", {"val": val}, frozen))
     if config.label_only:
         same = modes[0].rows["val"] if modes and run.pipeline.measuring.label_only_is_the_same else None
         val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
         frozen = decided(run, parts, f"{who}/label_only", val)
-        title = f"{title}, label-only prompt"
+        title = f"Student (step {step}, label-only prompt)"
         modes.append(Scorer("label_only", title, "label_only", {"val": val}, frozen))
     return modes
 

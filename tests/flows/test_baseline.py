@@ -39,15 +39,21 @@ def test_baselines_are_measured_without_a_student_and_the_run_takes_them_over(pr
     assert "first answers on train" in report
     rulebook = read(folder / "metrics_test.json")
     assert rulebook["metrics"] == scorers["untrained_rulebook"]["metrics"]
-    assert rulebook["asked"] == "Untrained student, with rulebook"
+    assert rulebook["asked"] == "Untrained student (with rulebook)"
 
     before = made(root)
     distill(project, "teacher.label_splits=[test]")
     after = {path.split("/")[1] for path in made(root) - before}
     assert after == {"reject", "encode", "train", "evaluate", "export", "decide", "analyse"}
-    again = read(root / "runs" / folder.parent.name / "student_phase/analysis.json")["scorers"]
+    student = root / "runs" / folder.parent.name / "student_phase"
+    again = read(student / "analysis.json")["scorers"]
     for name in ("untrained", "majority", "tfidf_words", "teacher"):
         assert again[name]["counts"] == scorers[name]["counts"]
+
+    curve = (student / "eval_history.jsonl").read_text()
+    assert len(curve.splitlines()) > 1
+    baseline(project, "teacher.label_splits=[test]")
+    assert (student / "eval_history.jsonl").read_text() == curve
 
 
 def test_a_teacher_that_is_left_out_is_not_asked(project: Path) -> None:

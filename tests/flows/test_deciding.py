@@ -122,7 +122,7 @@ def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one
     with_it = run(project, "baselines.label_only_run=labels", "run.name=both")
     scorer = read(with_it / "student_phase/analysis.json")["scorers"]["label_only_run"]
     other = read(with_it.parent / "labels/student_phase/analysis.json")["scorers"]["student"]
-    assert (scorer["title"], scorer["kind"]) == ("Label-only student, run labels", "baseline")
+    assert (scorer["title"], scorer["kind"]) == ("Label-only student (run labels)", "baseline")
     assert (scorer["metrics"], scorer["intervals"]["auroc"]["value"]) == (
         other["metrics"],
         other["intervals"]["auroc"]["value"],
@@ -134,6 +134,16 @@ def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one
         run(project, "baselines.label_only_run=elsewhere", "run.name=third")
     with pytest.raises(MissingInputError, match="nobody"):
         run(project, "baselines.label_only_run=nobody", "run.name=third")
+    with pytest.raises(UserError, match="names run labels itself"):
+        run(project, *labels, "baselines.label_only_run=labels", new=True)
+    with pytest.raises(UserError, match="run labels is not finished"):
+        run(project, "baselines.label_only_run=labels", "run.name=third")
+
+
+def test_a_label_only_student_that_was_not_asked_with_its_own_prompt_is_refused(project: Path) -> None:
+    run(project, "student.target=label_only", "run.name=labels", "export.reasoning=false")
+    with pytest.raises(UserError, match=r"run labels has no scores of val; it needs export\.reasoning"):
+        run(project, "baselines.label_only_run=labels", "run.name=both")
 
 
 def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(project: Path) -> None:

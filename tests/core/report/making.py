@@ -88,11 +88,11 @@ class Scorer:
 
 
 SCORERS = (
-    Scorer("student", "Student, step 40", "student", 4.6),
+    Scorer("student", "Student (step 40)", "student", 4.6),
     Scorer("untrained", "Untrained student", "untrained", 0.8),
     Scorer("tfidf_words", "TF-IDF words", "baseline", 3.4),
     Scorer("tfidf_chars", "TF-IDF characters", "baseline", 4.6),
-    Scorer("label_only", "Student, step 40, label-only prompt", "label_only", 4.0),
+    Scorer("label_only", "Student (step 40, label-only prompt)", "label_only", 4.0),
 )
 
 

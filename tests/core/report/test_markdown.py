@@ -52,7 +52,7 @@ def test_the_verdict_names_whom_the_student_beats_and_where_nothing_is_shown() -
 
 def test_what_was_declared_beforehand_stands_beside_what_val_chose() -> None:
     report = full()
-    found = cells(render(report), "At 0.5, declared beforehand", "**Student, step 40**")
+    found = cells(render(report), "At 0.5, declared beforehand", "**Student (step 40)**")
     of = report.analysis["scorers"]["student"]
     assert found[1] == f"{of['threshold']:.3f}"
     assert found[2:4] == [f"{of['metrics']['macro_f1']:.3f}", f"{of['at_default']['macro_f1']:.3f}"]
@@ -116,7 +116,7 @@ def test_what_is_absent_leaves_no_empty_section() -> None:
 def test_without_a_threshold_the_decisions_are_dashes_with_the_reason() -> None:
     hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
     text = render(usual(rows=60, threshold=hopeless, scorers=SCORERS[:2], teacher=False))
-    row = cells(text, ALL, "**Student, step 40**")
+    row = cells(text, ALL, "**Student (step 40)**")
     assert (row[1], row[3], row[12]) == ("–", "–", "–")
     assert row[2] != "–"
     assert "no threshold flags any row" in section(text, ALL)

@@ -168,5 +168,5 @@ def test_a_reason_that_names_its_scorer_names_it_once() -> None:
     report = usual(rows=60, scorers=SCORERS[:2], teacher=False, reasoning=0, threshold=out_of_reach)
     notes = tables(results.sections(report)[0])[0].notes
     (of_student,) = [note for note in notes if note.startswith("Student")]
-    assert of_student.count("Student, step 40") == 1
+    assert of_student.count("Student (step 40)") == 1
     assert "no threshold flags any row" in of_student
