@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from core.config import Config
 from core.config.loading import ResolvedConfig
-from core.pipeline.seeds import name_of, others
+from core.pipeline import seeds
+from core.pipeline.seeds import others
 
 __all__ = ["config_of", "others"]
 
 
 def config_of(resolved: ResolvedConfig, seed: int) -> Config:
-    """The run's config with another seed.
-
-    Nothing of it is published: which seed is, stood in the config before any of them was measured.
-    """
-    config = resolved.config
-    run = config.run.model_copy(update={"name": name_of(resolved.run_name, seed)})
-    student = config.student.model_copy(update={"seeds": (seed,)})
-    return config.model_copy(update={"run": run, "student": student, "publish": False})
+    """The run's config with another seed."""
+    return seeds.config_of(resolved.config, resolved.run_name, seed)

@@ -38,6 +38,7 @@ _PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "t
 def report_of(o: Outcome) -> Report:
     """All that the report says."""
     first = o.modes[0]
+    measured = seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
     return Report(
         run_name=o.run,
         generated_at=now(),
@@ -57,7 +58,8 @@ def report_of(o: Outcome) -> Report:
         resume_state_path=state_path(o.final),
         mistakes=_mistakes(o, first),
         reads=reads.of(o.store, o.parts) if o.split == "test" else (),
-        seeds=seeds.results(o.store, o.run, o.config, first, o.split),
+        seeds=measured,
+        untested=seeds.missing(o.config, measured),
         provenance=_provenance(o),
         files=_files(o),
     )

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.config import Config
+from core.config.differences import differences
+from core.errors import ConfigError
 from core.export.manifests import metrics_name
+from core.pipeline.naming import run_config
 from core.pipeline.scorers import Scorer
 from core.records import SplitName
 from core.report.inputs import SeedResult
+from core.store.manifest import Manifest
 from core.store.objects import Store
+from core.store.runs import CONFIG, RunView
 
 
 def name_of(run: str, seed: int) -> str:
@@ -20,13 +27,47 @@ def others(config: Config) -> tuple[int, ...]:
     return config.student.seeds[1:]
 
 
-def results(store: Store, run: str, config: Config, mode: Scorer, split: SplitName) -> list[SeedResult]:
-    """What the students of other seeds reached on a split, of those that were measured so far."""
+def config_of(config: Config, run: str, seed: int) -> Config:
+    """The config of a run with another seed.
+
+    Nothing of it is published: which seed is, stood in the config before any of them was measured.
+    """
+    named = config.run.model_copy(update={"name": name_of(run, seed)})
+    student = config.student.model_copy(update={"seeds": (seed,)})
+    return config.model_copy(update={"run": named, "student": student, "publish": False})
+
+
+def results(
+    store: Store, run: str, config: Config, encoded: Manifest, mode: Scorer, split: SplitName
+) -> list[SeedResult]:
+    """What the students of other seeds reached on a split, of those that were measured so far.
+
+    One that learnt from other examples than `encoded`, or by another config, is an earlier run's.
+    """
     out = []
     for seed in others(config):
-        name = name_of(run, seed)
+        view = RunView(store, name_of(run, seed))
         file = metrics_name(split, label_only=mode.kind == "label_only")
-        found = store.read_json(f"runs/{name}/student_phase/{file}")
-        if found is not None:
-            out.append(SeedResult(name, seed, found["metrics"]))
+        found = store.read_json(f"runs/{view.name}/student_phase/{file}")
+        if found is not None and _same(view, config_of(config, run, seed), encoded):
+            out.append(SeedResult(view.name, seed, found["metrics"]))
     return out
+
+
+def missing(config: Config, measured: Sequence[SeedResult]) -> list[str]:
+    """A sentence on the seeds that are not among those measured."""
+    there = {result.seed for result in measured}
+    left = [str(seed) for seed in others(config) if seed not in there]
+    if not left:
+        return []
+    what = f"Seed {left[0]} was" if len(left) == 1 else f"Seeds {', '.join(left)} were"
+    return [f"{what} named and not measured yet: the same command goes on with what is left."]
+
+
+def _same(view: RunView, expected: Config, encoded: Manifest) -> bool:
+    if view.read(CONFIG) is None or view.stages().get("encode", {}).get("digest") != encoded.digest:
+        return False
+    try:
+        return not differences(run_config(view).config, expected)
+    except ConfigError:  # of another version
+        return False

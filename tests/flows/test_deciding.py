@@ -13,6 +13,11 @@ from prefect.artifacts import Artifact
 
 from core.errors import MissingInputError, UserError
 from core.evaluation import calibration
+from core.pipeline import seeds
+from core.pipeline.naming import run_config
+from core.pipeline.scorers import Scorer
+from core.store.objects import Store
+from core.store.runs import RunView
 from tests.flows.running import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -164,6 +169,20 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
     for i, each in enumerate(runs):
         assert any(f"`{each.name}`" in line and f"| {i + 1} |" in line for line in lines)
     assert f"{sum(shown) / 3:.3f}" in report[report.index("## Other seeds") :]
+
+    # A run of that name that learnt otherwise, or from other examples, is no seed of this one.
+    view = RunView(Store.open(str(root)), name)
+    config, encoded = run_config(view).config, view.earlier("encode", file="train_sft.jsonl")
+    student = Scorer("student", "", "student", {})
+    measured = seeds.results(view.store, name, config, encoded, student, "test")
+    assert [result.seed for result in measured] == [2, 3]
+    assert seeds.missing(config, measured[:1]) == [
+        "Seed 3 was named and not measured yet: the same command goes on with what is left."
+    ]
+    faster = config.model_copy(update={"student": config.student.model_copy(update={"learning_rate": 1.0})})
+    other = view.earlier("reject", file="accepted_samples.jsonl")
+    assert seeds.results(view.store, name, faster, encoded, student, "test") == []
+    assert seeds.results(view.store, name, config, other, student, "test") == []
 
 
 def test_the_worst_errors_have_their_reasons_though_not_every_row_was_asked_for_one(project: Path) -> None:
