@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types pytest bench kill-matrix interop lock clean
+.PHONY: help setup quickstart test lint types pytest bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -60,6 +60,9 @@ kill-matrix: setup  ## kills many runs at named and random moments, on disk and 
 
 interop: setup  ## a few steps on SkyRL, a Tinker server that others wrote, in environments of their own
 	$(BIN)/python -m tests.interop.run
+
+docker-check: setup  ## builds the images of docker/, starts them and looks, where podman is
+	$(BIN)/python -m tests.docker.check $(CHECK)
 
 # torch carries a local hash and torch decides peft's, so both stay in an unhashed part.
 lock:  ## new locks from pyproject.toml, without any index address
