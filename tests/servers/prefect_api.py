@@ -20,6 +20,7 @@ REPO = Path(__file__).resolve().parents[2]
 LOOPBACK = "127.0.0.1"
 STARTS_WITHIN_S = 120.0
 ENDS_WITHIN_S = 15.0
+TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,17 @@ class PrefectServer:
         return done.stdout
 
     def post(self, path: str, **body: Any) -> Any:
-        """The server's answer to a request with a JSON body."""
+        """The server's answer to a request with a JSON body.
+
+        Asked again on a 503, which is SQLite being written by somebody else; Prefect's clients do so too.
+        """
         import httpx
 
-        response = httpx.post(f"{self.url}/{path}", json=body, timeout=60)
+        for _ in range(TRIES):
+            response = httpx.post(f"{self.url}/{path}", json=body, timeout=60)
+            if response.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
         response.raise_for_status()
         return response.json()
 
@@ -87,7 +95,10 @@ def serve(folder: Path, **settings: str) -> Iterator[PrefectServer]:
         port = s.getsockname()[1]
     server = PrefectServer(f"http://{LOOPBACK}:{port}/api", folder / "home")
     command = [sys.executable, "-m", "prefect", "server", "start", "--host", LOOPBACK, "--port", str(port)]
-    environment = {k: v for k, v in server.environment(**settings).items() if k != "PREFECT_API_URL"}
+    # Its pages ask the port of the settings otherwise, whatever --port says.
+    of_pages = {"PREFECT_SERVER_UI_API_URL": server.url}
+    given = server.environment(**of_pages, **settings)
+    environment = {k: v for k, v in given.items() if k != "PREFECT_API_URL"}
     with started(command, folder, environment, folder / "server.log") as process:
         wait(server, process, folder / "server.log")
         yield server
