@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types pytest bench kill-matrix interop docker-check lock clean
+.PHONY: help setup quickstart test lint types secure pytest test-deployments bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -40,7 +40,7 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 	@echo "  artifacts/runs/quickstart/student_phase/test.json            what the student says of each text"
 	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
 
-test: setup lint types pytest  ## all checks
+test: setup lint types secure pytest  ## all checks
 
 lint: setup
 	$(BIN)/ruff check .
@@ -49,8 +49,17 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+# Locks and golden files hold digests, the dataset's ids are some; all else is looked through.
+secure: setup
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive core flows tasks 2>/dev/null
+	git ls-files | grep -vE '^(dataset/|requirements.*\.(lock|txt)$$|tests/.*\.lock$$|tests/core/pipeline/golden/)' \
+		| xargs $(BIN)/detect-secrets-hook --baseline .secrets.baseline
+
 pytest: setup
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-deployments: setup  ## workers, crashes and cancellations on real Prefect servers; minutes, and never part of the tests
+	$(BIN)/pytest -m deployments tests/deployments $(ONLY)
 
 bench: setup  ## the benchmarks, printed; minutes each, and never part of the tests
 	$(BIN)/python -m tests.benchmarks $(ONLY)
