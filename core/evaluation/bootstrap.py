@@ -26,6 +26,10 @@ RESAMPLES = 10_000
 OF_PROBABILITIES = ("auroc", "auprc", "log_loss", "brier")
 METRICS = (*OF_COUNTS, *OF_PROBABILITIES)
 
+LEAST_GROUPS = 6
+"""Of fewer groups nothing is drawn: there are so few resamples that all may agree by chance, and not even
+a clean sweep of five is significant (2 / 2^5 is above 5 %)."""
+
 _CELLS = 1 << 16
 """Weights held at once: 256 kB, so that a block stays in the processor's cache. It decides which
 random numbers make which resample, so another value gives other intervals, within their noise."""
@@ -68,6 +72,11 @@ class Units:
     def count(self) -> int:
         return sum(self.sizes)
 
+    @property
+    def too_few(self) -> bool:
+        """Whether resamples of these groups would be sure of what they do not show."""
+        return self.clustered and self.count < LEAST_GROUPS
+
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
@@ -101,6 +110,7 @@ def bootstrap(
     seed: int = 0,
 ) -> Replicates:
     """Every metric of every scorer in every resample. Memory does not grow with rows times resamples.
+    Of fewer than LEAST_GROUPS groups every replicate is NaN.
 
     `groups` names each row's group, None for a row that stands alone. Equal arguments draw the same
     rows on every machine.
@@ -114,12 +124,12 @@ def bootstrap(
         sizes[:, block] = up.sum(axis=1), down.sum(axis=1)
         for of, scorer in zip(sums, scorers, strict=True):
             of[:, block] = scorer.sums(up, down)
-    values = [s.metrics(of, *sizes) for s, of in zip(scorers, sums, strict=True)]
+    values = np.array([s.metrics(of, *sizes) for s, of in zip(scorers, sums, strict=True)])
+    if drawn.too_few:
+        values = np.full_like(values, np.nan)
     points = [s.point() for s in scorers]
     shape = len(judged), len(METRICS)
-    return Replicates(
-        np.array(values).reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered
-    )
+    return Replicates(values.reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered)
 
 
 def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:

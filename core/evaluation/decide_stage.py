@@ -14,7 +14,7 @@ from core.evaluation.stage import SCORES, read_scores
 from core.stageio import StageIO
 
 NAME = "decide"
-VERSION = 1
+VERSION = 2
 DECISION = "decision.json"
 
 

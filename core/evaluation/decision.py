@@ -10,7 +10,7 @@ from typing import Any
 from core import jsonio
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation import calibration
-from core.evaluation.bootstrap import RESAMPLES, Judged
+from core.evaluation.bootstrap import RESAMPLES, Judged, units_of
 from core.evaluation.calibration import Calibrator, calibrate
 from core.evaluation.columns import columns
 from core.evaluation.intervals import Interval, intervals
@@ -41,8 +41,8 @@ class Decided:
     """How a decision was fitted, and what it does on the rows it was fitted to.
 
     `metrics` and `intervals` are of calibrated probabilities at the threshold; `spread` is None where there
-    is none. `at_default` are what was said beforehand: probabilities as they are, at 0.5. The calibrator
-    is not fitted anew in the resamples of `spread`.
+    is no threshold, or too few groups to draw from. `at_default` are what was said beforehand: probabilities
+    as they are, at 0.5. The calibrator is not fitted anew in the resamples of `spread`.
     """
 
     calibrator: Calibrator
@@ -87,7 +87,7 @@ def decide(
     c = columns(calibrated)
     choice = choose_by(c.positive, c.probability, threshold)
     at, moved = choice.value, None
-    if at is not None:
+    if at is not None and not units_of(c.positive, groups).too_few:
         moved = spread(c.positive, c.probability, at, threshold, groups, seed=seed)
     judged = Judged.of(c, at, choice.reason)
     return Decided(

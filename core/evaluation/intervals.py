@@ -19,7 +19,15 @@ from typing import Any, Literal
 import numpy as np
 
 from core import jsonio
-from core.evaluation.bootstrap import METRICS, OF_PROBABILITIES, RESAMPLES, Judged, Replicates, bootstrap
+from core.evaluation.bootstrap import (
+    LEAST_GROUPS,
+    METRICS,
+    OF_PROBABILITIES,
+    RESAMPLES,
+    Judged,
+    Replicates,
+    bootstrap,
+)
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import why_undefined
 from core.rejection.intervals import share
@@ -27,6 +35,7 @@ from core.rejection.intervals import share
 LEVEL = 0.95
 MOST_UNDEFINED = 0.05
 """Of a larger share of undefined resamples no interval is given: they could hide one of its ends."""
+TOO_FEW = f"no interval: there are fewer than {LEAST_GROUPS} groups to draw from"
 SAME = "the same in every resample: these rows do not show how sure it is"
 
 
@@ -82,6 +91,7 @@ def percentile(point: float, replicates: Floats, why: str) -> Interval:
     missing = len(replicates) - len(defined)
     if missing > MOST_UNDEFINED * len(replicates):
         said = f"no interval: undefined in {missing} of {len(replicates)} resamples ({why})"
+        said = said if len(defined) else TOO_FEW
         return Interval(point, None, None, None, None, missing, said)
     low, high = np.quantile(defined, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     note = SAME if low == high else None

@@ -15,6 +15,8 @@ from core.evaluation.columns import Bools, Floats
 ALPHA, POWER = 0.05, 0.80
 Z_ALPHA, Z_POWER = 1.959963984540054, 0.8416212335729143
 """Normal quantiles of 1 - ALPHA / 2 and of POWER."""
+_ROUNDING = 1e-12
+"""Differences that are all the same on paper vary by less, from their last bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,7 @@ def detectable(differences: Floats) -> float | None:
     Evaluation Review 19, 547-556), of the paired bootstrap's. None where it does not vary."""
     defined = differences[~np.isnan(differences)]
     spread = float(defined.std(ddof=1)) if len(defined) > 1 else 0.0
-    return (Z_ALPHA + Z_POWER) * spread if spread > 0 else None
+    return (Z_ALPHA + Z_POWER) * spread if spread > _ROUNDING else None
 
 
 def bootstrap_p(differences: Floats) -> float | None:

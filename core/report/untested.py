@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from core.evaluation.intervals import TOO_FEW
 from core.report.blocks import Bullets, Section
 from core.report.inputs import Report
 from core.report.scorers import scorers, student
@@ -73,7 +74,8 @@ def _seeds(report: Report) -> list[str]:
 
 def _groups(report: Report) -> list[str]:
     if report.analysis["clustered"]:
-        return []
+        bare = student(report)["intervals"]["log_loss"]["note"] == TOO_FEW
+        return [f"{begins(TOO_FEW)}, so nothing is shown to be better or worse."] if bare else []
     return [
         "The data names no groups (data.group_column), so every row counts as independent: where several "
         "texts come from one source, intervals are too narrow."

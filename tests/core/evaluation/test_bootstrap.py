@@ -12,6 +12,8 @@ from sklearn import metrics as sk
 
 from core.evaluation.bootstrap import METRICS, Judged, bootstrap, units_of, weights
 from core.evaluation.columns import Bools, Floats, columns
+from core.evaluation.comparison import compare
+from core.evaluation.intervals import TOO_FEW, of_replicates
 from core.evaluation.metrics import compute, value
 from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
 
@@ -151,3 +153,20 @@ def test_rows_that_repeat_each_other_give_wider_intervals_as_groups() -> None:
 def test_groups_of_another_length_are_refused() -> None:
     with pytest.raises(ValueError, match="3 groups for 2 rows"):
         units_of(np.array([True, False]), ["a", "b", "c"])
+
+
+@pytest.mark.parametrize(("groups", "drawn"), [(1, False), (5, False), (6, True)])
+def test_of_few_groups_nothing_is_drawn_and_so_nothing_is_shown(groups: int, drawn: bool) -> None:
+    """One group is the same in every resample, which would be an interval of no width around any chance."""
+    sample = draw(60, seed=4)
+    judged = [Judged(p, p >= 0.5) for p in (sample.probability, 1 - sample.probability)]
+    found = bootstrap(sample.positive, judged, [f"g{i % groups}" for i in range(60)], resamples=200)
+    assert np.isfinite(found.points).all()
+    assert np.isfinite(found.of(0, "accuracy")).all() == drawn
+    (c,) = compare(sample.positive, ["a", "b"], judged, found)
+    difference = c.differences["auroc"]
+    assert (difference.low is not None, difference.p is not None) == (drawn, drawn)
+    if not drawn:
+        assert difference.verdict.startswith("no difference shown between a and b in AUROC")
+        (a, _) = (of_replicates(sample.positive, j, found, i) for i, j in enumerate(judged))
+        assert {i.note for i in a.values()} == {TOO_FEW}

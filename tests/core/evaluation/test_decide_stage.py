@@ -87,3 +87,10 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):
         decide_stage.run(part, io)
+
+
+def test_of_few_groups_no_range_is_told(tmp_path: Path) -> None:
+    _, written = decided(tmp_path, draw(12, seed=1, share=0.5).rows())  # four groups of three
+    assert written["threshold_spread"] is None
+    assert written["threshold"]["value"] is not None
+    assert "fewer than 6 groups" in written["intervals"]["macro_f1"]["note"]

@@ -109,3 +109,9 @@ def test_holm_rejects_what_stepping_down_rejects(ps: list[float]) -> None:
         rejected.add(int(i))
     assert {i for i, p in enumerate(adjusted) if p is not None and p < ALPHA} == rejected
     assert all(p is not None and p >= raw for p, raw in zip(adjusted, ps, strict=True))
+
+
+def test_differences_that_vary_in_their_last_bits_alone_do_not_vary() -> None:
+    third = np.array([0.1 + 0.2, 0.3] * 50)
+    assert third.std() > 0
+    assert detectable(third) is None

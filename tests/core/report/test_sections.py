@@ -9,9 +9,10 @@ import pytest
 
 from core.config.measure import ThresholdConfig
 from core.evaluation.metrics import NAMES
-from core.report import costs, document, origin, reads, results, seeds, teaching, untested
+from core.report import costs, document, origin, page, reads, results, seeds, teaching, untested
 from core.report.blocks import Bullets, Prose, Section, Table
 from core.report.inputs import SeedResult
+from core.report.markdown import render
 from core.report.results import COMPARED
 from core.store.reads import Read
 from tests.core.report.making import SCORERS, full, other_seeds, teacher_summary, usual
@@ -170,3 +171,14 @@ def test_a_reason_that_names_its_scorer_names_it_once() -> None:
     (of_student,) = [note for note in notes if note.startswith("Student")]
     assert of_student.count("Student (step 40)") == 1
     assert "no threshold flags any row" in of_student
+
+
+def test_that_there_are_too_few_groups_is_said_with_what_it_means() -> None:
+    few = usual(rows=60, groups=15, scorers=SCORERS[:2], teacher=False, reasoning=0)
+    said = " ".join(untested.sentences(few))
+    assert "No interval: there are fewer than 6 groups to draw from, so nothing is shown to be better" in said
+    assert "fewer than 6 groups" not in " ".join(untested.sentences(usual(rows=60, groups=4)))
+    text = " ".join(str(block) for section in document.sections(few) for block in section.blocks)
+    assert "fewer than 6 groups" in text
+    assert render(few)
+    assert page.render(few)
