@@ -68,6 +68,12 @@ def test_what_may_be_set_is_shown_with_its_default() -> None:
     }
 
 
+def test_the_readme_says_what_each_is() -> None:
+    rows = [line for line in (DOCKER / "README.md").read_text().splitlines() if line.startswith("| `")]
+    told = {name for row in rows for name in re.findall(r"`([A-Z0-9_]+)`", row.split("|")[1])}
+    assert told == set(variables())
+
+
 def test_git_ignores_it() -> None:
     asked = subprocess.run(["git", "check-ignore", "docker/.env"], cwd=REPO, capture_output=True, check=True)
     assert asked.stdout == b"docker/.env\n"
