@@ -68,12 +68,17 @@ class Outcome:
         return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
 
     def intervals(self, scorer: Scorer, split: SplitName) -> dict[str, Any]:
-        """A scorer's intervals by metric, where they were made: on val, and where all were compared."""
+        """A scorer's intervals by metric, where they were made: on val, and where all were compared.
+
+        None are of rows that a server failed on for another scorer only, which nobody was compared on.
+        """
         found: dict[str, Any] = {}
         if split == self.split:
-            measured = self.json(self.analysis, ANALYSIS)["scorers"]
-            # A mode that asks the same as the first has its scores, and is not analysed again.
-            found = measured.get(scorer.name, measured[self.modes[0].name])["intervals"]
+            analysis = self.json(self.analysis, ANALYSIS)
+            measured = analysis["scorers"]
+            if self.readings.metrics(scorer, split).n == analysis["rows"]:
+                # A mode that asks the same as the first has its scores, and is not analysed again.
+                found = measured.get(scorer.name, measured[self.modes[0].name])["intervals"]
         elif split == "val" and scorer.decision is not None:
             found = self.json(scorer.decision, DECISION)["intervals"]
         return found

@@ -93,13 +93,23 @@ def _why(found: Sequence[Facts]) -> list[str]:
     for s in found:
         undefined = grouped((name_of(m), i["undefined"]) for m, i in s["intervals"].items() if i["undefined"])
         noted = grouped((name_of(m), i["note"]) for m, i in s["intervals"].items() if i["note"])
-        title = f"{s['title']}: "  # a reason of its own begins with it
         out += [
-            f"{title}{', '.join(names)} undefined, {why.removeprefix(title)}."
+            f"{s['title']}: {', '.join(names)} undefined, {_own(why, s['title'])}."
             for why, names in undefined.items()
         ]
+        if unlabelled := s.get("unlabelled"):
+            out.append(
+                f"{s['title']}: {plural(unlabelled, 'row')} without a label, which counts as negative."
+            )
         out += [f"{s['title']}, {', '.join(names)}: {why}." for why, names in noted.items()]
     return out
+
+
+def _own(why: str, title: str) -> str:
+    """A reason that begins with its scorer's name, without it."""
+    if why.startswith(f"{title}: "):
+        return why.removeprefix(f"{title}: ")
+    return f"it{why.removeprefix(title)}" if why.startswith(f"{title} ") else why
 
 
 def _counts(report: Compared) -> Table:

@@ -182,3 +182,13 @@ def test_that_there_are_too_few_groups_is_said_with_what_it_means() -> None:
     assert "fewer than 6 groups" in text
     assert render(few)
     assert page.render(few)
+
+
+def test_rows_that_the_teacher_did_not_label_are_said_to_count_as_negative() -> None:
+    report = full()
+    scorers = dict(report.analysis["scorers"])
+    scorers["teacher"] = {**scorers["teacher"], "unlabelled": 1}
+    notes = tables(results.sections(full(analysis={**report.analysis, "scorers": scorers}))[0])[0].notes
+    assert "Teacher: 1 row without a label, which counts as negative." in notes
+    assert any(note.endswith("undefined, it gives labels and no probabilities.") for note in notes)
+    assert not any("which counts" in note for note in tables(results.sections(report)[0])[0].notes)
