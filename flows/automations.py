@@ -31,9 +31,10 @@ _SILENT = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended",
 """States after which a run may be silent."""
 _TEXT = (
     '{"text": {{ (flow.name ~ " " ~ flow_run.name ~ " is " ~ flow_run.state.name ~ ": "'
-    ' ~ (flow_run.state.message or "")) | tojson }}, "url": {{ (flow_run | ui_url) | tojson }}}'
+    ' ~ (flow_run.state.message or "")) | tojson }}, "flow_run": {{ (flow_run.id ~ "") | tojson }},'
+    ' "url": {{ (flow_run | ui_url) | tojson }}}'
 )
-"""`text` is what chat services show."""
+"""`text` is what chat services show; `url` is null where the server has no PREFECT_UI_URL."""
 
 
 def apply(heartbeat: int | None = None, webhook: str | None = None) -> list[str]:
