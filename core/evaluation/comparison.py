@@ -8,6 +8,7 @@ also differ on at least six rows: with fewer not even a clean sweep is significa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -113,6 +114,7 @@ def _pair(
     of: tuple[int, int],
 ) -> Comparison:
     a, b = (judged[i] for i in of)
+    least = least_p(len(positive), int(positive.sum()))
     exact, differing = None, None
     if a.predicted is not None and b.predicted is not None:
         exact = mcnemar(a.predicted == positive, b.predicted == positive)
@@ -124,19 +126,30 @@ def _pair(
         mcnemar=exact,
         differing=differing,
         detectable_accuracy=None if exact is None else detectable_accuracy(exact.discordant, len(positive)),
-        differences={name: _difference(name, judged, found, of) for name in METRICS},
+        differences={name: _difference(name, judged, found, of, least) for name in METRICS},
         note=CLUSTERED if found.clustered and exact is not None else None,
     )
 
 
+def least_p(rows: int, positive: int) -> float:
+    """The smallest p that an exact two-sided test of a ranking can give on so many rows.
+
+    Of four rows, two of them positive, even a clean sweep is one of six orders; a bootstrap of so few is
+    too sure of itself.
+    """
+    return min(1.0, 2 / math.comb(rows, positive))
+
+
 def _difference(
-    name: str, judged: Sequence[Judged], found: Replicates, of: tuple[int, int]
+    name: str, judged: Sequence[Judged], found: Replicates, of: tuple[int, int], least: float
 ) -> MetricDifference:
     a, b = of
     drawn = found.of(a, name) - found.of(b, name)
     point = found.point(a, name) - found.point(b, name)
     i = percentile(point, drawn, _lacking(name, judged, of) or "undefined for one of the two")
     p = None if i.value is None else bootstrap_p(drawn)
+    if p is not None and name in OF_PROBABILITIES:
+        p = max(p, least)
     spread = None if i.value is None else detectable(drawn)
     return MetricDifference(
         name, i.value, i.low, i.high, p, None, spread, i.undefined_resamples, i.undefined, ""

@@ -77,6 +77,15 @@ def test_few_differing_rows_show_nothing_however_one_sided() -> None:
     assert c.mcnemar.only_a == 12
 
 
+def test_a_ranking_of_a_handful_of_rows_shows_nothing_however_clear_it_looks() -> None:
+    positive = np.array([True, True, False, False])
+    right, wrong = np.array([0.9, 0.8, 0.2, 0.1]), np.array([0.1, 0.2, 0.8, 0.9])
+    c = compared(positive, {"A": at_half(right), "B": at_half(wrong)})[0]
+    for name in ("auroc", "auprc", "log_loss", "brier"):
+        assert c.differences[name].p == pytest.approx(1 / 3)
+        assert c.differences[name].verdict.startswith("no difference shown between A and B")
+
+
 def test_many_comparisons_are_adjusted_metric_by_metric() -> None:
     sample = draw(300, seed=4)
     others = {f"B{k}": at_half(draw(300, seed=4, apart=0.25 - 0.02 * k).probability) for k in range(4)}
