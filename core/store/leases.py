@@ -53,7 +53,11 @@ def held(backend: Backend, name: str, what: str, terms: Terms) -> Iterator[None]
         milestones.passed(milestones.LEASE_TAKEN, name)
         yield
     finally:
-        lease.give_back()
+        try:
+            lease.give_back()
+        except BaseException:  # or in which it is given back
+            lease.give_back()
+            raise
 
 
 def is_live(backend: Backend, name: str) -> bool:

@@ -126,7 +126,7 @@ def test_automations_applied_twice_are_one_of_each_and_unchanged(
     deployed: PrefectServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOOK", URL)
-    apply = ("automations", "apply", "--webhook-env", "HOOK")
+    apply = ("automations", "apply", "--webhook-env", "HOOK", "--heartbeat", "60")
     assert told(deployed, *apply).count(": made") == 2
     mine = ("understudy: no sign", "understudy: a failed run")
     before = [each for name in mine for each in automations(deployed, name)]

@@ -26,13 +26,14 @@ def ours(name: str) -> bool:
 
 def in_prefect() -> list[str]:
     from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import LogFilter, LogFilterFlowRunId
     from prefect.client.schemas.sorting import FlowRunSort
 
     with get_client(sync_client=True) as client:
         latest = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)[0]
         assert latest.name == "logged: texts.csv, tiny-model0"
-        found = client.read_logs(limit=200)
-        return [log.message for log in found if log.flow_run_id == latest.id and ours(log.name)]
+        of_it = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[latest.id]))
+        return [log.message for log in client.read_logs(log_filter=of_it, limit=200) if ours(log.name)]
 
 
 def command(config: Path, override: str) -> subprocess.CompletedProcess[str]:

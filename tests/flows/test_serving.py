@@ -20,7 +20,7 @@ def nowhere() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["publish-dataset", "texts.csv"], ["serve", "small.yaml"], ["automations", "apply"]]
+    "arguments", [["publish-dataset", "texts.csv"], ["serve", "small.yaml"], ["automations", "apply", "--heartbeat", "60"]]
 )
 @pytest.mark.usefixtures("nowhere")
 def test_without_a_server_a_sentence_says_so(
@@ -44,7 +44,7 @@ def test_without_a_server_a_sentence_says_so(
         (["serve", "small.yaml"], 1, "no Prefect server answers at"),
         (["automations", "apply", "--webhook-env", "NOT_SET"], 2, "NOT_SET: this environment variable"),
         (["automations", "apply", "--heartbeat", "20"], 2, "--heartbeat"),
-        (["automations", "apply"], 1, "no Prefect server answers at"),
+        (["automations", "apply", "--heartbeat", "60"], 1, "no Prefect server answers at"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(

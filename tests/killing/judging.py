@@ -27,7 +27,14 @@ TIMES = (
     "copied_at",
 )
 """What two equal runs differ in: times, who wrote, and whether it was new."""
-_NOT_COMPARED = ("resolved_config.yaml", "made_by.json", "train.log", "test_report.md", "run_state.json")
+_NOT_COMPARED = (
+    "resolved_config.yaml",
+    "made_by.json",
+    "train.log",
+    "test_report.md",
+    "run_state.json",
+    "report.html",
+)
 """The root's name, the commit, log lines and times; the report's numbers are those of the JSON files."""
 
 
