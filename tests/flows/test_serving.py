@@ -20,7 +20,12 @@ def nowhere() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["publish-dataset", "texts.csv"], ["serve", "small.yaml"], ["automations", "apply", "--heartbeat", "60"]]
+    "arguments",
+    [
+        ["publish-dataset", "texts.csv"],
+        ["serve", "small.yaml"],
+        ["automations", "apply", "--heartbeat", "60"],
+    ],
 )
 @pytest.mark.usefixtures("nowhere")
 def test_without_a_server_a_sentence_says_so(
