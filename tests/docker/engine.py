@@ -14,6 +14,7 @@ from pathlib import Path
 from tests.docker.reading import DOCKER, TOOLS
 
 PROJECT = "understudy-check"
+LIMIT = 16384
 
 
 class CheckFailed(Exception):
@@ -25,7 +26,9 @@ def missing() -> str | None:
     if os.name != "posix" or not shutil.which("podman"):
         return "podman is not installed (Debian: apt-get install podman catatonit iptables)"
     if os.geteuid() != 0:
-        return "it makes its base image with debootstrap and bridges networks, and needs root for both"
+        return "it bridges networks and makes a base image, and needs root for both"
+    if not os.environ.get("PYTHON_IMAGE") and not shutil.which("debootstrap"):
+        return "no PYTHON_IMAGE is set, and debootstrap, which would make one, is not installed"
     return None
 
 
@@ -110,11 +113,17 @@ class Engine:
         return done.stdout
 
     def _environment(self) -> dict[str, str]:
-        """With limits that may be set here: podman would raise them, which not every root may."""
+        """With limits that podman need not raise, which not every root may."""
         conf = self.folder / "containers.conf"
         if not conf.exists():
-            limits = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
-            hard = {name: resource.getrlimit(limit)[1] for name, limit in limits.items()}
-            set_ = ", ".join(f'"{n}={h}:{h}"' for n, h in hard.items() if h != resource.RLIM_INFINITY)
-            conf.write_text(f"[containers]\ndefault_ulimits = [{set_}]\n")
+            limits = ", ".join(f'"{name}={value}:{value}"' for name, value in _limits().items())
+            conf.write_text(f"[containers]\ndefault_ulimits = [{limits}]\n")
         return {**os.environ, "CONTAINERS_CONF": str(conf)}
+
+
+def _limits() -> dict[str, int]:
+    asked = {"nofile": resource.RLIMIT_NOFILE, "nproc": resource.RLIMIT_NPROC}
+    hard = {name: resource.getrlimit(limit)[1] for name, limit in asked.items()}
+    return {
+        name: LIMIT if value == resource.RLIM_INFINITY else min(LIMIT, value) for name, value in hard.items()
+    }
