@@ -74,6 +74,9 @@ class StudentConfig(Section):
     reason, then the label."""
     rulebook: bool = False
     """Show the rulebook in the student's prompt; off, the student has to learn it."""
+    rationales: Literal["own", "shuffled"] = "own"
+    """shuffled: each text is learnt with the rationale of another text of its gold label, by the config's
+    `seed`. A control: what a student gains from rationales of its own texts, it does not gain from these."""
     max_length: int = Field(2048, ge=16)
     """Longest prompt and completion together, in tokens; longer texts are cut and counted."""
     label_share: float | None = Field(None, gt=0, le=1)
@@ -140,4 +143,8 @@ class StudentConfig(Section):
             raise ValueError(f"seeds names one of {list(self.seeds)} twice")
         if self.token_weights is not None and self.label_share is not None:
             raise ValueError("label_share and token_weights both weigh the loss; give one")
+        if self.rationales == "shuffled" and self.target == "label_only":
+            raise ValueError(
+                "rationales are shuffled, but target label_only learns none; give one of the two"
+            )
         return self

@@ -104,6 +104,7 @@ def setup_of(config: Config, teacher: str) -> Setup:
         teacher=teacher,
         calibration=evaluation.calibration.method,
         objective=describe(evaluation.threshold),
+        rationales="none" if student.target == "label_only" else student.rationales,
     )
 
 
@@ -155,6 +156,12 @@ def _notices(o: Outcome) -> list[str]:
         *o.json(o.parts, "split_summary.json")["notices"],
         *o.json(o.kept, "teacher_summary.json")["notices"],
     ]
+    if (given := encoded["rationales"])["kind"] == "shuffled":
+        out.append(
+            f"the student learnt each text with the rationale of another text of its label, as a control; "
+            f"{given['own']:,} of {plural(given['samples'], 'sample')} kept one of its own text, and "
+            f"{given['same_words']:,} one that reads as its own"
+        )
     if encoded["cut_texts"]:
         out.append(
             f"{were(encoded['cut_texts'], 'training text')} cut, by {plural(encoded['cut_tokens'], 'token')} "

@@ -19,7 +19,6 @@ from core.stages import Stage
 from core.store.manifest import Manifest
 from core.student import plan, segment
 from core.student import stage as encode_stage
-from core.student.encoding import EncodeSlice
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
 from core.teacher.live.client import api_key
@@ -96,7 +95,7 @@ class Pipeline:
         return Stage(
             encode_stage.NAME,
             encode_stage.VERSION,
-            EncodeSlice.of(self.config.student),
+            encode_stage.EncodeStageSlice.for_training(self.config.student, self.config.seed),
             self.bench.token_content(),
             {"reject": reject},
             encode_stage.EncodeRun(self.bench.encoder),

@@ -23,6 +23,7 @@ class Setup:
     teacher: str
     calibration: str
     objective: str
+    rationales: str = "own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from core.report import teaching
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
-from core.report.inputs import Report
+from core.report.inputs import Report, Setup
 from core.report.words import begins, number
+
+_RATIONALES = {
+    "own": "each text's own",
+    "shuffled": "those of other texts of the same label, as a control",
+    "none": "none: labels alone",
+}
 
 
 def setup(report: Report) -> Section:
@@ -16,7 +22,8 @@ def setup(report: Report) -> Section:
         [Cell("Base model"), Cell(s.base_model, code=True)],
         cells("Engine", s.engine),
         cells("Target", s.target),
-        cells("Rulebook in the student's prompt", "yes" if s.rulebook_in_prompt else "no"),
+        cells("Rulebook in the student's prompt", _rulebook(s)),
+        cells("Rationales that are learnt", _RATIONALES[s.rationales]),
         cells("Teacher", s.teacher),
         cells("Seed", str(s.seed)),
         cells("Rows", ", ".join(f"{size.rows:,} {size.name}" for size in report.sizes)),
@@ -25,6 +32,13 @@ def setup(report: Report) -> Section:
         cells("Threshold", s.objective),
     ]
     return Section("setup", "What was run", [Table(["", ""], rows, left=2)])
+
+
+def _rulebook(s: Setup) -> str:
+    if s.rulebook_in_prompt:
+        return "yes"
+    learnt = "from the labels" if s.teacher == "gold" else "from the teacher's answers (context distillation)"
+    return f"no: what the rules ask has to be learnt {learnt}"
 
 
 def data(report: Report) -> Section:

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core import jsonio
+from core.config.student import StudentConfig
 from core.errors import DataError
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stageio import StageIO
 from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.engine import Datum
+from core.student.rationales import shuffled
 
 NAME = "encode"
-VERSION = 1
+VERSION = 2
 DATA_FILE = "examples.parquet"
 _CHUNK = 1000
+
+
+class EncodeStageSlice(EncodeSlice):
+    """What decides the examples: how they are asked and answered, and whose rationale each has."""
+
+    rationales: Literal["own", "shuffled"]
+    seed: int | None
+    """Draws the order; None where nothing is drawn."""
+
+    @classmethod
+    def for_training(cls, config: StudentConfig, seed: int) -> EncodeStageSlice:
+        """The slice of a whole student section."""
+        of = EncodeSlice.of(config).model_dump()
+        drawn = seed if config.rationales == "shuffled" else None
+        return cls(**of, rationales=config.rationales, seed=drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +55,12 @@ class EncodeRun:
 
     encoder: Callable[[], Encoder]
 
-    def __call__(self, config: EncodeSlice, io: StageIO) -> dict[str, Any]:
+    def __call__(self, config: EncodeStageSlice, io: StageIO) -> dict[str, Any]:
         encoder = self.encoder()
-        samples = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
+        accepted = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
+        whose = accepted if config.seed is None else shuffled(accepted, config.seed)
+        samples = [replace(s, reasoning=w.reasoning) for s, w in zip(accepted, whose, strict=True)]
+        rationale_of = {s.sample_id: w.sample_id for s, w in zip(accepted, whose, strict=True)}
         encoded, dropped = [], []
         for sample, example in _encode(encoder, samples, io):
             if example is None:
@@ -57,9 +77,13 @@ class EncodeRun:
         kept = set(dropped)
         jsonio.write_jsonl(
             io.out / "train_sft.jsonl",
-            (_conversation(encoder, s) for s in samples if s.sample_id not in kept),
+            (
+                {**_conversation(encoder, s), "rationale_of": rationale_of[s.sample_id]}
+                for s in samples
+                if s.sample_id not in kept
+            ),
         )
-        summary = _summary(encoder, encoded, dropped)
+        summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
         jsonio.write_json(io.out / "encode_summary.json", summary)
         return summary
 
@@ -112,6 +136,21 @@ def _conversation(encoder: Encoder, sample: AcceptedSample) -> dict[str, Any]:
         "sample_id": sample.sample_id,
         "messages": [*(jsonio.as_row(m) for m in prompt), {"role": "assistant", "content": answer}],
         "label": sample.label,
+    }
+
+
+def _rationales(
+    config: EncodeStageSlice, accepted: list[AcceptedSample], whose: list[AcceptedSample]
+) -> dict[str, Any]:
+    """Whose rationales are learnt; `own` counts samples with one of their own text's, `same_words` those
+    whose rationale reads as their own, whoever's it is."""
+    pairs = list(zip(accepted, whose, strict=True))
+    return {
+        "kind": config.rationales,
+        "seed": config.seed,
+        "samples": len(pairs),
+        "own": sum(s.text == w.text for s, w in pairs),
+        "same_words": sum(s.reasoning == w.reasoning for s, w in pairs),
     }
 
 

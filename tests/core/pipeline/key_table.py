@@ -107,6 +107,13 @@ RUN = [
         "decide and analyse draw their resamples by it; "
         "baseline draws nothing by it, but reads the splits that follow from it anyway",
     ),
+    line(
+        "seed",
+        "7",
+        "split encode train evaluate export baseline decide analyse",
+        before=("student.rationales=shuffled",),
+        why="whose rationale each text has is drawn by it",
+    ),
 ]
 
 DATA = [
@@ -210,6 +217,9 @@ STUDENT_PROMPT = [
     line("student.chat_template_args", "{enable_thinking: false}", STUDENT),
     line("student.target", "label_only", STUDENT),
     line("student.rulebook", "true", STUDENT),
+    line(
+        "student.rationales", "shuffled", "encode", why="the student is asked the same, so step 0 is shared"
+    ),
     line("student.max_length", "200", STUDENT),
     line("student.label_share", "0.4", STUDENT, why="of evaluate and export too, which hold encode's slice"),
     line("student.token_weights.label", "2.0", STUDENT, before=WEIGHTS, why="as label_share"),
