@@ -13,7 +13,7 @@ import yaml
 from core.errors import PromptError
 
 # Key names of this project's predecessor, so that its users' files say what has to be changed.
-_ALIASES: Mapping[str, tuple[str, ...]] = {
+ALIASES: Mapping[str, tuple[str, ...]] = {
     "teacher_system_prompt": ("teacher_system",),
     "reasoning_user_prompt_template": ("teacher_user", "student_user_with_rulebook"),
     "label_only_user_prompt_template": ("student_label_only_user_with_rulebook",),
@@ -64,12 +64,12 @@ def read_prompt_file(path: Path, templates: tuple[str, ...], wording: tuple[str,
         if key == "target":
             target = _target(node, wording, path)
             continue
-        if key not in known and key not in _ALIASES:
+        if key not in known and key not in ALIASES:
             _refuse_key(key, node.start_mark.line + 1, (*known, "target"), path)
         if _is_null(node):
             continue
         entry = _entry(key, node, path)
-        for name in _ALIASES.get(key, (key,)):
+        for name in ALIASES.get(key, (key,)):
             if name in entries:
                 raise PromptError(f"{path}:{entry.line}: {key} and {name} are one; keep one of them")
             entries[name] = entry

@@ -55,7 +55,7 @@ def parse_scalar(text: str) -> Any:
 
 def read_source(path: Path) -> Source:
     """Read YAML, or JSON where the name ends in .json. Raises ConfigError with file and line."""
-    return parse_source(path, _text(path))
+    return parse_source(path, file_text(path))
 
 
 def parse_source(path: Path, text: str) -> Source:
@@ -76,7 +76,8 @@ def parse_source(path: Path, text: str) -> Source:
     return Source(str(path), _mapping(path, values), lines)
 
 
-def _text(path: Path) -> str:
+def file_text(path: Path) -> str:
+    """The file as text. Raises ConfigError with the place tried and names near it."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

@@ -32,7 +32,7 @@ def _section(section: BaseModel, at: KeyPath, resolved: ResolvedConfig, lines: l
         elif _is_unset_alternative(value, resolved.origins[key]):
             continue
         else:
-            lines.append(f"{indent}{name}: {_value(value)}  # {resolved.origins[key]}")
+            lines.append(f"{indent}{name}: {written(value)}  # {resolved.origins[key]}")
 
 
 def _is_unset_alternative(value: Any, origin: str) -> bool:
@@ -40,7 +40,8 @@ def _is_unset_alternative(value: Any, origin: str) -> bool:
     return value is None and origin == "default"
 
 
-def _value(value: Any) -> str:
+def written(value: Any) -> str:
+    """One value as YAML on one line."""
     if isinstance(value, str):
         return yaml.safe_dump(value, allow_unicode=True, width=10**9).removesuffix("\n...\n").strip()
     if isinstance(value, tuple | list):

@@ -1,4 +1,4 @@
-"""`understudy`: run, plan, evaluate, housekeeping, and checkpoints on servers."""
+"""`understudy`: run, plan, evaluate, housekeeping, checkpoints on servers, and old configs."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from core.errors import UnderstudyError
 from flows.cli import saying
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
+from flows.cli.importing import import_config
 from flows.cli.serving import automations, publish_dataset
 from flows.cli.summaries import compare, summary
 
@@ -173,7 +174,17 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
     serve_config(resolved, cron)
 
 
-_OTHERS = (list_runs, remove, collect_garbage, summary, compare, checkpoints, publish_dataset, automations)
+_OTHERS = (
+    list_runs,
+    remove,
+    collect_garbage,
+    summary,
+    compare,
+    checkpoints,
+    publish_dataset,
+    automations,
+    import_config,
+)
 for _command in _OTHERS:
     cli.add_command(_command)
 

@@ -1,0 +1,239 @@
+"""The imported file and its list together are all that the old file said, and the file loads as it stands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Config
+from core.config.loading import leaves, load
+from core.errors import ConfigError
+from core.predecessor.importing import Imported, import_config, nested
+from core.predecessor.keys import FIXED, KEYS
+from core.predecessor.writing import render
+from core.prompts import load_prompts
+from tests.core.predecessor.olden import FIRST, LATER, TAGGED, write_config, write_project, write_tables
+
+OTHER: dict[str, Any] = {
+    "teacher_json_mode": False, "csv_sep": ",", "lr_schedule": "constant", "selection_metric": "auroc",
+    "batch_strategy": "stratified", "tinker_base_url": "http://localhost:1", "run_name": "mine",
+    "wandb_entity": "we", "teacher_base_url": "http://localhost:2/v1",
+}  # fmt: skip
+"""A value for keys whose own default is no good example."""
+
+
+def imported(path: Path, **more: Any) -> Imported:
+    return import_config(path, prompts_file=path.with_suffix(".prompts.yaml"), **more)
+
+
+def written(found: Imported, folder: Path) -> Path:
+    path = folder / "imported.yaml"
+    path.write_text(render(found))
+    return path
+
+
+def test_the_table_has_a_row_for_each_of_its_65_keys_and_no_other() -> None:
+    assert list(KEYS) == list(dict.fromkeys(KEYS))
+    assert set(KEYS) == {*FIRST, *LATER}
+    assert (len(FIRST), len(LATER), len(KEYS)) == (54, 11, 65)
+    assert {name for name, key in KEYS.items() if key.later} == set(LATER)
+
+
+def test_52_keys_are_taken_over_and_the_other_13_have_a_reason() -> None:
+    without = [name for name, key in KEYS.items() if not key.fields]
+    assert (len(KEYS) - len(without), len(without)) == (52, 13)
+    assert all(KEYS[name].why for name in without)
+    assert all(key.convert for key in KEYS.values() if key.fields)
+
+
+def test_every_field_that_is_written_is_one_of_ours() -> None:
+    ours = {".".join(path) for path in leaves(Config)}
+    assert {field for key in KEYS.values() for field in key.fields} | set(FIXED) <= ours
+
+
+@pytest.mark.parametrize("version", ["old", "new"])
+@pytest.mark.parametrize("name", [*FIRST, *LATER])
+def test_each_key_alone_is_in_the_file_with_its_name_or_in_the_list_with_a_reason(
+    tmp_path: Path, name: str, version: Any
+) -> None:
+    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new)})
+    found = imported(path, defaults=version)
+    mapped = [field for field, origin in found.origins.items() if origin == name]
+    listed = [r for r in found.remarks if r.key == name and r.place == f"{path}:2" and r.what != "missing"]
+    if KEYS[name].fields:
+        assert set(mapped) <= set(KEYS[name].fields)
+        assert mapped or found.values.keys().isdisjoint(KEYS[name].fields) or listed
+    else:
+        assert mapped == []
+        assert [r.what for r in listed] == ["left out"]
+    assert load(written(found, tmp_path)).config == Config.model_validate(
+        nested({"run.name": "imported", **found.values})
+    )
+
+
+@pytest.mark.parametrize(("version", "keys"), [("old", FIRST), ("new", [*FIRST, *LATER])])
+def test_all_keys_at_once_are_taken_over_or_listed(tmp_path: Path, version: str, keys: list[str]) -> None:
+    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new) for name in keys})
+    found = imported(path)
+    assert found.version == version
+    assert found.mapped == sum(bool(KEYS[name].fields) for name in keys)
+    assert [r.key for r in found.remarks if r.what == "left out"] == [n for n in keys if not KEYS[n].fields]
+    assert load(written(found, tmp_path)).run_name == "mine"
+
+
+def test_what_the_file_does_not_say_is_as_its_version_had_it(tmp_path: Path) -> None:
+    old = imported(write_config(tmp_path, seed=1))
+    new = imported(write_config(tmp_path, batch_strategy="random"))
+    forced = imported(write_config(tmp_path, seed=1), defaults="new")
+    of = {"old": old.values, "new": new.values, "forced": forced.values}
+    assert {k: v["teacher.max_tokens"] for k, v in of.items()} == {"old": 300, "new": 4096, "forced": 4096}
+    assert {k: v["student.checkpoint_ttl_days"] for k, v in of.items()} == {"old": 7, "new": 90, "forced": 90}
+    assert (old.values["student.batches"], forced.values["student.batches"]) == ("random", "stratified")
+    assert "student.chat_template_args" not in old.values
+    assert new.values["student.chat_template_args"] == {"enable_thinking": True}
+    config = load(written(old, tmp_path)).config
+    assert (config.student.learning_rate, config.teacher.attempts, config.student.lora.rank) == (2e-4, 3, 32)
+    assert (config.student.adam.grad_clip_norm, config.student.rulebook) == (0.0, True)
+    assert (config.evaluation.max_new_tokens, new.values["evaluation.max_new_tokens"]) == (512, 1024)
+
+
+def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
+    text = render(imported(write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=5)))
+    assert "  attempts: 4  # teacher_k\n" in text
+    assert "  epochs: 3  # num_epochs, by default\n" in text
+    assert "  engine: tinker  # it trained there alone\n" in text
+    assert 'wandb_mode: "offline": no metrics' in text
+    assert "did you mean teacher_k?" in text
+    values = [line for line in text.splitlines() if line and not line.startswith("#") and line[-1] != ":"]
+    assert all("  # " in line for line in values)
+
+
+def test_paths_are_found_from_the_folders_above_the_config_with_or_without_tinker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = write_project(tmp_path)
+    (home / "runs").mkdir()
+    monkeypatch.chdir(home)
+    given = {"dataset_root_dir": "dataset", "log_dir": "tinker/runs", "rules_root_dir": "nothing"}
+    found = imported(write_config(tmp_path, **given))
+    assert (found.values["data.dir"], found.values["rules.dir"]) == ("dataset", "rules/ethos")
+    assert found.values["run.root"] == "."
+    assert [r for r in found.remarks if r.what == "missing"] == []
+    monkeypatch.chdir(tmp_path / "tinker/rules")
+    assert imported(write_config(tmp_path, **given)).values["data.dir"] == str(home / "dataset")
+
+
+@pytest.mark.parametrize(
+    ("columns", "separator", "taken"),
+    [
+        (("text", "label"), ",", ("text", "label", ",")),
+        (("comment", "isHate"), ",", ("comment", "isHate", ",")),
+        (("comment", "isHate"), ";", ("comment", "isHate", ";")),
+        (("other", "one"), ",", ("comment", "isHate", ";")),
+    ],
+)
+def test_columns_are_those_of_the_train_table_in_the_order_in_which_it_tried_them(
+    tmp_path: Path, columns: tuple[str, str], separator: str, taken: tuple[str, str, str]
+) -> None:
+    write_tables(write_project(tmp_path) / "dataset/ethos", columns, separator)
+    values = imported(write_config(tmp_path, seed=1)).values
+    assert (values["data.text_column"], values["data.label_column"], values["data.separator"]) == taken
+
+
+def test_what_is_not_found_is_listed_with_the_places_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_config(tmp_path, dataset_root_dir="data")
+    missing = {r.key: r.said for r in imported(path).remarks if r.what == "missing"}
+    assert list(missing) == ["dataset_root_dir", "prompt_file", "rules_root_dir"]
+    assert missing["dataset_root_dir"].startswith(f"there is no data (tried: {path.parent}/data, ")
+    assert missing["dataset_root_dir"].endswith("): set data.dir")
+
+
+def test_its_prompts_become_ours_word_for_word(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    found = imported(write_config(tmp_path, task_instruction="Is it spam?"))
+    Path(found.values["prompts.file"]).write_text(found.prompts or "")
+    config = load(written(found, tmp_path)).config
+    asked = load_prompts(config.prompts).teacher_messages("{a} text", "THE RULES")
+    assert [m.content for m in asked] == [
+        "You judge messages.",
+        'Is it spam?\nRules: THE RULES\nMessage: {a} text\nGive {"reasoning": "...", "label": 0}.',
+    ]
+    said = [r.said for r in found.remarks if r.key == "prompt_file"]
+    assert "no student_user and no student_label_only_user" in " ".join(said)
+
+
+def test_tagged_prompts_of_the_later_version_keep_their_tags(tmp_path: Path) -> None:
+    write_project(tmp_path, prompts=TAGGED)
+    found = imported(write_config(tmp_path, student_use_rulebook=False))
+    Path(found.values["prompts.file"]).write_text(found.prompts or "")
+    prompts = load_prompts(load(written(found, tmp_path)).config.prompts)
+    assert (prompts.target.reason_open, prompts.target.label_close) == ("<think>\n", "\n</label>")
+    (message,) = prompts.student_messages("TEXT", None, label_only=False)
+    assert message.content == "Decide whether the following text is hate speech. TEXT"
+
+
+def test_a_prompts_file_of_ours_stays_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = write_project(tmp_path, prompts="task_instruction: T\nteacher_user: '{{ text }}'\n")
+    monkeypatch.chdir(home)
+    found = imported(write_config(tmp_path, seed=1))
+    assert (found.prompts, found.values["prompts.file"]) == (None, "prompts/sft_reasoning.yaml")
+
+
+@pytest.mark.parametrize(
+    ("given", "field", "value"),
+    [
+        ({"selection_metric": "cls_loss"}, "evaluation.metric", "log_loss"),
+        ({"lr_schedule": "cosine"}, "student.schedule", "linear"),
+        ({"lr_schedule": "constant"}, "student.schedule", "constant"),
+        ({"student_model_name": "Qwen3-8B"}, "student.model", "Qwen/Qwen3-8B"),
+        ({"student_model_name": "a/b"}, "student.model", "a/b"),
+        ({"min_reasoning_chars": 0}, "rejection.rules", ["unparsed", "label_mismatch"]),
+        ({"ttl_seconds": 86400}, "student.checkpoint_ttl_days", 1.0),
+        ({"teacher_workers": 10, "teacher_sleep_seconds": 2.0}, "teacher.limits.requests_per_minute", 300.0),
+        ({"max_length": 20480, "max_new_tokens": 3072}, "export.max_new_tokens", 3072),
+        ({"log_dir": "logs"}, "run.root", "logs"),
+        ({"teacher_model": "gemini-x", "batch_strategy": "random"}, "teacher.api_key_env", "GOOGLE_API_KEY"),
+        ({"teacher_model": "gemini-x"}, "teacher.api_key_env", "DEEPSEEK_API_KEY"),
+    ],
+)
+def test_values_mean_what_they_meant(tmp_path: Path, given: dict[str, Any], field: str, value: Any) -> None:
+    assert imported(write_config(tmp_path, **given)).values[field] == value
+
+
+BROKEN = [
+    ("", "{path}:1: not JSON: Expecting value; the file is empty"),
+    ('{"seed": 1,}', "{path}:1: not JSON: .*JSON has no comments and no comma after the last key"),
+    ("[1]", "{path}: one JSON object with a key a setting is wanted, not a list"),
+    ("3", "{path}: one JSON object with a key a setting is wanted, not a number"),
+    ('{\n"seed": 1,\n"seed": 2}', "{path}:2: seed stands twice; keep one"),
+    ('{"learning_rate": NaN}', "{path}: NaN is no JSON value; give a number"),
+    ('{"teacher": {"kind": "gold"}}', "{path}:1: teacher is an object, as in a config of this project"),
+    ('{"seed": [1, 2]}', "{path}:1: seed is a list, where the predecessor's file has a single value"),
+    ('{\n"teacher_k": "4"}', "{path}:2: teacher_k is '4'; give a whole number, or take the key out"),
+    ('{"teacher_k": true}', "{path}:1: teacher_k is True; give a whole number"),
+    ('{"teacher_k": 1.5}', "{path}:1: teacher_k is 1.5; give a whole number"),
+    ('{"save_sft_jsonl": 1}', "{path}:1: save_sft_jsonl is 1; give true or false"),
+    ('{"num_epochs": null}', "{path}:1: num_epochs is None; give a number"),
+    ('{"teacher_k": 0}', "{path}:1: teacher_k \\(here teacher.attempts\\): should be greater than or equal"),
+    ('{"ttl_seconds": 60}', "{path}:1: ttl_seconds \\(here student.checkpoint_ttl_days\\): should be"),
+    ('{"csv_sep": "||"}', "{path}:1: csv_sep: '||' is not one character; give one"),
+    ('{"label_threshold": "half"}', "{path}:1: label_threshold is 'half'; give a number"),
+    ('{"selection_metric": "f2"}', "{path}:1: selection_metric: 'f2' was no metric; give one of macro_f1"),
+    ('{"batch_strategy": "none"}', "{path}:1: batch_strategy: 'none' is neither random nor stratified"),
+    ('{"run_name": "a/b"}', "{path}:1: run_name \\(here run.name\\): "),
+    ('{"teacher_sleep_seconds": -1}', "{path}:1: teacher_sleep_seconds: -1 is below 0; give 0 or more"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "sentence"), BROKEN)
+def test_a_bad_file_is_one_sentence_with_place_and_remedy(tmp_path: Path, text: str, sentence: str) -> None:
+    path = tmp_path / "reasoning_sft.json"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=sentence.format(path=path).replace("||", r"\|\|")) as e:
+        imported(path)
+    assert len(str(e.value).splitlines()) == 1

@@ -1,0 +1,69 @@
+"""`understudy import-config`: what it writes loads, what it says is whole, and nothing is written over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.config.loading import load
+from flows.cli import main
+from tests.core.predecessor.olden import write_config, write_project
+
+
+def understudy(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as e:
+        main(list(arguments))
+    assert isinstance(e.value.code, int)
+    return e.value.code
+
+
+@pytest.fixture
+def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A config of the predecessor in its folder, from which the command is run."""
+    monkeypatch.chdir(write_project(tmp_path))
+    return write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=1)
+
+
+def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
+    old: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert understudy("import-config", str(old)) == 0
+    said = capsys.readouterr().out
+    assert said.startswith(
+        "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; what the file "
+        "does not say is as in the predecessor's first version\n"
+    )
+    assert f"{old}:3: wandb_mode: " in said
+    assert "did you mean teacher_k?" in said
+    assert said.endswith("then: understudy plan reasoning_sft.yaml\n")
+    config = load(Path("reasoning_sft.yaml")).config
+    assert (config.teacher.attempts, config.data.dir, config.rules.dir) == (4, "dataset", "rules/ethos")
+
+
+def test_it_writes_nothing_over_unless_it_is_forced(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.prompts.yaml").write_text("mine")
+    assert understudy("import-config", str(old), "--output", "mine.yaml") == 2
+    error = "mine.prompts.yaml is there already; give another --output, or say --force"
+    assert error in capsys.readouterr().err
+    assert not Path("mine.yaml").exists()
+    assert understudy("import-config", str(old), "--output", "mine.yaml", "--force") == 0
+    assert Path("mine.yaml").is_file()
+    assert Path("mine.prompts.yaml").read_text() != "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["none.json"], "no config file at"),
+        (["rules"], "cannot be read as a config"),
+        (["{old}", "--output", "{old}/x.yaml"], "reasoning_sft.json/x.yaml: Not a directory; give another"),
+        (["prompts/sft_reasoning.yaml"], "a config in YAML needs no import: run it as it is"),
+    ],
+)
+def test_a_mistake_is_a_sentence_and_exit_code_2(
+    old: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    assert understudy("import-config", *(a.format(old=old) for a in arguments)) == 2
+    assert sentence in capsys.readouterr().err
+    assert not list(Path().glob("*.yaml"))
