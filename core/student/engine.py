@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
 from core.errors import ModelError
+from core.student.losses import CROSS_ENTROPY, Loss
 
 _REMOTE = re.compile(r"tinker://[^/]+/(?P<kind>[^/]+)/[^/]+")
 
@@ -23,14 +24,16 @@ _REMOTE = re.compile(r"tinker://[^/]+/(?P<kind>[^/]+)/[^/]+")
 class Datum:
     """One training sequence. `targets[i]` is the token that follows `tokens[i]`.
 
-    All three have the same length. `weights` multiply each target's negative
-    log-likelihood; the loss of a batch is the plain sum over all its data, so whoever makes a
-    batch has already divided (see core.student.plan).
+    All have the same length. `weights`, none below 0, multiply each position's term of the loss; the
+    loss of a batch is the plain sum over all its data, so whoever makes a batch has already divided.
+    A policy gradient needs `logprobs`, those that the sampler gave the targets (nats), and `advantages`.
     """
 
     tokens: tuple[int, ...]
     targets: tuple[int, ...]
     weights: tuple[float, ...]
+    logprobs: tuple[float, ...] = ()
+    advantages: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +121,7 @@ class StepResult:
     """What one optimiser step reported. A metric the engine does not give is None."""
 
     loss: float
-    """Weighted sum of negative log-likelihoods (nats) before the update."""
+    """Weighted sum of the loss's terms (nats) before the update."""
     grad_norm: float | None
     tokens: int
     """Prompt and completion tokens of the batch, without padding."""
@@ -174,13 +177,19 @@ class Session(Protocol):
     def tip(self) -> Checkpoint | None:
         """The checkpoint whose weights the session holds exactly, None once a step went beyond."""
 
-    def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Pending:
+    def submit(
+        self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
+    ) -> Pending:
         """Queue forward, backward and the update for step number `step` (from 0)."""
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
         """Save adapter, optimiser, schedule position and random state; `folder` gets what
         Engine.refs needs. Steps whose results nobody has asked for yet may be on their way: the
         save follows them, and their results can be asked for afterwards."""
+
+    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
+        """Save the present weights for a sampler that is opened at once and soon forgotten; `folder` gets
+        what there is to keep of them on this machine."""
 
     def close(self) -> None:
         """End the session; nothing stays on its way."""
@@ -224,6 +233,8 @@ class Generation:
     finish: Literal["stop", "length", "error"]
     error: str | None = None
     """A sentence, where `finish` is "error"."""
+    stop: tuple[int, float] | None = None
+    """The stop token that ended it and its log-probability (nats), where the engine gives them."""
 
 
 @runtime_checkable
@@ -277,8 +288,12 @@ class Engine(Protocol):
     def fingerprint(self) -> dict[str, str]:
         """Whatever decides bits: versions, device, dtype, threads. Recorded with each checkpoint."""
 
-    def open(self, lora: LoraSpec, from_state: StateRef | None) -> Session:
-        """A training session: new from `lora`'s seed, or continued exactly from a saved state."""
+    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimiser: bool = True) -> Session:
+        """A training session: new from `lora`'s seed, or continued exactly from a saved state.
+
+        Without `optimiser` only the state's weights are taken: the seed may then be another, and the
+        optimiser begins anew.
+        """
 
     def sampler(self, ref: SamplerRef | None) -> Sampler:
         """A sampler over a checkpoint's weights, or over the base model where `ref` is None."""

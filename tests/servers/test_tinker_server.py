@@ -88,8 +88,8 @@ def test_a_failed_request_poisons_its_model_and_no_other(
     client: sdk.ServiceClient, trainer: sdk.TrainingClient
 ) -> None:
     path = trainer.save_state("good").result().path
-    error = c.refused(lambda: trainer.forward_backward(c.data(c.batch(0)), "ppo").result())
-    assert "'ppo' is not one this server computes" in error.message
+    error = c.refused(lambda: trainer.forward_backward(c.data(c.batch(0)), "dro").result())
+    assert "'dro' is not one this server computes" in error.message
     for later in (
         lambda: trainer.optim_step(c.adam()).result(),
         lambda: trainer.save_state("later").result(),
@@ -119,10 +119,16 @@ def test_requests_and_results_may_be_json_as_older_sdks_have_them(
     assert logprobs == pytest.approx(wanted.loss_fn_outputs[0]["logprobs"].tolist(), abs=1e-5)
 
 
-@pytest.mark.parametrize("loss", ["importance_sampling", "ppo", "cispo"])
+@pytest.mark.parametrize("loss", ["dro", "gspo"])
 def test_losses_it_does_not_compute_are_refused_by_name(trainer: sdk.TrainingClient, loss: Any) -> None:
     error = c.refused(lambda: trainer.forward_backward(c.data(c.batch(0)), loss).result())
     assert f"loss_fn '{loss}'" in error.message
+
+
+@pytest.mark.parametrize("loss", ["importance_sampling", "ppo", "cispo"])
+def test_a_policy_gradient_without_advantages_is_refused(trainer: sdk.TrainingClient, loss: Any) -> None:
+    error = c.refused(lambda: trainer.forward_backward(c.data(c.batch(0)), loss).result())
+    assert f"lacks logprobs or advantages, which {loss} needs" in error.message
 
 
 def test_an_update_without_a_gradient_is_refused(trainer: sdk.TrainingClient) -> None:

@@ -28,6 +28,7 @@ from core.student.engine import (
     StateRef,
     StepResult,
 )
+from core.student.losses import CROSS_ENTROPY, Loss
 from tests.servers.tinker_proto import Answer, Forwarded, Said
 
 # Logits held at once: 256 positions of 49,152 words are 50 MB in fp32.
@@ -86,18 +87,20 @@ class Trainer:
         self.lora = lora
         self.step = _steps(state) if state is not None else 0
         self.pending: list[Datum] = []
+        self._loss = CROSS_ENTROPY
         self._weighted = weighted
 
-    def forward(self, data: Sequence[Datum]) -> Forwarded:
+    def forward(self, data: Sequence[Datum], loss: Loss = CROSS_ENTROPY) -> Forwarded:
         """Loss and log-probabilities of the targets, without gradient."""
         rows = [self._row(datum) for datum in data]
-        pairs = zip(data, rows, strict=True)
-        loss = -sum(w * p for datum, row in pairs for w, p in zip(datum.weights, row, strict=True))
-        return Forwarded(loss, rows)
+        value = sum(_value(loss, datum, row) for datum, row in zip(data, rows, strict=True))
+        return Forwarded(value, rows)
 
-    def accumulate(self, data: Sequence[Datum]) -> Forwarded:
+    def accumulate(self, data: Sequence[Datum], loss: Loss = CROSS_ENTROPY) -> Forwarded:
         """Forward now; backward with the optimiser step, which comes to the same."""
-        forwarded = self.forward(data)
+        if self.pending and loss != self._loss:
+            raise Refused("this server adds up gradients of one loss a step")
+        forwarded, self._loss = self.forward(data, loss), loss
         self.pending += data
         return forwarded
 
@@ -106,7 +109,7 @@ class Trainer:
         if not self.pending:
             raise Refused("optim_step has no gradient to apply; call forward_backward first")
         batch, self.pending = self.pending, []
-        result = self._session.submit(batch, adam, step=self.step).result()
+        result = self._session.submit(batch, adam, step=self.step, loss=self._loss).result()
         self.step += 1
         return result, batch
 
@@ -130,6 +133,22 @@ class Trainer:
                 for i, value in zip(at, logprobs.gather(1, wanted[:, None])[:, 0].tolist(), strict=True):
                     found[i] = value
         return found
+
+
+def _value(loss: Loss, datum: Datum, row: Sequence[float]) -> float:
+    """By torch's own operations: the engine has its terms from elsewhere."""
+    now, weights = torch.tensor(row).double(), torch.tensor(datum.weights).double()
+    if not loss.is_policy:
+        return float(-(now * weights).sum())
+    advantages = torch.tensor(datum.advantages).double() * weights
+    ratio = (now - torch.tensor(datum.logprobs).double()).exp()
+    clipped = ratio.clamp(loss.clip_low, loss.clip_high)
+    gains = {
+        "importance_sampling": ratio * advantages,
+        "ppo": torch.minimum(ratio * advantages, clipped * advantages),
+        "cispo": clipped * now * advantages,
+    }
+    return float(-gains[loss.name].sum())
 
 
 def lora_of(state: Path) -> LoraSpec:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,8 @@ class Asked:
     model: str
     seq_id: int
     loss_fn: str
+    clips: tuple[float, float]
+    """The ratio's bounds; where none are sent, those that the hosted service takes."""
     forward_only: bool
     read: Callable[[], tuple[Datum, ...]]
     """The data; raises Malformed. Read late, so that what is wrong with them is that request's failure."""
@@ -146,7 +148,8 @@ def read_forward(body: bytes) -> Asked:
     except Exception as e:
         raise Malformed(f"the body is no ForwardBackwardRequest: {e}") from e
     data = functools.partial(_data, message.data)
-    return Asked(message.model_id, message.seq_id, message.loss_fn, message.forward_only, data)
+    clips = _clips(message.loss_fn_config)
+    return Asked(message.model_id, message.seq_id, message.loss_fn, clips, message.forward_only, data)
 
 
 def read_forward_json(body: dict[str, Any]) -> Asked:
@@ -155,7 +158,8 @@ def read_forward_json(body: dict[str, Any]) -> Asked:
     try:
         asked = body["forward_input" if forward_only else "forward_backward_input"]
         data = functools.partial(_json_data, asked["data"])
-        return Asked(body["model_id"], body["seq_id"], asked["loss_fn"], forward_only, data)
+        clips = _clips(asked.get("loss_fn_config") or {})
+        return Asked(body["model_id"], body["seq_id"], asked["loss_fn"], clips, forward_only, data)
     except (KeyError, TypeError) as e:
         raise Malformed(f"the body is no forward request: {e!r}") from e
 
@@ -166,8 +170,7 @@ def _json_data(rows: list[Any]) -> tuple[Datum, ...]:
             _checked(
                 i,
                 [t for chunk in datum["model_input"]["chunks"] for t in chunk["tokens"]],
-                datum["loss_fn_inputs"]["target_tokens"]["data"],
-                datum["loss_fn_inputs"].get("weights", {}).get("data"),
+                {name: tensor["data"] for name, tensor in datum["loss_fn_inputs"].items()},
             )
             for i, datum in enumerate(rows)
         )
@@ -188,19 +191,31 @@ def _datum(place: int, message: Any) -> Datum:
             raise Malformed(f"data[{place}] has a chunk that is no text; this model reads only text")
         tokens += np.frombuffer(chunk.encoded_text.tokens, np.int32).tolist()
     inputs = {name: _values(tensor) for name, tensor in message.loss_fn_inputs.items()}
+    return _checked(place, tokens, inputs)
+
+
+def _checked(place: int, tokens: Sequence[int], inputs: Mapping[str, Sequence[float]]) -> Datum:
     if "target_tokens" not in inputs:
         raise Malformed(f"data[{place}] has no target_tokens")
-    return _checked(place, tokens, inputs["target_tokens"], inputs.get("weights"))
-
-
-def _checked(
-    place: int, tokens: Sequence[int], targets: Sequence[float], weights: Sequence[float] | None
-) -> Datum:
-    borne = [1.0] * len(targets) if weights is None else weights
+    targets, advantages = inputs["target_tokens"], inputs.get("advantages")
+    borne = inputs.get("weights", [1.0] * len(targets))
+    if advantages is not None:
+        # A position without an advantage bears no loss: the model need not be asked about it.
+        borne = [1.0 if a else 0.0 for a in advantages]
     if not len(tokens) == len(targets) == len(borne):
         lengths = f"{len(tokens)} tokens, {len(targets)} target_tokens and {len(borne)} weights"
         raise Malformed(f"data[{place}] has {lengths}; all must be equal")
-    return Datum(tuple(tokens), tuple(int(t) for t in targets), tuple(float(w) for w in borne))
+    return Datum(
+        tuple(tokens),
+        tuple(int(t) for t in targets),
+        tuple(float(w) for w in borne),
+        tuple(float(q) for q in inputs.get("logprobs", ())),
+        tuple(float(a) for a in advantages or ()),
+    )
+
+
+def _clips(config: Mapping[str, float]) -> tuple[float, float]:
+    return config.get("clip_low_threshold", 0.8), config.get("clip_high_threshold", 1.2)
 
 
 def _values(tensor: Any) -> list[float]:

@@ -142,11 +142,12 @@ class Records:
 
 
 def batch_hash(batch: Sequence[Datum]) -> str:
-    """sha256 (hex) over tokens, targets and weights, these as the fp32 that the protocol carries."""
+    """sha256 (hex) over tokens, targets and weights, and what policies need, as the protocol's fp32."""
     whole = hashlib.sha256()
     for datum in batch:
         whole.update(json.dumps([datum.tokens, datum.targets]).encode())
-        whole.update(struct.pack(f"<{len(datum.weights)}f", *datum.weights))
+        for values in (datum.weights, datum.logprobs, datum.advantages):
+            whole.update(struct.pack(f"<{len(values)}f", *values))
     return whole.hexdigest()
 
 

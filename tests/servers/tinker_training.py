@@ -7,11 +7,12 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
 
 from core.student.engine import AdamParams, LoraSpec
+from core.student.losses import ALL_LOSSES, Loss, LossName
 from tests.servers.teacher_delivery import json_response
 from tests.servers.tinker_clock import Model
 from tests.servers.tinker_compute import Refused, Trainer, lora_of
@@ -152,16 +153,16 @@ class Training:
         return self._take(request, model, asked.seq_id, call, lambda: self._forward(model, asked))
 
     def _forward(self, model: Model, asked: Asked) -> Value:
-        if asked.loss_fn != "cross_entropy":
-            raise Refused(f"loss_fn {asked.loss_fn!r} is not one this server computes; use cross_entropy")
-        data, trainer = asked.read(), model.trained()
+        loss, data, trainer = _loss(asked), asked.read(), model.trained()
         for i, datum in enumerate(data):
             self.house.base.check(datum.tokens, f"data[{i}]")
             self.house.base.check(datum.targets, f"target_tokens of data[{i}]")
+            if loss.is_policy and not len(datum.logprobs) == len(datum.advantages) == len(datum.tokens):
+                raise Refused(f"data[{i}] lacks logprobs or advantages, which {loss.name} needs")
         if asked.forward_only:
-            return trainer.forward(data)
+            return trainer.forward(data, loss)
         model.loss_fn = asked.loss_fn
-        return trainer.accumulate(data)
+        return trainer.accumulate(data, loss)
 
     async def optim_step(self, request: web.Request) -> web.Response:
         body = await body_of(request)
@@ -253,6 +254,14 @@ class Training:
     def _take(self, request: web.Request, model: Model, seq_id: int, call: str, work: Work) -> web.Response:
         promise: Promise = self.house.workshop.submit(model, seq_id, call, failing(request) or work)
         return json_response({"request_id": promise.id, "model_id": model.id})
+
+
+def _loss(asked: Asked) -> Loss:
+    if asked.loss_fn not in ALL_LOSSES:
+        known = ", ".join(sorted(ALL_LOSSES))
+        raise Refused(f"loss_fn {asked.loss_fn!r} is not one this server computes; use {known}")
+    loss = Loss(cast(LossName, asked.loss_fn))
+    return Loss(loss.name, *asked.clips) if loss.clips else loss
 
 
 def failing(request: web.Request) -> Work | None:

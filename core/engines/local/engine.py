@@ -15,6 +15,7 @@ from core.engines.local.need import need_torch
 from core.engines.local.weights import ModelSource
 from core.errors import ConfigError
 from core.student.engine import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.student.losses import ALL_LOSSES
 
 if TYPE_CHECKING:
     from core.engines.local.backbone import Backbone, Shortcuts
@@ -69,7 +70,9 @@ class LocalEngine:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(overlaps_evaluation=False, exact_scoring=True, grad_clipping=True)
+        return Capabilities(
+            overlaps_evaluation=False, exact_scoring=True, grad_clipping=True, losses=ALL_LOSSES
+        )
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -85,8 +88,8 @@ class LocalEngine:
             "base_digest": self.source.digest,
         }
 
-    def open(self, lora: LoraSpec, from_state: StateRef | None) -> LocalSession:
-        """A session: new from `lora.seed`, or continued to the bit from a saved state."""
+    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimiser: bool = True) -> LocalSession:
+        """A session: new from `lora.seed`, on from a saved state to the bit, or with its weights alone."""
         import torch
 
         from core.engines.local.adapter import add_adapter
@@ -104,7 +107,7 @@ class LocalEngine:
         }
         session = LocalSession(backbone, lora, self.identity, fingerprint, budget=self._budget)
         if from_state is not None:
-            session.restore(from_state)
+            session.restore(from_state, optimiser=optimiser)
         return session
 
     def sampler(self, ref: SamplerRef | None) -> LocalSampler:

@@ -34,6 +34,7 @@ class _Row:
     said: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
     finish: str = ""
+    stop: tuple[int, float] | None = None
 
 
 def generate(
@@ -59,7 +60,8 @@ def generate(
         if progress is not None:
             progress(done, len(rows))
     return [
-        Generation(tuple(r.said), tuple(r.logprobs), "stop" if r.finish == "stop" else "length") for r in rows
+        Generation(tuple(r.said), tuple(r.logprobs), "stop" if r.finish == "stop" else "length", stop=r.stop)
+        for r in rows
     ]
 
 
@@ -145,7 +147,7 @@ def _say(rows: list[_Row], chosen: Tensor, params: GenerateParams) -> list[int]:
             continue
         if token in params.stop_tokens:
             row.finish = "stop"
-            row.logprobs.pop()
+            row.stop = token, row.logprobs.pop()
             continue
         row.said.append(token)
         if len(row.said) == params.max_tokens:

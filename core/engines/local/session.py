@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from core.engines.local import state
+from core.engines.local.adapter import write_adapter
 from core.engines.local.attention import PrefixMemory
 from core.engines.local.backbone import Backbone
 from core.engines.local.loss import weighted_loss
 from core.engines.local.packing import packs, shared_prefix
 from core.engines.local.seeds import derived_seed
+from core.engines.local.terms import pack_terms
 from core.errors import StageError
 from core.student.engine import (
     AdamParams,
@@ -23,10 +25,12 @@ from core.student.engine import (
     Datum,
     EngineIdentity,
     LoraSpec,
+    SamplerRef,
     SaveLabel,
     StateRef,
     StepResult,
 )
+from core.student.losses import CROSS_ENTROPY, Loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,12 @@ class LocalSession:
     def tip(self) -> Checkpoint | None:
         return self._tip
 
-    def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Done:
+    def submit(
+        self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
+    ) -> Done:
         """Forward, backward and update, finished on return; failures come out of `result`."""
         try:
-            return Done(self._step(batch, adam, step))
+            return Done(self._step(batch, adam, step, loss))
         except Exception as error:
             return Done(None, error)
 
@@ -86,29 +92,34 @@ class LocalSession:
         )
         return self._tip
 
-    def restore(self, ref: StateRef) -> None:
-        """Take weights, optimiser and random state from a saved state, to the bit."""
-        self._tip = state.read(
-            Path(ref.location),
-            state.Held(self._backbone.model, self._names, self._weights, self._optimiser),
-            self._identity,
-            self._lora,
-        )
+    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
+        """Write the adapter alone into `folder`."""
+        write_adapter(self._backbone.model, folder)
+        return SamplerRef(str(folder))
+
+    def restore(self, ref: StateRef, *, optimiser: bool = True) -> None:
+        """Take weights, optimiser and random state from a saved state, to the bit, or its weights alone."""
+        folder = Path(ref.location)
+        held = state.Held(self._backbone.model, self._names, self._weights, self._optimiser)
+        if optimiser:
+            self._tip = state.read(folder, held, self._identity, self._lora)
+        else:
+            state.read_weights(folder, held, self._identity, self._lora)
 
     def close(self) -> None:
         del self._backbone, self._weights, self._optimiser
 
-    def _step(self, batch: Sequence[Datum], adam: AdamParams, step: int) -> StepResult:
+    def _step(self, batch: Sequence[Datum], adam: AdamParams, step: int, loss: Loss) -> StepResult:
         torch.manual_seed(derived_seed(self._lora.seed, step))
         self._optimiser.zero_grad(set_to_none=True)
-        loss = self._backward(batch)
+        value = self._backward(batch, loss)
         norm = float(torch.nn.utils.get_total_norm([w.grad for w in self._weights if w.grad is not None]))
-        self._refuse_non_finite(loss, norm, adam, step)
+        self._refuse_non_finite(value, norm, adam, step)
         self._update(adam, norm)
         self._tip = None
-        return StepResult(loss=loss, grad_norm=norm, tokens=sum(len(datum.tokens) for datum in batch))
+        return StepResult(loss=value, grad_norm=norm, tokens=sum(len(datum.tokens) for datum in batch))
 
-    def _backward(self, batch: Sequence[Datum]) -> float:
+    def _backward(self, batch: Sequence[Datum], loss: Loss) -> float:
         """Add up the gradient of the batch's loss in the weights; returns the loss."""
         borne = [datum for datum in batch if any(datum.weights)]
         rows = [datum.tokens[: _last_borne(datum) + 1] for datum in borne]
@@ -116,37 +127,29 @@ class LocalSession:
         with self._backbone.precision():
             prefix = self._backbone.prefix(rows[0][:common] if common else ())
         leaves = prefix.leaves()
-        loss = 0.0
+        value = 0.0
         for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
-            loss += self._backward_pack([borne[i] for i in pack], [rows[i] for i in pack], leaves)
+            value += self._backward_pack([borne[i] for i in pack], [rows[i] for i in pack], leaves, loss)
         _backward_prefix(prefix, leaves)
-        return loss
+        return value
 
     def _prefix_length(self, data: Sequence[Datum], rows: Sequence[Sequence[int]]) -> int:
         if not data or not self._backbone.shortcuts.packed:
             return 0
         return shared_prefix(rows, min(_first_borne(datum) for datum in data))
 
-    def _backward_pack(self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory) -> float:
+    def _backward_pack(
+        self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory, loss: Loss
+    ) -> float:
         start = prefix.length
-        lengths = [len(row) - start for row in rows]
-        weights = torch.tensor(
-            [w for datum, row in zip(data, rows, strict=True) for w in datum.weights[start : len(row)]]
-        )
-        targets = torch.tensor(
-            [t for datum, row in zip(data, rows, strict=True) for t in datum.targets[start : len(row)]]
-        )
-        assert len(weights) == sum(lengths)
-        places = weights.nonzero().squeeze(1)
+        places, terms = pack_terms(data, [(start, len(row)) for row in rows], loss)
         device = self._backbone.device
         with self._backbone.precision():
             features = self._backbone.features([row[start:] for row in rows], prefix=prefix)
             features = features.index_select(0, places.to(device))
-            loss = weighted_loss(
-                self._backbone, features, targets[places].to(device), weights[places].to(device)
-            )
-        loss.backward()
-        return float(loss.detach())
+            value = weighted_loss(self._backbone, features, terms.to(device))
+        value.backward()
+        return float(value.detach())
 
     def _refuse_non_finite(self, loss: float, norm: float, adam: AdamParams, step: int) -> None:
         if math.isfinite(loss) and math.isfinite(norm):

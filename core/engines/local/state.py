@@ -62,12 +62,24 @@ def read(folder: Path, held: Held, engine: EngineIdentity, lora: LoraSpec) -> Ch
     _refuse_other(folder, facts, engine, lora)
     digest = read_adapter(held.model, folder / ADAPTER)
     if digest != facts["adapter_digest"]:
-        raise ModelError(
-            f"adapter in {folder} is not what {STATE} recorded; restore the checkpoint or train again"
-        )
+        raise _altered(folder)
     _put_moments(held, load_tensors(folder / OPTIMISER))
     _put_random(load_tensors(folder / RANDOM))
     return _checkpoint(folder, engine, int(facts["step"]), digest)
+
+
+def read_weights(folder: Path, held: Held, engine: EngineIdentity, lora: LoraSpec) -> None:
+    """Fill the weights alone, for another training that begins with them; as `read`, but for the seed."""
+    facts = _facts(folder)
+    _refuse_other(folder, {**facts, "lora": {**facts["lora"], "seed": lora.seed}}, engine, lora)
+    if read_adapter(held.model, folder / ADAPTER) != facts["adapter_digest"]:
+        raise _altered(folder)
+
+
+def _altered(folder: Path) -> ModelError:
+    return ModelError(
+        f"adapter in {folder} is not what {STATE} recorded; restore the checkpoint or train again"
+    )
 
 
 def _checkpoint(folder: Path, engine: EngineIdentity, step: int, digest: str) -> Checkpoint:

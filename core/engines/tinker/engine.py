@@ -28,6 +28,7 @@ from core.student.engine import (
     StateRef,
     Usage,
 )
+from core.student.losses import ALL_LOSSES
 
 if TYPE_CHECKING:
     from core.engines.tinker.checkpoints import Listed
@@ -69,7 +70,12 @@ class TinkerEngine:
     @property
     def capabilities(self) -> Capabilities:
         """Exact scoring as far as the SDK can ask for it; what a server gave, each score says itself."""
-        return Capabilities(overlaps_evaluation=True, exact_scoring=sdk.load().targets, grad_clipping=True)
+        return Capabilities(
+            overlaps_evaluation=True,
+            exact_scoring=sdk.load().targets,
+            grad_clipping=True,
+            losses=ALL_LOSSES,
+        )
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -113,8 +119,8 @@ class TinkerEngine:
             found, _ = self.service.ask(lambda service: service.get_server_capabilities(), doing)
         return [model.model_name for model in found.supported_models if model.model_name]
 
-    def open(self, lora: LoraSpec, from_state: StateRef | None) -> TinkerSession:
-        """A session: a new adapter from `lora.seed`, or a saved state with its optimiser.
+    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimiser: bool = True) -> TinkerSession:
+        """A session: a new adapter from `lora.seed`, or a saved state, without `optimiser` its weights alone.
 
         The output layer is best left out (`train_unembed`, off): servers give adapters with it that
         they, or those who load the adapter later, cannot load. Raises ConfigError for settings that
@@ -128,11 +134,10 @@ class TinkerEngine:
             self._refuse_other(lora, from_state)
             path = from_state.location
             client, owner = self.service.ask(
-                lambda service: service.create_training_client_from_state_with_optimizer(path),
-                "the saved state's restoring",
+                lambda service: _restored(service, path, optimiser=optimiser), "the saved state's restoring"
             )
         self.watch.queue.observe(client)
-        tip = self._checkpoint_at(from_state) if from_state else None
+        tip = self._checkpoint_at(from_state) if from_state and optimiser else None
         course = Course(self.identity, self.model, lora, self._ttl_s)
         return TinkerSession(Client(client, owner, self.service), course, Meter(self._meter), tip)
 
@@ -232,6 +237,12 @@ class TinkerEngine:
             return None
         digest = digest_of(self.server, state)
         return Checkpoint(self.identity, name.step, digest, state, sampler_beside(state))
+
+
+def _restored(service: Any, path: str, *, optimiser: bool) -> Any:
+    if optimiser:
+        return service.create_training_client_from_state_with_optimizer(path)
+    return service.create_training_client_from_state(path)
 
 
 def _refuse_untold(lora: LoraSpec) -> None:

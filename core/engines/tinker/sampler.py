@@ -108,7 +108,8 @@ def _generation(answer: Any, params: GenerateParams) -> Generation:
     tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
     # Servers differ in whether they give the stop token back.
     if tokens and tokens[-1] in params.stop_tokens:
-        return Generation(tokens[:-1], logprobs[: len(tokens) - 1], "stop")
+        ended = (tokens[-1], logprobs[-1]) if len(logprobs) == len(tokens) else None
+        return Generation(tokens[:-1], logprobs[: len(tokens) - 1], "stop", stop=ended)
     return Generation(tokens, logprobs, "stop" if sequence.stop_reason == "stop" else "length")
 
 

@@ -30,10 +30,12 @@ from core.student.engine import (
     StepResult,
     Usage,
 )
+from core.student.losses import CROSS_ENTROPY, Loss
 
 log = logging.getLogger(__name__)
 
-LOSS = "cross_entropy"
+LENT_S = 3600
+"""Seconds that weights are kept which are lent to a sampler: the least that servers take."""
 _LOSS_METRIC = "loss:sum"
 _NORM_METRICS = ("grad_norm", "total_grad_norm")
 # The server adds up in its own precision and order.
@@ -57,6 +59,7 @@ class Submitted:
     session: TinkerSession
     step: int
     batch: Sequence[Datum]
+    loss: Loss
     rate: float
     forward: Future[Any]
     update: Future[Any]
@@ -93,7 +96,9 @@ class TinkerSession:
         """Tokens sent to training."""
         return self._meter.usage
 
-    def submit(self, batch: Sequence[Datum], adam: AdamParams, *, step: int) -> Submitted:
+    def submit(
+        self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
+    ) -> Submitted:
         """Send forward, backward and the update, and wait for none of them.
 
         Raises DataError for an empty batch; what fails later comes out of `result`.
@@ -102,13 +107,13 @@ class TinkerSession:
         if not batch:
             raise DataError(f"the batch of step {step} is empty; there is nothing to train on")
         # Both are made before either is sent: a gradient without its update would join the next step's.
-        data, params = [_datum(each) for each in batch], _adam(adam)
+        data, params = [_datum(each, loss) for each in batch], _adam(adam)
         self._tip = None
-        forward = plain(self._client.sdk.forward_backward(data, LOSS))
+        forward = plain(self._client.sdk.forward_backward(data, loss.name, _clips(loss)))
         milestones.passed(milestones.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
         self._meter.add(Usage(trained=sum(len(each.tokens) for each in batch)))
-        submitted = Submitted(self, step, batch, adam.learning_rate, forward, update)
+        submitted = Submitted(self, step, batch, loss, adam.learning_rate, forward, update)
         self._steps.append(submitted)
         return submitted
 
@@ -145,6 +150,18 @@ class TinkerSession:
         self._tip = self._written(folder, name, *refs)
         return self._tip
 
+    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
+        """Save the sampler's weights on the server, for an hour; nothing is left in `folder`."""
+        self._refuse_over()
+        name = SaveName.new(label, step)
+        lent = plain(self._client.sdk.save_weights_for_sampler(str(name), ttl_seconds=LENT_S))
+        self._saves = [lent]
+        for each in list(self._steps):
+            each.result()
+        ref = sampler_ref(self._wait(lent, f"the weights to sample step {step} with").path)
+        self._saves = []
+        return ref
+
     def close(self) -> None:
         """Let go of all that is on its way."""
         self._settle()
@@ -177,7 +194,7 @@ class TinkerSession:
     def _loss(self, output: Any, submitted: Submitted) -> float:
         """The loss as this project means it, from the log-probabilities where the server gives them."""
         told = (output.metrics or {}).get(_LOSS_METRIC)
-        own = _weighted(output.loss_fn_outputs, submitted.batch)
+        own = _weighted(output.loss_fn_outputs, submitted.batch, submitted.loss)
         loss = told if own is None else own
         if loss is None:
             raise self._ended(
@@ -223,16 +240,30 @@ class TinkerSession:
             raise self._over
 
 
-def _datum(datum: Datum) -> Any:
+def _datum(datum: Datum, loss: Loss) -> Any:
+    """The terms of a policy gradient are proportional to the advantage, so that this bears the weight."""
     types = sdk.load().module.types
     size = [len(datum.tokens)]
+    if loss.is_policy:
+        weighted = [w * a for w, a in zip(datum.weights, datum.advantages, strict=True)]
+        inputs = {"logprobs": list(datum.logprobs), "advantages": weighted}
+    else:
+        inputs = {"weights": list(datum.weights)}
+    tensors = {
+        name: types.TensorData(data=values, dtype="float32", shape=size) for name, values in inputs.items()
+    }
+    targets = types.TensorData(data=list(datum.targets), dtype="int64", shape=size)
     return types.Datum(
         model_input=types.ModelInput.from_ints(list(datum.tokens)),
-        loss_fn_inputs={
-            "target_tokens": types.TensorData(data=list(datum.targets), dtype="int64", shape=size),
-            "weights": types.TensorData(data=list(datum.weights), dtype="float32", shape=size),
-        },
+        loss_fn_inputs={"target_tokens": targets, **tensors},
     )
+
+
+def _clips(loss: Loss) -> dict[str, float] | None:
+    """Both bounds: a server's own defaults are others."""
+    if not loss.clips:
+        return None
+    return {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
 
 
 def _adam(adam: AdamParams) -> Any:
@@ -240,16 +271,23 @@ def _adam(adam: AdamParams) -> Any:
     return sdk.load().module.types.AdamParams(**asdict(adam))
 
 
-def _weighted(outputs: Sequence[Any], batch: Sequence[Datum]) -> float | None:
-    """Sum of -logprob * weight (nats); None where the server gives no log-probabilities."""
+def _weighted(outputs: Sequence[Any], batch: Sequence[Datum], loss: Loss) -> float | None:
+    """Sum of weighted terms (nats); None where the server gives no log-probabilities."""
     if len(outputs) != len(batch) or any("logprobs" not in output for output in outputs):
         return None
     return math.fsum(
-        -logprob * weight
+        loss.term(logprob, *at) * weight
         for output, datum in zip(outputs, batch, strict=True)
-        for logprob, weight in zip(output["logprobs"].data, datum.weights, strict=True)
+        for logprob, weight, at in zip(output["logprobs"].data, datum.weights, _at(datum, loss), strict=True)
         if weight
     )
+
+
+def _at(datum: Datum, loss: Loss) -> Sequence[tuple[float, ...]]:
+    """What each position's term needs besides the log-probability now."""
+    if not loss.is_policy:
+        return [()] * len(datum.weights)
+    return list(zip(datum.logprobs, datum.advantages, strict=True))
 
 
 def _norm(response: Any) -> float | None:

@@ -19,6 +19,7 @@ from core.engines.tinker.paths import SaveName, name_of, sampler_ref
 from core.engines.tinker.session import Submitted, TinkerSession, _norm
 from core.errors import ConfigError, DataError, ModelError, StageError
 from core.student.engine import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
+from core.student.losses import CROSS_ENTROPY
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
 from tests.servers import tinker
 from tests.servers.tinker_records import Created, batch_hash
@@ -266,7 +267,10 @@ class Answered:
     """A session's step whose answer is given by the test, in the SDK's own types."""
 
     def __init__(self, session: TinkerSession, batch: Sequence[Datum]) -> None:
-        self.session, self.step = session, Submitted(session, 0, batch, 1e-3, Future(), Future())
+        self.session, self.step = (
+            session,
+            Submitted(session, 0, batch, CROSS_ENTROPY, 1e-3, Future(), Future()),
+        )
 
     def loss(self, logprobs: list[list[float]], metrics: dict[str, float]) -> float:
         outputs = [{"logprobs": types.TensorData(data=row, dtype="float32")} for row in logprobs]

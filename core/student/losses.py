@@ -1,0 +1,55 @@
+"""What an optimiser step makes smaller: cross-entropy, or one of three policy gradients.
+
+Each is a sum over positions of `weight * term`, and a term needs what stands at its own position
+alone: the target's log-probability now, and, for a policy gradient, its log-probability when it was
+sampled and its advantage. The terms are those that the Tinker service documents.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+LossName = Literal["cross_entropy", "importance_sampling", "ppo", "cispo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss by name. `clip_low` and `clip_high` bound the ratio p/q of ppo and cispo, so they lie around 1.
+
+    importance_sampling: -(p/q) A, whose gradient is the policy gradient's off its own samples.
+    ppo: -min((p/q) A, clip(p/q) A) (Schulman et al. 2017).
+    cispo: -clip(p/q) A log p, with the clipped ratio as a constant (Chen et al. 2025, MiniMax-M1).
+    """
+
+    name: LossName
+    clip_low: float = 0.0
+    clip_high: float = math.inf
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether data need advantages and the sampler's log-probabilities."""
+        return self.name != "cross_entropy"
+
+    @property
+    def clips(self) -> bool:
+        """Whether the bounds mean anything."""
+        return self.name in ("ppo", "cispo")
+
+    def term(self, logprob: float, sampled: float = 0.0, advantage: float = 0.0) -> float:
+        """The term of one position, of weight 1. Log-probabilities in nats."""
+        if self.name == "cross_entropy":
+            return -logprob
+        ratio = math.exp(logprob - sampled)
+        clipped = min(max(ratio, self.clip_low), self.clip_high)
+        if self.name == "cispo":
+            return -clipped * advantage * logprob
+        if self.name == "ppo":
+            return -min(ratio * advantage, clipped * advantage)
+        return -ratio * advantage
+
+
+CROSS_ENTROPY = Loss("cross_entropy")
+POLICY: frozenset[LossName] = frozenset({"importance_sampling", "ppo", "cispo"})
+ALL_LOSSES: frozenset[str] = frozenset({"cross_entropy", *POLICY})
