@@ -149,7 +149,8 @@ class TeacherConfig(Section):
     """recorded: a file of answers; gold: train on the labels without a teacher; openai: any
     OpenAI-compatible endpoint."""
     answers: Annotated[str | None, CONTENT] = None
-    """recorded: JSON lines of id, sample (default 0) and raw_output, or reasoning and label."""
+    """recorded: JSON lines of id, sample (default 0) and raw_output, or reasoning and label; or the folder
+    of a run, this project's or its predecessor's, whose answers are found by their texts."""
     parse: ParseConfig = ParseConfig()
     """How outputs are read."""
     attempts: int = Field(3, ge=1)

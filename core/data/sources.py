@@ -57,6 +57,14 @@ def exists(url: str) -> bool:
     return bool(fs.isfile(path))
 
 
+def is_folder(url: str) -> bool:
+    """Whether a folder is there."""
+    if is_local(url):
+        return local_path(url).is_dir()
+    fs, path = _filesystem(url)
+    return bool(fs.isdir(path))
+
+
 def join(folder: str, name: str) -> str:
     """A name under a folder, where the folder is a path or a URL."""
     return str(Path(folder) / name) if is_local(folder) else f"{folder.rstrip('/')}/{name}"

@@ -20,6 +20,7 @@ from core.store.runs import CONFIG, SUMMARY, RunView, run_names
 log = logging.getLogger(__name__)
 
 _SHOWN = 8
+_PHASES = ("data_splits", "teacher_phase", "student_phase", "baseline_phase", "rl_phase")
 
 
 def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> None:
@@ -58,7 +59,9 @@ def run_config(view: RunView) -> ResolvedConfig:
 def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
     """What differs from the config that the name stands for; empty where nothing stands in the way."""
     text = view.read(CONFIG)
-    if text is None or not view.stages() or _came_to_nothing(view):
+    if text is None:
+        return _foreign(view)
+    if not view.stages() or _came_to_nothing(view):
         return []
     path = Path(view.where(CONFIG))
     try:
@@ -66,6 +69,12 @@ def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
     except ConfigError as e:
         return [f"it was made by another version, whose config this one cannot read ({e})"]
     return differences(before.config, resolved.config)
+
+
+def _foreign(view: RunView) -> list[str]:
+    """A run without the file that every run begins with is the predecessor's: its answers were paid for."""
+    held = sorted({path.split("/")[0] for path in view.files()} & set(_PHASES))
+    return [f"it is none of this project's: it has {', '.join(held)} and no {CONFIG}"] if held else []
 
 
 def _came_to_nothing(view: RunView) -> bool:

@@ -11,6 +11,8 @@ from core.store import leases, pointers
 from core.store.backend import Found
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
+from core.summary.checking import Unusable, parse
+from core.summary.measured import measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,8 @@ class RunEntry:
 
     name: str
     state: str
-    """running, finished, stopped, failed, or died: it says running and nobody is at it."""
+    """running, finished, stopped, failed, died (it says running and nobody is at it), or predecessor: a
+    run of the scripts before this project."""
     at: str | None
     """When that was."""
     bytes: int
@@ -33,6 +36,7 @@ class RunEntry:
 
 
 _METRICS = ("macro_f1", "auroc", "log_loss")
+PREDECESSOR = "predecessor"
 
 
 def overview(store: Store) -> list[RunEntry]:
@@ -80,21 +84,35 @@ def _entry(
     state = noted.get("state", "unknown")
     if state == "running" and not leases.is_live(view.store.backend, f"runs/{view.name}"):
         state = "died"
-    own = sum(f.bytes for f in there if f.path.startswith(f"{_dir(view.name)}/"))
+    files = [f for f in there if f.path.startswith(f"{_dir(view.name)}/")]
+    if not noted and any(f.path.endswith("/teacher_phase/accepted_samples.jsonl") for f in files):
+        state = PREDECESSOR
     held = {(slot.partition("/")[0], entry["key"]) for slot, entry in stages.items()}
     summary = view.store.read_json(f"{_dir(view.name)}/run_summary.json") or {}
-    student = (summary.get("test") or {}).get("student") or {}
+    student = (
+        _predecessors(view) if state == PREDECESSOR else (summary.get("test") or {}).get("student") or {}
+    )
     return RunEntry(
         name=view.name,
         state=state,
         at=noted.get("at"),
-        bytes=own + sum(objects.get(name, 0) for name in held),
+        bytes=sum(f.bytes for f in files) + sum(objects.get(name, 0) for name in held),
         stages=len(stages),
         best_step=summary.get("best_step"),
         metrics={name: student[name] for name in _METRICS if name in student},
         latest=latest == _dir(view.name),
         error=noted.get("error"),
     )
+
+
+def _predecessors(view: RunView) -> Mapping[str, float | None]:
+    """Test metrics of a run of the predecessor; NaN, which it wrote, is undefined."""
+    text = view.read("student_phase/metrics_test.json")
+    try:
+        found = measured(view.name, "test", "reasoning", parse((text or "").encode())[0]).metrics
+    except Unusable:
+        return {}
+    return {**found, "log_loss": found["loss"]}
 
 
 def _object_sizes(there: list[Found]) -> dict[tuple[str, str], int]:

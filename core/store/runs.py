@@ -39,6 +39,11 @@ class RunView:
         """Whether anything of this run is there."""
         return bool(self.store.backend.list(self._at("").rstrip("/")))
 
+    def files(self) -> list[str]:
+        """The places in it that hold a file."""
+        folder = self._at("")
+        return [found.path.removeprefix(folder) for found in self.store.backend.list(folder.rstrip("/"))]
+
     def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
         """Copy an object's files (name in the object -> place in the view), each at once."""
         for name, place in files.items():

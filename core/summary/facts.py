@@ -15,6 +15,7 @@ from core.summary.checking import Unusable, count, mapping, number, parse, text
 from core.summary.folders import PassedOver, RunFolder
 
 LEDGER = "ledger.json"
+PREDECESSOR = "resolved_config.json"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """Ten times as fast, where PyYAML was built with libyaml."""
 _STUDENT = re.compile(rb"^student:.*(?:\n(?:[ #].*)?)*", re.MULTILINE)
@@ -96,6 +97,14 @@ def _maker(data: bytes) -> dict[str, Any]:
     return {name: text(value.get(name), name) for name in ("version", "commit")}
 
 
+def _predecessor(data: bytes) -> dict[str, Any]:
+    """What is certain of a run of the predecessor's: the file has its settings from before the student's
+    flags, so the base model may have been another."""
+    value = mapping(parse(data)[0], "it")
+    teacher = text(value.get("teacher_model"), "teacher_model")
+    return {"engine": "tinker", "target": "reason_first", "teacher_kind": "openai", "teacher_model": teacher}
+
+
 def _teacher_tokens(teacher: Mapping[str, Any]) -> int | None:
     names = ("prompt_tokens_of_the_run", "completion_tokens_of_the_run")
     given = [v for name in names if (v := count(teacher.get(name), f"teacher.{name}")) is not None]
@@ -118,5 +127,6 @@ READERS: Mapping[str, Callable[[bytes], dict[str, Any]]] = {
     SUMMARY: _summary,
     LEDGER: _ledger,
     MAKER: _maker,
+    PREDECESSOR: _predecessor,
 }
 """Places in a run's folder, and what is read there."""

@@ -53,7 +53,7 @@ class _Agreement:
 
 
 class RecordedTeacher:
-    """Answers from a JSON-lines file. A text without a recorded answer stays without one.
+    """Answers from a JSON-lines file or a run's folder. A text without a recorded answer stays without one.
 
     The attempts of a text are its recorded samples in their order, as far as the policy asks; unless
     `hinted`, those that were shown the gold label are left aside.
@@ -77,7 +77,7 @@ class RecordedTeacher:
         used = ids = aside = 0
         with open_answers(self.url) as file:
             for done, example in enumerate(examples, start=1):
-                recorded = file.of(example.id)
+                recorded = file.of(example)
                 ids += bool(recorded)
                 taken = recorded if self._hinted else [row for row in recorded if not row.hinted]
                 aside += len(recorded) - len(taken)
@@ -90,7 +90,7 @@ class RecordedTeacher:
                 "recorded_answers": answers,
                 "recorded_not_asked": answers - used,
                 "unknown_ids": texts - ids,
-                "an_id_of_the_file": file.first_id(),
+                **_named(file.first()),
                 **({} if self._hinted else {"hinted_left_aside": aside}),
                 **self._agreement.facts(),
             }
@@ -119,6 +119,13 @@ class RecordedTeacher:
         if row.has_fields or row.label is not None:
             self._agreement.add(row.id, parsed.label, self.names.read(row.label))
         return parsed
+
+
+def _named(first: Recorded | None) -> dict[str, Any]:
+    """How the file names its texts, by its first answer."""
+    if first is None or first.text is None:
+        return {"an_id_of_the_file": first.id if first else None}
+    return {"a_text_of_the_file": first.text.strip()[:60]}
 
 
 def _outcome(read: int | None, recorded: int | None) -> str:

@@ -18,7 +18,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
 from core.prompts import load_prompts
-from core.records import SplitName
+from core.records import Example, SplitName
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.answerfile import answers_digest
@@ -162,9 +162,8 @@ def _refuse_missing(slice: SampleSlice, tally: Tally, examples: Examples, summar
     if 0 < missing == tally.examples:
         other = "" if split == "train" else f", or take {split} out of teacher.label_splits"
         raise AnswersError(
-            f"{config.answers} answers none of the {tally.examples} texts of {split}: its ids look like "
-            f"{summary.get('an_id_of_the_file')!r}, those of {split} like {next(iter(examples)).id!r}; "
-            f"name the right file in teacher.answers, or the right column in data.id_column{other}"
+            f"{config.answers} answers none of the {tally.examples} texts of {split}: "
+            f"{_unlike(summary, next(iter(examples)), split)}{other}"
         )
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
@@ -172,6 +171,21 @@ def _refuse_missing(slice: SampleSlice, tally: Tally, examples: Examples, summar
             f"({_listed(tally.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
             "record them, or raise it"
         )
+
+
+def _unlike(summary: dict[str, Any], example: Example, split: SplitName) -> str:
+    """Why a file may answer none of the texts: how it names its own, beside one of these."""
+    its, own = summary.get("a_text_of_the_file"), example.text.strip()[:60]
+    if its is not None:
+        return (
+            f"its texts look like {its!r}, those of {split} like {own!r}; name the right run in "
+            "teacher.answers, or that run's texts in data.dir, <run>/data_splits"
+        )
+    its = summary.get("an_id_of_the_file")
+    return (
+        f"its ids look like {its!r}, those of {split} like {example.id!r}; name the right file in "
+        "teacher.answers, or the right column in data.id_column"
+    )
 
 
 def _listed(ids: list[str], total: int) -> str:

@@ -90,7 +90,14 @@ def _told(found: Collected, root: str, path: Path | None) -> list[str]:
     else:
         said = f"wrote {path}: {_number(found.runs, 'run')}, {_number(len(found.rows), 'row')}"
     passed = len(found.passed)
-    return [said, *([f"{_number(passed, 'warning')}: what is named there was passed over"] if passed else [])]
+    return [
+        said,
+        *(
+            [f"{_number(passed, 'warning')}: what is named there was passed over, or has empty cells"]
+            if passed
+            else []
+        ),
+    ]
 
 
 def _number(count: int, noun: str) -> str:

@@ -79,7 +79,7 @@ def test_what_is_passed_over_is_named_and_counted_and_is_no_failure(
     out, err = capsys.readouterr()
     assert out.splitlines() == [
         "wrote summary.csv: 1 run, 2 rows",
-        "2 warnings: what is named there was passed over",
+        "2 warnings: what is named there was passed over, or has empty cells",
     ]
     assert [line.split(" (")[0] for line in err.splitlines()] == [
         "warning: runs/b/student_phase/metrics_test.json: not JSON",

@@ -132,3 +132,111 @@ def write_tables(folder: Path, columns: tuple[str, str] = ("text", "label"), sep
     for name, part in {"train": rows[:36], "valid": rows[36:48], "test": rows[48:]}.items():
         with (folder / f"{name}.csv").open("w", newline="") as f:
             csv.writer(f, delimiter=separator).writerows([columns, *part])
+
+
+def answer(text: str, label: int, *, tagged: bool) -> tuple[str, str]:
+    """What the teacher wrote, and the reasoning as the predecessor kept it."""
+    words = " ".join(text.split()[:3])
+    why = f'The words "{words}" decide this one [R{2 - label}].'
+    if not tagged:
+        return json.dumps({"reasoning": why, "label": label}), why
+    thought = f"<think>\n{why}\n</think>"
+    return f"{thought}\n<label>\n{label}\n</label>", thought
+
+
+def write_run(
+    home: Path, name: str = "reasoning_sft_20250102_030405", *, later: bool = False, wrong: int = 4
+) -> Path:
+    """A finished run of its first version or of the later one; `wrong` texts had no accepted answer."""
+    run = home / "runs" / name
+    rows = [(text, label) for _, text, label in texts()]
+    parts = {"train": rows[:36], "val": rows[36:48], "test": rows[48:]}
+    for split, part in parts.items():
+        _csv(run / f"data_splits/{split}.csv", ("text", "label"), part)
+    tries = [_sample(i, k, *row, later=later, wrong=i < wrong) for i, row in enumerate(parts["train"])
+             for k in range(2 if i < wrong else 1)]  # fmt: skip
+    accepted = [_accepted(row) for row in tries if row["pred_label"] == row["gold_label"]]
+    rejected = [{**row, "reject_reason": "label_mismatch"} for row in tries if row not in accepted]
+    rejected = [row for row in rejected if row["pred_label"] != row["gold_label"]]
+    for file, lines in {"teacher": tries, "accepted": accepted, "rejected": rejected}.items():
+        _lines(run / f"teacher_phase/{file}_samples.jsonl", lines)
+    (run / "teacher_phase/rulebook.txt").write_text("[RULE FILE: a.txt]\nR1 Prizes.\nR2 People.\n")
+    _json(run / "teacher_phase/rule_files.json", ["a.txt"])
+    _json(
+        run / "teacher_phase/teacher_summary.json", {"teacher_model": "deepseek-chat", "teacher_workers": 10}
+    )
+    _json(run / "resolved_config.json", {"teacher_k": 4, "student_model_name": "Qwen/Qwen3-8B", "seed": 42})
+    _json(run / "run_summary.json", {"run_dir": str(run), "best_step": 16, "teacher_summary": {}})
+    (run / "train.log").write_text("done\n")
+    for split in parts:
+        for end in ("", "_label_only"):
+            _json(run / f"student_phase/metrics_{split}{end}.json", metrics(split, run, mode=end))
+    return run
+
+
+def metrics(split: str, run: Path, *, mode: str = "", auroc: float = float("nan")) -> dict[str, Any]:
+    """The content of a metrics file: absolute paths, and NaN where one class is missing."""
+    names = (
+        "loss cls_loss accuracy macro_f1 auprc invalid_label_rate balanced_accuracy F1 mcc precision recall"
+    )
+    return {
+        "created_at": "2025-01-02T04:00:00",
+        "checkpoint_path": f"{run.absolute()}/checkpoint",
+        "split": split,
+        "dataset_fingerprint": "d1",
+        "config_fingerprint": "c1",
+        "decision_threshold": 0.25,
+        "n": 12,
+        **({} if mode else {"predictions_path": f"{run.absolute()}/student_phase/{split}.json"}),
+        "metrics": {
+            **dict.fromkeys(names.split(), 0.75),
+            "auroc": auroc,
+            "decision_threshold": 0.25,
+            **dict.fromkeys(("tp", "fp", "fn", "tn"), 3),
+        },
+    }
+
+
+def _sample(i: int, k: int, text: str, gold: int, *, later: bool, wrong: bool) -> dict[str, Any]:
+    label = 1 - gold if wrong else gold
+    raw, reasoning = answer(text, label, tagged=later)
+    return {
+        "sample_id": f"train_{i}_k{k}",
+        "example_id": f"train_{i}",
+        "split": "train",
+        "k_index": k,
+        "text": text,
+        "gold_label": gold,
+        "raw_output": raw,
+        "parse_ok": True,
+        "parse_source": "think_xml_label" if later else "json",
+        "pred_label": label,
+        "reasoning": reasoning,
+        "error": None,
+        **({"temperature": 0.0 if k == 0 else 0.7, "max_retries_used": 1} if later else {}),
+    }
+
+
+def _accepted(row: dict[str, Any]) -> dict[str, Any]:
+    kept = ("sample_id", "example_id", "text", "reasoning", "parse_source")
+    return {
+        **{name: row[name] for name in kept},
+        "label": row["gold_label"],
+        "teacher_pred_label": row["pred_label"],
+    }
+
+
+def _csv(path: Path, columns: tuple[str, ...], rows: list[tuple[str, int]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as f:
+        csv.writer(f).writerows([columns, *rows])
+
+
+def _lines(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _json(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2))
