@@ -32,10 +32,7 @@ from flows.walking import Trained, metrics_of, stops
 def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
     """The plan of a run as text: each stage, then the exact first prompts."""
     planner = Planner(resolved, switches)
-    try:
-        planner.walk()
-    except NotMadeYet as e:
-        planner.waiting(str(e))
+    planner.go()
     planner.lines += [
         (
             f"seed {seed}",
@@ -43,12 +40,10 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
         )
         for seed in seeds.others(resolved.config)
     ]
-    width = max(len(slot) for slot, _ in planner.lines)
-    stages = [f"{slot:<{width}}  {what}" for slot, what in planner.lines]
     head = [f"run {resolved.run_name} under {planner.store.backend.url}", ""]
     if differing := other_config(planner.view, resolved):
         head += [f"`understudy run` would stop here: {refusal(planner.view, differing)}", ""]
-    return "\n".join([*head, *stages, "", *planner.first_prompts()])
+    return "\n".join([*head, *planner.stages(), "", *planner.first_prompts()])
 
 
 class NotMadeYet(Exception):
@@ -67,6 +62,18 @@ class Planner:
         self.parts: Manifest | None = None
         self.labelled: dict[SplitName, Manifest] = {}
         self._reasons = Reasons(self.view)
+
+    def go(self) -> None:
+        """Fill `lines`: of each stage what would become of it, as far as can be said now."""
+        try:
+            self.walk()
+        except NotMadeYet as e:
+            self.waiting(str(e))
+
+    def stages(self) -> list[str]:
+        """`lines` as text."""
+        width = max(len(slot) for slot, _ in self.lines)
+        return [f"{slot:<{width}}  {what}" for slot, what in self.lines]
 
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
@@ -196,9 +203,13 @@ class Planner:
         if sound is not None and name not in self.switches.refresh:
             self.lines.append((slot, f"reuse (made {sound.created_at})"))
             return sound
-        asked = name in self.switches.refresh
-        self.lines.append((slot, f"run: {'asked for by --refresh' if asked else self._reasons.why(stage)}"))
+        self.lines.append((slot, self.why(stage)))
         raise NotMadeYet(slot)
+
+    def why(self, stage: Stage) -> str:
+        """What there is to say of a stage that is not there, or is to be made again."""
+        asked = stage.name in self.switches.refresh
+        return f"run: {'asked for by --refresh' if asked else self._reasons.why(stage)}"
 
     def _off(self, slot: str) -> Manifest:
         try:

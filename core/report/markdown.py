@@ -20,14 +20,21 @@ def render(report: Report) -> str:
     head = [f"# Test report: {plain(report.run_name)}", f"Generated at {report.generated_at}."]
     if report.resume_state_path is not None:
         head.append(f"resume_state_path: {code(report.resume_state_path)}")
-    parts = [*head, *map(_section, sections(report)), *map(_model, report.models)]
-    return "\n\n".join(parts).encode("utf-8", "backslashreplace").decode() + "\n"
+    return _joined([*head, *map(_section, sections(report)), *map(_model, report.models)])
 
 
 def baselines(compared: Compared, sampled: Mapping[str, Any] | None) -> str:
     """`baseline_report.md`: the scorers that need no training, on the same rows."""
-    head = [f"# Baselines: {plain(compared.run_name)}", f"Generated at {compared.generated_at}."]
-    parts = [*head, *map(_section, of_baselines(compared, sampled))]
+    return document(f"Baselines: {compared.run_name}", compared.generated_at, of_baselines(compared, sampled))
+
+
+def document(title: str, generated_at: str, sections: Sequence[Section]) -> str:
+    """Any document of this look."""
+    return _joined([f"# {plain(title)}", f"Generated at {generated_at}.", *map(_section, sections)])
+
+
+def _joined(parts: Sequence[str]) -> str:
+    """As text that UTF-8 can hold."""
     return "\n\n".join(parts).encode("utf-8", "backslashreplace").decode() + "\n"
 
 

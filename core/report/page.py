@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -42,16 +43,33 @@ class Tile:
     detail: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a page is called, and facts in a line below its name."""
+
+    title: str
+    eyebrow: str
+    name: str
+    facts: Sequence[str]
+
+
 def render(report: Report) -> str:
     """The page, as text that UTF-8 can hold."""
+    facts = (f"measured on {report.split}", report.setup.base_model, report.generated_at)
+    head = Head(f"Report of {report.run_name}", "Report of a run", report.run_name, facts)
+    return page(head, [*sections(report), _models(report)], tiles(report))
+
+
+def page(head: Head, sections: Sequence[Section], tiles: Sequence[Tile]) -> str:
+    """Any page of this look, as text that UTF-8 can hold."""
     script, style = (_part(name) for name in ("report.js", "report.css"))
     text = (
         _environment()
         .get_template("report.html.j2")
         .render(
-            report=report,
-            sections=[*sections(report), _models(report)],
-            tiles=tiles(report),
+            head=head,
+            sections=sections,
+            tiles=tiles,
             words=WORDS,
             signs=SIGNS,
             script=Markup(script),  # nosec B704  # our own file

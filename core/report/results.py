@@ -144,19 +144,20 @@ def _tests(report: Compared) -> Table:
             d = c["differences"][metric]
             cells_of += [
                 Cell(signed(d["value"]), span(d["low"], d["high"], sign=True)),
-                Cell(_p(d["p_holm"])),
+                Cell(p_value(d["p_holm"])),
                 Cell(number(d["detectable"])),
             ]
         m = c["mcnemar"]
         cells_of += cells(
-            UNDEFINED if m is None else f"{m['only_a']:,} : {m['only_b']:,}", _p(m["p"] if m else None)
+            UNDEFINED if m is None else f"{m['only_a']:,} : {m['only_b']:,}", p_value(m["p"] if m else None)
         )
         rows.append(cells_of)
     by_metric = [column for m in ("macro-F1", "AUROC") for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
     return Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
 
 
-def _p(value: float | None) -> str:
+def p_value(value: float | None) -> str:
+    """A p-value as it is read."""
     if value is None:
         return UNDEFINED
     return "< 0.001" if value < 0.001 else f"{value:.3f}"

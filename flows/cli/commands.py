@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import shlex
 import signal
 import sys
@@ -22,8 +21,10 @@ from flows.cli import saying
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
 from flows.cli.importing import import_config
+from flows.cli.preparing import check_place, prepare
 from flows.cli.serving import automations, publish_dataset
 from flows.cli.summaries import compare, summary
+from flows.cli.sweeping import sweep
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
@@ -98,8 +99,8 @@ def cli(context: click.Context, debug: bool, log_format: saying.Format) -> None:
 def run(debug: bool, request: Request, new: bool) -> None:
     """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
     resolved, _ = request.check()
-    _check_place(resolved, new=new)
-    _prepare(resolved, debug)
+    check_place(resolved, new=new)
+    prepare(resolved, debug)
     from flows.distill import distill
     from flows.parameters import lending
 
@@ -116,8 +117,8 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
     resolved, _ = request.check()
     if request.only:
         raise click.UsageError("baseline has no --only: its stages are few; leave some out with --skip")
-    _check_place(resolved, new=new)
-    _prepare(resolved, debug)
+    check_place(resolved, new=new)
+    prepare(resolved, debug)
     from flows.baseline import baseline
     from flows.parameters import lending
 
@@ -147,7 +148,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     from core.store.objects import Store
     from core.store.runs import RunView
 
-    _prepare(run_config(RunView(Store.at(root), name)), debug)
+    prepare(run_config(RunView(Store.at(root), name)), debug)
     from flows.evaluate import evaluate_checkpoint
 
     click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
@@ -166,7 +167,7 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
     from flows.server import address
 
     address()
-    _check_place(resolved, new=False)
+    check_place(resolved, new=False)
     from flows.serving import serve_config
 
     served = f"distill/{resolved.run_name}"
@@ -175,6 +176,7 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
 
 
 _OTHERS = (
+    sweep,
     list_runs,
     remove,
     collect_garbage,
@@ -198,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-_RESUMABLE = ("run", "baseline", "evaluate")
+_RESUMABLE = ("run", "baseline", "evaluate", "sweep")
 
 
 class Terminated(BaseException):
@@ -239,28 +241,3 @@ def _explain(error: BaseException, sentence: str, debug: bool) -> None:
         traceback.print_exception(error)
     for line in sentence.splitlines():
         saying.tell(line, "ERROR")
-
-
-def _check_place(resolved: ResolvedConfig, *, new: bool) -> None:
-    """Root, name, data, rules, prompts and answers are there: said before Prefect takes its seconds."""
-    from core.pipeline.naming import refuse_other
-    from core.pipeline.stages import Pipeline
-    from core.store.objects import Store
-    from core.store.runs import RunView
-
-    view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
-    if not new:
-        refuse_other(view, resolved)
-    Pipeline(resolved.config).check_files()
-
-
-def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
-    from core import progressbar
-    from flows import environment
-    from flows.logs import configure
-
-    environment.prepare(debug=debug)
-    environment.detach_temporary_server()
-    progressbar.allowed = not saying.in_json()
-    configure(resolved.config.run.log_level, debug=debug, formatter=saying.formatter())
-    logging.captureWarnings(True)

@@ -1,0 +1,37 @@
+"""What a command that runs a flow does first: it looks whether all is there, then prepares Prefect."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from flows.cli import saying
+
+if TYPE_CHECKING:
+    from core.config.loading import ResolvedConfig
+
+
+def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
+    """Root, name, data, rules, prompts and answers are there: said before Prefect takes its seconds."""
+    from core.pipeline.naming import refuse_other
+    from core.pipeline.stages import Pipeline
+    from core.store.objects import Store
+    from core.store.runs import RunView
+
+    view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
+    if not new:
+        refuse_other(view, resolved)
+    Pipeline(resolved.config).check_files()
+
+
+def prepare(resolved: ResolvedConfig, debug: bool) -> None:
+    """Prefect's settings, the log on the terminal, and bars where people look on."""
+    from core import progressbar
+    from flows import environment
+    from flows.logs import configure
+
+    environment.prepare(debug=debug)
+    environment.detach_temporary_server()
+    progressbar.allowed = not saying.in_json()
+    configure(resolved.config.run.log_level, debug=debug, formatter=saying.formatter())
+    logging.captureWarnings(True)

@@ -1,0 +1,189 @@
+"""A sweep makes what its arms share once, loses none to another's failure, and compares them by val."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio
+from core.errors import StageError
+from core.store import pointers, reads
+from core.store.objects import Store
+from core.store.runs import RunView
+from core.sweep.arms import load_sweep
+from flows.planning_arms import describe_sweep
+from tests.small_project import texts, write_project
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+ARMS = {
+    "label_only": ["student.target=label_only"],
+    "label_first": ["student.target=label_first"],
+    "reason_first": ["student.target=reason_first", "evaluation.max_new_tokens=8"],
+    "shuffled": ["student.target=label_first", "student.rationales=shuffled"],
+}
+
+
+def written(project: Path, arms: dict[str, list[str]] = ARMS) -> Path:
+    path = project.parent / "sweep.yaml"
+    path.write_text(json.dumps({"base": "small.yaml", "arms": arms}))
+    return path
+
+
+def tell_apart(project: Path) -> None:
+    """The small project's rationales read alike; from now on each quotes its text's last words."""
+    quoted = {id_: " ".join(text.split()[-5:]) for id_, text, _ in texts()}
+    rows = [
+        {"id": id_, "reasoning": f'What decides is "{quoted[id_]}" [R{2 - label}].', "label": label}
+        for id_, _, label in texts()
+    ]
+    (project.parent / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def carry_out(project: Path, arms: dict[str, list[str]] = ARMS, *overrides: str) -> Path:
+    """The sweep's folder."""
+    from flows.sweep import sweep
+
+    return Path(sweep(str(written(project, arms)), list(overrides))).parent
+
+
+def made(store: Store) -> Counter[str]:
+    """How many objects there are of each stage."""
+    return Counter(f.path.split("/")[1] for f in store.backend.list("objects") if f.path.count("/") == 2)
+
+
+def values(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = jsonio.read_json(folder / "sweep.json")
+    return found
+
+
+@pytest.fixture(scope="module")
+def root(prefect_server: None, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a sweep of all four arms, carried out once; nobody may change it."""
+    folder = tmp_path_factory.mktemp("sweep").resolve()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        project = write_project(folder, tiny_model)
+        tell_apart(project)
+        assert carry_out(project).resolve() == folder / "out/sweeps/sweep"
+    return folder / "out"
+
+
+def learnt(root: Path, run: str) -> list[dict[str, Any]]:
+    return list(jsonio.read_jsonl(root / "runs" / run / "student_phase/train_sft.jsonl"))
+
+
+def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: Path) -> None:
+    store, folder = Store.at(str(root)), root / "sweeps/sweep"
+    counts = made(store)
+    assert {stage: counts[stage] for stage in ("split", "sample", "reject", "baseline")} == {
+        "split": 1,
+        "sample": 1,
+        "reject": 1,
+        "baseline": 1,
+    }
+    assert counts["encode"] == 4
+    stages = RunView(store, "small-shuffled").stages()
+    assert stages["evaluate/0"]["reused"], "the untrained model is asked what label_first's was"
+    assert not stages["evaluate/6"]["reused"]
+
+    found = values(folder)
+    assert found["finished"] == list(ARMS)
+    assert found["recommended"] in ("label_only", "label_first", "reason_first"), "a control is not"
+    assert [c["a"] for c in found["test"]["comparisons"]] == ["label_only"] * 3
+    assert [c["b"] for c in found["test"]["comparisons"]] == ["label_first", "reason_first", "shuffled"]
+    assert {c["a"] for c in found["val"]["comparisons"]} == {found["recommended"]}
+    for name in ARMS:  # the figures are those of the arms' own reports
+        own = jsonio.read_json(root / f"runs/small-{name}/student_phase/analysis.json")
+        mine = found["test"]["scorers"][name]
+        assert mine["metrics"] == own["scorers"]["student"]["metrics"]
+
+    parts = RunView(store, "small-label_only").earlier("split", file="")
+    assert len(reads.of(store, parts)) == 4
+    report = (folder / "sweep_report.md").read_text()
+    assert "Test was read once for each of 4 arms" in report
+    assert "selects on test" in report
+    page = (folder / "sweep_report.html").read_text()
+    assert "<!doctype html>" in page.lower()
+    assert "Report of a sweep" in page
+    assert pointers.read(store) is None, "nothing of a sweep is the latest model"
+
+
+def test_the_student_of_every_arm_learns_without_the_rulebook_that_the_teacher_has(root: Path) -> None:
+    for name in ARMS:
+        folder = root / f"runs/small-{name}"
+        rules = (folder / "teacher_phase/rulebook.txt").read_text()
+        assert "Prizes nobody asked for" in rules
+        shown = [
+            m["content"]
+            for row in learnt(root, f"small-{name}")
+            for m in row["messages"]
+            if m["role"] != "assistant"
+        ]
+        assert shown
+        assert not any("Prizes nobody asked for" in text for text in shown)
+        report = (folder / "test_report.md").read_text()
+        assert "no: what the rules ask has to be learnt" in report
+        assert "context distillation" in report
+
+
+def test_the_control_learns_other_texts_rationales_with_its_own_labels(root: Path) -> None:
+    own = {row["sample_id"]: row for row in learnt(root, "small-label_first")}
+    other = {row["sample_id"]: row for row in learnt(root, "small-shuffled")}
+    label_of = {sample: row["label"] for sample, row in own.items()}
+    assert own.keys() == other.keys()
+    assert all(row["rationale_of"] == sample for sample, row in own.items())
+    assert all(row["rationale_of"] != sample for sample, row in other.items())
+    assert all(label_of[row["rationale_of"]] == row["label"] == label_of[s] for s, row in other.items())
+    summary = jsonio.read_json(root / "runs/small-shuffled/student_phase/encode_summary.json")
+    assert summary["rationales"]["kind"] == "shuffled"
+    assert summary["rationales"]["own"] == 0
+    assert summary["rationales"]["same_words"] < summary["rationales"]["samples"]
+    assert "as a control; 0 of" in (root / "runs/small-shuffled/test_report.md").read_text()
+
+
+def test_an_arm_that_fails_is_told_at_the_end_and_the_same_command_goes_on(
+    project: Path,
+) -> None:
+    store = Store.at(str(project.parent / "out"))
+    arms = {"ends": ["student.steps=2"], "fails": ["student.model=elsewhere"], "also": ["student.steps=4"]}
+    with pytest.raises(StageError, match=r"1 of 3 arms came to no end.*\narm fails: .*elsewhere"):
+        carry_out(project, arms)
+    found = values(Path("out/sweeps/sweep"))
+    assert found["finished"] == ["ends", "also"]
+    assert "elsewhere" in found["left"]["fails"]
+    assert "Arms that are not compared" in Path("out/sweeps/sweep/sweep_report.md").read_text()
+
+    before = made(store)
+    (project.parent / "elsewhere").symlink_to(
+        load_sweep(written(project, arms)).arms[0].resolved.config.student.model
+    )
+    folder = carry_out(project, arms)
+    assert values(folder)["finished"] == ["ends", "fails", "also"]
+    after = made(store)
+    assert after["split"] == before["split"] == 1
+    assert all(entry["reused"] for entry in RunView(store, "small-ends").stages().values())
+
+
+def test_the_plan_says_what_an_earlier_arm_will_have_made_and_what_is_there(project: Path) -> None:
+    arms = {"short": ["student.steps=2"], "long": ["student.steps=4"]}
+    sweep = load_sweep(written(project, arms))
+    plan = describe_sweep(sweep)
+    assert "arm short, run small-short: student.steps=2" in plan
+    assert "split     run: not made before" in plan
+    assert "split     reuse, once arm short has made it" in plan
+    carry_out(project, arms)
+    again = describe_sweep(sweep)
+    assert "run: " not in again
+    assert again.count("encode ") == 2
+
+
+def test_arms_on_other_rows_are_not_compared_and_said_so(project: Path) -> None:
+    folder = carry_out(project, {"one": ["student.steps=2"], "other": ["student.steps=2", "seed=7"]})
+    found = values(folder)
+    assert found["finished"] == ["one"]
+    assert "they share no rows" in found["left"]["other"]
