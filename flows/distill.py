@@ -19,7 +19,7 @@ from core.rejection.stage import ensure_usable
 from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
-from flows.exporting import export_checkpoint, take_home
+from flows.exporting import bundle_student, export_checkpoint, take_home
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name, show
@@ -99,6 +99,7 @@ def pipeline(run: Execution) -> Outcome | None:
     others = compared(run, parts, trained, labels)
     exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
     home = take_home(run, view, parts, exported.checkpoint)
+    bundled = bundle_student(run, view, parts, kept, exported, home)
     outcome = Outcome(
         store=run.store,
         run=run.view.name,
@@ -117,6 +118,7 @@ def pipeline(run: Execution) -> Outcome | None:
         explained=exported.explained,
         evaluations=trained.evaluations,
         home=home,
+        bundle=bundled,
     )
     run.view.keep_only(run.used)
     run.perform(report, outcome, run.view)

@@ -6,9 +6,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from core.bundle.contents import CARD
+from core.pipeline.bundling import bundle
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import View
 from core.records import SplitName
+from core.stages import Stage
 from core.store.manifest import Manifest
 from flows.execution import Execution
 from flows.walking import Trained, Walk
@@ -74,6 +77,23 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
             found["largest"],
         )
     return manifest
+
+
+def bundle_student(
+    run: Execution, view: View, parts: Manifest, kept: Manifest, exported: Exported, home: Manifest | None
+) -> Manifest:
+    """All that a deployment of the exported checkpoint needs, in the run's folder."""
+    manifest = run.do_built(bundled(run, parts, kept, exported, home), f"student_phase/bundle/{CARD}")
+    view.bundle(manifest)
+    return manifest
+
+
+def bundled(
+    run: Walk, parts: Manifest, kept: Manifest, exported: Exported, home: Manifest | None = None
+) -> Stage:
+    """The stage that bundles the exported checkpoint as it is published."""
+    e = exported
+    return bundle(run.pipeline.measuring, parts, kept, e.checkpoint, e.modes[0], e.analysis, home)
 
 
 def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:

@@ -24,7 +24,7 @@ from core.store.runs import RunView
 from core.student.plan import PlannedSegment
 from core.teacher.journal import Journal
 from flows.comparing import compared
-from flows.exporting import export_checkpoint
+from flows.exporting import bundled, export_checkpoint
 from flows.switches import NAMES, Switches
 from flows.walking import Trained, metrics_of, stops
 
@@ -90,8 +90,10 @@ class Planner:
         chosen = select(trained.curve, self.config.evaluation.metric)
         others = compared(self, parts, trained, self.labelled)
         exported = export_checkpoint(self, parts, trained, chosen.step, others=others)
+        home = None
         if exported.checkpoint is not None and pipeline.is_remote:
-            self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
+            home = self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
+        self.do_built(bundled(self, parts, kept, exported, home), "")
 
     def _answers(self, parts: Manifest) -> Manifest:
         """The teacher's answers to train; those to each split that it labels besides are in `labelled`.

@@ -10,6 +10,7 @@ from prefect import Task
 from tasks.adapter import adapter
 from tasks.analyse import analyse
 from tasks.baseline import baseline
+from tasks.bundle import bundle
 from tasks.decide import decide
 from tasks.encode import encode
 from tasks.evaluate import evaluate
@@ -38,5 +39,6 @@ TASKS: Mapping[str, StageTask] = {
         analyse,
         explain,
         adapter,
+        bundle,
     )
 }

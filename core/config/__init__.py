@@ -114,3 +114,13 @@ class Config(Section):
                 "needs; set student.target: label_only"
             )
         return self
+
+    @model_validator(mode="after")
+    def _merging_needs_the_base(self) -> Config:
+        student = self.student
+        if self.export.merged is not None and student.engine != "local" and student.local_model is None:
+            raise ValueError(
+                "export.merged adds the adapter into the base model, which is on the server: "
+                "set student.local_model to the same model on this machine"
+            )
+        return self

@@ -131,6 +131,9 @@ class ExportConfig(Section):
     """Of the worst errors in the report, for how many the reasoning is generated if it was not before."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest generated reasoning, in tokens."""
+    merged: Literal["float32", "bfloat16", "float16"] | None = None
+    """Put the base model with the adapter added into the bundle too, in this number format; the bundle then
+    needs no base model. How far the answers differ is in the bundle's parity.json."""
 
     @model_validator(mode="after")
     def _something_to_export(self) -> ExportConfig:

@@ -131,7 +131,7 @@ class StudentConfig(Section):
     """tinker: the same base model for the local engine, which then checks the adapter that is taken
     home: it has to load whole and to score as on the server."""
     parity_rows: int = Field(16, ge=1)
-    """tinker: rows of val that this check scores."""
+    """Rows of val that this check scores, and that of the bundle as it is opened again."""
     save_every: Annotated[int, NotInKey("segments are keyed by their own steps")] = Field(0, ge=0)
     """Also save every so many steps between evaluations; 0 saves at evaluations only."""
 

@@ -110,20 +110,24 @@ def _at_label(
 
 
 def _scored(example: Example, prompt: Prompt, zero: Sequence[float], one: Sequence[float]) -> ScoredExample:
-    log_zero, log_one = logsumexp(zero), logsumexp(one)
-    outside = min(max(0.0, 1.0 - math.exp(log_zero) - math.exp(log_one)), 1.0)
+    outside = 1.0 - math.exp(logsumexp(zero)) - math.exp(logsumexp(one))
+    outside = min(max(0.0, outside), 1.0)
     return ScoredExample(
         example_id=example.id,
         gold=example.label,
-        probability=_probability(log_zero, log_one),
+        probability=label_probability(zero, one),
         outside=outside,
         valid=outside <= INVALID_OUTSIDE,
         truncated_tokens=prompt.cut,
     )
 
 
-def _probability(log_zero: float, log_one: float) -> float | None:
-    """P(1) among both labels; None where neither has any mass that a float can hold."""
+def label_probability(zero: Sequence[float], one: Sequence[float]) -> float | None:
+    """P(1) among both labels, from the log-probabilities (nats) of each label's surface forms.
+
+    None where neither has any mass that a float can hold.
+    """
+    log_zero, log_one = logsumexp(zero), logsumexp(one)
     if log_zero == log_one == -math.inf:
         return None
     return 1.0 / (1.0 + math.exp(min(log_zero - log_one, 700.0)))

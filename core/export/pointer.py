@@ -33,6 +33,8 @@ class Pointer:
     """Its kind and parameters, as core.evaluation.calibration reads them."""
     decision_path: str
     """decision.json: how calibrator and threshold were fitted, and how sure the threshold is."""
+    bundle_path: str | None = None
+    """The folder that `predict` loads; see core.bundle."""
     server: str | None = None
     """tinker: where the base model and the checkpoints are."""
     sampler_path: str | None = None

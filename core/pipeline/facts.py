@@ -29,6 +29,7 @@ _FILES = {
     "student_phase/analysis.json": "every figure of the tables and plots",
     "student_phase/eval_history.jsonl": "every checkpoint on val",
     "student_phase/learning_curve.png": "the curve as a picture",
+    "student_phase/bundle": "all that a deployment needs, for understudy predict, with a model card",
     "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
     "split_summary.json": "what became of every row of the data",
     "resolved_config.yaml": "every setting and where it comes from",

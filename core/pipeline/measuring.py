@@ -57,7 +57,7 @@ class Measuring:
         part = self._slice(
             name,
             label_only=label_only,
-            max_new_tokens=self._max_new_tokens(),
+            max_new_tokens=self.max_new_tokens,
             reasoning_rows=self.config.export.reasoning_rows if generates else 0,
             rulebook=rulebook,
         )
@@ -127,7 +127,7 @@ class Measuring:
             prompt=EncodeSlice.of(config),
             split=name,
             rows=self.config.export.error_rows,
-            max_new_tokens=self._max_new_tokens(),
+            max_new_tokens=self.max_new_tokens,
         )
         inputs = {"split": split, "checkpoint": checkpoint, "scored": student.rows[name]}
         return Stage(
@@ -177,8 +177,12 @@ class Measuring:
             baseline_stage.NAME, baseline_stage.VERSION, part, {}, {"split": split}, baseline_stage.run
         )
 
-    def _max_new_tokens(self) -> int:
-        """For reason_first the reasoning is part of the decision, so it is generated as on val."""
+    @property
+    def max_new_tokens(self) -> int:
+        """Longest reasoning, in tokens.
+
+        For reason_first it is part of the decision, so it is generated as on val.
+        """
         if self.config.student.target == "reason_first":
             return self.config.evaluation.max_new_tokens
         return self.config.export.max_new_tokens

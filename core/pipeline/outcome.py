@@ -52,6 +52,8 @@ class Outcome:
     evaluations: Mapping[int, Manifest] = field(default_factory=dict)
     home: Manifest | None = None
     """The chosen adapter as it was taken home from a server."""
+    bundle: Manifest | None = None
+    """All that a deployment needs; None where another checkpoint than the chosen one is measured."""
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -127,6 +129,7 @@ def seconds(o: Outcome) -> dict[str, float]:
         "decide": [s.decision for s in (*o.modes, *o.others)],
         "analyse": [o.analysis],
         "explain": [o.explained],
+        "bundle": [o.bundle],
     }
     return {
         name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
@@ -147,6 +148,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         prompts_digest=o.bench.prompts.student_digest,
         server=o.bench.base.get("server"),
         sampler_path=adapter_path(o.checkpoint) if o.home is not None else None,
+        bundle_path=None if o.bundle is None else f"{o.bundle.folder}/{BUNDLE}",
     )
     content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
     paths = (
@@ -155,6 +157,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         pointer.resume_state_path,
         pointer.metrics_path,
         pointer.decision_path,
+        pointer.bundle_path,
         f"{pointer.run_dir}/{REPORT}",
         f"{pointer.run_dir}/{PAGE}",
     )

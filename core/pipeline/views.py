@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from core import jsonio
+from core.bundle.stage import FOLDER as BUNDLE
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
@@ -72,6 +73,11 @@ class View:
         names = (f"{ADAPTER}/adapter_config.json", f"{ADAPTER}/adapter_model.safetensors")
         places = {name: f"student_phase/{name}" for name in names}
         self.run.fill(manifest, {**places, PARITY: "student_phase/adapter/parity.json"})
+
+    def bundle(self, manifest: Manifest) -> None:
+        """student_phase/bundle/, as it is handed to a deployment; what was there before goes."""
+        self.run.clear(f"student_phase/{BUNDLE}")
+        self.run.fill(manifest, {name: f"student_phase/{name}" for name in manifest.files})
 
     def _lines(self, place: str, rows: list[dict[str, Any]]) -> None:
         self.run.write(place, "".join(jsonio.canonical(row).decode() + "\n" for row in rows))

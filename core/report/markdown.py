@@ -28,9 +28,10 @@ def baselines(compared: Compared, sampled: Mapping[str, Any] | None) -> str:
     return document(f"Baselines: {compared.run_name}", compared.generated_at, of_baselines(compared, sampled))
 
 
-def document(title: str, generated_at: str, sections: Sequence[Section]) -> str:
-    """Any document of this look."""
-    return _joined([f"# {plain(title)}", f"Generated at {generated_at}.", *map(_section, sections)])
+def document(title: str, generated_at: str | None, sections: Sequence[Section]) -> str:
+    """Any document of this look; one that is the same whenever it is made has no date."""
+    dated = [] if generated_at is None else [f"Generated at {generated_at}."]
+    return _joined([f"# {plain(title)}", *dated, *map(_section, sections)])
 
 
 def _joined(parts: Sequence[str]) -> str:

@@ -82,6 +82,10 @@ class RunView:
             yield path
             backend.upload(path, self._at(place))
 
+    def clear(self, place: str) -> None:
+        """Remove every file below a place."""
+        self.store.backend.remove([f.path for f in self.store.backend.list(self._at(place))])
+
     def record(self, slot: str, manifest: Manifest, *, reused: bool) -> None:
         """Note in stages.json which object a stage of this run came from."""
         stages = dict(self.stages())

@@ -33,10 +33,15 @@ def tokenizer_digest(folder: Path) -> str:
 
     Raises ModelError where there is none.
     """
-    files = sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
+    files = tokenizer_files(folder)
     if not files:
         raise ModelError(f"student.tokenizer: {folder} holds no tokenizer's files")
     return jsonio.digest({path.name: jsonio.file_digest(path) for path in files})
+
+
+def tokenizer_files(folder: Path) -> list[Path]:
+    """The files in a folder that decide tokens or the chat template, by name."""
+    return sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -163,8 +163,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 def merge_adapter(model: Any, folder: Path) -> Any:
     """Add a saved adapter into a base model's own weights. Raises ModelError."""
+    return wrap_adapter(model, folder).merge_and_unload()
+
+
+def wrap_adapter(model: Any, folder: Path) -> Any:
+    """A saved adapter beside a base model's weights, not to be trained. Raises ModelError."""
     if not (folder / WEIGHTS).is_file():
         raise ModelError(f"no adapter in {folder}: {WEIGHTS} is missing; name a checkpoint that a run saved")
     with quiet():
-        wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
-    return wrapped.merge_and_unload()
+        return PeftModel.from_pretrained(model, folder, is_trainable=False)

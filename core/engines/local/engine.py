@@ -113,11 +113,21 @@ class LocalEngine:
     def sampler(self, ref: SamplerRef | None) -> LocalSampler:
         """A sampler in fp32 with a model of its own, the adapter at `ref` merged into it."""
         from core.engines.local.adapter import merge_adapter
+
+        return self._sampler(None if ref is None else lambda model: merge_adapter(model, Path(ref.location)))
+
+    def unmerged_sampler(self, ref: SamplerRef) -> LocalSampler:
+        """As `sampler`, with the adapter beside the base's weights, as it is while it is trained."""
+        from core.engines.local.adapter import wrap_adapter
+
+        return self._sampler(lambda model: wrap_adapter(model, Path(ref.location)))
+
+    def _sampler(self, adapted: Callable[[Any], Any] | None) -> LocalSampler:
         from core.engines.local.sampler import LocalSampler
 
         backbone = self._backbone(None)
-        if ref is not None:
-            backbone.model = merge_adapter(backbone.model, Path(ref.location))
+        if adapted is not None:
+            backbone.model = adapted(backbone.model)
         backbone.model = backbone.model.to(self._device).eval().requires_grad_(False)
         return LocalSampler(backbone, budget=self._sampler_budget)
 

@@ -20,7 +20,18 @@ from tests.core.pipeline.making import Made
 TEXT_STAGES = frozenset({"split", "sample", "reject", "encode"})
 # What tells of the machine, of a version, of the time or of the last bits, and not of the stage.
 NOT_OUTPUT = frozenset(
-    {"seconds", "fingerprint", "peft_version", "digest", "adapter_digest", "checkpoint_digest", "base_digest"}
+    {
+        "files",
+        "largest",
+        "bytes",
+        "seconds",
+        "fingerprint",
+        "peft_version",
+        "digest",
+        "adapter_digest",
+        "checkpoint_digest",
+        "base_digest",
+    }
 )
 # The generator's state beside the CPU's is there only where there is a GPU.
 NOT_TENSORS = frozenset({"cuda"})
@@ -51,11 +62,18 @@ def _file(stage: str, path: Path, project: Path) -> Any:
         return _columns_of_table(path)
     if path.suffix == ".safetensors":
         return {n: _tensor(t) for n, t in sorted(load_file(path).items()) if n not in NOT_TENSORS}
-    if stage in TEXT_STAGES:
+    if stage in TEXT_STAGES or (stage == "bundle" and _is_copied(path)):
         return _text(path, project)
+    if path.suffix == ".md":
+        return [line for line in path.read_text().splitlines() if line.startswith("#")]
     if path.suffix == ".jsonl":
         return _columns(list(jsonio.read_jsonl(path)))
     return _plain(jsonio.read_json(path))
+
+
+def _is_copied(path: Path) -> bool:
+    """A bundle's tokenizer, prompts and rulebook."""
+    return path.parent.name == "tokenizer" or path.suffix in (".yaml", ".txt")
 
 
 def _text(path: Path, project: Path) -> str:

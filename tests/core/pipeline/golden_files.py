@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.bundle import stage as bundle_stage
 from core.data import stage as split_stage
 from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage
 from core.evaluation import stage as measure_stage
@@ -41,6 +42,7 @@ MODULES = {
     "decide": decide_stage,
     "analyse": analyse_stage,
     "explain": explain_stage,
+    "bundle": bundle_stage,
 }
 READS = {
     "sample": ("split",),
@@ -53,6 +55,7 @@ READS = {
     "decide": ("split", "export", "baseline"),
     "analyse": ("split", "export", "baseline", "decide"),
     "explain": ("split", "train", "export", "decide"),
+    "bundle": ("split", "reject", "train", "export", "decide", "analyse"),
 }
 
 

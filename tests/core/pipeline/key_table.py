@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-STUDENT = "encode evaluate export explain"
+STUDENT = "encode evaluate export explain bundle"
 """Who renders the student's prompt."""
 MODEL = f"{STUDENT} train"
 ADAPTER = "the trained adapter comes to evaluate, export and explain as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
 SPEED = "how fast a teacher is asked decides no answer"
 MONEY = "what an answer costs, or may cost, does not change it"
+COLUMNS = "a bundle knows the columns it was trained on"
+NAMES = "answers and reasonings use these names, and predictions"
 PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
 
 
@@ -117,18 +119,18 @@ RUN = [
 ]
 
 DATA = [
-    line("data.name", "another", "split", why="it stands in split_summary.json"),
+    line("data.name", "another", "split bundle", why="it stands in split_summary.json, and on the card"),
     line("data.format", "tsv", "split"),
     line("data.encoding", "latin-1", "split"),
     line("data.separator", "';'", "split"),
     line("data.quotes", "false", "split"),
-    line("data.text_column", "id", "split"),
+    line("data.text_column", "id", "split bundle", why=COLUMNS),
     line("data.label_column", "id", "split"),
-    line("data.id_column", "text", "split"),
+    line("data.id_column", "text", "split bundle", why=COLUMNS),
     line("data.group_column", "id", "split"),
     line("data.split_column", "part", "split"),
-    line("data.positive", "[spam]", "split sample reject", why="answers and reasonings use these names"),
-    line("data.negative", "[ham]", "split sample reject", why="answers and reasonings use these names"),
+    line("data.positive", "[spam]", "split sample reject bundle", why=NAMES),
+    line("data.negative", "[ham]", "split sample reject bundle", why=NAMES),
     line("data.label_threshold", "0.5", "split"),
     line("data.max_bad_rows", "3", "split"),
     line("data.sizes.train", "0.6", "split", "data.sizes.val=0.25"),
@@ -256,12 +258,12 @@ TRAINING = [
     line("student.adam.weight_decay", "0.1", "train", why=ADAPTER),
     line("student.adam.grad_clip_norm", "0.5", "train", why=ADAPTER),
     line("student.train_dtype", "bfloat16", "train", why="scores are always made in float32"),
-    line("student.device", "cuda", "train evaluate export explain", why="it decides the last bits"),
-    line("student.threads", "2", "train evaluate export explain", why="it decides the last bits"),
+    line("student.device", "cuda", "train evaluate export explain bundle", why="it decides the last bits"),
+    line("student.threads", "2", "train evaluate export explain bundle", why="it decides the last bits"),
     line(
         "student.tinker_base_url",
         "http://localhost:1",
-        "train evaluate export explain adapter",
+        "train evaluate export explain adapter bundle",
         before=REMOTE,
         why="the server decides what a checkpoint's name means",
     ),
@@ -270,8 +272,15 @@ TRAINING = [
     line("student.outstanding", "8", "", before=REMOTE, why="speed decides no number"),
     line("student.overlap", "false", "", before=REMOTE, why="when it is measured decides no number"),
     line("student.prices", "null", "", before=REMOTE, why=MONEY),
-    line("student.local_model", "./model", "adapter", before=REMOTE, why="what the adapter is checked with"),
-    line("student.parity_rows", "4", "adapter", before=REMOTE),
+    line(
+        "student.local_model",
+        "./model",
+        "adapter bundle",
+        before=REMOTE,
+        why="what the adapter is checked with, and the bundle loaded",
+    ),
+    line("student.parity_rows", "4", "bundle"),
+    line("student.parity_rows", "4", "adapter bundle", before=REMOTE),
     line("student.save_every", "2", "train", why="batches: it cuts the segments"),
 ]
 
@@ -283,7 +292,7 @@ MEASURING = [
     line("evaluation.early_stopping.min_delta", "0.1", "", before=STOPPING, why=PART_OF_PLAN),
     line("evaluation.invalid_warn_rate", "0.5", "", why="a warning only"),
     line("evaluation.max_new_tokens", "64", "evaluate", why="also where nothing is generated"),
-    line("evaluation.max_new_tokens", "64", "evaluate export explain", before=REASON_FIRST),
+    line("evaluation.max_new_tokens", "64", "evaluate export explain bundle", before=REASON_FIRST),
     line("evaluation.threshold.objective", "f1", "decide"),
     line("evaluation.threshold.cost_ratio", "5", "decide", "evaluation.threshold.objective=cost"),
     line(
@@ -307,21 +316,22 @@ MEASURING = [
     line("export.label_only", "false", "", why=PART_OF_PLAN),
     line("export.reasoning_rows", "3", "export"),
     line("export.error_rows", "3", "explain"),
-    line("export.max_new_tokens", "4", "export explain"),
+    line("export.max_new_tokens", "4", "export explain bundle"),
     line("export.max_new_tokens", "4", "", before=REASON_FIRST, why="evaluation.max_new_tokens counts there"),
+    line("export.merged", "float32", "bundle"),
 ]
 
 LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING]
 
 PATHS = [
-    path("student.local_model", "config.json", "10000.0", "20000.0", "adapter", *REMOTE, LOCAL),
+    path("student.local_model", "config.json", "10000.0", "20000.0", "adapter bundle", *REMOTE, LOCAL),
     path("data.path", "", "market", "square", "split", why="split_summary.json keeps the first place"),
     path("data.files.train", "", "market", "square", "split", *FILES),
     path("data.files.val", "", "market", "square", "split", *FILES),
     path("data.files.test", "", "market", "square", "split", *FILES),
     path("data.dir", "val.csv", "market", "square", "split", "data.path=null", "data.dir=parts"),
     path("data.split_file", "", "test", "val", "split", "data.split_file=splits.csv"),
-    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject"),
+    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject bundle"),
     path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", f"sample reject {STUDENT}", SHOWN),
     path("prompts.file", "", "You apply a policy", "You apply policies", "sample"),
     path("prompts.file", "", "The answer is", "We answer", "sample", why="a hint is asked with it"),

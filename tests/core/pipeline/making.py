@@ -12,6 +12,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save_file
 
 from core.config.loading import load
+from core.pipeline.bundling import bundle
 from core.pipeline.scorers import Scorer
 from core.pipeline.stages import Pipeline
 from core.progress import Silent
@@ -131,9 +132,11 @@ def make_all(config: Path) -> Made:
     baseline = maker.make(of.measuring.baseline(split))
     frozen = maker.make(of.measuring.decide(split, "student/reasoning", val))
     student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
-    maker.make(of.measuring.analyse(split, [student, _words(of, maker, split, baseline)], "test"))
+    words = _words(of, maker, split, baseline)
+    analysis = maker.make(of.measuring.analyse(split, [student, words], "test"))
     assert tip is not None
     maker.make(of.measuring.explain(split, tip, student, "test"))
+    maker.make(bundle(of.measuring, split, maker.manifests["reject"], tip, student, analysis))
     of.live.close()
     return Made(config, maker.store, maker.stages, maker.manifests)
 
@@ -173,6 +176,8 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
     ]
     if tip is not None:
         stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
+    published = Scorer("student", "Student", "student", {"val": split}, split)
+    stages.append(bundle(of.measuring, split, split, tip, published, split))
     if of.is_remote and tip is not None:
         stages.append(of.measuring.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}

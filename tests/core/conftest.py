@@ -1,4 +1,4 @@
-"""The small project with all its stages made, once for both suites."""
+"""The small project with all its stages made, once for all that look at it."""
 
 from __future__ import annotations
 

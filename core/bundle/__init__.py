@@ -1,0 +1,1 @@
+"""The bundle: one folder that is all a deployment of a student needs."""

@@ -1,0 +1,189 @@
+"""Opening a bundle: every file and digest is checked before anything is answered with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+
+from core import jsonio
+from core.bundle import contents as names
+from core.bundle.contents import Contents, from_json
+from core.errors import ModelError
+from core.evaluation import decision
+from core.evaluation.decision import Decision
+from core.prompts import Prompts, TargetWording
+from core.student.encoding import Encoder, EncodeSlice
+from core.student.engine import Sampler, SamplerRef
+from core.student.tokenizer import ChatTokenizer, tokenizer_digest
+
+if TYPE_CHECKING:
+    from core.engines.local import LocalEngine
+    from core.engines.local.weights import ModelSource
+
+Weights = Literal["adapter", "merged", "server"]
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where a local model answers; see core.engines.local.LocalEngine."""
+
+    name: str = "auto"
+    threads: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was found whole, with what is needed to ask: all but the model itself."""
+
+    folder: Path
+    contents: Contents
+    encoder: Encoder
+    decision: Decision
+
+    @property
+    def has_merged(self) -> bool:
+        """Whether the merged weights are in it."""
+        return any(name.startswith(f"{names.MERGED}/") for name in self.contents.files)
+
+    def sampler(self, weights: Weights, base: str | None = None, device: Device | None = None) -> Sampler:
+        """The model that answers: the adapter over its base, the merged weights, or the server's own.
+
+        `base` says where the base model is, if not where it was. Raises ModelError where it is another one.
+        """
+        if weights == "server":
+            return self._on_server()
+        if weights == "merged":
+            return _engine(self._merged(), device or Device()).sampler(None)
+        adapter = self.folder / names.ADAPTER
+        ref = None if self.contents.adapter_digest is None else SamplerRef(str(adapter))
+        return _engine(self.base(base), device or Device()).sampler(ref)
+
+    def base(self, spec: str | None = None) -> ModelSource:
+        """The base model on this machine. Raises ModelError where it is not the one that was trained on."""
+        from core.engines.local.weights import resolve_model
+
+        of = self.contents.base
+        own, digest = (of.spec, of.digest) if of.engine == "local" else (of.local_spec, of.local_digest)
+        if own is None and spec is None:
+            raise ModelError(
+                f"the bundle in {self.folder} was trained on a server as {of.spec}, and student.local_model "
+                "named no base model: name its folder with --base-model, or ask with --weights server"
+            )
+        try:
+            source = resolve_model(spec or own or "")
+        except ModelError as e:
+            other = "; or take the bundle's own weights with --weights merged" if self.has_merged else ""
+            raise ModelError(
+                f"{e}: the bundle in {self.folder} needs it (--base-model says where){other}"
+            ) from e
+        if digest is not None and source.digest != digest:
+            raise ModelError(
+                f"the base model {source.spec} in {source.folder} is not the one that the bundle was trained "
+                f"on: its digest is {source.digest[:12]}, and the bundle says {digest[:12]}; take those files"
+            )
+        return source
+
+    def _merged(self) -> ModelSource:
+        from core.engines.local.weights import resolve_model
+
+        if not self.has_merged:
+            raise ModelError(
+                f"the bundle in {self.folder} holds no merged weights: set export.merged, or leave it"
+            )
+        _check_files(self.folder, self.contents, lambda name: name.startswith(f"{names.MERGED}/"))
+        return resolve_model(str(self.folder / names.MERGED))
+
+    def _on_server(self) -> Sampler:
+        of = self.contents.base
+        if of.engine == "local" or of.sampler_path is None:
+            raise ModelError(
+                f"the bundle in {self.folder} was trained on this side: no server has its weights"
+            )
+        from core.engines.tinker import TinkerEngine, connection
+
+        engine = TinkerEngine(of.spec, connection(of.server))
+        return engine.sampler(SamplerRef(of.sampler_path))
+
+
+def open_bundle(folder: Path) -> Bundle:
+    """Read and check a bundle's folder; merged weights are checked when they are asked for.
+
+    Raises ModelError naming what does not match.
+    """
+    contents = read_contents(folder)
+    _check_files(folder, contents, lambda name: not name.startswith(f"{names.MERGED}/"))
+    prompts = read_prompts(folder / names.PROMPTS)
+    if prompts.student_digest != contents.prompts_digest:
+        raise ModelError(_differs(folder, "prompt", "another version of understudy renders it otherwise"))
+    return Bundle(
+        folder, contents, _encoder(folder, contents, prompts), decision.read(folder / names.DECISION)
+    )
+
+
+def read_contents(folder: Path) -> Contents:
+    """bundle.json. Raises ModelError where there is none, or of another format."""
+    path = folder / names.FILE
+    try:
+        return from_json(jsonio.read_json(path), str(path))
+    except FileNotFoundError:
+        raise ModelError(f"{folder} is no bundle: it has no {names.FILE}") from None
+    except ValueError as e:
+        raise ModelError(f"{path} is damaged ({e}): export the run again, or fetch the bundle anew") from e
+
+
+def write_prompts(path: Path, prompts: Prompts) -> None:
+    """The student's templates, and how it words its answer."""
+    shown = {name: text for name, text in prompts.templates.items() if name.startswith("student")}
+    target = {name: getattr(prompts.target, name) for name in TargetWording.__slots__}
+    value = {"task_instruction": prompts.task_instruction, **shown, "target": target}
+    path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def read_prompts(path: Path) -> Prompts:
+    """What `write_prompts` wrote."""
+    value: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    instruction, target = value.pop("task_instruction"), TargetWording(**value.pop("target"))
+    return Prompts(str(path), instruction, value, target)
+
+
+def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
+    prompt = dict(contents.prompt)
+    label_only = bool(prompt.pop("label_only"))
+    part = EncodeSlice(**prompt)
+    tokenizer = ChatTokenizer.load(folder / names.TOKENIZER, part.chat_template_args)
+    if tokenizer_digest(folder / names.TOKENIZER) != contents.tokenizer_digest:
+        raise ModelError(_differs(folder, "tokenizer", "its files were added to or taken from"))
+    if tokenizer.template_digest != contents.template_digest:
+        raise ModelError(_differs(folder, "chat template", "this version of transformers reads it otherwise"))
+    shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
+    return Encoder(tokenizer, prompts, shown, part, label_only=label_only)
+
+
+def _differs(folder: Path, what: str, why: str) -> str:
+    return (
+        f"the {what} of the bundle in {folder} is not the one that it was made with ({why}): the student "
+        "would be asked something else; export the run again with this version"
+    )
+
+
+def _check_files(folder: Path, contents: Contents, wanted: Any) -> None:
+    for name, digest in contents.files.items():
+        if not wanted(name):
+            continue
+        path = folder / name
+        if not path.is_file():
+            raise ModelError(f"the bundle in {folder} lacks {name}: fetch it anew, or export the run again")
+        if jsonio.file_digest(path) != digest:
+            raise ModelError(
+                f"{path} was altered: its sha256 is not the one in {names.FILE}; fetch the bundle anew, or "
+                "export the run again"
+            )
+
+
+def _engine(source: ModelSource, device: Device) -> LocalEngine:
+    from core.engines.local import LocalEngine
+
+    return LocalEngine(source, device=device.name, train_dtype="float32", threads=device.threads)

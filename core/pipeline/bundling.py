@@ -1,0 +1,97 @@
+"""The bundle of a run's chosen student, as a stage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from core.bundle import stage as bundle_stage
+from core.pipeline.measuring import Measuring
+from core.pipeline.scorers import Scorer
+from core.pipeline.workbench import Workbench
+from core.stages import Stage
+from core.store.manifest import Manifest
+from core.student.encoding import EncodeSlice
+from core.student.tokenizer import tokenizer_digest
+
+if TYPE_CHECKING:
+    from core.engines.local.weights import ModelSource
+
+
+def bundle(
+    of: Measuring,
+    split: Manifest,
+    kept: Manifest,
+    checkpoint: Manifest | None,
+    student: Scorer,
+    analysis: Manifest,
+    home: Manifest | None = None,
+) -> Stage:
+    """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home."""
+    assert student.decision is not None, "what is published has a decision"
+    inputs = {
+        "split": split,
+        "kept": kept,
+        "scored": student.rows["val"],
+        "decision": student.decision,
+        "analysis": analysis,
+        "checkpoint": checkpoint,
+        "home": home,
+    }
+    return Stage(
+        bundle_stage.NAME,
+        bundle_stage.VERSION,
+        _slice(of, label_only=student.kind == "label_only"),
+        _content(of.bench),
+        {name: m for name, m in inputs.items() if m is not None},
+        bundle_stage.BundleRun(_tools(of.bench)),
+        label="bundle the student",
+    )
+
+
+def _slice(of: Measuring, *, label_only: bool) -> bundle_stage.BundleSlice:
+    student, data = of.config.student, of.config.data
+    return bundle_stage.BundleSlice(
+        engine=student.engine,
+        model=student.model,
+        local_model=student.local_model,
+        device=student.device,
+        threads=student.threads,
+        prompt=EncodeSlice.of(student),
+        label_only=label_only,
+        dataset=data.name,
+        positive=data.positive,
+        negative=data.negative,
+        text_column=data.text_column,
+        id_column=data.id_column,
+        max_new_tokens=of.max_new_tokens,
+        merged=of.config.export.merged,
+        parity_rows=student.parity_rows,
+    )
+
+
+def _content(bench: Workbench) -> dict[str, str]:
+    source = _local_base(bench)
+    return {
+        **bench.student_content(),
+        "rulebook": bench.rulebook.digest,
+        "prompts": bench.prompts.student_digest,
+        "tokenizer": tokenizer_digest(bench.tokenizer_folder),
+        "local_model": source.digest if source else "none",
+    }
+
+
+def _local_base(bench: Workbench) -> ModelSource | None:
+    """The base model on this machine, where there is one."""
+    return bench.source if bench.config.student.engine == "local" else bench.local_source
+
+
+def _tools(bench: Workbench) -> bundle_stage.Tools:
+    return bundle_stage.Tools(
+        engine=lambda: bench.engine,
+        encoder=bench.encoder,
+        prompts=lambda: bench.prompts,
+        rulebook=lambda: bench.rulebook,
+        tokenizer=lambda: bench.tokenizer_folder,
+        local=lambda: _local_base(bench),
+        base=lambda: bench.base,
+    )

@@ -1,0 +1,160 @@
+"""A bundle answers as the student did, and nothing that does not belong to it is loaded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio
+from core.bundle.opening import open_bundle
+from core.bundle.stage import FOLDER, BundleSlice
+from core.data.writing import read_examples
+from core.errors import ModelError
+from core.evaluation.scoring import ScoreSettings, score_examples
+from core.evaluation.stage import SCORES, read_scores
+from core.progress import Silent
+from core.stageio import StageIO
+from core.student.engine import Sampler
+from tests.core.pipeline.making import Made
+
+
+def made_bundle(made: Made) -> Path:
+    """The small project's bundle; nobody may change it."""
+    return made.store.folder(made.manifests["bundle"]) / FOLDER
+
+
+@pytest.fixture
+def bundle(made: Made, tmp_path: Path) -> Path:
+    """A copy of the small project's bundle."""
+    return Path(shutil.copytree(made_bundle(made), tmp_path / "bundle"))
+
+
+def rewritten(made: Made, out: Path, **changes: Any) -> Path:
+    """The bundle written once more with other settings."""
+    stage = made.stages["bundle"]
+    inputs = {name: made.store.folder(m) for name, m in stage.inputs.items()}
+    assert isinstance(stage.slice, BundleSlice)
+    stage.run(stage.slice.model_copy(update=changes), StageIO(inputs, out, Silent()))
+    return out / FOLDER
+
+
+def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float | None]:
+    """What a bundle says of the small project's val."""
+    opened = open_bundle(folder)
+    examples = read_examples(made.store.folder(made.manifests["split"]) / "val.csv")
+    settings = ScoreSettings(opened.contents.max_new_tokens)
+    rows = score_examples(sampler, opened.encoder, examples, settings, Silent())
+    return [row.probability for row in rows]
+
+
+def exported(made: Made) -> list[float | None]:
+    """What the student said of them when it was measured."""
+    return [row.probability for row in read_scores(made.store.folder(made.manifests["evaluate/6"]) / SCORES)]
+
+
+def test_a_bundle_that_was_moved_says_what_the_student_said(made: Made, bundle: Path) -> None:
+    found = probabilities(made, bundle, open_bundle(bundle).sampler("adapter"))
+    assert found == pytest.approx(exported(made), abs=1e-6)
+
+
+def test_merged_weights_need_no_base_model(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = rewritten(made, tmp_path, merged="float32")
+    monkeypatch.chdir(tmp_path)  # where the base model's relative path leads nowhere
+    found = probabilities(made, folder, open_bundle(folder).sampler("merged"))
+    assert found == pytest.approx(exported(made), abs=1e-4)
+    with pytest.raises(ModelError, match="or take the bundle's own weights with --weights merged"):
+        open_bundle(folder).sampler("adapter")
+
+
+def test_parity_tells_how_far_the_ways_to_the_student_are_apart(made: Made, tmp_path: Path) -> None:
+    folder = rewritten(made, tmp_path, merged="bfloat16", parity_rows=4)
+    parity = jsonio.read_json(folder / "parity.json")
+    assert parity["against"] == "trained"
+    assert parity["reloaded"]["rows"] == parity["merged"]["rows"] == 4
+    assert 0 <= parity["reloaded"]["largest"] < 1e-4 < parity["merged"]["largest"]
+
+
+def test_the_card_tells_what_was_measured_and_what_is_not_known(made: Made) -> None:
+    card = (made_bundle(made) / "README.md").read_text()
+    analysis = jsonio.read_json(made.store.folder(made.manifests["analyse/student"]) / "analysis.json")
+    assert f"{analysis['scorers']['student']['intervals']['auroc']['value']:.3f}" in card
+    assert "## Limits" in card
+    assert "| train | 42 | 14 |" in card
+
+
+def test_a_bundle_holds_no_text_of_the_data(made: Made) -> None:
+    words = "bring the papers"
+    held = [p for p in made_bundle(made).rglob("*") if p.is_file() and words.encode() in p.read_bytes()]
+    assert held == []
+
+
+def change(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """Write other words into a file of a bundle."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / name
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return spoil
+
+
+def consistent(name: str, old: str, new: str) -> Callable[[Path], None]:
+    """As `change`, with the file's digest in bundle.json changed too, as by a hand that means it."""
+
+    def spoil(folder: Path) -> None:
+        change(name, old, new)(folder)
+        written = jsonio.read_json(folder / "bundle.json")
+        written["files"][name] = jsonio.file_digest(folder / name)
+        jsonio.write_json(folder / "bundle.json", written)
+
+    return spoil
+
+
+REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
+    (
+        "an altered adapter",
+        lambda f: (f / "adapter/adapter_model.safetensors").write_bytes(b""),
+        "was altered",
+    ),
+    ("a missing file", lambda f: (f / "rulebook.txt").unlink(), "lacks rulebook.txt"),
+    ("no bundle.json", lambda f: (f / "bundle.json").unlink(), "is no bundle: it has no bundle.json"),
+    ("another format", change("bundle.json", '"format": 1', '"format": 99'), "of format 99"),
+    ("no JSON", lambda f: (f / "bundle.json").write_text("{"), "is damaged"),
+    ("a field too few", change("bundle.json", '"rule_ids"', '"rules"'), "is damaged"),
+    ("another prompt", consistent("prompts.yaml", "You judge", "You read"), "prompt of the bundle"),
+    ("another template", consistent("tokenizer/chat_template.jinja", "{", " {"), "tokenizer of the bundle"),
+    ("one file more", lambda f: (f / "tokenizer/vocab.txt").write_text("x"), "tokenizer of the bundle"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "said"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_loading_refuses_what_does_not_belong_to_the_bundle(
+    bundle: Path, spoil: Callable[[Path], object], said: str
+) -> None:
+    spoil(bundle)
+    with pytest.raises(ModelError, match=said):
+        open_bundle(bundle)
+
+
+def test_another_base_model_is_refused(made: Made, bundle: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(made.folder / "model", tmp_path / "other"))
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
+    with pytest.raises(ModelError, match="is not the one that the bundle was trained on"):
+        open_bundle(bundle).sampler("adapter", base=str(other))
+
+
+def test_weights_that_are_not_there_are_refused(bundle: Path) -> None:
+    with pytest.raises(ModelError, match="no merged weights"):
+        open_bundle(bundle).sampler("merged")
+    with pytest.raises(ModelError, match="no server has its weights"):
+        open_bundle(bundle).sampler("server")
