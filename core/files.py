@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -32,6 +35,26 @@ def create_bytes(path: Path, data: bytes) -> bool:
         temporary.unlink()
     sync([path.parent])
     return True
+
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `final` when the block ends well, and vanishes otherwise.
+
+    The caller holds a lock on `final`, so what a killed writer left beside it may be swept away.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    for left in final.parent.glob(f".part-{final.name}-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    part = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".part-{final.name}-"))
+    try:
+        yield part
+        sync([*part.rglob("*"), part])
+        part.rename(final)
+        sync([final.parent])
+    except BaseException:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
 
 
 def sync(paths: Iterable[Path]) -> None:

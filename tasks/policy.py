@@ -53,14 +53,13 @@ async def _may_pass(task: Any, run: Any, state: State[Any]) -> bool:
     return False
 
 
-OPTIONS: dict[str, Any] = {
-    "cache_policy": StageKey(),
-    "persist_result": True,
+RETRIES: dict[str, Any] = {
     "retries": 3,
     "retry_delay_seconds": exponential_backoff(backoff_factor=2),
     "retry_jitter_factor": 0.5,
     "retry_condition_fn": _may_pass,
 }
+OPTIONS: dict[str, Any] = {"cache_policy": StageKey(), "persist_result": True, **RETRIES}
 
 
 def run_stage(call: StageCall) -> dict[str, Any]:

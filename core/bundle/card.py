@@ -36,7 +36,9 @@ class Facts:
 def render(facts: Facts) -> str:
     """The card as Markdown, without any text of the data."""
     title = f"Model card: a student of {facts.dataset}"
-    return markdown.document(title, None, [_model(facts), _data(facts), _measured(facts), _limits(facts), _use()])
+    return markdown.document(
+        title, None, [_model(facts), _data(facts), _measured(facts), _limits(facts), _use()]
+    )
 
 
 def _model(facts: Facts) -> Section:

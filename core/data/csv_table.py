@@ -26,21 +26,34 @@ def rows(
 ) -> Iterator[RawRow]:
     """Rows of a CSV or TSV. Raises DataError for a file without header or without a column."""
     text, broken = decoded(data, place, how.encoding)
-    separator = how.separator or default
     stand_in = _stand_in(text)
     if stand_in:
         text = _LONE_CR.sub(stand_in, text)
-    lines = _csv_lines(text, separator, how.quotes)
+    lines = iter(StringIO(text, newline="\n" if "\n" in text else ""))
     del text
-    header = _header(lines, place)
-    layout = _Layout.of(header, columns, place, separator)
-    for line, row, problem in lines:
+    unescape = (lambda field: field.replace(stand_in, "\r")) if stand_in else None
+    for raw in rows_of(lines, place, columns, how, default, unescape):
+        yield checked(raw, how) if broken else raw
+
+
+def rows_of(
+    lines: Iterator[str],
+    place: str,
+    columns: Sequence[str],
+    how: TextFormat,
+    default: str,
+    unescape: Callable[[str], str] | None,
+) -> Iterator[RawRow]:
+    """Rows of lines with their ends; `unescape` gives a field back what the csv module must not see."""
+    separator = how.separator or default
+    records = _records(lines, separator, how)
+    layout = _Layout.of(_header(records, place), columns, place, separator, how)
+    for line, row, problem in records:
         if problem is None and not row:
             continue
-        if stand_in:
-            row = [field.replace(stand_in, "\r") for field in row]
-        raw = layout.row(line, row, problem)
-        yield checked(raw, how.encoding) if broken else raw
+        if unescape is not None:
+            row = [unescape(field) for field in row]
+        yield layout.row(line, row, problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +66,12 @@ class _Layout:
     unnamed: tuple[int, ...]
 
     @classmethod
-    def of(cls, header: list[str], columns: Sequence[str], place: str, separator: str) -> _Layout:
+    def of(
+        cls, header: list[str], columns: Sequence[str], place: str, separator: str, how: TextFormat
+    ) -> _Layout:
         for name in columns:
             if name not in header:
-                raise DataError(no_column(place, name, header, _sniffed(header, separator)))
+                raise DataError(no_column(place, name, header, _sniffed(header, separator, how)))
             if header.count(name) > 1:
                 raise DataError(f"{place} has {header.count(name)} columns {name!r}; rename all but one")
         wanted = tuple(header.index(name) for name in columns)
@@ -77,12 +92,13 @@ class _Layout:
         return any(fields[self.width :]) or any(fields[i] for i in self.unnamed if i < len(fields))
 
 
-def _csv_lines(text: str, separator: str, quotes: bool) -> Iterator[tuple[int, list[str], str | None]]:
+def _records(
+    lines: Iterator[str], separator: str, how: TextFormat
+) -> Iterator[tuple[int, list[str], str | None]]:
     """(start line, fields, problem) of each record; strict, so that a stray quote cannot eat rows."""
     csv.field_size_limit(sys.maxsize)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
-    ends = "\n" if "\n" in text else ""
-    reader = csv.reader(StringIO(text, newline=ends), delimiter=separator, quoting=quoting, strict=True)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if how.quotes else csv.QUOTE_NONE
+    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
     while True:
         start = reader.line_num + 1
         try:
@@ -90,7 +106,7 @@ def _csv_lines(text: str, separator: str, quotes: bool) -> Iterator[tuple[int, l
         except StopIteration:
             return
         except csv.Error as e:
-            remedy = "mend them, or set data.quotes: false if this file uses none"
+            remedy = f"mend them, or set {how.named('quotes', 'false')} if this file uses none"
             yield start, [], f"quotes that do not close properly ({e}); {remedy}"
 
 
@@ -103,12 +119,12 @@ def _header(lines: Iterator[tuple[int, list[str], str | None]], place: str) -> l
     raise DataError(f"{place} is empty")
 
 
-def _sniffed(header: list[str], separator: str) -> str:
+def _sniffed(header: list[str], separator: str, how: TextFormat) -> str:
     if len(header) > 1:
         return ""
     for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
         if other in header[0] and other != separator:
-            return f"; the columns seem to be separated otherwise: set data.separator: {written}"
+            return f"; the columns seem to be separated otherwise: set {how.named('separator', written)}"
     return ""
 
 

@@ -18,7 +18,7 @@ ALIASES: dict[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
-_FORMATS: dict[str, Format] = {
+FORMATS: dict[str, Format] = {
     "csv": "csv",
     "tsv": "tsv",
     "jsonl": "jsonl",
@@ -70,7 +70,7 @@ def file_format(url: str, config: DataConfig) -> Format:
         return config.format
     name = url.lower().removesuffix(".gz")
     try:
-        return _FORMATS[name.rpartition(".")[2]]
+        return FORMATS[name.rpartition(".")[2]]
     except KeyError:
         raise DataError(
             f"{sources.place(url)}: the ending does not say how the file is written; "

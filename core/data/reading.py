@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 
 from core.config.data import DataConfig
 from core.data import csv_table, sources, typed_tables
@@ -86,7 +87,7 @@ def raw_rows(
         "csv": lambda: csv_table.rows(data, place, columns, how),
         "tsv": lambda: csv_table.rows(data, place, columns, how, default="\t"),
         "jsonl": lambda: typed_tables.jsonl_rows(data, place, columns, how),
-        "parquet": lambda: typed_tables.parquet_rows(data, place, columns),
+        "parquet": lambda: typed_tables.parquet_rows(BytesIO(data), place, columns),
     }[kind]()
     first = next(rows, None)
     if first is None:

@@ -34,6 +34,15 @@ class TextFormat:
     encoding: str = "utf-8"
     separator: str | None = None
     quotes: bool = True
+    settings: str = "data."
+    """What stands before the name of a setting where it is made: `data.encoding`, or `--encoding`."""
+
+    def named(self, setting: str, value: str | None = None) -> str:
+        """A setting as it is written, as errors name it: `data.quotes: false`, or `--quotes false`."""
+        name = f"{self.settings}{setting}"
+        if value is None:
+            return name
+        return f"{name} {value}" if self.settings.startswith("-") else f"{name}: {value}"
 
 
 def decoded(data: bytes, place: str, encoding: str) -> tuple[str, bool]:
@@ -62,13 +71,14 @@ def no_column(place: str, name: str, found: Sequence[str], remedy: str = "") -> 
     return f"{place} has no column {name!r}; it has {', '.join(map(repr, found))}{remedy or hint}"
 
 
-def checked(raw: RawRow, encoding: str) -> RawRow:
+def checked(raw: RawRow, how: TextFormat) -> RawRow:
     """The row, with a problem where a value holds bytes that are not in the encoding."""
     for value in raw.values:
         bad = _ESCAPED.search(value) if value else None
         if bad:
             byte = f"0x{ord(bad[0]) - 0xDC00:02x}"
-            reason = f"byte {byte} is not {encoding}; set data.encoding (latin-1 or cp1252, say) or mend it"
+            key = how.named("encoding")
+            reason = f"byte {byte} is not {how.encoding}; set {key} (latin-1 or cp1252, say) or mend it"
             return RawRow(raw.line, (), raw.overflow, reason)
     return raw
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from io import BytesIO, StringIO
-from typing import Any
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from io import StringIO
+from typing import Any, BinaryIO
 
 import pyarrow
 import pyarrow.parquet
@@ -20,16 +21,25 @@ _BATCH = 8192
 def jsonl_rows(data: bytes, place: str, columns: Sequence[str], how: TextFormat) -> Iterator[RawRow]:
     """Rows of JSON lines; numbers keep the digits they are written with. Blank lines are skipped."""
     text, broken = decoded(data, place, how.encoding)
-    if text.lstrip()[:1] == "[":
-        raise DataError(f"{place} is one JSON array; write one object a line (JSON lines)")
+    lines = iter(StringIO(text, newline="\n"))
+    del text
+    for raw in jsonl_lines(lines, place, columns, how):
+        yield checked(raw, how) if broken else raw
+
+
+def jsonl_lines(
+    lines: Iterable[str], place: str, columns: Sequence[str], how: TextFormat
+) -> Iterator[RawRow]:
+    """Rows of lines that hold one JSON object each. Raises DataError, for a missing column at the end."""
     found: dict[str, None] = {}
     rows = 0
-    for line, written in enumerate(StringIO(text, newline="\n"), start=1):
+    for line, written in enumerate(lines, start=1):
         if not written.strip():
             continue
+        if not rows and written.lstrip()[:1] == "[":
+            raise DataError(f"{place} is one JSON array; write one object a line (JSON lines)")
         rows += 1
-        raw = _json_row(line, written, columns, found)
-        yield checked(raw, how.encoding) if broken else raw
+        yield _json_row(line, written, columns, found)
     if not rows:
         raise DataError(f"{place} is empty")
     for name in columns:
@@ -37,12 +47,12 @@ def jsonl_rows(data: bytes, place: str, columns: Sequence[str], how: TextFormat)
             raise DataError(no_column(place, name, list(found)))
 
 
-def parquet_rows(data: bytes, place: str, columns: Sequence[str]) -> Iterator[RawRow]:
-    """Rows of a Parquet file; `line` is the row's number from 1."""
-    if not data:
+def parquet_rows(data: BinaryIO, place: str, columns: Sequence[str]) -> Iterator[RawRow]:
+    """Rows of a Parquet file that is open; `line` is the row's number from 1."""
+    if not data.seek(0, os.SEEK_END):
         raise DataError(f"{place} is empty")
     try:
-        file = pyarrow.parquet.ParquetFile(BytesIO(data))
+        file = pyarrow.parquet.ParquetFile(data)
     except pyarrow.ArrowException as e:
         raise DataError(f"{place} is not a Parquet file ({e}); set data.format") from None
     names = list(file.schema_arrow.names)

@@ -21,6 +21,7 @@ from flows.cli import saying
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
 from flows.cli.importing import import_config
+from flows.cli.predicting import predict
 from flows.cli.preparing import check_place, prepare
 from flows.cli.serving import automations, publish_dataset
 from flows.cli.summaries import compare, summary
@@ -177,6 +178,7 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
 
 _OTHERS = (
     sweep,
+    predict,
     list_runs,
     remove,
     collect_garbage,
@@ -200,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-_RESUMABLE = ("run", "baseline", "evaluate", "sweep")
+_RESUMABLE = ("run", "baseline", "evaluate", "sweep", "predict")
 
 
 class Terminated(BaseException):

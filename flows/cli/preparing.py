@@ -26,12 +26,18 @@ def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
 
 def prepare(resolved: ResolvedConfig, debug: bool) -> None:
     """Prefect's settings, the log on the terminal, and bars where people look on."""
-    from core import progressbar
     from flows import environment
-    from flows.logs import configure
 
     environment.prepare(debug=debug)
     environment.detach_temporary_server()
+    speak(resolved.config.run.log_level, debug=debug)
+
+
+def speak(level: str, *, debug: bool = False) -> None:
+    """The log on the terminal from `level` on, and bars where people look on."""
+    from core import progressbar
+    from flows.logs import configure
+
     progressbar.allowed = not saying.in_json()
-    configure(resolved.config.run.log_level, debug=debug, formatter=saying.formatter())
+    configure(level, debug=debug, formatter=saying.formatter())
     logging.captureWarnings(True)

@@ -9,9 +9,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from core.engines.local.files import file_digest, whole_folder
+from core.engines.local.files import file_digest
 from core.engines.local.need import need_torch
 from core.errors import ModelError
+from core.files import whole_folder
 from core.jsonio import file_digest as plain_digest
 from core.jsonio import read_json, write_json
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from core.errors import ModelError
-from core.files import replace_bytes, sync, user_cache
+from core.files import replace_bytes, user_cache
 from core.jsonio import file_digest as plain_digest
 
 _WEIGHTS_AND_TOKENIZER = (
@@ -79,23 +76,3 @@ def file_digest(path: Path, cache: Path) -> str:
 
 def _noted(named: str, digest: str) -> str:
     return f"{digest} {hashlib.sha256(f'{named}{digest}'.encode()).hexdigest()}"
-
-
-@contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `final` when the block ends well, and vanishes otherwise.
-
-    The caller holds a lock on `final`, so what a killed writer left beside it may be swept away.
-    """
-    final.parent.mkdir(parents=True, exist_ok=True)
-    for left in final.parent.glob(f".part-{final.name}-*"):
-        shutil.rmtree(left, ignore_errors=True)
-    part = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".part-{final.name}-"))
-    try:
-        yield part
-        sync([*part.iterdir(), part])
-        part.rename(final)
-        sync([final.parent])
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise

@@ -11,8 +11,9 @@ import pytest
 
 from core.engines.local import ModelSource, resolve_model
 from core.engines.local.convert import convert_gguf
-from core.engines.local.files import file_digest, whole_folder
+from core.engines.local.files import file_digest
 from core.errors import ModelError
+from core.files import whole_folder
 from tests.core.engines.local.conftest import MakeModel
 
 

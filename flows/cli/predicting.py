@@ -1,0 +1,268 @@
+"""`understudy predict`: answer texts with a student."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from core.errors import UserError
+from flows.cli import saying
+from flows.cli.preparing import speak
+
+if TYPE_CHECKING:
+    from core.predict.job import Outcome
+    from core.predict.source import InputRow, Source
+    from core.predict.student import Student
+
+STANDARD = "-"
+_AT_ONCE = 64
+"""Rows from standard input that are answered at once: whoever waits at a pipe's end waits less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What the command line says."""
+
+    model: str
+    root: str
+    texts: tuple[str, ...]
+    input: str | None
+    output: str | None
+    format: str
+    output_format: str | None
+    text_column: str | None
+    id_column: str | None
+    encoding: str
+    separator: str | None
+    quotes: bool
+    reasoning: bool
+    weights: str
+    base_model: str | None
+    device: str
+    threads: int | None
+    runner: str | None
+    workers: int
+    overwrite: bool
+    restart: bool
+
+    def bundle(self) -> Path:
+        """Where the model is."""
+        from core.predict.finding import find
+
+        return find(self.model, self.root, merged=self.weights == "merged")
+
+    def source(self, bundle: Path) -> Source:
+        """Where the texts are; columns are by default those of the training data."""
+        from core.bundle.opening import read_contents
+        from core.predict.source import Source
+
+        columns = read_contents(bundle).columns
+        return Source(
+            url=self.input or STANDARD,
+            format=self.format,  # type: ignore[arg-type]  # click has checked it
+            text_column=self.text_column or columns["text"] or "text",
+            id_column=self.id_column,
+            encoding=self.encoding,
+            separator=self.separator,
+            quotes=self.quotes,
+        )
+
+    def student(self) -> Student:
+        """The model in memory."""
+        from core.predict.student import load
+
+        return load(
+            self.model,
+            self.root,
+            weights=self.weights,  # type: ignore[arg-type]  # click has checked it
+            base=self.base_model,
+            device=self.device,
+            threads=self.threads,
+        )
+
+
+_OPTIONS = (
+    click.option("--model", default="latest", show_default=True, help="latest, a run, a folder or a URL."),
+    click.option("--root", default="artifacts", show_default=True, help="Where published runs are."),
+    click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text; may stand several times."),
+    click.option("--input", help="A table, or - for standard input, a text a line."),
+    click.option("--output", help="A .csv, .jsonl or .parquet; by default standard output, as JSON lines."),
+    click.option(
+        "--format",
+        type=click.Choice(["auto", "csv", "tsv", "jsonl", "parquet", "lines"]),
+        default="auto",
+        show_default=True,
+        help="How the input is written; auto goes by its ending.",
+    ),
+    click.option(
+        "--output-format",
+        type=click.Choice(["csv", "jsonl", "parquet"]),
+        help="How the output is written; by default what its ending says.",
+    ),
+    click.option("--text-column", help="The column of the text; by default that of the training data."),
+    click.option("--id-column", help="The column of the id; by default the id is a hash of the text."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of the input's text."),
+    click.option("--separator", help="Of CSV columns; by default a comma, of TSV a tab."),
+    click.option("--quotes", type=bool, default=True, show_default=True, help="Do quotes enclose fields?"),
+    click.option("--reasoning", is_flag=True, help="Write the reasoning and the rules it cites; far slower."),
+    click.option(
+        "--weights",
+        type=click.Choice(["adapter", "merged", "server"]),
+        default="adapter",
+        show_default=True,
+        help="Adapter over its base model, the bundle's merged weights, or the training server's own.",
+    ),
+    click.option("--base-model", help="Where the base model is, if not where it was in training."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
+    click.option("--threads", type=click.IntRange(min=1), help="CPU threads."),
+    click.option(
+        "--runner",
+        type=click.Choice(["threads", "dask", "ray"]),
+        help="Carry it out as a Prefect flow in shards, on this runner.",
+    ),
+    click.option(
+        "--workers",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Processes of dask or ray on this machine, each with a model of its own.",
+    ),
+    click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
+    click.option("--restart", is_flag=True, help="Throw away what an unfinished job left beside the output."),
+)
+
+
+def _asks(command: Callable[..., None]) -> Callable[..., None]:
+    def asked(**values: Any) -> None:
+        command(Ask(**{f.name: values[f.name] for f in fields(Ask)}))
+
+    asked.__doc__ = command.__doc__
+    wrapped: Callable[..., None] = asked
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@click.command("predict")
+@_asks
+def predict(ask: Ask) -> None:
+    """Answer texts with a student: id, label, probability, threshold and error of each, in order.
+
+    A table is answered in parts: after a crash the same command goes on. A row that cannot be read passes
+    through with its error.
+    """
+    if ask.texts and (ask.input or ask.output):
+        raise click.UsageError("--text is answered on standard output; leave --input and --output out")
+    from flows import environment
+
+    environment.prepare()
+    speak("INFO")
+    if ask.texts:
+        _answer_texts(ask)
+    elif ask.output in (None, STANDARD):
+        _answer_stream(ask)
+    elif ask.input in (None, STANDARD):
+        raise click.UsageError("standard input is answered on standard output; leave --output out")
+    else:
+        _tell(_answer_table(ask))
+
+
+def _answer_texts(ask: Ask) -> None:
+    from core.data.hashing import text_id
+    from core.predict.source import InputRow
+
+    rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in ask.texts]
+    _stream(ask, iter([rows]))
+
+
+def _answer_stream(ask: Ask) -> None:
+    """As they come, without anything that could be resumed."""
+    if ask.runner is not None or ask.output_format == "parquet":
+        raise click.UsageError("a runner, and Parquet, need an --output file")
+    rows = ask.source(ask.bundle()).rows()
+    _stream(ask, iter(lambda: list(islice(rows, _AT_ONCE)), []))
+
+
+def _stream(ask: Ask, chunks: Iterator[list[InputRow]]) -> None:
+    import csv
+
+    from core.predict import sink
+    from core.predict.job import answered
+
+    writer = csv.writer(sys.stdout, lineterminator="\n") if ask.output_format == "csv" else None
+    names = sink.columns(reasoning=ask.reasoning)
+    if writer is not None:
+        writer.writerow(names)
+    with ask.student() as student:
+        for chunk in chunks:
+            for row in answered(chunk, student, reasoning=ask.reasoning):
+                if writer is not None:
+                    writer.writerow([sink.field(row[name]) for name in names])
+                else:
+                    click.echo(sink.line({name: row[name] for name in names}))
+            sys.stdout.flush()
+
+
+def _answer_table(ask: Ask) -> Outcome:
+    from core.predict import job as jobs
+    from core.predict import sink
+
+    assert ask.output is not None, "a table is written to a file"
+    kind = sink.output_format(ask.output, ask.output_format)  # type: ignore[arg-type]  # click has checked it
+    folder = ask.bundle()
+    if ask.runner is not None:
+        return _on_runner(ask)
+    job = jobs.Job(
+        folder,
+        ask.source(folder),
+        ask.output,
+        kind,
+        ask.reasoning,
+        ask.weights,  # type: ignore[arg-type]
+    )
+    with jobs.held(job, overwrite=ask.overwrite, restart=ask.restart) as rows:
+        return jobs.run(job, ask.student, rows, _Shown("predict"))
+
+
+def _on_runner(ask: Ask) -> Outcome:
+    from flows import environment
+
+    environment.detach_temporary_server()
+    from flows.predict import predict as on_runner
+
+    given = {f.name: getattr(ask, f.name) for f in fields(Ask) if f.name != "texts"}
+    found: Outcome = on_runner(**given)
+    return found
+
+
+class _Shown:
+    """A bar on a terminal, lines in a pipe."""
+
+    def __init__(self, what: str) -> None:
+        from core.progress import LogProgress
+        from core.progressbar import Bar
+
+        self._log, self._bar = LogProgress(what), Bar(what)
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        self._log.update(done, total, note)
+        self._bar.update(done, total, note)
+
+
+def _tell(found: Outcome) -> None:
+    parts = [f"Done: {found.rows:,} rows in {found.output}"]
+    if found.reused:
+        parts.append(f"{found.reused:,} of them were answered before")
+    if found.errors:
+        parts.append(f"{found.errors:,} have an error, see its column")
+    if found.cut:
+        parts.append(f"of {found.cut:,} the text was cut to fit")
+    saying.tell("; ".join(parts))
+    if found.rows and found.errors == found.rows:
+        raise UserError("no row could be answered")

@@ -1,0 +1,32 @@
+"""A shard of texts answered, as a Prefect task."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from core.bundle.opening import Device, Weights, open_bundle
+from core.predict.shards import Shard, answer_shard
+from core.predict.student import Student
+from tasks.policy import RETRIES
+from tasks.progress import ArtifactProgress
+
+
+@task(name="answer", task_run_name="shard {shard.number}", cache_policy=NO_CACHE, **RETRIES)
+def answer(shard: Shard) -> int:
+    """Answer what is not answered yet of a shard, and return how many rows that were."""
+
+    def opened() -> Student:
+        return student(shard.job.folder, shard.job.weights, shard.base, shard.device)
+
+    return answer_shard(shard, opened, ArtifactProgress(f"shard {shard.number}"))
+
+
+@lru_cache(maxsize=1)
+def student(folder: Path, weights: Weights, base: str | None, device: Device) -> Student:
+    """The model, once a process; shards that come to it at the same time wait for each other."""
+    bundle = open_bundle(folder)
+    return Student(bundle, bundle.sampler(weights, base, device))

@@ -1,0 +1,106 @@
+"""Streaming gives the rows that reading the whole table gives."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+from pathlib import Path
+
+import fsspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.data.locate import Format
+from core.data.reading import raw_rows
+from core.data.streaming import rows, rows_of
+from core.data.tables import RawRow, TextFormat
+from core.errors import DataError
+
+COLUMNS = ("id", "text")
+HOW = TextFormat(settings="--")
+ODD = ["a\rb", "\ue000", "\ue0001\rx", 'say "no"', "two\r\nlines", "two\nlines", "\x1c.", "é", "NA", ""]
+
+
+def table(texts: list[str], ends: str = "\r\n") -> str:
+    """A CSV with these texts."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator=ends)
+    writer.writerow(COLUMNS)
+    writer.writerows((f"r{i}", text) for i, text in enumerate(texts))
+    return out.getvalue()
+
+
+def streamed(path: Path | str, kind: Format = "csv") -> list[RawRow]:
+    """All rows of a file, one after another."""
+    return list(rows(str(path), kind, COLUMNS, HOW))
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_odd_texts_come_as_they_were_written(tmp_path: Path, ends: str) -> None:
+    path = tmp_path / "odd.csv"
+    path.write_bytes(table(ODD, ends).encode())
+    assert [row.values[1] for row in streamed(path)] == ODD
+
+
+def test_rows_that_end_in_carriage_returns_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "mac.csv"
+    path.write_bytes(table(["one", "two"], "\r").encode())
+    assert [row.values for row in streamed(path)] == [("r0", "one"), ("r1", "two")]
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1))
+def test_streaming_and_reading_the_whole_file_agree(texts: list[str]) -> None:
+    data = ("\ufeff" + table(texts)).encode()
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/streaming/t.csv", data)
+    whole = list(raw_rows("memory://streaming/t.csv", "csv", COLUMNS, HOW))
+    assert list(rows_of(io.BytesIO(data), "t.csv", "csv", COLUMNS, HOW)) == whole
+
+
+def test_a_packed_file_a_remote_one_and_typed_ones_are_read(tmp_path: Path) -> None:
+    expected = [("r0", "one"), ("r1", "two")]
+    text = table(["one", "two"])
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(text.encode()))
+    fsspec.filesystem("memory").pipe("/streaming/u.csv", text.encode())
+    lines = [json.dumps({"text": text, "id": id_}) for id_, text in expected]
+    (tmp_path / "t.jsonl").write_text("\n".join(lines))
+    columns = {"id": ["r0", "r1"], "text": ["one", "two"]}
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    assert [row.values for row in streamed(tmp_path / "t.csv.gz")] == expected
+    assert [row.values for row in streamed("memory://streaming/u.csv")] == expected
+    assert [row.values for row in streamed(tmp_path / "t.jsonl", "jsonl")] == expected
+    assert [row.values for row in streamed(tmp_path / "t.parquet", "parquet")] == expected
+
+
+def test_bytes_outside_the_encoding_spoil_their_row_alone(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(b"id,text\nr0,fine\nr1,caf\xe9\nr2,fine\n")
+    found = streamed(path)
+    assert [row.problem is None for row in found] == [True, False, True]
+    assert "byte 0xe9 is not utf-8; set --encoding" in str(found[1].problem)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "said"),
+    [
+        ("t.csv", b"\xff\xfei\0d\0", "is UTF-16, not utf-8; set --encoding utf-16"),
+        ("t.csv", gzip.compress(b"id,text\n"), "is packed by gzip; give it a name that ends in .gz"),
+        ("t.csv.gz", gzip.compress(b"id,text\nr0,a\n" * 9)[:-9], "not a whole gzip file"),
+        ("t.csv", b"id;text\nr0;a\n", "set --separator ';'"),
+        ("t.csv", b"", "is empty"),
+        ("t.csv", None, "there is no file"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_place_and_remedy(
+    tmp_path: Path, name: str, data: bytes | None, said: str
+) -> None:
+    if data is not None:
+        (tmp_path / name).write_bytes(data)
+    with pytest.raises(DataError, match=said) as refused:
+        streamed(tmp_path / name)
+    assert str(tmp_path) in str(refused.value)

@@ -1,0 +1,46 @@
+"""A student of the small project, and its texts as a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.bundle.opening import Device, open_bundle
+from core.bundle.stage import FOLDER
+from core.predict import Student
+from core.predict.job import Job
+from core.predict.source import Source
+from tests.core.pipeline.making import Made
+from tests.small_project import texts
+
+
+@pytest.fixture
+def bundle(made: Made) -> Path:
+    """The small project's bundle; nobody may change it."""
+    return made.store.folder(made.manifests["bundle"]) / FOLDER
+
+
+@pytest.fixture
+def student(bundle: Path) -> Iterator[Student]:
+    """It, with the model in memory."""
+    opened = open_bundle(bundle)
+    with Student(opened, opened.sampler("adapter", device=Device("cpu", 1))) as loaded:
+        yield loaded
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Sixty texts with ids."""
+    path = tmp_path / "new.csv"
+    with path.open("w", newline="") as f:
+        csv.writer(f).writerows([("id", "text"), *((id_, text) for id_, text, _ in texts())])
+    return path
+
+
+@pytest.fixture
+def job(bundle: Path, table: Path, tmp_path: Path) -> Job:
+    """The table answered into a CSV beside it."""
+    return Job(bundle, Source(str(table), id_column="id"), str(tmp_path / "out.csv"), "csv")

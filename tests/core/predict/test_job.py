@@ -1,0 +1,138 @@
+"""A table is answered in parts: in order, whole, and never twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow.parquet
+import pytest
+
+from core.errors import UserError
+from core.predict import Prediction, Student
+from core.predict import job as jobs
+from core.predict.job import Job, Outcome, held, run
+from core.progress import Silent
+from tests.small_project import texts
+
+SMALL = 16
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixty rows in four parts."""
+    monkeypatch.setattr(jobs, "PART_ROWS", SMALL)
+
+
+def answer(job: Job, student: Callable[[], Lent], **how: bool) -> Outcome:
+    with held(job, **how) as rows:
+        return run(job, cast(Any, student), rows)
+
+
+def written(path: str) -> list[dict[str, str]]:
+    with Path(path).open(newline="") as f:
+        return list(csv.DictReader(f))
+
+
+class Stops(Exception):
+    """Stands for a crash."""
+
+
+class Lent:
+    """The fixture's student, whose model stays open: it counts the texts, and dies after some calls."""
+
+    def __init__(self, student: Student, calls: int = 99) -> None:
+        self.student, self.calls, self.texts = student, calls, 0
+
+    def __call__(self, given: list[str], **how: Any) -> list[Prediction]:
+        if self.calls == 0:
+            raise Stops
+        self.calls -= 1
+        self.texts += len(given)
+        return self.student(given, **how)
+
+    def close(self) -> None:
+        """The student is the fixture's to close."""
+
+
+@pytest.fixture
+def lent(student: Student) -> Lent:
+    return Lent(student)
+
+
+def test_every_row_is_answered_in_order(job: Job, lent: Lent) -> None:
+    found = answer(job, lambda: lent)
+    rows = written(job.output)
+    assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
+    assert (found.rows, found.errors, found.reused) == (60, 0, 0)
+    expected = [p.probability for p in lent.student([text for _, text, _ in texts()])]
+    assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-6)
+    assert list(rows[0]) == ["id", "label", "probability", "threshold", "error"]
+    assert sorted(p.name for p in Path(job.output).parent.iterdir()) == ["new.csv", "out.csv"]
+
+
+def test_what_was_answered_before_a_crash_is_not_answered_again(job: Job, lent: Lent) -> None:
+    dies, lives = Lent(lent.student, 2), Lent(lent.student)
+    with pytest.raises(Stops):
+        answer(job, lambda: dies)
+    assert not Path(job.output).exists()
+    found = answer(job, lambda: lives)
+    assert (dies.texts, lives.texts, found.reused) == (32, 28, 32)
+    whole = replace(job, output=job.output.replace("out", "whole"))
+    answer(whole, lambda: lent)
+    assert Path(job.output).read_bytes() == Path(whole.output).read_bytes()
+
+
+def test_a_job_that_is_all_answered_loads_no_model(job: Job, lent: Lent) -> None:
+    with held(job) as rows:
+        for i, chunk in enumerate(job.chunks()):
+            jobs.answer(job, i, chunk, lent.student, Silent())
+        found = run(job, lambda: pytest.fail("the model was loaded"), rows)
+    assert found.reused == found.rows == 60
+
+
+def test_formats_hold_the_same(job: Job, lent: Lent, tmp_path: Path) -> None:
+    lines = replace(job, output=str(tmp_path / "out.jsonl"), format="jsonl", reasoning=True)
+    table = replace(job, output=str(tmp_path / "out.parquet"), format="parquet", reasoning=True)
+    answer(lines, lambda: lent)
+    answer(table, lambda: lent)
+    found = [json.loads(line) for line in Path(lines.output).read_text().splitlines()]
+    assert pyarrow.parquet.read_table(table.output).to_pylist() == found
+    assert list(found[0]) == ["id", "label", "probability", "threshold", "error", "reasoning", "rules"]
+
+
+def test_a_bad_row_passes_through_with_its_error(job: Job, lent: Lent, table: Path) -> None:
+    lines = table.read_text().splitlines()
+    table.write_text("\n".join([*lines[:2], "bad,", *lines[2:]]) + "\n")
+    found = answer(job, lambda: lent)
+    rows = written(job.output)
+    assert (rows[1]["id"], rows[1]["label"], rows[1]["probability"]) == ("bad", "", "")
+    assert "new.csv:3: the text is empty" in rows[1]["error"]
+    assert found.errors == 1
+
+
+def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -> None:
+    Path(job.output).write_text("mine")
+    with pytest.raises(UserError, match="add --overwrite"):
+        answer(job, lambda: lent)
+    assert Path(job.output).read_text() == "mine"
+    assert answer(job, lambda: lent, overwrite=True).rows == 60
+
+
+def test_parts_of_another_job_are_not_taken_over(job: Job, lent: Lent, table: Path) -> None:
+    dies = Lent(lent.student, 1)
+    with pytest.raises(Stops):
+        answer(job, lambda: dies)
+    table.write_text(table.read_text().replace("prize", "price"))
+    with pytest.raises(UserError, match=r"another job answered \(input differs\).*--restart"):
+        answer(job, lambda: lent)
+    assert answer(job, lambda: lent, restart=True).reused == 0
+
+
+def test_two_at_once_do_not_write_one_output(job: Job, lent: Lent) -> None:
+    with held(job), pytest.raises(UserError, match="another process is writing"), held(job):
+        pytest.fail("both hold it")

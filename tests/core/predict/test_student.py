@@ -1,0 +1,98 @@
+"""What a loaded student says is what was measured of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import jsonio
+from core.bundle.opening import open_bundle
+from core.data.writing import read_examples
+from core.errors import MissingInputError, ModelError, UserError
+from core.evaluation.stage import SCORES, read_scores
+from core.predict import Student, load
+from core.predict.finding import find
+from core.store import pointers
+from tests.core.pipeline.making import Made
+
+
+def test_it_says_what_was_exported_of_the_same_texts(made: Made, student: Student) -> None:
+    examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
+    scored = read_scores(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
+    said = student([e.text for e in examples])
+    assert [p.probability for p in said] == pytest.approx([row.probability for row in scored], abs=1e-6)
+    threshold = student.bundle.decision.threshold
+    assert threshold is not None
+    assert [p.label for p in said] == ["1" if (row.probability or 0) >= threshold else "0" for row in scored]
+
+
+def test_the_order_and_the_company_of_texts_change_nothing(student: Student) -> None:
+    texts = ["You have won a prize", "See you at lunch", "Call now for a gift"]
+    alone = [student([text])[0].probability for text in texts]
+    assert [p.probability for p in student(texts[::-1])][::-1] == pytest.approx(alone, abs=1e-6)
+
+
+def test_reasoning_is_generated_only_where_it_is_asked_for(student: Student) -> None:
+    text = "You have won a prize, call now"
+    quick, slow = student([text])[0], student([text], reasoning=True)[0]
+    assert quick.reasoning is None
+    assert quick.probability == pytest.approx(slow.probability, abs=1e-6)
+
+
+def test_a_text_that_does_not_fit_is_cut_and_counted(student: Student) -> None:
+    assert student(["prize " * 1000])[0].cut_tokens > 0
+
+
+def test_nothing_is_said_of_nothing(student: Student) -> None:
+    assert student([]) == []
+
+
+def test_a_student_that_learnt_labels_alone_gives_no_reasoning(bundle: Path, student: Student) -> None:
+    student.bundle.encoder.target = "label_only"
+    with pytest.raises(UserError, match="gives no reasoning"):
+        student(["a text"], reasoning=True)
+
+
+def publish(made: Made, **more: object) -> None:
+    """A pointer to the small project's bundle, as a run publishes it."""
+    manifest = made.manifests["bundle"]
+    content = {"saved_at": "now", "run_name": "small", "bundle_path": f"{manifest.folder}/bundle", **more}
+    pointers.publish(made.store, "small", content, [manifest.folder])
+
+
+def test_a_published_run_is_found_by_its_name_and_as_the_latest(made: Made, bundle: Path) -> None:
+    publish(made)
+    root = made.store.backend.url
+    assert find("small", root) == find("latest", root) == bundle
+
+
+def test_a_pointer_without_a_bundle_says_what_to_do(made: Made) -> None:
+    publish(made, bundle_path=None)
+    with pytest.raises(MissingInputError, match="run the same config again"):
+        find("latest", made.store.backend.url)
+    publish(made)
+
+
+@pytest.mark.parametrize("model", ["nobody", "no/such/folder", "memory://nothing/here"])
+def test_a_model_that_is_not_there_is_named(made: Made, model: str) -> None:
+    with pytest.raises(MissingInputError, match=model.rpartition("/")[2]):
+        find(model, made.store.backend.url)
+
+
+def test_a_bundle_at_a_url_is_fetched_once_and_checked(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    fs = fsspec.filesystem("memory")
+    fs.put(str(bundle) + "/", "/bundles/small", recursive=True)
+    with load("memory://bundles/small", device="cpu", threads=1) as student:
+        assert student(["a text"])[0].label in ("0", "1")
+    fs.rm("/bundles/small/adapter", recursive=True)
+    assert open_bundle(find("memory://bundles/small")).contents == open_bundle(bundle).contents
+    written = jsonio.read_json(bundle / "bundle.json")
+    fs.pipe("/bundles/small/bundle.json", jsonio.canonical({**written, "max_new_tokens": 9}))
+    with pytest.raises(ModelError, match="is missing"):
+        find("memory://bundles/small")
