@@ -172,6 +172,7 @@ def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Pat
         "reject": True,
         "encode": True,
         "baseline": True,
+        "bundle": False,
     }
     assert not stages["train/2"]["reused"]
     assert stages["evaluate/0"]["reused"]
