@@ -12,6 +12,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.config import Config
 from core.evaluation.selection import select
+from core.pipeline.estimate import estimate, note_estimate
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import PAGE
 from core.pipeline.views import View
@@ -88,6 +89,8 @@ def pipeline(run: Execution) -> Outcome | None:
     file = "student_phase/train_sft.jsonl"
     encoded = run.do("encode", lambda: build.encode(kept), file)
     view.encode(encoded)
+    if build.is_remote:
+        note_estimate(run.view, estimate(build, run.store, parts, encoded))
 
     trained = train_and_evaluate(run, view, parts, encoded)
     chosen = select(trained.curve, run.config.evaluation.metric)

@@ -11,6 +11,7 @@ from core.data.writing import scan_examples
 from core.errors import MissingInputError
 from core.evaluation.selection import select
 from core.pipeline import seeds
+from core.pipeline.estimate import estimate
 from core.pipeline.naming import other_config, refusal
 from core.pipeline.pricing import prices
 from core.pipeline.reasons import Reasons
@@ -43,7 +44,7 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
     head = [f"run {resolved.run_name} under {planner.store.backend.url}", ""]
     if differing := other_config(planner.view, resolved):
         head += [f"`understudy run` would stop here: {refusal(planner.view, differing)}", ""]
-    return "\n".join([*head, *planner.stages(), "", *planner.first_prompts()])
+    return "\n".join([*head, *planner.stages(), "", *planner.estimated(), *planner.first_prompts()])
 
 
 class NotMadeYet(Exception):
@@ -60,6 +61,7 @@ class Planner:
         self.pipeline = Pipeline(resolved.config)
         self.lines: list[tuple[str, str]] = []
         self.parts: Manifest | None = None
+        self.encoded: Manifest | None = None
         self.labelled: dict[SplitName, Manifest] = {}
         self._reasons = Reasons(self.view)
 
@@ -82,7 +84,7 @@ class Planner:
         self.parts = parts = self._one("split", pipeline.split)
         answers = self._answers(parts)
         kept = self._one("reject", lambda: pipeline.reject(parts, answers))
-        encoded = self._one("encode", lambda: pipeline.encode(kept))
+        self.encoded = encoded = self._one("encode", lambda: pipeline.encode(kept))
         trained = self._training(parts, encoded)
         if not self.switches.on("export"):
             return
@@ -114,6 +116,14 @@ class Planner:
         for name in self.config.teacher.label_splits:
             if name not in self.labelled:
                 raise NotMadeYet(f"sample/{name}")
+
+    def estimated(self) -> list[str]:
+        """What a student on a server will take in all, whatever of it is there already."""
+        if not self.pipeline.is_remote:
+            return []
+        if self.parts is None:
+            return ["(what the student will take can be said once the data is split: --only split)"]
+        return [*estimate(self.pipeline, self.store, self.parts, self.encoded).lines(), ""]
 
     def _price(self) -> list[str]:
         """What asking the teacher will take, where it is a live one."""

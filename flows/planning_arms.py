@@ -23,7 +23,7 @@ def describe_sweep(sweep: Sweep) -> str:
         lines += ["", f"arm {arm.name}, run {arm.run}: {' '.join(arm.sets) or 'as the base'}"]
         if differing := other_config(planner.view, arm.resolved):
             lines.append(f"  `understudy sweep` would stop here: {refusal(planner.view, differing)}")
-        lines += [f"  {line}" for line in planner.stages()]
+        lines += [f"  {line}" for line in (*planner.stages(), *planner.estimated()) if line]
     return "\n".join(lines)
 
 

@@ -14,7 +14,7 @@ from core.evaluation import decision
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.mistakes import surest_wrong
 from core.evaluation.scoring import ScoreSettings, add_reasoning
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.stage import SCORES, read_scores, used
 from core.progress import Saying
 from core.records import Example, ScoredExample, SplitName
 from core.stageio import StageIO
@@ -23,7 +23,7 @@ from core.student.engine import Engine
 from core.student.segment import checkpoint
 
 NAME = "explain"
-VERSION = 1
+VERSION = 2
 EXPLAINED = "explained.jsonl"
 
 
@@ -55,21 +55,22 @@ class ExplainRun:
         places = surest_wrong(scored, frozen, config.rows)
         silent = [i for i in places if scored[i].raw_output is None]
         asked = [(examples[i], scored[i]) for i in silent]
-        said = dict(zip(silent, self._say(config, io, asked), strict=True))
+        spoken, usage = self._say(config, io, asked)
+        said = dict(zip(silent, spoken, strict=True))
         rows = [said.get(i, scored[i]) for i in places]
         jsonio.write_jsonl(io.out / EXPLAINED, map(jsonio.as_row, rows))
-        return {"rows": len(rows), "generated": len(silent)}
+        return {"rows": len(rows), "generated": len(silent), **usage}
 
     def _say(
         self, config: ExplainSlice, io: StageIO, asked: list[tuple[Example, ScoredExample]]
-    ) -> list[ScoredExample]:
-        """The rows with what the model says of them."""
+    ) -> tuple[list[ScoredExample], dict[str, Any]]:
+        """The rows with what the model says of them, and what the summary says of the price."""
         if not asked:
-            return []
+            return [], {}
         engine, encoder = self.engine(), self.encoder(config.prompt, False)
         progress = Saying(io.progress, 0, len(asked))
         settings = ScoreSettings(config.max_new_tokens, len(asked))
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
         with engine.waits(progress.say), closing(engine.sampler(ref)) as sampler:
             examples, rows = [e for e, _ in asked], [row for _, row in asked]
-            return add_reasoning(sampler, encoder, examples, rows, settings, progress)
+            return add_reasoning(sampler, encoder, examples, rows, settings, progress), used(sampler)

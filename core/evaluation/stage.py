@@ -102,7 +102,7 @@ class MeasureRun:
                 rows = add_reasoning(sampler, encoder, examples, scored, settings, io.progress)
             else:
                 rows = score_examples(sampler, encoder, examples, settings, io.progress)
-        return rows, _used(sampler)
+        return rows, used(sampler)
 
     def _sampler(self, engine: Engine, io: StageIO) -> Sampler:
         if "checkpoint" not in io.inputs:
@@ -127,12 +127,13 @@ def _without_failed(rows: list[ScoredExample]) -> list[ScoredExample]:
     return [row for row in rows if row.error is None]
 
 
-def _used(sampler: Sampler) -> dict[str, Any]:
+def used(sampler: Sampler) -> dict[str, Any]:
+    """What a summary says of the tokens that a server bills; nothing of a sampler that bills none."""
     if not isinstance(sampler, Metered):
         return {}
-    used = sampler.usage
-    tokens = {"prefilled_tokens": used.prefilled, "sampled_tokens": used.sampled}
-    return {"usage": {**tokens, "requests": used.requests}}
+    usage = sampler.usage
+    tokens = {"prefilled_tokens": usage.prefilled, "sampled_tokens": usage.sampled}
+    return {"usage": {**tokens, "requests": usage.requests}}
 
 
 def _needs_generation(encoder: Encoder, settings: ScoreSettings) -> bool:

@@ -16,6 +16,7 @@ from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
 from core.export.manifests import decision_name
 from core.pipeline import maker, seeds
+from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
@@ -24,6 +25,7 @@ from core.report.mistakes import worst
 from core.report.words import plural, were
 from core.store import reads
 from core.store.clock import now
+from core.store.runs import FOLDER
 
 _FILES = {
     "student_phase/analysis.json": "every figure of the tables and plots",
@@ -56,6 +58,7 @@ def report_of(o: Outcome) -> Report:
         val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
         teacher=o.json(o.kept, "teacher_summary.json"),
         ledger=ledger(o),
+        estimate=o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
         notices=_notices(o),
         resume_state_path=state_path(o.final),
         mistakes=_mistakes(o, first),

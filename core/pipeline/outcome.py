@@ -102,7 +102,8 @@ def ledger(o: Outcome) -> dict[str, Any]:
                 "%s has no price of %s under students: tokens are counted", student.prices, student.model
             )
     asked = [s for s in (*o.modes, *o.others) if s.kind in ("student", "label_only", "untrained")]
-    measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values())]
+    explained = [o.explained] if o.explained else []
+    measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values()), *explained]
     unique = {m.path: m for m in measured}
     found = student_ledger(o.checkpoints.values(), unique.values(), price)
     return to_json(teacher_ledger(_asked(o)), found, seconds(o))

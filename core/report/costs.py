@@ -21,6 +21,7 @@ _STUDENT = {
     "completion tokens": "sampled_tokens",
     "trained tokens": "trained_tokens",
 }
+_ESTIMATED = ("prompt tokens", "completion tokens", "trained tokens")
 _COLUMNS = ("requests", "prompt tokens", "of them cached", "completion tokens", "trained tokens")
 
 
@@ -36,21 +37,27 @@ def section(report: Report) -> Section | None:
         else f"The run cost US$ {usd:.2f}."
     )
     said += " Stages that were reused count with the seconds and the money they once took."
-    blocks: list[Block] = [Prose(said), _tokens(ledger)]
+    blocks: list[Block] = [Prose(said), _tokens(ledger, report.estimate)]
     if ledger["seconds"]:
         blocks.append(_seconds(ledger["seconds"]))
     return Section("cost", "Cost and time", blocks)
 
 
-def _tokens(ledger: Mapping[str, Any]) -> Table:
+def _tokens(ledger: Mapping[str, Any], estimate: Mapping[str, Any] | None) -> Table:
     rows = []
     for who, names, money in (("teacher", _TEACHER, "usd_of_the_run"), ("student", _STUDENT, "usd")):
         part = ledger.get(who)
         if part is not None:
             counts = [count(part.get(names[c])) if c in names else UNDEFINED for c in _COLUMNS]
             rows.append(cells(who, *counts, _usd(part.get(money))))
-    notes = ["The teacher's answers were recorded, or the labels themselves: nothing was asked."]
-    return Table(["", *_COLUMNS, "US$"], rows, notes=notes if ledger.get("teacher") is None else [])
+    notes = []
+    if ledger.get("teacher") is None:
+        notes.append("The teacher's answers were recorded, or the labels themselves: nothing was asked.")
+    if estimate is not None:
+        counts = [count(estimate[_STUDENT[c]]) if c in _ESTIMATED else UNDEFINED for c in _COLUMNS]
+        rows.append(cells("student, as estimated before training", *counts, _usd(estimate["usd"])))
+        notes += [f"Estimate: {note}." for note in estimate["notes"]]
+    return Table(["", *_COLUMNS, "US$"], rows, notes=notes)
 
 
 def _usd(value: float | None) -> str:

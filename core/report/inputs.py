@@ -107,6 +107,8 @@ class Report(Compared):
     """teacher_summary.json; None where nothing was asked."""
     ledger: Mapping[str, Any] = field(default_factory=dict)
     """ledger.json."""
+    estimate: Mapping[str, Any] | None = None
+    """cost_estimate.json; None where nothing was to be paid to a training server."""
     notices: Sequence[str] = ()
     """Sentences: rows left out, duplicates, texts that were cut."""
     resume_state_path: str | None = None

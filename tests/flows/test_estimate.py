@@ -1,0 +1,126 @@
+"""What a student on a server will take is said before it is spent, and stands beside what it took."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core.config.loading import load
+from flows.planning import describe_plan
+from flows.switches import switches
+from tests.flows.running import run
+from tests.servers import tinker
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+NAME = "tiny/student"
+REPO = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def running(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tinker.TinkerServer]:
+    folder = tmp_path_factory.mktemp("server")
+    with tinker.serve(tiny_model, folder, names=(NAME,), logprobs="weighted") as server:
+        yield server
+
+
+@pytest.fixture
+def remote(running: tinker.TinkerServer, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What makes the small project a gold label-only one on the server."""
+    monkeypatch.setenv("TINKER_API_KEY", tinker.KEY)
+    monkeypatch.setenv("TINKER_TELEMETRY", "0")
+    return [
+        "student.engine=tinker",
+        f"student.model={NAME}",
+        f"student.tokenizer={tiny_model}",
+        f"student.tinker_base_url={running.base_url}",
+        "student.prices=prices.yaml",
+        "student.lora={rank: 2}",
+        "evaluation.metric=log_loss",
+    ]
+
+
+GOLD = ["teacher.kind=gold", "teacher.answers=null", "student.target=label_only"]
+
+
+def priced(project: Path, **students: Any) -> None:
+    table = {"as_of": "2026-11-01", "source": "made up for this test", "models": {}, "students": students}
+    (project.parent / "prices.yaml").write_text(yaml.safe_dump(table))
+
+
+def plan(project: Path, changes: list[str]) -> str:
+    resolved = load(project, changes)
+    return describe_plan(resolved, switches(resolved.config.stages))
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / name).read_text())
+    return found
+
+
+def test_gold_labels_cost_on_a_server_what_was_estimated_before_anything_was_sent(
+    project: Path, remote: list[str], running: tinker.TinkerServer
+) -> None:
+    priced(project, **{NAME: {"train": 3.0, "prefill": 1.0, "sample": 2.0}})
+    changes = [*remote, *GOLD]
+    assert "can be said once the data is split" in plan(project, changes)
+    folder = run(project, *changes)
+    said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
+    assert said["trained_tokens"] == took["trained_tokens"]
+    assert said["prefilled_tokens"] == took["prefilled_tokens"]
+    assert said["sampled_tokens"] == took["sampled_tokens"]
+    assert said["usd"] == took["usd"] > 0
+    assert said["notes"] == []
+    report = (folder / "test_report.md").read_text()
+    assert "student, as estimated before training" in report
+    assert "the student learns the gold labels" in report
+    assert f"about US$ {said['usd']:.4f}" in plan(project, changes)
+
+
+def test_a_missing_price_is_said_and_aborts_nothing(project: Path, remote: list[str]) -> None:
+    priced(project)
+    changes = [*remote, *GOLD, "student.steps=2"]
+    folder = run(project, *changes)
+    said = read(folder, "cost_estimate.json")
+    assert said["usd"] is None
+    assert said["trained_tokens"] > 0
+    assert said["notes"] == [
+        f"prices.yaml has no price of {NAME} under students: tokens are counted, money is not"
+    ]
+    assert "will take an unknown sum" in plan(project, changes)
+    assert said["notes"][0] in plan(project, changes)
+
+
+@pytest.mark.parametrize("target", ["label_first", "reason_first"])
+def test_with_reasons_training_is_counted_exactly_and_prompts_nearly(
+    project: Path, remote: list[str], target: str
+) -> None:
+    priced(project)
+    more = ["export.max_new_tokens=16", "evaluation.max_new_tokens=16", "student.steps=2"]
+    folder = run(project, *remote, *more, f"student.target={target}")
+    said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
+    assert said["trained_tokens"] == took["trained_tokens"]
+    assert said["prefilled_tokens"] == pytest.approx(
+        took["prefilled_tokens"], rel=0.1 if target == "label_first" else 1.2
+    )
+
+
+def test_before_the_samples_are_encoded_the_plan_says_what_it_takes_for_granted(
+    project: Path, remote: list[str]
+) -> None:
+    priced(project)
+    run(project, *remote, "student.steps=2", "student.target=label_first")
+    other = plan(project, [*remote, "student.steps=2", "student.max_length=200", "run.name=other"])
+    assert "the samples are not encoded yet: every text of train is taken to be learnt" in other
+    assert "each reasoning to have 80 tokens" in other
+
+
+def test_the_shipped_config_of_gold_labels_asks_no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(REPO)
+    config = load(Path("configs/gold_label_only.yaml")).config
+    assert (config.teacher.kind, config.student.target) == ("gold", "label_only")
