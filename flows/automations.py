@@ -55,46 +55,44 @@ def apply(heartbeat: int | None = None, webhook: str | None = None) -> list[str]
 
 def crashed(heartbeat: int) -> AutomationCore:
     """Mark a run Crashed that was silent for three heartbeats and half of one, for a busy machine."""
-    return AutomationCore(
-        name=CRASHED,
-        description=f"Ends runs whose process is gone. Fits a heartbeat of up to {heartbeat} s.",
-        tags=["understudy"],
-        trigger=_of_our_runs(
-            after={_BEAT},
-            expect={_BEAT, *(f"prefect.flow-run.{state}" for state in _SILENT)},
-            posture=Posture.Proactive,
-            within=timedelta(seconds=BEATS * heartbeat + heartbeat // 2),
+    return _on_our_runs(
+        CRASHED,
+        f"Ends runs whose process is gone. Fits a heartbeat of up to {heartbeat} s.",
+        ChangeFlowRunState(
+            state=StateType.CRASHED,
+            message=f"no sign of life for {BEATS} heartbeats: its process or machine is gone; "
+            "the same command or a retry goes on from what is finished",
         ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED,
-                message=f"no sign of life for {BEATS} heartbeats: its process or machine is gone; "
-                "the same command or a retry goes on from what is finished",
-            )
-        ],
+        after={_BEAT},
+        expect={_BEAT, *(f"prefect.flow-run.{state}" for state in _SILENT)},
+        posture=Posture.Proactive,
+        within=timedelta(seconds=BEATS * heartbeat + heartbeat // 2),
     )
 
 
 def told(block: UUID) -> AutomationCore:
     """Call the webhook of a block when a run fails or crashes."""
-    return AutomationCore(
-        name=TOLD,
-        description=f"Calls the URL in the block {BLOCK}, which `understudy automations apply` sets.",
-        tags=["understudy"],
-        trigger=_of_our_runs(
-            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"}, posture=Posture.Reactive
-        ),
-        actions=[CallWebhook(block_document_id=block, payload=_TEXT)],
+    return _on_our_runs(
+        TOLD,
+        f"Calls the URL in the block {BLOCK}, which `understudy automations apply` sets.",
+        CallWebhook(block_document_id=block, payload=_TEXT),
+        expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+        posture=Posture.Reactive,
     )
 
 
-def _of_our_runs(**what: Any) -> EventTrigger:
-    return EventTrigger(
+def _on_our_runs(
+    name: str, description: str, action: ChangeFlowRunState | CallWebhook, **trigger: Any
+) -> AutomationCore:
+    each_of_ours = EventTrigger(
         match={"prefect.resource.id": "prefect.flow-run.*"},
         match_related={"prefect.resource.role": "flow", "prefect.resource.name": list(FLOWS)},
         for_each={"prefect.resource.id"},
         threshold=1,
-        **what,
+        **trigger,
+    )
+    return AutomationCore(
+        name=name, description=description, tags=["understudy"], trigger=each_of_ours, actions=[action]
     )
 
 

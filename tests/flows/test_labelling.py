@@ -33,18 +33,23 @@ def line(plan: str, slot: str) -> str:
     return found[1]
 
 
+def asking(server: TeacherServer, *splits: str) -> str:
+    """An override: the teacher is that of the server, and answers these splits beside train."""
+    teacher = {
+        "kind": "openai",
+        "base_url": server.base_url,
+        "model": "gpt-4o-mini",
+        "api_key_env": None,
+        "attempts": 2,
+        "prices": str(REPO / "configs/prices.yaml"),
+        "label_splits": splits,
+    }
+    return f"teacher={json.dumps(teacher)}"
+
+
 def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(project: Path) -> None:
     with endpoint.serve() as server:
-        teacher = {
-            "kind": "openai",
-            "base_url": server.base_url,
-            "model": "gpt-4o-mini",
-            "api_key_env": None,
-            "attempts": 2,
-            "prices": str(REPO / "configs/prices.yaml"),
-            "label_splits": ["test", "val"],
-        }
-        resolved = load(project, [f"teacher={json.dumps(teacher)}"])
+        resolved = load(project, [asking(server, "test", "val")])
         store = Store.open(resolved.config.run.root)
         of = Pipeline(resolved.config, lambda: Journal.open(store, resolved.run_name))
         parts = make(store, of.split(), Silent()).manifest
@@ -73,20 +78,6 @@ def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> Non
     plan = describe_plan(resolved, NOTHING_OFF)
     assert "sample/" not in plan
     assert "asking" not in plan
-
-
-def asking(server: TeacherServer, *splits: str) -> str:
-    """An override: the teacher is that of the server, and answers these splits beside train."""
-    teacher = {
-        "kind": "openai",
-        "base_url": server.base_url,
-        "model": "gpt-4o-mini",
-        "api_key_env": None,
-        "attempts": 2,
-        "prices": str(REPO / "configs/prices.yaml"),
-        "label_splits": splits,
-    }
-    return f"teacher={json.dumps(teacher)}"
 
 
 @pytest.mark.usefixtures("prefect_server")
