@@ -93,7 +93,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     """What is written at the end."""
     publish: Annotated[bool, NotInKey("a switch")] = True
-    """Write model/<run>.json and model/latest.json."""
+    """Write `model/<run>.json` and `model/latest.json`."""
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
     """Which stages run."""
     teacher_from: Annotated[

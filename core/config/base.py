@@ -18,6 +18,8 @@ class Section(BaseModel):
         strict=False,
         allow_inf_nan=False,
         validate_default=True,
+        # What Prefect's form calls a field: its key, where pydantic has no title for a section.
+        field_title_generator=lambda name, _: name,
     )
 
 

@@ -60,12 +60,12 @@ class DataConfig(Section):
     """Where the texts are, what a row means, and how the splits are made."""
 
     path: Annotated[str | None, CONTENT] = None
-    """One table: a path, an fsspec URL, or package://<distribution>/<path as it lists it>."""
+    """One table: a path, an fsspec URL, or `package://<distribution>/<path as it lists it>`."""
     files: SplitFiles | None = None
     """Three tables, one a split, instead of `path`."""
     dir: Annotated[str | None, CONTENT] = None
-    """A folder that holds the three tables as <name>/<name>_<split>.csv, <name>/<split>.csv,
-    <name>_<split>.csv or <split>.csv (valid and validation are read as val), instead of `path`."""
+    """A folder that holds the three tables as `<name>/<name>_<split>.csv`, `<name>/<split>.csv`,
+    `<name>_<split>.csv` or `<split>.csv` (valid and validation are read as val), instead of `path`."""
     name: str = "dataset"
     """The dataset's name, used to find files under `dir`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"

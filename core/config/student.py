@@ -62,7 +62,7 @@ class StudentConfig(Section):
     engine: Literal["local", "tinker"] = "local"
     """local: torch in this process; tinker: the Tinker service, or a server that speaks its protocol."""
     model: Annotated[str, CONTENT] = "Qwen/Qwen3-8B"
-    """Base model: hub id, folder, .gguf file, or package://<distribution>/<path as it lists it>; with
+    """Base model: hub id, folder, .gguf file, or `package://<distribution>/<path as it lists it>`; with
     the tinker engine the server's name for it."""
     tokenizer: Annotated[str | None, CONTENT] = None
     """Where the tokenizer is, if not with the model: a folder, hub id or package:// as for a model. The
@@ -70,7 +70,7 @@ class StudentConfig(Section):
     chat_template_args: dict[str, Any] = {}
     """Extra arguments of the chat template, for instance enable_thinking: false."""
     target: Literal["label_only", "label_first", "reason_first"] = "label_first"
-    """label_only: <label>1</label>; label_first: the label, then the reason; reason_first: the
+    """label_only: `<label>1</label>`; label_first: the label, then the reason; reason_first: the
     reason, then the label."""
     rulebook: bool = False
     """Show the rulebook in the student's prompt; off, the student has to learn it."""
@@ -92,7 +92,7 @@ class StudentConfig(Section):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Seeds of the adapter's start and of the order of batches; by default the config's `seed`. The first
     one's student is published, chosen before anything was measured; each other one is a run of its own,
-    <run>-seed<n>, and the report gives their spread."""
+    `<run>-seed<n>`, and the report gives their spread."""
     batch_size: int = Field(16, ge=1)
     """Examples a step."""
     batches: Literal["stratified", "random"] = "stratified"

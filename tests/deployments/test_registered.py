@@ -83,7 +83,7 @@ def test_the_form_describes_every_field_of_the_config(deployments: dict[str, dic
         for key in leaves(Config):
             section = section_at(key[:-1])
             assert section is not None
-            assert described(schema, key) == section.model_fields[key[-1]].description, key
+            assert described(schema, key) == (key[-1], section.model_fields[key[-1]].description)
 
 
 def test_deploying_again_doubles_nothing_and_takes_the_image_that_a_variable_names(

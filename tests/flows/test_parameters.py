@@ -20,8 +20,8 @@ def config(project: Path) -> Config:
     return load(project).config
 
 
-def described(schema: dict[str, Any], key: KeyPath) -> str:
-    """A field's description in the schema from which Prefect makes its form."""
+def described(schema: dict[str, Any], key: KeyPath) -> tuple[str, str]:
+    """A field's title and description in the schema from which Prefect makes its form."""
     at = schema["properties"]["config"]
     for part in key:
         at = at.get("allOf", [at])[0]
@@ -30,10 +30,10 @@ def described(schema: dict[str, Any], key: KeyPath) -> str:
         while "$ref" in at:
             at = schema["definitions"][at["$ref"].rpartition("/")[2]]
         at = at["properties"][part]
-    return str(at.get("description", ""))
+    return str(at.get("title")), str(at.get("description", ""))
 
 
-def test_prefects_form_shows_every_field_of_the_config_with_its_description() -> None:
+def test_prefects_form_shows_every_field_of_the_config_with_its_key_and_description() -> None:
     from prefect.utilities.callables import parameter_schema
 
     from flows.baseline import baseline
@@ -44,8 +44,7 @@ def test_prefects_form_shows_every_field_of_the_config_with_its_description() ->
         for key in leaves(Config):
             section = section_at(key[:-1])
             assert section is not None
-            said = section.model_fields[key[-1]].description
-            assert described(schema, key) == said, key
+            assert described(schema, key) == (key[-1], section.model_fields[key[-1]].description)
         assert "A table instead of data.path" in schema["properties"]["data"]["description"]
 
 
