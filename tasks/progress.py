@@ -38,7 +38,7 @@ class ArtifactProgress:
             return
         self._last = now
         text = f"{self.what}: {describe(done, total, rate, note)}"
-        share = 100.0 * done / max(total, 1)
+        share = round(100.0 * done / max(total, 1), 1)
         try:
             if self._artifact is None:
                 created = create_progress_artifact(progress=share, description=text)

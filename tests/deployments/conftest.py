@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page
 
+from tests.deployments.pages import PREFIXES, Pages
 from tests.servers import prefect_api
 from tests.servers.prefect_api import PrefectServer
 
@@ -28,6 +30,12 @@ def deployed(server: PrefectServer) -> PrefectServer:
         server.prefect("work-pool", "create", pool, "--type", kind)
     server.prefect(*DEPLOY)
     return server
+
+
+@pytest.fixture(params=list(PREFIXES))
+def pages(request: pytest.FixtureRequest, server: PrefectServer, chromium_page: Page) -> Pages:
+    """The server's pages, of each kind."""
+    return Pages(chromium_page, server.url.removesuffix("/api"), request.param)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Deployments carried out by real workers: triggered, cached, retried, cancelled, killed."""
+"""Deployments carried out by real workers: triggered, cached, cancelled, killed."""
 
 from __future__ import annotations
 
@@ -65,41 +65,6 @@ def test_published_tables_become_students_one_after_the_other_and_again_all_is_c
     assert {name for name, state in made.items() if state != "Cached"} == set()
     logs = server.post("logs/filter", logs={"flow_run_id": {"any_": [again]}}, limit=200)
     assert any(each["message"].startswith("split: reuse (made") for each in logs), "our lines are not there"
-
-
-def test_a_failed_stage_is_retried_from_the_command_line(
-    deployed_small: PrefectServer, project: Project
-) -> None:
-    server = deployed_small
-    config = project.config("run.root=mended", "run.name=mended")
-    model = project.folder / "model"
-    shutil.copytree(config["student"]["model"], model)
-    config["student"]["model"] = "model"
-    weights = model / "model.safetensors"
-    good = weights.read_bytes()
-    weights.write_bytes(good[:1000])
-    with working.working(server, project):
-        run = start(server, {"config": config})
-        assert ended(server, run) == "Failed"
-        first = working.states_of_tasks(server, run)
-        assert first["split"] == "Completed"
-        assert "Failed" in first.values()
-        assert (
-            json.loads((project.run("mended", "mended") / "run_state.json").read_text())["state"] == "failed"
-        )
-        assert working.whole(project, "mended")
-        safe = {p: p.stat().st_mtime_ns for p in project.folder.glob("mended/objects/*/*.json")}
-        assert {p.parent.name for p in safe} == {"split", "sample", "reject", "encode"}
-
-        weights.write_bytes(good)
-        said = server.prefect("flow-run", "retry", run)
-        assert run in said
-        until(lambda: flow_run(server, run)["state_name"] not in ("Failed", "AwaitingRetry"), "not retried")
-        assert ended(server, run) == "Completed"
-    assert flow_run(server, run)["run_count"] == 2
-    assert {p: p.stat().st_mtime_ns for p in safe} == safe
-    assert working.whole(project, "mended")
-    assert (project.run("mended", "mended") / "test_report.md").is_file()
 
 
 def test_a_cancelled_run_leaves_whole_artifacts_and_no_process(
