@@ -25,7 +25,9 @@ def deployments() -> list[dict[str, Any]]:
 
 def test_the_config_is_that_of_the_quickstart_value_for_value(deployments: list[dict[str, Any]]) -> None:
     wanted = load(REPO / "configs/quickstart.yaml").config
-    for each in deployments:
+    configs = [each for each in deployments if each["entrypoint"] != "flows.predict.predict"]
+    assert len(configs) == len(deployments) - 1
+    for each in configs:
         config = Config.model_validate(each["parameters"]["config"])
         assert config == wanted
         assert config.model_dump(exclude_unset=True) == wanted.model_dump(exclude_unset=True)
@@ -41,7 +43,7 @@ def test_the_automations_know_every_flow() -> None:
     from flows.automations import FLOWS
 
     written = "".join(p.read_text() for p in (REPO / "flows").glob("*.py"))
-    assert set(FLOWS) == set(re.findall(r'@flow\(name="([a-z]+)"', written))
+    assert set(FLOWS) == set(re.findall(r'@flow\(name="([a-z-]+)"', written))
 
 
 def test_one_dataset_starts_one_run(deployments: list[dict[str, Any]]) -> None:

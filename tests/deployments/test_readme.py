@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import re
 import shutil
 import socket
@@ -17,7 +18,7 @@ import yaml
 from tests.deployments.working import ended, until
 from tests.servers import prefect_api, s3
 from tests.servers.prefect_api import PrefectServer, started
-from tests.small_project import write_project
+from tests.small_project import texts, write_project
 
 pytestmark = pytest.mark.deployments
 
@@ -60,7 +61,7 @@ def clone(tmp_path: Path, tiny_model: Path) -> Path:
     deployed = yaml.safe_load(file.read_text())
     deployed.pop("definitions")
     for each in deployed["deployments"]:
-        each["parameters"] = {"config": config}
+        each["parameters"] = {"config": config} if each["name"] != "predict" else {}
     file.write_text(yaml.dump(deployed))
     return folder
 
@@ -78,6 +79,11 @@ def storage(s3_server: s3.S3Server, clone: Path) -> dict[str, str]:
 def port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as s:
         return int(s.getsockname()[1])
+
+
+def distilling(server: PrefectServer) -> list[str]:
+    """The runs of `distill`."""
+    return [str(run["id"]) for run in server.post("flow_runs/filter", flows={"name": {"any_": ["distill"]}})]
 
 
 @pytest.fixture
@@ -107,8 +113,8 @@ def carried_out(clone: Path, storage: dict[str, str], port: int, tmp_path: Path)
                         command, cwd=clone, env=environment, stdout=out, stderr=subprocess.STDOUT, check=False
                     )
                 assert done.returncode == 0, block.script + log.read_text()
-                if "data/new.csv" in block.script:
-                    until(lambda: len(server.post("flow_runs/filter")) == 3, "nothing was started")
+                if "publish-dataset data/new.csv" in block.script:
+                    until(lambda: len(distilling(server)) == 3, "nothing was started")
         yield server
 
 
@@ -116,10 +122,13 @@ def test_every_command_does_what_the_readme_says(
     carried_out: PrefectServer, clone: Path, s3_server: s3.S3Server
 ) -> None:
     server = carried_out
-    until(lambda: len(server.post("flow_runs/filter")) == 4, "the published tables started no runs")
-    runs = server.post("flow_runs/filter")
-    assert [ended(server, str(run["id"])) for run in runs] == ["Completed"] * 4
+    until(lambda: len(distilling(server)) == 4, "the published tables started no runs")
+    assert [ended(server, run) for run in distilling(server)] == ["Completed"] * 4
     assert {each.name for each in (clone / "artifacts/runs").iterdir()} == {"quickstart", "quickstart-new"}
+    with (clone / "data/answers.csv").open(newline="") as f:
+        answers = list(csv.DictReader(f))
+    assert [each["error"] for each in answers] == [""] * len(texts())
+    assert {each["label"] for each in answers} <= {"0", "1"}
     on_s3 = s3_server.filesystem().glob("understudy/runs/runs/*/test_report.md")
     assert on_s3 == ["understudy/runs/runs/quickstart-texts/test_report.md"]
 

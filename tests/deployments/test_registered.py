@@ -57,6 +57,7 @@ def test_each_deployment_of_the_file_is_there_in_its_pool(deployments: dict[str,
     assert {name: (d["entrypoint"], d["work_pool_name"]) for name, d in deployments.items()} == {
         "distill": ("flows.distill.distill", "understudy"),
         "baseline": ("flows.baseline.baseline", "understudy"),
+        "predict": ("flows.predict.predict", "understudy"),
         "distill-docker": ("flows.distill.distill", "understudy-docker"),
         "baseline-docker": ("flows.baseline.baseline", "understudy-docker"),
     }
@@ -77,8 +78,13 @@ def test_schedules_are_there_and_off(deployments: dict[str, dict[str, Any]]) -> 
     assert deployments["baseline"]["schedules"] == []
 
 
-def test_the_form_describes_every_field_of_the_config(deployments: dict[str, dict[str, Any]]) -> None:
-    for each in deployments.values():
+def test_the_form_describes_every_parameter_and_every_field_of_the_config(
+    deployments: dict[str, dict[str, Any]],
+) -> None:
+    predict = deployments["predict"]["parameter_openapi_schema"]
+    assert predict["required"] == ["input", "output"]
+    assert all(each["description"] for each in predict["properties"].values())
+    for each in (d for d in deployments.values() if d["name"] != "predict"):
         schema = each["parameter_openapi_schema"]
         for key in leaves(Config):
             section = section_at(key[:-1])
