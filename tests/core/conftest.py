@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from core.bundle.stage import FOLDER
 from tests.core.pipeline.making import Made, make_all, write_small_project
 
 
@@ -23,3 +24,9 @@ def made(whole: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
     """The same, with the project's folder as the working directory."""
     monkeypatch.chdir(whole.folder)
     return whole
+
+
+@pytest.fixture
+def bundle(made: Made) -> Path:
+    """The small project's bundle; nobody may change it."""
+    return made.store.folder(made.manifests["bundle"]) / FOLDER

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.core.conftest import bundle, made, whole  # noqa: F401  # fixtures
 from tests.small_project import write_project
 
 

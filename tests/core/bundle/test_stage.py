@@ -23,15 +23,10 @@ from core.student.engine import Sampler
 from tests.core.pipeline.making import Made
 
 
-def made_bundle(made: Made) -> Path:
-    """The small project's bundle; nobody may change it."""
-    return made.store.folder(made.manifests["bundle"]) / FOLDER
-
-
 @pytest.fixture
-def bundle(made: Made, tmp_path: Path) -> Path:
+def copied(bundle: Path, tmp_path: Path) -> Path:
     """A copy of the small project's bundle."""
-    return Path(shutil.copytree(made_bundle(made), tmp_path / "bundle"))
+    return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
 def rewritten(made: Made, out: Path, **changes: Any) -> Path:
@@ -57,8 +52,8 @@ def exported(made: Made) -> list[float | None]:
     return [row.probability for row in read_scores(made.store.folder(made.manifests["evaluate/6"]) / SCORES)]
 
 
-def test_a_bundle_that_was_moved_says_what_the_student_said(made: Made, bundle: Path) -> None:
-    found = probabilities(made, bundle, open_bundle(bundle).sampler("adapter"))
+def test_a_bundle_that_was_moved_says_what_the_student_said(made: Made, copied: Path) -> None:
+    found = probabilities(made, copied, open_bundle(copied).sampler("adapter"))
     assert found == pytest.approx(exported(made), abs=1e-6)
 
 
@@ -81,17 +76,17 @@ def test_parity_tells_how_far_the_ways_to_the_student_are_apart(made: Made, tmp_
     assert 0 <= parity["reloaded"]["largest"] < 1e-4 < parity["merged"]["largest"]
 
 
-def test_the_card_tells_what_was_measured_and_what_is_not_known(made: Made) -> None:
-    card = (made_bundle(made) / "README.md").read_text()
+def test_the_card_tells_what_was_measured_and_what_is_not_known(made: Made, bundle: Path) -> None:
+    card = (bundle / "README.md").read_text()
     analysis = jsonio.read_json(made.store.folder(made.manifests["analyse/student"]) / "analysis.json")
     assert f"{analysis['scorers']['student']['intervals']['auroc']['value']:.3f}" in card
     assert "## Limits" in card
     assert "| train | 42 | 14 |" in card
 
 
-def test_a_bundle_holds_no_text_of_the_data(made: Made) -> None:
+def test_a_bundle_holds_no_text_of_the_data(bundle: Path) -> None:
     words = "bring the papers"
-    held = [p for p in made_bundle(made).rglob("*") if p.is_file() and words.encode() in p.read_bytes()]
+    held = [p for p in bundle.rglob("*") if p.is_file() and words.encode() in p.read_bytes()]
     assert held == []
 
 
@@ -138,19 +133,19 @@ REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
 
 @pytest.mark.parametrize(("spoil", "said"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
 def test_loading_refuses_what_does_not_belong_to_the_bundle(
-    bundle: Path, spoil: Callable[[Path], object], said: str
+    copied: Path, spoil: Callable[[Path], object], said: str
 ) -> None:
-    spoil(bundle)
+    spoil(copied)
     with pytest.raises(ModelError, match=said):
-        open_bundle(bundle)
+        open_bundle(copied)
 
 
-def test_another_base_model_is_refused(made: Made, bundle: Path, tmp_path: Path) -> None:
+def test_another_base_model_is_refused(made: Made, copied: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(made.folder / "model", tmp_path / "other"))
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**config, "rms_norm_eps": 1e-3}))
     with pytest.raises(ModelError, match="is not the one that the bundle was trained on"):
-        open_bundle(bundle).sampler("adapter", base=str(other))
+        open_bundle(copied).sampler("adapter", base=str(other))
 
 
 def test_weights_that_are_not_there_are_refused(bundle: Path) -> None:

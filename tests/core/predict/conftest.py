@@ -9,18 +9,10 @@ from pathlib import Path
 import pytest
 
 from core.bundle.opening import Device, open_bundle
-from core.bundle.stage import FOLDER
 from core.predict import Student
 from core.predict.job import Job
 from core.predict.source import Source
-from tests.core.pipeline.making import Made
 from tests.small_project import texts
-
-
-@pytest.fixture
-def bundle(made: Made) -> Path:
-    """The small project's bundle; nobody may change it."""
-    return made.store.folder(made.manifests["bundle"]) / FOLDER
 
 
 @pytest.fixture

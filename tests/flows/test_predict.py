@@ -1,0 +1,133 @@
+"""The command and the flow that answer a table: the same output whoever carries it out."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import io
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.errors import UserError
+from core.predict import job
+from flows.cli import main
+from tests.small_project import texts
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """Sixty texts with ids, one of them empty."""
+    path = tmp_path / "new.csv"
+    rows = [(id_, "" if id_ == "t07" else text) for id_, text, _ in texts()]
+    with path.open("w", newline="") as f:
+        csv.writer(f).writerows([("id", "text"), *rows])
+    return path
+
+
+if TYPE_CHECKING:
+    from flows.predict import Runner
+
+
+def understudy(*arguments: object) -> int:
+    with pytest.raises(SystemExit) as e:
+        main(list(map(str, arguments)))
+    assert isinstance(e.value.code, int)
+    return e.value.code
+
+
+def test_a_table_is_answered_by_the_command(
+    bundle: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = table.with_name("out.csv")
+    given = ("predict", "--model", bundle, "--input", table, "--id-column", "id", "--output", out)
+    assert understudy(*given) == 0
+    with out.open(newline="") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
+    assert [row["id"] for row in rows if row["error"]] == ["t07"]
+    assert "60 rows in" in (said := capsys.readouterr().err)
+    assert "1 have an error" in said
+    assert understudy(*given) == 2
+    assert "add --overwrite" in capsys.readouterr().err
+
+
+def test_texts_and_standard_input_are_answered_on_standard_output(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert understudy("predict", "--model", bundle, "--text", "You have won", "--text", " ") == 0
+    first, second = map(json.loads, capsys.readouterr().out.splitlines())
+    assert first["label"] in ("0", "1")
+    assert second["error"] == "the text is empty"
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"You have won\nSee you")))
+    assert understudy("predict", "--model", bundle, "--output-format", "csv") == 0
+    lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [float(lines[0]["probability"])] == pytest.approx([first["probability"]], abs=1e-6)
+    assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--text", "a", "--input", "b.csv"), "leave --input and --output out"),
+        (("--input", "-", "--output", "b.csv"), "standard input is answered on standard output"),
+        (("--model", "nobody", "--text", "a"), "no model nobody is published under"),
+        (("--input", "none.csv", "--output", "b.csv"), "there is no file"),
+        (("--input", "new.csv", "--output", "b.xls"), "end it in .csv, .jsonl or .parquet"),
+        (("--input", "new.csv", "--text-column", "body", "--output", "b.csv"), "has no column 'body'"),
+        (("--input", "new.csv", "--runner", "dask"), "need an --output file"),
+    ],
+)
+def test_a_mistake_is_one_sentence(
+    bundle: Path,
+    table: Path,
+    arguments: tuple[str, ...],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(table.parent)
+    assert understudy("predict", "--model", bundle, *arguments) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
+def test_every_runner_writes_the_same_bytes(
+    bundle: Path, table: Path, runner: Runner, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
+        pytest.skip(f"understudy[{runner}] is not installed")
+    from flows.predict import predict
+
+    monkeypatch.setattr(job, "PART_ROWS", 16)
+    monkeypatch.setattr("core.predict.shards.PART_ROWS", 16)
+    alone, out = table.with_name("alone.csv"), table.with_name(f"{runner}.csv")
+    asked = ("--model", bundle, "--input", table, "--id-column", "id", "--threads", 1)
+    assert understudy("predict", *asked, "--output", alone) == 0
+    found = predict(
+        str(table),
+        str(out),
+        str(bundle),
+        id_column="id",
+        runner=runner,
+        workers=2,
+        threads=1,
+    )
+    assert (found.rows, found.errors) == (60, 1)
+    assert out.read_bytes() == alone.read_bytes()
+
+
+def test_a_runner_that_is_not_installed_is_named(
+    bundle: Path, table: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from flows.predict import predict
+
+    monkeypatch.setitem(sys.modules, "prefect_dask", None)
+    with pytest.raises(UserError, match=r"pip install 'understudy\[dask\]'"):
+        predict(str(table), str(table.with_name("out.csv")), str(bundle), runner="dask")
