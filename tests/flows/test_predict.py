@@ -18,6 +18,9 @@ from core.predict import job
 from flows.cli import main
 from tests.small_project import texts
 
+if TYPE_CHECKING:
+    from flows.predict import Runner
+
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
@@ -27,10 +30,6 @@ def table(tmp_path: Path) -> Path:
     with path.open("w", newline="") as f:
         csv.writer(f).writerows([("id", "text"), *rows])
     return path
-
-
-if TYPE_CHECKING:
-    from flows.predict import Runner
 
 
 def understudy(*arguments: object) -> int:
