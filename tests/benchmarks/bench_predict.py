@@ -85,8 +85,8 @@ def memory() -> None:
         answer(Path(folder), student)
         seconds, most = time.perf_counter() - started, peak_mb()
     print(
-        f"predict, a tiny model, {MANY_ROWS:,} rows: peak {most:.0f} MB, {loaded:.0f} MB of it before the first "
-        f"row (goal {MEMORY_GOAL_MB}); {MANY_ROWS / seconds:,.0f} rows/s"
+        f"predict, a tiny model, {MANY_ROWS:,} rows: peak {most:.0f} MB, {loaded:.0f} MB before any row "
+        f"(goal {MEMORY_GOAL_MB}); {MANY_ROWS / seconds:,.0f} rows/s"
     )
 
 
