@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Any, cast
 
 from prefect import flow
-from prefect.futures import PrefectFuture
-from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.config import Config
 from core.evaluation.selection import select
+from core.pipeline import phases
 from core.pipeline.estimate import estimate, note_estimate
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import PAGE
@@ -24,6 +22,7 @@ from flows.exporting import bundle_student, export_checkpoint, take_home
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name, show
+from flows.submitting import TWO_THREADS
 from flows.switches import switches
 from flows.training import train_and_evaluate
 from tasks.publish import publish
@@ -32,11 +31,7 @@ from tasks.report import report
 log = logging.getLogger(__name__)
 
 
-# Evaluations of a remote engine; everything else is called.
-_TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
-
-
-@flow(name="distill", flow_run_name=flow_run_name, persist_result=False, task_runner=_TWO_THREADS)
+@flow(name="distill", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)
 def distill(
     config: Config,
     data: str | None = None,
@@ -123,7 +118,7 @@ def pipeline(run: Execution) -> Outcome | None:
         home=home,
         bundle=bundled,
     )
-    run.view.keep_only(run.used)
+    run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])
     run.perform(report, outcome, run.view)
     if run.config.publish:
         run.perform(publish, outcome, run.view)

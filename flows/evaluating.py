@@ -6,8 +6,10 @@ import logging
 from collections.abc import Callable
 from types import TracebackType
 
+from core.config.measure import EarlyStopping
 from core.evaluation.metrics import value
 from core.pipeline.views import View, evaluation_row
+from core.stages import Stage
 from core.store.manifest import Manifest
 from flows.execution import Execution
 from flows.submitting import Submitted
@@ -23,8 +25,11 @@ class Evaluations:
     as a context: at its end every evaluation has been waited for, also where something failed.
     """
 
-    def __init__(self, run: Execution, view: View, parts: Manifest, trained: Trained) -> None:
+    def __init__(
+        self, run: Execution, view: View, parts: Manifest, trained: Trained, stopping: EarlyStopping | None
+    ) -> None:
         self._run, self._view, self._parts, self._trained = run, view, parts, trained
+        self._stopping = stopping
         self._waiting: list[tuple[int, Submitted]] = []
         self._ensure: Callable[[int], None] = lambda step: None
 
@@ -49,17 +54,21 @@ class Evaluations:
         """Evaluate the checkpoint of a step, now or beside what follows."""
         self._take_finished()
         run, trained = self._run, self._trained
-        stage = run.pipeline.measuring.evaluate(self._parts, trained.checkpoints.get(step), step)
+        stage = self._stage(step)
         # Nothing of the local engine's is forgotten or overlaps: what is there is looked at once, below.
         missing = run.pipeline.is_remote and run.must_make(stage)
         if missing and step in trained.checkpoints:
             self._ensure(step)
-            stage = run.pipeline.measuring.evaluate(self._parts, trained.checkpoints[step], step)
+            stage = self._stage(step)
         if missing and self._overlaps:
             self._waiting.append((step, run.submit(stage)))
         else:
             self.collect()
-            self._take(step, run.do_built(stage, f"student_phase/metrics_val_step_{step}.json"))
+            self._take(step, run.do_built(stage, f"{self._view.phase.folder}/metrics_val_step_{step}.json"))
+
+    def _stage(self, step: int) -> Stage:
+        checkpoint = self._trained.checkpoints.get(step)
+        return self._run.pipeline.measuring.evaluate(self._parts, checkpoint, step, self._view.phase)
 
     def collect(self) -> None:
         """Wait for all that was submitted."""
@@ -68,13 +77,13 @@ class Evaluations:
 
     def stops(self) -> bool:
         """Whether early stopping ends training here."""
-        return stops(self._run, self._trained)
+        return stops(self._run, self._trained, self._stopping)
 
     @property
     def _overlaps(self) -> bool:
         """The engine is asked last: opening it may take seconds."""
         run = self._run
-        if run.config.evaluation.early_stopping is not None or not run.config.student.overlap:
+        if self._stopping is not None or not run.config.student.overlap:
             return False
         return run.pipeline.bench.engine.capabilities.overlaps_evaluation
 
@@ -96,7 +105,8 @@ class Evaluations:
         self._view.evaluate(step, row)
         chosen_by = run.config.evaluation.metric
         log.info(
-            "step %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
+            "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
+            self._view.phase.said,
             step,
             chosen_by,
             *(_shown(value(metrics, m)) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from core.bundle.contents import CARD
 from core.pipeline.bundling import bundle
+from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import View
 from core.records import SplitName
@@ -66,8 +67,8 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
     """The adapter of a checkpoint that lies on a server, in the run's folder; None for all others."""
     if checkpoint is None or not run.pipeline.is_remote:
         return None
-    stage = run.pipeline.measuring.adapter(parts, checkpoint)
-    manifest = run.do_built(stage, "student_phase/adapter/adapter_model.safetensors")
+    stage = run.pipeline.measuring.adapter(parts, checkpoint, view.phase)
+    manifest = run.do_built(stage, f"{view.phase.folder}/adapter/adapter_model.safetensors")
     view.adapter(manifest)
     found = manifest.summary["parity"]
     if found["checked"]:
@@ -80,20 +81,31 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
 
 
 def bundle_student(
-    run: Execution, view: View, parts: Manifest, kept: Manifest, exported: Exported, home: Manifest | None
+    run: Execution,
+    view: View,
+    parts: Manifest,
+    kept: Manifest | None,
+    exported: Exported,
+    home: Manifest | None,
 ) -> Manifest:
     """All that a deployment of the exported checkpoint needs, in the run's folder."""
-    manifest = run.do_built(bundled(run, parts, kept, exported, home), f"student_phase/bundle/{CARD}")
+    stage = bundled(run, parts, kept, exported, home, view.phase)
+    manifest = run.do_built(stage, f"{view.phase.folder}/bundle/{CARD}")
     view.bundle(manifest)
     return manifest
 
 
 def bundled(
-    run: Walk, parts: Manifest, kept: Manifest, exported: Exported, home: Manifest | None = None
+    run: Walk,
+    parts: Manifest,
+    kept: Manifest | None,
+    exported: Exported,
+    home: Manifest | None = None,
+    phase: Phase = STUDENT,
 ) -> Stage:
     """The stage that bundles the exported checkpoint as it is published."""
     e = exported
-    return bundle(run.pipeline.measuring, parts, kept, e.checkpoint, e.modes[0], e.analysis, home)
+    return bundle(run.pipeline.measuring, parts, kept, e.checkpoint, e.modes[0], e.analysis, home, phase)
 
 
 def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:

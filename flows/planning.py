@@ -180,7 +180,7 @@ class Planner:
             trained.checkpoints[part.stop] = parent
             if part.evaluate:
                 missing = self._evaluation(parts, trained, part.stop) or missing
-                if not missing and stops(self, trained):
+                if not missing and stops(self, trained, self.config.evaluation.early_stopping):
                     break
         if missing:
             raise NotMadeYet(missing)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+from prefect.futures import PrefectFuture
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.store.manifest import Manifest
+
+# Evaluations of a remote engine; everything else is called.
+TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from core.errors import MissingInputError
 from core.pipeline.views import View
 from core.stages import Stage
 from core.store.manifest import Manifest
@@ -20,19 +22,50 @@ HISTORY = "student_phase/train_history.jsonl"
 
 def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
     """Train to the last step, or until early stopping says so, going by steps and never by arrival."""
+    data = run.folder(encoded)
+    steps = run.pipeline.plan(data)
+    course = Course(
+        run.pipeline.segments(steps),
+        lambda part, parent: run.pipeline.train(part, steps, parent, data),
+        view.train,
+        HISTORY,
+    )
     trained = Trained({}, {}, [])
-    with Evaluations(run, view, parts, trained) as evaluations:
-        chain = Chain(run, view, trained, encoded, evaluations.measure)
-        evaluations.ensure_with(chain.ensure)
-        evaluations.measure(0)
-        for part in chain.parts:
-            chain.train(part)
-            if part.evaluate:
-                evaluations.measure(part.stop)
-                if evaluations.stops():
-                    log.info("early stopping after step %d of %d", part.stop, chain.total)
-                    break
+    with Evaluations(run, view, parts, trained, run.config.evaluation.early_stopping) as evaluations:
+        follow(Chain(run, trained, course, evaluations.measure), evaluations)
     return trained
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """The segments of a training, how each is made from the one before, and where people see them."""
+
+    parts: Sequence[PlannedSegment]
+    build: Callable[[PlannedSegment, Manifest | None], Stage]
+    show: Callable[[int, Manifest], None]
+    file: str
+
+
+def follow(chain: Chain, evaluations: Evaluations, beside: Callable[[int], None] | None = None) -> None:
+    """Segment after segment, each evaluated where that is planned, until the last or an early end.
+
+    `beside` is called with every step that is evaluated, 0 included.
+    """
+
+    def measure(step: int) -> None:
+        evaluations.measure(step)
+        if beside is not None:
+            beside(step)
+
+    evaluations.ensure_with(chain.ensure)
+    measure(0)
+    for part in chain.parts:
+        chain.train(part)
+        if part.evaluate:
+            measure(part.stop)
+            if evaluations.stops():
+                log.info("early stopping after step %d of %d", part.stop, chain.parts[-1].stop)
+                break
 
 
 class Chain:
@@ -43,18 +76,10 @@ class Chain:
     """
 
     def __init__(
-        self,
-        run: Execution,
-        view: View,
-        trained: Trained,
-        encoded: Manifest,
-        measure: Callable[[int], None],
+        self, run: Execution, trained: Trained, course: Course, measure: Callable[[int], None]
     ) -> None:
-        self._run, self._view, self._trained, self._measure = run, view, trained, measure
-        self._data = run.folder(encoded)
-        self._steps = run.pipeline.plan(self._data)
-        self.parts: Sequence[PlannedSegment] = run.pipeline.segments(self._steps)
-        self.total = len(self._steps)
+        self._run, self._trained, self._course, self._measure = run, trained, course, measure
+        self.parts = course.parts
 
     def train(self, part: PlannedSegment) -> None:
         """The segment's checkpoint, made or found."""
@@ -65,6 +90,9 @@ class Chain:
 
     def ensure(self, step: int) -> None:
         """See to it that the server has the checkpoint of a step that was trained."""
+        if step == 0:
+            self._need_start()
+            return
         last = next(i for i, part in enumerate(self.parts) if part.stop == step)
         newest = next((i for i in range(last, -1, -1) if self._lives(i)), -1)
         if newest == last:
@@ -77,17 +105,25 @@ class Chain:
             if self.parts[i].stop in self._trained.evaluations:
                 self._measure(self.parts[i].stop)
 
+    def _need_start(self) -> None:
+        """What reinforcement begins with was trained by another chain."""
+        if not self._run.pipeline.lives(self._run.folder(self._trained.checkpoints[0])):
+            raise MissingInputError(
+                "the server has forgotten the student to begin with; run `understudy run` with its config "
+                "and --refresh train, which trains it again"
+            )
+
     def _lives(self, i: int) -> bool:
         return self._run.pipeline.lives(self._run.folder(self._trained.checkpoints[self.parts[i].stop]))
 
     def _do(self, i: int, *, refresh: bool) -> None:
-        manifest = self._run.do_built(self._stage(i), HISTORY, refresh=refresh)
+        manifest = self._run.do_built(self._stage(i), self._course.file, refresh=refresh)
         self._trained.checkpoints[self.parts[i].stop] = manifest
-        self._view.train(self.parts[i].stop, manifest)
+        self._course.show(self.parts[i].stop, manifest)
 
     def _stage(self, i: int) -> Stage:
         parent = self._trained.checkpoints[self.parts[i - 1].stop] if i else None
-        return self._run.pipeline.train(self.parts[i], self._steps, parent, self._data)
+        return self._course.build(self.parts[i], parent)
 
 
 def recorded(run: Execution) -> Trained:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from core.config import Config
+from core.config.measure import EarlyStopping
 from core.evaluation.metrics import Metrics, value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
 from core.evaluation.stage import METRICS, read_metrics
@@ -39,7 +40,7 @@ class Walk(Protocol):
 class Trained:
     """The checkpoints of a run by step, and what they reached on val.
 
-    Step 0 is the untrained model: evaluated, but no checkpoint.
+    Step 0 is the untrained model: evaluated, but no checkpoint; or what reinforcement began with.
     """
 
     checkpoints: dict[int, Manifest]
@@ -64,8 +65,7 @@ def metrics_of(walk: Walk, manifest: Manifest) -> Metrics:
     return read_metrics(walk.store.file(manifest, METRICS))
 
 
-def stops(run: Walk, trained: Trained) -> bool:
+def stops(run: Walk, trained: Trained, stopping: EarlyStopping | None) -> bool:
     """Whether early stopping ends training after the last evaluation."""
-    config = run.config.evaluation
-    values = [value(point.metrics, config.metric) for point in trained.curve]
-    return should_stop(values, config.early_stopping, config.metric)
+    metric = run.config.evaluation.metric
+    return should_stop([value(point.metrics, metric) for point in trained.curve], stopping, metric)

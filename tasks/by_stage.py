@@ -17,7 +17,9 @@ from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
 from tasks.policy import StageCall
+from tasks.reinforce import reinforce
 from tasks.reject import reject
+from tasks.reward import reward
 from tasks.sample import sample
 from tasks.split import split
 from tasks.train import train
@@ -40,5 +42,7 @@ TASKS: Mapping[str, StageTask] = {
         explain,
         adapter,
         bundle,
+        reinforce,
+        reward,
     )
 }

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from core.store.objects import Store
+from core.student.encoding import Target
+from tests.answering_model import write_answering_model
 from tests.servers import s3
 from tests.small_project import write_tiny_model
 
@@ -48,6 +50,23 @@ def tiny_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("tiny-model")
     write_tiny_model(folder, smollm2_folder)
     return folder
+
+
+AnsweringModel = Callable[[Target], Path]
+
+
+@pytest.fixture(scope="session")
+def answering_model(smollm2_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> AnsweringModel:
+    """Folders with tiny models that answer in a target's form and know nothing; each is made once."""
+    made: dict[Target, Path] = {}
+
+    def make(target: Target) -> Path:
+        if target not in made:
+            made[target] = tmp_path_factory.mktemp(f"answering-{target}")
+            write_answering_model(made[target], smollm2_folder, target)
+        return made[target]
+
+    return make
 
 
 @pytest.fixture(scope="session")

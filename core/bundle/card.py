@@ -20,7 +20,8 @@ class Facts:
     """What is said of a model: files of its run as they are written.
 
     `analysis` is analysis.json, `decision` decision.json, `split` split_summary.json, `teacher`
-    teacher_summary.json, `parity` parity.json; `step` is 0 where the untrained model was chosen.
+    teacher_summary.json, None where it learnt from rewards, `parity` parity.json; `step` is 0 where the
+    untrained model was chosen.
     """
 
     contents: Contents
@@ -29,7 +30,7 @@ class Facts:
     analysis: Mapping[str, Any]
     decision: Mapping[str, Any]
     split: Mapping[str, Any]
-    teacher: Mapping[str, Any]
+    teacher: Mapping[str, Any] | None
     parity: Mapping[str, Any]
 
 
@@ -65,13 +66,21 @@ def _data(facts: Facts) -> Section:
     rows = [
         cells(name, f"{part['count']:,}", f"{part['label_counts']['1']:,}") for name, part in used.items()
     ]
-    gold, accepted = facts.teacher["teacher_kind"] == "gold", facts.teacher["accepted_samples"]
-    teacher = f"the teacher ({facts.teacher['teacher_model']})"
-    learnt = "gold labels" if gold else f"{plural(accepted, 'answer')} of {teacher}"
-    words = f"It learnt from {learnt} to the texts of train. All was chosen on val; test was read after that."
+    words = (
+        f"It learnt from {_learnt(facts.teacher)} to the texts of train. All was chosen on val; test was "
+        "read after that."
+    )
     blocks: list[Block] = [Prose(words), Table(["split", "rows", "positive"], rows)]
-    skew = teaching.skewed(facts.teacher)
+    skew = teaching.skewed(facts.teacher or {})
     return Section("data", "What it was trained on", [*blocks, *([] if skew is None else [Prose(skew)])])
+
+
+def _learnt(teacher: Mapping[str, Any] | None) -> str:
+    if teacher is None:
+        return "rewards for its own answers"
+    if teacher["teacher_kind"] == "gold":
+        return "gold labels"
+    return f"{plural(teacher['accepted_samples'], 'answer')} of the teacher ({teacher['teacher_model']})"
 
 
 def _measured(facts: Facts) -> Section:

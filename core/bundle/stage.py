@@ -76,8 +76,9 @@ class Tools:
 class BundleRun:
     """The stage's function.
 
-    Inputs: `split`, `kept` (the reject stage), `scored` (the student on val), `decision`, `analysis`;
-    `checkpoint`, absent where the untrained model was chosen; `home`, the adapter of one on a server.
+    Inputs: `split`; `kept` (the reject stage), absent where the student learnt from rewards; `scored` (the
+    student on val), `decision`, `analysis`; `checkpoint`, absent where the untrained model was chosen;
+    `home`, the adapter of one on a server.
     """
 
     tools: Tools
@@ -195,6 +196,6 @@ def _facts(config: BundleSlice, io: StageIO, contents: Contents, found: Mapping[
         analysis=jsonio.read_json(io.inputs["analysis"] / ANALYSIS),
         decision=jsonio.read_json(io.inputs["decision"] / names.DECISION),
         split=jsonio.read_json(io.inputs["split"] / "split_summary.json"),
-        teacher=jsonio.read_json(io.inputs["kept"] / "teacher_summary.json"),
+        teacher=jsonio.read_json(io.inputs["kept"] / "teacher_summary.json") if "kept" in io.inputs else None,
         parity=found,
     )

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 from core.config.base import NotInKey, Section, key_fields
 from core.config.data import DataConfig
 from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig
+from core.config.reinforce import ReinforceConfig
 from core.config.rejection import RejectionConfig
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
@@ -20,6 +21,7 @@ __all__ = [
     "EvaluationConfig",
     "ExportConfig",
     "PromptsConfig",
+    "ReinforceConfig",
     "RejectionConfig",
     "RulesConfig",
     "RunConfig",
@@ -43,8 +45,10 @@ class RunConfig(Section):
 
     @model_validator(mode="after")
     def _latest_is_a_pointer(self) -> RunConfig:
-        if self.name == "latest":
-            raise ValueError("run.name latest is what model/latest.json is called; choose another name")
+        if self.name in ("latest", "rl_latest"):
+            raise ValueError(
+                f"run.name {self.name} is what model/{self.name}.json is called; choose another name"
+            )
         return self
 
 
@@ -92,6 +96,10 @@ class Config(Section):
     """Whom the student is compared with."""
     export: ExportConfig = ExportConfig()
     """What is written at the end."""
+    reinforce: Annotated[ReinforceConfig, NotInKey("rl_phase/reinforce.json says which it was made with")] = (
+        ReinforceConfig()
+    )
+    """What `understudy reinforce` does with the student."""
     publish: Annotated[bool, NotInKey("a switch")] = True
     """Write `model/<run>.json` and `model/latest.json`."""
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()

@@ -12,7 +12,7 @@ from core.evaluation.metrics import NAMES, Metrics, better, value
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCheckpoint:
-    """A step and its metrics on val. Step 0 is the untrained model."""
+    """A step and its metrics on val. Step 0 is what training began with, as a rule the untrained model."""
 
     step: int
     metrics: Metrics
@@ -37,8 +37,11 @@ class Selection:
         return self.value if better(self.metric, 1.0, 0.0) else -self.value
 
 
-def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str) -> Selection:
-    """The best step by `metric`: strict improvement, so the earliest wins a tie.
+UNTRAINED = "the untrained model"
+
+
+def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: str = UNTRAINED) -> Selection:
+    """The best step by `metric`: strict improvement, so the earliest wins a tie; `begun` is what step 0 is.
 
     Raises StageError without evaluations, or with two of one step.
     """
@@ -52,7 +55,7 @@ def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str) -> Selection
     for candidate in by_step[1:]:
         if better(metric, value(candidate.metrics, metric), value(best.metrics, metric)):
             best = candidate
-    return _selection(best, by_step, metric)
+    return _selection(best, by_step, metric, begun)
 
 
 def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, metric: str) -> bool:
@@ -69,7 +72,9 @@ def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, 
     return len(values) - 1 - best_at >= stopping.patience
 
 
-def _selection(best: EvaluatedCheckpoint, by_step: Sequence[EvaluatedCheckpoint], metric: str) -> Selection:
+def _selection(
+    best: EvaluatedCheckpoint, by_step: Sequence[EvaluatedCheckpoint], metric: str, begun: str
+) -> Selection:
     chosen = value(best.metrics, metric)
     has_untrained = by_step[0].step == 0
     untrained = value(by_step[0].metrics, metric) if has_untrained else None
@@ -80,23 +85,28 @@ def _selection(best: EvaluatedCheckpoint, by_step: Sequence[EvaluatedCheckpoint]
         value=chosen,
         untrained_value=untrained,
         beats_untrained=beats,
-        reason=_reason(best.step, len(by_step), metric, chosen, untrained, beats),
+        reason=_reason(best.step, len(by_step), metric, (chosen, untrained), beats, begun),
     )
 
 
 def _reason(
-    step: int, of: int, metric: str, chosen: float | None, untrained: float | None, beats: bool | None
+    step: int,
+    of: int,
+    metric: str,
+    values: tuple[float | None, float | None],
+    beats: bool | None,
+    begun: str,
 ) -> str:
-    name = NAMES[metric]
+    name, (chosen, untrained) = NAMES[metric], values
     if chosen is None:
         return f"On val {name} is undefined at all {of} evaluations; step {step} is the earliest."
     if beats is False:
         return (
-            f"No trained checkpoint beats the untrained model on val: its {name} of "
+            f"No trained checkpoint beats {begun} on val: its {name} of "
             f"{chosen:.3f} is the best of {of} evaluations, so training taught nothing that val shows."
         )
     found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {of} evaluations"
     if beats is None:
-        return f"{found}; the untrained model was not evaluated."
+        return f"{found}; {begun} was not evaluated."
     before = "undefined" if untrained is None else f"{untrained:.3f}"
-    return f"{found}; the untrained model has {before}."
+    return f"{found}; {begun} has {before}."

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.bundle import stage as bundle_stage
 from core.pipeline.measuring import Measuring
+from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
 from core.pipeline.workbench import Workbench
 from core.stages import Stage
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 def bundle(
     of: Measuring,
     split: Manifest,
-    kept: Manifest,
+    kept: Manifest | None,
     checkpoint: Manifest | None,
     student: Scorer,
     analysis: Manifest,
     home: Manifest | None = None,
+    phase: Phase = STUDENT,
 ) -> Stage:
     """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home."""
     assert student.decision is not None, "what is published has a decision"
@@ -44,7 +46,8 @@ def bundle(
         _content(of.bench),
         {name: m for name, m in inputs.items() if m is not None},
         bundle_stage.BundleRun(_tools(of.bench)),
-        label="bundle the student",
+        slot=f"{bundle_stage.NAME}/{phase.slot}".rstrip("/"),
+        label=f"bundle the {phase.said}student",
     )
 
 

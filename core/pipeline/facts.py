@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from importlib import metadata
+from typing import Any
 
 from core import jsonio
 from core.config import Config
@@ -20,9 +22,19 @@ from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
-from core.report.inputs import CurvePoint, Mistake, ModelBlock, Report, Setup, SplitSize
+from core.report.inputs import (
+    CurvePoint,
+    Mistake,
+    ModelBlock,
+    Reinforced,
+    Report,
+    SeedResult,
+    Setup,
+    SplitSize,
+)
 from core.report.mistakes import worst
 from core.report.words import plural, were
+from core.rl.segment import STEPS
 from core.store import reads
 from core.store.clock import now
 from core.store.runs import FOLDER
@@ -36,18 +48,26 @@ _FILES = {
     "split_summary.json": "what became of every row of the data",
     "resolved_config.yaml": "every setting and where it comes from",
 }
+_RL_FILES = {
+    "rl_phase/analysis.json": "every figure of the tables and plots",
+    "rl_phase/rl_history.jsonl": "every step: rewards, groups, loss, tokens, seconds",
+    "rl_phase/rollouts.jsonl": "answers of each step with what they earned",
+    "rl_phase/eval_history.jsonl": "every checkpoint on val",
+    "rl_phase/reinforce.json": "the settings and what was begun with",
+    "resolved_config.yaml": "every setting and where it comes from",
+}
 _PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "transformers")}
 
 
 def report_of(o: Outcome) -> Report:
     """All that the report says."""
     first = o.modes[0]
-    measured = seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
+    measured = _other_seeds(o, first)
     return Report(
         run_name=o.run,
         generated_at=now(),
         split=o.split,
-        setup=setup_of(o.config, o.json(o.kept, "teacher_summary.json")["teacher_model"]),
+        setup=setup_of(o.config, "none" if o.teaching is None else o.teaching["teacher_model"]),
         analysis=o.json(o.analysis, ANALYSIS),
         decisions={s.name: o.json(s.decision, DECISION) for s in (*o.modes, *o.others) if s.decision},
         selection=o.selection,
@@ -56,7 +76,7 @@ def report_of(o: Outcome) -> Report:
         models=_models(o),
         losses=losses(o),
         val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
-        teacher=o.json(o.kept, "teacher_summary.json"),
+        teacher=o.teaching,
         ledger=ledger(o),
         estimate=o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
         notices=_notices(o),
@@ -64,10 +84,18 @@ def report_of(o: Outcome) -> Report:
         mistakes=_mistakes(o, first),
         reads=reads.of(o.store, o.parts) if o.split == "test" else (),
         seeds=measured,
-        untested=seeds.missing(o.config, measured),
+        reinforced=reinforced(o),
+        untested=seeds.missing(o.config, measured) if o.reinforcement is None else [],
         provenance=_provenance(o),
         files=_files(o),
     )
+
+
+def _other_seeds(o: Outcome, first: Scorer) -> list[SeedResult]:
+    """A student of rewards has one seed; so has a run that names no more."""
+    if o.encoded is None or o.reinforcement is not None:
+        return []
+    return seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
 
 
 def sizes(o: Outcome) -> list[tuple[str, int, int]]:
@@ -77,9 +105,11 @@ def sizes(o: Outcome) -> list[tuple[str, int, int]]:
 
 
 def losses(o: Outcome) -> list[tuple[int, float]]:
-    """Training loss by step, of the steps that were taken."""
-    out = []
-    for manifest in o.checkpoints.values():
+    """Training loss by step, of the steps that were taken; a policy gradient's says nothing of how good."""
+    out: list[tuple[int, float]] = []
+    if o.reinforcement is not None:
+        return out
+    for manifest in o.trained:
         for row in jsonio.read_jsonl(o.store.file(manifest, "steps.jsonl")):
             out.append((row["step"] + 1, row["loss"]))
     return out
@@ -94,6 +124,19 @@ def curve_points(o: Outcome) -> list[CurvePoint]:
         out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
         before = point.step
     return out
+
+
+def reinforced(o: Outcome) -> Reinforced | None:
+    """What the student learnt from rewards."""
+    if o.reinforcement is None:
+        return None
+    return Reinforced(
+        start=str(o.reinforcement.start),
+        planned=o.reinforcement.planned,
+        history=[row for m in o.trained for row in jsonio.read_jsonl(o.store.file(m, STEPS))],
+        val_rewards={step: m.summary for step, m in o.reinforcement.rewards.items()},
+        weights=o.config.reinforce.rewards.model_dump(),
+    )
 
 
 def setup_of(config: Config, teacher: str) -> Setup:
@@ -138,28 +181,45 @@ def _models(o: Outcome) -> list[ModelBlock]:
 def _files(o: Outcome) -> dict[str, str]:
     """Where to look; the label-only mode leaves no predictions."""
     label_only = o.modes[0].kind == "label_only"
+    folder = o.phase.folder
     said = {
-        f"student_phase/{o.split}.json": f"what the student says of each {o.split} text, with probability "
+        f"{folder}/{o.split}.json": f"what the student says of each {o.split} text, with probability "
         "and decision"
     }
+    page = "report.html" if o.reinforcement is None else f"{folder}/report.html"
     return {
-        "report.html": "this report with its plots and the worst errors with their texts",
+        page: "this report with its plots and the worst errors with their texts",
         **({} if label_only else said),
-        f"student_phase/{decision_name(label_only=label_only)}": "calibration and threshold, and how they "
+        f"{folder}/{decision_name(label_only=label_only)}": "calibration and threshold, and how they "
         "were fitted on val",
-        **_FILES,
+        **(_FILES if o.reinforcement is None else _RL_FILES),
     }
 
 
 def _notices(o: Outcome) -> list[str]:
     """Sentences on rows left out, cut texts and skewed rejection."""
-    encoded = o.json(o.encoded, "encode_summary.json")
     same = len(o.modes) > 1 and o.modes[1].name not in o.json(o.analysis, ANALYSIS)["scorers"]
     out = [
         *(["the label-only prompt is the student's own, so it stands in no table again"] if same else []),
         *o.json(o.parts, "split_summary.json")["notices"],
-        *o.json(o.kept, "teacher_summary.json")["notices"],
+        *([] if o.teaching is None else o.teaching["notices"]),
+        *([] if o.encoded is None else _of_training(o.json(o.encoded, "encode_summary.json"))),
     ]
+    for name, manifest in o.modes[0].rows.items():
+        if cut := manifest.summary["cut_texts"]:
+            out.append(f"{name}: {were(cut, 'text')} cut to fit the prompt")
+        if failed := manifest.summary.get("failed_rows"):
+            out.append(f"{name}: {were(failed, 'text')} not scored by the server, which no metric counts")
+        if bounded := manifest.summary.get("bounded_rows"):
+            out.append(
+                f"{name}: a label of {plural(bounded, 'text')} was not listed by the server, so that its "
+                "probability is an upper bound"
+            )
+    return out
+
+
+def _of_training(encoded: Mapping[str, Any]) -> list[str]:
+    out = []
     if (given := encoded["rationales"])["kind"] == "shuffled":
         out.append(
             f"the student learnt each text with the rationale of another text of its label, as a control; "
@@ -173,16 +233,6 @@ def _notices(o: Outcome) -> list[str]:
         )
     if encoded["dropped"]:
         out.append(f"{were(encoded['dropped'], 'accepted sample')} dropped: {encoded['dropped_reason']}")
-    for name, manifest in o.modes[0].rows.items():
-        if cut := manifest.summary["cut_texts"]:
-            out.append(f"{name}: {were(cut, 'text')} cut to fit the prompt")
-        if failed := manifest.summary.get("failed_rows"):
-            out.append(f"{name}: {were(failed, 'text')} not scored by the server, which no metric counts")
-        if bounded := manifest.summary.get("bounded_rows"):
-            out.append(
-                f"{name}: a label of {plural(bounded, 'text')} was not listed by the server, so that its "
-                "probability is an upper bound"
-            )
     return out
 
 
@@ -200,7 +250,7 @@ def _provenance(o: Outcome) -> list[tuple[str, str]]:
         ("base model", o.bench.base_digest),
         ("prompts", o.bench.prompts.student_digest),
         ("rulebook", o.bench.rulebook.digest),
-        ("accepted answers", o.kept.digest),
+        *([] if o.kept is None else [("accepted answers", o.kept.digest)]),
         *checkpoint,
         ("analysis", o.analysis.digest),
     ]

@@ -9,6 +9,7 @@ from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import SCORES, MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
+from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
@@ -23,7 +24,9 @@ class Measuring:
     def __init__(self, config: Config, bench: Workbench) -> None:
         self.config, self.bench = config, bench
 
-    def evaluate(self, split: Manifest, checkpoint: Manifest | None, step: int) -> Stage:
+    def evaluate(
+        self, split: Manifest, checkpoint: Manifest | None, step: int, phase: Phase = STUDENT
+    ) -> Stage:
         """Measure a checkpoint on val; without one, the untrained model."""
         evaluation = self.config.evaluation
         part = self._slice(
@@ -33,7 +36,7 @@ class Measuring:
             max_examples=evaluation.max_examples,
             max_new_tokens=evaluation.max_new_tokens,
         )
-        slot, label = f"evaluate/{step}", f"evaluate step {step} on val"
+        slot, label = f"evaluate/{phase.slot}{step}", f"evaluate {phase.said}step {step} on val"
         return self._scoring(measure_stage.EVALUATE, part, split, checkpoint, slot=slot, label=label)
 
     def export(
@@ -141,7 +144,7 @@ class Measuring:
             label=f"explain the worst errors of {who} on {name}",
         )
 
-    def adapter(self, split: Manifest, checkpoint: Manifest) -> Stage:
+    def adapter(self, split: Manifest, checkpoint: Manifest, phase: Phase = STUDENT) -> Stage:
         """Take a remote checkpoint's adapter home, and hold it against the server on rows of val."""
         student, source = self.config.student, self.bench.local_source
         return Stage(
@@ -159,6 +162,7 @@ class Measuring:
             adapter_stage.AdapterRun(
                 lambda: self.bench.remote_engine, lambda: self.bench.local_source, self.bench.encoder
             ),
+            slot=f"{adapter_stage.NAME}/{phase.slot}".rstrip("/"),
             label="take the adapter home",
         )
 

@@ -16,7 +16,9 @@ from core.evaluation.decide_stage import DECISION
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.evaluation.stage import EXPORT
 from core.export.ledger import student_ledger, teacher_ledger, to_json
+from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
+from core.pipeline.starting import Start
 from core.pipeline.workbench import Workbench
 from core.prices import load_prices
 from core.records import SplitName
@@ -24,6 +26,15 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reinforcement:
+    """What is known of learning from rewards: the start, its steps, and rewards on val by step."""
+
+    start: Start
+    planned: int
+    rewards: Mapping[int, Manifest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +46,9 @@ class Outcome:
     config: Config
     bench: Workbench
     parts: Manifest
-    kept: Manifest
-    encoded: Manifest
+    kept: Manifest | None
+    encoded: Manifest | None
+    """These two are None where the student learnt from rewards alone."""
     checkpoints: Mapping[int, Manifest]
     curve: Sequence[EvaluatedCheckpoint]
     selection: Selection
@@ -54,10 +66,27 @@ class Outcome:
     """The chosen adapter as it was taken home from a server."""
     bundle: Manifest | None = None
     """All that a deployment needs; None where another checkpoint than the chosen one is measured."""
+    reinforcement: Reinforcement | None = None
+    """Where the student learnt from rewards: checkpoint 0 is then what it began with."""
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.store))
+
+    @property
+    def phase(self) -> Phase:
+        """Where it stands in the run's folder."""
+        return STUDENT if self.reinforcement is None else RL
+
+    @property
+    def trained(self) -> list[Manifest]:
+        """The segments that were trained, in their order."""
+        return [manifest for step, manifest in sorted(self.checkpoints.items()) if step > 0]
+
+    @property
+    def teaching(self) -> dict[str, Any] | None:
+        """teacher_summary.json of what the student learnt from."""
+        return None if self.kept is None else self.json(self.kept, "teacher_summary.json")
 
     @property
     def checkpoint(self) -> Manifest | None:
@@ -104,15 +133,17 @@ def ledger(o: Outcome) -> dict[str, Any]:
     asked = [s for s in (*o.modes, *o.others) if s.kind in ("student", "label_only", "untrained")]
     explained = [o.explained] if o.explained else []
     measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values()), *explained]
+    if o.reinforcement is not None:  # its segments sample, too
+        measured += [*o.trained, *o.reinforcement.rewards.values()]
     unique = {m.path: m for m in measured}
-    found = student_ledger(o.checkpoints.values(), unique.values(), price)
+    found = student_ledger(o.trained, unique.values(), price)
     return to_json(teacher_ledger(_asked(o)), found, seconds(o))
 
 
 def _asked(o: Outcome) -> list[dict[str, Any]]:
     """The ledgers of the sample stages, of train and of the splits that the teacher is measured on."""
     labelled = [m.summary for s in o.others if s.kind == "teacher" for m in s.rows.values()]
-    summaries = [o.json(o.kept, "teacher_summary.json"), *labelled]
+    summaries = [*([o.teaching] if o.teaching is not None else []), *labelled]
     return [summary["ledger"] for summary in summaries if "ledger" in summary]
 
 
@@ -123,7 +154,8 @@ def seconds(o: Outcome) -> dict[str, float]:
         "split": [o.parts],
         "reject": [o.kept],
         "encode": [o.encoded],
-        "train": list(o.checkpoints.values()),
+        "train" if o.reinforcement is None else "reinforce": o.trained,
+        "reward": [] if o.reinforcement is None else list(o.reinforcement.rewards.values()),
         "evaluate": list(o.evaluations.values()),
         "export": [m for m in scored.values() if m.stage == EXPORT],
         "baseline": [m for m in scored.values() if m.stage == BASELINE],
@@ -135,4 +167,5 @@ def seconds(o: Outcome) -> dict[str, float]:
     return {
         name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)
         for name, found in stages.items()
+        if name != "reward" or o.reinforcement is not None
     }

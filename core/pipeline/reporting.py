@@ -96,7 +96,8 @@ def write_report(o: Outcome, view: RunView) -> str:
 
 def _summary(o: Outcome) -> dict[str, Any]:
     best = next(point for point in o.curve if point.step == o.selection.step)
-    teacher = o.json(o.kept, "teacher_summary.json")
+    teacher = o.teaching
+    assert teacher is not None, "a run that learnt from answers has them"
     untrained = [s for s in o.others if s.name == "untrained"]
     summary = RunSummary(
         run_dir=f"runs/{o.run}",
@@ -124,11 +125,19 @@ def _baselines(o: Outcome) -> dict[str, Any]:
 
 def publish(o: Outcome, view: RunView) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
+    pointer = pointer_of(o)
+    content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
+    reports = (f"{pointer.run_dir}/{REPORT}", f"{pointer.run_dir}/{PAGE}")
+    return pointers.publish(o.store, o.run, content, [*needed(o, pointer), *reports])
+
+
+def pointer_of(o: Outcome) -> Pointer:
+    """Where the chosen model is, and what is frozen of it."""
     mode = o.modes[0]
     assert mode.decision is not None, "what is frozen for a student is an object"
     frozen = o.readings.decision(mode)
     metrics = manifests.metrics_name(o.split, label_only=mode.kind == "label_only")
-    pointer = Pointer(
+    return Pointer(
         saved_at=now(),
         run_name=o.run,
         final_model_path=adapter_path(o.final),
@@ -139,7 +148,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         threshold_reason=frozen.reason,
         calibrator=frozen.calibrator.to_json(),
         decision_path=f"{mode.decision.folder}/{DECISION}",
-        metrics_path=f"runs/{o.run}/student_phase/{metrics}",
+        metrics_path=f"runs/{o.run}/{o.phase.folder}/{metrics}",
         run_dir=f"runs/{o.run}",
         engine=o.config.student.engine,
         base_model=o.config.student.model,
@@ -150,7 +159,10 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         sampler_path=adapter_path(o.checkpoint) if o.home is not None else None,
         bundle_path=None if o.bundle is None else f"{o.bundle.folder}/{BUNDLE}",
     )
-    content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
+
+
+def needed(o: Outcome, pointer: Pointer) -> list[str]:
+    """What a pointer names under the root. What lies on a server was asked for there when it was made."""
     paths = (
         pointer.final_model_path,
         adapter_path(o.checkpoint, o.home),
@@ -158,9 +170,5 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         pointer.metrics_path,
         pointer.decision_path,
         pointer.bundle_path,
-        f"{pointer.run_dir}/{REPORT}",
-        f"{pointer.run_dir}/{PAGE}",
     )
-    # What lies on a server was asked for there when it was made.
-    here = [p for p in paths if p is not None and not p.startswith("tinker://")]
-    return pointers.publish(o.store, o.run, content, here)
+    return [p for p in paths if p is not None and not p.startswith("tinker://")]

@@ -10,6 +10,7 @@ from core import jsonio
 from core.config import Config
 from core.data import stage as data_stage
 from core.pipeline.measuring import Measuring
+from core.pipeline.reinforcing import Reinforcing
 from core.pipeline.workbench import Workbench
 from core.prices import load_prices
 from core.records import SplitName
@@ -35,6 +36,7 @@ class Pipeline:
         self.bench = Workbench(config)
         self.measuring = Measuring(config, self.bench)
         self.live = segment.LiveSession()
+        self.reinforcing = Reinforcing(config, self.bench, self.live)
 
     def split(self) -> Stage:
         """Read the data and split it."""
@@ -167,7 +169,7 @@ class Pipeline:
         content = {
             **self.bench.base,
             "batches": jsonio.digest([s.batch_hash for s in own]),
-            "learning_rates": _rates([s.learning_rate for s in own]),
+            "learning_rates": plan.rates(own),
         }
         return Stage(
             segment.NAME,
@@ -190,8 +192,3 @@ class Pipeline:
             label=f"train steps {part.start + 1} to {part.stop} of {len(steps)}",
             on_commit=segment.after_commit(self.live),
         )
-
-
-def _rates(rates: Sequence[float]) -> str:
-    """All rates of a segment in a few words that people can compare."""
-    return f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(list(rates))[:16]})"

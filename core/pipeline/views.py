@@ -12,7 +12,9 @@ from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.adapter import PARITY
 from core.export.manifests import Fingerprints
+from core.pipeline.phases import STUDENT, Phase
 from core.records import SPLITS, SplitName
+from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 
@@ -20,6 +22,7 @@ _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary
 _SAMPLE = ("teacher_samples.jsonl", "rulebook.txt", "rule_files.json")
 _LABELLED = (("teacher_samples", "jsonl"), ("sample_summary", "json"))
 _REJECT = ("accepted_samples.jsonl", "rejected_samples.jsonl", "teacher_summary.json")
+_REWARDED = ("reward_mean", "rewards", "rows", "failed_rows")
 _ENCODE = ("train_sft.jsonl", "encode_summary.json")
 
 
@@ -30,9 +33,10 @@ class View:
     left is ever appended to.
     """
 
-    def __init__(self, run: RunView) -> None:
-        self.run = run
+    def __init__(self, run: RunView, phase: Phase = STUDENT) -> None:
+        self.run, self.phase = run, phase
         self._steps: dict[int, list[dict[str, Any]]] = {}
+        self._rollouts: dict[int, list[dict[str, Any]]] = {}
         self._evaluations: dict[int, dict[str, Any]] = {}
 
     def split(self, manifest: Manifest) -> None:
@@ -61,23 +65,43 @@ class View:
         rows = [row for stop in sorted(self._steps) for row in self._steps[stop]]
         self._lines("student_phase/train_history.jsonl", rows)
 
+    def reinforce(self, stop: int, manifest: Manifest) -> None:
+        """One more segment of rl_phase/rl_history.jsonl and rollouts.jsonl, or one anew."""
+        history, kept = (
+            list(jsonio.read_jsonl(self.run.store.file(manifest, name))) for name in (STEPS, ROLLOUTS)
+        )
+        seconds = manifest.summary["seconds_by_step"]
+        self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
+        self._rollouts[stop] = kept
+        for name, segments in (("rl_history", self._steps), ("rollouts", self._rollouts)):
+            rows = [row for stop in sorted(segments) for row in segments[stop]]
+            self._lines(f"{self.phase.folder}/{name}.jsonl", rows)
+
+    def rewards(self, manifests: Mapping[int, Manifest]) -> None:
+        """rl_phase/val_rewards.jsonl: what greedy answers on val earn, by step."""
+        rows = [
+            {"step": step, **{name: manifests[step].summary[name] for name in _REWARDED}}
+            for step in sorted(manifests)
+        ]
+        self._lines(f"{self.phase.folder}/val_rewards.jsonl", rows)
+
     def evaluate(self, step: int, row: Mapping[str, Any]) -> None:
         """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
-        self.run.write_json(f"student_phase/metrics_val_step_{step}.json", row)
+        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
         self._evaluations[step] = dict(row)
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
-        self._lines("student_phase/eval_history.jsonl", rows)
+        self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
 
     def adapter(self, manifest: Manifest) -> None:
         """The adapter that was taken home, and how it compares with the server's."""
         names = (f"{ADAPTER}/adapter_config.json", f"{ADAPTER}/adapter_model.safetensors")
-        places = {name: f"student_phase/{name}" for name in names}
-        self.run.fill(manifest, {**places, PARITY: "student_phase/adapter/parity.json"})
+        places = {name: f"{self.phase.folder}/{name}" for name in names}
+        self.run.fill(manifest, {**places, PARITY: f"{self.phase.folder}/adapter/parity.json"})
 
     def bundle(self, manifest: Manifest) -> None:
-        """student_phase/bundle/, as it is handed to a deployment; what was there before goes."""
-        self.run.clear(f"student_phase/{BUNDLE}")
-        self.run.fill(manifest, {name: f"student_phase/{name}" for name in manifest.files})
+        """<phase>/bundle/, as it is handed to a deployment; what was there before goes."""
+        self.run.clear(f"{self.phase.folder}/{BUNDLE}")
+        self.run.fill(manifest, {name: f"{self.phase.folder}/{name}" for name in manifest.files})
 
     def _lines(self, place: str, rows: list[dict[str, Any]]) -> None:
         self.run.write(place, "".join(jsonio.canonical(row).decode() + "\n" for row in rows))

@@ -78,6 +78,21 @@ class SeedResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Reinforced:
+    """What a student learnt from rewards: from whom it began, step by step, and on val."""
+
+    start: str
+    planned: int
+    """Steps, unless it was stopped early."""
+    history: Sequence[Mapping[str, Any]]
+    """rl_history.jsonl."""
+    val_rewards: Mapping[int, Mapping[str, Any]]
+    """By step, what greedy answers on val earn: reward_mean, rewards by name, rows, failed_rows."""
+    weights: Mapping[str, float]
+    """What each reward is worth in the sum."""
+
+
+@dataclass(frozen=True, slots=True)
 class Compared:
     """Scorers on the same rows of `split`: test, unless it was not exported."""
 
@@ -122,5 +137,7 @@ class Report(Compared):
     """Name and value: versions, commit, digests."""
     files: Mapping[str, str] = field(default_factory=dict)
     """File name to what is in it."""
+    reinforced: Reinforced | None = None
+    """Where the student learnt from rewards; step 0 of the curve is then what it began with."""
     untested: Sequence[str] = ()
     """Sentences besides those that follow from the facts above."""

@@ -37,7 +37,9 @@ def setup(report: Report) -> Section:
 def _rulebook(s: Setup) -> str:
     if s.rulebook_in_prompt:
         return "yes"
-    learnt = "from the labels" if s.teacher == "gold" else "from the teacher's answers (context distillation)"
+    learnt = {"gold": "from the labels", "none": "from rewards"}.get(
+        s.teacher, "from the teacher's answers (context distillation)"
+    )
     return f"no: what the rules ask has to be learnt {learnt}"
 
 

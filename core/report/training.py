@@ -24,20 +24,22 @@ def section(report: Report) -> Section | None:
     """Val by step, the chosen step in bold."""
     if not report.curve:
         return None
+    begun = "the untrained model" if report.reinforced is None else report.reinforced.start
     intro = (
-        "Step 0 is the untrained model. Each row has its own threshold, chosen on the same rows: the curve "
+        f"Step 0 is {begun}. Each row has its own threshold, chosen on the same rows: the curve "
         f"is for choosing a step, the table of {report.split} is the result."
     )
+    has_loss = report.reinforced is None
     rows = [
         [
             Cell(str(p.step)),
-            Cell(number(p.train_loss)),
+            *([Cell(number(p.train_loss))] if has_loss else []),
             *(Cell(number(value(p.metrics, name))) for name in CURVE.values()),
         ]
         for p in report.curve
     ]
     chosen = frozenset(i for i, p in enumerate(report.curve) if p.step == report.selection.step)
-    table = Table(["step", "train loss", *CURVE], rows, left=0, strong=chosen)
+    table = Table(["step", *(["train loss"] if has_loss else []), *CURVE], rows, left=0, strong=chosen)
     picture = learning_curve(report)
     blocks: list[Block] = [Prose(intro), *([picture] if picture else []), table]
     return Section("curve", "Learning curve on val", blocks)

@@ -86,7 +86,7 @@ def _others(report: Report) -> list[str]:
     kinds = {s["kind"] for s in scorers(report)}
     out = []
     gold = report.teacher is not None and report.teacher["teacher_kind"] == "gold"
-    if "teacher" not in kinds and not gold:
+    if "teacher" not in kinds and not gold and report.reinforced is None:
         out.append(
             "The teacher was not asked about these rows, so how far the student falls behind it here is not "
             "known."

@@ -67,7 +67,9 @@ def _short(other: Facts) -> str:
     """A scorer in the middle of a sentence; the untrained model with the prompt that its title names."""
     title: str = other["title"]
     if other["kind"] == "untrained":
-        return title.replace("Untrained student", "the untrained model")
+        return title.replace("Untrained student", "the untrained model").replace(
+            "Student before", "the student before"
+        )
     return _CALLED.get(other["kind"], title)
 
 

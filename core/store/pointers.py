@@ -19,8 +19,10 @@ _HISTORY = ("saved_at", "run_name", "best_model_path")
 _TRIES = 200
 
 
-def publish(store: Store, run: str, content: Mapping[str, Any], needed: Sequence[str]) -> list[str]:
-    """Swap model/<run>.json, then model/latest.json, after all that they name exists; return both paths.
+def publish(
+    store: Store, run: str, content: Mapping[str, Any], needed: Sequence[str], *, latest: str = LATEST
+) -> list[str]:
+    """Swap model/<run>.json, then model/<latest>.json, after all that they name exists; return both paths.
 
     `needed` are files or folders under the root. Raises StoreError naming the first that is not
     there, and PassingError where others publish without a pause.
@@ -33,9 +35,9 @@ def publish(store: Store, run: str, content: Mapping[str, Any], needed: Sequence
     writer = writer_id()
     swap(store, run, content, writer)
     milestones.passed(milestones.RUN_POINTER_SWAPPED, run)
-    swap(store, LATEST, content, writer)
+    swap(store, latest, content, writer)
     milestones.passed(milestones.LATEST_POINTER_SWAPPED, run)
-    return [store.where(_path(run)), store.where(_path(LATEST))]
+    return [store.where(_path(run)), store.where(_path(latest))]
 
 
 def swap(store: Store, name: str, content: Mapping[str, Any], writer: str) -> None:

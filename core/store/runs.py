@@ -104,6 +104,11 @@ class RunView:
         kept, stages = set(slots), self.stages()
         self.write_json(RECORD, {slot: entry for slot, entry in stages.items() if slot in kept})
 
+    def forget(self, slots: Iterable[str]) -> None:
+        """Forget the record of these stages."""
+        gone = set(slots)
+        self.keep_only(slot for slot in self.stages() if slot not in gone)
+
     def stages(self) -> Mapping[str, Any]:
         """The record of the last run under this name, empty where there is none.
 

@@ -6,12 +6,33 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, Protocol
 
 from core import jsonio
-from core.config.student import StudentConfig
 from core.errors import DataError
 
 DEFAULT_EPOCHS = 3.0
+
+
+class Recipe(Protocol):
+    """What of a config decides steps: that of the student, or that of its reinforcement."""
+
+    @property
+    def steps(self) -> int | None: ...
+    @property
+    def epochs(self) -> float | None: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def batches(self) -> Literal["stratified", "random"]: ...
+    @property
+    def learning_rate(self) -> float: ...
+    @property
+    def schedule(self) -> Literal["linear", "constant"]: ...
+    @property
+    def min_lr_ratio(self) -> float: ...
+    @property
+    def warmup_steps(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +54,21 @@ class PlannedSegment:
     evaluate: bool
 
 
-def total_steps(config: StudentConfig, n: int) -> int:
+def total_steps(config: Recipe, n: int) -> int:
     """Optimiser steps: `steps`, or whole batches an epoch times `epochs`, at least one."""
     if config.steps is not None:
         return config.steps
-    per_epoch = math.ceil(n / config.batch_size)
+    per_epoch = steps_per_epoch(config, n)
     epochs = config.epochs if config.epochs is not None else DEFAULT_EPOCHS
     return max(1, round(per_epoch * epochs))
 
 
-def learning_rate(config: StudentConfig, step: int, total: int) -> float:
+def steps_per_epoch(config: Recipe, n: int) -> int:
+    """Steps of one pass over `n` examples."""
+    return math.ceil(n / config.batch_size)
+
+
+def learning_rate(config: Recipe, step: int, total: int) -> float:
     """The rate of step `step` (from 0): linear warm-up, then flat or linear to min_lr_ratio."""
     warmup = min(config.warmup_steps, total)
     if step < warmup:
@@ -53,7 +79,13 @@ def learning_rate(config: StudentConfig, step: int, total: int) -> float:
     return config.learning_rate * (1 - (1 - config.min_lr_ratio) * done)
 
 
-def plan(config: StudentConfig, seed: int, labels: Sequence[int], hashes: Sequence[str]) -> list[PlannedStep]:
+def rates(steps: Sequence[PlannedStep]) -> str:
+    """All learning rates of a segment in a few words that people can compare."""
+    found = [s.learning_rate for s in steps]
+    return f"{found[0]:g} to {found[-1]:g} ({jsonio.digest(found)[:16]})"
+
+
+def plan(config: Recipe, seed: int, labels: Sequence[int], hashes: Sequence[str]) -> list[PlannedStep]:
     """Every step of a training run. The order comes from hashes of seed, epoch and row, not from
     a library's generator, so it is the same on every machine and version."""
     if not labels:
@@ -71,7 +103,7 @@ def plan(config: StudentConfig, seed: int, labels: Sequence[int], hashes: Sequen
     ]
 
 
-def _order(config: StudentConfig, seed: int, epoch: int, labels: Sequence[int]) -> list[int]:
+def _order(config: Recipe, seed: int, epoch: int, labels: Sequence[int]) -> list[int]:
     def rank(row: int) -> bytes:
         return hashlib.sha256(f"{seed}:{epoch}:{row}".encode()).digest()
 

@@ -113,17 +113,8 @@ class SegmentRun:
             raise
         milestones.passed(milestones.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
-        summary = {
-            "step": saved.step,
-            "checkpoint_digest": saved.digest,
-            "base_digest": saved.engine.base_digest,
-            "last_loss": rows[-1]["loss"],
-            "tokens": sum(row["tokens"] for row in rows),
-            "fingerprint": engine.fingerprint,
-        }
-        if saved.engine.kind == "local":
-            return summary
-        return {**summary, "state_path": saved.state.location, "sampler_path": saved.sampler.location}
+        tokens = sum(row["tokens"] for row in rows)
+        return {**described(saved, engine), "last_loss": rows[-1]["loss"], "tokens": tokens}
 
     def _steps(
         self, session: Session, adam: AdamConfig, io: StageIO
@@ -152,6 +143,19 @@ class SegmentRun:
             "grad_norm": result.grad_norm,
             "tokens": result.tokens,
         }
+
+
+def described(saved: Checkpoint, engine: Engine) -> dict[str, Any]:
+    """What a segment's summary says of the checkpoint it ends with."""
+    found = {
+        "step": saved.step,
+        "checkpoint_digest": saved.digest,
+        "base_digest": saved.engine.base_digest,
+        "fingerprint": engine.fingerprint,
+    }
+    if saved.engine.kind == "local":
+        return found
+    return {**found, "state_path": saved.state.location, "sampler_path": saved.sampler.location}
 
 
 def mean_over_examples(batch: Sequence[Datum]) -> list[Datum]:

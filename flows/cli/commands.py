@@ -1,4 +1,4 @@
-"""`understudy`: run, plan, evaluate, housekeeping, checkpoints on servers, and old configs."""
+"""`understudy`: run, plan, evaluate, reinforce, housekeeping, checkpoints on servers, and old configs."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from flows.cli.housekeeping import collect_garbage, list_runs, remove
 from flows.cli.importing import import_config
 from flows.cli.predicting import predict
 from flows.cli.preparing import check_place, prepare
+from flows.cli.reinforcing import reinforce
 from flows.cli.serving import automations, publish_dataset
 from flows.cli.summaries import compare, summary
 from flows.cli.sweeping import sweep
@@ -177,6 +178,7 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
 
 
 _OTHERS = (
+    reinforce,
     sweep,
     predict,
     list_runs,
@@ -202,7 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code)
 
 
-_RESUMABLE = ("run", "baseline", "evaluate", "sweep", "predict")
+_RESUMABLE = ("run", "baseline", "evaluate", "reinforce", "sweep", "predict")
 
 
 class Terminated(BaseException):

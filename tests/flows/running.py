@@ -22,6 +22,14 @@ def run(config: Path, *overrides: str, **switches: Any) -> Path:
     return Path(distill(config, *overrides, **switches)).parent
 
 
+def reinforce(config: Path, *overrides: str, **switches: Any) -> Path:
+    """The folder of a reinforcement."""
+    from flows.reinforce import reinforce as flow
+
+    with lending(load(config, list(overrides))) as lent:
+        return Path(flow(lent, **switches)).parent
+
+
 def baseline(config: Path, *overrides: str, **switches: Any) -> Path:
     """The folder of the baselines."""
     from flows.baseline import baseline as flow

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-STUDENT = "encode evaluate export explain bundle"
+STUDENT = "encode evaluate export explain bundle reinforce reward"
 """Who renders the student's prompt."""
+MEASURED = "evaluate export explain bundle reinforce reward"
 MODEL = f"{STUDENT} train"
 ADAPTER = "the trained adapter comes to evaluate, export and explain as an input"
 LIVE = "read by a live teacher only; sample holds its whole section"
@@ -93,6 +94,8 @@ REMOTE = ("student.engine=tinker", "student.tokenizer=./model")
 LOCAL = "student.local_model=./model"
 WEIGHTS = ("student.token_weights.label=1.0",)
 STOPPING = ("evaluation.early_stopping.patience=3",)
+STOPPING_RL = ("reinforce.early_stopping.patience=3",)
+FALLING = ("reinforce.schedule=linear",)
 
 RUN = [
     line("run.name", "another", ""),
@@ -104,8 +107,8 @@ RUN = [
     line(
         "seed",
         "7",
-        "split train evaluate export baseline decide analyse",
-        why="evaluate and export take a subset by it, where there is a limit; of train also the batches; "
+        "split train evaluate export baseline decide analyse reinforce reward",
+        why="evaluate, export and reward take a subset by it; of train and reinforce also the batches; "
         "decide and analyse draw their resamples by it; "
         "baseline draws nothing by it, but reads the splits that follow from it anyway",
     ),
@@ -230,12 +233,12 @@ STUDENT_PROMPT = [
 
 TRAINING = [
     line("student.engine", "tinker", MODEL, before=REMOTE[1:], why="encode: by tokenizer alone"),
-    line("student.lora.rank", "4", "train", why=ADAPTER),
-    line("student.lora.alpha", "8", "train", why=ADAPTER),
-    line("student.lora.dropout", "0.1", "train", why=ADAPTER),
-    line("student.lora.mlp", "false", "train", why=ADAPTER),
-    line("student.lora.attention", "false", "train", why=ADAPTER),
-    line("student.lora.unembed", "true", "train", why=ADAPTER),
+    line("student.lora.rank", "4", "train reinforce", why=ADAPTER),
+    line("student.lora.alpha", "8", "train reinforce", why=ADAPTER),
+    line("student.lora.dropout", "0.1", "train reinforce", why=ADAPTER),
+    line("student.lora.mlp", "false", "train reinforce", why=ADAPTER),
+    line("student.lora.attention", "false", "train reinforce", why=ADAPTER),
+    line("student.lora.unembed", "true", "train reinforce", why=ADAPTER),
     line("student.epochs", "2", "train", before=("student.steps=null",), why="rates: they fall to the end"),
     line("student.steps", "9", "train", why="rates: they fall to the last step"),
     line(
@@ -245,25 +248,25 @@ TRAINING = [
         before=("student.schedule=constant",),
         why="at a constant rate more steps go on from the same segments",
     ),
-    line("student.seeds", "[7, 8]", "train", why="by its first; batches too"),
+    line("student.seeds", "[7, 8]", "train reinforce", why="by its first; batches too"),
     line("student.batch_size", "4", "train", why="batches"),
     line("student.batches", "random", "train", why="batches"),
     line("student.learning_rate", "1e-3", "train", why="rates"),
     line("student.schedule", "constant", "train", why="rates"),
     line("student.min_lr_ratio", "0.5", "train", why="rates"),
     line("student.warmup_steps", "1", "train", why="rates"),
-    line("student.adam.beta1", "0.8", "train", why=ADAPTER),
-    line("student.adam.beta2", "0.9", "train", why=ADAPTER),
-    line("student.adam.eps", "1e-6", "train", why=ADAPTER),
-    line("student.adam.weight_decay", "0.1", "train", why=ADAPTER),
-    line("student.adam.grad_clip_norm", "0.5", "train", why=ADAPTER),
-    line("student.train_dtype", "bfloat16", "train", why="scores are always made in float32"),
-    line("student.device", "cuda", "train evaluate export explain bundle", why="it decides the last bits"),
-    line("student.threads", "2", "train evaluate export explain bundle", why="it decides the last bits"),
+    line("student.adam.beta1", "0.8", "train reinforce", why=ADAPTER),
+    line("student.adam.beta2", "0.9", "train reinforce", why=ADAPTER),
+    line("student.adam.eps", "1e-6", "train reinforce", why=ADAPTER),
+    line("student.adam.weight_decay", "0.1", "train reinforce", why=ADAPTER),
+    line("student.adam.grad_clip_norm", "0.5", "train reinforce", why=ADAPTER),
+    line("student.train_dtype", "bfloat16", "train reinforce", why="scores are always made in float32"),
+    line("student.device", "cuda", f"{MEASURED} train", why="it decides the last bits"),
+    line("student.threads", "2", f"{MEASURED} train", why="it decides the last bits"),
     line(
         "student.tinker_base_url",
         "http://localhost:1",
-        "train evaluate export explain adapter bundle",
+        f"{MEASURED} train adapter",
         before=REMOTE,
         why="the server decides what a checkpoint's name means",
     ),
@@ -321,7 +324,39 @@ MEASURING = [
     line("export.merged", "float32", "bundle"),
 ]
 
-LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING]
+REINFORCE = [
+    line("reinforce.epochs", "2.0", "reinforce", why="batches"),
+    line("reinforce.steps", "3", "reinforce", why="batches"),
+    line("reinforce.batch_size", "4", "reinforce", why="batches"),
+    line("reinforce.batches", "random", "reinforce", why="batches"),
+    line("reinforce.group_size", "3", "reinforce"),
+    line("reinforce.temperature", "0.9", "reinforce"),
+    line("reinforce.max_new_tokens", "32", "reinforce reward"),
+    *(
+        line(f"reinforce.rewards.{name}", "0.5", "reinforce reward")
+        for name in ("label", "format", "cites_rule", "faithful_quote", "length")
+    ),
+    line("reinforce.length_tokens", "64", "reinforce reward"),
+    line("reinforce.advantages", "centred", "reinforce"),
+    line("reinforce.loss", "cispo", "reinforce"),
+    line("reinforce.clip_low", "0.7", "reinforce"),
+    line("reinforce.clip_high", "1.3", "reinforce"),
+    line("reinforce.substeps", "2", "reinforce"),
+    line("reinforce.kl", "0.1", "reinforce"),
+    line("reinforce.learning_rate", "1e-4", "reinforce", why="rates"),
+    line("reinforce.schedule", "linear", "reinforce", why="rates"),
+    line("reinforce.min_lr_ratio", "0.5", "reinforce", before=FALLING, why="rates"),
+    line("reinforce.warmup_steps", "2", "reinforce", why="rates"),
+    line("reinforce.keep_optimiser", "true", "reinforce"),
+    line("reinforce.interval", "2", "reinforce", why="batches: it cuts the segments"),
+    line("reinforce.save_every", "2", "reinforce", why="batches: it cuts the segments"),
+    line("reinforce.early_stopping.patience", "2", "", before=STOPPING_RL, why=PART_OF_PLAN),
+    line("reinforce.early_stopping.min_delta", "0.1", "", before=STOPPING_RL, why=PART_OF_PLAN),
+    line("reinforce.reward_rows", "3", "reward"),
+    line("reinforce.rollouts_kept", "2", "reinforce"),
+]
+
+LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING, *REINFORCE]
 
 PATHS = [
     path("student.local_model", "config.json", "10000.0", "20000.0", "adapter bundle", *REMOTE, LOCAL),

@@ -153,7 +153,7 @@ def _somebody(rows: Manifest) -> Scorer:
 
 
 def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[str, str]:
-    """The key of every stage, all inputs being those of `manifests`; of train the first segment.
+    """The key of every stage, all inputs being those of `manifests`; of a chain its first segment.
 
     evaluate and export measure the last checkpoint in `manifests`, or the untrained model.
     """
@@ -174,6 +174,9 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.measuring.decide(split, "student/reasoning", split),
         of.measuring.analyse(split, [_somebody(split)], "test"),
     ]
+    policy = of.reinforcing.plan(store.folder(split))
+    stages.append(of.reinforcing.reinforce(of.reinforcing.segments(policy)[0], policy, split, None, tip))
+    stages.append(of.reinforcing.reward(split, tip, 6))
     if tip is not None:
         stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
     published = Scorer("student", "Student", "student", {"val": split}, split)

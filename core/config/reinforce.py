@@ -1,0 +1,90 @@
+"""`reinforce:`: reinforcement learning of a student from rewards for its own answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from core.config.base import NotInKey, Section
+from core.config.measure import EarlyStopping
+
+
+class RewardWeights(Section):
+    """What each reward, a number from 0 to 1, is worth; 0 only counts it. See core.rl.rewards."""
+
+    label: float = Field(1.0, ge=0)
+    """The stated label is the gold one."""
+    format: float = Field(0.1, ge=0)
+    """The answer is what the target asks for, whole, ended, and nothing beside it."""
+    cites_rule: float = Field(0.1, ge=0)
+    """The reasoning cites a rule of the rulebook, and none that it does not have."""
+    faithful_quote: float = Field(0.1, ge=0)
+    """The reasoning quotes the text, and nothing that is not in it."""
+    length: float = Field(0.1, ge=0)
+    """The answer keeps to length_tokens; beyond, this falls to nothing at twice as many."""
+
+    @model_validator(mode="after")
+    def _something_to_earn(self) -> RewardWeights:
+        if not any(getattr(self, name) for name in type(self).model_fields):
+            raise ValueError("all rewards are 0: there is nothing to learn from")
+        return self
+
+
+class ReinforceConfig(Section):
+    """Group relative policy optimisation (Shao et al. 2024, DeepSeekMath) from a student or the base model.
+
+    Each step samples a group of answers to each of a few texts, rewards them, and makes the better ones
+    of each group likelier.
+    """
+
+    epochs: float = Field(1.0, gt=0)
+    """Passes over the train texts; a part of one is allowed."""
+    steps: int | None = Field(None, ge=1)
+    """Steps, instead of epochs."""
+    batch_size: int = Field(8, ge=1)
+    """Texts a step."""
+    batches: Literal["stratified", "random"] = "stratified"
+    """stratified: every step has the classes in the ratio of all texts, as near as it goes."""
+    group_size: int = Field(8, ge=2)
+    """Answers to each text, which are compared with each other."""
+    temperature: float = Field(1.0, gt=0)
+    """Of sampling. The loss takes log-probabilities at 1, so others bias it."""
+    max_new_tokens: int = Field(256, ge=1)
+    """Longest answer, in tokens."""
+    rewards: RewardWeights = RewardWeights()
+    """What is rewarded, and how much."""
+    length_tokens: int = Field(128, ge=1)
+    """Tokens of an answer up to which the reward `length` is whole."""
+    advantages: Literal["normalised", "centred"] = "normalised"
+    """A reward less its group's mean; normalised: divided by its group's standard deviation too."""
+    loss: Literal["importance_sampling", "ppo", "cispo"] = "ppo"
+    """The policy gradient; see core.student.losses."""
+    clip_low: float = Field(0.8, ge=0, le=1)
+    """ppo, cispo: least ratio of an answer's probability now to that when it was sampled."""
+    clip_high: float = Field(1.2, ge=1)
+    """ppo, cispo: largest ratio."""
+    substeps: int = Field(1, ge=1)
+    """Updates by one step's answers; ratios leave 1 from the second on."""
+    kl: float = Field(0.0, ge=0)
+    """How much each token's advantage suffers from being likelier than at the start; 0 asks no reference."""
+    learning_rate: float = Field(1e-5, gt=0)
+    """Largest learning rate; the optimiser's other settings are student.adam."""
+    schedule: Literal["linear", "constant"] = "constant"
+    """linear: falls from the first step after the warm-up to min_lr_ratio at the last."""
+    min_lr_ratio: float = Field(0.1, ge=0, le=1)
+    """linear: learning rate of the last step, as a share of the largest."""
+    warmup_steps: int = Field(0, ge=0)
+    """Steps in which the learning rate rises from nearly nothing to the largest."""
+    keep_optimiser: bool = False
+    """Begin with the student's optimiser instead of a new one."""
+    interval: int = Field(10, ge=1)
+    """Steps between evaluations on val; the start and the last step are always evaluated."""
+    early_stopping: EarlyStopping | None = None
+    """Optional early stopping, by evaluation.metric on val."""
+    reward_rows: int = Field(64, ge=1)
+    """Rows of val, stratified, whose greedy answers are rewarded at each evaluation."""
+    save_every: Annotated[int, NotInKey("segments are keyed by their own steps")] = Field(0, ge=0)
+    """Also save every so many steps between evaluations; 0 saves at evaluations only."""
+    rollouts_kept: int = Field(8, ge=0)
+    """Answers of each step that are left in rollouts.jsonl, whole groups first."""

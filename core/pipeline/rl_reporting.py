@@ -1,0 +1,89 @@
+"""Writes what reinforcement leaves in rl_phase/: report, summary, ledger and pointer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from core.pipeline import facts, reporting
+from core.pipeline.outcome import Outcome, Reinforcement
+from core.pipeline.phases import RL
+from core.pipeline.starting import SUMMARY
+from core.pipeline.views import adapter_path, state_path
+from core.report import markdown, page
+from core.report.plots import curve
+from core.store import pointers
+from core.store.runs import RunView
+
+REPORT = f"{RL.folder}/rl_report.md"
+PAGE = f"{RL.folder}/report.html"
+LATEST = "rl_latest"
+
+
+def pointer_name(run: str) -> str:
+    """What a run's reinforced student is published as, beside the run's own."""
+    return f"{run}-rl"
+
+
+def write_report(o: Outcome, view: RunView) -> str:
+    """rl_report.md, report.html, the curve, ledger.json and rl_summary.json; returns where the page is."""
+    report = facts.report_of(o)
+    with view.replacing(f"{RL.folder}/learning_curve.png") as path:
+        metric, step = report.selection.metric, report.selection.step
+        curve.save(report.curve, metric, path, baselines=report.val_baselines, chosen=step)
+    view.write(REPORT, markdown.render(report))
+    written = view.write(PAGE, page.render(report))
+    view.write_json(f"{RL.folder}/ledger.json", report.ledger)
+    view.write_json(f"{RL.folder}/{SUMMARY}", {**_summary(o), "ledger": report.ledger})
+    return written
+
+
+def publish(o: Outcome, view: RunView) -> list[str]:
+    """model/<run>-rl.json and model/rl_latest.json, after everything they name exists."""
+    pointer, of = reporting.pointer_of(o), _reinforcement(o)
+    content = {
+        **pointer.to_json(),
+        "phase": "rl",
+        "start": of.start.to_json(),
+        "best_val_macro_f1": _metrics_at(o, o.selection.step)["macro_f1"],
+        "final_state_path": state_path(o.final),
+    }
+    plain = json.loads(json.dumps(content, allow_nan=False))
+    reports = (f"runs/{o.run}/{REPORT}", f"runs/{o.run}/{PAGE}")
+    needed = [*reporting.needed(o, pointer), *reports]
+    return pointers.publish(o.store, pointer_name(o.run), plain, needed, latest=LATEST)
+
+
+def _summary(o: Outcome) -> dict[str, Any]:
+    of, chosen = _reinforcement(o), o.selection
+    rewards = {str(step): m.summary["reward_mean"] for step, m in of.rewards.items()}
+    segments = [m.summary for m in o.trained]
+    counted = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")
+    return {
+        "start": of.start.to_json(),
+        "steps": max(o.checkpoints),
+        "steps_planned": of.planned,
+        "best_step": chosen.step,
+        "selection": {"metric": chosen.metric, "value": chosen.value, "reason": chosen.reason},
+        "best_model_path": adapter_path(o.checkpoint, o.home) or reporting.UNTRAINED,
+        "final_model_path": adapter_path(o.final),
+        "final_state_path": state_path(o.final),
+        "val": {"start": _metrics_at(o, 0), "best": _metrics_at(o, chosen.step)},
+        "val_reward": rewards,
+        **{name: sum(summary[name] for summary in segments) for name in counted},
+        "test": {m.name: o.readings.metrics(m, "test").to_json() for m in o.modes if "test" in m.rows},
+        "compared": {
+            s.name: o.readings.metrics(s, "test").to_json()
+            for s in o.others
+            if "test" in s.rows and not s.labels_only
+        },
+    }
+
+
+def _metrics_at(o: Outcome, step: int) -> dict[str, Any]:
+    return next(point.metrics.to_json() for point in o.curve if point.step == step)
+
+
+def _reinforcement(o: Outcome) -> Reinforcement:
+    assert o.reinforcement is not None, "only what learnt from rewards is reported here"
+    return o.reinforcement

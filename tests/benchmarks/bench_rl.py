@@ -1,0 +1,128 @@
+"""Reinforcement of a tiny model that answers in form and knows nothing: what three seeds gain on val."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from scipy import stats
+
+from core import jsonio
+from core.config.loading import load
+from core.engines.local.weights import resolve_model
+from core.evaluation.stage import METRICS, read_metrics
+from core.pipeline.stages import Pipeline
+from core.progress import Silent
+from core.rl.reward_stage import ANSWERS
+from core.stages import Stage, make
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from tests.answering_model import write_answering_model
+from tests.conftest import SMOLLM2
+from tests.small_project import WORDS, write_project
+
+SEEDS = (1, 2, 3)
+TEXTS, STEPS = 240, 60
+ASKED_FOR = ("prize", "gift")
+OTHERS = ("papers", "lunch", "train", "number")
+SETTINGS = (
+    "student.target=label_only",
+    "student.device=cpu",
+    f"reinforce.steps={STEPS}",
+    f"reinforce.interval={STEPS}",
+    "reinforce.learning_rate=0.02",
+    "reinforce.max_new_tokens=12",
+    "data.sizes={train: 0.6, val: 0.3, test: 0.1}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Gained:
+    """One seed: by text of val what its greedy answer earns more, and macro-F1 before and after."""
+
+    seed: int
+    gains: list[float]
+    before: float
+    after: float
+    seconds: float
+
+    @property
+    def mean(self) -> float:
+        return statistics.fmean(self.gains)
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
+        place = Path(folder)
+        write_answering_model(place / "model", resolve_model(SMOLLM2).folder)
+        config = write_project(place, place / "model")
+        write_texts(place / "texts.csv")
+        show([one(config, seed) for seed in SEEDS])
+
+
+def write_texts(path: Path) -> None:
+    """Texts of our own that differ in one word: that decides."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "text", "label"))
+        for i in range(TEXTS):
+            spam = i % 2
+            asked = (ASKED_FOR if spam else OTHERS)[i // 2 % (2 if spam else 4)]
+            text = f"See you at {WORDS[i % 7]} around {i * 37 % 101}, bring the {asked} please"
+            writer.writerow((f"t{i:03}", text, spam))
+
+
+def one(config: Path, seed: int) -> Gained:
+    of = Pipeline(load(config, [*SETTINGS, f"student.seeds=[{seed}]", f"run.root=out-{seed}"]).config)
+    store = Store.open(of.config.run.root)
+
+    def made(stage: Stage) -> Manifest:
+        return make(store, stage, Silent()).manifest
+
+    split = made(of.split())
+    steps = of.reinforcing.plan(store.folder(split))
+    [part] = of.reinforcing.segments(steps)
+    began = time.monotonic()
+    end = made(of.reinforcing.reinforce(part, steps, split, None, None))
+    seconds = time.monotonic() - began
+    of.close()
+    earned, f1 = [], []
+    for checkpoint in (None, end):
+        rewarded = made(of.reinforcing.reward(split, checkpoint, STEPS if checkpoint else 0))
+        earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded, ANSWERS))])
+        measured = made(of.measuring.evaluate(split, checkpoint, STEPS if checkpoint else 0))
+        f1.append(read_metrics(store.file(measured, METRICS)).macro_f1 or 0.0)
+    gains = [after - before for before, after in zip(*earned, strict=True)]
+    return Gained(seed, gains, f1[0], f1[1], seconds)
+
+
+def interval(values: list[float]) -> tuple[float, float]:
+    """Student's 95 % interval of the mean."""
+    mean, error = statistics.fmean(values), stats.sem(values)
+    low, high = stats.t.interval(0.95, len(values) - 1, mean, error) if error else (mean, mean)
+    return float(low), float(high)
+
+
+def show(found: list[Gained]) -> None:
+    print(f"reward of greedy answers on val, {STEPS} steps of 8 texts and 8 answers, gain over step 0")
+    for of in found:
+        low, high = interval(of.gains)
+        print(
+            f"  seed {of.seed}: {of.mean:+.3f} [{low:+.3f}, {high:+.3f}] over {len(of.gains)} texts; "
+            f"macro-F1 on val {of.before:.3f} -> {of.after:.3f}; {of.seconds:.0f} s"
+        )
+    low, high = interval([of.mean for of in found])
+    mean = statistics.fmean(of.mean for of in found)
+    verdict = "above 0" if low > 0 else "NOT above 0"
+    print(f"  over {len(found)} seeds: {mean:+.3f} [{low:+.3f}, {high:+.3f}], {verdict} (goal: above 0)")
+    worse = [of.seed for of in found if of.after < of.before]
+    print(f"  macro-F1 on val is worse than at step 0 for seeds: {worse or 'none'} (goal: none)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Advantages compare an answer with its group, and a group that is all alike says nothing."""
+
+from __future__ import annotations
+
+import statistics
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.rl.advantages import LEAST_DEVIATION, Way, less_kl, mean_of, of_group
+
+REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=12)
+
+
+@given(REWARDS)
+def test_normalised_advantages_have_mean_nought_and_deviation_one(rewards: list[float]) -> None:
+    found = of_group(rewards, "normalised")
+    if statistics.pstdev(rewards) < LEAST_DEVIATION:
+        assert found is None
+        return
+    assert found is not None
+    assert statistics.fmean(found) == pytest.approx(0, abs=1e-6)
+    assert statistics.pstdev(found) == pytest.approx(1, rel=1e-6)
+
+
+@given(REWARDS)
+def test_centred_advantages_keep_the_differences(rewards: list[float]) -> None:
+    found = of_group(rewards, "centred")
+    if found is not None:
+        assert statistics.fmean(found) == pytest.approx(0, abs=1e-6)
+        assert found[0] - found[1] == pytest.approx(rewards[0] - rewards[1], abs=1e-9)
+
+
+@pytest.mark.parametrize("way", ["normalised", "centred"])
+@pytest.mark.parametrize("rewards", [[1.0] * 8, [0.1 + 0.2, 0.3], [], [2.0]])
+def test_a_group_without_variance_has_no_advantages(way: Way, rewards: list[float]) -> None:
+    assert of_group(rewards, way) is None
+
+
+def test_the_penalty_pushes_drifting_tokens_down_and_the_batch_as_a_whole_nowhere() -> None:
+    before, drifts = [[1.0, 1.0], [-1.0]], [[0.5, 0.0], [-0.2]]
+    found = less_kl(before, drifts, 2.0)
+    moved = [[a - b for a, b in zip(new, old, strict=True)] for new, old in zip(found, before, strict=True)]
+    assert mean_of(moved) == pytest.approx(0)
+    assert moved[0][0] < moved[0][1] < moved[1][0]
+    assert moved[0][0] == pytest.approx(2.0 * (0.1 - 0.5))

@@ -1,0 +1,209 @@
+"""Segments of reinforcement: restored at every boundary or kept live, the student is the same to the bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import jsonio
+from core.config.loading import load
+from core.errors import ConfigError
+from core.pipeline.stages import Pipeline
+from core.progress import Silent
+from core.rl.segment import ROLLOUTS, STEPS, refuse_unknown_loss
+from core.stages import make
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.student.encoding import Target
+from tests.conftest import AnsweringModel
+from tests.small_project import write_project
+
+SETTINGS = (
+    "student.target=label_only",
+    "student.device=cpu",
+    "reinforce.steps=6",
+    "reinforce.interval=2",
+    "reinforce.batch_size=4",
+    "reinforce.group_size=4",
+    "reinforce.max_new_tokens=12",
+    "reinforce.learning_rate=0.02",
+)
+
+
+class Reinforced:
+    """The small project's reinforcement, in a store of its own, without Prefect."""
+
+    def __init__(self, folder: Path, model: Path, *settings: str, restores: bool = False) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / "small.yaml"
+        if not config.exists():
+            write_project(folder, model)
+        places = [f"{key}={folder / name}" for key, name in (("data.path", "texts.csv"), ("run.root", "out"))]
+        files = [f"rules.dir={folder / 'rules'}", f"teacher.answers={folder / 'answers.jsonl'}"]
+        self.of = Pipeline(load(config, [*places, *files, *SETTINGS, *settings]).config)
+        self.store, self.restores = Store.open(str(folder / "out")), restores
+        self.split = make(self.store, self.of.split(), Silent()).manifest
+        self.steps = self.of.reinforcing.plan(self.store.folder(self.split))
+
+    def run(self, start: Manifest | None = None, upto: int | None = None) -> list[Manifest]:
+        """Every segment, or the first `upto`."""
+        made: list[Manifest] = []
+        for part in self.of.reinforcing.segments(self.steps)[:upto]:
+            if self.restores:
+                self.of.live.close()
+            parent = made[-1] if made else None
+            stage = self.of.reinforcing.reinforce(part, self.steps, self.split, parent, start)
+            made.append(make(self.store, stage, Silent()).manifest)
+        self.of.live.close()
+        return made
+
+    def trained(self) -> Manifest:
+        """A student that learnt from one segment of reinforcement: somebody to begin with."""
+        return self.run(upto=1)[0]
+
+    def rows(self, made: Sequence[Manifest], name: str = STEPS) -> list[dict[str, Any]]:
+        return [row for m in made for row in jsonio.read_jsonl(self.store.file(m, name))]
+
+    def rewards(self, checkpoint: Manifest | None) -> Manifest:
+        return make(self.store, self.of.reinforcing.reward(self.split, checkpoint, 0), Silent()).manifest
+
+
+@pytest.fixture
+def model(answering_model: AnsweringModel) -> Path:
+    return answering_model("label_only")
+
+
+def digests(made: Sequence[Manifest]) -> list[str]:
+    return [m.summary["checkpoint_digest"] for m in made]
+
+
+@pytest.mark.parametrize(
+    "settings", [(), ("reinforce.kl=0.1", "reinforce.substeps=2", "student.lora.dropout=0.1")]
+)
+def test_restored_at_every_boundary_it_is_the_uninterrupted_one_to_the_bit(
+    model: Path, tmp_path: Path, settings: tuple[str, ...]
+) -> None:
+    live = Reinforced(tmp_path / "live", model, *settings).run()
+    restored = Reinforced(tmp_path / "restored", model, *settings, restores=True).run()
+    assert [m.digest for m in live] == [m.digest for m in restored]
+    assert len(set(digests(live))) == 3
+
+
+def test_a_run_stopped_after_its_first_segment_goes_on_to_the_same_end(model: Path, tmp_path: Path) -> None:
+    whole = Reinforced(tmp_path / "whole", model).run()
+    Reinforced(tmp_path / "stopped", model).run(upto=1)
+    assert digests(Reinforced(tmp_path / "stopped", model).run()) == digests(whole)
+
+
+def test_what_is_random_comes_from_seed_and_step(model: Path, tmp_path: Path) -> None:
+    said = []
+    for name, more in (("a", ()), ("b", ("student.seeds=[7]",)), ("c", ())):
+        of = Reinforced(tmp_path / name, model, "reinforce.learning_rate=1e-12", *more)
+        rows = of.rows(of.run(), ROLLOUTS)
+        said.append({(row["step"], row["example_id"]): row["generated"] for row in rows})
+    assert said[0] == said[2] != said[1]
+
+
+def test_reward_rises_and_the_student_gets_the_labels_right(model: Path, tmp_path: Path) -> None:
+    of = Reinforced(tmp_path, model, "reinforce.steps=40", "reinforce.interval=40", "reinforce.batch_size=8")
+    made = of.run()
+    rows = of.rows(made)
+    assert rows[0]["batch_acc"] < 0.75
+    assert sum(row["batch_acc"] for row in rows[-5:]) / 5 > 0.9
+    before, after = of.rewards(None).summary["reward_mean"], of.rewards(made[-1]).summary["reward_mean"]
+    assert after > before + 0.2
+
+
+def test_a_step_in_which_no_rewards_differ_takes_no_update_and_says_so(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every answer of one token is cut off before its label: all of them earn nothing."""
+    caplog.set_level("INFO")
+    of = Reinforced(tmp_path, model, "reinforce.max_new_tokens=1")
+    made = of.run(upto=2)
+    rows = of.rows(made)
+    assert all(row["groups_skipped"] == row["n_groups"] == 4 for row in rows)
+    assert {(row["updates"], row["loss"], row["n_datums"]) for row in rows} == {(0, None, 0)}
+    assert len(set(digests(made))) == 1
+    assert "step 1 takes no update: in none of 4 groups do rewards differ" in caplog.text
+    assert made[-1].summary["steps_without_update"] == 2
+
+
+def test_groups_without_variance_are_left_out_of_the_batch(model: Path, tmp_path: Path) -> None:
+    of = Reinforced(tmp_path, model, "reinforce.rollouts_kept=16")
+    made = of.run()
+    groups: dict[tuple[int, str], list[dict[str, Any]]] = {}
+    for row in of.rows(made, ROLLOUTS):
+        groups.setdefault((row["step"], row["example_id"]), []).append(row)
+    skipped = 0
+    for group in groups.values():
+        assert len(group) == 4
+        alike = len({row["reward"] for row in group}) == 1
+        assert all((row["advantage"] is None) == alike for row in group)
+        skipped += alike
+    rows = of.rows(made)
+    assert sum(row["groups_skipped"] for row in rows) == skipped > 0
+    assert all(row["n_datums"] == 4 * (row["n_groups"] - row["groups_skipped"]) for row in rows)
+
+
+def test_history_has_the_fields_that_users_know(model: Path, tmp_path: Path) -> None:
+    of = Reinforced(tmp_path, model, "reinforce.kl=0.05")
+    made = of.run(upto=1)
+    known = {"step", "epoch", "loss", "reward_mean", "reward_std", "batch_acc", "invalid_rate", "kl_beta"}
+    known |= {"kl_logprob_diff_mean", "loss_fn", "num_substeps", "n_datums", "groups_skipped", "tokens"}
+    rows = of.rows(made)
+    assert all(known <= row.keys() for row in rows)
+    assert [(row["step"], row["epoch"]) for row in rows] == [(1, 1), (2, 1)]
+    assert rows[0]["kl_logprob_diff_mean"] == pytest.approx(0, abs=1e-6)
+    assert rows[1]["kl_logprob_diff_mean"] != 0
+    assert len(made[0].summary["seconds_by_step"]) == 2
+    assert "NaN" not in json.dumps(rows)
+
+
+@pytest.mark.parametrize("target", ["label_first", "reason_first"])
+def test_students_that_reason_are_sampled_and_rewarded_as_they_answer(
+    answering_model: AnsweringModel, tmp_path: Path, target: Target
+) -> None:
+    of = Reinforced(
+        tmp_path, answering_model(target), f"student.target={target}", "reinforce.max_new_tokens=40"
+    )
+    rows = of.rows(of.run(upto=1))
+    assert rows[0]["reward_format"] > 0.2
+    assert 0 < rows[0]["reward_cites_rule"] < 1
+    assert rows[0]["updates"] == 1
+
+
+@pytest.mark.parametrize("loss", ["importance_sampling", "ppo", "cispo"])
+@pytest.mark.parametrize("way", ["normalised", "centred"])
+def test_every_loss_and_either_kind_of_advantage_trains(
+    model: Path, tmp_path: Path, loss: str, way: str
+) -> None:
+    of = Reinforced(tmp_path, model, f"reinforce.loss={loss}", f"reinforce.advantages={way}")
+    rows = of.rows(of.run(upto=1))
+    assert rows[0]["loss_fn"] == loss
+    assert rows[0]["grad_norm"] > 0
+
+
+def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp_path: Path) -> None:
+    """Or with its optimiser, where that is asked for: then another step follows."""
+    first = Reinforced(tmp_path, model)
+    start = first.trained()
+    ends = []
+    for kept in ("false", "true"):
+        of = Reinforced(tmp_path, model, "reinforce.steps=2", f"reinforce.keep_optimiser={kept}")
+        [made] = of.run(start)
+        rows = of.rows([made])
+        assert [row["step"] for row in rows] == [1, 2]
+        ends.append((made.summary["checkpoint_digest"], rows[0]["reward_mean"]))
+    assert ends[0][0] != ends[1][0]
+    assert ends[0][1] == ends[1][1]
+
+
+def test_a_loss_that_the_engine_does_not_compute_is_refused(model: Path, tmp_path: Path) -> None:
+    of = Reinforced(tmp_path, model)
+    with pytest.raises(ConfigError, match=r"reinforce\.loss dro is not one that this engine computes"):
+        refuse_unknown_loss(of.of.bench.engine, "dro")

@@ -1,0 +1,245 @@
+"""Reinforcement through Prefect: from a published student or the base model, measured and published."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.loading import load
+from core.errors import MissingInputError, UserError
+from core.store.objects import Store
+from flows.rl_planning import describe
+from tests.conftest import AnsweringModel
+from tests.flows.running import reinforce, run
+from tests.small_project import write_project
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+# By log loss: so few rows of val have a threshold without an error even before anything is learnt.
+SETTINGS = (
+    "evaluation.metric=log_loss",
+    "student.target=label_only",
+    "student.steps=2",
+    "reinforce.steps=6",
+    "reinforce.interval=3",
+    "reinforce.batch_size=4",
+    "reinforce.group_size=4",
+    "reinforce.max_new_tokens=12",
+    "reinforce.learning_rate=0.02",
+)
+FILES = [
+    "reinforce.json",
+    "rl_history.jsonl",
+    "rollouts.jsonl",
+    "val_rewards.jsonl",
+    "eval_history.jsonl",
+    "metrics_val_step_0.json",
+    "metrics_val_step_3.json",
+    "metrics_val_step_6.json",
+    "train.json",
+    "val.json",
+    "test.json",
+    "metrics_train.json",
+    "metrics_val.json",
+    "metrics_test.json",
+    "manifest.json",
+    "decision.json",
+    "analysis.json",
+    "learning_curve.png",
+    "rl_report.md",
+    "report.html",
+    "ledger.json",
+    "rl_summary.json",
+    "bundle/bundle.json",
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small project over a model that answers in form and knows nothing."""
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path, answering_model("label_only"))
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def value(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_it_leaves_every_file_that_is_promised_and_true_contents(project: Path) -> None:
+    student = run(project, *SETTINGS)
+    before = {p: p.read_bytes() for p in (student / "student_phase").iterdir() if p.is_file()}
+    folder = reinforce(project, *SETTINGS)
+    assert folder == student / "rl_phase"
+    assert [name for name in FILES if not (folder / name).is_file()] == []
+    assert {p: p.read_bytes() for p in before} == before
+
+    history = rows(folder / "rl_history.jsonl")
+    assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
+    assert all(row["seconds"] >= 0 for row in history)
+    curve = rows(folder / "eval_history.jsonl")
+    assert [row["step"] for row in curve] == [0, 3, 6]
+    assert [row["step"] for row in rows(folder / "val_rewards.jsonl")] == [0, 3, 6]
+    start = value(student / "run_summary.json")["best_step"]
+    assert value(folder / "reinforce.json")["start"]["step"] == start
+    same = value(student / f"student_phase/metrics_val_step_{start}.json")["metrics"]
+    assert curve[0]["metrics"] == same, "step 0 is the student that was published"
+
+    summary = value(folder / "rl_summary.json")
+    chosen = min(curve, key=lambda row: (row["metrics"]["log_loss"], row["step"]))
+    assert summary["best_step"] == chosen["step"]
+    assert summary["groups_skipped"] == sum(row["groups_skipped"] for row in history)
+    kept = [row for row in rows(folder / "rollouts.jsonl") if row["step"] == 1]
+    assert len(kept) == 8
+    assert len({row["example_id"] for row in kept}) == 2
+    assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
+
+
+def test_its_pointer_names_what_is_there_and_the_student_s_stays(project: Path) -> None:
+    run(project, *SETTINGS)
+    root = project.parent / "out"
+    latest = (root / "model/latest.json").read_bytes()
+    folder = reinforce(project, *SETTINGS)
+    assert (root / "model/latest.json").read_bytes() == latest
+    pointer, own = value(root / "model/rl_latest.json"), value(root / "model/small-rl.json")
+    assert {k: v for k, v in pointer.items() if k != "history"} == {
+        k: v for k, v in own.items() if k != "history"
+    }
+    summary = value(folder / "rl_summary.json")
+    assert pointer["best_step"] == summary["best_step"]
+    assert pointer["best_model_path"] == summary["best_model_path"]
+    assert (root / pointer["best_model_path"] / "adapter_model.safetensors").is_file()
+    assert (root / pointer["final_state_path"] / "optimizer.safetensors").is_file()
+    assert (root / pointer["metrics_path"]).is_file()
+    card = (root / pointer["bundle_path"] / "README.md").read_text()
+    assert "It learnt from rewards for its own answers to the texts of train" in card
+    with pytest.raises(UserError, match=r"model/rl_latest\.json is of a student that was reinforced already"):
+        reinforce(project, *SETTINGS, start="rl_latest", replace=True)
+
+
+def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(project: Path) -> None:
+    run(project, *SETTINGS)
+    folder = reinforce(project, *SETTINGS)
+    root = project.parent / "out"
+    made = {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")}
+    report = (folder / "test.json").read_bytes()
+    assert reinforce(project, *SETTINGS) == folder
+    run(project, *SETTINGS)
+    assert {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")} == made
+    assert (folder / "test.json").read_bytes() == report
+    stages = value(folder.parent / "stages.json")
+    assert {"reinforce/3", "reinforce/6", "evaluate/rl/0", "reward/rl/6", "train/2"} <= stages.keys()
+
+
+def test_it_is_reported_against_what_it_began_with_on_the_same_rows(project: Path) -> None:
+    folder = reinforce(project, *SETTINGS, "reinforce.steps=30", "reinforce.interval=15", start="base")
+    summary, report = value(folder / "rl_summary.json"), (folder / "rl_report.md").read_text()
+    assert summary["best_step"] > 0
+    assert set(summary["compared"]) >= {"untrained", "majority"}
+    assert "## Learning from rewards" in report
+    assert "It began with the base model and took 30 steps: 464 answers in 116 groups" in report
+    assert "Step 0 is the base model" in report
+    assert "the student beats" in report or "no difference is shown" in report
+    page = (folder / "report.html").read_text()
+    assert "Learning from rewards" in page
+    rewards = summary["val_reward"]
+    assert rewards["30"] > rewards["0"]
+
+
+def test_early_stopping_ends_it_and_says_so(project: Path) -> None:
+    """A learning rate of nearly nothing changes nothing."""
+    settings = (
+        "reinforce.learning_rate=1e-12",
+        "reinforce.early_stopping={patience: 1, min_delta: 0.01}",
+        "reinforce.interval=2",
+    )
+    folder = reinforce(project, *SETTINGS, *settings, start="base")
+    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2]
+    assert "2 steps of 6 planned" in (folder / "rl_report.md").read_text()
+
+
+def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
+    folder = reinforce(project, *SETTINGS, start="base")
+    with pytest.raises(UserError, match=r"reinforce\.group_size: 4 -> 5.*add --replace"):
+        reinforce(project, *SETTINGS, "reinforce.group_size=5", start="base")
+    assert value(folder / "reinforce.json")["reinforce"]["group_size"] == 4
+    reinforce(
+        project, *SETTINGS, "reinforce.group_size=5", "reinforce.interval=2", start="base", replace=True
+    )
+    assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2, 4, 6]
+    assert not (folder / "metrics_val_step_3.json").exists()
+
+
+def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> None:
+    with pytest.raises(MissingInputError, match=r"there is no student of run small: .*--from base"):
+        reinforce(project, *SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            "student.lora.rank=4",
+            r"its LoRA adapter \(student\.lora\) is another, here it is not that: rank: 2 -> 4",
+        ),
+        ("student.target=label_first", r"its student\.target is label_only, here it is label_first"),
+        ("data.sizes={train: 0.6, val: 0.2, test: 0.2}", "its split of the data"),
+        ("student.rulebook=true", r"its student\.rulebook is False, here it is True"),
+    ],
+)
+def test_a_student_that_does_not_fit_is_refused_in_a_sentence(project: Path, change: str, said: str) -> None:
+    run(project, *SETTINGS)
+    with pytest.raises(UserError, match=said):
+        reinforce(project, *SETTINGS, change, "run.name=other", start="small")
+
+
+def test_the_plan_counts_answers_and_tokens_and_makes_nothing(project: Path) -> None:
+    resolved = load(project, list(SETTINGS))
+    assert "not split yet" in describe(resolved, "base")
+    run(project, *SETTINGS)
+    store = Store.open(str(project.parent / "out"))
+    before = [found.path for found in store.backend.list("")]
+    text = describe(resolved, None)
+    assert "from the student of run small, step" in text
+    assert "6 steps of 4 texts, 4 answers each: 96 answers of up to 12 tokens" in text
+    assert "on val 3 evaluations" in text
+    assert [found.path for found in store.backend.list("")] == before
+
+
+def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ended in the middle of its second segment, as by a signal."""
+    whole = reinforce(project, *SETTINGS, "run.root=whole", start="base")
+    from core.rl import segment
+
+    sampled: list[int] = []
+    real = segment._Trainer._sample
+
+    def dying(self: Any, step: Any, ref: Any) -> Any:
+        sampled.append(step.step)
+        if len(sampled) == 5:
+            raise KeyboardInterrupt
+        return real(self, step, ref)
+
+    monkeypatch.setattr(segment._Trainer, "_sample", dying)
+    with pytest.raises(KeyboardInterrupt):
+        reinforce(project, *SETTINGS, "run.root=broken", start="base")
+    broken = project.parent / "broken/runs/small"
+    assert value(broken / "run_state.json")["state"] == "stopped"
+    monkeypatch.undo()
+    monkeypatch.chdir(project.parent)
+    again = reinforce(project, *SETTINGS, "run.root=broken", start="base")
+    digests = [
+        {slot: entry["digest"] for slot, entry in value(folder.parent / "stages.json").items()}
+        for folder in (whole, again)
+    ]
+    assert digests[0] == digests[1]
+    assert (again / "test.json").read_bytes() == (whole / "test.json").read_bytes()
