@@ -54,7 +54,7 @@ def reinforce(
     """
     resolved = resolved_of(config, data)
     off = switches(resolved.config.stages, (), (), refresh)
-    with explaining(resolved.run_name), execution(resolved, off) as run:
+    with explaining(resolved.run_name, "reinforce", "reinforce"), execution(resolved, off) as run:
         where = _reinforced(run, start, replace=replace)
         if (report := run.view.read(rl_reporting.REPORT)) is not None:
             create_markdown_artifact(key="rl-report", markdown=report, description=run.view.name)

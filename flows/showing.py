@@ -72,19 +72,20 @@ def _address(place: str) -> str:
 
 
 @contextlib.contextmanager
-def explaining(name: str) -> Iterator[None]:
+def explaining(name: str, flow: str = "distill", command: str = "run") -> Iterator[None]:
     """Where what is inside fails, an artifact says what happened and how to go on."""
     try:
         yield
     except Exception as e:
         try:
-            create_markdown_artifact(key=FAILED, markdown=_what_happened(name, e), description=f"Run {name}")
+            said = _what_happened(name, e, flow, command)
+            create_markdown_artifact(key=FAILED, markdown=said, description=f"Run {name}")
         except Exception as beside:  # what happened matters more
             log.warning("what happened could not be shown in Prefect: %s", beside)
         raise
 
 
-def _what_happened(name: str, error: Exception) -> str:
+def _what_happened(name: str, error: Exception, flow: str, command: str) -> str:
     said = "\n".join(f"> {plain(line)}" for line in str(error).splitlines() if line.strip())
     run = runtime.flow_run.id
     return (
@@ -92,7 +93,7 @@ def _what_happened(name: str, error: Exception) -> str:
         "Mend what the sentence names, then do one of these; what is finished is kept, and stages that "
         "are whole come back as Cached:\n\n"
         "- **Retry** on this page, where a worker carries its runs out;\n"
-        f"- `prefect flow-run retry {run} --entrypoint flows.distill.distill`, in the directory it was "
+        f"- `prefect flow-run retry {run} --entrypoint flows.{flow}.{flow}`, in the directory it was "
         "started from;\n"
-        "- the same `understudy run` command again.\n"
+        f"- the same `understudy {command}` command again.\n"
     )

@@ -84,8 +84,8 @@ class Chain:
     def train(self, part: PlannedSegment) -> None:
         """The segment's checkpoint, made or found."""
         i = self.parts.index(part)
-        if i > 0 and self._run.pipeline.is_remote and self._run.must_make(self._stage(i)):
-            self.ensure(self.parts[i - 1].stop)
+        if self._run.pipeline.is_remote and self._run.must_make(self._stage(i)):
+            self.ensure(self.parts[i - 1].stop if i else 0)
         self._do(i, refresh=False)
 
     def ensure(self, step: int) -> None:
@@ -106,8 +106,9 @@ class Chain:
                 self._measure(self.parts[i].stop)
 
     def _need_start(self) -> None:
-        """What reinforcement begins with was trained by another chain."""
-        if not self._run.pipeline.lives(self._run.folder(self._trained.checkpoints[0])):
+        """What reinforcement begins with was trained by another chain; the base model is always there."""
+        start = self._trained.checkpoints.get(0)
+        if start is not None and not self._run.pipeline.lives(self._run.folder(start)):
             raise MissingInputError(
                 "the server has forgotten the student to begin with; run `understudy run` with its config "
                 "and --refresh train, which trains it again"

@@ -129,11 +129,7 @@ def _without_failed(rows: list[ScoredExample]) -> list[ScoredExample]:
 
 def used(sampler: Sampler) -> dict[str, Any]:
     """What a summary says of the tokens that a server bills; nothing of a sampler that bills none."""
-    if not isinstance(sampler, Metered):
-        return {}
-    usage = sampler.usage
-    tokens = {"prefilled_tokens": usage.prefilled, "sampled_tokens": usage.sampled}
-    return {"usage": {**tokens, "requests": usage.requests}}
+    return {"usage": sampler.usage.to_json()} if isinstance(sampler, Metered) else {}
 
 
 def _needs_generation(encoder: Encoder, settings: ScoreSettings) -> bool:

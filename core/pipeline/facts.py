@@ -78,7 +78,7 @@ def report_of(o: Outcome) -> Report:
         val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
         teacher=o.teaching,
         ledger=ledger(o),
-        estimate=o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
+        estimate=None if o.reinforcement else o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
         notices=_notices(o),
         resume_state_path=state_path(o.final),
         mistakes=_mistakes(o, first),

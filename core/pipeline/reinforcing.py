@@ -11,8 +11,9 @@ from core.data.writing import read_examples
 from core.pipeline.phases import RL
 from core.pipeline.workbench import Workbench
 from core.rl import reward_stage, segment
+from core.rl.learning import Course, PolicySlice
 from core.rl.reward_stage import RewardRun, RewardSlice
-from core.rl.segment import PolicyRun, PolicySlice
+from core.rl.segment import PolicyRun
 from core.stages import Stage
 from core.store.manifest import Manifest
 from core.student import plan
@@ -79,9 +80,11 @@ class Reinforcing:
                 self.bench.encoder,
                 lambda: self.bench.rulebook.ids,
                 self._live,
-                own,
-                plan.steps_per_epoch(config, sum(split.summary["labels"]["train"].values())),
-                len(steps),
+                Course(
+                    own,
+                    plan.steps_per_epoch(config, sum(split.summary["labels"]["train"].values())),
+                    len(steps),
+                ),
             ),
             slot=f"reinforce/{part.stop}",
             label=f"reinforce steps {part.start + 1} to {part.stop} of {len(steps)}",

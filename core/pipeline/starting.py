@@ -19,7 +19,7 @@ from core.store.runs import FOLDER, RunView
 BASE = "base"
 SETTINGS = "reinforce.json"
 SUMMARY = "rl_summary.json"
-_LIKE = ("target", "rulebook", "chat_template_args", "max_length")
+_LIKE = ("target", "rulebook", "chat_template_args")
 """Settings of the student's prompt and answer: with others it would be asked what it never learnt."""
 
 

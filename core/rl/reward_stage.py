@@ -14,12 +14,13 @@ from core.config.reinforce import RewardWeights
 from core.data.making import subset
 from core.data.reading import Row
 from core.data.writing import read_examples
+from core.evaluation.stage import used
 from core.progress import Saying
 from core.records import Example
 from core.rl.rewards import Rubric
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine, GenerateParams, Generation, Metered, Sampler
+from core.student.engine import Engine, GenerateParams, Generation, Sampler
 from core.student.segment import checkpoint
 
 NAME = "reward"
@@ -57,7 +58,7 @@ class RewardRun:
         with engine.waits(progress.say), closing(engine.sampler(ref)) as sampler:
             found = self._judged(sampler, config, examples, replace(io, progress=progress))
         jsonio.write_jsonl(io.out / ANSWERS, found)
-        return {**_means(found), **_used(sampler)}
+        return {**_means(found), **used(sampler)}
 
     def _judged(
         self, sampler: Sampler, config: RewardSlice, examples: Sequence[Example], io: StageIO
@@ -103,11 +104,3 @@ def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "reward_mean": statistics.fmean(row["reward"] for row in given) if given else None,
         "rewards": {name: statistics.fmean(row["rewards"][name] for row in given) for name in names},
     }
-
-
-def _used(sampler: Sampler) -> dict[str, Any]:
-    if not isinstance(sampler, Metered):
-        return {}
-    used = sampler.usage
-    tokens = {"prefilled_tokens": used.prefilled, "sampled_tokens": used.sampled}
-    return {"usage": {**tokens, "requests": used.requests}}

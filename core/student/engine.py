@@ -154,6 +154,14 @@ class Usage:
             self.requests + other.requests,
         )
 
+    def to_json(self) -> dict[str, int]:
+        """What a summary says of samples and scores."""
+        return {
+            "prefilled_tokens": self.prefilled,
+            "sampled_tokens": self.sampled,
+            "requests": self.requests,
+        }
+
 
 @runtime_checkable
 class Metered(Protocol):

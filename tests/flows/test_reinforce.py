@@ -218,10 +218,10 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
 ) -> None:
     """Ended in the middle of its second segment, as by a signal."""
     whole = reinforce(project, *SETTINGS, "run.root=whole", start="base")
-    from core.rl import segment
+    from core.rl import learning
 
     sampled: list[int] = []
-    real = segment._Trainer._sample
+    real = learning.Trainer._sample
 
     def dying(self: Any, step: Any, ref: Any) -> Any:
         sampled.append(step.step)
@@ -229,7 +229,7 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
             raise KeyboardInterrupt
         return real(self, step, ref)
 
-    monkeypatch.setattr(segment._Trainer, "_sample", dying)
+    monkeypatch.setattr(learning.Trainer, "_sample", dying)
     with pytest.raises(KeyboardInterrupt):
         reinforce(project, *SETTINGS, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"

@@ -1,0 +1,134 @@
+"""Reinforcement on a server: policy gradients there, weights lent to a sampler each step, tokens counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.loading import load
+from core.engines.tinker.session import LENT_S
+from flows.rl_planning import describe
+from tests.conftest import AnsweringModel
+from tests.flows.running import reinforce
+from tests.servers import tinker
+from tests.servers.tinker_records import Saved, Stepped
+from tests.small_project import write_project
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+NAME = "tiny/answering"
+PRICES = """\
+as_of: 2026-01-01
+source: made up
+models: {}
+students:
+  tiny/answering: {train: 1.0, prefill: 0.5, sample: 2.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def running(
+    answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tinker.TinkerServer]:
+    """One server for the module, over a model that answers in form and knows nothing."""
+    folder = tmp_path_factory.mktemp("server")
+    with tinker.serve(answering_model("label_only"), folder, names=(NAME,), logprobs="weighted") as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: tinker.TinkerServer, monkeypatch: pytest.MonkeyPatch) -> tinker.TinkerServer:
+    running.recover()
+    monkeypatch.setenv("TINKER_API_KEY", tinker.KEY)
+    monkeypatch.setenv("TINKER_TELEMETRY", "0")
+    return running
+
+
+@pytest.fixture
+def project(tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    return write_project(tmp_path, answering_model("label_only"))
+
+
+@pytest.fixture
+def settings(server: tinker.TinkerServer, answering_model: AnsweringModel) -> list[str]:
+    return [
+        "student.engine=tinker",
+        f"student.model={NAME}",
+        f"student.tokenizer={answering_model('label_only')}",
+        f"student.tinker_base_url={server.base_url}",
+        "student.lora={rank: 2}",
+        "student.target=label_only",
+        "student.prices=prices.yaml",
+        "evaluation.metric=log_loss",
+        "export.splits=[val, test]",
+        "reinforce.steps=4",
+        "reinforce.interval=2",
+        "reinforce.batch_size=4",
+        "reinforce.group_size=4",
+        "reinforce.max_new_tokens=12",
+        "reinforce.learning_rate=0.02",
+        "reinforce.substeps=2",
+        "reinforce.kl=0.01",
+    ]
+
+
+def rows(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_it_learns_on_a_server_and_counts_what_it_costs(
+    project: Path, settings: list[str], server: tinker.TinkerServer
+) -> None:
+    since = len(server.records())
+    server.fail("user_error", on="asample", first=1)
+    folder = reinforce(project, *settings, start="base")
+    done = server.records()[since:]
+    history = rows(folder / "rl_history.jsonl")
+
+    assert sum(row["failed_rollouts"] for row in history) <= 1
+    assert all(row["n_rollouts"] + row["failed_rollouts"] == 16 for row in history)
+    updates = [row for row in done if isinstance(row, Stepped)]
+    assert len(updates) == sum(row["updates"] for row in history) == 8
+    assert {row.loss_fn for row in updates} == {"ppo"}
+    lent = [row for row in done if isinstance(row, Saved) and row.ttl_seconds == LENT_S]
+    assert [(row.kind, row.step) for row in lent] == [("sampler_weights", 2), ("sampler_weights", 6)]
+    assert history[0]["kl_logprob_diff_mean"] == pytest.approx(0, abs=1e-3)
+    assert history[-1]["kl_logprob_diff_mean"] > 0.01
+
+    ledger = json.loads((folder / "ledger.json").read_text())["student"]
+    assert ledger["trained_tokens"] == sum(row["tokens"] for row in history)
+    assert ledger["sampled_tokens"] > 0
+    assert ledger["requests"] >= 4 * 16 * 2
+    assert ledger["usd"] > 0
+    summary = json.loads((folder / "rl_summary.json").read_text())
+    assert summary["best_step"] > 0
+    assert (folder / "adapter/adapter_model.safetensors").is_file()
+    pointer = json.loads((project.parent / "out/model/rl_latest.json").read_text())
+    assert pointer["sampler_path"].startswith("tinker://")
+
+    applied = len(updates)
+    assert reinforce(project, *settings, start="base") == folder
+    assert sum(isinstance(row, Stepped) for row in server.records()[since:]) == applied
+
+
+def test_the_plan_names_a_price_before_anything_is_spent(
+    project: Path, settings: list[str], server: tinker.TinkerServer
+) -> None:
+    from core.pipeline.stages import Pipeline
+    from core.progress import Silent
+    from core.stages import make
+    from core.store.objects import Store
+
+    resolved = load(project, settings)
+    since = len(server.records())
+    make(Store.open("out"), Pipeline(resolved.config).split(), Silent())
+    text = describe(resolved, "base")
+    assert "64 answers of up to 12 tokens, 2 updates a step" in text
+    assert "at most about US$ 0." in text
+    assert len(server.records()) == since
