@@ -110,7 +110,7 @@ def figures(sampled: Sampled, drift: Sequence[Sequence[float]] | None) -> dict[s
         "invalid_rate": _mean([float(r.answer.said.label is None) for r in all_]),
         "unended_rate": _mean([float(not r.answer.ended) for r in all_]),
         "answer_tokens": _mean([float(r.answer.tokens) for r in all_]),
-        "kl_logprob_diff_mean": None if drift is None else mean_of(drift),
+        "kl_logprob_diff_mean": mean_of(drift) if drift else None,
         "n_rollouts": len(all_),
         "failed_rollouts": sampled.failed,
         "n_groups": len(sampled.groups),
