@@ -56,6 +56,24 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return n
 
 
+class LinesWriter:
+    """A JSON-lines file that is written a row at a time; a context."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w", encoding="utf-8", newline="\n")
+        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+
+    def __enter__(self) -> LinesWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, row: dict[str, Any]) -> None:
+        """Write one row. Raises ValueError on NaN."""
+        self._file.write(self._encode(row) + "\n")
+
+
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a file that this project wrote (for files of others see core.data.reading)."""
     with path.open(encoding="utf-8", newline="\n") as f:

@@ -19,6 +19,7 @@ from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
 from flows.exporting import bundle_student, export_checkpoint, take_home
+from flows.hardness import looked_into
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name, show
@@ -96,6 +97,9 @@ def pipeline(run: Execution) -> Outcome | None:
         return None
     others = compared(run, parts, trained, labels)
     exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
+    hard = looked_into(run, parts, kept, labels, exported.modes[0])
+    for name, manifest in hard.items():
+        view.hardness(manifest, name)
     home = take_home(run, view, parts, exported.checkpoint)
     bundled = bundle_student(run, view, parts, kept, exported, home)
     outcome = Outcome(
@@ -117,6 +121,7 @@ def pipeline(run: Execution) -> Outcome | None:
         evaluations=trained.evaluations,
         home=home,
         bundle=bundled,
+        hard=hard,
     )
     run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])
     run.perform(report, outcome, run.view)

@@ -26,6 +26,7 @@ from core.student.plan import PlannedSegment
 from core.teacher.journal import Journal
 from flows.comparing import compared
 from flows.exporting import bundled, export_checkpoint
+from flows.hardness import looked_into
 from flows.switches import NAMES, Switches
 from flows.walking import Trained, metrics_of, stops
 
@@ -92,6 +93,7 @@ class Planner:
         chosen = select(trained.curve, self.config.evaluation.metric)
         others = compared(self, parts, trained, self.labelled)
         exported = export_checkpoint(self, parts, trained, chosen.step, others=others)
+        looked_into(self, parts, kept, self.labelled, exported.modes[0])
         home = None
         if exported.checkpoint is not None and pipeline.is_remote:
             home = self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")

@@ -10,7 +10,7 @@ from core.config import StagesConfig
 from core.errors import UserError
 
 NAMES: tuple[str, ...] = tuple(StagesConfig.model_fields)
-WITH_EXPORT = frozenset({"decide", "analyse", "explain", "baseline", "adapter", "bundle"})
+WITH_EXPORT = frozenset({"decide", "analyse", "explain", "baseline", "adapter", "bundle", "hardness"})
 """What goes with the stage export."""
 
 

@@ -16,6 +16,7 @@ from tasks.encode import encode
 from tasks.evaluate import evaluate
 from tasks.explain import explain
 from tasks.export import export
+from tasks.hardness import hardness
 from tasks.policy import StageCall
 from tasks.reinforce import reinforce
 from tasks.reject import reject
@@ -44,5 +45,6 @@ TASKS: Mapping[str, StageTask] = {
         bundle,
         reinforce,
         reward,
+        hardness,
     )
 }

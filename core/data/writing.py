@@ -39,7 +39,12 @@ def read_examples(path: Path) -> list[Example]:
 
 def iter_examples(path: Path) -> Iterator[Example]:
     """The same, one at a time; DataError comes when the damaged row does."""
-    return map(_example, _rows(path))
+    return (example for _, example in iter_placed(path))
+
+
+def iter_placed(path: Path) -> Iterator[tuple[int, Example]]:
+    """The same, each with the line of the file on which it begins."""
+    return ((line, _example(row)) for line, row in _rows(path))
 
 
 def scan_examples(path: Path) -> Examples:
@@ -72,7 +77,7 @@ class Examples(Collection[Example]):
         return any(each == example for each in self)
 
 
-def _rows(path: Path) -> Iterator[list[str]]:
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8", newline="") as f:
         rows = csv.reader(f, strict=True)
@@ -80,10 +85,12 @@ def _rows(path: Path) -> Iterator[list[str]]:
             header = next(rows, [])
             if header not in (_COLUMNS, [*_COLUMNS, "group"]):
                 raise DataError(f"{path} is no split file: its columns are {', '.join(header) or 'none'}")
+            begins = rows.line_num + 1
             for row in rows:
                 if len(row) not in (3, 4) or row[2] not in ("0", "1"):
                     raise _damaged(path, rows.line_num)
-                yield row
+                yield begins, row
+                begins = rows.line_num + 1
         except csv.Error:
             raise _damaged(path, rows.line_num) from None
 

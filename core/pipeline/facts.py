@@ -13,6 +13,7 @@ from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.explain_stage import EXPLAINED
+from core.evaluation.hardness_stage import HARDNESS
 from core.evaluation.metrics import from_json
 from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
@@ -45,6 +46,7 @@ _FILES = {
     "student_phase/learning_curve.png": "the curve as a picture",
     "student_phase/bundle": "all that a deployment needs, for understudy predict, with a model card",
     "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
+    "teacher_phase/hard_examples.jsonl": "texts whose every answer was rejected, with the reasons",
     "split_summary.json": "what became of every row of the data",
     "resolved_config.yaml": "every setting and where it comes from",
 }
@@ -77,6 +79,7 @@ def report_of(o: Outcome) -> Report:
         losses=losses(o),
         val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
         teacher=o.teaching,
+        hardness=[o.json(manifest, HARDNESS) for manifest in o.hard.values()],
         ledger=ledger(o),
         estimate=None if o.reinforcement else o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
         notices=_notices(o),

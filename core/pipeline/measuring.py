@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import Config
-from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage, hardness_stage
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import SCORES, MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
@@ -164,6 +164,35 @@ class Measuring:
             ),
             slot=f"{adapter_stage.NAME}/{phase.slot}".rstrip("/"),
             label="take the adapter home",
+        )
+
+    def hardness(
+        self, split: Manifest, answers: Manifest, student: Scorer, name: SplitName, who: str = "student"
+    ) -> Stage:
+        """How the student does on texts that were hard for the teacher; `answers` are of the reject stage
+        for train, and of the sample stage for the other splits."""
+        config = self.config
+        judging = hardness_stage.JudgingSlice(
+            rejection=config.rejection,
+            rules=config.rules,
+            positive=config.data.positive,
+            negative=config.data.negative,
+        )
+        part = hardness_stage.HardnessSlice(
+            split=name, judging=None if name == "train" else judging, seed=config.seed
+        )
+        inputs = {"split": split, "answers": answers}
+        if name in student.rows and student.decision is not None:
+            inputs |= {"scored": student.rows[name], "decision": student.decision}
+        return Stage(
+            hardness_stage.NAME,
+            hardness_stage.VERSION,
+            part,
+            hardness_stage.content(part),
+            inputs,
+            hardness_stage.run,
+            slot=f"hardness/{who}/{name}",
+            label=f"hard texts of {name}",
         )
 
     @property

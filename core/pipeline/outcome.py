@@ -68,6 +68,8 @@ class Outcome:
     """All that a deployment needs; None where another checkpoint than the chosen one is measured."""
     reinforcement: Reinforcement | None = None
     """Where the student learnt from rewards: checkpoint 0 is then what it began with."""
+    hard: Mapping[SplitName, Manifest] = field(default_factory=dict)
+    """The hardness stage's objects by split."""
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:
@@ -163,6 +165,7 @@ def seconds(o: Outcome) -> dict[str, float]:
         "analyse": [o.analysis],
         "explain": [o.explained],
         "bundle": [o.bundle],
+        "hardness": list(o.hard.values()),
     }
     return {
         name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)

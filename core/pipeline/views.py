@@ -14,6 +14,7 @@ from core.export.adapter import PARITY
 from core.export.manifests import Fingerprints
 from core.pipeline.phases import STUDENT, Phase
 from core.records import SPLITS, SplitName
+from core.rejection.hard import HARD_FILE, tagged_file
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
@@ -21,7 +22,7 @@ from core.store.runs import RunView
 _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
 _SAMPLE = ("teacher_samples.jsonl", "rulebook.txt", "rule_files.json")
 _LABELLED = (("teacher_samples", "jsonl"), ("sample_summary", "json"))
-_REJECT = ("accepted_samples.jsonl", "rejected_samples.jsonl", "teacher_summary.json")
+_REJECT = ("accepted_samples.jsonl", "rejected_samples.jsonl", HARD_FILE, "teacher_summary.json")
 _REWARDED = ("reward_mean", "rewards", "rows", "failed_rows")
 _ENCODE = ("train_sft.jsonl", "encode_summary.json")
 
@@ -52,8 +53,17 @@ class View:
         self.run.fill(manifest, places)
 
     def reject(self, manifest: Manifest) -> None:
-        """What was accepted, what not, and the funnel."""
-        self.run.fill(manifest, {name: f"teacher_phase/{name}" for name in _REJECT})
+        """What was accepted, what not, the funnel, and the texts that were hard."""
+        marked = tagged_file("train")
+        places = {name: f"teacher_phase/{name}" for name in _REJECT}
+        self.run.fill(manifest, {**places, marked: f"data_splits/{marked}"})
+
+    def hardness(self, manifest: Manifest, split: SplitName) -> None:
+        """Of val and test, the texts that were hard: hard_examples_<split>.jsonl, and the marked split."""
+        if split != "train":
+            marked = tagged_file(split)
+            listed = f"teacher_phase/{HARD_FILE.replace('.', f'_{split}.')}"
+            self.run.fill(manifest, {HARD_FILE: listed, marked: f"data_splits/{marked}"})
 
     def encode(self, manifest: Manifest) -> None:
         """What the student learns."""

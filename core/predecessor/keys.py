@@ -304,9 +304,9 @@ _MEASURING = (
 KEYS: Mapping[str, Key] = {key.name: key for key in (*_DATA, *_WORDING, *_TEACHER, *_STUDENT, *_MEASURING)}
 
 FIXED: Mapping[str, tuple[Any, str]] = {
-    "data.duplicates": ("keep", "it did not look for texts that stand twice"),
-    "data.conflicts": ("keep", "nor for texts with both labels"),
-    "data.leaks": ("keep", "nor for texts shared between splits; drop is better"),
+    "data.duplicates": ("drop", "it did not look, so that a text which stands twice counted twice"),
+    "data.conflicts": ("drop", "it did not look for texts with both labels either"),
+    "data.leaks": ("keep", "nor for texts shared between splits, which drop takes out of train"),
     "teacher.kind": ("openai", "a live teacher; for answers of an earlier run: recorded, and answers"),
     "teacher.keep": (1, "it kept one answer a text"),
     "student.engine": ("tinker", "it trained there alone"),

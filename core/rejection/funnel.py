@@ -102,6 +102,11 @@ class FunnelCounter:
         self._first[labels[0] == gold] += 1
         self._agreement.add(gold, labels)
 
+    @property
+    def texts(self) -> int:
+        """How many texts were counted."""
+        return self._texts.total.total() + self._missing.total()
+
     def funnel(self) -> Funnel:
         """The counts so far."""
         return Funnel(

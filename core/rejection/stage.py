@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -15,10 +14,12 @@ from core import jsonio
 from core.config.base import Section
 from core.config.rejection import RejectionConfig, Repeats
 from core.config.teacher import RulesConfig
-from core.data.writing import iter_examples
+from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
-from core.records import Example, TeacherAnswer, Verdict
+from core.jsonio import LinesWriter
+from core.records import Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
+from core.rejection.hard import Hardness, HardWriter, Judged
 from core.rejection.remembered import Remembered
 from core.rejection.rules import ABOUT_RULEBOOK, Context, judge
 from core.rejection.samples import accepted_row, rejected_row
@@ -31,7 +32,7 @@ from core.teacher.rows import read_samples
 log = logging.getLogger(__name__)
 
 NAME = "reject"
-VERSION = 3
+VERSION = 4
 ACCEPTED_FILE = "accepted_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = (
@@ -76,7 +77,8 @@ def content(slice: RejectSlice) -> dict[str, str]:
 
 
 def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
-    """Write accepted_samples.jsonl, rejected_samples.jsonl and teacher_summary.json.
+    """Write accepted_samples.jsonl, rejected_samples.jsonl, hard_examples.jsonl, train_with_hard_tag.csv
+    and teacher_summary.json.
 
     Whether there is anything to learn from is for `ensure_usable` to say, once these files are
     kept. Raises ConfigError for rules that need ids the rulebook does not have, and StageError
@@ -90,15 +92,18 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     sampled = jsonio.read_json(sample / "sample_summary.json")
     with (
         closing(Remembered()) as remembered,
-        _Lines(io.out / ACCEPTED_FILE) as accepted,
-        _Lines(io.out / REJECTED_FILE) as rejected,
+        LinesWriter(io.out / ACCEPTED_FILE) as accepted,
+        LinesWriter(io.out / REJECTED_FILE) as rejected,
+        HardWriter(io.out, "train") as hard,
     ):
         sorter = _Sorter(slice, Context(rule_ids, names, remembered), accepted, rejected)
-        examples = iter_examples(io.inputs["split"] / "train.csv")
-        for done, answered in enumerate(_matched(examples, sample / "teacher_samples.jsonl"), start=1):
-            counter.text(answered.example.label, *sorter.sort(answered))
-            io.progress.update(done, sampled["examples"])
-    summary = _summary(counter.funnel(), sorter.learnt, sampled)
+        examples = iter_placed(io.inputs["split"] / "train.csv")
+        for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
+            judged = sorter.sort(answered)
+            counter.text(answered.example.label, [a.answer.label for a in judged], [a.reason for a in judged])
+            hard.add(line, answered.example, judged)
+            io.progress.update(counter.texts, sampled["examples"])
+    summary = _summary(counter.funnel(), hard.hardness(), sorter.learnt, sampled)
     jsonio.write_json(io.out / SUMMARY_FILE, summary)
     return summary
 
@@ -112,70 +117,61 @@ def ensure_usable(summary: dict[str, Any]) -> None:
         log.warning("%s", notice)
 
 
-class _Lines:
-    """A JSON-lines file that is written a row at a time."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="\n")
-        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-
-    def __enter__(self) -> _Lines:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def write(self, row: dict[str, Any]) -> None:
-        self._file.write(self._encode(row) + "\n")
-
-
 class _Sorter:
     """Judges answers in row and sample order and writes each to the file it belongs into."""
 
-    def __init__(self, slice: RejectSlice, context: Context, accepted: _Lines, rejected: _Lines) -> None:
+    def __init__(
+        self, slice: RejectSlice, context: Context, accepted: LinesWriter, rejected: LinesWriter
+    ) -> None:
         self.rules, self.keep, self.context = slice.rejection.rules, slice.keep, context
         self.accepted, self.rejected = accepted, rejected
         self.remembers = any(isinstance(rule, Repeats) for rule in self.rules)
         self.learnt: Counter[int] = Counter()
 
-    def sort(self, answered: Answered) -> tuple[list[int | None], list[str | None]]:
-        """The labels that the answers to one text gave, and the reasons they were rejected for."""
-        reasons: list[str | None] = []
+    def sort(self, answered: Answered) -> list[Judged]:
+        """The answers to one text, judged in their order."""
+        judged: list[Judged] = []
         for answer in answered.answers:
-            kept = reasons.count(None)
-            reasons.append(self._one(answered.example, answer, full=kept >= self.keep))
-        return [answer.label for answer in answered.answers], reasons
+            full = sum(before.reason is None for before in judged) >= self.keep
+            judged.append(self._one(answered.example, answer, full=full))
+        return judged
 
-    def _one(self, example: Example, answer: TeacherAnswer, *, full: bool) -> str | None:
+    def _one(self, example: Example, answer: TeacherAnswer, *, full: bool) -> Judged:
         verdicts = judge(self.rules, answer, example, self.context)
-        reason = _first(verdicts) or (SURPLUS if full else None)
+        reason = first_reason(verdicts) or (SURPLUS if full else None)
         if reason is not None:
             self.rejected.write(rejected_row(example, answer, verdicts, reason))
-            return reason
+            return Judged(answer, verdicts, reason)
         self.accepted.write(accepted_row(example, answer))
         self.learnt[answer.label or 0] += 1
         if self.remembers:
             self.context.accepted.add(answer.reasoning or "")
-        return None
+        return Judged(answer, verdicts, None)
 
 
-def _first(verdicts: tuple[Verdict, ...]) -> str | None:
+def first_reason(verdicts: tuple[Verdict, ...]) -> str | None:
+    """The rule that rejects an answer; None where none does."""
     return next((v.rule for v in verdicts if v.rejected), None)
 
 
-def _matched(examples: Iterable[Example], samples: Path) -> Iterator[Answered]:
-    """Every text of train with its answers, both files being in row order."""
+def matched(
+    examples: Iterable[tuple[int, Example]], samples: Path, split: SplitName = "train"
+) -> Iterator[tuple[int, Answered]]:
+    """Every text of a split, and its line, with its answers, both files being in row order.
+
+    Raises StageError where the answers were made from other texts.
+    """
     answers = read_samples(samples)
     waiting = next(answers, None)
-    for example in examples:
+    for line, example in examples:
         if waiting is None or waiting.example.id != example.id:
-            yield Answered(example, ())
+            yield line, Answered(example, ())
             continue
-        yield Answered(example, waiting.answers)
+        yield line, Answered(example, waiting.answers)
         waiting = next(answers, None)
     if waiting is not None:
         raise StageError(
-            f"{samples} answers id {waiting.example.id!r}, which train does not hold in this place; "
+            f"{samples} answers id {waiting.example.id!r}, which {split} does not hold in this place; "
             "make the answers again with --refresh sample"
         )
 
@@ -189,7 +185,9 @@ def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> N
         )
 
 
-def _summary(funnel: Funnel, learnt: Counter[int], sampled: dict[str, Any]) -> dict[str, Any]:
+def _summary(
+    funnel: Funnel, hardness: Hardness, learnt: Counter[int], sampled: dict[str, Any]
+) -> dict[str, Any]:
     answers, texts = funnel.answers, funnel.texts
     live = sampled["teacher_kind"] == "openai"
     skewed = skew(texts, live=live)
@@ -210,6 +208,7 @@ def _summary(funnel: Funnel, learnt: Counter[int], sampled: dict[str, Any]) -> d
         "parse_errors": sampled["parse_errors"],
         **{name: sampled[name] for name in _OF_THE_TEACHER if name in sampled},
         "funnel": dataclasses.asdict(funnel),
+        "hard": dataclasses.asdict(hardness),
         "skew": None if skewed is None else dataclasses.asdict(skewed),
         "unusable": _unusable(funnel, learnt),
         "notices": [*sampled["notices"], *notices(funnel, live=live)],

@@ -8,6 +8,7 @@ from typing import Any
 from core.report import (
     costs,
     decisions,
+    hardness,
     mistakes,
     origin,
     parts,
@@ -37,6 +38,7 @@ def sections(report: Report) -> list[Section]:
         parts.faithfulness(report),
         mistakes.section(report),
         teaching.section(report),
+        hardness.section(report),
         origin.setup(report),
         origin.data(report),
         reads.section(report),

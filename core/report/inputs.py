@@ -120,6 +120,8 @@ class Report(Compared):
     """Title to metrics on val: the lines that the curve has to get above."""
     teacher: Mapping[str, Any] | None = None
     """teacher_summary.json; None where nothing was asked."""
+    hardness: Sequence[Mapping[str, Any]] = ()
+    """hardness.json of each split whose texts the teacher answered."""
     ledger: Mapping[str, Any] = field(default_factory=dict)
     """ledger.json."""
     estimate: Mapping[str, Any] | None = None

@@ -41,11 +41,12 @@ def slices(report: Report) -> Section | None:
     for by in dict.fromkeys(s["by"] for s in found):
         of = [s for s in found if s["by"] == by]
         picture = _picture(report, by, of)
-        blocks += [*([picture] if picture else []), _table(by, of)]
+        blocks += [*([picture] if picture else []), table(by, of, title=f"By {by}")]
     return Section("slices", "Parts of the rows", blocks)
 
 
-def _table(by: str, of: Sequence[Mapping[str, Any]]) -> Table:
+def table(by: str, of: Sequence[Mapping[str, Any]], *, title: str) -> Table:
+    """Parts of the rows with their metrics; undefined ones have their reasons below."""
     rows = [
         [
             Cell(s["name"]),
@@ -55,7 +56,7 @@ def _table(by: str, of: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for s in of
     ]
-    return Table([by, "rows", "positive", *map(name_of, SLICED)], rows, title=f"By {by}", notes=_why(of))
+    return Table([by, "rows", "positive", *map(name_of, SLICED)], rows, title=title, notes=_why(of))
 
 
 def _why(of: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -62,7 +62,7 @@ def _file(stage: str, path: Path, project: Path) -> Any:
         return _columns_of_table(path)
     if path.suffix == ".safetensors":
         return {n: _tensor(t) for n, t in sorted(load_file(path).items()) if n not in NOT_TENSORS}
-    if stage in TEXT_STAGES or (stage == "bundle" and _is_copied(path)):
+    if stage in TEXT_STAGES or path.suffix == ".csv" or (stage == "bundle" and _is_copied(path)):
         return _text(path, project)
     if path.suffix == ".md":
         return [line for line in path.read_text().splitlines() if line.startswith("#")]

@@ -17,7 +17,7 @@ from typing import Any
 
 from core.bundle import stage as bundle_stage
 from core.data import stage as split_stage
-from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage
+from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage, hardness_stage
 from core.evaluation import stage as measure_stage
 from core.rejection import stage as reject_stage
 from core.student import segment
@@ -43,6 +43,7 @@ MODULES = {
     "analyse": analyse_stage,
     "explain": explain_stage,
     "bundle": bundle_stage,
+    "hardness": hardness_stage,
 }
 READS = {
     "sample": ("split",),
@@ -56,6 +57,7 @@ READS = {
     "analyse": ("split", "export", "baseline", "decide"),
     "explain": ("split", "train", "export", "decide"),
     "bundle": ("split", "reject", "train", "export", "decide", "analyse"),
+    "hardness": ("split", "sample", "export", "decide"),
 }
 
 

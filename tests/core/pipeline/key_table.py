@@ -75,7 +75,9 @@ def rule(name: str, limit: str = "", value: str = "") -> Line:
         for more in ("", f", {{rule: {name}}}", f", {{rule: {name}, {limit}: {value}}}")
     )
     before, after = (listed, changed) if limit else (alone, listed)
-    return Line(f"rejection.rules.{name}.{limit or 'rule'}", (after,), frozenset({"reject"}), (before,))
+    # repeats looks at what was accepted, and of val and test nothing is.
+    moves = {"reject"} if name == "repeats" else {"reject", "hardness"}
+    return Line(f"rejection.rules.{name}.{limit or 'rule'}", (after,), frozenset(moves), (before,))
 
 
 SWITCHED = ("split", "sample", "reject", "encode", "train", "evaluate", "export")
@@ -107,15 +109,15 @@ RUN = [
     line(
         "seed",
         "7",
-        "split train evaluate export baseline decide analyse reinforce reward",
+        "split train evaluate export baseline decide analyse hardness reinforce reward",
         why="evaluate, export and reward take a subset by it; of train and reinforce also the batches; "
-        "decide and analyse draw their resamples by it; "
+        "decide, analyse and hardness draw their resamples by it; "
         "baseline draws nothing by it, but reads the splits that follow from it anyway",
     ),
     line(
         "seed",
         "7",
-        "split encode train evaluate export baseline decide analyse",
+        "split encode train evaluate export baseline decide analyse hardness",
         before=("student.rationales=shuffled",),
         why="whose rationale each text has is drawn by it",
     ),
@@ -132,8 +134,8 @@ DATA = [
     line("data.id_column", "text", "split bundle", why=COLUMNS),
     line("data.group_column", "id", "split"),
     line("data.split_column", "part", "split"),
-    line("data.positive", "[spam]", "split sample reject bundle", why=NAMES),
-    line("data.negative", "[ham]", "split sample reject bundle", why=NAMES),
+    line("data.positive", "[spam]", "split sample reject hardness bundle", why=NAMES),
+    line("data.negative", "[ham]", "split sample reject hardness bundle", why=NAMES),
     line("data.label_threshold", "0.5", "split"),
     line("data.max_bad_rows", "3", "split"),
     line("data.sizes.train", "0.6", "split", "data.sizes.val=0.25"),
@@ -152,7 +154,12 @@ DATA = [
 ]
 
 TEACHER = [
-    line("rules.glob", "'R*.txt'", "sample reject", why="also where the same files match: they may not"),
+    line(
+        "rules.glob",
+        "'R*.txt'",
+        "sample reject hardness",
+        why="also where the same files match: they may not",
+    ),
     line("prompts.task_instruction", "Judge.", f"sample {STUDENT}", why="both are told the task"),
     line(
         "prompts.task_instruction", "Judge.", "sample", before=NO_TASK, why="also where no template uses it"
@@ -199,7 +206,7 @@ REJECTION = [
     line(
         "rejection.rules",
         "[label_mismatch, unparsed, no_rule_cited, quote_not_in_text]",
-        "reject",
+        "reject hardness",
         why="the first verdict in the list's order names the reason",
     ),
     *(rule(name) for name in ("unparsed", "truncated", "label_mismatch", "no_rule_cited", "unknown_rule")),
@@ -366,8 +373,8 @@ PATHS = [
     path("data.files.test", "", "market", "square", "split", *FILES),
     path("data.dir", "val.csv", "market", "square", "split", "data.path=null", "data.dir=parts"),
     path("data.split_file", "", "test", "val", "split", "data.split_file=splits.csv"),
-    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject bundle"),
-    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", f"sample reject {STUDENT}", SHOWN),
+    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", "sample reject hardness bundle"),
+    path("rules.dir", "R1_prizes.txt", "Prizes", "Gifts", f"sample reject hardness {STUDENT}", SHOWN),
     path("prompts.file", "", "You apply a policy", "You apply policies", "sample"),
     path("prompts.file", "", "The answer is", "We answer", "sample", why="a hint is asked with it"),
     path("prompts.file", "", "You judge texts", "You read texts", STUDENT),

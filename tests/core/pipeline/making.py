@@ -6,7 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from safetensors.numpy import load_file, save_file
@@ -137,8 +137,19 @@ def make_all(config: Path) -> Made:
     assert tip is not None
     maker.make(of.measuring.explain(split, tip, student, "test"))
     maker.make(bundle(of.measuring, split, maker.manifests["reject"], tip, student, analysis))
+    _look_into_hard_texts(of, maker, tip, student)
     of.live.close()
     return Made(config, maker.store, maker.stages, maker.manifests)
+
+
+def _look_into_hard_texts(of: Pipeline, maker: Maker, tip: Manifest, student: Scorer) -> None:
+    """Of train and of test; what they are made of here has golden files elsewhere."""
+    split, reject = maker.manifests["split"], maker.manifests["reject"]
+    train = make(maker.store, of.measuring.export(split, tip, "train"), Silent()).manifest
+    asked = make(maker.store, of.sample(split, "test"), Silent()).manifest
+    on_train = replace(student, rows={**student.rows, "train": train})
+    maker.make(of.measuring.hardness(split, reject, on_train, "train"))
+    maker.make(of.measuring.hardness(split, asked, student, "test"))
 
 
 def _words(of: Pipeline, maker: Maker, split: Manifest, baseline: Manifest) -> Scorer:
@@ -173,6 +184,7 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         of.measuring.baseline(split),
         of.measuring.decide(split, "student/reasoning", split),
         of.measuring.analyse(split, [_somebody(split)], "test"),
+        of.measuring.hardness(split, split, _somebody(split), "test"),
     ]
     policy = of.reinforcing.plan(store.folder(split))
     stages.append(of.reinforcing.reinforce(of.reinforcing.segments(policy)[0], policy, split, None, tip))

@@ -1,0 +1,133 @@
+"""The hardness stage: how a student does on a split's texts that were hard for its teacher, and on the rest.
+
+On train the reject stage has judged the answers; on val and test, where the teacher labelled them, they are
+judged here, by the same rules, but for the one that looks at what was accepted before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import model_validator
+
+from core import jsonio
+from core.config.base import Section
+from core.config.rejection import RejectionConfig
+from core.config.teacher import RulesConfig
+from core.data.writing import iter_placed, read_examples
+from core.evaluation import decision
+from core.evaluation.bootstrap import Judged as Scores
+from core.evaluation.columns import columns
+from core.evaluation.decide_stage import DECISION
+from core.evaluation.slices import LEAST_ROWS, RESAMPLES, slices
+from core.evaluation.stage import SCORES, read_scores
+from core.records import Example, ScoredExample, SplitName
+from core.rejection.hard import HardWriter, Judged, read_tags, tagged_file
+from core.rejection.remembered import Remembered
+from core.rejection.rules import Context, judge
+from core.rejection.stage import SUMMARY_FILE, first_reason, matched
+from core.rulebook import load_rulebook
+from core.stageio import StageIO
+
+NAME = "hardness"
+VERSION = 1
+HARDNESS = "hardness.json"
+NAMES: Mapping[bool, str] = {True: "hard", False: "not hard"}
+
+
+class JudgingSlice(Section):
+    """What the answers to val or test are judged by."""
+
+    rejection: RejectionConfig
+    """The config's `rejection:`, without `repeats`."""
+    rules: RulesConfig
+    """The config's `rules:`: which ids a rationale may cite."""
+    positive: tuple[str, ...] = ()
+    """The data's names of the positive class."""
+    negative: tuple[str, ...] = ()
+    """The data's names of the negative class."""
+
+    @model_validator(mode="after")
+    def _each_by_itself(self) -> JudgingSlice:
+        kept = tuple(rule for rule in self.rejection.rules if rule.rule != "repeats")
+        self.__dict__["rejection"] = self.rejection.model_copy(update={"rules": kept})
+        return self
+
+
+class HardnessSlice(Section):
+    """What is looked at."""
+
+    split: SplitName
+    """Which rows."""
+    judging: JudgingSlice | None = None
+    """How answers are judged; None where the reject stage did that."""
+    resamples: int = RESAMPLES
+    """Of each interval."""
+    seed: int
+    """Draws the resamples."""
+
+
+def content(slice: HardnessSlice) -> dict[str, str]:
+    """The digest of the rulebook, where answers are judged here."""
+    return {} if slice.judging is None else {"rules.dir": load_rulebook(slice.judging.rules).digest}
+
+
+def run(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
+    """Write hardness.json and, where answers are judged here, hard_examples.jsonl and the marked split.
+
+    Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's else; and, where
+    the split was scored, `scored` and `decision`.
+    """
+    path = io.inputs["split"] / f"{config.split}.csv"
+    if config.judging is None:
+        counted = jsonio.read_json(io.inputs["answers"] / SUMMARY_FILE)["hard"]
+        tags = dict(read_tags(io.inputs["answers"] / tagged_file(config.split)))
+    else:
+        counted = _judge(config.judging, path, config.split, io)
+        tags = dict(read_tags(io.out / tagged_file(config.split)))
+    found = {"split": config.split, **counted, **_sliced(config, read_examples(path), tags, io)}
+    jsonio.write_json(io.out / HARDNESS, found)
+    return {"hard": counted["texts"], "unanswered": counted["unanswered"]}
+
+
+def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[str, Any]:
+    """The counts, while the texts are marked."""
+    names = {1: ("1", *by.positive), 0: ("0", *by.negative)}
+    with closing(Remembered()) as none, HardWriter(io.out, split) as hard:
+        context = Context(load_rulebook(by.rules).ids, names, none)
+        samples = io.inputs["answers"] / "teacher_samples.jsonl"
+        for line, answered in matched(iter_placed(path), samples, split):
+            verdicts = [judge(by.rejection.rules, a, answered.example, context) for a in answered.answers]
+            judged = map(Judged, answered.answers, verdicts, map(first_reason, verdicts))
+            hard.add(line, answered.example, list(judged))
+    return dataclasses.asdict(hard.hardness())
+
+
+def _sliced(
+    config: HardnessSlice, examples: Iterable[Example], tags: Mapping[str, bool | None], io: StageIO
+) -> dict[str, Any]:
+    """The student's metrics on hard texts and on the others; none where it was not measured."""
+    if "scored" not in io.inputs:
+        return {"least_rows": LEAST_ROWS, "slices": []}
+    frozen = decision.read(io.inputs["decision"] / DECISION)
+    scored = {row.example_id: row for row in read_scores(io.inputs["scored"] / SCORES)}
+    kept = [e for e in examples if _counts(scored.get(e.id))]
+    rows = frozen.calibrator.apply_to([scored[e.id] for e in kept])
+    judged = Scores.of(columns(rows), frozen.threshold, frozen.reason)
+    positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
+    labelling = {
+        name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_) for hard, name in NAMES.items()
+    }
+    groups = [e.group for e in kept]
+    found = slices("hard", labelling, positive, judged, groups, resamples=config.resamples, seed=config.seed)
+    return {"least_rows": LEAST_ROWS, "slices": [each.to_json() for each in found]}
+
+
+def _counts(row: ScoredExample | None) -> bool:
+    """Whether a row was measured; one that a server failed on was not."""
+    return row is not None and row.error is None
