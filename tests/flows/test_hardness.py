@@ -1,0 +1,56 @@
+"""Hard texts through a whole run: listed, marked, counted and measured, where test is labelled too."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from core.config.loading import load
+from flows.planning import describe_plan
+from flows.switches import Switches
+from tests.flows.running import run
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+
+def spoil(answers: Path) -> None:
+    """Every third answer says the other label."""
+    rows = [json.loads(line) for line in answers.read_text().splitlines()]
+    wrong = [{**row, "label": 1 - row["label"]} if i % 3 == i % 2 else row for i, row in enumerate(rows)]
+    answers.write_text("".join(json.dumps(row) + "\n" for row in wrong))
+
+
+def marks(folder: Path, split: str) -> list[str]:
+    with (folder / f"data_splits/{split}_with_hard_tag.csv").open(newline="") as f:
+        return [row["hard"] for row in csv.DictReader(f)]
+
+
+def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> None:
+    spoil(project.parent / "answers.jsonl")
+    labelled = "teacher.label_splits=[test]"
+    folder = run(project, labelled)
+    summary = json.loads((folder / "teacher_phase/teacher_summary.json").read_text())
+    for split, name in (("train", "hard_examples.jsonl"), ("test", "hard_examples_test.jsonl")):
+        lines = (folder / "teacher_phase" / name).read_text().splitlines()
+        assert len(lines) == marks(folder, split).count("1") > 0
+        assert "" not in marks(folder, split)
+    assert summary["hard"]["texts"] == marks(folder, "train").count("1") >= 10
+    report = (folder / "test_report.md").read_text()
+    assert "The student on hard texts of train and on the others" in report
+    assert "No metrics of hard texts of test: they are fewer than 10" in report
+    plan = describe_plan(load(project, [labelled]), Switches(frozenset(), frozenset()))
+    said = [line for line in plan.splitlines() if line.startswith("hardness/")]
+    assert [line.split()[:2] for line in said] == [
+        ["hardness/student/train", "reuse"],
+        ["hardness/student/test", "reuse"],
+    ]
+
+
+def test_gold_labels_are_hard_for_nobody(project: Path) -> None:
+    gold = ("teacher.kind=gold", "teacher.answers=null", "student.target=label_only", "rejection.rules=[]")
+    folder = run(project, *gold)
+    assert set(marks(folder, "train")) == {"0"}
+    assert "hard for the teacher" not in (folder / "test_report.md").read_text()
