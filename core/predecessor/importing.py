@@ -18,6 +18,7 @@ from core.predecessor.flat import Flat, read
 from core.predecessor.keys import FIXED, KEYS
 from core.predecessor.places import Places
 from core.predecessor.settings import Key, Settings, Version
+from core.teacher.answersource import source_of
 
 Defaults = Literal["auto", "old", "new"]
 What = Literal["left out", "otherwise", "unknown", "missing"]
@@ -54,11 +55,15 @@ class Imported:
         return sum(bool(KEYS[name].fields) for name in self.flat.values if name in KEYS)
 
 
-def import_config(path: Path, *, prompts_file: Path, defaults: Defaults = "auto") -> Imported:
+def import_config(
+    path: Path, *, prompts_file: Path, defaults: Defaults = "auto", answers: Path | None = None
+) -> Imported:
     """Read the predecessor's config and say all of it in our terms.
 
-    `prompts_file` is where a prompts file in our form would go. Raises ConfigError with place and remedy
-    for a file that is no such config, and for values that no version could have worked with.
+    `prompts_file` is where a prompts file in our form would go, `answers` the folder of a run of its, or a
+    file of it, whose answers and splits are taken instead of a live teacher and the dataset. Raises
+    ConfigError with place and remedy for a file that is no such config, and for values that no version
+    could have worked with.
     """
     flat = read(path)
     version: Version = _version(flat) if defaults == "auto" else defaults
@@ -68,6 +73,8 @@ def import_config(path: Path, *, prompts_file: Path, defaults: Defaults = "auto"
     settings = Settings(flat, version, KEYS, Places(path, Path.cwd()))
     found = Imported(flat, version, *_mapped(settings), tuple(_remarks(settings)), None)
     found = _with_prompts(found, settings, prompts_file)
+    if answers is not None:
+        found = _with_answers(found, answers)
     _validate(found)
     return found
 
@@ -156,6 +163,26 @@ def _with_prompts(found: Imported, s: Settings, to: Path) -> Imported:
         values={**found.values, "prompts.file": str(to)},
         origins={**found.origins, "prompts.file": f"made from {source}"},
         remarks=(*found.remarks, *remarks),
+    )
+
+
+def _with_answers(found: Imported, answers: Path) -> Imported:
+    """Recorded answers in the live teacher's place, and the texts that they were given to."""
+    source = Path(source_of(str(answers)).url)
+    if not source.is_file():
+        raise ConfigError(f"--answers {answers}: there is no such file or folder; name a run's folder")
+    values: dict[str, Any] = {"teacher.kind": "recorded", "teacher.answers": str(answers)}
+    splits = source.parent.parent / "data_splits"
+    if splits.is_dir():
+        columns = {"text_column": "text", "label_column": "label", "separator": ","}
+        values |= {"data.dir": str(splits), **{f"data.{name}": value for name, value in columns.items()}}
+    origins = dict.fromkeys(values, "--answers")
+    looked_up = [r for r in found.remarks if not (r.what == "missing" and r.key == "dataset_root_dir")]
+    return replace(
+        found,
+        values={**found.values, **values},
+        origins={**found.origins, **origins},
+        remarks=tuple(looked_up if splits.is_dir() else found.remarks),
     )
 
 

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     show_default=True,
     help="Of which of the predecessor's versions, for keys that FILE lacks; auto goes by the keys it has.",
 )
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    help="A run's folder: its answers and splits are taken, and no teacher is asked.",
+)
 @click.option("--force", is_flag=True, help="Write over files that are there.")
-def import_config(file: Path, output: Path | None, defaults: Defaults, force: bool) -> None:
+def import_config(
+    file: Path, output: Path | None, defaults: Defaults, answers: Path | None, force: bool
+) -> None:
     """Turn FILE, a flat JSON config of the scripts before this project, into a config.
 
     What it says and what the written file does not say is listed, with the reason.
@@ -35,7 +42,7 @@ def import_config(file: Path, output: Path | None, defaults: Defaults, force: bo
 
     to = output or Path(f"{file.stem}.yaml")
     prompts = to.with_name(f"{to.stem}.prompts.yaml")
-    found = imported(file, prompts_file=prompts, defaults=defaults)
+    found = imported(file, prompts_file=prompts, defaults=defaults, answers=answers)
     texts = {to: render(found), **({prompts: found.prompts} if found.prompts is not None else {})}
     _save(texts, force=force)
     for line in _told(found, list(texts)):

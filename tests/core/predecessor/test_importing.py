@@ -9,12 +9,21 @@ import pytest
 
 from core.config import Config
 from core.config.loading import leaves, load
+from core.data.reading import read as read_data
 from core.errors import ConfigError
 from core.predecessor.importing import Imported, import_config, nested
 from core.predecessor.keys import FIXED, KEYS
 from core.predecessor.writing import render
 from core.prompts import load_prompts
-from tests.core.predecessor.olden import FIRST, LATER, TAGGED, write_config, write_project, write_tables
+from tests.core.predecessor.olden import (
+    FIRST,
+    LATER,
+    TAGGED,
+    write_config,
+    write_project,
+    write_run,
+    write_tables,
+)
 
 OTHER: dict[str, Any] = {
     "teacher_json_mode": False, "csv_sep": ",", "lr_schedule": "constant", "selection_metric": "auroc",
@@ -203,6 +212,29 @@ def test_a_prompts_file_of_ours_stays_where_it_is(tmp_path: Path, monkeypatch: p
 )
 def test_values_mean_what_they_meant(tmp_path: Path, given: dict[str, Any], field: str, value: Any) -> None:
     assert imported(write_config(tmp_path, **given)).values[field] == value
+
+
+@pytest.mark.parametrize("place", ["", "teacher_phase/accepted_samples.jsonl"])
+def test_answers_of_an_earlier_run_stand_in_for_the_teacher_with_its_splits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    home = write_project(tmp_path)
+    run = write_run(home)
+    monkeypatch.chdir(home)
+    answers = run.relative_to(home) / place
+    found = imported(write_config(tmp_path, csv_sep=";", text_column="comment"), answers=answers)
+    config = load(written(found, tmp_path)).config
+    assert (config.teacher.kind, config.teacher.answers) == ("recorded", str(answers))
+    assert (config.data.dir, config.data.text_column, config.data.separator) == (
+        str(run.relative_to(home) / "data_splits"), "text", ",",
+    )  # fmt: skip
+    assert len(read_data(config.data).rows) == 60
+    assert "--answers" in render(found)
+
+
+def test_answers_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--answers no/run: there is no such file or folder; name a run"):
+        imported(write_config(tmp_path, seed=1), answers=Path("no/run"))
 
 
 BROKEN = [
