@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +51,7 @@ def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
     """Remove a run's folder and the pointers to it; its objects stay until they are collected.
 
     Returns what was removed. Raises MissingInputError where there is no such run, and UserError
-    where it is at work or, without `force`, where model/latest.json names it.
+    where it is at work or, without `force`, where model/latest.json names it or the predecessor left it.
     """
     view = RunView(store, name)
     if name not in run_names(store):
@@ -59,6 +59,11 @@ def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
         raise MissingInputError(f"there is no run {name} under {store.backend.url}; there are: {there}")
     if leases.is_live(store.backend, f"runs/{name}"):
         raise UserError(f"run {name} is at work; stop it first")
+    if is_predecessors(view.files(), view.state()) and not force:
+        raise UserError(
+            f"run {name} is of the scripts before this project, and its teacher's answers are nowhere else; "
+            "say --force to remove it"
+        )
     found = {p: pointers.read(store, p) or {} for p in pointers.names(store)}
     naming = [p for p, content in found.items() if content.get("run_dir") == _dir(name)]
     if pointers.LATEST in naming and not force:
@@ -73,6 +78,12 @@ def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
     return [*removed, view.where()]
 
 
+def is_predecessors(files: Iterable[str], noted: Mapping[str, Any]) -> bool:
+    """Whether a run's folder was left by the scripts before this project, which noted no state."""
+    left = ("teacher_phase/accepted_samples.jsonl", "resolved_config.json")
+    return not noted and any(path.endswith(left) for path in files)
+
+
 def _dir(name: str) -> str:
     return f"runs/{name}"
 
@@ -85,7 +96,7 @@ def _entry(
     if state == "running" and not leases.is_live(view.store.backend, f"runs/{view.name}"):
         state = "died"
     files = [f for f in there if f.path.startswith(f"{_dir(view.name)}/")]
-    if not noted and any(f.path.endswith("/teacher_phase/accepted_samples.jsonl") for f in files):
+    if is_predecessors([f.path for f in files], noted):
         state = PREDECESSOR
     held = {(slot.partition("/")[0], entry["key"]) for slot, entry in stages.items()}
     summary = view.store.read_json(f"{_dir(view.name)}/run_summary.json") or {}

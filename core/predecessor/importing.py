@@ -52,7 +52,8 @@ class Imported:
     @property
     def mapped(self) -> int:
         """How many keys of the file are in force."""
-        return sum(bool(KEYS[name].fields) for name in self.flat.values if name in KEYS)
+        left_out = {r.key for r in self.remarks if r.what in ("left out", "unknown")}
+        return len(self.flat.values.keys() - left_out)
 
 
 def import_config(
@@ -176,13 +177,18 @@ def _with_answers(found: Imported, answers: Path) -> Imported:
     if splits.is_dir():
         columns = {"text_column": "text", "label_column": "label", "separator": ","}
         values |= {"data.dir": str(splits), **{f"data.{name}": value for name, value in columns.items()}}
-    origins = dict.fromkeys(values, "--answers")
-    looked_up = [r for r in found.remarks if not (r.what == "missing" and r.key == "dataset_root_dir")]
+    replaced = [name for name, key in KEYS.items() if set(key.fields) & set(values)]
+    said = "the run that --answers names has the texts, as text and label with commas"
+    remarks = [r for r in found.remarks if r.key not in replaced]
+    flat = found.flat
     return replace(
         found,
         values={**found.values, **values},
-        origins={**found.origins, **origins},
-        remarks=tuple(looked_up if splits.is_dir() else found.remarks),
+        origins={**found.origins, **dict.fromkeys(values, "--answers")},
+        remarks=(
+            *remarks,
+            *(Remark("left out", flat.place(n), n, said) for n in replaced if n in flat.values),
+        ),
     )
 
 
@@ -204,7 +210,9 @@ def _named(line: str, found: Imported) -> str:
     """An error's line with the key that the value came from."""
     field = next((f for f in found.values if f": {f}: " in line), None)
     origin = found.origins.get(field or "", "").partition(",")[0]
-    return line.replace(f": {field}: ", f": {origin} (here {field}): ", 1) if origin in KEYS else line
+    if origin not in KEYS or origin == field:
+        return line
+    return line.replace(f": {field}: ", f": {origin} (here {field}): ", 1)
 
 
 def _shown(value: Any) -> str:

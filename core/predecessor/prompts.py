@@ -46,7 +46,7 @@ def converted(path: Path) -> tuple[str, list[str]]:
     texts: dict[str, str] = {}
     for name, ours in ALIASES.items():
         if values.get(name) is not None:
-            texts |= dict.fromkeys(ours, _jinja(str(values[name]), f"{path}: {name}"))
+            texts |= dict.fromkeys(ours, _jinja(values[name], f"{path}: {name}"))
     added = {name: _own(words) for name, words in _OURS.items() if name not in texts}
     tagged = _THINK in str(values.get("reasoning_user_prompt_template"))
     return _file(path, values.get("task_instruction"), texts, added, tagged=tagged), [
@@ -88,8 +88,10 @@ def _values(path: Path) -> Any:
         raise PromptError(f"{path} cannot be read as prompts: {e}") from None
 
 
-def _jinja(template: str, place: str) -> str:
+def _jinja(template: object, place: str) -> str:
     """The same template with {{ text }} for {text}, and single braces for double ones."""
+    if not isinstance(template, str):
+        raise PromptError(f"{place} is {template!r:.40}; give a text")
     out, literal = [], ""
     try:
         for more, field, spec, conversion in string.Formatter().parse(template):

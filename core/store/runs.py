@@ -157,6 +157,10 @@ class RunView:
         if text is not None:
             return text
         there = run_names(self.store)
+        if self.name in there:
+            raise MissingInputError(
+                f"run {self.name} has no {self.where(CONFIG)}: it is none of this project's"
+            )
         raise MissingInputError(
             f"there is no run {self.name} under {self.store.backend.url}; "
             + (f"there are: {', '.join(there)}" if there else "it has no runs")

@@ -36,7 +36,7 @@ def list_runs(root: str, as_json: bool) -> None:
 @click.command("rm")
 @click.argument("run")
 @_ROOT
-@click.option("--force", is_flag=True, help="Even if model/latest.json names it.")
+@click.option("--force", is_flag=True, help="Even if model/latest.json names it, or earlier scripts left it.")
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
     from core.pipeline.overview import remove_run

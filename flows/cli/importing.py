@@ -41,6 +41,8 @@ def import_config(
     from core.predecessor.writing import render
 
     to = output or Path(f"{file.stem}.yaml")
+    if to.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--output {to}: a config is YAML here; give a name that ends in .yaml")
     prompts = to.with_name(f"{to.stem}.prompts.yaml")
     found = imported(file, prompts_file=prompts, defaults=defaults, answers=answers)
     texts = {to: render(found), **({prompts: found.prompts} if found.prompts is not None else {})}

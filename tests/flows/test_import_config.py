@@ -58,6 +58,7 @@ def test_it_writes_nothing_over_unless_it_is_forced(old: Path, capsys: pytest.Ca
         (["none.json"], "no config file at"),
         (["rules"], "cannot be read as a config"),
         (["{old}", "--output", "{old}/x.yaml"], "reasoning_sft.json/x.yaml: File exists; give another"),
+        (["{old}", "--output", "{old}", "--force"], "a config is YAML here; give a name that ends in .yaml"),
         (["prompts/sft_reasoning.yaml"], "a config in YAML needs no import: run it as it is"),
     ],
 )

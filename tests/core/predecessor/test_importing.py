@@ -10,7 +10,7 @@ import pytest
 from core.config import Config
 from core.config.loading import leaves, load
 from core.data.reading import read as read_data
-from core.errors import ConfigError
+from core.errors import ConfigError, PromptError
 from core.predecessor.importing import Imported, import_config, nested
 from core.predecessor.keys import FIXED, KEYS
 from core.predecessor.writing import render
@@ -229,7 +229,17 @@ def test_answers_of_an_earlier_run_stand_in_for_the_teacher_with_its_splits(
         str(run.relative_to(home) / "data_splits"), "text", ",",
     )  # fmt: skip
     assert len(read_data(config.data).rows) == 60
-    assert "--answers" in render(found)
+    assert [r.key for r in found.remarks if "--answers" in r.said] == ["text_column", "csv_sep"]
+    assert found.mapped == 0
+
+
+@pytest.mark.parametrize("prompts", ["[broken", "reasoning_user_prompt_template: [a, b]\n",
+                                     "reasoning_user_prompt_template: '{text} {gold}'\n",
+                                     "reasoning_user_prompt_template: 'a { brace {text}'\n"])  # fmt: skip
+def test_prompts_that_could_not_be_rendered_are_named(tmp_path: Path, prompts: str) -> None:
+    home = write_project(tmp_path, prompts=prompts)
+    with pytest.raises(PromptError, match=f"{home}/prompts/sft_reasoning.yaml"):
+        imported(write_config(tmp_path, seed=1))
 
 
 def test_answers_that_are_not_there_are_named(tmp_path: Path) -> None:
@@ -252,6 +262,7 @@ BROKEN = [
     ('{"save_sft_jsonl": 1}', "{path}:1: save_sft_jsonl is 1; give true or false"),
     ('{"num_epochs": null}', "{path}:1: num_epochs is None; give a number"),
     ('{"teacher_k": 0}', "{path}:1: teacher_k \\(here teacher.attempts\\): should be greater than or equal"),
+    ('{"seed": -1}', "{path}:1: seed: should be greater than or equal to 0, not -1"),
     ('{"ttl_seconds": 60}', "{path}:1: ttl_seconds \\(here student.checkpoint_ttl_days\\): should be"),
     ('{"csv_sep": "||"}', "{path}:1: csv_sep: '||' is not one character; give one"),
     ('{"label_threshold": "half"}', "{path}:1: label_threshold is 'half'; give a number"),

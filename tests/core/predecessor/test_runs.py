@@ -17,10 +17,11 @@ from core.data.hashing import text_id
 from core.data.reading import read
 from core.data.writing import write_examples
 from core.errors import AnswersError, UserError
-from core.pipeline.naming import claim
-from core.pipeline.overview import overview
+from core.pipeline.naming import claim, run_config
+from core.pipeline.overview import overview, remove_run
 from core.records import Example
 from core.stageio import StageIO
+from core.store import collecting
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.summary.collecting import collect
@@ -170,3 +171,21 @@ def test_a_run_of_the_predecessors_is_never_written_over(
     (kept,) = (tmp_path / "out/runs").glob("old.*")
     assert (kept / "teacher_phase/accepted_samples.jsonl").read_bytes() == before
     assert [p.name for p in run.rglob("*") if p.is_file()] == ["resolved_config.yaml"]
+
+
+def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    store = Store.at(str(tmp_path))
+    before = sorted(run.rglob("*"))
+    collecting.collect(store, collecting.find_garbage(store, 0))
+    with pytest.raises(UserError, match="are nowhere else; say --force to remove it"):
+        remove_run(store, run.name)
+    assert sorted(run.rglob("*")) == before
+    remove_run(store, run.name, force=True)
+    assert not [p for p in run.rglob("*") if p.is_file()]
+
+
+def test_what_needs_a_config_of_ours_says_whose_run_it_is(tmp_path: Path) -> None:
+    run = write_run(tmp_path)
+    with pytest.raises(UserError, match=r"has no .*resolved_config.yaml: it is none of this project's"):
+        run_config(RunView(Store.at(str(tmp_path)), run.name))
