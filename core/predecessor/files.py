@@ -100,7 +100,7 @@ _FILES = (
         "understudy "
         "baseline makes it before anything is trained",
     ),
-    File("cost_estimate.json", "ledger.json", "what it took; understudy plan says before what it will take"),
+    File("cost_estimate.json", _SAME, "made before anything is sent; ledger.json has what it took"),
     File("summary.csv", _SAME, "three tables in one file; --format tidy has one, with intervals"),
     File("rl_phase/", "", _NO_RL),
     File("model/rl_latest.json", "", _NO_RL),
