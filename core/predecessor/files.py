@@ -74,7 +74,7 @@ _FILES = (
     File(
         "student_phase/metrics_{val,test}_{final,bestval}.json",
         "student_phase/metrics_{val,test}.json",
-        "likewise",
+        "likewise; understudy summary takes bestval where inference was not run",
     ),
     File("student_phase/{split}.json", _SAME, _PREDICTIONS),
     File(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePosixPath
 
 from core.records import SPLITS, SplitName
 from core.store.objects import Store
@@ -13,7 +14,7 @@ from core.summary.facts import READERS, Facts, facts
 from core.summary.fetching import fetch
 from core.summary.folders import PassedOver, RunFolder, run_folders
 from core.summary.intervals import PLACES, Interval, Mode, of_analysis
-from core.summary.measured import FILES, MODES, Measured, measured, place
+from core.summary.measured import FILES, MODES, Measured, measured, place, stand_in
 
 Ends = dict[tuple[str | None, Mode], dict[str, Interval]]
 """Intervals by metric, for each split and mode."""
@@ -47,17 +48,20 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     """
     folders, strays = run_folders(store)
     places = {place(split, mode): (split, mode) for split in SPLITS for mode in modes}
+    stand_ins = {stand_in(split): (split, mode) for split, mode in places.values() if mode == "reasoning"}
     beside = [*READERS, *PLACES] if with_facts else []
-    contents, refused = _fetched(store, folders, [*places, *beside])
+    contents, refused = _fetched(store, folders, [*places, *stand_ins, *beside])
     unreadable = {each.place for each in refused}
     rows, passed, bare = list[Row](), [*strays, *refused], list[RunFolder]()
     for folder in folders:
         there = {p: which for p, which in places.items() if folder.at(p) in contents}
+        taken = {p: w for p, w in stand_ins.items() if w not in there.values() and folder.at(p) in contents}
+        there |= taken
         known, odd = facts(folder, contents) if there else (Facts(), [])
         found, wrong = _rows(folder, there, contents, known)
         ends, unread = _intervals(folder, contents)
         rows += [_with(row, ends) for row in found]
-        passed += [*odd, *wrong, *unread]
+        passed += [*odd, *wrong, *unread, *_standing_in(folder, taken)]
         if not there and not any(folder.at(p) in unreadable for p in places):
             bare.append(folder)
     passed += _named(store, bare, modes)
@@ -104,6 +108,13 @@ def _intervals(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[Ends, 
             continue
         found |= {(split, mode): ends for mode, ends in by_mode.items()}
     return found, passed
+
+
+def _standing_in(folder: RunFolder, taken: Mapping[str, tuple[SplitName, Mode]]) -> list[PassedOver]:
+    return [
+        PassedOver(folder.at(at), f"it stands in for {PurePosixPath(place(*which)).name}, which is not there")
+        for at, which in taken.items()
+    ]
 
 
 def _with(row: Row, ends: Ends) -> Row:

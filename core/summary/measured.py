@@ -63,11 +63,17 @@ def place(split: SplitName, mode: Mode) -> str:
     return f"student_phase/{metrics_name(split, label_only=mode == 'label_only')}"
 
 
+def stand_in(split: SplitName) -> str:
+    """Where the predecessor's later version has the best checkpoint's metrics, from the end of its training,
+    whether or not inference was run afterwards."""
+    return f"student_phase/metrics_{split}_bestval.json"
+
+
 def measured(run: str, split: SplitName, mode: Mode, value: Any) -> Measured:
     """The file's content as a row. Raises Unusable where it is not what its name says."""
     content = mapping(value, "it")
     said = content.get("split", split)
-    if said != split:
+    if said not in (split, f"{split}_bestval"):
         raise Unusable(f"it is of split {said!r}")
     return Measured(
         run=run,

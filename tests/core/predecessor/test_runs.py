@@ -157,6 +157,26 @@ def test_its_runs_stand_in_the_table_with_those_of_this_project(tmp_path: Path) 
     assert (entry.state, entry.metrics["macro_f1"]) == ("predecessor", 0.75)
 
 
+def test_a_later_run_without_inference_has_a_row_from_the_end_of_its_training(tmp_path: Path) -> None:
+    run = write_run(tmp_path, later=True)
+    for path in (run / "student_phase").iterdir():
+        path.unlink()
+    for split in ("val", "test"):
+        content = {**metrics(f"{split}_bestval", run, auroc=0.5), "tag": "bestval"}
+        (run / f"student_phase/metrics_{split}_bestval.json").write_text(json.dumps(content))
+    (run / "student_phase/metrics_test_final.json").write_text("{}")
+    found = collect(Store.at(str(tmp_path)))
+    assert [(r.measured.split, r.measured.mode) for r in found.rows] == [
+        ("val", "reasoning"),
+        ("test", "reasoning"),
+    ]
+    assert [p.why for p in found.passed] == [
+        "it stands in for metrics_test.json, which is not there",
+        "it stands in for metrics_val.json, which is not there",
+    ]
+    assert [e.metrics["auroc"] for e in overview(Store.at(str(tmp_path)))] == [0.5]
+
+
 def test_a_run_of_the_predecessors_is_never_written_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
