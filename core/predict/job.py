@@ -85,10 +85,13 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
     Raises UserError where the output is there, where somebody else is at it, and where what is answered
     until now belongs to another model, input or setting.
     """
+    if sources.is_local(job.output) and sources.local_path(job.output).is_dir():
+        raise UserError(f"{sources.place(job.output)} is a folder; name a file in it")
     if not overwrite and sources.exists(job.output):
         raise UserError(f"{sources.place(job.output)} is there already; name another, or add --overwrite")
-    job.parts.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(f"{job.parts}.lock", timeout=0)
+    with _kept(job.parts):
+        job.parts.parent.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
     except Timeout:
@@ -124,7 +127,8 @@ def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress 
 def answer(job: Job, i: int, chunk: Sequence[InputRow], student: Student, progress: Progress) -> None:
     """Answer one part and keep it. The rows that cannot be asked pass through."""
     records = answered(chunk, student, reasoning=job.reasoning, progress=progress)
-    replace_bytes(job.part(i), "".join(f"{sink.line(row)}\n" for row in records).encode())
+    with _kept(job.part(i)):
+        replace_bytes(job.part(i), "".join(f"{sink.line(row)}\n" for row in records).encode())
 
 
 def answered(
@@ -146,11 +150,13 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
     counts = {"rows": 0, "errors": 0, "cut": 0}
     paths = sorted(job.parts.glob("*.jsonl"))
     whole = job.parts / "output"
-    sink.write(whole, job.format, _counted(paths, counts), reasoning=job.reasoning)
-    sync([whole])
+    with _kept(whole):
+        sink.write(whole, job.format, _counted(paths, counts), reasoning=job.reasoning)
+        sync([whole])
     if sources.is_local(job.output):
         place = sources.local_path(job.output)
-        whole.replace(place)
+        with _kept(place):
+            whole.replace(place)
     else:
         fs, path = fsspec.core.url_to_fs(job.output)
         fs.put_file(str(whole), path)
@@ -191,14 +197,22 @@ def _begun(job: Job) -> int:
         rows: int = earlier["rows"]
         return rows
     rows = sum(1 for _ in job.source.rows())
-    try:
+    with _kept(path):
         job.parts.mkdir(exist_ok=True)
-        jsonio.write_json(path, {"key": key, "rows": rows})
+        replace_bytes(path, jsonio.canonical({"key": key, "rows": rows}))
+    return rows
+
+
+@contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Say it in a sentence where something cannot be written."""
+    try:
+        yield
     except OSError as e:
         raise StoreError(
-            f"{job.parts} cannot be written: {e.strerror}; make room, or name another output"
+            f"cannot write {path}: {e.strerror or e}; make room, or name another output: what is answered is "
+            "kept, and the same command goes on"
         ) from e
-    return rows
 
 
 @dataclass(frozen=True, slots=True)

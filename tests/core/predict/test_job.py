@@ -12,7 +12,7 @@ from typing import Any, cast
 import pyarrow.parquet
 import pytest
 
-from core.errors import UserError
+from core.errors import StoreError, UserError
 from core.predict import Prediction, Student
 from core.predict import job as jobs
 from core.predict.job import Job, Outcome, held, run
@@ -121,6 +121,17 @@ def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -
         answer(job, lambda: lent)
     assert Path(job.output).read_text() == "mine"
     assert answer(job, lambda: lent, overwrite=True).rows == 60
+
+
+def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
+    job: Job, lent: Lent, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="is a folder; name a file in it"):
+        answer(replace(job, output=str(tmp_path)), lambda: lent)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match=r"cannot write .*; make room, or name another output"):
+        answer(replace(job, output=str(tmp_path / "file/out.csv")), lambda: lent)
+    assert lent.texts == 0
 
 
 def test_parts_of_another_job_are_not_taken_over(job: Job, lent: Lent, table: Path) -> None:
