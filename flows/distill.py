@@ -68,7 +68,7 @@ def distill(
 
 def pipeline(run: Execution) -> Outcome | None:
     """Every stage in its order; returns what came of it, None without an export."""
-    view, build = View(run.view), run.pipeline
+    view, build = View(run.view, trackers=run.trackers), run.pipeline
     build.preflight()
 
     parts = run.do("split", build.split, "data_splits/train.csv")

@@ -23,6 +23,7 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.teacher.journal import Journal
+from core.tracking.trackers import Trackers, tracked
 from flows.logs import run_log
 from flows.submitting import Submitted
 from flows.switches import Switches
@@ -39,9 +40,16 @@ _FROM_TEACHER_RUN = ("split", "sample", "reject")
 class Execution:
     """The store, the view, the switches and the pipeline of one run."""
 
-    def __init__(self, resolved: ResolvedConfig, switches: Switches, view: RunView) -> None:
+    def __init__(
+        self,
+        resolved: ResolvedConfig,
+        switches: Switches,
+        view: RunView,
+        trackers: Trackers | None = None,
+    ) -> None:
         self.resolved, self.config, self.switches = resolved, resolved.config, switches
         self.store, self.view = view.store, view
+        self.trackers = trackers or Trackers()
         self.pipeline = Pipeline(self.config, lambda: Journal.open(view.store, view.name))
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
@@ -173,7 +181,8 @@ def execution(
         with (
             run_log(view, resolved.config.run.log_level),
             _noted(view),
-            closing(kind(resolved, switches, view)) as run,
+            tracked(resolved.config, view) as trackers,
+            closing(kind(resolved, switches, view, trackers)) as run,
         ):
             yield run
 

@@ -13,6 +13,7 @@ from core.config.reinforce import ReinforceConfig
 from core.config.rejection import RejectionConfig
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.config.trackers import TrackersConfig
 
 __all__ = [
     "BaselinesConfig",
@@ -29,6 +30,7 @@ __all__ = [
     "StagesConfig",
     "StudentConfig",
     "TeacherConfig",
+    "TrackersConfig",
     "key_fields",
 ]
 
@@ -104,6 +106,10 @@ class Config(Section):
     """Write `model/<run>.json` and `model/latest.json`."""
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
     """Which stages run."""
+    trackers: Annotated[TrackersConfig, NotInKey("who is told of a run decides nothing in it")] = (
+        TrackersConfig()
+    )
+    """Who else keeps the run's curves and figures."""
     teacher_from: Annotated[
         str | None, NotInKey("what it names is an ingredient by content", by_content=True)
     ] = None

@@ -18,6 +18,8 @@ from core.rejection.hard import HARD_FILE, tagged_file
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
+from core.tracking.records import of_evaluation, of_teacher, of_training
+from core.tracking.trackers import Trackers
 
 _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
 _SAMPLE = ("teacher_samples.jsonl", "rulebook.txt", "rule_files.json")
@@ -34,8 +36,9 @@ class View:
     left is ever appended to.
     """
 
-    def __init__(self, run: RunView, phase: Phase = STUDENT) -> None:
-        self.run, self.phase = run, phase
+    def __init__(self, run: RunView, phase: Phase = STUDENT, trackers: Trackers | None = None) -> None:
+        """`trackers` are told the curves as they are written."""
+        self.run, self.phase, self._trackers = run, phase, trackers or Trackers()
         self._steps: dict[int, list[dict[str, Any]]] = {}
         self._rollouts: dict[int, list[dict[str, Any]]] = {}
         self._evaluations: dict[int, dict[str, Any]] = {}
@@ -57,6 +60,8 @@ class View:
         marked = tagged_file("train")
         places = {name: f"teacher_phase/{name}" for name in _REJECT}
         self.run.fill(manifest, {**places, marked: f"data_splits/{marked}"})
+        summary = jsonio.read_json(self.run.store.file(manifest, "teacher_summary.json"))
+        self._trackers.tell([of_teacher(summary)])
 
     def hardness(self, manifest: Manifest, split: SplitName) -> None:
         """Of val and test, the texts that were hard: hard_examples_<split>.jsonl, and the marked split."""
@@ -72,6 +77,7 @@ class View:
     def train(self, stop: int, manifest: Manifest) -> None:
         """One more segment of student_phase/train_history.jsonl, or one anew; `stop` is its last step."""
         self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl")))
+        self._trackers.tell(of_training(self._steps[stop]))
         rows = [row for stop in sorted(self._steps) for row in self._steps[stop]]
         self._lines("student_phase/train_history.jsonl", rows)
 
@@ -99,6 +105,7 @@ class View:
         """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
         self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
         self._evaluations[step] = dict(row)
+        self._trackers.tell([of_evaluation(row)])
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
         self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
 

@@ -80,6 +80,7 @@ def rule(name: str, limit: str = "", value: str = "") -> Line:
     return Line(f"rejection.rules.{name}.{limit or 'rule'}", (after,), frozenset(moves), (before,))
 
 
+WATCHED = "who is told of a run decides nothing in it"
 SWITCHED = ("split", "sample", "reject", "encode", "train", "evaluate", "export")
 FILES = (
     "data.path=null",
@@ -104,6 +105,12 @@ RUN = [
     line("run.root", "elsewhere", ""),
     line("run.log_level", "DEBUG", ""),
     line("publish", "false", "", why=PART_OF_PLAN),
+    line("trackers.wandb.project", "another", "", before=("trackers.wandb={}",), why=WATCHED),
+    line("trackers.wandb.entity", "another", "", before=("trackers.wandb={}",), why=WATCHED),
+    line("trackers.wandb.mode", "offline", "", before=("trackers.wandb={}",), why=WATCHED),
+    line("trackers.mlflow.tracking_uri", "elsewhere", "", before=("trackers.mlflow={}",), why=WATCHED),
+    line("trackers.mlflow.experiment", "another", "", before=("trackers.mlflow={}",), why=WATCHED),
+    line("trackers.patience_s", "1", "", why=WATCHED),
     line("teacher_from", "another", "", why="what it names comes as an input"),
     *(line(f"stages.{name}", "false", "", why=PART_OF_PLAN) for name in SWITCHED),
     line(

@@ -1,0 +1,40 @@
+"""`trackers:`: who else keeps a run's curves and figures."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from core.config.base import Section
+
+
+class WandbConfig(Section):
+    """Weights & Biases (`pip install 'understudy[wandb]'`); its key is in WANDB_API_KEY."""
+
+    project: str = Field("understudy", min_length=1)
+    """The project there."""
+    entity: str | None = None
+    """The user or team; by default the key's own."""
+    mode: Literal["online", "offline", "disabled"] = "online"
+    """offline leaves a folder that `wandb sync` sends later (in WANDB_DIR, else the working directory)."""
+
+
+class MlflowConfig(Section):
+    """MLflow (`pip install 'understudy[mlflow]'`); its credentials are in the MLFLOW_TRACKING_ variables."""
+
+    tracking_uri: str | None = None
+    """A server, a database or a folder; by default MLFLOW_TRACKING_URI, else MLflow's own choice."""
+    experiment: str = Field("understudy", min_length=1)
+    """The experiment there, made where it is missing."""
+
+
+class TrackersConfig(Section):
+    """Who is told of a run as it goes on. One that does not work costs a warning and stops nothing."""
+
+    wandb: WandbConfig | None = None
+    """Weights & Biases; {} takes its defaults."""
+    mlflow: MlflowConfig | None = None
+    """MLflow; {} takes its defaults."""
+    patience_s: float = Field(5.0, ge=0, le=600)
+    """Seconds that a run waits at its end for a tracker; what is left is sent without it."""

@@ -1,0 +1,1 @@
+"""Experiment trackers: what a run writes down anyway, sent on to whoever keeps such records."""

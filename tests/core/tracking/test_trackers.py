@@ -1,0 +1,224 @@
+"""Trackers get a run's curves and figures, each once; one that does not work costs one warning."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import Config
+from core.store.objects import Store
+from core.store.runs import SUMMARY, RunView
+from core.tracking.child import main
+from core.tracking.records import of_evaluation, of_training
+from core.tracking.trackers import FILE, tracked
+
+HISTORY = [
+    {"step": i, "loss": 2.0 - i, "learning_rate": 1e-3, "grad_norm": None, "tokens": 7} for i in (0, 1)
+]
+EVALUATION = {"step": 2, "metrics": {"accuracy": 0.9, "macro_f1": 0.8, "F1": 0.7, "auroc": None}}
+RUN_SUMMARY = {
+    "best_step": 2,
+    "report_path": "runs/small/test_report.md",
+    "selection_metric": "macro_f1",
+    "best_val_selection_metric_value": 0.8,
+    "test": {"student": {"accuracy": 0.85, "F1": 0.6, "invalid_label_rate": 0.0}},
+    "ledger": {"usd": None, "student": {"trained_tokens": 14, "usd": None}, "seconds": {"train": 1.5}},
+}
+
+
+@pytest.fixture
+def view(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunView:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    return RunView(Store.open(str(tmp_path / "out")), "small")
+
+
+def config(**trackers: Any) -> Config:
+    return Config.model_validate(
+        {
+            "data": {"path": "texts.csv"},
+            "teacher": {"answers": "answers.jsonl"},
+            "trackers": {"patience_s": 90.0, **trackers},
+        }
+    )
+
+
+def follow(config: Config, view: RunView) -> None:
+    """A run of two steps, with an evaluation, to its end."""
+    with tracked(config, view) as trackers:
+        trackers.tell(of_training(HISTORY))
+        trackers.tell([of_evaluation(EVALUATION)])
+        view.write_json(SUMMARY, RUN_SUMMARY)
+
+
+def fail_after_a_step(config: Config, view: RunView) -> None:
+    with tracked(config, view) as trackers:
+        trackers.tell(of_training(HISTORY[:1]))
+        raise ValueError("in the midst")
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def sqlite(folder: Path) -> str:
+    return f"sqlite:///{folder}/mlflow.db"
+
+
+def mlflow_run(uri: str) -> tuple[Any, Any]:
+    """The client, and the one run that there is."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("understudy")
+    assert experiment is not None
+    (run,) = client.search_runs([experiment.experiment_id])
+    return client, run
+
+
+def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the_same_one(
+    view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    to = config(mlflow={"tracking_uri": sqlite(tmp_path)})
+    with pytest.raises(ValueError, match="in the midst"):
+        fail_after_a_step(to, view)
+    _, run = mlflow_run(sqlite(tmp_path))
+    assert run.info.status == "FAILED"
+    follow(to, view)
+
+    client, run = mlflow_run(sqlite(tmp_path))
+    assert warnings(caplog) == []
+    assert run.info.run_name == "small"
+    assert run.info.status == "FINISHED"
+    assert run.data.params["student.learning_rate"] == "0.0002"
+    losses = [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, "train/trainer_loss")]
+    assert losses == [(1, 2.0), (2, 1.0)]
+    metrics = run.data.metrics
+    assert (metrics["val/macro_f1"], metrics["val/f1"]) == (0.8, 0.7)
+    assert "val/auroc" not in metrics, "what is undefined is not told"
+    assert metrics["bestval_test/accuracy"] == 0.85
+    assert metrics["selection/best_val_metric"] == 0.8
+    assert metrics["best_step"] == 2
+    assert metrics["cost/trained_tokens"] == 14
+    assert run.data.tags["selection/metric_name"] == "macro_f1"
+    assert run.data.tags["report"] == "runs/small/test_report.md"
+
+
+def told_to_wandb(folder: Path) -> list[Any]:
+    """The records of the one offline run, out of its LevelDB log: blocks of 32 kB, headers of 7 bytes."""
+    from wandb.proto import wandb_internal_pb2 as wandb
+
+    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
+    data, at, found, whole = path.read_bytes(), 7, [], b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:
+            at += 32768 - at % 32768
+            continue
+        size, kind = struct.unpack("<HB", data[at + 4 : at + 7])
+        whole += data[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):  # a whole record, or the last part of one
+            record = wandb.Record()
+            record.ParseFromString(whole)
+            found.append(record)
+            whole = b""
+    return found
+
+
+def test_wandb_holds_the_same_in_a_folder_that_was_never_online(
+    view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("wandb", reason="the client is not installed: pip install 'understudy[wandb]'")
+    follow(config(wandb={"project": "mine", "mode": "offline"}), view)
+    assert warnings(caplog) == []
+    records = told_to_wandb(tmp_path)
+    run = next(r.run for r in records if r.HasField("run"))
+    assert (run.project, run.display_name) == ("mine", "small")
+    assert run.run_id == json.loads(view.read(FILE) or "")["id"]
+    assert {c.key: c.value_json for c in run.config.update}["student.learning_rate"] == "0.0002"
+
+    rows = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in r.history.item}
+        for r in records
+        if r.HasField("history")
+    ]
+    assert [(row["step"], row["train/trainer_loss"]) for row in rows if "train/trainer_loss" in row] == [
+        (1, 2.0),
+        (2, 1.0),
+    ]
+    assert [(row["step"], row["val/macro_f1"]) for row in rows if "val/macro_f1" in row] == [(2, 0.8)]
+    summary = {
+        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+        for r in records
+        if r.HasField("summary")
+        for item in r.summary.update
+    }
+    assert summary["bestval_test/accuracy"] == 0.85
+    assert summary["selection/metric_name"] == "macro_f1"
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(16)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
+    view: RunView, silent: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    began = time.monotonic()
+    with tracked(config(mlflow={"tracking_uri": silent}, patience_s=0.5), view) as trackers:
+        (tracker,) = trackers.each
+        trackers.tell(of_training(HISTORY))
+    took = time.monotonic() - began
+    os.killpg(tracker.pid, signal.SIGKILL)
+    assert took < 3.0
+    (said,) = warnings(caplog)
+    assert said == (
+        "tracker mlflow: it has not answered, and after 0.5 s is waited for no longer; "
+        "the run goes on without it"
+    )
+
+
+def test_a_tracker_that_raises_is_one_warning_with_its_words(
+    view: RunView, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    follow(config(mlflow={"tracking_uri": "nonsense://somewhere"}), view)
+    (said,) = warnings(caplog)
+    assert said.startswith("tracker mlflow: ")
+    assert "nonsense" in said
+    assert json.loads(view.read(FILE) or "")["told"] == {}, "so that the next try tells all"
+
+
+def test_a_library_that_is_not_installed_is_said_with_the_command_that_installs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)  # as the import system notes what is not there
+    first = {"tracker": "wandb", "settings": {}, "run": {}}
+    (tmp_path / "records.jsonl").write_text(json.dumps(first) + "\n")
+    assert main(tmp_path) == 1
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert status == {"state": "failed", "error": "it is not installed: pip install 'understudy[wandb]'"}
+
+
+def test_without_trackers_nothing_is_started_or_written(view: RunView) -> None:
+    with tracked(config(), view) as trackers:
+        assert trackers.each == []
+        trackers.tell(of_training(HISTORY))
+    assert view.read(FILE) is None
