@@ -15,7 +15,7 @@ class File:
     said: str = ""
 
 
-_NO_RL = "there is no reinforcement learning here"
+_RL = "rl_history.jsonl, rollouts.jsonl, eval_history.jsonl, predictions and rl_report.md in it"
 _SAME = "the same"
 _PREDICTIONS = "rows have the example's id, probability, threshold and decision besides"
 
@@ -102,8 +102,8 @@ _FILES = (
     ),
     File("cost_estimate.json", _SAME, "made before anything is sent; ledger.json has what it took"),
     File("summary.csv", _SAME, "three tables in one file; --format tidy has one, with intervals"),
-    File("rl_phase/", "", _NO_RL),
-    File("model/rl_latest.json", "", _NO_RL),
+    File("rl_phase/", _SAME, _RL),
+    File("model/rl_latest.json", _SAME, "and model/<run>-rl.json"),
 )
 
 FILES: Mapping[str, File] = {file.name: file for file in _FILES}

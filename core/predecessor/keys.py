@@ -9,7 +9,7 @@ from core.predecessor import conversions as to
 from core.predecessor.settings import Convert, Key, Kind, Value
 
 _WANDB = "no metrics are sent anywhere: look at report.html, or at Prefect's pages"
-_RL = "there is no reinforcement learning here"
+_RL = "understudy reinforce asks as the student was trained: with its own prompt, and student.rulebook"
 _READ = (
     "as the train table has it: text and label with commas, else the file's columns with commas, else these "
     "with its separator"

@@ -26,6 +26,8 @@ written into them.
 understudy import-config tinker/configs/reasoning_sft.json --output configs/mine.yaml
 understudy plan configs/mine.yaml            # what would run and cost, and the exact first prompt
 understudy run  configs/mine.yaml            # teacher, student, inference, baselines and report: one command
+understudy reinforce configs/mine.yaml       # GRPO from what came of it
+understudy predict --help                    # new texts, by the published student
 understudy summary --root .                  # their runs and ours in one table; the folder that holds runs/
 ```
 

@@ -124,7 +124,7 @@ RUN = [
     line(
         "seed",
         "7",
-        "split encode train evaluate export baseline decide analyse hardness",
+        "split encode train evaluate export baseline decide analyse hardness reinforce reward",
         before=("student.rationales=shuffled",),
         why="whose rationale each text has is drawn by it",
     ),
