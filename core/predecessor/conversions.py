@@ -113,6 +113,17 @@ def metric(s: Settings) -> Fields:
     return {"evaluation.metric": chosen}
 
 
+def wandb(name: str) -> Convert:
+    """Nothing where the file does not speak of it: what is not asked for is not sent."""
+
+    def convert(s: Settings) -> Fields:
+        told = any(s.given(f"wandb_{key}") for key in ("project", "entity", "mode"))
+        value = s[f"wandb_{name}"]
+        return {f"trackers.wandb.{name}": value} if told and value is not None else {}
+
+    return convert
+
+
 def new_tokens(s: Settings) -> Fields:
     """No more than half of what prompt and answer may have together: room is kept for it here."""
     most = min(s["max_new_tokens"], s["max_length"] // 2)

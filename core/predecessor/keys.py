@@ -8,7 +8,7 @@ from typing import Any
 from core.predecessor import conversions as to
 from core.predecessor.settings import Convert, Key, Kind, Value
 
-_WANDB = "no metrics are sent anywhere: look at report.html, or at Prefect's pages"
+_WANDB = "only where the file has one of the wandb keys: nothing is sent anywhere by default"
 _RL = "understudy reinforce asks as the student was trained: with its own prompt, and student.rulebook"
 _READ = (
     "as the train table has it: text and label with commas, else the file's columns with commas, else these "
@@ -296,9 +296,17 @@ _MEASURING = (
         "run.name",
         why="a name stands for one config; by default it is that of the config file, without the time",
     ),
-    _key("wandb_project", "text", "reasoning-sft-tinker", why=_WANDB),
-    _key("wandb_entity", "text", None, why=_WANDB),
-    _key("wandb_mode", "text", "online", why=_WANDB),
+    _key(
+        "wandb_project",
+        "text",
+        "reasoning-sft-tinker",
+        "trackers.wandb.project",
+        to.wandb("project"),
+        why=_WANDB,
+        quiet=True,
+    ),
+    _key("wandb_entity", "text", None, "trackers.wandb.entity", to.wandb("entity"), why=_WANDB, quiet=True),
+    _key("wandb_mode", "text", "online", "trackers.wandb.mode", to.wandb("mode"), why=_WANDB, quiet=True),
 )
 
 KEYS: Mapping[str, Key] = {key.name: key for key in (*_DATA, *_WORDING, *_TEACHER, *_STUDENT, *_MEASURING)}

@@ -22,7 +22,7 @@ def understudy(*arguments: str) -> int:
 def old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config of the predecessor in its folder, from which the command is run."""
     monkeypatch.chdir(write_project(tmp_path))
-    return write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=1)
+    return write_config(tmp_path, teacher_k=4, teacher_json_mode=False, techer_k=1)
 
 
 def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
@@ -34,7 +34,7 @@ def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
         "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; what the file "
         "does not say is as in the predecessor's first version\n"
     )
-    assert f"{old}:3: wandb_mode: " in said
+    assert f"{old}:3: teacher_json_mode: " in said
     assert "did you mean teacher_k?" in said
     assert said.endswith("then: understudy plan reasoning_sft.yaml\n")
     config = load(Path("reasoning_sft.yaml")).config

@@ -50,9 +50,9 @@ def test_the_table_has_a_row_for_each_of_its_65_keys_and_no_other() -> None:
     assert {name for name, key in KEYS.items() if key.later} == set(LATER)
 
 
-def test_52_keys_are_taken_over_and_the_other_13_have_a_reason() -> None:
+def test_55_keys_are_taken_over_and_the_other_10_have_a_reason() -> None:
     without = [name for name, key in KEYS.items() if not key.fields]
-    assert (len(KEYS) - len(without), len(without)) == (52, 13)
+    assert (len(KEYS) - len(without), len(without)) == (55, 10)
     assert all(KEYS[name].why for name in without)
     assert all(key.convert for key in KEYS.values() if key.fields)
 
@@ -108,12 +108,22 @@ def test_what_the_file_does_not_say_is_as_its_version_had_it(tmp_path: Path) -> 
     assert (config.evaluation.max_new_tokens, new.values["evaluation.max_new_tokens"]) == (512, 1024)
 
 
+def test_nothing_is_sent_anywhere_where_the_file_does_not_speak_of_it(tmp_path: Path) -> None:
+    assert load(written(imported(write_config(tmp_path, seed=1)), tmp_path)).config.trackers.wandb is None
+
+
 def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
-    text = render(imported(write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=5)))
+    text = render(
+        imported(
+            write_config(tmp_path, teacher_k=4, wandb_mode="offline", techer_k=5, teacher_json_mode=True)
+        )
+    )
     assert "  attempts: 4  # teacher_k\n" in text
     assert "  epochs: 3  # num_epochs, by default\n" in text
     assert "  engine: tinker  # it trained there alone\n" in text
-    assert 'wandb_mode: "offline": no metrics' in text
+    assert "    mode: offline  # wandb_mode\n" in text
+    assert "    project: reasoning-sft-tinker  # wandb_project, by default\n" in text
+    assert "teacher_json_mode: true: the first request settles" in text
     assert "did you mean teacher_k?" in text
     values = [line for line in text.splitlines() if line and not line.startswith("#") and line[-1] != ":"]
     assert all("  # " in line for line in values)
@@ -268,6 +278,7 @@ BROKEN = [
     ('{"label_threshold": "half"}', "{path}:1: label_threshold is 'half'; give a number"),
     ('{"selection_metric": "f2"}', "{path}:1: selection_metric: 'f2' was no metric; give one of macro_f1"),
     ('{"batch_strategy": "none"}', "{path}:1: batch_strategy: 'none' is neither random nor stratified"),
+    ('{"wandb_mode": "dryrun"}', "{path}:1: wandb_mode \\(here trackers.wandb.mode\\): should be 'online'"),
     ('{"run_name": "a/b"}', "{path}:1: run_name \\(here run.name\\): "),
     ('{"teacher_sleep_seconds": -1}', "{path}:1: teacher_sleep_seconds: -1 is below 0; give 0 or more"),
 ]  # fmt: skip
