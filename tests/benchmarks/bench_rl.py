@@ -24,18 +24,17 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from tests.answering_model import write_answering_model
 from tests.conftest import SMOLLM2
-from tests.small_project import WORDS, write_project
+from tests.small_project import HAM, SPAM, WORDS, write_project
 
 SEEDS = (1, 2, 3)
 TEXTS, STEPS = 240, 60
-ASKED_FOR = ("prize", "gift")
-OTHERS = ("papers", "lunch", "train", "number")
 SETTINGS = (
     "student.target=label_only",
     "student.device=cpu",
     f"reinforce.steps={STEPS}",
     f"reinforce.interval={STEPS}",
-    "reinforce.learning_rate=0.02",
+    "reinforce.learning_rate=0.01",
+    "reinforce.schedule=linear",
     "reinforce.max_new_tokens=12",
     "data.sizes={train: 0.6, val: 0.3, test: 0.1}",
 )
@@ -66,14 +65,13 @@ def main() -> None:
 
 
 def write_texts(path: Path) -> None:
-    """Texts of our own that differ in one word: that decides."""
+    """The small project's two kinds of texts, half of each, so that no label is right more often."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("id", "text", "label"))
         for i in range(TEXTS):
             spam = i % 2
-            asked = (ASKED_FOR if spam else OTHERS)[i // 2 % (2 if spam else 4)]
-            text = f"See you at {WORDS[i % 7]} around {i * 37 % 101}, bring the {asked} please"
+            text = (SPAM if spam else HAM).format(i=i * 37 % 101, w=WORDS[i // 2 % len(WORDS)])
             writer.writerow((f"t{i:03}", text, spam))
 
 

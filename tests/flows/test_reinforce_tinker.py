@@ -72,7 +72,7 @@ def settings(server: tinker.TinkerServer, answering_model: AnsweringModel) -> li
         "reinforce.batch_size=4",
         "reinforce.group_size=4",
         "reinforce.max_new_tokens=12",
-        "reinforce.learning_rate=0.02",
+        "reinforce.learning_rate=0.003",
         "reinforce.substeps=2",
         "reinforce.kl=0.01",
     ]
@@ -96,13 +96,13 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
     updates = [row for row in done if isinstance(row, Stepped)]
     assert len(updates) == sum(row["updates"] for row in history) > 2
     assert {row.loss_fn for row in updates} == {"ppo"}
-    lent = [row for row in done if isinstance(row, Saved) and row.ttl_seconds == LENT_S]
+    saved = [row for row in done if isinstance(row, Saved) and row.kind == "sampler_weights"]
+    lent = [row for row in saved if row.ttl_seconds == LENT_S]
     again = [row for row in history if row["updates"] and row["step"] in (1, 3)]
-    assert {row.kind for row in lent} <= {"sampler_weights"}
     assert len(lent) == len(again), "weights are lent after each update but a segment's last"
     assert history[0]["kl_logprob_diff_mean"] == pytest.approx(0, abs=1e-3)
     assert all((row["kl_logprob_diff_mean"] is None) == (row["updates"] == 0) for row in history)
-    assert max(row["kl_logprob_diff_mean"] or 0 for row in history) > 0.01
+    assert max(row["kl_logprob_diff_mean"] or 0 for row in history) > 0.001
 
     ledger = json.loads((folder / "ledger.json").read_text())["student"]
     assert ledger["trained_tokens"] == sum(row["tokens"] for row in history)
