@@ -168,13 +168,13 @@ def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Pat
     folder = run(project)
     run(project, "student.learning_rate=2e-3", new=True)
     stages = json.loads((folder / "stages.json").read_text())
-    assert {s: e["reused"] for s, e in stages.items() if "/" not in s} == {
+    # Of the bundle, the chosen checkpoint decides; it may be the untrained model both times.
+    assert {s: e["reused"] for s, e in stages.items() if "/" not in s and s != "bundle"} == {
         "split": True,
         "sample": True,
         "reject": True,
         "encode": True,
         "baseline": True,
-        "bundle": False,
     }
     assert not stages["train/2"]["reused"]
     assert stages["evaluate/0"]["reused"]
