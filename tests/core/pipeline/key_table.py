@@ -8,7 +8,8 @@ so what a line says of train follows from these where the reason says "batches" 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from tests.core.pipeline.key_line import line, path, rule
 
 STUDENT = "encode evaluate export explain bundle reinforce reward"
 """Who renders the student's prompt."""
@@ -21,63 +22,6 @@ MONEY = "what an answer costs, or may cost, does not change it"
 COLUMNS = "a bundle knows the columns it was trained on"
 NAMES = "answers and reasonings use these names, and predictions"
 PART_OF_PLAN = "which stages are called, and with what, is the flow's to say"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """`change` are overrides over `before`, which are overrides over the small project."""
-
-    field: str
-    change: tuple[str, ...]
-    moves: frozenset[str]
-    before: tuple[str, ...] = ()
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class PathLine:
-    """A field that holds a path. In a copy of what it names, `old` in `file` becomes `new`.
-
-    `file` is "" where the path is that of the file itself.
-    """
-
-    field: str
-    file: str
-    old: str
-    new: str
-    moves: frozenset[str]
-    before: tuple[str, ...] = ()
-    why: str = ""
-
-
-def line(
-    field: str,
-    value: str,
-    moves: str,
-    *more: str,
-    before: tuple[str, ...] = (),
-    why: str = "",
-) -> Line:
-    """`field=value` and `more` move the stages that `moves` names."""
-    return Line(field, (f"{field}={value}", *more), frozenset(moves.split()), before, why)
-
-
-def path(field: str, file: str, old: str, new: str, moves: str, *before: str, why: str = "") -> PathLine:
-    """Other contents at the path move the stages that `moves` names."""
-    return PathLine(field, file, old, new, frozenset(moves.split()), before, why)
-
-
-def rule(name: str, limit: str = "", value: str = "") -> Line:
-    """Another limit of a rejection rule; without a limit, the rule itself in the list."""
-    other = "truncated" if name == "unparsed" else "unparsed"
-    alone, listed, changed = (
-        f"rejection.rules=[{other}{more}]"
-        for more in ("", f", {{rule: {name}}}", f", {{rule: {name}, {limit}: {value}}}")
-    )
-    before, after = (listed, changed) if limit else (alone, listed)
-    # repeats looks at what was accepted, and of val and test nothing is.
-    moves = {"reject"} if name == "repeats" else {"reject", "hardness"}
-    return Line(f"rejection.rules.{name}.{limit or 'rule'}", (after,), frozenset(moves), (before,))
 
 
 WATCHED = "who is told of a run decides nothing in it"

@@ -17,7 +17,8 @@ from core.config import Config
 from core.config.base import CONTENT
 from core.config.loading import leaves, load, section_at
 from core.config.rejection import RULES
-from tests.core.pipeline.key_table import LINES, PATHS, Line, PathLine, fields
+from tests.core.pipeline.key_line import Line, PathLine
+from tests.core.pipeline.key_table import LINES, PATHS, fields
 from tests.core.pipeline.making import BASE, Made, Maker, keys, make_texts, pipeline
 from tests.small_project import REPO, texts
 
