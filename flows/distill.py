@@ -18,7 +18,7 @@ from core.rejection.stage import ensure_usable
 from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
-from flows.exporting import bundle_student, export_checkpoint, take_home
+from flows.exporting import bundle_student, export_checkpoint, outcome_of, take_home
 from flows.hardness import looked_into
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
@@ -102,27 +102,8 @@ def pipeline(run: Execution) -> Outcome | None:
         view.hardness(manifest, name)
     home = take_home(run, view, parts, exported.checkpoint)
     bundled = bundle_student(run, view, parts, kept, exported, home)
-    outcome = Outcome(
-        store=run.store,
-        run=run.view.name,
-        config=run.config,
-        bench=build.bench,
-        parts=parts,
-        kept=kept,
-        encoded=encoded,
-        checkpoints=trained.checkpoints,
-        curve=trained.curve,
-        selection=chosen,
-        modes=exported.modes,
-        others=exported.others,
-        split=exported.split,
-        analysis=exported.analysis,
-        explained=exported.explained,
-        evaluations=trained.evaluations,
-        home=home,
-        bundle=bundled,
-        hard=hard,
-    )
+    known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
+    outcome = outcome_of(run, parts, trained, chosen, exported, **known)
     run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])
     run.perform(report, outcome, run.view)
     if run.config.publish:

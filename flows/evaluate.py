@@ -11,14 +11,13 @@ from prefect import flow
 from core.errors import MissingInputError
 from core.evaluation.selection import select
 from core.pipeline.naming import run_config
-from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import write_exports
 from core.pipeline.views import adapter_path
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from flows.execution import Execution, closing
-from flows.exporting import export_checkpoint
+from flows.exporting import export_checkpoint, outcome_of
 from flows.logs import run_log
 from flows.switches import Switches
 from flows.training import recorded
@@ -51,22 +50,14 @@ def _evaluate(run: Execution, checkpoint: str) -> str:
     step = _step(checkpoint, trained, chosen.step, run)
     name = f"step_{step}"
     exported = export_checkpoint(run, parts, trained, step, who=name)
-    outcome = Outcome(
-        store=run.store,
-        run=view.name,
-        config=run.config,
-        bench=run.pipeline.bench,
-        parts=parts,
+    outcome = outcome_of(
+        run,
+        parts,
+        trained,
+        dataclasses.replace(chosen, step=step),
+        exported,
         kept=view.earlier("reject", file="teacher_phase/accepted_samples.jsonl"),
         encoded=view.earlier("encode", file="student_phase/train_sft.jsonl"),
-        checkpoints=trained.checkpoints,
-        curve=trained.curve,
-        selection=dataclasses.replace(chosen, step=step),
-        modes=exported.modes,
-        others=(),
-        split=exported.split,
-        analysis=exported.analysis,
-        explained=exported.explained,
     )
     folder = f"student_phase/{name}"
     write_exports(outcome, view, folder)

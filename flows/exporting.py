@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from core.bundle.contents import CARD
+from core.evaluation.selection import Selection
 from core.pipeline.bundling import bundle
+from core.pipeline.outcome import Outcome
 from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import View
@@ -78,6 +81,29 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
             found["largest"],
         )
     return manifest
+
+
+def outcome_of(
+    run: Execution, parts: Manifest, trained: Trained, chosen: Selection, exported: Exported, **more: Any
+) -> Outcome:
+    """What a report is made from; `more` are the fields of Outcome that only some flows know."""
+    return Outcome(
+        store=run.store,
+        run=run.view.name,
+        config=run.config,
+        bench=run.pipeline.bench,
+        parts=parts,
+        checkpoints=trained.checkpoints,
+        curve=trained.curve,
+        evaluations=trained.evaluations,
+        selection=chosen,
+        modes=exported.modes,
+        others=exported.others,
+        split=exported.split,
+        analysis=exported.analysis,
+        explained=exported.explained,
+        **more,
+    )
 
 
 def bundle_student(

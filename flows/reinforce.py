@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 from core.config import Config
 from core.evaluation.selection import select
 from core.pipeline import phases, rl_reporting, starting
-from core.pipeline.outcome import Outcome, Reinforcement
+from core.pipeline.outcome import Reinforcement
 from core.pipeline.phases import RL
 from core.pipeline.rl_forecast import forecast
 from core.pipeline.scorers import Scorer
@@ -22,7 +22,15 @@ from core.store.manifest import Manifest
 from flows.comparing import classical
 from flows.evaluating import Evaluations
 from flows.execution import Execution, execution
-from flows.exporting import bundle_student, decided, export_checkpoint, score, scored_val, take_home
+from flows.exporting import (
+    bundle_student,
+    decided,
+    export_checkpoint,
+    outcome_of,
+    score,
+    scored_val,
+    take_home,
+)
 from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name
 from flows.submitting import TWO_THREADS
@@ -62,7 +70,7 @@ def reinforce(
 
 
 def _reinforced(run: Execution, source: str | None, *, replace: bool) -> str:
-    view, build = View(run.view, RL), run.pipeline
+    view, build = View(run.view, RL, run.trackers), run.pipeline
     build.preflight()
     parts = run.do("split", build.split, "data_splits/train.csv")
     view.split(parts)
@@ -81,27 +89,8 @@ def _reinforced(run: Execution, source: str | None, *, replace: bool) -> str:
     exported = export_checkpoint(run, parts, trained, chosen.step, who="rl", others=others)
     home = take_home(run, view, parts, exported.checkpoint)
     bundle = bundle_student(run, view, parts, None, exported, home)
-    outcome = Outcome(
-        store=run.store,
-        run=run.view.name,
-        config=run.config,
-        bench=build.bench,
-        parts=parts,
-        kept=None,
-        encoded=None,
-        checkpoints=trained.checkpoints,
-        curve=trained.curve,
-        selection=chosen,
-        modes=exported.modes,
-        others=exported.others,
-        split=exported.split,
-        analysis=exported.analysis,
-        explained=exported.explained,
-        evaluations=trained.evaluations,
-        home=home,
-        bundle=bundle,
-        reinforcement=reinforcement,
-    )
+    known = {"kept": None, "encoded": None, "home": home, "bundle": bundle, "reinforcement": reinforcement}
+    outcome = outcome_of(run, parts, trained, chosen, exported, **known)
     run.view.forget(slot for slot in run.view.stages() if phases.is_rl(slot) and slot not in run.used)
     where: str = run.perform(rl_report, outcome, run.view)
     if run.config.publish:

@@ -12,13 +12,13 @@ from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.adapter import PARITY
 from core.export.manifests import Fingerprints
-from core.pipeline.phases import STUDENT, Phase
+from core.pipeline.phases import RL, STUDENT, Phase
 from core.records import SPLITS, SplitName
 from core.rejection.hard import HARD_FILE, tagged_file
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.tracking.records import of_evaluation, of_teacher, of_training
+from core.tracking.records import of_evaluation, of_rewards, of_teacher, of_training
 from core.tracking.trackers import Trackers
 
 _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
@@ -89,6 +89,7 @@ class View:
         seconds = manifest.summary["seconds_by_step"]
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept
+        self._trackers.tell(of_rewards(self._steps[stop]))
         for name, segments in (("rl_history", self._steps), ("rollouts", self._rollouts)):
             rows = [row for stop in sorted(segments) for row in segments[stop]]
             self._lines(f"{self.phase.folder}/{name}.jsonl", rows)
@@ -105,7 +106,7 @@ class View:
         """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
         self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
         self._evaluations[step] = dict(row)
-        self._trackers.tell([of_evaluation(row)])
+        self._trackers.tell([of_evaluation(row, "rl_val" if self.phase is RL else "val")])
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
         self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
 

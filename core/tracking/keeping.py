@@ -57,7 +57,7 @@ class Wandb:
             ),
         )
         self._run.define_metric("step")
-        for series in ("train", "val"):
+        for series in ("train", "val", "rl", "rl_val"):
             self._run.define_metric(f"{series}/*", step_metric="step")
 
     def points(self, step: int | None, values: Mapping[str, float | str]) -> None:

@@ -24,6 +24,16 @@ VAL = (
     "invalid_label_rate",
     "decision_threshold",
 )
+REWARDED = {
+    "loss": "loss",
+    "reward_mean": "reward_mean",
+    "reward_std": "reward_std",
+    "batch_acc": "accuracy",
+    "invalid_rate": "invalid_rate",
+    "kl_logprob_diff_mean": "kl",
+    "learning_rate": "lr",
+}
+"""Columns of rl_history.jsonl, and what they are called."""
 _CALLED = {"F1": "f1"}
 
 
@@ -48,9 +58,16 @@ def of_training(rows: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
         yield Point("train", int(row["step"]) + 1, known(values))
 
 
-def of_evaluation(row: Mapping[str, Any]) -> Point:
-    """From a row of eval_history.jsonl."""
-    return Point("val", int(row["step"]), known(_under("val", row["metrics"], VAL)))
+def of_rewards(rows: Iterable[Mapping[str, Any]]) -> Iterator[Point]:
+    """From rows of rl_history.jsonl."""
+    for row in rows:
+        values = {f"rl/{called}": row.get(name) for name, called in REWARDED.items()}
+        yield Point("rl", int(row["step"]), known(values))
+
+
+def of_evaluation(row: Mapping[str, Any], series: str = "val") -> Point:
+    """From a row of eval_history.jsonl; those of reinforcement are a series of their own, `rl_val`."""
+    return Point(series, int(row["step"]), known(_under(series, row["metrics"], VAL)))
 
 
 def of_teacher(summary: Mapping[str, Any]) -> Point:
