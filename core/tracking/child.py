@@ -41,6 +41,7 @@ def main(folder: Path) -> int:
         _status(folder, state="failed", error=_said(first["tracker"], e))
         return 1
     finally:
+        signal.alarm(0)
         if (folder / LEFT).exists():
             shutil.rmtree(folder, ignore_errors=True)
     return 0
@@ -87,4 +88,6 @@ def _said(tracker: str, error: BaseException) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    code = main(Path(sys.argv[1]))
+    signal.alarm(LONGEST_END)  # a library may hold up the interpreter's end
+    sys.exit(code)

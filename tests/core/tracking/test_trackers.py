@@ -215,6 +215,7 @@ def test_a_library_that_is_not_installed_is_said_with_the_command_that_installs_
     assert main(tmp_path) == 1
     status = json.loads((tmp_path / "status.json").read_text())
     assert status == {"state": "failed", "error": "it is not installed: pip install 'understudy[wandb]'"}
+    assert signal.alarm(0) == 0, "no alarm is left behind"
 
 
 def test_without_trackers_nothing_is_started_or_written(view: RunView) -> None:
