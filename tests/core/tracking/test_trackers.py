@@ -181,6 +181,7 @@ def silent() -> Iterator[str]:
 def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
     view: RunView, silent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
     began = time.monotonic()
     with tracked(config(mlflow={"tracking_uri": silent}, patience_s=0.5), view) as trackers:
         (tracker,) = trackers.each
