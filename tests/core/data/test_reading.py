@@ -250,7 +250,12 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             {},
             "{place} is UTF-16, not utf-8; set data.encoding: utf-16",
         ),
-        (gzip.compress(b"a"), "data.csv", {}, "{place} is packed by gzip; give it a name that ends in .gz"),
+        (
+            gzip.compress(b"a", mtime=0),
+            "data.csv",
+            {},
+            "{place} is packed by gzip; give it a name that ends in .gz",
+        ),
         (
             b"text,label\n",
             "data.txt",
