@@ -22,7 +22,7 @@ from flows.server import connected
 CRASHED = "understudy: no sign of life is a crash"
 TOLD = "understudy: a failed run is told"
 BLOCK = "understudy-failed-runs"
-FLOWS = ("distill", "baseline", "evaluate", "summarize", "sweep", "predict", "predict-shards")
+FLOWS = ("distill", "baseline", "evaluate", "summarize", "sweep", "reinforce", "predict", "predict-shards")
 """The flows that are ours; on a shared server others are left alone."""
 BEATS = 3
 _SETTING = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
