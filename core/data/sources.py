@@ -6,31 +6,54 @@ import difflib
 import gzip
 import hashlib
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import fsspec
 
 from core import packages
-from core.errors import DataError, PassingError
+from core.errors import DataError, PassingError, UnderstudyError
 
 
 def read_bytes(url: str) -> bytes:
     """The file's bytes as they lie there. Raises DataError with the place tried and names near it."""
-    try:
+    with explained(url, "name a file, or set data.dir"):
         if is_local(url):
             return local_path(url).read_bytes()
-        return _remote_bytes(url)
+        fs, path = filesystem(url)
+        return bytes(fs.cat_file(path))
+
+
+@contextmanager
+def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[None]:
+    """Say in a sentence why a file cannot be read, with the place tried and names near it.
+
+    Raises DataError, and PassingError where trying again may help.
+    """
+    try:
+        yield
+    except UnderstudyError:
+        raise
     except FileNotFoundError:
         raise DataError(missing(url)) from None
     except IsADirectoryError:
-        raise DataError(f"{place(url)} is a folder; name a file, or set data.dir") from None
+        raise DataError(f"{place(url)} is a folder; {instead_of_a_folder}") from None
     except PermissionError:
         raise DataError(f"{place(url)} may not be read; check its permissions or credentials") from None
     except (ConnectionError, TimeoutError) as e:
         raise PassingError(f"{url} could not be reached: {e}") from e
     except OSError as e:
         raise DataError(f"{place(url)} cannot be read: {e}") from e
+    except Exception as e:
+        if is_local(url):
+            raise
+        # Clients of stores have trees of errors of their own, with no base but Exception.
+        name = type(e).__name__
+        if "Connect" in name or "Timeout" in name:
+            raise PassingError(f"{url} could not be reached: {name}: {e}") from e
+        raise DataError(f"{url} cannot be read: {name}: {e}") from e
 
 
 def open_bytes(url: str) -> bytes:
@@ -53,7 +76,7 @@ def exists(url: str) -> bool:
     """Whether a file is there."""
     if is_local(url):
         return local_path(url).is_file()
-    fs, path = _filesystem(url)
+    fs, path = filesystem(url)
     return bool(fs.isfile(path))
 
 
@@ -61,7 +84,7 @@ def is_folder(url: str) -> bool:
     """Whether a folder is there."""
     if is_local(url):
         return local_path(url).is_dir()
-    fs, path = _filesystem(url)
+    fs, path = filesystem(url)
     return bool(fs.isdir(path))
 
 
@@ -96,31 +119,18 @@ def missing(url: str) -> str:
     return f"there is no file {place(url)}{note}{hint}"
 
 
-def _remote_bytes(url: str) -> bytes:
-    fs, path = _filesystem(url)
-    try:
-        return bytes(fs.cat_file(path))
-    except OSError:
-        raise
-    except Exception as e:
-        # Clients of stores have trees of errors of their own, with no base but Exception.
-        name = type(e).__name__
-        if "Connect" in name or "Timeout" in name:
-            raise ConnectionError(f"{name}: {e}") from e
-        raise DataError(f"{url} cannot be read: {name}: {e}") from e
-
-
 def _siblings(url: str) -> list[str]:
     try:
         if is_local(url):
             return sorted(p.name for p in local_path(url).parent.iterdir() if p.is_file())
-        fs, path = _filesystem(url)
+        fs, path = filesystem(url)
         return sorted(str(p).rpartition("/")[2] for p in fs.ls(path.rpartition("/")[0], detail=False))
     except OSError:
         return []
 
 
-def _filesystem(url: str) -> tuple[Any, str]:
+def filesystem(url: str) -> tuple[Any, str]:
+    """The fsspec file system of a URL, and the path inside it. Raises DataError for an unknown one."""
     try:
         fs, path = fsspec.core.url_to_fs(url)
     except (ValueError, ImportError) as e:

@@ -10,12 +10,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
-import fsspec
-
 from core.data import csv_table, sources, typed_tables
 from core.data.locate import Format
 from core.data.tables import RawRow, TextFormat, checked
-from core.errors import DataError, PassingError
+from core.errors import DataError
 
 _HEAD = 1 << 16
 _ESCAPE = "\ue000"
@@ -53,23 +51,12 @@ def rows_of(
 @contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked where its name ends in .gz. Raises DataError where there is none."""
-    try:
+    with sources.explained(url):
         if sources.is_local(url):
             found: BinaryIO = sources.local_path(url).open("rb")
         else:
-            found = cast(BinaryIO, fsspec.open(url, "rb").open())
-    except FileNotFoundError:
-        raise DataError(sources.missing(url)) from None
-    except IsADirectoryError:
-        raise DataError(f"{sources.place(url)} is a folder; name a file") from None
-    except PermissionError:
-        raise DataError(
-            f"{sources.place(url)} may not be read; check its permissions or credentials"
-        ) from None
-    except (ConnectionError, TimeoutError) as e:
-        raise PassingError(f"{url} could not be reached: {e}") from e
-    except (OSError, ValueError, ImportError) as e:
-        raise DataError(f"{sources.place(url)} cannot be read: {e}") from e
+            fs, path = sources.filesystem(url)
+            found = cast(BinaryIO, fs.open(path, "rb"))
     with found:
         yield cast(BinaryIO, gzip.GzipFile(fileobj=found)) if url.lower().endswith(".gz") else found
 
