@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from core.engines.tinker.parity import gap
 from core.evaluation.columns import Bools
 from core.evaluation.decision import Decision
 from core.evaluation.scoring import label_probability
@@ -69,14 +70,10 @@ def _apart(there: ChoiceScores, here: ChoiceScores, zeros: int, decision: Decisi
     bad = {i for scores in (there, here) for i in (*scores.errors, *(row for row, _ in scores.bounds))}
     kept = [i for i in range(len(there.logprobs)) if i not in bad]
     a, b = ([scores.logprobs[i] for i in kept] for scores in (there, here))
-    gaps = [_gap(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
+    gaps = [gap(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
     largest = max(gaps, default=0.0)
     flips = np.count_nonzero(_labels(a, zeros, decision) != _labels(b, zeros, decision))
     return Apart(len(kept), largest if math.isfinite(largest) else None, int(flips))
-
-
-def _gap(a: float, b: float) -> float:
-    return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)
 
 
 def _labels(rows: Sequence[Sequence[float]], zeros: int, decision: Decision) -> Bools:

@@ -36,7 +36,7 @@ def parity(
     there, here = remote.score(prompts, choices), local.score(prompts, choices)
     unfit = {row for scores in (there, here) for row in (*scores.errors, *(row for row, _ in scores.bounds))}
     apart = {
-        row: max(_apart(a, b) for a, b in zip(there.logprobs[row], here.logprobs[row], strict=True))
+        row: max(gap(a, b) for a, b in zip(there.logprobs[row], here.logprobs[row], strict=True))
         for row in range(len(prompts))
         if row not in unfit
     }
@@ -88,5 +88,6 @@ def _refuse_apart(folder: Path, what: str, meant: set[str], found: set[str]) -> 
         )
 
 
-def _apart(a: float, b: float) -> float:
+def gap(a: float, b: float) -> float:
+    """How far two log-probabilities (nats) are apart; infinitely, where one alone is impossible."""
     return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)
