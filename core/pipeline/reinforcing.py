@@ -56,8 +56,7 @@ class Reinforcing:
             **self.bench.student_content(),
             "rule_ids": jsonio.digest(list(self.bench.rulebook.ids)),
             "first_step": str(part.start),
-            "batches": jsonio.digest([s.batch_hash for s in own]),
-            "learning_rates": plan.rates(own),
+            **plan.content(own),
         }
         return Stage(
             segment.NAME,

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core import jsonio
 from core.config import Config
 from core.data import stage as data_stage
 from core.pipeline.measuring import Measuring
@@ -168,8 +167,7 @@ class Pipeline:
         own = steps[part.start : part.stop]
         content = {
             **self.bench.base,
-            "batches": jsonio.digest([s.batch_hash for s in own]),
-            "learning_rates": plan.rates(own),
+            **plan.content(own),
         }
         return Stage(
             segment.NAME,

@@ -79,6 +79,11 @@ def learning_rate(config: Recipe, step: int, total: int) -> float:
     return config.learning_rate * (1 - (1 - config.min_lr_ratio) * done)
 
 
+def content(steps: Sequence[PlannedStep]) -> dict[str, str]:
+    """What of a segment's steps goes into its key."""
+    return {"batches": jsonio.digest([s.batch_hash for s in steps]), "learning_rates": rates(steps)}
+
+
 def rates(steps: Sequence[PlannedStep]) -> str:
     """All learning rates of a segment in a few words that people can compare."""
     found = [s.learning_rate for s in steps]
