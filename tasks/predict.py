@@ -8,9 +8,9 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from core.bundle.opening import Device, Weights, open_bundle
+from core.bundle.opening import Device, Weights
 from core.predict.shards import Shard, answer_shard
-from core.predict.student import Student
+from core.predict.student import Student, open_student
 from tasks.policy import RETRIES
 from tasks.progress import ArtifactProgress
 
@@ -28,5 +28,4 @@ def answer(shard: Shard) -> int:
 @lru_cache(maxsize=1)
 def student(folder: Path, weights: Weights, base: str | None, device: Device) -> Student:
     """The model, once a process; shards that come to it at the same time wait for each other."""
-    bundle = open_bundle(folder)
-    return Student(bundle, bundle.sampler(weights, base, device))
+    return open_student(folder, weights, base, device)

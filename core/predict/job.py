@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import fsspec
 from filelock import FileLock, Timeout
 
 from core import jsonio
+from core.batches import batched
 from core.bundle.contents import FILE
 from core.bundle.opening import Weights
 from core.data import sources
@@ -61,9 +61,7 @@ class Job:
 
     def chunks(self) -> Iterator[list[InputRow]]:
         """The rows, as many as are answered at once."""
-        rows = self.source.rows()
-        while chunk := list(islice(rows, PART_ROWS)):
-            yield chunk
+        return batched(self.source.rows(), PART_ROWS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from core import jsonio
+from core.batches import batched
 from core.bundle.opening import Device
 from core.predict import sink
 from core.predict.job import PART_ROWS, Job, Within, answer
@@ -52,16 +53,11 @@ def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Sh
 def answer_shard(shard: Shard, student: Callable[[], Student], progress: Progress) -> int:
     """Answer the parts that are not answered yet; `student` is asked for only if there is one."""
     done, answered = 0, 0
-    for i, chunk in enumerate(_chunks(shard), start=shard.first):
+    rows = (InputRow(**row) for row in jsonio.read_jsonl(shard.file))
+    for i, chunk in enumerate(batched(rows, PART_ROWS), start=shard.first):
         if not shard.job.part(i).is_file():
             answer(shard.job, i, chunk, student(), Within(progress, done, shard.rows))
             answered += len(chunk)
         done += len(chunk)
         progress.update(done, shard.rows)
     return answered
-
-
-def _chunks(shard: Shard) -> Iterator[list[InputRow]]:
-    rows = (InputRow(**row) for row in jsonio.read_jsonl(shard.file))
-    while chunk := list(islice(rows, PART_ROWS)):
-        yield chunk

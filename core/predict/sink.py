@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 import pyarrow
 import pyarrow.parquet
 
+from core.batches import batched
 from core.errors import UserError
 from core.predict.source import InputRow
 from core.predict.student import Prediction
@@ -105,17 +105,11 @@ def _parquet(path: Path, rows: Iterable[Mapping[str, Any]], *, reasoning: bool) 
     schema = pyarrow.unify_schemas([_PLAIN, _REASONED]) if reasoning else _PLAIN
     n = 0
     with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-        for part in _parts(rows):
+        for part in batched(rows, _AT_ONCE):
             plain = [{name: _plain(value) for name, value in row.items()} for row in part]
             writer.write_table(pyarrow.Table.from_pylist(plain, schema=schema))
             n += len(part)
     return n
-
-
-def _parts(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    them = iter(rows)
-    while part := list(islice(them, _AT_ONCE)):
-        yield part
 
 
 def _plain(value: Any) -> Any:

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 
 from core.bundle.opening import Bundle, Device, Weights, open_bundle
@@ -62,8 +63,14 @@ def load(
 
     Raises MissingInputError where there is no such bundle, ModelError where it does not match.
     """
-    bundle = open_bundle(find(model, root, merged=weights == "merged"))
-    return Student(bundle, bundle.sampler(weights, base, Device(device, threads)))
+    folder = find(model, root, merged=weights == "merged")
+    return open_student(folder, weights, base, Device(device, threads))
+
+
+def open_student(folder: Path, weights: Weights, base: str | None, device: Device) -> Student:
+    """As `load`, of a bundle in a local folder. Raises ModelError where it does not match."""
+    bundle = open_bundle(folder)
+    return Student(bundle, bundle.sampler(weights, base, device))
 
 
 class Student:
@@ -83,8 +90,8 @@ class Student:
         With `reasoning` the student's words are generated too, which takes far longer; a student that
         reasons before it answers always does. Raises UserError for one that learnt labels alone.
         """
-        encoder, generated = self.bundle.encoder, encoder_reasons(self.bundle)
-        if reasoning and not generated:
+        encoder = self.bundle.encoder
+        if reasoning and encoder.target == "label_only":
             raise UserError("this student learnt labels alone and gives no reasoning; leave it out")
         examples = [Example(str(i), text, 0) for i, text in enumerate(texts)]
         settings = ScoreSettings(
@@ -131,8 +138,3 @@ class Student:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def encoder_reasons(bundle: Bundle) -> bool:
-    """Whether the student gives a reasoning."""
-    return bundle.encoder.target != "label_only"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping
-from itertools import islice
 from typing import Any, Protocol
+
+from core.batches import batched
 
 _BATCH = 100
 """Parameters that MLflow takes at once."""
@@ -88,8 +89,8 @@ class Mlflow:
             return
         made = self._client.create_run(experiment, run_name=run["name"], tags={tag: run["id"]})
         self._id = made.info.run_id
-        rows = iter([Param(key, str(value)[:_LONGEST]) for key, value in run["config"].items()])
-        while some := list(islice(rows, _BATCH)):
+        rows = [Param(key, str(value)[:_LONGEST]) for key, value in run["config"].items()]
+        for some in batched(rows, _BATCH):
             self._client.log_batch(self._id, params=some)
 
     def _experiment(self, name: str) -> str:

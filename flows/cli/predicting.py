@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.batches import batched
 from core.errors import UserError
 from flows.cli import saying
 from flows.cli.preparing import speak
@@ -73,18 +73,13 @@ class Ask:
             quotes=self.quotes,
         )
 
-    def student(self) -> Student:
+    def student(self, bundle: Path) -> Student:
         """The model in memory."""
-        from core.predict.student import load
+        from core.bundle.opening import Device
+        from core.predict.student import open_student
 
-        return load(
-            self.model,
-            self.root,
-            weights=self.weights,  # type: ignore[arg-type]  # click has checked it
-            base=self.base_model,
-            device=self.device,
-            threads=self.threads,
-        )
+        weights: Any = self.weights  # click has checked it
+        return open_student(bundle, weights, self.base_model, Device(self.device, self.threads))
 
 
 _OPTIONS = (
@@ -178,18 +173,18 @@ def _answer_texts(ask: Ask) -> None:
     from core.predict.source import InputRow
 
     rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in ask.texts]
-    _stream(ask, iter([rows]))
+    _stream(ask, ask.bundle(), iter([rows]))
 
 
 def _answer_stream(ask: Ask) -> None:
     """As they come, without anything that could be resumed."""
     if ask.runner is not None or ask.output_format == "parquet":
         raise click.UsageError("a runner, and Parquet, need an --output file")
-    rows = ask.source(ask.bundle()).rows()
-    _stream(ask, iter(lambda: list(islice(rows, _AT_ONCE)), []))
+    bundle = ask.bundle()
+    _stream(ask, bundle, batched(ask.source(bundle).rows(), _AT_ONCE))
 
 
-def _stream(ask: Ask, chunks: Iterator[list[InputRow]]) -> None:
+def _stream(ask: Ask, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
     import csv
 
     from core.predict import sink
@@ -199,7 +194,7 @@ def _stream(ask: Ask, chunks: Iterator[list[InputRow]]) -> None:
     names = sink.columns(reasoning=ask.reasoning)
     if writer is not None:
         writer.writerow(names)
-    with ask.student() as student:
+    with ask.student(bundle) as student:
         for chunk in chunks:
             for row in answered(chunk, student, reasoning=ask.reasoning):
                 if writer is not None:
@@ -227,7 +222,7 @@ def _answer_table(ask: Ask) -> Outcome:
         ask.weights,  # type: ignore[arg-type]
     )
     with jobs.held(job, overwrite=ask.overwrite, restart=ask.restart) as rows:
-        return jobs.run(job, ask.student, rows, _Shown("predict"))
+        return jobs.run(job, lambda: ask.student(folder), rows, _Shown("predict"))
 
 
 def _on_runner(ask: Ask) -> Outcome:
