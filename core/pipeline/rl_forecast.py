@@ -36,7 +36,9 @@ def forecast(config: Config, bench: Workbench, texts: Path, counts: dict[str, in
     rewarded = min(of.reward_rows, counts["val"])
     reasons = config.student.target == "reason_first"
     trained = asked * (prompt + longest) * of.substeps
-    prefilled = asked * prompt + (trained // of.substeps if of.kl else 0)
+    # A server computes a prompt once for all answers of its group.
+    computed = asked if config.student.engine == "local" else steps * of.batch_size
+    prefilled = computed * prompt + (trained // of.substeps if of.kl else 0)
     prefilled += evaluations * (val * (2 if reasons else 1) + rewarded) * prompt
     sampled = asked * longest + evaluations * rewarded * longest
     sampled += evaluations * val * config.evaluation.max_new_tokens if reasons else 0

@@ -91,7 +91,7 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
     done = server.records()[since:]
     history = rows(folder / "rl_history.jsonl")
 
-    assert sum(row["failed_rollouts"] for row in history) <= 1
+    assert sum(row["failed_rollouts"] for row in history) in (0, 4), "a request holds a group"
     assert all(row["n_rollouts"] + row["failed_rollouts"] == 16 for row in history)
     updates = [row for row in done if isinstance(row, Stepped)]
     assert len(updates) == sum(row["updates"] for row in history) > 2
@@ -107,7 +107,7 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
     ledger = json.loads((folder / "ledger.json").read_text())["student"]
     assert ledger["trained_tokens"] == sum(row["tokens"] for row in history)
     assert ledger["sampled_tokens"] > 0
-    assert ledger["requests"] >= 4 * 16
+    assert ledger["requests"] >= 4 * 4
     assert ledger["usd"] > 0
     summary = json.loads((folder / "rl_summary.json").read_text())
     assert summary["best_step"] > 0

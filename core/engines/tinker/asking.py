@@ -63,7 +63,7 @@ class Asker:
         return plain(
             self._client.sdk.sample(
                 prompt=types.ModelInput.from_ints(list(question.prompt)),
-                num_samples=1,
+                num_samples=question.samples,
                 sampling_params=types.SamplingParams(
                     max_tokens=params.max_tokens,
                     seed=params.seed,

@@ -28,10 +28,11 @@ class Incomplete(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One request: a prompt to compute, and what to tell of it."""
+    """One request: a prompt to compute, what to tell of it, and how often to continue it."""
 
     prompt: Tokens
     options: dict[str, Any]
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)

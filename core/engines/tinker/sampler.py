@@ -1,9 +1,10 @@
-"""A sampler on a server: scores, log-probabilities and completions, one request a row."""
+"""A sampler on a server: scores and log-probabilities, one request a row, and completions, one a prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 from core.engines.local.seeds import derived_seed
@@ -53,7 +54,7 @@ class TinkerSampler:
         _refuse_empty(prompts, "prompt")
         _refuse_empty(choices, "choice")
         rows, asked = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
-        return self._scorer.score(rows, asked, _told(progress, len(rows)))
+        return self._scorer.score(rows, asked, _told(progress, len(rows), len(rows)))
 
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
         """Log-probability (nats) of every token but the first; row i has len(sequences[i]) - 1 values.
@@ -64,7 +65,7 @@ class TinkerSampler:
         options = {"include_prompt_logprobs": True}
         places = [i for i, row in enumerate(sequences) if len(row) > 1]
         asked = [(Question(tuple(sequences[i]), options), PREFILL) for i in places]
-        answers = self._asker.ask(asked, "log-probabilities", _told(None, 0))
+        answers = self._asker.ask(asked, "log-probabilities", _ignored)
         found: list[list[float]] = [[] for _ in sequences]
         for i, answer in zip(places, answers, strict=True):
             found[i] = _after_first(i, answer, len(sequences[i]))
@@ -79,18 +80,21 @@ class TinkerSampler:
     ) -> list[Generation]:
         """Continue each prompt until a stop token or `max_tokens`.
 
-        Tokens and the server's log-probabilities (nats) come without the stop token. A row's seed
-        comes from (seed, its place in `prompts`). Raises DataError for an empty prompt.
+        Tokens and the server's log-probabilities (nats) come without the stop token. Equal prompts
+        beside one another are one request, whose prompt is computed once; its seed comes from (seed,
+        the place of its first row in `prompts`). Raises DataError for an empty prompt.
         """
         _refuse_empty(prompts, "prompt")
         if params.max_tokens < 1:
             return [Generation((), (), "length") for _ in prompts]
-        asked = [
-            (Question(tuple(prompt), {}), replace(params, seed=derived_seed(params.seed, i) % _SEEDS))
-            for i, prompt in enumerate(prompts)
-        ]
-        answers = self._asker.ask(asked, "completions", _told(progress, len(prompts)))
-        said = [_generation(answer, params) for answer in answers]
+        asked, place = list[tuple[Question, GenerateParams]](), 0
+        for prompt, equal in groupby(tuple(prompt) for prompt in prompts):
+            seed = derived_seed(params.seed, place) % _SEEDS
+            asked.append((Question(prompt, {}, samples=len(list(equal))), replace(params, seed=seed)))
+            place += asked[-1][0].samples
+        answers = self._asker.ask(asked, "completions", _told(progress, len(prompts), len(asked)))
+        pairs = zip(asked, answers, strict=True)
+        said = [one for (question, _), answer in pairs for one in _generations(question, answer, params)]
         errors = {i: row.error for i, row in enumerate(said) if row.error is not None}
         refuse_all_failed(len(said), errors, "completions")
         return said
@@ -99,12 +103,16 @@ class TinkerSampler:
         """Nothing stays on its way between calls."""
 
 
-def _generation(answer: Any, params: GenerateParams) -> Generation:
+def _generations(question: Question, answer: Any, params: GenerateParams) -> list[Generation]:
+    """One for each completion that was asked for."""
     if isinstance(answer, RowError):
-        return Generation((), (), "error", answer.why)
-    if not answer.sequences:
-        return Generation((), (), "error", "the answer has no completion")
-    (sequence,) = answer.sequences
+        return [Generation((), (), "error", answer.why)] * question.samples
+    said = [_generation(sequence, params) for sequence in answer.sequences[: question.samples]]
+    why = f"the answer has {len(said)} of {question.samples} completions"
+    return said + [Generation((), (), "error", why)] * (question.samples - len(said))
+
+
+def _generation(sequence: Any, params: GenerateParams) -> Generation:
     tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
     # Servers differ in whether they give the stop token back.
     if tokens and tokens[-1] in params.stop_tokens:
@@ -128,8 +136,12 @@ def _after_first(row: int, answer: Any, length: int) -> list[float]:
     return known
 
 
-def _told(progress: Report | None, rows: int) -> Callable[[int], None]:
-    return (lambda done: progress(done, rows)) if progress is not None else (lambda done: None)
+def _told(progress: Report | None, rows: int, requests: int) -> Callable[[int], None]:
+    """Tells of rows, in proportion, when it is told of requests."""
+    return (lambda done: progress(done * rows // requests, rows)) if progress is not None else _ignored
+
+
+def _ignored(done: int) -> None: ...
 
 
 def _refuse_empty(rows: Sequence[Sequence[int]], what: str) -> None:

@@ -55,6 +55,32 @@ def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: 
     assert sampler.generate(same, GenerateParams(max_tokens=8, temperature=3.0, seed=5)) != first
 
 
+def test_answers_to_one_prompt_are_one_request_that_computes_it_once(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    before, asked = sampler.usage, len(server.samples())
+    groups = [prompts[0]] * 4 + [prompts[1]] * 4
+    told: list[tuple[int, int]] = []
+    params = GenerateParams(max_tokens=8, temperature=3.0, seed=4)
+    said = sampler.generate(groups, params, progress=lambda done, of: told.append((done, of)))
+    assert len(said) == 8
+    assert len({g.tokens for g in said}) > 2
+    spent = sampler.usage
+    assert spent.requests - before.requests == len(server.samples()) - asked == 2
+    assert spent.prefilled - before.prefilled == len(prompts[0]) + len(prompts[1])
+    assert spent.sampled - before.sampled == sum(len(g.tokens) for g in said)
+    assert sorted(told) == [(4, 8), (8, 8)]
+
+
+def test_a_request_that_fails_costs_the_answers_of_its_prompt_only(
+    sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
+) -> None:
+    server.fail("server_failure", on="asample", prompts=[prompt_hash(prompts[1])])
+    said = sampler.generate([prompts[0]] * 2 + [prompts[1]] * 3, GenerateParams(max_tokens=2))
+    assert [g.finish == "error" for g in said] == [False, False, True, True, True]
+    assert {g.error for g in said[2:]} == {"RuntimeError: the server was told to fail"}
+
+
 def test_a_completion_that_fails_has_no_tokens_and_says_why(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows
 ) -> None:
