@@ -105,7 +105,7 @@ class Bundle:
         from core.engines.tinker import TinkerEngine, connection
 
         engine = TinkerEngine(of.spec, connection(of.server))
-        return engine.sampler(SamplerRef(of.sampler_path))
+        return engine.sampler(SamplerRef(of.sampler_path), alone=True)
 
 
 def open_bundle(folder: Path) -> Bundle:

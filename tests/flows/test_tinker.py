@@ -148,6 +148,23 @@ def test_a_run_trains_on_the_server_and_takes_the_adapter_home(
     server.expire()
     assert alive(server, pointer["sampler_path"]), "the chosen checkpoint stays for ever"
     assert not all(alive(server, r.path) for r in ours)
+    assert_both_answer_alike(made, server)
+
+
+def assert_both_answer_alike(made: Path, server: tinker.TinkerServer) -> None:
+    """The weights on the server say what the adapter over the base model at home says."""
+    from core.predict import load
+
+    asked = ["You have won a prize, call now", "See you at lunch"]
+    here, there = (
+        load(made.name, str(made.parents[1]), weights=weights, device="cpu")
+        for weights in ("adapter", "server")
+    )
+    before = server.counts().calls["finish"]
+    with here, there:
+        expected = [said.probability for said in here(asked)]
+        assert [said.probability for said in there(asked)] == pytest.approx(expected, abs=1e-4)
+    assert server.counts().calls["finish"] == before + 1, "the session on the server is ended"
 
 
 def test_run_again_it_asks_the_server_for_nothing(

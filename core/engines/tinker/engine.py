@@ -141,8 +141,11 @@ class TinkerEngine:
         course = Course(self.identity, self.model, lora, self._ttl_s)
         return TinkerSession(Client(client, owner, self.service), course, Meter(self._meter), tip)
 
-    def sampler(self, ref: SamplerRef | None) -> TinkerSampler:
-        """A new sampling client, over a checkpoint or the base model. Raises CheckpointGone, SessionLost."""
+    def sampler(self, ref: SamplerRef | None, *, alone: bool = False) -> TinkerSampler:
+        """A new sampling client, over a checkpoint or the base model. Raises CheckpointGone, SessionLost.
+
+        With `alone` nothing else needs this engine: closing the sampler closes it too.
+        """
         asked: dict[str, Any] = {"base_model": self.model} if ref is None else {"model_path": ref.location}
         try:
             client, owner = self.service.ask(
@@ -157,6 +160,7 @@ class TinkerEngine:
             Meter(self._meter),
             outstanding=self._outstanding,
             top_k=self._top_k,
+            closing=self.close if alone else None,
         )
 
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:

@@ -25,11 +25,20 @@ class TinkerSampler:
     """Implements core.student.engine.Sampler; one thread at a time.
 
     At most `outstanding` requests are on their way. A row that fails is recorded as failed; where
-    all do, StageError is raised, and SessionLost where the session is over.
+    all do, StageError is raised, and SessionLost where the session is over. `closing` is called when
+    the sampler is closed.
     """
 
-    def __init__(self, client: Client, meter: Meter, *, outstanding: int, top_k: int) -> None:
-        self._meter = meter
+    def __init__(
+        self,
+        client: Client,
+        meter: Meter,
+        *,
+        outstanding: int,
+        top_k: int,
+        closing: Callable[[], None] | None = None,
+    ) -> None:
+        self._meter, self._closing = meter, closing
         self._asker = Asker(client, meter, outstanding)
         self._scorer = Scorer(self._asker, client.service.connection.server, top_k)
 
@@ -100,7 +109,9 @@ class TinkerSampler:
         return said
 
     def close(self) -> None:
-        """Nothing stays on its way between calls."""
+        """Nothing stays on its way between calls; a session that was begun for this alone ends."""
+        if self._closing is not None:
+            self._closing()
 
 
 def _generations(question: Question, answer: Any, params: GenerateParams) -> list[Generation]:
