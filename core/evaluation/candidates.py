@@ -24,20 +24,23 @@ Ints = NDArray[np.int64]
 class Candidates:
     """Thresholds in ascending order, the true and false positives at each, and the classes' sizes.
 
-    The sizes count rows without a probability too: these are predicted 0 at any threshold.
+    The sizes count rows without a probability too: these are predicted 0 at any threshold. Of many
+    resamples the arrays are (resamples, candidates), and the sizes (resamples, 1).
     """
 
     at: Floats
     tp: Ints
     fp: Ints
-    positive: int
-    negative: int
+    positive: Ints
+    negative: Ints
 
     def __len__(self) -> int:
-        return len(self.at)
+        """Candidates of one resample."""
+        return int(self.at.shape[-1])
 
     @property
-    def rows(self) -> int:
+    def rows(self) -> Ints:
+        """The classes together."""
         return self.positive + self.negative
 
     @property
@@ -46,51 +49,18 @@ class Candidates:
         return Counts.of(self.tp, self.fp, self.positive, self.negative)
 
 
-class Sorted:
-    """Rows sorted by probability once, for the candidates of all of them or of any resample."""
-
-    def __init__(self, positive: Bools, probability: Floats) -> None:
-        """`probability` is NaN where a row has none."""
-        scored = np.flatnonzero(~np.isnan(probability))
-        order = scored[np.argsort(probability[scored])]
-        self._all, self._order = positive, order
-        self._p, self._positive = probability[order], positive[order]
-
-    def __len__(self) -> int:
-        """Rows that have a probability."""
-        return len(self._p)
-
-    def candidates(self, weights: Ints | None = None) -> Candidates:
-        """Of rows that count as often as `weights` says, in the order of rows; by default once each.
-
-        A row of weight 0 is not there: no candidate is next to it.
-        """
-        p, up = self._p, self._positive.astype(np.int64)
-        down = 1 - up
-        if weights is not None:
-            here = weights[self._order]
-            drawn = here > 0
-            p, here = p[drawn], here[drawn]
-            up, down = here * up[drawn], here * down[drawn]
-        all_up, all_down = self._sizes(weights)
-        return _candidates(p, up, down, all_up, all_down)
-
-    def _sizes(self, weights: Ints | None) -> tuple[int, int]:
-        if weights is None:
-            up = int(self._all.sum())
-            return up, len(self._all) - up
-        up = int(weights[self._all].sum())
-        return up, int(weights.sum()) - up
-
-
-def _candidates(p: Floats, up: Ints, down: Ints, all_up: int, all_down: int) -> Candidates:
+def candidates(positive: Bools, probability: Floats) -> Candidates:
+    """Of rows that count once each; `probability` is NaN where a row has none."""
+    scored = np.flatnonzero(~np.isnan(probability))
+    order = scored[np.argsort(probability[scored])]
+    p, up = probability[order], positive[order].astype(np.int64)
     starts = np.flatnonzero(np.concatenate([[True], p[1:] > p[:-1]])) if len(p) else np.zeros(0, np.int64)
     distinct = p[starts]
-    middles = _between(distinct[:-1], distinct[1:])
-    at = np.concatenate([[0.0], middles, [1.0]])
+    at = np.concatenate([[0.0], between(distinct[:-1], distinct[1:]), [1.0]])
     last = starts[-1] if len(p) and distinct[-1] == 1.0 else len(p)  # 1 itself is flagged at 1
     first = np.concatenate([[0], starts[1:], [last]])
-    return Candidates(at, _from(up)[first], _from(down)[first], all_up, all_down)
+    ups = np.asarray(positive.sum(), dtype=np.int64)
+    return Candidates(at, _from(up)[first], _from(1 - up)[first], ups, len(positive) - ups)
 
 
 def _from(counts: Ints) -> Ints:
@@ -100,7 +70,7 @@ def _from(counts: Ints) -> Ints:
     return out
 
 
-def _between(low: Floats, high: Floats) -> Floats:
+def between(low: Floats, high: Floats) -> Floats:
     """Midpoints that part `low` from `high` even where no number lies between them."""
     middle = low + (high - low) / 2
     return np.where(middle > low, middle, high)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from core.evaluation.calibration_fits import log_odds
-from core.evaluation.candidates import Candidates, Sorted
+from core.evaluation.candidates import Candidates, candidates
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import f1, macro_f1, precision, recall
 
@@ -23,7 +23,7 @@ def precision_recall(positive: Bools, probability: Floats) -> Curve:
 
     Evenly over recall where there are more than MOST_POINTS.
     """
-    found = Sorted(positive, probability).candidates()
+    found = candidates(positive, probability)
     if found.positive == 0 or not (found.tp + found.fp).any():
         return {"threshold": [], "precision": [], "recall": []}
     at = np.flatnonzero(found.tp + found.fp > 0)[::-1]
@@ -34,10 +34,10 @@ def precision_recall(positive: Bools, probability: Floats) -> Curve:
 
 def by_threshold(positive: Bools, probability: Floats) -> Curve:
     """Metrics of the predictions at thresholds from 0 to 1, evenly over thresholds."""
-    found = Sorted(positive, probability).candidates()
+    found = candidates(positive, probability)
     kept = _thinned(found.at)
     k = found.counts
-    share = (k.tp + k.fp) / max(found.rows, 1)
+    share = (k.tp + k.fp) / max(int(found.rows), 1)
     values = {"precision": precision(k), "recall": recall(k), "f1": f1(k), "macro_f1": macro_f1(k)}
     return _arrays(found, kept, {**values, "share_flagged": share})
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from core import jsonio
 from core.config.measure import ThresholdConfig
-from core.evaluation.candidates import Candidates, Sorted
+from core.evaluation.candidates import Candidates, Ints, candidates
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import Counts, f1, macro_f1, precision, ratio, recall
 
@@ -60,27 +61,30 @@ class Choice:
 
 def choose_by(positive: Bools, probability: Floats, config: ThresholdConfig) -> Choice:
     """The threshold that `config` asks for; `probability` is NaN where a row has none."""
-    rows = Sorted(positive, probability)
-    why = _hopeless(rows, positive, config)
+    why = _hopeless(positive, probability, config)
     if why is not None:
         return _none(config, why)
-    found = rows.candidates()
-    i = pick(found, config)
-    return _none(config, _unreached(found, config)) if i is None else _choice(found, i, config)
+    found = candidates(positive, probability)
+    one = Candidates(found.at[None], found.tp[None], found.fp[None], found.positive, found.negative)
+    i = int(pick(one, np.ones(one.at.shape, dtype=np.bool_), config)[0])
+    return _none(config, _unreached(found, config)) if i < 0 else _choice(found, i, config)
 
 
-def pick(found: Candidates, config: ThresholdConfig) -> int | None:
-    """The place of the best candidate; None where none is allowed."""
-    if config.objective == "macro_f1":
-        return _by_macro_f1(found)
+def pick(found: Candidates, real: Bools, config: ThresholdConfig) -> Ints:
+    """The place of each resample's best candidate, of those that are `real`; -1 where none is allowed."""
     keys, allowed = _KEYS[config.objective](found, config)
-    left = np.flatnonzero(allowed)
+    left = real & allowed
+    if config.objective == "macro_f1":
+        left = _best_macro_f1(found, left)
     for key in (*keys, -np.abs(found.at - DEFAULT)):
-        if len(left) == 0:
-            return None
-        of = key[left]
-        left = left[of == of.max()]
-    return int(left[0])
+        left &= key >= _most(key, left)
+    return np.where(left.any(axis=1), left.argmax(axis=1), -1)
+
+
+def _most(key: Any, left: Bools) -> Any:
+    """The largest value of each row, of those that are left."""
+    least = -np.inf if key.dtype.kind == "f" else np.iinfo(key.dtype).min
+    return np.where(left, key, least).max(axis=1, keepdims=True)
 
 
 def achieved(counts: Counts, config: ThresholdConfig) -> Floats:
@@ -115,14 +119,19 @@ _METRIC: Mapping[str, Callable[[Counts], Floats]] = {
 _Keys = tuple[Sequence[Any], Bools]
 
 
+def _after_macro_f1(found: Candidates, config: ThresholdConfig) -> _Keys:
+    """What counts where macro-F1 is the largest; see _best_macro_f1."""
+    return (_right(found),), _all(found)
+
+
 def _f1(found: Candidates, config: ThresholdConfig) -> _Keys:
-    return (f1(found.counts), _right(found)), np.ones(len(found), dtype=np.bool_)
+    return (f1(found.counts), _right(found)), _all(found)
 
 
 def _cost(found: Candidates, config: ThresholdConfig) -> _Keys:
     price = Fraction(str(config.cost_ratio)).limit_denominator(1_000_000)
     cost = price.numerator * (found.positive - found.tp) + price.denominator * found.fp
-    return (-cost, _right(found)), np.ones(len(found), dtype=np.bool_)
+    return (-cost, _right(found)), _all(found)
 
 
 def _recall_at_precision(found: Candidates, config: ThresholdConfig) -> _Keys:
@@ -141,6 +150,7 @@ def _share_flagged(found: Candidates, config: ThresholdConfig) -> _Keys:
 
 
 _KEYS: Mapping[str, Callable[[Candidates, ThresholdConfig], _Keys]] = {
+    "macro_f1": _after_macro_f1,
     "f1": _f1,
     "cost": _cost,
     "recall_at_precision": _recall_at_precision,
@@ -149,32 +159,42 @@ _KEYS: Mapping[str, Callable[[Candidates, ThresholdConfig], _Keys]] = {
 }
 
 
-def _right(found: Candidates) -> Any:
+def _right(found: Candidates) -> Ints:
     return found.tp - found.fp
 
 
-def _by_macro_f1(found: Candidates) -> int:
-    value = macro_f1(found.counts)
-    near = np.flatnonzero(value >= np.nanmax(value) - _NEAR)
-    return int(min(near, key=lambda i: _rank(found, int(i))))
+def _all(found: Candidates) -> Bools:
+    return np.ones(found.tp.shape, dtype=np.bool_)
 
 
-def _rank(found: Candidates, i: int) -> tuple[Fraction, int, float, float]:
-    """Sorts the best first. Exact, since counts that tie on paper may differ in the last bit."""
-    tp, fp, at = int(found.tp[i]), int(found.fp[i]), float(found.at[i])
-    wrong, tn = fp + (found.positive - tp), found.negative - fp
-    both = Fraction(2 * tp, 2 * tp + wrong) + Fraction(2 * tn, 2 * tn + wrong)
-    return -both, -(tp + tn), abs(at - DEFAULT), at
+def _best_macro_f1(found: Candidates, left: Bools) -> Bools:
+    """Those of the largest macro-F1, exactly: counts that tie on paper may differ in the last bit."""
+    value = np.where(left, macro_f1(found.counts), -np.inf)
+    near: Bools = left & (value >= value.max(axis=1, keepdims=True) - _NEAR)
+    sizes = np.stack([np.broadcast_to(of, (len(near), 1)) for of in (found.positive, found.negative)])
+    for row in np.flatnonzero(near.sum(axis=1) > 1):
+        places, (ups, downs) = np.flatnonzero(near[row]), sizes[:, row, 0]
+        counts = zip(found.tp[row, places], found.fp[row, places], strict=True)
+        exact = [_exact_macro_f1(int(tp), int(fp), int(ups), int(downs)) for tp, fp in counts]
+        near[row, places] = [each == max(exact) for each in exact]
+    return near
 
 
-def _hopeless(rows: Sorted, positive: Bools, config: ThresholdConfig) -> str | None:
+@lru_cache(maxsize=1 << 14)
+def _exact_macro_f1(tp: int, fp: int, positive: int, negative: int) -> Fraction:
+    """Twice macro-F1. A resample's counts come again in others."""
+    wrong, tn = fp + (positive - tp), negative - fp
+    return Fraction(2 * tp, 2 * tp + wrong) + Fraction(2 * tn, 2 * tn + wrong)
+
+
+def _hopeless(positive: Bools, probability: Floats, config: ThresholdConfig) -> str | None:
     n, ups = len(positive), int(positive.sum())
     if n == 0:
         return "there are no rows"
     if ups in (0, n) and config.objective != "share_flagged":
         what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
         return f"all {n} rows are of one class, so {what} does not tell thresholds apart"
-    return f"none of {n} rows has a probability" if len(rows) == 0 else None
+    return f"none of {n} rows has a probability" if np.isnan(probability).all() else None
 
 
 def _unreached(found: Candidates, config: ThresholdConfig) -> str:
@@ -206,10 +226,10 @@ def _choice(found: Candidates, i: int, config: ThresholdConfig) -> Choice:
         value=float(found.at[i]),
         objective=config.objective,
         reached=float(achieved(k, config)),
-        accuracy=int(found.tp[i] + found.negative - found.fp[i]) / found.rows,
+        accuracy=int(found.tp[i] + found.negative - found.fp[i]) / int(found.rows),
         precision=None if np.isnan(precise) else precise,
         recall=None if np.isnan(recalled) else recalled,
-        share_flagged=int(found.tp[i] + found.fp[i]) / found.rows,
+        share_flagged=int(found.tp[i] + found.fp[i]) / int(found.rows),
         candidates=len(found),
         reason=f"{describe(config)} on {found.rows} rows ({found.positive} positive), "
         f"of {len(found)} thresholds",

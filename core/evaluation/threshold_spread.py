@@ -11,14 +11,15 @@ import numpy as np
 from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
-from core.evaluation.candidates import Ints, Sorted
+from core.evaluation.candidates import Candidates
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import Counts
 from core.evaluation.intervals import LEVEL, Interval, percentile
 from core.evaluation.objectives import achieved, pick
+from core.evaluation.resampled import Resampled
 
 RESAMPLES = 2_000
-"""Each resample chooses a threshold anew, which costs a pass over all candidates."""
+"""Each resample chooses a threshold anew, of all its candidates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +55,14 @@ def spread(
     seed: int = 0,
 ) -> ThresholdSpread:
     """The threshold and the objective over resamples of the rows, drawn as in core.evaluation.bootstrap."""
-    rows, says = Sorted(positive, probability), (probability >= chosen).astype(np.float64)
+    rows, says = Resampled(positive, probability), (probability >= chosen).astype(np.float64)
     refitted, frozen = np.full((2, resamples), np.nan), np.full(resamples, np.nan)
-    of_row = np.empty(len(positive), dtype=np.int64)
     for start, up, down in weights(units_of(positive, groups), resamples, seed):
+        block = slice(start, start + len(up))
         sizes = up.sum(axis=1), down.sum(axis=1)
         counts = Counts.of(up @ says[positive], down @ says[~positive], *sizes)
-        frozen[start : start + len(up)] = achieved(counts, config)
-        for k in range(len(up)):
-            of_row[positive], of_row[~positive] = up[k], down[k]
-            refitted[:, start + k] = _refit(rows, of_row, config)
+        frozen[block] = achieved(counts, config)
+        refitted[:, block] = _refitted(*rows.candidates(up, down), config)
     on_all = achieved(_counts(positive, probability, np.append(refitted[0], chosen)), config)
     return ThresholdSpread(
         *_ends(refitted[0]),
@@ -74,15 +73,17 @@ def spread(
     )
 
 
-def _refit(rows: Sorted, of_row: Ints, config: ThresholdConfig) -> tuple[float, float]:
-    """The threshold that a resample chooses, and what it reaches there; NaN where there is none."""
-    found = rows.candidates(of_row)
-    hopeless = config.objective != "share_flagged" and 0 in (found.positive, found.negative)
-    i = None if hopeless else pick(found, config)
-    if i is None:
-        return np.nan, np.nan
-    counts = Counts.of(found.tp[i], found.fp[i], found.positive, found.negative)
-    return float(found.at[i]), float(achieved(counts, config))
+def _refitted(found: Candidates, real: Bools, config: ThresholdConfig) -> Floats:
+    """The thresholds that resamples choose, and what these reach there; NaN where there is none."""
+    at = pick(found, real, config)
+    hopeless = ((found.positive == 0) | (found.negative == 0))[:, 0] & (config.objective != "share_flagged")
+    here = np.flatnonzero((at >= 0) & ~hopeless)
+    at = at[here]
+    sizes = found.positive[here, 0], found.negative[here, 0]
+    out = np.full((2, len(real)), np.nan)
+    out[0, here] = found.at[here, at]
+    out[1, here] = achieved(Counts.of(found.tp[here, at], found.fp[here, at], *sizes), config)
+    return out
 
 
 def _counts(positive: Bools, probability: Floats, at: Floats) -> Counts:

@@ -10,13 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.measure import ThresholdConfig
-from core.evaluation.candidates import Sorted
 from core.evaluation.columns import columns
 from core.evaluation.objectives import choose_by, pick
+from core.evaluation.resampled import Resampled
 from core.evaluation.threshold_spread import spread
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, groups_of, has_both
 
 MACRO = ThresholdConfig()
+EVERY = (
+    MACRO,
+    ThresholdConfig(objective="f1"),
+    ThresholdConfig(objective="cost", cost_ratio=3),
+    ThresholdConfig(objective="recall_at_precision", precision=0.7),
+    ThresholdConfig(objective="precision_at_recall", recall=0.6),
+    ThresholdConfig(objective="share_flagged", share=0.3),
+)
 
 
 @settings(max_examples=150, deadline=None)
@@ -27,11 +35,11 @@ def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.Data
     if not has_both(repeated) or all(p is None for _, p in repeated):
         return
     c, other = columns(as_rows(scored)), columns(as_rows(repeated))
-    for config in (MACRO, ThresholdConfig(objective="f1"), ThresholdConfig(objective="cost", cost_ratio=3)):
-        found = Sorted(c.positive, c.probability).candidates(np.array(weights, dtype=np.int64))
-        i = pick(found, config)
-        assert i is not None
-        assert float(found.at[i]) == choose_by(other.positive, other.probability, config).value
+    drawn = np.array([weights, weights], dtype=np.int32)
+    found, real = Resampled(c.positive, c.probability).candidates(drawn[:, c.positive], drawn[:, ~c.positive])
+    for config in EVERY:
+        at = [float(found.at[row, i]) if i >= 0 else None for row, i in enumerate(pick(found, real, config))]
+        assert at == [choose_by(other.positive, other.probability, config).value] * 2, config
 
 
 def test_more_rows_make_the_threshold_surer() -> None:
