@@ -38,7 +38,9 @@ class Resampled:
         at = np.concatenate([zeros, between(d[smaller], d[1:]) if len(d) else zeros[:, :0], ones], axis=1)
         always = np.ones((many, 1), dtype=np.bool_)
         real = np.concatenate([always, here[:, 1:] & (smaller >= 0), always], axis=1)
-        if len(d) and d[-1] == 1.0:  # 1 itself is flagged at 1
+        if len(d) == 0:  # neither 0 nor 1 flags anything
+            tp, fp = tp.repeat(2, axis=1), fp.repeat(2, axis=1)
+        elif d[-1] == 1.0:  # 1 itself is flagged at 1
             tp[:, -1], fp[:, -1] = tp[:, -2], fp[:, -2]
         sizes = (weights.sum(axis=1, dtype=np.int64)[:, None] for weights in (up, down))
         return Candidates(at, tp, fp, *sizes), real

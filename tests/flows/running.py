@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,17 @@ def distill(config: Path, *overrides: str, **switches: Any) -> Any:
 def run(config: Path, *overrides: str, **switches: Any) -> Path:
     """The folder of a run."""
     return Path(distill(config, *overrides, **switches)).parent
+
+
+def copied(config: Path, to: Path) -> Path:
+    """Copy a config's folder with all that was made in it, times too; returns the copy's config."""
+    shutil.copytree(config.parent, to, dirs_exist_ok=True)
+    return to / config.name
+
+
+def folder_of(config: Path) -> Path:
+    """Where the run of the small project is."""
+    return config.parent / "out/runs" / config.stem
 
 
 def reinforce(config: Path, *overrides: str, **switches: Any) -> Path:

@@ -18,7 +18,7 @@ from core.pipeline.naming import run_config
 from core.pipeline.scorers import Scorer
 from core.store.objects import Store
 from core.store.runs import RunView
-from tests.flows.running import run
+from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -37,10 +37,10 @@ def made(root: Path, stage: str) -> set[str]:
     return {path.stem for path in (root / "objects" / stage).glob("*.json")}
 
 
-def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(project: Path) -> None:
-    root, folder = project.parent / "out", run(project)
+def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(finished: Path) -> None:
+    root, folder = finished.parent / "out", folder_of(finished)
     before = made(root, "export"), made(root, "train")
-    strict = run(project, *OUT_OF_REACH)
+    strict = run(finished, *OUT_OF_REACH)
     assert (made(root, "export"), made(root, "train")) == before
 
     decision = read(strict / "student_phase/decision.json")
@@ -53,7 +53,7 @@ def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(proje
     assert "2 students of 2 runs" not in (folder / "test_report.md").read_text()
     assert len(list(root.glob("test_reads/*/*.json"))) == 2
 
-    run(project)  # the same student again
+    run(finished)  # the same student again
     assert len(list(root.glob("test_reads/*/*.json"))) == 2
 
 

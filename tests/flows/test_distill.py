@@ -17,7 +17,7 @@ from core.config.writing import render
 from core.errors import MissingInputError, StageError
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
-from tests.flows.running import run
+from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -76,10 +76,10 @@ def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def test_a_run_leaves_every_file_that_is_promised_and_true_contents(project: Path) -> None:
-    folder = run(project)
+def test_a_run_leaves_every_file_that_is_promised_and_true_contents(finished: Path) -> None:
+    folder = folder_of(finished)
     assert [f for f in FILES if not (folder / f).is_file()] == []
-    root = project.parent / "out"
+    root = finished.parent / "out"
 
     history = rows(folder / "student_phase/eval_history.jsonl")
     assert [row["step"] for row in history] == [0, 2, 4, 6]
@@ -107,30 +107,29 @@ def test_a_run_leaves_every_file_that_is_promised_and_true_contents(project: Pat
     assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
 
 
-def test_the_same_command_again_makes_nothing_and_gives_the_same_files(project: Path) -> None:
-    first = run(project)
-    before, made = (first / "student_phase/test.json").read_bytes(), objects(project.parent / "out")
-    run(project)
-    assert objects(project.parent / "out") == made
+def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished: Path) -> None:
+    first = folder_of(finished)
+    before, made = (first / "student_phase/test.json").read_bytes(), objects(finished.parent / "out")
+    run(finished)
+    assert objects(finished.parent / "out") == made
     assert (first / "student_phase/test.json").read_bytes() == before
     assert all(entry["reused"] for entry in json.loads((first / "stages.json").read_text()).values())
 
 
-def test_a_plan_says_what_is_reused_what_runs_and_why(project: Path) -> None:
+def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
     from core.config.loading import load
     from flows.planning import describe_plan
     from flows.switches import Switches
 
     none = Switches(frozenset(), frozenset())
-    run(project)
-    plan = describe_plan(load(project), none)
+    plan = describe_plan(load(finished), none)
     for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
         assert re.search(rf"^{stage} +reuse \(made ", plan, re.MULTILINE), plan
     assert re.search(r"^export/student/test/reasoning +reuse", plan, re.MULTILINE)
     assert re.search(r"^baseline +reuse", plan, re.MULTILINE)
     assert "run: " not in plan
     assert "first prompt of the teacher (recorded)" in plan
-    changed = describe_plan(load(project, ["student.lora.rank=3"]), none)
+    changed = describe_plan(load(finished, ["student.lora.rank=3"]), none)
     assert re.search(r"^encode +reuse", changed, re.MULTILINE)
     assert re.search(r"^train/2 +run: config.lora.rank changed from 2 to 3$", changed, re.MULTILINE)
     assert re.search(r"^train/4 to train/6 +waits for train/2$", changed, re.MULTILINE)
@@ -138,35 +137,34 @@ def test_a_plan_says_what_is_reused_what_runs_and_why(project: Path) -> None:
     assert re.search(r"^export +waits for train/2$", changed, re.MULTILINE)
     assert "would stop here: run small at" in changed
     assert "student.lora.rank: 2 -> 3" in changed
-    other = describe_plan(load(project, ["student.lora.rank=3", "run.name=another"]), none)
+    other = describe_plan(load(finished, ["student.lora.rank=3", "run.name=another"]), none)
     assert re.search(r"^train/2 +run: .* from 2 to 3 \(compared with run small\)$", other, re.MULTILINE)
     assert "would stop" not in other
 
 
-def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(project: Path) -> None:
-    run(project)
-    made = objects(project.parent / "out")
-    shutil.rmtree(project.parent / "out/cache")
-    run(project)
-    assert objects(project.parent / "out") == made
+def test_an_empty_prefect_cache_costs_nothing_since_the_manifests_decide(finished: Path) -> None:
+    made = objects(finished.parent / "out")
+    shutil.rmtree(finished.parent / "out/cache")
+    run(finished)
+    assert objects(finished.parent / "out") == made
 
 
-def test_a_deleted_file_of_an_object_is_made_again_and_never_served(project: Path) -> None:
-    folder = run(project)
-    root = project.parent / "out"
+def test_a_deleted_file_of_an_object_is_made_again_and_never_served(finished: Path) -> None:
+    folder = folder_of(finished)
+    root = finished.parent / "out"
     stages = json.loads((folder / "stages.json").read_text())
     victim = next((root / "objects/evaluate" / stages["evaluate/4"]["key"]).glob("*/scores.jsonl"))
     victim.unlink()
-    run(project)
+    run(finished)
     again = json.loads((folder / "stages.json").read_text())
     assert not again["evaluate/4"]["reused"]
     assert again["evaluate/4"]["digest"] == stages["evaluate/4"]["digest"]
     assert again["train/6"]["reused"]
 
 
-def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(project: Path) -> None:
-    folder = run(project)
-    run(project, "student.learning_rate=2e-3", new=True)
+def test_a_changed_learning_rate_keeps_the_answers_and_trains_again(finished: Path) -> None:
+    folder = folder_of(finished)
+    run(finished, "student.learning_rate=2e-3", new=True)
     stages = json.loads((folder / "stages.json").read_text())
     # Of the bundle, the chosen checkpoint decides; it may be the untrained model both times.
     assert {s: e["reused"] for s, e in stages.items() if "/" not in s and s != "bundle"} == {
@@ -204,10 +202,10 @@ def test_early_stopping_goes_by_step(project: Path) -> None:
     assert steps == [0, 1]
 
 
-def test_stages_that_are_off_read_this_runs_own_earlier_results(project: Path) -> None:
-    folder = run(project)
+def test_stages_that_are_off_read_this_runs_own_earlier_results(finished: Path) -> None:
+    folder = folder_of(finished)
     report = (folder / "test_report.md").stat().st_mtime_ns
-    run(project, only=["export"])
+    run(finished, only=["export"])
     assert (folder / "test_report.md").stat().st_mtime_ns > report
 
 
@@ -216,10 +214,9 @@ def test_a_missing_input_names_the_run_and_the_file(project: Path) -> None:
         run(project, only=["train"])
 
 
-def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(project: Path) -> None:
-    run(project)
+def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(finished: Path) -> None:
     folder = run(
-        project,
+        finished,
         "run.name=second",
         "teacher_from=small",
         "student.steps=2",
@@ -230,9 +227,9 @@ def test_another_runs_teacher_is_taken_only_by_name_and_is_recorded(project: Pat
     assert (folder / "teacher_phase/accepted_samples.jsonl").is_file()
 
 
-def test_refresh_makes_one_stage_again(project: Path) -> None:
-    folder = run(project)
-    run(project, refresh=["reject"])
+def test_refresh_makes_one_stage_again(finished: Path) -> None:
+    folder = folder_of(finished)
+    run(finished, refresh=["reject"])
     stages = json.loads((folder / "stages.json").read_text())
     assert not stages["reject"]["reused"]
     assert stages["encode"]["reused"]
@@ -243,10 +240,10 @@ def test_publish_false_writes_no_pointer(project: Path) -> None:
     assert not (project.parent / "out/model").exists()
 
 
-def test_any_checkpoint_of_a_run_can_be_measured(project: Path) -> None:
+def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
     from flows.evaluate import evaluate_checkpoint
 
-    folder = run(project)
+    folder = folder_of(finished)
     best = (folder / "student_phase/test.json").read_bytes()
     measured = Path(evaluate_checkpoint("small", "out", "step_4"))
     assert (measured / "metrics_test.json").is_file()
@@ -256,15 +253,13 @@ def test_any_checkpoint_of_a_run_can_be_measured(project: Path) -> None:
 
 
 def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
-    project: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from flows import evaluate
 
-    run(project)
-
     @contextlib.contextmanager
     def waited(store: Store, name: str, what: str) -> Iterator[None]:
-        RunView(store, "small").write(CONFIG, render(load(project, ["evaluation.interval=3"])))
+        RunView(store, "small").write(CONFIG, render(load(finished, ["evaluation.interval=3"])))
         yield
 
     monkeypatch.setattr(Store, "lease", waited)

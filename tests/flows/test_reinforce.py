@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from core.errors import MissingInputError, UserError
 from core.store.objects import Store
 from flows.rl_planning import describe
 from tests.conftest import AnsweringModel
-from tests.flows.running import reinforce, run
+from tests.flows.running import copied, folder_of, reinforce, run
 from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -64,6 +65,40 @@ def project(tmp_path: Path, answering_model: AnsweringModel, monkeypatch: pytest
     return write_project(tmp_path, answering_model("label_only"))
 
 
+@pytest.fixture(scope="module")
+def student_once(
+    answering_model: AnsweringModel, prefect_server: None, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """That project with its student, made once and left alone; returns the config's path."""
+    config = write_project(tmp_path_factory.mktemp("student"), answering_model("label_only"))
+    with chdir(config.parent):
+        run(config, *SETTINGS)
+    return config
+
+
+@pytest.fixture(scope="module")
+def reinforced_once(student_once: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """It with the student reinforced."""
+    config = copied(student_once, tmp_path_factory.mktemp("reinforced"))
+    with chdir(config.parent):
+        reinforce(config, *SETTINGS)
+    return config
+
+
+@pytest.fixture
+def student(student_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project with its student, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return copied(student_once, tmp_path)
+
+
+@pytest.fixture
+def reinforced(reinforced_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project with its reinforced student, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    return copied(reinforced_once, tmp_path)
+
+
 def rows(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
@@ -73,13 +108,14 @@ def value(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_it_leaves_every_file_that_is_promised_and_true_contents(project: Path) -> None:
-    student = run(project, *SETTINGS)
-    before = {p: p.read_bytes() for p in (student / "student_phase").iterdir() if p.is_file()}
-    folder = reinforce(project, *SETTINGS)
-    assert folder == student / "rl_phase"
+def test_it_leaves_every_file_that_is_promised_and_true_contents(
+    student_once: Path, reinforced: Path
+) -> None:
+    student, folder = folder_of(reinforced), folder_of(reinforced) / "rl_phase"
     assert [name for name in FILES if not (folder / name).is_file()] == []
-    assert {p: p.read_bytes() for p in before} == before
+    before = folder_of(student_once) / "student_phase"
+    for path in before.iterdir():
+        assert path.is_dir() or path.read_bytes() == (student / "student_phase" / path.name).read_bytes()
 
     history = rows(folder / "rl_history.jsonl")
     assert [row["step"] for row in history] == [1, 2, 3, 4, 5, 6]
@@ -102,11 +138,11 @@ def test_it_leaves_every_file_that_is_promised_and_true_contents(project: Path) 
     assert "NaN" not in "".join(p.read_text() for p in folder.rglob("*.json*"))
 
 
-def test_its_pointer_names_what_is_there_and_the_student_s_stays(project: Path) -> None:
-    run(project, *SETTINGS)
-    root = project.parent / "out"
-    latest = (root / "model/latest.json").read_bytes()
-    folder = reinforce(project, *SETTINGS)
+def test_its_pointer_names_what_is_there_and_the_student_s_stays(
+    student_once: Path, reinforced: Path
+) -> None:
+    root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
+    latest = (student_once.parent / "out/model/latest.json").read_bytes()
     assert (root / "model/latest.json").read_bytes() == latest
     pointer, own = value(root / "model/rl_latest.json"), value(root / "model/small-rl.json")
     assert {k: v for k, v in pointer.items() if k != "history"} == {
@@ -121,17 +157,15 @@ def test_its_pointer_names_what_is_there_and_the_student_s_stays(project: Path) 
     card = (root / pointer["bundle_path"] / "README.md").read_text()
     assert "It learnt from rewards for its own answers to the texts of train" in card
     with pytest.raises(UserError, match=r"model/rl_latest\.json is of a student that was reinforced already"):
-        reinforce(project, *SETTINGS, start="rl_latest", replace=True)
+        reinforce(reinforced, *SETTINGS, start="rl_latest", replace=True)
 
 
-def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(project: Path) -> None:
-    run(project, *SETTINGS)
-    folder = reinforce(project, *SETTINGS)
-    root = project.parent / "out"
+def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(reinforced: Path) -> None:
+    root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
     made = {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")}
     report = (folder / "test.json").read_bytes()
-    assert reinforce(project, *SETTINGS) == folder
-    run(project, *SETTINGS)
+    assert reinforce(reinforced, *SETTINGS) == folder
+    run(reinforced, *SETTINGS)
     assert {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")} == made
     assert (folder / "test.json").read_bytes() == report
     stages = value(folder.parent / "stages.json")
@@ -194,17 +228,18 @@ def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> No
         ("student.rulebook=true", r"its student\.rulebook is False, here it is True"),
     ],
 )
-def test_a_student_that_does_not_fit_is_refused_in_a_sentence(project: Path, change: str, said: str) -> None:
-    run(project, *SETTINGS)
+def test_a_student_that_does_not_fit_is_refused_in_a_sentence(student: Path, change: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        reinforce(project, *SETTINGS, change, "run.name=other", start="small")
+        reinforce(student, *SETTINGS, change, "run.name=other", start="small")
 
 
-def test_the_plan_counts_answers_and_tokens_and_makes_nothing(project: Path) -> None:
-    resolved = load(project, list(SETTINGS))
-    assert "not split yet" in describe(resolved, "base")
-    run(project, *SETTINGS)
-    store = Store.open(str(project.parent / "out"))
+def test_the_plan_of_a_new_project_says_what_it_cannot_know_yet(project: Path) -> None:
+    assert "not split yet" in describe(load(project, list(SETTINGS)), "base")
+
+
+def test_the_plan_counts_answers_and_tokens_and_makes_nothing(student: Path) -> None:
+    resolved = load(student, list(SETTINGS))
+    store = Store.open(str(student.parent / "out"))
     before = [found.path for found in store.backend.list("")]
     text = describe(resolved, None)
     assert "from the student of run small, step" in text

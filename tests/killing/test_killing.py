@@ -19,8 +19,13 @@ from tests.servers import s3
 
 SEED = 20261
 AT_RANDOM = 2
-SHORTER = ("--set=evaluation.interval=3", "--set=export.splits=[test]", "--set=export.reasoning_rows=0")
-"""Two segments and four exports: `make kill-matrix` kills the longer run."""
+SHORTER = (
+    "--set=evaluation.interval=3",
+    "--set=export.splits=[test]",
+    "--set=export.reasoning_rows=0",
+    "--set=baselines.other_prompt=false",
+)
+"""Two segments, few exports and baselines: `make kill-matrix` kills the longer run."""
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,19 @@ def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.Data
         assert at == [choose_by(other.positive, other.probability, config).value] * 2, config
 
 
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
+@pytest.mark.parametrize("says", [np.nan, 0.0, 0.4, 1.0])
+def test_rows_that_all_say_the_same_or_nothing_have_a_spread_too(
+    config: ThresholdConfig, says: float
+) -> None:
+    positive = np.arange(12) % 3 == 0
+    found = spread(positive, np.full(12, says), 0.5, config, resamples=20)
+    out_of_reach = {"recall_at_precision", "share_flagged"} | (
+        {"precision_at_recall"} if np.isnan(says) else set()
+    )
+    assert found.unreached == (20 if config.objective in out_of_reach else 0)
+
+
 def test_more_rows_make_the_threshold_surer() -> None:
     widths = []
     for n in (100, 2500):
