@@ -7,16 +7,19 @@ from pathlib import Path
 import pytest
 
 from core.bundle.stage import FOLDER
+from tests.conftest import AnsweringModel
 from tests.core.pipeline.making import Made, make_all, write_small_project
 
 
 @pytest.fixture(scope="session")
-def whole(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def whole(
+    tiny_model: Path, answering_model: AnsweringModel, tmp_path_factory: pytest.TempPathFactory
+) -> Made:
     """Every stage of the small project, made once. Nobody may change its files."""
     folder = tmp_path_factory.mktemp("small-project").resolve()
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return make_all(write_small_project(folder, tiny_model))
+        return make_all(write_small_project(folder, tiny_model, answering_model("label_only")))
 
 
 @pytest.fixture

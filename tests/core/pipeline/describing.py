@@ -25,6 +25,7 @@ NOT_OUTPUT = frozenset(
         "largest",
         "bytes",
         "seconds",
+        "seconds_by_step",
         "fingerprint",
         "peft_version",
         "digest",
@@ -37,7 +38,8 @@ NOT_OUTPUT = frozenset(
 NOT_TENSORS = frozenset({"cuda"})
 DIGITS = 6
 RELATIVE = 1e-3
-ABSOLUTE = 1e-9
+# A policy's loss before its first update is a sum of advantages, which is nothing but for rounding.
+ABSOLUTE = 1e-7
 SUMMARY = "(summary)"
 
 

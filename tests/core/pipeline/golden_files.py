@@ -20,9 +20,12 @@ from core.data import stage as split_stage
 from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage, hardness_stage
 from core.evaluation import stage as measure_stage
 from core.rejection import stage as reject_stage
+from core.rl import reward_stage
+from core.rl import segment as policy_stage
 from core.student import segment
 from core.student import stage as encode_stage
 from core.teacher import stage as sample_stage
+from tests.answering_model import write_answering_model
 from tests.core.pipeline.describing import describe, differences
 from tests.core.pipeline.making import Made, make_all, write_small_project
 from tests.small_project import write_tiny_model
@@ -44,6 +47,8 @@ MODULES = {
     "explain": explain_stage,
     "bundle": bundle_stage,
     "hardness": hardness_stage,
+    "reinforce": policy_stage,
+    "reward": reward_stage,
 }
 READS = {
     "sample": ("split",),
@@ -58,6 +63,8 @@ READS = {
     "explain": ("split", "train", "export", "decide"),
     "bundle": ("split", "reject", "train", "export", "decide", "analyse"),
     "hardness": ("split", "sample", "export", "decide"),
+    "reinforce": ("split",),
+    "reward": ("split", "reinforce"),
 }
 
 
@@ -157,10 +164,12 @@ def _made(folder: Path) -> Made:
     from core.engines.local.weights import resolve_model
     from tests.conftest import SMOLLM2
 
-    write_tiny_model(folder / "tiny-model", resolve_model(SMOLLM2).folder)
+    tokenizer = resolve_model(SMOLLM2).folder
+    write_tiny_model(folder / "tiny-model", tokenizer)
+    write_answering_model(folder / "answering", tokenizer, "label_only")
     (folder / "project").mkdir()
     with contextlib.chdir(folder / "project"):
-        return make_all(write_small_project(folder / "project", folder / "tiny-model"))
+        return make_all(write_small_project(folder / "project", folder / "tiny-model", folder / "answering"))
 
 
 if __name__ == "__main__":

@@ -58,8 +58,25 @@ class Made:
         return self.config.parent
 
 
-def write_small_project(folder: Path, model: Path) -> Path:
-    """The small project with a model and prompts inside it, so that no output names another place."""
+# A student that answers in form learns something in two steps of reinforcement.
+POLICY = (
+    "student.model=./answering",
+    "student.target=label_only",
+    "reinforce.steps=2",
+    "reinforce.batch_size=4",
+    "reinforce.group_size=4",
+    "reinforce.max_new_tokens=12",
+    "reinforce.learning_rate=0.02",
+    "reinforce.reward_rows=6",
+)
+
+
+def write_small_project(folder: Path, model: Path, answering: Path) -> Path:
+    """The small project with models and prompts inside it, so that no output names another place.
+
+    `answering` is a model that answers in form; see tests.answering_model.
+    """
+    shutil.copytree(answering, folder / "answering")
     shutil.copytree(model, folder / "model")
     _sharpen(folder / "model/model.safetensors")
     (folder / "prompts.yaml").write_text(_PROMPTS)
@@ -139,7 +156,18 @@ def make_all(config: Path) -> Made:
     maker.make(bundle(of.measuring, split, maker.manifests["reject"], tip, student, analysis))
     _look_into_hard_texts(of, maker, tip, student)
     of.live.close()
+    _reinforce(config, maker)
     return Made(config, maker.store, maker.stages, maker.manifests)
+
+
+def _reinforce(config: Path, maker: Maker) -> None:
+    """One segment from the base model, and what its answers earn then."""
+    of, split = pipeline(config, POLICY), maker.manifests["split"]
+    steps = of.reinforcing.plan(maker.store.folder(split))
+    (part,) = of.reinforcing.segments(steps)
+    tip = maker.make(of.reinforcing.reinforce(part, steps, split, None, None))
+    maker.make(of.reinforcing.reward(split, tip, len(steps)))
+    of.live.close()
 
 
 def _look_into_hard_texts(of: Pipeline, maker: Maker, tip: Manifest, student: Scorer) -> None:
