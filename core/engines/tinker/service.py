@@ -11,7 +11,7 @@ from typing import Any
 from core.engines.tinker import sdk
 from core.engines.tinker.connection import Connection
 from core.engines.tinker.failures import status_of, translated
-from core.engines.tinker.waiting import Watch, plain, settle
+from core.engines.tinker.waiting import Watch, plain
 from core.errors import CheckpointGone, SessionLost, UnderstudyError
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Service:
         self.connection, self.watch = connection, watch
         self._lock = threading.Lock()
         self._client: Any = None
+        self._lost: list[Any] = []
         self._rest: Any = None
 
     def client(self) -> Any:
@@ -78,16 +79,25 @@ class Service:
             with self._lock:
                 if self._client is client:
                     self._client = None
+                    self._lost.append(client)
         return found
 
     def close(self) -> None:
-        """Finish the session on the server."""
+        """Finish the session on the server, and let the clients of lost ones go: they would call for ever.
+
+        Not before, since other threads may still wait for what they asked a lost one.
+        """
         with self._lock:
-            client, self._client = self._client, None
-        if client is not None and hasattr(client, "close"):
-            self.watch.first([finished := plain(client.close("success"))], "the end of the session")
-            settle([finished])
-            if finished.exception() is not None:
+            clients = [(client, "errored") for client in self._lost]
+            if self._client is not None:
+                clients.append((self._client, "success"))
+            self._client, self._lost = None, []
+        ends = {plain(c.close(how)): how for c, how in clients if hasattr(c, "close")}
+        waiting = set(ends)
+        while waiting:
+            waiting -= self.watch.first(waiting, "the end of the session")
+        for finished, how in ends.items():
+            if how == "success" and finished.exception() is not None:
                 log.info(
                     "the session on %s did not end well: %s", self.connection.server, finished.exception()
                 )

@@ -17,6 +17,7 @@ from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import TinkerEngine, scoring
 from core.engines.tinker.questions import Forms, Incomplete, RowScore, bound
 from core.engines.tinker.sampler import TinkerSampler
+from core.engines.tinker.waiting import plain
 from core.errors import ConfigError, DataError, SessionLost, StageError
 from core.student.engine import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
@@ -217,12 +218,15 @@ def test_where_all_rows_fail_the_scoring_fails(
 def test_a_lost_sampler_is_no_row_s_failure_and_a_new_one_works(
     engine: TinkerEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, how: str
 ) -> None:
-    sampler = engine.sampler(None)
+    sampler, lost = engine.sampler(None), engine.service.client()
     before = sampler.score(prompts, choices)
     getattr(server, how)()
     with pytest.raises(SessionLost):
         sampler.score(prompts, choices)
     assert engine.sampler(None).score(prompts, choices) == before
+    engine.close()
+    # One that is closed has nothing to wait for; one that is not would send its heartbeat for ever.
+    assert plain(lost.close("errored")).done(), "the lost session's client was left open"
 
 
 def test_a_key_that_is_refused_in_between_is_no_row_s_failure(
