@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types secure pytest test-deployments bench kill-matrix interop docker-check lock clean
+.PHONY: help setup quickstart test lint types secure pytest test-slow test-deployments bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -59,6 +59,9 @@ secure: setup
 
 pytest: setup
 	$(BIN)/pytest -n 2 --dist loadfile
+
+test-slow: setup  ## the same on S3, on other runners and in other number formats, minutes in all; never part of the tests
+	$(BIN)/pytest -n 2 --dist loadfile -m slow $(ONLY)
 
 test-deployments: setup  ## workers, crashes and cancellations on real Prefect servers; minutes, and never part of the tests
 	$(BIN)/pytest -m deployments tests/deployments $(ONLY)

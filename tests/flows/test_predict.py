@@ -96,7 +96,9 @@ def test_a_mistake_is_one_sentence(
     assert "Traceback" not in error
 
 
-@pytest.mark.parametrize("runner", ["threads", "dask", "ray"])
+@pytest.mark.parametrize(
+    "runner", ["threads", *(pytest.param(name, marks=pytest.mark.slow) for name in ("dask", "ray"))]
+)
 def test_every_runner_writes_the_same_bytes(
     bundle: Path, table: Path, runner: Runner, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

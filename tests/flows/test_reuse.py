@@ -80,6 +80,11 @@ def test_a_run_under_any_root_leaves_a_report_and_pointers_that_hold(project: Pa
     assert {f.path.split("/")[1] for f in store.backend.list("cache")} >= {"split", "train", "export"}
 
 
+@pytest.mark.parametrize(
+    "root",
+    ["disk", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("memory", "s3"))],
+    indirect=True,
+)
 def test_the_same_again_and_another_run_ask_neither_teacher_nor_engine(
     project: Path, root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

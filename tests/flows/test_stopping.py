@@ -64,7 +64,10 @@ def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) 
     assert time.monotonic() - sent < 60, "it waited for a server that was gone"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+)
 def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     project: Path, number: signal.Signals, code: int
 ) -> None:
@@ -88,6 +91,7 @@ def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

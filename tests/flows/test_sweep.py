@@ -182,6 +182,7 @@ def test_the_plan_says_what_an_earlier_arm_will_have_made_and_what_is_there(proj
     assert again.count("encode ") == 2
 
 
+@pytest.mark.slow
 def test_arms_on_other_rows_are_not_compared_and_said_so(project: Path) -> None:
     folder = carry_out(project, {"one": ["student.steps=2"], "other": ["student.steps=2", "seed=7"]})
     found = values(folder)

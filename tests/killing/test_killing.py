@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
-from subprocess import Popen
 
 import pytest
 
 from core import milestones
 from tests.killing import judging, matrix
 from tests.killing.children import Passed
-from tests.servers import s3
+from tests.killing.roots import KINDS, started
 
 SEED = 20261
 AT_RANDOM = 2
@@ -28,29 +25,15 @@ SHORTER = (
 """Two segments, few exports and baselines: `make kill-matrix` kills the longer run."""
 
 
-@pytest.fixture(scope="module")
-def drivers(
-    smollm2_folder: Path, s3_server: s3.S3Server, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, Popen[str]]]:
-    """Both kinds of root at once, one on each core."""
-    arguments = ("--each=1", f"--random={AT_RANDOM}", f"--seed={SEED}", *SHORTER)
-    with ExitStack() as stack:
-        processes = {
-            "disk": matrix.start(str(tmp_path_factory.mktemp("kills")), {}, *arguments),
-            "s3": matrix.start(f"s3://{s3.BUCKET}/kills", s3_server.environment(), *arguments),
-        }
-        for process in processes.values():
-            stack.callback(process.wait)
-            stack.callback(process.kill)
-        yield processes
-
-
-@pytest.mark.parametrize("kind", ["disk", "s3"])
+@pytest.mark.usefixtures("smollm2_folder")
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(
-    drivers: dict[str, Popen[str]], kind: str
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    results = list(matrix.read(drivers[kind].stdout))
-    assert drivers[kind].wait() == 0
+    arguments = ("--each=1", f"--random={AT_RANDOM}", f"--seed={SEED}", *SHORTER)
+    with started(kind, tmp_path, request, *arguments) as driver:
+        results = list(matrix.read(driver.stdout))
+        assert driver.wait() == 0
     assert [
         r for r in results if r["answers_twice"] or r["steps_twice"] or r["differing"] or r["failed"]
     ] == []

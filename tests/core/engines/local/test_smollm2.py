@@ -44,6 +44,7 @@ def resolve_into(cache: Path) -> str:
     return str(resolve_model(SPEC, cache=cache).digest)
 
 
+@pytest.mark.slow
 def test_after_a_killed_conversion_two_processes_at_once_get_one_whole_model(
     smollm2: ModelSource, tmp_path: Path
 ) -> None:
@@ -72,7 +73,7 @@ def test_scores_are_those_of_whole_rows(engine: LocalEngine, prompts: list[list[
         assert list(row) == pytest.approx(logits.log_softmax(0)[[32, 33]].tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", ["bfloat16", pytest.param("float32", marks=pytest.mark.slow)])
 def test_training_learns_the_label(
     smollm2: ModelSource, prompts: list[list[int]], tmp_path: Path, dtype: str
 ) -> None:
