@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from core.config.loading import load
 from flows.parameters import lending
+
+REPO = Path(__file__).resolve().parents[2]
 
 
 def distill(config: Path, *overrides: str, **switches: Any) -> Any:
@@ -21,6 +24,13 @@ def distill(config: Path, *overrides: str, **switches: Any) -> Any:
 def run(config: Path, *overrides: str, **switches: Any) -> Path:
     """The folder of a run."""
     return Path(distill(config, *overrides, **switches)).parent
+
+
+def environment() -> dict[str, str]:
+    """What a process of its own needs to find our packages and the tests' Prefect server."""
+    from prefect.settings import PREFECT_API_URL
+
+    return {**os.environ, "PYTHONPATH": str(REPO), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
 
 
 def copied(config: Path, to: Path) -> Path:

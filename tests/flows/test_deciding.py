@@ -122,9 +122,12 @@ def test_everybody_is_compared_on_the_same_rows_with_a_threshold_of_their_own(pr
 def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one_is_refused(
     project: Path,
 ) -> None:
+    def go(*changes: str, **switches: Any) -> Path:
+        return run(project, "evaluation.interval=6", *changes, **switches)
+
     labels = "student.target=label_only", "run.name=labels"
-    run(project, *labels)
-    with_it = run(project, "baselines.label_only_run=labels", "run.name=both")
+    go(*labels)
+    with_it = go("baselines.label_only_run=labels", "run.name=both")
     scorer = read(with_it / "student_phase/analysis.json")["scorers"]["label_only_run"]
     other = read(with_it.parent / "labels/student_phase/analysis.json")["scorers"]["student"]
     assert (scorer["title"], scorer["kind"]) == ("Label-only student (run labels)", "baseline")
@@ -133,16 +136,16 @@ def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one
         other["intervals"]["auroc"]["value"],
     )
     with pytest.raises(UserError, match="the student of run both learnt label_first, not label_only"):
-        run(project, "baselines.label_only_run=both", "run.name=third")
-    run(project, *labels, "run.name=elsewhere", "seed=7")
+        go("baselines.label_only_run=both", "run.name=third")
+    go(*labels, "run.name=elsewhere", "seed=7")
     with pytest.raises(UserError, match="run elsewhere has another test split"):
-        run(project, "baselines.label_only_run=elsewhere", "run.name=third")
+        go("baselines.label_only_run=elsewhere", "run.name=third")
     with pytest.raises(MissingInputError, match="nobody"):
-        run(project, "baselines.label_only_run=nobody", "run.name=third")
+        go("baselines.label_only_run=nobody", "run.name=third")
     with pytest.raises(UserError, match="names run labels itself"):
-        run(project, *labels, "baselines.label_only_run=labels", new=True)
+        go(*labels, "baselines.label_only_run=labels", new=True)
     with pytest.raises(UserError, match="run labels is not finished"):
-        run(project, "baselines.label_only_run=labels", "run.name=third")
+        go("baselines.label_only_run=labels", "run.name=third")
 
 
 def test_a_label_only_student_that_was_not_asked_with_its_own_prompt_is_refused(project: Path) -> None:
@@ -152,7 +155,7 @@ def test_a_label_only_student_that_was_not_asked_with_its_own_prompt_is_refused(
 
 
 def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(project: Path) -> None:
-    folder = run(project, "student.seeds=[1, 2, 3]")
+    folder = run(project, "student.seeds=[1, 2, 3]", "evaluation.interval=6")
     root, name = folder.parents[1], folder.name
     runs = [root / "runs" / each for each in (name, f"{name}-seed2", f"{name}-seed3")]
     trained = [read(each / "stages.json")["train/6"]["digest"] for each in runs]

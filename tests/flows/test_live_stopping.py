@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,6 +13,7 @@ import pytest
 
 from core.store.objects import Store
 from core.teacher.journal import Journal
+from tests.flows.running import environment
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 
@@ -24,8 +24,6 @@ PATIENCE = 120.0
 
 def started(config: Path, server: TeacherServer) -> subprocess.Popen[str]:
     """The command in a process of its own, asking the server."""
-    from prefect.settings import PREFECT_API_URL
-
     teacher = {
         "kind": "openai",
         "base_url": server.base_url,
@@ -34,10 +32,10 @@ def started(config: Path, server: TeacherServer) -> subprocess.Popen[str]:
         "prices": None,
         "limits": {"concurrency": 4},
     }
-    repo = Path(__file__).resolve().parents[2]
-    env = {**os.environ, "PYTHONPATH": str(repo), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     command = [sys.executable, "-m", "flows.distill", str(config), "--set", f"teacher={json.dumps(teacher)}"]
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])

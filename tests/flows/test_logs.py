@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.running import run
+from tests.flows.running import environment, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-REPO = Path(__file__).resolve().parents[2]
 LINE = re.compile(r"\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) (?P<logger>[\w.]+): (?P<message>.*)")
 
 
@@ -38,7 +36,7 @@ def in_prefect() -> list[str]:
 
 def command(config: Path, override: str) -> subprocess.CompletedProcess[str]:
     run = [sys.executable, "-m", "flows.distill", str(config), "--set", override]
-    env = {**os.environ, "PYTHONPATH": str(REPO), "UNDERSTUDY_LOG_FORMAT": "json"}
+    env = {**environment(), "UNDERSTUDY_LOG_FORMAT": "json"}
     return subprocess.run(run, env=env, capture_output=True, text=True, check=False)
 
 

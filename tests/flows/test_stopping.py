@@ -16,19 +16,11 @@ from prefect.artifacts import Artifact
 
 from core import milestones
 from core.store.objects import Store
-from tests.flows.running import distill
+from tests.flows.running import distill, environment
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 PATIENCE = 120.0
-
-
-def environment() -> dict[str, str]:
-    """What a process needs to find our packages and the tests' Prefect server."""
-    from prefect.settings import PREFECT_API_URL
-
-    repo = Path(__file__).resolve().parents[2]
-    return {**os.environ, "PYTHONPATH": str(repo), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
 
 
 def started(config: Path) -> subprocess.Popen[str]:

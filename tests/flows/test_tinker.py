@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError, ModelError
+from tests.flows.running import environment
 from tests.flows.running import run as run_flow
 from tests.servers import tinker
 from tests.servers.tinker_records import Restored, Saved, Stepped
@@ -70,14 +71,10 @@ def steps(server: tinker.TinkerServer, since: int) -> list[Stepped]:
 
 def started(config: Path, changes: list[str]) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
-    from prefect.settings import PREFECT_API_URL
-
     command = [sys.executable, "-m", "flows.distill", str(config)]
     for change in changes:
         command += ["--set", change]
-    repo = Path(__file__).resolve().parents[2]
-    env = {**os.environ, "PYTHONPATH": str(repo), "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    return subprocess.Popen(command, env=env, start_new_session=True, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(command, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)
 
 
 def forget_evaluations(made: Path, slot: str) -> None:
