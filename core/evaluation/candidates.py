@@ -18,6 +18,7 @@ from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import Counts
 
 Ints = NDArray[np.int64]
+Weights = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +52,61 @@ class Candidates:
 
 def candidates(positive: Bools, probability: Floats) -> Candidates:
     """Of rows that count once each; `probability` is NaN where a row has none."""
-    scored = np.flatnonzero(~np.isnan(probability))
-    order = scored[np.argsort(probability[scored])]
-    p, up = probability[order], positive[order].astype(np.int64)
-    starts = np.flatnonzero(np.concatenate([[True], p[1:] > p[:-1]])) if len(p) else np.zeros(0, np.int64)
-    distinct = p[starts]
-    at = np.concatenate([[0.0], between(distinct[:-1], distinct[1:]), [1.0]])
-    last = starts[-1] if len(p) and distinct[-1] == 1.0 else len(p)  # 1 itself is flagged at 1
-    first = np.concatenate([[0], starts[1:], [last]])
-    ups = np.asarray(positive.sum(), dtype=np.int64)
-    return Candidates(at, _from(up)[first], _from(1 - up)[first], ups, len(positive) - ups)
+    once = (np.ones((1, np.count_nonzero(part)), dtype=np.int32) for part in (positive, ~positive))
+    found, _ = Resampled(positive, probability).candidates(*once)
+    return Candidates(found.at[0], found.tp[0], found.fp[0], found.positive[0, 0], found.negative[0, 0])
 
 
-def _from(counts: Ints) -> Ints:
-    """Sums from each place to the end, and 0 beyond it."""
-    out = np.zeros(len(counts) + 1, dtype=np.int64)
-    out[:-1] = np.cumsum(counts[::-1])[::-1]
-    return out
+class Resampled:
+    """Rows sorted by probability once, for the candidates of any resamples of them."""
+
+    def __init__(self, positive: Bools, probability: Floats) -> None:
+        """`probability` is NaN where a row has none."""
+        self._distinct = np.unique(probability[~np.isnan(probability)])
+        self._up = _Tails(probability[positive], self._distinct)
+        self._down = _Tails(probability[~positive], self._distinct)
+
+    def candidates(self, up: Weights, down: Weights) -> tuple[Candidates, Bools]:
+        """Those of all resamples, each array of (resamples, candidates), and which of them are one.
+
+        `up` and `down` hold the weights of positive and of negative rows, (resamples, rows), in the
+        order of rows. A row of weight 0 is not there: no candidate is next to it.
+        """
+        tp, fp = self._up.sums(up), self._down.sums(down)
+        d, many = self._distinct, len(up)
+        here = (tp[:, :-1] > tp[:, 1:]) | (fp[:, :-1] > fp[:, 1:])
+        # For each value the next smaller one that is there too; -1 where there is none.
+        smaller = np.maximum.accumulate(np.where(here, np.arange(len(d)), -1), axis=1)[:, :-1]
+        zeros, ones = np.zeros((many, 1)), np.ones((many, 1))
+        at = np.concatenate([zeros, _between(d[smaller], d[1:]) if len(d) else zeros[:, :0], ones], axis=1)
+        always = np.ones((many, 1), dtype=np.bool_)
+        real = np.concatenate([always, here[:, 1:] & (smaller >= 0), always], axis=1)
+        if len(d) == 0:  # neither 0 nor 1 flags anything
+            tp, fp = tp.repeat(2, axis=1), fp.repeat(2, axis=1)
+        elif d[-1] == 1.0:  # 1 itself is flagged at 1
+            tp[:, -1], fp[:, -1] = tp[:, -2], fp[:, -2]
+        sizes = (weights.sum(axis=1, dtype=np.int64)[:, None] for weights in (up, down))
+        return Candidates(at, tp, fp, *sizes), real
 
 
-def between(low: Floats, high: Floats) -> Floats:
+class _Tails:
+    """Rows of one class: how many of a resample's have a value or a larger one."""
+
+    def __init__(self, probability: Floats, distinct: Floats) -> None:
+        scored = np.flatnonzero(~np.isnan(probability))
+        self._order = scored[np.argsort(probability[scored], kind="stable")]
+        first = np.searchsorted(probability[self._order], distinct)
+        self._first = np.append(first, len(self._order))
+
+    def sums(self, weights: Weights) -> Ints:
+        """(resamples, distinct values + 1): for each value, and 0 beyond the last."""
+        of = weights.take(self._order, axis=1)
+        tails = np.zeros((len(of), of.shape[1] + 1), dtype=np.int64)
+        np.cumsum(of[:, ::-1], axis=1, out=tails[:, -2::-1])
+        return tails.take(self._first, axis=1)
+
+
+def _between(low: Floats, high: Floats) -> Floats:
     """Midpoints that part `low` from `high` even where no number lies between them."""
     middle = low + (high - low) / 2
     return np.where(middle > low, middle, high)

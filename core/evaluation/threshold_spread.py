@@ -11,12 +11,11 @@ import numpy as np
 from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
-from core.evaluation.candidates import Candidates
+from core.evaluation.candidates import Candidates, Resampled
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.counted import Counts
 from core.evaluation.intervals import LEVEL, Interval, percentile
 from core.evaluation.objectives import achieved, pick
-from core.evaluation.resampled import Resampled
 
 RESAMPLES = 2_000
 """Each resample chooses a threshold anew, of all its candidates."""

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.measure import ThresholdConfig
+from core.evaluation.candidates import Resampled
 from core.evaluation.columns import columns
 from core.evaluation.objectives import choose_by, pick
-from core.evaluation.resampled import Resampled
 from core.evaluation.threshold_spread import spread
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, groups_of, has_both
 
