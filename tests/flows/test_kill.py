@@ -13,23 +13,12 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import AnsweringModel
-from tests.flows.running import environment, reinforce, run
+from tests.flows.running import REINFORCED, environment, reinforce, run
 from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 PATIENCE = 180.0
-
-
-REINFORCED = (
-    "student.target=label_only",
-    "reinforce.steps=6",
-    "reinforce.interval=2",
-    "reinforce.batch_size=4",
-    "reinforce.group_size=4",
-    "reinforce.max_new_tokens=12",
-    "reinforce.learning_rate=0.02",
-)
 
 
 def started(*command: str) -> subprocess.Popen[bytes]:
@@ -84,12 +73,13 @@ def test_a_killed_reinforcement_goes_on_from_its_last_segment_to_the_same_end(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = write_project(tmp_path, answering_model("label_only"))
-    undisturbed = reinforce(config, *REINFORCED, "run.root=whole", start="base")
-    changes = [part for change in (*REINFORCED, "run.root=broken") for part in ("--set", change)]
+    settings = (*REINFORCED, "reinforce.interval=2")
+    undisturbed = reinforce(config, *settings, "run.root=whole", start="base")
+    changes = [part for change in (*settings, "run.root=broken") for part in ("--set", change)]
     process = started("reinforce", str(config), "--from", "base", *changes)
     safe = kill_after_the_first_segment(process, tmp_path / "broken", "reinforce")
 
-    resumed = reinforce(config, *REINFORCED, "run.root=broken", start="base")
+    resumed = reinforce(config, *settings, "run.root=broken", start="base")
     assert {p: p.stat().st_mtime_ns for p in safe} == safe
     assert (resumed / "test.json").read_bytes() == (undisturbed / "test.json").read_bytes()
     assert digests(undisturbed.parent) == digests(resumed.parent)

@@ -14,23 +14,11 @@ from core.errors import MissingInputError, UserError
 from core.store.objects import Store
 from flows.rl_planning import describe
 from tests.conftest import AnsweringModel
-from tests.flows.running import copied, folder_of, reinforce, run
+from tests.flows.running import REINFORCED, copied, folder_of, reinforce, run
 from tests.small_project import write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
-# By log loss: so few rows of val have a threshold without an error even before anything is learnt.
-SETTINGS = (
-    "evaluation.metric=log_loss",
-    "student.target=label_only",
-    "student.steps=2",
-    "reinforce.steps=6",
-    "reinforce.interval=3",
-    "reinforce.batch_size=4",
-    "reinforce.group_size=4",
-    "reinforce.max_new_tokens=12",
-    "reinforce.learning_rate=0.02",
-)
 FILES = [
     "reinforce.json",
     "rl_history.jsonl",
@@ -72,7 +60,7 @@ def student_once(
     """That project with its student, made once and left alone; returns the config's path."""
     config = write_project(tmp_path_factory.mktemp("student"), answering_model("label_only"))
     with chdir(config.parent):
-        run(config, *SETTINGS)
+        run(config, *REINFORCED)
     return config
 
 
@@ -81,7 +69,7 @@ def reinforced_once(student_once: Path, tmp_path_factory: pytest.TempPathFactory
     """It with the student reinforced."""
     config = copied(student_once, tmp_path_factory.mktemp("reinforced"))
     with chdir(config.parent):
-        reinforce(config, *SETTINGS)
+        reinforce(config, *REINFORCED)
     return config
 
 
@@ -157,15 +145,15 @@ def test_its_pointer_names_what_is_there_and_the_student_s_stays(
     card = (root / pointer["bundle_path"] / "README.md").read_text()
     assert "It learnt from rewards for its own answers to the texts of train" in card
     with pytest.raises(UserError, match=r"model/rl_latest\.json is of a student that was reinforced already"):
-        reinforce(reinforced, *SETTINGS, start="rl_latest", replace=True)
+        reinforce(reinforced, *REINFORCED, start="rl_latest", replace=True)
 
 
 def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_it(reinforced: Path) -> None:
     root, folder = reinforced.parent / "out", folder_of(reinforced) / "rl_phase"
     made = {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")}
     report = (folder / "test.json").read_bytes()
-    assert reinforce(reinforced, *SETTINGS) == folder
-    run(reinforced, *SETTINGS)
+    assert reinforce(reinforced, *REINFORCED) == folder
+    run(reinforced, *REINFORCED)
     assert {p: p.stat().st_mtime_ns for p in (root / "objects").glob("*/*.json")} == made
     assert (folder / "test.json").read_bytes() == report
     stages = value(folder.parent / "stages.json")
@@ -173,7 +161,7 @@ def test_the_same_again_makes_nothing_and_the_student_s_run_forgets_nothing_of_i
 
 
 def test_it_is_reported_against_what_it_began_with_on_the_same_rows(project: Path) -> None:
-    folder = reinforce(project, *SETTINGS, "reinforce.steps=30", "reinforce.interval=15", start="base")
+    folder = reinforce(project, *REINFORCED, "reinforce.steps=30", "reinforce.interval=15", start="base")
     summary, report = value(folder / "rl_summary.json"), (folder / "rl_report.md").read_text()
     assert summary["best_step"] > 0
     assert set(summary["compared"]) >= {"untrained", "majority"}
@@ -194,18 +182,18 @@ def test_early_stopping_ends_it_and_says_so(project: Path) -> None:
         "reinforce.early_stopping={patience: 1, min_delta: 0.01}",
         "reinforce.interval=2",
     )
-    folder = reinforce(project, *SETTINGS, *settings, start="base")
+    folder = reinforce(project, *REINFORCED, *settings, start="base")
     assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2]
     assert "2 steps of 6 planned" in (folder / "rl_report.md").read_text()
 
 
 def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
-    folder = reinforce(project, *SETTINGS, start="base")
+    folder = reinforce(project, *REINFORCED, start="base")
     with pytest.raises(UserError, match=r"reinforce\.group_size: 4 -> 5.*add --replace"):
-        reinforce(project, *SETTINGS, "reinforce.group_size=5", start="base")
+        reinforce(project, *REINFORCED, "reinforce.group_size=5", start="base")
     assert value(folder / "reinforce.json")["reinforce"]["group_size"] == 4
     reinforce(
-        project, *SETTINGS, "reinforce.group_size=5", "reinforce.interval=2", start="base", replace=True
+        project, *REINFORCED, "reinforce.group_size=5", "reinforce.interval=2", start="base", replace=True
     )
     assert [row["step"] for row in rows(folder / "eval_history.jsonl")] == [0, 2, 4, 6]
     assert not (folder / "metrics_val_step_3.json").exists()
@@ -213,7 +201,7 @@ def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
 
 def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> None:
     with pytest.raises(MissingInputError, match=r"there is no student of run small: .*--from base"):
-        reinforce(project, *SETTINGS)
+        reinforce(project, *REINFORCED)
 
 
 @pytest.mark.parametrize(
@@ -230,15 +218,15 @@ def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> No
 )
 def test_a_student_that_does_not_fit_is_refused_in_a_sentence(student: Path, change: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
-        reinforce(student, *SETTINGS, change, "run.name=other", start="small")
+        reinforce(student, *REINFORCED, change, "run.name=other", start="small")
 
 
 def test_the_plan_of_a_new_project_says_what_it_cannot_know_yet(project: Path) -> None:
-    assert "not split yet" in describe(load(project, list(SETTINGS)), "base")
+    assert "not split yet" in describe(load(project, list(REINFORCED)), "base")
 
 
 def test_the_plan_counts_answers_and_tokens_and_makes_nothing(student: Path) -> None:
-    resolved = load(student, list(SETTINGS))
+    resolved = load(student, list(REINFORCED))
     store = Store.open(str(student.parent / "out"))
     before = [found.path for found in store.backend.list("")]
     text = describe(resolved, None)
@@ -252,7 +240,7 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ended in the middle of its second segment, as by a signal."""
-    whole = reinforce(project, *SETTINGS, "run.root=whole", start="base")
+    whole = reinforce(project, *REINFORCED, "run.root=whole", start="base")
     from core.rl import learning
 
     sampled: list[int] = []
@@ -266,12 +254,12 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
 
     monkeypatch.setattr(learning.Trainer, "_sample", dying)
     with pytest.raises(KeyboardInterrupt):
-        reinforce(project, *SETTINGS, "run.root=broken", start="base")
+        reinforce(project, *REINFORCED, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"
     assert value(broken / "run_state.json")["state"] == "stopped"
     monkeypatch.undo()
     monkeypatch.chdir(project.parent)
-    again = reinforce(project, *SETTINGS, "run.root=broken", start="base")
+    again = reinforce(project, *REINFORCED, "run.root=broken", start="base")
     digests = [
         {slot: entry["digest"] for slot, entry in value(folder.parent / "stages.json").items()}
         for folder in (whole, again)
