@@ -121,7 +121,8 @@ def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:
         local = {"num_cpus": workers, "include_dashboard": False}
         return RayTaskRunner(address=address) if address else RayTaskRunner(init_kwargs=local)
     except ImportError as e:
-        raise UserError(f"runner {runner} is not installed ({e}): pip install 'understudy[{runner}]'") from e
+        remedy = f"pip install 'understudy-distill[{runner}]'"
+        raise UserError(f"runner {runner} is not installed ({e}): {remedy}") from e
 
 
 def _show(found: Outcome) -> None:

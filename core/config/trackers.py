@@ -10,7 +10,7 @@ from core.config.base import Section
 
 
 class WandbConfig(Section):
-    """Weights & Biases (`pip install 'understudy[wandb]'`); its key is in WANDB_API_KEY."""
+    """Weights & Biases (`pip install 'understudy-distill[wandb]'`); its key is in WANDB_API_KEY."""
 
     project: str = Field("understudy", min_length=1)
     """The project there."""
@@ -21,7 +21,7 @@ class WandbConfig(Section):
 
 
 class MlflowConfig(Section):
-    """MLflow (`pip install 'understudy[mlflow]'`); its credentials are in the MLFLOW_TRACKING_ variables."""
+    """MLflow (`pip install 'understudy-distill[mlflow]'`); credentials: MLFLOW_TRACKING_*."""
 
     tracking_uri: str | None = None
     """A server, a database or a folder; by default MLFLOW_TRACKING_URI, else MLflow's own choice."""

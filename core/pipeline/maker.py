@@ -13,7 +13,7 @@ from core.store.clock import now
 from core.store.runs import RunView
 
 FILE = "made_by.json"
-_DISTRIBUTION = "understudy"
+_DISTRIBUTION = "understudy-distill"
 _HOME = Path(__file__).resolve().parents[2]
 _COMMIT = "UNDERSTUDY_COMMIT"
 

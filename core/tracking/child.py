@@ -82,7 +82,7 @@ def _status(folder: Path, **values: Any) -> None:
 
 def _said(tracker: str, error: BaseException) -> str:
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == tracker:
-        return f"it is not installed: pip install 'understudy[{tracker}]'"
+        return f"it is not installed: pip install 'understudy-distill[{tracker}]'"
     words = " ".join(str(error).split())
     return f"{type(error).__name__}: {words}"[:500]
 

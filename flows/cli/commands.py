@@ -78,7 +78,7 @@ def _asks_for_a_run(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="understudy", prog_name="understudy")
+@click.version_option(package_name="understudy-distill", prog_name="understudy")
 @click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
 @click.option(
     "--log-format",

@@ -36,7 +36,7 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
     from importlib.metadata import version
 
     assert understudy("--version") == 0
-    assert version("understudy") in capsys.readouterr().out
+    assert version("understudy-distill") in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

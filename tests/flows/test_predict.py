@@ -103,7 +103,7 @@ def test_every_runner_writes_the_same_bytes(
     bundle: Path, table: Path, runner: Runner, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if runner != "threads" and importlib.util.find_spec(f"prefect_{runner}") is None:
-        pytest.skip(f"understudy[{runner}] is not installed")
+        pytest.skip(f"understudy-distill[{runner}] is not installed")
     from flows.predict import predict
 
     monkeypatch.setattr(job, "PART_ROWS", 16)
@@ -130,5 +130,5 @@ def test_a_runner_that_is_not_installed_is_named(
     from flows.predict import predict
 
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
-    with pytest.raises(UserError, match=r"pip install 'understudy\[dask\]'"):
+    with pytest.raises(UserError, match=r"pip install 'understudy-distill\[dask\]'"):
         predict(str(table), str(table.with_name("out.csv")), str(bundle), runner="dask")

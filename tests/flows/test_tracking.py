@@ -20,7 +20,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 def test_mlflow_has_the_curves_of_a_run_once_beside_a_tracker_that_cannot_log_in(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("HOME", str(project.parent))  # where a key may lie

@@ -15,5 +15,5 @@ def need_torch() -> None:
     if missing:
         raise ModelError(
             f"the local engine needs {', '.join(missing)}, not installed here: "
-            f"run `pip install 'understudy[local]'`"
+            f"run `pip install 'understudy-distill[local]'`"
         )

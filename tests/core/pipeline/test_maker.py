@@ -36,7 +36,7 @@ def test_version_and_commit_are_those_of_the_checkout(store: Store) -> None:
     view = RunView(store, "r")
     maker.note(view)
     found = written(view)
-    assert found["version"] == version("understudy")
+    assert found["version"] == version("understudy-distill")
     assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
     assert found["before"] == []
 
@@ -55,7 +55,7 @@ def test_a_record_of_an_unknown_form_is_replaced(store: Store) -> None:
     for odd in ("text", {"before": 5}):
         view.write_json(maker.FILE, odd)
         maker.note(view)
-        assert written(view)["version"] == version("understudy")
+        assert written(view)["version"] == version("understudy-distill")
 
 
 @pytest.mark.parametrize(

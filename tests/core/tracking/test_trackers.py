@@ -92,7 +92,7 @@ def mlflow_run(uri: str) -> tuple[Any, Any]:
 def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the_same_one(
     view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     to = config(mlflow={"tracking_uri": sqlite(tmp_path)})
     with pytest.raises(ValueError, match="in the midst"):
         fail_after_a_step(to, view)
@@ -142,7 +142,7 @@ def told_to_wandb(folder: Path) -> list[Any]:
 def test_wandb_holds_the_same_in_a_folder_that_was_never_online(
     view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("wandb", reason="the client is not installed: pip install 'understudy[wandb]'")
+    pytest.importorskip("wandb", reason="needs the extra: wandb")
     follow(config(wandb={"project": "mine", "mode": "offline"}), view)
     assert warnings(caplog) == []
     records = told_to_wandb(tmp_path)
@@ -183,7 +183,7 @@ def silent() -> Iterator[str]:
 def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
     view: RunView, silent: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     began = time.monotonic()
     with tracked(config(mlflow={"tracking_uri": silent}, patience_s=0.5), view) as trackers:
         (tracker,) = trackers.each
@@ -201,7 +201,7 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
 def test_a_tracker_that_raises_is_one_warning_with_its_words(
     view: RunView, caplog: pytest.LogCaptureFixture
 ) -> None:
-    pytest.importorskip("mlflow", reason="the client is not installed: pip install 'understudy[mlflow]'")
+    pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     follow(config(mlflow={"tracking_uri": "nonsense://somewhere"}), view)
     (said,) = warnings(caplog)
     assert said.startswith("tracker mlflow: ")
@@ -217,7 +217,8 @@ def test_a_library_that_is_not_installed_is_said_with_the_command_that_installs_
     (tmp_path / "records.jsonl").write_text(json.dumps(first) + "\n")
     assert main(tmp_path) == 1
     status = json.loads((tmp_path / "status.json").read_text())
-    assert status == {"state": "failed", "error": "it is not installed: pip install 'understudy[wandb]'"}
+    remedy = "pip install 'understudy-distill[wandb]'"
+    assert status == {"state": "failed", "error": f"it is not installed: {remedy}"}
     assert signal.alarm(0) == 0, "no alarm is left behind"
 
 
