@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 from prefect.events.schemas.events import Event
-from prefect.types._datetime import now
 
 from core.data.publishing import PublishedTable
 from flows.server import connected
@@ -22,7 +22,7 @@ def publish(table: PublishedTable) -> Event:
     payload = {k: v for k, v in asdict(table).items() if v is not None}
     resource = {"prefect.resource.id": RESOURCE + table.name, "prefect.resource.name": table.name}
     event = Event.model_validate(
-        {"event": EVENT, "occurred": now("UTC"), "resource": resource, "payload": payload}
+        {"event": EVENT, "occurred": datetime.now(UTC), "resource": resource, "payload": payload}
     )
     with connected() as client:
         client.request("POST", "/events", json=[event.model_dump(mode="json")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from typing import Any
 
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.client.schemas.schedules import CronSchedule
@@ -22,10 +21,10 @@ from flows.server import connected
 def serve_config(resolved: ResolvedConfig, cron: str | None = None) -> None:
     """Serve the deployment `distill/<run.name>` until Ctrl-C or SIGTERM.
 
-    What runs then is cancelled, and the schedule pauses. Raises UserError without a server or for a
-    cron line that is none.
+    Both signals cancel the active run, wait for it and pause the schedule. Raises UserError without a
+    server or for an invalid cron line.
     """
-    runner = _Runner(pause_on_shutdown=True, limit=1)
+    runner = Runner(pause_on_shutdown=True, limit=1)
     made = deployment(resolved, cron)
     with connected() as client:
         client.read_flows(limit=1)
@@ -53,15 +52,6 @@ def deployment(resolved: ResolvedConfig, cron: str | None = None) -> RunnerDeplo
     )
     assert isinstance(made, RunnerDeployment)
     return made
-
-
-class _Runner(Runner):
-    """Prefect's own answer to SIGTERM (3.8.8) kills what runs, and its pages show it as Running for ever."""
-
-    def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        """Cancel what runs, wait for it, and stop."""
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self.astop(), self._loop)
 
 
 def _check(cron: str) -> None:
