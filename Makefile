@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types secure pytest test-slow test-deployments bench kill-matrix interop docker-check lock clean
+.PHONY: help setup quickstart test lint types secure pytest test-all test-slow test-deployments bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -65,6 +65,15 @@ test-slow: setup  ## the same on S3, on other runners and in other number format
 
 test-deployments: setup  ## workers, crashes and cancellations on real Prefect servers; minutes, and never part of the tests
 	$(BIN)/pytest -m deployments tests/deployments $(ONLY)
+
+# One after another, so that slow suites do not compete for the cores; each failure is reported at the end.
+# Left out: bench measures and judges nothing, interop needs environments of several GB.
+test-all: setup  ## every suite there is, an hour or more (not bench and interop)
+	@failed=; for suite in test test-slow test-deployments kill-matrix docker-check; do \
+		echo "== make $$suite"; \
+		$(MAKE) --no-print-directory $$suite KILLS="--each 1 --random 4" || failed="$$failed $$suite"; \
+	done; \
+	if test -n "$$failed"; then echo "failed:$$failed" >&2; exit 1; fi; echo "all suites passed"
 
 bench: setup  ## the benchmarks, printed; minutes each, and never part of the tests
 	$(BIN)/python -m tests.benchmarks $(ONLY)
