@@ -58,6 +58,8 @@ def ending(finish_reason: str | None) -> Ending:
 class Reply:
     """An answer that was paid for. `run` paid it, `key` is its request's, `at` is ISO 8601 in UTC.
 
+    A failure that was paid for is one too: its finish reason says so, and its key is no request's.
+
     `model` is what the server called itself. Counts of tokens are None where the server gave none;
     `cached_tokens` are among `prompt_tokens`.
     """
@@ -124,6 +126,8 @@ class Entry(NamedTuple):
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    is_answer: bool
+    """False for a reply that failed, by its finish reason: it was paid for and answers nothing."""
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Reply))
@@ -179,7 +183,9 @@ def _entry(row: dict[str, Any]) -> Entry:
         raise ValueError("its key, time or run is none")
     if not (type(prompt) in _COUNT and type(cached) in _COUNT and type(completion) in _COUNT):
         raise ValueError("its tokens are no whole numbers")
-    return Entry(key, at.timestamp(), run, prompt, cached, completion)
+    finish_reason = row["finish_reason"]
+    is_answer = not isinstance(finish_reason, str) or ending(finish_reason) != "failed"
+    return Entry(key, at.timestamp(), run, prompt, cached, completion, is_answer)
 
 
 def _numbers(usage: Usage) -> list[int]:
