@@ -8,17 +8,57 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
 
 from core import jsonio
 from core.teacher.request import KEY_DIGITS
 
+Ending = Literal["complete", "unstated", "truncated", "filtered", "failed", "unknown"]
+"""How an answer ended. `unstated`: the server gave no finish reason, so that only the content can show
+whether the answer is complete; `failed`: the server broke it off; `unknown`: no list here has the reason."""
+
+_ENDINGS: tuple[tuple[Ending, str], ...] = (
+    (
+        "complete",
+        """stop eos eos_token eos_found end_turn end_of_turn stop_sequence complete completed finished
+        tool_calls tool_call tool_use function_call""",
+    ),
+    (
+        "truncated",
+        """length max_tokens max_length max_output_tokens max_new_tokens model_length max_len
+        model_context_window_exceeded context_length_exceeded token_limit""",
+    ),
+    (
+        "filtered",
+        """content_filter content_filtered refusal sensitive safety recitation blocklist prohibited_content
+        spii image_safety guardrail_intervened moderation error_toxic language""",
+    ),
+    (
+        "failed",
+        """error abort aborted cancelled canceled timeout time_limit network_error
+        insufficient_system_resource other malformed_function_call unexpected_tool_call""",
+    ),
+    ("unstated", "null none"),
+)
+_ENDING_OF: dict[str, Ending] = {name: found for found, names in _ENDINGS for name in names.split()}
+
+
+def ending(finish_reason: str | None) -> Ending:
+    """What a finish reason means, in the spellings of all servers: letter case, the prefixes FINISH_REASON_
+    and REASON_, and details after a colon do not matter.
+    """
+    name = (finish_reason or "").partition(":")[0].strip().lower().replace("-", "_")
+    name = name.removeprefix("finish_").removeprefix("reason_").removeprefix("finishreason.")
+    return _ENDING_OF.get(name, "unknown") if name else "unstated"
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:
     """An answer that was paid for. `run` paid it, `key` is its request's, `at` is ISO 8601 in UTC.
+
+    A failure that was paid for is one too: its finish reason says so, and its key is no request's.
 
     `model` is what the server called itself. Counts of tokens are None where the server gave none;
     `cached_tokens` are among `prompt_tokens`.
@@ -86,6 +126,8 @@ class Entry(NamedTuple):
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    is_answer: bool
+    """False for a reply that failed, by its finish reason: it was paid for and answers nothing."""
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Reply))
@@ -141,7 +183,9 @@ def _entry(row: dict[str, Any]) -> Entry:
         raise ValueError("its key, time or run is none")
     if not (type(prompt) in _COUNT and type(cached) in _COUNT and type(completion) in _COUNT):
         raise ValueError("its tokens are no whole numbers")
-    return Entry(key, at.timestamp(), run, prompt, cached, completion)
+    finish_reason = row["finish_reason"]
+    is_answer = not isinstance(finish_reason, str) or ending(finish_reason) != "failed"
+    return Entry(key, at.timestamp(), run, prompt, cached, completion, is_answer)
 
 
 def _numbers(usage: Usage) -> list[int]:

@@ -95,7 +95,7 @@ class ReplyIndex:
                 self._pieces.append(piece)
             number = len(self._pieces) - 1
             # Neighbours in the tree come together.
-            rows = sorted((e.key, e.at, number, start) for start, e in entries)
+            rows = sorted((e.key, e.at, number, start) for start, e in entries if e.is_answer)
             with _database():
                 self._db.execute("BEGIN")
                 self._db.executemany(_INSERT, rows)

@@ -40,7 +40,9 @@ class Asking:
         """Ask what is missing of each text. Raises TeacherError where nothing more may be sent."""
         try:
             if rows and not self._questions.take_format(self._journal):
+                self._sender.settling = True
                 await self._settle(rows)
+                self._sender.settling = False
             await self._rest(rows, total)
             await self._once_more(rows, total)
             return self._sender.ledger

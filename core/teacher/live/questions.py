@@ -11,7 +11,7 @@ from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.client import FORMATS
 from core.teacher.live.tokens import rough_tokens
-from core.teacher.parsing import parse
+from core.teacher.parsing import parse_reply
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
 
@@ -67,7 +67,9 @@ class Questions:
 
     def read(self, example: Example, attempt: Attempt, reply: Reply) -> TeacherAnswer:
         """A reply as an answer to the text."""
-        parsed = parse(reply.raw_output, self.config.parse, self.names)
+        parsed = parse_reply(
+            reply.raw_output, reply.reasoning_content, reply.finish_reason, self.config.parse, self.names
+        )
         return TeacherAnswer(
             example_id=example.id,
             sample=attempt.number,

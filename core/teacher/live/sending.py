@@ -6,9 +6,10 @@ import asyncio
 import datetime as dt
 import logging
 import random
+import uuid
 from collections import Counter
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from core.config.teacher import TeacherConfig
@@ -27,14 +28,13 @@ from core.teacher.live.concurrency import Limiter, Slot
 from core.teacher.live.pace import Pace
 from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
 from core.teacher.live.tokens import Estimator, rough_tokens
+from core.teacher.live.usage import Counted
 from core.teacher.live.verdict import Verdict, classify
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
 
 log = logging.getLogger(__name__)
 
-_STARVED = "insufficient_system_resource"
-"""DeepSeek's finish reason for an answer that it could not end: billed, and no answer."""
 _UNREAD_AT_MOST = 20
 _SILENT_AT_MOST = 3
 """So often is a request sent to an endpoint of which nothing was heard yet: a wrong address stays wrong."""
@@ -82,7 +82,9 @@ class Sender:
         self._estimator = Estimator(config.max_tokens)
         self._price = price_of(config)
         self._budget = Budget(config.budget.usd, config.budget.tokens, spent_before(journal, self._price))
-        self._heard = False
+        self._heard = self._warned = False
+        self.settling = False
+        """Whether the output format is still open: a failure that may be due to it is then FormatRefused."""
         self._sent: set[asyncio.Task[Any]] = set()
 
     @property
@@ -132,7 +134,12 @@ class Sender:
         except CallError as e:
             # Here, and not where it is awaited: until a refusal is judged, others are sent.
             verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
-            wait = self._judge(verdict, e, tried)
+            try:
+                if self.settling and verdict.maybe_format and request.output_format != "plain":
+                    raise FormatRefused(verdict.words) from e
+                wait = self._judge(verdict, e, tried)
+            finally:
+                await self._keep_failed(_reply(request, example, attempt, _failed(e), self.journal.run))
             if wait is None and verdict.kind == "retry":
                 self.ledger.failed_ids.add(example.id)
             # A slow-down holds everybody back, this one included.
@@ -149,10 +156,8 @@ class Sender:
         try:
             used = self._count(came, held)
             self._pace.settle(worst.total, used.tokens or worst.total)
-            if came.usage is not None:
-                self._estimator.learn(rough, came.usage)
-            if came.finish_reason == _STARVED:
-                raise CallError("the server broke the answer off for want of resources", 503, _STARVED)
+            if came.counted is not None and not came.counted.is_partial:
+                self._estimator.learn(rough, came.counted.usage)
             self._breaker.success()
             reply = _reply(request, example, attempt, came, self.journal.run)
             await self.journal.append(reply)
@@ -177,6 +182,9 @@ class Sender:
                     return reply, Spending()
                 self._note_sent()
                 return await self._asked(request, slot, at, worst.total), held
+            except CallError as e:
+                self._budget.settle(held, self._add(e.counted))
+                raise
             except BaseException:
                 self._budget.settle(held, Spending())
                 raise
@@ -216,15 +224,39 @@ class Sender:
     def _count(self, came: Came, held: Spending) -> Spending:
         """What an answer used; where the server does not say, the budget counts what was held back."""
         self.ledger.answered += 1
-        if came.usage is None:
+        used = self._add(came.counted)
+        if came.counted is None:
             return self._unmetered(held)
-        before, usage = self.ledger.usage, came.usage
+        if came.counted.is_partial:
+            return Spending(max(used.usd, held.usd), max(used.tokens, held.tokens))
+        return used
+
+    def _add(self, counted: Counted | None) -> Spending:
+        """Add to the ledger what a reply used, be it an answer or a failure that was paid for."""
+        if counted is None:
+            return Spending()
+        before, usage = self.ledger.usage, counted.usage
         self.ledger.usage = Usage(
             before.prompt + usage.prompt, before.completion + usage.completion, before.cached + usage.cached
         )
         usd = self._usd(usage)
         self.ledger.usd += usd
+        if counted.conflict and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s reports token counts that contradict each other (%s); of such counts the larger is used",
+                self.config.base_url,
+                counted.conflict,
+            )
         return Spending(usd, usage.total)
+
+    async def _keep_failed(self, reply: Reply) -> None:
+        """Write down what a failed reply used, so that the next start of the run counts it too.
+
+        Its key is no request's: it answers nothing.
+        """
+        if reply.prompt_tokens is not None or reply.completion_tokens is not None:
+            await self.journal.append(replace(reply, key=uuid.uuid4().hex))
 
     def _unmetered(self, held: Spending) -> Spending:
         budget = self.config.budget
@@ -288,8 +320,14 @@ def spent_before(journal: Journal, price: Price | None) -> Spending:
     return Spending(cost(usage, price) if price else 0.0, usage.total)
 
 
+def _failed(error: CallError) -> Came:
+    """A failed reply without its content."""
+    return Came("", None, "error", "", error.counted, 0.0)
+
+
 def _reply(request: TeacherRequest, example: Example, attempt: Attempt, came: Came, run: str) -> Reply:
-    usage = came.usage
+    usage, counted = came.usage, came.counted
+    is_partial = counted is not None and counted.is_partial
     return Reply(
         key=request.key,
         run=run,
@@ -301,9 +339,9 @@ def _reply(request: TeacherRequest, example: Example, attempt: Attempt, came: Ca
         raw_output=came.content,
         reasoning_content=came.reasoning,
         finish_reason=came.finish_reason,
-        prompt_tokens=usage.prompt if usage else None,
+        prompt_tokens=usage.prompt or (None if is_partial else 0) if usage else None,
         cached_tokens=usage.cached if usage else None,
-        completion_tokens=usage.completion if usage else None,
+        completion_tokens=usage.completion or (None if is_partial else 0) if usage else None,
         latency_s=round(came.seconds, 3),
         output_format=request.output_format,
         at=now(),
