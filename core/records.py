@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 Label = Literal[0, 1]
@@ -95,3 +96,9 @@ class ScoredExample:
     """Why a server gave no score; such a row has no label and is in no metric."""
     bounded: bool = False
     """Whether a label's probability is an upper bound only, since the server did not list it."""
+
+    def __post_init__(self) -> None:
+        """Hold the probability as float64, so that what is decided, written and read back is one number."""
+        p: object = self.probability
+        if isinstance(p, Real) and type(p) is not float:
+            object.__setattr__(self, "probability", float(p))

@@ -296,7 +296,8 @@ def _hopeless(m: _Measured, comparisons: int, found: Replicates, rows: int) -> s
         return f"not testable: there are {found.units} groups, and fewer than {least} show nothing"
     if m.metric in OF_RANKS:
         return f"not testable: {rows} rows are too few, of these classes, for a ranking to show anything"
-    on = f"differ on {m.differing} {'row' if m.differing == 1 else 'rows'}, and fewer than {least} show nothing"
+    rows_of = f"{m.differing} {'row' if m.differing == 1 else 'rows'}"
+    on = f"differ on {rows_of}, and fewer than {least} show nothing"
     return f"their labels {on}" if m.metric in OF_COUNTS else f"not testable: their probabilities {on}"
 
 
