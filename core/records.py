@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from numbers import Real
 from typing import Literal
 
 Label = Literal[0, 1]
@@ -99,6 +98,5 @@ class ScoredExample:
 
     def __post_init__(self) -> None:
         """Hold the probability as float64, so that what is decided, written and read back is one number."""
-        p: object = self.probability
-        if isinstance(p, Real) and type(p) is not float:
-            object.__setattr__(self, "probability", float(p))
+        if self.probability is not None:
+            object.__setattr__(self, "probability", float(self.probability))

@@ -73,7 +73,7 @@ def test_a_score_is_calibrated_in_float64(kind: str) -> None:
         "isotonic": {"at": (0.1, 0.9), "to": (0.2, 0.7)},
     }
     parameters = all_parameters.get(kind, {})
-    low = np.array([0.1, 0.3, 0.7], dtype=np.float32)
+    low: Any = np.array([0.1, 0.3, 0.7], dtype=np.float32)
     found = curve(kind, parameters, low)
     assert found.dtype == np.float64
     assert found.tolist() == curve(kind, parameters, low.astype(np.float64)).tolist()
