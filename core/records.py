@@ -95,3 +95,8 @@ class ScoredExample:
     """Why a server gave no score; such a row has no label and is in no metric."""
     bounded: bool = False
     """Whether a label's probability is an upper bound only, since the server did not list it."""
+
+    def __post_init__(self) -> None:
+        """Hold the probability as float64, so that what is decided, written and read back is one number."""
+        if self.probability is not None:
+            object.__setattr__(self, "probability", float(self.probability))

@@ -10,6 +10,7 @@ from pathlib import Path
 from core.config.teacher import RulesConfig
 from core.errors import PromptError
 from core.jsonio import digest
+from core.natural import natural_key
 
 _ID = r"[A-Z][A-Za-z]{0,3}-?\d{1,3}(?:\.\d{1,3})*[a-z]?"
 _FILE_ID = re.compile(rf"({_ID})(?=[\s_.-]|$)")
@@ -42,7 +43,7 @@ class Rulebook:
 
 
 def load_rulebook(config: RulesConfig) -> Rulebook:
-    """Read the rule files of `config.dir`, sorted by name, the empty ones left out.
+    """Read the rule files of `config.dir`, in natural order of their names, the empty ones left out.
 
     A file whose name begins with an id (R1_prizes.txt) is that rule; in any other file each line
     that begins with an id (`R1 Prizes: ...`) begins a rule. A file without ids is shown but cannot
@@ -64,7 +65,8 @@ def _files(folder: Path, config: RulesConfig) -> list[Path]:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise PromptError(f"{folder} {what}; set rules.dir to the folder of your rule files")
-    found = sorted((p for p in folder.glob(config.glob) if p.is_file()), key=lambda p: p.name)
+    files = (p for p in folder.glob(config.glob) if p.is_file())
+    found = sorted(files, key=lambda p: natural_key(p.name))
     if not found:
         raise PromptError(f"{folder}: no file matches {config.glob!r}; {_remedy(folder, config.glob)}")
     return found

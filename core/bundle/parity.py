@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from core.engines.tinker.parity import gap
-from core.evaluation.columns import Bools
+from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.decision import Decision
 from core.evaluation.scoring import label_probability
 from core.student.encoding import Encoder
@@ -80,5 +80,4 @@ def _labels(rows: Sequence[Sequence[float]], zeros: int, decision: Decision) -> 
     found = [label_probability(row[:zeros], row[zeros:]) for row in rows]
     raw = np.array([math.nan if p is None else p for p in found], dtype=np.float64)
     threshold = EVEN_ODDS if decision.threshold is None else decision.threshold
-    labels: Bools = decision.calibrator.apply(raw) >= threshold
-    return labels
+    return at_or_above(decision.calibrator.apply(raw), threshold)

@@ -108,6 +108,15 @@ class Repeats(Section):
     """How often the same reasoning (case and space aside) is accepted."""
 
 
+class RevealsLabel(Section):
+    """The reasoning reveals a label that was shown: calls it given, argues from it, or repeats the hint."""
+
+    rule: Literal["reveals_label"] = "reveals_label"
+    phrases: tuple[str, ...] = ()
+    """Further phrases that give it away, for instance words of your own teacher_hint, in addition to those in
+    core.rejection.leaks; upper and lower case are one. {label} stands for each of the gold label's names."""
+
+
 RULES = (
     Unparsed,
     Truncated,
@@ -120,6 +129,7 @@ RULES = (
     NamesGoldLabel,
     Refuses,
     Repeats,
+    RevealsLabel,
 )
 RULE_NAMES: tuple[str, ...] = tuple(str(r.model_fields["rule"].default) for r in RULES)
 
@@ -147,12 +157,14 @@ RuleConfig = Annotated[
     | Annotated[QuoteNotInText, Tag("quote_not_in_text")]
     | Annotated[NamesGoldLabel, Tag("names_gold_label")]
     | Annotated[Refuses, Tag("refuses")]
-    | Annotated[Repeats, Tag("repeats")],
+    | Annotated[Repeats, Tag("repeats")]
+    | Annotated[RevealsLabel, Tag("reveals_label")],
     Discriminator(_rule_name),
 ]
 
 # Cut outputs cannot be read either, so the narrower reason stands first.
 DEFAULT_RULES: tuple[RuleConfig, ...] = (Truncated(), Unparsed(), LabelMismatch(), TooShort())
+DEFAULT_HINTED: tuple[RuleConfig, ...] = (RevealsLabel(),)
 
 
 class RejectionConfig(Section):
@@ -160,19 +172,25 @@ class RejectionConfig(Section):
 
     rules: tuple[RuleConfig, ...] = DEFAULT_RULES
     """A rule's name, or a mapping with `rule:` and its limits."""
+    hinted: tuple[RuleConfig, ...] = DEFAULT_HINTED
+    """Further rules for answers that were shown the gold label, after `rules`; [] for none."""
 
     @model_validator(mode="before")
     @classmethod
     def _names_are_rules(cls, value: Any) -> Any:
-        if isinstance(value, dict) and isinstance(value.get("rules"), list | tuple):
-            rules = tuple({"rule": r} if isinstance(r, str) else _tuples(r) for r in value["rules"])
-            return {**value, "rules": rules}
-        return value
+        if not isinstance(value, dict):
+            return value
+        lists = {k: v for k, v in value.items() if k in ("rules", "hinted") and isinstance(v, list | tuple)}
+        named = {
+            k: tuple({"rule": r} if isinstance(r, str) else _tuples(r) for r in v) for k, v in lists.items()
+        }
+        return {**value, **named}
 
     @model_validator(mode="after")
     def _each_once(self) -> RejectionConfig:
-        names = [r.rule for r in self.rules]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise ValueError(f"{', '.join(twice)} stands twice in the list")
+        for rules in (self.rules, self.hinted):
+            names = [r.rule for r in rules]
+            twice = sorted({n for n in names if names.count(n) > 1})
+            if twice:
+                raise ValueError(f"{', '.join(twice)} stands twice in the list")
         return self

@@ -22,7 +22,7 @@ from core.stageio import StageIO
 from core.teacher.rows import read_samples
 
 NAME = "analyse"
-VERSION = 4
+VERSION = 5
 ANALYSIS = "analysis.json"
 
 

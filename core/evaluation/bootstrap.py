@@ -23,7 +23,8 @@ from core.evaluation.counted import OF_COUNTS, Counts, ratio
 from core.evaluation.metrics import CLIP
 
 RESAMPLES = 10_000
-OF_PROBABILITIES = ("auroc", "auprc", "log_loss", "brier")
+OF_RANKS = ("auroc", "auprc")
+OF_PROBABILITIES = (*OF_RANKS, "log_loss", "brier")
 METRICS = (*OF_COUNTS, *OF_PROBABILITIES)
 
 LEAST_GROUPS = 6
@@ -81,11 +82,12 @@ class Units:
 @dataclass(frozen=True, slots=True)
 class Replicates:
     """`values[scorer, metric, resample]` in the order of METRICS, NaN where undefined; `points`
-    the same of the rows themselves."""
+    the same of the rows themselves; `units` the rows or groups that were drawn from."""
 
     values: Floats
     points: Floats
     clustered: bool
+    units: int
 
     @property
     def resamples(self) -> int:
@@ -129,7 +131,9 @@ def bootstrap(
         values = np.full_like(values, np.nan)
     points = [s.point() for s in scorers]
     shape = len(judged), len(METRICS)
-    return Replicates(values.reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered)
+    return Replicates(
+        values.reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered, drawn.count
+    )
 
 
 def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:

@@ -95,7 +95,8 @@ FITS: Mapping[str, Callable[[Bools, Floats], Parameters]] = {
 
 
 def curve(kind: str, parameters: Parameters, p: Floats) -> Floats:
-    """A fitted curve's values; NaN stays NaN."""
+    """A fitted curve's values in float64, whatever the scores' own precision; NaN stays NaN."""
+    p = np.asarray(p, np.float64)
     if kind == "temperature":
         return sigmoid(log_odds(p) / parameters["temperature"])
     if kind == "platt":
@@ -107,7 +108,7 @@ def curve(kind: str, parameters: Parameters, p: Floats) -> Floats:
 
 def log_odds(p: Floats) -> Floats:
     """ln(p / (1 - p)), of probabilities held 1e-12 away from 0 and 1."""
-    held = np.clip(p, CLIP, 1 - CLIP)
+    held = np.clip(np.asarray(p, np.float64), CLIP, 1 - CLIP)
     out: Floats = np.log(held) - np.log1p(-held)
     return out
 

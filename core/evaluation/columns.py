@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from core.errors import StageError
 from core.records import ScoredExample
@@ -42,7 +42,7 @@ class Columns:
 
     def predicted(self, threshold: float) -> Bools:
         """Probability at or above `threshold`; never where there is no probability."""
-        return self.probability >= threshold
+        return at_or_above(self.probability, threshold)
 
 
 def columns(rows: Sequence[ScoredExample]) -> Columns:
@@ -60,7 +60,16 @@ def columns(rows: Sequence[ScoredExample]) -> Columns:
 
 def predict(probability: float | None, threshold: float) -> int:
     """The label at `threshold`: 1 iff the probability is at or above it, 0 where there is none."""
-    return int(probability is not None and probability >= threshold)
+    return 0 if probability is None else int(at_or_above(probability, threshold))
+
+
+def at_or_above(probability: ArrayLike, threshold: float) -> Bools:
+    """Return whether each probability is at or above the threshold; NaN never is.
+
+    Every decision is made here, in float64: NumPy compares a float32 score with a Python number in
+    float32, where numbers that differ in float64 may be equal.
+    """
+    return np.asarray(np.asarray(probability, np.float64) >= np.float64(threshold))
 
 
 def _check(row: ScoredExample) -> None:

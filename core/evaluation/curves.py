@@ -9,7 +9,7 @@ import numpy as np
 
 from core.evaluation.calibration_fits import log_odds
 from core.evaluation.candidates import Candidates, candidates
-from core.evaluation.columns import Bools, Floats
+from core.evaluation.columns import Bools, Floats, at_or_above
 from core.evaluation.counted import f1, macro_f1, precision, recall
 
 MOST_POINTS = 200
@@ -55,7 +55,7 @@ def by_coverage(positive: Bools, probability: Floats, threshold: float) -> Curve
     away = np.abs(log_odds(probability) - log_odds(np.array([threshold])))
     away = np.where(np.isnan(away), -1.0, away)
     order = np.argsort(-away, kind="stable")
-    right = np.cumsum(((probability >= threshold) == positive)[order])
+    right = np.cumsum((at_or_above(probability, threshold) == positive)[order])
     ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, True))
     ends = ends[_thinned((ends + 1) / n)]
     return {

@@ -35,7 +35,7 @@ from core.rulebook import load_rulebook
 from core.stageio import StageIO
 
 NAME = "hardness"
-VERSION = 1
+VERSION = 2
 HARDNESS = "hardness.json"
 NAMES: Mapping[bool, str] = {True: "hard", False: "not hard"}
 
@@ -99,7 +99,7 @@ def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[
     """The counts, while the texts are marked."""
     names = {1: ("1", *by.positive), 0: ("0", *by.negative)}
     with closing(Remembered()) as none, HardWriter(io.out, split) as hard:
-        context = Context(load_rulebook(by.rules).ids, names, none)
+        context = Context(load_rulebook(by.rules).ids, names, none, by.rejection.hinted)
         samples = io.inputs["answers"] / "teacher_samples.jsonl"
         for line, answered in matched(iter_placed(path), samples, split):
             verdicts = [judge(by.rejection.rules, a, answered.example, context) for a in answered.answers]

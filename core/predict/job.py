@@ -28,7 +28,7 @@ from core.progress import Progress, Silent
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise when the same job would be answered otherwise: parts of an earlier one are then refused."""
 PART_ROWS = 1024
 """Rows that are answered at once. Part of what decides a score's last bits, so it is no setting."""
@@ -66,7 +66,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: its rows, those that have an error, texts that were cut, and where it was written."""
+    """How a job ended: its rows, those that have an error, texts that were cut, and where it was written.
+
+    `unanswered` rows have an error and no probability; the other errors are labels not to be trusted.
+    """
 
     rows: int
     errors: int
@@ -74,6 +77,7 @@ class Outcome:
     output: str
     reused: int = 0
     """Rows that were answered before."""
+    unanswered: int = 0
 
 
 @contextmanager
@@ -145,7 +149,7 @@ def answered(
 
 def assemble(job: Job, reused: int = 0) -> Outcome:
     """Put the parts together into the output, which appears at once, and remove them."""
-    counts = {"rows": 0, "errors": 0, "cut": 0}
+    counts = {"rows": 0, "errors": 0, "cut": 0, "unanswered": 0}
     paths = sorted(job.parts.glob("*.jsonl"))
     whole = job.parts / "output"
     with _kept(whole):
@@ -159,7 +163,7 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
         fs, path = fsspec.core.url_to_fs(job.output)
         fs.put_file(str(whole), path)
     shutil.rmtree(job.parts)
-    return Outcome(counts["rows"], counts["errors"], counts["cut"], sources.place(job.output), reused)
+    return Outcome(output=sources.place(job.output), reused=reused, **counts)
 
 
 def _counted(paths: Iterable[Path], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
@@ -168,6 +172,7 @@ def _counted(paths: Iterable[Path], counts: dict[str, int]) -> Iterator[dict[str
             counts["rows"] += 1
             counts["cut"] += row.pop("cut_tokens") > 0
             counts["errors"] += row["error"] is not None
+            counts["unanswered"] += row["error"] is not None and row["probability"] is None
             if row["error"] is not None and counts["errors"] <= _BAD_SHOWN:
                 log.warning("%s: %s", row["id"] or "a row without an id", row["error"])
             yield row

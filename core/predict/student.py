@@ -28,8 +28,12 @@ class Prediction:
 
     `label` is the class's first name in the training data, None where nothing could be decided;
     `probability` that of the positive class, calibrated; `threshold` where it is called positive from.
-    `rules` are the ids that the reasoning cites and the rulebook has. `error` says why a text has no label
-    or one that stands on nothing. `cut_tokens` are the text's that did not fit into the prompt.
+    `rules` are the ids that the reasoning cites and the rulebook has. `cut_tokens` are the text's that did
+    not fit into the prompt.
+
+    `error` is why a text has no label, or why its label cannot be trusted: a row that evaluations count as
+    invalid (more than half of the probability is on neither label) has its label and probability, which
+    evaluations use too, and an error.
     """
 
     label: str | None
@@ -116,16 +120,19 @@ class Student:
             threshold=threshold,
             reasoning=said,
             rules=tuple(dict.fromkeys(rules)),
-            error=row.error or self._unreached(row),
+            error=row.error or self._invalid(row),
             cut_tokens=row.truncated_tokens,
         )
 
-    def _unreached(self, row: ScoredExample) -> str | None:
-        """Why a row has no probability though nothing failed; it counts as it did when it was measured."""
-        if row.probability is not None:
+    def _invalid(self, row: ScoredExample) -> str | None:
+        """Why evaluations count a row as invalid though nothing failed; None where they do not."""
+        if row.probability is None:
+            tokens = self.bundle.contents.max_new_tokens
+            return f"no label was reached within {tokens} tokens, which is taken for the negative class"
+        if row.valid:
             return None
-        tokens = self.bundle.contents.max_new_tokens
-        return f"no label was reached within {tokens} tokens, which is taken for the negative class"
+        off = f"{row.outside:.1%} of the probability is on neither label"
+        return f"{off}; evaluations count such a row as invalid"
 
     def close(self) -> None:
         """Let the model go."""

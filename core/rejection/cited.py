@@ -5,11 +5,21 @@ from __future__ import annotations
 import functools
 import html
 import re
+import unicodedata
+from collections.abc import Iterator
+
+from core.natural import natural_key
 
 # Straight and curly double quotes and guillemets; an apostrophe quotes nothing.
 _QUOTED = re.compile(r'"([^"]*)"|[“„‟]([^“”„‟]*)[”“‟]|«([^»]*)»')
 _ELLIPSIS = re.compile(r"[\[(]?(?:\.{3,}|…)[\])]?")
-_ALIKE = str.maketrans({"’": "'", "‘": "'", "“": '"', "”": '"', "„": '"', "‟": '"', "–": "-", "—": "-"})
+_ALIKE = str.maketrans(
+    {**dict.fromkeys("’‘‚‛´`", "'"), **dict.fromkeys("“”„‟", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
+)
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff]"
+)
+"""Characters without width: soft hyphens, joiners, marks of direction, variation selectors."""
 _EDGES = " .,;:"
 # Several rules ask the same of one answer, one after another.
 _KEPT = 8
@@ -28,8 +38,20 @@ def without_quotes(reasoning: str) -> str:
 
 @functools.lru_cache(maxsize=_KEPT)
 def plain(text: str) -> str:
-    """One form for comparing: entities resolved, lower case, single spaces, plain quotes and dashes."""
-    return " ".join(html.unescape(text).translate(_ALIKE).casefold().split())
+    """Return the one form in which texts are compared: in rejection, in evaluations and in rewards.
+
+    Entities are resolved, typographic quotes and dashes made plain, characters normalized (NFKC, which makes
+    one of composed and decomposed accents, ligatures, and full-width forms) and caseless (Unicode 3.13,
+    Default Caseless Matching), characters without width dropped, and spaces single.
+    """
+    text = unicodedata.normalize("NFKC", html.unescape(text).translate(_ALIKE))
+    text = unicodedata.normalize("NFKC", text.casefold())
+    return " ".join(_UNSEEN.sub("", text).split())
+
+
+def checkable(quote: str, min_chars: int) -> bool:
+    """Return whether a quotation is long enough to be looked for."""
+    return len(plain(quote).strip(_EDGES)) >= min_chars
 
 
 def missing_quotes(reasoning: str, text: str, min_chars: int) -> list[str]:
@@ -53,10 +75,69 @@ def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
     """The ids that the rationale's own words cite, known or not, in order of appearance.
 
     An id is a whole token that looks like one of `known`: the same letters, then a number. R1, [R1]
-    and (R1, R2) cite; R10 does not cite R1, and words quoted from the text cite nothing.
+    and (R1, R2) cite; R10 does not cite R1, and words quoted from the text cite nothing. A range cites
+    both its ends and what `known` has between them: R1-R3, R1 to R3, R1 through R3, and with any dash the
+    short R1-3 and R1a-c. Words without an id, such as "rules 1-3", cite nothing.
     """
     token = _token(known)
-    return token.findall(without_quotes(reasoning)) if token else []
+    return list(_cited(without_quotes(reasoning), token, known)) if token else []
+
+
+def _cited(words: str, token: re.Pattern[str], known: tuple[str, ...]) -> Iterator[str]:
+    at = 0
+    while found := token.search(words, at):
+        first, at = found.group(), found.end()
+        yield first
+        while (reached := _range_end(words, at, first, token)) is not None:
+            last, at = reached
+            yield from _between(first, last, known)
+            yield last
+            first = last
+
+
+def _range_end(words: str, at: int, first: str, token: re.Pattern[str]) -> tuple[str, int] | None:
+    """The id at which a range that began with `first` ends, and where its words end."""
+    # The token's look behind refuses an id after a hyphen, which here is the range's own.
+    end = re.compile(token.pattern.removeprefix(_NOT_WITHIN))
+    if (joined := _JOIN.match(words, at)) and (found := end.match(words, joined.end())):
+        return found.group(), found.end()
+    if (short := _SHORT.match(words, at)) and (last := _shortened(first, short.group(1))):
+        return last, short.end()
+    return None
+
+
+def _shortened(first: str, end: str) -> str | None:
+    """The id that a short end means: R1-3 is R3, R1a-c is R1c; None where it does not come after."""
+    stem = first.rstrip("abcdefghijklmnopqrstuvwxyz") if end.isdigit() else first[:-1]
+    if end.isdigit():
+        last = stem.rstrip("0123456789") + end
+    elif not first[-1].isalpha():
+        return None
+    else:
+        last = stem + end
+    return last if natural_key(first) < natural_key(last) else None
+
+
+def _between(first: str, last: str, known: tuple[str, ...]) -> list[str]:
+    """The known ids inside a range, in its direction; none where the ends have other letters."""
+    if _letters(first) != _letters(last):
+        return []
+    low, high = sorted((natural_key(first), natural_key(last)))
+    inside = [k for k in known if _letters(k) == _letters(first) and low < natural_key(k) < high]
+    return sorted(inside, key=natural_key, reverse=natural_key(first) > natural_key(last))
+
+
+def _letters(rule_id: str) -> str:
+    return re.split(r"\d", rule_id, maxsplit=1)[0]
+
+
+_NOT_WITHIN = r"(?<![\w-])"
+_JOIN = re.compile(
+    r"[\])}]*(?:[^\S\n]*[-‐‑‒–—―−~][^\S\n]*|\.{2,3}|…|\s+(?:up\s+)?(?:to|till|until|through|thru)\s+)[\[({]*"
+)
+"""What joins the ends of a range, with brackets around either."""
+_SHORT = re.compile(r"[-‐‑‒–—−]((?<!\s)\d{1,3}|[a-z])(?![\w%.]\w|[\w%])")
+"""The rest of a range whose end is only a number or a letter: no space, as in the dash of a sentence."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -65,4 +146,4 @@ def _token(known: tuple[str, ...]) -> re.Pattern[str] | None:
     if not letters:
         return None
     begins = "|".join(map(re.escape, letters))
-    return re.compile(rf"(?<![\w-])(?:{begins})\d+(?:\.\d+)*[a-z]?(?!\w)")
+    return re.compile(rf"{_NOT_WITHIN}(?:{begins})\d+(?:\.\d+)*[a-z]?(?!\w)")

@@ -16,6 +16,7 @@ from core.config import rejection as configs
 from core.config.base import Section
 from core.records import Example, TeacherAnswer, Verdict
 from core.rejection.cited import cited, missing_quotes, plain, without_quotes
+from core.rejection.leaks import revealed
 from core.rejection.remembered import Remembered
 from core.teacher.gold import SOURCE as GOLD
 from core.teacher.reply import ending
@@ -24,11 +25,13 @@ from core.teacher.reply import ending
 @dataclass(slots=True)
 class Context:
     """What a rule may know besides the answer: the rulebook's ids, the labels' names, and how often
-    each reasoning was accepted before, in row order."""
+    each reasoning was accepted before, in row order; and which rules judge answers that were shown the gold
+    label, besides those that judge all."""
 
     rule_ids: tuple[str, ...] = ()
     label_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     accepted: Remembered = field(default_factory=Remembered)
+    hinted: tuple[Section, ...] = configs.DEFAULT_HINTED
 
 
 def unparsed(rule: configs.Unparsed, answer: TeacherAnswer, example: Example, context: Context) -> str | None:
@@ -104,6 +107,17 @@ def repeats(rule: configs.Repeats, answer: TeacherAnswer, example: Example, cont
     return f"accepted {times} times before" if times >= rule.max_times else None
 
 
+def reveals_label(
+    rule: configs.RevealsLabel, answer: TeacherAnswer, example: Example, context: Context
+) -> str | None:
+    reasoning = answer.reasoning or ""
+    names = tuple(name for of in context.label_names.values() for name in of)
+    if found := revealed(reasoning, names):
+        return f'says "{found}"'
+    of_gold = context.label_names.get(example.label, ())
+    return _says(_phrases(rule.phrases, of_gold), without_quotes(reasoning))
+
+
 @functools.lru_cache(maxsize=64)
 def _phrases(phrases: tuple[str, ...], names: tuple[str, ...]) -> re.Pattern[str] | None:
     """One pattern for whole phrases, in which {label} stands for each of `names`."""
@@ -130,6 +144,7 @@ RULES: Mapping[str, RuleFunction] = {
     "names_gold_label": names_gold_label,
     "refuses": refuses,
     "repeats": repeats,
+    "reveals_label": reveals_label,
 }
 ABOUT_REASONS = frozenset(RULES) - {"unparsed", "truncated", "label_mismatch"}
 """Rules that judge a reasoning: silent where there is none to judge (no answer that could be read,
@@ -140,8 +155,12 @@ ABOUT_RULEBOOK = frozenset({"no_rule_cited", "unknown_rule"})
 def judge(
     rules: tuple[Section, ...], answer: TeacherAnswer, example: Example, context: Context
 ) -> tuple[Verdict, ...]:
-    """The verdicts of `rules` in their order; what an answer without a label says is never learnt,
-    so `unparsed` is added where the list leaves it out."""
+    """The verdicts of `rules` in their order, then those of `context.hinted` on an answer that was shown the
+    gold label. What an answer without a label says is never learnt, so `unparsed` is added where the list
+    leaves it out."""
+    if answer.hinted:
+        judged = {rule.rule for rule in rules}  # type: ignore[attr-defined]  # rules are named
+        rules = (*rules, *(rule for rule in context.hinted if rule.rule not in judged))  # type: ignore[attr-defined]
     verdicts = tuple(_verdict(rule, answer, example, context) for rule in rules)
     if not answer.parse_ok and not any(v.rejected for v in verdicts):
         return (*verdicts, _verdict(configs.Unparsed(), answer, example, context))

@@ -34,6 +34,8 @@ _REMEDIES: Mapping[str, str] = {
     "quote_not_in_text": "ask for literal quotations in teacher_user, raise max_missing of quote_not_in_text "
     "in rejection.rules, or {again}",
     "names_gold_label": "take the phrase that was found out of names_gold_label in rejection.rules",
+    "reveals_label": "ask in teacher_hint for reasons that do not mention the label, {again}, or set "
+    "rejection.hinted: []",
     "refuses": "say in teacher_system that judging such texts is the task, or take the phrase that was found "
     "out of refuses in rejection.rules",
     "repeats": "raise max_times of repeats in rejection.rules, or {again}",

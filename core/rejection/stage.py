@@ -96,7 +96,9 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
         LinesWriter(io.out / REJECTED_FILE) as rejected,
         HardWriter(io.out, "train") as hard,
     ):
-        sorter = _Sorter(slice, Context(rule_ids, names, remembered), accepted, rejected)
+        sorter = _Sorter(
+            slice, Context(rule_ids, names, remembered, slice.rejection.hinted), accepted, rejected
+        )
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
             judged = sorter.sort(answered)
@@ -125,7 +127,7 @@ class _Sorter:
     ) -> None:
         self.rules, self.keep, self.context = slice.rejection.rules, slice.keep, context
         self.accepted, self.rejected = accepted, rejected
-        self.remembers = any(isinstance(rule, Repeats) for rule in self.rules)
+        self.remembers = any(isinstance(rule, Repeats) for rule in (*self.rules, *slice.rejection.hinted))
         self.learnt: Counter[int] = Counter()
 
     def sort(self, answered: Answered) -> list[Judged]:
@@ -177,7 +179,7 @@ def matched(
 
 
 def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:
-    needing = [r.rule for r in config.rules if r.rule in ABOUT_RULEBOOK]
+    needing = [r.rule for r in (*config.rules, *config.hinted) if r.rule in ABOUT_RULEBOOK]
     if needing and not rule_ids:
         raise ConfigError(
             f"rejection.rules has {needing[0]}, but no rule of the rulebook has an id; begin rules "

@@ -125,9 +125,12 @@ def _counts(report: Compared) -> Table:
 
 def _comparisons(report: Compared) -> Section:
     intro = (
-        f"{student(report)['title']} minus the other, on the same rows. p is the paired bootstrap's, "
-        "adjusted after Holm for all comparisons in that metric; McNemar's exact test looks at the rows that "
-        "only one of the two has right. The smallest difference is what these rows show four times in five."
+        f"{student(report)['title']} minus the other, on the same rows. The interval decides: a difference "
+        "is shown where its 95 % interval excludes 0. The intervals of a metric hold together, for all "
+        f"{plural(len(report.analysis['comparisons']), 'comparison')} at once, and p, the paired "
+        "bootstrap's, is adjusted alike. McNemar's exact test looks at the rows that only one of the two has "
+        "right; its p is not adjusted and decides nothing here. The smallest difference is what these rows "
+        "show four times in five."
     )
     pictures = [differences(report, metric) for metric in ("macro_f1", "auroc")]
     blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), _tests(report)]
@@ -144,7 +147,7 @@ def _tests(report: Compared) -> Table:
             d = c["differences"][metric]
             cells_of += [
                 Cell(signed(d["value"]), span(d["low"], d["high"], sign=True)),
-                Cell(p_value(d["p_holm"])),
+                Cell(p_value(d["p_adjusted"])),
                 Cell(number(d["detectable"])),
             ]
         m = c["mcnemar"]

@@ -39,6 +39,6 @@ def outcome(comparison: Facts, metric: str) -> Outcome:
     d = MetricDifference(**comparison["differences"][metric])
     if d.value is None:
         return "open"
-    if not better(d, comparison["differing"]):
+    if not better(d):
         return "even"
     return "better" if (d.value > 0) != (metric in SMALLER_IS_BETTER) else "worse"

@@ -97,7 +97,8 @@ def _others(report: Report) -> list[str]:
         out.append("No baseline was measured: whether a simpler model does as well is not known.")
     if len(report.analysis["comparisons"]) > 1:
         out.append(
-            "p-values are adjusted for the scorers compared, and not for the metrics and parts looked at."
+            "Intervals of differences and p-values are adjusted for the scorers compared, and not for the "
+            "metrics and parts looked at."
         )
     return out
 

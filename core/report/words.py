@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from core.evaluation.comparison import signed_end
 from core.evaluation.metrics import NAMES
 from core.report.blocks import UNDEFINED, Cell
 
@@ -30,11 +31,12 @@ def count(value: float | None) -> str:
 
 
 def span(low: float | None, high: float | None, *, sign: bool = False) -> str:
-    """An interval; empty where there is none."""
+    """An interval; empty where there is none. Signed ends have the digits that tell them from 0."""
     if low is None or high is None:
         return ""
-    write = signed if sign else number
-    return f"{write(low)} to {write(high)}" if sign or low < 0 else f"{write(low)}–{write(high)}"
+    if sign:
+        return " to ".join(signed(end) if end == 0 else signed_end(end) for end in (low, high))
+    return f"{number(low)} to {number(high)}" if low < 0 else f"{number(low)}–{number(high)}"
 
 
 def with_interval(interval: Mapping[str, Any], *, sign: bool = False) -> Cell:

@@ -13,7 +13,7 @@ from core.config.reinforce import RewardWeights
 from core.evaluation.faithfulness import MIN_QUOTE
 from core.prompts import TargetWording
 from core.records import Example
-from core.rejection.cited import cited, missing_quotes, quotes
+from core.rejection.cited import checkable, cited, missing_quotes, quotes
 from core.student.wording import Said, read_answer
 
 
@@ -78,7 +78,7 @@ def cites_rule(answer: Answer, example: Example, rubric: Rubric) -> float:
 def faithful_quote(answer: Answer, example: Example, rubric: Rubric) -> float:
     """The reasoning quotes something, and all that it quotes is in the text."""
     reasoning = answer.said.reasoning or ""
-    real = [quote for quote in quotes(reasoning) if len(quote.strip()) >= MIN_QUOTE]
+    real = [quote for quote in quotes(reasoning) if checkable(quote, MIN_QUOTE)]
     return float(bool(real) and not missing_quotes(reasoning, example.text, MIN_QUOTE))
 
 

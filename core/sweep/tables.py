@@ -33,8 +33,9 @@ def val(report: SweepReport, on: OnRows) -> Section:
     columns = ["arm", *map(name_of, (metric, *beside)), "step", f"Δ {name_of(metric)}, first less this", "p"]
     said = (
         f"{plural(on.analysis['rows'], 'row')} of val, {on.analysis['positive']:,} of them positive. The arm "
-        "that is recommended stands first; p is the paired bootstrap's, of no difference from it, adjusted "
-        "after Holm for all arms."
+        "that is recommended stands first. A difference from it is shown where the interval excludes 0: the "
+        "95 % intervals hold for all arms at once, and p, the paired bootstrap's, is adjusted "
+        "alike."
     )
     table = Table(columns, rows, strong=results.STUDENT)
     return Section("val", "All on the same rows of val", [Prose(said), table])
@@ -45,7 +46,7 @@ def _difference(d: Facts | None) -> list[Cell]:
         return cells(UNDEFINED, UNDEFINED)
     return [
         Cell(signed(d["value"]), span(d["low"], d["high"], sign=True)),
-        Cell(results.p_value(d["p_holm"])),
+        Cell(results.p_value(d["p_adjusted"])),
     ]
 
 

@@ -259,5 +259,5 @@ def _tell(found: Outcome) -> None:
     if found.cut:
         parts.append(f"of {found.cut:,} the text was cut to fit")
     saying.tell("; ".join(parts))
-    if found.rows and found.errors == found.rows:
+    if found.rows and found.unanswered == found.rows:
         raise UserError("no row could be answered")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from core.config.teacher import RulesConfig
 from core.errors import PromptError
+from core.natural import natural_key
 from core.rulebook import Rulebook, load_rulebook
 
 REPO = Path(__file__).resolve().parents[2]
@@ -117,3 +121,24 @@ def test_the_repositorys_own_rules_have_ids() -> None:
         f"R{i}" for i in range(1, 7)
     )
     assert load_rulebook(RulesConfig(dir=str(REPO / "rules/fpb"))).ids == tuple(f"R{i}" for i in range(1, 6))
+
+
+def test_files_and_their_rules_are_in_natural_order(tmp_path: Path) -> None:
+    names = ["R10_last.txt", "R2_calls.txt", "R1_prizes.txt", "R9_b.txt", "R11.txt", "intro.txt"]
+    found = book(tmp_path, {name: f"text of {name}" for name in names})
+    expected = ("R1_prizes.txt", "R2_calls.txt", "R9_b.txt", "R10_last.txt", "R11.txt", "intro.txt")
+    assert found.files == expected
+    assert found.ids == ("R1", "R2", "R9", "R10", "R11")
+    assert found.text.split("\n\n")[3] == "## R10_last.txt\ntext of R10_last.txt"
+
+
+@given(st.lists(st.text(st.sampled_from("aR_.-~ \u00e9019"), min_size=1), max_size=12))
+def test_names_without_long_numbers_are_in_plain_order(names: list[str]) -> None:
+    """So that rulebooks of fewer than ten rules, and all that was answered by them, stay as they are."""
+    short = [re.sub(r"[0-9]+", lambda m: m.group()[0], name) for name in names]
+    assert sorted(short, key=natural_key) == sorted(short)
+
+
+def test_the_quickstarts_rulebook_is_as_it_was() -> None:
+    found = load_rulebook(RulesConfig(dir=str(REPO / "rules/quickstart")))
+    assert list(found.files) == sorted(found.files)

@@ -48,9 +48,10 @@ def test_a_table_is_answered_by_the_command(
     with out.open(newline="") as f:
         rows = list(csv.DictReader(f))
     assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
-    assert [row["id"] for row in rows if row["error"]] == ["t07"]
+    assert [row["id"] for row in rows if row["label"] == ""] == ["t07"]
+    assert all("is on neither label" in row["error"] for row in rows if row["label"] != "")
     assert "60 rows in" in (said := capsys.readouterr().err)
-    assert "1 have an error" in said
+    assert "60 have an error" in said
     assert understudy(*given) == 2
     assert "add --overwrite" in capsys.readouterr().err
 
@@ -120,7 +121,7 @@ def test_every_runner_writes_the_same_bytes(
         workers=2,
         threads=1,
     )
-    assert (found.rows, found.errors) == (60, 1)
+    assert (found.rows, found.unanswered) == (60, 1)
     assert out.read_bytes() == alone.read_bytes()
 
 

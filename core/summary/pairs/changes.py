@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.columns import NO_PROBABILITY
-from core.evaluation.comparison import Comparison, compare
-from core.evaluation.paired import ALPHA
+from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
+from core.evaluation.paired import exact_interval
 from core.summary.pairs.pairing import OUTCOMES, Outcome, Pair, Paired
 from core.summary.pairs.predictions import Predicted
 
@@ -39,15 +39,15 @@ class Changes:
         if self.comparison is None or self.p is None:
             return "nothing to compare: no text is in both"
         d = self.comparison.differences["accuracy"]
-        ends = "" if d.low is None or d.high is None else f"95 % interval {d.low:+.3f} to {d.high:+.3f}; "
-        numbers = f"{d.value:+.3f} ({ends}McNemar's exact test, p = {self.p:.3g})"
-        # The test takes rows as independent; where they come in groups the interval has to agree.
-        unsure = self.comparison.note is not None and d.low is not None and d.low <= 0 <= (d.high or 0)
-        if self.p >= ALPHA or unsure:
+        assert d.value is not None, "rows that were paired have an accuracy"
+        ends = ""
+        if d.low is not None and d.high is not None:
+            ends = f"95 % interval {signed_end(d.low)} to {signed_end(d.high)}; "
+        decides = "" if self.comparison.note is None else ", takes grouped rows as independent"
+        numbers = f"{signed_end(d.value)} ({ends}McNemar's exact test{decides}, p = {self.p:.3g})"
+        if not better(d):
             return f"no difference shown between B and A in accuracy: {numbers}"
-        return (
-            f"{'B' if self.counts['fixed'] > self.counts['broken'] else 'A'} is right more often: {numbers}"
-        )
+        return f"{'B' if d.value > 0 else 'A'} is right more often: {numbers}"
 
 
 def changes(paired: Paired) -> Changes:
@@ -61,8 +61,20 @@ def changes(paired: Paired) -> Changes:
     judged = [_judged([pair.b for pair in pairs]), _judged([pair.a for pair in pairs])]
     found = bootstrap(positive, judged, [paired.a.groups.get(pair.a.example_id) for pair in pairs])
     (comparison,) = compare(positive, ("B", "A"), judged, found)
+    if not found.clustered:
+        comparison = _by_exact_test(comparison)
     metrics = {name: (_point(found.point(1, name)), _point(found.point(0, name))) for name in METRICS}
     return Changes(counts, metrics, comparison)
+
+
+def _by_exact_test(comparison: Comparison) -> Comparison:
+    """Decide accuracy by McNemar's exact test, whose p-value stands next to it, and not by the bootstrap."""
+    test, d = comparison.mcnemar, comparison.differences["accuracy"]
+    assert test is not None, "both runs decide"
+    low, high = exact_interval(test)
+    exact = replace(d, low=low, high=high, p=test.p, p_holm=test.p, p_adjusted=test.p, untested=None)
+    differences = {**comparison.differences, "accuracy": with_verdict(exact, comparison)}
+    return replace(comparison, differences=differences)
 
 
 def to_json(paired: Paired, found: Changes) -> dict[str, Any]:

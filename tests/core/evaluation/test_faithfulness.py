@@ -58,3 +58,16 @@ def test_where_nothing_was_asked_all_is_null_with_a_reason() -> None:
     assert all(c["total"] == 0 and c["share"]["value"] is None for c in written.values())
     assert written["with_reasoning"]["share"]["undefined"] == "no reasoning was asked for"
     assert written["quotes_that_occur"]["share"]["undefined"] == "nothing is quoted"
+
+
+def test_quotations_are_compared_in_one_normal_form() -> None:
+    text = "Gagnez un caf\u00e9 gratuit \u00e0 No\u00ebl"
+    row = said('R1: it says "cafe\u0301 gratuit" and "th\u00e9"')
+    found = faithfulness([row], [text], [1], ("R1",))
+    assert pair(found.quotes_that_occur) == (1, 2)
+
+
+def test_every_rule_of_a_range_is_counted() -> None:
+    found = of(said("R1-R2 apply"), said("R1\u2013R9 apply"))
+    assert pair(found.rules_that_exist) == (4, 5)
+    assert pair(found.without_invented_rule) == (1, 2)

@@ -174,6 +174,9 @@ REJECTION = [
     rule("refuses", "phrases", "[no comment]"),
     rule("repeats"),
     rule("repeats", "max_times", "2"),
+    rule("reveals_label"),
+    rule("reveals_label", "phrases", "[as marked by the desk]"),
+    line("rejection.hinted", "[]", "reject hardness", why="rules for answers that were shown the label"),
 ]
 
 STUDENT_PROMPT = [

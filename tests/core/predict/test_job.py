@@ -68,7 +68,12 @@ def test_every_row_is_answered_in_order(job: Job, lent: Lent) -> None:
     found = answer(job, lambda: lent)
     rows = written(job.output)
     assert [row["id"] for row in rows] == [id_ for id_, _, _ in texts()]
-    assert (found.rows, found.errors, found.reused) == (60, 0, 0)
+    assert (found.rows, found.unanswered, found.reused) == (60, 0, 0)
+    assert found.errors == sum(row["error"] != "" for row in rows)
+    # The small student says neither label, which evaluations call invalid, and so does every row here.
+    assert {row["error"] for row in rows} == {
+        "100.0% of the probability is on neither label; evaluations count such a row as invalid"
+    }
     expected = [p.probability for p in lent.student([text for _, text, _ in texts()])]
     assert [float(row["probability"]) for row in rows] == pytest.approx(expected, abs=1e-6)
     assert list(rows[0]) == ["id", "label", "probability", "threshold", "error"]
@@ -112,7 +117,7 @@ def test_a_bad_row_passes_through_with_its_error(job: Job, lent: Lent, table: Pa
     rows = written(job.output)
     assert (rows[1]["id"], rows[1]["label"], rows[1]["probability"]) == ("bad", "", "")
     assert "new.csv:3: the text is empty" in rows[1]["error"]
-    assert found.errors == 1
+    assert found.unanswered == 1
 
 
 def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -> None:

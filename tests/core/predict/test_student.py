@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core import jsonio
 from core.bundle.opening import open_bundle
 from core.data.writing import read_examples
 from core.errors import MissingInputError, ModelError, UserError
+from core.evaluation.columns import columns
 from core.evaluation.stage import SCORES, read_scores
 from core.predict import Student, load
 from core.predict.finding import find
+from core.records import ScoredExample
 from core.store import pointers
 from tests.core.pipeline.making import Made
 
@@ -25,6 +28,51 @@ def test_it_says_what_was_exported_of_the_same_texts(made: Made, student: Studen
     threshold = student.bundle.decision.threshold
     assert threshold is not None
     assert [p.label for p in said] == ["1" if (row.probability or 0) >= threshold else "0" for row in scored]
+
+
+def scored(p: float | None, outside: float, *, valid: bool) -> ScoredExample:
+    return ScoredExample("0", 0, p, outside, valid)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        (scored(0.9, 0.5, valid=True), None),
+        (scored(0.9, 0.501, valid=False), "50.1% of the probability is on neither label"),
+        (scored(0.001, 0.97, valid=False), "97.0% of the probability is on neither label"),
+        (scored(None, 1.0, valid=False), "no label was reached"),
+    ],
+)
+def test_a_row_that_evaluations_call_invalid_has_an_error_and_what_they_predict(
+    student: Student, row: ScoredExample, says: str | None
+) -> None:
+    found = student._prediction(row, reasoning=False)
+    threshold = student.bundle.decision.threshold or 0.0
+    assert found.probability == row.probability
+    assert found.label == ("1" if columns([row]).predicted(threshold)[0] else "0")
+    assert (found.error is None) is not bool(columns([row]).invalid[0])
+    assert says is None or (found.error or "").startswith(says)
+
+
+def test_the_same_rows_are_invalid_as_in_the_export(made: Made, student: Student) -> None:
+    examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
+    scored = read_scores(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
+    said = student([e.text for e in examples])
+    assert [p.error is None for p in said] == [row.valid for row in scored]
+
+
+@pytest.mark.parametrize("near", [0, -1, 1])
+def test_a_float32_score_at_the_threshold_has_the_label_that_evaluations_give_it(
+    student: Student, near: int
+) -> None:
+    threshold = student.bundle.decision.threshold or 0.0
+    score = np.nextafter(np.float32(threshold), np.float32(2 * near * threshold or threshold))
+    row = scored(score, 0.1, valid=True)
+    found = student._prediction(row, reasoning=False)
+    assert type(found.probability) is float
+    expected = columns([row]).predicted(threshold)[0]
+    assert found.label == ("1" if expected else "0")
+    assert bool(expected) is (float(score) >= threshold)
 
 
 def test_the_order_and_the_company_of_texts_change_nothing(student: Student) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,32 @@ def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: 
     assert (summary["requested_samples"], summary["missing"]) == (1118, 0)
     assert summary["acceptance_rate"] == pytest.approx(0.940, abs=5e-4)
     assert set(summary["funnel"]["answers"]["by_reason"]) == {"label_mismatch"}
+
+
+def test_a_hinted_answer_that_reveals_its_label_is_rejected_unasked(tmp_path: Path) -> None:
+    leak = "Since the gold label was provided, R1 has to apply here."
+    answers = [
+        raw("a", 1, leak, hinted=True), raw("b", 0), raw("c", 1, leak), raw("d", 0, hinted=True),
+    ]  # fmt: skip
+    io = sampled(tmp_path, answers)
+    summary = reject(tmp_path, io)
+    assert [r["example_id"] for r in rows(io, "accepted_samples.jsonl")] == ["b", "c", "d"]
+    (row,) = rows(io, "rejected_samples.jsonl")
+    assert (row["example_id"], row["reject_reason"]) == ("a", "reveals_label")
+    assert summary["funnel"]["texts"]["by_reason"] == {"reveals_label": {"0": 0, "1": 1}}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD", "NFKD"])
+def test_a_quotation_in_another_normal_form_is_accepted(tmp_path: Path, form: Any) -> None:
+    texts = [
+        Example("a", "Gagnez un caf\u00e9 gratuit \u00e0 No\u00ebl", 1),
+        Example("b", "see you at lunch", 0),
+    ]
+    texts = [Example(e.id, unicodedata.normalize(form, e.text), e.label) for e in texts]
+    answers = [
+        raw("a", 1, 'It says "cafe\u0301 gratuit" and "\u00e0 No\u00ebl" [R1].'),
+        raw("b", 0, 'It says "see you" [R1].'),
+    ]
+    io = sampled(tmp_path, answers, texts)
+    reject(tmp_path, io, "quote_not_in_text", "unparsed")
+    assert [r["example_id"] for r in rows(io, "accepted_samples.jsonl")] == ["a", "b"]

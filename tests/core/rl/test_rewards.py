@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from core.config.reinforce import RewardWeights
@@ -88,3 +90,23 @@ def test_the_total_is_the_weighted_sum() -> None:
 def test_rewards_that_are_all_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing to learn from"):
         RewardWeights(label=0, format=0, cites_rule=0, faithful_quote=0, length=0)
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_a_quotation_in_another_normal_form_earns_its_reward(form: str) -> None:
+    of = rubric()
+    raw = '<label>1</label>\n<reason>It says "caf\u00e9 gratuit" [R1].</reason>'
+    raw = unicodedata.normalize(form, raw)  # type: ignore[arg-type]  # one of its literals
+    for text in ("un caf\u00e9 gratuit", "un cafe\u0301 gratuit"):
+        assert of.judge(of.read(raw, 10, ended=True), Example("t", text, 1))["faithful_quote"] == 1
+    assert of.judge(of.read(raw, 10, ended=True), Example("t", "un cafe gratuit", 1))["faithful_quote"] == 0
+
+
+@pytest.mark.parametrize("quote", ["ne\u0301", "n\u00e9", "\u200bpr\u200b", "p. "])
+def test_a_quotation_is_as_long_as_its_normal_form(quote: str) -> None:
+    assert earned(WHOLE.replace("won a prize", quote))["faithful_quote"] == 0
+
+
+@pytest.mark.parametrize(("cited", "value"), [("R1-R2", 1), ("R1\u2013R3", 0), ("R1 to R2", 1), ("R1-3", 0)])
+def test_a_range_of_rules_is_cited_whole(cited: str, value: float) -> None:
+    assert earned(WHOLE.replace("R1", cited))["cites_rule"] == value

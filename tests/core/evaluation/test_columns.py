@@ -1,0 +1,88 @@
+"""A score meets a threshold in one way: by number or by column, in memory or read back, in any precision."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from core import jsonio
+from core.evaluation.bootstrap import Judged
+from core.evaluation.calibration import Calibrator
+from core.evaluation.calibration_fits import curve
+from core.evaluation.columns import at_or_above, columns, predict
+from core.evaluation.curves import by_coverage
+from core.evaluation.decision import by_definition
+from core.evaluation.metrics import compute
+from core.export.predictions import records
+from core.predict.sink import field, line
+from core.records import Example, ScoredExample
+
+SCORES = st.floats(0, 1).flatmap(lambda p: st.sampled_from([p, float(np.float32(p)), np.float32(p)]))
+NEAR = st.sampled_from([-1, 0, 1])
+
+
+def scored(p: float) -> ScoredExample:
+    return ScoredExample("r", 1, p, outside=0.0, valid=True)
+
+
+@settings(max_examples=200, deadline=None)
+@given(SCORES, SCORES, NEAR)
+@example(np.float32(0.7), 0.7, 0)
+@example(np.float32(0.3), 0.3, 0)
+@example(0.7, np.float32(0.7), 0)
+@example(np.float32(0.1), float(np.float32(0.1)), 0)
+def test_a_score_gets_one_label_everywhere(p: float, threshold: float, near: int) -> None:
+    for at in (threshold, float(np.nextafter(float(p), float(near))), p):
+        row = scored(p)
+        expected = predict(p, at)
+        c = columns([row])
+        assert bool(c.predicted(at)[0]) is bool(expected)
+        assert bool(np.asarray(Judged.of(c, at).predicted)[0]) is bool(expected)
+        assert compute([row], at).tp == expected
+        assert by_coverage(c.positive, c.probability, at)["accuracy"] == [expected]
+        (exported,) = records("test", [Example("r", "text", 1)], [row], by_definition(at))
+        assert exported["predicted"] == expected
+        for again in (_through_json(row), _through_csv(exported["probability"])):
+            assert predict(again, at) == expected
+
+
+def _through_json(row: ScoredExample) -> float:
+    found = json.loads(line(jsonio.as_row(row)))["probability"]
+    assert isinstance(found, float)
+    return found
+
+
+def _through_csv(p: float) -> float:
+    out = io.StringIO()
+    csv.writer(out).writerow([field(p)])
+    return float(next(csv.reader([out.getvalue()]))[0])
+
+
+@pytest.mark.parametrize("kind", ["none", "temperature", "platt", "isotonic"])
+def test_a_score_is_calibrated_in_float64(kind: str) -> None:
+    all_parameters: dict[str, dict[str, Any]] = {
+        "temperature": {"temperature": 1.7},
+        "platt": {"slope": 0.8, "shift": 0.3},
+        "isotonic": {"at": (0.1, 0.9), "to": (0.2, 0.7)},
+    }
+    parameters = all_parameters.get(kind, {})
+    low: Any = np.array([0.1, 0.3, 0.7], dtype=np.float32)
+    found = curve(kind, parameters, low)
+    assert found.dtype == np.float64
+    assert found.tolist() == curve(kind, parameters, low.astype(np.float64)).tolist()
+    calibrator = Calibrator(kind, parameters, kind, 0, 0, None, None, "")  # type: ignore[arg-type]
+    rows = calibrator.apply_to([scored(p) for p in low])
+    assert [row.probability for row in rows] == found.tolist()
+
+
+def test_what_has_no_probability_is_below_every_threshold() -> None:
+    assert predict(None, 0.0) == 0
+    assert predict(float("nan"), 0.0) == 0
+    assert at_or_above(np.array([np.nan, 0.0, 1.0]), 0.0).tolist() == [False, True, True]

@@ -1,0 +1,231 @@
+"""Interval, p-value and verdict of a comparison never disagree, for one comparison and for many."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from core.evaluation.bootstrap import METRICS, Judged, bootstrap
+from core.evaluation.comparison import Comparison, better, compare
+from core.evaluation.paired import ALPHA, exact_interval, mcnemar
+from core.evaluation.simultaneous import family
+from tests.core.evaluation.scored import draw
+
+SHOWN = re.compile(r"95 % interval ([-+]\d+\.\d+) to ([-+]\d+\.\d+)")
+
+
+def compared(
+    seed: int,
+    *,
+    rows: int = 80,
+    others: int = 1,
+    resamples: int = 400,
+    share: float = 0.3,
+    steps: int = 0,
+    group: int = 0,
+) -> list[Comparison]:
+    """A scorer against others that are worse, equal or better, at thresholds of their own."""
+    rng = np.random.default_rng(seed)
+    sample = draw(rows, seed=seed, share=share, apart=0.35, steps=steps)
+    if share == 0:
+        sample.positive[:] = False
+    judged = [Judged(sample.probability, sample.probability >= 0.5)]
+    for _ in range(others):
+        noise = rng.normal(rng.uniform(-0.1, 0.1), rng.uniform(0, 0.3), rows)
+        p = np.clip(sample.probability + noise, 0.001, 0.999)
+        judged.append(Judged(p, p >= rng.uniform(0.4, 0.6)))
+    groups = [f"g{i // group}" for i in range(rows)] if group else None
+    found = bootstrap(sample.positive, judged, groups, resamples=resamples, seed=seed)
+    return compare(sample.positive, [f"S{k}" for k in range(others + 1)], judged, found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    rows=st.sampled_from([1, 2, 5, 12, 40, 120]),
+    others=st.sampled_from([1, 2, 5, 9]),
+    resamples=st.sampled_from([60, 199, 399, 1000]),
+    share=st.sampled_from([0.0, 0.05, 0.3, 1.0]),
+    steps=st.sampled_from([0, 4]),
+    group=st.sampled_from([0, 0, 3]),
+)
+def test_the_verdict_is_what_the_interval_shows(
+    seed: int, rows: int, others: int, resamples: int, share: float, steps: int, group: int
+) -> None:
+    made = compared(
+        seed, rows=rows, others=others, resamples=resamples, share=share, steps=steps, group=group
+    )
+    for d in (d for c in made for d in c.differences.values()):
+        if d.value is None:
+            assert "not compared" in d.verdict
+            continue
+        even = d.verdict.startswith("no difference shown")
+        assert even is not better(d)
+        assert (d.p_adjusted is not None and d.p_adjusted <= ALPHA + 1e-9) is better(d)
+        assert (d.low is None) is (d.high is None)
+        if d.low is None or d.high is None:
+            assert even
+            assert d.untested
+        else:
+            assert even is (d.low <= 0 <= d.high)
+            low, high = map(float, SHOWN.search(d.verdict).groups())  # type: ignore[union-attr]
+            assert even is (low <= 0 <= high)
+
+
+def test_many_comparisons_hold_together() -> None:
+    """In at least about 95 of 100 data sets all five intervals hold their true differences at once."""
+    rng = np.random.default_rng(5)
+    truth = np.array([0.0, 0.05, 0.1, 0.1, 0.2])
+    alone = together = 0
+    for _ in range(150):
+        shared = rng.normal(0, 1, 120)
+        rows = truth[:, None] + shared + rng.normal(0, 1, (5, 120))
+        weights = rng.multinomial(120, [1 / 120] * 120, size=399) / 120
+        drawn = [weights @ of for of in rows]
+        of_all = family(drawn)
+        inside = [_holds(of_all.interval(d), t) for d, t in zip(drawn, truth, strict=True)]
+        single = [_holds(family([d]).interval(d), t) for d, t in zip(drawn, truth, strict=True)]
+        together += all(inside)
+        alone += all(single)
+    assert together / 150 > 0.91
+    assert alone / 150 < 0.91
+
+
+def _holds(interval: tuple[float, float] | None, value: float) -> bool:
+    return interval is not None and interval[0] <= value <= interval[1]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 8), st.sampled_from([0.0, 0.5, 0.95]))
+def test_an_interval_is_between_that_of_one_comparison_and_bonferronis(
+    seed: int, many: int, alike: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    shared = rng.normal(0, 1, 999)
+    drawn = [alike * shared + (1 - alike) * rng.normal(0.5, 1, 999) for _ in range(many)]
+    together = family(drawn)
+    assert int(1000 * 0.025 / many) <= together.rank <= 25
+    for of in drawn:
+        low, high = together.interval(of) or (0.0, 0.0)
+        one = family([of]).interval(of)
+        assert one is not None
+        assert low <= one[0] <= one[1] <= high
+        assert (together.p_value(of) <= 0.05) is (not low <= 0 <= high)
+
+
+def test_one_comparison_has_the_percentile_interval() -> None:
+    drawn = np.random.default_rng(1).normal(0.1, 1, 9999)
+    low, high = family([drawn]).interval(drawn) or (0.0, 0.0)
+    assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2e-3)
+
+
+def test_ten_thousand_resamples_resolve_every_interval_of_a_report_and_too_few_are_named() -> None:
+    rng = np.random.default_rng(2)
+    drawn = [rng.normal(0, 1, 10_000) for _ in range(20)]
+    assert family(drawn).rank >= 10
+    few = compared(1, others=9, resamples=60)
+    assert {d.low for c in few for d in c.differences.values()} == {None}
+    assert all(
+        "60 resamples are too few for 9 comparisons" in (c.differences["auroc"].untested or "") for c in few
+    )
+    rough = compared(1, others=9, resamples=400)[0].differences["auroc"]
+    assert rough.low is not None
+    assert "of 400 resamples" in (rough.note or "")
+
+
+def test_an_end_that_rounds_to_zero_shows_on_which_side_it_is() -> None:
+    positive = np.arange(400) % 2 == 0
+    p = np.where(positive, 0.9, 0.1)
+    near = np.where(positive, 0.8999, 0.1001)
+    judged = [Judged(p, p >= 0.5), Judged(near, near >= 0.5)]
+    found = bootstrap(positive, judged, resamples=400)
+    verdict = compare(positive, ["A", "B"], judged, found)[0].differences["brier"].verdict
+    assert verdict == "A is better than B by -0.00002 Brier score (95 % interval -0.00002 to -0.00002)."
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 60))
+def test_the_exact_interval_of_accuracy_inverts_mcnemars_test(only_a: int, only_b: int, same: int) -> None:
+    test = mcnemar(*_rights(only_a, only_b, same))
+    low, high = exact_interval(test)
+    assert (test.p > ALPHA) is (low <= 0 <= high)
+    rows = only_a + only_b + same
+    if rows:
+        assert low <= (only_a - only_b) / rows <= high
+
+
+def _rights(only_a: int, only_b: int, same: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    a = [True] * only_a + [False] * only_b + [True] * same
+    b = [False] * only_a + [True] * only_b + [True] * same
+    return np.array(a, dtype=np.bool_), np.array(b, dtype=np.bool_)
+
+
+# One class, one row, equal rows
+
+
+def of_one_class(rows: int, *, positive: bool, seed: int = 0) -> Comparison:
+    """Two scorers that are nearly constant, on rows of one class."""
+    rng = np.random.default_rng(seed)
+    gold = np.full(rows, positive)
+    a, b = 0.3 + rng.uniform(0, 1e-3, rows), 0.6 + rng.uniform(0, 1e-3, rows)
+    judged = [Judged(a, a >= 0.5), Judged(b, b >= 0.5)]
+    return compare(gold, ["A", "B"], judged, bootstrap(gold, judged, resamples=999))[0]
+
+
+@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize("rows", [9, 30, 400])
+def test_one_class_is_a_real_verdict_in_what_is_no_ranking(rows: int, positive: bool) -> None:
+    found = of_one_class(rows, positive=positive).differences
+    winner = "B is better than A" if positive else "A is better than B"
+    for name in ("log_loss", "brier", "accuracy"):
+        assert found[name].verdict.startswith(winner)
+        assert (found[name].p_adjusted or 1) < 0.05
+    for name in ("auroc", "auprc"):
+        assert (found[name].value, found[name].low, found[name].p) == (None, None, None)
+        assert "not testable" in found[name].verdict
+        assert "the rows are of one class" in found[name].verdict
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5])
+def test_a_handful_of_rows_of_one_class_is_not_testable(rows: int) -> None:
+    found = of_one_class(rows, positive=False).differences
+    for name in ("log_loss", "brier"):
+        assert f"not testable: their probabilities differ on {rows} row" in found[name].verdict
+        assert found[name].verdict.startswith("no difference shown between A and B in ")
+        assert "interval" not in found[name].verdict
+        assert (found[name].low, found[name].high) == (None, None)
+
+
+def test_equal_rows_of_one_class_are_as_good_as_nearly_equal_ones() -> None:
+    gold = np.zeros(20, dtype=np.bool_)
+    judged = [Judged(np.full(20, p), np.zeros(20, dtype=np.bool_)) for p in (0.3, 0.2, 0.3)]
+    worse, same = compare(gold, ["A", "B", "C"], judged, bootstrap(gold, judged, resamples=999))
+    assert worse.differences["log_loss"].verdict.startswith("B is better than A")
+    assert same.differences["log_loss"].verdict.startswith("no difference shown between A and C")
+    assert (same.differences["log_loss"].low, same.differences["log_loss"].high) == (0, 0)
+    assert worse.differences["precision"].value is None
+
+
+def test_one_positive_row_bounds_rankings_alone() -> None:
+    """A ranking of one positive among 30 rows has 30 orders; log loss has 30 rows to be better on."""
+    positive = np.arange(30) == 0
+    a, b = np.where(positive, 0.9, 0.1), np.where(positive, 0.2, 0.8)
+    judged = [Judged(a, a >= 0.5), Judged(b, b >= 0.5)]
+    found = compare(positive, ["A", "B"], judged, bootstrap(positive, judged, resamples=999))[0].differences
+    assert found["log_loss"].verdict.startswith("A is better than B")
+    assert found["auroc"].p == pytest.approx(2 / 30)
+    assert found["auroc"].verdict.startswith("no difference shown between A and B in AUROC: +1.000; not test")
+    assert found["auroc"].low is None
+
+
+def test_every_metric_has_a_sentence_whatever_the_rows() -> None:
+    for share in (0.0, 1.0, 0.3):
+        for rows in (1, 3):
+            (c,) = compared(3, rows=rows, share=share)
+            assert set(c.differences) == set(METRICS)
+            assert all(d.verdict.endswith(".") for d in c.differences.values())
