@@ -172,7 +172,8 @@ def _expanded(text: str, setting: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as e:
-        raise UserError(f"{_start(setting)}{text}: there is no such user's home; write the folder's path") from e
+        remedy = "there is no such user's home; write the folder's path"
+        raise UserError(f"{_start(setting)}{text}: {remedy}") from e
 
 
 def _url(kind: str, rest: str, text: str, setting: str) -> str:

@@ -111,7 +111,7 @@ def _checked(folder: Path) -> Path:
 
 def _packaged(spec: str) -> Path:
     try:
-        return packages.find(spec)
+        return packages.find(spec, "student.model")
     except UserError as error:
         raise ModelError(f"base model {error}") from error
 
