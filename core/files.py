@@ -10,11 +10,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core import locations
+
 
 def user_cache() -> Path:
-    """Where copies and converted models are kept: $UNDERSTUDY_CACHE, else ~/.cache/understudy."""
+    """Where copies and converted models are kept: $UNDERSTUDY_CACHE, else ~/.cache/understudy.
+
+    Raises UserError where that variable holds a URL or a misspelled path.
+    """
     named = os.environ.get("UNDERSTUDY_CACHE")
-    return Path(named).expanduser() if named else Path.home() / ".cache" / "understudy"
+    if not named:
+        return Path.home() / ".cache" / "understudy"
+    return locations.absolute(named, "UNDERSTUDY_CACHE", creates=True)
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
+from core import shipped
 from core.config.base import Section
 from core.config.reading import Source, read_source
 from core.errors import ConfigError
@@ -84,7 +85,7 @@ class Prices:
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._table = None if path is None else load_prices(Path(path))
+        self._table = None if path is None else load_prices(path)
         self._warned: set[str] = set()
 
     def price_of(self, model: str) -> Price | None:
@@ -110,11 +111,15 @@ class Prices:
         return price
 
 
-def load_prices(path: Path) -> PriceTable:
-    """Read a price table. Raises ConfigError, in one sentence, with file and line."""
-    if not path.is_file():
-        raise ConfigError(f"no price table at {path.absolute()}; set teacher.prices to one, or to null")
-    source = read_source(path)
+def load_prices(path: str | Path) -> PriceTable:
+    """Read the price table that a config names; the package has one of its own (see core.shipped).
+
+    Raises ConfigError, in one sentence, with file and line.
+    """
+    found = shipped.find(str(path), "prices")
+    if not found.is_file():
+        raise ConfigError(f"no price table at {found.absolute()}; set teacher.prices to one, or to null")
+    source = read_source(found)
     try:
         return PriceTable.model_validate_json(json.dumps(source.values, default=str), strict=True)
     except ValidationError as e:

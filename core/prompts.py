@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from jinja2 import Environment, StrictUndefined, Template, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from core import shipped
 from core.config.teacher import PromptsConfig
 from core.errors import PromptError
 from core.jsonio import digest
@@ -147,7 +147,8 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     Raises PromptError with file and line for an unknown key or variable, a template without what
     it must hold, and a student's template that does not hold the text once and as it is.
     """
-    file = read_prompt_file(Path(config.file), tuple(TEMPLATES), tuple(TargetWording().__slots__))
+    path = shipped.find(config.file, "prompts.file")
+    file = read_prompt_file(path, tuple(TEMPLATES), tuple(TargetWording().__slots__))
     instruction = config.task_instruction or file.task_instruction
     if instruction is None:
         raise PromptError(

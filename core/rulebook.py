@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from core import locations
 from core.config.teacher import RulesConfig
 from core.errors import PromptError
 from core.jsonio import digest
@@ -49,7 +50,7 @@ def load_rulebook(config: RulesConfig) -> Rulebook:
     that begins with an id (`R1 Prizes: ...`) begins a rule. A file without ids is shown but cannot
     be cited. Raises PromptError where there is no text at all, and where an id stands twice.
     """
-    folder = Path(config.dir).absolute()
+    folder = locations.absolute(config.dir, "rules.dir")
     texts = {path.name: text for path in _files(folder, config) if (text := _read(path))}
     if not texts:
         raise PromptError(

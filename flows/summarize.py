@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from core import locations
 from core.store.objects import Store
 from core.summary.collecting import Collected
 from core.summary.measured import Modes
@@ -51,7 +51,8 @@ def summarize(
     if not found.rows:
         return None
     create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
-    return str(save(text, Path(output) if output is not None else default_name(format)).absolute())
+    path = default_name(format) if output is None else locations.absolute(output, "output", creates=True)
+    return str(save(text, path).absolute())
 
 
 def _about(found: Collected, root: str) -> str:

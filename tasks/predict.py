@@ -8,6 +8,8 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from core import jsonio
+from core.bundle.contents import FILE
 from core.bundle.opening import Device, Weights
 from core.predict.shards import Shard, answer_shard
 from core.predict.student import Student, open_student
@@ -20,12 +22,17 @@ def answer(shard: Shard) -> int:
     """Answer what is not answered yet of a shard, and return how many rows that were."""
 
     def opened() -> Student:
-        return student(shard.job.folder, shard.job.weights, shard.base, shard.device)
+        digest = jsonio.file_digest(shard.job.folder / FILE)
+        return student(shard.job.folder, digest, shard.job.weights, shard.base, shard.device)
 
     return answer_shard(shard, opened, ArtifactProgress(f"shard {shard.number}"))
 
 
 @lru_cache(maxsize=1)
-def student(folder: Path, weights: Weights, base: str | None, device: Device) -> Student:
-    """The model, once a process; shards that come to it at the same time wait for each other."""
+def student(folder: Path, digest: str, weights: Weights, base: str | None, device: Device) -> Student:
+    """The model, once a process; shards that come to it at the same time wait for each other.
+
+    `digest` is that of the bundle's list of files: a cluster's worker outlives a job, and another bundle
+    may then be in the same folder.
+    """
     return open_student(folder, weights, base, device)

@@ -52,6 +52,56 @@ def test_locks_hold_versions_and_no_address() -> None:
         assert not re.search(r"https?://|--index|--find-links", "\n".join(lines))
 
 
+INSTALLABLE = {"understudy-distill", "uv", "."}
+"""Every name that a message or a document may tell anybody to install."""
+_INSTALL = re.compile(r"\b(?:pip3?|pipx|uv tool|conda)\s+install\b|\b(?:uv|poetry) add\b")
+_FILE_OPTION = re.compile(
+    r"(?:-r|-c|--requirement|--constraint|--python|--prefix|--find-links|--target)\s+\S+"
+)
+
+
+def installs(text: str) -> list[str]:
+    """The first name after each install command in a text, without extras and version."""
+    found = []
+    for match in _INSTALL.finditer(text):
+        command = re.split(r'[`\n;|&)]|" ', text[match.end() :], maxsplit=1)[0]
+        words = re.sub(r"['\"]", " ", _FILE_OPTION.sub("", command)).split()
+        names = [re.split(r"[\[=<>~!@{\\]", word)[0].rstrip(",:") for word in words if word[0] not in "-\\"]
+        found += names[:1]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("run `pip install 'understudy-distill[local]'`", ["understudy-distill"]),
+        ("install it with: pip install --no-deps stranger", ["stranger"]),
+        ("pip install understudy[local]", ["understudy"]),
+        ("uv pip install --prefix /opt/x tinker==1", ["tinker"]),
+        ("conda install torch", ["torch"]),
+        ("pip install -r requirements.txt", []),
+    ],
+)
+def test_names_after_install_commands_are_found(text: str, names: list[str]) -> None:
+    assert installs(text) == names
+
+
+def test_nobody_is_told_to_install_a_name_that_is_not_ours() -> None:
+    """`understudy` on the package index is a stranger's, and a misspelled name may be one too."""
+    kinds = {".py", ".md", ".yaml", ".toml", ".j2"}
+    folders = [REPO / name for name in ("core", "tasks", "flows", "docker", "configs", "prompts", "tests")]
+    files = [*REPO.glob("*.md"), *(p for folder in folders for p in folder.rglob("*") if p.suffix in kinds)]
+    strange = {
+        f"{path.relative_to(REPO)}: {name}"
+        for path in files
+        if path != Path(__file__).resolve()
+        for name in installs(path.read_text(encoding="utf-8"))
+        if name not in INSTALLABLE
+    }
+    assert len(files) > 300
+    assert strange == set()
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel, unpacked as an installer would."""

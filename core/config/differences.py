@@ -7,13 +7,18 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from core import locations
 from core.config.base import NotInKey
+from core.errors import UserError
 
 _ABSENT = "nothing"
 
 
 def differences(before: BaseModel, after: BaseModel) -> list[str]:
-    """`key: before -> after` for each deciding field that differs; places, names and logging do not."""
+    """`key: before -> after` for each deciding field that differs; places, names and logging do not.
+
+    Spellings of one location (`rules`, `./rules/`) do not differ.
+    """
     old, new = dict(_deciding(before, ())), dict(_deciding(after, ()))
     keys = [*new, *(key for key in old if key not in new)]
     return [
@@ -31,7 +36,15 @@ def _deciding(section: BaseModel, at: tuple[str, ...]) -> Iterator[tuple[str, An
         if isinstance(value, BaseModel):
             yield from _deciding(value, (*at, name))
         elif value is not None:
-            yield ".".join((*at, name)), _plain(value)
+            by_content = any(isinstance(mark, NotInKey) for mark in info.metadata)
+            yield ".".join((*at, name)), _spelled(value) if by_content else _plain(value)
+
+
+def _spelled(value: Any) -> Any:
+    try:
+        return locations.normalized(value) if isinstance(value, str) else _plain(value)
+    except UserError:
+        return value
 
 
 def _plain(value: Any) -> Any:

@@ -13,10 +13,11 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from core import locations
 from core.config import Config
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
 from core.config.rejection import RULE_NAMES, RULES
-from core.errors import ConfigError
+from core.errors import ConfigError, UserError
 
 DEFAULT = "default"
 
@@ -37,7 +38,10 @@ class ResolvedConfig:
 
 def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """Read, override and check a config. Raises ConfigError naming key, place and nearest name."""
-    return resolve(path, read_source(path), overrides)
+    source = read_source(path)
+    resolved = resolve(path, source, overrides)
+    _check_locations(resolved, source)
+    return resolved
 
 
 def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> ResolvedConfig:
@@ -63,6 +67,62 @@ def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPat
     except ValidationError as e:
         lines = [_sentence(error, source, set(overridden)) for error in e.errors()]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
+
+
+_ANY, _LOCAL, _MODEL = None, (), ("package",)
+LOCATIONS: Mapping[KeyPath, tuple[str, ...] | None] = {
+    ("run", "root"): _ANY,
+    ("data", "path"): _ANY,
+    ("data", "files", "train"): _ANY,
+    ("data", "files", "val"): _ANY,
+    ("data", "files", "test"): _ANY,
+    ("data", "dir"): _ANY,
+    ("data", "split_file"): _ANY,
+    ("rules", "dir"): _LOCAL,
+    ("prompts", "file"): _LOCAL,
+    ("teacher", "answers"): _ANY,
+    ("teacher", "prices"): _LOCAL,
+    ("student", "model"): _MODEL,
+    ("student", "tokenizer"): _MODEL,
+    ("student", "local_model"): _MODEL,
+    ("student", "prices"): _LOCAL,
+    ("trackers", "mlflow", "tracking_uri"): _ANY,
+}
+"""The keys that name a location, each with the URL schemes it takes, None for any."""
+_INSTEAD = {_LOCAL: "a local path", _MODEL: "a folder, a .gguf file, a hub id or package://"}
+
+
+def _check_locations(resolved: ResolvedConfig, source: Source) -> None:
+    """Reject a location that is neither a path nor a URL, before anything is read or created.
+
+    Of the file that a user gives only: what a finished run names may be gone since.
+    """
+    for key, schemes in LOCATIONS.items():
+        value = _value_at(resolved.config, key)
+        if not isinstance(value, str) or _is_no_location(resolved.config, key, value):
+            continue
+        origin = resolved.origins[key]
+        try:
+            found = locations.normalized(value, ".".join(key), creates=key == ("run", "root"))
+            if schemes is not None:
+                locations.require(found, ".".join(key), schemes, _INSTEAD[schemes])
+        except UserError as e:
+            place = origin if origin == "--set" else source.place(key)
+            raise ConfigError(f"{place}: {e}") from None
+
+
+def _value_at(section: BaseModel, key: KeyPath) -> Any:
+    value: Any = section
+    for part in key:
+        value = getattr(value, part) if isinstance(value, BaseModel) else None
+    return value
+
+
+def _is_no_location(config: Config, key: KeyPath, value: str) -> bool:
+    """A training server's name for a model, and MLflow's own `file:` paths."""
+    if key == ("student", "model"):
+        return config.student.engine != "local"
+    return key[0] == "trackers" and value.startswith("file:")
 
 
 def _name_of(path: Path) -> str:

@@ -13,8 +13,8 @@ from typing import Any
 
 import fsspec
 
-from core import packages
-from core.errors import DataError, PassingError, UnderstudyError
+from core import locations, packages
+from core.errors import DataError, PassingError, UnderstudyError, UserError
 
 
 def read_bytes(url: str) -> bytes:
@@ -90,19 +90,20 @@ def is_folder(url: str) -> bool:
 
 def join(folder: str, name: str) -> str:
     """A name under a folder, where the folder is a path or a URL."""
-    return str(Path(folder) / name) if is_local(folder) else f"{folder.rstrip('/')}/{name}"
+    if is_local(folder) and not folder.startswith(packages.SCHEME):
+        return str(Path(_normalized(folder)) / name)
+    return f"{folder.rstrip('/')}/{name}"
 
 
 def is_local(url: str) -> bool:
     """Whether `url` names a file of this machine: a plain path, or one inside a package."""
-    return "://" not in url or url.startswith(packages.SCHEME)
+    return locations.scheme(_normalized(url)) in ("", "package")
 
 
 def local_path(url: str) -> Path:
     """The absolute path; relative paths are relative to the working directory."""
-    if url.startswith(packages.SCHEME):
-        return packages.find(url)
-    return Path.cwd() / Path(url).expanduser()
+    found = _normalized(url)
+    return packages.find(found) if found.startswith(packages.SCHEME) else Path.cwd() / found
 
 
 def place(url: str) -> str:
@@ -113,7 +114,7 @@ def place(url: str) -> str:
 def missing(url: str) -> str:
     """The sentence for a file that is not there, with the nearest names in its folder."""
     near = difflib.get_close_matches(url.rpartition("/")[2], _siblings(url), n=3, cutoff=0.4)
-    where = "" if is_local(url) and not Path(url).is_absolute() else None
+    where = "" if is_local(url) and not Path(_normalized(url)).is_absolute() else None
     hint = f"; its folder holds {', '.join(near)}" if near else ""
     note = "" if where is None else f" ({url!r} is relative to the working directory)"
     return f"there is no file {place(url)}{note}{hint}"
@@ -132,7 +133,16 @@ def _siblings(url: str) -> list[str]:
 def filesystem(url: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path inside it. Raises DataError for an unknown one."""
     try:
-        fs, path = fsspec.core.url_to_fs(url)
+        fs, path = fsspec.core.url_to_fs(_normalized(url))
     except (ValueError, ImportError) as e:
         raise DataError(f"{url} cannot be opened: {e}") from None
     return fs, str(path)
+
+
+def _normalized(url: str) -> str:
+    try:
+        return locations.normalized(url)
+    except DataError:
+        raise
+    except UserError as e:
+        raise DataError(str(e)) from None

@@ -9,6 +9,7 @@ from typing import Any
 import fsspec
 from filelock import FileLock
 
+from core import locations
 from core.bundle.contents import FILE, MERGED
 from core.bundle.opening import read_contents
 from core.bundle.stage import FOLDER
@@ -25,14 +26,19 @@ def find(model: str, root: str = "artifacts", *, merged: bool = False) -> Path:
     a copy is kept in the user's cache, its merged weights only with `merged`. Raises MissingInputError and
     ModelError.
     """
-    if "://" in model:
-        return _fetched(model.rstrip("/"), merged=merged)
-    folder = Path(model).expanduser()
-    if folder.is_dir() and ("/" in model or (folder / FILE).is_file()):
+    found = locations.normalized(model, "--model")
+    if locations.scheme(found):
+        return _fetched(found.rstrip("/"), merged=merged)
+    folder = Path(found)
+    if folder.is_dir() and (_is_path(model) or (folder / FILE).is_file()):
         return folder.absolute()
-    if "/" in model:
+    if _is_path(model):
         raise MissingInputError(f"there is no folder {folder.absolute()} to load a bundle from")
     return _published(Store.at(root), model)
+
+
+def _is_path(model: str) -> bool:
+    return "/" in model or "\\" in model
 
 
 def _published(store: Store, name: str) -> Path:

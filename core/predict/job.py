@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import fsspec
 from filelock import FileLock, Timeout
 
 from core import jsonio
@@ -160,7 +159,7 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
         with _kept(place):
             whole.replace(place)
     else:
-        fs, path = fsspec.core.url_to_fs(job.output)
+        fs, path = sources.filesystem(job.output)
         fs.put_file(str(whole), path)
     shutil.rmtree(job.parts)
     return Outcome(output=sources.place(job.output), reused=reused, **counts)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def list_checkpoints(server: str | None, everything: bool) -> None:
 @checkpoints.command("rm")
 @click.argument("paths", nargs=-1, required=True)
 @_SERVER
-@click.option("--root", default="artifacts", show_default=True, help="Whose pointers are looked at first.")
+@root_option("Whose pointers are looked at first.")
 @click.option("--force", is_flag=True, help="Even if a pointer under the root names it.")
 def remove_checkpoints(paths: tuple[str, ...], server: str | None, root: str, force: bool) -> None:
     """Remove the checkpoints at PATHS (tinker://...)."""

@@ -21,6 +21,7 @@ from flows.cli import saying
 from flows.cli.checkpoints import checkpoints
 from flows.cli.housekeeping import collect_garbage, list_runs, remove
 from flows.cli.importing import import_config
+from flows.cli.locating import root_option
 from flows.cli.predicting import predict
 from flows.cli.preparing import check_place, prepare
 from flows.cli.reinforcing import reinforce
@@ -141,7 +142,7 @@ def plan(debug: bool, request: Request) -> None:
 
 @cli.command()
 @click.option("--run", "name", required=True, help="The run's name.")
-@click.option("--root", default="artifacts", show_default=True, help="The root it is under.")
+@root_option("The root it is under.")
 @click.option("--checkpoint", default="best", show_default=True, help="best, final, step_<n>, or a path.")
 @click.pass_obj
 def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:

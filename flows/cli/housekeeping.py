@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
 if TYPE_CHECKING:
     from core.pipeline.overview import RunEntry
 
-_ROOT = click.option("--root", default="artifacts", show_default=True, help="A folder or s3:// URL.")
+_ROOT = root_option("A folder or s3:// URL.")
 
 
 @click.command("ls")

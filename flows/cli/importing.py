@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import ConfigError
+from flows.cli.locating import local_output
 
 if TYPE_CHECKING:
     from core.predecessor.importing import Defaults, Imported
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command("import-config")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--output", type=click.Path(path_type=Path), help="By default FILE's name, ending in .yaml.")
+@click.option("--output", callback=local_output, help="By default FILE's name, ending in .yaml.")
 @click.option(
     "--defaults",
     type=click.Choice(("auto", "old", "new")),

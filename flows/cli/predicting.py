@@ -13,6 +13,7 @@ import click
 from core.batches import batched
 from core.errors import UserError
 from flows.cli import saying
+from flows.cli.locating import STANDARD, readable, root_option, writable
 from flows.cli.preparing import speak
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from core.predict.source import InputRow, Source
     from core.predict.student import Student
 
-STANDARD = "-"
 _AT_ONCE = 64
 """Rows from standard input that are answered at once: whoever waits at a pipe's end waits less."""
 
@@ -83,11 +83,21 @@ class Ask:
 
 
 _OPTIONS = (
-    click.option("--model", default="latest", show_default=True, help="latest, a run, a folder or a URL."),
-    click.option("--root", default="artifacts", show_default=True, help="Where published runs are."),
+    click.option(
+        "--model",
+        default="latest",
+        show_default=True,
+        callback=readable,
+        help="latest, a run, a folder or a URL.",
+    ),
+    root_option("Where published runs are."),
     click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text; may stand several times."),
-    click.option("--input", help="A table, or - for standard input, a text a line."),
-    click.option("--output", help="A .csv, .jsonl or .parquet; by default standard output, as JSON lines."),
+    click.option("--input", callback=readable, help="A table, or - for standard input, a text a line."),
+    click.option(
+        "--output",
+        callback=writable,
+        help="A .csv, .jsonl or .parquet; by default standard output, as JSON lines.",
+    ),
     click.option(
         "--format",
         type=click.Choice(["auto", "csv", "tsv", "jsonl", "parquet", "lines"]),
@@ -113,7 +123,9 @@ _OPTIONS = (
         show_default=True,
         help="Adapter over its base model, the bundle's merged weights, or the training server's own.",
     ),
-    click.option("--base-model", help="Where the base model is, if not where it was in training."),
+    click.option(
+        "--base-model", callback=readable, help="Where the base model is, if not where it was in training."
+    ),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
     click.option("--threads", type=click.IntRange(min=1), help="CPU threads."),
     click.option(

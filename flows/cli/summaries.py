@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli.locating import local_output, root_option
+
 if TYPE_CHECKING:
     from core.records import SplitName
     from core.summary.collecting import Collected
     from core.summary.measured import Modes
     from core.summary.output import Format
 
-_ROOT = click.option(
-    "--root", default="artifacts", show_default=True, help="A folder or s3:// URL that holds runs/."
-)
+_ROOT = root_option("A folder or s3:// URL that holds runs/.")
 
 
 @click.command("summary")
 @_ROOT
-@click.option("--output", type=click.Path(path_type=Path), help="By default summary.csv or summary.html.")
+@click.option("--output", callback=local_output, help="By default summary.csv or summary.html.")
 @click.option(
     "--mode",
     type=click.Choice(("reasoning", "label_only", "both")),
@@ -63,7 +63,7 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 )
 @click.option(
     "--output",
-    type=click.Path(path_type=Path),
+    callback=local_output,
     help="A folder for comparison.json, changed.csv (all texts that either run gets wrong) and left_out.csv.",
 )
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:

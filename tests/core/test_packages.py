@@ -17,9 +17,15 @@ def test_a_listed_file_is_found_without_importing_its_package() -> None:
     [
         (
             "package://no-such-thing/a.csv",
-            "package://no-such-thing/a.csv: the package no-such-thing is not installed; "
-            "install it with: pip install --no-deps no-such-thing",
+            "package://no-such-thing/a.csv: the distribution no-such-thing is not installed; "
+            "correct the setting that names it",
         ),
+        (
+            "package://clik/click/__init__.py",
+            "package://clik/click/__init__.py: the distribution clik is not installed (near it: click",
+        ),
+        ("package:///a.csv", "package:///a.csv names no file of a package; write package://<distribution>/"),
+        ("package://click", "package://click names no file of a package; write package://<distribution>/"),
         (
             "package://click/click/__init_.py",
             "package://click/click/__init_.py: the package click lists no file "

@@ -101,7 +101,7 @@ CASES: list[tuple[Callable[[Path], None], list[str]]] = [
     (misspelt_variable, ["p.yaml:2", "rulebok", "rulebook"]),
     (template_without_text, ["p.yaml:3", "student_user", "text"]),
     (no_such_model, ["no-such-model"]),
-    (no_such_package, ["no-such-dist", "pip install --no-deps no-such-dist"]),
+    (no_such_package, ["the distribution no-such-dist is not installed", "correct student.model"]),
     (broken_answers, ["answers.jsonl:61"]),
     (leak, ["leak"]),
 ]

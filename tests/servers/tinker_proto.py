@@ -130,7 +130,7 @@ def schema() -> Any:
     """The SDK's generated module; generated code has no types that help here."""
     package = importlib.util.find_spec("tinker")
     if package is None or not package.submodule_search_locations:
-        raise RuntimeError("the package tinker is not installed; pip install tinker")
+        raise RuntimeError("the package tinker is not installed; `make setup` installs it")
     path = Path(package.submodule_search_locations[0]) / "proto" / "tinker_public_pb2.py"
     spec = importlib.util.spec_from_file_location("tinker_public_pb2", path)
     assert spec is not None

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import packages
+from core import locations, packages
 from core.engines.local.convert import convert_gguf
 from core.engines.local.files import cache_folder, model_digest
 from core.errors import ModelError, UserError
@@ -48,7 +48,7 @@ def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
 
     Raises ModelError.
     """
-    path = Path(spec).expanduser()
+    spec, path = _spelled(spec, "student.tokenizer")
     if path.is_dir():
         return path.absolute()
     if spec.startswith(packages.SCHEME) or path.exists() or _looks_like_path(spec):
@@ -57,12 +57,29 @@ def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
 
 
 def _folder(spec: str, cache: Path) -> Path:
+    spec, path = _spelled(spec, "base model")
     if spec.startswith(packages.SCHEME):
         return _from_file(_packaged(spec), cache)
-    path = Path(spec).expanduser()
     if path.exists() or _looks_like_path(spec):
         return _from_file(path.absolute(), cache)
     return _checked(_from_hub(spec))
+
+
+def _spelled(spec: str, setting: str) -> tuple[str, Path]:
+    """The name without `file://` and `~`, and as a path. Raises ModelError for a misspelled one."""
+    try:
+        found = locations.normalized(spec, setting)
+        locations.require(found, setting, ("package",), "a folder, a .gguf file, a hub id or package://")
+    except UserError as error:
+        raise ModelError(str(error)) from None
+    # `./model` and `model/` name a folder, which a hub id never is.
+    return (
+        found if locations.scheme(found) or not _is_explicit(spec) else str(Path(found).absolute())
+    ), Path(found)
+
+
+def _is_explicit(spec: str) -> bool:
+    return spec.startswith((".", "/", "~", "file:")) or spec.endswith("/")
 
 
 def _looks_like_path(spec: str) -> bool:
@@ -94,7 +111,7 @@ def _checked(folder: Path) -> Path:
 
 def _packaged(spec: str) -> Path:
     try:
-        return packages.find(spec)
+        return packages.find(spec, "student.model")
     except UserError as error:
         raise ModelError(f"base model {error}") from error
 

@@ -41,7 +41,8 @@ def load() -> Sdk:
         tinker = importlib.import_module("tinker")
     except ImportError as error:
         raise ConfigError(
-            f"the tinker engine needs the tinker SDK ({error}); run `pip install tinker`"
+            f"the tinker engine needs the tinker SDK, which is installed with understudy-distill ({error}); "
+            "reinstall understudy-distill"
         ) from None
     rest = getattr(tinker, "RestClient", None)
     return Sdk(

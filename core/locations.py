@@ -1,0 +1,191 @@
+"""How users spell locations: paths and URLs are normalized here, once, and misspelled ones are rejected.
+
+A path is relative to the working directory. `~` and `~name` are expanded; environment variables are
+not, since a config has to mean the same wherever it is read. A backslash counts as a slash unless a
+file or folder of that literal name exists.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+from core.errors import UserError
+
+_BUCKETS = ("s3", "s3a", "s3n", "gs", "gcs")
+_REMOTE = ("az", "abfs", "abfss", "adl", "hf", "http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs")
+SCHEMES = frozenset((*_BUCKETS, *_REMOTE, "file", "memory", "package"))
+"""URL schemes that a path is taken to be a misspelling of: `s3:bucket`, `s3//bucket`."""
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_FILE_URL = re.compile(r"(?:file|local):(?://(?:localhost(?=/))?(?=[/~])|(?=/(?!/)|~))", re.IGNORECASE)
+_BROKEN_URL = re.compile(
+    rf"({'|'.join(sorted(SCHEMES, key=len, reverse=True))})\s*(?:[:;.]?\s*[/\\]{{2,}}|[:;]\s*[/\\]?)(.*)"
+    r"|([A-Za-z][A-Za-z0-9+.-]+)\s*:\s*/(.*)",
+    re.IGNORECASE,
+)
+_PLACEHOLDER = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
+_PLACEHOLDER_IN_URL = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>")
+"""A URL may hold `%C3%A4` and, after its host, `$filter`."""
+_WINDOWS = re.compile(r"[A-Za-z]:([\\/]|$)|\\\\")
+_NO_VALUE = frozenset(("none", "null", "undefined"))
+
+
+def normalized(text: str, setting: str = "", *, creates: bool = False) -> str:
+    """A local path without `file://`, `~`, `//` and a slash at its end, or a URL with a lower-case scheme.
+
+    A path stays relative if it was written so. `setting` starts the error message (`run.root`,
+    `--output`). A name that looks like a mistake is accepted if it exists; with `creates`, where
+    something may be written, only if it is also written from `/`, `./`, `../` or `~`.
+
+    Raises UserError: what is wrong, where, and how to write it.
+    """
+    _refuse_unreadable(text, setting)
+    if file := _FILE_URL.match(text):
+        text = text[file.end() :]
+    if url := _URL.match(text):
+        return _url(url.group(1).lower(), text[url.end() :], text, setting)
+    _refuse_misspelled(text, setting, creates=creates)
+    path = _expanded(text, setting)
+    if "\\" in text and not _exists(path):
+        path = _expanded(text.replace("\\", "/"), setting)
+    return re.sub("^//+", "/", str(path))
+
+
+def scheme(location: str) -> str:
+    """The scheme of a normalized location, empty for a local path."""
+    url = _URL.match(location)
+    return url.group(1) if url else ""
+
+
+def require(location: str, setting: str, schemes: Collection[str], what: str) -> None:
+    """Raise UserError for a URL whose scheme is not in `schemes`; local paths are always accepted."""
+    found = scheme(location)
+    if found and found not in schemes:
+        raise UserError(f"{_start(setting)}{location}: {found}:// cannot be used here; name {what}")
+
+
+def absolute(text: str, setting: str = "", *, creates: bool = False) -> Path:
+    """The absolute path of a local location; `..` is resolved as the file system does, links included.
+
+    Raises UserError for a misspelled location and for any URL.
+    """
+    found = normalized(text, setting, creates=creates)
+    require(found, setting, (), "a local path")
+    path = Path(found).absolute()
+    return path.resolve() if ".." in path.parts else path
+
+
+def object_url(text: str, setting: str) -> str:
+    """A bucket's URL without empty parts, `.`, `..` and backslashes: `s3://bucket//a/` is `s3://bucket/a`.
+
+    Raises UserError where it names no bucket or leads out of it.
+    """
+    found = normalized(text, setting)
+    kind, _, rest = found.partition("://")
+    bucket, *parts = rest.replace("\\", "/").split("/")
+    kept: list[str] = []
+    for part in parts:
+        if part == ".." and not kept:
+            raise UserError(
+                f"{_start(setting)}{text}: .. leads out of the bucket; write {kind}://bucket/prefix"
+            )
+        if part == "..":
+            kept.pop()
+        elif part not in ("", "."):
+            kept.append(part)
+    if kind != "memory" and bucket in ("", ".", ".."):
+        raise UserError(f"{_start(setting)}{text} names no bucket; write {kind}://bucket/prefix")
+    return f"{kind}://{'/'.join(part for part in (bucket, *kept) if part)}"
+
+
+def _start(setting: str) -> str:
+    return f"{setting}: " if setting else ""
+
+
+def _refuse_unreadable(text: str, setting: str) -> None:
+    start = _start(setting)
+    if not text.strip():
+        raise UserError(f"{start}the location is empty; write a path or a URL")
+    if any(ord(c) < 32 or ord(c) == 127 for c in text):
+        raise UserError(f"{start}{text!r} has a line break or another control character; take it out")
+    if text != text.strip() and not _exists(Path(text)):
+        raise UserError(f"{start}{text!r} begins or ends with a space; take it out")
+    if text[0] in "\"'" and text[-1] == text[0]:
+        raise UserError(f"{start}{text} has quotes as part of its name; write {text.strip(text[0])}")
+
+
+def _refuse_misspelled(text: str, setting: str, *, creates: bool) -> None:
+    problem = _misspelling(text)
+    if problem is None and creates and text.lower() in _NO_VALUE:
+        problem = "is not a location; write a path or a URL"
+    if problem is None or _is_literal(text, creates=creates):
+        return
+    there = creates and _exists(Path(text))
+    literal = f"; for the file or folder of that very name write ./{text}" if there else ""
+    raise UserError(f"{_start(setting)}{text!r} {problem}{literal}")
+
+
+def _misspelling(text: str) -> str | None:
+    """What makes a path look like a mistake, and how to write what was probably meant."""
+    if broken := _BROKEN_URL.match(text):
+        kind = (broken.group(1) or broken.group(3)).lower()
+        rest = (broken.group(2) or broken.group(4) or "").replace("\\", "/").strip("/ ") or "..."
+        meant = f"/{rest}" if kind == "file" else f"{kind}://{rest}"
+        return f"is neither a path nor a URL; did you mean {meant}?"
+    if text.startswith(("://", ":/")):
+        return "is a URL without its scheme; write s3://bucket/prefix, or a path"
+    if found := _PLACEHOLDER.search(text):
+        return (
+            f"has {found.group(0)}, which is not expanded; write the path itself, or ~ for your home folder"
+        )
+    if _WINDOWS.match(text) and os.name != "nt":
+        return "is a path of Windows; write the path as this machine has it"
+    return None
+
+
+def _is_literal(text: str, *, creates: bool) -> bool:
+    """Whether a name that looks like a mistake is meant as it is.
+
+    Either it exists, which is not enough where something would be created, or it is written from `/`,
+    `./`, `../` or `~` and only its last part is new, which must look like no mistake itself.
+    """
+    try:
+        path = Path(text).expanduser()
+    except RuntimeError:
+        return False
+    if _exists(path) and not creates:
+        return True
+    known = _exists(path) or (_exists(path.parent) and _misspelling(path.name) is None)
+    return known and text.startswith(("/", "./", "../", "~"))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, for instance
+        return False
+
+
+def _expanded(text: str, setting: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as e:
+        remedy = "there is no such user's home; write the folder's path"
+        raise UserError(f"{_start(setting)}{text}: {remedy}") from e
+
+
+def _url(kind: str, rest: str, text: str, setting: str) -> str:
+    start = _start(setting)
+    if kind in ("file", "local"):
+        raise UserError(
+            f"{start}{text} names a host; write file:///absolute/path, or the path without {kind}://"
+        )
+    if found := (_PLACEHOLDER if kind in _BUCKETS else _PLACEHOLDER_IN_URL).search(rest):
+        raise UserError(f"{start}{text} has {found.group(0)}, which is not expanded; write the URL itself")
+    if kind in _BUCKETS and rest.startswith(("/", "\\")):
+        raise UserError(f"{start}{text} names no bucket; did you mean {kind}://{rest.strip('/')}?")
+    if kind in SCHEMES - {"memory"} and not rest.strip("/\\"):
+        raise UserError(f"{start}{text} names nothing after {kind}://; write the whole URL")
+    return f"{kind}://{rest}"

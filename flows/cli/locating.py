@@ -1,0 +1,47 @@
+"""Command-line options that name a location: misspelled ones are rejected before anything is read.
+
+The callbacks raise UserError, which names the option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from core import locations
+
+_Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
+
+STANDARD = "-"
+"""Standard input or output."""
+
+
+def readable(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Check a path or URL that a command reads from, and pass it on as it was written."""
+    if value not in (None, STANDARD):
+        locations.normalized(value, option.opts[0])
+    return value
+
+
+def writable(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Check a path or URL that a command may write to, and pass it on as it was written."""
+    if value not in (None, STANDARD):
+        locations.normalized(value, option.opts[0], creates=True)
+    return value
+
+
+def local_output(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """Check a local path that a command writes to, and normalize it. A URL is rejected."""
+    if value is None:
+        return None
+    found = locations.normalized(value, option.opts[0], creates=True)
+    locations.require(found, option.opts[0], (), "a local path")
+    return Path(found)
+
+
+def root_option(text: str) -> Callable[[_Command], _Command]:
+    """`--root` with its help text."""
+    return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)

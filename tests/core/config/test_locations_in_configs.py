@@ -1,0 +1,104 @@
+"""Every key that names a location is checked when a config is loaded, with its file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core.config import Config
+from core.config.base import CONTENT
+from core.config.differences import differences
+from core.config.loading import LOCATIONS, leaves, load, section_at
+from core.errors import ConfigError
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def config(folder: Path, key: tuple[str, ...] = (), value: str | None = None) -> Path:
+    """A config file with a location at a key, and what that key needs beside it."""
+    values: dict[str, Any] = {"data": {"path": "x.csv"}, "teacher": {"answers": "a.jsonl"}}
+    if key[:2] in (("data", "dir"), ("data", "files")):
+        values["data"] = (
+            {"files": dict.fromkeys(("train", "val", "test"), "x.csv")} if key[1] == "files" else {}
+        )
+    if key[:1] == ("trackers",):
+        values["trackers"] = {"mlflow": {}}
+    section = values
+    for part in key[:-1]:
+        section = section.setdefault(part, {})
+    if key:
+        section[key[-1]] = value
+    path = folder / "c.yaml"
+    path.write_text(yaml.safe_dump(values, sort_keys=False))
+    return path
+
+
+def test_every_key_that_names_a_location_is_known_as_one() -> None:
+    sections = {key: section_at(key[:-1]) for key in leaves(Config)}
+    marked = {
+        key
+        for key, section in sections.items()
+        if section is not None and any(mark is CONTENT for mark in section.model_fields[key[-1]].metadata)
+    }
+    assert len(marked) > 10
+    assert marked <= set(LOCATIONS)
+    assert ("run", "root") in LOCATIONS
+    assert {("teacher", "prices"), ("student", "prices")} <= set(LOCATIONS)
+
+
+@pytest.mark.parametrize("value", ["s3:/bucket/x", "s3//bucket/x", "$HOME/x", "${HOME}/x", "C:\\x", "", " x"])
+@pytest.mark.parametrize("key", list(LOCATIONS), ids=".".join)
+def test_a_misspelled_location_is_rejected_with_file_line_and_key(
+    here: Path, key: tuple[str, ...], value: str
+) -> None:
+    path = config(here, key, value)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    written = path.read_text().splitlines()
+    line = next(i for i, text in enumerate(written, start=1) if text.strip().startswith(f"{key[-1]}:"))
+    if key == ("data", "files", "train"):
+        line = 3
+    assert str(caught.value).startswith(f"{path}:{line}: {'.'.join(key)}: ")
+    assert [p.name for p in here.iterdir()] == ["c.yaml"]
+
+
+@pytest.mark.parametrize("key", [k for k, schemes in LOCATIONS.items() if schemes is not None], ids=".".join)
+def test_a_url_is_rejected_where_only_local_files_are_read(here: Path, key: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"s3:// cannot be used here; name "):
+        load(config(here, key, "s3://bucket/x"))
+
+
+def test_an_override_is_named_as_one(here: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^--set: run\.root: 's3:/bucket/x'"):
+        load(config(here), ["run.root=s3:/bucket/x"])
+
+
+def test_a_training_server_may_call_its_model_what_it_likes(here: Path) -> None:
+    load(config(here), ["student.engine=tinker", "student.model=hub:/org/$model"])
+    with pytest.raises(ConfigError, match="not expanded"):
+        load(config(here), ["student.engine=tinker", "student.tokenizer=$HOME/x"])
+
+
+@pytest.mark.parametrize(
+    ("key", "before", "after"),
+    [
+        ("rules.dir", "rules", "./rules/"),
+        ("data.path", "d/x.csv", "d//x.csv"),
+        ("teacher.answers", "runs/x", "runs\\x"),
+        ("data.path", "s3://bucket/x.csv", "S3://bucket/x.csv"),
+        ("student.model", "/m/x", "file:///m/x"),
+    ],
+)
+def test_spellings_of_one_location_are_no_other_config(here: Path, key: str, before: str, after: str) -> None:
+    path = config(here)
+    first, second = (load(path, [f"{key}={value}"]).config for value in (before, after))
+    assert differences(first, second) == []
+    assert differences(first, load(path, [f"{key}={after}-2"]).config) != []
