@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 
+from core.optional import Failures, Part
 from core.store.objects import Store
 from core.summary.collecting import Collected
 from core.summary.measured import Modes
@@ -50,8 +51,10 @@ def summarize(
     log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.passed))
     if not found.rows:
         return None
-    create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
-    return str(save(text, Path(output) if output is not None else default_name(format)).absolute())
+    saved = save(text, Path(output) if output is not None else default_name(format))
+    with Failures().optional(Part.ARTIFACT, "summary"):
+        create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
+    return str(saved.absolute())
 
 
 def _about(found: Collected, root: str) -> str:
