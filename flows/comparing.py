@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 
 from core import jsonio
-from core.errors import PromptError, UserError
+from core.errors import ConfigError, DataError, MissingInputError, StoreError, UserError
+from core.evaluation.baseline_stage import IMPOSSIBLE
 from core.evaluation.objectives import DEFAULT
+from core.optional import CLASSICAL, Part
 from core.pipeline.naming import run_config
 from core.pipeline.scorers import BASELINES, Scorer
 from core.records import SplitName
@@ -26,35 +31,44 @@ def compared(
 ) -> list[Scorer]:
     """The untrained model with the student's prompt and with the other, the classical baselines, the
     label-only student that the config names, and the teacher, where `labelled` has its answers by split.
+
+    Each is optional: one that fails is recorded and left out.
     """
-    return [
-        _untrained(run, parts, scored_val(run, trained, 0)),
-        *_other_prompt(run, parts),
-        *classical(run, parts),
-        *_label_only_student(run, parts),
-        *_teacher(run, labelled),
-    ]
+    found: list[Scorer] = []
+    with run.optional(Part.UNTRAINED):
+        found.append(_untrained(run, parts, scored_val(run, trained, 0)))
+    with run.optional(Part.OTHER_PROMPT):
+        found += _other_prompt(run, parts)
+    found += classical(run, parts)
+    with run.optional(Part.LABEL_ONLY_RUN):
+        found += _label_only_student(run, parts)
+    with run.optional(Part.TEACHER):
+        found += _teacher(run, labelled)
+    return found
 
 
 def classical(run: Walk, parts: Manifest) -> list[Scorer]:
     """Majority and TF-IDF with logistic regression, from one stage."""
-    found = run.do_built(run.pipeline.measuring.baseline(parts), "baseline_phase/baselines.json")
-    out = []
-    for name, about in jsonio.read_json(run.store.file(found, BASELINES)).items():
-        rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
-        file = f"{name}_{{split}}.jsonl"
-        scorer = Scorer(name, about["title"], "baseline", rows, file=file)
-        out.append(_with_decision(run, parts, scorer, found))
+    out: list[Scorer] = []
+    with run.optional(Part.BASELINES):
+        build = partial(run.pipeline.measuring.baseline, parts)
+        found = run.do_without(build, "baseline_phase/baselines.json")
+        for name, about in jsonio.read_json(run.store.file(found, BASELINES)).items():
+            if IMPOSSIBLE in about:
+                run.leave_out(CLASSICAL[name], DataError(about[IMPOSSIBLE]))
+                continue
+            rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
+            scorer = Scorer(name, about["title"], "baseline", rows, file=f"{name}_{{split}}.jsonl")
+            with run.optional(CLASSICAL[name]):
+                out.append(_with_decision(run, parts, scorer, found))
     return out
 
 
 def _with_decision(run: Walk, parts: Manifest, scorer: Scorer, found: Manifest) -> Scorer:
     """Majority's threshold is 0.5 by definition: chosen on val, it would say val's majority."""
-    rows, file = scorer.rows, scorer.file
     if scorer.name == "majority":
-        return Scorer(scorer.name, scorer.title, scorer.kind, rows, threshold=DEFAULT, file=file)
-    decision = decided(run, parts, scorer.name, found, scorer.file_of("val"))
-    return Scorer(scorer.name, scorer.title, scorer.kind, rows, decision, file=file)
+        return replace(scorer, threshold=DEFAULT)
+    return replace(scorer, decision=decided(run, parts, scorer.name, found, scorer.file_of("val")))
 
 
 def _untrained(run: Walk, parts: Manifest, val: Manifest | None) -> Scorer:
@@ -69,11 +83,7 @@ def _other_prompt(run: Walk, parts: Manifest) -> list[Scorer]:
         return []
     shown = not run.config.student.rulebook
     name, how = ("untrained_rulebook", "with") if shown else ("untrained_no_rulebook", "without")
-    try:
-        run.pipeline.bench.check_room(rulebook=shown)
-    except PromptError as e:
-        log.warning("the untrained model is not asked %s the rulebook: %s", how, e)
-        return []
+    run.pipeline.bench.check_room(rulebook=shown)
     return [_asked(run, parts, name, f"Untrained student ({how} rulebook)", {}, rulebook=shown)]
 
 
@@ -93,11 +103,39 @@ def _asked(
     return Scorer(name, title, "untrained", found, decided(run, parts, name, found["val"]))
 
 
+def check_label_only_run(run: Walk, parts: Manifest | None = None) -> None:
+    """Refuse a run in baselines.label_only_run that cannot be compared, before any work.
+
+    Without `parts`, what its record says; with them, whether it has the same split. Damage is no mistake of
+    this config: the baseline is then left out at its time. Raises UserError, or MissingInputError where there
+    is no such run.
+    """
+    named = run.config.baselines.label_only_run
+    if named is None:
+        return
+    try:
+        view = _usable(run, named)
+        if parts is not None and "split" in view.stages():
+            with contextlib.suppress(MissingInputError):
+                _check_split(view, parts)
+    except (StoreError, ConfigError) as e:
+        log.debug("run %s of baselines.label_only_run cannot be read: %s", named, e)
+
+
 def _label_only_student(run: Walk, parts: Manifest) -> list[Scorer]:
-    """The student of another run, which learnt labels without reasons; see baselines.label_only_run."""
+    """The student of another run, which learned labels without reasons; see baselines.label_only_run."""
     named = run.config.baselines.label_only_run
     if named is None:
         return []
+    view = _usable(run, named)
+    _check_split(view, parts)
+    rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
+    decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
+    return [Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)]
+
+
+def _usable(run: Walk, named: str) -> RunView:
+    """The run that baselines.label_only_run names, as far as its record says that it can be compared."""
     view = _finished(run, named)
     target = run_config(view).config.student.target
     if target != "label_only":
@@ -105,20 +143,21 @@ def _label_only_student(run: Walk, parts: Manifest) -> list[Scorer]:
             f"baselines.label_only_run: the student of run {named} learnt {target}, not label_only; name "
             "a run with student.target: label_only"
         )
-    split = view.earlier("split", file="data_splits/test.csv")
-    if reads.digest(split) != reads.digest(parts):
-        raise UserError(
-            f"baselines.label_only_run: run {named} has another test split, so that its student cannot be "
-            "compared; run it on the same data and split"
-        )
     if lacking := [s for s in _splits(run) if f"export/student/{s}/reasoning" not in view.stages()]:
         raise UserError(
             f"baselines.label_only_run: run {named} has no scores of {lacking[0]}; it needs "
             f"export.reasoning, and {lacking[0]} in export.splits"
         )
-    rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
-    decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
-    return [Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)]
+    return view
+
+
+def _check_split(view: RunView, parts: Manifest) -> None:
+    split = view.earlier("split", file="data_splits/test.csv")
+    if reads.digest(split) != reads.digest(parts):
+        raise UserError(
+            f"baselines.label_only_run: run {view.name} has another test split, so that its student cannot "
+            "be compared; run it on the same data and split"
+        )
 
 
 def _finished(run: Walk, named: str) -> RunView:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from prefect import flow
 
 from core.config import Config
 from core.evaluation.selection import select
+from core.optional import Part
 from core.pipeline import phases
 from core.pipeline.estimate import estimate, note_estimate
 from core.pipeline.outcome import Outcome
-from core.pipeline.reporting import PAGE
+from core.pipeline.reporting import REPORT, page_of
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
 from flows import seeds
-from flows.comparing import compared
+from flows.comparing import check_label_only_run, compared
 from flows.execution import Execution, execution
 from flows.exporting import bundle_student, export_checkpoint, outcome_of, take_home
 from flows.hardness import looked_into
@@ -25,7 +27,7 @@ from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name, show
 from flows.submitting import TWO_THREADS
 from flows.switches import switches
-from flows.training import train_and_evaluate
+from flows.training import FILES, require_inputs, train_and_evaluate
 from tasks.publish import publish
 from tasks.report import report
 
@@ -57,49 +59,63 @@ def distill(
     with explaining(resolved.run_name), execution(resolved, off, new=new) as run:
         outcome = pipeline(run)
         if outcome is None:
+            log.info("the stages after %s are off: no report, nothing published", run.switches.last)
             return run.view.where()
         for seed in seeds.others(run.config):
             distill(seeds.config_of(resolved, seed), None, only, skip, refresh, new)
         if seeds.others(run.config):
             run.perform(report, outcome, run.view)
-        show(run.view)
-        return run.view.where(PAGE)
+        return concluded(run, outcome)
 
 
 def pipeline(run: Execution) -> Outcome | None:
-    """Every stage in its order; returns what came of it, None without an export."""
-    view, build = View(run.view, trackers=run.trackers), run.pipeline
+    """Every stage in its order; returns what came of it, None where the last stages are switched off."""
+    view, build, last = View(run.view, trackers=run.trackers), run.pipeline, run.switches.last
     build.preflight()
+    require_inputs(run)
+    if last == "export":
+        check_label_only_run(run)
 
-    parts = run.do("split", build.split, "data_splits/train.csv")
+    parts = run.do("split", build.split, FILES["split"])
     view.split(parts)
+    if last == "split":
+        return None
+    if last == "export":
+        check_label_only_run(run, parts)
 
     answers = answered(run, view, parts)
     labels = labelled(run, view, parts)
+    if last == "sample":
+        return None
 
-    file = "teacher_phase/accepted_samples.jsonl"
-    kept = run.do("reject", lambda: build.reject(parts, answers), file)
+    kept = run.do("reject", lambda: build.reject(parts, answers), FILES["reject"])
     view.reject(kept)
     ensure_usable(dict(kept.summary))
+    if last == "reject":
+        return None
 
-    file = "student_phase/train_sft.jsonl"
-    encoded = run.do("encode", lambda: build.encode(kept), file)
+    encoded = run.do("encode", lambda: build.encode(kept), FILES["encode"])
     view.encode(encoded)
     if build.is_remote:
-        note_estimate(run.view, estimate(build, run.store, parts, encoded))
+        with run.optional(Part.ESTIMATE):
+            note_estimate(run.view, estimate(build, run.store, parts, encoded))
+    if last == "encode":
+        return None
 
     trained = train_and_evaluate(run, view, parts, encoded)
+    if last == "train":
+        return None
     chosen = select(trained.curve, run.config.evaluation.metric)
     log.info("%s", chosen.reason)
-
-    if not run.switches.on("export"):
-        log.info("export is switched off: no predictions, no report, nothing published")
+    if last == "evaluate":
         return None
+
     others = compared(run, parts, trained, labels)
     exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
     hard = looked_into(run, parts, kept, labels, exported.modes[0])
     for name, manifest in hard.items():
-        view.hardness(manifest, name)
+        with run.optional(Part.HARDNESS, name):
+            view.hardness(manifest, name)
     home = take_home(run, view, parts, exported.checkpoint)
     bundled = bundle_student(run, view, parts, kept, exported, home)
     known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
@@ -109,6 +125,26 @@ def pipeline(run: Execution) -> Outcome | None:
     if run.config.publish:
         run.perform(publish, outcome, run.view)
     return outcome
+
+
+def concluded(run: Execution, outcome: Outcome) -> str:
+    """End trackers and show the run in Prefect; returns where its report is."""
+    with reported(run, outcome):
+        run.trackers.finish(run.view)
+    with reported(run, outcome):
+        show(run.view, run.failures)
+    if run.failures:
+        log.warning("optional parts left out: %d; %s lists them", len(run.failures), run.view.where(REPORT))
+    return run.view.where(page_of(outcome))
+
+
+@contextlib.contextmanager
+def reported(run: Execution, outcome: Outcome) -> Iterator[None]:
+    """Write the report again where an optional part fails inside, after it was written."""
+    before = len(run.failures)
+    yield
+    if len(run.failures) > before:
+        run.perform(report, outcome, run.view)
 
 
 if __name__ == "__main__":

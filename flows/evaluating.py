@@ -26,10 +26,18 @@ class Evaluations:
     """
 
     def __init__(
-        self, run: Execution, view: View, parts: Manifest, trained: Trained, stopping: EarlyStopping | None
+        self,
+        run: Execution,
+        view: View,
+        parts: Manifest,
+        trained: Trained,
+        stopping: EarlyStopping | None,
+        *,
+        measures: bool = True,
     ) -> None:
+        """Unless it `measures`, nothing is evaluated: training alone was asked for."""
         self._run, self._view, self._parts, self._trained = run, view, parts, trained
-        self._stopping = stopping
+        self._stopping, self._measures = stopping, measures
         self._waiting: list[tuple[int, Submitted]] = []
         self._ensure: Callable[[int], None] = lambda step: None
 
@@ -52,6 +60,8 @@ class Evaluations:
 
     def measure(self, step: int) -> None:
         """Evaluate the checkpoint of a step, now or beside what follows."""
+        if not self._measures:
+            return
         self._take_finished()
         run, trained = self._run, self._trained
         stage = self._stage(step)

@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from prefect import Task
+from prefect.exceptions import CancelledRun, CrashedRun
 
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError, UserError
+from core.optional import Failures, Part, PartFailed
 from core.pipeline import maker
 from core.pipeline.naming import claim
 from core.pipeline.reasons import Reasons
@@ -34,6 +37,8 @@ from tasks.storage import result_storage
 
 log = logging.getLogger(__name__)
 
+CANCELLED = (CancelledRun, CrashedRun)
+"""How Prefect ends a run from outside: never the failure of an optional part."""
 _FROM_TEACHER_RUN = ("split", "sample", "reject")
 
 
@@ -46,14 +51,18 @@ class Execution:
         switches: Switches,
         view: RunView,
         trackers: Trackers | None = None,
+        failures: Failures | None = None,
+        before: str | None = None,
     ) -> None:
+        """`before` is the run that the name stood for until it was begun anew."""
         self.resolved, self.config, self.switches = resolved, resolved.config, switches
         self.store, self.view = view.store, view
         self.trackers = trackers or Trackers()
         self.pipeline = Pipeline(self.config, lambda: Journal.open(view.store, view.name))
+        self.failures = failures if failures is not None else Failures(CANCELLED)
         self.used: dict[str, Manifest] = {}
         self._taken: dict[str, str] = {}
-        self._reasons = Reasons(view)
+        self._reasons = Reasons(view, before)
 
     def do(self, slot: str, stage: Callable[[], Stage], file: str, *, refresh: bool = False) -> Manifest:
         """The manifest of one stage: made, reused, or, where the stage is off, taken from a record.
@@ -72,6 +81,26 @@ class Execution:
     def do_built(self, stage: Stage, file: str, *, refresh: bool = False) -> Manifest:
         """As `do`, for a stage that is built already."""
         return self.do(stage.slot, lambda: stage, file, refresh=refresh)
+
+    def do_without(self, build: Callable[[tuple[Part, ...]], Stage], file: str) -> Manifest:
+        """As `do_built`, for a stage that has optional parts; each that fails is recorded and left out."""
+        without: tuple[Part, ...] = ()
+        while True:
+            try:
+                return self.do_built(build(without), file)
+            except PartFailed as e:
+                if e.part in without:
+                    raise
+                self.failures.note(e.part, e)
+                without = (*without, e.part)
+
+    def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
+        """What fails inside is recorded, and the run continues without it."""
+        return self.failures.optional(part, detail)
+
+    def leave_out(self, part: Part, error: Exception) -> None:
+        """Record a part that is known to be impossible."""
+        self.failures.note(part, error)
 
     def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
         """Note that test is about to be read, for what consists of `frozen`; once, however often."""
@@ -127,18 +156,29 @@ class Execution:
         }
         return TASKS[stage.name].with_options(**options)
 
-    def _earlier(self, slot: str, name: str, file: str) -> Manifest:
+    def require(self, slot: str, file: str) -> Manifest:
+        """The earlier result of a stage that is off. Raises MissingInputError naming the run and the file."""
+        return self._source(slot.partition("/")[0]).earlier(slot, file=file)
+
+    def _source(self, name: str) -> RunView:
+        """The run whose earlier result of a stage is taken: this one, or that of teacher_from."""
         teacher = self.config.teacher_from
         if teacher is None or name not in _FROM_TEACHER_RUN:
-            return self.view.earlier(slot, file=file)
+            return self.view
         source = RunView(self.store, teacher)
         if not source.exists():
             raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.where()}")
+        return source
+
+    def _earlier(self, slot: str, name: str, file: str) -> Manifest:
+        source = self._source(name)
         manifest = source.earlier(slot, file=file)
+        if source is self.view:
+            return manifest
         self.view.record(slot, manifest, reused=True)
         self._taken[slot] = manifest.path
         self.view.write_json(
-            "teacher_source.json", {"run": teacher, "copied_at": now(), "objects": self._taken}
+            "teacher_source.json", {"run": source.name, "copied_at": now(), "objects": self._taken}
         )
         return manifest
 
@@ -162,7 +202,7 @@ class Execution:
     def _why(self, stage: Stage, sound: Manifest | None, *, refresh: bool) -> str:
         if sound is not None:
             return f"reuse (made {sound.created_at})"
-        return "run: asked for by --refresh" if refresh else "run: " + self._reasons.why(stage)
+        return "run: asked for by --refresh" if refresh else "run: " + self._reasons.own(stage)
 
 
 @contextlib.contextmanager
@@ -176,13 +216,14 @@ def execution(
     """A run under its name: nobody else works under it meanwhile, and how it ends is written down."""
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     with view.store.lease(f"runs/{view.name}", f"run {view.name}"):
-        claim(view, resolved, new=new)
+        before = claim(view, resolved, new=new)
         maker.note(view)
+        failures = Failures(CANCELLED)
         with (
             run_log(view, resolved.config.run.log_level),
             _noted(view),
-            tracked(resolved.config, view) as trackers,
-            closing(kind(resolved, switches, view, trackers)) as run,
+            tracked(resolved.config, view, failures) as trackers,
+            closing(kind(resolved, switches, view, trackers, failures, before)) as run,
         ):
             yield run
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from core.bundle.contents import CARD
 from core.evaluation.selection import Selection
+from core.optional import Part
 from core.pipeline.bundling import bundle
 from core.pipeline.outcome import Outcome
 from core.pipeline.phases import STUDENT, Phase
@@ -59,11 +61,31 @@ def export_checkpoint(
         modes.append(_elsewhere(run, parts, checkpoint, mode, who, modes[0] if modes else None))
     split: SplitName = "test" if "test" in splits else "val"
     told_apart = modes[:1] if _taken_over(run, modes) else modes
-    scorers = [*told_apart, *(scorer for scorer in others if split in scorer.rows)]
-    stage = run.pipeline.measuring.analyse(parts, scorers, split, who)
-    analysis = run.do_built(stage, "student_phase/analysis.json")
-    explained = _explain(run, parts, checkpoint, modes[0], split, who)
+    analysis = _analyzed(run, parts, told_apart, [s for s in others if split in s.rows], split, who)
+    explained: Manifest | None = None
+    with run.optional(Part.EXPLANATIONS):
+        explained = _explain(run, parts, checkpoint, modes[0], split, who)
     return Exported(step, checkpoint, tuple(modes), tuple(others), split, analysis, explained)
+
+
+def _analyzed(
+    run: Walk,
+    parts: Manifest,
+    student: Sequence[Scorer],
+    others: Sequence[Scorer],
+    split: SplitName,
+    who: str,
+) -> Manifest:
+    """The analysis of the student and those it is compared with; of the student alone where that fails."""
+
+    def analyzed(scorers: Sequence[Scorer]) -> Manifest:
+        build = partial(run.pipeline.measuring.analyse, parts, scorers, split, who)
+        return run.do_without(build, "student_phase/analysis.json")
+
+    if others:
+        with run.optional(Part.COMPARISON):
+            return analyzed([*student, *others])
+    return analyzed(student)
 
 
 def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None) -> Manifest | None:
@@ -102,6 +124,7 @@ def outcome_of(
         split=exported.split,
         analysis=exported.analysis,
         explained=exported.explained,
+        failures=run.failures,
         **more,
     )
 
@@ -115,8 +138,8 @@ def bundle_student(
     home: Manifest | None,
 ) -> Manifest:
     """All that a deployment of the exported checkpoint needs, in the run's folder."""
-    stage = bundled(run, parts, kept, exported, home, view.phase)
-    manifest = run.do_built(stage, f"{view.phase.folder}/bundle/{CARD}")
+    build = partial(bundled, run, parts, kept, exported, home, view.phase)
+    manifest = run.do_without(build, f"{view.phase.folder}/bundle/{CARD}")
     view.bundle(manifest)
     return manifest
 
@@ -128,10 +151,11 @@ def bundled(
     exported: Exported,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    without: tuple[Part, ...] = (),
 ) -> Stage:
-    """The stage that bundles the exported checkpoint as it is published."""
-    e = exported
-    return bundle(run.pipeline.measuring, parts, kept, e.checkpoint, e.modes[0], e.analysis, home, phase)
+    """The stage that bundles the exported checkpoint as it is published; `without` are parts that failed."""
+    e, of = exported, run.pipeline.measuring
+    return bundle(of, parts, kept, e.checkpoint, e.modes[0], e.analysis, home, phase, without)
 
 
 def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from core.optional import Part
 from core.pipeline.views import View
 from core.records import SplitName
 from core.store.manifest import Manifest
@@ -19,10 +20,11 @@ def answered(run: Execution, view: View, parts: Manifest) -> Manifest:
 
 
 def labelled(run: Execution, view: View, parts: Manifest) -> dict[SplitName, Manifest]:
-    """The answers to each split that teacher.label_splits names."""
+    """The answers to each split that teacher.label_splits names; one that fails is recorded and left out."""
     found: dict[SplitName, Manifest] = {}
     for name in run.config.teacher.label_splits:
         build = partial(run.pipeline.sample, parts, name)
-        found[name] = run.do(f"sample/{name}", build, f"teacher_phase/teacher_samples_{name}.jsonl")
-        view.sample(found[name], name)
+        with run.optional(Part.TEACHER, name):
+            found[name] = run.do(f"sample/{name}", build, f"teacher_phase/teacher_samples_{name}.jsonl")
+            view.sample(found[name], name)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import sys
 import tempfile
@@ -24,12 +25,19 @@ OURS = ("core", "tasks", "flows")
 
 
 class Terminal(logging.Handler):
-    """Writes to whatever stderr is at the moment."""
+    """Writes to whatever stderr is at the moment; tracebacks only where they are asked for."""
+
+    def __init__(self, *, tracebacks: bool = False) -> None:
+        super().__init__()
+        self.tracebacks = tracebacks
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line; of progress none where a bar shows it."""
         if record.name == progress.__name__ and progressbar.on_terminal():
             return
+        if record.exc_info and not self.tracebacks:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
         with progressbar.beside():
             print(self.format(record), file=sys.stderr)  # noqa: T201
 
@@ -49,7 +57,7 @@ class RunLog(logging.FileHandler):
 
 def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
     """Our lines on stderr, from `level` on."""
-    handler = Terminal()
+    handler = Terminal(tracebacks=debug)
     handler.setFormatter(formatter)
     for name in OURS:
         logger = logging.getLogger(name)

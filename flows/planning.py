@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from core.config.loading import ResolvedConfig
 from core.data.writing import scan_examples
-from core.errors import MissingInputError
+from core.errors import MissingInputError, UnderstudyError
 from core.evaluation.selection import select
+from core.optional import Part, named
 from core.pipeline import seeds
 from core.pipeline.estimate import estimate
 from core.pipeline.naming import other_config, refusal
@@ -24,7 +25,7 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.plan import PlannedSegment
 from core.teacher.journal import Journal
-from flows.comparing import compared
+from flows.comparing import check_label_only_run, compared
 from flows.exporting import bundled, export_checkpoint
 from flows.hardness import looked_into
 from flows.switches import NAMES, Switches
@@ -72,6 +73,8 @@ class Planner:
             self.walk()
         except NotMadeYet as e:
             self.waiting(str(e))
+        else:
+            self.lines += [(name, "off") for name in NAMES[NAMES.index(self.switches.last) + 1 :]]
 
     def stages(self) -> list[str]:
         """`lines` as text."""
@@ -80,15 +83,26 @@ class Planner:
 
     def walk(self) -> None:
         """One line a stage: reuse, or run and why. Raises NotMadeYet where it cannot go on."""
-        pipeline = self.pipeline
+        pipeline, last = self.pipeline, self.switches.last
         pipeline.preflight(online=False)
+        if last == "export":
+            check_label_only_run(self)
         self.parts = parts = self._one("split", pipeline.split)
-        answers = self._answers(parts)
-        kept = self._one("reject", lambda: pipeline.reject(parts, answers))
-        self.encoded = encoded = self._one("encode", lambda: pipeline.encode(kept))
-        trained = self._training(parts, encoded)
-        if not self.switches.on("export"):
+        if last == "split":
             return
+        answers = self._answers(parts)
+        if last == "sample":
+            return
+        kept = self._one("reject", lambda: pipeline.reject(parts, answers))
+        if last == "reject":
+            return
+        self.encoded = encoded = self._one("encode", lambda: pipeline.encode(kept))
+        if last == "encode":
+            return
+        trained = self._training(parts, encoded)
+        if last != "export":
+            return
+        check_label_only_run(self, parts)
         self._need_labelled()
         chosen = select(trained.curve, self.config.evaluation.metric)
         others = compared(self, parts, trained, self.labelled)
@@ -138,6 +152,22 @@ class Planner:
         """A line for a stage, and its manifest. Raises NotMadeYet where it has none."""
         return self._one(stage.slot, lambda: stage)
 
+    def do_without(self, build: Callable[[tuple[Part, ...]], Stage], file: str) -> Manifest:
+        """As `do_built`: what a run would try first."""
+        return self.do_built(build(()), file)
+
+    @contextlib.contextmanager
+    def optional(self, part: Part, detail: str = "") -> Iterator[None]:
+        """A line for a part that a run would leave out."""
+        try:
+            yield
+        except UnderstudyError as e:
+            self.lines.append(("(left out)", f"{named(part, detail)}: {e}"))
+
+    def leave_out(self, part: Part, error: Exception) -> None:
+        """A line for a part that is known to be impossible."""
+        self.lines.append(("(left out)", f"{part}: {error}"))
+
     def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
         """A plan reads nothing."""
 
@@ -170,9 +200,11 @@ class Planner:
         data = self.store.folder(encoded)
         steps = self.pipeline.plan(data)
         trained = Trained({}, {}, [])
-        missing = self._evaluation(parts, trained, 0)
         parent: Manifest | None = None
         segments = self.pipeline.segments(steps)
+        stopping = self.config.evaluation.early_stopping
+        measures = self.switches.last != "train" or stopping is not None
+        missing = self._evaluation(parts, trained, 0) if measures else None
         for i, part in enumerate(segments):
             try:
                 parent = self.do_built(self.pipeline.train(part, steps, parent, data), "")
@@ -180,9 +212,9 @@ class Planner:
                 self._after(segments[i:])
                 raise
             trained.checkpoints[part.stop] = parent
-            if part.evaluate:
+            if part.evaluate and measures:
                 missing = self._evaluation(parts, trained, part.stop) or missing
-                if not missing and stops(self, trained, self.config.evaluation.early_stopping):
+                if not missing and stops(self, trained, stopping):
                     break
         if missing:
             raise NotMadeYet(missing)

@@ -13,6 +13,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from core.bundle.opening import Device, Weights, read_contents
 from core.errors import UserError
+from core.optional import Failures, Part
 from core.predict.finding import find
 from core.predict.job import Job, Outcome, assemble, held
 from core.predict.shards import Shard, shards
@@ -131,4 +132,5 @@ def _show(found: Outcome) -> None:
         f"{found.errors:,} with an error, of {found.cut:,} the text was cut to fit."
     )
     log.info("%s", said)
-    create_markdown_artifact(key="predictions", markdown=said, description="Predictions")
+    with Failures().optional(Part.ARTIFACT, "predictions"):
+        create_markdown_artifact(key="predictions", markdown=said, description="Predictions")

@@ -10,8 +10,9 @@ from prefect.artifacts import create_markdown_artifact
 
 from core.config import Config
 from core.evaluation.selection import select
+from core.optional import Part
 from core.pipeline import phases, rl_reporting, starting
-from core.pipeline.outcome import Reinforcement
+from core.pipeline.outcome import Outcome, Reinforcement
 from core.pipeline.phases import RL
 from core.pipeline.rl_forecast import forecast
 from core.pipeline.scorers import Scorer
@@ -63,13 +64,23 @@ def reinforce(
     resolved = resolved_of(config, data)
     off = switches(resolved.config.stages, (), (), refresh)
     with explaining(resolved.run_name, "reinforce", "reinforce"), execution(resolved, off) as run:
-        where = _reinforced(run, start, replace=replace)
+        outcome = _reinforced(run, start, replace=replace)
+        concluded(run, outcome)
+        return run.view.where(rl_reporting.page_of(outcome))
+
+
+def concluded(run: Execution, outcome: Outcome) -> None:
+    """End trackers and show the report in Prefect; what fails only now is added to the report."""
+    before = len(run.failures)
+    run.trackers.finish(run.view)
+    with run.optional(Part.ARTIFACT, "rl-report"):
         if (report := run.view.read(rl_reporting.REPORT)) is not None:
             create_markdown_artifact(key="rl-report", markdown=report, description=run.view.name)
-    return where
+    if len(run.failures) > before:
+        run.perform(rl_report, outcome, run.view)
 
 
-def _reinforced(run: Execution, source: str | None, *, replace: bool) -> str:
+def _reinforced(run: Execution, source: str | None, *, replace: bool) -> Outcome:
     view, build = View(run.view, RL, run.trackers), run.pipeline
     build.preflight()
     parts = run.do("split", build.split, "data_splits/train.csv")
@@ -85,17 +96,20 @@ def _reinforced(run: Execution, source: str | None, *, replace: bool) -> str:
     chosen = select(trained.curve, run.config.evaluation.metric, begun=str(start))
     log.info("%s", chosen.reason)
 
-    others = [*_start(run, parts, trained, start, chosen.step), *classical(run, parts)]
+    others: list[Scorer] = []
+    with run.optional(Part.START):
+        others += _start(run, parts, trained, start, chosen.step)
+    others += classical(run, parts)
     exported = export_checkpoint(run, parts, trained, chosen.step, who="rl", others=others)
     home = take_home(run, view, parts, exported.checkpoint)
     bundle = bundle_student(run, view, parts, None, exported, home)
     known = {"kept": None, "encoded": None, "home": home, "bundle": bundle, "reinforcement": reinforcement}
     outcome = outcome_of(run, parts, trained, chosen, exported, **known)
     run.view.forget(slot for slot in run.view.stages() if phases.is_rl(slot) and slot not in run.used)
-    where: str = run.perform(rl_report, outcome, run.view)
+    run.perform(rl_report, outcome, run.view)
     if run.config.publish:
         run.perform(rl_publish, outcome, run.view)
-    return where
+    return outcome
 
 
 def train(run: Execution, view: View, parts: Manifest, start: Start) -> tuple[Trained, Reinforcement]:

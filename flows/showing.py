@@ -22,6 +22,7 @@ from prefect.artifacts import (
 )
 
 from core.config import Config
+from core.optional import Failures, Part
 from core.pipeline.reporting import CURVE, PAGE, REPORT
 from core.report.markdown import plain
 from core.report.rows import scorer_rows
@@ -46,25 +47,32 @@ def _last(path: str) -> str:
     return path.rstrip("/").rpartition("/")[2]
 
 
-def show(view: RunView) -> None:
-    """Artifacts of the flow's run, each under a key of its own, so that runs stand beside each other."""
+def show(view: RunView, failures: Failures) -> None:
+    """Artifacts of the flow's run, each under a key of its own, so that runs stand beside each other.
+
+    Each is optional: one that fails is recorded in `failures`.
+    """
     about = f"Run {view.name}"
-    if (report := view.read(REPORT)) is not None:
-        create_markdown_artifact(key="test-report", markdown=report, description=about)
-    if (analysis := view.read(ANALYSIS)) is not None:
-        found = json.loads(analysis)
-        said = f"{about}: all on the same rows of {found['split']}, with 95 % intervals"
-        create_table_artifact(key="scorers", table=scorer_rows(found), description=said)
-    if (curve := view.bytes(CURVE)) is not None:
-        # The picture itself: a page of Prefect's cannot reach the run's folder.
-        url = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
-        create_image_artifact(key="learning-curve", image_url=url, description=about)
+    with failures.optional(Part.ARTIFACT, "test-report"):
+        if (report := view.read(REPORT)) is not None:
+            create_markdown_artifact(key="test-report", markdown=report, description=about)
+    with failures.optional(Part.ARTIFACT, "scorers"):
+        if (analysis := view.read(ANALYSIS)) is not None:
+            found = json.loads(analysis)
+            said = f"{about}: all on the same rows of {found['split']}, with 95 % intervals"
+            create_table_artifact(key="scorers", table=scorer_rows(found), description=said)
+    with failures.optional(Part.ARTIFACT, "learning-curve"):
+        if (curve := view.bytes(CURVE)) is not None:
+            # The picture itself: a page of Prefect's cannot reach the run's folder.
+            url = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
+            create_image_artifact(key="learning-curve", image_url=url, description=about)
     pointer = f"{FOLDER}/{view.name}.json"
     places = {"report-page": view.where(PAGE)}
     if view.store.backend.read(pointer) is not None:
         places["model-pointer"] = view.store.where(pointer)
     for key, place in places.items():
-        create_link_artifact(key=key, link=_address(place), link_text=place, description=about)
+        with failures.optional(Part.ARTIFACT, key):
+            create_link_artifact(key=key, link=_address(place), link_text=place, description=about)
 
 
 def _address(place: str) -> str:

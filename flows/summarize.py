@@ -12,6 +12,7 @@ from prefect import flow
 from prefect.artifacts import create_table_artifact
 
 from core import locations
+from core.optional import Failures, Part
 from core.store.objects import Store
 from core.summary.collecting import Collected
 from core.summary.measured import Modes
@@ -50,9 +51,11 @@ def summarize(
     log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.passed))
     if not found.rows:
         return None
-    create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
     path = default_name(format) if output is None else locations.absolute(output, "output", creates=True)
-    return str(save(text, path).absolute())
+    saved = save(text, path)
+    with Failures().optional(Part.ARTIFACT, "summary"):
+        create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
+    return str(saved.absolute())
 
 
 def _about(found: Collected, root: str) -> str:

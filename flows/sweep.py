@@ -10,6 +10,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from core.errors import StageError
+from core.optional import Failures, Part
 from core.report.words import plural
 from core.store.objects import Store
 from core.sweep.arms import Arm, Sweep, load_sweep
@@ -36,7 +37,8 @@ def sweep(file: str, overrides: Sequence[str] = (), new: bool = False) -> str:
     ended = [carried_out(arm, i, of, new=new) for i, arm in enumerate(of.arms, start=1)]
     store = Store.open(of.root)
     page = write(store, of, ended)
-    _show(store, of)
+    with Failures().optional(Part.ARTIFACT, "sweep-report"):
+        _show(store, of)
     failed = [each for each in ended if each.error is not None]
     if failed:
         raise StageError(_said(of, failed, page))

@@ -25,6 +25,15 @@ class Switches:
         """Whether a stage runs."""
         return ("export" if stage in WITH_EXPORT else stage) not in self.off
 
+    @property
+    def last(self) -> str:
+        """The last stage that is on. Those before it run or are read; those after it are left alone."""
+        return [name for name in NAMES if name not in self.off][-1]
+
+    def read(self) -> list[str]:
+        """Stages that are off, and whose earlier results a later stage needs."""
+        return [name for name in NAMES[: NAMES.index(self.last)] if name in self.off]
+
 
 def switches(
     config: StagesConfig, only: Iterable[str] = (), skip: Iterable[str] = (), refresh: Iterable[str] = ()
@@ -37,6 +46,10 @@ def switches(
     if only:
         off = set(NAMES) - only
     off |= skip
+    if off == set(NAMES):
+        raise UserError(
+            "no stage is left to run: --only, --skip and the config's stages: switch all of them off"
+        )
     both = off & refresh
     if both:
         raise UserError(

@@ -18,10 +18,53 @@ from flows.walking import Trained, metrics_of
 log = logging.getLogger(__name__)
 
 HISTORY = "student_phase/train_history.jsonl"
+MEASURED = "student_phase/eval_history.jsonl"
+FILES = {
+    "split": "data_splits/train.csv",
+    "sample": "teacher_phase/teacher_samples.jsonl",
+    "reject": "teacher_phase/accepted_samples.jsonl",
+    "encode": "student_phase/train_sft.jsonl",
+}
+"""Of each stage before training, the file that a reader of the run's folder would look for."""
+
+
+def require_inputs(run: Execution) -> None:
+    """Find, before any work, that a stage which is off has no earlier result that a later one needs.
+
+    Raises MissingInputError naming the run and the file.
+    """
+    off = run.switches.read()
+    for name in [name for name in FILES if name in off]:
+        run.require(name, FILES[name])
+    stopping = run.config.evaluation.early_stopping
+    if "train" in off:
+        _require_each(run, "train", HISTORY, [] if stopping else [part.stop for part in _known(run)])
+    if "evaluate" in off or (run.switches.last == "train" and stopping):
+        stops = [0, *(part.stop for part in _known(run) if part.evaluate and not stopping)]
+        _require_each(run, "evaluate", MEASURED, stops)
+
+
+def _known(run: Execution) -> Sequence[PlannedSegment]:
+    """The segments of training, where the examples are not to be encoded first."""
+    if run.switches.on("encode"):
+        return []
+    encoded = run.require("encode", FILES["encode"])
+    return run.pipeline.segments(run.pipeline.plan(run.folder(encoded)))
+
+
+def _require_each(run: Execution, stage: str, file: str, stops: Sequence[int]) -> None:
+    """The results of a stage at these steps; where they are not known yet, that there is any."""
+    if not any(slot.startswith(f"{stage}/") for slot in run.view.stages()):
+        run.require(stage, file)
+    for stop in stops:
+        run.require(f"{stage}/{stop}", file)
 
 
 def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Manifest) -> Trained:
-    """Train to the last step, or until early stopping says so, going by steps and never by arrival."""
+    """Train to the last step, or until early stopping says so, going by steps and never by arrival.
+
+    Nothing is evaluated where training is the last stage that is on, unless it may stop early.
+    """
     data = run.folder(encoded)
     steps = run.pipeline.plan(data)
     course = Course(
@@ -31,7 +74,9 @@ def train_and_evaluate(run: Execution, view: View, parts: Manifest, encoded: Man
         HISTORY,
     )
     trained = Trained({}, {}, [])
-    with Evaluations(run, view, parts, trained, run.config.evaluation.early_stopping) as evaluations:
+    stopping = run.config.evaluation.early_stopping
+    measures = run.switches.last != "train" or stopping is not None
+    with Evaluations(run, view, parts, trained, stopping, measures=measures) as evaluations:
         follow(Chain(run, trained, course, evaluations.measure), evaluations)
     return trained
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from core.config.measure import EarlyStopping
 from core.evaluation.metrics import Metrics, value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
 from core.evaluation.stage import METRICS, read_metrics
+from core.optional import Part
 from core.pipeline.stages import Pipeline
 from core.stages import Stage
 from core.store.manifest import Manifest
@@ -31,6 +33,15 @@ class Walk(Protocol):
 
     def do_built(self, stage: Stage, file: str) -> Manifest:
         """The manifest of a stage; `file` is what a reader of the run's folder would look for."""
+
+    def do_without(self, build: Callable[[tuple[Part, ...]], Stage], file: str) -> Manifest:
+        """The manifest of a stage, made without those of its optional parts that fail."""
+
+    def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
+        """What fails inside is recorded, and the run continues without it."""
+
+    def leave_out(self, part: Part, error: Exception) -> None:
+        """Record a part that is known to be impossible."""
 
     def reads_test(self, parts: Manifest, frozen: Sequence[Manifest], what: str) -> None:
         """The next thing that is measured on test is what `frozen` consists of."""

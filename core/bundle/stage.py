@@ -20,6 +20,7 @@ from core.data.writing import iter_examples
 from core.engines.local import LocalEngine
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.stage import SCORES, read_scores
+from core.optional import Part, separable, unless_left_out
 from core.prompts import Prompts
 from core.rulebook import Rulebook
 from core.stageio import StageIO
@@ -35,6 +36,7 @@ NAME = "bundle"
 VERSION = 1
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
+_UNCHECKED: dict[str, Any] = {"checked": False, "why": "the check failed; run_summary.json says why"}
 
 
 class BundleSlice(Section):
@@ -56,6 +58,8 @@ class BundleSlice(Section):
     max_new_tokens: int
     merged: Literal["float32", "bfloat16", "float16"] | None
     parity_rows: int
+    without: tuple[Part, ...] = ()
+    """Parts that failed and are left out: merged weights, the parity check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +88,18 @@ class BundleRun:
     tools: Tools
 
     def __call__(self, config: BundleSlice, io: StageIO) -> dict[str, Any]:
-        """Write the bundle. Raises ModelError where what was written cannot be opened again."""
+        """Write the bundle.
+
+        Raises ModelError where what was written cannot be opened again, and PartFailed where the merged
+        weights or the parity check fail, without which it can be written.
+        """
         folder = io.out / FOLDER
         contents = self._files(config, io, folder)
         _write(folder, contents)
         opened = open_bundle(folder)
-        found = self._parity(config, io, opened)
+        found = unless_left_out(
+            Part.PARITY, config.without, lambda: self._parity(config, io, opened), lambda: _UNCHECKED
+        )
         jsonio.write_json(folder / names.PARITY, found)
         (folder / names.CARD).write_text(card.render(_facts(config, io, contents, found)), encoding="utf-8")
         _write(folder, contents)
@@ -109,9 +119,10 @@ class BundleRun:
         (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
         shutil.copy(io.inputs["decision"] / names.DECISION, folder / names.DECISION)
         source = tools.local()
-        if config.merged is not None and source is not None:
+        if config.merged is not None and source is not None and Part.MERGED not in config.without:
             copied = None if adapter is None else folder / names.ADAPTER
-            write_merged(source, copied, home, folder / names.MERGED, config.merged)
+            with separable(Part.MERGED):
+                write_merged(source, copied, home, folder / names.MERGED, config.merged)
         return Contents(
             base=self._base(config, io, source),
             adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
@@ -146,7 +157,7 @@ class BundleRun:
         ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: self._trained(io)}
         ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
         if opened.has_merged:
-            ways["merged"] = lambda: opened.sampler("merged", device=device)
+            ways["merged"] = lambda: _merged(opened, device)
         return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
 
     def _trained(self, io: StageIO) -> Sampler:
@@ -156,6 +167,12 @@ class BundleRun:
             return engine.sampler(None)
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
         return engine.unmerged_sampler(ref) if isinstance(engine, LocalEngine) else engine.sampler(ref)
+
+
+def _merged(opened: Bundle, device: Device) -> Sampler:
+    """The merged weights as a deployment opens them; where that fails, they are what is left out."""
+    with separable(Part.MERGED):
+        return opened.sampler("merged", device=device)
 
 
 def _adapter(io: StageIO) -> Path | None:

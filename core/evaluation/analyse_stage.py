@@ -17,6 +17,7 @@ from core.evaluation.bootstrap import RESAMPLES
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
 from core.evaluation.stage import SCORES, read_scores
+from core.optional import Part
 from core.records import SplitName
 from core.stageio import StageIO
 from core.teacher.rows import read_samples
@@ -67,16 +68,25 @@ class AnalyseSlice(Section):
     """Of every interval, but those of slices."""
     seed: int
     """Draws the resamples."""
+    without: tuple[Part, ...] = ()
+    """Parts that failed and are left out: slices, faithfulness."""
 
 
 def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
     """Write analysis.json. Inputs: `split`, and those that the scorers name.
 
-    Raises StageError where a scorer lacks rows of the split.
+    Raises StageError where a scorer lacks rows of the split, and PartFailed for a part that can be left out.
     """
     examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
     scorers = [_scorer(s, io) for s in config.scorers]
-    found = analyse(examples, scorers, config.rule_ids, resamples=config.resamples, seed=config.seed)
+    found = analyse(
+        examples,
+        scorers,
+        config.rule_ids,
+        resamples=config.resamples,
+        seed=config.seed,
+        without=config.without,
+    )
     jsonio.write_json(io.out / ANALYSIS, {"split": config.split, **found})
     verdicts = {
         c["b"]: {name: c["differences"][name]["verdict"] for name in ("macro_f1", "auroc")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from core.evaluation.metrics import compute
 from core.evaluation.objectives import DEFAULT
 from core.evaluation.reliability import reliability
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
+from core.optional import Part, unless_left_out
 from core.records import Example, ScoredExample
 
 NO_PROBABILITY = "{} gives labels and no probabilities"
@@ -62,11 +63,13 @@ def analyse(
     *,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    without: Collection[Part] = (),
 ) -> dict[str, Any]:
     """The mapping that is written to analysis.json. The first scorer is compared with each other one.
 
     All are measured on the rows that all of them have; rows that a server failed on for any of them are
-    left out for all, and counted. Raises StageError where a scorer lacks a row.
+    left out for all, and counted. Raises StageError where a scorer lacks a row, and PartFailed where the
+    slices or the faithfulness fail; `without` leaves these out.
     """
     kept = [e for e in examples if not any(_failed(e, s) for s in scorers)]
     aligned = [_aligned(kept, s) for s in scorers]
@@ -85,8 +88,15 @@ def analyse(
         "seed": seed,
         "scorers": {a.of.name: _scorer(a, positive, found, i) for i, a in enumerate(aligned)},
         "comparisons": [c.to_json() for c in compare(positive, names, judged, found)],
-        "slices": [s.to_json() for s in _slices(kept, positive, aligned, rule_ids, seed)],
-        "faithfulness": _faithfulness(kept, aligned[0], rule_ids),
+        "slices": unless_left_out(
+            Part.SLICES,
+            without,
+            lambda: [s.to_json() for s in _slices(kept, positive, aligned, rule_ids, seed)],
+            list,
+        ),
+        "faithfulness": unless_left_out(
+            Part.FAITHFULNESS, without, lambda: _faithfulness(kept, aligned[0], rule_ids), lambda: None
+        ),
     }
 
 

@@ -7,12 +7,16 @@ from typing import Any
 from core import jsonio
 from core.config.base import Section
 from core.data.writing import read_examples
-from core.evaluation.classical import baselines
+from core.errors import DataError
+from core.evaluation.classical import TITLES, Baseline, fit
+from core.optional import CLASSICAL, Part, separable
 from core.records import SPLITS
 from core.stageio import StageIO
 
 NAME = "baseline"
 VERSION = 4
+IMPOSSIBLE = "impossible"
+"""The field of baselines.json that says why a baseline cannot be made from these rows."""
 
 
 class BaselineSlice(Section):
@@ -20,13 +24,29 @@ class BaselineSlice(Section):
     core.evaluation.classical."""
 
     seed: int
+    without: tuple[Part, ...] = ()
+    """Baselines that failed and are left out."""
 
 
 def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
-    """Fit on train, choose strengths on val, score all splits; returns the C of each that has one."""
+    """Fit on train, choose strengths on val, score all splits; returns the C of each that has one.
+
+    A baseline that these rows make impossible has its reason in baselines.json and no scores. Raises
+    PartFailed naming a baseline that failed otherwise.
+    """
     splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
-    found = baselines(splits["train"], splits)
-    jsonio.write_json(io.out / "baselines.json", {b.name: b.to_json() for b in found})
+    found: list[Baseline] = []
+    about: dict[str, Any] = {}
+    for name, title in TITLES.items():
+        if CLASSICAL[name] in config.without:
+            continue
+        with separable(CLASSICAL[name]):
+            try:
+                found.append(fit(name, splits["train"], splits))
+                about[name] = found[-1].to_json()
+            except DataError as e:
+                about[name] = {"title": title, IMPOSSIBLE: str(e)}
+    jsonio.write_json(io.out / "baselines.json", about)
     for b in found:
         for split, rows in b.scored.items():
             jsonio.write_jsonl(io.out / f"{b.name}_{split}.jsonl", map(jsonio.as_row, rows))

@@ -18,11 +18,15 @@ import numpy as np
 from core.errors import DataError
 from core.evaluation.columns import Floats
 from core.evaluation.strength import GRID, choose_strength, undecided
+from core.optional import CLASSICAL
 from core.records import Example, ScoredExample, SplitName
 
 MAX_ITER = 1000
 WORDS = {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True}
 CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True}
+FEATURES: Mapping[str, Mapping[str, Any]] = {"tfidf_words": WORDS, "tfidf_chars": CHARACTERS}
+TITLES: Mapping[str, str] = {name: str(part) for name, part in CLASSICAL.items()}
+"""The baselines by name, in the order of the tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,26 +55,29 @@ def baselines(
 ) -> tuple[Baseline, ...]:
     """Majority, TF-IDF words and TF-IDF characters, fitted on `train`, with what they say of `splits`.
 
-    C of the two regressions is chosen on `splits["val"]` by log loss. Raises DataError where train holds
-    one class only, or no word at all.
+    C of the two regressions is chosen on `splits["val"]` by log loss. Raises DataError where one of them is
+    impossible; see `fit`.
     """
-    positive = sum(e.label for e in train)
-    if positive in (0, len(train)):
-        raise DataError(
-            f"the train split has {len(train)} rows and {positive} positive ones: "
-            "a baseline, like the student, needs both classes in train"
-        )
-    return (
-        _majority(positive / len(train), splits),
-        _regression("tfidf_words", "TF-IDF words + logistic regression", WORDS, train, splits),
-        _regression("tfidf_chars", "TF-IDF characters + logistic regression", CHARACTERS, train, splits),
-    )
+    return tuple(fit(name, train, splits) for name in TITLES)
+
+
+def fit(name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]) -> Baseline:
+    """One baseline of TITLES.
+
+    Raises DataError where these rows make it impossible: train is empty, or for a regression has one class,
+    or has no text with a term to count.
+    """
+    if not train:
+        raise DataError(f"{TITLES[name]}: the train split has no rows")
+    if name == "majority":
+        return _majority(sum(e.label for e in train) / len(train), splits)
+    return _regression(name, TITLES[name], FEATURES[name], train, splits)
 
 
 def _majority(share: float, splits: Mapping[SplitName, Sequence[Example]]) -> Baseline:
     """The share of positives in train as everyone's probability: at 0.5 it says train's larger class."""
     scored = {split: _scored(rows, np.full(len(rows), share)) for split, rows in splits.items()}
-    return Baseline("majority", "Majority class of train", {"share_positive": share}, scored)
+    return Baseline("majority", TITLES["majority"], {"share_positive": share}, scored)
 
 
 def _regression(
@@ -100,13 +107,17 @@ class _Fits:
     ) -> None:
         from sklearn.feature_extraction.text import TfidfVectorizer
 
+        positive = sum(e.label for e in train)
+        if positive in (0, len(train)):
+            raise DataError(
+                f"{title}: the train split has {len(train)} rows and {positive} positive ones; "
+                "a regression needs both classes in train"
+            )
         tfidf = TfidfVectorizer(**features)
-        try:
-            self._train = tfidf.fit_transform([e.text for e in train])
-        except ValueError as error:  # scikit-learn's only word for texts without any term
-            if "empty vocabulary" not in str(error):
-                raise
-            raise DataError(f"{title}: no text of train holds anything it could count") from error
+        analyze = tfidf.build_analyzer()
+        if not any(analyze(e.text) for e in train):
+            raise DataError(f"{title}: no text of train holds anything it could count")
+        self._train = tfidf.fit_transform([e.text for e in train])
         self._labels, self._splits = [e.label for e in train], splits
         self._counted: dict[SplitName, Any] = {}
         for split, rows in splits.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from core import jsonio
@@ -11,6 +11,7 @@ from core.config import Config
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.threshold import rule
+from core.optional import Failures
 from core.pipeline.facts import setup_of
 from core.pipeline.scorers import Readings, Scorer
 from core.records import SplitName
@@ -36,6 +37,8 @@ class Baselines:
     split: SplitName
     analysis: Manifest
     sampled: Manifest | None
+    failures: Failures = field(default_factory=Failures)
+    """Optional parts that failed; the report lists them."""
 
 
 def write(b: Baselines, view: RunView) -> str:
@@ -43,8 +46,9 @@ def write(b: Baselines, view: RunView) -> str:
     readings = Readings(view.store)
     view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
     view.write_json(f"{FOLDER}/baselines.json", readings.summaries(b.scorers))
-    asked = next(s for name in UNTRAINED for s in b.scorers if s.name == name)
-    for split, manifest in asked.rows.items():
+    asked = next((s for name in UNTRAINED for s in b.scorers if s.name == name), None)
+    for split, manifest in asked.rows.items() if asked is not None else ():
+        assert asked is not None
         content = {
             "created_at": manifest.created_at,
             "split": split,
@@ -56,7 +60,7 @@ def write(b: Baselines, view: RunView) -> str:
         }
         view.write_json(f"{FOLDER}/metrics_{split}.json", content)
     sampled = None if b.sampled is None else _read(view, b.sampled, SUMMARY_FILE)
-    return view.write(REPORT, markdown.baselines(_compared(b, view, sampled), sampled))
+    return view.write(REPORT, markdown.baselines(_compared(b, view, sampled), sampled, b.failures))
 
 
 def _compared(b: Baselines, view: RunView, sampled: Mapping[str, Any] | None) -> Compared:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from core.bundle import stage as bundle_stage
+from core.optional import Part
 from core.pipeline.measuring import Measuring
 from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
@@ -27,8 +28,10 @@ def bundle(
     analysis: Manifest,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    without: tuple[Part, ...] = (),
 ) -> Stage:
-    """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home."""
+    """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home;
+    `without` are optional parts that failed."""
     assert student.decision is not None, "what is published has a decision"
     inputs = {
         "split": split,
@@ -42,7 +45,7 @@ def bundle(
     return Stage(
         bundle_stage.NAME,
         bundle_stage.VERSION,
-        _slice(of, label_only=student.kind == "label_only"),
+        _slice(of, without, label_only=student.kind == "label_only"),
         _content(of.bench),
         {name: m for name, m in inputs.items() if m is not None},
         bundle_stage.BundleRun(_tools(of.bench)),
@@ -51,7 +54,7 @@ def bundle(
     )
 
 
-def _slice(of: Measuring, *, label_only: bool) -> bundle_stage.BundleSlice:
+def _slice(of: Measuring, without: tuple[Part, ...], *, label_only: bool) -> bundle_stage.BundleSlice:
     student, data = of.config.student, of.config.data
     return bundle_stage.BundleSlice(
         engine=student.engine,
@@ -69,6 +72,7 @@ def _slice(of: Measuring, *, label_only: bool) -> bundle_stage.BundleSlice:
         max_new_tokens=of.max_new_tokens,
         merged=of.config.export.merged,
         parity_rows=student.parity_rows,
+        without=without,
     )
 
 

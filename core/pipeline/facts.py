@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from core import jsonio
 from core.config import Config
@@ -14,10 +14,11 @@ from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.explain_stage import EXPLAINED
 from core.evaluation.hardness_stage import HARDNESS
-from core.evaluation.metrics import from_json
+from core.evaluation.metrics import Metrics, from_json
 from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
 from core.export.manifests import decision_name
+from core.optional import Part
 from core.pipeline import maker, seeds
 from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome, ledger
@@ -38,8 +39,10 @@ from core.report.words import plural, were
 from core.rl.segment import STEPS
 from core.store import reads
 from core.store.clock import now
+from core.store.reads import Read
 from core.store.runs import FOLDER
 
+_Fact = TypeVar("_Fact")
 _FILES = {
     "student_phase/analysis.json": "every figure of the tables and plots",
     "student_phase/eval_history.jsonl": "every checkpoint on val",
@@ -62,36 +65,63 @@ _PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "t
 
 
 def report_of(o: Outcome) -> Report:
-    """All that the report says."""
+    """All that the report says; facts that cannot be read are recorded as failures and left out."""
     first = o.modes[0]
-    measured = _other_seeds(o, first)
+
+    def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
+        return o.failures.attempt(Part.FACTS, what, make, otherwise)
+
+    measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o, first), list)
     return Report(
         run_name=o.run,
         generated_at=now(),
         split=o.split,
         setup=setup_of(o.config, "none" if o.teaching is None else o.teaching["teacher_model"]),
         analysis=o.json(o.analysis, ANALYSIS),
-        decisions={s.name: o.json(s.decision, DECISION) for s in (*o.modes, *o.others) if s.decision},
+        decisions=_decisions(o),
         selection=o.selection,
         curve=curve_points(o),
         sizes=[SplitSize(*size) for size in sizes(o)],
         models=_models(o),
         losses=losses(o),
-        val_baselines={s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"},
+        val_baselines=optional("baselines on val", lambda: _on_val(o), dict),
         teacher=o.teaching,
-        hardness=[o.json(manifest, HARDNESS) for manifest in o.hard.values()],
-        ledger=ledger(o),
-        estimate=None if o.reinforcement else o.store.read_json(f"{FOLDER}/{o.run}/{ESTIMATE}"),
-        notices=_notices(o),
+        hardness=optional("hard texts", lambda: [o.json(m, HARDNESS) for m in o.hard.values()], list),
+        ledger=optional("ledger", lambda: ledger(o), dict),
+        estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
+        notices=optional("notices", lambda: _notices(o), list),
         resume_state_path=state_path(o.final),
-        mistakes=_mistakes(o, first),
-        reads=reads.of(o.store, o.parts) if o.split == "test" else (),
+        mistakes=optional("worst errors", lambda: _mistakes(o, first), list),
+        reads=optional("reads of test", lambda: _reads(o), tuple),
         seeds=measured,
         reinforced=reinforced(o),
         untested=seeds.missing(o.config, measured) if o.reinforcement is None else [],
-        provenance=_provenance(o),
+        provenance=optional("provenance", lambda: _provenance(o), list),
         files=_files(o),
     )
+
+
+def _decisions(o: Outcome) -> dict[str, dict[str, Any]]:
+    """By scorer; only those of the student are essential."""
+    found = {s.name: o.json(s.decision, DECISION) for s in o.modes if s.decision}
+    for s in o.others:
+        with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
+            found |= {s.name: o.json(s.decision, DECISION)} if s.decision else {}
+    return found
+
+
+def _on_val(o: Outcome) -> dict[str, Metrics]:
+    return {s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"}
+
+
+def _estimate(o: Outcome) -> dict[str, Any] | None:
+    path = f"{FOLDER}/{o.run}/{ESTIMATE}"
+    found: dict[str, Any] | None = None if o.reinforcement else o.store.read_json(path)
+    return found
+
+
+def _reads(o: Outcome) -> Sequence[Read]:
+    return reads.of(o.store, o.parts) if o.split == "test" else ()
 
 
 def _other_seeds(o: Outcome, first: Scorer) -> list[SeedResult]:

@@ -9,6 +9,7 @@ from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain
 from core.evaluation import stage as measure_stage
 from core.evaluation.stage import SCORES, MeasureRun, MeasureSlice
 from core.export import adapter as adapter_stage
+from core.optional import Part
 from core.pipeline.phases import STUDENT, Phase
 from core.pipeline.scorers import Scorer
 from core.pipeline.workbench import Workbench
@@ -95,14 +96,23 @@ class Measuring:
         )
 
     def analyse(
-        self, split: Manifest, scorers: Sequence[Scorer], name: SplitName, who: str = "student"
+        self,
+        split: Manifest,
+        scorers: Sequence[Scorer],
+        name: SplitName,
+        who: str = "student",
+        without: tuple[Part, ...] = (),
     ) -> Stage:
-        """All that is said of the scorers on one split, the first against each other one."""
+        """All that is said of the scorers on one split, the first against each other one.
+
+        `without` are optional parts that failed.
+        """
         part = analyse_stage.AnalyseSlice(
             split=name,
             scorers=tuple(scorer.slice(name) for scorer in scorers),
             rule_ids=self.bench.rulebook.ids,
             seed=self.config.seed,
+            without=without,
         )
         inputs = {"split": split}
         for scorer in scorers:
@@ -203,9 +213,9 @@ class Measuring:
         own = self.bench.frame(label_only=target == "label_only")
         return self.bench.frame(label_only=True) == own and target != "reason_first"
 
-    def baseline(self, split: Manifest) -> Stage:
-        """The classical baselines on the same rows."""
-        part = baseline_stage.BaselineSlice(seed=self.config.seed)
+    def baseline(self, split: Manifest, without: tuple[Part, ...] = ()) -> Stage:
+        """The classical baselines on the same rows; `without` are those that failed."""
+        part = baseline_stage.BaselineSlice(seed=self.config.seed, without=without)
         return Stage(
             baseline_stage.NAME, baseline_stage.VERSION, part, {}, {"split": split}, baseline_stage.run
         )

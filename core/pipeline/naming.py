@@ -23,19 +23,21 @@ _SHOWN = 8
 _PHASES = ("data_splits", "teacher_phase", "student_phase", "baseline_phase", "rl_phase")
 
 
-def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> None:
-    """Take the name for this config and write the config down.
+def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> str | None:
+    """Take the name for this config and write the config down; return the run that was set aside for it.
 
     Raises UserError naming the keys that differ where the name stands for another config; with
     `new` that run is set aside under a name of its own. A run that made nothing yet is no hindrance,
     nor is one that never got to its end and was stopped by a mistake in its config.
     """
+    aside: str | None = None
     if not new:
         refuse_other(view, resolved)
     elif other_config(view, resolved):
-        aside = set_aside(view)
-        log.info("run %s begins anew; what it was is kept as run %s", view.name, aside.name)
+        aside = set_aside(view).name
+        log.info("run %s begins anew; what it was is kept as run %s", view.name, aside)
     view.write(CONFIG, render(resolved))
+    return aside
 
 
 def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:

@@ -16,6 +16,7 @@ from core.evaluation.decide_stage import DECISION
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.evaluation.stage import EXPORT
 from core.export.ledger import student_ledger, teacher_ledger, to_json
+from core.optional import Failures
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.starting import Start
@@ -70,6 +71,8 @@ class Outcome:
     """Where the student learnt from rewards: checkpoint 0 is then what it began with."""
     hard: Mapping[SplitName, Manifest] = field(default_factory=dict)
     """The hardness stage's objects by split."""
+    failures: Failures = field(default_factory=Failures)
+    """Optional parts that failed; writing the report adds its own."""
     readings: Readings = field(init=False)
 
     def __post_init__(self) -> None:

@@ -23,17 +23,29 @@ LOOKED_AT = 100
 class Reasons:
     """Why the stages of one run have to run. Other runs are listed once, and each record is read once."""
 
-    def __init__(self, view: RunView) -> None:
-        self._view, self._store = view, view.store
+    def __init__(self, view: RunView, before: str | None = None) -> None:
+        """`before` is the run that this name stood for until it was begun anew."""
+        self._view, self._store, self._before = view, view.store, before
         self._records: dict[str, Mapping[str, Any]] = {}
 
+    def own(self, stage: Stage) -> str:
+        """What changed since this run made the stage; "not cached" where it never did.
+
+        A run that was begun anew under its name is compared with what it was before.
+        """
+        earlier = self._found(stage, self._view.stages())
+        if earlier is None and self._before is not None:
+            earlier = self._found(stage, self._record(self._before))
+        return "not cached" if earlier is None else self._differences(stage, earlier, "")
+
     def why(self, stage: Stage) -> str:
-        """In words, compared with the run's own last record, else with the run that was last at work."""
+        """The same for a plan, which also compares with the run that was last at work."""
         earlier, whose = self._found(stage, self._view.stages()), ""
         if earlier is None:
             earlier, whose = self._elsewhere(stage)
-        if earlier is None:
-            return "not made before"
+        return "not made before" if earlier is None else self._differences(stage, earlier, whose)
+
+    def _differences(self, stage: Stage, earlier: Manifest, whose: str) -> str:
         differences = changed(stage, earlier.ingredients)
         if not differences:
             return "its files are missing or damaged"

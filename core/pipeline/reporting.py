@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
 from core.export import manifests, predictions
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
 from core.export.summary import RunSummary
+from core.optional import Failures, Part
 from core.pipeline import facts, outcome
 from core.pipeline.outcome import Outcome
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.records import SplitName
 from core.report import markdown, page
+from core.report.inputs import Report
 from core.report.plots import curve
 from core.store import pointers
 from core.store.clock import now
@@ -73,9 +78,32 @@ def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
 
 
 def write_report(o: Outcome, view: RunView) -> str:
-    """report.html, test_report.md, the curve, the ledger and run_summary.json; returns where the page is."""
-    report = facts.report_of(o)
-    with view.replacing(CURVE) as path:
+    """report.html, test_report.md, the curve, the ledger and run_summary.json; returns where the report is.
+
+    Of these, test_report.md and run_summary.json are essential. They come last, so that they list the
+    optional parts that failed.
+    """
+    report, summary = facts.report_of(o), _summary(o)
+    save_curve(report, view, CURVE, o.failures)
+    compared = partial(o.readings.summaries, o.others)
+    write_optional_json(view, "baseline_phase/baselines.json", compared, o.failures)
+    write_optional_json(view, "ledger.json", lambda: report.ledger, o.failures)
+    with o.failures.optional(Part.PAGE):
+        view.write(PAGE, page.render(report, o.failures))
+    view.write(REPORT, markdown.render(report, o.failures))
+    failed = {"failed_parts": o.failures.to_json()}
+    view.write_json("run_summary.json", {**summary, "ledger": report.ledger, **_downloads(o), **failed})
+    return view.where(page_of(o))
+
+
+def page_of(o: Outcome) -> str:
+    """The report to look at: the page, or where it could not be written the Markdown."""
+    return REPORT if Part.PAGE in o.failures else PAGE
+
+
+def save_curve(report: Report, view: RunView, place: str, failures: Failures) -> None:
+    """The learning curve as a picture, which is optional."""
+    with failures.optional(Part.PLOT, "learning_curve.png"), view.replacing(place) as path:
         curve.save(
             report.curve,
             report.selection.metric,
@@ -84,21 +112,23 @@ def write_report(o: Outcome, view: RunView) -> str:
             baselines=report.val_baselines,
             chosen=report.selection.step,
         )
-    view.write_json("baseline_phase/baselines.json", o.readings.summaries(o.others))
-    view.write(REPORT, markdown.render(report))
-    written = view.write(PAGE, page.render(report))
-    view.write_json("ledger.json", report.ledger)
+
+
+def write_optional_json(view: RunView, place: str, make: Callable[[], Any], failures: Failures) -> None:
+    """A file of the run's folder that nothing else depends on."""
+    with failures.optional(Part.FILE, place):
+        view.write_json(place, make())
+
+
+def _downloads(o: Outcome) -> dict[str, Any]:
     home = None if o.home is None else {"output_dir": "student_phase/adapter", **o.home.summary}
-    summary = {**_summary(o), "ledger": report.ledger, "adapter_downloads": {"best_val": home}}
-    view.write_json("run_summary.json", summary)
-    return written
+    return {"adapter_downloads": {"best_val": home}}
 
 
 def _summary(o: Outcome) -> dict[str, Any]:
     best = next(point for point in o.curve if point.step == o.selection.step)
     teacher = o.teaching
     assert teacher is not None, "a run that learnt from answers has them"
-    untrained = [s for s in o.others if s.name == "untrained"]
     summary = RunSummary(
         run_dir=f"runs/{o.run}",
         teacher_dir=f"runs/{o.run}/teacher_phase",
@@ -111,12 +141,17 @@ def _summary(o: Outcome) -> dict[str, Any]:
         teacher_summary={k: v for k, v in teacher.items() if k != "funnel"},
         sizes={name: {"rows": rows, "positive": positive} for name, rows, positive in facts.sizes(o)},
         test={mode.name: o.readings.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
-        untrained={split: o.readings.metrics(s, split) for s in untrained for split in s.rows},
-        baselines=_baselines(o),
+        untrained=o.failures.attempt(Part.FACTS, "untrained", lambda: _untrained(o), dict),
+        baselines=o.failures.attempt(Part.FACTS, "baselines", lambda: _baselines(o), dict),
         funnel=teacher["funnel"],
         timings=outcome.seconds(o),
     )
     return summary.to_json()
+
+
+def _untrained(o: Outcome) -> dict[str, Metrics]:
+    untrained = [s for s in o.others if s.name == "untrained"]
+    return {split: o.readings.metrics(s, split) for s in untrained for split in s.rows}
 
 
 def _baselines(o: Outcome) -> dict[str, Any]:
@@ -127,7 +162,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
     pointer = pointer_of(o)
     content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
-    reports = (f"{pointer.run_dir}/{REPORT}", f"{pointer.run_dir}/{PAGE}")
+    reports = {f"{pointer.run_dir}/{name}" for name in (REPORT, page_of(o))}
     return pointers.publish(o.store, o.run, content, [*needed(o, pointer), *reports])
 
 

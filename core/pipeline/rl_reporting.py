@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from core.optional import Part
 from core.pipeline import facts, reporting
 from core.pipeline.outcome import Outcome, Reinforcement
 from core.pipeline.phases import RL
 from core.pipeline.starting import SUMMARY
 from core.pipeline.views import adapter_path, state_path
 from core.report import markdown, page
-from core.report.plots import curve
 from core.store import pointers
 from core.store.runs import RunView
 
@@ -27,15 +27,20 @@ def pointer_name(run: str) -> str:
 
 def write_report(o: Outcome, view: RunView) -> str:
     """rl_report.md, report.html, the curve, ledger.json and rl_summary.json; returns where the page is."""
-    report = facts.report_of(o)
-    with view.replacing(f"{RL.folder}/learning_curve.png") as path:
-        metric, step = report.selection.metric, report.selection.step
-        curve.save(report.curve, metric, path, baselines=report.val_baselines, chosen=step)
-    view.write(REPORT, markdown.render(report))
-    written = view.write(PAGE, page.render(report))
-    view.write_json(f"{RL.folder}/ledger.json", report.ledger)
-    view.write_json(f"{RL.folder}/{SUMMARY}", {**_summary(o), "ledger": report.ledger})
-    return written
+    report, summary = facts.report_of(o), _summary(o)
+    reporting.save_curve(report, view, f"{RL.folder}/learning_curve.png", o.failures)
+    reporting.write_optional_json(view, f"{RL.folder}/ledger.json", lambda: report.ledger, o.failures)
+    with o.failures.optional(Part.PAGE):
+        view.write(PAGE, page.render(report, o.failures))
+    view.write(REPORT, markdown.render(report, o.failures))
+    failed = {"failed_parts": o.failures.to_json()}
+    view.write_json(f"{RL.folder}/{SUMMARY}", {**summary, "ledger": report.ledger, **failed})
+    return view.where(page_of(o))
+
+
+def page_of(o: Outcome) -> str:
+    """The report to look at: the page, or where it could not be written the Markdown."""
+    return REPORT if Part.PAGE in o.failures else PAGE
 
 
 def publish(o: Outcome, view: RunView) -> list[str]:
@@ -49,7 +54,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         "final_state_path": state_path(o.final),
     }
     plain = json.loads(json.dumps(content, allow_nan=False))
-    reports = (f"runs/{o.run}/{REPORT}", f"runs/{o.run}/{PAGE}")
+    reports = {f"runs/{o.run}/{name}" for name in (REPORT, page_of(o))}
     needed = [*reporting.needed(o, pointer), *reports]
     return pointers.publish(o.store, pointer_name(o.run), plain, needed, latest=LATEST)
 
@@ -72,11 +77,15 @@ def _summary(o: Outcome) -> dict[str, Any]:
         "val_reward": rewards,
         **{name: sum(summary[name] for summary in segments) for name in counted},
         "test": {m.name: o.readings.metrics(m, "test").to_json() for m in o.modes if "test" in m.rows},
-        "compared": {
-            s.name: o.readings.metrics(s, "test").to_json()
-            for s in o.others
-            if "test" in s.rows and not s.labels_only
-        },
+        "compared": o.failures.attempt(Part.FACTS, "compared", lambda: _compared(o), dict),
+    }
+
+
+def _compared(o: Outcome) -> dict[str, Any]:
+    return {
+        s.name: o.readings.metrics(s, "test").to_json()
+        for s in o.others
+        if "test" in s.rows and not s.labels_only
     }
 
 

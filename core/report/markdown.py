@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from core.optional import Failure, Failures, strict
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Findings, Prose, Section, Table
-from core.report.document import of_baselines, sections
+from core.report.document import left_out, of_baselines, sections
 from core.report.inputs import Compared, ModelBlock, Report
 from core.report.verdict import sentences
 
@@ -15,17 +16,23 @@ BLOCK = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", 
 COUNTS = ("tp", "fp", "fn", "tn")
 
 
-def render(report: Report) -> str:
-    """The report as Markdown; the models stand last, for scripts that read them there."""
+def render(report: Report, failures: Failures | None = None) -> str:
+    """The report as Markdown; the models are last, for scripts that read them there.
+
+    `failures` gains the sections that fail, and is listed first.
+    """
+    failures = failures if failures is not None else strict()
+    built = sections(report, failures)
     head = [f"# Test report: {plain(report.run_name)}", f"Generated at {report.generated_at}."]
     if report.resume_state_path is not None:
         head.append(f"resume_state_path: {code(report.resume_state_path)}")
-    return _joined([*head, *map(_section, sections(report)), *map(_model, report.models)])
+    return _joined([*head, *map(_section, [*left_out(failures), *built]), *map(_model, report.models)])
 
 
-def baselines(compared: Compared, sampled: Mapping[str, Any] | None) -> str:
+def baselines(compared: Compared, sampled: Mapping[str, Any] | None, failures: Iterable[Failure] = ()) -> str:
     """`baseline_report.md`: the scorers that need no training, on the same rows."""
-    return document(f"Baselines: {compared.run_name}", compared.generated_at, of_baselines(compared, sampled))
+    built = of_baselines(compared, sampled, failures)
+    return document(f"Baselines: {compared.run_name}", compared.generated_at, built)
 
 
 def document(title: str, generated_at: str | None, sections: Sequence[Section]) -> str:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from core.optional import Failures, Part, strict
 from core.report.blocks import Block, Cell, Picture, Section, Table
-from core.report.document import sections
+from core.report.document import left_out, sections
 from core.report.inputs import Report
 from core.report.plots import svg
 from core.report.scorers import student
@@ -53,18 +55,40 @@ class Head:
     facts: Sequence[str]
 
 
-def render(report: Report) -> str:
-    """The page, as text that UTF-8 can hold."""
+def render(report: Report, failures: Failures | None = None) -> str:
+    """The page, as text that UTF-8 can hold; `failures` gains sections and plots that fail."""
+    failures = failures if failures is not None else strict()
     facts = (f"measured on {report.split}", report.setup.base_model, report.generated_at)
     head = Head(f"Report of {report.run_name}", "Report of a run", report.run_name, facts)
-    return page(head, [*sections(report), _models(report)], tiles(report))
+    built = sections(report, failures)
+    with failures.optional(Part.SECTION, "models"):
+        built.append(_models(report))
+    shown: list[Tile] = failures.attempt(Part.SECTION, "tiles", lambda: tiles(report), list)
+    drawn = _drawings(built, failures)
+    return _page(head, [*left_out(failures), *built], shown, drawn)
 
 
 def page(head: Head, sections: Sequence[Section], tiles: Sequence[Tile]) -> str:
-    """Any page of this look, as text that UTF-8 can hold."""
+    """Any page of this look, as text that UTF-8 can hold. A plot that fails is named in its place."""
+    return _page(head, sections, tiles, _drawings(sections, Failures()))
+
+
+def _drawings(sections: Sequence[Section], failures: Failures) -> dict[int, Markup]:
+    """Every picture as markup, by its identity; of one that fails, the words that say so."""
+    found: dict[int, Markup] = {}
+    for picture in [b for section in sections for b in section.blocks if isinstance(b, Picture)]:
+        with failures.optional(Part.PLOT, picture.title):
+            # Markup already: its texts were escaped as the SVG was written.
+            found[id(picture)] = Markup(svg.draw(picture))  # nosec B704  # XML, written again
+    return found
+
+
+def _page(
+    head: Head, sections: Sequence[Section], tiles: Sequence[Tile], drawings: Mapping[int, Markup]
+) -> str:
     script, style = (_part(name) for name in ("report.js", "report.css"))
     text = (
-        _environment()
+        _environment(drawings)
         .get_template("report.html.j2")
         .render(
             head=head,
@@ -112,7 +136,7 @@ def _models(report: Report) -> Section:
     return Section("models", "Models", [Table(["", "where", f"macro-F1 on {report.split}"], rows, left=2)])
 
 
-def _environment() -> Environment:
+def _environment(drawings: Mapping[int, Markup]) -> Environment:
     environment = Environment(
         loader=PackageLoader("core.report"),
         autoescape=True,
@@ -120,7 +144,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(kind=_kind, drawn=_drawn, cut=_cut, name_of=name_of)
+    drawn = partial(_drawn, drawings)
+    environment.filters.update(kind=_kind, drawn=drawn, cut=_cut, name_of=name_of)
     return environment
 
 
@@ -128,9 +153,8 @@ def _kind(block: Block) -> str:
     return type(block).__name__
 
 
-def _drawn(picture: Picture) -> Markup:
-    """Markup already: its texts were escaped as the SVG was written."""
-    return Markup(svg.draw(picture))  # nosec B704  # XML, written anew
+def _drawn(drawings: Mapping[int, Markup], picture: Picture) -> Markup:
+    return drawings.get(id(picture), Markup('<p class="warning">This plot could not be drawn.</p>'))
 
 
 def _cut(text: str) -> str:

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from core.optional import Failure, Part, named
 from core.tracking.child import LEFT, SPOOL, STATUS
 from core.tracking.records import Point
 
@@ -36,6 +37,8 @@ class Tracker:
         self._known = {series: set(steps) for series, steps in known.items()}
         self._patience, self._quiet = patience, False
         self._until = 0.0
+        self.failure: Failure | None = None
+        """Why it does not work, once that is known."""
         self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
         self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
         self._write(first)
@@ -91,7 +94,10 @@ class Tracker:
             self._leave()
             return
         if not self._failed() and self._status().get("state") != "ended":
-            self._warn(f"its process ended by itself (exit code {self._process.returncode})")
+            self._warn(
+                ChildProcessError.__name__,
+                f"its process ended by itself (exit code {self._process.returncode})",
+            )
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _leave(self) -> None:
@@ -101,17 +107,21 @@ class Tracker:
         if self._status().get("state") in ("ready", "ended"):
             log.info("%s still sends what is left; the run does not wait for it", self.name)
         else:
-            self._warn(f"it has not answered, and after {self._patience:g} s is waited for no longer")
+            self._warn(
+                TimeoutError.__name__,
+                f"it has not answered, and after {self._patience:g} s is waited for no longer",
+            )
 
     def _failed(self) -> bool:
         status = self._status()
         if status.get("state") == "failed":
-            self._warn(status["error"])
+            self._warn(ChildProcessError.__name__, status["error"])
         return self._quiet
 
-    def _warn(self, why: str) -> None:
+    def _warn(self, error: str, why: str) -> None:
         if not self._quiet:
             self._quiet = True
+            self.failure = Failure(named(Part.TRACKER, self.name), error, why)
             log.warning("tracker %s: %s; the run goes on without it", self.name, why)
 
     def _status(self) -> dict[str, Any]:

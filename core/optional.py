@@ -1,0 +1,196 @@
+"""The parts that a run can do without, and the record of those that failed.
+
+Essential, and therefore never inside `optional`: the data and its split, the accepted samples, training, the
+evaluations that choose the checkpoint, the student's predictions, its decision, the export, the bundle, the
+pointer, test_report.md and run_summary.json. Everything that a run can do without is listed in `Part`. A
+part that fails, or that the data makes impossible, is logged and listed in run_summary.json and in both
+reports. The next run tries it again: nothing of it is stored as if it had succeeded.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from core.errors import StageError
+
+log = logging.getLogger(__name__)
+_Result = TypeVar("_Result")
+
+
+class Part(StrEnum):
+    """Everything that may fail without losing the student, by the name that reports show."""
+
+    MAJORITY = "Majority class of train"
+    TFIDF_WORDS = "TF-IDF words + logistic regression"
+    TFIDF_CHARACTERS = "TF-IDF characters + logistic regression"
+    BASELINES = "Classical baselines"
+    UNTRAINED = "Untrained student"
+    OTHER_PROMPT = "Untrained student with the other prompt"
+    LABEL_ONLY_RUN = "Label-only student of another run"
+    START = "Student before reinforcement"
+    TEACHER = "Teacher on a split that it labels for comparison"
+    COMPARISON = "Comparison with the other scorers"
+    SLICES = "Parts of the rows"
+    FAITHFULNESS = "Faithfulness of the reasoning"
+    EXPLANATIONS = "Explanations of the worst errors"
+    HARDNESS = "Texts that were hard for the teacher"
+    MERGED = "Merged weights"
+    PARITY = "Parity check of the bundle"
+    ESTIMATE = "Cost estimate"
+    FACTS = "Facts of the report"
+    SECTION = "Section of the report"
+    PLOT = "Plot"
+    PAGE = "Report page"
+    FILE = "File of the run folder"
+    TRACKER = "Tracker"
+    ARTIFACT = "Prefect artifact"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An optional part that failed or was impossible: its name, the type of the error, and its message."""
+
+    part: str
+    error: str
+    message: str
+
+    @classmethod
+    def of(cls, name: str, error: BaseException) -> Failure:
+        """The failure that an exception is."""
+        if isinstance(error, PartFailed):
+            return cls(name, error.error, error.message)
+        return cls(name, type(error).__name__, str(error) or "no message")
+
+    def to_json(self) -> dict[str, str]:
+        """The mapping that is written."""
+        return asdict(self)
+
+
+class PartFailed(StageError):
+    """An optional part of a stage failed; the stage can be repeated without it.
+
+    The stage's object is not stored, so that a later run tries the part again.
+    """
+
+    def __init__(self, part: Part, error: str, message: str) -> None:
+        super().__init__(part, error, message)
+        self.part, self.error, self.message = part, error, message
+
+    def __str__(self) -> str:
+        return f"{self.part}: {self.error}: {self.message}"
+
+
+@contextmanager
+def separable(part: Part) -> Iterator[None]:
+    """Inside a stage: raise what fails here as PartFailed, which names the part."""
+    try:
+        yield
+    except PartFailed:
+        raise
+    except Exception as e:
+        raise PartFailed(part, type(e).__name__, str(e) or "no message") from e
+
+
+def unless_left_out(
+    part: Part,
+    without: Collection[Part],
+    make: Callable[[], _Result],
+    otherwise: Callable[[], _Result],
+) -> _Result:
+    """Inside a stage: what `make` returns; where the stage is repeated without this part, `otherwise`."""
+    if part in without:
+        return otherwise()
+    with separable(part):
+        return make()
+
+
+class Failures:
+    """The optional parts of one run that failed, in the order of their failure; each part once."""
+
+    def __init__(self, never: tuple[type[Exception], ...] = ()) -> None:
+        """`never` are exceptions that end a run wherever they are raised, such as a cancellation."""
+        self._never = never
+        self._found: dict[str, Failure] = {}
+
+    def __iter__(self) -> Iterator[Failure]:
+        return iter(tuple(self._found.values()))
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._found
+
+    @contextmanager
+    def optional(self, part: Part, detail: str = "") -> Iterator[None]:
+        """Record what fails inside, and continue after the block.
+
+        Ctrl-C, SIGTERM and cancellation pass through: they are no failure of the part.
+        """
+        try:
+            yield
+        except self._never:
+            raise
+        except Exception as e:  # whatever its type: the student does not depend on this part
+            self.note(part, e, detail)
+
+    def attempt(
+        self,
+        part: Part,
+        detail: str,
+        make: Callable[[], _Result],
+        otherwise: Callable[[], _Result],
+    ) -> _Result:
+        """What `make` returns; where it fails, which is recorded, what `otherwise` does."""
+        try:
+            return make()
+        except self._never:
+            raise
+        except Exception as e:  # as in `optional`
+            self.note(part, e, detail)
+            return otherwise()
+
+    def note(self, part: Part, error: BaseException, detail: str = "") -> None:
+        """Record a failure and log a warning with its cause; the traceback goes to train.log and --debug."""
+        failure = Failure.of(named(part, detail), error)
+        if self.add(failure):
+            log.warning(
+                "optional part left out: %s: %s: %s; the run continues without it",
+                failure.part,
+                failure.error,
+                failure.message,
+                exc_info=error,
+            )
+
+    def add(self, failure: Failure) -> bool:
+        """Record a failure that is logged elsewhere; return whether it is a new one."""
+        new = self._found.get(failure.part) != failure
+        self._found[failure.part] = failure
+        return new
+
+    def to_json(self) -> list[dict[str, str]]:
+        """What run_summary.json lists."""
+        return [failure.to_json() for failure in self]
+
+
+def strict() -> Failures:
+    """A record for a caller that wants every failure raised."""
+    return Failures(never=(Exception,))
+
+
+def named(part: Part, detail: str = "") -> str:
+    """The name of a part in reports; `detail` tells several of one kind apart."""
+    return f"{part}: {detail}" if detail else str(part)
+
+
+CLASSICAL: Mapping[str, Part] = {
+    "majority": Part.MAJORITY,
+    "tfidf_words": Part.TFIDF_WORDS,
+    "tfidf_chars": Part.TFIDF_CHARACTERS,
+}
+"""The classical baselines by their name in files."""
