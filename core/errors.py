@@ -59,6 +59,10 @@ class BreakerOpen(TeacherError):
     """The endpoint failed too often, or for too long, to go on asking."""
 
 
+class RowsFailed(UnderstudyError):
+    """Rows that have an error, where the command was told to fail then; the output is written."""
+
+
 class StoreError(UnderstudyError, OSError):
     """The artifact store cannot be read or written."""
 

@@ -19,7 +19,7 @@ from core.predict.job import Job, Outcome, assemble, held
 from core.predict.shards import Shard, shards
 from core.predict.sink import OutputFormat
 from core.predict.sink import output_format as format_of
-from core.predict.source import InputFormat, Source
+from core.predict.source import InputFormat, Source, text_columns
 from core.report.markdown import code
 from tasks.predict import answer, student
 
@@ -51,6 +51,7 @@ def predict(
     address: str | None = None,
     overwrite: bool = False,
     restart: bool = False,
+    fail_on_error: bool = False,
 ) -> Outcome:
     """Answer the texts of a table with a published student.
 
@@ -61,7 +62,7 @@ def predict(
         root: Where published runs are.
         format: How the input is written; auto goes by its ending.
         output_format: How the output is written; by default what its ending says.
-        text_column: The column of the text; by default that of the training data.
+        text_column: The column of the text; by default that of the training data, or else text.
         id_column: The column of the id; by default the id is a hash of the text.
         encoding: Of the input's text.
         separator: Of CSV columns; by default a comma, of TSV a tab.
@@ -76,12 +77,11 @@ def predict(
         address: A Dask or Ray cluster instead; its workers have to see the bundle's and the output's folder.
         overwrite: Replace the output if it is there.
         restart: Throw away what an unfinished job left beside the output.
+        fail_on_error: Fail if any row has an error; the output is written all the same.
     """
     folder = find(model, root, merged=weights == "merged")
-    columns = read_contents(folder).columns
-    source = Source(
-        input, format, text_column or columns["text"] or "text", id_column, encoding, separator, quotes
-    )
+    first, second = text_columns(text_column, read_contents(folder).columns["text"])
+    source = Source(input, format, first, id_column, encoding, separator, quotes, second).resolved()
     job = Job(folder, source, output, format_of(output, output_format), reasoning, weights)
     where = Device(device, threads or (_share(workers) if runner != "threads" else None))
     with held(job, overwrite=overwrite, restart=restart) as rows:
@@ -89,6 +89,8 @@ def predict(
         answered = on(list(shards(job, rows, base_model, where)))
         found = assemble(job, rows - answered)
     _show(found)
+    if fail_on_error:
+        found.check(fail_on_error=True)
     return found
 
 
@@ -131,6 +133,8 @@ def _show(found: Outcome) -> None:
         f"{found.rows:,} rows in {code(found.output)}, {found.reused:,} of them answered before; "
         f"{found.errors:,} with an error, of {found.cut:,} the text was cut to fit."
     )
+    if found.overflow:
+        said += f" {found.overflow:,} have content in unnamed columns, which was ignored."
     log.info("%s", said)
     with Failures().optional(Part.ARTIFACT, "predictions"):
         create_markdown_artifact(key="predictions", markdown=said, description="Predictions")

@@ -6,133 +6,106 @@ break.
 
 from __future__ import annotations
 
-import csv
-import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from io import StringIO
 from operator import itemgetter
-from typing import Literal
 
-from core.data.tables import RawRow, TextFormat, checked, decoded, no_column
+from core.data.quotes import Records
+from core.data.tables import MissingColumn, RawRow, TextFormat, checked, nul, only_once, undecodable
+from core.data.text_lines import TextLines
 from core.errors import DataError
 
-_LONE_CR = re.compile(r"\r(?!\n)")
 
+class CsvTable:
+    """A CSV or TSV whose header is read. Raises DataError where it has none, or none that can be read."""
 
-def rows(
-    data: bytes, place: str, columns: Sequence[str], how: TextFormat, *, default: str = ","
-) -> Iterator[RawRow]:
-    """Rows of a CSV or TSV. Raises DataError for a file without header or without a column."""
-    text, broken = decoded(data, place, how.encoding)
-    stand_in = _stand_in(text)
-    if stand_in:
-        text = _LONE_CR.sub(stand_in, text)
-    lines = iter(StringIO(text, newline="\n" if "\n" in text else ""))
-    del text
-    unescape = (lambda field: field.replace(stand_in, "\r")) if stand_in else None
-    for raw in rows_of(lines, place, columns, how, default, unescape):
-        yield checked(raw, how) if broken else raw
+    def __init__(self, lines: TextLines, place: str, how: TextFormat, default: str) -> None:
+        self._place, self._how = place, how
+        self._all = Records(lines, how, default)
+        self._records = iter(self._all)
+        self.columns = self._header()
 
+    def rows(self, columns: Sequence[str]) -> Iterator[RawRow]:
+        """The rows, in the order of `columns`, two at least. Raises DataError for a missing column."""
+        for name in columns:
+            if name not in self.columns:
+                raise MissingColumn(self._place, name, self.columns, self._remedy())
+        only_once(self._place, columns, self.columns)
+        self._all.expect(len(self.columns), self.columns.index(columns[0]))
+        layout = _Layout.of(self.columns, columns, self._all.separator)
+        first, plain = self.columns[0], len(self.columns) if layout.named == len(self.columns) else -1
+        for line, fields, problem in self._records:
+            if len(fields) == plain and fields[0] != first:
+                row = RawRow(line, layout.pick(fields))
+            else:
+                row = layout.row(line, fields, problem)
+            yield checked(row, columns, self._how)
 
-def rows_of(
-    lines: Iterator[str],
-    place: str,
-    columns: Sequence[str],
-    how: TextFormat,
-    default: str,
-    unescape: Callable[[str], str] | None,
-) -> Iterator[RawRow]:
-    """Rows of lines with their ends; `unescape` gives a field back what the csv module must not see."""
-    separator = how.separator or default
-    records = _records(lines, separator, how)
-    layout = _Layout.of(_header(records, place), columns, place, separator, how)
-    for line, row, problem in records:
-        if problem is None and not row:
-            continue
-        if unescape is not None:
-            row = [unescape(field) for field in row]
-        yield layout.row(line, row, problem)
+    def _header(self) -> list[str]:
+        for line, fields, problem in self._records:
+            if problem is not None:
+                raise DataError(f"{self._place}:{line}: the header cannot be read: {problem}")
+            if any("\0" in field for field in fields):
+                raise DataError(f"{self._place}: {nul('the header', self._how)}")
+            if any(field.strip() for field in fields):
+                return [field.strip() for field in fields]
+        raise DataError(f"{self._place} is empty")
+
+    def _remedy(self) -> str:
+        """What to set if the header may have been read with a wrong separator or encoding."""
+        header, how = self.columns, self._how
+        if reason := undecodable("".join(header), how):
+            return f"; {reason}"
+        for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
+            if len(header) == 1 and other in header[0] and other != self._all.separator:
+                setting = how.named("separator", written)
+                return f"; the columns seem to be separated otherwise: set {setting}"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where the columns asked for stand in a CSV, and where nothing should stand."""
+    """Where the columns asked for stand in a row, and where nothing should.
+
+    `named` is the number of columns up to the last one with a name: unnamed ones after it are ignored and
+    reported as overflow, fields after the header's last one are an error.
+    """
 
     pick: Callable[[list[str]], tuple[str, ...]]
     needed: int
-    width: int
-    unnamed: tuple[int, ...]
+    header: list[str]
+    named: int
+    text_is_last: bool
+    separator: str
 
     @classmethod
-    def of(
-        cls, header: list[str], columns: Sequence[str], place: str, separator: str, how: TextFormat
-    ) -> _Layout:
-        for name in columns:
-            if name not in header:
-                raise DataError(no_column(place, name, header, _sniffed(header, separator, how)))
-            if header.count(name) > 1:
-                raise DataError(f"{place} has {header.count(name)} columns {name!r}; rename all but one")
+    def of(cls, header: list[str], columns: Sequence[str], separator: str) -> _Layout:
         wanted = tuple(header.index(name) for name in columns)
-        unnamed = tuple(i for i, name in enumerate(header) if not name.strip())
+        named = max(i + 1 for i, name in enumerate(header) if name)
         # Two columns at least are always asked for, so that this makes a tuple.
-        return cls(itemgetter(wanted[0], wanted[1], *wanted[2:]), max(wanted) + 1, len(header), unnamed)
+        pick = itemgetter(wanted[0], wanted[1], *wanted[2:])
+        return cls(pick, max(wanted) + 1, header, named, wanted[0] == len(header) - 1, separator)
 
     def row(self, line: int, fields: list[str], problem: str | None) -> RawRow:
-        if problem is None and len(fields) < self.needed:
-            problem = f"{len(fields)} columns where at least {self.needed} are needed"
+        problem = problem or self._problem(fields)
         if problem is not None:
             return RawRow(line, (), problem=problem)
-        return RawRow(line, self.pick(fields), self._overflows(fields))
+        overflow = len(fields) > self.named and any(fields[self.named :])
+        return RawRow(line, self.pick(fields), overflow)
 
-    def _overflows(self, fields: list[str]) -> bool:
-        if len(fields) == self.width and not self.unnamed:
-            return False
-        return any(fields[self.width :]) or any(fields[i] for i in self.unnamed if i < len(fields))
+    def _problem(self, fields: list[str]) -> str | None:
+        if len(fields) < self.needed:
+            return f"{len(fields)} columns where at least {self.needed} are needed"
+        width = len(self.header)
+        if len(fields) > width and (self.text_is_last or any(fields[width:])):
+            return self._too_many(fields)
+        if fields[0] == self.header[0] and width > 1 and [field.strip() for field in fields] == self.header:
+            return "it repeats the header"
+        return None
 
-
-def _records(
-    lines: Iterator[str], separator: str, how: TextFormat
-) -> Iterator[tuple[int, list[str], str | None]]:
-    """(start line, fields, problem) of each record; strict, so that a stray quote cannot eat rows."""
-    csv.field_size_limit(sys.maxsize)
-    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if how.quotes else csv.QUOTE_NONE
-    reader = csv.reader(lines, delimiter=separator, quoting=quoting, strict=True)
-    while True:
-        start = reader.line_num + 1
-        try:
-            yield start, next(reader), None
-        except StopIteration:
-            return
-        except csv.Error as e:
-            remedy = f"mend them, or set {how.named('quotes', 'false')} if this file uses none"
-            yield start, [], f"quotes that do not close properly ({e}); {remedy}"
-
-
-def _header(lines: Iterator[tuple[int, list[str], str | None]], place: str) -> list[str]:
-    for line, row, problem in lines:
-        if problem is not None:
-            raise DataError(f"{place}:{line}: the header cannot be read: {problem}")
-        if any(field.strip() for field in row):
-            return [field.strip() for field in row]
-    raise DataError(f"{place} is empty")
-
-
-def _sniffed(header: list[str], separator: str, how: TextFormat) -> str:
-    if len(header) > 1:
-        return ""
-    for other, written in ((";", "';'"), ("\t", '"\\t"'), (",", "','"), ("|", "'|'")):
-        if other in header[0] and other != separator:
-            return f"; the columns seem to be separated otherwise: set {how.named('separator', written)}"
-    return ""
-
-
-def _stand_in(text: str) -> str:
-    """A character that stands for a lone CR while the csv module, which breaks rows there, reads.
-
-    In a file whose rows end in LF or CRLF a lone CR belongs to a text; where no LF is, CR ends rows.
-    """
-    if "\n" not in text or not _LONE_CR.search(text):
-        return ""
-    return next(c for c in map(chr, range(0xE000, 0xF8FF)) if c not in text)
+    def _too_many(self, fields: list[str]) -> str:
+        if any(field.lstrip().startswith('"') and field[:1].isspace() for field in fields):
+            remedy = "remove the space before the quote"
+        else:
+            remedy = f"quote a field that contains {self.separator!r}"
+        return f"{len(fields)} fields where the header has {len(self.header)}; {remedy}"

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 from core.config.data import DataConfig
-from core.data import csv_table, sources, typed_tables
+from core.data import sources
 from core.data.hashing import text_id
 from core.data.labels import LabelMap
 from core.data.locate import ALIASES, Format, Table, tables
 from core.data.splitfile import read_split_file
+from core.data.streaming import rows_of
 from core.data.tables import RawRow, TextFormat
 from core.errors import DataError
 from core.records import Example, SplitName
@@ -49,7 +50,7 @@ class Readings:
     """What was read: usable rows in the order of the files, and all that was not used, counted.
 
     `seen` counts all rows, `left_out` those that no split names, `overflow` those with content in
-    unnamed columns or past the header.
+    unnamed columns past the named ones.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -81,14 +82,8 @@ def raw_rows(
     url: str, kind: Format, columns: tuple[str, ...], how: TextFormat | None = None
 ) -> Iterator[RawRow]:
     """Rows of one table as text, in the order of `columns`. Raises DataError where there are none."""
-    how = how or TextFormat()
     data, place = sources.open_bytes(url), sources.place(url)
-    rows = {
-        "csv": lambda: csv_table.rows(data, place, columns, how),
-        "tsv": lambda: csv_table.rows(data, place, columns, how, default="\t"),
-        "jsonl": lambda: typed_tables.jsonl_rows(data, place, columns, how),
-        "parquet": lambda: typed_tables.parquet_rows(BytesIO(data), place, columns),
-    }[kind]()
+    rows = rows_of(BytesIO(data), place, kind, columns, how or TextFormat())
     first = next(rows, None)
     if first is None:
         raise DataError(f"{place} has a header but no rows")

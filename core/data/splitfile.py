@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from core.data import csv_table, sources
+from io import BytesIO
+
+from core.data import sources
 from core.data.locate import ALIASES
+from core.data.streaming import rows_of
 from core.data.tables import TextFormat
 from core.errors import DataError
 from core.records import SplitName
@@ -15,7 +18,8 @@ def read_split_file(url: str) -> dict[str, SplitName]:
     named: dict[str, SplitName] = {}
     lines: dict[str, int] = {}
     separator = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
-    rows = csv_table.rows(sources.open_bytes(url), place, ("id", "split"), TextFormat(separator=separator))
+    how = TextFormat(separator=separator)
+    rows = rows_of(BytesIO(sources.open_bytes(url)), place, "csv", ("id", "split"), how)
     for row in rows:
         if row.problem is not None:
             raise DataError(f"{place}:{row.line}: {row.problem}")

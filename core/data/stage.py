@@ -17,7 +17,7 @@ from core.records import SPLITS
 from core.stageio import StageIO
 
 NAME = "split"
-VERSION = 1
+VERSION = 2
 
 
 class SplitSlice(Section):

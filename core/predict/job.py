@@ -17,7 +17,7 @@ from core.batches import batched
 from core.bundle.contents import FILE
 from core.bundle.opening import Weights
 from core.data import sources
-from core.errors import StoreError, UserError
+from core.errors import RowsFailed, StoreError, UserError
 from core.files import replace_bytes, sync, user_cache
 from core.predict import sink
 from core.predict.sink import OutputFormat
@@ -33,6 +33,7 @@ PART_ROWS = 1024
 """Rows that are answered at once. Part of what decides a score's last bits, so it is no setting."""
 _JOB = "job.json"
 _BAD_SHOWN = 5
+_COUNTED = ("cut_tokens", "overflow")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,43 @@ class Outcome:
     reused: int = 0
     """Rows that were answered before."""
     unanswered: int = 0
+    """Rows that have an error and no probability."""
+    overflow: int = 0
+    """Rows with content in unnamed columns, which was ignored."""
+
+    def check(self, *, fail_on_error: bool) -> None:
+        """Raise UserError where no row was answered, and RowsFailed where errors are not accepted."""
+        if self.rows and self.unanswered == self.rows:
+            raise UserError("no row could be answered")
+        if fail_on_error and self.errors:
+            raise RowsFailed(f"{self.errors:,} of {self.rows:,} rows have an error; see the error column")
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of the rows that have passed through `add`."""
+
+    rows: int = 0
+    errors: int = 0
+    cut: int = 0
+    unanswered: int = 0
+    overflow: int = 0
+
+    def add(self, record: dict[str, Any]) -> dict[str, Any]:
+        """Count a record from `answered`, warn of the first few errors, and return what is written of it."""
+        failed = record["error"] is not None
+        self.rows += 1
+        self.errors += failed
+        self.unanswered += failed and record["probability"] is None
+        self.cut += record["cut_tokens"] > 0
+        self.overflow += record["overflow"]
+        if failed and self.errors <= _BAD_SHOWN:
+            log.warning("%s: %s", record["id"] or "a row without an id", record["error"])
+        return {key: value for key, value in record.items() if key not in _COUNTED}
+
+    def outcome(self, output: str, reused: int = 0) -> Outcome:
+        """The counts as the end of a job."""
+        return Outcome(self.rows, self.errors, self.cut, output, reused, self.unanswered, self.overflow)
 
 
 @contextmanager
@@ -135,25 +173,36 @@ def answer(job: Job, i: int, chunk: Sequence[InputRow], student: Student, progre
 def answered(
     chunk: Sequence[InputRow], student: Student, *, reasoning: bool, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """What is written of each row, in order, and how many tokens of it were cut under `cut_tokens`."""
+    """What is written of each row, in order, with two values that are only counted.
+
+    `cut_tokens` is the number of tokens that did not fit; `overflow` is true if the row has content in
+    unnamed columns, which is ignored.
+    """
     sound = [row for row in chunk if row.problem is None]
     said = iter(student([row.text for row in sound], reasoning=reasoning, progress=progress) if sound else [])
     out = []
     for row in chunk:
         prediction = next(said) if row.problem is None else None
         record = sink.record(row, prediction, reasoning=reasoning)
-        out.append({**record, "cut_tokens": prediction.cut_tokens if prediction else 0})
+        cut = prediction.cut_tokens if prediction else 0
+        out.append({**record, "cut_tokens": cut, "overflow": row.overflow})
     return out
 
 
 def assemble(job: Job, reused: int = 0) -> Outcome:
     """Put the parts together into the output, which appears at once, and remove them."""
-    counts = {"rows": 0, "errors": 0, "cut": 0, "unanswered": 0}
+    tally = Tally()
     paths = sorted(job.parts.glob("*.jsonl"))
     whole = job.parts / "output"
     with _kept(whole):
-        sink.write(whole, job.format, _counted(paths, counts), reasoning=job.reasoning)
+        sink.write(whole, job.format, _counted(paths, tally), reasoning=job.reasoning)
         sync([whole])
+    expected = jsonio.read_json(job.parts / _JOB)["rows"]
+    if tally.rows != expected:
+        raise StoreError(
+            f"{job.parts} has {tally.rows} answered rows where the input had {expected}; it may have changed "
+            "meanwhile: add --restart to answer it again"
+        )
     if sources.is_local(job.output):
         place = sources.local_path(job.output)
         with _kept(place):
@@ -162,19 +211,11 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
         fs, path = sources.filesystem(job.output)
         fs.put_file(str(whole), path)
     shutil.rmtree(job.parts)
-    return Outcome(output=sources.place(job.output), reused=reused, **counts)
+    return tally.outcome(sources.place(job.output), reused)
 
 
-def _counted(paths: Iterable[Path], counts: dict[str, int]) -> Iterator[dict[str, Any]]:
-    for path in paths:
-        for row in jsonio.read_jsonl(path):
-            counts["rows"] += 1
-            counts["cut"] += row.pop("cut_tokens") > 0
-            counts["errors"] += row["error"] is not None
-            counts["unanswered"] += row["error"] is not None and row["probability"] is None
-            if row["error"] is not None and counts["errors"] <= _BAD_SHOWN:
-                log.warning("%s: %s", row["id"] or "a row without an id", row["error"])
-            yield row
+def _counted(paths: Iterable[Path], tally: Tally) -> Iterator[dict[str, Any]]:
+    return (tally.add(row) for path in paths for row in jsonio.read_jsonl(path))
 
 
 def _begun(job: Job) -> int:

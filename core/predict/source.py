@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import BinaryIO, Literal
 
 from core.data import sources, streaming
 from core.data.hashing import text_id
 from core.data.locate import FORMATS, Format
-from core.data.tables import RawRow, TextFormat
+from core.data.tables import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
+from core.data.text_lines import TextLines, lines_of
 from core.errors import DataError
+
+log = logging.getLogger(__name__)
 
 STDIN = "-"
 InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "lines"]
@@ -22,11 +26,15 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """One text; `problem` says why the row cannot be answered, with its place."""
+    """One text; `problem` says why the row cannot be answered, with its place.
+
+    `overflow` says that unnamed columns of the row hold something, which is ignored.
+    """
 
     id: str | None
     text: str
     problem: str | None = None
+    overflow: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +48,30 @@ class Source:
     encoding: str = "utf-8"
     separator: str | None = None
     quotes: bool = True
+    second_choice: str | None = None
+    """The column of the texts in a table that has no `text_column`."""
 
     @property
     def place(self) -> str:
         """As errors name it."""
-        return "standard input" if self.url == STDIN else sources.place(self.url)
+        return STANDARD_INPUT if self.url == STDIN else sources.place(self.url)
+
+    def resolved(self) -> Source:
+        """The source with the text column that its table has; it is reported if it is the second choice.
+
+        Standard input, which can be read once, stays as it is: `rows` does the same there.
+        """
+        if self.second_choice is None or self.url == STDIN or self._kind() == "lines":
+            return self
+        with self._opened() as file, streaming.whole(self.place):
+            return replace(self, text_column=self._text_column(self._table(file).columns), second_choice=None)
 
     def rows(self) -> Iterator[InputRow]:
-        """Every row, in order; nothing but the row at hand is held. Raises DataError."""
-        with self._opened() as file:
-            kind = self._kind()
-            if kind == "lines":
-                found: Iterable[RawRow] = _lines(file, self.encoding)
-            else:
-                columns = (self.text_column, self.id_column or self.text_column)
-                found = streaming.rows_of(file, self.place, kind, columns, self._how)
-            for raw in found:
-                yield self._row(raw, named=kind != "lines" and self.id_column is not None)
+        """Every row, in order; nothing but the rows at hand is held. Raises DataError."""
+        lines = self._kind() == "lines"
+        with self._opened() as file, streaming.whole(self.place):
+            for raw in self._lines(file) if lines else self._cells(file):
+                yield self._row(raw, named=not lines and self.id_column is not None)
 
     def digest(self) -> str:
         """sha256 of the bytes as they lie there, in hex."""
@@ -69,6 +84,39 @@ class Source:
     @property
     def _how(self) -> TextFormat:
         return TextFormat(self.encoding, self.separator, self.quotes, settings="--")
+
+    def _lines(self, file: BinaryIO) -> Iterator[RawRow]:
+        lines = TextLines(file, self.place, self._how)
+        how = replace(self._how, likely=lines.likely)
+        for number, text in enumerate(lines_of(lines), start=1):
+            yield RawRow(number, (text, None), problem=garbled("the text", text, how))
+
+    def _cells(self, file: BinaryIO) -> Iterator[RawRow]:
+        table = self._table(file)
+        text = self._text_column(table.columns)
+        try:
+            yield from table.rows((text, self.id_column or text))
+        except MissingColumn as e:
+            option = "--text-column" if e.column == text else "--id-column"
+            raise DataError(f"{e}; set {option}") from None
+
+    def _table(self, file: BinaryIO) -> streaming.OpenTable:
+        kind = self._kind()
+        assert kind != "lines", "lines have no columns"
+        return streaming.open_table(file, self.place, kind, self._how)
+
+    def _text_column(self, found: Sequence[str]) -> str:
+        second = self.second_choice
+        if self.text_column in found or second not in found or second is None:
+            return self.text_column
+        log.warning(
+            "%s has no column %r, where the training data has its texts; the texts are taken from column %r "
+            "(--text-column names another)",
+            self.place,
+            self.text_column,
+            second,
+        )
+        return second
 
     def _kind(self) -> Format | Literal["lines"]:
         if self.format != "auto":
@@ -106,14 +154,9 @@ class Source:
             return InputRow(own or None, "", f"{self.place}:{raw.line}: it holds half a character")
         if named and not own:
             return InputRow(None, "", f"{self.place}:{raw.line}: the id (column {self.id_column!r}) is empty")
-        return InputRow(given, text)
+        return InputRow(given, text, overflow=raw.overflow)
 
 
-def _lines(file: BinaryIO, encoding: str) -> Iterator[RawRow]:
-    for line, written in enumerate(file, start=1):
-        try:
-            text = written.decode(encoding).rstrip("\r\n")
-        except UnicodeDecodeError as e:
-            yield RawRow(line, (), problem=f"not {encoding}: {e.reason}; set --encoding")
-            continue
-        yield RawRow(line, (text.removeprefix("\ufeff") if line == 1 else text, None))
+def text_columns(asked: str | None, trained: str | None) -> tuple[str, str | None]:
+    """The column of the texts, and the second choice: where none is asked for, "text"."""
+    return (asked, None) if asked is not None else (trained or "text", "text")

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from core.batches import batched
-from core.errors import UserError
 from flows.cli import saying
 from flows.cli.locating import STANDARD, readable, root_option, writable
 from flows.cli.preparing import speak
@@ -50,6 +49,7 @@ class Ask:
     workers: int
     overwrite: bool
     restart: bool
+    fail_on_error: bool
 
     def bundle(self) -> Path:
         """Where the model is."""
@@ -60,18 +60,19 @@ class Ask:
     def source(self, bundle: Path) -> Source:
         """Where the texts are; columns are by default those of the training data."""
         from core.bundle.opening import read_contents
-        from core.predict.source import Source
+        from core.predict.source import Source, text_columns
 
-        columns = read_contents(bundle).columns
+        text_column, second_choice = text_columns(self.text_column, read_contents(bundle).columns["text"])
         return Source(
             url=self.input or STANDARD,
             format=self.format,  # type: ignore[arg-type]  # click has checked it
-            text_column=self.text_column or columns["text"] or "text",
+            text_column=text_column,
             id_column=self.id_column,
             encoding=self.encoding,
             separator=self.separator,
             quotes=self.quotes,
-        )
+            second_choice=second_choice,
+        ).resolved()
 
     def student(self, bundle: Path) -> Student:
         """The model in memory."""
@@ -110,7 +111,9 @@ _OPTIONS = (
         type=click.Choice(["csv", "jsonl", "parquet"]),
         help="How the output is written; by default what its ending says.",
     ),
-    click.option("--text-column", help="The column of the text; by default that of the training data."),
+    click.option(
+        "--text-column", help="The column of the text; by default that of the training data, or else text."
+    ),
     click.option("--id-column", help="The column of the id; by default the id is a hash of the text."),
     click.option("--encoding", default="utf-8", show_default=True, help="Of the input's text."),
     click.option("--separator", help="Of CSV columns; by default a comma, of TSV a tab."),
@@ -142,6 +145,7 @@ _OPTIONS = (
     ),
     click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
     click.option("--restart", is_flag=True, help="Throw away what an unfinished job left beside the output."),
+    click.option("--fail-on-error", is_flag=True, help="Exit with code 1 if any row has an error."),
 )
 
 
@@ -161,8 +165,9 @@ def _asks(command: Callable[..., None]) -> Callable[..., None]:
 def predict(ask: Ask) -> None:
     """Answer texts with a student: id, label, probability, threshold and error of each, in order.
 
-    A table is answered in parts: after a crash the same command goes on. A row that cannot be read passes
-    through with its error.
+    A table is answered in parts: after a crash the same command goes on. A row that cannot be read, such as
+    one with more fields than the header, passes through with its error. Rows with an error are counted on
+    standard error, and with --fail-on-error the exit code is 1 if there are any.
     """
     if ask.texts and (ask.input or ask.output):
         raise click.UsageError("--text is answered on standard output; leave --input and --output out")
@@ -177,7 +182,7 @@ def predict(ask: Ask) -> None:
     elif ask.input in (None, STANDARD):
         raise click.UsageError("standard input is answered on standard output; leave --output out")
     else:
-        _tell(_answer_table(ask))
+        _end(_answer_table(ask), ask)
 
 
 def _answer_texts(ask: Ask) -> None:
@@ -200,20 +205,22 @@ def _stream(ask: Ask, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
     import csv
 
     from core.predict import sink
-    from core.predict.job import answered
+    from core.predict.job import Tally, answered
 
+    tally = Tally()
     writer = csv.writer(sys.stdout, lineterminator="\n") if ask.output_format == "csv" else None
     names = sink.columns(reasoning=ask.reasoning)
     if writer is not None:
         writer.writerow(names)
     with ask.student(bundle) as student:
         for chunk in chunks:
-            for row in answered(chunk, student, reasoning=ask.reasoning):
+            for row in map(tally.add, answered(chunk, student, reasoning=ask.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:
                     click.echo(sink.line({name: row[name] for name in names}))
             sys.stdout.flush()
+    _end(tally.outcome("standard output"), ask)
 
 
 def _answer_table(ask: Ask) -> Outcome:
@@ -243,7 +250,7 @@ def _on_runner(ask: Ask) -> Outcome:
     environment.detach_temporary_server()
     from flows.predict import predict as on_runner
 
-    given = {f.name: getattr(ask, f.name) for f in fields(Ask) if f.name != "texts"}
+    given = {f.name: getattr(ask, f.name) for f in fields(Ask) if f.name not in ("texts", "fail_on_error")}
     found: Outcome = on_runner(**given)
     return found
 
@@ -262,14 +269,17 @@ class _Shown:
         self._bar.update(done, total, note)
 
 
-def _tell(found: Outcome) -> None:
-    parts = [f"Done: {found.rows:,} rows in {found.output}"]
+def _end(found: Outcome, ask: Ask) -> None:
+    """Count what became of the rows, and fail if that was asked for."""
+    notes = []
     if found.reused:
-        parts.append(f"{found.reused:,} of them were answered before")
+        notes.append(f"{found.reused:,} of them were answered before")
     if found.errors:
-        parts.append(f"{found.errors:,} have an error, see its column")
+        notes.append(f"{found.errors:,} have an error, see its column")
     if found.cut:
-        parts.append(f"of {found.cut:,} the text was cut to fit")
-    saying.tell("; ".join(parts))
-    if found.rows and found.unanswered == found.rows:
-        raise UserError("no row could be answered")
+        notes.append(f"of {found.cut:,} the text was cut to fit")
+    if found.overflow:
+        notes.append(f"{found.overflow:,} have content in unnamed columns, which was ignored")
+    if notes or ask.output not in (None, STANDARD):
+        saying.tell("; ".join([f"Done: {found.rows:,} rows in {found.output}", *notes]))
+    found.check(fail_on_error=ask.fail_on_error)

@@ -32,7 +32,7 @@ def stage(out: Path, seed: int = 42, **data: Any) -> tuple[dict[str, Any], dict[
 def test_the_stage_writes_three_splits_and_what_became_of_every_row(write: Write, tmp_path: Path) -> None:
     rows = [f"message number {i} of its kind,{i % 2},g{i % 30}" for i in range(60)]
     odd = ["message number 0 of its kind,0,g0", ",1,g1", "twice,1,g2", "twice,0,g2", "more,1,g3,past"]
-    write("text,label,who\n" + "\n".join([*rows, *odd, odd[0]]) + "\n")
+    write("text,label,who,\n" + "\n".join([*rows, *odd, odd[0]]) + "\n")
     returned, summary = stage(
         tmp_path / "out", path="data.csv", name="mail", group_column="who", max_bad_rows=1, max_val_examples=5
     )

@@ -1,0 +1,295 @@
+"""Records of a CSV or TSV, read so that a stray quote costs its own row and no other.
+
+A quote at the start of a field opens it, and the field runs on until a quote closes it, over line ends too.
+So a stray quote may take in every row up to the next quote, or to the end of the file. A record that
+
+- runs to the end of the file, or over more than `MAX_LINES` lines, or
+- has text after a closing quote, or
+- has several lines that look like rows of this very file
+
+is one bad row at the line where its last quoted field opened, and reading continues on the next line.
+
+Whether lines look like rows is a matter of evidence, since rows inside a quoted field and rows swallowed by
+two stray quotes are the same bytes. A line is a row if, without its quotes, it has as many fields as the
+header and its fields resemble those of the rows known to be sound: a column of few values has one of them, a
+column of few shapes (numbers, words, dates) one of these, and no field begins with a space where none did.
+A record is taken for several rows if all of its lines are rows, or half of them from `MANY` lines on. Where
+no column but the text's has few values or shapes, so that only fields are counted, there must be `MANY`
+lines, nearly all of them rows; in a table of one column, whose lines are rows whenever they have no
+separator, `MANY_OF_ONE_COLUMN`. A quoted text of ordinary prose passes all of this.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import sys
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from core.data.tables import TextFormat
+from core.data.text_lines import TextLines
+
+MAX_LINES = 1_000
+"""Lines that a quoted field may span."""
+MANY = 10
+"""Lines from which on counting fields, or half of the lines being rows, is evidence."""
+MANY_OF_ONE_COLUMN = 100
+"""The same for a table of one column."""
+_SAMPLE = 200
+"""Rows that teach what the columns of a file are like."""
+_FEW = 20
+"""A smaller sample is enlarged by the lines that follow, and its values do not stand for all values."""
+_WORD = re.compile(r"\w+")
+_SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+"""The first line by which a file says to Excel how its columns are separated."""
+
+
+Record = tuple[int, list[str], str | None]
+"""The line where a row starts, its fields, and why it cannot be used."""
+
+
+class Records:
+    """The records of `lines`, once; by default columns are separated by `default`.
+
+    `expect` says what rows are like, as soon as the header is read.
+    """
+
+    def __init__(self, lines: TextLines, how: TextFormat, default: str) -> None:
+        self._feed, self._unescape, self._how = _Feed(lines), lines.unescape, how
+        declared = _SEPARATOR_LINE.fullmatch("".join(self._feed.peek(1)))
+        self._skipped = len(list(islice(self._feed, 1))) if declared else 0
+        self.separator = how.separator or (declared[1] if declared else default)
+        self._width, self._text = -1, 0
+        self._sample: list[list[str]] = []
+        self._columns: list[_Column] | None = None
+
+    def expect(self, width: int, text: int) -> None:
+        """Say how many fields the header has and which of them is the text."""
+        self._width, self._text = width, text
+
+    def __iter__(self) -> Iterator[Record]:
+        csv.field_size_limit(sys.maxsize)
+        reader, taken = self._reader(self._feed), self._feed.taken
+        line = 1 + self._skipped
+        while True:
+            taken.clear()
+            try:
+                fields = next(reader)
+            except StopIteration:
+                return
+            except (csv.Error, _TooManyLines) as e:
+                line = yield from self._lost(line, self._reason(e))
+                continue
+            if len(taken) == 1:
+                if len(fields) == self._width:
+                    if len(self._sample) < _SAMPLE:
+                        self._sample.append(fields)
+                elif self._width > 0 and (rows := self._split_at_returns(taken[0])):
+                    yield from ((line, row, None) for row in rows)
+                    fields = []
+            elif self._swallows(fields):
+                line = yield from self._lost(line, f"it takes in {len(taken) - 1} lines that look like rows")
+                continue
+            after = line + len(taken)
+            if fields:
+                yield line, self._unescape(fields), None
+            line = after
+
+    def _reader(self, lines: Iterable[str]) -> Iterator[list[str]]:
+        quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if self._how.quotes else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.separator, quoting=quoting, strict=True)
+
+    def _lost(self, line: int, reason: str) -> Generator[Record, None, int]:
+        """Report the record at hand, hand the lines after its last opening quote back, give the next line."""
+        taken = self._feed.taken
+        opened = _opening_line(taken, self.separator)
+        remedy = f"mend them, or set {self._how.named('quotes', 'false')} if this file uses none"
+        self._feed.hand_back(taken[opened + 1 :])
+        yield line + opened, [], f"quotes that do not close properly ({reason}); {remedy}"
+        return line + opened + 1
+
+    def _reason(self, error: Exception) -> str:
+        if isinstance(error, _TooManyLines):
+            return f"a quoted field may span {MAX_LINES:,} lines"
+        return "the field runs to the end of the file" if self._feed.ended else str(error)
+
+    def _split_at_returns(self, line: str) -> list[list[str]]:
+        """The rows of a line with too many fields, if carriage returns part it into rows that all fit."""
+        text = self._unescape([line])[0].rstrip("\r\n")
+        if "\r" not in text:
+            return []
+        try:
+            rows = list(self._reader(text.split("\r")))
+        except csv.Error:
+            return []
+        return rows if all(len(row) == self._width for row in rows) else []
+
+    def _swallows(self, fields: Sequence[str]) -> bool:
+        """Whether the lines of the record at hand look like rows of their own, as this module's text says."""
+        if self._width < 0:
+            return False
+        taken, ends = self._feed.taken, self._width - 1
+        few = len(fields) == self._width and len(taken) < MANY
+        if few and any(line.count(self.separator) != ends for line in (taken[0], taken[-1])):
+            return False  # quick, for files with many texts of several lines
+        lines = [line for line in taken if line.strip()]
+        if len(fields) == self._width and len(lines) < MANY:
+            return self._width > 1 and all(map(self._is_row, lines)) and self._is_known()
+        rows = sum(map(self._is_row, lines))
+        if len(fields) != self._width:
+            return 2 * rows >= len(lines)
+        if self._width == 1:
+            return len(lines) >= MANY_OF_ONE_COLUMN and rows == len(lines)
+        return rows >= (0.5 if self._is_known() else 0.95) * len(lines)
+
+    def _is_row(self, line: str) -> bool:
+        if line.count(self.separator) != self._width - 1:
+            return False
+        fields = line.replace('"', "").rstrip("\r\n").split(self.separator)
+        return all(column.fits(field) for column, field in zip(self._learned(), fields, strict=True))
+
+    def _is_known(self) -> bool:
+        return any(column.known for column in self._learned())
+
+    def _learned(self) -> list[_Column]:
+        """What each column is like in the rows of one line so far and, if they are few, in those ahead."""
+        if self._columns is None:
+            sample = self._sample if len(self._sample) >= _FEW else self._sample + self._ahead()
+            columns = zip(*sample, strict=True) if sample else [()] * self._width
+            self._columns = [_Column.of(values, i == self._text) for i, values in enumerate(columns)]
+        return self._columns
+
+    def _ahead(self) -> list[list[str]]:
+        rows: list[list[str]] = []
+        reader = csv.reader(self._feed.peek(_SAMPLE), delimiter=self.separator, strict=True)
+        while True:
+            before = reader.line_num
+            try:
+                row = next(reader)
+            except StopIteration:
+                return rows
+            except csv.Error:
+                continue
+            if len(row) == self._width and reader.line_num == before + 1:
+                rows.append(row)
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """What the values of a column have in common: None where they differ too much."""
+
+    values: frozenset[str] | None
+    shapes: frozenset[str] | None
+    indented: bool
+
+    @classmethod
+    def of(cls, values: Sequence[str], text: bool) -> _Column:
+        indented = not values or any(value[:1].isspace() for value in values)
+        if text or not values:
+            return cls(None, None, indented)
+        few = max(2, len(values) // 5)
+        distinct, shapes = frozenset(values), frozenset(map(_shape, values))
+        if len(values) >= _FEW and len(distinct) <= few:
+            return cls(distinct, None, indented)
+        return cls(None, shapes if len(shapes) <= few else None, indented)
+
+    @property
+    def known(self) -> bool:
+        """Whether a value can be told from any other text."""
+        return self.values is not None or self.shapes is not None
+
+    def fits(self, value: str) -> bool:
+        if value[:1].isspace() and not self.indented:
+            return False
+        if self.values is not None:
+            return value in self.values
+        return self.shapes is None or _shape(value) in self.shapes
+
+
+def _shape(value: str) -> str:
+    """The value with its words replaced by their kind: "r12, Ann" is "x, a"."""
+    return _WORD.sub(lambda word: "9" if word[0].isdigit() else "a" if word[0].isalpha() else "x", value)
+
+
+class _TooManyLines(Exception):
+    """A record spans more lines than a quoted field may."""
+
+
+class _Feed:
+    """Lines for the csv module: `taken` are those of the record at hand, and lines can be handed back.
+
+    A byte order mark at the start of a record, which joining files leaves, is skipped. `ended` says that
+    the record at hand met the end of the file.
+    """
+
+    __slots__ = ("_back", "_lines", "ended", "taken")
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines, self._back = iter(lines), deque[str]()
+        self.taken: list[str] = []
+        self.ended = False
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        taken = self.taken
+        if len(taken) >= MAX_LINES:
+            raise _TooManyLines
+        if self._back:
+            line = self._back.popleft()
+        else:
+            try:
+                line = next(self._lines)
+            except StopIteration:
+                self.ended = True
+                raise
+        if not taken and line[0] == "\ufeff":
+            line = line[1:] or "\n"
+        taken.append(line)
+        return line
+
+    def hand_back(self, lines: Sequence[str]) -> None:
+        """Give these lines again, before any other."""
+        self._back.extendleft(reversed(lines))
+        self.ended = False
+
+    def peek(self, count: int) -> list[str]:
+        """The next lines, which stay to be read."""
+        self._back.extend(islice(self._lines, max(0, count - len(self._back))))
+        return list(islice(self._back, count))
+
+
+def _opening_line(lines: Sequence[str], separator: str) -> int:
+    """The index of the line where the quoted field opens that does not close properly.
+
+    Where all quoted fields of the record close, it is the first of several lines.
+    """
+    inside, opened, spanning = False, 0, None
+    for i, line in enumerate(lines):
+        at, starts = 0, i == 0
+        while at < len(line):
+            if inside:
+                at = line.find('"', at) + 1
+                if not at:
+                    break
+                if line[at : at + 1] == '"':
+                    at += 1
+                    continue
+                inside = False
+                if line[at : at + 1] not in ("", "\r", "\n", separator):
+                    return opened
+                if spanning is None and i > opened:
+                    spanning = opened
+            elif starts and line[at] == '"':
+                inside, opened, at = True, i, at + 1
+            else:
+                at = line.find(separator, at) + 1
+                if not at:
+                    break
+            starts = not inside
+    return opened if inside or spanning is None else spanning
