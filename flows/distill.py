@@ -15,6 +15,7 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import PAGE
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
+from core.report.teaching import dropped
 from flows import seeds
 from flows.comparing import compared
 from flows.execution import Execution, execution
@@ -85,6 +86,8 @@ def pipeline(run: Execution) -> Outcome | None:
     file = "student_phase/train_sft.jsonl"
     encoded = run.do("encode", lambda: build.encode(kept), file)
     view.encode(encoded)
+    if (lost := dropped(encoded.summary)) is not None:
+        log.warning("%s", lost)
     if build.is_remote:
         note_estimate(run.view, estimate(build, run.store, parts, encoded))
 
@@ -101,7 +104,7 @@ def pipeline(run: Execution) -> Outcome | None:
     for name, manifest in hard.items():
         view.hardness(manifest, name)
     home = take_home(run, view, parts, exported.checkpoint)
-    bundled = bundle_student(run, view, parts, kept, exported, home)
+    bundled = bundle_student(run, view, parts, kept, exported, home, encoded=encoded)
     known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
     outcome = outcome_of(run, parts, trained, chosen, exported, **known)
     run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])

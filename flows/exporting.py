@@ -113,9 +113,11 @@ def bundle_student(
     kept: Manifest | None,
     exported: Exported,
     home: Manifest | None,
+    *,
+    encoded: Manifest | None = None,
 ) -> Manifest:
     """All that a deployment of the exported checkpoint needs, in the run's folder."""
-    stage = bundled(run, parts, kept, exported, home, view.phase)
+    stage = bundled(run, parts, kept, exported, home, view.phase, encoded=encoded)
     manifest = run.do_built(stage, f"{view.phase.folder}/bundle/{CARD}")
     view.bundle(manifest)
     return manifest
@@ -128,10 +130,22 @@ def bundled(
     exported: Exported,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    *,
+    encoded: Manifest | None = None,
 ) -> Stage:
     """The stage that bundles the exported checkpoint as it is published."""
     e = exported
-    return bundle(run.pipeline.measuring, parts, kept, e.checkpoint, e.modes[0], e.analysis, home, phase)
+    return bundle(
+        run.pipeline.measuring,
+        parts,
+        kept,
+        e.checkpoint,
+        e.modes[0],
+        e.analysis,
+        home,
+        phase,
+        encoded=encoded,
+    )
 
 
 def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:

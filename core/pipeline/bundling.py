@@ -27,12 +27,18 @@ def bundle(
     analysis: Manifest,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    *,
+    encoded: Manifest | None = None,
 ) -> Stage:
-    """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home."""
+    """All that a deployment needs. `student` is the mode that is published, `home` its downloaded adapter.
+
+    `kept` and `encoded` are what it learned from, None where these were rewards.
+    """
     assert student.decision is not None, "what is published has a decision"
     inputs = {
         "split": split,
         "kept": kept,
+        "encoded": encoded,
         "scored": student.rows["val"],
         "decision": student.decision,
         "analysis": analysis,
