@@ -17,6 +17,7 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import REPORT, page_of
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
+from core.report.teaching import dropped
 from flows import seeds
 from flows.comparing import check_label_only_run, compared
 from flows.execution import Execution, execution
@@ -96,6 +97,8 @@ def pipeline(run: Execution) -> Outcome | None:
 
     encoded = run.do("encode", lambda: build.encode(kept), FILES["encode"])
     view.encode(encoded)
+    if (lost := dropped(encoded.summary)) is not None:
+        log.warning("%s", lost)
     if build.is_remote:
         with run.optional(Part.ESTIMATE):
             note_estimate(run.view, estimate(build, run.store, parts, encoded))
@@ -117,7 +120,7 @@ def pipeline(run: Execution) -> Outcome | None:
         with run.optional(Part.HARDNESS, name):
             view.hardness(manifest, name)
     home = take_home(run, view, parts, exported.checkpoint)
-    bundled = bundle_student(run, view, parts, kept, exported, home)
+    bundled = bundle_student(run, view, parts, kept, exported, home, encoded=encoded)
     known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
     outcome = outcome_of(run, parts, trained, chosen, exported, **known)
     run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])

@@ -136,9 +136,14 @@ def bundle_student(
     kept: Manifest | None,
     exported: Exported,
     home: Manifest | None,
+    *,
+    encoded: Manifest | None = None,
 ) -> Manifest:
     """All that a deployment of the exported checkpoint needs, in the run's folder."""
-    build = partial(bundled, run, parts, kept, exported, home, view.phase)
+
+    def build(without: tuple[Part, ...]) -> Stage:
+        return bundled(run, parts, kept, exported, home, view.phase, encoded=encoded, without=without)
+
     manifest = run.do_without(build, f"{view.phase.folder}/bundle/{CARD}")
     view.bundle(manifest)
     return manifest
@@ -151,11 +156,24 @@ def bundled(
     exported: Exported,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    *,
+    encoded: Manifest | None = None,
     without: tuple[Part, ...] = (),
 ) -> Stage:
     """The stage that bundles the exported checkpoint as it is published; `without` are parts that failed."""
-    e, of = exported, run.pipeline.measuring
-    return bundle(of, parts, kept, e.checkpoint, e.modes[0], e.analysis, home, phase, without)
+    e = exported
+    return bundle(
+        run.pipeline.measuring,
+        parts,
+        kept,
+        e.checkpoint,
+        e.modes[0],
+        e.analysis,
+        home,
+        phase,
+        encoded=encoded,
+        without=without,
+    )
 
 
 def decided(run: Walk, parts: Manifest, who: str, scored: Manifest, file: str = "") -> Manifest:

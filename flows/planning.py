@@ -111,7 +111,7 @@ class Planner:
         home = None
         if exported.checkpoint is not None and pipeline.is_remote:
             home = self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
-        self.do_built(bundled(self, parts, kept, exported, home), "")
+        self.do_built(bundled(self, parts, kept, exported, home, encoded=encoded), "")
 
     def _answers(self, parts: Manifest) -> Manifest:
         """The teacher's answers to train; those to each split that it labels besides are in `labelled`.

@@ -8,9 +8,9 @@ from typing import Any
 
 from core.bundle.contents import Contents
 from core.report import markdown, teaching
-from core.report.blocks import Block, Bullets, Cell, Prose, Section, Table, cells
+from core.report.blocks import Bullets, Cell, Prose, Section, Table, cells
 from core.report.scorers import outcome
-from core.report.words import and_, name_of, number, plural, with_interval
+from core.report.words import and_, begins, name_of, number, plural, with_interval
 
 SHOWN = ("macro_f1", "auroc", "accuracy", "precision", "recall", "f1", "log_loss", "brier")
 
@@ -21,7 +21,8 @@ class Facts:
 
     `analysis` is analysis.json, `decision` decision.json, `split` split_summary.json, `teacher`
     teacher_summary.json, None where it learnt from rewards, `parity` parity.json; `step` is 0 where the
-    untrained model was chosen.
+    untrained model was chosen. `encoded` is encode_summary.json, which states how many answers were trained
+    on; None where it learned from rewards.
     """
 
     contents: Contents
@@ -32,6 +33,7 @@ class Facts:
     split: Mapping[str, Any]
     teacher: Mapping[str, Any] | None
     parity: Mapping[str, Any]
+    encoded: Mapping[str, Any] | None = None
 
 
 def render(facts: Facts) -> str:
@@ -66,21 +68,29 @@ def _data(facts: Facts) -> Section:
     rows = [
         cells(name, f"{part['count']:,}", f"{part['label_counts']['1']:,}") for name, part in used.items()
     ]
-    words = (
-        f"It learnt from {_learnt(facts.teacher)} to the texts of train. All was chosen on val; test was "
-        "read after that."
+    learned = f"It learned from {_learned(facts)} to the texts of train."
+    if facts.step == 0 and facts.teacher is not None:
+        learned = f"No step of training on {_learned(facts)} was better on val than the untrained model."
+    words = f"{learned} All was chosen on val; test was read after that."
+    notes = (
+        None if facts.encoded is None else teaching.dropped(facts.encoded),
+        teaching.skewed(facts.teacher or {}),
     )
-    blocks: list[Block] = [Prose(words), Table(["split", "rows", "positive"], rows)]
-    skew = teaching.skewed(facts.teacher or {})
-    return Section("data", "What it was trained on", [*blocks, *([] if skew is None else [Prose(skew)])])
+    said = [Prose(begins(f"{note}.")) for note in notes if note is not None]
+    return Section(
+        "data", "What it was trained on", [Prose(words), Table(["split", "rows", "positive"], rows), *said]
+    )
 
 
-def _learnt(teacher: Mapping[str, Any] | None) -> str:
+def _learned(facts: Facts) -> str:
+    """What was trained on: the examples that were encoded, which may be fewer than the accepted answers."""
+    teacher, encoded = facts.teacher, facts.encoded
     if teacher is None:
         return "rewards for its own answers"
-    if teacher["teacher_kind"] == "gold":
-        return "gold labels"
-    return f"{plural(teacher['accepted_samples'], 'answer')} of the teacher ({teacher['teacher_model']})"
+    is_gold = teacher["teacher_kind"] == "gold"
+    noun = "gold label" if is_gold else "answer"
+    counted = f"{noun}s" if encoded is None else plural(encoded["examples"], noun)
+    return counted if is_gold else f"{counted} of the teacher ({teacher['teacher_model']})"
 
 
 def _measured(facts: Facts) -> Section:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from core.engines.local.weights import ModelSource
 
 NAME = "bundle"
-VERSION = 1
+VERSION = 2
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
 _UNCHECKED: dict[str, Any] = {"checked": False, "why": "the check failed; run_summary.json says why"}
@@ -80,9 +80,9 @@ class Tools:
 class BundleRun:
     """The stage's function.
 
-    Inputs: `split`; `kept` (the reject stage), absent where the student learnt from rewards; `scored` (the
-    student on val), `decision`, `analysis`; `checkpoint`, absent where the untrained model was chosen;
-    `home`, the adapter of one on a server.
+    Inputs: `split`; `kept` (the reject stage) and `encoded` (the encode stage), absent where the student
+    learned from rewards; `scored` (the student on val), `decision`, `analysis`; `checkpoint`, absent where
+    the untrained model was chosen; `home`, the adapter of one on a server.
     """
 
     tools: Tools
@@ -215,4 +215,7 @@ def _facts(config: BundleSlice, io: StageIO, contents: Contents, found: Mapping[
         split=jsonio.read_json(io.inputs["split"] / "split_summary.json"),
         teacher=jsonio.read_json(io.inputs["kept"] / "teacher_summary.json") if "kept" in io.inputs else None,
         parity=found,
+        encoded=jsonio.read_json(io.inputs["encoded"] / "encode_summary.json")
+        if "encoded" in io.inputs
+        else None,
     )

@@ -28,14 +28,20 @@ def bundle(
     analysis: Manifest,
     home: Manifest | None = None,
     phase: Phase = STUDENT,
+    *,
+    encoded: Manifest | None = None,
     without: tuple[Part, ...] = (),
 ) -> Stage:
-    """All that a deployment needs. `student` is the mode that is published, `home` its adapter at home;
-    `without` are optional parts that failed."""
+    """All that a deployment needs. `student` is the mode that is published, `home` its downloaded adapter.
+
+    `kept` and `encoded` are what it learned from, None where these were rewards; `without` are optional
+    parts that failed.
+    """
     assert student.decision is not None, "what is published has a decision"
     inputs = {
         "split": split,
         "kept": kept,
+        "encoded": encoded,
         "scored": student.rows["val"],
         "decision": student.decision,
         "analysis": analysis,

@@ -10,7 +10,7 @@ from core.evaluation.intervals import proportion
 from core.report.blocks import UNDEFINED, Block, Cell, Prose, Section, Table, cells
 from core.report.inputs import Report
 from core.report.plots.shares import funnel as drawn
-from core.report.words import begins, number, signed, span, with_interval
+from core.report.words import begins, number, plural, signed, span, with_interval
 
 
 def section(report: Report) -> Section | None:
@@ -39,6 +39,20 @@ def skewed(teacher: Mapping[str, Any]) -> str | None:
     """What core.rejection.skew says of a class that loses more, and the remedy; None where none does."""
     found = teacher.get("skew")
     return None if found is None else str(found["said"])
+
+
+def dropped(encoded: Mapping[str, Any]) -> str | None:
+    """Return how many accepted answers were not trained on, and why; None where all were.
+
+    `encoded` is encode_summary.json.
+    """
+    lost = encoded["dropped"]
+    if not lost:
+        return None
+    accepted = plural(lost + encoded["examples"], "accepted answer")
+    return (
+        f"{lost:,} of {accepted} {'was' if lost == 1 else 'were'} not trained on: {encoded['dropped_reason']}"
+    )
 
 
 def _who(t: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from core.evaluation.stage import SCORES, read_scores
 from core.progress import Silent
 from core.stageio import StageIO
 from core.student.engine import Sampler
-from tests.core.pipeline.making import Made
+from tests.core.pipeline.making import Made, pipeline
 
 
 @pytest.fixture
@@ -29,10 +29,11 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bundle, tmp_path / "bundle"))
 
 
-def rewritten(made: Made, out: Path, **changes: Any) -> Path:
-    """The bundle written once more with other settings."""
+def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any) -> Path:
+    """The bundle written once more with other settings, or of other encoded answers."""
     stage = made.stages["bundle"]
     inputs = {name: made.store.folder(m) for name, m in stage.inputs.items()}
+    inputs |= {} if encoded is None else {"encoded": encoded}
     assert isinstance(stage.slice, BundleSlice)
     stage.run(stage.slice.model_copy(update=changes), StageIO(inputs, out, Silent()))
     return out / FOLDER
@@ -153,3 +154,24 @@ def test_weights_that_are_not_there_are_refused(bundle: Path) -> None:
         open_bundle(bundle).sampler("merged")
     with pytest.raises(ModelError, match="no server has its weights"):
         open_bundle(bundle).sampler("server")
+
+
+def test_the_card_states_how_many_answers_were_trained_on(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five answers are longer than student.max_length, so that the encode stage drops them."""
+    monkeypatch.chdir(made.folder)
+    rows = list(jsonio.read_jsonl(made.store.folder(made.manifests["reject"]) / "accepted_samples.jsonl"))
+    for row in rows[:5]:
+        row["reasoning"] *= 40
+    jsonio.write_jsonl(tmp_path / "accepted_samples.jsonl", rows)
+    (tmp_path / "encoded").mkdir()
+    encode = pipeline(made.config).encode(made.manifests["reject"])
+    summary = encode.run(encode.slice, StageIO({"reject": tmp_path}, tmp_path / "encoded", Silent()))
+    assert (summary["examples"], summary["dropped"]) == (len(rows) - 5, 5)
+    card = (rewritten(made, tmp_path / "out", encoded=tmp_path / "encoded") / "README.md").read_text()
+    assert f"learned from {len(rows) - 5} answers of the teacher" in card
+    assert f"5 of {len(rows)} accepted answers were not trained on: " in card
+    whole = rewritten(made, tmp_path / "whole") / "README.md"
+    assert f"learned from {len(rows)} answers of the teacher" in whole.read_text()
+    assert "not trained on" not in whole.read_text()

@@ -61,7 +61,7 @@ READS = {
     "decide": ("split", "export", "baseline"),
     "analyse": ("split", "export", "baseline", "decide"),
     "explain": ("split", "train", "export", "decide"),
-    "bundle": ("split", "reject", "train", "export", "decide", "analyse"),
+    "bundle": ("split", "reject", "encode", "train", "export", "decide", "analyse"),
     "hardness": ("split", "sample", "export", "decide"),
     "reinforce": ("split",),
     "reward": ("split", "reinforce"),

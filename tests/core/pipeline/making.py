@@ -153,7 +153,17 @@ def make_all(config: Path) -> Made:
     analysis = maker.make(of.measuring.analyse(split, [student, words], "test"))
     assert tip is not None
     maker.make(of.measuring.explain(split, tip, student, "test"))
-    maker.make(bundle(of.measuring, split, maker.manifests["reject"], tip, student, analysis))
+    maker.make(
+        bundle(
+            of.measuring,
+            split,
+            maker.manifests["reject"],
+            tip,
+            student,
+            analysis,
+            encoded=maker.manifests["encode"],
+        )
+    )
     _look_into_hard_texts(of, maker, tip, student)
     of.live.close()
     _reinforce(config, maker)
@@ -220,7 +230,7 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
     if tip is not None:
         stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
     published = Scorer("student", "Student", "student", {"val": split}, split)
-    stages.append(bundle(of.measuring, split, split, tip, published, split))
+    stages.append(bundle(of.measuring, split, split, tip, published, split, encoded=split))
     if of.is_remote and tip is not None:
         stages.append(of.measuring.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}
