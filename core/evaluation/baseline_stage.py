@@ -45,7 +45,7 @@ def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
                 found.append(fit(name, splits["train"], splits))
                 about[name] = found[-1].to_json()
             except DataError as e:
-                about[name] = {"title": title, IMPOSSIBLE: str(e)}
+                about[name] = {"title": title, IMPOSSIBLE: str(e).removeprefix(f"{title}: ")}
     jsonio.write_json(io.out / "baselines.json", about)
     for b in found:
         for split, rows in b.scored.items():

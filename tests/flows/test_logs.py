@@ -44,7 +44,7 @@ def test_train_log_and_prefect_have_the_same_lines(project: Path) -> None:
     folder = run(project, "run.name=logged")
     text = (folder / "train.log").read_text()
     written = [m["message"] for m in map(LINE.fullmatch, text.splitlines()) if m]
-    assert "evaluate step 6 on val: run: not made before" in written
+    assert "evaluate step 6 on val: run: not cached" in written
     until = time.monotonic() + 30
     while sorted(in_prefect()) != sorted(written) and time.monotonic() < until:
         time.sleep(0.5)  # they are sent in batches

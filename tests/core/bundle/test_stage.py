@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
@@ -11,12 +12,14 @@ from typing import Any
 import pytest
 
 from core import jsonio
+from core.bundle import parity, stage
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSlice
 from core.data.writing import read_examples
 from core.errors import ModelError
 from core.evaluation.scoring import ScoreSettings, score_examples
 from core.evaluation.stage import SCORES, read_scores
+from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stageio import StageIO
 from core.student.engine import Sampler
@@ -175,3 +178,34 @@ def test_the_card_states_how_many_answers_were_trained_on(
     whole = rewritten(made, tmp_path / "whole") / "README.md"
     assert f"learned from {len(rows)} answers of the teacher" in whole.read_text()
     assert "not trained on" not in whole.read_text()
+
+
+def out_of_space(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_merged_weights_that_fail_are_named_and_a_bundle_without_them_answers(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "write_merged", out_of_space)
+    with pytest.raises(PartFailed) as caught:
+        rewritten(made, tmp_path / "first", merged="float32")
+    assert (caught.value.part, caught.value.error) == (Part.MERGED, "OSError")
+    folder = rewritten(made, tmp_path / "second", merged="float32", without=(Part.MERGED,))
+    assert not open_bundle(folder).has_merged
+    assert probabilities(made, folder, open_bundle(folder).sampler("adapter")) == pytest.approx(
+        exported(made), abs=1e-6
+    )
+
+
+def test_a_parity_check_that_fails_is_named_and_the_card_says_that_nothing_was_checked(
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "compare", out_of_space)
+    with pytest.raises(PartFailed) as caught:
+        rewritten(made, tmp_path / "first")
+    assert caught.value.part is Part.PARITY
+    folder = rewritten(made, tmp_path / "second", without=(Part.PARITY,))
+    assert json.loads((folder / "parity.json").read_text())["checked"] is False
+    assert "was not checked" in (folder / "README.md").read_text()
+    open_bundle(folder)

@@ -14,13 +14,14 @@ from pydantic import ValidationError
 from core import jsonio
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import analyse_stage, baseline_stage, decide_stage, decision
+from core.evaluation import analyse_stage, analysis, baseline_stage, decide_stage, decision
 from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
 from core.evaluation.bootstrap import METRICS
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
 from core.evaluation.slices import LEAST_ROWS
 from core.evaluation.stage import read_scores
+from core.optional import Part, PartFailed
 from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
 from core.stageio import StageIO
 from core.teacher.rows import sample_row
@@ -93,8 +94,12 @@ TEACHER = ScorerSlice(
 )
 
 
-def analysed(folder: Path, *scorers: ScorerSlice) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    part = AnalyseSlice(split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1)
+def analysed(
+    folder: Path, *scorers: ScorerSlice, without: tuple[Part, ...] = ()
+) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    part = AnalyseSlice(
+        split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1, without=without
+    )
     summary = analyse_stage.run(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
     return summary, jsonio.read_json(folder / "out/analysis.json")
 
@@ -219,3 +224,19 @@ def test_equal_seeds_write_equal_files(folder: Path) -> None:
 def test_a_scorer_has_exactly_one_way_to_decide(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="needs one of decision, threshold and labels_only"):
         ScorerSlice.model_validate({"name": "a", "title": "A", "kind": "baseline", "scored": "s", **given})
+
+
+@pytest.mark.parametrize("part", [Part.SLICES, Part.FAITHFULNESS])
+def test_a_part_of_the_analysis_that_fails_is_named_and_can_be_left_out(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, part: Part
+) -> None:
+    def broken(*arguments: object, **named: object) -> object:
+        raise ZeroDivisionError("no rows")
+
+    _, whole = analysed(folder, STUDENT)
+    monkeypatch.setattr(analysis, part.name.lower(), broken)
+    with pytest.raises(PartFailed) as caught:
+        analysed(folder, STUDENT)
+    assert (caught.value.part, caught.value.error) == (part, "ZeroDivisionError")
+    _, left = analysed(folder, STUDENT, without=(part,))
+    assert left == {**whole, part.name.lower(): [] if part is Part.SLICES else None}

@@ -94,6 +94,36 @@ def test_what_no_run_records_is_compared_with_the_newest_object(store: Store) ->
     assert why(store, "a", stage(2)) == expected
 
 
+def test_the_log_of_a_new_name_compares_it_with_no_other_run(store: Store) -> None:
+    make(store, stage(1), Silent())
+    made(store, "b", stage(2))
+    made(store, "b", stage(2, "train/2"))
+    for name in ("new", "another"):
+        reasons = Reasons(RunView(store, name))
+        assert reasons.own(stage(3)) == reasons.own(stage(3, "train/2")) == "not cached"
+
+
+def test_the_log_compares_a_run_with_its_own_record(store: Store) -> None:
+    found = made(store, "a", stage(1))
+    made(store, "b", stage(2))
+    reasons = Reasons(RunView(store, "a"))
+    assert reasons.own(stage(3)) == "config.seed changed from 1 to 3"
+    assert reasons.own(stage(3, "train/2")) == "not cached"
+    store.backend.remove([f"{found.folder}/seed.txt"])
+    assert reasons.own(stage(1)) == "its files are missing or damaged"
+    lost(store, found)
+    assert reasons.own(stage(3)) == "not cached"
+
+
+def test_a_name_that_is_begun_anew_is_compared_with_what_it_was(store: Store) -> None:
+    made(store, "a.2026", stage(1))
+    made(store, "b", stage(2))
+    reasons = Reasons(RunView(store, "a"), before="a.2026")
+    assert reasons.own(stage(3)) == "config.seed changed from 1 to 3"
+    made(store, "a", stage(4))
+    assert reasons.own(stage(5)) == "config.seed changed from 4 to 5"
+
+
 def test_a_damaged_record_of_another_run_is_passed_over_and_said(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:

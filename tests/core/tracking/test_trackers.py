@@ -17,9 +17,11 @@ from typing import Any
 import pytest
 
 from core.config import Config
+from core.optional import Failures
 from core.store.objects import Store
 from core.store.runs import SUMMARY, RunView
 from core.tracking.child import main
+from core.tracking.process import Tracker
 from core.tracking.records import of_evaluation, of_training
 from core.tracking.trackers import FILE, tracked
 
@@ -185,7 +187,9 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
 ) -> None:
     pytest.importorskip("mlflow", reason="needs the extra: mlflow")
     began = time.monotonic()
-    with tracked(config(mlflow={"tracking_uri": silent}, patience_s=0.5), view) as trackers:
+    failures = Failures()
+    settings = config(mlflow={"tracking_uri": silent}, patience_s=0.5)
+    with tracked(settings, view, failures) as trackers:
         (tracker,) = trackers.each
         trackers.tell(of_training(HISTORY))
     took = time.monotonic() - began
@@ -196,6 +200,33 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
         "tracker mlflow: it has not answered, and after 0.5 s is waited for no longer; "
         "the run goes on without it"
     )
+    (failure,) = failures
+    assert (failure.part, failure.error) == ("Tracker: mlflow", "TimeoutError")
+    assert "0.5 s" in failure.message
+
+
+def test_a_record_that_cannot_be_written_does_not_stop_the_run(
+    view: RunView, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "out/runs/small" / FILE / "in the way").mkdir(parents=True)
+    failures = Failures()
+    with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
+        trackers.tell(of_training(HISTORY))
+    assert [f.part for f in failures] == [f"Tracker: {FILE}", "Tracker: mlflow"]
+    assert failures.to_json()[1]["error"] == "ChildProcessError"
+
+
+def test_a_tracker_that_raises_in_the_run_is_recorded_and_the_others_get_everything(
+    view: RunView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Tracker, points: object) -> None:
+        raise TypeError("not JSON")
+
+    monkeypatch.setattr(Tracker, "tell", broken)
+    failures = Failures()
+    with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
+        trackers.tell(of_training(HISTORY))
+        assert [(f.part, f.error) for f in failures] == [("Tracker: mlflow", "TypeError")]
 
 
 def test_a_tracker_that_raises_is_one_warning_with_its_words(

@@ -1,0 +1,77 @@
+"""What fails of a report is named in it, and the rest is written."""
+
+from __future__ import annotations
+
+import pytest
+from matplotlib.figure import Figure
+
+from core.optional import Failure, Failures, Part
+from core.report import costs, decisions, markdown, mistakes, page, teaching, verdict
+from core.report.document import left_out
+from tests.core.report.making import full
+
+LEFT_OUT = "Left out of this run"
+
+
+def broken(*arguments: object, **named: object) -> object:
+    raise LookupError("no <such> column")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "title"),
+    [
+        (verdict, "verdict", "Verdict"),
+        (costs, "costs", "What it took"),
+        (mistakes, "errors", "The worst errors"),
+        (teaching, "teacher", "The teacher"),
+    ],
+)
+def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
+    monkeypatch: pytest.MonkeyPatch, module: object, name: str, title: str
+) -> None:
+    whole = markdown.render(full())
+    monkeypatch.setattr(module, "section", broken)
+    failures = Failures()
+    shown = page.render(full(), failures)
+    written = markdown.render(full(), failures)
+    assert list(failures) == [Failure(f"Section of the report: {name}", "LookupError", "no <such> column")]
+    for text in (shown, written):
+        assert LEFT_OUT in text
+        assert f"Section of the report: {name}" in text
+        assert "no &lt;such&gt; column" in text
+    headings = [line for line in written.splitlines() if line.startswith("## ")]
+    assert headings[0] == f"## {LEFT_OUT}"
+    expected = [line for line in whole.splitlines() if line.startswith("## ")]
+    assert len(headings[1:]) == len(expected) - 1
+    assert set(headings[1:]) < set(expected)
+
+
+def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plots = page.render(full()).count("<figure>")
+    monkeypatch.setattr(Figure, "savefig", broken)
+    failures = Failures()
+    shown = page.render(full(), failures)
+    assert plots == len(failures) > 3
+    assert {f.error for f in failures} == {"LookupError"}
+    assert all(f.part.startswith(f"{Part.PLOT}: ") for f in failures)
+    assert "Plot: Learning curve on val" in failures
+    assert shown.count("This plot could not be drawn.") == plots
+    assert '<svg class="plot"' not in shown
+    written = markdown.render(full(), failures)
+    assert all(f.part in written for f in failures), "a reader of Markdown is told too"
+
+
+def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decisions, "sections", broken)
+    with pytest.raises(LookupError):
+        markdown.render(full())
+    with pytest.raises(LookupError):
+        page.render(full())
+
+
+def test_a_report_without_failures_has_no_such_section() -> None:
+    assert left_out(Failures()) == []
+    assert LEFT_OUT not in markdown.render(full(), Failures())
+    assert LEFT_OUT not in page.render(full(), Failures())

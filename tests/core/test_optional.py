@@ -1,0 +1,108 @@
+"""A part that a run can do without: its failure is recorded with its cause, and the run continues."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import pytest
+
+from core.errors import DataError, StoreError
+from core.optional import Failure, Failures, Part, PartFailed, separable, strict, unless_left_out
+
+
+def test_a_failure_is_recorded_with_its_type_and_message_and_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    failures = Failures()
+    with failures.optional(Part.HARDNESS, "val"):
+        raise DataError("no answers to val")
+    expected = Failure("Texts that were hard for the teacher: val", "DataError", "no answers to val")
+    assert list(failures) == [expected]
+    assert failures.to_json() == [
+        {"part": expected.part, "error": expected.error, "message": expected.message}
+    ]
+    (record,) = caplog.records
+    assert record.levelno == logging.WARNING
+    assert expected.part in record.getMessage()
+    assert "DataError: no answers to val" in record.getMessage()
+    assert record.exc_info is not None
+    assert isinstance(record.exc_info[1], DataError)
+
+
+@pytest.mark.parametrize("error", [RuntimeError(), MemoryError("2 GB"), StoreError("disk"), KeyError("x")])
+def test_every_kind_of_failure_is_recorded_with_a_message(error: Exception) -> None:
+    failures = Failures()
+    with failures.optional(Part.PLOT):
+        raise error
+    (found,) = failures
+    assert found.error == type(error).__name__
+    assert found.message
+
+
+class Cancelled(Exception):
+    """How an orchestrator ends a run."""
+
+
+@pytest.mark.parametrize("ending", [KeyboardInterrupt, SystemExit, GeneratorExit, Cancelled])
+def test_what_ends_a_run_is_never_the_failure_of_a_part(ending: type[BaseException]) -> None:
+    failures = Failures(never=(Cancelled,))
+    with pytest.raises(ending), failures.optional(Part.TRACKER):
+        raise ending
+    with pytest.raises(ending):
+        failures.attempt(Part.FACTS, "x", lambda: _raised(ending), lambda: 0)
+    assert len(failures) == 0
+
+
+def _raised(error: type[BaseException]) -> int:
+    raise error
+
+
+def test_a_part_that_works_leaves_no_record_and_gives_its_result() -> None:
+    failures = Failures()
+    with failures.optional(Part.PLOT):
+        pass
+    assert failures.attempt(Part.FACTS, "ledger", lambda: {"usd": 1}, dict) == {"usd": 1}
+    assert failures.to_json() == []
+
+
+def test_a_fact_that_fails_is_replaced_and_recorded() -> None:
+    failures = Failures()
+    assert failures.attempt(Part.FACTS, "ledger", lambda: {"usd": 1 // 0}, dict) == {}
+    assert [f.part for f in failures] == ["Facts of the report: ledger"]
+    assert Part.FACTS not in failures
+    assert "Facts of the report: ledger" in failures
+
+
+def test_a_part_that_fails_twice_is_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    failures = Failures()
+    for _ in range(2):
+        with failures.optional(Part.SECTION, "costs"):
+            raise ValueError("no price")
+    assert len(failures) == len(caplog.records) == 1
+    with failures.optional(Part.SECTION, "costs"):
+        raise ValueError("another reason")
+    assert [f.message for f in failures] == ["another reason"]
+
+
+def test_a_strict_record_lets_every_failure_pass() -> None:
+    with pytest.raises(ValueError, match="x"), strict().optional(Part.PLOT):
+        raise ValueError("x")
+
+
+def test_a_stage_names_the_part_that_failed_with_the_cause() -> None:
+    with pytest.raises(PartFailed) as caught, separable(Part.PARITY), separable(Part.MERGED):
+        raise OSError(28, "No space left on device")
+    assert caught.value.part is Part.MERGED, "the innermost part is the one that failed"
+    assert caught.value.error == "OSError"
+    assert isinstance(caught.value.__cause__, OSError)
+    again = pickle.loads(pickle.dumps(caught.value))  # Prefect may carry it to another process
+    assert (again.part, again.error, again.message) == (Part.MERGED, "OSError", caught.value.message)
+    assert Failure.of("Merged weights", again).error == "OSError"
+
+
+def test_a_part_that_is_left_out_is_not_tried() -> None:
+    assert unless_left_out(Part.SLICES, (Part.SLICES,), lambda: 1 // 0, lambda: 7) == 7
+    assert unless_left_out(Part.SLICES, (), lambda: 1, lambda: 7) == 1
+    with pytest.raises(PartFailed):
+        unless_left_out(Part.SLICES, (Part.FAITHFULNESS,), lambda: 1 // 0, lambda: 7)

@@ -1,0 +1,288 @@
+"""Some stages of a run: they are made and published, or their missing input is named before any work."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+from collections.abc import Sequence
+from contextlib import chdir
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config.loading import load
+from core.errors import UnderstudyError, UserError
+from flows.cli import main
+from flows.distill import pipeline
+from flows.execution import execution
+from flows.planning import describe_plan
+from flows.switches import NAMES, switches
+from tests.flows.running import copied
+from tests.killing.direct import Direct
+from tests.small_project import write_project
+
+SETTINGS = (
+    "teacher={kind: gold}",
+    "student.target=label_only",
+    "student.steps=2",
+    "evaluation.interval=2",
+    "export.label_only=false",
+    "export.splits=[test]",
+    "baselines.other_prompt=false",
+)
+FILES = {
+    "split": ["data_splits/train.csv", "data_splits/val.csv", "data_splits/test.csv", "split_summary.json"],
+    "sample": ["teacher_phase/teacher_samples.jsonl", "teacher_phase/rulebook.txt"],
+    "reject": [
+        "teacher_phase/accepted_samples.jsonl",
+        "teacher_phase/rejected_samples.jsonl",
+        "teacher_phase/hard_examples.jsonl",
+        "teacher_phase/teacher_summary.json",
+        "data_splits/train_with_hard_tag.csv",
+    ],
+    "encode": ["student_phase/train_sft.jsonl", "student_phase/encode_summary.json"],
+    "train": ["student_phase/train_history.jsonl"],
+    "evaluate": [
+        "student_phase/eval_history.jsonl",
+        "student_phase/metrics_val_step_0.json",
+        "student_phase/metrics_val_step_2.json",
+    ],
+    "export": [
+        "student_phase/test.json",
+        "student_phase/decision.json",
+        "student_phase/analysis.json",
+        "student_phase/bundle/bundle.json",
+        "baseline_phase/baselines.json",
+        "ledger.json",
+        "report.html",
+        "test_report.md",
+        "run_summary.json",
+    ],
+}
+"""By stage, the files that README lists under "What a run leaves behind"."""
+PAIRS = list(itertools.pairwise(NAMES))
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of a run: its exit code, the message, and the files of its folder."""
+
+    code: int
+    message: str
+    files: frozenset[str]
+
+
+def folder_of(config: Path) -> Path:
+    return config.parent / "out/runs/small"
+
+
+def started(config: Path, *overrides: str, **chosen: Sequence[str]) -> Ended:
+    """A run of some stages, with tasks as plain functions, in the config's folder."""
+    code, message = 0, ""
+    with chdir(config.parent):
+        resolved = load(config, [*SETTINGS, *overrides])
+        try:
+            on = switches(resolved.config.stages, **chosen)
+            with execution(resolved, on, kind=Direct) as run:
+                pipeline(run)
+        except UnderstudyError as e:
+            code, message = e.exit_code, str(e)
+    folder = folder_of(config)
+    return Ended(code, message, frozenset(p.relative_to(folder).as_posix() for p in folder.rglob("*")))
+
+
+def without_files(config: Path) -> None:
+    """Remove what was published, but for the record of stages and the config."""
+    for path in folder_of(config).iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("stages.json", "resolved_config.yaml"):
+            path.unlink()
+
+
+def published(last: str) -> set[str]:
+    """The files that a run to this stage leaves."""
+    return {file for name in NAMES[: NAMES.index(last) + 1] for file in FILES[name]}
+
+
+def unpublished(last: str) -> set[str]:
+    return {file for name in NAMES[NAMES.index(last) + 1 :] for file in FILES[name]}
+
+
+def made(config: Path) -> bool:
+    return any((config.parent / "out/objects").glob("*/*.json"))
+
+
+@pytest.fixture(scope="module")
+def one_by_one(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Ended]]:
+    """A run that was made stage by stage, each by --only in a start of its own, and how each ended."""
+    config = write_project(tmp_path_factory.mktemp("partial"), tiny_model)
+    return config, {name: started(config, only=[name]) for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def whole(one_by_one: tuple[Path, dict[str, Ended]]) -> Path:
+    return one_by_one[0]
+
+
+@pytest.fixture
+def new(tmp_path: Path, tiny_model: Path) -> Path:
+    """The project with nothing made of it."""
+    return write_project(tmp_path, tiny_model)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_stage_by_itself_is_made_and_published(
+    one_by_one: tuple[Path, dict[str, Ended]], name: str
+) -> None:
+    config, ended = one_by_one
+    assert (ended[name].code, ended[name].message) == (0, "")
+    assert published(name) <= ended[name].files
+    assert not unpublished(name) & ended[name].files
+    assert (config.parent / "out/model/latest.json").exists()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_stage_on_a_new_root_is_made_or_its_missing_input_is_named_before_any_work(
+    new: Path, name: str
+) -> None:
+    ended = started(new, only=[name])
+    if name == "split":
+        assert ended.code == 0
+        return
+    assert ended.code == 2
+    assert "run small has no data_splits/train.csv" in ended.message
+    assert not made(new)
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_two_stages_on_a_new_root(new: Path, pair: tuple[str, str]) -> None:
+    ended = started(new, only=pair)
+    if pair[0] == "split":
+        assert ended.code == 0
+        assert published("sample") <= ended.files
+        return
+    assert ended.code == 2
+    assert "run small has no data_splits/train.csv" in ended.message
+    assert not made(new)
+
+
+@pytest.mark.parametrize(
+    ("skipped", "missing"),
+    [
+        ("split", "data_splits/train.csv"),
+        ("sample", "teacher_phase/teacher_samples.jsonl"),
+        ("reject", "teacher_phase/accepted_samples.jsonl"),
+        ("encode", "student_phase/train_sft.jsonl"),
+        ("train", "student_phase/train_history.jsonl"),
+        ("evaluate", "student_phase/eval_history.jsonl"),
+    ],
+)
+def test_a_skipped_stage_on_a_new_root_names_its_file_before_any_work(
+    new: Path, skipped: str, missing: str
+) -> None:
+    ended = started(new, skip=[skipped])
+    assert ended.code == 2
+    assert f"stage {skipped} is switched off, and run small has no {missing}" in ended.message
+    assert not made(new)
+
+
+def test_without_the_export_a_new_root_is_trained_and_measured(new: Path) -> None:
+    ended = started(new, skip=["export"])
+    assert ended.code == 0
+    assert published("evaluate") <= ended.files
+    assert not (new.parent / "out/model").exists()
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids="-".join)
+def test_two_stages_of_a_finished_run_publish_their_files_again(whole: Path, pair: tuple[str, str]) -> None:
+    without_files(whole)
+    ended = started(whole, only=pair)
+    assert (ended.code, ended.message) == (0, "")
+    assert published(pair[1]) <= ended.files
+    assert not unpublished(pair[1]) & ended.files
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_skipped_stage_of_a_finished_run_is_read(whole: Path, name: str) -> None:
+    without_files(whole)
+    ended = started(whole, skip=[name])
+    assert (ended.code, ended.message) == (0, "")
+    assert published("evaluate" if name == "export" else "export") <= ended.files
+
+
+@pytest.mark.parametrize(
+    ("slot", "chosen"),
+    [
+        ("sample", {"only": ["encode"]}),
+        ("reject", {"only": ["encode"]}),
+        ("train/2", {"only": ["evaluate"]}),
+        ("evaluate/2", {"only": ["export"]}),
+        ("evaluate/0", {"skip": ["evaluate"]}),
+    ],
+)
+def test_a_result_that_is_gone_is_named_before_any_work(
+    whole: Path, tmp_path: Path, slot: str, chosen: dict[str, Any]
+) -> None:
+    config = copied(whole, tmp_path)
+    record = folder_of(config) / "stages.json"
+    stages = json.loads(record.read_text())
+    gone = stages[slot]["key"]
+    shutil.rmtree(tmp_path / f"out/objects/{slot.partition('/')[0]}/{gone}")
+    without_files(config)
+    ended = started(config, **chosen)
+    assert ended.code == 2
+    assert f"run small: the {slot} it used (key {gone[:12]})" in ended.message
+    assert not any(file.startswith(("data_splits", "teacher_phase")) for file in ended.files)
+
+
+def test_early_stopping_needs_the_evaluations_of_a_run_that_only_trains(whole: Path, new: Path) -> None:
+    stopping = "evaluation.early_stopping={patience: 3}"
+    for only in (["split"], ["sample"], ["reject", "encode"]):
+        assert started(new, stopping, only=only).code == 0
+    ended = started(new, stopping, only=["train"])
+    assert ended.code == 2
+    assert "student_phase/eval_history.jsonl" in ended.message
+    assert started(new, stopping, only=["train", "evaluate"]).code == 0
+    assert started(new, stopping, only=["train"]).code == 0
+
+
+def test_no_stage_at_all_is_a_mistake(new: Path) -> None:
+    with pytest.raises(UserError, match="no stage is left"):
+        switches(load(new).config.stages, only=["split"], skip=["split"])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, name: str) -> None:
+    with chdir(whole.parent):
+        resolved = load(whole, list(SETTINGS))
+        plan = describe_plan(resolved, switches(resolved.config.stages, only=[name]))
+    lines = dict(line.split(None, 1) for line in plan.split("\n\n")[1].splitlines())
+    for i, stage in enumerate(NAMES):
+        said = [what for slot, what in lines.items() if slot.partition("/")[0] == stage]
+        if i < NAMES.index(name):
+            assert all(what.startswith("off: takes what was made") for what in said), plan
+        elif stage == name:
+            assert all(what.startswith("reuse") for what in said), plan
+        else:
+            assert said == ["off"], plan
+        assert said
+
+
+@pytest.mark.usefixtures("prefect_server")
+def test_the_command_line_ends_with_0_where_the_split_was_asked_for_and_made(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(*more: str) -> object:
+        with pytest.raises(SystemExit) as ended:
+            main(["run", str(project), *more])
+        return ended.value.code
+
+    assert command("--only", "train") == 2
+    assert "data_splits/train.csv" in capsys.readouterr().err
+    assert command("--only", "split") == 0
+    assert str(folder_of(project)) in capsys.readouterr().out
+    assert all((folder_of(project) / file).is_file() for file in FILES["split"])
