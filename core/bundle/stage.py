@@ -111,7 +111,8 @@ class BundleRun:
         source = tools.local()
         if config.merged is not None and source is not None:
             copied = None if adapter is None else folder / names.ADAPTER
-            write_merged(source, copied, home, folder / names.MERGED, config.merged)
+            end = encoder.frame.end_of_turn
+            write_merged(source, copied, home, folder / names.MERGED, config.merged, end_of_turn=end)
         return Contents(
             base=self._base(config, io, source),
             adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
@@ -119,6 +120,7 @@ class BundleRun:
             prompts_digest=prompts.student_digest,
             tokenizer_digest=tokenizer_digest(home),
             template_digest=encoder.tokenizer.template_digest,
+            encoder_digest=encoder.digest,
             rulebook_digest=rulebook.digest,
             rule_ids=rulebook.ids,
             labels={"positive": config.positive, "negative": config.negative},
