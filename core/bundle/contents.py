@@ -57,6 +57,8 @@ class Contents:
     """Longest reasoning, in tokens."""
     files: Mapping[str, str]
     """sha256 of each other file of the bundle, by its path inside."""
+    encoder_digest: str | None = None
+    """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
     format: int = FORMAT
 
     def to_json(self) -> dict[str, Any]:

@@ -1,22 +1,35 @@
-"""Merged weights: the base model with the adapter added into it, in Hugging Face's layout."""
+"""Merged weights: the base model with the adapter added into it, in Hugging Face's layout.
+
+Whoever generates with them stops where the student was trained to: the end of turn is written into each
+file that programs read it from.
+"""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from core import jsonio
 
 if TYPE_CHECKING:
     from core.engines.local.weights import ModelSource
 
 
 def write_merged(
-    source: ModelSource, adapter: Path | None, tokenizer: Path, folder: Path, dtype: str
+    source: ModelSource,
+    adapter: Path | None,
+    tokenizer: Path,
+    folder: Path,
+    dtype: str,
+    *,
+    end_of_turn: int,
 ) -> None:
     """Write config, safetensors in `dtype` (float32, bfloat16, float16) and tokenizer into `folder`.
 
     The sum is made in float32 and rounded once. Without an adapter the base model is written as it is.
-    Raises ModelError.
+    `end_of_turn` is the token that ends the student's answers. Raises ModelError.
     """
     import torch
 
@@ -30,3 +43,29 @@ def write_merged(
     for path in sorted(tokenizer.iterdir()):
         if not (folder / path.name).exists():
             shutil.copy(path, folder / path.name)
+    for name in ("config.json", "generation_config.json"):
+        _change(folder / name, {"eos_token_id": end_of_turn})
+    _set_end_of_text(folder, end_of_turn)
+
+
+def _set_end_of_text(folder: Path, end_of_turn: int) -> None:
+    """The tokenizer's end of text, unless the chat template writes that one itself: prompts would change."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(str(folder))  # nosec B615  # a local folder
+    if tokenizer.eos_token_id == end_of_turn or "eos_token" in tokenizer.get_chat_template():
+        return
+    text = tokenizer.convert_ids_to_tokens(end_of_turn)
+    _change(folder / "tokenizer_config.json", {"eos_token": text})
+    if (folder / "special_tokens_map.json").is_file():
+        _change(folder / "special_tokens_map.json", {"eos_token": text})
+
+
+def _change(path: Path, values: Mapping[str, Any]) -> None:
+    """Set values in a file, and those that it has in a nested text_config."""
+    found: dict[str, Any] = jsonio.read_json(path) if path.is_file() else {}
+    nested = found.get("text_config")
+    if isinstance(nested, dict):
+        nested.update({name: value for name, value in values.items() if name in nested})
+    path.unlink(missing_ok=True)  # a copied file may be read-only
+    jsonio.write_json(path, {**found, **values})

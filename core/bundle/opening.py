@@ -14,7 +14,7 @@ from core.bundle.contents import Contents, from_json
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
-from core.prompts import Prompts, TargetWording
+from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Sampler, SamplerRef
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
@@ -153,13 +153,28 @@ def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
     prompt = dict(contents.prompt)
     label_only = bool(prompt.pop("label_only"))
     part = EncodeSlice(**prompt)
-    tokenizer = ChatTokenizer.load(folder / names.TOKENIZER, part.chat_template_args)
+    tokenizer = ChatTokenizer.load(folder / names.TOKENIZER, part.chat_template_args, part.template_date)
     if tokenizer_digest(folder / names.TOKENIZER) != contents.tokenizer_digest:
         raise ModelError(_differs(folder, "tokenizer", "its files were added to or taken from"))
     if tokenizer.template_digest != contents.template_digest:
         raise ModelError(_differs(folder, "chat template", "this version of transformers reads it otherwise"))
     shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
-    return Encoder(tokenizer, prompts, shown, part, label_only=label_only)
+    encoder = Encoder(tokenizer, prompts, shown, part, label_only=label_only)
+    if contents.encoder_digest is None:
+        _check_first_version(folder, encoder)
+    elif encoder.digest != contents.encoder_digest:
+        raise ModelError(_differs(folder, "tokens of the prompt", "other versions of its parts"))
+    return encoder
+
+
+def _check_first_version(folder: Path, encoder: Encoder) -> None:
+    """Version 0.1 tokenized a prompt in three parts, and gave templates the present date."""
+    tokenizer = encoder.tokenizer
+    frame = tokenizer.render(encoder.prompt_messages(TEXT_SLOT), generate=True)
+    parts = frame.replace(TEXT_SLOT, f"{TEXT_SLOT}x{TEXT_SLOT}").split(TEXT_SLOT)
+    tokens = tuple(t for part in parts for t in tokenizer.inner(part, add_special_tokens=False)["input_ids"])
+    if tokens != encoder.prompt_tokens("x") or "strftime_now" in str(tokenizer.inner.chat_template):
+        raise ModelError(_differs(folder, "prompt", "version 0.1 rendered this chat template otherwise"))
 
 
 def _differs(folder: Path, what: str, why: str) -> str:

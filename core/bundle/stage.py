@@ -121,8 +121,9 @@ class BundleRun:
         source = tools.local()
         if config.merged is not None and source is not None and Part.MERGED not in config.without:
             copied = None if adapter is None else folder / names.ADAPTER
+            end = encoder.frame.end_of_turn
             with separable(Part.MERGED):
-                write_merged(source, copied, home, folder / names.MERGED, config.merged)
+                write_merged(source, copied, home, folder / names.MERGED, config.merged, end_of_turn=end)
         return Contents(
             base=self._base(config, io, source),
             adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
@@ -130,6 +131,7 @@ class BundleRun:
             prompts_digest=prompts.student_digest,
             tokenizer_digest=tokenizer_digest(home),
             template_digest=encoder.tokenizer.template_digest,
+            encoder_digest=encoder.digest,
             rulebook_digest=rulebook.digest,
             rule_ids=rulebook.ids,
             labels={"positive": config.positive, "negative": config.negative},

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from core.config.base import CONTENT, NotInKey, Section
+
+
+def _iso_date(value: str) -> str:
+    return date.fromisoformat(value).isoformat()
 
 
 class LoraConfig(Section):
@@ -69,6 +74,9 @@ class StudentConfig(Section):
     tinker engine looks on the hub under the model's name where this is not given."""
     chat_template_args: dict[str, Any] = {}
     """Extra arguments of the chat template, for instance enable_thinking: false."""
+    template_date: Annotated[str, AfterValidator(_iso_date)] = "2024-07-26"
+    """The day ("YYYY-MM-DD", in quotes) given to chat templates that ask for the present one, in training,
+    evaluation and predictions alike. The default is the one that Llama 3's template falls back to."""
     target: Literal["label_only", "label_first", "reason_first"] = "label_first"
     """label_only: `<label>1</label>`; label_first: the label, then the reason; reason_first: the
     reason, then the label."""
@@ -79,6 +87,9 @@ class StudentConfig(Section):
     `seed`. A control: what a student gains from rationales of its own texts, it does not gain from these."""
     max_length: int = Field(2048, ge=16)
     """Longest prompt and completion together, in tokens; longer texts are cut and counted."""
+    min_text_share: float = Field(0.25, ge=0, le=1)
+    """Drop a sample whose answer leaves less than this share of its text, of the tokens that fit in next to
+    the label alone. Dropped samples are counted in the encode stage's summary. 0 keeps all."""
     label_share: float | None = Field(None, gt=0, le=1)
     """Share of an example's loss that the label block bears (by default .5), the reasoning the rest."""
     token_weights: TokenWeights | None = None

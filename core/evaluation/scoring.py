@@ -17,7 +17,6 @@ from core.progress import Progress
 from core.records import Example, ScoredExample
 from core.student.encoding import Encoder, Prompt
 from core.student.engine import GenerateParams, Generation, Sampler
-from core.student.wording import Said, read_answer
 
 log = logging.getLogger(__name__)
 
@@ -150,7 +149,7 @@ def _after_reasoning(
     progress: Progress,
 ) -> list[ScoredExample]:
     generations = _generate(sampler, encoder, prompts, settings, progress)
-    said = [_read(encoder, g) for g in generations]
+    said = [encoder.read(g.tokens)[1] for g in generations]
     reached = [i for i, s in enumerate(said) if s.reasoning is not None]
     reasoned = [encoder.reason_prefix(said[i].reasoning or "") for i in reached]
     scored = _at_label(
@@ -183,20 +182,15 @@ def _generate(
     settings: ScoreSettings,
     progress: Progress,
 ) -> list[Generation]:
-    stop = encoder.tokenizer.stop_tokens(encoder.frame.end_of_turn)
-    params = GenerateParams(max_tokens=settings.max_new_tokens + encoder.label_tokens, stop_tokens=stop)
+    longest = settings.max_new_tokens + encoder.label_tokens
+    params = GenerateParams(max_tokens=longest, stop_tokens=encoder.stop_tokens)
     return sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
-
-
-def _read(encoder: Encoder, generation: Generation) -> Said:
-    return read_answer(encoder.tokenizer.decode(generation.tokens), encoder.wording, encoder.target)
 
 
 def _with_said(row: ScoredExample, encoder: Encoder, generation: Generation) -> ScoredExample:
     if generation.error is not None:
         return replace(row, finish=generation.finish)
-    raw = encoder.tokenizer.decode(generation.tokens)
-    said = read_answer(raw, encoder.wording, encoder.target)
+    raw, said = encoder.read(generation.tokens)
     return replace(
         row, raw_output=raw, reasoning=said.reasoning, emitted_label=said.label, finish=generation.finish
     )

@@ -81,7 +81,8 @@ class Workbench:
     @cached_property
     def tokenizer(self) -> ChatTokenizer:
         """The loaded tokenizer."""
-        return ChatTokenizer.load(self.tokenizer_folder, self.config.student.chat_template_args)
+        student = self.config.student
+        return ChatTokenizer.load(self.tokenizer_folder, student.chat_template_args, student.template_date)
 
     @cached_property
     def engine(self) -> Engine:

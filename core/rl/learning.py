@@ -129,7 +129,7 @@ class Trainer:
             max_tokens=config.max_new_tokens,
             temperature=config.temperature,
             seed=derived_seed(config.seed, step.step),
-            stop_tokens=encoder.tokenizer.stop_tokens(encoder.frame.end_of_turn),
+            stop_tokens=encoder.stop_tokens,
         )
         asking = Asking(
             examples,

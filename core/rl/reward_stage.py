@@ -67,8 +67,7 @@ class RewardRun:
         encoder.require_room(config.max_new_tokens)
         texts = encoder.tokenizer.encode_texts([e.text for e in examples])
         prompts = [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts]
-        stop = encoder.tokenizer.stop_tokens(encoder.frame.end_of_turn)
-        params = GenerateParams(max_tokens=config.max_new_tokens, stop_tokens=stop)
+        params = GenerateParams(max_tokens=config.max_new_tokens, stop_tokens=encoder.stop_tokens)
         said = sampler.generate(prompts, params, progress=io.progress.update)
         rubric = Rubric(
             encoder.wording, encoder.target, self.rule_ids(), config.length_tokens, config.rewards

@@ -14,7 +14,7 @@ from core.evaluation.faithfulness import MIN_QUOTE
 from core.prompts import TargetWording
 from core.records import Example
 from core.rejection.cited import checkable, cited, missing_quotes, quotes
-from core.student.wording import Said, read_answer
+from core.student.wording import Said, read_answer, write_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,10 @@ def in_format(answer: Answer, example: Example, rubric: Rubric) -> float:
     said, words = answer.said, rubric.wording
     if said.label is None or not answer.ended:
         return 0.0
-    parts = [f"{words.label_open}{said.label}{words.label_close}"]
-    if rubric.target != "label_only":
-        if not said.reasoning:
-            return 0.0
-        reason = f"{words.reason_open}{said.reasoning}{words.reason_close}"
-        parts.insert(0 if rubric.target == "reason_first" else 1, reason)
-    return float(_spaceless(answer.raw) == _spaceless(words.separator.join(parts)))
+    if rubric.target != "label_only" and not said.reasoning:
+        return 0.0
+    parts = write_answer(said.label, said.reasoning or "", words, rubric.target)
+    return float(_spaceless(answer.raw) == _spaceless("".join(part.text for part in parts)))
 
 
 def cites_rule(answer: Answer, example: Example, rubric: Rubric) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,15 +22,23 @@ from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.engine import Datum
 from core.student.rationales import shuffled
 
+log = logging.getLogger(__name__)
+
 NAME = "encode"
-VERSION = 2
+VERSION = 3
 DATA_FILE = "examples.parquet"
 _CHUNK = 1000
+_WHY = {
+    "no_room": "the answer alone fills student.max_length",
+    "too_little_text": "the answer leaves less of the text than student.min_text_share",
+}
+"""Why a sample is not trained on, by the name under which the summary counts it."""
 
 
 class EncodeStageSlice(EncodeSlice):
     """What decides the examples: how they are asked and answered, and whose rationale each has."""
 
+    min_text_share: float
     rationales: Literal["own", "shuffled"]
     seed: int | None
     """Draws the order; None where nothing is drawn."""
@@ -38,7 +48,7 @@ class EncodeStageSlice(EncodeSlice):
         """The slice of a whole student section."""
         of = EncodeSlice.of(config).model_dump()
         drawn = seed if config.rationales == "shuffled" else None
-        return cls(**of, rationales=config.rationales, seed=drawn)
+        return cls(**of, min_text_share=config.min_text_share, rationales=config.rationales, seed=drawn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +71,27 @@ class EncodeRun:
         whose = accepted if config.seed is None else shuffled(accepted, config.seed)
         samples = [replace(s, reasoning=w.reasoning) for s, w in zip(accepted, whose, strict=True)]
         rationale_of = {s.sample_id: w.sample_id for s, w in zip(accepted, whose, strict=True)}
-        encoded, dropped = [], []
-        for sample, example in _encode(encoder, samples, io):
-            if example is None:
-                dropped.append(sample.sample_id)
+        encoded, dropped = list[EncodedExample](), dict[str, str]()
+        for sample, found in _encode(encoder, samples, config.min_text_share, io):
+            if isinstance(found, str):
+                dropped[sample.sample_id] = found
             else:
-                encoded.append(example)
+                encoded.append(found)
+        if dropped:
+            log.warning("%d of %d accepted samples dropped: %s", len(dropped), len(samples), _why(dropped))
         if not encoded:
             encoder.require_room(encoder.label_tokens)
             raise DataError(
-                f"none of {len(samples)} accepted samples fits into student.max_length "
-                f"{config.max_length}: their answers alone fill it; raise it, or add the rule too_long"
+                f"none of {len(samples)} accepted samples can be trained on with student.max_length "
+                f"{config.max_length}: {_why(dropped)}; raise it, or add the rule too_long"
             )
         _write_examples(io.out / DATA_FILE, encoded)
-        kept = set(dropped)
         jsonio.write_jsonl(
             io.out / "train_sft.jsonl",
             (
                 {**_conversation(encoder, s), "rationale_of": rationale_of[s.sample_id]}
                 for s in samples
-                if s.sample_id not in kept
+                if s.sample_id not in dropped
             ),
         )
         summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
@@ -104,13 +115,20 @@ def read_data(folder: Path) -> list[Datum]:
 
 
 def _encode(
-    encoder: Encoder, samples: list[AcceptedSample], io: StageIO
-) -> Iterator[tuple[AcceptedSample, EncodedExample | None]]:
+    encoder: Encoder, samples: list[AcceptedSample], min_share: float, io: StageIO
+) -> Iterator[tuple[AcceptedSample, EncodedExample | str]]:
+    """Each sample with its example, or with the name of the reason why there is none."""
     for start in range(0, len(samples), _CHUNK):
         chunk = samples[start : start + _CHUNK]
         texts = encoder.tokenizer.encode_texts([s.text for s in chunk])
         for sample, text in zip(chunk, texts, strict=True):
-            yield sample, encoder.example(sample.sample_id, text, sample.label, sample.reasoning)
+            example = encoder.example(sample.sample_id, text, sample.label, sample.reasoning)
+            if example is None:
+                yield sample, "no_room"
+            elif example.cut and encoder.kept_share(text, example.cut) < min_share:
+                yield sample, "too_little_text"
+            else:
+                yield sample, example
         io.progress.update(start + len(chunk), len(samples))
 
 
@@ -131,7 +149,7 @@ def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
 
 def _conversation(encoder: Encoder, sample: AcceptedSample) -> dict[str, Any]:
     prompt = encoder.prompt_messages(sample.text)
-    answer = encoder.tokenizer.decode(encoder.completion(sample.label, sample.reasoning).tokens)
+    answer = encoder.answer(sample.label, sample.reasoning)
     return {
         "sample_id": sample.sample_id,
         "messages": [*(jsonio.as_row(m) for m in prompt), {"role": "assistant", "content": answer}],
@@ -154,9 +172,17 @@ def _rationales(
     }
 
 
-def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: list[str]) -> dict[str, Any]:
+def _why(dropped: Mapping[str, str]) -> str:
+    counts = Counter(dropped.values())
+    return "; ".join(f"{_WHY[name]} ({counts[name]})" for name in _WHY if counts[name])
+
+
+def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: Mapping[str, str]) -> dict[str, Any]:
+    """`examples` is the number trained on, of `accepted` samples."""
     lengths = sorted(len(e.datum.tokens) + 1 for e in encoded)
+    counts = Counter(dropped.values())
     return {
+        "accepted": len(encoded) + len(dropped),
         "examples": len(encoded),
         "label_counts": {str(label): sum(e.label == label for e in encoded) for label in (0, 1)},
         "tokens": sum(lengths),
@@ -165,7 +191,9 @@ def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: list[str]
         "cut_texts": sum(e.cut > 0 for e in encoded),
         "cut_tokens": sum(e.cut for e in encoded),
         "dropped": len(dropped),
-        "dropped_samples": dropped[:20],
-        "dropped_reason": "the answer alone fills student.max_length" if dropped else None,
+        "dropped_by": {name: counts[name] for name in _WHY},
+        "dropped_samples": list(dropped)[:20],
+        "dropped_reason": _why(dropped) or None,
         "chat_template_digest": encoder.tokenizer.template_digest,
+        "encoder_digest": encoder.digest,
     }

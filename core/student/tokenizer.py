@@ -5,15 +5,27 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio
 from core.errors import ModelError
 from core.prompts import Message
 
-_SLOT = "\u241fslot\u241f"
+if TYPE_CHECKING:
+    from core.student.control_tokens import ControlTokens
 
+TEMPLATE_DATE = "2024-07-26"
+"""The day on which the templates of Llama 3 are dated where nothing tells them the present one."""
+
+# Takes the place of the function that tells templates the present date; templates cannot be given one.
+_DATED = (
+    "{%- macro strftime_now(format) -%}{%- set ns = namespace(text=format) -%}"
+    "{%- for directive, value in understudy_date.items() -%}"
+    "{%- set ns.text = ns.text.replace(directive, value) -%}{%- endfor -%}{{- ns.text -}}"
+    "{%- endmacro %}\n"
+)
 
 # What a folder may hold besides weights that decides tokens or the chat template.
 _FILES = (
@@ -46,15 +58,23 @@ def tokenizer_files(folder: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class ChatTokenizer:
-    """A tokenizer with a chat template. `template_args` are passed to the template as they are."""
+    """A tokenizer with a chat template.
+
+    `template_args` are passed to the template as they are. `date` (YYYY-MM-DD) is the day that a template
+    is given when it asks for the present one, so that a prompt does not depend on when it is rendered.
+    """
 
     inner: Any
     template_args: Mapping[str, Any]
+    control: ControlTokens
+    date: str
 
     @classmethod
-    def load(cls, folder: Path, template_args: Mapping[str, Any]) -> ChatTokenizer:
+    def load(cls, folder: Path, template_args: Mapping[str, Any], day: str = TEMPLATE_DATE) -> ChatTokenizer:
         """Load from a local folder. Raises ModelError where there is none or it has no template."""
         from transformers import AutoTokenizer
+
+        from core.student.control_tokens import ControlTokens
 
         try:
             inner = AutoTokenizer.from_pretrained(str(folder), use_fast=True)  # nosec B615  # a local folder
@@ -70,51 +90,56 @@ class ChatTokenizer:
             )
         if not inner.is_fast:
             raise ModelError(f"the tokenizer in {folder} has no fast version, which cutting texts needs")
-        return cls(inner, template_args)
+        template = inner.get_chat_template()
+        control = ControlTokens(inner.backend_tokenizer, template, inner.unk_token_id)
+        return cls(inner, template_args, control, day)
+
+    @property
+    def folder(self) -> str:
+        """Where the tokenizer was loaded from, for messages."""
+        return str(self.inner.name_or_path)
 
     @property
     def template_digest(self) -> str:
-        """sha256 of the chat template and its extra arguments."""
+        """sha256 of the chat template, its extra arguments and, where it asks for one, the date."""
         args = sorted((k, str(v)) for k, v in self.template_args.items())
-        return hashlib.sha256(f"{self.inner.chat_template}\0{args}".encode()).hexdigest()
+        dated = f"\0{self.date}" if "strftime_now" in str(self.inner.chat_template) else ""
+        return hashlib.sha256(f"{self.inner.chat_template}\0{args}{dated}".encode()).hexdigest()
 
-    def render(self, messages: Sequence[Message]) -> str:
-        """The chat template's text up to where the model begins to answer."""
-        return self._apply(messages, generate=True)
+    def render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
+        """The chat template's text; with `generate` up to where the model begins to answer."""
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        template, args = self.inner.get_chat_template(), {**self.template_args}
+        if "strftime_now" in template:
+            template = _DATED + template
+            args["understudy_date"] = _directives(date.fromisoformat(self.date))
+        try:
+            text: str = self.inner.apply_chat_template(
+                turns, chat_template=template, tokenize=False, add_generation_prompt=generate, **args
+            )
+        except Exception as e:  # templates raise what they like
+            system = any(m.role == "system" for m in messages)
+            hint = ", or leave student_system out of the prompts file" if system else ""
+            raise ModelError(
+                f"the chat template in {self.folder} refuses the prompt: {e}; see "
+                f"student.chat_template_args{hint}"
+            ) from e
+        return text
 
-    def end_of_turn(self, messages: Sequence[Message]) -> int:
-        """The token with which the template ends the assistant's turn, else the end of text."""
-        whole = self._apply([*messages, Message("assistant", _SLOT)], generate=False)
-        after = self.encode(whole.rpartition(_SLOT)[2])
-        token = after[0] if after else self.inner.eos_token_id
-        if token is None:
-            raise ModelError("neither the chat template nor the tokenizer names an end of turn")
-        return int(token)
+    def render_marked(self, messages: Sequence[Message]) -> str:
+        """The template's text with its control tokens marked; those that messages contain are plain text."""
+        hidden = [Message(m.role, self.control.hide(m.content)) for m in messages]
+        return self.control.show(self.control.mark(self.render(hidden, generate=False)))
 
     def stop_tokens(self, end_of_turn: int) -> tuple[int, ...]:
         """Tokens that end a generation."""
         eos = self.inner.eos_token_id
         return tuple(dict.fromkeys(t for t in (end_of_turn, eos) if t is not None))
 
-    def encode(self, text: str) -> tuple[int, ...]:
-        """Tokens of a piece of template, special tokens understood, none added."""
-        return tuple(self.inner(text, add_special_tokens=False)["input_ids"])
-
     def encode_texts(self, texts: Sequence[str]) -> list[TextTokens]:
-        """Tokens of users' texts: what looks like a special token in them is plain text."""
-        if not texts:
-            return []
-        batch = self.inner(
-            list(texts),
-            add_special_tokens=False,
-            split_special_tokens=True,
-            return_offsets_mapping=True,
-            return_attention_mask=False,
-        )
-        return [
-            TextTokens(tuple(ids), tuple(offsets))
-            for ids, offsets in zip(batch["input_ids"], batch["offset_mapping"], strict=True)
-        ]
+        """Tokens of users' texts, each by itself: what looks like a control token in them is plain text."""
+        found = self.control.encode_all(texts) if texts else []
+        return [TextTokens(each.ids, each.offsets, text) for each, text in zip(found, texts, strict=True)]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""
@@ -123,25 +148,14 @@ class ChatTokenizer:
         )
         return text
 
-    def _apply(self, messages: Sequence[Message], *, generate: bool) -> str:
-        turns = [{"role": m.role, "content": m.content} for m in messages]
-        try:
-            text: str = self.inner.apply_chat_template(
-                turns, tokenize=False, add_generation_prompt=generate, **self.template_args
-            )
-        except Exception as e:  # templates raise what they like
-            raise ModelError(
-                f"the chat template refuses the prompt: {e}; see student.chat_template_args"
-            ) from e
-        return text
-
 
 @dataclass(frozen=True, slots=True)
 class TextTokens:
-    """A text's tokens and the span of characters each stands for."""
+    """A text, its tokens, and the span of characters each stands for."""
 
     ids: tuple[int, ...]
     offsets: tuple[tuple[int, int], ...]
+    text: str
 
     def cut(self, budget: int) -> tuple[int, ...]:
         """The longest prefix of at most `budget` tokens that does not end inside a character."""
@@ -151,3 +165,16 @@ class TextTokens:
         while k > 0 and self.offsets[k][0] < self.offsets[k - 1][1]:
             k -= 1
         return self.ids[:k]
+
+    def begin(self, tokens: int) -> str:
+        """The part of the text that its first `tokens` tokens stand for."""
+        if tokens >= len(self.ids):
+            return self.text
+        return self.text[: self.offsets[tokens - 1][1]] if tokens else ""
+
+
+def _directives(day: date) -> dict[str, str]:
+    """What each directive of strftime stands for at the beginning of a day; longer ones come first."""
+    begin = datetime.combine(day, time())
+    found = {f"%{c}": begin.strftime(f"%{c}") for c in "aAbBcdfHIjmMpSuUVwWxXyYzZGDFTeRhn%"}
+    return {**{f"%-{c}": str(int(found[f"%{c}"])) for c in "dHIjmMSUWy"}, **found}

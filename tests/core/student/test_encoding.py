@@ -161,10 +161,19 @@ def test_a_cut_never_ends_inside_a_character(tokenizer: ChatTokenizer, text: str
         assert "\ufffd" not in kept
 
 
-def test_head_and_tail_are_the_same_for_every_text(tokenizer: ChatTokenizer) -> None:
+@pytest.mark.parametrize("text", ["", "one", " two ", "\nthree\r\n", "four" * 30, "<five> \n\n"])
+def test_a_prompt_has_the_tokens_of_the_template_as_a_whole(tokenizer: ChatTokenizer, text: str) -> None:
     e = encoder(tokenizer, rulebook=True)
-    texts = e.tokenizer.encode_texts(["", "one", " two ", "\nthree\r\n", "four" * 30])
-    for text in texts:
+    prompt = e.prompt_with_room(e.tokenizer.encode_texts([text])[0], 8)
+    whole = tokenizer.inner(tokenizer.render(e.prompt_messages(text)), add_special_tokens=False)
+    assert list(prompt.tokens) == whole["input_ids"]
+
+
+def test_head_and_tail_are_the_same_for_every_text_without_whitespace_around_it(
+    tokenizer: ChatTokenizer,
+) -> None:
+    e = encoder(tokenizer, rulebook=True)
+    for text in e.tokenizer.encode_texts(["one", "four" * 30]):
         prompt = e.prompt_with_room(text, 8)
         assert prompt.tokens == (*e.frame.head, *text.ids, *e.frame.tail)
 

@@ -1,0 +1,172 @@
+"""Control tokens that only a chat template can write.
+
+A tokenizer finds the text of a control token (`<|im_end|>`, `</think>`) wherever it occurs, also in the
+middle of a user's text. Here a copy of the tokenizer gives each control token another text, which is drawn
+at random and so cannot be in anybody's text. `mark` puts these into what the template wrote; a whole
+prompt is then tokenized at once, exactly as the tokenizer would, but for control tokens inside texts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokenizers import AddedToken, Tokenizer
+
+from core.errors import ModelError
+
+# Private-use characters, which no normalizer changes.
+_OPEN, _CLOSE, _HIDE, _SHOW = "\ue0f0", "\ue0f1", "\ue0f2", "\ue0f3"
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token ids and the span of characters that each comes from."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+
+    def until(self, place: int) -> int:
+        """How many tokens end at or before a character's place."""
+        return next((i for i, (_, end) in enumerate(self.offsets) if end > place), len(self.ids))
+
+
+class ControlTokens:
+    """The control tokens of a tokenizer, and how to tokenize text that cannot contain any.
+
+    Control tokens are all special tokens, and the other added tokens unless they are plain words or
+    whitespace: those are vocabulary like any other.
+    """
+
+    def __init__(self, source: Tokenizer, template: str, unknown: int | None = None) -> None:
+        """`unknown` is the id that stands for characters outside the vocabulary."""
+        added: Mapping[int, AddedToken] = source.get_added_tokens_decoder()
+        self.ids = {token.content: i for i, token in added.items() if _is_control(token, template)}
+        self._source, self._added, self._unknown = source, added, unknown
+        self._key = secrets.token_hex(8)
+        self._texts = sorted(self.ids, key=lambda text: (-len(text), text))
+        self._find = re.compile("|".join(map(re.escape, self._texts)) or "(?!)")
+        self._number = {text: i for i, text in enumerate(self._texts)}
+        self._marks = re.compile(f"{_OPEN}{self._key}([0-9]+){_CLOSE}")
+        self._hidden = re.compile(f"{_HIDE}{self._key}([0-9]+){_SHOW}")
+        self._own, self._ids = self._copy(source.model)
+        self.encode("\n".join(self._texts))
+
+    # Text
+
+    def mark(self, text: str) -> str:
+        """Template text with its control tokens marked as such."""
+        return self._find.sub(lambda m: self._mark_of(m.group()), text)
+
+    def first_mark(self, text: str) -> tuple[str, int | None]:
+        """The text before the first marked control token, and that token's id; None where there is none."""
+        found = self._marks.search(text)
+        if found is None:
+            return text, None
+        return text[: found.start()], self.ids[self._texts[int(found.group(1))]]
+
+    def last_mark(self, text: str) -> int:
+        """Where the last marked control token begins; 0 where there is none."""
+        return max((m.start() for m in self._marks.finditer(text)), default=0)
+
+    def hide(self, text: str) -> str:
+        """A message's content as it is given to the template, which then cannot act on control tokens in it,
+        nor `mark` mark them."""
+        return self._find.sub(lambda m: f"{_HIDE}{self._key}{self._number[m.group()]}{_SHOW}", text)
+
+    def show(self, text: str) -> str:
+        """The inverse of `hide`, for what the template returned."""
+        return self._hidden.sub(lambda m: self._texts[int(m.group(1))], text)
+
+    def plain(self, text: str) -> str:
+        """Marked text as it reads."""
+        return self._marks.sub(lambda m: self._texts[int(m.group(1))], text)
+
+    def mark_of(self, token: int) -> str:
+        """The mark of a control token by its id. Raises KeyError."""
+        return next(self._mark_of(text) for text, i in self.ids.items() if i == token)
+
+    # Tokens
+
+    def encode(self, text: str) -> Tokens:
+        """Tokens of marked text: only marks become control tokens."""
+        return self.encode_all([text])[0]
+
+    def encode_all(self, texts: Sequence[str]) -> list[Tokens]:
+        """As `encode`, of each text."""
+        found = self._own.encode_batch(list(texts), add_special_tokens=False)
+        if any(not self._forgeable.isdisjoint(one.ids) for one in found):
+            self._rewrite()
+            found = self._own.encode_batch(list(texts), add_special_tokens=False)
+        ids = self._ids
+        return [Tokens(tuple(ids.get(i, i) for i in one.ids), tuple(one.offsets)) for one in found]
+
+    def _mark_of(self, text: str) -> str:
+        return f"{_OPEN}{self._key}{self._number[text]}{_CLOSE}"
+
+    def _copy(self, model: Any) -> tuple[Tokenizer, dict[int, int]]:
+        """The tokenizer with marks for control tokens, and the ids that it gives added tokens otherwise."""
+        own = Tokenizer(model)
+        if self._source.normalizer is not None:
+            own.normalizer = self._source.normalizer
+        if self._source.pre_tokenizer is not None:
+            own.pre_tokenizer = self._source.pre_tokenizer
+        names = {i: self._name(token) for i, token in sorted(self._added.items())}
+        own.add_tokens([_like(self._added[i], name) for i, name in names.items()])
+        ids = {new: i for i, name in names.items() if (new := own.token_to_id(name)) is not None}
+        if any(new not in self._added and self._source.id_to_token(new) is not None for new in ids):
+            raise ModelError(
+                "the tokenizer's vocabulary has gaps in its numbering, so control tokens cannot be kept out "
+                "of texts; set student.tokenizer to one without"
+            )
+        self._forgeable = frozenset(self.ids.values()) - {*ids, self._unknown}
+        return own, {new: i for new, i in ids.items() if new != i}
+
+    def _name(self, token: AddedToken) -> str:
+        return self._mark_of(token.content) if token.content in self.ids else token.content
+
+    def _rewrite(self) -> None:
+        """Take control tokens out of the model's own vocabulary as well: some models build them from plain
+        text, as Unigram models do with any piece."""
+        state = json.loads(self._source.to_str())
+        state |= {"added_tokens": [], "post_processor": None}
+        _rename(state["model"], {i: self._mark_of(text) for text, i in self.ids.items()})
+        self._own, self._ids = self._copy(Tokenizer.from_str(json.dumps(state)).model)
+
+
+def _is_control(token: AddedToken, template: str) -> bool:
+    if token.special:
+        return True
+    bare = token.content.replace("\u2581", "").strip()
+    if not bare:
+        return False
+    return token.content in template or not bare.replace(" ", "").isalnum()
+
+
+def _like(token: AddedToken, name: str) -> AddedToken:
+    return AddedToken(
+        name,
+        single_word=token.single_word,
+        lstrip=token.lstrip,
+        rstrip=token.rstrip,
+        normalized=token.normalized,
+        special=token.special,
+    )
+
+
+def _rename(model: dict[str, Any], names: Mapping[int, str]) -> None:
+    """Give vocabulary entries other texts, and drop the merges that lead to them."""
+    if isinstance(model["vocab"], list):  # Unigram: [text, score] by id
+        model["vocab"] = [[names.get(i, text), score] for i, (text, score) in enumerate(model["vocab"])]
+        return
+    renamed = {text: names[i] for text, i in model["vocab"].items() if i in names}
+    model["vocab"] = {renamed.get(text, text): i for text, i in model["vocab"].items()}
+    if model.get("unk_token") in renamed:
+        model["unk_token"] = renamed[model["unk_token"]]
+    if "merges" in model:
+        pairs = [m.split(" ") if isinstance(m, str) else m for m in model["merges"]]
+        model["merges"] = [[a, b] for a, b in pairs if renamed.keys().isdisjoint({a, b, a + b})]
