@@ -30,7 +30,8 @@ class Terminal(logging.Handler):
         """One line; of progress none where a bar shows it."""
         if record.name == progress.__name__ and progressbar.on_terminal():
             return
-        with progressbar.beside():
+        # A terminal that has gone must not end a run, which its train.log still describes.
+        with progressbar.beside(), contextlib.suppress(BrokenPipeError):
             print(self.format(record), file=sys.stderr)  # noqa: T201
 
 
