@@ -38,7 +38,8 @@ class Terminal(logging.Handler):
         if record.exc_info and not self.tracebacks:
             record = copy.copy(record)
             record.exc_info = record.exc_text = None
-        with progressbar.beside():
+        # A terminal that has gone must not end a run, which its train.log still describes.
+        with progressbar.beside(), contextlib.suppress(BrokenPipeError):
             print(self.format(record), file=sys.stderr)  # noqa: T201
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli import saying
 from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
@@ -33,7 +34,7 @@ def list_checkpoints(server: str | None, everything: bool) -> None:
     with _engine(server) as engine:
         found = [each for each in engine.checkpoints() if everything or each.name is not None]
     for line in _table(found) if found else ["there are no checkpoints"]:
-        click.echo(line)
+        saying.show(line)
 
 
 @checkpoints.command("rm")
@@ -62,7 +63,7 @@ def remove_checkpoints(paths: tuple[str, ...], server: str | None, root: str, fo
     with _engine(server) as engine:
         for path in paths:
             engine.remove(path)
-            click.echo(f"removed {path}")
+            saying.show(f"removed {path}")
 
 
 @contextmanager

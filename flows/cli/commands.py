@@ -78,7 +78,19 @@ def _asks_for_a_run(command: Callable[..., None]) -> Callable[..., None]:
     return wrapped
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _BrokenPipe(Exception):
+    """A BrokenPipeError of a command: click itself ends at any of these without a word."""
+
+
+class _Commands(click.Group):
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except BrokenPipeError as e:
+            raise _BrokenPipe(str(e)) from e
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="understudy-distill", prog_name="understudy")
 @click.option("--debug", is_flag=True, help="Log everything and show tracebacks.")
 @click.option(
@@ -109,7 +121,7 @@ def run(debug: bool, request: Request, new: bool) -> None:
 
     with lending(resolved) as config:
         report = distill(config, None, list(request.only), list(request.skip), list(request.refresh), new=new)
-    click.echo(f"Done. Look at {report}")
+    saying.show(f"Done. Look at {report}")
 
 
 @cli.command()
@@ -127,7 +139,7 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
 
     with lending(resolved) as config:
         report = baseline(config, None, list(request.skip), list(request.refresh), new)
-    click.echo(f"Done. Look at {report}")
+    saying.show(f"Done. Look at {report}")
 
 
 @cli.command()
@@ -137,7 +149,7 @@ def plan(debug: bool, request: Request) -> None:
     resolved, switched = request.check()
     from flows.planning import describe_plan
 
-    click.echo(describe_plan(resolved, switched))
+    saying.show(describe_plan(resolved, switched))
 
 
 @cli.command()
@@ -154,7 +166,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     prepare(run_config(RunView(Store.at(root), name)), debug)
     from flows.evaluate import evaluate_checkpoint
 
-    click.echo(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
+    saying.show(f"Done. Look at {evaluate_checkpoint(name, root, checkpoint)}")
 
 
 @cli.command()
@@ -174,7 +186,7 @@ def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | Non
     from flows.serving import serve_config
 
     served = f"distill/{resolved.run_name}"
-    click.echo(f"Serving {served}: `prefect deployment run {served}` starts a run, Ctrl-C ends this.")
+    saying.show(f"Serving {served}: `prefect deployment run {served}` starts a run, Ctrl-C ends this.")
     serve_config(resolved, cron)
 
 
@@ -199,12 +211,15 @@ for _command in _OTHERS:
 def main(arguments: list[str] | None = None) -> None:
     """The entry point: runs a command; ends with 2 for the user's mistakes and 1 for failures."""
     given = sys.argv[1:] if arguments is None else arguments
+    saying.use_any_console()
     code = _guarded(lambda: cli.main(args=arguments, standalone_mode=False), debug="--debug" in given)
-    if code not in (0, 2) and next((a for a in given if a in cli.commands), "") in _RESUMABLE:
+    if code not in (0, 2, _NO_READER) and next((a for a in given if a in cli.commands), "") in _RESUMABLE:
         saying.tell(f"To go on: {shlex.join(['understudy', *given])}")
     sys.exit(code)
 
 
+_NO_READER = 128 + signal.SIGPIPE
+"""What programs end with that write to a pipe after its reader has gone."""
 _RESUMABLE = ("run", "baseline", "evaluate", "reinforce", "sweep", "predict")
 
 
@@ -227,7 +242,7 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.ClickException as e:
-        e.show()
+        e.show(sys.stderr)
         return 2
     except (KeyboardInterrupt, click.Abort, Terminated) as e:
         saying.tell("Stopped. What is finished is kept, and the same command goes on from there.")
@@ -235,10 +250,25 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     except UnderstudyError as e:
         _explain(e, str(e), debug)
         return e.exit_code
-    except Exception as e:  # the last resort: a sentence, and how to see more
-        _explain(e, f"{type(e).__name__}: {e} (this is a bug; --debug shows where)", debug)
-        return 1
+    except _BrokenPipe as e:
+        return _broken_pipe(e, debug)
+    except Exception as e:
+        return _bug(e, debug)
     return 0
+
+
+def _broken_pipe(error: _BrokenPipe, debug: bool) -> int:
+    """End quietly if it was our own output whose reader has gone, as with `| head`."""
+    if not saying.has_no_reader():
+        return _bug(error, debug)
+    saying.forget_output()
+    return _NO_READER
+
+
+def _bug(error: Exception, debug: bool) -> int:
+    """The last resort: a sentence, and how to see more."""
+    _explain(error, f"{type(error).__name__}: {error} (this is a bug; --debug shows where)", debug)
+    return 1
 
 
 def _explain(error: BaseException, sentence: str, debug: bool) -> None:

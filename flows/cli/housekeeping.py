@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli import saying
 from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
@@ -28,10 +29,10 @@ def list_runs(root: str, as_json: bool) -> None:
     entries = overview(Store.at(root))
     if as_json:
         for entry in entries:
-            click.echo(json.dumps(asdict(entry), allow_nan=False))
+            saying.show(json.dumps(asdict(entry), allow_nan=False))
         return
     for line in _table(entries) if entries else [f"there are no runs under {root}"]:
-        click.echo(line)
+        saying.show(line)
 
 
 @click.command("rm")
@@ -44,7 +45,7 @@ def remove(run: str, root: str, force: bool) -> None:
     from core.store.objects import Store
 
     for what in remove_run(Store.at(root), run, force=force):
-        click.echo(f"removed {what}")
+        saying.show(f"removed {what}")
 
 
 @click.command("gc")
@@ -66,16 +67,16 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     store = Store.at(root)  # not `open`, whose probe a full disk would refuse
     garbage = collecting.find_garbage(store, hours * 3600)
     for (stage, key), files in sorted(garbage.objects.items()):
-        click.echo(f"{shown_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
+        saying.show(f"{shown_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
     if delete:
         garbage = collecting.collect(store, garbage)
         store.copies.sweep(
             {"/".join(f.path.split("/")[:4]) for f in store.backend.list("objects")}, hours * 3600
         )
     if garbage.young:
-        click.echo(f"{garbage.young} objects that nothing refers to are younger than {hours:g} h and stay")
+        saying.show(f"{garbage.young} objects that nothing refers to are younger than {hours:g} h and stay")
     said = "removed" if delete else "would be removed (--delete does it)"
-    click.echo(
+    saying.show(
         f"{len(garbage.objects)} objects and {len(garbage.leftovers)} files left behind, "
         f"{shown_size(garbage.bytes)}: {said}"
     )

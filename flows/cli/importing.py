@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import ConfigError
+from flows.cli import saying
 from flows.cli.locating import local_output
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def import_config(
     texts = {to: render(found), **({prompts: found.prompts} if found.prompts is not None else {})}
     _save(texts, force=force)
     for line in _told(found, list(texts)):
-        click.echo(line)
+        saying.show(line)
 
 
 def _save(texts: dict[Path, str], *, force: bool) -> None:

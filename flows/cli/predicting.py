@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -189,8 +188,16 @@ def _answer_texts(ask: Ask) -> None:
     from core.data.hashing import text_id
     from core.predict.source import InputRow
 
-    rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in ask.texts]
+    texts = [_decoded(text) for text in ask.texts]
+    rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in texts]
     _stream(ask, ask.bundle(), iter([rows]))
+
+
+def _decoded(argument: str) -> str:
+    """An argument whose bytes Python could not decode, as in an ASCII locale, read as UTF-8."""
+    if not any("\udc80" <= c <= "\udcff" for c in argument):
+        return argument
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _answer_stream(ask: Ask) -> None:
@@ -207,8 +214,8 @@ def _stream(ask: Ask, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
     from core.predict import sink
     from core.predict.job import Tally, answered
 
-    tally = Tally()
-    writer = csv.writer(sys.stdout, lineterminator="\n") if ask.output_format == "csv" else None
+    out, tally = saying.data_output(), Tally()
+    writer = csv.writer(out, lineterminator="\n") if ask.output_format == "csv" else None
     names = sink.columns(reasoning=ask.reasoning)
     if writer is not None:
         writer.writerow(names)
@@ -218,8 +225,8 @@ def _stream(ask: Ask, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:
-                    click.echo(sink.line({name: row[name] for name in names}))
-            sys.stdout.flush()
+                    out.write(sink.line({name: row[name] for name in names}) + "\n")
+            out.flush()
     _end(tally.outcome("standard output"), ask)
 
 

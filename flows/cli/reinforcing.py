@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flows.cli import saying
 from flows.cli.preparing import check_place, prepare
 
 
@@ -43,7 +44,7 @@ def reinforce(
     if plan:
         from flows.rl_planning import describe
 
-        click.echo(describe(resolved, start))
+        saying.show(describe(resolved, start))
         return
     prepare(resolved, debug)
     from flows.parameters import lending
@@ -51,4 +52,4 @@ def reinforce(
 
     with lending(resolved) as lent:
         report = reinforce(lent, None, start, list(refresh), replace)
-    click.echo(f"Done. Look at {report}")
+    saying.show(f"Done. Look at {report}")

@@ -6,6 +6,8 @@ import os
 
 import click
 
+from flows.cli import saying
+
 
 @click.command("publish-dataset")
 @click.argument("path")
@@ -25,7 +27,7 @@ def publish_dataset(path: str, name: str | None) -> None:
     address()
     table = published_table(path, name)
     publish(table)
-    click.echo(f"published {RESOURCE}{table.name} as {EVENT}: {table.path}, sha256 {table.sha256}")
+    saying.show(f"published {RESOURCE}{table.name} as {EVENT}: {table.path}, sha256 {table.sha256}")
 
 
 @click.group("automations")
@@ -57,4 +59,4 @@ def apply_automations(webhook_env: str | None, heartbeat: int | None) -> None:
     if webhook_env and not url:
         raise UserError(f"--webhook-env {webhook_env}: this environment variable holds no URL")
     for line in apply(heartbeat, url):
-        click.echo(line)
+        saying.show(line)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from flows.cli import saying
 from flows.cli.locating import local_output, root_option
 
 if TYPE_CHECKING:
@@ -44,10 +45,10 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 
     found, text = summarise(Store.at(root), mode, format_)
     for each in found.passed:
-        click.echo(f"warning: {each.place}: {each.why}", err=True)
+        saying.tell(f"warning: {each.place}: {each.why}")
     path = save(text, output or default_name(format_)) if found.rows else None
     for line in _told(found, root, path):
-        click.echo(line)
+        saying.show(line)
 
 
 @click.command("compare")
@@ -79,9 +80,9 @@ def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) ->
     paired = pair(predictions(store, a, split), predictions(store, b, split))
     found = changes(paired)
     for line in lines(paired, found):
-        click.echo(line)
+        saying.show(line)
     for path in write(output, paired, found) if output is not None else ():
-        click.echo(f"wrote {path}")
+        saying.show(f"wrote {path}")
 
 
 def _told(found: Collected, root: str, path: Path | None) -> list[str]:

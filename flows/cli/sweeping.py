@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from flows.cli import saying
 from flows.cli.preparing import check_place, prepare
 
 
@@ -25,11 +26,11 @@ def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, 
     if only_plan:
         from flows.planning_arms import describe_sweep
 
-        click.echo(describe_sweep(of))
+        saying.show(describe_sweep(of))
         return
     for arm in of.arms:
         check_place(arm.resolved, new=new)
     prepare(of.arms[0].resolved, debug)
     from flows.sweep import sweep as carry_out
 
-    click.echo(f"Done. Look at {carry_out(str(file), list(overrides), new)}")
+    saying.show(f"Done. Look at {carry_out(str(file), list(overrides), new)}")

@@ -133,3 +133,15 @@ def test_a_runner_that_is_not_installed_is_named(
     monkeypatch.setitem(sys.modules, "prefect_dask", None)
     with pytest.raises(UserError, match=r"pip install 'understudy-distill\[dask\]'"):
         predict(str(table), str(table.with_name("out.csv")), str(bundle), runner="dask")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+def test_answers_on_a_console_of_another_encoding_are_utf8(
+    bundle: Path, table: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table.write_text("id,text\nпривет 🎁,You have won\n", encoding="utf-8")
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, "cp1252"))
+    given = ("predict", "--model", bundle, "--input", table, "--id-column", "id", "--output-format", kind)
+    assert understudy(*given) == 0
+    assert "привет 🎁" in written.getvalue().decode("utf-8")
