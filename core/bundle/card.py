@@ -70,7 +70,7 @@ def _data(facts: Facts) -> Section:
     ]
     learned = f"It learned from {_learned(facts)} to the texts of train."
     if facts.step == 0 and facts.teacher is not None:
-        learned = f"No step of training on {_learned(facts)} was better on val than the untrained model."
+        learned += " No step of this was better on val than the untrained model, which this is."
     words = f"{learned} All was chosen on val; test was read after that."
     notes = (
         None if facts.encoded is None else teaching.dropped(facts.encoded),

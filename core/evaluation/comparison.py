@@ -254,7 +254,7 @@ def _not_tested(m: _Measured, comparisons: int) -> MetricDifference:
         high=None,
         p=None,
         p_holm=None,
-        detectable=None if m.value is None else detectable(m.drawn),
+        detectable=None,
         undefined_resamples=0 if m.value is None else int(np.isnan(m.drawn).sum()),
         undefined=m.undefined,
         verdict="",
@@ -283,7 +283,8 @@ def _difference(
         high=high,
         p=m.p,
         p_adjusted=max(together.p_value(m.drawn), least),
-        detectable=detectable(m.drawn, together.level),
+        # Of predictions, other rows might differ on more labels; of probabilities, no rows differ on more.
+        detectable=None if hopeless and m.metric in OF_PROBABILITIES else detectable(m.drawn, together.level),
         untested=_hopeless(m, comparisons, found, rows) if hopeless else None,
         note=None if ends is None else _rough(together, comparisons),
     )

@@ -198,7 +198,7 @@ def test_a_handful_of_rows_of_one_class_is_not_testable(rows: int) -> None:
         assert f"not testable: their probabilities differ on {rows} row" in found[name].verdict
         assert found[name].verdict.startswith("no difference shown between A and B in ")
         assert "interval" not in found[name].verdict
-        assert (found[name].low, found[name].high) == (None, None)
+        assert (found[name].low, found[name].high, found[name].detectable) == (None, None, None)
 
 
 def test_equal_rows_of_one_class_are_as_good_as_nearly_equal_ones() -> None:
