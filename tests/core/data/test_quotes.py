@@ -63,6 +63,23 @@ def test_two_stray_quotes_do_not_merge_rows(layout: str, apart: int, tmp_path: P
     assert found[21].values[0] == ("message number 21" if apart > 1 else 'closes"')
 
 
+def test_what_rows_are_like_may_change_within_a_file(tmp_path: Path) -> None:
+    """ROW1: a table sorted by its labels, and ids that grow another part."""
+    texts = {900: '"opens', 902: 'closes"', 1500: '"opens', 1700: 'closes"'}
+    row = [f"{texts.get(i, 'plain')},{'ham' if i < 800 else 'spam'}" for i in range(2000)]
+    found = rows("text,label\n" + "\n".join(row) + "\n", tmp_path)
+    assert (len(found), [r.line for r in found if r.problem]) == (2000, [902, 1502])
+
+
+@pytest.mark.parametrize("text", ["We paid\n20,000 dollars", "1,000\n2,000\n3,000", "Hi,\n7,500 came"])
+def test_numbers_in_a_text_do_not_look_like_rows(text: str, tmp_path: Path) -> None:
+    """ROW1: next to numeric ids, and next to numeric labels."""
+    ids = "".join(f'{i},"{text}"\n{i},plain\n' for i in range(9))
+    assert [row.values[0] for row in rows(f"id,text\n{ids}", tmp_path)] == [text, "plain"] * 9
+    labels = "".join(f'"{text}",{i % 2}\nplain,0\n' for i in range(9))
+    assert [row.values[0] for row in rows(f"text,label\n{labels}", tmp_path)] == [text, "plain"] * 9
+
+
 def test_rows_among_swallowed_ones_may_be_ragged_or_blank(tmp_path: Path) -> None:
     """ROW1."""
     texts = dict.fromkeys(range(30, 90, 3), "with, comma")
