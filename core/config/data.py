@@ -71,11 +71,13 @@ class DataConfig(Section):
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
     """`auto` goes by the file's ending, .gz aside."""
     encoding: str = "utf-8"
-    """Text encoding of CSV, TSV and JSON lines; a byte order mark is skipped."""
+    """Text encoding of CSV, TSV and JSON lines; a byte order mark is skipped, and refused where it
+    contradicts the encoding."""
     separator: str | None = Field(None, min_length=1, max_length=1)
     """Column separator of CSV; by default a comma, for TSV a tab."""
     quotes: bool = True
-    """Whether double quotes enclose fields of CSV and TSV; false for exports that use none."""
+    """Whether double quotes enclose fields of CSV and TSV, of up to 1,000 lines; false for exports that
+    use none."""
     text_column: str = "text"
     """The column that holds the text."""
     label_column: str = "label"
@@ -95,7 +97,8 @@ class DataConfig(Section):
     label_threshold: float | None = None
     """For numeric labels: positive from this value on, whatever the names above say of numbers."""
     max_bad_rows: int = Field(0, ge=0)
-    """Rows that cannot be read (no text, a label outside the map) before the run stops."""
+    """Rows that cannot be used before the run stops: no text, NULs or undecodable bytes in it, more fields
+    than the header, a quote that does not close, a label outside the map."""
     sizes: SplitSizes = SplitSizes()
     """Sizes of the splits where they are made here."""
     near_duplicates: NearDuplicates = NearDuplicates()

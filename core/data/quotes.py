@@ -7,16 +7,25 @@ So a stray quote may take in every row up to the next quote, or to the end of th
 - has text after a closing quote, or
 - has several lines that look like rows of this very file
 
-is one bad row at the line where its last quoted field opened, and reading continues on the next line.
+is one bad row at the line where that field opened, and reading continues on the next line.
 
-Whether lines look like rows is a matter of evidence, since rows inside a quoted field and rows swallowed by
-two stray quotes are the same bytes. A line is a row if, without its quotes, it has as many fields as the
-header and its fields resemble those of the rows known to be sound: a column of few values has one of them, a
-column of few shapes (numbers, words, dates) one of these, and no field begins with a space where none did.
-A record is taken for several rows if all of its lines are rows, or half of them from `MANY` lines on. Where
-no column but the text's has few values or shapes, so that only fields are counted, there must be `MANY`
-lines, nearly all of them rows; in a table of one column, whose lines are rows whenever they have no
-separator, `MANY_OF_ONE_COLUMN`. A quoted text of ordinary prose passes all of this.
+Whether lines look like rows is a matter of evidence, since the lines of a quoted text and rows between two
+stray quotes are the same bytes. A line is a row if, without its quotes, it has as many fields as the header
+and its fields resemble those of the rows of one line nearby: a column of few values has one of them, a column
+of few shapes (numbers, words, dates) one of these, and none begins with a space where none did (the text's
+only in a table of two columns, where a comma in prose would otherwise make a row of a line; nor does the
+comma in 20,000). A record is taken for several rows if
+
+- half of its lines are rows, among them its first and last unless there are `MANY`; or
+- its own fields do not fit the header or resemble those of other rows, and half of its lines, or the first,
+  are rows; or
+- no column but the text's has few values or shapes, so that fields can only be counted, and there are `MANY`
+  lines, nearly all of them rows; or
+- the table has one column, and there are `MANY_OF_ONE_COLUMN` lines, none with a separator.
+
+The lines of a quoted text of prose are not rows by these rules, because the fields before the text are on
+its first line and those after it on its last. A text that is itself a table like the one that contains it is
+taken for rows, and reported; JSON lines and Parquet hold any text.
 """
 
 from __future__ import annotations
@@ -39,10 +48,12 @@ MANY = 10
 """Lines from which on counting fields, or half of the lines being rows, is evidence."""
 MANY_OF_ONE_COLUMN = 100
 """The same for a table of one column."""
-_SAMPLE = 200
-"""Rows that teach what the columns of a file are like."""
-_FEW = 20
-"""A smaller sample is enlarged by the lines that follow, and its values do not stand for all values."""
+_BEFORE, _AHEAD = 200, 100
+"""The rows before a record, and the lines after it, that show what rows are like there."""
+_LEAST = 6
+"""In a smaller sample the values of a column do not stand for all its values."""
+_THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
+"""A comma in a number, which is no separator although a number comes before it."""
 _WORD = re.compile(r"\w+")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """The first line by which a file says to Excel how its columns are separated."""
@@ -64,8 +75,9 @@ class Records:
         self._skipped = len(list(islice(self._feed, 1))) if declared else 0
         self.separator = how.separator or (declared[1] if declared else default)
         self._width, self._text = -1, 0
-        self._sample: list[list[str]] = []
-        self._columns: list[_Column] | None = None
+        self._before = deque[list[str]](maxlen=_BEFORE)
+        self._columns: list[_Column] = []
+        self._stale = 0
 
     def expect(self, width: int, text: int) -> None:
         """Say how many fields the header has and which of them is the text."""
@@ -86,13 +98,13 @@ class Records:
                 continue
             if len(taken) == 1:
                 if len(fields) == self._width:
-                    if len(self._sample) < _SAMPLE:
-                        self._sample.append(fields)
+                    self._before.append(fields)
+                    self._stale -= 1
                 elif self._width > 0 and (rows := self._split_at_returns(taken[0])):
                     yield from ((line, row, None) for row in rows)
                     fields = []
             elif self._swallows(fields):
-                line = yield from self._lost(line, f"it takes in {len(taken) - 1} lines that look like rows")
+                line = yield from self._lost(line, f"lines in it that look like rows: {len(taken) - 1}")
                 continue
             after = line + len(taken)
             if fields:
@@ -104,9 +116,11 @@ class Records:
         return csv.reader(lines, delimiter=self.separator, quoting=quoting, strict=True)
 
     def _lost(self, line: int, reason: str) -> Generator[Record, None, int]:
-        """Report the record at hand, hand the lines after its last opening quote back, give the next line."""
+        """Report the record at hand, hand the lines after its opening quote back, return the next line."""
         taken = self._feed.taken
-        opened = _opening_line(taken, self.separator)
+        opened, last = _opening_lines(taken, self.separator)
+        if not any(map(self._is_row, taken[opened + 1 : last + 1])):
+            opened = last
         remedy = f"mend them, or set {self._how.named('quotes', 'false')} if this file uses none"
         self._feed.hand_back(taken[opened + 1 :])
         yield line + opened, [], f"quotes that do not close properly ({reason}); {remedy}"
@@ -132,40 +146,62 @@ class Records:
         """Whether the lines of the record at hand look like rows of their own, as this module's text says."""
         if self._width < 0:
             return False
-        taken, ends = self._feed.taken, self._width - 1
-        few = len(fields) == self._width and len(taken) < MANY
-        if few and any(line.count(self.separator) != ends for line in (taken[0], taken[-1])):
-            return False  # quick, for files with many texts of several lines
+        taken = self._feed.taken
+        plausible, few = len(fields) == self._width, len(taken) < MANY
+        if plausible and few and self._is_plain_text(fields):
+            return False
         lines = [line for line in taken if line.strip()]
-        if len(fields) == self._width and len(lines) < MANY:
-            return self._width > 1 and all(map(self._is_row, lines)) and self._is_known()
-        rows = sum(map(self._is_row, lines))
-        if len(fields) != self._width:
-            return 2 * rows >= len(lines)
+        rows = [self._is_row(line) for line in lines]
+        half = 2 * sum(rows) >= len(rows)
+        if not plausible or not self._fits(fields):
+            # Where the text comes last, the first line is a row in any case.
+            return half or (rows[0] and self._is_known() and self._text < self._width - 1)
         if self._width == 1:
-            return len(lines) >= MANY_OF_ONE_COLUMN and rows == len(lines)
-        return rows >= (0.5 if self._is_known() else 0.95) * len(lines)
+            return len(rows) >= MANY_OF_ONE_COLUMN and all(rows)
+        if self._is_known():
+            return half and (rows[0] and rows[-1] if few else True)
+        return not few and sum(rows) >= 0.95 * len(rows)
+
+    def _is_plain_text(self, fields: Sequence[str]) -> bool:
+        """Quickly whether only the text has several lines, and its first or last line is not a row."""
+        taken = self._feed.taken
+        others = "".join([*fields[: self._text], *fields[self._text + 1 :]])
+        fewest = min(taken[0].count(self.separator), taken[-1].count(self.separator))
+        return fewest < self._width - 1 and "\n" not in others and "\r" not in others
+
+    def _fits(self, fields: Sequence[str]) -> bool:
+        """Whether the fields apart from the text resemble those of other rows."""
+        columns = enumerate(zip(self._learned(), fields, strict=True))
+        return all(column.fits(field) for i, (column, field) in columns if i != self._text)
 
     def _is_row(self, line: str) -> bool:
-        if line.count(self.separator) != self._width - 1:
+        line = line.rstrip("\r\n").removeprefix("\ufeff")
+        fields = line.replace('"', "").split(self.separator)
+        if len(fields) > self._width and '"' in line:
+            # Some quotes are not stray; what the last one opens is not closed on this line.
+            *fields, last = next(csv.reader([line], delimiter=self.separator))
+            fields += [last] if len(fields) + 1 == self._width else last.split(self.separator)
+        if len(fields) != self._width or (self.separator == "," and _THOUSANDS.search(line)):
             return False
-        fields = line.replace('"', "").rstrip("\r\n").split(self.separator)
         return all(column.fits(field) for column, field in zip(self._learned(), fields, strict=True))
 
     def _is_known(self) -> bool:
         return any(column.known for column in self._learned())
 
     def _learned(self) -> list[_Column]:
-        """What each column is like in the rows of one line so far and, if they are few, in those ahead."""
-        if self._columns is None:
-            sample = self._sample if len(self._sample) >= _FEW else self._sample + self._ahead()
+        """What each column is like in the rows of one line around here, found again every so many rows."""
+        if self._stale <= 0:
+            sample = [*self._before, *self._ahead()]
             columns = zip(*sample, strict=True) if sample else [()] * self._width
-            self._columns = [_Column.of(values, i == self._text) for i, values in enumerate(columns)]
+            self._columns = [_Column.of(values) for values in columns]
+            text = _Column(None, None, self._width > 2 or self._columns[self._text].indented)
+            self._columns[self._text] = text
+            self._stale = len(sample)
         return self._columns
 
     def _ahead(self) -> list[list[str]]:
         rows: list[list[str]] = []
-        reader = csv.reader(self._feed.peek(_SAMPLE), delimiter=self.separator, strict=True)
+        reader = csv.reader(self._feed.peek(_AHEAD), delimiter=self.separator, strict=True)
         while True:
             before = reader.line_num
             try:
@@ -187,14 +223,14 @@ class _Column:
     indented: bool
 
     @classmethod
-    def of(cls, values: Sequence[str], text: bool) -> _Column:
-        indented = not values or any(value[:1].isspace() for value in values)
-        if text or not values:
+    def of(cls, values: Sequence[str]) -> _Column:
+        indented = not values or any(value.startswith(" ") for value in values)
+        if not values:
             return cls(None, None, indented)
-        few = max(2, len(values) // 5)
         distinct, shapes = frozenset(values), frozenset(map(_shape, values))
-        if len(values) >= _FEW and len(distinct) <= few:
+        if len(values) >= max(_LEAST, 3 * len(distinct)):
             return cls(distinct, None, indented)
+        few = max(2, len(values) // 5)
         return cls(None, shapes if len(shapes) <= few else None, indented)
 
     @property
@@ -203,7 +239,7 @@ class _Column:
         return self.values is not None or self.shapes is not None
 
     def fits(self, value: str) -> bool:
-        if value[:1].isspace() and not self.indented:
+        if value.startswith(" ") and not self.indented:
             return False
         if self.values is not None:
             return value in self.values
@@ -264,12 +300,12 @@ class _Feed:
         return list(islice(self._back, count))
 
 
-def _opening_line(lines: Sequence[str], separator: str) -> int:
-    """The index of the line where the quoted field opens that does not close properly.
+def _opening_lines(lines: Sequence[str], separator: str) -> tuple[int, int]:
+    """The indexes of the lines where the first field of several lines opens, and the one that fails.
 
-    Where all quoted fields of the record close, it is the first of several lines.
+    A field fails that does not close, or has text after its closing quote; if none does, the two are equal.
     """
-    inside, opened, spanning = False, 0, None
+    inside, opened, first = False, 0, None
     for i, line in enumerate(lines):
         at, starts = 0, i == 0
         while at < len(line):
@@ -281,10 +317,10 @@ def _opening_line(lines: Sequence[str], separator: str) -> int:
                     at += 1
                     continue
                 inside = False
+                if first is None and i > opened:
+                    first = opened
                 if line[at : at + 1] not in ("", "\r", "\n", separator):
-                    return opened
-                if spanning is None and i > opened:
-                    spanning = opened
+                    return opened if first is None else first, opened
             elif starts and line[at] == '"':
                 inside, opened, at = True, i, at + 1
             else:
@@ -292,4 +328,6 @@ def _opening_line(lines: Sequence[str], separator: str) -> int:
                 if not at:
                     break
             starts = not inside
-    return opened if inside or spanning is None else spanning
+    if first is None:
+        first = opened
+    return first, opened if inside else first

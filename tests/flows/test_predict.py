@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from core.bundle.contents import FILE
 from core.errors import UserError
 from core.predict import job
 from flows.cli import main
@@ -68,6 +70,45 @@ def test_texts_and_standard_input_are_answered_on_standard_output(
     lines = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [float(lines[0]["probability"])] == pytest.approx([first["probability"]], abs=1e-6)
     assert len(lines) == 2
+
+
+def test_errors_end_the_command_with_1_only_if_that_is_asked_for(
+    bundle: Path, table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ROW2: a table, with a row that has too many fields, and standard input."""
+    out = table.with_name("out.jsonl")
+    table.write_text("id,text\nr0,See you at lunch\nr1,You have won, call now\n")
+    given = ("predict", "--model", bundle, "--input", table, "--id-column", "id")
+    assert understudy(*given, "--output", out, "--fail-on-error") == 1
+    rows = list(map(json.loads, out.read_text().splitlines()))
+    assert [(row["id"], row["label"] is None) for row in rows] == [("r0", False), (None, True)]
+    assert "3 fields where the header has 2" in rows[1]["error"]
+    assert "1 of 2 rows have an error" in capsys.readouterr().err
+    assert understudy(*given) == 0
+    printed = capsys.readouterr()
+    assert list(map(json.loads, printed.out.splitlines())) == rows
+    assert "2 rows in standard output; 1 have an error" in printed.err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"See you\nnul\0\n")))
+    assert understudy("predict", "--model", bundle, "--fail-on-error") == 1
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
+def test_the_texts_are_taken_from_text_where_the_training_datas_column_is_missing(
+    bundle: Path, table: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TER4."""
+    other = table.with_name("bundle")
+    shutil.copytree(bundle, other)
+    contents = json.loads((other / FILE).read_text())
+    (other / FILE).write_text(json.dumps({**contents, "columns": {**contents["columns"], "text": "v2"}}))
+    out = table.with_name("out.csv")
+    given = ("predict", "--model", other, "--input", table, "--id-column", "id", "--output", out)
+    assert understudy(*given) == 0
+    assert capsys.readouterr().err.count("no column 'v2'") == 1
+    table.write_text(table.read_text().replace("id,text", "id,V2"))
+    assert understudy(*given, "--overwrite") == 2
+    error = capsys.readouterr().err
+    assert "it has 'id', 'V2'; did you mean 'V2'?; set --text-column" in error
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pyarrow.parquet
 import pytest
 
-from core.errors import StoreError, UserError
+from core.errors import RowsFailed, StoreError, UserError
 from core.predict import Prediction, Student
 from core.predict import job as jobs
 from core.predict.job import Job, Outcome, held, run
@@ -118,6 +118,41 @@ def test_a_bad_row_passes_through_with_its_error(job: Job, lent: Lent, table: Pa
     assert (rows[1]["id"], rows[1]["label"], rows[1]["probability"]) == ("bad", "", "")
     assert "new.csv:3: the text is empty" in rows[1]["error"]
     assert found.unanswered == 1
+
+
+def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent: Lent, table: Path) -> None:
+    """ROW2: one row written for each row, in order; a part is 16 rows."""
+    good = [(id_, text.replace(",", "")) for id_, text, _ in texts()]
+    lines = ["id,text,", *(f"{id_},{text}," for id_, text in good)]
+    for at, bad in (
+        (2, "x1,"),
+        (5, "x2,a, b, c"),
+        (40, 'x3,"opens'),
+        (41, "x4,nul\0"),
+        (50, "x5,said, that"),
+    ):
+        lines.insert(at, bad)
+    table.write_text("\n".join(lines) + "\n")
+    with pytest.raises(Stops):
+        answer(job, lambda: Lent(lent.student, 2))
+    found = answer(job, lambda: lent)
+    assert (found.rows, found.reused, found.errors, found.unanswered, found.overflow) == (65, 32, 4, 4, 1)
+    rows = written(job.output)
+    assert [i for i, row in enumerate(rows) if row["error"]] == [1, 4, 39, 40]
+    ids = [row["id"] for row in rows]
+    assert [id_ for i, id_ in enumerate(ids) if i not in (1, 4, 39, 40, 49)] == [id_ for id_, _ in good]
+    assert ids[49] == "x5"
+
+
+def test_no_answer_at_all_and_unwanted_errors_are_failures(job: Job, lent: Lent, table: Path) -> None:
+    found = Outcome(rows=3, errors=2, cut=0, output="out.csv", unanswered=1)
+    found.check(fail_on_error=False)
+    with pytest.raises(RowsFailed, match="2 of 3 rows have an error"):
+        found.check(fail_on_error=True)
+    table.write_text("id,text\nx1,\nx2,a,b\n")
+    with pytest.raises(UserError, match="no row could be answered"):
+        answer(job, lambda: lent).check(fail_on_error=False)
+    assert [row["id"] for row in written(job.output)] == ["x1", ""]
 
 
 def test_an_output_that_is_there_is_not_replaced_unasked(job: Job, lent: Lent) -> None:

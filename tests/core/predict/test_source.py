@@ -1,20 +1,25 @@
-"""Texts from any format, with what cannot be answered named and passed on."""
+"""Texts from any format, with what cannot be answered named and passed on; a row for each row."""
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
+import logging
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import pyarrow
 import pyarrow.parquet
 import pytest
+from hypothesis import given, settings
 
 from core.data.hashing import text_id
 from core.errors import DataError
-from core.predict.source import InputRow, Source
+from core.predict.source import InputRow, Source, text_columns
+from tests.row_files import RowFile, row_files
 
 
 def rows(path: Path, **settings: object) -> list[InputRow]:
@@ -64,3 +69,176 @@ def test_a_missing_column_and_an_unknown_ending_are_refused(tmp_path: Path) -> N
         rows(tmp_path / "t.csv")
     with pytest.raises(DataError, match="set --format to csv"):
         rows(tmp_path / "t.xls")
+
+
+@given(row_files(["csv", "tsv", "jsonl", "parquet", "lines"]))
+@settings(max_examples=120, deadline=None)
+def test_there_is_one_row_for_every_row_in_order(file: RowFile) -> None:
+    """ROW1, ROW2, ROW3, ROW4."""
+    id_column = None if file.kind == "lines" else "id"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "t"
+        path.write_bytes(file.data)
+        found = rows(path, format=file.kind, encoding=file.encoding, id_column=id_column)
+    assert len(found) == len(file.rows)
+    for read, written in zip(found, file.rows, strict=True):
+        if written.sound:
+            assert (read.text, read.problem) == (written.text, None)
+            assert read.id == (text_id(written.text) if file.kind == "lines" else written.id)
+        elif read.id is not None and file.kind != "lines":
+            assert read.id == written.id
+
+
+def test_extra_fields_are_an_error_not_a_shorter_text(tmp_path: Path) -> None:
+    """ROW2, the input of D05."""
+    (tmp_path / "in.csv").write_text(
+        'id,text\n1,"quoted, fine"\n2,You have won prize number 4, call now to claim\n'
+        '3, "a space, before the quote"\n4,plain\n'
+    )
+    found = rows(tmp_path / "in.csv")
+    assert [row.text for row in found] == ["quoted, fine", "", "", "plain"]
+    assert [row.problem is None for row in found] == [True, False, False, True]
+    assert "in.csv:3: 3 fields where the header has 2" in str(found[1].problem)
+    assert "in.csv:4: 3 fields where the header has 2; remove the space" in str(found[2].problem)
+
+
+def test_a_stray_quote_costs_one_row(tmp_path: Path) -> None:
+    """ROW1: predict turned 40 rows into 11."""
+    texts = [f"message number {i}" for i in range(40)]
+    texts[9], texts[30] = f'"{texts[9]}', f'{texts[30]}"'
+    (tmp_path / "t.csv").write_text("id,text\n" + "".join(f"r{i},{text}\n" for i, text in enumerate(texts)))
+    found = rows(tmp_path / "t.csv", id_column="id")
+    assert [row.text for row in found] == ["" if i == 9 else text for i, text in enumerate(texts)]
+    assert [i for i, row in enumerate(found) if row.problem] == [9]
+
+
+def test_content_of_unnamed_columns_is_marked(tmp_path: Path) -> None:
+    """ROW2: such columns are ignored and counted, as in training."""
+    (tmp_path / "t.csv").write_text("label,text,,\n1,a,,\n0,b, more,\n")
+    assert [(row.text, row.overflow) for row in rows(tmp_path / "t.csv")] == [("a", False), ("b", True)]
+
+
+UTF_16 = b"\xff\xfe" + "hello there\nfree entry now\nsee you\n".encode("utf-16-le")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le"])
+@pytest.mark.parametrize("where", ["t.txt", "t.txt.gz", "-"])
+def test_lines_in_utf_16_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str, where: str
+) -> None:
+    """ROW3, the input of D07."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(UTF_16)))
+    monkeypatch.chdir(tmp_path)
+    Path("t.txt").write_bytes(UTF_16)
+    Path("t.txt.gz").write_bytes(gzip.compress(UTF_16))
+    found = list(Source(where, encoding=encoding).rows())
+    assert [(row.text, row.problem) for row in found] == [
+        ("hello there", None),
+        ("free entry now", None),
+        ("see you", None),
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "utf-16-be"])
+def test_lines_in_another_encoding_are_refused_with_one_that_works(tmp_path: Path, encoding: str) -> None:
+    """ROW3, the input of D07."""
+    (tmp_path / "t.txt").write_bytes(UTF_16)
+    with pytest.raises(DataError, match=r"t\.txt is UTF-16, not .*; set --encoding utf-16$"):
+        rows(tmp_path / "t.txt", encoding=encoding)
+
+
+def test_lines_that_are_not_text_are_errors(tmp_path: Path) -> None:
+    """ROW3: without a byte order mark, with NULs, and with bytes of another encoding."""
+    (tmp_path / "wide.txt").write_bytes("free entry\n".encode("utf-16-le"))
+    assert all("set --encoding utf-16-le" in str(row.problem) for row in rows(tmp_path / "wide.txt"))
+    assert [row.text for row in rows(tmp_path / "wide.txt", encoding="utf-16-le")] == ["free entry"]
+    (tmp_path / "t.txt").write_bytes(b"fine\ncaf\xe9\nb\0\0\nfine\r\n")
+    found = rows(tmp_path / "t.txt")
+    assert [row.problem is None for row in found] == [True, False, False, True]
+    assert "t.txt:2: byte 0xe9 is not utf-8" in str(found[1].problem)
+    assert "t.txt:3: the text has NUL characters" in str(found[2].problem)
+
+
+def test_a_packed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROW3."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(b"a\n"))))
+    with pytest.raises(DataError, match="standard input is packed by gzip; unpack it first"):
+        list(Source("-").rows())
+
+
+def source(url: str, kind: str, asked: str | None = None) -> Source:
+    """A source for a student whose training data has its texts in v2."""
+    first, second = text_columns(asked, "v2")
+    return Source(url, kind, first, second_choice=second)  # type: ignore[arg-type]
+
+
+TABLES = {
+    "csv": b"id,text,label\nr0,hello,1\n",
+    "tsv": b"id\ttext\nr0\thello\n",
+    "jsonl": b'{"id": "r0", "text": "hello"}\n',
+}
+
+
+@pytest.mark.parametrize("kind", [*TABLES, "parquet"])
+def test_the_column_text_is_the_second_choice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """TER4: a table without the training data's column names."""
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": ["r0"], "text": ["hello"]}), path)
+    else:
+        path.write_bytes(TABLES[kind])
+    with caplog.at_level(logging.WARNING):
+        found = source(str(path), "auto").resolved()
+    assert (found.text_column, found.second_choice) == ("text", None)
+    assert [row.text for row in found.rows()] == ["hello"]
+    (said,) = caplog.messages
+    assert "'v2'" in said
+    assert "'text'" in said
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_standard_input_has_a_second_choice_too(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, kind: str
+) -> None:
+    """TER4."""
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(TABLES[kind])))
+    found = list(source("-", kind).resolved().rows())
+    assert [row.text for row in found] == ["hello"]
+    assert "'v2'" in caplog.messages[0]
+
+
+def test_the_training_datas_column_and_one_asked_for_come_first(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """TER4."""
+    path = tmp_path / "t.csv"
+    path.write_text("text,v2\nno,yes\n")
+    assert [row.text for row in source(str(path), "auto").resolved().rows()] == ["yes"]
+    path.write_text("text,body\nno,yes\n")
+    assert [row.text for row in source(str(path), "auto", "body").resolved().rows()] == ["yes"]
+    with pytest.raises(DataError, match=r"no column 'bdy'; it has 'text', 'body'; did you mean 'body'\?"):
+        list(source(str(path), "auto", "bdy").resolved().rows())
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_without_either_column_the_option_is_suggested(tmp_path: Path, kind: str) -> None:
+    """TER4: with the columns found."""
+    path = tmp_path / f"t.{kind}"
+    path.write_bytes({"csv": b"id,V2\nr0,a\n", "jsonl": b'{"id": "r0", "V2": "a"}\n'}.get(kind, b""))
+    if kind == "parquet":
+        pyarrow.parquet.write_table(pyarrow.table({"id": ["r0"], "V2": ["a"]}), path)
+    with pytest.raises(DataError, match=r"no column 'v2'; it has 'id', 'V2'.*mean 'V2'\?; set --text-column"):
+        list(source(str(path), "auto").resolved().rows())
+
+
+def test_a_column_that_occurs_twice_is_named(tmp_path: Path) -> None:
+    """ROW4."""
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["text", "text"])
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    (tmp_path / "t.csv").write_text("text,text\na,b\n")
+    for name in ("t.parquet", "t.csv"):
+        with pytest.raises(DataError, match=f"{name} has 2 columns 'text'; rename all but one"):
+            rows(tmp_path / name)

@@ -1,0 +1,31 @@
+"""Rows in are rows used and rows reported, whatever is wrong with some of them (ROW1 to ROW4)."""
+
+from __future__ import annotations
+
+import fsspec
+from hypothesis import given, settings
+
+from core.config.data import DataConfig
+from core.data.reading import Readings, read
+from tests.row_files import RowFile, row_files
+
+
+def readings_of(file: RowFile) -> Readings:
+    """What training reads from a file."""
+    fsspec.filesystem("memory").pipe_file(f"/conservation/data.{file.kind}", file.data)
+    path = f"memory://conservation/data.{file.kind}"
+    return read(DataConfig(path=path, id_column="id", encoding=file.encoding, max_bad_rows=10**6))
+
+
+@given(row_files(["csv", "tsv", "jsonl", "parquet"]))
+@settings(max_examples=150, deadline=None)
+def test_every_row_is_used_or_reported(file: RowFile) -> None:
+    """ROW1, ROW2, ROW3, ROW4."""
+    found = readings_of(file)
+    assert len(found.rows) + len(found.bad) == found.seen == len(file.rows)
+    used = {row.example.id: (row.example.text, row.example.label) for row in found.rows}
+    for row in file.rows:
+        if row.sound:
+            assert used[row.id] == (row.text, int(row.label))
+    assert len({(bad.file, bad.line) for bad in found.bad}) == len(found.bad)
+    assert all(bad.reason for bad in found.bad)
