@@ -8,12 +8,50 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
 
 from core import jsonio
 from core.teacher.request import KEY_DIGITS
+
+Ending = Literal["complete", "unstated", "truncated", "filtered", "failed", "unknown"]
+"""How an answer ended. `unstated`: the server gave no finish reason, so that only the content can show
+whether the answer is complete; `failed`: the server broke it off; `unknown`: no list here has the reason."""
+
+_ENDINGS: tuple[tuple[Ending, str], ...] = (
+    (
+        "complete",
+        """stop eos eos_token eos_found end_turn end_of_turn stop_sequence complete completed finished
+        tool_calls tool_call tool_use function_call""",
+    ),
+    (
+        "truncated",
+        """length max_tokens max_length max_output_tokens max_new_tokens model_length max_len
+        model_context_window_exceeded context_length_exceeded token_limit""",
+    ),
+    (
+        "filtered",
+        """content_filter content_filtered refusal sensitive safety recitation blocklist prohibited_content
+        spii image_safety guardrail_intervened moderation error_toxic language""",
+    ),
+    (
+        "failed",
+        """error abort aborted cancelled canceled timeout time_limit network_error
+        insufficient_system_resource other malformed_function_call unexpected_tool_call""",
+    ),
+    ("unstated", "null none"),
+)
+_ENDING_OF: dict[str, Ending] = {name: found for found, names in _ENDINGS for name in names.split()}
+
+
+def ending(finish_reason: str | None) -> Ending:
+    """What a finish reason means, in the spellings of all servers: letter case, the prefixes FINISH_REASON_
+    and REASON_, and details after a colon do not matter.
+    """
+    name = (finish_reason or "").partition(":")[0].strip().lower().replace("-", "_")
+    name = name.removeprefix("finish_").removeprefix("reason_").removeprefix("finishreason.")
+    return _ENDING_OF.get(name, "unknown") if name else "unstated"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,8 @@
-"""What a failed request means: try again, stop everything, or this text only."""
+"""Classify a failed request: retry it, stop everything, or give up this text only.
+
+Status and error code decide. The message decides only for a 400, 403 or 422 without a code that does: several
+servers report a missing model or an empty account with nothing but an English sentence.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +11,76 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["retry", "refused", "bad_request", "format_unsupported"]
+Cause = Literal["key", "account", "model", "text", "rate", "server", "unknown"]
 
+FORMAT_STATUSES = frozenset({400, 404, 422, 500, 501})
+"""Statuses with which servers reject an output format that they do not implement."""
 _RETRIED = frozenset({408, 409, 425, 429})
-_REFUSED = frozenset({401, 402, 403, 404})
+_OVERLOADED = frozenset({429, 503, 529})
+_SHOWN = 500
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_KEY_CODES = _names(
+    """invalid_api_key incorrect_api_key api_key_invalid missing_api_key no_api_key expired_key authentication
+    authentication_error invalid_authentication invalid_authentication_error unauthorized unauthenticated
+    auth_error token_not_found_in_db key_model_access_denied permission_denied permission_error"""
+)
+_ACCOUNT_CODES = _names(
+    """insufficient_quota insufficient_balance insufficient_funds insufficient_credits insufficient_credit
+    payment_required billing_error billing_not_active billing_hard_limit_reached budget_exceeded
+    access_terminated account_deactivated account_suspended"""
+)
+_MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "invalid_model", "unknown_model"})
+_TEXT_CODES = _names(
+    """content_filter content_policy_violation moderation moderation_blocked responsibleaipolicyviolation
+    data_inspection_failed context_length_exceeded string_above_max_length
+    exceed_context_size_error"""
+)
+_RATE_CODES = _names(
+    """rate_limit_exceeded rate_limit_error rate_limited rate_limit ratelimiterror too_many_requests
+    resource_exhausted throttling_error"""
+)
+_OVERLOAD_CODES = frozenset({"overloaded_error", "overloaded", "service_unavailable", "unavailable"})
+_SERVER_CODES = _names(
+    """server_error internal_server_error internal_error api_error internal internalservererror
+    insufficient_system_resource"""
+)
+_CODES: tuple[tuple[Cause, frozenset[str], int], ...] = (
+    ("account", _ACCOUNT_CODES, 402),
+    ("key", _KEY_CODES, 401),
+    ("text", _TEXT_CODES, 400),
+    ("model", _MODEL_CODES, 404),
+    ("rate", _RATE_CODES, 429),
+    ("server", _OVERLOAD_CODES, 503),
+    ("server", _SERVER_CODES, 500),
+)
+"""What a code means, the first that fits, and the HTTP status that it replaces in a body sent with 200."""
+
 _NO_MONEY = re.compile(
-    r"insufficient[_ ](quota|balance|funds|credits?)|exceeded your current quota|billing|payment required"
-    r"|credit balance is too low|account.{0,20}(suspended|deactivated)|access_terminated",
+    r"insufficient[_ ](quota|balance|funds|credits?)|billing|payment required|credit balance is too low"
+    r"|account.{0,20}(suspended|deactivated)",
     re.IGNORECASE,
 )
 _NO_ENTRY = re.compile(
     r"(invalid|incorrect|missing)[_ ].{0,20}api[_ ]key|api[_ ]key (is )?not valid", re.IGNORECASE
 )
-_NO_MODEL = re.compile(
-    r"model_not_found|model.{0,80}(not exist|not found|unknown)|unknown model", re.IGNORECASE
+_NO_MODEL = re.compile(r"model.{0,80}(not exist|not found|unknown)|unknown model", re.IGNORECASE)
+_WORDS: tuple[tuple[Cause, re.Pattern[str]], ...] = (
+    ("account", _NO_MONEY),
+    ("key", _NO_ENTRY),
+    ("model", _NO_MODEL),
 )
 _FORMAT = re.compile(r"response_format|json_schema|json_object|structured output|text\.format", re.IGNORECASE)
 _MODERATED = re.compile(r"moderation|flagged|content[_ ](filter|policy|management)", re.IGNORECASE)
-_SHOWN = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What to do, and the server's own words."""
+    """What to do about a failed request, and the server's own words."""
 
     kind: Kind
     """retry: it may pass; refused: stop everything; bad_request: this text fails, others may not;
@@ -36,35 +88,87 @@ class Verdict:
     words: str
     slow_down: bool = False
     """Whether the server is asked too much (429, or 503 and 529 for overload)."""
+    cause: Cause = "unknown"
+    """What the failure is about, where status, code or message say so."""
+    maybe_format: bool = False
+    """Whether the request may have failed for its output format alone, whatever `kind` says: ask in the next
+    format, and act on `kind` only where a plain request fails too. Never True for key, account or rate."""
 
 
 def classify(
     status: int | None, code: str | None = None, message: str = "", should_retry: bool | None = None
 ) -> Verdict:
-    """Judge a failure by HTTP status (None: no answer came), error code or type, and message.
+    """Judge a failure by HTTP status (None: no answer came), error codes and message.
 
-    `should_retry` is the server's x-should-retry, which decides between retry and bad_request.
+    `code` holds the codes, types and reasons of the error, separated by spaces. `should_retry` is the
+    server's x-should-retry, which decides between retry and bad_request.
     """
-    said = " ".join(part for part in (code, message) if part)
-    kind = _kind(status, said)
+    codes = (code or "").split()
+    said = " ".join(part for part in (code and codes[0], message) if part)
+    cause = _cause(status, codes, message)
+    kind = _kind(status, cause, f"{code or ''} {message}")
     if should_retry is not None and kind in ("retry", "bad_request"):
         kind = "retry" if should_retry else "bad_request"
     number = "no answer" if status is None else f"HTTP {status}"
     words = f"{number}: {' '.join(said.split())}" if said.strip() else number
-    return Verdict(kind, words[:_SHOWN], slow_down=kind == "retry" and status in (429, 503, 529))
+    return Verdict(
+        kind,
+        words[:_SHOWN],
+        slow_down=kind == "retry" and status in _OVERLOADED,
+        cause=cause,
+        maybe_format=kind == "format_unsupported"
+        or (status in FORMAT_STATUSES and cause in ("unknown", "model", "server")),
+    )
 
 
-def _kind(status: int | None, said: str) -> Kind:
+def status_of_codes(codes: list[str]) -> int | None:
+    """The HTTP status that error codes stand for: a number among them, else by name; None if unknown."""
+    for code in codes:
+        if code.isdecimal() and 400 <= int(code) <= 599:
+            return int(code)
+    lower = {code.lower() for code in codes}
+    return next((status for _, known, status in _CODES if lower & known), None)
+
+
+def _cause(status: int | None, codes: list[str], message: str) -> Cause:
+    lower = {code.lower() for code in codes}
+    named = next((cause for cause, known, _ in _CODES if lower & known), None)
+    if named == "account" or named == "text" or (named == "key" and status != 403):
+        return named
+    if status in (400, 403, 422) and _MODERATED.search(message):
+        # One text that a filter does not like says nothing of the others.
+        return "text"
+    by_status: dict[int | None, Cause] = {
+        401: "key",
+        402: "account",
+        403: "account",
+        404: "model",
+        429: "rate",
+    }
+    if status in by_status:
+        return by_status[status]
+    if named is None and status in (400, 422):
+        return _worded(message)
+    return named or ("server" if status is not None and status >= 500 else "unknown")
+
+
+def _worded(message: str) -> Cause:
+    """What a message says where neither status nor code does."""
+    if _FORMAT.search(message):
+        return "unknown"
+    return next((cause for cause, pattern in _WORDS if pattern.search(message)), "unknown")
+
+
+def _kind(status: int | None, cause: Cause, said: str) -> Kind:
     if status is None:
         return "retry"
-    if status in (400, 403, 422) and _MODERATED.search(said):
-        # One text that a filter does not like says nothing of the others.
+    if cause == "text":
         return "bad_request"
-    # Money first: it comes as 429, 403, 402 and 400, and waiting does not mend it.
-    if status in _REFUSED or (status < 500 and _NO_MONEY.search(said)) or _NO_ENTRY.search(said):
+    # Money first: it comes as 429, 403, 402 and 400, and waiting does not help.
+    if cause in ("key", "account", "model"):
         return "refused"
-    if status in (400, 422):
-        if _FORMAT.search(said):
-            return "format_unsupported"
-        return "refused" if _NO_MODEL.search(said) else "bad_request"
-    return "retry" if status in _RETRIED or status >= 500 else "bad_request"
+    if status in (400, 422) and _FORMAT.search(said):
+        return "format_unsupported"
+    return (
+        "retry" if status in _RETRIED or status >= 500 or status < 400 or cause == "rate" else "bad_request"
+    )

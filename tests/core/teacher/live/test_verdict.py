@@ -57,3 +57,55 @@ def test_x_should_retry_decides_where_it_may(status: int, said: bool | None, kin
 def test_only_too_much_asking_slows_down() -> None:
     assert [s for s in (None, 400, 408, 429, 500, 503, 529) if classify(s).slow_down] == [429, 503, 529]
     assert not classify(429, "insufficient_quota").slow_down
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "400 BadRequestError", "enum values must be strings"),
+        (400, None, "failed to parse grammar"),
+        (404, "404", "no endpoint supports the parameters of this request"),
+        (404, "model_not_found", ""),
+        (422, None, "Extra inputs are not permitted"),
+        (500, "internal_error", "xgrammar: integer enum"),
+        (501, None, "not implemented"),
+        (400, None, "'response_format' of type 'json_schema' is not supported"),
+    ],
+)
+def test_a_format_may_be_the_cause_of_an_unfamiliar_refusal(
+    status: int, code: str | None, message: str
+) -> None:
+    assert classify(status, code, message).maybe_format
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        (400, "API_KEY_INVALID", "json_schema"),
+        (400, "budget_exceeded", "json_schema"),
+        (400, "content_filter", ""),
+        (400, "context_length_exceeded", ""),
+        (401, None, "json_schema"),
+        (402, None, "json_schema"),
+        (403, None, "json_schema"),
+        (429, None, "json_schema"),
+        (429, "insufficient_quota", ""),
+        (500, "insufficient_quota", ""),
+        (500, "rate_limit_exceeded", ""),
+        (502, None, ""),
+        (503, None, ""),
+        (None, None, "json_schema"),
+    ],
+)
+def test_key_account_rate_and_text_are_never_taken_for_the_format(
+    status: int | None, code: str | None, message: str
+) -> None:
+    assert not classify(status, code, message).maybe_format
+
+
+@pytest.mark.parametrize(
+    "message", ["You exceeded your current quota, please check your plan and billing details.", ""]
+)
+def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(message: str) -> None:
+    verdict = classify(429, "RESOURCE_EXHAUSTED", message)
+    assert (verdict.kind, verdict.cause, verdict.slow_down) == ("retry", "rate", True)
