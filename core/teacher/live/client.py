@@ -18,7 +18,7 @@ from core.teacher.request import TeacherRequest
 
 _SCHEMA = {
     "type": "object",
-    "properties": {"reasoning": {"type": "string"}, "label": {"type": "integer", "enum": [0, 1]}},
+    "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": ["0", "1"]}},
     "required": ["reasoning", "label"],
     "additionalProperties": False,
 }
