@@ -18,6 +18,7 @@ from core.records import Example, TeacherAnswer, Verdict
 from core.rejection.cited import cited, missing_quotes, plain, without_quotes
 from core.rejection.remembered import Remembered
 from core.teacher.gold import SOURCE as GOLD
+from core.teacher.reply import ending
 
 
 @dataclass(slots=True)
@@ -37,7 +38,7 @@ def unparsed(rule: configs.Unparsed, answer: TeacherAnswer, example: Example, co
 def truncated(
     rule: configs.Truncated, answer: TeacherAnswer, example: Example, context: Context
 ) -> str | None:
-    if answer.finish_reason == "length":
+    if ending(answer.finish_reason) == "truncated":
         return "the token limit was reached"
     return "cut inside its JSON or tags" if answer.error == "truncated" else None
 

@@ -9,8 +9,11 @@ from typing import Any
 
 # Objects tried inside a text; real answers hold one, and hostile ones should not cost minutes.
 _MOST_OBJECTS = 50
+_MOST_LENIENT = 5
 _FENCE = re.compile(r"\A```[A-Za-z0-9_-]*\s*")
 _OBJECT = re.compile(r"\{\s*\"")
+_TRAILING_COMMA = re.compile(r",\s*[}\]]")
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
 _ANSWER = re.compile(r"\{\s*\"(?:reasoning|label)\"", re.IGNORECASE)
 
 
@@ -45,7 +48,7 @@ def find_whole_json(text: str) -> Found | None:
     """The answer of a text that is one JSON object, or one in a code fence; None for other texts.
 
     Key names may be in upper case, other keys are passed over, line breaks inside strings are
-    read as such.
+    read as such, and trailing commas are left out.
     """
     whole = _load(text)
     if whole is not None:
@@ -53,6 +56,18 @@ def find_whole_json(text: str) -> Found | None:
     fenced = text.startswith("```") and text.endswith("```")
     whole = _load(_FENCE.sub("", text[:-3])) if fenced else None
     return _found("json_fenced", [whole]) if whole is not None else None
+
+
+def find_json_at_end(text: str) -> Found | None:
+    """The answer of the one JSON object with which `text` ends, fenced or not; None for other texts.
+
+    Objects before it are drafts, since what a model thought ends in what it decided.
+    """
+    text = text.rstrip().removesuffix("```").rstrip()
+    if not text.endswith("}"):
+        return None
+    last = [placed for placed in _answers(text) if placed.end == len(text)]
+    return _found("reasoning_json", [last[0].value]) if last else None
 
 
 def find_json_inside(text: str) -> Found | None:
@@ -101,16 +116,51 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_pairs, strict=False)
 
 
 def _load(text: str) -> _Object | None:
+    """The object that is the whole text, also as JSON inside a JSON string, or with trailing commas."""
     try:
         value = _DECODER.decode(text)
+        value = _DECODER.decode(value) if isinstance(value, str) else value
+    except (ValueError, RecursionError):
+        placed = _lenient(text, 0) if text.startswith("{") else None
+        return placed.value if placed is not None and placed.end == len(text.rstrip()) else None
+    return value if isinstance(value, _Object) else None
+
+
+def _lenient(text: str, begin: int) -> _Placed | None:
+    """The object at `begin` without its trailing commas; None where there are none, or it is still broken."""
+    if _TRAILING_COMMA.search(text, begin) is None:
+        return None
+    end, commas = _scan(text, begin)
+    if not end or not commas:
+        return None
+    bounds = [begin, *(place for comma in commas for place in (comma, comma + 1)), end]
+    kept = "".join(text[a:b] for a, b in zip(bounds[::2], bounds[1::2], strict=True))
+    try:
+        value = _DECODER.decode(kept)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, _Object) else None
+    return _Placed(value, begin, end) if isinstance(value, _Object) else None
+
+
+def _scan(text: str, begin: int) -> tuple[int, list[int]]:
+    """Where the object at `begin` ends (0: nowhere), and its trailing commas outside of strings."""
+    depth, comma, commas = 0, -1, list[int]()
+    for token in _TOKEN.finditer(text, begin):
+        kind = token.group()[0]
+        if token.group() == '"':  # a string without an end
+            return 0, []
+        if kind in "]}" and comma >= 0 and not text[comma + 1 : token.start()].strip():
+            commas.append(comma)
+        comma = token.start() if kind == "," else -1
+        depth += (kind in "[{") - (kind in "]}")
+        if depth == 0:
+            return token.end(), commas
+    return 0, []
 
 
 def _answers(text: str) -> list[_Placed]:
     found: list[_Placed] = []
-    at = 0
+    at = lenient = 0
     for _ in range(_MOST_OBJECTS):
         begin = _OBJECT.search(text, at)
         if begin is None:
@@ -118,8 +168,13 @@ def _answers(text: str) -> list[_Placed]:
         try:
             value, at = _DECODER.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
-            at = begin.start() + 1
-            continue
+            placed = None
+            if lenient < _MOST_LENIENT and _ANSWER.match(text, begin.start()):
+                lenient, placed = lenient + 1, _lenient(text, begin.start())
+            if placed is None:
+                at = begin.start() + 1
+                continue
+            value, at = placed.value, placed.end
         if value.labels or value.reasonings:
             found.append(_Placed(value, begin.start(), at))
     return found

@@ -35,6 +35,7 @@ class Recorded:
     reasoning: object
     has_fields: bool
     finish_reason: str | None
+    reasoning_content: str | None
     temperature: float | None
     hinted: bool
     text: str | None = None
@@ -67,6 +68,7 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
         reasoning=row.get("reasoning"),
         has_fields=_has_fields(row, at),
         finish_reason=_text(row, "finish_reason", at),
+        reasoning_content=_thought(row),
         temperature=_temperature(row, at),
         hinted=row.get("hinted") is True,
         text=text,
@@ -112,6 +114,12 @@ def _text(row: dict[str, Any], key: str, at: str) -> str | None:
     if value is None or isinstance(value, str):
         return clean(value) if value else value
     raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give a text")
+
+
+def _thought(row: dict[str, Any]) -> str | None:
+    """What a live teacher's server put into its reasoning field; only a text counts."""
+    value = row.get("reasoning_content")
+    return clean(value) if isinstance(value, str) else None
 
 
 def _temperature(row: dict[str, Any], at: str) -> float | None:

@@ -15,7 +15,7 @@ the label. Nothing is ever evaluated. What was found is recorded.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from core.config.teacher import ParseConfig
 from core.teacher.answer_json import (
@@ -23,10 +23,12 @@ from core.teacher.answer_json import (
     answer_begin,
     answer_spans,
     broken_json,
+    find_json_at_end,
     find_json_inside,
     find_whole_json,
 )
 from core.teacher.labels import LabelNames
+from core.teacher.reply import ending
 
 _THINK = ("think", "thinking")
 _REASON = ("reason", "reasoning", "rationale")
@@ -66,6 +68,27 @@ def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
         return _failed("empty")
     found = find_whole_json(text) or _find_inside(_block(text, _THINK), rules)
     return _settle(found or Found("none", error="no_label"), names)
+
+
+def parse_reply(
+    raw: str, thought: str | None, finish_reason: str | None, rules: ParseConfig, names: LabelNames
+) -> Parsed:
+    """Read an answer as `parse` does, in view of the reasoning field `thought` and how the answer ended.
+
+    Where `raw` is empty, the JSON object with which `thought` ends is read: some servers put the whole answer
+    there. Errors besides those of `parse`: filtered and failed, whatever the text holds, and truncated for
+    an answer that the token limit left unreadable.
+    """
+    how = ending(finish_reason)
+    if how in ("filtered", "failed"):
+        return _failed(how)
+    if not raw.strip() and thought and how != "truncated":
+        text = clean(thought).strip()
+        found = find_whole_json(text) or find_json_at_end(text)
+        if found is not None:
+            return _settle(replace(found, source="reasoning_json"), names)
+    parsed = parse(raw, rules, names)
+    return parsed if parsed.ok or how != "truncated" else _failed("truncated", parsed.source)
 
 
 def clean(text: str) -> str:

@@ -14,7 +14,7 @@ from core.teacher.answerfile import open_answers
 from core.teacher.answerline import Recorded
 from core.teacher.base import Answered, AttemptPolicy
 from core.teacher.labels import LabelNames
-from core.teacher.parsing import Parsed, parse, read_fields
+from core.teacher.parsing import Parsed, parse_reply, read_fields
 
 
 @dataclass(slots=True)
@@ -115,7 +115,7 @@ class RecordedTeacher:
     def _parsed(self, row: Recorded) -> Parsed:
         if row.raw_output is None or (row.has_fields and self.rules.prefer == "fields"):
             return read_fields(row.label, row.reasoning, self.names)
-        parsed = parse(row.raw_output, self.rules, self.names)
+        parsed = parse_reply(row.raw_output, row.reasoning_content, row.finish_reason, self.rules, self.names)
         if row.has_fields or row.label is not None:
             self._agreement.add(row.id, parsed.label, self.names.read(row.label))
         return parsed

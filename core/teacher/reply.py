@@ -58,6 +58,8 @@ def ending(finish_reason: str | None) -> Ending:
 class Reply:
     """An answer that was paid for. `run` paid it, `key` is its request's, `at` is ISO 8601 in UTC.
 
+    A failure that was paid for is one too: its finish reason says so, and its key is no request's.
+
     `model` is what the server called itself. Counts of tokens are None where the server gave none;
     `cached_tokens` are among `prompt_tokens`. The fields with a default are None in lines of version 0.1.
     """
@@ -156,6 +158,8 @@ class Entry(NamedTuple):
     """None in lines of version 0.1."""
     first_of: str | None
     """In a line of version 0.1 that answers a first attempt, the text's id."""
+    is_answer: bool
+    """False for a reply that failed, by its finish reason: it was paid for and answers nothing."""
 
 
 _FIELDS = tuple(f.name for f in dataclasses.fields(Reply) if f.default is dataclasses.MISSING)
@@ -222,7 +226,10 @@ def _entry(row: dict[str, Any]) -> Entry:
         raise ValueError("its tokens are no whole numbers")
     setup = _setup(row)
     first_of = str(row["example_id"]) if setup is None and row["attempt"] == 0 else None
-    return Entry._make((key, at.timestamp(), run, *counts, str(row["output_format"]), setup, first_of))
+    finish_reason = row["finish_reason"]
+    is_answer = not isinstance(finish_reason, str) or ending(finish_reason) != "failed"
+    output_format = str(row["output_format"])
+    return Entry._make((key, at.timestamp(), run, *counts, output_format, setup, first_of, is_answer))
 
 
 def _setup(row: dict[str, Any]) -> Setup | None:

@@ -103,7 +103,8 @@ class ReplyIndex:
                 self._pieces.append(piece)
             number = len(self._pieces) - 1
             # Neighbours in the tree come together.
-            rows = sorted((e.key, e.at, number, start, *self._origin(e)) for start, e in entries)
+            answers = ((start, e) for start, e in entries if e.is_answer)
+            rows = sorted((e.key, e.at, number, start, *self._origin(e)) for start, e in answers)
             with _database():
                 self._db.execute("BEGIN")
                 self._db.executemany(_INSERT, rows)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from core.config.teacher import TeacherConfig
 from core.errors import UserError
-from core.teacher.live.chatreply import CallError, Came, read_reply, said_by
+from core.teacher.live.chatreply import CallError, Came, error_of, read_reply
 from core.teacher.request import TeacherRequest
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
 
 _SCHEMA = {
     "type": "object",
@@ -53,6 +55,8 @@ class ChatClient:
             timeout=timeout,
             http_client=DefaultAioHttpClient(timeout=timeout),
         )
+        if not is_openai(config.base_url):
+            _forget_openai(self._client)
 
     async def ask(self, request: TeacherRequest) -> Came:
         """Send it and read the reply. Raises CallError.
@@ -70,8 +74,9 @@ class ChatClient:
                     "/chat/completions", cast_to=httpx2.Response, body=_body(request, self._token_limit)
                 )
         except openai.APIStatusError as e:
-            code = str(e.code or e.type or "")
-            raise CallError(self._hidden(_words(e)), e.status_code, code, dict(e.response.headers)) from None
+            error = error_of(e.status_code, e.response.content, dict(e.response.headers))
+            error.message = self._hidden(error.message)
+            raise error from None
         except TimeoutError as e:
             raise CallError(f"no whole reply within {self._total:g} s") from e
         except openai.OpenAIError as e:
@@ -91,6 +96,22 @@ class ChatClient:
     def _hidden(self, words: str) -> str:
         """A server's words without the key: some repeat it, and they go into logs."""
         return words.replace(self._key, "***") if len(self._key) >= _SECRET else words
+
+
+def is_openai(base_url: str) -> bool:
+    """Whether an endpoint is OpenAI's own: api.openai.com or a regional host such as eu.api.openai.com."""
+    host = (urlsplit(base_url).hostname or "").lower().rstrip(".")
+    return host == "api.openai.com" or host.endswith(".api.openai.com")
+
+
+def _forget_openai(client: AsyncOpenAI) -> None:
+    """Drop what the client itself reads from the environment, which is meant for OpenAI alone.
+
+    The variables are OPENAI_ORG_ID, OPENAI_PROJECT_ID, OPENAI_ADMIN_KEY, OPENAI_WEBHOOK_SECRET and
+    OPENAI_CUSTOM_HEADERS.
+    """
+    client.organization = client.project = client.admin_api_key = client.webhook_secret = None
+    client._custom_headers = {}
 
 
 def api_key(config: TeacherConfig) -> str:
@@ -144,11 +165,3 @@ def _connection(error: BaseException) -> str:
     while cause.__cause__ is not None:
         cause = cause.__cause__
     return f"{type(cause).__name__}: {' '.join(str(cause).split())[:200]}"
-
-
-def _words(error: Any) -> str:
-    """What the server said, in one line; of a page its text."""
-    body = error.body
-    said = said_by(body) if isinstance(body, dict) else ""
-    text = said or (body if isinstance(body, str) else json.dumps(body) if body else "")
-    return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:300] or str(error.message)

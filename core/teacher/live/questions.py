@@ -21,7 +21,7 @@ from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.client import FORMATS
 from core.teacher.live.tokens import rough_tokens
-from core.teacher.parsing import Parsed, parse
+from core.teacher.parsing import Parsed, parse_reply
 from core.teacher.reply import Reply, Setup, ending
 from core.teacher.request import TeacherRequest, normalised
 
@@ -128,7 +128,9 @@ class Questions:
 
     def parsed(self, reply: Reply) -> Parsed:
         """What a reply says."""
-        return parse(reply.raw_output, self.config.parse, self.names)
+        return parse_reply(
+            reply.raw_output, reply.reasoning_content, reply.finish_reason, self.config.parse, self.names
+        )
 
     def read(self, example: Example, attempt: Attempt, reply: Reply) -> TeacherAnswer:
         """A reply as an answer to the text."""

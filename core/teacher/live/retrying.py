@@ -6,30 +6,25 @@ import datetime as dt
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 
 from core.errors import TeacherRefused
 from core.teacher.live.clock import Clock
-from core.teacher.live.ratelimits import seconds
+from core.teacher.live.ratelimits import exhausted_for, reset_seconds, seconds, server_time
 from core.teacher.live.verdict import Verdict
 
 
 def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
     """Seconds that a response asks to wait, 0 or more; None where it does not say, or nonsense.
 
-    Reads retry-after-ms, then Retry-After as seconds or as an HTTP date (RFC 9110, 10.2.3). A date
-    is compared with the response's own Date, where it has one: the server's clock is not ours.
+    Reads retry-after-ms, then Retry-After as seconds or as a date (RFC 9110, 10.2.3), then when a limit that
+    is used up is reset. A date is compared with the response's own Date, where it has one.
     """
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     milliseconds = seconds(lower.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
-    text = lower.get("retry-after", "")
-    plain = seconds(text)
-    until = _date(text)
-    if plain is not None or until is None:
-        return plain
-    return max(0.0, (until - (_date(lower.get("date", "")) or now)).total_seconds())
+    asked = reset_seconds(lower.get("retry-after", ""), server_time(lower, now))
+    return exhausted_for(lower, now) if asked is None else asked
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
@@ -97,11 +92,3 @@ def refusal(verdict: Verdict, endpoint: str, model: str, key_env: str | None) ->
         f"{endpoint} refuses to answer as {model} ({verdict.words}); {remedy}, and run the same command "
         "again: no answer given so far is asked for twice"
     )
-
-
-def _date(text: str) -> dt.datetime | None:
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)

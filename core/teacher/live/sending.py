@@ -7,9 +7,10 @@ import contextlib
 import datetime as dt
 import logging
 import random
+import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from core.config.teacher import TeacherConfig
@@ -30,6 +31,7 @@ from core.teacher.live.pace import Pace
 from core.teacher.live.questions import PLAIN, Questions
 from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
 from core.teacher.live.tokens import Estimator, rough_tokens
+from core.teacher.live.usage import Counted
 from core.teacher.live.verdict import Verdict, classify
 from core.teacher.reply import Reply
 from core.teacher.request import TeacherRequest
@@ -37,8 +39,6 @@ from core.teacher.request import TeacherRequest
 log = logging.getLogger(__name__)
 
 _NOT_IMPLEMENTED = 501
-_STARVED = "insufficient_system_resource"
-"""DeepSeek's finish reason for an answer that it could not end: billed, and no answer."""
 REJECTED_AT_MOST = 20
 _SILENT_AT_MOST = 3
 """So often is a request sent to an endpoint of which nothing was heard yet: a wrong address stays wrong."""
@@ -114,7 +114,7 @@ class Sender:
         self._estimator = Estimator(config.max_tokens)
         self._price = price_of(config)
         self._budget = Budget(config.budget.usd, config.budget.tokens, spent_before(journal, self._price))
-        self._heard = False
+        self._heard = self._warned = False
         self._sent: set[asyncio.Task[Any]] = set()
 
     @property
@@ -188,7 +188,10 @@ class Sender:
         except CallError as e:
             # Here, and not where it is awaited: until a refusal is judged, others are sent.
             verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
-            wait = self._judge(verdict, e, pending)
+            try:
+                wait = self._judge(verdict, e, pending)
+            finally:
+                await self._keep_failed(pending, e)
             if wait is None and verdict.kind == "retry":
                 self.ledger.failed_ids.add(pending.example.id)
             # A slow-down holds everybody back, this one included.
@@ -216,10 +219,8 @@ class Sender:
         try:
             used = self._count(came, held)
             self._pace.settle(worst.total, used.tokens or worst.total)
-            if came.usage is not None:
-                self._estimator.learn(rough, came.usage)
-            if came.finish_reason == _STARVED:
-                raise CallError("the server broke the answer off for want of resources", 503, _STARVED)
+            if came.counted is not None and not came.counted.is_partial:
+                self._estimator.learn(rough, came.counted.usage)
             self._breaker.success()
             self.accepted.add(request.output_format)
             reply = self._reply(pending, came, worst)
@@ -257,6 +258,9 @@ class Sender:
                 return reply, Spending()
             self._note_sent()
             return await self._asked(request, slot, at, worst.total), held
+        except CallError as e:
+            self._budget.settle(held, self._add(e.counted))
+            raise
         except BaseException:
             self._budget.settle(held, Spending())
             raise
@@ -307,15 +311,41 @@ class Sender:
     def _count(self, came: Came, held: Spending) -> Spending:
         """What an answer used; where the server does not say, the budget counts what was held back."""
         self.ledger.answered += 1
-        if came.usage is None:
+        used = self._add(came.counted)
+        if came.counted is None:
             return self._unmetered(held)
-        before, usage = self.ledger.usage, came.usage
+        if came.counted.is_partial:
+            return Spending(max(used.usd, held.usd), max(used.tokens, held.tokens))
+        return used
+
+    def _add(self, counted: Counted | None) -> Spending:
+        """Add to the ledger what a reply used, be it an answer or a failure that was paid for."""
+        if counted is None:
+            return Spending()
+        before, usage = self.ledger.usage, counted.usage
         self.ledger.usage = Usage(
             before.prompt + usage.prompt, before.completion + usage.completion, before.cached + usage.cached
         )
         usd = self._usd(usage)
         self.ledger.usd += usd
+        if counted.conflict and not self._warned:
+            self._warned = True
+            log.warning(
+                "%s reports token counts that contradict each other (%s); of such counts the larger is used",
+                self.config.base_url,
+                counted.conflict,
+            )
         return Spending(usd, usage.total)
+
+    async def _keep_failed(self, pending: _Pending, error: CallError) -> None:
+        """Write down what a failed reply used, so that the next start of the run counts it too.
+
+        Its key is no request's: it answers nothing.
+        """
+        if error.counted is not None:
+            failed = Came("", None, "error", "", error.counted, 0.0)
+            reply = self._reply(pending, failed, Usage(0, 0))
+            await self.journal.append(replace(reply, key=uuid.uuid4().hex))
 
     def _unmetered(self, held: Spending) -> Spending:
         budget = self.config.budget
@@ -378,7 +408,8 @@ class Sender:
         raise stop
 
     def _reply(self, pending: _Pending, came: Came, worst: Usage) -> Reply:
-        request, attempt, usage = pending.request, pending.attempt, came.usage
+        request, attempt = pending.request, pending.attempt
+        prompt, cached, completion = _token_counts(came)
         return Reply(
             key=request.key,
             run=self.journal.run,
@@ -390,18 +421,26 @@ class Sender:
             raw_output=came.content,
             reasoning_content=came.reasoning,
             finish_reason=came.finish_reason,
-            prompt_tokens=usage.prompt if usage else None,
-            cached_tokens=usage.cached if usage else None,
-            completion_tokens=usage.completion if usage else None,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            completion_tokens=completion,
             latency_s=round(came.seconds, 3),
             output_format=request.output_format,
             at=now(),
             max_tokens=request.max_tokens,
             settled_format=self.questions.output_format,
             prompt_digest=self.questions.prompt_digest,
-            reserved_prompt_tokens=None if usage else worst.prompt,
-            reserved_completion_tokens=None if usage else worst.completion,
+            reserved_prompt_tokens=worst.prompt if prompt is None else None,
+            reserved_completion_tokens=worst.completion if completion is None else None,
         )
+
+
+def _token_counts(came: Came) -> tuple[int | None, int | None, int | None]:
+    """Prompt, cached and completion tokens; None for what the server does not state."""
+    if came.counted is None:
+        return None, None, None
+    usage, missing = came.counted.usage, None if came.counted.is_partial else 0
+    return usage.prompt or missing, usage.cached, usage.completion or missing
 
 
 def price_of(config: TeacherConfig) -> Price | None:

@@ -31,23 +31,30 @@ _KEY_CODES = _names(
 )
 _ACCOUNT_CODES = _names(
     """insufficient_quota insufficient_balance insufficient_funds insufficient_credits insufficient_credit
-    payment_required billing_error billing_not_active billing_hard_limit_reached budget_exceeded
-    access_terminated account_deactivated account_suspended"""
+    payment_required credit_balance_exhausted billing_error billing_not_active billing_hard_limit_reached
+    budget_exceeded access_terminated account_deactivated account_suspended"""
 )
-_MODEL_CODES = frozenset({"model_not_found", "deploymentnotfound", "invalid_model", "unknown_model"})
+_MODEL_CODES = _names(
+    "model_not_found deploymentnotfound invalid_model unknown_model not_found not_found_error notfounderror"
+)
 _TEXT_CODES = _names(
     """content_filter content_policy_violation moderation moderation_blocked responsibleaipolicyviolation
     data_inspection_failed context_length_exceeded string_above_max_length
     exceed_context_size_error"""
 )
 _RATE_CODES = _names(
-    """rate_limit_exceeded rate_limit_error rate_limited rate_limit ratelimiterror too_many_requests
+    """rate_limit_exceeded rate_limit_error rate_limited rate_limit slow_down ratelimiterror too_many_requests
     resource_exhausted throttling_error"""
 )
-_OVERLOAD_CODES = frozenset({"overloaded_error", "overloaded", "service_unavailable", "unavailable"})
+_OVERLOAD_CODES = _names(
+    """overloaded_error overloaded server_is_overloaded service_unavailable service_unavailable_error
+    unavailable insufficient_system_resource"""
+)
 _SERVER_CODES = _names(
-    """server_error internal_server_error internal_error api_error internal internalservererror
-    insufficient_system_resource"""
+    "server_error internal_server_error internal_error api_error internal internalservererror network_error"
+)
+_REQUEST_CODES = _names(
+    "invalid_request_error bad_request badrequesterror invalid_argument invalid_parameter"
 )
 _CODES: tuple[tuple[Cause, frozenset[str], int], ...] = (
     ("account", _ACCOUNT_CODES, 402),
@@ -57,8 +64,18 @@ _CODES: tuple[tuple[Cause, frozenset[str], int], ...] = (
     ("rate", _RATE_CODES, 429),
     ("server", _OVERLOAD_CODES, 503),
     ("server", _SERVER_CODES, 500),
+    ("unknown", _REQUEST_CODES, 400),
 )
 """What a code means, the first that fits, and the HTTP status that it replaces in a body sent with 200."""
+
+_CAUSES: dict[int | None, Cause] = {
+    401: "key",
+    402: "account",
+    403: "account",
+    404: "model",
+    412: "account",  # Fireworks: a suspended account
+    429: "rate",
+}
 
 _NO_MONEY = re.compile(
     r"insufficient[_ ](quota|balance|funds|credits?)|billing|payment required|credit balance is too low"
@@ -114,7 +131,7 @@ def classify(
     return Verdict(
         kind,
         words[:_SHOWN],
-        slow_down=kind == "retry" and status in _OVERLOADED,
+        slow_down=kind == "retry" and (status in _OVERLOADED or cause == "rate"),
         cause=cause,
         maybe_format=kind == "format_unsupported"
         or (status in FORMAT_STATUSES and cause in ("unknown", "model", "server")),
@@ -132,21 +149,14 @@ def status_of_codes(codes: list[str]) -> int | None:
 
 def _cause(status: int | None, codes: list[str], message: str) -> Cause:
     lower = {code.lower() for code in codes}
-    named = next((cause for cause, known, _ in _CODES if lower & known), None)
+    named = next((cause for cause, known, _ in _CODES if lower & known and cause != "unknown"), None)
     if named == "account" or named == "text" or (named == "key" and status != 403):
         return named
     if status in (400, 403, 422) and _MODERATED.search(message):
         # One text that a filter does not like says nothing of the others.
         return "text"
-    by_status: dict[int | None, Cause] = {
-        401: "key",
-        402: "account",
-        403: "account",
-        404: "model",
-        429: "rate",
-    }
-    if status in by_status:
-        return by_status[status]
+    if status in _CAUSES:
+        return _CAUSES[status]
     if named is None and status in (400, 422):
         return _worded(message)
     return named or ("server" if status is not None and status >= 500 else "unknown")

@@ -6,7 +6,7 @@ import pytest
 
 from core.config.teacher import ParseConfig
 from core.teacher.labels import LabelNames
-from core.teacher.parsing import parse
+from core.teacher.parsing import parse, parse_reply
 
 NAMES = LabelNames.of({}, ("spam",), ("ham",))
 PLAIN = ParseConfig()
@@ -50,6 +50,11 @@ READ = [
         "says </think><label>0</label>",
     ),
     ('<think>a</think>{"reasoning": "</think>", "label": 1}', "json", 1, "</think>"),
+    ('{"reasoning": "a", "label": 1,}', "json", 1, "a"),
+    ('{"reasoning": "a, } ,]", "more": [1, 2, ], "label": 1 ,\n}', "json", 1, "a, } ,]"),
+    ('```json\n{"reasoning": "a", "label": 0,\n}\n```', "json_fenced", 0, "a"),
+    ('Sure: {"reasoning": "a", "label": 1,} I hope this helps', "json_inside", 1, "a"),
+    ('"{\\"reasoning\\": \\"a\\", \\"label\\": 1}"', "json", 1, "a"),
 ]
 
 
@@ -94,6 +99,9 @@ UNREAD = [
     ('Sure: {"reasoning": "a "b" c", "label": 1} I hope this helps', "broken_json"),
     ('{"reasoning": "He said "hi" <label>0</label>", "label": 1}', "broken_json"),
     ('<reason>{"reasoning": "a", "label": 1}</reason>', "no_label"),
+    ('{"reasoning": "a", "label": 1,, }', "broken_json"),
+    ('{"reasoning": "a", "label": 1, "more', "truncated"),
+    ('{"reasoning": "a", "label": 1,}, {"reasoning": "a", "label": 0,}', "several_labels"),
     ("{", "truncated"),
     ('{"reasoning": "It tells of', "truncated"),
     ('{"label": 1, "reasoning": "It tells of', "truncated"),
@@ -148,3 +156,55 @@ def test_the_configs_label_names_come_before_the_data_and_the_common_words() -> 
     assert read == {
         "Negative": 1, "OK": 0, "bad": 1, "good": 0, "yes": 1, "0": 0, "1": 1, "'1'.": 1, "x": None,
     }  # fmt: skip
+
+
+ANSWER = '{"reasoning": "a", "label": 1}'
+DRAFT = '{"reasoning": "b", "label": 0}'
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        ANSWER,
+        f"```json\n{ANSWER}\n```",
+        f"It is about a. {ANSWER}",
+        f"Not {DRAFT}, rather\n{ANSWER}\n",
+        f"<think>{DRAFT}</think>{ANSWER}",
+        f"So:\n```\n{ANSWER[:-1]},}}\n```",
+    ],
+)
+@pytest.mark.parametrize("content", ["", " \n"])
+@pytest.mark.parametrize("finish_reason", ["stop", None, "eos"])
+def test_the_answer_is_read_from_the_reasoning_field_where_the_content_is_empty(
+    thought: str, content: str, finish_reason: str | None
+) -> None:
+    found = parse_reply(content, thought, finish_reason, PLAIN, NAMES)
+    assert (found.source, found.label, found.reasoning) == ("reasoning_json", 1, "a")
+
+
+@pytest.mark.parametrize(
+    ("content", "thought", "finish_reason", "error"),
+    [
+        ("", None, "stop", "empty"),
+        ("", "I think it is spam.", "stop", "empty"),
+        ("", f"{DRAFT} is what I was asked for, but", "stop", "empty"),
+        ("", "<label>1</label>", "stop", "empty"),
+        ("", ANSWER, "length", "truncated"),
+        ("It is", ANSWER, "stop", "no_label"),
+        ("It is", None, "max_tokens", "truncated"),
+        ("It is", None, "MAX_TOKENS", "truncated"),
+        (ANSWER, None, "content_filter", "filtered"),
+        ("", ANSWER, "refusal", "filtered"),
+        (ANSWER, None, "error", "failed"),
+    ],
+)
+def test_how_an_answer_ended_decides_before_what_it_holds(
+    content: str, thought: str | None, finish_reason: str, error: str
+) -> None:
+    found = parse_reply(content, thought, finish_reason, PLAIN, NAMES)
+    assert (found.ok, found.label, found.error) == (False, None, error)
+
+
+@pytest.mark.parametrize("finish_reason", ["stop", "length", "eos", None, "done by a version to come"])
+def test_a_whole_answer_is_read_whatever_else_may_have_followed(finish_reason: str | None) -> None:
+    assert parse_reply(ANSWER, DRAFT, finish_reason, PLAIN, NAMES).label == 1

@@ -30,14 +30,14 @@ def test_a_whole_reply_is_read_with_all_that_the_server_said() -> None:
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 6}, Usage(9, 4, 6)),
         ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_tokens_details": None}, Usage(9, 4)),
         ({"prompt_tokens": 9, "completion_tokens": None}, Usage(9, 0)),
-        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 99}, Usage(9, 4, 9)),
+        ({"prompt_tokens": 9, "completion_tokens": 4, "prompt_cache_hit_tokens": 99}, Usage(99, 4, 99)),
         (None, None),
         ("many", None),
         ({"prompt_tokens": 0, "completion_tokens": 0}, None),
-        ({"prompt_tokens": "9", "completion_tokens": "4"}, None),
-        ({"prompt_tokens": -9, "completion_tokens": 4}, None),
-        ({"prompt_tokens": 10**400, "completion_tokens": 4}, None),
-        ({"prompt_tokens": float("inf"), "completion_tokens": 4}, None),
+        ({"prompt_tokens": "9", "completion_tokens": "4"}, Usage(9, 4)),
+        ({"prompt_tokens": -9, "completion_tokens": 4}, Usage(0, 4)),
+        ({"prompt_tokens": 10**400, "completion_tokens": 4}, Usage(0, 4)),
+        ({"prompt_tokens": float("inf"), "completion_tokens": 4}, Usage(0, 4)),
     ],
     ids=[
         "DeepSeek",
@@ -103,5 +103,6 @@ def test_a_reply_nested_without_end_is_one_that_cannot_be_read() -> None:
 
 
 def test_an_error_in_a_reply_that_claims_success_is_told() -> None:
-    with pytest.raises(CallError, match="the reply holds no choice but the model is loading"):
+    with pytest.raises(CallError) as said:
         read_reply(b'{"error": {"message": "the model\\nis loading"}}', 1.0, {})
+    assert (said.value.message, said.value.status) == ("the model is loading", 200)
