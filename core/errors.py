@@ -51,6 +51,10 @@ class TeacherRefused(TeacherError):
     """The endpoint does not let us in, has no money left for us, or does not know the model."""
 
 
+class AnswersUnusable(TeacherError, UserError):
+    """No answer that a live teacher gave so far names a label; says why and which setting to change."""
+
+
 class BudgetSpent(TeacherError):
     """The next request could pass the run's budget of money or tokens."""
 

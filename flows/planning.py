@@ -44,9 +44,16 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
         for seed in seeds.others(resolved.config)
     ]
     head = [f"run {resolved.run_name} under {planner.store.backend.url}", ""]
+    head += needed_keys(planner.pipeline)
     if differing := other_config(planner.view, resolved):
         head += [f"`understudy run` would stop here: {refusal(planner.view, differing)}", ""]
     return "\n".join([*head, *planner.stages(), "", *planner.estimated(), *planner.first_prompts()])
+
+
+def needed_keys(pipeline: Pipeline) -> list[str]:
+    """Lines about keys that the run will need and that are not there; none where all are."""
+    missing = [f"the run will need a key: {sentence}" for sentence in pipeline.missing_keys()]
+    return [*missing, ""] if missing else []
 
 
 class NotMadeYet(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.pipeline.naming import other_config, refusal
 from core.stages import Stage
 from core.sweep.arms import Arm, Sweep
-from flows.planning import Planner
+from flows.planning import Planner, needed_keys
 from flows.switches import switches
 
 Promised = dict[tuple[str, str], str]
@@ -23,7 +23,8 @@ def describe_sweep(sweep: Sweep) -> str:
         lines += ["", f"arm {arm.name}, run {arm.run}: {' '.join(arm.sets) or 'as the base'}"]
         if differing := other_config(planner.view, arm.resolved):
             lines.append(f"  `understudy sweep` would stop here: {refusal(planner.view, differing)}")
-        lines += [f"  {line}" for line in (*planner.stages(), *planner.estimated()) if line]
+        described = (*needed_keys(planner.pipeline), *planner.stages(), *planner.estimated())
+        lines += [f"  {line}" for line in described if line]
     return "\n".join(lines)
 
 

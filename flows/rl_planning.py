@@ -8,6 +8,7 @@ from core.pipeline.rl_forecast import forecast
 from core.pipeline.stages import Pipeline
 from core.store.objects import Store
 from core.store.runs import RunView
+from flows.planning import needed_keys
 
 
 def describe(resolved: ResolvedConfig, source: str | None) -> str:
@@ -22,4 +23,5 @@ def describe(resolved: ResolvedConfig, source: str | None) -> str:
     start = starting.find(view, resolved.config, pipeline.bench, parts, source)
     counts = {name: sum(labels.values()) for name, labels in parts.summary["labels"].items()}
     lines = forecast(resolved.config, pipeline.bench, view.store.folder(parts), counts)
-    return "\n".join([f"run {view.name} under {view.store.backend.url}, from {start}", *lines])
+    head = f"run {view.name} under {view.store.backend.url}, from {start}"
+    return "\n".join([head, *needed_keys(pipeline), *lines])

@@ -193,6 +193,9 @@ class TeacherConfig(Section):
     """openai: how fast it is asked."""
     budget: Annotated[BudgetConfig, _MONEY] = BudgetConfig()
     """openai: what it may cost."""
+    canary: Annotated[int | None, _MONEY] = Field(50, ge=1)
+    """openai: how many requests are sent, at most, before one answer to the prompt names a label; without
+    one the run stops. null: any number."""
     prices: Annotated[str | None, _MONEY] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.config.student import StudentConfig
-from core.engines.tinker import connection
+from core.engines.tinker.connection import connection, server_address
 from core.engines.tinker.saved import base_digest
 from core.student.engine import Engine
 
@@ -37,8 +37,8 @@ def open_engine(student: StudentConfig, source: Callable[[], ModelSource]) -> En
 
 
 def remote_ingredients(student: StudentConfig) -> dict[str, str]:
-    """The server and its name for the base model. Raises ConfigError for a missing key or no address."""
+    """The server and its name for the base model; no key is needed. Raises ConfigError for no address."""
     return {
         "base_model": base_digest(student.model),
-        "server": connection(student.tinker_base_url).server,
+        "server": server_address(student.tinker_base_url),
     }

@@ -8,6 +8,8 @@ from typing import Any
 
 from core.config import Config
 from core.data import stage as data_stage
+from core.engines.tinker.connection import connection
+from core.errors import UserError
 from core.pipeline.measuring import Measuring
 from core.pipeline.reinforcing import Reinforcing
 from core.pipeline.workbench import Workbench
@@ -120,10 +122,12 @@ class Pipeline:
     def preflight(self, *, online: bool = True) -> None:
         """Find what is missing before anything is done or paid for: model, rules, prompts, key, price.
 
-        A remote engine's server is asked for a sign of life and for the model, where `online`.
+        Keys are needed where `online` only; a remote engine's server is then asked for a sign of life and for
+        the model.
         """
         if self.config.teacher.kind == "openai":
-            api_key(self.config.teacher)
+            if online:
+                api_key(self.config.teacher)
             price_of(self.config.teacher)
         self.bench.student_content()
         for label_only in (False, True):
@@ -134,6 +138,21 @@ class Pipeline:
             self.bench.remote_engine.check(
                 segment.lora_spec_of(self.config.student.lora, self.config.training_seed)
             )
+
+    def missing_keys(self) -> list[str]:
+        """What is wrong with each key that a run needs, as sentences; a plan needs none."""
+        found = []
+        try:
+            if self.config.teacher.kind == "openai":
+                api_key(self.config.teacher)
+        except UserError as e:
+            found.append(str(e))
+        try:
+            if self.is_remote:
+                connection(self.config.student.tinker_base_url)
+        except UserError as e:
+            found.append(str(e))
+        return found
 
     @property
     def is_remote(self) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ from core.teacher import reply as replies
 from core.teacher import spool as spools
 from core.teacher.mirror import FOLDER, FORMATS, Mirror, copied, heal, missing_here, parts
 from core.teacher.reply import Reply, Usage
-from core.teacher.replyindex import Piece, ReplyIndex, whole_end
+from core.teacher.replyindex import OldTexts, Piece, ReplyIndex, whole_end
 from core.teacher.request import normalised
 from core.teacher.spool import SUFFIX, GroupCommit, Spool
 
@@ -46,6 +46,8 @@ class Journal:
     def __init__(self, store: Store, run: str, interval: float) -> None:
         self.store, self.run = store, run
         self._index = ReplyIndex()
+        self.old_limits: frozenset[int] = frozenset()
+        """Token limits under which version 0.1 asked, as far as they are known: see core.teacher.live.old."""
         self._folder = spool_folder(store)
         self._commit = GroupCommit(self._folder, run, self._appended)
         self._mirror = None if self._is_local else Mirror(store.backend, interval)
@@ -109,6 +111,32 @@ class Journal:
             self._index.drop(key)
             return None
         return reply
+
+    def has(self, key: str) -> bool:
+        """Whether there is a reply to a request."""
+        return self._index.has(key)
+
+    def variants(self) -> Iterator[tuple[int, str]]:
+        """Token limits and output formats under which replies may be found."""
+        yield from self._index.variants
+        for limit in self.old_limits:
+            for output_format in self._index.old_formats:
+                yield limit, output_format
+
+    @property
+    def old_formats(self) -> frozenset[str]:
+        """Output formats of replies to version 0.1; empty where it was never used under the root."""
+        return self._index.old_formats
+
+    def old_texts(self) -> OldTexts:
+        """The texts that version 0.1 asked about."""
+        return self._index.old_texts()
+
+    def replies_of(self, prompt_digest: str, settled_format: str) -> Iterator[Reply]:
+        """All replies to a prompt under a settled format, whatever the text, run and token limit."""
+        for setup in self._index.setups():
+            if (setup.prompt_digest, setup.settled_format) == (prompt_digest, settled_format):
+                yield from filter(None, map(self.get, self._index.keys_of(setup)))
 
     def count(self) -> int:
         """How many requests have a reply."""

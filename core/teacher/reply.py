@@ -62,7 +62,7 @@ class Reply:
     A failure that was paid for is one too: its finish reason says so, and its key is no request's.
 
     `model` is what the server called itself. Counts of tokens are None where the server gave none;
-    `cached_tokens` are among `prompt_tokens`.
+    `cached_tokens` are among `prompt_tokens`. The fields with a default are None in lines of version 0.1.
     """
 
     key: str
@@ -81,17 +81,38 @@ class Reply:
     latency_s: float
     output_format: str
     at: str
+    max_tokens: int | None = None
+    """The token limit of the request."""
+    settled_format: str | None = None
+    """The output format settled for the endpoint; `output_format` is a simpler one where it was rejected."""
+    prompt_digest: str | None = None
+    """Identifies endpoint, model and prompt without the text; see core.teacher.live.questions."""
+    reserved_prompt_tokens: int | None = None
+    """What the budget counts of an answer without token counts: what was reserved for it."""
+    reserved_completion_tokens: int | None = None
+
+
+class Setup(NamedTuple):
+    """What makes all answers unusable in the same way: endpoint, model and prompt, token limit and format."""
+
+    prompt_digest: str
+    max_tokens: int
+    settled_format: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What was used: replies, and the sums of their tokens. `unmetered` replies had no token counts."""
+    """What was used: replies, and the sums of their tokens. `unmetered` replies had no token counts; what was
+    reserved in the budget for these is in `reserved_prompt_tokens` and `reserved_completion_tokens`.
+    """
 
     requests: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     unmetered: int = 0
+    reserved_prompt_tokens: int = 0
+    reserved_completion_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(*(a + b for a, b in zip(_numbers(self), _numbers(other), strict=True)))
@@ -100,22 +121,26 @@ class Usage:
 class Tally:
     """A usage that grows."""
 
-    __slots__ = ("cached", "completion", "prompt", "requests", "unmetered")
+    __slots__ = ("_sums",)
 
     def __init__(self) -> None:
-        self.requests = self.prompt = self.cached = self.completion = self.unmetered = 0
+        self._sums = [0] * 7
 
-    def count(self, prompt: int | None, cached: int | None, completion: int | None) -> None:
-        """One more reply."""
-        self.requests += 1
-        self.prompt += prompt or 0
-        self.cached += cached or 0
-        self.completion += completion or 0
-        self.unmetered += prompt is None or completion is None
+    def count(self, entry: Entry) -> None:
+        """Add one reply."""
+        sums, unmetered = self._sums, entry.prompt_tokens is None or entry.completion_tokens is None
+        sums[0] += 1
+        sums[1] += entry.prompt_tokens or 0
+        sums[2] += entry.cached_tokens or 0
+        sums[3] += entry.completion_tokens or 0
+        if unmetered:
+            sums[4] += 1
+            sums[5] += entry.reserved_prompt_tokens or 0
+            sums[6] += entry.reserved_completion_tokens or 0
 
     def usage(self) -> Usage:
         """The sums so far."""
-        return Usage(self.requests, self.prompt, self.cached, self.completion, self.unmetered)
+        return Usage(*self._sums)
 
 
 class Entry(NamedTuple):
@@ -127,13 +152,29 @@ class Entry(NamedTuple):
     prompt_tokens: int | None
     cached_tokens: int | None
     completion_tokens: int | None
+    reserved_prompt_tokens: int | None
+    reserved_completion_tokens: int | None
+    output_format: str
+    setup: Setup | None
+    """None in lines of version 0.1."""
+    first_of: str | None
+    """In a line of version 0.1 that answers a first attempt, the text's id."""
     is_answer: bool
     """False for a reply that failed, by its finish reason: it was paid for and answers nothing."""
 
 
-_FIELDS = tuple(f.name for f in dataclasses.fields(Reply))
+_FIELDS = tuple(f.name for f in dataclasses.fields(Reply) if f.default is dataclasses.MISSING)
+_LATER = tuple(f.name for f in dataclasses.fields(Reply) if f.default is None)
+"""Fields that lines of version 0.1 lack."""
 _values = itemgetter(*_FIELDS)
 _COUNT = (int, type(None))
+_COUNTS = (
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "reserved_prompt_tokens",
+    "reserved_completion_tokens",
+)
 
 
 def to_line(reply: Reply) -> bytes:
@@ -148,7 +189,7 @@ def to_line(reply: Reply) -> bytes:
 def from_line(line: bytes) -> Reply:
     """Raises ValueError for a line that holds no reply; fields of later versions are left out."""
     row = _row(line)
-    return Reply(*_values(row))
+    return Reply(*_values(row), *map(row.get, _LATER))
 
 
 def entry(line: bytes) -> Entry:
@@ -179,14 +220,25 @@ def _entry(row: dict[str, Any]) -> Entry:
         key, at, run = bytes.fromhex(row["key"]), dt.datetime.fromisoformat(row["at"]), row["run"]
     except TypeError as e:
         raise ValueError(str(e)) from e
-    prompt, cached, completion = row["prompt_tokens"], row["cached_tokens"], row["completion_tokens"]
+    counts = tuple(map(row.get, _COUNTS))
     if len(key) != KEY_DIGITS // 2 or at.tzinfo is None or type(run) is not str:
         raise ValueError("its key, time or run is none")
-    if not (type(prompt) in _COUNT and type(cached) in _COUNT and type(completion) in _COUNT):
+    if any(type(count) not in _COUNT for count in counts):
         raise ValueError("its tokens are no whole numbers")
+    setup = _setup(row)
+    first_of = str(row["example_id"]) if setup is None and row["attempt"] == 0 else None
     finish_reason = row["finish_reason"]
     is_answer = not isinstance(finish_reason, str) or ending(finish_reason) != "failed"
-    return Entry(key, at.timestamp(), run, prompt, cached, completion, is_answer)
+    return Entry._make(
+        (key, at.timestamp(), run, *counts, str(row["output_format"]), setup, first_of, is_answer)
+    )
+
+
+def _setup(row: dict[str, Any]) -> Setup | None:
+    prompt, limit, settled = row.get("prompt_digest"), row.get("max_tokens"), row.get("settled_format")
+    if type(prompt) is str and type(limit) is int and type(settled) is str:
+        return Setup(prompt, limit, settled)
+    return None
 
 
 def _numbers(usage: Usage) -> list[int]:

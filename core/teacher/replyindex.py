@@ -7,6 +7,7 @@ but the replies themselves stay where they are.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import logging
 import sqlite3
 import threading
@@ -18,15 +19,16 @@ from pathlib import Path
 from core.errors import StoreError
 from core.store.disk import explained
 from core.teacher import reply as replies
-from core.teacher.reply import Entry, Tally, Usage
+from core.teacher.reply import Entry, Setup, Tally, Usage
 
 log = logging.getLogger(__name__)
 
 _BATCH = 20_000
 _CACHE_KB = 48_000
 _INSERT = """
-    INSERT INTO reply VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
-    SET at = excluded.at, piece = excluded.piece, start = excluded.start
+    INSERT INTO reply VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+    SET at = excluded.at, piece = excluded.piece, start = excluded.start,
+        setup = excluded.setup, first_of = excluded.first_of
     WHERE (excluded.at, writer_of(excluded.piece), excluded.start)
         < (reply.at, writer_of(reply.piece), reply.start)
 """
@@ -54,13 +56,19 @@ class ReplyIndex:
         self._read: dict[str, int] = {}
         self._torn: dict[Path, int] = {}
         self._tallies: dict[str, Tally] = defaultdict(Tally)
+        self._setups: dict[Setup, int] = {}
+        self.variants: frozenset[tuple[int, str]] = frozenset()
+        """Token limits and output formats of all requests, those of version 0.1 aside."""
+        self.old_formats: frozenset[str] = frozenset()
+        """Output formats of the requests of version 0.1, whose lines do not state their token limit."""
         self._lock = threading.Lock()
         self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
         self._db.create_function("writer_of", 1, lambda i: self._pieces[i].writer, deterministic=True)
         self._db.execute("PRAGMA journal_mode = OFF")
         self._db.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
         self._db.execute(
-            "CREATE TABLE reply (key BLOB PRIMARY KEY, at REAL, piece INTEGER, start INTEGER) WITHOUT ROWID"
+            "CREATE TABLE reply (key BLOB PRIMARY KEY, at REAL, piece INTEGER, start INTEGER, setup INTEGER, "
+            "first_of INTEGER) WITHOUT ROWID"
         )
 
     def read_until(self, writer: str) -> int:
@@ -95,13 +103,14 @@ class ReplyIndex:
                 self._pieces.append(piece)
             number = len(self._pieces) - 1
             # Neighbours in the tree come together.
-            rows = sorted((e.key, e.at, number, start) for start, e in entries if e.is_answer)
+            answers = ((start, e) for start, e in entries if e.is_answer)
+            rows = sorted((e.key, e.at, number, start, *self._origin(e)) for start, e in answers)
             with _database():
                 self._db.execute("BEGIN")
                 self._db.executemany(_INSERT, rows)
                 self._db.execute("COMMIT")
             for _, e in entries:
-                self._tallies[e.run].count(e.prompt_tokens, e.cached_tokens, e.completion_tokens)
+                self._tallies[e.run].count(e)
             self._read[piece.writer] = max(end, self.read_until(piece.writer))
 
     def line(self, key: str) -> tuple[bytes, str] | None:
@@ -116,6 +125,41 @@ class ReplyIndex:
         with explained(piece.path, "read"), piece.path.open("rb") as f:
             f.seek(found[1] - piece.start)
             return f.readline(), str(piece.path)
+
+    def _origin(self, entry: Entry) -> tuple[int | None, int | None]:
+        """The setup's number; for a line of version 0.1, a number for the text's id instead."""
+        if entry.setup is None:
+            if entry.output_format not in self.old_formats:
+                self.old_formats |= {entry.output_format}
+            return None, None if entry.first_of is None else _number_of(entry.first_of)
+        if (variant := (entry.setup.max_tokens, entry.output_format)) not in self.variants:
+            self.variants |= {variant}
+        return self._setups.setdefault(entry.setup, len(self._setups)), None
+
+    def has(self, key: str) -> bool:
+        """Whether there is a reply to a request."""
+        with self._lock, _database():
+            found = self._db.execute("SELECT 1 FROM reply WHERE key = ?", (bytes.fromhex(key),))
+            return found.fetchone() is not None
+
+    def old_texts(self) -> OldTexts:
+        """The texts that version 0.1 asked about."""
+        with self._lock, _database():
+            found = self._db.execute("SELECT first_of FROM reply WHERE first_of IS NOT NULL")
+            return OldTexts(frozenset(number for (number,) in found))
+
+    def setups(self) -> list[Setup]:
+        """The setups of all requests, those of version 0.1 aside."""
+        with self._lock:
+            return list(self._setups)
+
+    def keys_of(self, setup: Setup) -> list[str]:
+        """The keys of all replies under a setup."""
+        with self._lock, _database():
+            if (number := self._setups.get(setup)) is None:
+                return []
+            found = self._db.execute("SELECT key FROM reply WHERE setup = ? ORDER BY at", (number,))
+            return [key.hex() for (key,) in found]
 
     def drop(self, key: str) -> None:
         """Forget a reply, so that the next to its request is found."""
@@ -155,6 +199,21 @@ class ReplyIndex:
                 e,
             )
             return None
+
+
+class OldTexts:
+    """Ids of texts, by a number of 63 bits each, so that a million take little memory."""
+
+    def __init__(self, numbers: frozenset[int]) -> None:
+        self._numbers = numbers
+
+    def __contains__(self, id: str) -> bool:
+        return _number_of(id) in self._numbers
+
+
+def _number_of(id: str) -> int:
+    digest = hashlib.blake2b(id.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest) >> 1
 
 
 def whole_end(path: Path) -> int:

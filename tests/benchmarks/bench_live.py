@@ -1,4 +1,5 @@
-"""A live teacher against the test endpoint: CPU a row, and how much of what the endpoint gives it takes.
+"""A live teacher against the test endpoint: CPU a row, how much of what the endpoint gives it takes, and what
+the canary costs at the start.
 
 python tests/benchmarks/bench_live.py
 """
@@ -6,6 +7,7 @@ python tests/benchmarks/bench_live.py
 from __future__ import annotations
 
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -55,13 +57,13 @@ class Took:
 
 
 def main() -> None:
-    """CPU; two fixed delays; a heavy tail; a hidden limit."""
+    """CPU; two fixed delays; a heavy tail; a hidden limit; the start with and without a canary."""
     os.environ["BENCH_TEACHER_KEY"] = "key"
     before, _, after = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
     with tempfile.TemporaryDirectory() as folder, endpoint.serve(frames=[(before, after)]) as server:
         store = Store.open(folder)
         _asked(server, store, "warm", 200, 64)
-        for part in (_processor, _fixed, _tail, _hidden):
+        for part in (_processor, _fixed, _tail, _hidden, _start):
             for line in part(server, store):
                 print(line, flush=True)
             server.recover()
@@ -118,11 +120,36 @@ def _hidden(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
     )
 
 
+def _start(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    """The first 400 rows, in turns with and without a canary: under a new root, where the first request goes
+    out alone, and for a new prompt of an endpoint whose format is settled, where only the canary waits.
+    """
+    server.delay(0.1)
+    rows, rounds = 400, 7
+    for where in ("new root", "new prompt"):
+        seconds: dict[bool, list[float]] = {True: [], False: []}
+        for i in range(rounds):
+            for canary in (True, False) if i % 2 else (False, True):
+                name = f"{where} {i} {canary}"
+                changes = {"canary": 50 if canary else None, "extra_body": {"user": name}}
+                with tempfile.TemporaryDirectory() as folder:
+                    root = Store.open(folder) if where == "new root" else store
+                    seconds[canary].append(_asked(server, root, name, rows, 256, **changes).seconds)
+        ratios = [a / b for a, b in zip(seconds[True], seconds[False], strict=True)]
+        yield (
+            f"canary, {where}, 0.1 s, {rows} rows: median {statistics.median(seconds[True]):.3f} s with it, "
+            f"{statistics.median(seconds[False]):.3f} s without; ratio of neighbors: median "
+            f"{statistics.median(ratios):.3f}, {min(ratios):.3f} to {max(ratios):.3f} (goal 1.05)"
+        )
+
+
 def _ms(took: Took) -> float:
     return 1000 * took.cpu / took.rows
 
 
-def _asked(server: endpoint.TeacherServer, store: Store, name: str, rows: int, at_once: int) -> Took:
+def _asked(
+    server: endpoint.TeacherServer, store: Store, name: str, rows: int, at_once: int, **changes: object
+) -> Took:
     """Ask so many new texts."""
     config = TeacherConfig.model_validate(
         {
@@ -133,6 +160,7 @@ def _asked(server: endpoint.TeacherServer, store: Store, name: str, rows: int, a
             "attempts": 1,
             "prices": str(REPO / "configs/prices.yaml"),
             "limits": {"concurrency": at_once, "tries": 20},
+            **changes,
         }
     )
     names = LabelNames.of({}, (), ())

@@ -58,6 +58,11 @@ class TeacherServer:
         seconds: float = 1.0,
         retry_after: str | None = None,
         seed: int = 0,
+        status: int = 400,
+        code: str | None = None,
+        formats: Collection[str] = ("json_schema",),
+        content: str = "",
+        finish_reason: str = "stop",
     ) -> None:
         """Fail in this way from now on, after the faults told before; see Fault and FaultKind."""
         fault = Fault(
@@ -68,6 +73,11 @@ class TeacherServer:
             seconds=seconds,
             retry_after=retry_after,
             seed=seed,
+            status=status,
+            code=code,
+            formats=frozenset(formats),
+            content=content,
+            finish_reason=finish_reason,
         )
         self._ask("fault", fault.model_dump_json())
 

@@ -22,6 +22,7 @@ from tests.servers.teacher_faults import (
     Faults,
     bad_request,
     change,
+    refusal,
 )
 from tests.servers.teacher_ledger import DISCONNECTED, Entry, Ledger, Usage
 from tests.servers.teacher_limits import Gate, RateLimit, Work
@@ -87,7 +88,7 @@ class Chat:
             return refused, str(refused.status)
         if kind in ("disconnect", "reset"):
             return abort(request, reset=kind == "reset"), DISCONNECTED
-        answer, usage = self._work_out(asked, kind)
+        answer, usage = self._work_out(asked, fault)
         limited = self._limited(asked, usage)
         if limited is not None:
             return limited, str(limited.status)
@@ -116,7 +117,7 @@ class Chat:
         headers = {"Retry-After": fault.retry_after} if fault.retry_after else {}
         if fault.kind == "bad_gateway":
             return web.Response(status=502, body=HTML, content_type="text/html", headers=headers)
-        return refuse(ERRORS[fault.kind], asked.model, headers)
+        return refuse(refusal(fault), asked.model, headers)
 
     def _limited(self, asked: Asked, usage: Usage) -> web.Response | None:
         short = self.limit.take(usage.prompt + usage.completion) if self.limit else None
@@ -130,7 +131,7 @@ class Chat:
         headers = self.limit.headers() | self.limit.retry_after(wait)
         return refuse(Error(429, message, name, "rate_limit_exceeded"), asked.model, headers)
 
-    def _work_out(self, asked: Asked, kind: str) -> tuple[Answer, Usage]:
+    def _work_out(self, asked: Asked, fault: Fault | None) -> tuple[Answer, Usage]:
         """The answer and what it costs.
 
         At temperature 0 a text always gets its first answer, as of a model that repeats itself;
@@ -145,8 +146,8 @@ class Chat:
         else:
             attempt = 0
         answer = asked.shorten(text.answer(attempt))
-        if kind in CHANGES:
-            answer = change(answer, kind)
+        if fault is not None and fault.kind in CHANGES:
+            answer = change(answer, fault)
         written = tokens(answer.content) + tokens(self._reasoning(asked))
         return answer, Usage(tokens(asked.prompt), written, self._cached(asked.prompt))
 

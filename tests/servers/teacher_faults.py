@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -119,7 +119,7 @@ class Faults:
                 continue
             if fault.ids is not None and id not in fault.ids:
                 continue
-            if response_format not in NEEDS_FORMAT.get(fault.kind, (response_format,)):
+            if response_format not in _formats(fault, response_format):
                 continue
             if fault.rate < 1 and _draw(f"{fault.seed}:{i}:{asking}:{id}") >= fault.rate:
                 continue
@@ -128,20 +128,35 @@ class Faults:
         return None
 
 
+def _formats(fault: Fault, response_format: str) -> Collection[str]:
+    """The formats of the requests that it hits."""
+    if fault.kind == "format_rejected":
+        return fault.formats
+    return NEEDS_FORMAT.get(fault.kind, (response_format,))
+
+
+def refusal(fault: Fault) -> Error:
+    """What a request that it hits is refused with."""
+    if fault.kind == "format_rejected":
+        return Error(fault.status, fault.content, "error", fault.code)
+    return ERRORS[fault.kind]
+
+
 def _draw(name: str) -> float:
     """A number from 0 to 1, always the same for the same name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) / 2**64
 
 
-def change(answer: Answer, kind: str) -> Answer:
+def change(answer: Answer, fault: Fault) -> Answer:
     """The answer as this fault leaves it; as it is for faults that leave the content alone."""
-    content = answer.content
+    content, kind = answer.content, fault.kind
     changed = {
         "length": Answer(content[: len(content) // 2], "length"),
         "broken_json": Answer(content.replace('"', "'").replace(":", " =") + "}"),
         "content_filter": Answer("", "content_filter"),
         "overloaded": Answer(content[: len(content) // 2], "insufficient_system_resource"),
         "empty_content": Answer(""),
+        "written": Answer(fault.content, fault.finish_reason),
         "schema_ignored": Answer(f"Here is my answer:\n```json\n{content}\n```\nLet me know!"),
     }
     return changed.get(kind, answer)

@@ -21,6 +21,7 @@ Refusal = Literal[
     "no_schema",  # 400 for json_schema, as OpenAI words it
     "schema_unavailable",  # 400 for json_schema, as DeepSeek words it
     "no_response_format",  # 400 for json_schema and json_object
+    "format_rejected",  # `status` and `content` as the message, for the formats named in `formats`
 ]
 """Answered by a status other than 200; nothing is billed."""
 
@@ -32,6 +33,7 @@ Change = Literal[
     "empty_content",  # finish_reason stop, content ""
     "empty_choices",  # choices []
     "no_usage",  # no count of tokens
+    "written",  # `content` and `finish_reason`, whatever the text
     "schema_ignored",  # response_format is passed over: prose around fenced JSON
 ]
 """A whole reply with status 200 and another content than the model's; billed."""
@@ -69,6 +71,16 @@ class Fault(Told):
     """Hits only these texts."""
     seconds: float = 1.0
     """How long drip and blank_lines take."""
+    status: int = 400
+    """Of format_rejected."""
+    code: str | None = None
+    """The error code of format_rejected."""
+    formats: frozenset[str] = frozenset({"json_schema"})
+    """Which output formats format_rejected hits; a plain request's is text."""
+    content: str = ""
+    """The message of format_rejected, and what is written."""
+    finish_reason: str = "stop"
+    """Of written."""
     retry_after: str | None = None
     """The Retry-After header of a refusal, as it is sent."""
     seed: int = 0

@@ -33,6 +33,7 @@ REFUSALS: dict[Refusal, tuple[type[openai.APIStatusError], int, str | None]] = {
     "no_schema": (openai.BadRequestError, 400, None),
     "schema_unavailable": (openai.BadRequestError, 400, "invalid_request_error"),
     "no_response_format": (openai.BadRequestError, 400, None),
+    "format_rejected": (openai.BadRequestError, 400, None),
 }
 WHOLE = invented(PRIZE)
 CHANGES: dict[Change, tuple[str, str]] = {
@@ -41,6 +42,7 @@ CHANGES: dict[Change, tuple[str, str]] = {
     "content_filter": ("content_filter", ""),
     "overloaded": ("insufficient_system_resource", WHOLE[: len(WHOLE) // 2]),
     "empty_content": ("stop", ""),
+    "written": ("stop", ""),
     "schema_ignored": ("stop", f"Here is my answer:\n```json\n{WHOLE}\n```\nLet me know!"),
 }
 LOST: dict[Delivery, tuple[type[Exception], type[Exception], int]] = {
@@ -93,6 +95,19 @@ def test_a_refusal_has_the_status_and_code_of_real_services(
     assert "retry-after" not in error.response.headers
     assert server.totals().billed == 0
     assert server.totals().statuses == {str(error.status_code): 1}
+
+
+def test_a_format_is_rejected_with_a_given_status_code_and_message(server: teacher.TeacherServer) -> None:
+    server.fail("format_rejected", status=422, code="odd", content="no grammar", formats=("json_object",))
+    assert content(server, response_format=SCHEMA) == WHOLE
+    error = refused(server, response_format={"type": "json_object"})
+    assert (error.status_code, error.code, "no grammar" in error.message) == (422, "odd", True)
+
+
+def test_what_is_written_may_be_given(server: teacher.TeacherServer) -> None:
+    server.fail("written", content="Yes.", finish_reason="MAX_TOKENS")
+    choice = ask(server).choices[0]
+    assert (choice.message.content, choice.finish_reason) == ("Yes.", "MAX_TOKENS")
 
 
 def test_a_refusal_may_say_when_to_come_again(server: teacher.TeacherServer) -> None:

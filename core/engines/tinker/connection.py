@@ -51,9 +51,14 @@ def connection(server: str | None = None, environment: Mapping[str, str] | None 
     Asks nothing of the network. Raises ConfigError where the key or the address is no such thing.
     """
     environment = os.environ if environment is None else environment
+    return Connection(server_address(server, environment), _key(environment))
+
+
+def server_address(server: str | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """The address alone, as in `connection`, for what needs no key. Raises ConfigError where it is none."""
+    environment = os.environ if environment is None else environment
     address = server or environment.get(SERVER) or HOSTED
-    source = "student.tinker_base_url" if server else SERVER
-    return Connection(_normalised(address, source), _key(environment))
+    return _normalised(address, "student.tinker_base_url" if server else SERVER)
 
 
 def _key(environment: Mapping[str, str]) -> str:

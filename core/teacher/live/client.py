@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _SCHEMA = {
     "type": "object",
-    "properties": {"reasoning": {"type": "string"}, "label": {"type": "integer", "enum": [0, 1]}},
+    "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": ["0", "1"]}},
     "required": ["reasoning", "label"],
     "additionalProperties": False,
 }

@@ -11,6 +11,7 @@ from core.prices import Usage
 from core.records import Example, TeacherAnswer
 from core.teacher.journal import Journal
 from core.teacher.live.forecast import Forecast, Speed, estimate_run
+from core.teacher.live.old import find_old_limits
 from core.teacher.live.questions import Questions
 from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher
@@ -33,6 +34,7 @@ def forecast(
     taken = taken or Taken(config)
     seen = _Seen(teacher.questions, taken)
     teacher.questions.take_format(journal)
+    find_old_limits(teacher.questions, rows, journal)
     for example in rows:
         seen.text(example, teacher.questions.given(example, journal))
     found = estimate_run(

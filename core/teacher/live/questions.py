@@ -1,19 +1,29 @@
-"""What an attempt at a text asks, how its reply is read, and what the journal has of it."""
+"""What an attempt at a text asks, how its reply is read, and what the journal has of it.
+
+A stored reply answers a request that differs from its own in the token limit or the output format only, with
+two exceptions: an answer that the token limit cut off does not answer under a higher limit, and an answer
+without a label that was asked in another format does not answer where another format is settled.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from functools import cached_property
+
+from core import jsonio
 from core.config.teacher import TeacherConfig
 from core.errors import StoreError
-from core.prompts import Prompts
+from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Attempt, AttemptPolicy
 from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.client import FORMATS
 from core.teacher.live.tokens import rough_tokens
-from core.teacher.parsing import parse_reply
-from core.teacher.reply import Reply
-from core.teacher.request import TeacherRequest
+from core.teacher.parsing import Parsed, parse_reply
+from core.teacher.reply import Reply, Setup, ending
+from core.teacher.request import TeacherRequest, normalised
 
 PLAIN = "plain"
 
@@ -51,25 +61,80 @@ class Questions:
             extra=self.config.extra_body,
         )
 
+    def first_request(self, example: Example) -> TeacherRequest:
+        """What the first attempt at a text asks."""
+        attempt = self.policy.next(example.label, ())
+        assert attempt is not None, "a policy asks at least once"
+        return self.request(example, attempt)
+
+    @property
+    def setup(self) -> Setup:
+        """What all requests have in common, in the settled format."""
+        return Setup(self.prompt_digest, self.config.max_tokens, self.output_format)
+
+    @cached_property
+    def prompt_digest(self) -> str:
+        """16 hex digits over endpoint, model, extra fields and the prompt around the text."""
+        messages = self.prompts.teacher_messages(TEXT_SLOT, self.rulebook)
+        config = self.config
+        frame = [[m.role, m.content] for m in messages]
+        return jsonio.digest([normalised(config.base_url), config.model, frame, config.extra_body])[:16]
+
+    def stored(self, request: TeacherRequest, journal: Journal) -> Reply | None:
+        """The journal's answer to a request: its own, or the earliest under another limit or format."""
+        own = journal.get(request.key)
+        if own is not None and not self._is_truncated(own):
+            return own
+        found = [] if own is None else [(True, own.at, own.key, own)]
+        for limit, output_format in journal.variants():
+            if (limit, output_format) == (request.max_tokens, request.output_format):
+                continue
+            other = dataclasses.replace(request, max_tokens=limit, output_format=output_format)
+            reply = journal.get(other.key)
+            if reply is not None and self._answers(reply, request, limit):
+                found.append((self._is_truncated(reply), reply.at, reply.key, reply))
+        return min(found, key=lambda entry: entry[:3])[-1] if found else None
+
+    def _answers(self, reply: Reply, request: TeacherRequest, limit: int) -> bool:
+        """Whether a reply under another token limit or format will do for a request."""
+        if self._is_truncated(reply) and limit < request.max_tokens:
+            return False
+        alike = request.output_format in (reply.output_format, reply.settled_format)
+        return alike or self.parsed(reply).ok
+
+    def _is_truncated(self, reply: Reply) -> bool:
+        how = ending(reply.finish_reason)
+        return how == "truncated" or (
+            how in ("unstated", "unknown") and self.parsed(reply).error == "truncated"
+        )
+
     def rough(self, example: Example) -> float:
         """Tokens of a first attempt's prompt, by its bytes."""
         return rough_tokens(self.prompts.teacher_messages(example.text, self.rulebook))
 
     def given(self, example: Example, journal: Journal) -> list[TeacherAnswer]:
         """What the journal has of a text, as far as the policy asks."""
+        return [answer for _, answer in self.found(example, journal)]
+
+    def found(self, example: Example, journal: Journal) -> Iterator[tuple[Reply, TeacherAnswer]]:
+        """As `given`, with the stored replies."""
         answers: list[TeacherAnswer] = []
         while (attempt := self.policy.next(example.label, answers)) is not None:
-            reply = journal.get(self.request(example, attempt).key)
+            reply = self.stored(self.request(example, attempt), journal)
             if reply is None:
-                break
+                return
             answers.append(self.read(example, attempt, reply))
-        return answers
+            yield reply, answers[-1]
+
+    def parsed(self, reply: Reply) -> Parsed:
+        """What a reply says."""
+        return parse_reply(
+            reply.raw_output, reply.reasoning_content, reply.finish_reason, self.config.parse, self.names
+        )
 
     def read(self, example: Example, attempt: Attempt, reply: Reply) -> TeacherAnswer:
         """A reply as an answer to the text."""
-        parsed = parse_reply(
-            reply.raw_output, reply.reasoning_content, reply.finish_reason, self.config.parse, self.names
-        )
+        parsed = self.parsed(reply)
         return TeacherAnswer(
             example_id=example.id,
             sample=attempt.number,

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import logging
 import random
 import uuid
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NoReturn
 
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherRefused
@@ -21,11 +22,13 @@ from core.teacher.base import Attempt
 from core.teacher.journal import Journal
 from core.teacher.live.breaker import Breaker
 from core.teacher.live.budget import Budget, Spending
+from core.teacher.live.canary import Canary
 from core.teacher.live.chatreply import CallError, Came
 from core.teacher.live.client import ChatClient
 from core.teacher.live.clock import RealClock
 from core.teacher.live.concurrency import Limiter, Slot
 from core.teacher.live.pace import Pace
+from core.teacher.live.questions import PLAIN, Questions
 from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
 from core.teacher.live.tokens import Estimator, rough_tokens
 from core.teacher.live.usage import Counted
@@ -35,7 +38,8 @@ from core.teacher.request import TeacherRequest
 
 log = logging.getLogger(__name__)
 
-_UNREAD_AT_MOST = 20
+_NOT_IMPLEMENTED = 501
+REJECTED_AT_MOST = 20
 _SILENT_AT_MOST = 3
 """So often is a request sent to an endpoint of which nothing was heard yet: a wrong address stays wrong."""
 
@@ -44,7 +48,16 @@ Tried = Reply | float | None
 
 
 class FormatRefused(Exception):
-    """The endpoint does not offer the output format that was asked for; holds its words."""
+    """A request failed, perhaps for its output format alone: a simpler one shows whether that is so."""
+
+    def __init__(self, error: CallError, verdict: Verdict) -> None:
+        super().__init__(verdict.words)
+        self.error, self.verdict = error, verdict
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed another time."""
+        return self.verdict.kind == "retry" and self.error.status != _NOT_IMPLEMENTED
 
 
 @dataclass(slots=True)
@@ -67,11 +80,30 @@ class Ledger:
         return self.unread + self.failed
 
 
+@dataclass(slots=True)
+class _Pending:
+    """A request, the text it is about, and how often it was sent (from 1)."""
+
+    request: TeacherRequest
+    example: Example
+    attempt: Attempt
+    trial: bool
+    tried: int = 1
+    permitted: bool = False
+    """Whether the canary waits for what becomes of it."""
+
+
 class Sender:
     """One endpoint and everything that says when it may be asked. Opened in a running event loop."""
 
-    def __init__(self, config: TeacherConfig, journal: Journal) -> None:
-        self.config, self.journal, self.ledger = config, journal, Ledger()
+    def __init__(self, questions: Questions, journal: Journal, canary: Canary) -> None:
+        self.config = config = questions.config
+        self.questions, self.journal, self.ledger = questions, journal, Ledger()
+        self.canary = canary
+        self.accepted: set[str] = set()
+        """Output formats in which this start got an answer."""
+        self._undoubted = asyncio.Event()
+        self._undoubted.set()
         self._client = ChatClient(config)
         clock, limits, rng = RealClock(), config.limits, random.Random()
         self._clock, self._rng = clock, rng
@@ -83,8 +115,6 @@ class Sender:
         self._price = price_of(config)
         self._budget = Budget(config.budget.usd, config.budget.tokens, spent_before(journal, self._price))
         self._heard = self._warned = False
-        self.settling = False
-        """Whether the output format is still open: a failure that may be due to it is then FormatRefused."""
         self._sent: set[asyncio.Task[Any]] = set()
 
     @property
@@ -92,17 +122,41 @@ class Sender:
         """What this run spent so far, earlier starts included."""
         return self._budget.spent
 
-    async def send(self, request: TeacherRequest, example: Example, attempt: Attempt) -> Reply | None:
+    async def send(
+        self, request: TeacherRequest, example: Example, attempt: Attempt, *, trial: bool = False
+    ) -> Reply | None:
         """The reply, durable; None where this one text cannot be answered.
 
-        Raises TeacherError where nothing more may be sent, FormatRefused where another output format
-        is needed, and StoreError where the reply could not be made safe.
+        `trial`: the request shows whether the endpoint takes its output format, so that it is not repeated
+        before a simpler one was tried, and is sent while others wait for the result. Raises TeacherError
+        where nothing more may be sent, FormatRefused where a simpler format may be accepted, and StoreError
+        where the reply could not be made safe.
         """
-        tried = 1
-        while isinstance(found := await self._let_end(self._try(request, example, attempt, tried)), float):
+        pending = _Pending(request, example, attempt, trial)
+        while isinstance(found := await self._let_end(self._try(pending)), float):
             await self._clock.sleep(found)
-            tried += 1
+            pending.tried += 1
         return found
+
+    @contextlib.asynccontextmanager
+    async def in_doubt(self) -> AsyncIterator[None]:
+        """Send only trials meanwhile: others would be rejected for the same reason."""
+        self._undoubted.clear()
+        try:
+            yield
+        finally:
+            self._undoubted.set()
+
+    def give_up(self, refused: FormatRefused, example: Example) -> None:
+        """The format is not the reason: act on the failure as on that of a plain request."""
+        verdict = refused.verdict
+        if verdict.kind == "refused":
+            self._refuse(verdict, refused.error)
+        if verdict.kind == "retry":
+            self.ledger.failed[verdict.words] += 1
+            self.ledger.failed_ids.add(example.id)
+        else:
+            self._unread(verdict.words)
 
     async def drain(self) -> None:
         """Wait for the answers under way, which are paid for, and keep them."""
@@ -128,27 +182,36 @@ class Sender:
                 task.cancel()
             raise
 
-    async def _try(self, request: TeacherRequest, example: Example, attempt: Attempt, tried: int) -> Tried:
+    async def _try(self, pending: _Pending) -> Tried:
         try:
-            return await self._once(request, example, attempt)
+            return await self._once(pending)
         except CallError as e:
             # Here, and not where it is awaited: until a refusal is judged, others are sent.
             verdict = classify(e.status, e.code, e.message, should_retry(e.headers))
             try:
-                if self.settling and verdict.maybe_format and request.output_format != "plain":
-                    raise FormatRefused(verdict.words) from e
-                wait = self._judge(verdict, e, tried)
+                wait = self._judge(verdict, e, pending)
             finally:
-                await self._keep_failed(_reply(request, example, attempt, _failed(e), self.journal.run))
+                await self._keep_failed(pending, e)
             if wait is None and verdict.kind == "retry":
-                self.ledger.failed_ids.add(example.id)
+                self.ledger.failed_ids.add(pending.example.id)
             # A slow-down holds everybody back, this one included.
             return 0.0 if wait is not None and verdict.slow_down else wait
 
-    async def _once(self, request: TeacherRequest, example: Example, attempt: Attempt) -> Reply:
-        rough = rough_tokens(request.messages)
+    async def _once(self, pending: _Pending) -> Reply:
+        try:
+            reply = await self._answered(pending)
+        except BaseException:
+            self._leave_canary(pending)
+            raise
+        if pending.permitted:
+            pending.permitted = False
+            self.canary.judge(reply)
+        return reply
+
+    async def _answered(self, pending: _Pending) -> Reply:
+        request, rough = pending.request, rough_tokens(pending.request.messages)
         worst = Usage(self._estimator.prompt(rough), self._estimator.completion())
-        came, held = await self._in_turn(request, worst)
+        came, held = await self._in_turn(pending, worst)
         if isinstance(came, Reply):
             return came
         # The place is free again: the disk is not waited for in it.
@@ -159,35 +222,59 @@ class Sender:
             if came.counted is not None and not came.counted.is_partial:
                 self._estimator.learn(rough, came.counted.usage)
             self._breaker.success()
-            reply = _reply(request, example, attempt, came, self.journal.run)
+            self.accepted.add(request.output_format)
+            reply = self._reply(pending, came, worst)
             await self.journal.append(reply)
             return reply
         finally:
             self._budget.settle(held, used)
 
-    async def _in_turn(self, request: TeacherRequest, worst: Usage) -> tuple[Came | Reply, Spending]:
+    async def _in_turn(self, pending: _Pending, worst: Usage) -> tuple[Came | Reply, Spending]:
         """Wait for a place, money and the pace, and send: what came, and what is held back for it.
 
         The wait may be long: a reply that another run was given meanwhile is taken instead.
         """
-        async with self._limiter.slot() as slot:
-            await self._pause.over()
-            held = await self._reserve(Spending(self._usd(worst), worst.total))
-            try:
-                at = await self._pace.take(worst.total)
-                self._breaker.check()
-                if (reply := self.journal.get(request.key)) is not None:
-                    self._pace.settle(worst.total, 0)
-                    self._budget.settle(held, Spending())
-                    return reply, Spending()
-                self._note_sent()
-                return await self._asked(request, slot, at, worst.total), held
-            except CallError as e:
-                self._budget.settle(held, self._add(e.counted))
-                raise
-            except BaseException:
+        while True:
+            async with self._limiter.slot() as slot:
+                if pending.trial or self._undoubted.is_set():
+                    return await self._in_place(pending, slot, worst)
+            # Not in the place: a trial needs one.
+            await self._undoubted.wait()
+
+    async def _in_place(self, pending: _Pending, slot: Slot, worst: Usage) -> tuple[Came | Reply, Spending]:
+        request = pending.request
+        await self.canary.enter()
+        pending.permitted = True
+        await self._pause.over()
+        held = await self._reserve(Spending(self._usd(worst), worst.total))
+        try:
+            at = await self._pace.take(worst.total)
+            self._breaker.check()
+            self.canary.check()
+            if (reply := self._stored(pending)) is not None:
+                self._pace.settle(worst.total, 0)
                 self._budget.settle(held, Spending())
-                raise
+                self._leave_canary(pending)
+                return reply, Spending()
+            self._note_sent()
+            return await self._asked(request, slot, at, worst.total), held
+        except CallError as e:
+            self._budget.settle(held, self._add(e.counted))
+            raise
+        except BaseException:
+            self._budget.settle(held, Spending())
+            raise
+
+    def _stored(self, pending: _Pending) -> Reply | None:
+        """The journal's answer; a trial is about the format, so that one in another format does not do."""
+        if pending.trial:
+            return self.journal.get(pending.request.key)
+        return self.questions.stored(pending.request, self.journal)
+
+    def _leave_canary(self, pending: _Pending) -> None:
+        if pending.permitted:
+            pending.permitted = False
+            self.canary.leave()
 
     def _note_sent(self) -> None:
         task = asyncio.current_task()
@@ -250,19 +337,21 @@ class Sender:
             )
         return Spending(usd, usage.total)
 
-    async def _keep_failed(self, reply: Reply) -> None:
+    async def _keep_failed(self, pending: _Pending, error: CallError) -> None:
         """Write down what a failed reply used, so that the next start of the run counts it too.
 
         Its key is no request's: it answers nothing.
         """
-        if reply.prompt_tokens is not None or reply.completion_tokens is not None:
+        if error.counted is not None:
+            failed = Came("", None, "error", "", error.counted, 0.0)
+            reply = self._reply(pending, failed, Usage(0, 0))
             await self.journal.append(replace(reply, key=uuid.uuid4().hex))
 
     def _unmetered(self, held: Spending) -> Spending:
         budget = self.config.budget
-        if budget.usd is None and budget.tokens is None:
-            return Spending()
-        if self.ledger.usage.total == 0:
+        limited = budget.usd is not None or budget.tokens is not None
+        metered = self.ledger.usage.total + self.journal.spent(self.journal.run).prompt_tokens
+        if limited and metered == 0:
             self._breaker.refuse(
                 TeacherRefused(
                     f"{self.config.base_url} does not say how many tokens an answer took, so that no budget "
@@ -271,19 +360,22 @@ class Sender:
             )
         return held
 
-    def _judge(self, verdict: Verdict, error: CallError, tried: int) -> float | None:
+    def _judge(self, verdict: Verdict, error: CallError, pending: _Pending) -> float | None:
         """Seconds to wait before the next try; None gives this text up. Raises what stops everything."""
+        refused = FormatRefused(error, verdict)
+        doubtful = verdict.maybe_format and pending.request.output_format != PLAIN
+        # Of a format that was accepted before, a server error says nothing: it is an outage.
+        if doubtful and (pending.trial or not refused.may_pass):
+            raise refused from error
         if verdict.kind == "refused":
-            stop = refusal(verdict, self.config.base_url, self.config.model, self.config.api_key_env)
-            self._breaker.refuse(stop)
-            raise stop from error
-        if verdict.kind == "format_unsupported":
-            raise FormatRefused(verdict.words) from error
-        if verdict.kind == "bad_request":
+            self._refuse(verdict, error)
+        if verdict.kind in ("bad_request", "format_unsupported"):
             self._unread(verdict.words)
             return None
-        wait = self._backoff.wait(tried, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng)
-        if not self._heard and tried >= _SILENT_AT_MOST:
+        wait = self._backoff.wait(
+            pending.tried, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng
+        )
+        if not self._heard and pending.tried >= _SILENT_AT_MOST:
             wait = None
         if error.status != 429:
             self._breaker.failure(verdict.words)
@@ -295,16 +387,60 @@ class Sender:
             self._pause.hold(wait)
         return wait
 
+    def _refuse(self, verdict: Verdict, error: CallError) -> NoReturn:
+        stop = refusal(verdict, self.config.base_url, self.config.model, self.config.api_key_env)
+        self._breaker.refuse(stop)
+        raise stop from error
+
     def _unread(self, words: str) -> None:
         """One text is left out; but where no text is read, it is the request that is wrong."""
         self.ledger.unread[words] += 1
-        if self.ledger.answered == 0 and self.ledger.unread.total() >= _UNREAD_AT_MOST:
-            stop = TeacherRefused(
-                f"{self.config.base_url} will not read any text ({words}); mend what it says of the "
-                "request (teacher.max_tokens, teacher.extra_body), and run the same command again"
-            )
-            self._breaker.refuse(stop)
-            raise stop
+        if self.ledger.answered == 0 and self.ledger.unread.total() >= REJECTED_AT_MOST:
+            self.stop_unread()
+
+    def stop_unread(self) -> NoReturn:
+        """Stop: every text is rejected, so the request is wrong. Raises TeacherRefused."""
+        stop = TeacherRefused(
+            f"{self.config.base_url} will not read any text ({next(iter(self.ledger.unread))}); fix what it "
+            "says of the request (teacher.max_tokens, teacher.extra_body), and run the same command again"
+        )
+        self._breaker.refuse(stop)
+        raise stop
+
+    def _reply(self, pending: _Pending, came: Came, worst: Usage) -> Reply:
+        request, attempt = pending.request, pending.attempt
+        prompt, cached, completion = _token_counts(came)
+        return Reply(
+            key=request.key,
+            run=self.journal.run,
+            example_id=pending.example.id,
+            attempt=attempt.number,
+            temperature=attempt.temperature,
+            hinted=attempt.hinted,
+            model=came.model or request.model,
+            raw_output=came.content,
+            reasoning_content=came.reasoning,
+            finish_reason=came.finish_reason,
+            prompt_tokens=prompt,
+            cached_tokens=cached,
+            completion_tokens=completion,
+            latency_s=round(came.seconds, 3),
+            output_format=request.output_format,
+            at=now(),
+            max_tokens=request.max_tokens,
+            settled_format=self.questions.output_format,
+            prompt_digest=self.questions.prompt_digest,
+            reserved_prompt_tokens=worst.prompt if prompt is None else None,
+            reserved_completion_tokens=worst.completion if completion is None else None,
+        )
+
+
+def _token_counts(came: Came) -> tuple[int | None, int | None, int | None]:
+    """Prompt, cached and completion tokens; None for what the server does not state."""
+    if came.counted is None:
+        return None, None, None
+    usage, missing = came.counted.usage, None if came.counted.is_partial else 0
+    return usage.prompt or missing, usage.cached, usage.completion or missing
 
 
 def price_of(config: TeacherConfig) -> Price | None:
@@ -314,35 +450,14 @@ def price_of(config: TeacherConfig) -> Price | None:
 
 
 def spent_before(journal: Journal, price: Price | None) -> Spending:
-    """What the journal says that earlier starts of this run spent."""
+    """What the journal says that earlier starts of this run spent.
+
+    Of an answer without token counts it is what was reserved for it, as while the run goes on.
+    """
     found = journal.spent(journal.run)
-    usage = Usage(found.prompt_tokens, found.completion_tokens, found.cached_tokens)
-    return Spending(cost(usage, price) if price else 0.0, usage.total)
-
-
-def _failed(error: CallError) -> Came:
-    """A failed reply without its content."""
-    return Came("", None, "error", "", error.counted, 0.0)
-
-
-def _reply(request: TeacherRequest, example: Example, attempt: Attempt, came: Came, run: str) -> Reply:
-    usage, counted = came.usage, came.counted
-    is_partial = counted is not None and counted.is_partial
-    return Reply(
-        key=request.key,
-        run=run,
-        example_id=example.id,
-        attempt=attempt.number,
-        temperature=attempt.temperature,
-        hinted=attempt.hinted,
-        model=came.model or request.model,
-        raw_output=came.content,
-        reasoning_content=came.reasoning,
-        finish_reason=came.finish_reason,
-        prompt_tokens=usage.prompt or (None if is_partial else 0) if usage else None,
-        cached_tokens=usage.cached if usage else None,
-        completion_tokens=usage.completion or (None if is_partial else 0) if usage else None,
-        latency_s=round(came.seconds, 3),
-        output_format=request.output_format,
-        at=now(),
+    usage = Usage(
+        found.prompt_tokens + found.reserved_prompt_tokens,
+        found.completion_tokens + found.reserved_completion_tokens,
+        found.cached_tokens,
     )
+    return Spending(cost(usage, price) if price else 0.0, usage.total)

@@ -78,7 +78,7 @@ class LiveTeacher:
     async def _ask(
         self, rows: Collection[Example], total: int, journal: Journal, progress: Progress
     ) -> Ledger:
-        return await Asking(self.questions, journal, progress).all(rows, total)
+        return await Asking(self.questions, journal, progress, rows, total).all()
 
     def _refuse_missing(self, ledger: Ledger, total: int) -> None:
         """A text that the endpoint will not read stays missing; one that it failed to answer is an error,
@@ -101,7 +101,7 @@ class LiveTeacher:
             "ledger": {
                 "run": journal.run,
                 "asked_now": ledger.answered,
-                "reused": answers - ledger.answered,
+                "reused": max(0, answers - ledger.answered),
                 "usd_now": None if price is None else round(ledger.usd, 6),
                 "tokens_now": ledger.usage.total,
                 "cached_tokens_now": ledger.usage.cached,

@@ -150,6 +150,7 @@ TEACHER = [
     line("teacher.limits.breaker.rate", "0.9", "", why=SPEED),
     line("teacher.budget.usd", "1.5", "", why=MONEY),
     line("teacher.budget.tokens", "100000", "", why=MONEY),
+    line("teacher.canary", "20", "", why=MONEY),
     line("teacher.prices", "null", "", why=MONEY),
 ]
 

@@ -84,3 +84,13 @@ def test_what_is_no_json_is_refused() -> None:
 
 def test_an_address_of_numbers_keeps_its_brackets_and_port() -> None:
     assert normalised("http://[::1]:8000/v1/") == "http://[::1]:8000/v1"
+
+
+def test_the_key_under_each_token_limit_is_that_of_the_request_with_it() -> None:
+    requests = [
+        BASE,
+        dataclasses.replace(BASE, extra={}, temperature=None, messages=(Message("user", "\ud800"),)),
+    ]
+    for request in requests:
+        for limit, key in request.keys_by_limit([1, 512, 100_000]):
+            assert key == dataclasses.replace(request, max_tokens=limit).key

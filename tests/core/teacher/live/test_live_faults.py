@@ -305,3 +305,17 @@ def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_
     teacher = live(limits={"tries": 1})
     assert all(a.answers for a in asked(teacher, examples(12)))
     assert teacher.facts()["ledger"]["given_up"] == {}
+
+
+def test_answers_without_counts_are_in_the_budget_of_the_next_start_too(
+    server: TeacherServer, live: Callable[..., LiveTeacher]
+) -> None:
+    budget = {"budget": {"tokens": 9_000}}
+    asked(live(**budget), examples(1))
+    server.fail("no_usage")
+    for _ in range(3):
+        with pytest.raises(BudgetSpent):
+            asked(live(**budget), examples())
+    totals = server.totals()
+    assert totals.prompt_tokens + totals.completion_tokens <= 9_000
+    assert totals.answered > 5

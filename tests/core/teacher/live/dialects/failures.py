@@ -95,7 +95,7 @@ BY_STATUS = [
     Row("LiteLLM", "429", _LITELLM, "retry", error(type="throttling_error", param=None, code="429"), 429),
     Row("Fireworks", "412 of a suspended account", _FIREWORKS, "stop", error(), 412),
     Row("Fireworks", "408", _FIREWORKS, "retry", error(), 408),
-    Row("Together", "400 of the length", _TOGETHER_LONG, "skip", error("the sum must be at most 4097", type="invalid_request_error", code=None), 400),
+    Row("Together", "400 of the length", _TOGETHER_LONG, "skip", error("the sum must be at most 4097", type="invalid_request_error", code=None), 400, times=3),
 ]  # fmt: skip
 
 FORMATS = [

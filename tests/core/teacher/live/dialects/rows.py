@@ -33,7 +33,7 @@ class Row:
     parse_source: str = "json"
     """How an answer is read."""
     times: int = 1
-    """How often the reply comes before a good answer, in a row that is tried again."""
+    """Requests that get the reply: before a good answer, or, in a row that is left out, in all."""
 
     @property
     def id(self) -> str:

@@ -143,7 +143,8 @@ def test_a_refused_key_or_account_stops_at_the_first_request(row: Row, endpoint:
 def test_a_text_that_is_refused_is_left_out(row: Row, endpoint: str, tmp_path: Path) -> None:
     live = teacher(row, endpoint, tmp_path)
     assert not asked(live, examples(1))[0].answers
-    assert Handler.asked[row.id] == 1
+    # An error that does not say why may be about the format, so that simpler ones are tried first.
+    assert Handler.asked[row.id] == row.times
     assert sum(live.facts()["ledger"]["given_up"].values()) == 1
 
 

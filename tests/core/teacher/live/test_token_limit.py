@@ -1,0 +1,105 @@
+"""Another token limit asks again for truncated answers only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.store.objects import Store
+from core.teacher.journal import Journal
+from core.teacher.live.planned import forecast
+from core.teacher.live.teacher import LiveTeacher
+from tests.core.teacher.live.textbook import asked, examples
+from tests.servers.teacher import TeacherServer
+
+Live = Callable[..., LiveTeacher]
+
+
+@pytest.fixture
+def newly(server: TeacherServer, live: Live) -> Callable[..., list[str]]:
+    """Asks ten texts with other settings; returns the texts that reached the server."""
+
+    def newly_asked(**config: object) -> list[str]:
+        before = server.totals().received
+        asked(live(**config), examples(10))
+        count = server.totals().received - before
+        return sorted(seen.id for seen in server.seen()[-count:]) if count else []
+
+    return newly_asked
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "MAX_TOKENS"])
+def test_a_higher_limit_asks_again_for_what_was_truncated(
+    server: TeacherServer, newly: Callable[..., list[str]], live: Live, reason: str
+) -> None:
+    server.fail("written", ids=["t02", "t07"], first=2, content='{"reasoning": "The', finish_reason=reason)
+    assert len(newly()) == 10
+    assert newly(max_tokens=400) == ["t02", "t07"]
+    assert newly(max_tokens=800) == []
+    teacher = live(max_tokens=400)
+    assert all(row.answers[0].parse_ok for row in asked(teacher, examples(10)))
+    assert (teacher.facts()["ledger"]["asked_now"], teacher.facts()["ledger"]["reused"]) == (0, 10)
+
+
+def test_an_answer_truncated_again_is_asked_for_again_at_the_next_limit(
+    server: TeacherServer, newly: Callable[..., list[str]]
+) -> None:
+    server.fail("length", ids=["t02"], first=2)
+    newly()
+    assert [newly(max_tokens=limit) for limit in (400, 400, 300, 800, 801)] == [["t02"], [], [], ["t02"], []]
+
+
+def test_a_lower_limit_asks_for_nothing(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
+    server.fail("length", ids=["t02"])
+    newly()
+    assert newly(max_tokens=10) == []
+    assert newly(max_tokens=199) == []
+
+
+def test_without_a_finish_reason_a_cut_answer_counts_as_truncated(
+    server: TeacherServer, newly: Callable[..., list[str]]
+) -> None:
+    server.fail("written", ids=["t02"], first=1, content='{"reasoning": "The', finish_reason="")
+    newly()
+    assert newly(max_tokens=400) == ["t02"]
+
+
+def test_an_answer_that_is_whole_and_unusable_is_not_asked_for_again(
+    server: TeacherServer, newly: Callable[..., list[str]]
+) -> None:
+    server.fail("broken_json", ids=["t02"])
+    server.fail("content_filter", ids=["t03"])
+    newly()
+    assert newly(max_tokens=400) == []
+
+
+def test_later_attempts_are_reused_too(server: TeacherServer, newly: Callable[..., list[str]]) -> None:
+    both = {"attempts": 2, "keep": 2}
+    assert len(newly(**both)) == 20
+    assert newly(**both, max_tokens=400) == []
+
+
+def test_settings_of_speed_money_and_reading_ask_for_nothing(newly: Callable[..., list[str]]) -> None:
+    newly()
+    changes: list[dict[str, object]] = [
+        {"limits": {"concurrency": 3, "read_timeout_s": 7, "total_timeout_s": 9, "tries": 2}},
+        {"budget": {"tokens": 10}},
+        {"canary": 3},
+        {"token_limit": "max_completion_tokens"},
+        {"prices": None},
+        {"parse": {"labels": {"spam": 1}}},
+        {"max_missing": 3},
+    ]
+    assert [newly(**change) for change in changes] == [[]] * len(changes)
+
+
+def test_the_plan_counts_what_another_limit_will_ask_for(
+    server: TeacherServer, newly: Callable[..., list[str]], live: Live, tmp_path: Path
+) -> None:
+    server.fail("length", ids=["t02"])
+    newly()
+    with Journal.open(Store.open(str(tmp_path / "root")), "plan") as journal:
+        assert forecast(live(max_tokens=400), examples(10), journal)[0].calls.mean == 1
+        assert forecast(live(max_tokens=100), examples(10), journal)[0].calls.mean == 0

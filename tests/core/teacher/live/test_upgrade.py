@@ -1,0 +1,118 @@
+"""Answers that version 0.1 stored are reused."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.errors import AnswersUnusable, TeacherError
+from core.records import Example
+from core.store.objects import Store
+from core.teacher.journal import Journal
+from core.teacher.live.old import find_old_limits
+from core.teacher.live.planned import forecast
+from tests.core.teacher.live import old_root
+from tests.core.teacher.live.old_root import CUT, MAX_TOKENS, ROWS
+from tests.core.teacher.live.textbook import asked
+from tests.servers import teacher as endpoint
+from tests.servers.teacher import TeacherServer
+from tests.servers.teacher_answers import invented
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Store:
+    return old_root.copy(tmp_path / "root")
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[TeacherServer]:
+    with endpoint.serve(frames=[old_root.FRAME]) as server:
+        yield server
+
+
+@pytest.fixture
+def server(running: TeacherServer, monkeypatch: pytest.MonkeyPatch) -> TeacherServer:
+    """Reached under the name that version 0.1 asked."""
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{running.port}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    running.recover()
+    running.reset_counts()
+    return running
+
+
+@pytest.mark.parametrize("limit", [MAX_TOKENS, 100], ids=["same limit", "lower limit"])
+def test_nothing_is_asked_for_again(old: Store, server: TeacherServer, limit: int) -> None:
+    teacher = old_root.teacher(old, "new", max_tokens=limit)
+    found = asked(teacher, ROWS)
+    assert server.totals().received == 0
+    assert sum(len(row.answers) for row in found) == teacher.facts()["ledger"]["reused"] == 10
+    whole = [answer for row in found for answer in row.answers if answer.finish_reason == "stop"]
+    assert len(whole) == 9
+    assert all(answer.parse_ok for answer in whole)
+
+
+def test_a_higher_limit_asks_again_for_the_truncated_answer_only(old: Store, server: TeacherServer) -> None:
+    for limit, requests in ((2000, 1), (2000, 1), (MAX_TOKENS, 1), (4096, 1)):
+        found = asked(old_root.teacher(old, max_tokens=limit), ROWS)
+        assert server.totals().received == requests
+    again = next(row for row in found if row.example.id == CUT)
+    assert again.answers[0].raw_output == invented(again.example.text)
+    assert {seen.body["max_tokens"] for seen in server.seen()[-1:]} == {2000}
+
+
+def test_the_plan_knows_them(old: Store) -> None:
+    with Journal.open(old, "plan") as journal:
+        assert forecast(old_root.teacher(old), ROWS, journal)[0].calls.mean == 0
+        assert forecast(old_root.teacher(old, max_tokens=2000), ROWS, journal)[0].calls.low == 1
+
+
+def test_without_the_settled_format_nothing_is_asked_for_again_either(
+    old: Store, server: TeacherServer, tmp_path: Path
+) -> None:
+    for file in (tmp_path / "root/answers/formats").iterdir():
+        file.unlink()
+    assert sum(len(row.answers) for row in asked(old_root.teacher(old, max_tokens=500), ROWS)) == 10
+    assert server.totals().received == 0
+
+
+@pytest.mark.parametrize("change", [{"model": "teacher-2"}, {"extra_body": {"seed": 1}}], ids=str)
+def test_another_request_finds_none_of_them(old: Store, change: dict[str, Any]) -> None:
+    teacher = old_root.teacher(old, **change)
+    with Journal.open(old, "new") as journal:
+        find_old_limits(teacher.questions, ROWS, journal)
+        assert journal.old_limits == frozenset()
+        assert not any(teacher.questions.given(row, journal) for row in ROWS)
+
+
+def test_the_limit_is_found_from_a_few_answered_texts_among_many(old: Store) -> None:
+    others = [Example(f"x{i}", f"Message {i} of another kind", 0) for i in range(2000)]
+    with Journal.open(old, "new") as journal:
+        find_old_limits(old_root.teacher(old, max_tokens=4096).questions, [*others, ROWS[5]], journal)
+        assert journal.old_limits == {MAX_TOKENS}
+
+
+def test_a_usable_answer_of_version_01_opens_the_canary(old: Store, server: TeacherServer) -> None:
+    server.fail("empty_content")
+    texts = [Example(f"n{i}", f"New message {i}", 0) for i in range(8)]
+    found = asked(old_root.teacher(old, canary=3, attempts=1), [*texts, *ROWS])
+    assert sum(not row.answers[0].parse_ok for row in found) == 9
+    assert server.totals().received == 8
+
+
+def test_unusable_answers_of_version_01_count_for_the_canary(old: Store, server: TeacherServer) -> None:
+    rows = [dataclasses.replace(ROWS[2], id=CUT), Example("n", "New message", 0)]
+    config: dict[str, Any] = {"canary": 1, "attempts": 1}
+    with pytest.raises(AnswersUnusable, match=r"teacher\.max_tokens"):
+        asked(old_root.teacher(old, **config), rows)
+    assert server.totals().received == 0
+
+
+def test_a_root_with_old_answers_to_other_prompts_is_asked_as_usual(old: Store) -> None:
+    with pytest.raises(TeacherError):
+        asked(old_root.teacher(old, base_url="http://127.0.0.1:9/v1"), ROWS)
