@@ -6,6 +6,7 @@ import os
 import subprocess
 from functools import partial
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 _DEFAULTS = {
     # Nothing is sent anywhere: Prefect's server would report its use otherwise.
@@ -29,6 +30,9 @@ _QUIET = {
 
 def set_defaults() -> None:
     """Set what is not set; called when this package is imported, which is before Prefect is."""
+    # Not at the top: this module is imported before it is known whose `core` is on the path.
+    import core  # noqa: F401  # sets how OpenMP threads wait
+
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
 
@@ -38,6 +42,46 @@ def prepare(*, debug: bool = False) -> None:
     set_defaults()
     for name, value in () if debug else _QUIET.items():
         os.environ.setdefault(name, value)
+
+
+def check_prefect_settings() -> None:
+    """Find out whether Prefect can read its settings. Raises UserError with the variable and the remedy."""
+    from core.errors import UserError
+
+    url = os.environ.get("PREFECT_API_URL", "")
+    if url and not _is_address(url):
+        raise UserError(
+            f"PREFECT_API_URL is {url!r}, which is not the address of a server; write it like "
+            "http://127.0.0.1:4200/api, or unset it for a temporary server"
+        )
+    try:
+        import prefect.settings  # noqa: F401  # reads them all
+    except ValueError as e:
+        raise UserError(f"Prefect's settings cannot be read; correct the one that is named: {e}") from e
+
+
+def check_prefect() -> None:
+    """As `check_prefect_settings`, and whether the server that PREFECT_API_URL names answers.
+
+    Raises UserError, and PassingError where the server may answer later.
+    """
+    check_prefect_settings()
+    from flows.server import require_reachable
+
+    require_reachable()
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return (
+            url == url.strip()
+            and parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and parts.port != 0
+        )
+    except ValueError:
+        return False
 
 
 def detach_temporary_server() -> None:

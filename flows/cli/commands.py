@@ -179,6 +179,9 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
 def serve(debug: bool, config: Path, overrides: tuple[str, ...], cron: str | None) -> None:
     """Serve CONFIG on this machine: Prefect's server starts its runs here, one at a time, until Ctrl-C."""
     resolved, _ = Request(config, overrides, (), (), ()).check()
+    from flows import environment
+
+    environment.check_prefect_settings()
     from flows.server import address
 
     address()
@@ -253,7 +256,21 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
     except _BrokenPipe as e:
         return _broken_pipe(e, debug)
     except Exception as e:
-        return _bug(e, debug)
+        return _lost_server(debug) or _bug(e, debug)
+    return 0
+
+
+def _lost_server(debug: bool) -> int:
+    """The exit code where a run failed since Prefect's server is gone, 0 where that is not the reason."""
+    if "flows.server" not in sys.modules:
+        return 0
+    from flows.server import require_reachable
+
+    try:
+        require_reachable()
+    except UnderstudyError as e:
+        _explain(e, str(e), debug)
+        return e.exit_code
     return 0
 
 

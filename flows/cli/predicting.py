@@ -254,6 +254,7 @@ def _answer_table(ask: Ask) -> Outcome:
 def _on_runner(ask: Ask) -> Outcome:
     from flows import environment
 
+    environment.check_prefect()
     environment.detach_temporary_server()
     from flows.predict import predict as on_runner
 

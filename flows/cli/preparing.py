@@ -29,6 +29,7 @@ def prepare(resolved: ResolvedConfig, debug: bool) -> None:
     from flows import environment
 
     environment.prepare(debug=debug)
+    environment.check_prefect()
     environment.detach_temporary_server()
     speak(resolved.config.run.log_level, debug=debug)
 

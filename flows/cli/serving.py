@@ -21,6 +21,7 @@ def publish_dataset(path: str, name: str | None) -> None:
     from flows import environment
 
     environment.prepare()
+    environment.check_prefect_settings()
     from flows.publishing import EVENT, RESOURCE, publish
     from flows.server import address
 
@@ -53,6 +54,7 @@ def apply_automations(webhook_env: str | None, heartbeat: int | None) -> None:
     from flows import environment
 
     environment.prepare()
+    environment.check_prefect_settings()
     from flows.automations import apply
 
     url = os.environ.get(webhook_env) if webhook_env else None
