@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,16 +94,11 @@ class ControlTokens:
 
     def encode(self, text: str) -> Tokens:
         """Tokens of marked text: only marks become control tokens."""
-        return self.encode_all([text])[0]
-
-    def encode_all(self, texts: Sequence[str]) -> list[Tokens]:
-        """As `encode`, of each text."""
-        found = self._own.encode_batch(list(texts), add_special_tokens=False)
-        if any(not self._forgeable.isdisjoint(one.ids) for one in found):
+        found = self._own.encode(text, add_special_tokens=False)
+        if not self._forgeable.isdisjoint(found.ids):
             self._rewrite()
-            found = self._own.encode_batch(list(texts), add_special_tokens=False)
-        ids = self._ids
-        return [Tokens(tuple(ids.get(i, i) for i in one.ids), tuple(one.offsets)) for one in found]
+            found = self._own.encode(text, add_special_tokens=False)
+        return Tokens(tuple(self._ids.get(i, i) for i in found.ids), tuple(found.offsets))
 
     def _mark_of(self, text: str) -> str:
         return f"{_OPEN}{self._key}{self._number[text]}{_CLOSE}"
