@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,8 +20,6 @@ from core.stageio import StageIO
 from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.engine import Datum
 from core.student.rationales import shuffled
-
-log = logging.getLogger(__name__)
 
 NAME = "encode"
 VERSION = 3
@@ -77,8 +74,6 @@ class EncodeRun:
                 dropped[sample.sample_id] = found
             else:
                 encoded.append(found)
-        if dropped:
-            log.warning("%d of %d accepted samples dropped: %s", len(dropped), len(samples), _why(dropped))
         if not encoded:
             encoder.require_room(encoder.label_tokens)
             raise DataError(
