@@ -32,7 +32,7 @@ from core.teacher.rows import read_samples
 log = logging.getLogger(__name__)
 
 NAME = "reject"
-VERSION = 4
+VERSION = 5
 ACCEPTED_FILE = "accepted_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = (

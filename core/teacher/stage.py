@@ -31,7 +31,7 @@ from core.teacher.rows import sample_row
 from core.teacher.tally import Tally
 
 NAME = "sample"
-VERSION = 4
+VERSION = 5
 SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
 
