@@ -22,13 +22,14 @@ whether the answer is complete; `failed`: the server broke it off; `unknown`: no
 _ENDINGS: tuple[tuple[Ending, str], ...] = (
     (
         "complete",
-        """stop eos eos_token eos_found end_turn end_of_turn stop_sequence complete completed finished
-        tool_calls tool_call tool_use function_call""",
+        """stop eos eos_token eos_found eosfound end_turn end_of_turn stop_sequence stop_string
+        stopstringfound stop_token complete completed finished tool_calls tool_call tool_use function_call""",
     ),
     (
         "truncated",
         """length max_tokens max_length max_output_tokens max_new_tokens model_length max_len
-        model_context_window_exceeded context_length_exceeded token_limit""",
+        model_context_window_exceeded context_length_exceeded token_limit maxpredictedtokensreached
+        contextlengthreached""",
     ),
     (
         "filtered",
