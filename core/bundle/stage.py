@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from core.engines.local.weights import ModelSource
 
 NAME = "bundle"
-VERSION = 1
+VERSION = 2
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
 

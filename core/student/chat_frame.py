@@ -25,8 +25,8 @@ _EDGES = (" ", "\n", "\t\n ", "\u00a0")
 class ChatFrame:
     """Marked template text (see ControlTokens) before the text, between text and answer, and after it.
 
-    `trail` is the whitespace between answer and end of turn; `end_mark` is empty where the template ends an
-    answer with nothing and the tokenizer's end of text stands for it.
+    `trail` is the whitespace between answer and end of turn; `end_mark` is empty where the template does not
+    end an answer, and the tokenizer's end of text does.
     """
 
     head: str
@@ -61,11 +61,10 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
             f"ends an answer with {shown[:40]!r}, which does not begin with a special or added token of the "
             "tokenizer, so nothing would end an answer",
         )
-    if end is None:
-        trail, end = "", tokenizer.inner.eos_token_id
+    mark = "" if end is None else tokenizer.control.mark_of(end)
+    end = tokenizer.inner.eos_token_id if end is None else end
     if end is None:
         raise refused(tokenizer, "names no end of turn, and the tokenizer no end of text")
-    mark = tokenizer.control.mark_of(end) if end in tokenizer.control.ids.values() else ""
     frame = ChatFrame(head, tail, trail, mark, end)
     _compare_with_generation(tokenizer, messages, frame)
     start, stop = _trims(tokenizer, messages, frame)

@@ -138,8 +138,8 @@ class ChatTokenizer:
 
     def encode_texts(self, texts: Sequence[str]) -> list[TextTokens]:
         """Tokens of users' texts, each by itself: what looks like a control token in them is plain text."""
-        found = self.control.encode_all(texts) if texts else []
-        return [TextTokens(each.ids, each.offsets, text) for each, text in zip(found, texts, strict=True)]
+        found = [(self.control.encode(text), text) for text in texts]
+        return [TextTokens(each.ids, each.offsets, text) for each, text in found]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Text of generated tokens, special tokens left out."""

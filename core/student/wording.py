@@ -97,5 +97,6 @@ def _stand_in(tag: str) -> str:
 
 
 def _rest(tag: str) -> str:
-    """The tag after its first character, and what earlier escapes left before it."""
-    return f"{re.escape(_escape_of(tag))}*{re.escape(tag[1:])}"
+    """The tag after its first character, escaped or not."""
+    escapes = f"{re.escape(_escape_of(tag))}*"
+    return escapes + "".join(re.escape(c) + (escapes if c == tag[0] else "") for c in tag[1:])

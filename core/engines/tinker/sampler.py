@@ -125,10 +125,11 @@ def _generations(question: Question, answer: Any, params: GenerateParams) -> lis
 
 def _generation(sequence: Any, params: GenerateParams) -> Generation:
     tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
-    # Servers differ in whether they give the stop token back.
-    if tokens and tokens[-1] in params.stop_tokens:
-        ended = (tokens[-1], logprobs[-1]) if len(logprobs) == len(tokens) else None
-        return Generation(tokens[:-1], logprobs[: len(tokens) - 1], "stop", stop=ended)
+    # Servers differ in whether they give the stop token back; one that does not know it goes on after it.
+    at = next((i for i, token in enumerate(tokens) if token in params.stop_tokens), None)
+    if at is not None:
+        ended = (tokens[at], logprobs[at]) if len(logprobs) == len(tokens) else None
+        return Generation(tokens[:at], logprobs[:at], "stop", stop=ended)
     return Generation(tokens, logprobs, "stop" if sequence.stop_reason == "stop" else "length")
 
 

@@ -39,6 +39,7 @@ def test_a_whole_true_answer_earns_everything() -> None:
         ("label_only", " <label> 1 </label>\n"),
         ("label_first", WHOLE),
         ("reason_first", '<reason>It says "won a prize" [R1].</reason>\n<label>1</label>'),
+        ("reason_first", r"<reason>It says <\/reason> [R1].</reason><label>1</label>"),
     ],
 )
 def test_each_target_s_own_wording_is_in_format(target: str, raw: str) -> None:

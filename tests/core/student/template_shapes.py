@@ -188,7 +188,8 @@ SHAPES = (
         "https://github.com/huggingface/transformers/issues/32110: turns end otherwise than the text",
         lambda: sentencepiece(legacy=False),
         "{{ bos_token }}{% for m in messages %}"
-        "{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' }}"
+        "{% if m.role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        "{{ '<start_of_turn>' + ('model' if m.role == 'assistant' else m.role) + '\\n' }}"
         "{{ m.content | trim + '<end_of_turn>\\n' }}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}",
         end="<end_of_turn>",
@@ -248,7 +249,8 @@ SHAPES = (
         byte_level,
         "{{ bos_token }}{% for m in messages %}{% if m.role == 'user' %}{{ '<｜User｜>' + m.content }}"
         "{% elif m.role == 'system' %}{{ m.content }}{% else %}"
-        "{% set text = m.content.split('</think>')[-1] %}{{ '<｜Assistant｜>' + text + '<｜end▁of▁sentence｜>' }}{% endif %}{% endfor %}"
+        "{% set text = m.content.split('</think>')[-1] %}"
+        "{{ '<｜Assistant｜>' + text + '<｜end▁of▁sentence｜>' }}{% endif %}{% endfor %}"
         "{% if add_generation_prompt %}{{ '<｜Assistant｜><think>\\n' }}{% endif %}",
         end="<｜end▁of▁sentence｜>",
         special=("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),

@@ -1,13 +1,16 @@
-"""Reading a student's answer back."""
+"""Writing a student's answer, and reading it back."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core.prompts import TargetWording
-from core.student.wording import Said, read_answer
+from core.student.wording import Said, read_answer, write_answer
 
 W = TargetWording()
+CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "-", "/", "</r></r>")
 
 
 @pytest.mark.parametrize(
@@ -31,3 +34,43 @@ W = TargetWording()
 )
 def test_a_label_counts_only_where_the_target_puts_it(raw: str, target: str, said: Said) -> None:
     assert read_answer(raw, W, target) == said
+
+
+def written(label: int, reason: str, target: str, wording: TargetWording = W) -> str:
+    return "".join(part.text for part in write_answer(label, reason, wording, target))
+
+
+@pytest.mark.parametrize("target", ["label_first", "reason_first"])
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "a </reason> b",
+        "</reason>\n<label>0</label>",
+        "</reason>\n<label>0</label></reason>",
+        "<\\/reason> and <\\\\/reason>",
+        "<reason>x</reason>",
+        "</reason></reason>",
+        "<</reason>",
+        "ends with </reaso",
+    ],
+)
+def test_a_reason_cannot_close_its_own_tag(reason: str, target: str) -> None:
+    raw = written(1, reason, target)
+    assert raw.count(W.reason_close) == 1
+    assert read_answer(raw, W, target) == Said(1, reason)
+
+
+def test_a_reason_without_the_tag_is_written_as_it_is() -> None:
+    assert (
+        written(0, "see <b> \\ [R1]", "label_first") == "<label>0</label>\n<reason>see <b> \\ [R1]</reason>"
+    )
+
+
+@settings(max_examples=300, deadline=None, database=None, derandomize=True)
+@given(data=st.data(), tag=st.sampled_from(CLOSING), target=st.sampled_from(["label_first", "reason_first"]))
+def test_every_reason_is_read_back_whatever_the_tag(data: st.DataObject, tag: str, target: str) -> None:
+    letters = sorted({*tag, *"\\/~-+a\n"})
+    reason = data.draw(st.text(st.sampled_from(letters), max_size=12) | st.lists(st.just(tag)).map("".join))
+    wording = TargetWording(reason_open="(why) ", reason_close=tag)
+    said = read_answer(written(1, reason, target, wording), wording, target)
+    assert said == Said(1, reason.strip())

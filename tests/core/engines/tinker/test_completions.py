@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from core.engines.local.sampler import LocalSampler
-from core.engines.tinker.sampler import TinkerSampler
+from core.engines.tinker import sdk
+from core.engines.tinker.sampler import TinkerSampler, _generation
 from core.errors import DataError, StageError
 from core.student.engine import GenerateParams
 from tests.servers import tinker
@@ -44,6 +45,28 @@ def test_greedy_completions_are_the_local_engine_s(
     for here, there in zip(found, wanted, strict=True):
         assert here.logprobs == pytest.approx(there.logprobs, abs=1e-4)
         assert not set(here.tokens) & set(stop)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "reason", "kept"),
+    [
+        ((5, 6, 2), "stop", ((5, 6), (-1.0, -2.0), "stop", (2, -3.0))),
+        ((5, 2, 7), "length", ((5,), (-1.0,), "stop", (2, -2.0))),
+        ((5, 6, 7), "length", ((5, 6, 7), (-1.0, -2.0, -3.0), "length", None)),
+        ((5, 6, 7), "stop", ((5, 6, 7), (-1.0, -2.0, -3.0), "stop", None)),
+    ],
+)
+def test_a_completion_ends_at_its_first_stop_token(
+    tokens: tuple[int, ...], reason: str, kept: tuple[object, ...]
+) -> None:
+    sequence = sdk.load().module.types.SampledSequence(
+        stop_reason=reason,
+        sequence_id="a",
+        _tokens_list=list(tokens),
+        _logprobs_list=[-1.0, -2.0, -3.0],
+    )
+    found = _generation(sequence, GenerateParams(max_tokens=3, stop_tokens=(2, 3)))
+    assert (found.tokens, found.logprobs, found.finish, found.stop) == kept
 
 
 def test_a_seed_repeats_itself_and_rows_differ(sampler: TinkerSampler, prompts: Rows) -> None:

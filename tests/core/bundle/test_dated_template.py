@@ -1,0 +1,145 @@
+"""A chat template that asks for the present date: every prompt of a run and of its bundle is the same."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import transformers.utils.chat_template_utils
+
+from core.bundle.opening import Device, open_bundle
+from core.bundle.stage import FOLDER
+from core.data.writing import read_examples
+from core.engines.local import resolve_model
+from core.engines.local.weights import ModelSource
+from core.evaluation.stage import SCORES, read_scores
+from core.pipeline.bundling import bundle
+from core.pipeline.scorers import Scorer
+from core.pipeline.stages import Pipeline
+from core.predict.student import open_student
+from core.store.objects import Store
+from core.student.tokenizer import ChatTokenizer
+from tests.core.pipeline.making import Maker, make_texts, pipeline
+from tests.small_project import write_project
+
+OnDay = Callable[[str], None]
+FEW = ("student.steps=2", "evaluation.interval=2", "prompts.file={prompts}")
+DATED = "{{ '<|im_start|>system\\nIt is ' + strftime_now('%A, %-d %B %Y %H:%M') + '.<|im_end|>\\n' }}"
+
+
+@pytest.fixture
+def on_day(monkeypatch: pytest.MonkeyPatch) -> OnDay:
+    """Sets the clock that transformers gives to templates."""
+
+    def turn(day: str) -> None:
+        class Clock(datetime):
+            @classmethod
+            def now(cls, tz: object = None) -> Clock:
+                return cls.fromisoformat(day)
+
+        monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", Clock)
+
+    return turn
+
+
+@pytest.fixture
+def project(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The small project with a dated template; returns its config."""
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(f"{DATED}\n  {{# dated #}}\n{template}")
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path, "./model")
+
+
+def opened(config: Path, *overrides: str) -> Pipeline:
+    """As every process opens it anew."""
+    prompts = config.parent / "prompts.yaml"
+    if not prompts.exists():
+        prompts.write_text(
+            'task_instruction: Spam?\nteacher_user: "{{ text }}"\nstudent_user: "{{ text }}"\n'
+        )
+    return pipeline(config, ["student.steps=2", "evaluation.interval=2", *overrides])
+
+
+def trained_prompts(of: Pipeline, store: Store, maker: Maker) -> list[str]:
+    """The texts of the prompts in the encoded examples."""
+    data = store.folder(maker.manifests["encode"])
+    from core.student.stage import read_data
+
+    inner = of.bench.tokenizer.inner
+    return [inner.decode(d.tokens).partition("<label>")[0] for d in read_data(data)]
+
+
+def asked(of: Pipeline, text: str) -> str:
+    found: str = of.bench.tokenizer.inner.decode(of.bench.encoder().prompt_tokens(text))
+    return found
+
+
+def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_day: OnDay) -> None:
+    on_day("2031-03-04 10:00")
+    of = opened(project)
+    maker = Maker(Store.open(of.config.run.root))
+    make_texts(of, maker)
+    split, data = maker.manifests["split"], maker.store.folder(maker.manifests["encode"])
+    date = "It is Friday, 26 July 2024 00:00."
+    assert all(date in prompt for prompt in trained_prompts(of, maker.store, maker))
+    first = asked(of, "You have won")
+    assert date in first
+
+    on_day("2031-03-05 23:59")
+    again = opened(project)
+    assert again.encode(maker.manifests["reject"]).key == maker.manifests["encode"].key
+    assert asked(again, "You have won") == first
+    steps = again.plan(data)
+    (part,) = again.segments(steps)
+    tip = maker.make(again.train(part, steps, None, data))
+    scored = maker.make(again.measuring.evaluate(split, tip, len(steps)))
+    val = maker.make(again.measuring.export(split, tip, "val", scored=scored))
+    test = maker.make(again.measuring.export(split, tip, "test"))
+
+    on_day("2031-03-06 12:00")
+    third = opened(project)
+    assert third.measuring.export(split, tip, "test").key == test.key, "no stage is made again"
+    frozen = maker.make(third.measuring.decide(split, "student/reasoning", val))
+    student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
+    analysis = maker.make(third.measuring.analyse(split, [student], "test"))
+    made = maker.make(bundle(third.measuring, split, maker.manifests["reject"], tip, student, analysis))
+    folder = maker.store.folder(made) / FOLDER
+
+    on_day("2031-04-30 08:00")
+    found = open_bundle(folder)
+    assert found.encoder.tokenizer.inner.decode(found.encoder.prompt_tokens("You have won")) == first
+    rows = read_scores(maker.store.folder(test) / SCORES)
+    texts = [e.text for e in read_examples(maker.store.folder(split) / "test.csv")]
+    with open_student(folder, "adapter", None, Device("cpu")) as answers:
+        said = answers(texts)
+    calibrated = found.decision.calibrator.apply_to(rows)
+    assert [p.probability for p in said] == pytest.approx([r.probability for r in calibrated], abs=1e-6)
+    of.live.close()
+    again.live.close()
+
+
+def test_another_date_is_another_prompt_and_another_key(project: Path, on_day: OnDay) -> None:
+    on_day("2031-03-04 10:00")
+    of, other = opened(project), opened(project, "student.template_date='2025-01-05'")
+    assert "It is Sunday, 5 January 2025 00:00." in asked(other, "You have won")
+    assert asked(other, "You have won") != asked(of, "You have won")
+    maker = Maker(Store.open(of.config.run.root))
+    make_texts(of, maker)
+    reject, split = maker.manifests["reject"], maker.manifests["split"]
+    assert other.encode(reject).key != maker.manifests["encode"].key
+    one, two = (each.measuring.export(split, None, "test").key for each in (of, other))
+    assert one != two
+
+
+def test_the_template_before_its_date_is_left_as_it_is(project: Path) -> None:
+    model: ModelSource = resolve_model("./model")
+    tokenizer = ChatTokenizer.load(model.folder, {})
+    plain = tokenizer.inner.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
+    dated = tokenizer.render(opened(project).bench.frame(label_only=False), generate=False)
+    assert dated.partition("It is ")[0] == plain.partition("It is ")[0]
