@@ -161,13 +161,13 @@ def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
     shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
     encoder = Encoder(tokenizer, prompts, shown, part, label_only=label_only)
     if contents.encoder_digest is None:
-        _check_first_version(folder, encoder)
+        check_first_version(folder, encoder)
     elif encoder.digest != contents.encoder_digest:
         raise ModelError(_differs(folder, "tokens of the prompt", "other versions of its parts"))
     return encoder
 
 
-def _check_first_version(folder: Path, encoder: Encoder) -> None:
+def check_first_version(folder: Path, encoder: Encoder) -> None:
     """Version 0.1 tokenized a prompt in three parts, and gave templates the present date."""
     tokenizer = encoder.tokenizer
     frame = tokenizer.render(encoder.prompt_messages(TEXT_SLOT), generate=True)

@@ -35,6 +35,16 @@ class Tokens:
         return next((i for i, (_, end) in enumerate(self.offsets) if end > place), len(self.ids))
 
 
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A tokenizer with marks; `ids` are those that it gives added tokens instead of their own, and
+    `forgeable` are the control tokens that its model could make of plain text."""
+
+    tokenizer: Tokenizer
+    ids: Mapping[int, int]
+    forgeable: frozenset[int | None]
+
+
 class ControlTokens:
     """The control tokens of a tokenizer, and how to tokenize text that cannot contain any.
 
@@ -53,7 +63,7 @@ class ControlTokens:
         self._number = {text: i for i, text in enumerate(self._texts)}
         self._marks = re.compile(f"{_OPEN}{self._key}([0-9]+){_CLOSE}")
         self._hidden = re.compile(f"{_HIDE}{self._key}([0-9]+){_SHOW}")
-        self._own, self._ids = self._copy(source.model)
+        self._copy = self._copied(source.model)
         self.encode("\n".join(self._texts))
 
     # Text
@@ -94,17 +104,18 @@ class ControlTokens:
 
     def encode(self, text: str) -> Tokens:
         """Tokens of marked text: only marks become control tokens."""
-        found = self._own.encode(text, add_special_tokens=False)
-        if not self._forgeable.isdisjoint(found.ids):
-            self._rewrite()
-            found = self._own.encode(text, add_special_tokens=False)
-        return Tokens(tuple(self._ids.get(i, i) for i in found.ids), tuple(found.offsets))
+        copy = self._copy
+        found = copy.tokenizer.encode(text, add_special_tokens=False)
+        if not copy.forgeable.isdisjoint(found.ids):
+            self._copy = copy = self._rewritten()
+            found = copy.tokenizer.encode(text, add_special_tokens=False)
+        return Tokens(tuple(copy.ids.get(i, i) for i in found.ids), tuple(found.offsets))
 
     def _mark_of(self, text: str) -> str:
         return f"{_OPEN}{self._key}{self._number[text]}{_CLOSE}"
 
-    def _copy(self, model: Any) -> tuple[Tokenizer, dict[int, int]]:
-        """The tokenizer with marks for control tokens, and the ids that it gives added tokens otherwise."""
+    def _copied(self, model: Any) -> _Copy:
+        """The tokenizer with marks for control tokens."""
         own = Tokenizer(model)
         if self._source.normalizer is not None:
             own.normalizer = self._source.normalizer
@@ -118,19 +129,19 @@ class ControlTokens:
                 "the tokenizer's vocabulary has gaps in its numbering, so control tokens cannot be kept out "
                 "of texts; set student.tokenizer to one without"
             )
-        self._forgeable = frozenset(self.ids.values()) - {*ids, self._unknown}
-        return own, {new: i for new, i in ids.items() if new != i}
+        forgeable = frozenset(self.ids.values()) - {*ids, self._unknown}
+        return _Copy(own, {new: i for new, i in ids.items() if new != i}, forgeable)
 
     def _name(self, token: AddedToken) -> str:
         return self._mark_of(token.content) if token.content in self.ids else token.content
 
-    def _rewrite(self) -> None:
-        """Take control tokens out of the model's own vocabulary as well: some models build them from plain
-        text, as Unigram models do with any piece."""
+    def _rewritten(self) -> _Copy:
+        """A copy whose model does not know the control tokens' texts either: some models build them from
+        plain text, as Unigram models do with any piece."""
         state = json.loads(self._source.to_str())
         state |= {"added_tokens": [], "post_processor": None}
         _rename(state["model"], {i: self._mark_of(text) for text, i in self.ids.items()})
-        self._own, self._ids = self._copy(Tokenizer.from_str(json.dumps(state)).model)
+        return self._copied(Tokenizer.from_str(json.dumps(state)).model)
 
 
 def _is_control(token: AddedToken, template: str) -> bool:

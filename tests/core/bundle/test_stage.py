@@ -209,3 +209,19 @@ def test_a_parity_check_that_fails_is_named_and_the_card_says_that_nothing_was_c
     assert json.loads((folder / "parity.json").read_text())["checked"] is False
     assert "was not checked" in (folder / "README.md").read_text()
     open_bundle(folder)
+
+
+def test_a_bundle_of_the_first_version_is_opened_where_it_asked_with_the_same_tokens(copied: Path) -> None:
+    contents = jsonio.read_json(copied / "bundle.json")
+    asked = open_bundle(copied).encoder.digest
+    assert contents.pop("encoder_digest") == asked
+    del contents["prompt"]["template_date"]
+    jsonio.write_json(copied / "bundle.json", contents)
+    assert open_bundle(copied).encoder.digest == asked
+
+
+def test_a_bundle_whose_prompt_has_other_tokens_is_refused(copied: Path) -> None:
+    contents = jsonio.read_json(copied / "bundle.json")
+    jsonio.write_json(copied / "bundle.json", {**contents, "encoder_digest": "0" * 64})
+    with pytest.raises(ModelError, match="the tokens of the prompt of the bundle"):
+        open_bundle(copied)
