@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -116,6 +117,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_holds_the_packages_with_their_templates(wheel: Path) -> None:
     for name in ("report.html.j2", "report.css", "report.js"):
         assert (wheel / "core/report/templates" / name).is_file()
+    for name in [*(f"prompts/{p.name}" for p in (REPO / "prompts").iterdir()), "configs/prices.yaml"]:
+        assert (wheel / "core/defaults" / name).read_bytes() == (REPO / name).read_bytes()
     top = {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")}
     assert top == {"core", "tasks", "flows"}
 
@@ -128,15 +131,74 @@ def run_from(folder: Path, wheel: Path, code: str) -> subprocess.CompletedProces
     )
 
 
-def test_from_a_folder_with_its_own_core_the_wheel_says_what_is_wrong(wheel: Path, tmp_path: Path) -> None:
-    (tmp_path / "core").mkdir()
-    (tmp_path / "core/__init__.py").write_text("")
+@pytest.mark.parametrize("name", ["core", "tasks"])
+def test_from_a_folder_with_its_own_core_the_wheel_says_what_is_wrong(
+    wheel: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "__init__.py").write_text("")
     found = run_from(tmp_path, wheel, "import flows")
     assert found.returncode == 1
-    assert f"'core' is taken from {tmp_path}/core and not from {wheel}" in found.stderr.splitlines()[-1]
+    last = found.stderr.splitlines()[-1]
+    assert f"{name!r} is taken from {tmp_path}/{name} and not from {wheel}" in last
+    assert "run from another directory, or rename the folder" in last
 
 
 def test_from_any_other_folder_the_wheel_runs(wheel: Path, tmp_path: Path) -> None:
     found = run_from(tmp_path, wheel, "from flows.cli import main; main(['--help'])")
     assert found.returncode == 0
     assert "understudy" in found.stdout.lower() or "Usage" in found.stdout
+
+
+# The split is made without Prefect, so that the plan has a prompt to show and a price to name.
+_SPLIT = """
+from pathlib import Path
+import core
+from core.config.loading import load
+from core.pipeline.stages import Pipeline
+from core.progress import Silent
+from core.stages import make
+from core.store.objects import Store
+print("package", Path(core.__file__).parents[1])
+config = load(Path("mine.yaml")).config
+make(Store.open(config.run.root), Pipeline(config).split(), Silent())
+"""
+_LIVE = """
+data: {path: texts.csv, id_column: id, near_duplicates: {enabled: false}}
+teacher: {kind: openai, preset: openai, budget: {usd: 5}}
+student: {model: ./model}
+"""
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        pytest.param((), marks=pytest.mark.slow, id="empty"),
+        pytest.param(("core", "tasks", "flows", "prompts", "configs"), id="full"),
+    ],
+)
+def test_a_live_teacher_is_planned_from_a_folder_of_ones_own(
+    wheel: Path, tmp_path: Path, folders: tuple[str, ...]
+) -> None:
+    """As the installed command runs: its own folder is on the path, the working directory is not."""
+    here, script = tmp_path / "project", tmp_path / "bin/understudy"
+    for folder in (here / "rules", here / "model", script.parent, *(here / name for name in folders)):
+        folder.mkdir(parents=True)
+        if folder.name in ("core", "tasks", "flows"):
+            (folder / "__init__.py").write_text("raise RuntimeError('this is not the package')")
+    rows = "".join(f"t{i},text {i},{i % 2}\n" for i in range(40))
+    (here / "texts.csv").write_text(f"id,text,label\n{rows}")
+    (here / "rules/R1_odd.txt").write_text("R1 Odd numbers.")
+    (here / "model/config.json").write_text("{}")
+    (here / "model/model.safetensors").write_bytes(b"only its digest is read")
+    (here / "mine.yaml").write_text(_LIVE)
+    script.write_text(f"{_SPLIT}\nfrom flows.cli import main\nmain(['plan', 'mine.yaml'])\n")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    env |= {"PYTHONPATH": str(wheel), "OPENAI_API_KEY": "not-a-key"}
+    found = subprocess.run(
+        [sys.executable, str(script)], cwd=here, env=env, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.splitlines()[0] == f"package {wheel}"
+    assert re.search(r"^  \$[\d.e-]+ \(\$[\d.e-]+ to \$[\d.e-]+\)$", found.stdout, re.MULTILINE)
+    assert "Judge by the rules alone" in found.stdout
