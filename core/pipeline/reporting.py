@@ -103,7 +103,7 @@ def page_of(o: Outcome) -> str:
 
 def save_curve(report: Report, view: RunView, place: str, failures: Failures) -> None:
     """The learning curve as a picture, which is optional."""
-    with failures.optional(Part.PLOT, "learning_curve.png"), view.replacing(place) as path:
+    with failures.optional(Part.PLOT, "learning curve as an image file"), view.replacing(place) as path:
         curve.save(
             report.curve,
             report.selection.metric,

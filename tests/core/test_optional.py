@@ -16,7 +16,7 @@ def test_a_failure_is_recorded_with_its_type_and_message_and_logged_with_its_tra
 ) -> None:
     failures = Failures()
     with failures.optional(Part.HARDNESS, "val"):
-        raise DataError("no answers to val")
+        raised(DataError("no answers to val"))
     expected = Failure("Texts that were hard for the teacher: val", "DataError", "no answers to val")
     assert list(failures) == [expected]
     assert failures.to_json() == [
@@ -34,7 +34,7 @@ def test_a_failure_is_recorded_with_its_type_and_message_and_logged_with_its_tra
 def test_every_kind_of_failure_is_recorded_with_a_message(error: Exception) -> None:
     failures = Failures()
     with failures.optional(Part.PLOT):
-        raise error
+        raised(error)
     (found,) = failures
     assert found.error == type(error).__name__
     assert found.message
@@ -50,11 +50,12 @@ def test_what_ends_a_run_is_never_the_failure_of_a_part(ending: type[BaseExcepti
     with pytest.raises(ending), failures.optional(Part.TRACKER):
         raise ending
     with pytest.raises(ending):
-        failures.attempt(Part.FACTS, "x", lambda: _raised(ending), lambda: 0)
+        failures.attempt(Part.FACTS, "x", lambda: raised(ending()), lambda: 0)
     assert len(failures) == 0
 
 
-def _raised(error: type[BaseException]) -> int:
+def raised(error: BaseException) -> int:
+    """A call that fails."""
     raise error
 
 
@@ -78,10 +79,10 @@ def test_a_part_that_fails_twice_is_counted_and_logged_once(caplog: pytest.LogCa
     failures = Failures()
     for _ in range(2):
         with failures.optional(Part.SECTION, "costs"):
-            raise ValueError("no price")
+            raised(ValueError("no price"))
     assert len(failures) == len(caplog.records) == 1
     with failures.optional(Part.SECTION, "costs"):
-        raise ValueError("another reason")
+        raised(ValueError("another reason"))
     assert [f.message for f in failures] == ["another reason"]
 
 
