@@ -41,7 +41,7 @@ class RunConfig(Section):
     name: Annotated[str | None, NotInKey("a name")] = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The run's name; by default the config file's name without its ending."""
     root: Annotated[str, NotInKey("a place")] = "artifacts"
-    """Where everything is left: a path or an fsspec URL."""
+    """Where everything is left: a folder, or s3://bucket/prefix."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], NotInKey("log settings")] = "INFO"
     """How much is logged."""
 
