@@ -26,7 +26,7 @@ UNUSABLE: list[tuple[dict[str, Any], dict[str, Any], str]] = [
     ({"kind": "empty_content"}, {}, "teacher.extra_body"),
     ({"kind": "content_filter"}, {}, "filter"),
     ({"kind": "broken_json"}, {}, "teacher.parse.label_pattern"),
-    ({"kind": "written", "content": '{"reasoning": "So.", "label": }'}, {}, "teacher.parse.label_pattern"),
+    ({"kind": "written", "content": '{"reasoning": "So." "label": 1}'}, {}, "teacher.parse.label_pattern"),
     ({"kind": "written", "content": "I am sorry, I cannot do that."}, {}, "teacher.parse.label_pattern"),
     ({"kind": "written", "content": '{"reasoning": "So.", "label": "spam"}'}, {}, "teacher.parse.labels"),
     ({"kind": "written", "content": '{"label": 1}'}, {}, "prompts.file"),
