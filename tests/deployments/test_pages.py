@@ -88,7 +88,7 @@ def test_a_runs_page_has_a_name_that_says_what_it_is_and_a_graph_of_stages_and_s
     with pages.page.expect_response(re.compile("graph-v2"), timeout=1000 * PATIENCE_S) as heard:
         page = pages.open(f"/runs/flow-run/{run}")
     seen(page.get_by_text("small: texts.csv").first)
-    seen(page.get_by_text("reject: run: not made before"))
+    seen(page.get_by_text("reject: run: not cached"))
 
     drawn = {node["label"] for _, node in heard.value.json()["nodes"]}
     assert {"split", "sample", "reject", "encode", "baseline", "analyse student on test"} <= drawn
