@@ -28,7 +28,7 @@ from core.progress import Progress, Silent
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 """Raise when the same job would be answered otherwise: parts of an earlier one are then refused."""
 PART_ROWS = 1024
 """Rows that are answered at once. Part of what decides a score's last bits, so it is no setting."""

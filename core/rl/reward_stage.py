@@ -24,7 +24,7 @@ from core.student.engine import Engine, GenerateParams, Generation, Sampler
 from core.student.segment import checkpoint
 
 NAME = "reward"
-VERSION = 1
+VERSION = 2
 ANSWERS = "answers.jsonl"
 
 

@@ -24,7 +24,7 @@ from core.student.engine import Engine, SamplerRef, SaveLabel, Session, Usage
 from core.student.segment import LiveSession, checkpoint, described, lora_spec_of
 
 NAME = "reinforce"
-VERSION = 1
+VERSION = 2
 STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 
