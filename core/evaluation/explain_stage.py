@@ -23,7 +23,7 @@ from core.student.engine import Engine
 from core.student.segment import checkpoint
 
 NAME = "explain"
-VERSION = 2
+VERSION = 3
 EXPLAINED = "explained.jsonl"
 
 

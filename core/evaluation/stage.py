@@ -29,7 +29,7 @@ from core.student.segment import checkpoint
 
 EVALUATE = "evaluate"
 EXPORT = "export"
-VERSION = 3
+VERSION = 4
 SCORES = "scores.jsonl"
 METRICS = "metrics.json"
 MOST_FAILED = 0.01

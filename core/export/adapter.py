@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from core.student.engine import Checkpoint
 
 NAME = "adapter"
-VERSION = 1
+VERSION = 2
 FOLDER = "adapter"
 PARITY = "parity.json"
 

@@ -361,17 +361,20 @@ class Encoder:
         prompt = self.prompt(text, len(completion.tokens))
         if prompt is None:
             return None
-        tokens = (*prompt.tokens, *completion.tokens)
-        if tokens != self._whole(text.begin(len(text.ids) - prompt.cut), label, reasoning):
+        answer = self._complete(self._parts(label, reasoning)).completion.tokens
+        shown = text.begin(len(text.ids) - prompt.cut)
+        if (*prompt.tokens, *answer) != self.conversation(shown, label, reasoning):
             raise PromptError(
                 f"sample {example_id}: the conversation is tokenized otherwise as a whole than as prompt and "
                 "answer; change target in the prompts file, or use another tokenizer"
             )
+        tokens = (*prompt.tokens, *completion.tokens)
         weights = (*(0.0 for _ in prompt.tokens), *self._weights(completion))
         datum = Datum(tokens[:-1], tokens[1:], weights[1:])
         return EncodedExample(example_id, label, datum, len(prompt.tokens), prompt.cut)
 
-    def _whole(self, text: str, label: int, reasoning: str) -> tuple[int, ...]:
+    def conversation(self, text: str, label: int, reasoning: str) -> tuple[int, ...]:
+        """The tokens of prompt and answer as a whole, the end of turn last; nothing is cut."""
         answer = "".join(self._marked(part) for part in self._parts(label, reasoning))
         marked = self._rest(f"{self.chat.prompt(text)}{answer}{self.chat.trail}{self.chat.end_mark}")
         end = () if self.chat.end_mark else (self.chat.end_of_turn,)

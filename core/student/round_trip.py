@@ -41,7 +41,8 @@ def check_round_trip(encoder: Encoder) -> None:
 
 
 def _check_answer(encoder: Encoder, label: int, reason: str) -> None:
-    *tokens, last = encoder.completion(label, reason).tokens
+    prompt = encoder.prompt_tokens(_TEXTS[0])
+    *tokens, last = encoder.conversation(_TEXTS[0], label, reason)[len(prompt) :]
     stops = encoder.stop_tokens
     early = next((i for i, token in enumerate(tokens) if token in stops), None)
     if early is not None or last not in stops:
@@ -66,9 +67,9 @@ def _check_tokens(encoder: Encoder, text: str, label: int, reason: str) -> None:
     if any(tokenizer.control.hide(m.content) != m.content for m in messages):
         return  # a rulebook that names control tokens: the tokenizer alone would understand them
     expected = tuple(tokenizer.inner(whole, add_special_tokens=False)["input_ids"])
-    tokens = (*encoder.prompt_tokens(text), *encoder.completion(label, reason).tokens)
+    tokens, prompt = encoder.conversation(text, label, reason), encoder.prompt_tokens(text)
     shared = tokens if encoder.chat.end_mark else tokens[:-1]
-    if expected[: len(shared)] != shared:
+    if expected[: len(shared)] != shared or tokens[: len(prompt)] != prompt:
         raise refused(
             tokenizer,
             f"is tokenized otherwise as a whole than in the parts that the student sees (text {text!r})",

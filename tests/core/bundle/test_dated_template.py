@@ -21,12 +21,12 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.stages import Pipeline
 from core.predict.student import open_student
 from core.store.objects import Store
+from core.student.stage import read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.core.pipeline.making import Maker, make_texts, pipeline
 from tests.small_project import write_project
 
 OnDay = Callable[[str], None]
-FEW = ("student.steps=2", "evaluation.interval=2", "prompts.file={prompts}")
 DATED = "{{ '<|im_start|>system\\nIt is ' + strftime_now('%A, %-d %B %Y %H:%M') + '.<|im_end|>\\n' }}"
 
 
@@ -60,19 +60,17 @@ def opened(config: Path, *overrides: str) -> Pipeline:
     """As every process opens it anew."""
     prompts = config.parent / "prompts.yaml"
     if not prompts.exists():
-        prompts.write_text(
-            'task_instruction: Spam?\nteacher_user: "{{ text }}"\nstudent_user: "{{ text }}"\n'
-        )
+        shown = ("teacher_user", "student_user", "student_label_only_user")
+        lines = ["task_instruction: Spam?", *(f'{name}: "Is it? {{{{ text }}}}"' for name in shown)]
+        prompts.write_text("\n".join(lines))
     return pipeline(config, ["student.steps=2", "evaluation.interval=2", *overrides])
 
 
 def trained_prompts(of: Pipeline, store: Store, maker: Maker) -> list[str]:
     """The texts of the prompts in the encoded examples."""
-    data = store.folder(maker.manifests["encode"])
-    from core.student.stage import read_data
-
     inner = of.bench.tokenizer.inner
-    return [inner.decode(d.tokens).partition("<label>")[0] for d in read_data(data)]
+    data = read_data(store.folder(maker.manifests["encode"]))
+    return [inner.decode(d.tokens).partition("<label>")[0] for d in data]
 
 
 def asked(of: Pipeline, text: str) -> str:
