@@ -20,7 +20,7 @@ LIVE = {
     "teacher.base_url": "http://127.0.0.1:9/v1",
     "teacher.model": "m",
     "teacher.prices": "null",
-    "teacher.api_key_env": "TEST_TEACHER_KEY",
+    "teacher.api_key_env": "TEST_TEACHER_KEY",  # pragma: allowlist secret
 }
 
 

@@ -209,7 +209,7 @@ OPENAI_ENV = {
     "OPENAI_ORG_ID": "org-of-mine",
     "OPENAI_PROJECT_ID": "project-of-mine",
     "OPENAI_ADMIN_KEY": "admin-of-mine",
-    "OPENAI_API_KEY": "key-of-mine",
+    "OPENAI_API_KEY": "key-of-mine",  # pragma: allowlist secret
     "OPENAI_CUSTOM_HEADERS": "X-Custom: custom-of-mine\nAuthorization: Bearer other-of-mine",
 }
 
