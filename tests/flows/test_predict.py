@@ -75,7 +75,10 @@ def test_texts_and_standard_input_are_answered_on_standard_output(
 def test_errors_end_the_command_with_1_only_if_that_is_asked_for(
     bundle: Path, table: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """ROW2: a table, with a row that has too many fields, and standard input."""
+    """ROW2: a table, with a row that has too many fields, and standard input.
+
+    The small student puts its probability on neither label, so that its own answer has an error too.
+    """
     out = table.with_name("out.jsonl")
     table.write_text("id,text\nr0,See you at lunch\nr1,You have won, call now\n")
     given = ("predict", "--model", bundle, "--input", table, "--id-column", "id")
@@ -83,11 +86,11 @@ def test_errors_end_the_command_with_1_only_if_that_is_asked_for(
     rows = list(map(json.loads, out.read_text().splitlines()))
     assert [(row["id"], row["label"] is None) for row in rows] == [("r0", False), (None, True)]
     assert "3 fields where the header has 2" in rows[1]["error"]
-    assert "1 of 2 rows have an error" in capsys.readouterr().err
+    assert "2 of 2 rows have an error" in capsys.readouterr().err
     assert understudy(*given) == 0
     printed = capsys.readouterr()
     assert list(map(json.loads, printed.out.splitlines())) == rows
-    assert "2 rows in standard output; 1 have an error" in printed.err
+    assert "2 rows in standard output; 2 have an error" in printed.err
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"See you\nnul\0\n")))
     assert understudy("predict", "--model", bundle, "--fail-on-error") == 1
     assert len(capsys.readouterr().out.splitlines()) == 2

@@ -143,7 +143,7 @@ def test_its_pointer_names_what_is_there_and_the_student_s_stays(
     assert (root / pointer["final_state_path"] / "optimizer.safetensors").is_file()
     assert (root / pointer["metrics_path"]).is_file()
     card = (root / pointer["bundle_path"] / "README.md").read_text()
-    assert "It learnt from rewards for its own answers to the texts of train" in card
+    assert "It learned from rewards for its own answers to the texts of train" in card
     with pytest.raises(UserError, match=r"model/rl_latest\.json is of a student that was reinforced already"):
         reinforce(reinforced, *REINFORCED, start="rl_latest", replace=True)
 

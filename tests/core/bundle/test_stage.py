@@ -180,7 +180,7 @@ def test_the_card_states_how_many_answers_were_trained_on(
     assert "not trained on" not in whole.read_text()
 
 
-def out_of_space(*arguments: object) -> None:
+def out_of_space(*arguments: object, **settings: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 

