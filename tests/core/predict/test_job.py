@@ -139,7 +139,7 @@ def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent:
     # The small student puts its probability on neither label, so that its own answers have errors too.
     assert (found.rows, found.reused, found.errors, found.unanswered, found.overflow) == (65, 32, 65, 4, 1)
     rows = written(job.output)
-    assert [i for i, row in enumerate(rows) if row["label"] is None] == [1, 4, 39, 40]
+    assert [i for i, row in enumerate(rows) if not row["label"]] == [1, 4, 39, 40]
     ids = [row["id"] for row in rows]
     assert [id_ for i, id_ in enumerate(ids) if i not in (1, 4, 39, 40, 49)] == [id_ for id_, _ in good]
     assert ids[49] == "x5"
