@@ -22,7 +22,7 @@ from core.openmp import WAIT_POLICY
 
 WAITING = {"passive (default)": {WAIT_POLICY: "PASSIVE"}, "active": {"GOMP_SPINCOUNT": "300000"}}
 """The spin count is what GNU's libgomp takes where neither variable is set."""
-ROUNDS = 5
+ROUNDS = 4
 SETTLE_S = 0.2
 
 
@@ -67,7 +67,7 @@ def main() -> None:
     try:
         for trainer in trainers.values():
             trainer.step()  # loads the model and warms up
-        print(f"{os.cpu_count()} cores; seconds of one step (8 short rows), median of {ROUNDS}:")
+        print(f"{os.cpu_count()} cores; seconds of one step (4 rows of some 50 tokens), median of {ROUNDS}:")
         for load, beside in (("alone", nullcontext), ("next to a busy process", busy)):
             with beside():
                 report(load, measured(trainers))
@@ -117,7 +117,7 @@ def train() -> None:
     from tests.benchmarks.bench_engine import LORA, MODEL, Shape, draw, submit
 
     session = LocalEngine(resolve_model(MODEL)).open(LORA, None)
-    batch = draw(Shape(rows=8, prefix=0, text=40, completion=60, ragged=True))
+    batch = draw(Shape(rows=4, prefix=0, text=20, completion=30, ragged=True))
     for _ in sys.stdin:
         wall, cpu = time.perf_counter(), time.process_time()
         submit(session, batch)
