@@ -23,8 +23,8 @@ from core.student import plan, segment
 from core.student import stage as encode_stage
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
+from core.teacher.live.budget import price_of
 from core.teacher.live.client import api_key
-from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
 
 

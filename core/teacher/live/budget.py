@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass
 
+from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent
+from core.prices import Price, Prices, Usage, cost
+from core.teacher.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +96,23 @@ class Budget:
             f"raise teacher.budget.{field} and run the same command again: no answer given so far is "
             "asked for twice"
         )
+
+
+def price_of(config: TeacherConfig) -> Price | None:
+    """The model's price. Raises ConfigError where a budget in money has none to go by."""
+    prices = Prices(config.prices)
+    return prices.demand(config.model) if config.budget.usd is not None else prices.price_of(config.model)
+
+
+def spent_before(journal: Journal, price: Price | None) -> Spending:
+    """What the journal says that earlier starts of this run spent.
+
+    Of an answer without token counts it is what was reserved for it, as while the run goes on.
+    """
+    found = journal.spent(journal.run)
+    usage = Usage(
+        found.prompt_tokens + found.reserved_prompt_tokens,
+        found.completion_tokens + found.reserved_completion_tokens,
+        found.cached_tokens,
+    )
+    return Spending(cost(usage, price) if price else 0.0, usage.total)

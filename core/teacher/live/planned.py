@@ -10,10 +10,10 @@ from core.config.teacher import TeacherConfig
 from core.prices import Usage
 from core.records import Example, TeacherAnswer
 from core.teacher.journal import Journal
+from core.teacher.live.budget import price_of
 from core.teacher.live.forecast import Forecast, Speed, estimate_run
 from core.teacher.live.old import find_old_limits
 from core.teacher.live.questions import Questions
-from core.teacher.live.sending import price_of
 from core.teacher.live.teacher import LiveTeacher
 from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval
 

@@ -13,15 +13,14 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
-from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherRefused
-from core.prices import Price, Prices, Usage, cost
+from core.prices import Usage, cost
 from core.records import Example
 from core.store.clock import now
 from core.teacher.base import Attempt
 from core.teacher.journal import Journal
 from core.teacher.live.breaker import Breaker
-from core.teacher.live.budget import Budget, Spending
+from core.teacher.live.budget import Budget, Spending, price_of, spent_before
 from core.teacher.live.canary import Canary
 from core.teacher.live.chatreply import CallError, Came
 from core.teacher.live.client import ChatClient
@@ -441,23 +440,3 @@ def _token_counts(came: Came) -> tuple[int | None, int | None, int | None]:
         return None, None, None
     usage, missing = came.counted.usage, None if came.counted.is_partial else 0
     return usage.prompt or missing, usage.cached, usage.completion or missing
-
-
-def price_of(config: TeacherConfig) -> Price | None:
-    """The model's price. Raises ConfigError where a budget in money has none to go by."""
-    prices = Prices(config.prices)
-    return prices.demand(config.model) if config.budget.usd is not None else prices.price_of(config.model)
-
-
-def spent_before(journal: Journal, price: Price | None) -> Spending:
-    """What the journal says that earlier starts of this run spent.
-
-    Of an answer without token counts it is what was reserved for it, as while the run goes on.
-    """
-    found = journal.spent(journal.run)
-    usage = Usage(
-        found.prompt_tokens + found.reserved_prompt_tokens,
-        found.completion_tokens + found.reserved_completion_tokens,
-        found.cached_tokens,
-    )
-    return Spending(cost(usage, price) if price else 0.0, usage.total)

@@ -20,9 +20,10 @@ from core.teacher.base import Answered
 from core.teacher.journal import Journal
 from core.teacher.labels import LabelNames
 from core.teacher.live.asking import Asking
+from core.teacher.live.budget import price_of, spent_before
 from core.teacher.live.loop import run_to_end
 from core.teacher.live.questions import Questions
-from core.teacher.live.sending import Ledger, price_of, spent_before
+from core.teacher.live.sending import Ledger
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
 

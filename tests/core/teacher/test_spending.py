@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from core.prices import Price, cost
 from core.store.objects import Store
 from core.teacher.journal import Journal
-from core.teacher.live.budget import Spending
+from core.teacher.live.budget import Spending, spent_before
 from core.teacher.live.chatreply import Came, read_reply
-from core.teacher.live.sending import spent_before
 from core.teacher.reply import Reply
 from tests.core.teacher.replying import reply
 
