@@ -12,6 +12,7 @@ from typing import Any
 from prefect import Task
 from prefect.exceptions import CancelledRun, CrashedRun
 
+from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError, UserError
 from core.optional import Failures, Part, PartFailed
@@ -25,7 +26,6 @@ from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
-from core.teacher.journal import Journal
 from core.tracking.trackers import Trackers, tracked
 from flows.logs import run_log
 from flows.submitting import Submitted

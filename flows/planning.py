@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
 from core.data.writing import scan_examples
 from core.errors import MissingInputError, UnderstudyError
@@ -24,7 +25,6 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.plan import PlannedSegment
-from core.teacher.journal import Journal
 from flows.comparing import check_label_only_run, compared
 from flows.exporting import bundled, export_checkpoint
 from flows.hardness import looked_into

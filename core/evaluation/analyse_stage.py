@@ -20,7 +20,7 @@ from core.evaluation.stage import SCORES, read_scores
 from core.optional import Part
 from core.records import SplitName
 from core.stageio import StageIO
-from core.teacher.rows import read_samples
+from core.teacher.samples import read_samples
 
 NAME = "analyse"
 VERSION = 5

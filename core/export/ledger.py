@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from core.prices import TrainingPrice
+from core.cost import TrainingPrice
 from core.store.manifest import Manifest
 
 _MILLION = 1_000_000

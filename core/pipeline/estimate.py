@@ -16,11 +16,11 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from core import jsonio
+from core.cost import TrainingPrice, load_prices
 from core.data.writing import read_examples
 from core.engines.local.choices import choice_plan
 from core.errors import PromptError
 from core.pipeline.stages import Pipeline
-from core.prices import TrainingPrice, load_prices
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store

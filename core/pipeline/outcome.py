@@ -10,6 +10,7 @@ from typing import Any
 
 from core import jsonio
 from core.config import Config
+from core.cost import load_prices
 from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.baseline_stage import NAME as BASELINE
 from core.evaluation.decide_stage import DECISION
@@ -21,7 +22,6 @@ from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.starting import Start
 from core.pipeline.workbench import Workbench
-from core.prices import load_prices
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store

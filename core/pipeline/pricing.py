@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from core.completions.journal import Journal
 from core.data.writing import scan_examples
 from core.pipeline.stages import Pipeline
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from core.teacher.live.planned import Taken, forecast, in_all, told
 
 

@@ -7,9 +7,9 @@ from itertools import islice
 from pathlib import Path
 
 from core.config import Config
+from core.cost import load_prices
 from core.data.writing import scan_examples
 from core.pipeline.workbench import Workbench
-from core.prices import load_prices
 from core.report.words import plural
 from core.student import plan
 

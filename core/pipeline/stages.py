@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from core.completions.budget import price_of
+from core.completions.client import api_key
 from core.config import Config
+from core.cost import load_prices
 from core.data import stage as data_stage
 from core.engines.tinker.connection import connection
 from core.errors import UserError
 from core.pipeline.measuring import Measuring
 from core.pipeline.reinforcing import Reinforcing
 from core.pipeline.workbench import Workbench
-from core.prices import load_prices
 from core.records import SplitName
 from core.rejection import stage as rejection_stage
 from core.stageio import StageIO
@@ -23,8 +25,6 @@ from core.student import plan, segment
 from core.student import stage as encode_stage
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
-from core.teacher.live.budget import price_of
-from core.teacher.live.client import api_key
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
 
 

@@ -18,7 +18,7 @@ from core.predecessor.flat import Flat, read
 from core.predecessor.keys import FIXED, KEYS
 from core.predecessor.places import Places
 from core.predecessor.settings import Key, Settings, Version
-from core.teacher.answersource import source_of
+from core.teacher.answer_file import source_of
 
 Defaults = Literal["auto", "old", "new"]
 What = Literal["left out", "otherwise", "unknown", "missing"]

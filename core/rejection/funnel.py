@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from core.rejection.intervals import Difference, Share, difference, share
-from core.teacher import tally
+from core.teacher import samples as tally
 
 SURPLUS = "surplus"
 """An answer that no rule rejects, of a text that has as many accepted ones as are kept."""

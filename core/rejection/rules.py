@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from core.completions.reply import ending
 from core.config import rejection as configs
 from core.config.base import Section
 from core.records import Example, TeacherAnswer, Verdict
 from core.rejection.cited import cited, missing_quotes, plain, without_quotes
 from core.rejection.leaks import revealed
 from core.rejection.remembered import Remembered
-from core.teacher.gold import SOURCE as GOLD
-from core.teacher.reply import ending
+from core.teacher.base import SOURCE as GOLD
 
 
 @dataclass(slots=True)

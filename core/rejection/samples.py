@@ -8,7 +8,7 @@ from typing import Any
 
 from core.jsonio import as_row, read_jsonl
 from core.records import AcceptedSample, Example, TeacherAnswer, Verdict
-from core.teacher.rows import sample_id, sample_row
+from core.teacher.samples import sample_id, sample_row
 
 
 def accepted_row(example: Example, answer: TeacherAnswer) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from core.rejection.skew import REJECTED_FILE, notices, skew
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.base import Answered
-from core.teacher.rows import read_samples
+from core.teacher.samples import read_samples
 
 log = logging.getLogger(__name__)
 

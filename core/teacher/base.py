@@ -83,3 +83,34 @@ class Teacher(Protocol):
     def facts(self) -> Mapping[str, Any]:
         """What only this kind of teacher can say of its work (answers it did not need, money
         spent), for the summary: JSON values, complete once `answers` has ended."""
+
+
+SOURCE = "gold"
+"""The parse source of an answer that nobody gave; rules about reasons do not judge it."""
+
+
+class GoldTeacher:
+    """Answers every text with its gold label and an empty reasoning."""
+
+    model = "gold"
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        for done, example in enumerate(examples, start=1):
+            progress.update(done, total)
+            yield Answered(example, (_gold_answer(example),))
+
+    def facts(self) -> Mapping[str, Any]:
+        return {}
+
+
+def _gold_answer(example: Example) -> TeacherAnswer:
+    return TeacherAnswer(
+        example_id=example.id,
+        sample=0,
+        model=GoldTeacher.model,
+        raw_output="",
+        parse_ok=True,
+        parse_source=SOURCE,
+        label=example.label,
+        reasoning="",
+    )

@@ -10,11 +10,9 @@ from typing import Any
 from core.config.teacher import ParseConfig
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
-from core.teacher.answerfile import open_answers
-from core.teacher.answerline import Recorded
+from core.teacher.answer_file import Recorded, open_answers
 from core.teacher.base import Answered, AttemptPolicy
-from core.teacher.labels import LabelNames
-from core.teacher.parsing import Parsed, parse_reply, read_fields
+from core.teacher.parsing import LabelNames, Parsed, parse_reply, read_fields
 
 
 @dataclass(slots=True)

@@ -21,14 +21,12 @@ from core.prompts import load_prompts
 from core.records import Example, SplitName
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
-from core.teacher.answerfile import answers_digest
-from core.teacher.base import AttemptPolicy, Teacher
-from core.teacher.gold import GoldTeacher
-from core.teacher.labels import LabelNames
+from core.teacher.answer_file import answers_digest
+from core.teacher.base import AttemptPolicy, GoldTeacher, Teacher
 from core.teacher.live.teacher import LiveTeacher, OpenJournal
+from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
-from core.teacher.rows import sample_row
-from core.teacher.tally import Tally
+from core.teacher.samples import Tally, sample_row
 
 NAME = "sample"
 VERSION = 5

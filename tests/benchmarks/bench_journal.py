@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 
 from core import jsonio
+from core.completions.journal import Journal
+from core.completions.reply import Reply, to_line
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.reply import Reply, to_line
 
 APPENDERS, APPENDED = 256, 50_000
 READS = 20_000

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.completions.journal import Journal
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.parsing import LabelNames
 from tests.servers import teacher as endpoint
 from tests.servers.teacher_answers import invented_label
 from tests.servers.teacher_limits import Work

@@ -23,7 +23,7 @@ from core.rejection import stage as reject_stage
 from core.stageio import StageIO
 from core.teacher import stage as sample_stage
 from core.teacher.base import AttemptPolicy
-from core.teacher.labels import LabelNames
+from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 
 MEGABYTES = 400

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.config.teacher import TeacherConfig
+from core.cost import Price, Prices, PriceTable, Usage, cost, load_prices
 from core.errors import ConfigError
-from core.prices import Price, Prices, PriceTable, Usage, cost, load_prices
 
 REPO = Path(__file__).resolve().parents[2]
 HEAD = "as_of: 2026-01-02\nsource: a page\nmodels:\n"

@@ -10,8 +10,8 @@ from core import shipped
 from core.config import PromptsConfig
 from core.config.student import StudentConfig
 from core.config.teacher import TeacherConfig
+from core.cost import load_prices
 from core.errors import ConfigError, PromptError, UserError
-from core.prices import load_prices
 from core.prompts import load_prompts
 
 REPO = Path(__file__).resolve().parents[2]

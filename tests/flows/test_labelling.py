@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.journal import Journal
 from core.config.loading import load
+from core.cost import Usage, cost, load_prices
 from core.pipeline.stages import Pipeline
-from core.prices import Usage, cost, load_prices
 from core.progress import Silent
 from core.stages import make
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from flows.planning import describe_plan
 from flows.switches import Switches
 from tests.flows.running import distill, run

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from core import jsonio, milestones
+from core.completions.journal import Journal
 from core.config.loading import load
 from core.pipeline.stages import Pipeline
 from core.progress import Silent
 from core.stages import make
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from tests.killing import driver
 from tests.killing.children import TO_THE_END, Moment, ask_child, run_in_child
 from tests.killing.trials import Kill

@@ -10,18 +10,18 @@ import random
 from collections.abc import Collection, Iterator
 from typing import NoReturn
 
+from core.completions.client import FORMATS
+from core.completions.journal import Journal
+from core.completions.reply import Reply
+from core.completions.request import TeacherRequest
 from core.errors import PassingError, StoreError, TeacherError
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Attempt
-from core.teacher.journal import Journal
 from core.teacher.live.canary import Canary
-from core.teacher.live.client import FORMATS
 from core.teacher.live.old import find_old_limits
 from core.teacher.live.questions import Questions
 from core.teacher.live.sending import REJECTED_AT_MOST, FormatRefused, Ledger, Sender
-from core.teacher.reply import Reply
-from core.teacher.request import TeacherRequest
 
 log = logging.getLogger(__name__)
 

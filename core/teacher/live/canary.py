@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from core import jsonio
+from core.completions.journal import Journal
+from core.completions.reply import Reply, Setup, ending
 from core.config.teacher import TeacherConfig
 from core.errors import AnswersUnusable
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from core.teacher.live.questions import Questions
 from core.teacher.parsing import Parsed
-from core.teacher.reply import Reply, Setup, ending
 
 _SHOWN = 100
 _PROBLEMS = {

@@ -10,10 +10,10 @@ import dataclasses
 import logging
 from collections.abc import Iterable
 
+from core.completions.journal import Journal
+from core.completions.request import TeacherRequest
 from core.records import Example
-from core.teacher.journal import Journal
 from core.teacher.live.questions import Questions
-from core.teacher.request import TeacherRequest
 
 log = logging.getLogger(__name__)
 

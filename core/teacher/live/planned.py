@@ -6,18 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import add
 
+from core.completions.budget import LEARNT_AFTER, Estimator, price_of
+from core.completions.journal import Journal
 from core.config.teacher import TeacherConfig
-from core.prices import Usage
+from core.cost import Forecast, Range, Speed, Usage, estimate_run
 from core.records import Example, TeacherAnswer
-from core.teacher.journal import Journal
-from core.teacher.live.budget import price_of
-from core.teacher.live.forecast import Forecast, Speed, estimate_run
 from core.teacher.live.old import find_old_limits
 from core.teacher.live.questions import Questions
 from core.teacher.live.teacher import LiveTeacher
-from core.teacher.live.tokens import LEARNT_AFTER, Estimator, Interval
 
-_LATENCY = Interval(1.0, 5.0, 30.0)
+_LATENCY = Range(1.0, 5.0, 30.0)
 """Seconds an answer takes before any was seen; a guess."""
 
 
@@ -87,11 +85,11 @@ class Taken:
             self._cached += cached
         self.seconds.append(answer.latency_s or 0.0)
 
-    def latency(self) -> Interval:
+    def latency(self) -> Range:
         """Seconds for an answer."""
         if len(self.seconds) < LEARNT_AFTER:
             return _LATENCY
-        return Interval(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
+        return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
 
     def cached_share(self) -> float:
         """The share of prompts that the server had in its cache; 0, the cautious guess, until learnt."""
@@ -127,16 +125,16 @@ class _Seen:
         for answer in given:
             self._taken.add(answer, rough)
 
-    def calls(self) -> Interval:
+    def calls(self) -> Range:
         """How many requests the texts that lack something will take."""
         most = float(self._left)
         if self._finished < LEARNT_AFTER:
-            return Interval(self._least, self._least, most)
+            return Range(self._least, self._least, most)
         mean = self.fresh * self._attempts / self._finished + self.begun
-        return Interval(self._least, min(max(mean, self._least), most), most)
+        return Range(self._least, min(max(mean, self._least), most), most)
 
 
-def _speed(config: TeacherConfig, latency: Interval) -> Speed:
+def _speed(config: TeacherConfig, latency: Range) -> Speed:
     limits = config.limits
     return Speed(limits.concurrency, latency, limits.requests_per_minute, limits.tokens_per_minute)
 
@@ -151,7 +149,7 @@ def _time(found: Forecast) -> str:
     return f"{found.seconds.mean:.0f} s ({found.seconds.low:.0f} to {found.seconds.high:.0f})"
 
 
-def _range(value: Interval) -> str:
+def _range(value: Range) -> str:
     if value.low == value.high:
         return f"{value.mean:.0f}"
     return f"{value.mean:.0f} ({value.low:.0f} to {value.high:.0f})"

@@ -12,18 +12,17 @@ from collections.abc import Iterator
 from functools import cached_property
 
 from core import jsonio
+from core.completions.budget import rough_tokens
+from core.completions.client import FORMATS
+from core.completions.journal import Journal
+from core.completions.reply import Reply, Setup, ending
+from core.completions.request import TeacherRequest, normalised
 from core.config.teacher import TeacherConfig
 from core.errors import StoreError
 from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Attempt, AttemptPolicy
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
-from core.teacher.live.client import FORMATS
-from core.teacher.live.tokens import rough_tokens
-from core.teacher.parsing import Parsed, parse_reply
-from core.teacher.reply import Reply, Setup, ending
-from core.teacher.request import TeacherRequest, normalised
+from core.teacher.parsing import LabelNames, Parsed, parse_reply
 
 PLAIN = "plain"
 

@@ -13,27 +13,23 @@ from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
+from core.completions.budget import Budget, Estimator, Spending, price_of, rough_tokens, spent_before
+from core.completions.client import ChatClient
+from core.completions.concurrency import AdaptiveConcurrency, Slot
+from core.completions.failures import RetryDecision, classify
+from core.completions.journal import Journal
+from core.completions.rate_limiter import RateLimiter, RealClock
+from core.completions.reply import Reply
+from core.completions.request import TeacherRequest
+from core.completions.response import CallError, Came, Counted
+from core.completions.retries import Backoff, CircuitBreaker, Pause, refusal, retry_after, should_retry
+from core.cost import Usage, cost
 from core.errors import BudgetSpent, TeacherRefused
-from core.prices import Usage, cost
 from core.records import Example
 from core.store.clock import now
 from core.teacher.base import Attempt
-from core.teacher.journal import Journal
-from core.teacher.live.breaker import Breaker
-from core.teacher.live.budget import Budget, Spending, price_of, spent_before
 from core.teacher.live.canary import Canary
-from core.teacher.live.chatreply import CallError, Came
-from core.teacher.live.client import ChatClient
-from core.teacher.live.clock import RealClock
-from core.teacher.live.concurrency import Limiter, Slot
-from core.teacher.live.pace import Pace
 from core.teacher.live.questions import PLAIN, Questions
-from core.teacher.live.retrying import Backoff, Pause, refusal, retry_after, should_retry
-from core.teacher.live.tokens import Estimator, rough_tokens
-from core.teacher.live.usage import Counted
-from core.teacher.live.verdict import Verdict, classify
-from core.teacher.reply import Reply
-from core.teacher.request import TeacherRequest
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +45,7 @@ Tried = Reply | float | None
 class FormatRefused(Exception):
     """A request failed, perhaps for its output format alone: a simpler one shows whether that is so."""
 
-    def __init__(self, error: CallError, verdict: Verdict) -> None:
+    def __init__(self, error: CallError, verdict: RetryDecision) -> None:
         super().__init__(verdict.words)
         self.error, self.verdict = error, verdict
 
@@ -106,10 +102,10 @@ class Sender:
         self._client = ChatClient(config)
         clock, limits, rng = RealClock(), config.limits, random.Random()
         self._clock, self._rng = clock, rng
-        self._limiter = Limiter(clock, limits.concurrency)
-        self._pace = Pace(clock, limits.requests_per_minute, limits.tokens_per_minute)
+        self._limiter = AdaptiveConcurrency(clock, limits.concurrency)
+        self._pace = RateLimiter(clock, limits.requests_per_minute, limits.tokens_per_minute)
         self._pause, self._backoff = Pause(clock, rng), Backoff(tries=limits.tries)
-        self._breaker = Breaker(clock, limits.breaker)
+        self._breaker = CircuitBreaker(clock, limits.breaker)
         self._estimator = Estimator(config.max_tokens)
         self._price = price_of(config)
         self._budget = Budget(config.budget.usd, config.budget.tokens, spent_before(journal, self._price))
@@ -359,7 +355,7 @@ class Sender:
             )
         return held
 
-    def _judge(self, verdict: Verdict, error: CallError, pending: _Pending) -> float | None:
+    def _judge(self, verdict: RetryDecision, error: CallError, pending: _Pending) -> float | None:
         """Seconds to wait before the next try; None gives this text up. Raises what stops everything."""
         refused = FormatRefused(error, verdict)
         doubtful = verdict.maybe_format and pending.request.output_format != PLAIN
@@ -386,7 +382,7 @@ class Sender:
             self._pause.hold(wait)
         return wait
 
-    def _refuse(self, verdict: Verdict, error: CallError) -> NoReturn:
+    def _refuse(self, verdict: RetryDecision, error: CallError) -> NoReturn:
         stop = refusal(verdict, self.config.base_url, self.config.model, self.config.api_key_env)
         self._breaker.refuse(stop)
         raise stop from error

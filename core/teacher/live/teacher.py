@@ -11,19 +11,19 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
+from core.completions.budget import price_of, spent_before
+from core.completions.journal import Journal
 from core.config.teacher import TeacherConfig
 from core.errors import TeacherError
 from core.progress import Progress
 from core.prompts import Prompts
 from core.records import Example, SplitName
 from core.teacher.base import Answered
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
 from core.teacher.live.asking import Asking
-from core.teacher.live.budget import price_of, spent_before
 from core.teacher.live.loop import run_to_end
 from core.teacher.live.questions import Questions
 from core.teacher.live.sending import Ledger
+from core.teacher.parsing import LabelNames
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
 

@@ -24,7 +24,7 @@ from core.evaluation.stage import read_scores
 from core.optional import Part, PartFailed
 from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
 from core.stageio import StageIO
-from core.teacher.rows import sample_row
+from core.teacher.samples import sample_row
 from tests.core.evaluation.scored import draw
 
 WORDS = ("win a free prize now", "see you at home")

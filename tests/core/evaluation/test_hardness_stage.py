@@ -23,7 +23,7 @@ from core.records import Example, ScoredExample, TeacherAnswer
 from core.rejection.hard import HARD_FILE, Hardness, tagged_file
 from core.rejection.intervals import difference, share
 from core.stageio import StageIO
-from core.teacher.rows import sample_row
+from core.teacher.samples import sample_row
 
 EXAMPLES = [Example(f"t{i}", f"Text {i}", i % 2) for i in range(60)]
 HARD = {f"t{i}" for i in range(24)}

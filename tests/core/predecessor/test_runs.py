@@ -26,7 +26,7 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from core.summary.collecting import collect
 from core.teacher import stage as sample_stage
-from core.teacher.rows import read_samples
+from core.teacher.samples import read_samples
 from tests.core.predecessor.olden import metrics, write_run
 from tests.small_project import texts, write_project
 

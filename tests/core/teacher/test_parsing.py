@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.config.teacher import ParseConfig
-from core.teacher.labels import LabelNames
-from core.teacher.parsing import parse, parse_reply
+from core.teacher.parsing import LabelNames, parse, parse_reply
 
 NAMES = LabelNames.of({}, ("spam",), ("ham",))
 PLAIN = ParseConfig()

@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.teacher import ParseConfig
-from core.teacher.labels import LabelNames
-from core.teacher.parsing import Parsed, clean, parse
+from core.teacher.parsing import LabelNames, Parsed, clean, parse
 
 PLAIN = ParseConfig()
 NAMES = LabelNames.of({}, ("spam",), ("ham",))

@@ -15,8 +15,7 @@ from core.jsonio import read_jsonl
 from core.progress import Silent
 from core.records import Example
 from core.teacher.base import AttemptPolicy
-from core.teacher.labels import LabelNames
-from core.teacher.parsing import Parsed, parse
+from core.teacher.parsing import LabelNames, Parsed, parse
 from core.teacher.recorded import RecordedTeacher
 
 REPO = Path(__file__).resolve().parents[3]

@@ -16,9 +16,9 @@ from core.config.teacher import ParseConfig
 from core.errors import AnswersError
 from core.progress import Silent
 from core.records import Example, TeacherAnswer
-from core.teacher.answerfile import answers_digest
+from core.teacher.answer_file import answers_digest
 from core.teacher.base import AttemptPolicy
-from core.teacher.labels import LabelNames
+from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 
 NAMES = LabelNames.of({}, ("spam",), ("ham",))

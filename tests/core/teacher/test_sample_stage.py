@@ -16,7 +16,7 @@ from core.errors import AnswersError
 from core.records import Example
 from core.stageio import StageIO
 from core.teacher import stage
-from core.teacher.rows import read_samples
+from core.teacher.samples import read_samples
 
 TEXTS = [Example("a", 'He said "win"\r\n', 1), Example("b", "NA", 0), Example("c", "hi", 1)]
 PROMPTS = "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ text }}'\n"

@@ -6,7 +6,7 @@ import pytest
 
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
-from core.teacher.tally import Tally
+from core.teacher.samples import Tally
 
 
 def answered(gold: int, *labels: int | None, hinted_last: bool = False) -> Answered:

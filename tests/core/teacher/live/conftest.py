@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.journal import Journal
 from core.config.teacher import TeacherConfig
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.textbook import FRAME, PROMPTS, REPO, RULES, TEXTS
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer

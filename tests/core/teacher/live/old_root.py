@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from core.completions.journal import Journal
 from core.config.teacher import PromptsConfig, TeacherConfig
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.parsing import LabelNames
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "answers_0.1"
 BASE_URL = "http://teacher.example/v1"

@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
+from core.completions.journal import Journal
 from core.errors import AnswersUnusable, UserError
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from core.teacher.live.canary import Canary
 from core.teacher.live.teacher import LiveTeacher
+from tests.core.completions.replying import reply
 from tests.core.teacher.live.textbook import asked, examples
-from tests.core.teacher.replying import reply
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented_label
 

@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
+from core.completions.client import ChatClient, is_openai
+from core.completions.journal import Journal
+from core.completions.reply import Reply
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
 from core.store.objects import Store
 from core.teacher.base import Attempt
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
-from core.teacher.live.client import ChatClient, is_openai
 from core.teacher.live.teacher import LiveTeacher
-from core.teacher.reply import Reply
+from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.rows import ANSWER, error, reply, usage
 from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples
 from tests.servers.connections import http_server

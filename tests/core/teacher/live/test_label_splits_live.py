@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core import jsonio
+from core.completions.journal import Journal
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.errors import TeacherError
@@ -16,7 +17,6 @@ from core.records import Example, SplitName
 from core.stageio import StageIO
 from core.store.objects import Store
 from core.teacher import stage
-from core.teacher.journal import Journal
 from tests.core.teacher.live.textbook import REPO, examples
 from tests.servers.teacher import TeacherServer
 

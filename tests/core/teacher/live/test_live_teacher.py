@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.client import api_key
 from core.config.teacher import TeacherConfig
 from core.errors import UserError
 from core.records import Example
-from core.teacher.live.client import api_key
 from core.teacher.live.teacher import LiveTeacher
 from tests.core.teacher.live.textbook import FRAME, asked, examples
 from tests.servers import teacher as endpoint

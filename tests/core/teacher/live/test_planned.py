@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.journal import Journal
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.prices import load_prices
+from core.cost import load_prices
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
 from core.teacher.live.planned import forecast, told
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.parsing import LabelNames
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import write_texts

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from core import jsonio
+from core.completions.journal import Journal
 from core.config.loading import load
 from core.pipeline.stages import Pipeline
 from core.progress import Silent
@@ -16,7 +17,6 @@ from core.prompts import TEXT_SLOT
 from core.stages import make
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from flows.planning import describe_plan
 from flows.switches import Switches
 from tests.servers import teacher as endpoint

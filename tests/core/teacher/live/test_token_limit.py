@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.journal import Journal
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from core.teacher.live.planned import forecast
 from core.teacher.live.teacher import LiveTeacher
 from tests.core.teacher.live.textbook import asked, examples

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from core.completions.journal import Journal
 from core.errors import AnswersUnusable, TeacherError
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.journal import Journal
 from core.teacher.live.old import find_old_limits
 from core.teacher.live.planned import forecast
 from tests.core.teacher.live import old_root

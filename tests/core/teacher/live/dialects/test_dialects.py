@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.journal import Journal
+from core.completions.rate_limiter import read_rate_limit
+from core.completions.retries import retry_after
 from core.config.teacher import TeacherConfig
 from core.errors import TeacherRefused
 from core.store.objects import Store
-from core.teacher.journal import Journal
-from core.teacher.labels import LabelNames
-from core.teacher.live.ratelimits import read_rate_limit
-from core.teacher.live.retrying import retry_after
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.answers import ROWS
 from tests.core.teacher.live.dialects.failures import BY_STATUS, FORMATS, IN_200
 from tests.core.teacher.live.dialects.limits import DATE, LEFT, WAITS, Left, Wait

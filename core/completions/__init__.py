@@ -1,0 +1,1 @@
+"""One path for all requests to chat-completion endpoints."""

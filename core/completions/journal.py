@@ -1,0 +1,237 @@
+"""The journal: every reply of a live teacher, safe before it counts, found by request in any run.
+
+Each writer appends to a spool of its own, `answers/<writer>.jsonl` under a root that is a folder.
+Under any other root the spool is in the user's cache, and its parts go up every few seconds: kill -9
+loses nothing that was appended, and losing the machine loses the last seconds. Reading is the union
+of all that all writers wrote.
+
+A last line that a crash tore is left out and named in the log. So is a line that is broken in the
+midst of a file, which no crash leaves: what it answered is asked again, and nothing else is lost,
+where refusing the file would hold up every run under the root for the price of one answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from types import TracebackType
+
+from core import jsonio, milestones
+from core.completions import append_log as spools
+from core.completions import reply as replies
+from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
+from core.completions.index import OldTexts, Piece, ReplyIndex, whole_end
+from core.completions.reply import Reply, Usage
+from core.completions.request import normalised
+from core.completions.uploads import FOLDER, FORMATS, Uploader, copied, heal, missing_here, parts
+from core.errors import StoreError
+from core.store.clock import now
+from core.store.objects import Store
+
+log = logging.getLogger(__name__)
+
+INTERVAL_S = 3.0
+
+
+class Journal:
+    """The replies under one root, for one run. Open it with `open`, and close it.
+
+    Its methods may be called from any thread; a fork must not take it along.
+    """
+
+    def __init__(self, store: Store, run: str, interval: float) -> None:
+        self.store, self.run = store, run
+        self._index = ReplyIndex()
+        self.old_limits: frozenset[int] = frozenset()
+        """Token limits under which version 0.1 asked, as far as they are known: see core.teacher.live.old."""
+        self._folder = spool_folder(store)
+        self._commit = GroupCommit(self._folder, run, self._appended)
+        self._mirror = None if self._is_local else Uploader(store.backend, interval)
+
+    @classmethod
+    def open(cls, store: Store, run: str, *, interval: float = INTERVAL_S, heals: bool = True) -> Journal:
+        """Read all that was replied under the root so far.
+
+        Uploads come every `interval` seconds. `heals` completes what dead runs of this machine could
+        not upload. Raises StoreError or PassingError where the root cannot be read.
+        """
+        journal = cls(store, run, interval)
+        try:
+            journal.refresh(heals=heals)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Make safe and upload what still waits."""
+        self._commit.close()
+        if self._mirror is not None:
+            self._mirror.close()
+        self._index.close()
+
+    async def append(self, reply: Reply) -> None:
+        """Return when the reply is safe on this machine and found by `get`.
+
+        Raises StoreError, one sentence, where it could not be made so; then nothing is counted. Where
+        the caller is cancelled the reply is kept all the same: it was paid for.
+        """
+        await asyncio.wrap_future(self._put(reply))
+        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+
+    def append_now(self, reply: Reply) -> None:
+        """As `append`, for a caller without an event loop."""
+        self._put(reply).result()
+        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+
+    def get(self, key: str) -> Reply | None:
+        """The first reply to a request, by time, then writer; None where nobody asked yet."""
+        found = self._index.line(key)
+        if found is None:
+            return None
+        line, place = found
+        try:
+            reply = replies.from_line(line)
+        except ValueError:
+            reply = None
+        if reply is None or reply.key != key:
+            log.warning("%s was changed since it was read; request %s is asked again", place, key)
+            self._index.drop(key)
+            return None
+        return reply
+
+    def has(self, key: str) -> bool:
+        """Whether there is a reply to a request."""
+        return self._index.has(key)
+
+    def variants(self) -> Iterator[tuple[int, str]]:
+        """Token limits and output formats under which replies may be found."""
+        yield from self._index.variants
+        for limit in self.old_limits:
+            for output_format in self._index.old_formats:
+                yield limit, output_format
+
+    @property
+    def old_formats(self) -> frozenset[str]:
+        """Output formats of replies to version 0.1; empty where it was never used under the root."""
+        return self._index.old_formats
+
+    def old_texts(self) -> OldTexts:
+        """The texts that version 0.1 asked about."""
+        return self._index.old_texts()
+
+    def replies_of(self, prompt_digest: str, settled_format: str) -> Iterator[Reply]:
+        """All replies to a prompt under a settled format, whatever the text, run and token limit."""
+        for setup in self._index.setups():
+            if (setup.prompt_digest, setup.settled_format) == (prompt_digest, settled_format):
+                yield from filter(None, map(self.get, self._index.keys_of(setup)))
+
+    def count(self) -> int:
+        """How many requests have a reply."""
+        return self._index.count()
+
+    @property
+    def broken(self) -> int:
+        """How many lines in the midst of files could not be read."""
+        return self._index.broken
+
+    def spent(self, run: str) -> Usage:
+        """What a run's own replies used, those included that another run also has."""
+        return self._index.usage(run)
+
+    def totals(self) -> Usage:
+        """What all runs under the root used."""
+        return self._index.totals()
+
+    def refresh(self, *, heals: bool = False) -> None:
+        """Read what others have replied since."""
+        there = parts(self.store.backend)
+        if self._is_local:
+            assert self.store.backend.folder is not None
+            for part in there:
+                self._take(Piece(part.writer, part.start, self.store.backend.folder / part.path))
+            return
+        local = {path.stem: path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
+        ends = {writer: whole_end(path) for writer, path in local.items()}
+        for writer, path in local.items():
+            self._take(Piece(writer, 0, path))
+        wanted = missing_here(there, ends, self._index.read_until)
+        for piece in copied(self.store.backend, wanted, self._folder / "parts"):
+            self._take(piece)
+        if heals:
+            heal(self.store.backend, self._folder, there)
+
+    def settle_format(self, endpoint: str, model: str, output_format: str) -> str:
+        """Write down the output format that an endpoint's model understands, and return the one that holds:
+        of two at once, the first.
+        """
+        content = {
+            "endpoint": normalised(endpoint),
+            "model": model,
+            "output_format": output_format,
+            "run": self.run,
+            "at": now(),
+        }
+        self.store.backend.create(_format_path(endpoint, model), (json.dumps(content) + "\n").encode())
+        return self.settled_format(endpoint, model) or output_format
+
+    def settled_format(self, endpoint: str, model: str) -> str | None:
+        """The format written down, None where nobody asked this model yet. Raises StoreError for a damaged
+        file.
+        """
+        path = _format_path(endpoint, model)
+        found = self.store.read_json(path)
+        if found is None:
+            return None
+        if not isinstance(found, dict) or not isinstance(found.get("output_format"), str):
+            raise StoreError(f"{self.store.where(path)} names no output_format; remove it and run again")
+        return str(found["output_format"])
+
+    def format_file(self, endpoint: str, model: str) -> str:
+        """Where an endpoint's output format is written down, for people."""
+        return self.store.where(_format_path(endpoint, model))
+
+    @property
+    def _is_local(self) -> bool:
+        return self.store.backend.folder is not None
+
+    def _put(self, reply: Reply) -> Future[None]:
+        return self._commit.add(replies.to_line(reply))
+
+    def _appended(self, spool: AppendLog, lines: Sequence[tuple[bytes, int]]) -> None:
+        """In the journal's thread: lines became safe."""
+        entries = [(start, replies.entry(line)) for line, start in lines]
+        self._index.add(Piece(spool.writer, 0, spool.path), entries, spool.end)
+        if self._mirror is not None:
+            self._mirror.grown(spool)
+
+    def _take(self, piece: Piece) -> None:
+        """Read a file of another's, or of this process's earlier journals."""
+        if piece.writer not in self._commit.writers:
+            growing = piece.path.parent == self._folder and spools.state(piece.path) == "growing"
+            self._index.take(piece, growing=growing)
+
+
+def spool_folder(store: Store) -> Path:
+    """Where this machine's writers of a root have their spools."""
+    if store.backend.folder is not None:
+        return store.backend.folder / FOLDER
+    copies = store.copies.folder
+    return copies.parent.parent / FOLDER / copies.name
+
+
+def _format_path(endpoint: str, model: str) -> str:
+    name = jsonio.digest([normalised(endpoint), model])[:32]
+    return f"{FOLDER}/{FORMATS}/{name}.json"

@@ -1,0 +1,181 @@
+"""The rows of teacher_samples.jsonl, and counts of a teacher's answers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import combinations, groupby
+from pathlib import Path
+from typing import Any
+
+from core.jsonio import read_jsonl
+from core.records import Example, TeacherAnswer
+from core.teacher.base import Answered
+
+_SAID = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
+"""What only a live teacher's server says; written and read under the record's own names."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRow:
+    """One written row: the text as it was when it was answered, and the answer."""
+
+    example: Example
+    answer: TeacherAnswer
+
+
+def sample_id(answer: TeacherAnswer) -> str:
+    """The name of an answer: its text's id and its sample."""
+    return f"{answer.example_id}_k{answer.sample}"
+
+
+def sample_row(example: Example, answer: TeacherAnswer, *, split: str = "train") -> dict[str, Any]:
+    """The mapping that is written for one answer."""
+    return {
+        "sample_id": sample_id(answer),
+        "example_id": answer.example_id,
+        "split": split,
+        "k_index": answer.sample,
+        "text": example.text,
+        "gold_label": example.label,
+        "raw_output": answer.raw_output,
+        "parse_ok": answer.parse_ok,
+        "parse_source": answer.parse_source,
+        "pred_label": answer.label,
+        "reasoning": answer.reasoning,
+        "error": answer.error,
+        "model": answer.model,
+        "finish_reason": answer.finish_reason,
+        "temperature": answer.temperature,
+        "hinted": answer.hinted,
+        **{name: getattr(answer, name) for name in _SAID},
+    }
+
+
+def read_samples(path: Path) -> Iterator[Answered]:
+    """The answered texts of a file that the sample stage wrote, a text at a time, in its order."""
+    rows = map(_row, read_jsonl(path))
+    for _, group in groupby(rows, key=lambda row: row.example.id):
+        together = list(group)
+        yield Answered(together[0].example, tuple(row.answer for row in together))
+
+
+def _row(row: dict[str, Any]) -> SampleRow:
+    answer = TeacherAnswer(
+        example_id=row["example_id"],
+        sample=row["k_index"],
+        model=row["model"],
+        raw_output=row["raw_output"],
+        parse_ok=row["parse_ok"],
+        parse_source=row["parse_source"],
+        label=row["pred_label"],
+        reasoning=row["reasoning"],
+        error=row["error"],
+        finish_reason=row["finish_reason"],
+        temperature=row["temperature"],
+        hinted=row["hinted"],
+        **{name: row[name] for name in _SAID},
+    )
+    return SampleRow(Example(row["example_id"], row["text"], row["gold_label"]), answer)
+
+
+_SHOWN = 20
+
+
+@dataclass(slots=True)
+class Agreement:
+    """How far a teacher's answers to one text agree, over the texts that have several that name a label.
+
+    `pairs` and `alike` count pairs of answers to the same text and those of them with one label: their
+    ratio is the observed agreement of Fleiss (1971), with as many raters as a text has answers.
+    """
+
+    texts: int = 0
+    unanimous: int = 0
+    tied: int = 0
+    majority_right: int = 0
+    majority_wrong: int = 0
+    pairs: int = 0
+    alike: int = 0
+
+    def add(self, gold: int, said: Iterable[int | None]) -> None:
+        """Take in the labels that the answers to one text named; None names none."""
+        labels = [label for label in said if label is not None]
+        if len(labels) < 2:
+            return
+        self.texts += 1
+        ones = sum(labels)
+        self.unanimous += ones in (0, len(labels))
+        if 2 * ones == len(labels):
+            self.tied += 1
+        elif int(2 * ones > len(labels)) == gold:
+            self.majority_right += 1
+        else:
+            self.majority_wrong += 1
+        found = [a == b for a, b in combinations(labels, 2)]
+        self.pairs += len(found)
+        self.alike += sum(found)
+
+    def to_json(self, *, until_right: bool) -> dict[str, Any]:
+        """Counts and the observed agreement; `until_right`: the policy stops at an answer that agrees with
+        gold, so that only texts with a wrong first answer are here."""
+        return {
+            "texts_with_several_answers": self.texts,
+            "unanimous": self.unanimous,
+            "tied": self.tied,
+            "majority_right": self.majority_right,
+            "majority_wrong": self.majority_wrong,
+            "observed_agreement": self.alike / self.pairs if self.pairs else None,
+            "only_texts_whose_first_answer_failed": until_right,
+        }
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the sample stage's summary counts."""
+
+    examples: int = 0
+    answers: int = 0
+    missing: Counter[int] = field(default_factory=Counter)
+    missing_ids: list[str] = field(default_factory=list)
+    sources: Counter[str] = field(default_factory=Counter)
+    errors: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    finish_reasons: Counter[str] = field(default_factory=Counter)
+    first: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    """First answers by gold label and by the label they named."""
+    agreement: Agreement = field(default_factory=Agreement)
+
+    def add(self, answered: Answered) -> None:
+        """Take in a text with its answers."""
+        self.examples += 1
+        gold = answered.example.label
+        if not answered.answers:
+            self.missing[gold] += 1
+            if len(self.missing_ids) < _SHOWN:
+                self.missing_ids.append(answered.example.id)
+            return
+        self.first[gold, answered.answers[0].label] += 1
+        # One that was shown the label is no vote.
+        self.agreement.add(gold, (a.label for a in answered.answers if not a.hinted))
+        for answer in answered.answers:
+            self.answers += 1
+            self.models[answer.model] += 1
+            self.sources[answer.parse_source or "none"] += 1
+            self.finish_reasons[answer.finish_reason or "none"] += 1
+            if answer.error:
+                self.errors[answer.error.partition(":")[0]] += 1
+
+    def first_answers(self) -> dict[str, int]:
+        """The confusion of first answers with gold, the positive class being 1; `unread` named no label.
+
+        A teacher's own accuracy on the split: nothing that looked at gold chose these.
+        """
+        return {
+            "tp": self.first[1, 1],
+            "fn": self.first[1, 0],
+            "fp": self.first[0, 1],
+            "tn": self.first[0, 0],
+            "unread": self.first[0, None] + self.first[1, None],
+        }

@@ -1,0 +1,103 @@
+"""A spool: nothing is said to be safe before the disk has it, and a failed write leaves no trace."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.completions.journal import Journal
+from core.completions.reply import to_line
+from core.errors import StoreError
+from core.store.objects import Store
+from tests.core.completions.replying import key_of, reply
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """A journal on a disk, with one reply."""
+    journal = Journal.open(Store.open(str(tmp_path)), "a/b ü")
+    journal.append_now(reply(0))
+    return journal
+
+
+def spools(folder: Path) -> list[Path]:
+    """The spools under a root."""
+    return sorted((folder / "answers").glob("*.jsonl"))
+
+
+def test_an_append_waits_for_the_disk_and_is_not_counted_before(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached, released = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def slow(fd: int) -> None:
+        reached.set()
+        assert released.wait(60)
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", slow)
+    thread = threading.Thread(target=lambda: journal.append_now(reply(1)))
+    thread.start()
+    assert reached.wait(60)
+    thread.join(0.05)
+    assert thread.is_alive()
+    assert journal.get(key_of(1)) is None
+    journal.refresh()
+    assert journal.totals().requests == 1, "its own spool is read only as far as it is safe"
+    released.set()
+    thread.join()
+    assert journal.get(key_of(1)) == reply(1)
+    journal.close()
+
+
+def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spool,) = spools(tmp_path)
+    before, write, calls = spool.read_bytes(), os.write, []
+
+    def half(fd: int, data: bytes) -> int:
+        calls.append(fd)
+        if len(calls) > 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(fd, memoryview(data)[:10])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", half)
+        with pytest.raises(StoreError, match=r"cannot write .*answers: No space left on device; make room"):
+            journal.append_now(reply(1))
+    assert spool.read_bytes() == before
+    journal.append_now(reply(2))
+    journal.close()
+    assert spool.read_bytes() == before, "what failed once takes no more"
+    (other,) = set(spools(tmp_path)) - {spool}
+    assert other.read_bytes().splitlines(keepends=True)[1:] == [to_line(reply(2))]
+
+
+def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Journal.open(Store.open(str(tmp_path)), "r") as journal:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(StoreError):
+            journal.append_now(reply(0))
+    assert spools(tmp_path) == []
+
+
+def test_any_name_of_a_run_names_a_file(journal: Journal, tmp_path: Path) -> None:
+    journal.close()
+    assert [p.name.partition("-")[0] for p in spools(tmp_path)] == [str(os.getpid())]
+    assert spools(tmp_path)[0].name.endswith("-a%2Fb%20%C3%BC.jsonl")
+
+
+def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
+    journal.close()
+    journal.close()
+    with pytest.raises(RuntimeError, match="the journal is closed"):
+        journal.append_now(reply(1))

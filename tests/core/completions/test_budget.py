@@ -1,0 +1,107 @@
+"""A budget is never passed by more than what is under way, and its last cent is used."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.completions.budget import Budget, Spending
+from core.errors import BudgetSpent
+from tests.core.completions.simulation import VirtualClock, run_virtually
+
+
+async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, seed: int) -> int:
+    """Ask until the budget is spent; how many were under way at most. A token costs a cent."""
+    clock, rng, under_way, most = VirtualClock(), random.Random(seed), 0, 0
+    left = iter(actual)
+
+    async def worker() -> None:
+        nonlocal under_way, most
+        for used in left:
+            try:
+                held = await budget.reserve(Spending(estimate / 100, estimate))
+            except BudgetSpent:
+                return
+            under_way += 1
+            most = max(most, under_way)
+            await clock.sleep(rng.uniform(0.1, 5))
+            under_way -= 1
+            budget.settle(held, Spending(used / 100, used))
+
+    await asyncio.gather(*(worker() for _ in range(at_once)))
+    return most
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    limit=st.integers(10, 5000),
+    estimate=st.integers(1, 200),
+    actual=st.lists(st.integers(0, 400), min_size=1, max_size=200),
+    at_once=st.integers(1, 30),
+    seed=st.integers(0, 10**6),
+    in_usd=st.booleans(),
+)
+def test_a_budget_is_never_passed_by_more_than_what_is_under_way(
+    limit: int, estimate: int, actual: list[int], at_once: int, seed: int, in_usd: bool
+) -> None:
+    async def main() -> tuple[Budget, int]:
+        budget = Budget(limit / 100, None) if in_usd else Budget(None, limit)
+        return budget, await spend(budget, estimate, actual, at_once, seed)
+
+    budget, most = run_virtually(main())
+    over = max(0, max(actual) - estimate)
+    assert budget.spent.tokens <= limit + most * over
+    assert budget.reserved == Spending()
+
+
+def test_a_budget_is_used_although_estimates_are_far_too_high() -> None:
+    async def main() -> int:
+        budget = Budget(None, 100_000)
+        await spend(budget, 4000, [300] * 2000, 64, 0)
+        return budget.spent.tokens
+
+    assert run_virtually(main()) >= 100_000 - 4000
+
+
+def test_what_earlier_starts_spent_counts() -> None:
+    async def main() -> None:
+        budget = Budget(1.0, None, spent=Spending(0.95, 100))
+        held = await budget.reserve(Spending(0.04, 10))
+        budget.settle(held, Spending(0.04, 10))
+        with pytest.raises(BudgetSpent) as e:
+            await budget.reserve(Spending(0.04, 10))
+        assert str(e.value) == (
+            "the teacher's budget is spent: $0.9900 of $1.0000, and the next request may take $0.0400; "
+            "raise teacher.budget.usd and run the same command again: no answer given so far is asked for "
+            "twice"
+        )
+
+    run_virtually(main())
+
+
+def test_no_budget_is_no_limit() -> None:
+    async def main() -> None:
+        budget = Budget(None, None)
+        for _ in range(100):
+            await budget.reserve(Spending(1e6, 10**9))
+
+    run_virtually(main())
+
+
+def test_a_waiter_that_is_cancelled_holds_nothing_and_blocks_nobody() -> None:
+    async def main() -> None:
+        budget, clock = Budget(None, 100), VirtualClock()
+        held = await budget.reserve(Spending(0, 60))
+        first = asyncio.create_task(budget.reserve(Spending(0, 60)))
+        second = asyncio.create_task(budget.reserve(Spending(0, 60)))
+        await clock.sleep(1)
+        first.cancel()
+        budget.settle(held, Spending(0, 10))
+        await second
+        assert budget.reserved.tokens == 60
+
+    run_virtually(main())

@@ -1,0 +1,209 @@
+"""As many requests are under way as the server takes, and not many more."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from statistics import median
+
+import pytest
+
+from core.completions.concurrency import AdaptiveConcurrency, Outcome
+from core.completions.rate_limiter import Clock
+from tests.core.completions.simulation import Server, VirtualClock, run_virtually
+
+
+async def load(server: Server, clock: Clock, maximum: int, until: float) -> AdaptiveConcurrency:
+    """As many workers as may be under way at most, asking without a rest."""
+    limiter = AdaptiveConcurrency(clock, maximum)
+
+    async def worker() -> None:
+        while clock.monotonic() < until:
+            async with limiter.slot() as slot:
+                start = clock.monotonic()
+                reply = await server.ask()
+                slot.done(clock.monotonic() - start, "ok" if reply.status == 200 else "refused")
+
+    await asyncio.gather(*(worker() for _ in range(maximum)))
+    return limiter
+
+
+def loaded(make: Callable[[], Server], maximum: int, until: float) -> Server:
+    async def main() -> Server:
+        server = make()
+        await load(server, VirtualClock(), maximum, until)
+        return server
+
+    return run_virtually(main())
+
+
+def mean_of(spread: float) -> float:
+    """The mean of a lognormal latency whose median is 1."""
+    return math.exp(spread**2 / 2)
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
+def test_a_server_without_limits_is_used_in_full(spread: float) -> None:
+    slow = loaded(lambda: Server(1.0, spread=spread), 256, 100)
+    most = 256 / mean_of(spread)
+    assert slow.between(10, 100) / 90 >= 0.95 * most
+    assert slow.between(0, 100) / 100 >= 0.94 * most
+    fast = loaded(lambda: Server(0.1, spread=spread), 64, 10)
+    assert fast.between(0, 10) / 10 >= 0.95 * 640 / mean_of(spread)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1.4])
+@pytest.mark.parametrize("maximum", [64, 256])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_heavy_tail_is_no_queue(spread: float, maximum: int, seed: int) -> None:
+    server = loaded(lambda: Server(0.4, spread=spread, seed=seed), maximum, 100)
+    assert server.between(0, 100) / 100 >= 0.93 * maximum / (0.4 * mean_of(spread))
+
+
+def test_the_first_seconds_double_what_is_under_way() -> None:
+    async def main() -> list[int]:
+        server, clock = Server(1.0), VirtualClock()
+        running = asyncio.create_task(load(server, clock, 256, 8))
+        inside = []
+        for second in range(8):
+            await clock.sleep(second + 0.5 - clock.monotonic())
+            inside.append(server.inside)
+        await running
+        return inside
+
+    assert run_virtually(main()) == [8, 16, 32, 64, 128, 256, 256, 256]
+
+
+@pytest.mark.parametrize("at_once", [4, 16, 64])
+@pytest.mark.parametrize("spread", [0.0, 0.3, 0.6])
+def test_a_server_that_queues_is_used_without_a_long_queue(at_once: int, spread: float) -> None:
+    server = loaded(lambda: Server(1.0, at_once=at_once, spread=spread), 256, 400)
+    assert server.between(50, 400) / 350 >= 0.95 * at_once / mean_of(spread)
+    assert median(server.latencies(50, 400)) <= 2.0
+
+
+@pytest.mark.parametrize("at_once", [16, 64])
+def test_a_server_that_refuses_more_than_it_serves_is_refused_little(at_once: int) -> None:
+    def make() -> Server:
+        server = Server(1.0, spread=0.3)
+        server.admit = lambda now: server.inside < at_once
+        return server
+
+    server = loaded(make, 256, 400)
+    good, bad = server.between(50, 400), server.between(50, 400, 429)
+    assert good / 350 >= 0.85 * at_once / mean_of(0.3)
+    assert bad / (good + bad) <= 0.03
+
+
+def test_a_server_that_becomes_slower_for_all_is_not_given_up() -> None:
+    async def main() -> Server:
+        server, clock = Server(1.0, spread=0.3), VirtualClock()
+
+        async def worse() -> None:
+            await clock.sleep(60)
+            server.latency = 3.0
+
+        await asyncio.gather(worse(), load(server, clock, 64, 400))
+        return server
+
+    assert run_virtually(main()).between(200, 400) / 200 >= 0.9 * 64 / 3 / mean_of(0.3)
+
+
+def test_longer_completions_are_no_queue() -> None:
+    async def main() -> int:
+        clock = VirtualClock()
+        limiter = AdaptiveConcurrency(clock, 64)
+
+        async def worker() -> None:
+            while clock.monotonic() < 300:
+                async with limiter.slot() as slot:
+                    tokens = 100 if clock.monotonic() < 100 else 250
+                    await clock.sleep(tokens / 100)
+                    slot.done(tokens / 100, "ok", tokens)
+
+        lowest = 64
+
+        async def watch() -> None:
+            nonlocal lowest
+            await clock.sleep(50)
+            while clock.monotonic() < 300:
+                lowest = min(lowest, limiter.limit)
+                await clock.sleep(1)
+
+        await asyncio.gather(watch(), *(worker() for _ in range(64)))
+        return lowest
+
+    assert run_virtually(main()) == 64
+
+
+def test_one_wave_of_refusals_is_one_decrease() -> None:
+    async def main() -> int:
+        clock = VirtualClock()
+        limiter = AdaptiveConcurrency(clock, 100, start=100)
+
+        async def one(outcome: Outcome) -> None:
+            async with limiter.slot() as slot:
+                await clock.sleep(1)
+                slot.done(1.0, outcome)
+
+        await asyncio.gather(*(one("refused") for _ in range(100)))
+        return limiter.limit
+
+    assert run_virtually(main()) == 80
+
+
+def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
+    async def main() -> int:
+        clock = VirtualClock()
+        limiter = AdaptiveConcurrency(clock, 100, start=100)
+
+        async def one() -> None:
+            async with limiter.slot() as slot:
+                await clock.sleep(0.1)
+                slot.done(0.1, "refused")
+
+        await asyncio.gather(*(one() for _ in range(2000)))
+        return limiter.limit
+
+    assert run_virtually(main()) == 80
+
+
+def test_the_limit_is_never_passed_and_never_below_one() -> None:
+    async def main() -> tuple[int, int]:
+        clock = VirtualClock()
+        limiter = AdaptiveConcurrency(clock, 10)
+        most = 0
+
+        async def one(number: int) -> None:
+            nonlocal most
+            async with limiter.slot() as slot:
+                most = max(most, limiter.inflight)
+                await clock.sleep(1)
+                slot.done(1.0, "refused" if number % 2 else "ok")
+
+        await asyncio.gather(*(one(n) for n in range(200)))
+        return most, limiter.limit
+
+    assert run_virtually(main()) == (8, 1)
+
+
+def test_a_place_is_given_back_whatever_happens() -> None:
+    async def main() -> int:
+        clock = VirtualClock()
+        limiter = AdaptiveConcurrency(clock, 1, start=1)
+
+        async def one(fail: bool) -> None:
+            async with limiter.slot():
+                await clock.sleep(1)
+                if fail:
+                    raise OSError
+
+        tasks = [asyncio.create_task(one(fail)) for fail in (True, False, False, True, False)]
+        await clock.sleep(0.5)
+        tasks[0].cancel()
+        tasks[2].cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return limiter.inflight
+
+    assert run_virtually(main()) == 0

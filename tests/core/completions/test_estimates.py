@@ -1,0 +1,54 @@
+"""Token counts are rough at first, and the server's own after twenty answers."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from core.completions.budget import LEARNT_AFTER, Estimator, rough_tokens
+from core.cost import Price, Range, Speed, Usage, estimate_run
+from core.prompts import Message
+
+
+def rough(text: str) -> float:
+    return rough_tokens([Message("user", text)])
+
+
+PROMPT = rough("x" * 396)
+
+
+def test_at_first_a_token_is_four_bytes_and_an_answer_all_it_may_be() -> None:
+    estimator = Estimator(max_tokens=512)
+    assert estimator.prompt(PROMPT) == 104
+    assert estimator.prompt(rough("я" * 198)) == 104
+    assert estimator.completion() == 512
+
+
+def test_twenty_answers_teach_both_ratios() -> None:
+    estimator, rng = Estimator(max_tokens=4096), random.Random(0)
+    for n in range(LEARNT_AFTER):
+        assert not estimator.learnt
+        content = "y" * rng.randrange(100, 4000)
+        estimator.learn(rough(content), Usage((len(content) + 20) // 2, 200 + n))
+    assert estimator.learnt
+    assert estimator.prompt(PROMPT) == pytest.approx(208, rel=0.02)
+    assert estimator.completion() == 210
+    assert estimator.completion_interval().low < 209.5 < estimator.completion_interval().high
+
+
+def test_a_forecast_is_the_slowest_of_its_bounds() -> None:
+    calls, prompt, completion = Range(900, 1000, 1100), Range.exact(500), Range(80, 100, 120)
+    price = Price(input=1.0, cached_input=0.1, output=4.0)
+    by_latency = estimate_run(calls, prompt, completion, price, Speed(10, Range.exact(2.0)))
+    assert by_latency.usd is not None
+    assert by_latency.usd.mean == pytest.approx(0.5 + 0.4)
+    assert by_latency.usd.low < 0.9 < by_latency.usd.high
+    assert by_latency.seconds == Range(180, 200, 220)
+    by_requests = estimate_run(calls, prompt, completion, None, Speed(10, Range.exact(2.0), 60))
+    assert by_requests.usd is None
+    assert by_requests.seconds.mean == 1000
+    by_tokens = estimate_run(calls, prompt, completion, price, Speed(10, Range.exact(2.0), 60, 6000), 0.5)
+    assert by_tokens.seconds.mean == pytest.approx(6000)
+    assert by_tokens.usd is not None
+    assert by_tokens.usd.mean == pytest.approx(0.275 + 0.4)

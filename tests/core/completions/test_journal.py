@@ -1,0 +1,311 @@
+"""The journal: what was appended is there, for every run, whatever ended the process that wrote it."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import errno
+import json
+import logging
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from core import milestones
+from core.completions.journal import Journal, spool_folder
+from core.completions.reply import Reply, Usage, from_line, to_line
+from core.config.teacher import TeacherConfig
+from core.errors import StoreError
+from core.store import collecting
+from core.store.objects import Store
+from core.teacher.live.questions import Questions
+from core.teacher.parsing import LabelNames
+from tests.core.completions.replying import key_of, killed_while_appending, reply
+from tests.core.teacher.live.textbook import PROMPTS, RULES
+
+
+def read(store: Store, names: range) -> list[Reply | None]:
+    """What another run finds of the requests of these names."""
+    with Journal.open(store, "reader") as journal:
+        return [journal.get(key_of(n)) for n in names]
+
+
+def written(store: Store, names: range, run: str = "r") -> Path:
+    """Append replies in one journal, close it, and return its spool."""
+    before = set(spool_folder(store).glob("*.jsonl"))
+    with Journal.open(store, run, interval=60) as journal:
+        for n in names:
+            journal.append_now(reply(n, run=run))
+    return (set(spool_folder(store).glob("*.jsonl")) - before).pop()
+
+
+def test_what_one_run_was_answered_every_later_run_finds(store: Store) -> None:
+    written(store, range(3))
+    assert read(store, range(4)) == [reply(0), reply(1), reply(2), None]
+
+
+def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> None:
+    with Journal.open(store, "r") as journal:
+        assert journal.get(key_of(0)) is None
+        asyncio.run(journal.append(reply(0)))
+        assert journal.get(key_of(0)) == reply(0)
+        spool = next(spool_folder(store).glob("*.jsonl"))
+        assert spool.read_bytes().splitlines(keepends=True)[-1] == to_line(reply(0))
+
+
+def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
+    assert read(store, range(1)) == [None]
+    assert store.backend.list("answers") == []
+    assert list(spool_folder(store).glob("*")) == []
+
+
+def test_every_append_that_returned_survives_kill_9(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    keys = killed_while_appending(root, "killed", 0.05)
+    with caplog.at_level(logging.WARNING), Journal.open(Store.open(root), "next") as journal:
+        assert [k for k in keys if journal.get(k) is None] == []
+        assert journal.broken == 0
+        assert journal.spent("killed").requests == journal.count() >= len(keys)
+    torn = [r for r in caplog.records if "torn" in r.message]
+    assert len(caplog.records) == len(torn) <= 1
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_of_two_replies_to_one_request_the_earlier_is_found_everywhere(store: Store, first: str) -> None:
+    with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
+        times = {"a": 1, "b": 1} | {first: 0}
+        for journal in (a, b):
+            journal.append_now(reply("x", run=journal.run, second=times[journal.run]))
+        for journal in (a, b):
+            journal.refresh()
+            found = journal.get(key_of("x"))
+            assert found is not None
+            assert found.run == first
+            assert journal.totals().requests == 2, "both were paid for"
+
+
+def test_replies_of_the_same_second_are_found_in_the_order_of_writers(store: Store) -> None:
+    spools = {run: written(store, range(1), run).stem for run in "abc"}
+    first = min(spools, key=lambda run: spools[run])
+    assert [r.run for r in read(store, range(1)) if r] == [first]
+
+
+def test_runs_that_are_at_work_agree_on_replies_of_the_same_second(store: Store) -> None:
+    with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
+        for journal in (a, b):
+            journal.append_now(reply(0, run=journal.run))
+        a.refresh()
+        b.refresh()
+        assert a.get(key_of(0)) == b.get(key_of(0))
+
+
+def test_two_writers_at_once_lose_nothing(store: Store) -> None:
+    with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b", interval=0.01) as b:
+
+        def work(journal: Journal) -> None:
+            for n in range(50):
+                journal.append_now(reply((journal.run, n), run=journal.run))
+
+        threads = [threading.Thread(target=work, args=(j,)) for j in (a, b)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with Journal.open(store, "c") as c:
+        assert c.count() == 100
+        assert c.spent("a") == c.spent("b") == Usage(50, 500, 50, 100, 0)
+        assert c.totals() == Usage(100, 1000, 100, 200, 0)
+
+
+def test_another_journal_sees_new_replies_after_a_refresh_and_counts_none_twice(store: Store) -> None:
+    with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b") as b:
+        for n in range(5):
+            a.append_now(reply(n, run="a"))
+            b.refresh()
+            b.refresh()
+            assert b.get(key_of(n)) is not None
+            assert b.spent("a").requests == n + 1
+
+
+def test_a_last_line_torn_at_any_byte_costs_that_line_only(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(str(tmp_path))
+    spool = written(store, range(2))
+    data = spool.read_bytes()
+    last = to_line(reply(1))
+    for cut in range(1, len(last)):
+        spool.write_bytes(data[:-cut])
+        caplog.clear()
+        with Journal.open(store, "next") as journal:
+            assert journal.get(key_of(0)) == reply(0)
+            assert journal.get(key_of(1)) is None
+            assert journal.totals().requests == 1
+        assert f"{spool}:3: the last line is torn" in caplog.text
+
+
+@pytest.mark.parametrize("damage", [b"\x00" * 40, b"{}", b'{"key": 1}', b"[1]", b"", b"\xff{"])
+def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
+    tmp_path: Path, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(str(tmp_path))
+    spool = written(store, range(3))
+    spool.write_bytes(spool.read_bytes().replace(to_line(reply(1)), damage + b"\n"))
+    with Journal.open(store, "next") as journal:
+        assert [journal.get(key_of(n)) for n in range(3)] == [reply(0), None, reply(2)]
+        assert journal.broken == 1
+    assert f"{spool}:3: no reply can be read there" in caplog.text
+
+
+def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(fd: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    async def many(journal: Journal, first: int) -> list[BaseException | None]:
+        work = (journal.append(reply(n)) for n in range(first, first + 20))
+        return await asyncio.gather(*work, return_exceptions=True)
+
+    with Journal.open(store, "r", interval=0.01) as journal:
+        journal.append_now(reply(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            failures = asyncio.run(many(journal, 1)) + asyncio.run(many(journal, 21))
+        assert {type(e) for e in failures} == {StoreError}
+        assert "No space left on device; make room and run the same command again" in str(failures[0])
+        assert journal.spent("r").requests == journal.count() == 1
+        assert asyncio.run(many(journal, 1)) == [None] * 20, "there is room again"
+    with Journal.open(store, "next") as journal:
+        assert journal.count() == journal.totals().requests == 21
+        assert journal.get(key_of(30)) is None
+
+
+def test_a_thousand_appends_at_once_share_a_few_fsyncs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    fsync = os.fsync
+
+    def counted(fd: int) -> None:
+        nonlocal calls
+        calls += 1
+        fsync(fd)
+
+    async def work(journal: Journal) -> None:
+        await asyncio.gather(*(journal.append(reply(n)) for n in range(1000)))
+
+    with Journal.open(Store.open(str(tmp_path)), "r") as journal:
+        monkeypatch.setattr(os, "fsync", counted)
+        asyncio.run(work(journal))
+        assert journal.count() == 1000
+    assert calls <= 50
+
+
+def test_a_reply_is_kept_though_its_caller_gave_up(store: Store) -> None:
+    async def work(journal: Journal) -> None:
+        task = asyncio.create_task(journal.append(reply(0)))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await journal.append(reply(1))
+
+    with Journal.open(store, "r") as journal:
+        asyncio.run(work(journal))
+    assert read(store, range(2)) == [reply(0), reply(1)]
+
+
+def test_the_milestone_is_passed_once_for_each_append_and_after_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passed: list[str] = []
+
+    def passing(name: str, about: str) -> None:
+        assert journal.get(about) is not None
+        passed.append(name)
+
+    with Journal.open(store, "r") as journal:
+        monkeypatch.setattr(milestones, "on_passing", passing)
+        journal.append_now(reply(0))
+        asyncio.run(journal.append(reply(1)))
+    assert passed == [milestones.ANSWER_APPENDED] * 2
+
+
+def test_the_first_format_that_is_settled_holds_for_all(store: Store) -> None:
+    url = "https://api.example.com/v1"
+    with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
+        assert b.settled_format(url, "m") is None
+        assert a.settle_format(url, "m", "json_schema") == "json_schema"
+        assert b.settle_format(f"{url}/", "m", "tags") == "json_schema"
+        assert b.settled_format(url, "m") == "json_schema"
+        assert b.settled_format(url, "other") is None
+    with Journal.open(store, "c") as c:
+        assert c.settled_format(url, "m") == "json_schema"
+
+
+def test_collecting_takes_no_answers(store: Store) -> None:
+    written(store, range(2))
+    with Journal.open(store, "r") as journal:
+        journal.settle_format("https://api.example.com", "m", "tags")
+    before = store.backend.list("answers")
+    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    assert store.backend.list("answers") == before != []
+    assert read(store, range(2)) == [reply(0), reply(1)]
+
+
+def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
+    with Journal.open(store, "r") as journal:
+        journal.append_now(reply(0, tokens=None))
+        journal.append_now(reply(1))
+        assert journal.spent("r") == Usage(2, 10, 1, 2, unmetered=1)
+        assert journal.spent("other") == Usage()
+
+
+def test_a_line_of_a_later_version_is_read(store: Store) -> None:
+    row = {**dataclasses.asdict(reply(0)), "new_field": 1}
+    assert from_line(json.dumps(row).encode() + b"\n") == reply(0)
+
+
+@pytest.mark.parametrize(
+    "change", [{"key": "xyz"}, {"at": "2026-01-01T00:00:00"}, {"latency_s": float("nan")}, {"key": "ab"}]
+)
+def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: dict[str, object]) -> None:
+    with Journal.open(Store.open(str(tmp_path)), "r") as journal:
+        with pytest.raises(ValueError):
+            journal.append_now(dataclasses.replace(reply(0), **change))  # type: ignore[arg-type]
+        assert journal.totals() == Usage()
+
+
+def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with Journal.open(store, "r") as journal:
+        journal.append_now(reply(0))
+        spool = next(spool_folder(store).glob("*.jsonl"))
+        spool.write_bytes(spool.read_bytes().replace(b'"raw_output"', b'"raw_ouxput"'))
+        assert journal.get(key_of(0)) is None
+        journal.append_now(reply(0, second=1))
+        assert journal.get(key_of(0)) == reply(0, second=1)
+
+
+def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store.open(str(tmp_path))
+    spool = written(store, range(2))
+    spool.write_bytes(spool.read_bytes()[:-5])
+    with Journal.open(store, "next") as journal:
+        journal.refresh()
+        journal.refresh()
+    assert len([r for r in caplog.records if "torn" in r.message]) == 1
+
+
+def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    with Journal.open(store, "r") as journal:
+        journal.settle_format("http://h/v1", "m", "smoke signals")
+        config = TeacherConfig(kind="openai", base_url="http://h/v1", model="m")
+        questions = Questions(config, PROMPTS, RULES, LabelNames.of({}, (), ()))
+        with pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'"):
+            questions.take_format(journal)

@@ -1,0 +1,227 @@
+"""Requests go out evenly, within the limits that are known, and find those that are not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.completions.rate_limiter import RateLimiter, RealClock, read_rate_limit, seconds
+from tests.core.completions.simulation import (
+    BucketLimit,
+    Server,
+    SlidingLimit,
+    VirtualClock,
+    WindowLimit,
+    run_virtually,
+)
+
+
+async def taken(
+    pace: RateLimiter, clock: VirtualClock, requests: list[tuple[float, int]]
+) -> list[tuple[float, int]]:
+    """Ask one after the other, each after a rest; when each was let through."""
+    out = []
+    for rest, tokens in requests:
+        await clock.sleep(rest)
+        out.append((await pace.take(tokens), tokens))
+    return out
+
+
+def in_any_minute(sent: list[tuple[float, int]]) -> int:
+    """The most units in any minute that starts with a request."""
+    return max(sum(n for at, n in sent if start <= at < start + 60) for start, _ in sent)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    limit=st.integers(1, 300),
+    burst=st.floats(0.5, 10),
+    rests=st.lists(st.floats(0, 30), min_size=1, max_size=200),
+)
+def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, rests: list[float]) -> None:
+    async def main() -> list[tuple[float, int]]:
+        clock = VirtualClock()
+        pace = RateLimiter(clock, limit, burst_s=burst)
+        return await taken(pace, clock, [(rest if rest > 25 else 0.0, 1) for rest in rests])
+
+    assert in_any_minute(run_virtually(main())) <= limit
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    limit=st.integers(100, 10_000),
+    sizes=st.lists(st.integers(1, 3000), min_size=1, max_size=60),
+)
+def test_a_minute_passes_the_limit_of_tokens_by_less_than_one_request(limit: int, sizes: list[int]) -> None:
+    async def main() -> list[tuple[float, int]]:
+        clock = VirtualClock()
+        pace = RateLimiter(clock, tokens_per_minute=limit)
+        return await taken(pace, clock, [(0.0, size) for size in sizes])
+
+    assert in_any_minute(run_virtually(main())) <= limit + max(sizes)
+
+
+def test_a_limit_that_is_known_is_used() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        pace = RateLimiter(clock, 600)
+        sent = await taken(pace, clock, [(0.0, 1)] * 3000)
+        return 3000 / (sent[-1][0] / 60)
+
+    assert run_virtually(main()) >= 0.95 * 600
+
+
+def test_estimates_that_are_too_high_are_given_back() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        pace = RateLimiter(clock, tokens_per_minute=60_000)
+        for _ in range(500):
+            await pace.take(4000)
+            pace.settle(4000, 500)
+        return clock.monotonic()
+
+    assert 500 * 500 / run_virtually(main()) >= 0.9 * 1000
+
+
+def test_who_came_first_goes_first() -> None:
+    async def main() -> list[int]:
+        pace = RateLimiter(VirtualClock(), 60)
+        order = []
+
+        async def one(number: int) -> None:
+            await pace.take(1)
+            order.append(number)
+
+        await asyncio.gather(*(one(n) for n in range(20)))
+        return order
+
+    assert run_virtually(main()) == list(range(20))
+
+
+def test_a_request_that_is_cancelled_while_it_waits_blocks_nobody() -> None:
+    async def main() -> float:
+        clock = VirtualClock()
+        pace = RateLimiter(clock, 60)
+        await pace.take(1)
+        first, second = asyncio.create_task(pace.take(1)), asyncio.create_task(pace.take(1))
+        await clock.sleep(0.1)
+        first.cancel()
+        return await second
+
+    assert run_virtually(main()) < 3
+
+
+async def traffic(server: Server, workers: int, until: float, hints: bool) -> None:
+    clock = VirtualClock()
+    pace = RateLimiter(clock)
+
+    async def worker() -> None:
+        while clock.monotonic() < until:
+            at = await pace.take(1)
+            reply = await server.ask()
+            if hints:
+                pace.hint(reply.headers)
+            if reply.status == 429:
+                pace.refused(at, 1)
+            else:
+                pace.settle(1, 1)
+
+    await asyncio.gather(*(worker() for _ in range(workers)))
+
+
+def used_and_refused(
+    limit: Callable[[], BucketLimit | WindowLimit | SlidingLimit],
+    a_minute: int,
+    latency: float,
+    hints: bool = False,
+) -> tuple[float, float]:
+    """Shares of the limit used, and of requests refused, from the fifth minute to the fifteenth."""
+
+    async def main() -> Server:
+        admit = limit()
+        server = Server(latency, spread=0.4, admit=admit)
+        if isinstance(admit, BucketLimit | WindowLimit):
+            server.headers = admit.headers
+        await traffic(server, max(20, int(a_minute / 60 * latency * 3)), 900, hints)
+        return server
+
+    server = run_virtually(main())
+    good, bad = server.between(300, 900), server.between(300, 900, 429)
+    return good / (a_minute * 10), bad / (good + bad)
+
+
+@pytest.mark.parametrize("a_minute", [60, 600])
+@pytest.mark.parametrize("latency", [1.0, 10.0])
+@pytest.mark.parametrize("kind", ["no burst", "burst", "minutes", "sliding"])
+def test_a_limit_that_nobody_tells_is_found_and_used(kind: str, latency: float, a_minute: int) -> None:
+    def limit() -> BucketLimit | WindowLimit | SlidingLimit:
+        if kind == "minutes":
+            return WindowLimit(a_minute)
+        if kind == "sliding":
+            return SlidingLimit(a_minute)
+        return BucketLimit(a_minute, 1 if kind == "no burst" else 60)
+
+    used, refused = used_and_refused(limit, a_minute, latency)
+    assert used >= 0.90
+    assert refused <= 0.05
+
+
+@pytest.mark.parametrize("a_minute", [60, 600])
+@pytest.mark.parametrize("latency", [1.0, 10.0])
+@pytest.mark.parametrize("kind", ["refilled", "minutes"])
+def test_headers_keep_requests_from_being_refused(kind: str, latency: float, a_minute: int) -> None:
+    def limit() -> BucketLimit | WindowLimit:
+        return WindowLimit(a_minute) if kind == "minutes" else BucketLimit(a_minute, 60)
+
+    used, refused = used_and_refused(limit, a_minute, latency, hints=True)
+    assert used >= 0.95
+    assert refused <= 0.01
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1s", 1), ("6m0s", 360), ("120ms", 0.12), ("1h2m3.5s", 3723.5), ("7s", 7), ("2m59.56s", 179.56),
+        ("30", 30), ("0", 0), ("0.25", 0.25), ("", None), ("soon", None), ("1s or so", None), ("-1", None),
+        ("nan", None),
+    ],
+)  # fmt: skip
+def test_durations_are_read_in_the_forms_that_servers_use(text: str, value: float | None) -> None:
+    assert seconds(text) == (None if value is None else pytest.approx(value))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {
+            "x-ratelimit-limit-tokens": "-1",
+            "x-ratelimit-remaining-tokens": "-1",
+            "x-ratelimit-reset-tokens": "0",
+        },
+        {
+            "x-ratelimit-limit-tokens": "0",
+            "x-ratelimit-remaining-tokens": "0",
+            "x-ratelimit-reset-tokens": "1s",
+        },
+        {"x-ratelimit-remaining-tokens": "many", "x-ratelimit-reset-tokens": "1s"},
+    ],
+)
+def test_headers_that_mean_no_limit_are_left_aside(headers: dict[str, str]) -> None:
+    assert read_rate_limit(headers, "tokens") is None
+
+
+def test_a_gate_on_the_real_clock_keeps_its_rate() -> None:
+    async def main() -> float:
+        clock = RealClock()
+        pace = RateLimiter(clock, 6000, burst_s=0.1)
+        start = clock.monotonic()
+        for _ in range(60):
+            await pace.take(1)
+        return clock.monotonic() - start
+
+    assert asyncio.run(main()) >= 0.45

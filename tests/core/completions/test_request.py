@@ -1,0 +1,96 @@
+"""The key of a request: all that decides the answer, however it is spelled."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from core.completions.request import TeacherRequest, normalised
+from core.prompts import Message
+
+BASE = TeacherRequest(
+    endpoint="https://api.example.com/v1",
+    model="teacher",
+    messages=(Message("system", "You label."), Message("user", "Hello")),
+    attempt=0,
+    temperature=0.0,
+    max_tokens=512,
+    output_format="json_schema",
+    extra={"seed": 1, "stop": ["\n\n"]},
+)
+CHANGES: list[tuple[str, Any]] = [
+    ("endpoint", "https://api.example.com/v2"),
+    ("endpoint", "http://api.example.com/v1"),
+    ("endpoint", "https://api.example.com:8443/v1"),
+    ("endpoint", "https://api.example.com/V1"),
+    ("endpoint", "https://api.example.com/v1?api-version=2"),
+    ("model", "teacher-2"),
+    ("messages", (Message("system", "You label."),)),
+    ("messages", (Message("user", "You label."), Message("user", "Hello"))),
+    ("messages", (Message("user", "Hello"), Message("system", "You label."))),
+    ("messages", (Message("system", "You label."), Message("user", "Hello "))),
+    ("attempt", 1),
+    ("temperature", 0.7),
+    ("max_tokens", 513),
+    ("output_format", "tags"),
+    ("extra", {}),
+    ("extra", {"seed": 2, "stop": ["\n\n"]}),
+    ("extra", {"seed": 1, "stop": ["\n\n"], "top_p": 0.9}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), CHANGES)
+def test_whatever_changes_in_a_request_changes_its_key(name: str, value: Any) -> None:
+    assert dataclasses.replace(BASE, **{name: value}).key != BASE.key
+
+
+def test_every_part_of_a_request_is_tried_above() -> None:
+    assert {name for name, _ in CHANGES} == {f.name for f in dataclasses.fields(TeacherRequest)}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("endpoint", "https://api.example.com/v1/"),
+        ("endpoint", "HTTPS://API.Example.com/v1"),
+        ("endpoint", " https://api.example.com:443/v1 "),
+        ("endpoint", "https://me:secret@api.example.com/v1"),
+        ("temperature", 0),
+        ("temperature", -0.0),
+        ("extra", {"stop": ["\n\n"], "seed": 1}),
+        ("extra", {"stop": ("\n\n",), "seed": 1}),
+    ],
+)
+def test_another_spelling_of_the_same_request_has_the_same_key(name: str, value: Any) -> None:
+    assert dataclasses.replace(BASE, **{name: value}).key == BASE.key
+
+
+def test_a_key_is_32_hex_digits_and_the_same_in_every_process() -> None:
+    assert BASE.key == "d4c2eaeed7d68a711f8af5c20d5ad276"
+
+
+def test_any_text_has_a_key() -> None:
+    texts = ["", "한국어", "half a pair \ud800", "\x00"]
+    keys = {dataclasses.replace(BASE, messages=(Message("user", t),)).key for t in texts}
+    assert len(keys) == len(texts)
+
+
+def test_what_is_no_json_is_refused() -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        _ = dataclasses.replace(BASE, extra={"top_p": float("nan")}).key
+
+
+def test_an_address_of_numbers_keeps_its_brackets_and_port() -> None:
+    assert normalised("http://[::1]:8000/v1/") == "http://[::1]:8000/v1"
+
+
+def test_the_key_under_each_token_limit_is_that_of_the_request_with_it() -> None:
+    requests = [
+        BASE,
+        dataclasses.replace(BASE, extra={}, temperature=None, messages=(Message("user", "\ud800"),)),
+    ]
+    for request in requests:
+        for limit, key in request.keys_by_limit([1, 512, 100_000]):
+            assert key == dataclasses.replace(request, max_tokens=limit).key

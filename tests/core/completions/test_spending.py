@@ -1,0 +1,96 @@
+"""What the budget counts as spent follows from the stored replies, and is never less than they imply."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.completions.budget import Spending, spent_before
+from core.completions.journal import Journal
+from core.completions.reply import Reply
+from core.completions.response import Came, read_reply
+from core.cost import Price, cost
+from core.store.objects import Store
+from tests.core.completions.replying import reply
+
+PRICE = Price(input=3.0, cached_input=0.5, output=15.0)
+RESERVED = 4096
+
+tokens = st.one_of(st.integers(0, 5000), st.none())
+usages = st.one_of(
+    st.none(),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "prompt_tokens": tokens,
+            "completion_tokens": tokens,
+            "total_tokens": tokens,
+            "prompt_tokens_details": st.fixed_dictionaries({"cached_tokens": st.integers(0, 5000)}),
+            "completion_tokens_details": st.fixed_dictionaries({"reasoning_tokens": st.integers(0, 5000)}),
+        },
+    ),
+)
+
+
+def came(usage: dict[str, Any] | None) -> Came:
+    """A server's reply as the client reads it."""
+    message = {"role": "assistant", "content": "{}"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    body = {"model": "m", "choices": [choice], "usage": usage}
+    return read_reply(json.dumps(body).encode(), 0.1, {})
+
+
+def stored(number: int, run: str, answer: Came) -> Reply:
+    """The reply as the sender stores it."""
+    usage = answer.usage
+    return dataclasses.replace(
+        reply(number, run=run, second=number % 60),
+        prompt_tokens=usage.prompt if usage else None,
+        cached_tokens=usage.cached if usage else None,
+        completion_tokens=usage.completion if usage else None,
+        reserved_prompt_tokens=None if usage else RESERVED,
+        reserved_completion_tokens=None if usage else RESERVED,
+    )
+
+
+def implied(usage: dict[str, Any] | None) -> int:
+    """The tokens that the counts of prompt and completion show for certain."""
+    prompt = (usage or {}).get("prompt_tokens")
+    return (prompt + ((usage or {}).get("completion_tokens") or 0)) if prompt else 0
+
+
+@settings(max_examples=20, deadline=None)
+@given(given_usages=st.lists(st.tuples(usages, st.sampled_from("ab")), max_size=12))
+def test_what_was_spent_follows_from_the_stored_replies(
+    given_usages: list[tuple[dict[str, Any] | None, str]],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store.open(folder)
+        answers = [(came(usage), usage, run) for usage, run in given_usages]
+        with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
+            journals = {"a": a, "b": b}
+            for number, (answer, _, run) in enumerate(answers):
+                journals[run].append_now(stored(number, run, answer))
+            before = {run: spent_before(journal, PRICE) for run, journal in journals.items()}
+        for run in "ab":
+            own = [(answer.usage, usage) for answer, usage, of in answers if of == run]
+            metered = [usage for usage, _ in own if usage is not None]
+            unmetered = len(own) - len(metered)
+            assert before[run].tokens == sum(u.total for u in metered) + unmetered * 2 * RESERVED
+            assert before[run].tokens >= sum(implied(usage) for _, usage in own)
+            assert before[run].usd >= sum(cost(u, PRICE) for u in metered) - 1e-9
+            with Journal.open(store, run) as journal:
+                assert spent_before(journal, PRICE) == before[run], "the same after another start"
+
+
+def test_a_line_of_version_01_without_counts_counts_nothing() -> None:
+    with tempfile.TemporaryDirectory() as folder, Journal.open(Store.open(folder), "r") as journal:
+        journal.append_now(reply(0, tokens=None))
+        journal.append_now(reply(1, tokens=10))
+        assert spent_before(journal, None) == Spending(0.0, 12)
+        assert journal.spent("r").unmetered == 1

@@ -1,0 +1,216 @@
+"""The journal under a root that is no folder: parts go up, others' come down, what is missing is healed."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+
+from core.completions import uploads as mirror
+from core.completions.journal import Journal, spool_folder
+from core.completions.uploads import LONE_S, parts
+from core.errors import PassingError
+from core.store.memory import Memory
+from core.store.objects import Store
+from tests.core.completions.replying import key_of, killed_while_appending, reply
+
+
+@pytest.fixture(params=["memory", "s3"])
+def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store that is no folder."""
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
+    if request.param == "s3":
+        return Store.open(request.getfixturevalue("s3_root"))
+    return Store.open(f"memory://tests/{uuid.uuid4().hex}")
+
+
+@pytest.fixture
+def elsewhere(remote: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    """The same root as another machine sees it."""
+    with monkeypatch.context() as patch:
+        patch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "another-cache"))
+        return Store.open(remote.backend.url)
+
+
+def counted(store: Store, names: range) -> int:
+    """How many requests another run finds answered, each reply counted once."""
+    with Journal.open(store, "reader") as journal:
+        found = [journal.get(key_of(n)) for n in names]
+        assert all(r in (None, reply(n)) for n, r in zip(names, found, strict=True))
+        number = sum(r is not None for r in found)
+        assert journal.totals().requests == journal.count() == number
+    return number
+
+
+def appended(store: Store, *groups: range) -> None:
+    """Append in one journal; every group is a part of its own."""
+    with Journal.open(store, "r", interval=0.01) as journal:
+        for group in groups:
+            before = len(parts(store.backend))
+            for n in group:
+                journal.append_now(reply(n))
+            until = time.monotonic() + 30
+            while len(parts(store.backend)) == before and time.monotonic() < until:
+                time.sleep(0.01)
+
+
+def test_another_machine_finds_what_was_uploaded_meanwhile(remote: Store, elsewhere: Store) -> None:
+    with Journal.open(remote, "r", interval=0.05) as journal:
+        journal.append_now(reply(0))
+        until = time.monotonic() + 30
+        while not parts(remote.backend) and time.monotonic() < until:
+            time.sleep(0.02)
+        assert counted(elsewhere, range(1)) == 1
+
+
+def test_closing_uploads_the_rest(remote: Store, elsewhere: Store) -> None:
+    with Journal.open(remote, "r", interval=3600) as journal:
+        for n in range(20):
+            journal.append_now(reply(n))
+        assert parts(remote.backend) == []
+    assert counted(elsewhere, range(20)) == 20
+
+
+def test_what_a_killed_run_could_not_upload_the_next_on_its_machine_uploads(
+    remote: Store, elsewhere: Store
+) -> None:
+    keys = killed_while_appending(remote.backend.url, "killed", 3600)
+    assert parts(remote.backend) == []
+    with Journal.open(elsewhere, "far") as far:
+        assert far.count() == 0
+    with Journal.open(remote, "near") as near:
+        assert [k for k in keys if near.get(k) is None] == []
+    with Journal.open(elsewhere, "far") as far:
+        assert [k for k in keys if far.get(k) is None] == []
+        assert far.totals().requests == far.count()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 2])
+def test_a_lost_part_is_uploaded_again_by_whoever_has_the_spool(
+    remote: Store, elsewhere: Store, lost: int
+) -> None:
+    appended(remote, range(2), range(2, 4), range(4, 6))
+    before = parts(remote.backend)
+    remote.backend.remove([before[lost].path])
+    with Journal.open(remote, "next", heals=False):
+        assert len(parts(remote.backend)) == len(before) - 1
+    with Journal.open(remote, "next"):
+        assert parts(remote.backend) == before
+    assert counted(elsewhere, range(6)) == 6
+
+
+def test_a_part_that_was_uploaded_twice_counts_once(
+    remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The answer to an upload is lost, and by the next one more has been appended."""
+    create = type(remote.backend).create
+    lost: list[str] = []
+
+    def loses_first(self: Memory, path: str, data: bytes) -> bool:
+        done = create(self, path, data)
+        if not lost:
+            lost.append(path)
+            journal.append_now(reply(1))
+            raise PassingError("the answer was lost")
+        return done
+
+    with Journal.open(remote, "r", interval=0.01) as journal:
+        monkeypatch.setattr(type(remote.backend), "create", loses_first)
+        journal.append_now(reply(0))
+        until = time.monotonic() + 30
+        while len(parts(remote.backend)) < 2 and time.monotonic() < until:
+            time.sleep(0.01)
+        journal.append_now(reply(2))
+    there = parts(remote.backend)
+    assert there[0].path == lost[0]
+    assert [p.start for p in there] == [0, *(p.end for p in there[:-1])]
+    assert counted(elsewhere, range(3)) == 3
+
+
+def test_overlapping_parts_count_each_line_once(remote: Store, elsewhere: Store) -> None:
+    appended(remote, range(3))
+    spool = next(spool_folder(remote).glob("*.jsonl"))
+    remote.backend.write(f"answers/{spool.name}", spool.read_bytes())
+    assert counted(elsewhere, range(3)) == 3
+    assert counted(remote, range(3)) == 3
+
+
+def test_a_spool_of_a_writer_that_lives_is_left_to_it(remote: Store) -> None:
+    with Journal.open(remote, "r", interval=3600) as journal:
+        journal.append_now(reply(0))
+        with Journal.open(remote, "other") as other:
+            assert other.get(key_of(0)) == reply(0)
+        assert parts(remote.backend) == []
+
+
+@pytest.mark.parametrize(("age", "uploaded"), [(0, 0), (2 * LONE_S, 1)])
+def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
+    remote: Store, age: float, uploaded: int
+) -> None:
+    """After a restart nothing tells this machine's processes of then from another's of now."""
+    appended(remote, range(1))
+    spool = next(spool_folder(remote).glob("*.jsonl"))
+    header, _, rest = spool.read_bytes().partition(b"\n")
+    content = json.loads(header)
+    content["holder"]["machine"] = "this one, started another time"
+    spool.write_bytes(json.dumps(content).encode() + b"\n" + rest)
+    os.utime(spool, (time.time() - age, time.time() - age))
+    remote.backend.remove([p.path for p in parts(remote.backend)])
+    assert counted(remote, range(1)) == 1
+    assert len(parts(remote.backend)) == uploaded
+
+
+def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
+    remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def away(self: Memory, path: str, data: bytes) -> bool:
+        raise PassingError("the network is away")
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        with Journal.open(remote, "r", interval=0.01) as journal:
+            patch.setattr(type(remote.backend), "create", away)
+            journal.append_now(reply(0))
+            time.sleep(0.1)
+        assert 1 <= caplog.text.count("answers lie only on this machine so far") <= 2
+    assert counted(elsewhere, range(1)) == 0
+    assert counted(remote, range(1)) == 1
+    assert counted(elsewhere, range(1)) == 1
+
+
+def test_large_spools_go_up_in_parts_of_whole_lines(
+    remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "PART_BYTES", 1000)
+    with Journal.open(remote, "r", interval=3600) as journal:
+        for n in range(30):
+            journal.append_now(reply(n))
+        journal.append_now(reply(30, text="x" * 5000))
+        journal.append_now(reply(31))
+    assert len(parts(remote.backend)) > 10
+    with Journal.open(elsewhere, "next") as journal:
+        assert journal.count() == journal.totals().requests == 32
+
+
+def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    appended(remote, range(2), range(2, 4))
+    assert counted(elsewhere, range(4)) == 4
+
+    def never(self: Memory, path: str, target: Path) -> None:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(type(remote.backend), "download", never)
+    assert counted(elsewhere, range(4)) == 4
+
+
+def test_a_root_that_was_copied_to_a_disk_is_read_there(remote: Store, tmp_path: Path) -> None:
+    appended(remote, range(2), range(2, 4))
+    for part in parts(remote.backend):
+        target = tmp_path / "copied" / part.path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        remote.backend.download(part.path, target)
+    assert counted(Store.open(str(tmp_path / "copied")), range(4)) == 4
