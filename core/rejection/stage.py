@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -24,10 +23,12 @@ from core.rejection.remembered import Remembered
 from core.rejection.rules import ABOUT_RULEBOOK, Context, judge
 from core.rejection.samples import accepted_row, rejected_row
 from core.rejection.skew import REJECTED_FILE, notices, skew
+from core.rejection.summary import TeacherSummary
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.base import Answered
 from core.teacher.samples import read_samples
+from core.teacher.summary import SampleSummary
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +36,8 @@ NAME = "reject"
 VERSION = 5
 ACCEPTED_FILE = "accepted_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
-_OF_THE_TEACHER = (
-    "finish_reasons",
-    "first_answers",
-    "agreement",
-    "recorded_labels",
-    "output_format",
-    "ledger",
-)
-"""What the sample stage's summary says of the teacher, as it stands there."""
+_OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSummary.model_fields) - {"notices"}
+"""Fields that are passed on from the sample stage's summary."""
 _BOTH = "a student needs both labels"
 _REMEDIES = {
     "unparsed": "set teacher.parse to how the teacher writes its answers",
@@ -89,7 +83,7 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     names = {1: ("1", *slice.positive), 0: ("0", *slice.negative)}
     counter = FunnelCounter()
     sample = io.inputs["sample"]
-    sampled = jsonio.read_json(sample / "sample_summary.json")
+    sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
     with (
         closing(Remembered()) as remembered,
         LinesWriter(io.out / ACCEPTED_FILE) as accepted,
@@ -104,10 +98,10 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
             judged = sorter.sort(answered)
             counter.text(answered.example.label, [a.answer.label for a in judged], [a.reason for a in judged])
             hard.add(line, answered.example, judged)
-            io.progress.update(counter.texts, sampled["examples"])
+            io.progress.update(counter.texts, sampled.examples)
     summary = _summary(counter.funnel(), hard.hardness(), sorter.learnt, sampled)
-    jsonio.write_json(io.out / SUMMARY_FILE, summary)
-    return summary
+    jsonio.write_json(io.out / SUMMARY_FILE, summary.to_json())
+    return summary.to_json()
 
 
 def ensure_usable(summary: dict[str, Any]) -> None:
@@ -188,33 +182,25 @@ def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> N
 
 
 def _summary(
-    funnel: Funnel, hardness: Hardness, learnt: Counter[int], sampled: dict[str, Any]
-) -> dict[str, Any]:
+    funnel: Funnel, hardness: Hardness, learnt: Counter[int], sampled: SampleSummary
+) -> TeacherSummary:
     answers, texts = funnel.answers, funnel.texts
-    live = sampled["teacher_kind"] == "openai"
-    skewed = skew(texts, live=live)
-    return {
-        "teacher_model": sampled["teacher_model"],
-        "teacher_kind": sampled["teacher_kind"],
-        "requested_samples": answers.total,
-        "accepted_samples": answers.accepted,
-        "rejected_samples": answers.total - answers.accepted,
-        "acceptance_rate": answers.accepted / answers.total if answers.total else None,
-        "examples": sampled["examples"],
-        "accepted_examples": texts.accepted,
-        "example_acceptance_rate": texts.accepted / texts.total if texts.total else None,
-        "missing": sampled["missing"],
-        "unknown_ids": sampled.get("unknown_ids", 0),
-        "models": sampled["models"],
-        "parse_sources": sampled["parse_sources"],
-        "parse_errors": sampled["parse_errors"],
-        **{name: sampled[name] for name in _OF_THE_TEACHER if name in sampled},
-        "funnel": dataclasses.asdict(funnel),
-        "hard": dataclasses.asdict(hardness),
-        "skew": None if skewed is None else dataclasses.asdict(skewed),
-        "unusable": _unusable(funnel, learnt),
-        "notices": [*sampled["notices"], *notices(funnel, live=live)],
-    }
+    live = sampled.teacher_kind == "openai"
+    passed_on = sampled.model_fields_set & _OF_THE_TEACHER
+    return TeacherSummary(
+        **{"unknown_ids": 0, **{name: getattr(sampled, name) for name in passed_on}},
+        requested_samples=answers.total,
+        accepted_samples=answers.accepted,
+        rejected_samples=answers.total - answers.accepted,
+        acceptance_rate=answers.accepted / answers.total if answers.total else None,
+        accepted_examples=texts.accepted,
+        example_acceptance_rate=texts.accepted / texts.total if texts.total else None,
+        funnel=funnel,
+        hard=hardness,
+        skew=skew(texts, live=live),
+        unusable=_unusable(funnel, learnt),
+        notices=[*sampled.notices, *notices(funnel, live=live)],
+    )
 
 
 def _unusable(funnel: Funnel, learnt: Counter[int]) -> str | None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
+from core.teacher.summary import TeacherFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +81,8 @@ class Teacher(Protocol):
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         """Answer `examples`, of which there are `total`; tells `progress` how many are done."""
 
-    def facts(self) -> Mapping[str, Any]:
-        """What only this kind of teacher can say of its work (answers it did not need, money
-        spent), for the summary: JSON values, complete once `answers` has ended."""
+    def facts(self) -> TeacherFacts:
+        """What only this kind of teacher reports, for the summary; complete once `answers` has ended."""
 
 
 SOURCE = "gold"
@@ -99,8 +99,8 @@ class GoldTeacher:
             progress.update(done, total)
             yield Answered(example, (_gold_answer(example),))
 
-    def facts(self) -> Mapping[str, Any]:
-        return {}
+    def facts(self) -> TeacherFacts:
+        return TeacherFacts()
 
 
 def _gold_answer(example: Example) -> TeacherAnswer:

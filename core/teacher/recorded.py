@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from core.records import Example, TeacherAnswer
 from core.teacher.answer_file import Recorded, open_answers
 from core.teacher.base import Answered, AttemptPolicy
 from core.teacher.parsing import LabelNames, Parsed, parse_reply, read_fields
+from core.teacher.summary import RecordedLabels, TeacherFacts
 
 
 @dataclass(slots=True)
@@ -29,13 +30,13 @@ class _Agreement:
             self.first_id = example_id
 
     def facts(self) -> dict[str, Any]:
-        """Nothing where no answer had both."""
+        """Fields of TeacherFacts; none where no answer had both."""
         n = self.counts
         if not n:
             return {}
         kinds = ("agree", "differ", "unread", "unrecorded", "neither")
-        counts = {"both": n.total(), **{kind: n[kind] for kind in kinds}}
-        return {"recorded_labels": counts, "notices": self._notices()}
+        labels = RecordedLabels(both=n.total(), **{kind: n[kind] for kind in kinds})
+        return {"recorded_labels": labels, "notices": self._notices()}
 
     def _notices(self) -> list[str]:
         n = self.counts
@@ -63,7 +64,7 @@ class RecordedTeacher:
         self.url, self.rules, self.names, self.policy, self._hinted = url, rules, names, policy, hinted
         self._models: Counter[str] = Counter()
         self._agreement = _Agreement()
-        self._facts: dict[str, Any] = {}
+        self._facts = TeacherFacts()
 
     @property
     def model(self) -> str:
@@ -84,22 +85,18 @@ class RecordedTeacher:
                 progress.update(done, total)
                 yield Answered(example, given)
             answers, texts = file.count()
-            self._facts = {
-                "recorded_answers": answers,
-                "recorded_not_asked": answers - used,
-                "unknown_ids": texts - ids,
+            left_aside: dict[str, Any] = {} if self._hinted else {"hinted_left_aside": aside}
+            self._facts = TeacherFacts(
+                recorded_answers=answers,
+                recorded_not_asked=answers - used,
+                unknown_ids=texts - ids,
                 **_named(file.first()),
-                **({} if self._hinted else {"hinted_left_aside": aside}),
+                **left_aside,
                 **self._agreement.facts(),
-            }
+            )
 
-    def facts(self) -> Mapping[str, Any]:
-        """Answers in the file, how many of them the policy did not ask for (other texts' included),
-        and how many of the file's texts are not in the split; `hinted_left_aside` counts answers to its
-        texts that do not count since they were shown the gold label. Where answers that were read from their
-        raw_output have a recorded label too, `recorded_labels` counts them: `both` in all, of which
-        the two `agree`, `differ`, only the recorded one names a label (`unread`), only the output
-        does (`unrecorded`), or `neither`; `notices` says it where they are not the same."""
+    def facts(self) -> TeacherFacts:
+        """Counts of the file's answers, and how parsed labels compare with recorded ones."""
         return self._facts
 
     def _ask(self, example: Example, recorded: list[Recorded]) -> tuple[TeacherAnswer, ...]:

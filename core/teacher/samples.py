@@ -12,6 +12,7 @@ from typing import Any
 from core.jsonio import read_jsonl
 from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
+from core.teacher.summary import AnswerAgreement, FirstAnswers
 
 _SAID = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
 """What only a live teacher's server says; written and read under the record's own names."""
@@ -117,18 +118,18 @@ class Agreement:
         self.pairs += len(found)
         self.alike += sum(found)
 
-    def to_json(self, *, until_right: bool) -> dict[str, Any]:
-        """Counts and the observed agreement; `until_right`: the policy stops at an answer that agrees with
-        gold, so that only texts with a wrong first answer are here."""
-        return {
-            "texts_with_several_answers": self.texts,
-            "unanimous": self.unanimous,
-            "tied": self.tied,
-            "majority_right": self.majority_right,
-            "majority_wrong": self.majority_wrong,
-            "observed_agreement": self.alike / self.pairs if self.pairs else None,
-            "only_texts_whose_first_answer_failed": until_right,
-        }
+    def summary(self, *, until_right: bool) -> AnswerAgreement:
+        """The counts and the observed agreement; `until_right`: the policy stops at an answer that agrees
+        with gold."""
+        return AnswerAgreement(
+            texts_with_several_answers=self.texts,
+            unanimous=self.unanimous,
+            tied=self.tied,
+            majority_right=self.majority_right,
+            majority_wrong=self.majority_wrong,
+            observed_agreement=self.alike / self.pairs if self.pairs else None,
+            only_texts_whose_first_answer_failed=until_right,
+        )
 
 
 @dataclass(slots=True)
@@ -167,15 +168,13 @@ class Tally:
             if answer.error:
                 self.errors[answer.error.partition(":")[0]] += 1
 
-    def first_answers(self) -> dict[str, int]:
-        """The confusion of first answers with gold, the positive class being 1; `unread` named no label.
-
-        A teacher's own accuracy on the split: nothing that looked at gold chose these.
-        """
-        return {
-            "tp": self.first[1, 1],
-            "fn": self.first[1, 0],
-            "fp": self.first[0, 1],
-            "tn": self.first[0, 0],
-            "unread": self.first[0, None] + self.first[1, None],
-        }
+    def first_answers(self) -> FirstAnswers:
+        """The confusion of first answers with gold."""
+        first = self.first
+        return FirstAnswers(
+            tp=first[1, 1],
+            fn=first[1, 0],
+            fp=first[0, 1],
+            tn=first[0, 0],
+            unread=first[0, None] + first[1, None],
+        )

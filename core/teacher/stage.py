@@ -7,7 +7,7 @@ asked once, at temperature 0 (the model's own, where none is sent), never with i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from pydantic import model_validator
@@ -27,6 +27,7 @@ from core.teacher.live.teacher import LiveTeacher, OpenJournal
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 from core.teacher.samples import Tally, sample_row
+from core.teacher.summary import SampleSummary, TeacherFacts
 
 NAME = "sample"
 VERSION = 5
@@ -102,9 +103,9 @@ def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> 
     examples = scan_examples(io.inputs["split"] / f"{slice.split}.csv")
     jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, slice.split, io))
     summary = _summary(slice, teacher, tally)
-    _refuse_missing(slice, tally, examples, summary)
-    jsonio.write_json(io.out / SUMMARY_FILE, summary)
-    return summary
+    _refuse_missing(slice, examples, summary)
+    jsonio.write_json(io.out / SUMMARY_FILE, summary.to_json())
+    return summary.to_json()
 
 
 def _rows(
@@ -117,74 +118,74 @@ def _rows(
             yield sample_row(answered.example, answer, split=split)
 
 
-def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> dict[str, Any]:
-    missing = sum(tally.missing.values())
-    return {
-        "teacher_kind": slice.teacher.kind,
-        "teacher_model": teacher.model,
-        "models": dict(tally.models.most_common()),
-        "examples": tally.examples,
-        "answered": tally.examples - missing,
-        "missing": missing,
-        "missing_by_label": {str(k): tally.missing[k] for k in (0, 1)},
-        "missing_ids": tally.missing_ids,
-        "answers": tally.answers,
-        "parse_sources": dict(tally.sources.most_common()),
-        "parse_errors": dict(tally.errors.most_common()),
-        "finish_reasons": dict(tally.finish_reasons.most_common()),
-        "first_answers": tally.first_answers(),
-        "agreement": tally.agreement.to_json(until_right=slice.teacher.keep == 1 < slice.teacher.attempts),
-        **teacher.facts(),
-        "notices": _notices(slice.split, tally, missing, teacher),
-    }
+def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> SampleSummary:
+    missing, facts = sum(tally.missing.values()), teacher.facts()
+    return SampleSummary(
+        teacher_kind=slice.teacher.kind,
+        teacher_model=teacher.model,
+        models=dict(tally.models.most_common()),
+        examples=tally.examples,
+        answered=tally.examples - missing,
+        missing=missing,
+        missing_by_label={str(k): tally.missing[k] for k in (0, 1)},
+        missing_ids=tally.missing_ids,
+        answers=tally.answers,
+        parse_sources=dict(tally.sources.most_common()),
+        parse_errors=dict(tally.errors.most_common()),
+        finish_reasons=dict(tally.finish_reasons.most_common()),
+        first_answers=tally.first_answers(),
+        agreement=tally.agreement.summary(until_right=slice.teacher.keep == 1 < slice.teacher.attempts),
+        **{**facts.to_json(), "notices": _notices(slice.split, tally, missing, facts)},
+    )
 
 
-def _notices(split: SplitName, tally: Tally, missing: int, teacher: Teacher) -> list[str]:
-    """A file of recorded answers is to train first: of another split it always holds answers to others."""
-    notices, facts = [], teacher.facts()
+def _notices(split: SplitName, tally: Tally, missing: int, facts: TeacherFacts) -> list[str]:
+    """Return what a reader should notice. Of another split than train, a file of recorded answers always
+    contains answers to other texts, so these are not mentioned.
+    """
+    notices = []
     if missing:
         by = f"{tally.missing[1]} positive, {tally.missing[0]} negative"
         notices.append(f"{missing} of {tally.examples} texts of {split} have no answer ({by})")
-    if (unknown := facts.get("unknown_ids")) and split == "train":
-        notices.append(f"answers to {unknown} texts that are not in train were left aside")
-    if hinted := facts.get("hinted_left_aside"):
+    if facts.unknown_ids and split == "train":
+        notices.append(f"answers to {facts.unknown_ids} texts that are not in train were left aside")
+    if hinted := facts.hinted_left_aside:
         notices.append(f"{hinted} answers to texts of {split} were shown the gold label and were left aside")
-    return [*notices, *facts.get("notices", ())]
+    return [*notices, *facts.notices]
 
 
-def _refuse_missing(slice: SampleSlice, tally: Tally, examples: Examples, summary: dict[str, Any]) -> None:
-    """A live teacher has said already what is missing and why."""
-    missing, config, split = summary["missing"], slice.teacher, slice.split
+def _refuse_missing(slice: SampleSlice, examples: Examples, summary: SampleSummary) -> None:
+    """Raise AnswersError where recorded answers lack too many texts; a live teacher has already raised."""
+    missing, config, split = summary.missing, slice.teacher, slice.split
     if config.kind != "recorded":
         return
-    if 0 < missing == tally.examples:
+    if 0 < missing == summary.examples:
         other = "" if split == "train" else f", or take {split} out of teacher.label_splits"
         raise AnswersError(
-            f"{config.answers} answers none of the {tally.examples} texts of {split}: "
+            f"{config.answers} answers none of the {missing} texts of {split}: "
             f"{_unlike(summary, next(iter(examples)), split)}{other}"
         )
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
-            f"{missing} of {tally.examples} texts of {split} have no answer in {config.answers} "
-            f"({_listed(tally.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
+            f"{missing} of {summary.examples} texts of {split} have no answer in {config.answers} "
+            f"({_listed(summary.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
             "record them, or raise it"
         )
 
 
-def _unlike(summary: dict[str, Any], example: Example, split: SplitName) -> str:
-    """Why a file may answer none of the texts: how it names its own, beside one of these."""
-    its, own = summary.get("a_text_of_the_file"), example.text.strip()[:60]
-    if its is not None:
+def _unlike(summary: SampleSummary, example: Example, split: SplitName) -> str:
+    """Why a file may answer none of the texts: how its texts are named, and one of this split."""
+    if summary.a_text_of_the_file is not None:
         return (
-            f"its texts look like {its!r}, those of {split} like {own!r}; name the right run in "
+            f"its texts look like {summary.a_text_of_the_file!r}, those of {split} like "
+            f"{example.text.strip()[:60]!r}; name the right run in "
             "teacher.answers, or that run's texts in data.dir, <run>/data_splits"
         )
-    its = summary.get("an_id_of_the_file")
     return (
-        f"its ids look like {its!r}, those of {split} like {example.id!r}; name the right file in "
-        "teacher.answers, or the right column in data.id_column"
+        f"its ids look like {summary.an_id_of_the_file!r}, those of {split} like {example.id!r}; name the "
+        "right file in teacher.answers, or the right column in data.id_column"
     )
 
 
-def _listed(ids: list[str], total: int) -> str:
+def _listed(ids: Sequence[str], total: int) -> str:
     return ", ".join(ids[:3]) + (", ..." if total > 3 else "")

@@ -7,9 +7,8 @@ on who answered first, on a restart, or on who paid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
 
 from core.completions.budget import price_of, spent_before
 from core.completions.journal import Journal
@@ -24,6 +23,7 @@ from core.teacher.live.loop import run_to_end
 from core.teacher.live.questions import Questions
 from core.teacher.live.sending import Ledger
 from core.teacher.parsing import LabelNames
+from core.teacher.summary import TeacherFacts, TeacherLedger
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
 
@@ -45,7 +45,7 @@ class LiveTeacher:
         self.config, self.split = config, split
         self.questions = Questions(config, prompts, rulebook, names)
         self._open = journal
-        self._facts: dict[str, Any] = {}
+        self._facts = TeacherFacts()
 
     @property
     def model(self) -> str:
@@ -69,7 +69,7 @@ class LiveTeacher:
                 yield Answered(example, tuple(given))
             self._facts = self._told(ledger, journal, answers)
 
-    def facts(self) -> Mapping[str, Any]:
+    def facts(self) -> TeacherFacts:
         """The output format, and the ledger: requests, tokens and money of this start and of the run so far.
 
         Money is None where no price is known.
@@ -95,24 +95,24 @@ class LiveTeacher:
             f"which asks only these, or set teacher.max_missing to {missing} or more to go on without them"
         )
 
-    def _told(self, ledger: Ledger, journal: Journal, answers: int) -> dict[str, Any]:
+    def _told(self, ledger: Ledger, journal: Journal, answers: int) -> TeacherFacts:
         run, price = journal.spent(journal.run), price_of(self.config)
-        return {
-            "output_format": self.questions.output_format,
-            "ledger": {
-                "run": journal.run,
-                "asked_now": ledger.answered,
-                "reused": max(0, answers - ledger.answered),
-                "usd_now": None if price is None else round(ledger.usd, 6),
-                "tokens_now": ledger.usage.total,
-                "cached_tokens_now": ledger.usage.cached,
-                "usd_of_the_run": None if price is None else round(spent_before(journal, price).usd, 6),
-                "requests_of_the_run": run.requests,
-                "prompt_tokens_of_the_run": run.prompt_tokens,
-                "cached_tokens_of_the_run": run.cached_tokens,
-                "completion_tokens_of_the_run": run.completion_tokens,
-                "unmetered_of_the_run": run.unmetered,
-                "retried": dict(ledger.retried.most_common()),
-                "given_up": dict(ledger.given_up.most_common(20)),
-            },
-        }
+        return TeacherFacts(
+            output_format=self.questions.output_format,
+            ledger=TeacherLedger(
+                run=journal.run,
+                asked_now=ledger.answered,
+                reused=max(0, answers - ledger.answered),
+                usd_now=None if price is None else round(ledger.usd, 6),
+                tokens_now=ledger.usage.total,
+                cached_tokens_now=ledger.usage.cached,
+                usd_of_the_run=None if price is None else round(spent_before(journal, price).usd, 6),
+                requests_of_the_run=run.requests,
+                prompt_tokens_of_the_run=run.prompt_tokens,
+                cached_tokens_of_the_run=run.cached_tokens,
+                completion_tokens_of_the_run=run.completion_tokens,
+                unmetered_of_the_run=run.unmetered,
+                retried=dict(ledger.retried.most_common()),
+                given_up=dict(ledger.given_up.most_common(20)),
+            ),
+        )

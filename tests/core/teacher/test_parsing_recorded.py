@@ -92,10 +92,10 @@ def test_the_teacher_reports_that_agreement_and_gives_no_notice(
     who = RecordedTeacher(str(palm_file), rules.teacher.parse, names_of(rules), AttemptPolicy(1, 1))
     texts = [Example(row["id"], "", row["gold"]) for row in palm]
     assert sum(len(a.answers) for a in who.answers(texts, len(texts), Silent())) == 13_212
-    assert who.facts()["recorded_labels"] == {
+    assert who.facts().to_json()["recorded_labels"] == {
         "both": 13_212, "agree": 10_584, "differ": 0, "unread": 0, "unrecorded": 0, "neither": 2_628,
     }  # fmt: skip
-    assert who.facts()["notices"] == []
+    assert list(who.facts().notices) == []
 
 
 def test_first_match_and_stop_string_each_keep_the_next_question_out(palm: list[dict[str, Any]]) -> None:

@@ -55,7 +55,7 @@ def test_answers_come_in_the_order_of_the_texts_and_none_is_invented(tmp_path: P
     assert [len(answers) for answers in found.values()] == [1, 0, 1]
     assert found["a"][0] == TeacherAnswer("a", 0, "m1", said(1), True, "json", 1, "r")
     assert who.model == "m1, m2"
-    assert who.facts() == {
+    assert who.facts().to_json() == {
         "recorded_answers": 4, "recorded_not_asked": 2, "unknown_ids": 2, "an_id_of_the_file": "x",
     }  # fmt: skip
 
@@ -121,10 +121,10 @@ def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(t
     who = teacher(write(tmp_path, *rows))
     found = asked(who, texts)
     assert found["differ"][0].label == 1
-    assert who.facts()["recorded_labels"] == {
+    assert who.facts().to_json()["recorded_labels"] == {
         "both": 6, "agree": 2, "differ": 1, "unread": 1, "unrecorded": 1, "neither": 1,
     }  # fmt: skip
-    assert who.facts()["notices"] == [
+    assert list(who.facts().notices) == [
         "the label read from raw_output is not the recorded one in 3 of 6 answers (differ: 1, not read: 1, "
         "none recorded: 1; the first is to id 'differ'): mend teacher.parse, or take the recorded labels "
         "with teacher.parse.prefer: fields"
@@ -134,14 +134,15 @@ def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(t
 def test_labels_that_agree_are_counted_without_a_notice(tmp_path: Path) -> None:
     who = teacher(write(tmp_path, beside("a", 1, "spam"), beside("c", "maybe", None)))
     asked(who)
-    assert who.facts()["recorded_labels"]["agree"] == who.facts()["recorded_labels"]["neither"] == 1
-    assert who.facts()["notices"] == []
+    assert (labels := who.facts().recorded_labels) is not None
+    assert labels.agree == labels.neither == 1
+    assert list(who.facts().notices) == []
 
 
 def test_nothing_is_compared_where_the_fields_are_what_is_read(tmp_path: Path) -> None:
     who = teacher(write(tmp_path, beside("a", 1, 0)), prefer="fields")
     assert asked(who)["a"][0].label == 0
-    assert not {"recorded_labels", "notices"} & who.facts().keys()
+    assert not {"recorded_labels", "notices"} & who.facts().model_fields_set
 
 
 def test_any_url_and_gz_hold_the_same_answers(tmp_path: Path) -> None:

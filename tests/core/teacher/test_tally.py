@@ -31,7 +31,7 @@ def test_majority_and_agreement_count_texts_with_several_answers() -> None:
         answered(1, None, 0, 0),
     ):
         tally.add(one)
-    found = tally.agreement.to_json(until_right=False)
+    found = tally.agreement.summary(until_right=False).to_json()
     assert found == {
         "texts_with_several_answers": 5,
         "unanimous": 2,
@@ -47,7 +47,7 @@ def test_an_answer_that_was_shown_the_label_is_no_vote() -> None:
     tally = Tally()
     tally.add(answered(1, 0, 1, hinted_last=True))
     assert tally.agreement.texts == 0
-    assert tally.agreement.to_json(until_right=True)["observed_agreement"] is None
+    assert tally.agreement.summary(until_right=True).observed_agreement is None
 
 
 def test_first_answers_are_set_against_gold_and_unread_ones_counted() -> None:
@@ -61,5 +61,5 @@ def test_first_answers_are_set_against_gold_and_unread_ones_counted() -> None:
         answered(1),
     ):
         tally.add(one)
-    assert tally.first_answers() == {"tp": 1, "fn": 1, "fp": 1, "tn": 1, "unread": 1}
+    assert tally.first_answers().to_json() == {"tp": 1, "fn": 1, "fp": 1, "tn": 1, "unread": 1}
     assert (tally.examples, tally.answers, dict(tally.missing)) == (6, 6, {1: 1})

@@ -22,7 +22,7 @@ from core.teacher.base import Attempt
 from core.teacher.live.teacher import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.rows import ANSWER, error, reply, usage
-from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples
+from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples, ledger
 from tests.servers.connections import http_server
 
 GOOD = reply(usage=usage(20, 10, 30))
@@ -98,8 +98,8 @@ def test_a_budget_holds_where_the_completion_excludes_reasoning(
     assert 3 <= requests() <= 5, "2240 tokens each"
     live = serve(lambda n: GOOD)
     asked(live, examples(6))
-    assert live.facts()["ledger"]["completion_tokens_of_the_run"] % 10 == 0
-    assert live.facts()["ledger"]["completion_tokens_of_the_run"] >= 3 * 2040
+    assert ledger(live).completion_tokens_of_the_run % 10 == 0
+    assert ledger(live).completion_tokens_of_the_run >= 3 * 2040
 
 
 def test_contradictory_usage_is_reported_once(
@@ -111,7 +111,7 @@ def test_contradictory_usage_is_reported_once(
     said = [r.getMessage() for r in caplog.records if "contradict" in r.getMessage()]
     assert len(said) == 1
     assert "total 2240" in said[0]
-    assert live.facts()["ledger"]["tokens_now"] == 6 * 2240
+    assert ledger(live).tokens_now == 6 * 2240
 
 
 @pytest.mark.parametrize(
@@ -138,15 +138,15 @@ def test_a_failure_inside_200_is_retried_counted_and_never_stored(
     found = asked(live, examples(6))
     assert [a.raw_output for answered in found for a in answered.answers] == [ANSWER] * 6
     failed = requests() - 6
-    ledger = live.facts()["ledger"]
+    counted = ledger(live)
     assert failed > 0
-    assert sum(ledger["retried"].values()) == failed
-    assert ledger["tokens_now"] == 6 * 30 + failed * 205
+    assert sum(counted.retried.values()) == failed
+    assert counted.tokens_now == 6 * 30 + failed * 205
     again = serve(lambda n: GOOD)
     assert asked(again, examples(6)) == found
     assert requests() == 0
-    spent = again.facts()["ledger"]
-    assert spent["prompt_tokens_of_the_run"] == 6 * 20 + failed * 200, "the next start counts them too"
+    spent = ledger(again)
+    assert spent.prompt_tokens_of_the_run == 6 * 20 + failed * 200, "the next start counts them too"
 
 
 def test_a_failure_in_all_tries_is_named_with_its_finish_reason(serve: Callable[..., LiveTeacher]) -> None:
@@ -174,7 +174,7 @@ def test_a_failed_reply_that_an_earlier_version_stored_as_an_answer_is_asked_aga
     live = serve(lambda n: GOOD)
     assert [a.label for a in asked(live, [example])[0].answers] == [1]
     assert requests() == 1
-    assert live.facts()["ledger"]["prompt_tokens_of_the_run"] == 2 * 200 + 2 * 20
+    assert ledger(live).prompt_tokens_of_the_run == 2 * 200 + 2 * 20
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_a_refusal_inside_200_stops_the_run_at_once(
 def test_a_rate_limit_inside_200_slows_down_and_loses_nothing(serve: Callable[..., LiveTeacher]) -> None:
     live = serve(lambda n: error("busy", code=429) if n in (3, 4) else GOOD)
     assert all(answered.answers for answered in asked(live, examples(8)))
-    assert live.facts()["ledger"]["retried"] == {"HTTP 429": 2}
+    assert ledger(live).retried == {"HTTP 429": 2}
     assert requests() == 10
 
 

@@ -37,7 +37,7 @@ def test_a_rejected_format_is_replaced_whatever_the_words(
     server.fail("format_rejected", status=status, formats=formats, content=words)
     teacher = live()
     assert all(row.answers[0].parse_ok for row in asked(teacher, examples(6)))
-    assert teacher.facts()["output_format"] == settled
+    assert teacher.facts().output_format == settled
     assert server.totals().answered == 6, "no text is paid for twice"
     again = 2 if status == 500 else 1
     assert server.totals().received == 6 + again * len(formats)
@@ -82,14 +82,14 @@ def test_where_a_plain_request_fails_too_its_own_words_are_reported(
     server.recover()
     teacher = live()
     asked(teacher, examples(6))
-    assert teacher.facts()["output_format"] == "json_schema", "nothing was settled by an outage"
+    assert teacher.facts().output_format == "json_schema", "nothing was settled by an outage"
 
 
 def test_an_outage_at_the_first_request_settles_no_simpler_format(server: TeacherServer, live: Live) -> None:
     server.fail("server_error", first=3)
     teacher = live()
     assert all(row.answers for row in asked(teacher, examples(6)))
-    assert teacher.facts()["output_format"] == "json_schema"
+    assert teacher.facts().output_format == "json_schema"
 
 
 @pytest.mark.parametrize("status", [400, 404, 422, 501])
@@ -101,7 +101,7 @@ def test_behind_a_router_a_text_is_asked_in_a_simpler_format_and_the_settled_one
     teacher = live()
     found = asked(teacher, examples())
     assert all(row.answers[0].parse_ok for row in found)
-    assert teacher.facts()["output_format"] == "json_schema"
+    assert teacher.facts().output_format == "json_schema"
     assert server.totals().answered == 40
     assert server.totals().received > 40
     before = server.totals().received

@@ -10,7 +10,7 @@ import pytest
 
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
 from core.teacher.live.teacher import LiveTeacher
-from tests.core.teacher.live.textbook import TEXTS, asked, examples
+from tests.core.teacher.live.textbook import TEXTS, asked, examples, ledger
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented
 from tests.servers.teacher_orders import FaultKind
@@ -147,7 +147,7 @@ def test_the_first_request_settles_the_output_format_for_all(
     server.fail(kind)
     teacher = live()
     assert all(a.answers[0].parse_ok for a in asked(teacher, examples(6)))
-    assert teacher.facts()["output_format"] == settled
+    assert teacher.facts().output_format == settled
     refused = server.totals().received - 6
     assert refused == (1 if settled == "json_object" else 2)
     asked(live(), examples(8))
@@ -162,7 +162,7 @@ def test_a_text_that_the_server_will_not_read_is_missing_and_the_others_are_not(
     teacher = live()
     found = asked(teacher, examples(6))
     assert [a.example.id for a in found if not a.answers] == ["t03"]
-    assert sum(teacher.facts()["ledger"]["given_up"].values()) == 1
+    assert sum(ledger(teacher).given_up.values()) == 1
 
 
 def test_a_text_that_failed_in_all_tries_is_an_error_until_the_config_allows_it(
@@ -241,7 +241,7 @@ def test_a_first_text_that_the_server_will_not_read_stops_nothing(
     teacher = live()
     found = asked(teacher, examples(6))
     assert [a.example.id for a in found if not a.answers] == ["t00", "t01"]
-    assert sum(teacher.facts()["ledger"]["given_up"].values()) == 2
+    assert sum(ledger(teacher).given_up.values()) == 2
 
 
 def test_what_is_under_way_when_a_key_is_refused_is_kept(
@@ -289,7 +289,7 @@ def test_a_budget_that_cannot_be_kept_is_refused_after_one_answer_and_that_is_ke
     teacher = live()
     asked(teacher, examples(4))
     assert server.totals().received == 4
-    assert teacher.facts()["ledger"]["unmetered_of_the_run"] == 4
+    assert ledger(teacher).unmetered_of_the_run == 4
 
 
 def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_answered(
@@ -304,7 +304,7 @@ def test_texts_that_failed_in_all_tries_are_asked_once_more_when_the_others_are_
     server.fail("server_error", ids=["t07", "t08"], first=2)
     teacher = live(limits={"tries": 1})
     assert all(a.answers for a in asked(teacher, examples(12)))
-    assert teacher.facts()["ledger"]["given_up"] == {}
+    assert ledger(teacher).given_up == {}
 
 
 def test_answers_without_counts_are_in_the_budget_of_the_next_start_too(

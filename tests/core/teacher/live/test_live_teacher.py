@@ -13,7 +13,7 @@ from core.config.teacher import TeacherConfig
 from core.errors import UserError
 from core.records import Example
 from core.teacher.live.teacher import LiveTeacher
-from tests.core.teacher.live.textbook import FRAME, asked, examples
+from tests.core.teacher.live.textbook import FRAME, asked, examples, ledger
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented
@@ -29,8 +29,8 @@ def test_every_text_is_answered_in_the_order_of_the_rows(
     assert [a.answers[0].raw_output for a in found] == [invented(r.text) for r in rows]
     assert all(a.answers[0].parse_ok and a.answers[0].label == a.example.label for a in found)
     assert server.totals().answered == 40
-    assert teacher.facts()["output_format"] == "json_schema"
-    assert teacher.facts()["ledger"]["usd_now"] > 0
+    assert teacher.facts().output_format == "json_schema"
+    assert (ledger(teacher).usd_now or 0) > 0
 
 
 def test_money_is_unknown_without_a_price_and_tokens_are_counted(
@@ -38,9 +38,9 @@ def test_money_is_unknown_without_a_price_and_tokens_are_counted(
 ) -> None:
     teacher = live("night", prices=None)
     asked(teacher, examples(3))
-    told = teacher.facts()["ledger"]
-    assert (told["run"], told["usd_now"], told["usd_of_the_run"]) == ("night", None, None)
-    assert told["prompt_tokens_of_the_run"] == server.totals().prompt_tokens > 0
+    told = ledger(teacher)
+    assert (told.run, told.usd_now, told.usd_of_the_run) == ("night", None, None)
+    assert told.prompt_tokens_of_the_run == server.totals().prompt_tokens > 0
 
 
 def test_what_was_answered_is_not_asked_again_by_any_run(

@@ -11,7 +11,7 @@ from core.completions.journal import Journal
 from core.store.objects import Store
 from core.teacher.live.planned import forecast
 from core.teacher.live.teacher import LiveTeacher
-from tests.core.teacher.live.textbook import asked, examples
+from tests.core.teacher.live.textbook import asked, examples, ledger
 from tests.servers.teacher import TeacherServer
 
 Live = Callable[..., LiveTeacher]
@@ -40,7 +40,7 @@ def test_a_higher_limit_asks_again_for_what_was_truncated(
     assert newly(max_tokens=800) == []
     teacher = live(max_tokens=400)
     assert all(row.answers[0].parse_ok for row in asked(teacher, examples(10)))
-    assert (teacher.facts()["ledger"]["asked_now"], teacher.facts()["ledger"]["reused"]) == (0, 10)
+    assert (ledger(teacher).asked_now, ledger(teacher).reused) == (0, 10)
 
 
 def test_an_answer_truncated_again_is_asked_for_again_at_the_next_limit(

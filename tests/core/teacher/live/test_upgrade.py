@@ -17,7 +17,7 @@ from core.teacher.live.old import find_old_limits
 from core.teacher.live.planned import forecast
 from tests.core.teacher.live import old_root
 from tests.core.teacher.live.old_root import CUT, MAX_TOKENS, ROWS
-from tests.core.teacher.live.textbook import asked
+from tests.core.teacher.live.textbook import asked, ledger
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented
@@ -51,7 +51,7 @@ def test_nothing_is_asked_for_again(old: Store, server: TeacherServer, limit: in
     teacher = old_root.teacher(old, "new", max_tokens=limit)
     found = asked(teacher, ROWS)
     assert server.totals().received == 0
-    assert sum(len(row.answers) for row in found) == teacher.facts()["ledger"]["reused"] == 10
+    assert sum(len(row.answers) for row in found) == ledger(teacher).reused == 10
     whole = [answer for row in found for answer in row.answers if answer.finish_reason == "stop"]
     assert len(whole) == 9
     assert all(answer.parse_ok for answer in whole)

@@ -11,6 +11,7 @@ from core.records import Example
 from core.rulebook import load_rulebook
 from core.teacher.base import Answered
 from core.teacher.live.teacher import LiveTeacher
+from core.teacher.summary import TeacherLedger
 from tests.servers.teacher_answers import invented_label
 
 REPO = Path(__file__).resolve().parents[4]
@@ -28,3 +29,10 @@ def examples(count: int = 40) -> list[Example]:
 
 def asked(teacher: LiveTeacher, rows: list[Example]) -> list[Answered]:
     return list(teacher.answers(rows, len(rows), Silent()))
+
+
+def ledger(teacher: LiveTeacher) -> TeacherLedger:
+    """The ledger of a teacher that has answered."""
+    found = teacher.facts().ledger
+    assert found is not None
+    return found

@@ -23,7 +23,7 @@ from tests.core.teacher.live.dialects.answers import ROWS
 from tests.core.teacher.live.dialects.failures import BY_STATUS, FORMATS, IN_200
 from tests.core.teacher.live.dialects.limits import DATE, LEFT, WAITS, Left, Wait
 from tests.core.teacher.live.dialects.rows import Row, reply, usage
-from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples
+from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples, ledger
 from tests.servers.connections import http_server
 
 ALL = [*ROWS, *IN_200, *BY_STATUS, *FORMATS]
@@ -105,7 +105,7 @@ def test_an_answer_is_read_and_its_tokens_are_counted(row: Row, endpoint: str, t
     live = teacher(row, endpoint, tmp_path)
     [answer] = asked(live, examples(1))[0].answers
     assert Handler.asked[row.id] == 1
-    assert live.facts()["ledger"]["tokens_now"] == row.tokens
+    assert ledger(live).tokens_now == row.tokens
     if row.outcome == "answer":
         assert (answer.label, answer.parse_source, answer.error) == (1, row.parse_source, None)
     else:
@@ -122,14 +122,14 @@ def test_a_failed_request_is_tried_again_and_what_it_used_is_counted(
     live = teacher(row, endpoint, tmp_path)
     [answer] = asked(live, examples(1))[0].answers
     assert (answer.label, answer.parse_source) == (1, "json")
-    ledger = live.facts()["ledger"]
+    counted = ledger(live)
     assert Handler.asked[row.id] == 2
-    assert sum(ledger["retried"].values()) == 1
-    assert ledger["tokens_now"] == row.tokens + GOOD
+    assert sum(counted.retried.values()) == 1
+    assert counted.tokens_now == row.tokens + GOOD
     again = teacher(row, endpoint, tmp_path)
     asked(again, examples(1))
-    spent = again.facts()["ledger"]
-    assert spent["prompt_tokens_of_the_run"] + spent["completion_tokens_of_the_run"] == row.tokens + GOOD
+    spent = ledger(again)
+    assert spent.prompt_tokens_of_the_run + spent.completion_tokens_of_the_run == row.tokens + GOOD
 
 
 @pytest.mark.parametrize("row", rows("stop"))
@@ -145,7 +145,7 @@ def test_a_text_that_is_refused_is_left_out(row: Row, endpoint: str, tmp_path: P
     assert not asked(live, examples(1))[0].answers
     # An error that does not say why may be about the format, so that simpler ones are tried first.
     assert Handler.asked[row.id] == row.times
-    assert sum(live.facts()["ledger"]["given_up"].values()) == 1
+    assert sum(ledger(live).given_up.values()) == 1
 
 
 @pytest.mark.parametrize("row", rows("fall back"))
@@ -153,7 +153,7 @@ def test_a_rejected_format_is_given_up_for_one_that_is_taken(row: Row, endpoint:
     live = teacher(row, endpoint, tmp_path)
     answers = [a for answered in asked(live, examples(3)) for a in answered.answers]
     assert [a.label for a in answers] == [1, 1, 1]
-    assert live.facts()["output_format"] not in row.rejects
+    assert live.facts().output_format not in row.rejects
 
 
 @pytest.mark.parametrize("wait", WAITS, ids=lambda wait: wait.server)
