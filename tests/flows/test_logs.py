@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.running import environment, run
+from tests.flows.running import distill, environment, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -49,6 +49,16 @@ def test_train_log_and_prefect_have_the_same_lines(project: Path) -> None:
     while sorted(in_prefect()) != sorted(written) and time.monotonic() < until:
         time.sleep(0.5)  # they are sent in batches
     assert sorted(in_prefect()) == sorted(written)
+
+
+def test_a_new_run_is_not_compared_with_another_run_of_the_root(finished: Path) -> None:
+    """TER3: a difference is logged only against the run's own record."""
+    log = finished.parent / "out/runs/other/train.log"
+    distill(finished, "run.name=other", "seed=8", only=("split",))
+    assert "split: run: not cached" in log.read_text()
+    assert " changed from " not in log.read_text()
+    distill(finished, "run.name=other", "seed=9", only=("split",), new=True)
+    assert "changed from 8 to 9" in log.read_text()
 
 
 def test_with_json_every_line_on_stderr_is_an_object_mistakes_too(finished: Path) -> None:

@@ -169,6 +169,18 @@ def test_every_runner_writes_the_same_bytes(
     assert out.read_bytes() == alone.read_bytes()
 
 
+def test_the_flow_fails_on_an_error_in_a_row_if_that_is_asked_for(
+    bundle: Path, table: Path, prefect_server: None
+) -> None:
+    from flows.predict import predict
+
+    out = table.with_name("out.jsonl")
+    with pytest.raises(UserError) as stopped:
+        predict(str(table), str(out), str(bundle), fail_on_error=True)
+    assert stopped.value.exit_code == 1
+    assert len(out.read_text().splitlines()) == 60
+
+
 def test_a_runner_that_is_not_installed_is_named(
     bundle: Path, table: Path, prefect_server: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -121,8 +121,10 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
 
 
 def test_the_plan_names_a_price_before_anything_is_spent(
-    project: Path, settings: list[str], server: tinker.TinkerServer
+    project: Path, settings: list[str], server: tinker.TinkerServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """No key is needed (OUT2), and the one that the run will need is named."""
+    monkeypatch.delenv("TINKER_API_KEY")
     from core.pipeline.stages import Pipeline
     from core.progress import Silent
     from core.stages import make
@@ -134,4 +136,6 @@ def test_the_plan_names_a_price_before_anything_is_spent(
     text = describe(resolved, "base")
     assert "64 answers of up to 12 tokens, 2 updates a step" in text
     assert "at most about US$ 0." in text
+    assert "the run will need a key: " in text
+    assert "TINKER_API_KEY" in text
     assert len(server.records()) == since
