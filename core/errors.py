@@ -31,6 +31,10 @@ class AnswersError(UserError):
     """Recorded teacher answers that cannot be read; says file and line."""
 
 
+class PluginError(UserError):
+    """A part from another distribution that cannot be loaded or registered; names both."""
+
+
 class ModelError(UserError):
     """A base model or tokenizer that is missing or cannot be loaded."""
 
