@@ -88,7 +88,7 @@ class Config(Section):
     """The wording."""
     teacher: TeacherConfig
     """The answers."""
-    rejection: RejectionConfig = RejectionConfig()
+    rejection: RejectionConfig = Field(default_factory=RejectionConfig)
     """Which answers are learnt."""
     student: StudentConfig = StudentConfig()
     """The model that learns."""

@@ -22,6 +22,10 @@ class Section(BaseModel):
         field_title_generator=lambda name, _: name,
     )
 
+    def key_extras(self) -> dict[str, Any]:
+        """Return what belongs into a cache key besides the fields, for instance the version of other code."""
+        return {}
+
 
 @dataclass(frozen=True)
 class NotInKey:
@@ -46,7 +50,7 @@ def key_fields(section: BaseModel) -> dict[str, Any]:
         if any(isinstance(mark, NotInKey) for mark in info.metadata):
             continue
         out[name] = _plain(getattr(section, name))
-    return out
+    return {**out, **section.key_extras()} if isinstance(section, Section) else out
 
 
 def _plain(value: Any) -> Any:

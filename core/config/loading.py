@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 from core import locations
 from core.config import Config
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
-from core.config.rejection import RULE_NAMES, RULES
+from core.config.rejection import RULES
 from core.errors import ConfigError, UserError
 
 DEFAULT = "default"
@@ -154,10 +154,7 @@ def _sentence(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> 
     if error["type"] == "missing":
         return f"{place}: {name} is missing{_what_it_is(key)}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    if error["type"] == "union_tag_invalid":
-        given = (error.get("ctx") or {}).get("tag", "")
-        message = f"{given!r} is not a rule{_near_names(str(given), RULE_NAMES)}"
-    elif error["msg"].startswith("Input "):
+    if error["msg"].startswith("Input "):
         message = f"{message}, not {error['input']!r:.60}"
     return f"{place}: {name or 'the config'}: {message}"
 
@@ -192,8 +189,8 @@ def _what_it_is(key: KeyPath) -> str:
 
 def section_at(key: KeyPath) -> type[BaseModel] | None:
     """The model class at a path of keys; None where the path leaves the sections."""
-    if key[:2] == ("rejection", "rules") and len(key) == 4:
-        return next((rule for rule in RULES if rule.model_fields["rule"].default == key[3]), None)
+    if key[:1] == ("rejection",) and len(key) == 4:
+        return RULES.get(key[3])
     model: type[BaseModel] = Config
     for part in key:
         info = model.model_fields.get(part)

@@ -1,190 +1,133 @@
-"""`rejection:`: which answers are not worth learning, as a list of named rules with their limits."""
+"""`rejection:`: which teacher answers are not learned, as a list of named rules with their settings."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from core.config.base import Section
+from core.records import Example, TeacherAnswer
+from core.registry import Registry
 
 
-class Unparsed(Section):
-    """The output could not be read as reasoning and label."""
+@dataclass(frozen=True, slots=True)
+class RuleContext:
+    """What a rule may use besides the answer and its example.
 
-    rule: Literal["unparsed"] = "unparsed"
+    `rule_ids` are the ids in the rulebook, `label_names` the names of each label, and `times_accepted` counts
+    how often a reasoning was accepted before, in row order.
+    """
 
-
-class Truncated(Section):
-    """The output was cut: by the token limit, or inside its JSON or tags."""
-
-    rule: Literal["truncated"] = "truncated"
-
-
-class LabelMismatch(Section):
-    """The teacher's label is not the gold label."""
-
-    rule: Literal["label_mismatch"] = "label_mismatch"
+    rule_ids: tuple[str, ...] = ()
+    label_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    times_accepted: Callable[[str], int] = lambda reasoning: 0
 
 
-class TooShort(Section):
-    """The reasoning is too short to explain anything."""
+class RejectionRule(Section):
+    """Base class of rejection rules: the fields are the settings, and `reject` is the rule.
 
-    rule: Literal["too_short"] = "too_short"
-    min_chars: int = Field(20, ge=1)
-    """Shortest reasoning, in characters without surrounding space."""
+    A subclass is registered with `@rule`. Its docstring and those of its fields document it.
+    """
 
+    judges: ClassVar[Literal["answer", "output", "reasoning"]] = "reasoning"
+    """Which answers the rule judges: all of them; all that a model wrote, parsed or not; or those whose
+    reasoning was parsed."""
+    needs_rule_ids: ClassVar[bool] = False
+    """Whether the rule needs a rulebook with rule ids."""
+    counts_accepted: ClassVar[bool] = False
+    """Whether the rule uses `RuleContext.times_accepted`."""
+    remedy: ClassVar[str] = ""
+    """What to change if the rule rejects too much, as an imperative clause; {again} stands for getting more
+    answers, {longer} for getting longer ones."""
+    version: ClassVar[int] = 1
+    """Part of the cache key if the rule is not built in; raise it when the verdicts change."""
 
-class TooLong(Section):
-    """The reasoning is too long to be learnt."""
+    rule: str = ""
+    """The rule's name, which `@rule` sets."""
 
-    rule: Literal["too_long"] = "too_long"
-    max_chars: int = Field(2000, ge=1)
-    """Longest reasoning, in characters."""
+    @abstractmethod
+    def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
+        """Return in a few words why the answer is rejected; None if it is not."""
 
-
-class NoRuleCited(Section):
-    """The reasoning cites no rule of the rulebook."""
-
-    rule: Literal["no_rule_cited"] = "no_rule_cited"
-
-
-class UnknownRule(Section):
-    """The reasoning cites a rule that the rulebook does not have."""
-
-    rule: Literal["unknown_rule"] = "unknown_rule"
-
-
-class QuoteNotInText(Section):
-    """The reasoning quotes words that are not in the text."""
-
-    rule: Literal["quote_not_in_text"] = "quote_not_in_text"
-    min_chars: int = Field(3, ge=1)
-    """Shorter quotations are not checked."""
-    max_missing: int = Field(0, ge=0)
-    """Quotations that may be missing from the text."""
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of a rule that is not built in, for cache keys."""
+        code = RULES.provenance(self.rule)
+        return {"code": code, "version": self.version} if code else {}
 
 
-class NamesGoldLabel(Section):
-    """The reasoning speaks of the gold label, as only an answer that was shown it can."""
-
-    rule: Literal["names_gold_label"] = "names_gold_label"
-    phrases: tuple[str, ...] = (
-        "gold label",
-        "true label",
-        "correct label",
-        "given label",
-        "provided label",
-        "ground truth",
-        "label is given",
-    )
-    """Phrases that give it away; upper and lower case are one. {label} in a phrase stands for each
-    of the gold label's names, for instance "labelled as {label}"."""
-
-
-class Refuses(Section):
-    """The answer declines to judge."""
-
-    rule: Literal["refuses"] = "refuses"
-    phrases: tuple[str, ...] = (
-        "i cannot",
-        "i can't",
-        "i can not",
-        "i'm unable",
-        "i am unable",
-        "i'm sorry",
-        "i am sorry",
-        "as an ai",
-        "as a language model",
-    )
-    """Phrases that a refusal begins with, looked for in its first 200 characters."""
-
-
-class Repeats(Section):
-    """The reasoning repeats one that was accepted before, in row order."""
-
-    rule: Literal["repeats"] = "repeats"
-    max_times: int = Field(1, ge=1)
-    """How often the same reasoning (case and space aside) is accepted."""
-
-
-class RevealsLabel(Section):
-    """The reasoning reveals a label that was shown: calls it given, argues from it, or repeats the hint."""
-
-    rule: Literal["reveals_label"] = "reveals_label"
-    phrases: tuple[str, ...] = ()
-    """Further phrases that give it away, for instance words of your own teacher_hint, in addition to those in
-    core.rejection.leaks; upper and lower case are one. {label} stands for each of the gold label's names."""
-
-
-RULES = (
-    Unparsed,
-    Truncated,
-    LabelMismatch,
-    TooShort,
-    TooLong,
-    NoRuleCited,
-    UnknownRule,
-    QuoteNotInText,
-    NamesGoldLabel,
-    Refuses,
-    Repeats,
-    RevealsLabel,
+RULES: Registry[type[RejectionRule]] = Registry(
+    "rejection rule", "understudy.rules", modules=("core.rejection.rules",)
 )
-RULE_NAMES: tuple[str, ...] = tuple(str(r.model_fields["rule"].default) for r in RULES)
+"""The rejection rules by name."""
+_Rule = TypeVar("_Rule", bound=RejectionRule)
 
 
-def _tuples(value: Any) -> Any:
-    """Lists as tuples: what a validator has touched is checked as Python, where a list is no tuple."""
-    if isinstance(value, dict):
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-    return value
+def rule(name: str) -> Callable[[type[_Rule]], type[_Rule]]:
+    """Register a rejection rule, whose settings, verdict and remedy are one class.
+
+    >>> @rule("shouts")
+    ... class Shouts(RejectionRule):
+    ...     '''The reasoning has too many exclamation marks.'''
+    ...
+    ...     max_marks: int = 3
+    ...
+    ...     def reject(self, answer, example, context):
+    ...         marks = (answer.reasoning or "").count("!")
+    ...         return f"{marks} exclamation marks" if marks > self.max_marks else None
+    """
+
+    def register(decorated: type[_Rule]) -> type[_Rule]:
+        decorated.model_fields["rule"].default = name
+        decorated.model_fields["rule"].annotation = Literal[name]  # type: ignore[assignment]
+        decorated.model_rebuild(force=True)
+        RULES.register(name, decorated)
+        return decorated
+
+    return register
 
 
-def _rule_name(value: Any) -> str | None:
-    name = value.get("rule") if isinstance(value, dict) else getattr(value, "rule", None)
-    return str(name) if name is not None else None
+def _rule_settings(value: Any) -> Any:
+    """Return the rule for a name, or for a mapping with `rule:` and settings."""
+    if isinstance(value, str):
+        value = {"rule": value}
+    if not isinstance(value, dict):
+        return value
+    name = value.get("rule")
+    if not isinstance(name, str):
+        raise ValueError("a rule is a name, or a mapping with `rule:` and its settings")
+    try:
+        # As JSON, in which a list is a tuple even though types are strict.
+        return RULES.get(name).model_validate_json(json.dumps(value), strict=True)
+    except ValidationError as e:
+        raise ValidationError.from_exception_data(
+            name, [_located(name, error) for error in e.errors()]
+        ) from e
 
 
-RuleConfig = Annotated[
-    Annotated[Unparsed, Tag("unparsed")]
-    | Annotated[Truncated, Tag("truncated")]
-    | Annotated[LabelMismatch, Tag("label_mismatch")]
-    | Annotated[TooShort, Tag("too_short")]
-    | Annotated[TooLong, Tag("too_long")]
-    | Annotated[NoRuleCited, Tag("no_rule_cited")]
-    | Annotated[UnknownRule, Tag("unknown_rule")]
-    | Annotated[QuoteNotInText, Tag("quote_not_in_text")]
-    | Annotated[NamesGoldLabel, Tag("names_gold_label")]
-    | Annotated[Refuses, Tag("refuses")]
-    | Annotated[Repeats, Tag("repeats")]
-    | Annotated[RevealsLabel, Tag("reveals_label")],
-    Discriminator(_rule_name),
-]
+def _located(name: str, error: Any) -> InitErrorDetails:
+    """An error of a rule's settings, with the rule's name in its location."""
+    return InitErrorDetails(
+        type=error["type"], loc=(name, *error["loc"]), input=error["input"], ctx=error.get("ctx", {})
+    )
 
-# Cut outputs cannot be read either, so the narrower reason stands first.
-DEFAULT_RULES: tuple[RuleConfig, ...] = (Truncated(), Unparsed(), LabelMismatch(), TooShort())
-DEFAULT_HINTED: tuple[RuleConfig, ...] = (RevealsLabel(),)
+
+RuleSettings = Annotated[SerializeAsAny[RejectionRule], BeforeValidator(_rule_settings)]
 
 
 class RejectionConfig(Section):
-    """Rules in the order in which they count; every verdict is kept, the first one names the reason."""
+    """Rules in the order in which they count: all verdicts are stored, the first failure is the reason."""
 
-    rules: tuple[RuleConfig, ...] = DEFAULT_RULES
-    """A rule's name, or a mapping with `rule:` and its limits."""
-    hinted: tuple[RuleConfig, ...] = DEFAULT_HINTED
+    # A truncated output cannot be parsed either, so the narrower reason is first.
+    rules: tuple[RuleSettings, ...] = ("truncated", "unparsed", "label_mismatch", "too_short")  # type: ignore[assignment]
+    """A rule's name, or a mapping with `rule:` and its settings."""
+    hinted: tuple[RuleSettings, ...] = ("reveals_label",)  # type: ignore[assignment]
     """Further rules for answers that were shown the gold label, after `rules`; [] for none."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _names_are_rules(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            return value
-        lists = {k: v for k, v in value.items() if k in ("rules", "hinted") and isinstance(v, list | tuple)}
-        named = {
-            k: tuple({"rule": r} if isinstance(r, str) else _tuples(r) for r in v) for k, v in lists.items()
-        }
-        return {**value, **named}
 
     @model_validator(mode="after")
     def _each_once(self) -> RejectionConfig:
@@ -192,5 +135,5 @@ class RejectionConfig(Section):
             names = [r.rule for r in rules]
             twice = sorted({n for n in names if names.count(n) > 1})
             if twice:
-                raise ValueError(f"{', '.join(twice)} stands twice in the list")
+                raise ValueError(f"{', '.join(twice)} is twice in the list")
         return self

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import model_validator
+from pydantic import field_validator
 
 from core import jsonio
 from core.config.base import Section
-from core.config.rejection import RejectionConfig
+from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed, read_examples
 from core.evaluation import decision
@@ -28,8 +27,7 @@ from core.evaluation.slices import LEAST_ROWS, RESAMPLES, slices
 from core.evaluation.stage import SCORES, read_scores
 from core.records import Example, ScoredExample, SplitName
 from core.rejection.hard import HardWriter, Judged, read_tags, tagged_file
-from core.rejection.remembered import Remembered
-from core.rejection.rules import Context, judge
+from core.rejection.rules import judge
 from core.rejection.stage import SUMMARY_FILE, first_reason, matched
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
@@ -44,7 +42,7 @@ class JudgingSlice(Section):
     """What the answers to val or test are judged by."""
 
     rejection: RejectionConfig
-    """The config's `rejection:`, without `repeats`."""
+    """The config's `rejection:`, without rules that count what was accepted before."""
     rules: RulesConfig
     """The config's `rules:`: which ids a rationale may cite."""
     positive: tuple[str, ...] = ()
@@ -52,11 +50,11 @@ class JudgingSlice(Section):
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
 
-    @model_validator(mode="after")
-    def _each_by_itself(self) -> JudgingSlice:
-        kept = tuple(rule for rule in self.rejection.rules if rule.rule != "repeats")
-        self.__dict__["rejection"] = self.rejection.model_copy(update={"rules": kept})
-        return self
+    @field_validator("rejection")
+    @classmethod
+    def _each_answer_by_itself(cls, rejection: RejectionConfig) -> RejectionConfig:
+        kept = tuple(rule for rule in rejection.rules if not rule.counts_accepted)
+        return rejection.model_copy(update={"rules": kept})
 
 
 class HardnessSlice(Section):
@@ -98,11 +96,11 @@ def run(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
 def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[str, Any]:
     """The counts, while the texts are marked."""
     names = {1: ("1", *by.positive), 0: ("0", *by.negative)}
-    with closing(Remembered()) as none, HardWriter(io.out, split) as hard:
-        context = Context(load_rulebook(by.rules).ids, names, none, by.rejection.hinted)
+    context = RuleContext(load_rulebook(by.rules).ids, names)
+    with HardWriter(io.out, split) as hard:
         samples = io.inputs["answers"] / "teacher_samples.jsonl"
         for line, answered in matched(iter_placed(path), samples, split):
-            verdicts = [judge(by.rejection.rules, a, answered.example, context) for a in answered.answers]
+            verdicts = [judge(by.rejection, a, answered.example, context) for a in answered.answers]
             judged = map(Judged, answered.answers, verdicts, map(first_reason, verdicts))
             hard.add(line, answered.example, list(judged))
     return dataclasses.asdict(hard.hardness())

@@ -11,7 +11,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section
-from core.config.rejection import RejectionConfig, Repeats
+from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
@@ -20,9 +20,9 @@ from core.records import Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
 from core.rejection.hard import Hardness, HardWriter, Judged
 from core.rejection.remembered import Remembered
-from core.rejection.rules import ABOUT_RULEBOOK, Context, judge
+from core.rejection.rules import judge
 from core.rejection.samples import accepted_row, rejected_row
-from core.rejection.skew import REJECTED_FILE, notices, skew
+from core.rejection.skew import REJECTED_FILE, notices, remedy, skew
 from core.rejection.summary import TeacherSummary
 from core.rulebook import load_rulebook
 from core.stageio import StageIO
@@ -39,12 +39,6 @@ SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSummary.model_fields) - {"notices"}
 """Fields that are passed on from the sample stage's summary."""
 _BOTH = "a student needs both labels"
-_REMEDIES = {
-    "unparsed": "set teacher.parse to how the teacher writes its answers",
-    "truncated": "raise teacher.max_tokens or record whole answers",
-    "label_mismatch": "mend the rules, or teacher.parse.labels where the labels are named otherwise",
-    "no_rule_cited": "ask for citations in teacher_user, or take no_rule_cited out of rejection.rules",
-}
 
 
 class RejectSlice(Section):
@@ -90,9 +84,8 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
         LinesWriter(io.out / REJECTED_FILE) as rejected,
         HardWriter(io.out, "train") as hard,
     ):
-        sorter = _Sorter(
-            slice, Context(rule_ids, names, remembered, slice.rejection.hinted), accepted, rejected
-        )
+        context = RuleContext(rule_ids, names, remembered.times)
+        sorter = _Sorter(slice, context, remembered, accepted, rejected)
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
             judged = sorter.sort(answered)
@@ -117,11 +110,17 @@ class _Sorter:
     """Judges answers in row and sample order and writes each to the file it belongs into."""
 
     def __init__(
-        self, slice: RejectSlice, context: Context, accepted: LinesWriter, rejected: LinesWriter
+        self,
+        slice: RejectSlice,
+        context: RuleContext,
+        remembered: Remembered,
+        accepted: LinesWriter,
+        rejected: LinesWriter,
     ) -> None:
-        self.rules, self.keep, self.context = slice.rejection.rules, slice.keep, context
-        self.accepted, self.rejected = accepted, rejected
-        self.remembers = any(isinstance(rule, Repeats) for rule in (*self.rules, *slice.rejection.hinted))
+        self.rejection, self.keep, self.context = slice.rejection, slice.keep, context
+        self.accepted, self.rejected, self.remembered = accepted, rejected, remembered
+        rules = (*self.rejection.rules, *self.rejection.hinted)
+        self.counts_accepted = any(rule.counts_accepted for rule in rules)
         self.learnt: Counter[int] = Counter()
 
     def sort(self, answered: Answered) -> list[Judged]:
@@ -133,15 +132,15 @@ class _Sorter:
         return judged
 
     def _one(self, example: Example, answer: TeacherAnswer, *, full: bool) -> Judged:
-        verdicts = judge(self.rules, answer, example, self.context)
+        verdicts = judge(self.rejection, answer, example, self.context)
         reason = first_reason(verdicts) or (SURPLUS if full else None)
         if reason is not None:
             self.rejected.write(rejected_row(example, answer, verdicts, reason))
             return Judged(answer, verdicts, reason)
         self.accepted.write(accepted_row(example, answer))
         self.learnt[answer.label or 0] += 1
-        if self.remembers:
-            self.context.accepted.add(answer.reasoning or "")
+        if self.counts_accepted:
+            self.remembered.add(answer.reasoning or "")
         return Judged(answer, verdicts, None)
 
 
@@ -173,7 +172,7 @@ def matched(
 
 
 def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:
-    needing = [r.rule for r in (*config.rules, *config.hinted) if r.rule in ABOUT_RULEBOOK]
+    needing = [r.rule for r in (*config.rules, *config.hinted) if r.needs_rule_ids]
     if needing and not rule_ids:
         raise ConfigError(
             f"rejection.rules has {needing[0]}, but no rule of the rulebook has an id; begin rules "
@@ -198,12 +197,12 @@ def _summary(
         funnel=funnel,
         hard=hardness,
         skew=skew(texts, live=live),
-        unusable=_unusable(funnel, learnt),
+        unusable=_unusable(funnel, learnt, live=live),
         notices=[*sampled.notices, *notices(funnel, live=live)],
     )
 
 
-def _unusable(funnel: Funnel, learnt: Counter[int]) -> str | None:
+def _unusable(funnel: Funnel, learnt: Counter[int], *, live: bool) -> str | None:
     """Why nothing can be learnt from what was accepted, in one sentence; None where it can."""
     accepted = {label: s.count for label, s in funnel.texts.by_label.items()}
     empty = [label for label, n in accepted.items() if n == 0]
@@ -220,5 +219,5 @@ def _unusable(funnel: Funnel, learnt: Counter[int]) -> str | None:
         return f"{what}, since the teacher answered none; {_BOTH}"
     return (
         f"{what}, most often because of {reason} ({counts[reason]} texts); {_BOTH}: read "
-        f"{REJECTED_FILE}, then {_REMEDIES.get(reason, 'loosen rejection.rules')}"
+        f"{REJECTED_FILE}, then {remedy(reason, live=live)}"
     )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.rejection import RULES, RejectionConfig
 from core.config.teacher import ParseConfig, PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.progress import Silent
@@ -113,7 +113,7 @@ def _sample(folder: Path) -> None:
 def _reject(folder: Path) -> None:
     (folder / "reject").mkdir()
     slice = reject_stage.RejectSlice(
-        rejection=RejectionConfig.model_validate({"rules": RULE_NAMES}), rules=_slice(folder).rules
+        rejection=RejectionConfig.model_validate({"rules": tuple(RULES)}), rules=_slice(folder).rules
     )
     inputs = {"split": folder / "split", "sample": folder / "sample"}
     reject_stage.run(slice, StageIO(inputs, folder / "reject"))

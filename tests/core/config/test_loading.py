@@ -49,13 +49,13 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
         ),
         (
             "rejection: {rules: [to_short]}",
-            "{f}:5: rejection.rules.0: 'to_short' is not a rule; did you mean too_short?",
+            "{f}:5: rejection.rules.0: no rejection rule is called 'to_short'; did you mean 'too_short'?",
         ),
         (
             "rejection: {rules: [{rule: too_short, min_char: 3}]}",
             "rejection.rules.0.too_short.min_char is not a key; did you mean min_chars?",
         ),
-        ("rejection: {rules: [unparsed, unparsed]}", "{f}:5: rejection: unparsed stands twice in the list"),
+        ("rejection: {rules: [unparsed, unparsed]}", "{f}:5: rejection: unparsed is twice in the list"),
         (
             "export: {reasoning: false, label_only: false}",
             "{f}:5: export: reasoning and label_only are both off: nothing would be exported",

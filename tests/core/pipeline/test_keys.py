@@ -53,7 +53,7 @@ def moved(made: Made, before: Sequence[str], change: Sequence[str]) -> set[str]:
 def config_fields() -> list[str]:
     """Every leaf of the config, and every field of every rejection rule."""
     found = [".".join(key) for key in leaves(Config)]
-    found += [f"rejection.rules.{r.model_fields['rule'].default}.{f}" for r in RULES for f in r.model_fields]
+    found += [f"rejection.rules.{name}.{f}" for name, rule in RULES.items() for f in rule.model_fields]
     return found
 
 

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.rejection import RejectionConfig
+from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import PromptsConfig
 from core.prompts import load_prompts
 from core.records import Example, TeacherAnswer
 from core.rejection.leaks import revealed
-from core.rejection.rules import Context, judge
+from core.rejection.rules import judge
 
 REPO = Path(__file__).resolve().parents[3]
 NAMES = ("0", "ham", "1", "spam")
@@ -261,9 +261,9 @@ GOOD = TeacherAnswer("a", 0, "m", "raw", True, "json", 1, "It promises a prize, 
 def rejected(reasoning: str, *, shown: bool, **config: Any) -> list[str]:
     """The rules that reject an answer under a config."""
     found = RejectionConfig.model_validate(config)
-    context = Context(("R1",), {0: ("0", "ham"), 1: ("1", "spam")}, hinted=found.hinted)
+    context = RuleContext(("R1",), {0: ("0", "ham"), 1: ("1", "spam")})
     answer = dataclasses.replace(GOOD, reasoning=reasoning, hinted=shown)
-    return [v.rule for v in judge(found.rules, answer, EXAMPLE, context) if v.rejected]
+    return [v.rule for v in judge(found, answer, EXAMPLE, context) if v.rejected]
 
 
 LEAK = "The correct label is 1 so R1 must be the rule that decides."
@@ -291,4 +291,4 @@ def test_it_can_be_switched_off_extended_and_applied_to_all_answers() -> None:
 def test_a_gold_label_has_no_reason_to_reveal_it() -> None:
     found = RejectionConfig()
     gold = dataclasses.replace(GOOD, parse_source="gold", reasoning="The gold label.", hinted=True)
-    assert not any(v.rejected for v in judge(found.rules, gold, EXAMPLE, Context(("R1",))))
+    assert not any(v.rejected for v in judge(found, gold, EXAMPLE, RuleContext(("R1",))))

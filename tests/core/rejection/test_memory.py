@@ -10,7 +10,7 @@ import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
-from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.rejection import RULES, RejectionConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.records import Example
@@ -44,7 +44,7 @@ def run(folder: Path) -> None:
     )
     inputs = {name: folder / name for name in ("split", "sample")}
     sample_stage.run(slice, StageIO(inputs, folder / "sample"))
-    rules = RejectionConfig.model_validate({"rules": RULE_NAMES})
+    rules = RejectionConfig.model_validate({"rules": tuple(RULES)})
     summary = reject_stage.run(
         reject_stage.RejectSlice(rejection=rules, rules=slice.rules), StageIO(inputs, folder / "reject")
     )

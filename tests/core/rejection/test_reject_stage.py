@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from core import jsonio, packages
-from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.rejection import RULES, RejectionConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.hashing import text_id
 from core.data.writing import write_examples
@@ -131,13 +131,16 @@ UNUSABLE = [
     (
         [raw("a", 0), raw("b", 1), {"id": "c", "raw_output": "?"}],
         "no answer to the 3 answered texts was accepted, most often because of label_mismatch (2 texts); "
-        "a student needs both labels: read rejected_samples.jsonl, then mend the rules, or "
-        "teacher.parse.labels where the labels are named otherwise",
+        "a student needs both labels: read rejected_samples.jsonl, then record more answers to them "
+        "(a further sample, or one that saw the gold label, marked hinted: true), correct the rules where "
+        "they are misread, or set teacher.parse.labels if the teacher names the labels differently",
     ),
     (
         [raw("a", 1, "short"), raw("b", 0), raw("c", 0)],
         "of the 2 answered texts with gold label 1 none was accepted, most often because of too_short "
-        "(1 texts); a student needs both labels: read rejected_samples.jsonl, then loosen rejection.rules",
+        "(1 texts); a student needs both labels: read rejected_samples.jsonl, then lower min_chars of "
+        "too_short in rejection.rules, or record more answers to them (a further sample, or one that saw the "
+        "gold label, marked hinted: true)",
     ),
     (
         [raw("b", 0)],
@@ -228,7 +231,7 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
     )
     sample_stage.run(slice, StageIO(io.inputs, tmp_path / "sample"))
-    every = RejectionConfig.model_validate({"rules": RULE_NAMES})
+    every = RejectionConfig.model_validate({"rules": tuple(RULES)})
     summary = stage.run(stage.RejectSlice(rejection=every, rules=slice.rules), io)
     assert (summary["requested_samples"], summary["accepted_samples"]) == (400, 395)
     rejected = [v for row in rows(io, "rejected_samples.jsonl") for v in row["verdicts"] if v["rejected"]]

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from core.config.rejection import RULE_NAMES, RejectionConfig
+from core.config.base import key_fields
+from core.config.rejection import RULES, RejectionConfig, RejectionRule, RuleContext, rule
 from core.records import Example, TeacherAnswer
-from core.rejection.rules import RULES, Context, judge
+from core.rejection.remembered import Remembered
+from core.rejection.rules import judge
 
 EXAMPLE = Example("a", "You have WON a prize, I can't believe R9", 1)
 GOOD = TeacherAnswer("a", 0, "m", "raw", True, "json", 1, 'It says "You have WON", so [R1] applies.')
@@ -20,14 +23,14 @@ UNREAD = dataclasses.replace(
 )
 
 
-def context() -> Context:
-    return Context(("R1", "R2"), {1: ("1", "spam"), 0: ("0", "ham")})
+def context() -> RuleContext:
+    return RuleContext(("R1", "R2"), {1: ("1", "spam"), 0: ("0", "ham")})
 
 
-def verdict(rule: str | dict[str, Any], answer: TeacherAnswer, ctx: Context | None = None) -> str | None:
+def verdict(name: str | dict[str, Any], answer: TeacherAnswer, ctx: RuleContext | None = None) -> str | None:
     """The detail where the rule rejects, None where it does not."""
-    rules = RejectionConfig.model_validate({"rules": [rule]}).rules
-    (found,) = judge(rules, answer, EXAMPLE, ctx or context())
+    config = RejectionConfig.model_validate({"rules": [name]})
+    (found,) = judge(config, answer, EXAMPLE, ctx or context())
     return found.detail if found.rejected else None
 
 
@@ -74,33 +77,30 @@ CASES: list[tuple[str | dict[str, Any], TeacherAnswer, str | None]] = [
 ]
 
 
-@pytest.mark.parametrize(("rule", "answer", "detail"), CASES)
-def test_a_rule_rejects_what_it_says(rule: Any, answer: TeacherAnswer, detail: str | None) -> None:
-    assert verdict(rule, answer) == detail
+@pytest.mark.parametrize(("name", "answer", "detail"), CASES)
+def test_a_rule_rejects_what_it_says(name: Any, answer: TeacherAnswer, detail: str | None) -> None:
+    assert verdict(name, answer) == detail
 
 
-@pytest.mark.parametrize("rule", RULE_NAMES)
-def test_a_good_answer_passes_every_rule(rule: str) -> None:
-    assert verdict(rule, GOOD) is None
-
-
-def test_every_configured_rule_has_its_function() -> None:
-    assert tuple(RULES) == RULE_NAMES
+@pytest.mark.parametrize("name", tuple(RULES))
+def test_a_good_answer_passes_every_rule(name: str) -> None:
+    assert verdict(name, GOOD) is None
 
 
 def test_a_repeated_reasoning_is_accepted_as_often_as_configured() -> None:
-    ctx = context()
+    accepted = Remembered()
+    ctx = dataclasses.replace(context(), times_accepted=accepted.times)
     twice = {"rule": "repeats", "max_times": 2}
-    ctx.accepted.add("It  WINS")
+    accepted.add("It  WINS")
     assert verdict("repeats", says("it wins"), ctx) == "accepted 1 times before"
     assert verdict(twice, says("it wins"), ctx) is None
-    ctx.accepted.add("it wins")
+    accepted.add("it wins")
     assert verdict(twice, says("it wins"), ctx) == "accepted 2 times before"
     assert verdict("repeats", says("it loses"), ctx) is None
 
 
 def test_rules_about_reasons_say_nothing_where_there_is_none() -> None:
-    every = RejectionConfig.model_validate({"rules": list(RULE_NAMES)}).rules
+    every = RejectionConfig.model_validate({"rules": tuple(RULES)})
     unread = [v.rule for v in judge(every, UNREAD, EXAMPLE, context()) if v.rejected]
     gold = TeacherAnswer("a", 0, "gold", "", True, "gold", 1, "")
     assert unread == ["unparsed"]
@@ -108,7 +108,7 @@ def test_rules_about_reasons_say_nothing_where_there_is_none() -> None:
 
 
 def test_all_verdicts_are_kept_in_the_order_of_the_list() -> None:
-    rules = RejectionConfig.model_validate({"rules": ["too_short", "label_mismatch", "no_rule_cited"]}).rules
+    rules = RejectionConfig.model_validate({"rules": ["too_short", "label_mismatch", "no_rule_cited"]})
     found = judge(rules, says("no", label=0), EXAMPLE, context())
     assert [(v.rule, v.rejected) for v in found] == [
         ("too_short", True), ("label_mismatch", True), ("no_rule_cited", True),
@@ -116,11 +116,58 @@ def test_all_verdicts_are_kept_in_the_order_of_the_list() -> None:
 
 
 def test_what_could_not_be_read_is_never_accepted_even_where_the_list_forgets_it() -> None:
-    rules = RejectionConfig.model_validate({"rules": ["too_short"]}).rules
+    rules = RejectionConfig.model_validate({"rules": ["too_short"]})
     assert [v.rule for v in judge(rules, UNREAD, EXAMPLE, context()) if v.rejected] == ["unparsed"]
 
 
 @given(reasoning=st.text(), text=st.text(), raw=st.text())
 def test_no_answer_makes_a_rule_raise(reasoning: str, text: str, raw: str) -> None:
-    every = RejectionConfig.model_validate({"rules": list(RULE_NAMES)}).rules
+    every = RejectionConfig.model_validate({"rules": tuple(RULES)})
     judge(every, says(reasoning, raw_output=raw), Example("a", text, 0), context())
+
+
+def test_a_rule_of_another_package_works_in_a_config_and_is_in_the_cache_key() -> None:
+    @rule("shouts")
+    class Shouts(RejectionRule):
+        """The reasoning has too many exclamation marks."""
+
+        max_marks: int = 3
+
+        def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
+            marks = (answer.reasoning or "").count("!")
+            return f"{marks} exclamation marks" if marks > self.max_marks else None
+
+    assert verdict("shouts", says("No!!!")) is None
+    assert verdict({"rule": "shouts", "max_marks": 2}, says("No!!!")) == "3 exclamation marks"
+    (built_in, shouts) = key_fields(RejectionConfig.model_validate({"rules": ["too_short", "shouts"]}))[
+        "rules"
+    ]
+    assert built_in == {"rule": "too_short", "min_chars": 20}
+    assert (shouts["rule"], shouts["max_marks"], shouts["version"], len(shouts["code"])) == (
+        "shouts",
+        3,
+        1,
+        64,
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "place", "message"),
+    [
+        ("to_short", ("rules", 0), "did you mean 'too_short'"),
+        ({"min_chars": 3}, ("rules", 0), "a rule is a name"),
+        (
+            {"rule": "too_short", "min_chars": 0},
+            ("rules", 0, "too_short", "min_chars"),
+            "greater than or equal",
+        ),
+        ({"rule": "too_short", "min_chars": "3"}, ("rules", 0, "too_short", "min_chars"), "valid integer"),
+        ({"rule": "too_short", "min_char": 3}, ("rules", 0, "too_short", "min_char"), "not permitted"),
+    ],
+)
+def test_wrong_settings_of_a_rule_are_located(settings: Any, place: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RejectionConfig.model_validate({"rules": [settings]})
+    (error,) = caught.value.errors()
+    assert error["loc"] == place
+    assert message in error["msg"]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.rejection import RULE_NAMES
+from core.config.rejection import RULES
 from core.rejection.funnel import Funnel, FunnelCounter
 from core.rejection.skew import notices, skew
 
@@ -36,7 +36,8 @@ def test_the_whole_sentence_has_shares_interval_rule_and_remedy() -> None:
         "accepted, of the latter 300 of 312 (96.2%); positive minus negative -0.435 (95 % interval -0.508 to "
         "-0.360). Most of it is label_mismatch, which took 84 of the former and 10 of the latter: read "
         "rejected_samples.jsonl, then give the teacher more tries (teacher.attempts), let a last one see the "
-        "gold label (teacher.hint: true), or mend the rules where they are misread"
+        "gold label (teacher.hint: true), correct the rules where they are misread, or set "
+        "teacher.parse.labels if the teacher names the labels differently"
     )
 
 
@@ -81,7 +82,7 @@ def test_a_recorded_teacher_is_not_told_to_try_again() -> None:
     assert said[1].startswith("record more answers to them")
 
 
-@pytest.mark.parametrize("rule", RULE_NAMES)
+@pytest.mark.parametrize("rule", tuple(RULES))
 @pytest.mark.parametrize("live", [True, False])
 def test_every_rule_has_a_remedy_of_its_own(rule: str, live: bool) -> None:
     found = skew(funnel({"": (100, 40), rule: (0, 60)}).texts, live=live)
@@ -95,12 +96,12 @@ def test_texts_without_an_answer_are_a_loss_too() -> None:
     assert said == [
         "more positive texts than negative ones have no answer, 20 of 100 (20.0%) against 2 of 302 (0.7%); "
         "positive minus negative +0.193 (95 % interval +0.125 to +0.282): see in the ledger's given_up why "
-        "the endpoint does not answer them, and mend that or ask another"
+        "the endpoint does not answer them, and fix that or use another"
     ]
     assert list(notices(funnel({"": (300, 80), "missing": (2, 1)}), live=True)) == []
 
 
-@given(st.dictionaries(st.sampled_from(["", *RULE_NAMES]), st.tuples(st.integers(0, 60), st.integers(0, 60))))
+@given(st.dictionaries(st.sampled_from(["", *RULES]), st.tuples(st.integers(0, 60), st.integers(0, 60))))
 def test_it_is_said_exactly_where_the_interval_excludes_0(counts: Counts) -> None:
     texts = funnel(counts).texts
     found, d = skew(texts, live=True), texts.difference
