@@ -104,6 +104,11 @@ class Registry(Generic[T]):
         """Iterate over names and parts, in registration order."""
         return ((name, self._entries[name].value) for name in self)
 
+    def built_in(self) -> tuple[str, ...]:
+        """Return the names of the built-in parts, without loading plug-ins."""
+        self._load_built_in()
+        return tuple(name for name, entry in self._entries.items() if self._is_built_in(entry))
+
     def provenance(self, name: str) -> str:
         """Return what identifies the code of a part in cache keys: "" for a built-in part.
 
@@ -111,9 +116,9 @@ class Registry(Generic[T]):
         a notebook, the digest of its source, or its place where the source cannot be read.
         """
         entry = self._entry(name)
-        package = entry.module.partition(".")[0]
-        if entry.module in self._modules or package == __name__.partition(".")[0]:
+        if self._is_built_in(entry):
             return ""
+        package = entry.module.partition(".")[0]
         for point in entry_points(group=self.group):
             if point.module.partition(".")[0] == package and point.dist is not None:
                 return f"{point.dist.name} {point.dist.version}"
@@ -121,6 +126,10 @@ class Registry(Generic[T]):
             return jsonio.digest(inspect.getsource(entry.defined))
         except (OSError, TypeError):
             return entry.place
+
+    def _is_built_in(self, entry: _Entry[T]) -> bool:
+        package = __name__.partition(".")[0]
+        return entry.module in self._modules or entry.module.partition(".")[0] == package
 
     def _entry(self, name: str) -> _Entry[T]:
         if name not in self:

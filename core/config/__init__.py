@@ -99,7 +99,7 @@ class Config(Section):
     export: ExportConfig = ExportConfig()
     """What is written at the end."""
     reinforce: Annotated[ReinforceConfig, NotInKey("rl_phase/reinforce.json says which it was made with")] = (
-        ReinforceConfig()
+        Field(default_factory=ReinforceConfig)
     )
     """What `understudy reinforce` does with the student."""
     publish: Annotated[bool, NotInKey("a switch")] = True

@@ -220,7 +220,7 @@ def _section_of(annotation: Any) -> type[BaseModel] | None:
 
 def _origins(config: Config, source: Source, overridden: set[KeyPath]) -> Iterable[tuple[KeyPath, str]]:
     for key in held(config):
-        if any(key[: len(o)] == o for o in overridden):
+        if any(key[: len(o)] == o[: len(key)] for o in overridden):
             yield key, "--set"
         elif _given(source.values, key):
             yield key, source.place(key)

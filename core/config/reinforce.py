@@ -2,33 +2,63 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field
 
 from core.config.base import NotInKey, Section
 from core.config.measure import EarlyStopping
+from core.registry import Registry
 
 
-class RewardWeights(Section):
-    """What each reward, a number from 0 to 1, is worth; 0 only counts it. See core.rl.rewards."""
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """A registered reward: a function from an answer, its example and the rubric to a number from 0 to 1 (see
+    core.rl.rewards), and its weight where the config gives none."""
 
-    label: float = Field(1.0, ge=0)
-    """The stated label is the gold one."""
-    format: float = Field(0.1, ge=0)
-    """The answer is what the target asks for, whole, ended, and nothing beside it."""
-    cites_rule: float = Field(0.1, ge=0)
-    """The reasoning cites a rule of the rulebook, and none that it does not have."""
-    faithful_quote: float = Field(0.1, ge=0)
-    """The reasoning quotes the text, and nothing that is not in it."""
-    length: float = Field(0.1, ge=0)
-    """The answer keeps to length_tokens; beyond, this falls to nothing at twice as many."""
+    function: Callable[..., float]
+    weight: float
 
-    @model_validator(mode="after")
-    def _something_to_earn(self) -> RewardWeights:
-        if not any(getattr(self, name) for name in type(self).model_fields):
-            raise ValueError("all rewards are 0: there is nothing to learn from")
-        return self
+
+REWARDS: Registry[Reward] = Registry("reward", "understudy.rewards", modules=("core.rl.rewards",))
+"""The rewards by name."""
+_Function = TypeVar("_Function", bound=Callable[..., float])
+
+
+def reward(name: str, *, weight: float = 0.0) -> Callable[[_Function], _Function]:
+    """Register a function as a reward.
+
+    >>> @reward("is_polite", weight=0.1)
+    ... def is_polite(answer, example, rubric):
+    ...     return float("please" in answer.raw)
+    """
+
+    def register(function: _Function) -> _Function:
+        REWARDS.register(name, Reward(function, weight), defined=function)
+        return function
+
+    return register
+
+
+def _with_defaults(given: Mapping[str, float]) -> Mapping[str, float]:
+    """The weights of all built-in rewards, and of those from elsewhere that the config names."""
+    weights = {name: given.get(name, REWARDS.get(name).weight) for name in REWARDS.built_in()}
+    weights |= {name: weight for name, weight in given.items() if REWARDS.get(name)}
+    if not any(weights.values()):
+        raise ValueError("all rewards are 0: there is nothing to learn from")
+    return weights
+
+
+RewardWeights = Annotated[Mapping[str, Annotated[float, Field(ge=0)]], AfterValidator(_with_defaults)]
+"""How much each reward counts; 0 only reports it."""
+
+
+def rewards_code(weights: Mapping[str, float]) -> dict[str, Any]:
+    """Return what identifies the code of rewards that are not built in, for cache keys."""
+    code = {name: found for name in weights if (found := REWARDS.provenance(name))}
+    return {"rewards_code": code} if code else {}
 
 
 class ReinforceConfig(Section):
@@ -52,8 +82,8 @@ class ReinforceConfig(Section):
     """Of sampling. The loss takes log-probabilities at 1, so others bias it."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest answer, in tokens."""
-    rewards: RewardWeights = RewardWeights()
-    """What is rewarded, and how much."""
+    rewards: RewardWeights = {}
+    """How much each reward counts, by name; 0 only reports it. See core.rl.rewards."""
     length_tokens: int = Field(128, ge=1)
     """Tokens of an answer up to which the reward `length` is whole."""
     advantages: Literal["normalised", "centred"] = "normalised"

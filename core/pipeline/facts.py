@@ -168,7 +168,7 @@ def reinforced(o: Outcome) -> Reinforced | None:
         planned=o.reinforcement.planned,
         history=[row for m in o.trained for row in jsonio.read_jsonl(o.store.file(m, STEPS))],
         val_rewards={step: m.summary for step, m in o.reinforcement.rewards.items()},
-        weights=o.config.reinforce.rewards.model_dump(),
+        weights=dict(o.config.reinforce.rewards),
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.config.base import Section
-from core.config.reinforce import ReinforceConfig, RewardWeights
+from core.config.reinforce import ReinforceConfig, RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.engines.local.seeds import derived_seed
 from core.records import Example
@@ -68,6 +68,10 @@ class PolicySlice(Section):
         """The slice of a whole reinforce section; `others` are of other sections."""
         own = {n: getattr(config, n) for n in cls.model_fields if n in type(config).model_fields}
         return cls(**own, **others)
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of rewards that are not built in."""
+        return rewards_code(self.rewards)
 
     @property
     def policy_loss(self) -> Loss:

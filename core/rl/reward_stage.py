@@ -10,7 +10,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section
-from core.config.reinforce import RewardWeights
+from core.config.reinforce import RewardWeights, rewards_code
 from core.data.making import subset
 from core.data.reading import Row
 from core.data.writing import read_examples
@@ -40,6 +40,10 @@ class RewardSlice(Section):
     rewards: RewardWeights
     length_tokens: int
     seed: int
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of rewards that are not built in."""
+        return rewards_code(self.rewards)
 
 
 @dataclass(frozen=True, slots=True)

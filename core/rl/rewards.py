@@ -1,15 +1,16 @@
-"""What an answer earns: named functions from an answer and its text to a number from 0 to 1.
+"""The built-in rewards: functions from an answer and its example to a number from 0 to 1.
 
-None rewards saying more: length has a bound, and what is written without a readable label earns nothing.
+No reward grows with the length of an answer: `length` is bounded, and an answer without a readable label
+earns nothing for it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from core.config.reinforce import RewardWeights
+from core.config.reinforce import REWARDS, reward
 from core.evaluation.faithfulness import MIN_QUOTE
 from core.prompts import TargetWording
 from core.records import Example
@@ -19,7 +20,8 @@ from core.student.wording import Said, read_answer, write_answer
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a student said: the text, what was read of it, its tokens, and whether it ended by itself."""
+    """A student's answer: its text, what was parsed of it, its length in tokens, and whether it ended by
+    itself."""
 
     raw: str
     said: Said
@@ -29,34 +31,36 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """What answers are held against, the same for all texts."""
+    """What answers are rewarded by, the same for all examples; `weights` by name of reward."""
 
     wording: TargetWording
     target: str
     rule_ids: tuple[str, ...]
     length_tokens: int
-    weights: RewardWeights
+    weights: Mapping[str, float]
 
     def read(self, raw: str, tokens: int, *, ended: bool) -> Answer:
-        """An answer, read as evaluations read it."""
+        """Parse an answer, as evaluations do."""
         return Answer(raw, read_answer(raw, self.wording, self.target), tokens, ended)
 
     def judge(self, answer: Answer, example: Example) -> dict[str, float]:
-        """Every reward, whatever its weight."""
-        return {name: reward(answer, example, self) for name, reward in REWARDS.items()}
+        """Return each reward by name, whatever its weight."""
+        return {name: REWARDS.get(name).function(answer, example, self) for name in self.weights}
 
     def total(self, earned: Mapping[str, float]) -> float:
-        """The weighted sum."""
-        return math.fsum(getattr(self.weights, name) * value for name, value in earned.items())
+        """Return the weighted sum."""
+        return math.fsum(self.weights[name] * value for name, value in earned.items())
 
 
+@reward("label", weight=1.0)
 def label(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """The stated label is the gold one; an answer that states none is as wrong as another label."""
+    """The stated label is the gold label; an answer that states none is as wrong as the other label."""
     return float(answer.said.label == example.label)
 
 
+@reward("format", weight=0.1)
 def in_format(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """The answer is the target's wording of what it says, to the letter but for space, and it ended."""
+    """The answer ended, and is exactly the target's wording of its label and reasoning, except for space."""
     said, words = answer.said, rubric.wording
     if said.label is None or not answer.ended:
         return 0.0
@@ -66,35 +70,28 @@ def in_format(answer: Answer, example: Example, rubric: Rubric) -> float:
     return float(_spaceless(answer.raw) == _spaceless("".join(part.text for part in parts)))
 
 
+@reward("cites_rule", weight=0.1)
 def cites_rule(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """The reasoning cites a rule that exists and none that does not."""
+    """The reasoning cites a rule of the rulebook, and no rule that it does not have."""
     found = cited(answer.said.reasoning or "", rubric.rule_ids)
     return float(bool(found) and set(found) <= set(rubric.rule_ids))
 
 
+@reward("faithful_quote", weight=0.1)
 def faithful_quote(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """The reasoning quotes something, and all that it quotes is in the text."""
+    """The reasoning quotes the text, and nothing that is not in it."""
     reasoning = answer.said.reasoning or ""
     real = [quote for quote in quotes(reasoning) if checkable(quote, MIN_QUOTE)]
     return float(bool(real) and not missing_quotes(reasoning, example.text, MIN_QUOTE))
 
 
+@reward("length", weight=0.1)
 def length(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """1 up to the bound, from there falling to 0 at twice the bound; 0 where no label can be read."""
+    """1 up to length_tokens, then falling to 0 at twice as many; 0 without a readable label."""
     if answer.said.label is None:
         return 0.0
     over = answer.tokens / rubric.length_tokens - 1
     return min(max(1.0 - over, 0.0), 1.0)
-
-
-Reward = Callable[[Answer, Example, Rubric], float]
-REWARDS: Mapping[str, Reward] = {
-    "label": label,
-    "format": in_format,
-    "cites_rule": cites_rule,
-    "faithful_quote": faithful_quote,
-    "length": length,
-}
 
 
 def _spaceless(text: str) -> str:

@@ -297,7 +297,7 @@ REINFORCE = [
     line("reinforce.temperature", "0.9", "reinforce"),
     line("reinforce.max_new_tokens", "32", "reinforce reward"),
     *(
-        line(f"reinforce.rewards.{name}", "0.5", "reinforce reward")
+        line("reinforce.rewards", f"{{{name}: 0.5}}", "reinforce reward")
         for name in ("label", "format", "cites_rule", "faithful_quote", "length")
     ),
     line("reinforce.length_tokens", "64", "reinforce reward"),

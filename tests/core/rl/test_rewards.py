@@ -6,17 +6,17 @@ import unicodedata
 
 import pytest
 
-from core.config.reinforce import RewardWeights
+from core.config.reinforce import REWARDS, ReinforceConfig, reward, rewards_code
 from core.prompts import TargetWording
 from core.records import Example
-from core.rl.rewards import REWARDS, Rubric
+from core.rl.rewards import Answer, Rubric
 
 EXAMPLE = Example("t1", "You have won a prize, call now", 1)
 WHOLE = '<label>1</label>\n<reason>It says "won a prize" [R1].</reason>'
 
 
 def rubric(target: str = "label_first", **weights: float) -> Rubric:
-    return Rubric(TargetWording(), target, ("R1", "R2"), 20, RewardWeights(**weights))
+    return Rubric(TargetWording(), target, ("R1", "R2"), 20, ReinforceConfig(rewards=weights).rewards)
 
 
 def earned(
@@ -26,8 +26,29 @@ def earned(
     return of.judge(of.read(raw, tokens, ended=ended), EXAMPLE)
 
 
-def test_every_reward_has_a_weight_and_every_weight_a_reward() -> None:
-    assert set(REWARDS) == set(RewardWeights.model_fields)
+def test_a_config_without_weights_has_those_of_the_built_in_rewards() -> None:
+    defaults = {"label": 1.0, "format": 0.1, "cites_rule": 0.1, "faithful_quote": 0.1, "length": 0.1}
+    assert ReinforceConfig().rewards == defaults
+    assert ReinforceConfig(rewards={"length": 0.5}).rewards == {**defaults, "length": 0.5}
+
+
+def test_a_reward_of_another_package_counts_where_the_config_names_it() -> None:
+    @reward("is_polite", weight=0.3)
+    def is_polite(answer: Answer, example: Example, rubric: Rubric) -> float:
+        return float("please" in answer.raw)
+
+    assert "is_polite" not in rubric().weights
+    assert rewards_code(rubric().weights) == {}
+    of = rubric(is_polite=0.2)
+    found = of.judge(of.read("<label>1</label> please", 4, ended=True), EXAMPLE)
+    assert found["is_polite"] == 1.0
+    assert of.total({"is_polite": 1.0}) == 0.2
+    assert len(rewards_code(of.weights)["rewards_code"]["is_polite"]) == 64
+
+
+def test_an_unknown_reward_is_refused_with_the_closest_name() -> None:
+    with pytest.raises(ValueError, match="did you mean 'length'"):
+        ReinforceConfig(rewards={"lenght": 0.5})
 
 
 def test_a_whole_true_answer_earns_everything() -> None:
@@ -90,7 +111,7 @@ def test_the_total_is_the_weighted_sum() -> None:
 
 def test_rewards_that_are_all_nothing_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing to learn from"):
-        RewardWeights(label=0, format=0, cites_rule=0, faithful_quote=0, length=0)
+        ReinforceConfig(rewards=dict.fromkeys(REWARDS.built_in(), 0.0))
 
 
 @pytest.mark.parametrize("form", ["NFC", "NFD"])
