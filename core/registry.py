@@ -79,6 +79,10 @@ class Registry(Generic[T]):
         self._entries[name] = entry
         return value
 
+    def remove(self, name: str) -> None:
+        """Remove a part, for instance one that a test registered."""
+        del self._entries[name]
+
     def get(self, name: str) -> T:
         """Return the part called `name`. Raises UnknownNameError, which lists the known names."""
         return self._entry(name).value

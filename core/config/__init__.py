@@ -92,7 +92,7 @@ class Config(Section):
     """Which answers are learnt."""
     student: StudentConfig = StudentConfig()
     """The model that learns."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How checkpoints are measured."""
     baselines: BaselinesConfig = BaselinesConfig()
     """Whom the student is compared with."""

@@ -2,26 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from core.config.base import NotInKey, Section
+from core.registry import Registry
 
-Metric = Literal[
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "f1",
-    "mcc",
-    "precision",
-    "recall",
-    "auroc",
-    "auprc",
-    "log_loss",
-    "brier",
-]
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A registered metric of scored rows with two labels.
+
+    `of` is what `function` computes it from, for one set of rows or for many resamples at once:
+    "counts": from the Counts of predictions by gold label; "probabilities": the mean over rows of
+    `function(positive, probability)`, which must treat both classes alike; "ranks": from the Ranks of
+    positive among negative rows. `point`, if given, computes it from (positive, probability) for the
+    rows themselves.
+    """
+
+    name: str
+    title: str
+    better: Literal["higher", "lower"]
+    of: Literal["counts", "probabilities", "ranks"]
+    function: Callable[..., Any]
+    undefined: str
+    """Why it is undefined for the rows for which it is."""
+    binary: bool
+    """Whether it needs a positive class, so that it has no meaning for more than two labels."""
+    point: Callable[..., float] | None
+
+
+METRICS: Registry[Metric] = Registry("metric", "understudy.metrics", modules=("core.evaluation.metrics",))
+"""The metrics by name. Files, reports and trackers have all of them."""
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def metric(
+    name: str,
+    *,
+    better: Literal["higher", "lower"],
+    of: Literal["counts", "probabilities", "ranks"],
+    title: str = "",
+    undefined: str = "no rows",
+    binary: bool = False,
+    point: Callable[..., float] | None = None,
+) -> Callable[[_Function], _Function]:
+    """Register a function as a metric, whose title in sentences is by default its name.
+
+    >>> @metric("specificity", better="higher", of="counts", undefined="no row is negative", binary=True)
+    ... def specificity(counts):
+    ...     return ratio(counts.tn, counts.tn + counts.fp)
+    """
+
+    def register(function: _Function) -> _Function:
+        shown = title or name.replace("_", " ")
+        METRICS.register(
+            name, Metric(name, shown, better, of, function, undefined, binary, point), defined=function
+        )
+        return function
+
+    return register
+
+
+def metrics_code() -> dict[str, Any]:
+    """Return what identifies the code of metrics that are not built in, for cache keys."""
+    code = {name: found for name in METRICS if (found := METRICS.provenance(name))}
+    return {"metrics_code": code} if code else {}
+
+
+MetricName = Annotated[str, AfterValidator(lambda name: METRICS.get(name).name)]
+"""The name of a registered metric."""
 
 
 class EarlyStopping(Section):
@@ -90,8 +143,8 @@ class EvaluationConfig(Section):
 
     interval: int = Field(10, ge=1)
     """Optimiser steps between evaluations; the last step is always evaluated."""
-    metric: Metric = "macro_f1"
-    """What the checkpoint is chosen by; log_loss and brier are better when smaller."""
+    metric: MetricName = "macro_f1"
+    """The metric by which the checkpoint is chosen; see core.evaluation.metrics."""
     max_examples: int = Field(0, ge=0)
     """Rows of val that are scored at each checkpoint, stratified; 0 scores all."""
     early_stopping: EarlyStopping | None = None

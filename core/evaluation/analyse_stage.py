@@ -9,6 +9,7 @@ from pydantic import model_validator
 
 from core import jsonio
 from core.config.base import Section
+from core.config.measure import metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import decision
@@ -70,6 +71,10 @@ class AnalyseSlice(Section):
     """Draws the resamples."""
     without: tuple[Part, ...] = ()
     """Parts that failed and are left out: slices, faithfulness."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
 
 
 def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:

@@ -18,14 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from core.config.measure import METRICS
 from core.evaluation.columns import Bools, Columns, Floats
-from core.evaluation.counted import OF_COUNTS, Counts, ratio
-from core.evaluation.metrics import CLIP
+from core.evaluation.metrics import Counts, ratio
+from core.evaluation.ranks import RankedRows, Ranks, Weights
 
 RESAMPLES = 10_000
-OF_RANKS = ("auroc", "auprc")
-OF_PROBABILITIES = (*OF_RANKS, "log_loss", "brier")
-METRICS = (*OF_COUNTS, *OF_PROBABILITIES)
 
 LEAST_GROUPS = 6
 """Of fewer groups nothing is drawn: there are so few resamples that all may agree by chance, and not even
@@ -35,7 +33,6 @@ _CELLS = 1 << 16
 """Weights held at once: 256 kB, so that a block stays in the processor's cache. It decides which
 random numbers make which resample, so another value gives other intervals, within their noise."""
 
-Weights = NDArray[np.int32]
 Ints = NDArray[np.int64]
 
 
@@ -81,9 +78,10 @@ class Units:
 
 @dataclass(frozen=True, slots=True)
 class Replicates:
-    """`values[scorer, metric, resample]` in the order of METRICS, NaN where undefined; `points`
-    the same of the rows themselves; `units` the rows or groups that were drawn from."""
+    """`values[scorer, metric, resample]`, NaN where undefined; `points` the same of the rows themselves;
+    `metrics` the metrics in their order; `units` the number of rows or groups that were drawn from."""
 
+    metrics: tuple[str, ...]
     values: Floats
     points: Floats
     clustered: bool
@@ -95,12 +93,12 @@ class Replicates:
 
     def of(self, scorer: int, metric: str) -> Floats:
         """One metric of one scorer, in all resamples."""
-        out: Floats = self.values[scorer, METRICS.index(metric)]
+        out: Floats = self.values[scorer, self.metrics.index(metric)]
         return out
 
     def point(self, scorer: int, metric: str) -> float:
         """One metric of one scorer on the rows themselves; NaN where it is undefined."""
-        return float(self.points[scorer, METRICS.index(metric)])
+        return float(self.points[scorer, self.metrics.index(metric)])
 
 
 def bootstrap(
@@ -119,7 +117,7 @@ def bootstrap(
     """
     scorers = [_Scorer(positive, j) for j in judged]
     drawn = units_of(positive, groups)
-    sums = np.empty((len(judged), _SUMS, resamples))
+    sums = [np.empty((s.count, resamples)) for s in scorers]
     sizes = np.empty((2, resamples))
     for start, up, down in weights(drawn, resamples, seed):
         block = slice(start, start + len(up))
@@ -130,9 +128,14 @@ def bootstrap(
     if drawn.too_few:
         values = np.full_like(values, np.nan)
     points = [s.point() for s in scorers]
-    shape = len(judged), len(METRICS)
+    metrics = tuple(METRICS)
+    shape = len(judged), len(metrics)
     return Replicates(
-        values.reshape(*shape, resamples), np.array(points).reshape(shape), drawn.clustered, drawn.count
+        metrics,
+        values.reshape(*shape, resamples),
+        np.array(points).reshape(shape),
+        drawn.clustered,
+        drawn.count,
     )
 
 
@@ -181,76 +184,47 @@ def _drawn(rng: np.random.Generator, many: int, size: int) -> Weights:
     return counts
 
 
-_SUMS = 6
-"""What is summed of a scorer in a resample: true and false positives, log loss, Brier score, pairs of
-a positive and a negative in the wrong order counted twice, and precision at each positive."""
-
-
 class _Scorer:
-    """One scorer's rows, sorted once. What it lacks is NaN in all that follows from it."""
+    """One scorer's rows, sorted once; what it lacks is NaN in all that follows from it.
+
+    Sums of a resample are, in this order: true and false positives, the sum over rows of each metric of
+    probabilities, and the two sums of ranks.
+    """
 
     def __init__(self, positive: Bools, judged: Judged) -> None:
         nothing, zero = np.full(len(positive), np.nan), np.zeros(len(positive))
-        says = nothing if judged.predicted is None else judged.predicted.astype(np.float64)
+        predicted = nothing if judged.predicted is None else judged.predicted.astype(np.float64)
         p = nothing if judged.probability is None else judged.probability
-        self.up = np.stack([says, zero, *_costs(p)], axis=1)[positive]
-        self.down = np.stack([zero, says, *_costs(1 - p)], axis=1)[~positive]
-        self.ranks = None if judged.probability is None else _Ranks(p[positive], p[~positive])
+        of_rows = [m.function for _, m in METRICS.items() if m.of == "probabilities"]
+        # Such a metric treats both classes alike, so that a row is one of the positive class with P(gold).
+        all_ = np.ones(len(positive), dtype=np.bool_)
+        self.up = np.stack([predicted, zero, *(of(all_, p) for of in of_rows)], axis=1)[positive]
+        self.down = np.stack([zero, predicted, *(of(all_, 1 - p) for of in of_rows)], axis=1)[~positive]
+        self.ranks = None if judged.probability is None else RankedRows(p[positive], p[~positive])
+        self.count = self.up.shape[1] + 2
 
     def sums(self, up: Weights, down: Weights) -> Floats:
-        """The _SUMS by resample, from the weights of positive and negative rows."""
-        out = np.full((_SUMS, len(up)), np.nan)
-        out[:4] = (up @ self.up + down @ self.down).T
+        """The sums by resample, from the weights of positive and negative rows."""
+        out = np.full((self.count, len(up)), np.nan)
+        out[:-2] = (up @ self.up + down @ self.down).T
         if self.ranks is not None:
-            out[4:] = self.ranks.sums(up, down)
+            out[-2:] = self.ranks.sums(up, down)
         return out
 
     def metrics(self, sums: Floats, ups: Floats, downs: Floats) -> Floats:
-        """Metrics by resample, from the sums and the classes' sizes."""
-        tp, fp, loss, brier, disorder, precise = sums
-        counts = Counts.of(tp, fp, ups, downs)
-        pairs, both = ups * downs, np.where(downs == 0, 0, ups)  # AUPRC too needs both classes
-        ranked = ratio(pairs - disorder / 2, pairs), ratio(precise, both)
-        costs = ratio(loss, ups + downs), ratio(brier, ups + downs)
-        return np.array([*(of(counts) for of in OF_COUNTS.values()), *ranked, *costs])
+        """All metrics by resample, in the order of their registry, from the sums and the classes' sizes."""
+        tp, fp, *of_rows, disorder, precise = sums
+        counts, ranks = Counts.of(tp, fp, ups, downs), Ranks.of(disorder, precise, ups, downs)
+        means = iter([ratio(each, ups + downs) for each in of_rows])
+        found = []
+        for _, metric in METRICS.items():
+            if metric.of == "probabilities":
+                found.append(next(means))
+            else:
+                found.append(metric.function(counts if metric.of == "counts" else ranks))
+        return np.array(found)
 
     def point(self) -> Floats:
         """The metrics of the rows themselves."""
         one = [np.ones((1, len(rows)), dtype=np.int32) for rows in (self.up, self.down)]
         return self.metrics(self.sums(*one), *(np.array([float(w.size)]) for w in one))[:, 0]
-
-
-def _costs(p: Floats) -> tuple[Floats, Floats]:
-    """Log loss and Brier score of each row, from the probability of its gold label."""
-    return -np.log(np.clip(p, CLIP, None)), np.square(1 - p)
-
-
-class _Ranks:
-    """Where positives stand among negatives, from the highest probability down."""
-
-    def __init__(self, up: Floats, down: Floats) -> None:
-        self.up, self.down = np.argsort(-up, kind="stable"), np.argsort(-down, kind="stable")
-        ups, downs = -up[self.up], -down[self.down]
-        self.above = np.searchsorted(downs, ups, side="left")
-        self.not_below = np.searchsorted(downs, ups, side="right")
-        self.last = np.searchsorted(ups, ups, side="right") - 1
-        self.ties = bool((self.last != np.arange(len(up))).any())
-
-    def sums(self, up: Weights, down: Weights) -> tuple[Floats, Floats]:
-        """By resample: twice the pairs in the wrong order, ties once, of which AUROC is made (Hanley &
-        McNeil 1982); and precision at each positive, whose mean is the average precision."""
-        up = up.take(self.up, axis=1)
-        before = np.zeros((len(down), down.shape[1] + 1), dtype=np.int32)
-        np.cumsum(down.take(self.down, axis=1), axis=1, out=before[:, 1:])
-        wrong = before.take(self.not_below, axis=1)
-        disorder = _sums(up, wrong + before.take(self.above, axis=1))
-        right = np.cumsum(up, axis=1, dtype=np.int32)
-        if self.ties:
-            right = right.take(self.last, axis=1)
-        flagged = np.maximum(right + wrong, 1)  # 0 only where the positive itself was not drawn
-        return disorder, _sums(up, right / flagged)
-
-
-def _sums(weights: Weights, of: NDArray[np.int32] | Floats) -> Floats:
-    out: Floats = np.einsum("ij,ij->i", weights, of, dtype=np.float64)
-    return out

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.evaluation.columns import Bools, Floats
-from core.evaluation.counted import Counts
+from core.evaluation.metrics import Counts
 
 Ints = NDArray[np.int64]
 Weights = NDArray[np.int32]

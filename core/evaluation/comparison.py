@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from core import jsonio
-from core.evaluation.bootstrap import METRICS, OF_PROBABILITIES, OF_RANKS, Judged, Replicates
+from core.config.measure import METRICS
+from core.evaluation.bootstrap import Judged, Replicates
 from core.evaluation.columns import Bools, Floats
-from core.evaluation.counted import OF_COUNTS, why_undefined
 from core.evaluation.intervals import MOST_UNDEFINED, TOO_FEW
-from core.evaluation.metrics import NAMES, SMALLER_IS_BETTER
+from core.evaluation.metrics import lower_is_better
 from core.evaluation.paired import (
     ALPHA,
     McNemar,
@@ -132,12 +132,14 @@ def compare(
     others = [i for i in range(len(names)) if i != first]
     pairs = [_pair(positive, names, judged, found, (first, i)) for i in others]
     measured = [
-        {name: _measured(name, positive, judged, found, (first, i)) for name in METRICS} for i in others
+        {name: _measured(name, positive, judged, found, (first, i)) for name in found.metrics} for i in others
     ]
-    by_metric = {name: _decided([of[name] for of in measured], found, len(positive)) for name in METRICS}
+    by_metric = {
+        name: _decided([of[name] for of in measured], found, len(positive)) for name in found.metrics
+    }
     out = []
     for k, pair in enumerate(pairs):
-        differences = {name: by_metric[name][k] for name in METRICS}
+        differences = {name: of[k] for name, of in by_metric.items()}
         said = {name: with_verdict(d, pair) for name, d in differences.items()}
         out.append(replace(pair, differences=said))
     return out
@@ -198,14 +200,19 @@ def _measured(
 
 def _differing(name: str, a: Judged, b: Judged) -> int:
     """Rows on which two scorers differ, in what the metric is made of."""
-    of_a, of_b = (a.probability, b.probability) if name in OF_PROBABILITIES else (a.predicted, b.predicted)
+    of_counts = METRICS.get(name).of == "counts"
+    of_a, of_b = (a.predicted, b.predicted) if of_counts else (a.probability, b.probability)
     return 0 if of_a is None or of_b is None else int((of_a != of_b).sum())
 
 
 def _clean_sweep(name: str, positive: Bools, differing: int, found: Replicates) -> float:
     """The smallest p-value that an exact test of these rows, or groups, could give."""
     of_groups = sign_flip_p(found.units) if found.clustered else 0.0
-    of_rows = ranking_p(len(positive), int(positive.sum())) if name in OF_RANKS else sign_flip_p(differing)
+    of_rows = (
+        ranking_p(len(positive), int(positive.sum()))
+        if METRICS.get(name).of == "ranks"
+        else sign_flip_p(differing)
+    )
     return max(of_rows, of_groups)
 
 
@@ -219,15 +226,16 @@ def _too_undefined(drawn: Floats) -> str | None:
 
 
 def _lacking(name: str, judged: Sequence[Judged], of: tuple[int, int]) -> str:
-    field = "probability" if name in OF_PROBABILITIES else "predicted"
+    field = "predicted" if METRICS.get(name).of == "counts" else "probability"
     return "; ".join(judged[i].lacks for i in of if getattr(judged[i], field) is None)
 
 
 def _undefined(name: str, positive: Bools) -> str:
     """Why a metric of two scorers that have all it needs is undefined for one of them."""
-    if name in OF_RANKS or not len(positive):
-        return f"not testable: {why_undefined(name)}"
-    return f"undefined for one of the two: {why_undefined(name)}"
+    each = METRICS.get(name)
+    if each.of == "ranks" or not len(positive):
+        return f"not testable: {each.undefined}"
+    return f"undefined for one of the two: {each.undefined}"
 
 
 def _decided(measured: Sequence[_Measured], found: Replicates, rows: int) -> list[MetricDifference]:
@@ -284,7 +292,9 @@ def _difference(
         p=m.p,
         p_adjusted=max(together.p_value(m.drawn), least),
         # Of predictions, other rows might differ on more labels; of probabilities, no rows differ on more.
-        detectable=None if hopeless and m.metric in OF_PROBABILITIES else detectable(m.drawn, together.level),
+        detectable=None
+        if hopeless and METRICS.get(m.metric).of != "counts"
+        else detectable(m.drawn, together.level),
         untested=_hopeless(m, comparisons, found, rows) if hopeless else None,
         note=None if ends is None else _rough(together, comparisons),
     )
@@ -295,11 +305,12 @@ def _hopeless(m: _Measured, comparisons: int, found: Replicates, rows: int) -> s
     least = least_rows(comparisons)
     if found.clustered and found.units < least:
         return f"not testable: there are {found.units} groups, and fewer than {least} show nothing"
-    if m.metric in OF_RANKS:
+    kind = METRICS.get(m.metric).of
+    if kind == "ranks":
         return f"not testable: {rows} rows are too few, of these classes, for a ranking to show anything"
     rows_of = f"{m.differing} {'row' if m.differing == 1 else 'rows'}"
     on = f"differ on {rows_of}, and fewer than {least} show nothing"
-    return f"their labels {on}" if m.metric in OF_COUNTS else f"not testable: their probabilities {on}"
+    return f"their labels {on}" if kind == "counts" else f"not testable: their probabilities {on}"
 
 
 def _rough(together: Family, comparisons: int) -> str | None:
@@ -313,12 +324,12 @@ def _rough(together: Family, comparisons: int) -> str | None:
 
 
 def _verdict(d: MetricDifference, c: Comparison) -> str:
-    name = NAMES[d.metric]
+    name = METRICS.get(d.metric).title
     if d.value is None:
         return f"{name}: not compared, {d.undefined}."
     note = "" if d.note is None else f"; {d.note}"
     if better(d):
-        a_wins = (d.value > 0) != (d.metric in SMALLER_IS_BETTER)
+        a_wins = (d.value > 0) != lower_is_better(d.metric)
         winner, loser = (c.a, c.b) if a_wins else (c.b, c.a)
         return f"{winner} is better than {loser} by {_span(d, 1 if a_wins else -1, name)}{note}."
     why = "" if d.untested is None else f"; {d.untested}"

@@ -10,7 +10,7 @@ import numpy as np
 from core.evaluation.calibration_fits import log_odds
 from core.evaluation.candidates import Candidates, candidates
 from core.evaluation.columns import Bools, Floats, at_or_above
-from core.evaluation.counted import f1, macro_f1, precision, recall
+from core.evaluation.metrics import f1, macro_f1, precision, recall
 
 MOST_POINTS = 200
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section
-from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation.decision import decide
@@ -29,6 +29,10 @@ class DecideSlice(Section):
     """The file of the input `scored` that holds val's scores."""
     seed: int
     """Draws the resamples, and the folds of auto calibration."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
 
 
 def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:

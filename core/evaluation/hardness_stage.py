@@ -16,6 +16,7 @@ from pydantic import field_validator
 
 from core import jsonio
 from core.config.base import Section
+from core.config.measure import metrics_code
 from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed, read_examples
@@ -68,6 +69,10 @@ class HardnessSlice(Section):
     """Of each interval."""
     seed: int
     """Draws the resamples."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
 
 
 def content(slice: HardnessSlice) -> dict[str, str]:

@@ -19,17 +19,15 @@ from typing import Any, Literal
 import numpy as np
 
 from core import jsonio
+from core.config.measure import METRICS
 from core.evaluation.bootstrap import (
     LEAST_GROUPS,
-    METRICS,
-    OF_PROBABILITIES,
     RESAMPLES,
     Judged,
     Replicates,
     bootstrap,
 )
 from core.evaluation.columns import Bools, Floats
-from core.evaluation.counted import why_undefined
 from core.rejection.intervals import share
 
 LEVEL = 0.95
@@ -76,7 +74,7 @@ def of_replicates(positive: Bools, judged: Judged, found: Replicates, scorer: in
     """Every metric of one scorer with its interval, from replicates that were made before."""
     out = {
         name: percentile(found.point(scorer, name), found.of(scorer, name), _why(name, judged))
-        for name in METRICS
+        for name in found.metrics
     }
     if judged.predicted is not None and not found.clustered:
         out |= _wilson(positive, judged.predicted)
@@ -99,8 +97,9 @@ def percentile(point: float, replicates: Floats, why: str) -> Interval:
 
 
 def _why(name: str, judged: Judged) -> str:
-    given = judged.probability if name in OF_PROBABILITIES else judged.predicted
-    return judged.lacks if given is None else why_undefined(name)
+    each = METRICS.get(name)
+    given = judged.predicted if each.of == "counts" else judged.probability
+    return judged.lacks if given is None else each.undefined
 
 
 def _wilson(positive: Bools, predicted: Bools) -> Mapping[str, Interval]:
@@ -110,7 +109,7 @@ def _wilson(positive: Bools, predicted: Bools) -> Mapping[str, Interval]:
         "precision": (predicted & positive, int(predicted.sum())),
     }
     return {
-        name: proportion(int(hits.sum()), total, why_undefined(name))
+        name: proportion(int(hits.sum()), total, METRICS.get(name).undefined)
         for name, (hits, total) in counted.items()
     }
 

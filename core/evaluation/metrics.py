@@ -1,48 +1,164 @@
-"""All metrics of one set of scored rows, from the same rows and the same predictions.
+"""The built-in metrics, and all metrics of one set of scored rows.
 
-A prediction is 1 iff the probability is at or above the threshold. A row without a probability
-is invalid: it is predicted 0, and counts as 0.5 in ranking, log loss and Brier score, so that
-saying nothing is neither rewarded nor left out. A row that the model would rather not label but
-that has a probability keeps it, and is counted in `invalid_label_rate`.
+A prediction is 1 if and only if the probability is at or above the threshold. A row without a probability is
+invalid: it is predicted 0, and counts as 0.5 in ranking, log loss and Brier score, so that it is neither
+rewarded nor left out. A row that has a probability but more mass off the labels than on them keeps its
+probability, and is counted in `invalid_label_rate`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from core.evaluation.columns import Columns, columns
-from core.evaluation.counted import OF_COUNTS, Counts, why_undefined
+from core.config.measure import METRICS, metric
+from core.evaluation.columns import Bools, Columns, Floats, columns
+from core.evaluation.ranks import RankedRows, Ranks
 from core.records import ScoredExample
 
 CLIP = 1e-12
 """Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
-
-SMALLER_IS_BETTER = frozenset({"loss", "cls_loss", "log_loss", "brier", "invalid_label_rate", "outside_mass"})
-
-NAMES: Mapping[str, str] = {
-    "accuracy": "accuracy",
-    "balanced_accuracy": "balanced accuracy",
-    "macro_f1": "macro-F1",
-    "f1": "F1",
-    "mcc": "MCC",
-    "precision": "precision",
-    "recall": "recall",
-    "auroc": "AUROC",
-    "auprc": "AUPRC",
-    "log_loss": "log loss",
-    "brier": "Brier score",
-}
-"""As sentences call them."""
-
 NO_THRESHOLD = "no threshold was chosen"
+_ONE_CLASS = "the rows are of one class"
+_NO_ROWS = "no rows"
 
-_JSON_NAMES = {"f1": "F1"}
-"""Attributes whose name in files is another: that of the files that users already read."""
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows by prediction and gold label, as floats of one shape; whole numbers, exact to 2^53."""
+
+    tp: Floats
+    fp: Floats
+    fn: Floats
+    tn: Floats
+
+    @staticmethod
+    def of(tp: ArrayLike, fp: ArrayLike, positive: ArrayLike, negative: ArrayLike) -> Counts:
+        """From true and false positives and the sizes of the classes, which are broadcast."""
+        t, f, p, n = (np.asarray(a, dtype=np.float64) for a in (tp, fp, positive, negative))
+        return Counts(t, f, p - t, n - f)
+
+
+def ratio(part: Floats, whole: Floats) -> Floats:
+    """Return part / whole; NaN where whole is 0."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        out: Floats = np.where(whole == 0, np.nan, part / whole)
+    return out
+
+
+@metric("accuracy", better="higher", of="counts")
+def accuracy(k: Counts) -> Floats:
+    """The share of rows that are predicted right."""
+    return ratio(k.tp + k.tn, k.tp + k.fp + k.fn + k.tn)
+
+
+@metric("balanced_accuracy", better="higher", of="counts", undefined=_ONE_CLASS)
+def balanced_accuracy(k: Counts) -> Floats:
+    """The mean recall of both classes (Brodersen et al. 2010, ICPR, 3121-3124)."""
+    return (recall(k) + ratio(k.tn, k.tn + k.fp)) / 2
+
+
+@metric(
+    "macro_f1",
+    title="macro-F1",
+    better="higher",
+    of="counts",
+    undefined="a label that no row has and none was predicted",
+)
+def macro_f1(k: Counts) -> Floats:
+    """The mean F1 of both classes (Opitz & Burst 2019, arXiv:1911.03347, their averaged F1)."""
+    return (f1(k) + ratio(2 * k.tn, 2 * k.tn + k.fp + k.fn)) / 2
+
+
+@metric(
+    "f1",
+    title="F1",
+    better="higher",
+    of="counts",
+    undefined="no row is, or was predicted, positive",
+    binary=True,
+)
+def f1(k: Counts) -> Floats:
+    """F1 of the positive class: 2 tp / (2 tp + fp + fn)."""
+    return ratio(2 * k.tp, 2 * k.tp + k.fp + k.fn)
+
+
+@metric("mcc", title="MCC", better="higher", of="counts", undefined="one class only, in gold or predictions")
+def mcc(k: Counts) -> Floats:
+    """The correlation of predictions and gold labels (Matthews 1975, BBA 405, 442-451)."""
+    root = np.sqrt((k.tp + k.fp) * (k.tp + k.fn)) * np.sqrt((k.tn + k.fp) * (k.tn + k.fn))
+    return ratio(k.tp * k.tn - k.fp * k.fn, root)
+
+
+@metric("precision", better="higher", of="counts", undefined="no row was predicted positive", binary=True)
+def precision(k: Counts) -> Floats:
+    """The share of positive rows among those predicted positive."""
+    return ratio(k.tp, k.tp + k.fp)
+
+
+@metric("recall", better="higher", of="counts", undefined="no row is positive", binary=True)
+def recall(k: Counts) -> Floats:
+    """The share of rows predicted positive among the positive ones."""
+    return ratio(k.tp, k.tp + k.fn)
+
+
+def _sklearn(name: str) -> Any:
+    """A metric of scikit-learn, imported when it is first used: that takes two seconds."""
+
+    def point(positive: Bools, probability: Floats) -> float:
+        from sklearn import metrics
+
+        return float(getattr(metrics, name)(positive, probability))
+
+    return point
+
+
+@metric(
+    "auroc",
+    title="AUROC",
+    better="higher",
+    of="ranks",
+    undefined=_ONE_CLASS,
+    binary=True,
+    point=_sklearn("roc_auc_score"),
+)
+def auroc(r: Ranks) -> Floats:
+    """The share of pairs in the right order, ties counted half (Hanley & McNeil 1982, Radiology 143, 29)."""
+    return ratio(r.pairs - r.disorder / 2, r.pairs)
+
+
+@metric(
+    "auprc",
+    title="AUPRC",
+    better="higher",
+    of="ranks",
+    undefined=_ONE_CLASS,
+    binary=True,
+    point=_sklearn("average_precision_score"),
+)
+def auprc(r: Ranks) -> Floats:
+    """Average precision, the step-wise sum without interpolation (Davis & Goadrich 2006, ICML, 233-240)."""
+    return ratio(r.precision_sum, r.positives)
+
+
+@metric("log_loss", better="lower", of="probabilities")
+def log_loss(positive: Bools, probability: Floats) -> Floats:
+    """-ln P(gold) of each row, in nats; P(gold) is at least CLIP."""
+    of_gold = np.clip(np.where(positive, probability, 1 - probability), CLIP, None)
+    loss: Floats = -np.log(of_gold)
+    return loss
+
+
+@metric("brier", title="Brier score", better="lower", of="probabilities", binary=True)
+def brier(positive: Bools, probability: Floats) -> Floats:
+    """The squared error of P(positive) (Brier 1950, Monthly Weather Review 78, 1-3; one-class form)."""
+    error: Floats = np.square(probability - positive)
+    return error
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,53 +170,81 @@ class Confusion:
     fn: int
     tn: int
 
+    @staticmethod
+    def of(positive: Bools, predicted: Bools) -> Confusion:
+        """Count the rows."""
+        tp, flagged, ups = int((predicted & positive).sum()), int(predicted.sum()), int(positive.sum())
+        return Confusion(tp=tp, fp=flagged - tp, fn=ups - tp, tn=len(positive) - flagged - ups + tp)
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """What the rows say at one threshold. None is undefined, with its reason in `undefined`.
+    """All registered metrics of some rows, by name, at one threshold; None is undefined.
 
-    Without a threshold nothing is predicted: all that is counted of predictions is undefined.
-
-    `loss`, `cls_loss` and `log_loss` are one number: the mean of -ln P(gold) in nats.
+    Without a threshold nothing is predicted: all metrics of predictions are undefined, and there is no
+    confusion. `invalid_label_rate` is the share of rows without a valid label, `off_label_mass` the mean
+    probability of anything but a label. `undefined` gives the reason by the metric's name in files.
     """
 
-    loss: float | None
-    cls_loss: float | None
-    accuracy: float | None
-    macro_f1: float | None
-    auroc: float | None
-    auprc: float | None
+    values: Mapping[str, float | None]
+    confusion: Confusion | None
+    threshold: float | None
+    rows: int
+    positive: int
     invalid_label_rate: float | None
-    decision_threshold: float | None
-    balanced_accuracy: float | None
-    f1: float | None
-    mcc: float | None
-    precision: float | None
-    recall: float | None
-    tp: int | None
-    fp: int | None
-    fn: int | None
-    tn: int | None
-    log_loss: float | None
-    brier: float | None
-    n: int
-    n_positive: int
-    outside_mass: float | None
+    off_label_mass: float | None
     undefined: Mapping[str, str] = field(default_factory=dict)
 
+    def __getitem__(self, name: str) -> float | None:
+        """Return a registered metric; None if it is undefined, or was not registered when the rows were
+        measured."""
+        return self.values.get(METRICS.get(name).name)
+
     def to_json(self) -> dict[str, Any]:
-        """The mapping that is written; `f1` is called `F1` there."""
-        out = {_JSON_NAMES.get(f.name, f.name): getattr(self, f.name) for f in fields(self)}
-        return {**out, "undefined": dict(self.undefined)}
+        """Return the mapping that is written, with the names and the order of the first version's files.
+
+        There `f1` is `F1`, and `loss` and `cls_loss` are further names of `log_loss`.
+        """
+        counts = dict.fromkeys(("tp", "fp", "fn", "tn")) if self.confusion is None else asdict(self.confusion)
+        found = {
+            **{_IN_FILES.get(name, name): value for name, value in self.values.items()},
+            **dict.fromkeys(("loss", "cls_loss"), self.values.get("log_loss")),
+            **counts,
+            "invalid_label_rate": self.invalid_label_rate,
+            "decision_threshold": self.threshold,
+            "n": self.rows,
+            "n_positive": self.positive,
+            "outside_mass": self.off_label_mass,
+        }
+        return {name: found[name] for name in (*_ORDER, *found)} | {"undefined": dict(self.undefined)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Metrics:
+        """Return the metrics in a file that this project wrote."""
+        counts = None if value["tp"] is None else Confusion(**{k: value[k] for k in ("tp", "fp", "fn", "tn")})
+        return Metrics(
+            values={name: value.get(_IN_FILES.get(name, name)) for name in METRICS},
+            confusion=counts,
+            threshold=value["decision_threshold"],
+            rows=value["n"],
+            positive=value["n_positive"],
+            invalid_label_rate=value["invalid_label_rate"],
+            off_label_mass=value["outside_mass"],
+            undefined=value["undefined"],
+        )
 
 
-def from_json(value: Mapping[str, Any]) -> Metrics:
-    """The metrics in a file that this project wrote."""
-    return Metrics(**{f.name: value[_JSON_NAMES.get(f.name, f.name)] for f in fields(Metrics)})
+_IN_FILES = {"f1": "F1"}
+"""Metrics that files call otherwise."""
+_ORDER = (
+    *("loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"),
+    *("decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall", "tp", "fp", "fn", "tn"),
+    *("log_loss", "brier", "n", "n_positive", "outside_mass"),
+)
 
 
 def compute(rows: Sequence[ScoredExample], threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
-    """All metrics of `rows` at `threshold`; where that is None, `lacks` says why nothing is predicted.
+    """Return all metrics of `rows` at `threshold`; if that is None, `lacks` is why nothing is predicted.
 
     Raises StageError on rows that hold impossible numbers.
     """
@@ -108,101 +252,78 @@ def compute(rows: Sequence[ScoredExample], threshold: float | None, lacks: str =
 
 
 def from_columns(c: Columns, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
-    """As `compute`, for rows that are columns already."""
+    """Return the metrics of rows that are columns already."""
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"a threshold is a finite number, not {threshold}")
+    confusion = None if threshold is None else Confusion.of(c.positive, c.predicted(threshold))
+    values: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
-    counts = None if threshold is None else _confusion(c, threshold)
-    values = {**_of_counts(counts, undefined, lacks), **_of_probabilities(c, undefined)}
+    for name, each in METRICS.items():
+        if each.of == "counts" and confusion is None:
+            value, why = math.nan, lacks
+        elif each.of == "counts":
+            assert confusion is not None
+            counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
+            value, why = float(each.function(counts)), each.undefined
+        elif len(c) == 0:
+            value, why = math.nan, _NO_ROWS
+        else:
+            value, why = _of_probabilities(name, c), each.undefined
+        values[name] = None if math.isnan(value) else value
+        if math.isnan(value):
+            undefined[_IN_FILES.get(name, name)] = why
+    if len(c) == 0:
+        undefined |= dict.fromkeys(("loss", "cls_loss", "invalid_label_rate", "outside_mass"), _NO_ROWS)
     return Metrics(
-        **values,
-        decision_threshold=threshold if threshold is None else float(threshold),
-        tp=None if counts is None else counts.tp,
-        fp=None if counts is None else counts.fp,
-        fn=None if counts is None else counts.fn,
-        tn=None if counts is None else counts.tn,
-        n=len(c),
-        n_positive=int(c.positive.sum()),
+        values=values,
+        confusion=confusion,
+        threshold=None if threshold is None else float(threshold),
+        rows=len(c),
+        positive=int(c.positive.sum()),
+        invalid_label_rate=float(c.invalid.mean()) if len(c) else None,
+        off_label_mass=float(c.outside.mean()) if len(c) else None,
         undefined=undefined,
     )
 
 
+def _of_probabilities(name: str, c: Columns) -> float:
+    """A metric of probabilities or ranks, of at least one row."""
+    each = METRICS.get(name)
+    if each.of == "probabilities":
+        return float(each.function(c.positive, c.ranking).mean())
+    if c.positive.all() or not c.positive.any():
+        return math.nan
+    if each.point is not None:
+        return each.point(c.positive, c.ranking)
+    ups, downs = c.ranking[c.positive], c.ranking[~c.positive]
+    once = (np.ones((1, len(rows)), dtype=np.int32) for rows in (ups, downs))
+    sizes = (np.array([float(len(rows))]) for rows in (ups, downs))
+    return float(each.function(Ranks.of(*RankedRows(ups, downs).sums(*once), *sizes))[0])
+
+
 def value(metrics: Metrics, name: str) -> float | None:
-    """A metric by its name, `F1` and `f1` alike. Raises KeyError for a name that is none."""
-    attribute = "f1" if name == "F1" else name
-    if attribute == "undefined" or attribute not in {f.name for f in fields(Metrics)}:
+    """Return a metric or a count by its name in files or in the registry. Raises KeyError for other names."""
+    if name in METRICS:
+        return metrics[name]
+    written = metrics.to_json()
+    if name == "undefined" or name not in written:
         raise KeyError(f"there is no metric {name!r}")
-    found: float | None = getattr(metrics, attribute)
+    found: float | None = written[name]
     return found
 
 
-def better(metric: str, a: float | None, b: float | None, *, by: float = 0.0) -> bool:
-    """Whether `a` is strictly better than `b`, by more than `by`; None is worse than any number."""
+def lower_is_better(name: str) -> bool:
+    """Return whether a metric is better when smaller, by its name in files or in the registry."""
+    return name in _LOWER or (name in METRICS and METRICS.get(name).better == "lower")
+
+
+_LOWER = ("loss", "cls_loss", "invalid_label_rate", "outside_mass")
+
+
+def better(name: str, a: float | None, b: float | None, *, by: float = 0.0) -> bool:
+    """Return whether `a` is strictly better than `b`, by more than `by`; None is worse than any number."""
     if a is None:
         return False
     if b is None:
         return True
-    return b - a > by if metric in SMALLER_IS_BETTER else a - b > by
-
-
-def _confusion(c: Columns, threshold: float) -> Confusion:
-    said = c.predicted(threshold)
-    tp = int((said & c.positive).sum())
-    fp = int(said.sum()) - tp
-    fn = int(c.positive.sum()) - tp
-    return Confusion(tp=tp, fp=fp, fn=fn, tn=len(c) - tp - fp - fn)
-
-
-def _of_counts(k: Confusion | None, undefined: dict[str, str], lacks: str) -> dict[str, float | None]:
-    """Metrics of the predictions, where there are any."""
-    if k is None:
-        undefined.update({_JSON_NAMES.get(name, name): lacks for name in OF_COUNTS})
-        return dict.fromkeys(OF_COUNTS)
-    table = Counts.of(k.tp, k.fp, k.tp + k.fn, k.fp + k.tn)
-    out: dict[str, float | None] = {}
-    for name, of in OF_COUNTS.items():
-        found = float(of(table))
-        out[name] = None if math.isnan(found) else found
-        if math.isnan(found):
-            undefined[_JSON_NAMES.get(name, name)] = _absent(k) if name == "macro_f1" else why_undefined(name)
-    return out
-
-
-def _absent(k: Confusion) -> str:
-    """Why macro-F1 is undefined."""
-    there = {"0": k.tn + k.fp + k.fn, "1": k.tp + k.fp + k.fn}
-    return f"no row is, or was predicted, {' or '.join(label for label, n in there.items() if n == 0)}"
-
-
-def _of_probabilities(c: Columns, undefined: dict[str, str]) -> dict[str, float | None]:
-    """Metrics of the probabilities.
-
-    AUROC with ties counted half (Hanley & McNeil 1982); AUPRC is average precision, the step-wise
-    sum without interpolation (Davis & Goadrich 2006); log loss is clipped at 1e-12; Brier 1950 in
-    its one-class form, the mean squared error of P(positive).
-    """
-    names = ("loss", "cls_loss", "log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "outside_mass")
-    if len(c) == 0:
-        undefined.update(dict.fromkeys(names, "no rows"))
-        return dict.fromkeys(names)
-    p = c.ranking
-    log_loss = float(-np.log(np.clip(np.where(c.positive, p, 1 - p), CLIP, None)).mean())
-    return {
-        "loss": log_loss,
-        "cls_loss": log_loss,
-        "log_loss": log_loss,
-        "brier": float(np.square(p - c.positive).mean()),
-        "auroc": _ranked("auroc", "roc_auc_score", c, undefined),
-        "auprc": _ranked("auprc", "average_precision_score", c, undefined),
-        "invalid_label_rate": float(c.invalid.mean()),
-        "outside_mass": float(c.outside.mean()),
-    }
-
-
-def _ranked(name: str, of: str, c: Columns, undefined: dict[str, str]) -> float | None:
-    if c.positive.all() or not c.positive.any():
-        undefined[name] = why_undefined(name)
-        return None
-    from sklearn import metrics  # two seconds that a run which measures nothing need not wait
-
-    return float(getattr(metrics, of)(c.positive, c.ranking))
+    return b - a > by if lower_is_better(name) else a - b > by

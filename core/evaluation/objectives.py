@@ -28,7 +28,7 @@ from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.candidates import Candidates, Ints, candidates
 from core.evaluation.columns import Bools, Floats
-from core.evaluation.counted import Counts, f1, macro_f1, precision, ratio, recall
+from core.evaluation.metrics import Counts, f1, macro_f1, precision, ratio, recall
 
 DEFAULT = 0.5
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.config.measure import EarlyStopping
+from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import NAMES, Metrics, better, value
+from core.evaluation.metrics import Metrics, better, value
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def _reason(
     beats: bool | None,
     begun: str,
 ) -> str:
-    name, (chosen, untrained) = NAMES[metric], values
+    name, (chosen, untrained) = METRICS.get(metric).title, values
     if chosen is None:
         return f"On val {name} is undefined at all {of} evaluations; step {step} is the earliest."
     if beats is False:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from core import jsonio
 from core.config.base import Section
+from core.config.measure import metrics_code
 from core.data.making import subset
 from core.data.reading import Row
 from core.data.writing import read_examples
@@ -54,6 +55,10 @@ class MeasureSlice(Section):
     max_new_tokens: int
     reasoning_rows: int
     seed: int
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code() if self.measured else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +148,4 @@ def read_scores(path: Path) -> list[ScoredExample]:
 
 def read_metrics(path: Path) -> metrics.Metrics:
     """The metrics of a measured split, from its METRICS file."""
-    return metrics.from_json(jsonio.read_json(path))
+    return metrics.Metrics.from_json(jsonio.read_json(path))

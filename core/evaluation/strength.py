@@ -60,7 +60,7 @@ def choose_strength(on_val: Mapping[float, Sequence[ScoredExample]]) -> Strength
     `on_val` has the simplest model first, and of equals the first wins.
     """
     measured = {c: compute(rows, threshold=None) for c, rows in on_val.items()}
-    tried = tuple(Tried(c, m.log_loss, m.auroc) for c, m in measured.items())
+    tried = tuple(Tried(c, m["log_loss"], m["auroc"]) for c, m in measured.items())
     best = min(tried, key=lambda one: one.log_loss if one.log_loss is not None else float("inf"))
     rows = len(next(iter(on_val.values())))
     among = ", ".join(f"{c:g}" for c in on_val)

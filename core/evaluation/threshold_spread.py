@@ -13,8 +13,8 @@ from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
 from core.evaluation.candidates import Candidates, Resampled
 from core.evaluation.columns import Bools, Floats
-from core.evaluation.counted import Counts
 from core.evaluation.intervals import LEVEL, Interval, percentile
+from core.evaluation.metrics import Counts
 from core.evaluation.objectives import achieved, pick
 
 RESAMPLES = 2_000

@@ -78,7 +78,7 @@ def split_metrics(
         "split": split,
         **of.fingerprints.to_json(),
         **_decision(of),
-        "n": metrics.n,
+        "n": metrics.rows,
         **paths,
         "metrics": metrics.to_json(),
         "intervals": dict(intervals),

@@ -58,7 +58,7 @@ class RunSummary:
     def _chosen(self) -> dict[str, Any]:
         return {
             "best_step": self.selection.step,
-            "best_val_macro_f1": self.best_val.macro_f1,
+            "best_val_macro_f1": self.best_val["macro_f1"],
             "selection_metric": self.selection.metric,
             "best_val_selection_score": self.selection.score,
             "best_val_selection_metric_value": self.selection.value,

@@ -14,7 +14,7 @@ from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.explain_stage import EXPLAINED
 from core.evaluation.hardness_stage import HARDNESS
-from core.evaluation.metrics import Metrics, from_json
+from core.evaluation.metrics import Metrics
 from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
 from core.export.manifests import decision_name
@@ -202,7 +202,7 @@ def _models(o: Outcome) -> list[ModelBlock]:
     """The last and the chosen model, where they are, and what was measured of them."""
     first = o.modes[0]
     # Of the rows that the tables are of: without those that a server failed on for somebody else.
-    metrics = from_json(o.json(o.analysis, ANALYSIS)["scorers"][first.name]["metrics"])
+    metrics = Metrics.from_json(o.json(o.analysis, ANALYSIS)["scorers"][first.name]["metrics"])
     same = o.final is not None and o.selection.step == max(o.checkpoints)
     best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
     return [

@@ -112,7 +112,7 @@ class Outcome:
         if split == self.split:
             analysis = self.json(self.analysis, ANALYSIS)
             measured = analysis["scorers"]
-            if self.readings.metrics(scorer, split).n == analysis["rows"]:
+            if self.readings.metrics(scorer, split).rows == analysis["rows"]:
                 # A mode that asks the same as the first has its scores, and is not analysed again.
                 found = measured.get(scorer.name, measured[self.modes[0].name])["intervals"]
         elif split == "val" and scorer.decision is not None:

@@ -129,7 +129,7 @@ def _models(report: Report) -> Section:
         [
             Cell(m.title),
             Cell(m.model_path, code=True),
-            Cell(number(None if m.metrics is None else m.metrics.macro_f1)),
+            Cell(number(None if m.metrics is None else m.metrics["macro_f1"])),
         ]
         for m in report.models
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from core.config.measure import METRICS
 from core.report.blocks import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells
 from core.report.inputs import Compared
 from core.report.plots.forest import differences
@@ -11,20 +12,16 @@ from core.report.plots.shares import confusion
 from core.report.scorers import Facts, comparisons, scorers, student, with_probabilities
 from core.report.words import count, grouped, name_of, number, plural, signed, span, with_interval
 
-COMPARED = (
-    "macro_f1",
-    "auroc",
-    "accuracy",
-    "precision",
-    "recall",
-    "f1",
-    "balanced_accuracy",
-    "mcc",
-    "auprc",
-    "log_loss",
-    "brier",
-)
+FIRST = ("macro_f1", "auroc", "accuracy", "precision", "recall")
+"""The metrics that a reader looks for first."""
 _AT_DEFAULT = ("macro_f1", "accuracy", "precision", "recall")
+
+
+def compared() -> tuple[str, ...]:
+    """Return all metrics in the order of the tables."""
+    return tuple(dict.fromkeys([*FIRST, *METRICS]))
+
+
 STUDENT = frozenset({0})
 """The row to look at first."""
 
@@ -64,14 +61,14 @@ def _metrics(report: Compared) -> Table:
     rows = [
         [
             Cell(s["title"]),
-            *(with_interval(s["intervals"][m]) for m in COMPARED),
+            *(with_interval(s["intervals"][m]) for m in compared()),
             Cell(number(s["threshold"])),
             Cell(number(_invalid(s, report))),
         ]
         for s in found
     ]
     return Table(
-        ["", *map(name_of, COMPARED), "threshold", "without a label"],
+        ["", *map(name_of, compared()), "threshold", "without a label"],
         rows,
         strong=STUDENT,
         notes=_why(found),

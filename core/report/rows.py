@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.report.results import COMPARED
+from core.report.results import compared
 from core.report.words import name_of, number, with_interval
 
 
@@ -14,7 +14,7 @@ def scorer_rows(analysis: Mapping[str, Any]) -> list[dict[str, str]]:
     out = []
     for scorer in analysis["scorers"].values():
         row = {"scorer": scorer["title"]}
-        for metric in COMPARED:
+        for metric in compared():
             cell = with_interval(scorer["intervals"][metric])
             row[name_of(metric)] = f"{cell.text} ({cell.detail})" if cell.detail else cell.text
         out.append({**row, "threshold": number(scorer["threshold"])})

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from core.evaluation.comparison import MetricDifference, better
-from core.evaluation.metrics import SMALLER_IS_BETTER
+from core.evaluation.metrics import lower_is_better
 from core.report.blocks import Outcome
 from core.report.inputs import Compared
 
@@ -41,4 +41,4 @@ def outcome(comparison: Facts, metric: str) -> Outcome:
         return "open"
     if not better(d):
         return "even"
-    return "better" if (d.value > 0) != (metric in SMALLER_IS_BETTER) else "worse"
+    return "better" if (d.value > 0) != lower_is_better(metric) else "worse"

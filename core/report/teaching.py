@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.evaluation.counted import Counts, macro_f1
 from core.evaluation.intervals import proportion
+from core.evaluation.metrics import Counts, macro_f1
 from core.report.blocks import UNDEFINED, Block, Cell, Prose, Section, Table, cells
 from core.report.inputs import Report
 from core.report.plots.shares import funnel as drawn

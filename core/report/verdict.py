@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.evaluation.metrics import NAMES
+from core.config.measure import METRICS
 from core.report.blocks import Finding, Findings, Outcome, Section
 from core.report.inputs import Report
 from core.report.reads import selected_on_test
@@ -38,7 +38,7 @@ def verdict(report: Report) -> Findings:
 def shown(report: Report) -> list[str]:
     """The metric that decides first: that of selection, which was named before anything was measured."""
     first = report.selection.metric
-    return list(dict.fromkeys([*([first] if first in NAMES else []), *SHOWN]))
+    return list(dict.fromkeys([*([first] if first in METRICS else []), *SHOWN]))
 
 
 def headline(report: Report) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from core.config.measure import METRICS
 from core.evaluation.comparison import signed_end
-from core.evaluation.metrics import NAMES
 from core.report.blocks import UNDEFINED, Cell
 
 DIGITS = 3
@@ -48,7 +48,8 @@ def with_interval(interval: Mapping[str, Any], *, sign: bool = False) -> Cell:
 
 def name_of(metric: str) -> str:
     """A metric as sentences call it."""
-    return NAMES.get("f1" if metric == "F1" else metric, metric.replace("_", " "))
+    name = "f1" if metric == "F1" else metric
+    return METRICS.get(name).title if name in METRICS else metric.replace("_", " ")
 
 
 def and_(items: Sequence[str]) -> str:

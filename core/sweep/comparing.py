@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.config.measure import METRICS
 from core.evaluation.analysis import analyse
-from core.evaluation.bootstrap import METRICS
-from core.evaluation.metrics import SMALLER_IS_BETTER
+from core.evaluation.metrics import lower_is_better
 from core.records import SplitName
 from core.store.objects import Store
 from core.sweep.finished import Finished
@@ -53,7 +53,7 @@ def _best(arms: Sequence[Finished], val: Mapping[str, Any], metric: str) -> Fini
     known = {name: value for name, value in measured.items() if value is not None}
     if not known:
         return None
-    pick = min if metric in SMALLER_IS_BETTER else max
+    pick = min if lower_is_better(metric) else max
     name = pick(known, key=lambda name: known[name])
     return next(arm for arm in arms if arm.arm.name == name)
 

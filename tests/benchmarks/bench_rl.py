@@ -94,7 +94,7 @@ def one(config: Path, seed: int) -> Gained:
         rewarded = made(of.reinforcing.reward(split, checkpoint, STEPS if checkpoint else 0))
         earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded, ANSWERS))])
         measured = made(of.measuring.evaluate(split, checkpoint, STEPS if checkpoint else 0))
-        f1.append(read_metrics(store.file(measured, METRICS)).macro_f1 or 0.0)
+        f1.append(read_metrics(store.file(measured, METRICS))["macro_f1"] or 0.0)
     gains = [after - before for before, after in zip(*earned, strict=True)]
     return Gained(seed, gains, f1[0], f1[1], seconds)
 

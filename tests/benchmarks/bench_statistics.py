@@ -13,9 +13,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.config.measure import METRICS, CalibrationConfig, ThresholdConfig
 from core.evaluation.analysis import Scored, analyse
-from core.evaluation.bootstrap import METRICS, Judged
+from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import calibrate, identity
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.decision import Decision
@@ -102,7 +102,7 @@ def _scored(examples: list[Example], p: Floats) -> dict[str, ScoredExample]:
     }
 
 
-def _coverage(samples: int = 400, rows: int = 300, names: tuple[str, ...] = METRICS) -> None:
+def _coverage(samples: int = 400, rows: int = 300, names: tuple[str, ...] = METRICS.built_in()) -> None:
     """The share of samples whose interval holds the value of the population they were drawn from."""
     y, p = _draw(1_000_000, 0.2, 7)  # its classes' shares are then every sample's, as a split's are
     truth = intervals(y, [Judged(p, p >= 0.5)], resamples=1)[0]

@@ -21,7 +21,7 @@ from flows.cli import main
 from tests.small_project import texts
 
 if TYPE_CHECKING:
-    from flows.predict import Runner
+    from core.predict.options import Runner
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
-from core.evaluation.metrics import NAMES
+from core.config.measure import METRICS
 from core.summary.pairs.changes import Changes, of_outcome
 from core.summary.pairs.pairing import LeftOut, Outcome, Pair, Paired
 
@@ -29,7 +29,7 @@ def lines(paired: Paired, found: Changes) -> Iterator[str]:
     for outcome, count in found.counts.items():
         yield f"  {_title(outcome):<26}{count:>8,}"
     for name, (a, b) in found.metrics.items():
-        yield f"  {NAMES[name]:<10}A {_number(a)}  B {_number(b)}"
+        yield f"  {METRICS.get(name).title:<10}A {_number(a)}  B {_number(b)}"
     yield found.verdict
     if found.comparison is not None:
         yield found.comparison.differences["macro_f1"].verdict

@@ -12,11 +12,11 @@ import pytest
 from pydantic import ValidationError
 
 from core import jsonio
+from core.config.measure import METRICS
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import analyse_stage, analysis, baseline_stage, decide_stage, decision
 from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
-from core.evaluation.bootstrap import METRICS
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
 from core.evaluation.slices import LEAST_ROWS

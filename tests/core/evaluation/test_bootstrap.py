@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from core.evaluation.bootstrap import METRICS, Judged, bootstrap, units_of, weights
+from core.config.measure import METRICS
+from core.evaluation.bootstrap import Judged, bootstrap, units_of, weights
 from core.evaluation.columns import Bools, Floats, columns
 from core.evaluation.comparison import compare
 from core.evaluation.intervals import TOO_FEW, of_replicates
@@ -122,8 +123,8 @@ def test_what_a_scorer_lacks_is_undefined_and_the_rest_is_not() -> None:
     labels = Judged(None, sample.probability >= 0.5, "it gives labels only")
     found = bootstrap(sample.positive, [labels, Judged(sample.probability, None)], resamples=20)
     undefined: Bools = np.asarray(np.isnan(found.values).all(axis=2))
-    assert [name for name, u in zip(METRICS, undefined[0], strict=True) if u] == list(METRICS[7:])
-    assert [name for name, u in zip(METRICS, undefined[1], strict=True) if u] == list(METRICS[:7])
+    assert tuple(name for name, u in zip(METRICS, undefined[0], strict=True) if u) == tuple(METRICS)[7:]
+    assert tuple(name for name, u in zip(METRICS, undefined[1], strict=True) if u) == tuple(METRICS)[:7]
 
 
 def test_the_spread_is_that_of_the_textbook_for_a_share() -> None:

@@ -19,7 +19,7 @@ from core.evaluation.calibration_fits import curve
 from core.evaluation.columns import at_or_above, columns, predict
 from core.evaluation.curves import by_coverage
 from core.evaluation.decision import by_definition
-from core.evaluation.metrics import compute
+from core.evaluation.metrics import Confusion, compute
 from core.export.predictions import records
 from core.predict.sink import field, line
 from core.records import Example, ScoredExample
@@ -45,7 +45,7 @@ def test_a_score_gets_one_label_everywhere(p: float, threshold: float, near: int
         c = columns([row])
         assert bool(c.predicted(at)[0]) is bool(expected)
         assert bool(np.asarray(Judged.of(c, at).predicted)[0]) is bool(expected)
-        assert compute([row], at).tp == expected
+        assert compute([row], at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
         assert by_coverage(c.positive, c.probability, at)["accuracy"] == [expected]
         (exported,) = records("test", [Example("r", "text", 1)], [row], by_definition(at))
         assert exported["predicted"] == expected

@@ -8,10 +8,10 @@ import re
 import numpy as np
 import pytest
 
-from core.evaluation.bootstrap import METRICS, Judged, bootstrap
+from core.config.measure import METRICS
+from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.comparison import CLUSTERED, Comparison, compare
-from core.evaluation.metrics import NAMES
 from tests.core.evaluation.scored import draw, groups_of
 
 
@@ -44,7 +44,7 @@ def test_the_better_one_is_named_with_its_interval_whichever_comes_first() -> No
         for name in ("auroc", "log_loss", "macro_f1"):
             assert c.differences[name].verdict.startswith("student is better than untrained by "), name
             number = r"[+-]\d\.\d{3}"
-            span = rf" by {number} {NAMES[name]} \(95 % interval {number} to {number}\)\."
+            span = rf" by {number} {METRICS.get(name).title} \(95 % interval {number} to {number}\)\."
             assert re.search(rf"{span}$", c.differences[name].verdict)
     assert c.differences["auroc"].value is not None
     assert c.differences["auroc"].value < 0

@@ -32,8 +32,8 @@ def test_metrics_by_threshold_are_those_of_the_rows(scored: Scored) -> None:
     for i, t in enumerate(found["threshold"]):
         assert t is not None
         m = compute(as_rows(scored), t)
-        assert found["precision"][i] == m.precision
-        for name, wanted in (("recall", m.recall), ("f1", m.f1), ("macro_f1", m.macro_f1)):
+        assert found["precision"][i] == m["precision"]
+        for name, wanted in (("recall", m["recall"]), ("f1", m["f1"]), ("macro_f1", m["macro_f1"])):
             assert found[name][i] == (None if wanted is None else pytest.approx(wanted, abs=1e-12))
     everything = (precision_recall(c.positive, c.probability), by_coverage(c.positive, c.probability, 0.5))
     json.dumps([found, *everything], allow_nan=False)
@@ -54,7 +54,7 @@ def test_full_coverage_has_the_accuracy_of_all_rows_and_little_coverage_a_higher
     sample = draw(500, seed=3)
     found = by_coverage(sample.positive, sample.probability, 0.45)
     assert found["coverage"][-1] == 1
-    assert found["accuracy"][-1] == compute(sample.rows(), 0.45).accuracy
+    assert found["accuracy"][-1] == compute(sample.rows(), 0.45)["accuracy"]
     first = next(
         a for c, a in zip(found["coverage"], found["accuracy"], strict=True) if c is not None and c > 0.2
     )

@@ -54,8 +54,8 @@ def test_what_is_frozen_is_read_back_and_the_threshold_is_of_calibrated_probabil
     assert frozen.calibrator.kind == "platt"
     assert frozen.threshold is not None
     again = compute(frozen.calibrator.apply_to(rows), frozen.threshold)
-    assert again.macro_f1 == written["threshold"]["reached"] == written["metrics"]["macro_f1"]
-    assert again.log_loss == pytest.approx(frozen.calibrator.log_loss_after, abs=1e-12)
+    assert again["macro_f1"] == written["threshold"]["reached"] == written["metrics"]["macro_f1"]
+    assert again["log_loss"] == pytest.approx(frozen.calibrator.log_loss_after, abs=1e-12)
 
 
 def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.evaluation.bootstrap import METRICS, Judged
+from core.config.measure import METRICS
+from core.evaluation.bootstrap import Judged
 from core.evaluation.intervals import SAME, Interval, intervals, percentile, proportion
 from tests.core.evaluation.scored import draw, groups_of
 

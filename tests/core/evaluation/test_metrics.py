@@ -7,17 +7,19 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from core.config.measure import Metric
+from core.config.measure import METRICS, metric, metrics_code
 from core.errors import StageError
-from core.evaluation.metrics import Metrics, better, compute, from_json, value
+from core.evaluation.bootstrap import Judged, bootstrap
+from core.evaluation.columns import Floats, columns
+from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio, value
 from core.records import ScoredExample
 
 
@@ -63,7 +65,9 @@ def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshol
         expected["precision"] = sk.precision_score(gold, said)
     for name, wanted in expected.items():
         assert value(m, name) == pytest.approx(wanted, abs=1e-12), name
-    assert [[m.tn, m.fp], [m.fn, m.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
+    assert m.confusion is not None
+    k = m.confusion
+    assert [[k.tn, k.fp], [k.fn, k.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
 
 
 @settings(max_examples=80, deadline=None)
@@ -74,18 +78,18 @@ def test_a_metric_is_null_exactly_where_a_reason_is_given(
     written = compute(rows, threshold).to_json()
     text = json.dumps(written, allow_nan=False)
     assert {k for k, v in written.items() if v is None} == set(written["undefined"])
-    assert from_json(json.loads(text)) == compute(rows, threshold)
+    assert Metrics.from_json(json.loads(text)) == compute(rows, threshold)
 
 
 @given(ROWS, st.floats(0, 1))
 @settings(max_examples=50, deadline=None)
 def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshold: float) -> None:
     m = compute(rows, threshold)
-    counts = [k for k in (m.tp, m.fp, m.fn, m.tn) if k is not None]
-    assert len(counts) == 4
-    assert sum(counts) == m.n == len(rows)
-    assert counts[0] + counts[2] == m.n_positive
-    assert all(type(k) is int for k in (*counts, m.n, m.n_positive))
+    assert m.confusion is not None
+    counts = dataclasses.astuple(m.confusion)
+    assert sum(counts) == m.rows == len(rows)
+    assert counts[0] + counts[2] == m.positive
+    assert all(type(k) is int for k in (*counts, m.rows, m.positive))
 
 
 @given(ROWS)
@@ -96,10 +100,10 @@ def test_without_a_threshold_predictions_are_undefined_and_probabilities_measure
     without, at = compute(rows, None, "nobody chose"), compute(rows, 0.5)
     counted = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", "recall")
     assert all(without.undefined[name] == "nobody chose" for name in counted)
-    assert (without.tp, without.fp, without.fn, without.tn, without.decision_threshold) == (None,) * 5
+    assert (without.confusion, without.threshold) == (None, None)
     for name in ("log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "n", "n_positive"):
-        assert getattr(without, name) == getattr(at, name)
-    assert from_json(json.loads(json.dumps(without.to_json(), allow_nan=False))) == without
+        assert value(without, name) == value(at, name)
+    assert Metrics.from_json(json.loads(json.dumps(without.to_json(), allow_nan=False))) == without
 
 
 def test_a_table_computed_by_hand() -> None:
@@ -111,44 +115,44 @@ def test_a_table_computed_by_hand() -> None:
         row(1, None, outside=1.0),
     ]
     m = compute(rows, 0.5)
-    assert (m.tp, m.fp, m.fn, m.tn) == (1, 1, 2, 1)
-    assert m.accuracy == pytest.approx(2 / 5)
-    assert m.precision == pytest.approx(1 / 2)
-    assert m.recall == pytest.approx(1 / 3)
-    assert m.f1 == pytest.approx(2 / 5)
-    assert m.macro_f1 == pytest.approx((2 / 5 + 2 / 5) / 2)
-    assert m.balanced_accuracy == pytest.approx((1 / 3 + 1 / 2) / 2)
-    assert m.mcc == pytest.approx((1 * 1 - 1 * 2) / math.sqrt(2 * 3 * 2 * 3))
-    assert m.auroc == pytest.approx(3 / 6 + 1 / 6)  # .9 beats both, .4 and .5 beat .2 only: 4 of 6
-    assert m.brier == pytest.approx((0.01 + 0.36 + 0.36 + 0.04 + 0.25) / 5)
-    assert m.log_loss == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.4, 0.8, 0.5))) / 5)
-    assert m.loss == m.cls_loss == m.log_loss
+    assert m.confusion == Confusion(tp=1, fp=1, fn=2, tn=1)
+    assert m["accuracy"] == pytest.approx(2 / 5)
+    assert m["precision"] == pytest.approx(1 / 2)
+    assert m["recall"] == pytest.approx(1 / 3)
+    assert m["f1"] == pytest.approx(2 / 5)
+    assert m["macro_f1"] == pytest.approx((2 / 5 + 2 / 5) / 2)
+    assert m["balanced_accuracy"] == pytest.approx((1 / 3 + 1 / 2) / 2)
+    assert m["mcc"] == pytest.approx((1 * 1 - 1 * 2) / math.sqrt(2 * 3 * 2 * 3))
+    assert m["auroc"] == pytest.approx(3 / 6 + 1 / 6)  # .9 beats both, .4 and .5 beat .2 only: 4 of 6
+    assert m["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.04 + 0.25) / 5)
+    assert m["log_loss"] == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.4, 0.8, 0.5))) / 5)
+    assert value(m, "loss") == value(m, "cls_loss") == m["log_loss"]
     assert m.invalid_label_rate == pytest.approx(1 / 5)
-    assert m.outside_mass == pytest.approx(1.4 / 5)
+    assert m.off_label_mass == pytest.approx(1.4 / 5)
 
 
 def test_a_row_without_a_probability_is_predicted_negative_even_at_threshold_zero() -> None:
     m = compute([row(1, None), row(0, 0.0)], 0.0)
-    assert (m.tp, m.fp, m.fn, m.tn) == (0, 1, 1, 0)
+    assert m.confusion == Confusion(tp=0, fp=1, fn=1, tn=0)
 
 
 def test_an_invalid_row_with_a_probability_keeps_it_and_is_counted() -> None:
     m = compute([row(1, 0.9, outside=0.8, valid=False), row(0, 0.1)], 0.5)
-    assert m.accuracy == 1
+    assert m["accuracy"] == 1
     assert m.invalid_label_rate == pytest.approx(0.5)
 
 
 def test_a_probability_on_the_threshold_is_positive() -> None:
-    assert compute([row(1, 0.3), row(0, 0.2)], 0.3).tp == 1
+    assert compute([row(1, 0.3), row(0, 0.2)], 0.3).confusion == Confusion(tp=1, fp=0, fn=0, tn=1)
 
 
 def test_a_certain_error_costs_the_clipped_loss_not_infinity() -> None:
-    assert compute([row(1, 0.0)], 0.5).log_loss == pytest.approx(-math.log(1e-12))
+    assert compute([row(1, 0.0)], 0.5)["log_loss"] == pytest.approx(-math.log(1e-12))
 
 
 def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
     m = compute([row(0, 0.2), row(0, 0.1)], 0.5)
-    assert m.accuracy == 1
+    assert m["accuracy"] == 1
     assert set(m.undefined) == {
         "recall",
         "precision",
@@ -160,7 +164,7 @@ def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
         "auprc",
     }
     assert m.undefined["auroc"] == "the rows are of one class"
-    assert m.undefined["macro_f1"] == "no row is, or was predicted, 1"
+    assert m.undefined["macro_f1"] == "a label that no row has and none was predicted"
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
@@ -179,7 +183,7 @@ def test_predecessors_names_and_integers_are_kept() -> None:
 
 def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
     m = compute([row(1, 0.9), row(0, 0.1)], 0.5)
-    for name in get_args(Metric):
+    for name in METRICS:
         assert value(m, name) is not None
         smaller_wins = name in ("log_loss", "brier")
         assert better(name, 0.1, 0.2) is smaller_wins
@@ -192,11 +196,52 @@ def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
         value(m, "auc")
 
 
-def test_fields_of_the_dataclass_are_the_fields_of_the_file() -> None:
-    written = compute([row(1, 0.9), row(0, 0.1)], 0.5).to_json()
-    assert {k.lower() for k in written} == {f.name for f in dataclasses.fields(Metrics)}
+@pytest.fixture
+def specificity() -> Iterator[str]:
+    """A metric of another package, registered for one test."""
+
+    @metric("specificity", better="higher", of="counts", undefined="no row is negative", binary=True)
+    def specificity(k: Counts) -> Floats:
+        return ratio(k.tn, k.tn + k.fp)
+
+    yield "specificity"
+    METRICS.remove("specificity")
+
+
+def test_a_metric_of_another_package_is_in_files_in_the_bootstrap_and_in_cache_keys(specificity: str) -> None:
+    rows = [row(1, 0.9), row(0, 0.6), row(0, 0.1)]
+    assert compute(rows, 0.5)[specificity] == 0.5
+    written = compute(rows, 0.5).to_json()
+    assert written[specificity] == 0.5
+    assert Metrics.from_json(written)[specificity] == 0.5
+    c = columns(rows)
+    found = bootstrap(c.positive, [Judged.of(c, 0.5)], resamples=20)
+    assert found.point(0, specificity) == 0.5
+    assert np.isin(found.of(0, specificity), [0, 0.5, 1]).all()
+    assert list(metrics_code()["metrics_code"]) == [specificity]
 
 
 def test_importing_metrics_does_not_import_matplotlib() -> None:
     code = "import sys, core.evaluation.metrics; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+COUNTS = st.tuples(*[st.integers(0, 6)] * 4)
+
+
+def rows_of(tp: int, fp: int, fn: int, tn: int) -> list[ScoredExample]:
+    kinds = [(1, 0.9)] * tp + [(0, 0.9)] * fp + [(1, 0.1)] * fn + [(0, 0.1)] * tn
+    return [ScoredExample("r", gold, p, outside=0.0, valid=True) for gold, p in kinds]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(COUNTS, min_size=1, max_size=5))
+def test_many_tables_at_once_give_what_the_rows_of_each_give(tables: list[tuple[int, ...]]) -> None:
+    tp, fp, fn, tn = (np.array(column) for column in zip(*tables, strict=True))
+    counts = Counts.of(tp, fp, tp + fn, fp + tn)
+    for name, of in METRICS.items():
+        if of.of != "counts":
+            continue
+        for found, table in zip(of.function(counts), tables, strict=True):
+            wanted = value(compute(rows_of(*table), 0.5), name)
+            assert math.isnan(found) if wanted is None else math.isclose(found, wanted, abs_tol=1e-12), name

@@ -88,12 +88,11 @@ def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored, config: 
         assert found.reached is None
         return
     m = compute(as_rows(scored), found.value)
-    assert found.accuracy == m.accuracy
-    assert found.precision == m.precision
-    assert found.recall == pytest.approx(m.recall, abs=1e-12)
-    assert m.tp is not None
-    assert m.fp is not None
-    assert found.share_flagged == (m.tp + m.fp) / m.n
+    assert found.accuracy == m["accuracy"]
+    assert found.precision == m["precision"]
+    assert found.recall == pytest.approx(m["recall"], abs=1e-12)
+    assert m.confusion is not None
+    assert found.share_flagged == (m.confusion.tp + m.confusion.fp) / m.rows
 
 
 @settings(max_examples=100, deadline=None)

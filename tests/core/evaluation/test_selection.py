@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.measure import EarlyStopping, Metric
+from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import NAMES, compute
+from core.evaluation.metrics import compute
 from core.evaluation.selection import EvaluatedCheckpoint, select, should_stop
 from core.records import ScoredExample
 
@@ -62,10 +60,10 @@ def test_a_better_student_is_named_beside_the_untrained_model() -> None:
     )
 
 
-@pytest.mark.parametrize("metric", get_args(Metric))
+@pytest.mark.parametrize("metric", tuple(METRICS))
 def test_the_reason_calls_every_metric_as_the_tables_do(metric: str) -> None:
     for made in ([at(0, right=5), at(10, right=9)], [at(0, right=9)]):
-        assert f" {NAMES[metric]} " in select(made, metric).reason
+        assert f" {METRICS.get(metric).title} " in select(made, metric).reason
 
 
 def test_an_undefined_value_never_wins_and_is_beaten_by_any() -> None:

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from core.evaluation.bootstrap import METRICS, Judged, bootstrap
+from core.config.measure import METRICS
+from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, better, compare
 from core.evaluation.paired import ALPHA, exact_interval, mcnemar
 from core.evaluation.simultaneous import family

@@ -64,8 +64,8 @@ def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored) -> None:
     found = choose(as_rows(scored))
     assert found.value == by_brute_force(scored)
     measured = compute(as_rows(scored), found.value)
-    assert found.macro_f1 == pytest.approx(measured.macro_f1, abs=1e-12)
-    assert found.accuracy == measured.accuracy
+    assert found.macro_f1 == pytest.approx(measured["macro_f1"], abs=1e-12)
+    assert found.accuracy == measured["accuracy"]
 
 
 @settings(max_examples=100, deadline=None)

@@ -90,7 +90,7 @@ def test_the_summary_keeps_the_predecessors_fields_and_is_strict_json() -> None:
         "resume_state_path",
     ]
     assert made["best_step"] == 10
-    assert made["best_val_macro_f1"] == made["best_val_selection_score"] == metrics(90).macro_f1
+    assert made["best_val_macro_f1"] == made["best_val_selection_score"] == metrics(90)["macro_f1"]
     assert made["selection_metric"] == "macro_f1"
     assert made["beats_untrained"] is True
     assert made["baselines"]["majority"]["metrics"]["test"]["auroc"] == 0.5

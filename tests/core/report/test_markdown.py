@@ -78,7 +78,7 @@ def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
     report = full()
     text = render(report)
     point = report.curve[1]
-    assert cells(text, "Learning curve on val", "10")[2] == f"{point.metrics.macro_f1:.3f}"
+    assert cells(text, "Learning curve on val", "10")[2] == f"{point.metrics['macro_f1']:.3f}"
     assert cells(text, "Learning curve on val", "**50**")
     found = report.analysis["slices"][0]
     assert cells(text, "Parts of the rows", found["name"])[1:3] == [
@@ -101,8 +101,9 @@ def test_the_predecessors_blocks_have_six_decimals_and_stand_last() -> None:
     best = section(text, "best-val model")
     metrics = report.models[1].metrics
     assert metrics is not None
-    assert f"- macro_f1: {metrics.macro_f1:.6f}\n" in best
-    assert f"- tp: {metrics.tp}\n" in best
+    assert metrics.confusion is not None
+    assert f"- macro_f1: {metrics['macro_f1']:.6f}\n" in best
+    assert f"- tp: {metrics.confusion.tp}\n" in best
     assert text.index("## best-val model") > text.index("## Where to look")
 
 

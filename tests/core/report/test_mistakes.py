@@ -44,8 +44,9 @@ def test_they_are_decided_on_calibrated_probabilities() -> None:
     found = worst(examples(rows), rows, frozen)
     calibrated = {r.example_id: r.probability for r in decided.calibrator.apply_to(rows)}
     assert decided.metrics is not None
-    assert decided.metrics.fp is not None
-    assert len(found) == decided.metrics.fp + (decided.metrics.fn or 0)
+    counts = decided.metrics.confusion
+    assert counts is not None
+    assert len(found) == counts.fp + counts.fn
     assert all(m.probability == calibrated[m.id] for m in found)
 
 

@@ -7,13 +7,12 @@ from statistics import mean, stdev
 
 import pytest
 
-from core.config.measure import ThresholdConfig
-from core.evaluation.metrics import NAMES
+from core.config.measure import METRICS, ThresholdConfig
 from core.report import costs, document, origin, page, reads, results, seeds, teaching, untested
 from core.report.blocks import Bullets, Prose, Section, Table
 from core.report.inputs import SeedResult
 from core.report.markdown import render
-from core.report.results import COMPARED
+from core.report.results import compared
 from core.store.reads import Read
 from tests.core.report.making import SCORERS, full, other_seeds, teacher_summary, usual
 
@@ -139,7 +138,7 @@ def test_money_is_said_or_said_to_be_unknown(usd: float | None) -> None:
 
 
 def test_every_metric_of_an_analysis_has_a_column() -> None:
-    assert set(COMPARED) == set(NAMES)
+    assert set(compared()) == set(METRICS)
 
 
 def test_rows_have_as_many_cells_as_columns_and_sections_have_names_of_their_own() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from core.evaluation.decision import by_definition
-from core.evaluation.metrics import Metrics
+from core.evaluation.metrics import Confusion, Metrics
 from core.export import manifests
 from core.export.ledger import to_json
 from core.export.manifests import Fingerprints, Measured
@@ -29,29 +29,27 @@ student:
 
 def metrics(macro_f1: float | None = 0.9) -> Metrics:
     """Ten rows, eight of them right, with an MCC that has to be rounded up."""
+    values = {
+        "accuracy": 0.8,
+        "balanced_accuracy": 0.75,
+        "macro_f1": macro_f1,
+        "f1": 2 / 3,
+        "mcc": 0.12345,
+        "precision": 1.0,
+        "recall": 0.5,
+        "auroc": None,
+        "auprc": 0.5,
+        "log_loss": 0.25,
+        "brier": 0.125,
+    }
     return Metrics(
-        loss=0.25,
-        cls_loss=0.25,
-        accuracy=0.8,
-        macro_f1=macro_f1,
-        auroc=None,
-        auprc=0.5,
+        values=values,
+        confusion=Confusion(tp=2, fp=0, fn=2, tn=6),
+        threshold=0.5,
+        rows=10,
+        positive=4,
         invalid_label_rate=0.0,
-        decision_threshold=0.5,
-        balanced_accuracy=0.75,
-        f1=2 / 3,
-        mcc=0.12345,
-        precision=1.0,
-        recall=0.5,
-        tp=2,
-        fp=0,
-        fn=2,
-        tn=6,
-        log_loss=0.25,
-        brier=0.125,
-        n=10,
-        n_positive=4,
-        outside_mass=0.001,
+        off_label_mass=0.001,
         undefined={"auroc": "the rows are of one class"},
     )
 
