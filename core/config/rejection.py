@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BeforeValidator, SerializeAsAny, ValidationError, model_validator
+from pydantic import BeforeValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails
 
 from core.config.base import Section
@@ -117,7 +117,19 @@ def _located(name: str, error: Any) -> InitErrorDetails:
     )
 
 
-RuleSettings = Annotated[SerializeAsAny[RejectionRule], BeforeValidator(_rule_settings)]
+RuleSettings = Annotated[
+    SerializeAsAny[RejectionRule],
+    BeforeValidator(_rule_settings),
+    # Forms and checks of deployments' parameters cannot know which rules are installed where they run.
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "object", "properties": {"rule": {"type": "string"}}, "required": ["rule"]},
+            ]
+        }
+    ),
+]
 
 
 class RejectionConfig(Section):

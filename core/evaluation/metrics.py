@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from core.config.measure import METRICS, metric
 from core.evaluation.columns import Bools, Columns, Floats, columns
@@ -217,6 +219,14 @@ class Metrics:
             "outside_mass": self.off_label_mass,
         }
         return {name: found[name] for name in (*_ORDER, *found)} | {"undefined": dict(self.undefined)}
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In pydantic models too, metrics are what `to_json` gives."""
+        return core_schema.no_info_plain_validator_function(
+            lambda value: value if isinstance(value, Metrics) else Metrics.from_json(value),
+            serialization=core_schema.plain_serializer_function_ser_schema(Metrics.to_json),
+        )
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Metrics:
