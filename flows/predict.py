@@ -2,94 +2,74 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import os
-from typing import Any, Literal
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, get_type_hints
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from core.bundle.opening import Device, Weights, read_contents
+from core.bundle.opening import Device
 from core.errors import UserError
 from core.optional import Failures, Part
 from core.predict.finding import find
 from core.predict.job import Job, Outcome, assemble, held
+from core.predict.options import PredictOptions, Runner
 from core.predict.shards import Shard, shards
-from core.predict.sink import OutputFormat
-from core.predict.sink import output_format as format_of
-from core.predict.source import InputFormat, Source, text_columns
 from core.report.markdown import code
 from tasks.predict import answer, student
 
 log = logging.getLogger(__name__)
 
-Runner = Literal["threads", "dask", "ray"]
+
+def _with_parameters(function: Callable[[PredictOptions], Outcome]) -> Callable[..., Outcome]:
+    """Give the function a parameter for each option, as Prefect's form shows and checks them.
+
+    A flow has no standard input and output, so there `input` and `output` are required.
+    """
+    hints, about = get_type_hints(PredictOptions), get_type_hints(PredictOptions, include_extras=True)
+    parameters = [
+        inspect.Parameter(
+            each.name,
+            each.kind,
+            default=each.empty if each.name in ("input", "output") else each.default,
+            annotation=hints[each.name],
+        )
+        for each in inspect.signature(PredictOptions).parameters.values()
+    ]
+    signature = inspect.Signature(parameters, return_annotation=Outcome)
+    described = {name: found.help for name in hints for found in about[name].__metadata__}
+
+    @wraps(function)
+    def with_parameters(*arguments: Any, **named: Any) -> Outcome:
+        return function(PredictOptions(**signature.bind(*arguments, **named).arguments))
+
+    with_parameters.__signature__ = signature  # type: ignore[attr-defined]
+    listed = "\n".join(f"    {name}: {text}" for name, text in described.items())
+    with_parameters.__doc__ = f"{inspect.getdoc(function)}\n\nArgs:\n{listed}\n"
+    return with_parameters
 
 
 @flow(name="predict", flow_run_name="predict: {input} by {model}", persist_result=False)
-def predict(
-    input: str,
-    output: str,
-    model: str = "latest",
-    root: str = "artifacts",
-    format: InputFormat = "auto",
-    output_format: OutputFormat | None = None,
-    text_column: str | None = None,
-    id_column: str | None = None,
-    encoding: str = "utf-8",
-    separator: str | None = None,
-    quotes: bool = True,
-    reasoning: bool = False,
-    weights: Weights = "adapter",
-    base_model: str | None = None,
-    device: str = "auto",
-    threads: int | None = None,
-    runner: Runner = "threads",
-    workers: int = 1,
-    address: str | None = None,
-    overwrite: bool = False,
-    restart: bool = False,
-    fail_on_error: bool = False,
-) -> Outcome:
-    """Answer the texts of a table with a published student.
-
-    Args:
-        input: The table, a path or URL.
-        output: Where the answers go, a path or URL that ends in .csv, .jsonl or .parquet.
-        model: latest, a run's name, or a bundle's folder or URL.
-        root: Where published runs are.
-        format: How the input is written; auto goes by its ending.
-        output_format: How the output is written; by default what its ending says.
-        text_column: The column of the text; by default that of the training data, or else text.
-        id_column: The column of the id; by default the id is a hash of the text.
-        encoding: Of the input's text.
-        separator: Of CSV columns; by default a comma, of TSV a tab.
-        quotes: Whether double quotes enclose fields.
-        reasoning: Write the reasoning and the rules it cites; far slower.
-        weights: The adapter over its base model, the bundle's merged weights, or the training server's own.
-        base_model: Where the base model is, if not where it was in training.
-        device: auto, cpu or cuda.
-        threads: CPU threads of each process; by default the cores shared among the workers.
-        runner: threads answers in this process; dask and ray in others.
-        workers: Processes of dask or ray on this machine, each with a model of its own.
-        address: A Dask or Ray cluster instead; its workers have to see the bundle's and the output's folder.
-        overwrite: Replace the output if it is there.
-        restart: Throw away what an unfinished job left beside the output.
-        fail_on_error: Fail if any row has an error; the output is written all the same.
-    """
-    folder = find(model, root, merged=weights == "merged")
-    first, second = text_columns(text_column, read_contents(folder).columns["text"])
-    source = Source(input, format, first, id_column, encoding, separator, quotes, second).resolved()
-    job = Job(folder, source, output, format_of(output, output_format), reasoning, weights)
-    where = Device(device, threads or (_share(workers) if runner != "threads" else None))
-    with held(job, overwrite=overwrite, restart=restart) as rows:
-        on = answer_shards.with_options(task_runner=_task_runner(runner, workers, address))
-        answered = on(list(shards(job, rows, base_model, where)))
+@_with_parameters
+def predict(options: PredictOptions) -> Outcome:
+    """Predict the labels of a table's texts with a published student."""
+    job = Job.of(options, find(options.model, options.root, merged=options.weights == "merged"))
+    runner = options.runner or "threads"
+    device = Device(
+        options.device, options.threads or (_share(options.workers) if runner != "threads" else None)
+    )
+    with held(job, overwrite=options.overwrite, restart=options.restart) as rows:
+        on = answer_shards.with_options(task_runner=_task_runner(runner, options.workers, options.address))
+        answered = on(list(shards(job, rows, options.base_model, device)))
         found = assemble(job, rows - answered)
     _show(found)
-    if fail_on_error:
+    if options.fail_on_error:
         found.check(fail_on_error=True)
     return found
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 from core.errors import ModelError
 
+Weights = Literal["adapter", "merged", "server"]
+"""Which weights answer: the adapter over its base model, the bundle's merged ones, or those on the server
+that trained them."""
 FILE = "bundle.json"
 FORMAT = 1
 ADAPTER = "adapter"

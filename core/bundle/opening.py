@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
 from core import jsonio
 from core.bundle import contents as names
-from core.bundle.contents import Contents, from_json
+from core.bundle.contents import Contents, Weights, from_json
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
@@ -22,8 +22,6 @@ from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 if TYPE_CHECKING:
     from core.engines.local import LocalEngine
     from core.engines.local.weights import ModelSource
-
-Weights = Literal["adapter", "merged", "server"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,19 @@
 """Using a student: `core.predict.load(model)(texts)`."""
 
-from core.predict.student import Prediction, Student, load
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from core.predict.student import Prediction, Student, load
 
 __all__ = ["Prediction", "Student", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the student at its first use: it takes seconds, and the options of predictions are here too."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from core.predict import student
+
+    return getattr(student, name)

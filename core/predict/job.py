@@ -14,13 +14,12 @@ from filelock import FileLock, Timeout
 
 from core import jsonio
 from core.batches import batched
-from core.bundle.contents import FILE
-from core.bundle.opening import Weights
+from core.bundle.contents import FILE, Weights
 from core.data import sources
 from core.errors import RowsFailed, StoreError, UserError
 from core.files import replace_bytes, sync, user_cache
 from core.predict import sink
-from core.predict.sink import OutputFormat
+from core.predict.options import OutputFormat, PredictOptions
 from core.predict.source import InputRow, Source
 from core.predict.student import Student
 from core.progress import Progress, Silent
@@ -46,6 +45,13 @@ class Job:
     format: OutputFormat
     reasoning: bool = False
     weights: Weights = "adapter"
+
+    @staticmethod
+    def of(options: PredictOptions, bundle: Path) -> Job:
+        """The job that `options` describe, for the bundle in a local folder."""
+        kind = sink.output_format(options.output, options.output_format)
+        source = Source.of(options, bundle)
+        return Job(bundle, source, options.output, kind, options.reasoning, options.weights)
 
     @property
     def parts(self) -> Path:

@@ -6,17 +6,17 @@ import csv
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, TextIO
 
 import pyarrow
 import pyarrow.parquet
 
 from core.batches import batched
 from core.errors import UserError
+from core.predict.options import OutputFormat
 from core.predict.source import InputRow
 from core.predict.student import Prediction
 
-OutputFormat = Literal["csv", "jsonl", "parquet"]
 _ENDINGS: Mapping[str, OutputFormat] = {
     "csv": "csv",
     "jsonl": "jsonl",

@@ -8,19 +8,20 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import BinaryIO, Literal
 
+from core.bundle.opening import read_contents
 from core.data import sources, streaming
 from core.data.hashing import text_id
 from core.data.locate import FORMATS, Format
 from core.data.tables import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
 from core.data.text_lines import TextLines, lines_of
 from core.errors import DataError
+from core.predict.options import STANDARD, InputFormat, PredictOptions
 
 log = logging.getLogger(__name__)
 
-STDIN = "-"
-InputFormat = Literal["auto", "csv", "tsv", "jsonl", "parquet", "lines"]
 _BLOCK = 1 << 20
 
 
@@ -51,17 +52,33 @@ class Source:
     second_choice: str | None = None
     """The column of the texts in a table that has no `text_column`."""
 
+    @staticmethod
+    def of(options: PredictOptions, bundle: Path) -> Source:
+        """The input of `options`; the text column is by default that of the bundle's training data."""
+        first, second = text_columns(options.text_column, read_contents(bundle).columns["text"])
+        source = Source(
+            url=options.input,
+            format=options.format,
+            text_column=first,
+            id_column=options.id_column,
+            encoding=options.encoding,
+            separator=options.separator,
+            quotes=options.quotes,
+            second_choice=second,
+        )
+        return source.resolved()
+
     @property
     def place(self) -> str:
         """As errors name it."""
-        return STANDARD_INPUT if self.url == STDIN else sources.place(self.url)
+        return STANDARD_INPUT if self.url == STANDARD else sources.place(self.url)
 
     def resolved(self) -> Source:
         """The source with the text column that its table has; it is reported if it is the second choice.
 
         Standard input, which can be read once, stays as it is: `rows` does the same there.
         """
-        if self.second_choice is None or self.url == STDIN or self._kind() == "lines":
+        if self.second_choice is None or self.url == STANDARD or self._kind() == "lines":
             return self
         with self._opened() as file, streaming.whole(self.place):
             return replace(self, text_column=self._text_column(self._table(file).columns), second_choice=None)
@@ -121,7 +138,7 @@ class Source:
     def _kind(self) -> Format | Literal["lines"]:
         if self.format != "auto":
             return self.format
-        if self.url == STDIN:
+        if self.url == STANDARD:
             return "lines"
         name = self.url.lower().removesuffix(".gz").rpartition(".")[2]
         if name == "txt":
@@ -135,7 +152,7 @@ class Source:
 
     @contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
-        if self.url == STDIN:
+        if self.url == STANDARD:
             yield sys.stdin.buffer
             return
         with streaming.opened(self.url) as file:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from core.bundle.opening import Bundle, Device, Weights, open_bundle
+from core.bundle.contents import Weights
+from core.bundle.opening import Bundle, Device, open_bundle
 from core.errors import UserError
 from core.evaluation.columns import predict
 from core.evaluation.scoring import ScoreSettings, score_examples

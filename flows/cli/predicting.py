@@ -3,194 +3,96 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
 
 from core.batches import batched
+from core.predict.options import STANDARD, About, PredictOptions
 from flows.cli import saying
-from flows.cli.locating import STANDARD, readable, root_option, writable
+from flows.cli.locating import readable, writable
 from flows.cli.preparing import speak
 
 if TYPE_CHECKING:
     from core.predict.job import Outcome
-    from core.predict.source import InputRow, Source
+    from core.predict.source import InputRow
     from core.predict.student import Student
 
 _AT_ONCE = 64
-"""Rows from standard input that are answered at once: whoever waits at a pipe's end waits less."""
+"""Rows from standard input that are predicted at once: fewer make a reader at the pipe's end wait less."""
+_CHECKS = {None: None, "read": readable, "written": writable}
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """What the command line says."""
+def _with_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option to the command for each field of PredictOptions, which the command is called with."""
+    hints = get_type_hints(PredictOptions, include_extras=True)
+    about: dict[str, About] = {name: hint.__metadata__[0] for name, hint in hints.items()}
 
-    model: str
-    root: str
-    texts: tuple[str, ...]
-    input: str | None
-    output: str | None
-    format: str
-    output_format: str | None
-    text_column: str | None
-    id_column: str | None
-    encoding: str
-    separator: str | None
-    quotes: bool
-    reasoning: bool
-    weights: str
-    base_model: str | None
-    device: str
-    threads: int | None
-    runner: str | None
-    workers: int
-    overwrite: bool
-    restart: bool
-    fail_on_error: bool
+    def with_options(texts: tuple[str, ...], **given: Any) -> None:
+        command(texts, PredictOptions(**given))
 
-    def bundle(self) -> Path:
-        """Where the model is."""
-        from core.predict.finding import find
-
-        return find(self.model, self.root, merged=self.weights == "merged")
-
-    def source(self, bundle: Path) -> Source:
-        """Where the texts are; columns are by default those of the training data."""
-        from core.bundle.opening import read_contents
-        from core.predict.source import Source, text_columns
-
-        text_column, second_choice = text_columns(self.text_column, read_contents(bundle).columns["text"])
-        return Source(
-            url=self.input or STANDARD,
-            format=self.format,  # type: ignore[arg-type]  # click has checked it
-            text_column=text_column,
-            id_column=self.id_column,
-            encoding=self.encoding,
-            separator=self.separator,
-            quotes=self.quotes,
-            second_choice=second_choice,
-        ).resolved()
-
-    def student(self, bundle: Path) -> Student:
-        """The model in memory."""
-        from core.bundle.opening import Device
-        from core.predict.student import open_student
-
-        weights: Any = self.weights  # click has checked it
-        return open_student(bundle, weights, self.base_model, Device(self.device, self.threads))
+    with_options.__doc__ = command.__doc__
+    wrapped: Callable[..., None] = with_options
+    for each in reversed([f for f in fields(PredictOptions) if about[f.name].command]):
+        name = f"--{each.name.replace('_', '-')}"
+        wrapped = click.option(
+            name, **_settings(hints[each.name].__origin__, each.default, about[each.name])
+        )(wrapped)
+    return click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text; repeatable.")(wrapped)
 
 
-_OPTIONS = (
-    click.option(
-        "--model",
-        default="latest",
-        show_default=True,
-        callback=readable,
-        help="latest, a run, a folder or a URL.",
-    ),
-    root_option("Where published runs are."),
-    click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text; may stand several times."),
-    click.option("--input", callback=readable, help="A table, or - for standard input, a text a line."),
-    click.option(
-        "--output",
-        callback=writable,
-        help="A .csv, .jsonl or .parquet; by default standard output, as JSON lines.",
-    ),
-    click.option(
-        "--format",
-        type=click.Choice(["auto", "csv", "tsv", "jsonl", "parquet", "lines"]),
-        default="auto",
-        show_default=True,
-        help="How the input is written; auto goes by its ending.",
-    ),
-    click.option(
-        "--output-format",
-        type=click.Choice(["csv", "jsonl", "parquet"]),
-        help="How the output is written; by default what its ending says.",
-    ),
-    click.option(
-        "--text-column", help="The column of the text; by default that of the training data, or else text."
-    ),
-    click.option("--id-column", help="The column of the id; by default the id is a hash of the text."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Of the input's text."),
-    click.option("--separator", help="Of CSV columns; by default a comma, of TSV a tab."),
-    click.option("--quotes", type=bool, default=True, show_default=True, help="Do quotes enclose fields?"),
-    click.option("--reasoning", is_flag=True, help="Write the reasoning and the rules it cites; far slower."),
-    click.option(
-        "--weights",
-        type=click.Choice(["adapter", "merged", "server"]),
-        default="adapter",
-        show_default=True,
-        help="Adapter over its base model, the bundle's merged weights, or the training server's own.",
-    ),
-    click.option(
-        "--base-model", callback=readable, help="Where the base model is, if not where it was in training."
-    ),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True),
-    click.option("--threads", type=click.IntRange(min=1), help="CPU threads."),
-    click.option(
-        "--runner",
-        type=click.Choice(["threads", "dask", "ray"]),
-        help="Carry it out as a Prefect flow in shards, on this runner.",
-    ),
-    click.option(
-        "--workers",
-        type=click.IntRange(min=1),
-        default=1,
-        show_default=True,
-        help="Processes of dask or ray on this machine, each with a model of its own.",
-    ),
-    click.option("--overwrite", is_flag=True, help="Replace the output if it is there."),
-    click.option("--restart", is_flag=True, help="Throw away what an unfinished job left beside the output."),
-    click.option("--fail-on-error", is_flag=True, help="Exit with code 1 if any row has an error."),
-)
-
-
-def _asks(command: Callable[..., None]) -> Callable[..., None]:
-    def asked(**values: Any) -> None:
-        command(Ask(**{f.name: values[f.name] for f in fields(Ask)}))
-
-    asked.__doc__ = command.__doc__
-    wrapped: Callable[..., None] = asked
-    for option in reversed(_OPTIONS):
-        wrapped = option(wrapped)
-    return wrapped
+def _settings(kind: Any, default: Any, about: About) -> dict[str, Any]:
+    """The settings of click's option for a field of some type."""
+    settings = {
+        "default": default,
+        "help": about.help,
+        "callback": _CHECKS[about.location],
+        "show_default": default not in (None, False, STANDARD),
+    }
+    (bare,) = [t for t in get_args(kind) if t is not type(None)] if type(None) in get_args(kind) else [kind]
+    if get_origin(bare) is Literal:
+        return {**settings, "type": click.Choice(get_args(bare))}
+    if bare is int:
+        return {**settings, "type": click.IntRange(min=1)}
+    if bare is bool:
+        return {**settings, "is_flag": True} if default is False else {**settings, "type": bool}
+    return settings
 
 
 @click.command("predict")
-@_asks
-def predict(ask: Ask) -> None:
+@_with_options
+def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     """Answer texts with a student: id, label, probability, threshold and error of each, in order.
 
     A table is answered in parts: after a crash the same command goes on. A row that cannot be read, such as
     one with more fields than the header, passes through with its error. Rows with an error are counted on
     standard error, and with --fail-on-error the exit code is 1 if there are any.
     """
-    if ask.texts and (ask.input or ask.output):
+    if texts and (options.input, options.output) != (STANDARD, STANDARD):
         raise click.UsageError("--text is answered on standard output; leave --input and --output out")
     from flows import environment
 
     environment.prepare()
     speak("INFO")
-    if ask.texts:
-        _answer_texts(ask)
-    elif ask.output in (None, STANDARD):
-        _answer_stream(ask)
-    elif ask.input in (None, STANDARD):
+    if texts:
+        _answer_texts(texts, options)
+    elif options.output == STANDARD:
+        _answer_stream(options)
+    elif options.input == STANDARD:
         raise click.UsageError("standard input is answered on standard output; leave --output out")
     else:
-        _end(_answer_table(ask), ask)
+        _end(_answer_table(options), options)
 
 
-def _answer_texts(ask: Ask) -> None:
+def _answer_texts(given: tuple[str, ...], options: PredictOptions) -> None:
     from core.data.hashing import text_id
     from core.predict.source import InputRow
 
-    texts = [_decoded(text) for text in ask.texts]
+    texts = [_decoded(text) for text in given]
     rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in texts]
-    _stream(ask, ask.bundle(), iter([rows]))
+    _stream(options, _bundle(options), iter([rows]))
 
 
 def _decoded(argument: str) -> str:
@@ -200,67 +102,73 @@ def _decoded(argument: str) -> str:
     return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _answer_stream(ask: Ask) -> None:
-    """As they come, without anything that could be resumed."""
-    if ask.runner is not None or ask.output_format == "parquet":
+def _answer_stream(options: PredictOptions) -> None:
+    """Answer texts as they come; this cannot be resumed."""
+    from core.predict.source import Source
+
+    if options.runner is not None or options.output_format == "parquet":
         raise click.UsageError("a runner, and Parquet, need an --output file")
-    bundle = ask.bundle()
-    _stream(ask, bundle, batched(ask.source(bundle).rows(), _AT_ONCE))
+    bundle = _bundle(options)
+    _stream(options, bundle, batched(Source.of(options, bundle).rows(), _AT_ONCE))
 
 
-def _stream(ask: Ask, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
+def _stream(options: PredictOptions, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
     import csv
 
     from core.predict import sink
     from core.predict.job import Tally, answered
 
     out, tally = saying.data_output(), Tally()
-    writer = csv.writer(out, lineterminator="\n") if ask.output_format == "csv" else None
-    names = sink.columns(reasoning=ask.reasoning)
+    writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
+    names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
         writer.writerow(names)
-    with ask.student(bundle) as student:
+    with _student(options, bundle) as student:
         for chunk in chunks:
-            for row in map(tally.add, answered(chunk, student, reasoning=ask.reasoning)):
+            for row in map(tally.add, answered(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:
                     out.write(sink.line({name: row[name] for name in names}) + "\n")
             out.flush()
-    _end(tally.outcome("standard output"), ask)
+    _end(tally.outcome("standard output"), options)
 
 
-def _answer_table(ask: Ask) -> Outcome:
+def _answer_table(options: PredictOptions) -> Outcome:
     from core.predict import job as jobs
-    from core.predict import sink
 
-    assert ask.output is not None, "a table is written to a file"
-    kind = sink.output_format(ask.output, ask.output_format)  # type: ignore[arg-type]  # click has checked it
-    folder = ask.bundle()
-    if ask.runner is not None:
-        return _on_runner(ask)
-    job = jobs.Job(
-        folder,
-        ask.source(folder),
-        ask.output,
-        kind,
-        ask.reasoning,
-        ask.weights,  # type: ignore[arg-type]
-    )
-    with jobs.held(job, overwrite=ask.overwrite, restart=ask.restart) as rows:
-        return jobs.run(job, lambda: ask.student(folder), rows, _Shown("predict"))
+    job = jobs.Job.of(options, _bundle(options))
+    if options.runner is not None:
+        return _on_runner(options)
+    with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as rows:
+        return jobs.run(job, lambda: _student(options, job.folder), rows, _Shown("predict"))
 
 
-def _on_runner(ask: Ask) -> Outcome:
+def _on_runner(options: PredictOptions) -> Outcome:
     from flows import environment
 
     environment.check_prefect()
     environment.detach_temporary_server()
     from flows.predict import predict as on_runner
 
-    given = {f.name: getattr(ask, f.name) for f in fields(Ask) if f.name not in ("texts", "fail_on_error")}
-    found: Outcome = on_runner(**given)
+    # The command reports errors itself, after the flow has ended.
+    found: Outcome = on_runner(**asdict(replace(options, fail_on_error=False)))
     return found
+
+
+def _bundle(options: PredictOptions) -> Path:
+    """The local folder of the bundle."""
+    from core.predict.finding import find
+
+    return find(options.model, options.root, merged=options.weights == "merged")
+
+
+def _student(options: PredictOptions, bundle: Path) -> Student:
+    """The model in memory."""
+    from core.bundle.opening import Device
+    from core.predict.student import open_student
+
+    return open_student(bundle, options.weights, options.base_model, Device(options.device, options.threads))
 
 
 class _Shown:
@@ -277,7 +185,7 @@ class _Shown:
         self._bar.update(done, total, note)
 
 
-def _end(found: Outcome, ask: Ask) -> None:
+def _end(found: Outcome, options: PredictOptions) -> None:
     """Count what became of the rows, and fail if that was asked for."""
     notes = []
     if found.reused:
@@ -288,6 +196,6 @@ def _end(found: Outcome, ask: Ask) -> None:
         notes.append(f"of {found.cut:,} the text was cut to fit")
     if found.overflow:
         notes.append(f"{found.overflow:,} have content in unnamed columns, which was ignored")
-    if notes or ask.output not in (None, STANDARD):
+    if notes or options.output != STANDARD:
         saying.tell("; ".join([f"Done: {found.rows:,} rows in {found.output}", *notes]))
-    found.check(fail_on_error=ask.fail_on_error)
+    found.check(fail_on_error=options.fail_on_error)
