@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from core.config.base import CONTENT, Section
+from core.labels import LabelSet
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -115,6 +116,11 @@ class DataConfig(Section):
     """At most so many rows of val; 0 takes all."""
     max_test_examples: int = Field(0, ge=0)
     """At most so many rows of test; 0 takes all."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The labels with their values in the label column."""
+        return LabelSet.binary(self.positive, self.negative)
 
     @model_validator(mode="after")
     def _one_source(self) -> DataConfig:

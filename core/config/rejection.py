@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails
 
 from core.config.base import Section
+from core.labels import BINARY, LabelSet
 from core.records import Example, TeacherAnswer
 from core.registry import Registry
 
@@ -20,12 +21,12 @@ from core.registry import Registry
 class RuleContext:
     """What a rule may use besides the answer and its example.
 
-    `rule_ids` are the ids in the rulebook, `label_names` the names of each label, and `times_accepted` counts
+    `rule_ids` are the ids in the rulebook, `labels` the labels with their names, and `times_accepted` counts
     how often a reasoning was accepted before, in row order.
     """
 
     rule_ids: tuple[str, ...] = ()
-    label_names: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    labels: LabelSet = BINARY
     times_accepted: Callable[[str], int] = lambda reasoning: 0
 
 

@@ -9,13 +9,13 @@ from core.config.data import SplitSizes
 from core.errors import DataError
 
 Table = list[list[int]]
-"""Rows by split (train, val, test, left over) and by label (negative, positive)."""
+"""Rows by split (train, val, test, left over) and by label."""
 
 
 def targets(sizes: SplitSizes, labels: Sequence[int]) -> Table:
     """How many rows of each label each split should get; the fourth row is what counts leave over.
 
-    `labels` are the numbers of negative and positive rows. Raises DataError for more than there are.
+    `labels` are the numbers of rows of each label. Raises DataError for more than there are.
     """
     wanted = [sizes.train, sizes.val, sizes.test]
     total = sum(labels)
@@ -29,8 +29,9 @@ def targets(sizes: SplitSizes, labels: Sequence[int]) -> Table:
                 f"lower the counts or give shares"
             )
         counts = [*map(int, wanted), left]
-    positive = apportion(labels[1], counts)
-    return [[n - p, p] for n, p in zip(counts, positive, strict=True)]
+    _, *others = (apportion(n, counts) for n in labels)
+    first = [n - sum(of_others) for n, *of_others in zip(counts, *others, strict=True)]
+    return [list(row) for row in zip(first, *others, strict=True)]
 
 
 def apportion(total: int, weights: Sequence[int | Fraction]) -> list[int]:

@@ -1,4 +1,4 @@
-"""From what stands in a label column to 0 and 1."""
+"""From the values of a label column to labels."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ class LabelMap:
 
     def __init__(self, config: DataConfig) -> None:
         self.threshold = config.label_threshold
-        self.names = {_plain(n): 0 for n in config.negative} | {_plain(p): 1 for p in config.positive}
+        self.labels = config.labels
+        self.names = {_plain(v): label for label in self.labels for v in self.labels.values[label]}
         self.numbers = _by_number(self.names.items())
         self._seen: dict[str, int | None] = {}
 
     def read(self, raw: str) -> int | None:
-        """0 or 1, or None where the label is outside the map."""
+        """Return the label of a value; None if it is outside the map."""
         if raw not in self._seen:
             self._seen[raw] = self._judge(_plain(raw))
         return self._seen[raw]
@@ -33,7 +34,8 @@ class LabelMap:
     def _judge(self, name: str) -> int | None:
         number = _number(name)
         if self.threshold is not None and number is not None:
-            return int(number >= self.threshold)
+            above = number >= self.threshold
+            return next(label for label in self.labels if (label == self.labels.positive) == above)
         if name in self.names:
             return self.names[name]
         return self.numbers.get(_BOOLEANS.get(name, math.nan) if number is None else number)

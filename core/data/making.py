@@ -6,14 +6,16 @@ machine, whatever their order in the file.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from core.config.data import DataConfig
 from core.data.allotment import Table, apportion, targets
 from core.data.hashing import fraction, rank
 from core.data.reading import Row
+from core.labels import LabelSet
+from core.records import Example
 
 _LARGE = 4
 """A unit that would fill more than 1/4 of what a split still needs of a label is large for it."""
@@ -21,11 +23,11 @@ _LARGE = 4
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """Rows that stay together: `members` are their places, `counts` how many of each label."""
+    """Rows that stay together: `members` are their indices, `counts` the number of rows of each label."""
 
     key: bytes
     members: tuple[int, ...]
-    counts: tuple[int, int]
+    counts: tuple[int, ...]
 
 
 def make(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:
@@ -35,9 +37,9 @@ def make(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: in
     all, each where it is needed most; single rows then fill every label to its target exactly.
     Raises DataError where `data.sizes` asks for more rows than there are.
     """
-    labels = [row.example.label for row in rows]
-    need = targets(config.sizes, (labels.count(0), labels.count(1)))
-    gathered = _gather(rows, units, seed)
+    labels = config.labels
+    need = targets(config.sizes, _counts(rows, labels))
+    gathered = _gather(rows, units, labels, seed)
     placed = [3] * len(rows)
     for unit in sorted((u for u in gathered if len(u.members) > 1), key=lambda u: (-len(u.members), u.key)):
         split = _best(unit, need)
@@ -49,32 +51,37 @@ def make(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: in
     return placed
 
 
-def subset(rows: Sequence[Row], limit: int, seed: int) -> list[Row]:
-    """At most `limit` rows (0: all) in the same order, stratified by label, the first by hash."""
-    if not 0 < limit < len(rows):
-        return list(rows)
-    by_label: dict[int, list[tuple[bytes, int]]] = {0: [], 1: []}
-    for i, row in enumerate(rows):
-        by_label[row.example.label].append((rank(seed, row.example.id), i))
-    quota = apportion(limit, [len(by_label[0]), len(by_label[1])])
-    kept = {i for label in (0, 1) for _, i in sorted(by_label[label])[: quota[label]]}
-    return [row for i, row in enumerate(rows) if i in kept]
+def subset(examples: Sequence[Example], limit: int, seed: int) -> list[int]:
+    """Return the indices of at most `limit` examples (0: all), stratified by label, the first by hash."""
+    if not 0 < limit < len(examples):
+        return list(range(len(examples)))
+    by_label: dict[int, list[tuple[bytes, int]]] = defaultdict(list)
+    for i, example in enumerate(examples):
+        by_label[example.label].append((rank(seed, example.id), i))
+    labels = sorted(by_label)
+    quotas = apportion(limit, [len(by_label[label]) for label in labels])
+    kept = (sorted(by_label[label])[:quota] for label, quota in zip(labels, quotas, strict=True))
+    return sorted(i for of_label in kept for _, i in of_label)
 
 
-def _gather(rows: Sequence[Row], units: Sequence[int], seed: int) -> list[Unit]:
+def _counts(rows: Iterable[Row], labels: LabelSet) -> tuple[int, ...]:
+    """The number of rows of each label."""
+    found = Counter(row.example.label for row in rows)
+    return tuple(found[label] for label in labels)
+
+
+def _gather(rows: Sequence[Row], units: Sequence[int], labels: LabelSet, seed: int) -> list[Unit]:
     members: dict[int, list[int]] = defaultdict(list)
     for i, unit in enumerate(units):
         members[unit].append(i)
-    return [_unit(rows, tuple(places), seed) for places in members.values()]
-
-
-def _unit(rows: Sequence[Row], places: tuple[int, ...], seed: int) -> Unit:
-    if len(places) == 1:
-        only = rows[places[0]].example
-        return Unit(rank(seed, only.id), places, (1 - only.label, only.label))
-    positive = sum(rows[i].example.label for i in places)
-    key = min(rank(seed, rows[i].example.id) for i in places)
-    return Unit(key, places, (len(places) - positive, positive))
+    return [
+        Unit(
+            key=min(rank(seed, rows[i].example.id) for i in places),
+            members=tuple(places),
+            counts=_counts((rows[i] for i in places), labels),
+        )
+        for places in members.values()
+    ]
 
 
 def _best(unit: Unit, need: Table) -> int:
@@ -104,7 +111,7 @@ def _large(unit: Unit, lack: Sequence[int]) -> bool:
 
 
 def _fill(singles: Sequence[Unit], need: Table, placed: list[int]) -> None:
-    for label in (0, 1):
+    for label in range(len(need[0])):
         ordered = sorted((u.key, u.members[0]) for u in singles if u.counts[label])
         lack = [max(row[label], 0) for row in need]
         quota = lack if sum(lack) == len(ordered) else apportion(len(ordered), lack)

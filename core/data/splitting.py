@@ -13,6 +13,7 @@ from core.data.making import make, subset
 from core.data.reading import Row
 from core.data.units import Units, find_units
 from core.errors import DataError
+from core.labels import BINARY, LabelSet
 from core.progress import Progress, Silent
 from core.records import SPLITS, Example, SplitName
 
@@ -47,15 +48,20 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
     else:
         whole = {name: cleaned.parts.get(name, []) for name in SPLITS}
     whole = _with_own_ids(whole)
-    used = {name: subset(rows, getattr(config, f"max_{name}_examples"), seed) for name, rows in whole.items()}
-    _refuse_unusable(used, units)
+    used = {
+        name: [
+            rows[i] for i in subset([r.example for r in rows], getattr(config, f"max_{name}_examples"), seed)
+        ]
+        for name, rows in whole.items()
+    }
+    _refuse_unusable(used, config.labels, units)
     return Split(whole, used, _how(config), units, left)
 
 
-def label_counts(rows: Sequence[Row]) -> dict[str, int]:
-    """Rows by label, "0" and "1"."""
-    positive = sum(row.example.label for row in rows)
-    return {"0": len(rows) - positive, "1": positive}
+def label_counts(rows: Sequence[Row], labels: LabelSet = BINARY) -> dict[str, int]:
+    """Return the number of rows by the code of their label."""
+    found = Counter(row.example.label for row in rows)
+    return {labels.codes[label]: found[label] for label in labels}
 
 
 def shared_groups(splits: Mapping[SplitName, Sequence[Row]]) -> dict[str, int]:
@@ -83,9 +89,12 @@ def _with_own_id(row: Row, met: Counter[str], taken: set[str]) -> Row:
     return replace(row, example=Example(name, e.text, e.label, e.group))
 
 
-def _refuse_unusable(splits: Splits, units: Units | None) -> None:
-    counts = {name: label_counts(rows) for name, rows in splits.items()}
-    shown = "; ".join(f"{name} {n['0']} negative, {n['1']} positive" for name, n in counts.items())
+def _refuse_unusable(splits: Splits, labels: LabelSet, units: Units | None) -> None:
+    counts = {name: label_counts(rows, labels) for name, rows in splits.items()}
+    shown = "; ".join(
+        f"{name} {', '.join(f'{n[labels.codes[label]]} {labels.title(label)}' for label in labels)}"
+        for name, n in counts.items()
+    )
     empty = [name for name in SPLITS if not splits[name]]
     if empty:
         raise DataError(f"{' and '.join(empty)} would hold no rows ({shown}); {_remedy(units)}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.errors import DataError
+from core.labels import BINARY
 from core.records import Example
 
 _COLUMNS = ["id", "text", "label"]
@@ -87,7 +88,7 @@ def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
                 raise DataError(f"{path} is no split file: its columns are {', '.join(header) or 'none'}")
             begins = rows.line_num + 1
             for row in rows:
-                if len(row) not in (3, 4) or row[2] not in ("0", "1"):
+                if len(row) not in (3, 4) or BINARY.index(row[2]) is None:
                     raise _damaged(path, rows.line_num)
                 yield begins, row
                 begins = rows.line_num + 1

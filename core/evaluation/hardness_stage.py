@@ -26,6 +26,7 @@ from core.evaluation.columns import columns
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, slices
 from core.evaluation.stage import SCORES, read_scores
+from core.labels import LabelSet
 from core.records import Example, ScoredExample, SplitName
 from core.rejection.hard import HardWriter, Judged, read_tags, tagged_file
 from core.rejection.rules import judge
@@ -100,9 +101,9 @@ def run(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
 
 def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[str, Any]:
     """The counts, while the texts are marked."""
-    names = {1: ("1", *by.positive), 0: ("0", *by.negative)}
-    context = RuleContext(load_rulebook(by.rules).ids, names)
-    with HardWriter(io.out, split) as hard:
+    labels = LabelSet.binary(by.positive, by.negative)
+    context = RuleContext(load_rulebook(by.rules).ids, labels)
+    with HardWriter(io.out, split, labels) as hard:
         samples = io.inputs["answers"] / "teacher_samples.jsonl"
         for line, answered in matched(iter_placed(path), samples, split):
             verdicts = [judge(by.rejection, a, answered.example, context) for a in answered.answers]

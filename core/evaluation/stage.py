@@ -15,7 +15,6 @@ from core import jsonio
 from core.config.base import Section
 from core.config.measure import metrics_code
 from core.data.making import subset
-from core.data.reading import Row
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import metrics
@@ -74,9 +73,7 @@ class MeasureRun:
 
     def __call__(self, config: MeasureSlice, io: StageIO) -> dict[str, Any]:
         examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
-        if config.max_examples:
-            rows_of = [Row(e, "", 0) for e in examples]
-            examples = [row.example for row in subset(rows_of, config.max_examples, config.seed)]
+        examples = [examples[i] for i in subset(examples, config.max_examples, config.seed)]
         progress = Saying(io.progress, 0, len(examples))
         rows, usage = self._rows(config, replace(io, progress=progress), examples, progress.say)
         counted = _without_failed(rows)

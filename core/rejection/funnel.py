@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from core.labels import BINARY, LabelSet
 from core.rejection.intervals import Difference, Share, difference, share
 from core.teacher import samples as tally
 
@@ -56,6 +57,7 @@ class Funnel:
 
 @dataclass(slots=True)
 class _Counts:
+    labels: LabelSet
     accepted: Counter[int] = field(default_factory=Counter)
     total: Counter[int] = field(default_factory=Counter)
     reasons: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -68,24 +70,28 @@ class _Counts:
             self.reasons[reason, gold] += 1
 
     def level(self) -> Level:
-        names = Counter[str]()
+        names, labels = Counter[str](), self.labels
         for (reason, _), n in self.reasons.items():
             names[reason] += n
-        shares = {label: share(self.accepted[label], self.total[label]) for label in (0, 1)}
+        shares = [share(self.accepted[label], self.total[label]) for label in labels]
         return Level(
             total=self.total.total(),
             accepted=self.accepted.total(),
-            by_reason={r: {str(g): self.reasons[r, g] for g in (0, 1)} for r, _ in names.most_common()},
-            by_label={str(label): s for label, s in shares.items()},
-            difference=difference(shares[1], shares[0]),
+            by_reason={
+                reason: {code: self.reasons[reason, label] for label, code in enumerate(labels.codes)}
+                for reason, _ in names.most_common()
+            },
+            by_label=dict(zip(labels.codes, shares, strict=True)),
+            difference=difference(shares[labels.positive or 0], shares[labels.negative]),
         )
 
 
 class FunnelCounter:
     """Counts while answers pass; holds nothing that grows with their number."""
 
-    def __init__(self) -> None:
-        self._answers, self._texts = _Counts(), _Counts()
+    def __init__(self, labels: LabelSet = BINARY) -> None:
+        self._labels = labels
+        self._answers, self._texts = _Counts(labels), _Counts(labels)
         self._missing: Counter[int] = Counter()
         self._first: Counter[bool] = Counter()
         self._agreement = tally.Agreement()
@@ -112,7 +118,7 @@ class FunnelCounter:
         return Funnel(
             answers=self._answers.level(),
             texts=self._texts.level(),
-            missing={str(label): self._missing[label] for label in (0, 1)},
+            missing={code: self._missing[label] for label, code in enumerate(self._labels.codes)},
             first_answer_right=share(self._first[True], self._first.total()),
             agreement=Agreement(
                 texts=self._agreement.texts,

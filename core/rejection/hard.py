@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from core.jsonio import LinesWriter
+from core.labels import BINARY, LabelSet
 from core.records import Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.intervals import Difference, Share, difference, share
 
@@ -54,8 +55,8 @@ def is_hard(judged: Sequence[Judged]) -> bool | None:
 class HardWriter:
     """Writes hard_examples.jsonl and the marked split while texts pass; holds nothing that grows."""
 
-    def __init__(self, folder: Path, split: SplitName) -> None:
-        self._folder, self._split = folder, split
+    def __init__(self, folder: Path, split: SplitName, labels: LabelSet = BINARY) -> None:
+        self._folder, self._split, self._labels = folder, split, labels
         self._counts: Counter[tuple[int, bool | None]] = Counter()
 
     def __enter__(self) -> HardWriter:
@@ -81,13 +82,13 @@ class HardWriter:
 
     def hardness(self) -> Hardness:
         """The counts so far."""
-        n = self._counts
-        shares = {g: share(n[g, True], n[g, True] + n[g, False]) for g in (0, 1)}
+        n, labels = self._counts, self._labels
+        shares = [share(n[label, True], n[label, True] + n[label, False]) for label in labels]
         return Hardness(
-            texts=sum(s.count for s in shares.values()),
-            unanswered=n[0, None] + n[1, None],
-            by_label={str(label): s for label, s in shares.items()},
-            difference=difference(shares[1], shares[0]),
+            texts=sum(s.count for s in shares),
+            unanswered=sum(n[label, None] for label in labels),
+            by_label=dict(zip(labels.codes, shares, strict=True)),
+            difference=difference(shares[labels.positive or 0], shares[labels.negative]),
         )
 
 

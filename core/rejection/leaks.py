@@ -12,6 +12,7 @@ import functools
 import re
 from collections.abc import Iterator, Sequence
 
+from core.labels import BINARY
 from core.rejection.cited import plain, without_quotes
 
 _WORDS = {
@@ -135,7 +136,8 @@ def _found(pattern: re.Pattern[str], words: str) -> Iterator[str]:
 
 @functools.lru_cache(maxsize=16)
 def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
-    spelled = {plain(name) for name in (*names, "0", "1", "positive", "negative")} - {""}
+    always = (*BINARY.codes, *map(BINARY.title, BINARY))
+    spelled = {plain(name) for name in (*names, *always)} - {""}
     values = sorted(spelled, key=lambda value: (-len(value), value))
     of = {
         **_WORDS,

@@ -151,7 +151,7 @@ class NamesGoldLabel(RejectionRule):
     label's names, for instance "labeled as {label}"."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
-        names = context.label_names.get(example.label, ())
+        names = context.labels.names(example.label)
         return _found(_pattern(self.phrases, names), without_quotes(answer.reasoning or ""))
 
 
@@ -212,10 +212,10 @@ class RevealsLabel(RejectionRule):
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
         reasoning = answer.reasoning or ""
-        names = tuple(name for of in context.label_names.values() for name in of)
+        names = tuple(name for label in context.labels for name in context.labels.names(label))
         if found := revealed(reasoning, names):
             return f'says "{found}"'
-        of_gold = context.label_names.get(example.label, ())
+        of_gold = context.labels.names(example.label)
         return _found(_pattern(self.phrases, of_gold), without_quotes(reasoning))
 
 

@@ -12,11 +12,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from core.config.rejection import RULES
+from core.labels import BINARY
 from core.rejection.funnel import Funnel, Level
 from core.rejection.intervals import Difference, Share, difference, share
 
 REJECTED_FILE = "rejected_samples.jsonl"
-NAMES: Mapping[str, str] = {"0": "negative", "1": "positive"}
+_LABELS = (BINARY.codes[1], BINARY.codes[BINARY.negative])
+"""The codes of the positive and the negative class: a skew is between two."""
 _AGAIN = (
     "give the teacher more tries (teacher.attempts), let a last one see the gold label (teacher.hint: true)"
 )
@@ -42,12 +44,12 @@ def skew(texts: Level, *, live: bool) -> Skew | None:
     d, shares = texts.difference, texts.by_label
     if not _shown(d) or d.value is None:
         return None
-    less, more = ("1", "0") if d.value < 0 else ("0", "1")
+    less, more = _LABELS if d.value < 0 else reversed(_LABELS)
     rule, took = max(texts.by_reason.items(), key=lambda item: _excess(item[1], shares, less, more))
     to_do = remedy(rule, live=live)
     by_rule = f"{took[less]} of the former and {took[more]} of the latter"
     said = (
-        f"rejection takes more {NAMES[less]} texts than {NAMES[more]} ones: of the former "
+        f"rejection takes more {_title(less)} texts than {_title(more)} ones: of the former "
         f"{_of(shares[less])} were accepted, of the latter {_of(shares[more])}; {_minus(d)}. Most of it is "
         f"{rule}, which took {by_rule}: read {REJECTED_FILE}, then {to_do}"
     )
@@ -59,17 +61,17 @@ def notices(funnel: Funnel, *, live: bool) -> Iterator[str]:
     if (found := skew(funnel.texts, live=live)) is not None:
         yield found.said
     lost = {k: share(n, n + funnel.texts.by_label[k].total) for k, n in funnel.missing.items()}
-    d = difference(lost["1"], lost["0"])
+    d = difference(*(lost[code] for code in _LABELS))
     if not _shown(d) or d.value is None:
         return
-    less, more = ("1", "0") if d.value > 0 else ("0", "1")
+    less, more = _LABELS if d.value > 0 else reversed(_LABELS)
     to_do = (
         "see in the ledger's given_up why the endpoint does not answer them, and fix that or use another"
         if live
         else "record answers to them"
     )
     yield (
-        f"more {NAMES[less]} texts than {NAMES[more]} ones have no answer, {_of(lost[less])} against "
+        f"more {_title(less)} texts than {_title(more)} ones have no answer, {_of(lost[less])} against "
         f"{_of(lost[more])}; {_minus(d)}: {to_do}"
     )
 
@@ -79,6 +81,10 @@ def remedy(rule: str, *, live: bool) -> str:
     found = (RULES.get(rule).remedy if rule in RULES else "") or f"loosen {rule} in rejection.rules"
     longer = "raise teacher.max_tokens" if live else "record whole answers"
     return found.format(again=_AGAIN if live else _RECORD, longer=longer)
+
+
+def _title(code: str) -> str:
+    return BINARY.title(BINARY.codes.index(code))
 
 
 def _shown(d: Difference) -> bool:

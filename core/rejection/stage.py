@@ -16,6 +16,7 @@ from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
 from core.jsonio import LinesWriter
+from core.labels import LabelSet
 from core.records import Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
 from core.rejection.hard import Hardness, HardWriter, Judged
@@ -74,17 +75,17 @@ def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     """
     rule_ids = load_rulebook(slice.rules).ids
     _refuse_without_ids(slice.rejection, rule_ids)
-    names = {1: ("1", *slice.positive), 0: ("0", *slice.negative)}
-    counter = FunnelCounter()
+    labels = LabelSet.binary(slice.positive, slice.negative)
+    counter = FunnelCounter(labels)
     sample = io.inputs["sample"]
     sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
     with (
         closing(Remembered()) as remembered,
         LinesWriter(io.out / ACCEPTED_FILE) as accepted,
         LinesWriter(io.out / REJECTED_FILE) as rejected,
-        HardWriter(io.out, "train") as hard,
+        HardWriter(io.out, "train", labels) as hard,
     ):
-        context = RuleContext(rule_ids, names, remembered.times)
+        context = RuleContext(rule_ids, labels, remembered.times)
         sorter = _Sorter(slice, context, remembered, accepted, rejected)
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):

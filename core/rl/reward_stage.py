@@ -12,7 +12,6 @@ from core import jsonio
 from core.config.base import Section
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.making import subset
-from core.data.reading import Row
 from core.data.writing import read_examples
 from core.evaluation.stage import used
 from core.progress import Saying
@@ -55,8 +54,8 @@ class RewardRun:
     rule_ids: Callable[[], tuple[str, ...]]
 
     def __call__(self, config: RewardSlice, io: StageIO) -> dict[str, Any]:
-        rows = [Row(e, "", 0) for e in read_examples(io.inputs["split"] / "val.csv")]
-        examples = [row.example for row in subset(rows, config.rows, config.seed)]
+        every = read_examples(io.inputs["split"] / "val.csv")
+        examples = [every[i] for i in subset(every, config.rows, config.seed)]
         engine, progress = self.engine(), Saying(io.progress, 0, len(examples))
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
         with engine.waits(progress.say), closing(engine.sampler(ref)) as sampler:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from core.config.reinforce import REWARDS, reward
 from core.evaluation.faithfulness import MIN_QUOTE
+from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 from core.records import Example
 from core.rejection.cited import checkable, cited, missing_quotes, quotes
@@ -38,10 +39,11 @@ class Rubric:
     rule_ids: tuple[str, ...]
     length_tokens: int
     weights: Mapping[str, float]
+    labels: LabelSet = BINARY
 
     def read(self, raw: str, tokens: int, *, ended: bool) -> Answer:
         """Parse an answer, as evaluations do."""
-        return Answer(raw, read_answer(raw, self.wording, self.target), tokens, ended)
+        return Answer(raw, read_answer(raw, self.wording, self.target, self.labels), tokens, ended)
 
     def judge(self, answer: Answer, example: Example) -> dict[str, float]:
         """Return each reward by name, whatever its weight."""
@@ -66,7 +68,7 @@ def in_format(answer: Answer, example: Example, rubric: Rubric) -> float:
         return 0.0
     if rubric.target != "label_only" and not said.reasoning:
         return 0.0
-    parts = write_answer(said.label, said.reasoning or "", words, rubric.target)
+    parts = write_answer(rubric.labels.codes[said.label], said.reasoning or "", words, rubric.target)
     return float(_spaceless(answer.raw) == _spaceless("".join(part.text for part in parts)))
 
 

@@ -11,11 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any, Literal
 
 from core.config.base import Section
 from core.config.student import StudentConfig, TokenWeights
 from core.errors import PromptError
+from core.labels import BINARY, LabelSet
 from core.prompts import Message, Prompts, TargetWording
 from core.student.chat_frame import read_frame, refused
 from core.student.engine import Datum
@@ -126,8 +128,9 @@ class Encoder:
         config: EncodeSlice,
         *,
         label_only: bool = False,
+        labels: LabelSet = BINARY,
     ) -> None:
-        self.tokenizer = tokenizer
+        self.tokenizer, self.labels = tokenizer, labels
         self.wording: TargetWording = prompts.target
         self.target: Target = "label_only" if label_only else config.target
         self.config = config
@@ -146,7 +149,7 @@ class Encoder:
     @property
     def digest(self) -> str:
         """sha256 of the tokens of one prompt and its answers: what encoders that ask alike agree on."""
-        answers = [self.completion(label, _REASON).tokens for label in (0, 1)]
+        answers = [self.completion(label, _REASON).tokens for label in self.labels]
         shown = (self.prompt_tokens(_TEXT), answers, self.stop_tokens)
         return hashlib.sha256(repr(shown).encode()).hexdigest()
 
@@ -275,15 +278,18 @@ class Encoder:
     def read(self, tokens: Sequence[int]) -> tuple[str, Said]:
         """The text of a generated answer, and what it says; `tokens` come without the stop token."""
         raw = self.tokenizer.decode(tokens)
-        return raw, read_answer(raw, self.wording, self.target)
+        return raw, read_answer(raw, self.wording, self.target, self.labels)
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Tokens that end a generation: the trained end of turn, and the tokenizer's end of text."""
         return self.tokenizer.stop_tokens(self.frame.end_of_turn)
 
-    def _parts(self, label: int | str, reasoning: str) -> Iterator[Part]:
-        return write_answer(label, reasoning, self.wording, self.target)
+    def _parts(self, label: int, reasoning: str) -> Iterator[Part]:
+        return self._worded(self.labels.codes[label], reasoning)
+
+    def _worded(self, code: str, reasoning: str) -> Iterator[Part]:
+        return write_answer(code, reasoning, self.wording, self.target)
 
     def _marked(self, part: Part) -> str:
         """Control tokens are understood in the wording, never in what comes from outside."""
@@ -312,7 +318,7 @@ class Encoder:
     def choice(self, surface: str) -> tuple[int, ...] | None:
         """The tokens from the beginning of the label block through one surface form of a label; None where
         the form does not end with a token."""
-        placed = self._complete(self._parts(surface, _REASON))
+        placed = self._complete(self._worded(surface, _REASON))
         tokens, in_label = placed.completion.tokens, placed.completion.in_label
         at = placed.label + len(self._control.mark(self.wording.label_open)) + len(surface)
         ends = [i for i, stop in enumerate(placed.ends) if stop == at]
@@ -325,8 +331,9 @@ class Encoder:
         one forward pass; a form that takes more tokens counts as mass outside both labels.
         """
         found = {}
-        for label in (0, 1):
-            plain, *others = [self.choice(s) for s in (f"{label}", f" {label}", f"\n{label}")]
+        for label in self.labels:
+            code = self.labels.codes[label]
+            plain, *others = [self.choice(s) for s in (code, f" {code}", f"\n{code}")]
             assert plain is not None, "an encoder without it is not opened"
             forms = dict.fromkeys(form for form in others if form is not None and _sister(form, plain))
             found[label] = (plain, *forms)
@@ -336,18 +343,19 @@ class Encoder:
     def label_tokens(self) -> int:
         """Tokens of the longest label block with its end of turn: what every answer needs."""
         target = "reason_first" if self.target == "reason_first" else "label_only"
-        answers = [write_answer(label, "", self.wording, target) for label in (0, 1)]
+        answers = [write_answer(code, "", self.wording, target) for code in self.labels.codes]
         marks = [self._complete(parts).completion.in_label for parts in answers]
         return max(len(mark) - mark.index(True) for mark in marks)
 
     def _check_labels(self) -> None:
-        zero, one = (self.choice(str(label)) for label in (0, 1))
-        if zero is None or one is None:
+        tokens = [self.choice(code) for code in self.labels.codes]
+        known = [each for each in tokens if each is not None]
+        if len(known) < len(tokens):
             raise PromptError(
                 f"the tokenizer in {self.tokenizer.folder} joins a label with {self.wording.label_close!r}; "
                 "choose another target.label_close in the prompts file"
             )
-        if zero[: len(one)] == one or one[: len(zero)] == zero:
+        if any(one[: len(other)] == other for one, other in permutations(known, 2)):
             raise PromptError("one label's tokens begin the other's, so they cannot be told apart")
 
     # Data

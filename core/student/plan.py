@@ -115,7 +115,9 @@ def _order(config: Recipe, seed: int, epoch: int, labels: Sequence[int]) -> list
     rows = sorted(range(len(labels)), key=rank)
     if config.batches == "random":
         return rows
-    return interleave([[r for r in rows if labels[r] == label] for label in (1, 0)])
+    return interleave(
+        [[r for r in rows if labels[r] == label] for label in sorted(set(labels), reverse=True)]
+    )
 
 
 def interleave(classes: Sequence[Sequence[int]]) -> list[int]:

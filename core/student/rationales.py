@@ -18,7 +18,7 @@ def shuffled(samples: Sequence[AcceptedSample], seed: int) -> list[AcceptedSampl
     and then no more than have to.
     """
     donor: dict[str, AcceptedSample] = {}
-    for label in (0, 1):
+    for label in sorted({s.label for s in samples}):
         of = sorted((s for s in samples if s.label == label), key=lambda s: _rank(s, seed))
         by = max(Counter(s.text for s in of).values(), default=0)
         donor |= {s.sample_id: of[(i + by) % len(of)] for i, s in enumerate(of)}

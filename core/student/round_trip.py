@@ -29,15 +29,15 @@ def check_round_trip(encoder: Encoder) -> None:
     tags = {
         "open": words.reason_open,
         "close": words.reason_close,
-        "label": f"{words.label_open}0{words.label_close}",
+        "label": f"{words.label_open}{encoder.labels.codes[0]}{words.label_close}",
     }
     reasons = [reason.format(**tags) for reason in _REASONS]
     for reason in reasons:
-        for label in (0, 1):
+        for label in encoder.labels:
             _check_answer(encoder, label, reason)
     known = [text for text in _TEXTS if encoder.tokenizer.control.hide(text) == text]
     for i, (text, reason) in enumerate(zip(known, cycle(reasons[:2]))):
-        _check_tokens(encoder, text, i % 2, reason)
+        _check_tokens(encoder, text, i % len(encoder.labels), reason)
 
 
 def _check_answer(encoder: Encoder, label: int, reason: str) -> None:

@@ -179,7 +179,9 @@ def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: Mapping[s
     return {
         "accepted": len(encoded) + len(dropped),
         "examples": len(encoded),
-        "label_counts": {str(label): sum(e.label == label for e in encoded) for label in (0, 1)},
+        "label_counts": {
+            code: sum(e.label == label for e in encoded) for label, code in enumerate(encoder.labels.codes)
+        },
         "tokens": sum(lengths),
         "longest": lengths[-1],
         "median_length": lengths[len(lengths) // 2],

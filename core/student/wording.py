@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 
 
@@ -26,13 +27,15 @@ class Part:
     kind: str
 
 
-def write_answer(label: int | str, reasoning: str, wording: TargetWording, target: str) -> Iterator[Part]:
+def write_answer(code: str, reasoning: str, wording: TargetWording, target: str) -> Iterator[Part]:
     """The pieces of an answer in order; joined, they are the text that `read_answer` reads.
+
+    `code` is the label's.
 
     The tag that ends a reasoning is escaped inside it (`</reason>` becomes `<\\/reason>`), so that a
     reasoning cannot end itself; `read_answer` takes the escape out again.
     """
-    block = Part(f"{wording.label_open}{label}{wording.label_close}", "label")
+    block = Part(f"{wording.label_open}{code}{wording.label_close}", "label")
     if target == "label_only":
         yield block
         return
@@ -45,14 +48,16 @@ def write_answer(label: int | str, reasoning: str, wording: TargetWording, targe
     yield from (*reason, separator, block) if target == "reason_first" else (block, separator, *reason)
 
 
-def read_answer(raw: str, wording: TargetWording, target: str) -> Said:
-    """Label and reasoning of a generated answer.
+def read_answer(raw: str, wording: TargetWording, target: str, labels: LabelSet = BINARY) -> Said:
+    """Return label and reasoning of a generated answer.
 
     A label counts only where the target puts it: at the very beginning, or after the closed
     reasoning; a label block inside a reasoning is not an answer.
     """
     reason = re.compile(f"{re.escape(wording.reason_open)}(.*?){re.escape(wording.reason_close)}", re.DOTALL)
-    label = re.compile(rf"\s*{re.escape(wording.label_open)}\s*([01])\s*{re.escape(wording.label_close)}")
+    label = re.compile(
+        rf"\s*{re.escape(wording.label_open)}\s*({labels.pattern})\s*{re.escape(wording.label_close)}"
+    )
     found_reason = reason.search(raw)
     reasoning = _plain(found_reason.group(1).strip(), wording.reason_close) if found_reason else None
     if target != "reason_first":
@@ -61,7 +66,7 @@ def read_answer(raw: str, wording: TargetWording, target: str) -> Said:
         found = label.match(raw, found_reason.end())
     else:
         found = None
-    return Said(int(found.group(1)) if found else None, reasoning)
+    return Said(labels.index(found.group(1)) if found else None, reasoning)
 
 
 def _escaped(text: str, tag: str) -> str:

@@ -133,11 +133,12 @@ def test_more_rows_than_there_are_cannot_be_asked_for() -> None:
 
 def test_limits_keep_the_stratification_and_a_smaller_one_takes_a_part_of_a_larger() -> None:
     rows = table(400)
-    small, large = subset(rows, 40, 7), subset(rows, 80, 7)
+    examples = [row.example for row in rows]
+    small, large = ([rows[i] for i in subset(examples, limit, 7)] for limit in (40, 80))
     assert _labels(small) == (30, 10)
     assert _labels(large) == (60, 20)
     assert set(small) < set(large)
-    assert subset(rows, 0, 7) == subset(rows, 400, 7) == rows
+    assert subset(examples, 0, 7) == subset(examples, 400, 7) == list(range(len(rows)))
     assert [len(made(rows, max_train_examples=10).used[name]) for name in SPLITS] == [10, 60, 60]
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import PromptsConfig
+from core.labels import LabelSet
 from core.prompts import load_prompts
 from core.records import Example, TeacherAnswer
 from core.rejection.leaks import revealed
@@ -261,7 +262,7 @@ GOOD = TeacherAnswer("a", 0, "m", "raw", True, "json", 1, "It promises a prize, 
 def rejected(reasoning: str, *, shown: bool, **config: Any) -> list[str]:
     """The rules that reject an answer under a config."""
     found = RejectionConfig.model_validate(config)
-    context = RuleContext(("R1",), {0: ("0", "ham"), 1: ("1", "spam")})
+    context = RuleContext(("R1",), LabelSet.binary(("spam",), ("ham",)))
     answer = dataclasses.replace(GOOD, reasoning=reasoning, hinted=shown)
     return [v.rule for v in judge(found, answer, EXAMPLE, context) if v.rejected]
 

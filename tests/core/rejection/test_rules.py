@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from core.config.base import key_fields
 from core.config.rejection import RULES, RejectionConfig, RejectionRule, RuleContext, rule
+from core.labels import LabelSet
 from core.records import Example, TeacherAnswer
 from core.rejection.remembered import Remembered
 from core.rejection.rules import judge
@@ -24,7 +25,7 @@ UNREAD = dataclasses.replace(
 
 
 def context() -> RuleContext:
-    return RuleContext(("R1", "R2"), {1: ("1", "spam"), 0: ("0", "ham")})
+    return RuleContext(("R1", "R2"), LabelSet.binary(("spam",), ("ham",)))
 
 
 def verdict(name: str | dict[str, Any], answer: TeacherAnswer, ctx: RuleContext | None = None) -> str | None:

@@ -37,7 +37,7 @@ def test_a_label_counts_only_where_the_target_puts_it(raw: str, target: str, sai
 
 
 def written(label: int, reason: str, target: str, wording: TargetWording = W) -> str:
-    return "".join(part.text for part in write_answer(label, reason, wording, target))
+    return "".join(part.text for part in write_answer(str(label), reason, wording, target))
 
 
 @pytest.mark.parametrize("target", ["label_first", "reason_first"])

@@ -1,0 +1,76 @@
+"""The labels of a run: what they are called in the data, and what the student writes for them.
+
+A label is an index everywhere in the code. Two labels are supported; parts that need a positive class, such
+as thresholds, ask for `positive`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The labels of a run, in the order of their indices.
+
+    `values` are the values of each label in the data, the first of which predictions are written with.
+    `codes` are what the student writes and what keys in files are: each one token at the label's place.
+    `positive` is the index of the positive class, None if there is no such class.
+    """
+
+    values: tuple[tuple[str, ...], ...]
+    codes: tuple[str, ...]
+    positive: int | None
+
+    @staticmethod
+    def binary(positive: tuple[str, ...] = (), negative: tuple[str, ...] = ()) -> LabelSet:
+        """Return the labels 0 and 1, the second of which is positive, with their values in the data."""
+        return LabelSet((negative, positive), ("0", "1"), positive=1)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the labels."""
+        return iter(range(len(self)))
+
+    def names(self, label: int) -> tuple[str, ...]:
+        """Return everything that a label is called: its code, and its values in the data."""
+        return (self.codes[label], *self.values[label])
+
+    def written(self, label: int) -> str:
+        """Return what predictions of a label are written as: its first value in the data."""
+        return next(iter(self.values[label]), self.codes[label])
+
+    def title(self, label: int) -> str:
+        """Return what sentences call a label: positive or negative where there is a positive class."""
+        if self.positive is None:
+            return self.written(label)
+        return "positive" if label == self.positive else "negative"
+
+    @property
+    def negative(self) -> int:
+        """The label that is not positive. Raises ValueError unless there are two, one of them positive."""
+        if len(self) != 2 or self.positive is None:
+            raise ValueError("only two labels, one of them positive, have a negative class")
+        return 1 - self.positive
+
+    def index(self, code: str) -> int | None:
+        """Return the label with this code; None if there is none."""
+        return self._indices.get(code)
+
+    @cached_property
+    def pattern(self) -> str:
+        """A regular expression that matches one code."""
+        return "|".join(map(re.escape, self.codes))
+
+    @cached_property
+    def _indices(self) -> dict[str, int]:
+        return {code: label for label, code in enumerate(self.codes)}
+
+
+BINARY = LabelSet.binary()
+"""Two labels, for code that knows no more about them than their codes."""
