@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.bundle.contents import FILE
-from core.errors import UserError
+from core.errors import RowsFailed, UserError
 from core.predict import job
 from flows.cli import main
 from tests.small_project import texts
@@ -175,7 +175,7 @@ def test_the_flow_fails_on_an_error_in_a_row_if_that_is_asked_for(
     from flows.predict import predict
 
     out = table.with_name("out.jsonl")
-    with pytest.raises(UserError) as stopped:
+    with pytest.raises(RowsFailed) as stopped:
         predict(str(table), str(out), str(bundle), fail_on_error=True)
     assert stopped.value.exit_code == 1
     assert len(out.read_text().splitlines()) == 60
