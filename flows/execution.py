@@ -16,10 +16,10 @@ from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError, UserError
 from core.optional import Failures, Part, PartFailed
-from core.pipeline import maker
 from core.pipeline.naming import claim
 from core.pipeline.reasons import Reasons
 from core.pipeline.stages import Pipeline
+from core.provenance import record_code
 from core.stages import Stage
 from core.store import reads
 from core.store.clock import now
@@ -217,7 +217,7 @@ def execution(
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     with view.store.lease(f"runs/{view.name}", f"run {view.name}"):
         before = claim(view, resolved, new=new)
-        maker.note(view)
+        record_code(view)
         failures = Failures(CANCELLED)
         with (
             run_log(view, resolved.config.run.log_level),

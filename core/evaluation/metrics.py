@@ -224,9 +224,18 @@ class Metrics:
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """In pydantic models too, metrics are what `to_json` gives."""
         return core_schema.no_info_plain_validator_function(
-            lambda value: value if isinstance(value, Metrics) else Metrics.from_json(value),
+            Metrics._validated,
             serialization=core_schema.plain_serializer_function_ser_schema(Metrics.to_json),
         )
+
+    @staticmethod
+    def _validated(value: Any) -> Metrics:
+        if isinstance(value, Metrics):
+            return value
+        try:
+            return Metrics.from_json(value)
+        except (KeyError, TypeError, AttributeError) as e:
+            raise ValueError(f"not metrics, {type(e).__name__}: {e}") from e
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Metrics:

@@ -19,11 +19,12 @@ from core.evaluation.objectives import describe
 from core.evaluation.stage import read_scores
 from core.export.manifests import decision_name
 from core.optional import Part
-from core.pipeline import maker, seeds
+from core.pipeline import seeds
 from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
+from core.provenance import current_code
 from core.report.inputs import (
     CurvePoint,
     Mistake,
@@ -271,12 +272,12 @@ def _of_training(encoded: Mapping[str, Any]) -> list[str]:
 
 def _provenance(o: Outcome) -> list[tuple[str, str]]:
     """Whose code on which data, as digests where there are files."""
-    code = maker.code()
+    code = current_code()
     packages = [(name, metadata.version(name)) for name in _PACKAGES[o.config.student.engine]]
     checkpoint = [] if o.checkpoint is None else [("chosen checkpoint", o.checkpoint.digest)]
     return [
-        ("understudy", code["version"] or ""),
-        ("commit", code["commit"] or ""),
+        ("understudy", code.version or ""),
+        ("commit", code.commit or ""),
         ("python", platform.python_version()),
         *packages,
         *((f"{name}.csv", o.parts.files[f"{name}.csv"].sha256) for name, _, _ in sizes(o)),

@@ -16,19 +16,29 @@ from core.evaluation.threshold import rule
 from core.export import manifests, predictions
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
-from core.export.summary import RunSummary
 from core.optional import Failures, Part
 from core.pipeline import facts, outcome
 from core.pipeline.outcome import Outcome
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
+from core.provenance import current_code
 from core.records import SplitName
 from core.report import markdown, page
 from core.report.inputs import Report
 from core.report.plots import curve
+from core.results import (
+    AdapterDownload,
+    AdapterDownloads,
+    Ledger,
+    RunResult,
+    ScorerResult,
+    SplitSize,
+    StudentSetup,
+    TeacherSummary,
+)
 from core.store import pointers
 from core.store.clock import now
-from core.store.runs import RunView
+from core.store.runs import SUMMARY, RunView
 
 REPORT = "test_report.md"
 PAGE = "report.html"
@@ -83,7 +93,7 @@ def write_report(o: Outcome, view: RunView) -> str:
     Of these, test_report.md and run_summary.json are essential. They come last, so that they list the
     optional parts that failed.
     """
-    report, summary = facts.report_of(o), _summary(o)
+    report, result = facts.report_of(o), _result(o)
     save_curve(report, view, CURVE, o.failures)
     compared = partial(o.readings.summaries, o.others)
     write_optional_json(view, "baseline_phase/baselines.json", compared, o.failures)
@@ -91,8 +101,8 @@ def write_report(o: Outcome, view: RunView) -> str:
     with o.failures.optional(Part.PAGE):
         view.write(PAGE, page.render(report, o.failures))
     view.write(REPORT, markdown.render(report, o.failures))
-    failed = {"failed_parts": o.failures.to_json()}
-    view.write_json("run_summary.json", {**summary, "ledger": report.ledger, **_downloads(o), **failed})
+    last = {"ledger": Ledger.model_validate(report.ledger), "failed_parts": tuple(o.failures)}
+    view.write_json(SUMMARY, result.model_copy(update=last).to_json())
     return view.where(page_of(o))
 
 
@@ -120,42 +130,57 @@ def write_optional_json(view: RunView, place: str, make: Callable[[], Any], fail
         view.write_json(place, make())
 
 
-def _downloads(o: Outcome) -> dict[str, Any]:
-    home = None if o.home is None else {"output_dir": "student_phase/adapter", **o.home.summary}
-    return {"adapter_downloads": {"best_val": home}}
-
-
-def _summary(o: Outcome) -> dict[str, Any]:
+def _result(o: Outcome) -> RunResult:
+    """The run's result without what is only known once the reports are written: cost and failed parts."""
+    assert o.teaching is not None, "only reinforcement has no teacher's answers"
+    teacher = TeacherSummary.model_validate(o.teaching)
     best = next(point for point in o.curve if point.step == o.selection.step)
-    teacher = o.teaching
-    assert teacher is not None, "a run that learnt from answers has them"
-    summary = RunSummary(
+    return RunResult(
         run_dir=f"runs/{o.run}",
         teacher_dir=f"runs/{o.run}/teacher_phase",
         report_path=f"runs/{o.run}/{REPORT}",
         final_model_path=adapter_path(o.final),
         best_model_path=adapter_path(o.checkpoint, o.home) or UNTRAINED,
         resume_state_path=state_path(o.final),
-        selection=o.selection,
-        best_val=best.metrics,
-        teacher_summary={k: v for k, v in teacher.items() if k != "funnel"},
-        sizes={name: {"rows": rows, "positive": positive} for name, rows, positive in facts.sizes(o)},
+        best_step=o.selection.step,
+        best_val_macro_f1=best.metrics.macro_f1,
+        selection_metric=o.selection.metric,
+        best_val_selection_score=o.selection.score,
+        best_val_selection_metric_value=o.selection.value,
+        beats_untrained=o.selection.beats_untrained,
+        selection_reason=o.selection.reason,
+        teacher_summary=teacher.model_copy(update={"funnel": None}),
+        sizes={
+            name: SplitSize(rows=part["count"], positive=part["label_counts"]["1"])
+            for name, part in o.json(o.parts, "split_summary.json")["used_split_summary"].items()
+        },
         test={mode.name: o.readings.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
         untrained=o.failures.attempt(Part.FACTS, "untrained", lambda: _untrained(o), dict),
         baselines=o.failures.attempt(Part.FACTS, "baselines", lambda: _baselines(o), dict),
-        funnel=teacher["funnel"],
+        funnel=teacher.funnel,
         timings=outcome.seconds(o),
+        adapter_downloads=AdapterDownloads(best_val=_download(o)),
+        student=StudentSetup(
+            engine=o.config.student.engine, base_model=o.config.student.model, target=o.config.student.target
+        ),
+        made_by=current_code(),
     )
-    return summary.to_json()
 
 
-def _untrained(o: Outcome) -> dict[str, Metrics]:
+def _download(o: Outcome) -> AdapterDownload | None:
+    if o.home is None:
+        return None
+    return AdapterDownload.model_validate({"output_dir": "student_phase/adapter", **o.home.summary})
+
+
+def _untrained(o: Outcome) -> dict[SplitName, Metrics]:
     untrained = [s for s in o.others if s.name == "untrained"]
     return {split: o.readings.metrics(s, split) for s in untrained for split in s.rows}
 
 
-def _baselines(o: Outcome) -> dict[str, Any]:
-    return o.readings.summaries([s for s in o.others if s.kind == "baseline"])
+def _baselines(o: Outcome) -> dict[str, ScorerResult]:
+    found = o.readings.summaries([s for s in o.others if s.kind == "baseline"])
+    return {name: ScorerResult.model_validate(about) for name, about in found.items()}
 
 
 def publish(o: Outcome, view: RunView) -> list[str]:

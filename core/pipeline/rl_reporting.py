@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
+from core.evaluation.metrics import Metrics
 from core.optional import Part
 from core.pipeline import facts, reporting
 from core.pipeline.outcome import Outcome, Reinforcement
 from core.pipeline.phases import RL
-from core.pipeline.starting import SUMMARY
 from core.pipeline.views import adapter_path, state_path
 from core.report import markdown, page
+from core.results import (
+    RL_SUMMARY,
+    Ledger,
+    ReinforcedVal,
+    ReinforcementResult,
+    ReinforcementStart,
+    SelectedStep,
+)
 from core.store import pointers
 from core.store.runs import RunView
 
@@ -27,14 +34,14 @@ def pointer_name(run: str) -> str:
 
 def write_report(o: Outcome, view: RunView) -> str:
     """rl_report.md, report.html, the curve, ledger.json and rl_summary.json; returns where the page is."""
-    report, summary = facts.report_of(o), _summary(o)
+    report, result = facts.report_of(o), _result(o)
     reporting.save_curve(report, view, f"{RL.folder}/learning_curve.png", o.failures)
     reporting.write_optional_json(view, f"{RL.folder}/ledger.json", lambda: report.ledger, o.failures)
     with o.failures.optional(Part.PAGE):
         view.write(PAGE, page.render(report, o.failures))
     view.write(REPORT, markdown.render(report, o.failures))
-    failed = {"failed_parts": o.failures.to_json()}
-    view.write_json(f"{RL.folder}/{SUMMARY}", {**summary, "ledger": report.ledger, **failed})
+    last = {"ledger": Ledger.model_validate(report.ledger), "failed_parts": tuple(o.failures)}
+    view.write_json(RL_SUMMARY, result.model_copy(update=last).to_json())
     return view.where(page_of(o))
 
 
@@ -50,7 +57,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         **pointer.to_json(),
         "phase": "rl",
         "start": of.start.to_json(),
-        "best_val_macro_f1": _metrics_at(o, o.selection.step)["macro_f1"],
+        "best_val_macro_f1": _metrics_at(o, o.selection.step).macro_f1,
         "final_state_path": state_path(o.final),
     }
     plain = json.loads(json.dumps(content, allow_nan=False))
@@ -59,38 +66,41 @@ def publish(o: Outcome, view: RunView) -> list[str]:
     return pointers.publish(o.store, pointer_name(o.run), plain, needed, latest=LATEST)
 
 
-def _summary(o: Outcome) -> dict[str, Any]:
+def _result(o: Outcome) -> ReinforcementResult:
+    """The result without what is only known once the reports are written: cost and failed parts."""
     of, chosen = _reinforcement(o), o.selection
-    rewards = {str(step): m.summary["reward_mean"] for step, m in of.rewards.items()}
     segments = [m.summary for m in o.trained]
-    counted = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")
-    return {
-        "start": of.start.to_json(),
-        "steps": max(o.checkpoints),
-        "steps_planned": of.planned,
-        "best_step": chosen.step,
-        "selection": {"metric": chosen.metric, "value": chosen.value, "reason": chosen.reason},
-        "best_model_path": adapter_path(o.checkpoint, o.home) or reporting.UNTRAINED,
-        "final_model_path": adapter_path(o.final),
-        "final_state_path": state_path(o.final),
-        "val": {"start": _metrics_at(o, 0), "best": _metrics_at(o, chosen.step)},
-        "val_reward": rewards,
-        **{name: sum(summary[name] for summary in segments) for name in counted},
-        "test": {m.name: o.readings.metrics(m, "test").to_json() for m in o.modes if "test" in m.rows},
-        "compared": o.failures.attempt(Part.FACTS, "compared", lambda: _compared(o), dict),
-    }
+
+    def total(name: str) -> int:
+        return sum(summary[name] for summary in segments)
+
+    return ReinforcementResult(
+        start=ReinforcementStart.model_validate(of.start.to_json()),
+        steps=max(o.checkpoints),
+        steps_planned=of.planned,
+        best_step=chosen.step,
+        selection=SelectedStep(metric=chosen.metric, value=chosen.value, reason=chosen.reason),
+        best_model_path=adapter_path(o.checkpoint, o.home) or reporting.UNTRAINED,
+        final_model_path=adapter_path(o.final),
+        final_state_path=state_path(o.final),
+        val=ReinforcedVal(start=_metrics_at(o, 0), best=_metrics_at(o, chosen.step)),
+        val_reward={str(step): m.summary["reward_mean"] for step, m in of.rewards.items()},
+        rollouts=total("rollouts"),
+        failed_rollouts=total("failed_rollouts"),
+        groups=total("groups"),
+        groups_skipped=total("groups_skipped"),
+        steps_without_update=total("steps_without_update"),
+        test={m.name: o.readings.metrics(m, "test") for m in o.modes if "test" in m.rows},
+        compared=o.failures.attempt(Part.FACTS, "compared", lambda: _compared(o), dict),
+    )
 
 
-def _compared(o: Outcome) -> dict[str, Any]:
-    return {
-        s.name: o.readings.metrics(s, "test").to_json()
-        for s in o.others
-        if "test" in s.rows and not s.labels_only
-    }
+def _compared(o: Outcome) -> dict[str, Metrics]:
+    return {s.name: o.readings.metrics(s, "test") for s in o.others if "test" in s.rows and not s.labels_only}
 
 
-def _metrics_at(o: Outcome, step: int) -> dict[str, Any]:
-    return next(point.metrics.to_json() for point in o.curve if point.step == step)
+def _metrics_at(o: Outcome, step: int) -> Metrics:
+    return next(point.metrics for point in o.curve if point.step == step)
 
 
 def _reinforcement(o: Outcome) -> Reinforcement:

@@ -12,13 +12,13 @@ from core.errors import MissingInputError, UserError
 from core.pipeline.naming import run_config
 from core.pipeline.phases import RL
 from core.pipeline.workbench import Workbench
+from core.results import RL_SUMMARY
 from core.store import pointers
 from core.store.manifest import Manifest
 from core.store.runs import FOLDER, RunView
 
 BASE = "base"
 SETTINGS = "reinforce.json"
-SUMMARY = "rl_summary.json"
 _LIKE = ("target", "rulebook", "chat_template_args")
 """Settings of the student's prompt and answer: with others it would be asked what it never learnt."""
 
@@ -72,7 +72,7 @@ def claim(view: RunView, config: Config, start: Start, *, replace: bool) -> None
     content = {"start": start.to_json(), "reinforce": settings}
     before = view.store.read_json(f"{FOLDER}/{view.name}/{RL.folder}/{SETTINGS}")
     if isinstance(before, dict) and (differing := _differing(before, content)):
-        if view.read(f"{RL.folder}/{SUMMARY}") is not None and not replace:
+        if view.read(RL_SUMMARY) is not None and not replace:
             raise UserError(
                 f"{view.where(RL.folder)} is of another reinforcement: {'; '.join(differing[:8])}. Either "
                 "add --replace, or give this one another run: --set run.name=... --from " + view.name

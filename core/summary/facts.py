@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from core.pipeline.maker import FILE as MAKER
+from core.provenance import FILE as MAKER
 from core.store.runs import CONFIG, SUMMARY
 from core.summary.checking import Unusable, count, mapping, number, parse, text
 from core.summary.folders import PassedOver, RunFolder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from core.evaluation.metrics import Metrics, compute
-from core.evaluation.selection import EvaluatedCheckpoint, Selection, select
 from core.records import ScoredExample
 
 
@@ -21,7 +20,3 @@ def constant(n: int = 100) -> Metrics:
     """The majority's metrics on the same rows."""
     rows = [ScoredExample(f"r{i}", int(i % 5 == 0), 0.4, outside=0.0, valid=True) for i in range(n)]
     return compute(rows, 0.5)
-
-
-def selection(by_step: dict[int, int]) -> Selection:
-    return select([EvaluatedCheckpoint(s, metrics(r)) for s, r in by_step.items()], "macro_f1")

@@ -1,10 +1,9 @@
-"""Manifests, summary and pointer: the predecessor's fields, in strict JSON."""
+"""Manifests and pointer: the predecessor's fields, in strict JSON."""
 
 from __future__ import annotations
 
 import json
 
-from core import jsonio
 from core.evaluation.decision import by_definition
 from core.export.manifests import (
     Fingerprints,
@@ -16,9 +15,8 @@ from core.export.manifests import (
     split_metrics,
 )
 from core.export.pointer import Pointer
-from core.export.summary import RunSummary
 from core.records import SplitName
-from tests.core.export.making import constant, metrics, selection
+from tests.core.export.making import metrics
 
 OF = Measured(
     "2026-01-02T03:04:05+00:00",
@@ -62,40 +60,6 @@ def test_manifests_keep_the_predecessors_fields() -> None:
         "val": {"reused": False, "metrics_path": "metrics_val.json"},
     }
     assert manifest_name(label_only=True) == "manifest_label_only.json"
-
-
-def test_the_summary_keeps_the_predecessors_fields_and_is_strict_json() -> None:
-    made = RunSummary(
-        run_dir="runs/night",
-        teacher_dir="runs/night/teacher_phase",
-        report_path="runs/night/test_report.md",
-        final_model_path="runs/night/final",
-        best_model_path="runs/night/best",
-        resume_state_path=None,
-        selection=selection({0: 30, 10: 90}),
-        best_val=metrics(90),
-        teacher_summary={"accepted_samples": 395},
-        sizes={"train": {"rows": 8, "positive": 4}},
-        test={"student": constant()},
-        untrained={"val": metrics(30)},
-        baselines={"majority": {"metrics": {"test": constant().to_json()}}},
-    ).to_json()
-    jsonio.canonical(made)
-    assert list(made)[:6] == [
-        "run_dir",
-        "teacher_dir",
-        "report_path",
-        "final_model_path",
-        "best_model_path",
-        "resume_state_path",
-    ]
-    assert made["best_step"] == 10
-    assert made["best_val_macro_f1"] == made["best_val_selection_score"] == metrics(90)["macro_f1"]
-    assert made["selection_metric"] == "macro_f1"
-    assert made["beats_untrained"] is True
-    assert made["baselines"]["majority"]["metrics"]["test"]["auroc"] == 0.5
-    assert made["test"]["student"]["precision"] is None
-    assert made["test"]["student"]["undefined"]["precision"] == "no row was predicted positive"
 
 
 def test_the_pointer_keeps_the_predecessors_fields_first() -> None:

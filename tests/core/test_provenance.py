@@ -1,4 +1,4 @@
-"""What a run says of the code that made it."""
+"""A run records the version and commit of the code that made it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.pipeline import maker
+from core import provenance
 from core.store.objects import Store
 from core.store.runs import RunView
 
@@ -19,11 +19,11 @@ pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
-def asked_anew() -> Iterator[None]:
-    """What a test makes of the surroundings is not what the next one finds."""
-    maker.code.cache_clear()
+def uncached() -> Iterator[None]:
+    """Do not let one test see the code version that another found."""
+    provenance.current_code.cache_clear()
     yield
-    maker.code.cache_clear()
+    provenance.current_code.cache_clear()
 
 
 def written(view: RunView) -> dict[str, Any]:
@@ -34,47 +34,47 @@ def written(view: RunView) -> dict[str, Any]:
 
 def test_version_and_commit_are_those_of_the_checkout(store: Store) -> None:
     view = RunView(store, "r")
-    maker.note(view)
+    provenance.record_code(view)
     found = written(view)
     assert found["version"] == version("understudy-distill")
     assert found["commit"] is None or re.fullmatch(r"[0-9a-f]{40}(-dirty)?", found["commit"])
     assert found["before"] == []
 
 
-def test_other_code_that_was_at_work_before_is_kept_once(store: Store) -> None:
+def test_earlier_code_is_kept_once(store: Store) -> None:
     view = RunView(store, "r")
-    view.write_json(maker.FILE, {"version": "0.0.1", "commit": "abc", "at": "then", "before": []})
-    maker.note(view)
-    maker.note(view)
+    view.write_json(provenance.FILE, {"version": "0.0.1", "commit": "abc", "at": "then", "before": []})
+    provenance.record_code(view)
+    provenance.record_code(view)
     found = written(view)
     assert found["before"] == [{"version": "0.0.1", "commit": "abc", "at": "then"}]
 
 
-def test_a_record_of_an_unknown_form_is_replaced(store: Store) -> None:
+def test_an_invalid_record_is_replaced(store: Store) -> None:
     view = RunView(store, "r")
     for odd in ("text", {"before": 5}):
-        view.write_json(maker.FILE, odd)
-        maker.note(view)
+        view.write_json(provenance.FILE, odd)
+        provenance.record_code(view)
         assert written(view)["version"] == version("understudy-distill")
 
 
 @pytest.mark.parametrize(
-    ("told", "commit"),
+    ("variable", "commit"),
     [("0123abc", "0123abc"), (" 0123abc-dirty\n", "0123abc-dirty"), ("", None), (None, None)],
 )
-def test_without_a_checkout_the_commit_is_the_one_that_the_environment_tells(
-    told: str | None, commit: str | None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_checkout_the_commit_comes_from_the_environment(
+    variable: str | None, commit: str | None, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(maker, "_HOME", tmp_path)
+    monkeypatch.setattr(provenance, "_CHECKOUT", tmp_path)
     monkeypatch.delenv("UNDERSTUDY_COMMIT", raising=False)
-    if told is not None:
-        monkeypatch.setenv("UNDERSTUDY_COMMIT", told)
+    if variable is not None:
+        monkeypatch.setenv("UNDERSTUDY_COMMIT", variable)
     view = RunView(store, "r")
-    maker.note(view)
+    provenance.record_code(view)
     assert written(view)["commit"] == commit
 
 
 @pytest.mark.usefixtures("store")
-def test_a_checkout_knows_better_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_of_a_checkout_wins_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UNDERSTUDY_COMMIT", "of-another-build")
-    assert maker.code()["commit"] != "of-another-build"
+    assert provenance.current_code().commit != "of-another-build"

@@ -1,0 +1,78 @@
+"""`made_by.json`: the version and commit of the code that made a run, and of any code that began it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+
+from core.jsonrecords import InvalidFile, Record, parse
+from core.store.clock import now
+from core.store.runs import RunView
+
+FILE = "made_by.json"
+COMMIT_VARIABLE = "UNDERSTUDY_COMMIT"
+_DISTRIBUTION = "understudy-distill"
+_CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+class CodeVersion(Record):
+    """The version of the package, and its commit: with `-dirty` if files of the checkout were changed."""
+
+    version: str | None = None
+    commit: str | None = None
+
+
+class EarlierCode(CodeVersion):
+    """Code that was used under the run's name before."""
+
+    at: str | None = None
+
+
+class MadeBy(EarlierCode):
+    """`made_by.json`. `before` lists other code that was used, the earliest first."""
+
+    before: tuple[EarlierCode, ...] = ()
+
+
+def record_code(view: RunView) -> None:
+    """Write `made_by.json` of a run; other code that it names moves to `before`."""
+    code, before = current_code(), tuple[EarlierCode, ...]()
+    if (found := view.bytes(FILE)) is not None:
+        try:
+            earlier, _ = parse(MadeBy, found)
+        except InvalidFile:
+            earlier = MadeBy(version=code.version, commit=code.commit)
+        before = earlier.before
+        if (earlier.version, earlier.commit) != (code.version, code.commit):
+            last = EarlierCode(version=earlier.version, commit=earlier.commit, at=earlier.at)
+            before = (*before, last)
+    made_by = MadeBy(version=code.version, commit=code.commit, at=now(), before=before)
+    view.write_json(FILE, made_by.to_json())
+
+
+@lru_cache
+def current_code() -> CodeVersion:
+    """Return the running code's version and commit.
+
+    The commit is that of the checkout; an installed package has the value of UNDERSTUDY_COMMIT instead.
+    """
+    try:
+        version = metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        version = None
+    return CodeVersion(version=version, commit=_commit())
+
+
+def _commit() -> str | None:
+    if not (_CHECKOUT / ".git").exists():  # installed; a checkout around the environment is another project
+        return os.environ.get(COMMIT_VARIABLE, "").strip() or None
+    command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # do not disturb a commit in progress
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=env)
+    except (OSError, subprocess.SubprocessError):  # git is missing, or refuses the folder's owner
+        return None
+    return found.stdout.strip() or None
