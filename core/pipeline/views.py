@@ -7,7 +7,7 @@ from typing import Any
 
 from core import jsonio
 from core.bundle.stage import FOLDER as BUNDLE
-from core.evaluation.metrics import Metrics
+from core.evaluation.metrics import Metrics, from_json
 from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.adapter import PARITY
@@ -15,10 +15,18 @@ from core.export.manifests import Fingerprints
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.records import SPLITS, SplitName
 from core.rejection.hard import HARD_FILE, tagged_file
+from core.results import TeacherSummary
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.tracking.records import of_evaluation, of_rewards, of_teacher, of_training
+from core.tracking.points import (
+    RewardStep,
+    TrainStep,
+    evaluation_point,
+    reward_points,
+    teacher_point,
+    training_points,
+)
 from core.tracking.trackers import Trackers
 
 _SPLIT = {**{f"{s}.csv": f"data_splits/{s}.csv" for s in SPLITS}, "split_summary.json": "split_summary.json"}
@@ -37,7 +45,7 @@ class View:
     """
 
     def __init__(self, run: RunView, phase: Phase = STUDENT, trackers: Trackers | None = None) -> None:
-        """`trackers` are told the curves as they are written."""
+        """`trackers` receive the curves as they are written."""
         self.run, self.phase, self._trackers = run, phase, trackers or Trackers()
         self._steps: dict[int, list[dict[str, Any]]] = {}
         self._rollouts: dict[int, list[dict[str, Any]]] = {}
@@ -61,7 +69,7 @@ class View:
         places = {name: f"teacher_phase/{name}" for name in _REJECT}
         self.run.fill(manifest, {**places, marked: f"data_splits/{marked}"})
         summary = jsonio.read_json(self.run.store.file(manifest, "teacher_summary.json"))
-        self._trackers.tell([of_teacher(summary)])
+        self._trackers.send([teacher_point(TeacherSummary.model_validate(summary))])
 
     def hardness(self, manifest: Manifest, split: SplitName) -> None:
         """Of val and test, the texts that were hard: hard_examples_<split>.jsonl, and the marked split."""
@@ -77,7 +85,7 @@ class View:
     def train(self, stop: int, manifest: Manifest) -> None:
         """One more segment of student_phase/train_history.jsonl, or one anew; `stop` is its last step."""
         self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl")))
-        self._trackers.tell(of_training(self._steps[stop]))
+        self._trackers.send(training_points(map(TrainStep.model_validate, self._steps[stop])))
         rows = [row for stop in sorted(self._steps) for row in self._steps[stop]]
         self._lines("student_phase/train_history.jsonl", rows)
 
@@ -89,7 +97,7 @@ class View:
         seconds = manifest.summary["seconds_by_step"]
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept
-        self._trackers.tell(of_rewards(self._steps[stop]))
+        self._trackers.send(reward_points(map(RewardStep.model_validate, self._steps[stop])))
         for name, segments in (("rl_history", self._steps), ("rollouts", self._rollouts)):
             rows = [row for stop in sorted(segments) for row in segments[stop]]
             self._lines(f"{self.phase.folder}/{name}.jsonl", rows)
@@ -106,7 +114,8 @@ class View:
         """metrics_val_step_<n>.json, and one more line of eval_history.jsonl."""
         self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
         self._evaluations[step] = dict(row)
-        self._trackers.tell([of_evaluation(row, "rl_val" if self.phase is RL else "val")])
+        series = "rl_val" if self.phase is RL else "val"
+        self._trackers.send([evaluation_point(step, from_json(row["metrics"]), series)])
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
         self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
 

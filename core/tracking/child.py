@@ -1,62 +1,170 @@
-"""A tracker's own process: `python -m core.tracking.child FOLDER` tells it what the run spools there.
+"""A tracker's own process: `python -m core.tracking.child FOLDER` sends what the run spools there.
 
-A library that hangs, crashes or holds up the interpreter's end does so here, and the run knows nothing of
-it. What became of it stands in status.json; what the library prints goes nowhere.
+A library that hangs, crashes or delays the interpreter's exit does so here and cannot affect the run. The
+outcome is written to status.json; what the library prints is discarded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from core.tracking.keeping import Keeper, open_keeper
+from core.batches import batched
 
-SPOOL, STATUS, LEFT = "records.jsonl", "status.json", "left"
-"""`left` is put there by a run that waits no longer: then the folder is ours to remove."""
-LONGEST_START, LONGEST_END = 60, 600
-"""Seconds to begin a run at the tracker, and, after ours has ended, for what is still to be sent."""
-_LOOK_EVERY = 0.2
+SPOOL, STATUS, ABANDONED = "records.jsonl", "status.json", "abandoned"
+"""The run creates `abandoned` when it stops waiting; this process then removes the folder."""
+START_LIMIT_S, END_LIMIT_S = 60, 600
+"""Time limits to open a run at the tracker, and to send the rest after the run has ended."""
+_POLL_S = 0.2
+_MLFLOW_BATCH, _MLFLOW_VALUE = 100, 6_000
+"""MLflow's limits: parameters per request, and characters of a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run as trackers know it; `config` is flat, by dotted keys."""
+
+    id: str
+    name: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """`state` is "", ready, ended or failed."""
+
+    state: str = ""
+    error: str = ""
+
+
+class TrackerClient(Protocol):
+    """One run at a tracker."""
+
+    def log(self, step: int | None, values: Mapping[str, float | str]) -> None:
+        """Send metrics at a step, or of the whole run."""
+
+    def finish(self, state: str) -> None:
+        """Close the run as finished, stopped or failed."""
+
+
+class Wandb:
+    """Weights & Biases. Steps are metrics of their own, because a resumed run may send earlier steps."""
+
+    def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: Any) -> None:
+        import wandb
+
+        self._run = wandb.init(
+            project=project,
+            entity=entity,
+            mode=mode,
+            id=run.id,
+            name=run.name,
+            config=dict(run.config),
+            resume="allow",
+            # Send only what it is given: no console, no code, no machine statistics.
+            settings=wandb.Settings(
+                console="off",
+                silent=True,
+                disable_code=True,
+                disable_git=True,
+                x_disable_meta=True,
+                x_disable_machine_info=True,
+                x_disable_stats=True,
+            ),
+        )
+        self._run.define_metric("step")
+        for series in ("train", "val", "rl", "rl_val"):
+            self._run.define_metric(f"{series}/*", step_metric="step")
+
+    def log(self, step: int | None, values: Mapping[str, float | str]) -> None:
+        if step is None:
+            self._run.summary.update(dict(values))
+        else:
+            self._run.log({"step": step, **values})
+
+    def finish(self, state: str) -> None:
+        self._run.finish(exit_code=0 if state == "finished" else 1)
+
+
+class Mlflow:
+    """MLflow: a server, a database or a folder."""
+
+    def __init__(self, run: TrackedRun, tracking_uri: str | None, experiment: str) -> None:
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+
+        self._metric: Any = Metric
+        self._client: Any = MlflowClient(tracking_uri=tracking_uri)
+        found = self._client.get_experiment_by_name(experiment)
+        parent = str(found.experiment_id if found else self._client.create_experiment(experiment))
+        tag = "understudy.id"
+        earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{run.id}'")
+        if earlier:
+            self._id = earlier[0].info.run_id
+            self._client.update_run(self._id, status="RUNNING")
+            return
+        self._id = self._client.create_run(parent, run_name=run.name, tags={tag: run.id}).info.run_id
+        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run.config.items()]
+        for batch in batched(params, _MLFLOW_BATCH):
+            self._client.log_batch(self._id, params=batch)
+
+    def log(self, step: int | None, values: Mapping[str, float | str]) -> None:
+        at = int(time.time() * 1000)
+        numbers = [(key, value) for key, value in values.items() if isinstance(value, int | float)]
+        metrics = [self._metric(key, float(value), at, step or 0) for key, value in numbers]
+        self._client.log_batch(self._id, metrics=metrics)
+        for key, value in values.items():
+            if isinstance(value, str):
+                self._client.set_tag(self._id, key, value)
+
+    def finish(self, state: str) -> None:
+        status = {"finished": "FINISHED", "stopped": "KILLED"}.get(state, "FAILED")
+        with contextlib.suppress(AttributeError):
+            self._client.set_terminated(self._id, status)
+
+
+CLIENTS = {"wandb": Wandb, "mlflow": Mlflow}
 
 
 def main(folder: Path) -> int:
-    """Follow the spool to its end. Exit code 1 where the tracker failed."""
+    """Follow the spool to its end. Returns exit code 1 if the tracker failed."""
     lines = _lines(folder / SPOOL, os.getppid())
-    first = next(lines)
+    tracker = ""
     try:
-        signal.alarm(LONGEST_START)  # ends the process even where a library hangs in C
-        keeper = open_keeper(first["tracker"], first["settings"], first["run"])
+        signal.alarm(START_LIMIT_S)  # ends the process even if a library hangs in C
+        tracker, settings, run = next(lines).values()
+        client: TrackerClient = CLIENTS[tracker](TrackedRun(**run), **settings)
         signal.alarm(0)
-        _status(folder, state="ready")
+        _write_status(folder, Status("ready"))
         for line in lines:
-            _take(keeper, line)
-        _status(folder, state="ended")
-    except BaseException as e:  # a library may raise anything, SystemExit too
-        _status(folder, state="failed", error=_said(first["tracker"], e))
+            match line:
+                case {"end": str(state)}:
+                    signal.alarm(END_LIMIT_S)  # the library may wait for an unreachable network
+                    client.finish(state)
+                case {"step": step, "values": values}:
+                    client.log(step, values)
+        _write_status(folder, Status("ended"))
+    except BaseException as e:  # a library may raise anything, even SystemExit
+        _write_status(folder, Status("failed", _describe(tracker, e)))
         return 1
     finally:
         signal.alarm(0)
-        if (folder / LEFT).exists():
+        if (folder / ABANDONED).exists():
             shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _take(keeper: Keeper, line: dict[str, Any]) -> None:
-    if "end" in line:
-        signal.alarm(LONGEST_END)  # the library's own end may wait for a network that is not there
-        keeper.end(line["end"])
-    else:
-        keeper.points(line["step"], line["values"])
-
-
 def _lines(path: Path, parent: int) -> Iterator[dict[str, Any]]:
-    """Whole lines as they come, to the one that ends them; one is made up where the run's process is gone."""
+    """Yield lines as they are written, up to the end line; if the run's process is gone, make one up."""
     with path.open(encoding="utf-8") as f:
         rest = ""
         while True:
@@ -71,23 +179,22 @@ def _lines(path: Path, parent: int) -> Iterator[dict[str, Any]]:
                 yield {"end": "stopped"}
                 return
             else:
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL_S)
 
 
-def _status(folder: Path, **values: Any) -> None:
-    beside = folder / f"{STATUS}.new"
-    beside.write_text(json.dumps(values), encoding="utf-8")
-    beside.replace(folder / STATUS)
+def _write_status(folder: Path, status: Status) -> None:
+    temporary = folder / f"{STATUS}.new"
+    temporary.write_text(json.dumps(asdict(status)), encoding="utf-8")
+    temporary.replace(folder / STATUS)
 
 
-def _said(tracker: str, error: BaseException) -> str:
+def _describe(tracker: str, error: BaseException) -> str:
     if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == tracker:
         return f"it is not installed: pip install 'understudy-distill[{tracker}]'"
-    words = " ".join(str(error).split())
-    return f"{type(error).__name__}: {words}"[:500]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
 if __name__ == "__main__":
     code = main(Path(sys.argv[1]))
-    signal.alarm(LONGEST_END)  # a library may hold up the interpreter's end
+    signal.alarm(END_LIMIT_S)  # a library may delay the interpreter's exit
     sys.exit(code)

@@ -1,89 +1,213 @@
-"""The trackers of one run: what they are told first, as it goes on, and at its end."""
+"""The trackers of a run, each in a child process that reads a spool file.
+
+Nothing here blocks except the end of the run, which waits for `trackers.patience_s` at most. A tracker that
+fails costs one warning and does not affect results.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from operator import getitem
+from pathlib import Path
 from typing import Any
 
 from core.config import Config
 from core.config.loading import held
-from core.optional import Failures, Part
-from core.store.runs import SUMMARY, RunView
-from core.tracking.process import Tracker
-from core.tracking.records import Point, of_summary
+from core.jsonrecords import InvalidFile, Record, parse
+from core.optional import Failure, Failures, Part, named
+from core.results import load_run_result
+from core.store.runs import RunView
+from core.tracking.child import ABANDONED, SPOOL, STATUS, Status, TrackedRun
+from core.tracking.points import Point, result_point
+
+log = logging.getLogger(__name__)
 
 FILE = "trackers.json"
-NAMES = ("wandb", "mlflow")
+_PACKAGES = Path(__file__).resolve().parents[2]
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default it asks an unreachable server for minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""Defaults for the child process; the user's environment has priority."""
+
+
+class SentSteps(Record):
+    """`trackers.json`: the id under which trackers know the run, and by tracker and series the steps sent."""
+
+    id: str
+    told: dict[str, dict[str, list[int]]] = {}
+
+
+class TrackerProcess:
+    """One tracker's child process. Steps that an earlier process sent are not sent again."""
+
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        run: TrackedRun,
+        sent: Mapping[str, Iterable[int]],
+        patience_s: float,
+    ) -> None:
+        self.name, self._patience_s = name, patience_s
+        self.failure: Failure | None = None
+        self._sent = {series: set(steps) for series, steps in sent.items()}
+        self._deadline = 0.0
+        self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
+        self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
+        self._write({"tracker": name, "settings": settings, "run": asdict(run)})
+        path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            # -P: do not import a folder `core` of the working directory.
+            [sys.executable, "-P", "-m", "core.tracking.child", str(self._folder)],
+            env={**_ENVIRONMENT, **os.environ, "PYTHONPATH": path},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    @property
+    def sent(self) -> dict[str, list[int]]:
+        """The steps sent so far, by series."""
+        return {series: sorted(steps) for series, steps in self._sent.items()}
+
+    @property
+    def pid(self) -> int:
+        """The child process, which leads a process group of its own."""
+        return self._process.pid
+
+    def send(self, points: Iterable[Point]) -> None:
+        """Spool points, without steps that were sent before."""
+        for point in points:
+            if point.step is not None:
+                steps = self._sent.setdefault(point.series, set())
+                if point.step in steps:
+                    continue
+                steps.add(point.step)
+            self._write({"step": point.step, "values": dict(point.values)})
+        self._check_status()
+
+    def end(self, state: str) -> None:
+        """Close the spool; the time that `wait` may take begins."""
+        self._write({"end": state})
+        self._spool.close()
+        self._deadline = time.monotonic() + self._patience_s
+
+    def wait(self) -> None:
+        """Wait for the child until the deadline; it may continue to send by itself."""
+        while self._process.poll() is None and time.monotonic() < self._deadline:
+            time.sleep(0.05)
+        state = self._check_status()
+        if self._process.poll() is None:
+            with contextlib.suppress(OSError):
+                (self._folder / ABANDONED).touch()
+            if state in ("ready", "ended"):
+                log.info("%s continues to send in the background; the run does not wait for it", self.name)
+            else:
+                self._fail(TimeoutError, f"no answer within {self._patience_s:g} s")
+            return
+        if state not in ("failed", "ended"):
+            code = self._process.returncode
+            self._fail(ChildProcessError, f"its process ended unexpectedly (exit code {code})")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _check_status(self) -> str:
+        """Return the child's state; a failure is recorded and logged once."""
+        try:
+            status = Status(**json.loads((self._folder / STATUS).read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError):
+            return ""
+        if status.state == "failed":
+            self._fail(ChildProcessError, status.error)
+        return status.state
+
+    def _fail(self, error: type[Exception], why: str) -> None:
+        if self.failure is None:
+            self.failure = Failure(named(Part.TRACKER, self.name), error.__name__, why)
+            log.warning("tracker %s: %s; the run continues without it", self.name, why)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        with contextlib.suppress(OSError, ValueError):  # a full disk stops the run elsewhere, with a message
+            self._spool.write(json.dumps(line) + "\n")
+            self._spool.flush()
 
 
 class Trackers:
-    """All that the config names; none is the usual case."""
+    """The trackers that the config names; usually none."""
 
-    def __init__(self, each: Iterable[Tracker] = (), failures: Failures | None = None) -> None:
-        self.each = list(each)
+    def __init__(self, processes: Sequence[TrackerProcess] = (), failures: Failures | None = None) -> None:
+        self.processes = processes
         self._failures = failures if failures is not None else Failures()
         self._ended = False
 
-    def tell(self, points: Iterable[Point]) -> None:
+    def send(self, points: Iterable[Point]) -> None:
         """Pass points on. A tracker that fails is recorded; it affects nothing else."""
-        told = list(points) if self.each else []
-        for tracker in self.each:
-            with self._failures.optional(Part.TRACKER, tracker.name):
-                tracker.tell(told)
-        self._record()
+        spooled = list(points) if self.processes else []
+        for process in self.processes:
+            with self._failures.optional(Part.TRACKER, process.name):
+                process.send(spooled)
+        self._record_failures()
 
     def finish(self, view: RunView) -> None:
-        """Pass on what the run came to, and end as finished."""
-        if self.each and not self._ended:
+        """Send the run's result and end as finished."""
+        if self.processes and not self._ended:
             with self._failures.optional(Part.TRACKER, "final figures"):
-                self.tell(_final(view))
+                if (result := load_run_result(view.store, view.name)) is not None:
+                    self.send([result_point(result)])
         self.end("finished")
 
     def end(self, state: str) -> None:
-        """Wait, no longer than patience goes, for what is still on its way; only once."""
+        """End all trackers, and wait for them in parallel; a second call does nothing."""
         if self._ended:
             return
         self._ended = True
-        for tracker in self.each:
-            with self._failures.optional(Part.TRACKER, tracker.name):
-                tracker.end(state)
-        for tracker in self.each:
-            with self._failures.optional(Part.TRACKER, tracker.name):
-                tracker.wait()
-        self._record()
+        for process in self.processes:
+            with self._failures.optional(Part.TRACKER, process.name):
+                process.end(state)
+        for process in self.processes:
+            with self._failures.optional(Part.TRACKER, process.name):
+                process.wait()
+        self._record_failures()
 
-    def _record(self) -> None:
-        """The failures that trackers noticed, and logged, themselves."""
-        for tracker in self.each:
-            if tracker.failure is not None:
-                self._failures.add(tracker.failure)
+    def _record_failures(self) -> None:
+        """Record the failures that the processes noticed and logged themselves."""
+        for process in self.processes:
+            if process.failure is not None:
+                self._failures.add(process.failure)
 
 
 @contextlib.contextmanager
 def tracked(config: Config, view: RunView, failures: Failures | None = None) -> Iterator[Trackers]:
-    """The trackers of a run while it goes on; at its end they are told what it came to.
-
-    Those that fail are added to `failures`.
-    """
+    """Start the trackers of a run, and end them with its result; failed ones are added to `failures`."""
     failures = failures if failures is not None else Failures()
-    settings = {name: getattr(config.trackers, name) for name in NAMES}
-    named = {name: section for name, section in settings.items() if section is not None}
-    if not named:
+    sections = {"wandb": config.trackers.wandb, "mlflow": config.trackers.mlflow}
+    settings = {name: section for name, section in sections.items() if section is not None}
+    if not settings:
         yield Trackers()
         return
-    record = failures.attempt(Part.TRACKER, FILE, lambda: _record(view), _new_record)
-    run = {"id": record["id"], "name": view.name, "config": _flat(config)}
-    begun: list[Tracker] = []
-    for name, section in named.items():
-        first = {"tracker": name, "settings": section.model_dump(), "run": run}
+    record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view), _new_record)
+    run = TrackedRun(record.id, view.name, _flat(config))
+    processes: list[TrackerProcess] = []
+    for name, section in settings.items():
         with failures.optional(Part.TRACKER, name):
-            begun.append(Tracker(name, first, record["told"].get(name, {}), config.trackers.patience_s))
-    trackers, state = Trackers(begun, failures), "failed"
+            sent, patience_s = record.told.get(name, {}), config.trackers.patience_s
+            processes.append(TrackerProcess(name, section.model_dump(), run, sent, patience_s))
+    trackers, state = Trackers(processes, failures), "failed"
     try:
         yield trackers
         state = "finished"
@@ -93,33 +217,25 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
         raise
     finally:
         trackers.end(state)
-        told = {tracker.name: tracker.known for tracker in begun if tracker.works}
+        told = {process.name: process.sent for process in processes if process.failure is None}
         with failures.optional(Part.TRACKER, FILE):
-            view.write_json(FILE, {**record, "told": {**record["told"], **told}})
+            view.write_json(FILE, SentSteps(id=record.id, told={**record.told, **told}).to_json())
 
 
-def _final(view: RunView) -> Iterator[Point]:
-    text = view.read(SUMMARY)
-    if text is not None:
-        yield of_summary(json.loads(text))
+def _read_record(view: RunView) -> SentSteps:
+    if (found := view.bytes(FILE)) is not None:
+        with contextlib.suppress(InvalidFile):
+            return parse(SentSteps, found)[0]
+    record = _new_record()
+    view.write_json(FILE, record.to_json())
+    return record
 
 
-def _record(view: RunView) -> dict[str, Any]:
-    """The id under which trackers know the run, and what they were told."""
-    with contextlib.suppress(ValueError, AttributeError):
-        found: dict[str, Any] = json.loads(view.read(FILE) or "null")
-        if {"id", "told"} <= found.keys():
-            return found
-    made = _new_record()
-    view.write_json(FILE, made)
-    return made
-
-
-def _new_record() -> dict[str, Any]:
-    return {"id": uuid.uuid4().hex[:16], "told": {}}
+def _new_record() -> SentSteps:
+    return SentSteps(id=uuid.uuid4().hex[:16])
 
 
 def _flat(config: Config) -> dict[str, Any]:
-    """The config by dotted keys; it holds names of credentials, never credentials."""
-    whole = config.model_dump(mode="json")
-    return {".".join(key): functools.reduce(getitem, key, whole) for key in held(config)}
+    """The config by dotted keys; it has names of credentials, never credentials."""
+    values = config.model_dump(mode="json")
+    return {".".join(key): functools.reduce(getitem, key, values) for key in held(config)}

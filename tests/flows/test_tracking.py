@@ -28,8 +28,8 @@ def test_mlflow_has_the_curves_of_a_run_once_beside_a_tracker_that_cannot_log_in
     changes = [f"trackers.mlflow.tracking_uri={uri}", "trackers.wandb={}", "trackers.patience_s=90"]
     folder = run(project, *changes)
     (said,) = [row for row in (folder / "train.log").read_text().splitlines() if " tracker " in row]
-    assert "WARNING core.tracking.process: tracker wandb: " in said
-    assert said.endswith("; the run goes on without it")
+    assert "WARNING core.tracking.trackers: tracker wandb: " in said
+    assert said.endswith("; the run continues without it")
     run(project, *changes)
 
     from mlflow import MlflowClient

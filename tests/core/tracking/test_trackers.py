@@ -1,4 +1,4 @@
-"""Trackers get a run's curves and figures, each once; one that does not work costs one warning."""
+"""Trackers receive a run's curves and figures once; one that fails costs one warning."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +19,25 @@ import pytest
 
 from core.config import Config
 from core.optional import Failures
+from core.results import Ledger, RunResult, StudentLedger
 from core.store.objects import Store
 from core.store.runs import SUMMARY, RunView
 from core.tracking.child import main
-from core.tracking.process import Tracker
-from core.tracking.records import of_evaluation, of_training
-from core.tracking.trackers import FILE, tracked
+from core.tracking.points import TrainStep, evaluation_point, training_points
+from core.tracking.trackers import FILE, TrackerProcess, tracked
+from tests.core.export.making import metrics
 
-HISTORY = [
-    {"step": i, "loss": 2.0 - i, "learning_rate": 1e-3, "grad_norm": None, "tokens": 7} for i in (0, 1)
-]
-EVALUATION = {"step": 2, "metrics": {"accuracy": 0.9, "macro_f1": 0.8, "F1": 0.7, "auroc": None}}
-RUN_SUMMARY = {
-    "best_step": 2,
-    "report_path": "runs/small/test_report.md",
-    "selection_metric": "macro_f1",
-    "best_val_selection_metric_value": 0.8,
-    "test": {"student": {"accuracy": 0.85, "F1": 0.6, "invalid_label_rate": 0.0}},
-    "ledger": {"usd": None, "student": {"trained_tokens": 14, "usd": None}, "seconds": {"train": 1.5}},
-}
+HISTORY = [TrainStep(step=i, loss=2.0 - i, learning_rate=1e-3, grad_norm=None, tokens=7) for i in (0, 1)]
+EVALUATION = evaluation_point(2, replace(metrics(90), macro_f1=0.8, f1=0.7, auroc=None))
+RESULT = RunResult(
+    run_dir="runs/small",
+    best_step=2,
+    report_path="runs/small/test_report.md",
+    selection_metric="macro_f1",
+    best_val_selection_metric_value=0.8,
+    test={"student": replace(metrics(90), accuracy=0.85)},
+    ledger=Ledger(student=StudentLedger(trained_tokens=14), seconds={"train": 1.5}),
+)
 
 
 @pytest.fixture
@@ -59,14 +60,14 @@ def config(**trackers: Any) -> Config:
 def follow(config: Config, view: RunView) -> None:
     """A run of two steps, with an evaluation, to its end."""
     with tracked(config, view) as trackers:
-        trackers.tell(of_training(HISTORY))
-        trackers.tell([of_evaluation(EVALUATION)])
-        view.write_json(SUMMARY, RUN_SUMMARY)
+        trackers.send(training_points(HISTORY))
+        trackers.send([EVALUATION])
+        view.write_json(SUMMARY, RESULT.to_json())
 
 
 def fail_after_a_step(config: Config, view: RunView) -> None:
     with tracked(config, view) as trackers:
-        trackers.tell(of_training(HISTORY[:1]))
+        trackers.send(training_points(HISTORY[:1]))
         raise ValueError("in the midst")
 
 
@@ -111,7 +112,7 @@ def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the
     assert losses == [(1, 2.0), (2, 1.0)]
     metrics = run.data.metrics
     assert (metrics["val/macro_f1"], metrics["val/f1"]) == (0.8, 0.7)
-    assert "val/auroc" not in metrics, "what is undefined is not told"
+    assert "val/auroc" not in metrics, "undefined metrics are not sent"
     assert metrics["bestval_test/accuracy"] == 0.85
     assert metrics["selection/best_val_metric"] == 0.8
     assert metrics["best_step"] == 2
@@ -120,7 +121,7 @@ def test_mlflow_holds_config_curves_and_figures_and_a_resumed_run_goes_on_in_the
     assert run.data.tags["report"] == "runs/small/test_report.md"
 
 
-def told_to_wandb(folder: Path) -> list[Any]:
+def sent_to_wandb(folder: Path) -> list[Any]:
     """The records of the one offline run, out of its LevelDB log: blocks of 32 kB, headers of 7 bytes."""
     from wandb.proto import wandb_internal_pb2 as wandb
 
@@ -147,7 +148,7 @@ def test_wandb_holds_the_same_in_a_folder_that_was_never_online(
     pytest.importorskip("wandb", reason="needs the extra: wandb")
     follow(config(wandb={"project": "mine", "mode": "offline"}), view)
     assert warnings(caplog) == []
-    records = told_to_wandb(tmp_path)
+    records = sent_to_wandb(tmp_path)
     run = next(r.run for r in records if r.HasField("run"))
     assert (run.project, run.display_name) == ("mine", "small")
     assert run.run_id == json.loads(view.read(FILE) or "")["id"]
@@ -190,16 +191,13 @@ def test_a_tracker_that_hangs_is_one_warning_and_costs_no_more_than_patience(
     failures = Failures()
     settings = config(mlflow={"tracking_uri": silent}, patience_s=0.5)
     with tracked(settings, view, failures) as trackers:
-        (tracker,) = trackers.each
-        trackers.tell(of_training(HISTORY))
+        (tracker,) = trackers.processes
+        trackers.send(training_points(HISTORY))
     took = time.monotonic() - began
     os.killpg(tracker.pid, signal.SIGKILL)
     assert took < 3.0
-    (said,) = warnings(caplog)
-    assert said == (
-        "tracker mlflow: it has not answered, and after 0.5 s is waited for no longer; "
-        "the run goes on without it"
-    )
+    (warning,) = warnings(caplog)
+    assert warning.startswith("tracker mlflow: no answer within 0.5 s")
     (failure,) = failures
     assert (failure.part, failure.error) == ("Tracker: mlflow", "TimeoutError")
     assert "0.5 s" in failure.message
@@ -211,7 +209,7 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
     (tmp_path / "out/runs/small" / FILE / "in the way").mkdir(parents=True)
     failures = Failures()
     with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
-        trackers.tell(of_training(HISTORY))
+        trackers.send(training_points(HISTORY))
     assert [f.part for f in failures] == [f"Tracker: {FILE}", "Tracker: mlflow"]
     assert failures.to_json()[1]["error"] == "ChildProcessError"
 
@@ -219,13 +217,13 @@ def test_a_record_that_cannot_be_written_does_not_stop_the_run(
 def test_a_tracker_that_raises_in_the_run_is_recorded_and_the_others_get_everything(
     view: RunView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(self: Tracker, points: object) -> None:
+    def broken(self: TrackerProcess, points: object) -> None:
         raise TypeError("not JSON")
 
-    monkeypatch.setattr(Tracker, "tell", broken)
+    monkeypatch.setattr(TrackerProcess, "send", broken)
     failures = Failures()
     with tracked(config(mlflow={"tracking_uri": "nonsense://x"}), view, failures) as trackers:
-        trackers.tell(of_training(HISTORY))
+        trackers.send(training_points(HISTORY))
         assert [(f.part, f.error) for f in failures] == [("Tracker: mlflow", "TypeError")]
 
 
@@ -237,14 +235,15 @@ def test_a_tracker_that_raises_is_one_warning_with_its_words(
     (said,) = warnings(caplog)
     assert said.startswith("tracker mlflow: ")
     assert "nonsense" in said
-    assert json.loads(view.read(FILE) or "")["told"] == {}, "so that the next try tells all"
+    assert json.loads(view.read(FILE) or "")["told"] == {}, "so that the next try sends all"
 
 
-def test_a_library_that_is_not_installed_is_said_with_the_command_that_installs_it(
+def test_the_error_of_a_missing_library_has_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)  # as the import system notes what is not there
-    first = {"tracker": "wandb", "settings": {}, "run": {}}
+    settings = {"project": "p", "entity": None, "mode": "offline"}
+    first = {"tracker": "wandb", "settings": settings, "run": {"id": "1", "name": "r", "config": {}}}
     (tmp_path / "records.jsonl").write_text(json.dumps(first) + "\n")
     assert main(tmp_path) == 1
     status = json.loads((tmp_path / "status.json").read_text())
@@ -255,6 +254,6 @@ def test_a_library_that_is_not_installed_is_said_with_the_command_that_installs_
 
 def test_without_trackers_nothing_is_started_or_written(view: RunView) -> None:
     with tracked(config(), view) as trackers:
-        assert trackers.each == []
-        trackers.tell(of_training(HISTORY))
+        assert not trackers.processes
+        trackers.send(training_points(HISTORY))
     assert view.read(FILE) is None

@@ -1,0 +1,132 @@
+"""The metrics that trackers receive, under the names that the predecessor's users have in their charts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from core.evaluation.metrics import Metrics
+from core.jsonrecords import Record
+from core.results import RunResult, TeacherSummary
+
+Value = float | str
+METRICS = (
+    "loss",
+    "cls_loss",
+    "accuracy",
+    "balanced_accuracy",
+    "macro_f1",
+    "f1",
+    "precision",
+    "recall",
+    "mcc",
+    "auroc",
+    "auprc",
+    "log_loss",
+    "brier",
+    "invalid_label_rate",
+    "decision_threshold",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Metrics at a step of a series, which is sent once; without a step, metrics of the whole run."""
+
+    series: str
+    step: int | None
+    values: Mapping[str, Value]
+
+
+class TrainStep(Record):
+    """A row of train_history.jsonl; steps count from 0."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float | None = None
+    tokens: int | None = None
+
+
+class RewardStep(Record):
+    """A row of rl_history.jsonl."""
+
+    step: int
+    loss: float | None = None
+    reward_mean: float | None = None
+    reward_std: float | None = None
+    batch_acc: float | None = None
+    invalid_rate: float | None = None
+    kl_logprob_diff_mean: float | None = None
+    learning_rate: float | None = None
+
+
+def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
+    """Training by step, counted from 1."""
+    for row in rows:
+        values = {
+            "train/trainer_loss": row.loss,
+            "train/lr": row.learning_rate,
+            "train/grad_norm": row.grad_norm,
+            "train/tokens": row.tokens,
+        }
+        yield Point("train", row.step + 1, _defined(values))
+
+
+def reward_points(rows: Iterable[RewardStep]) -> Iterator[Point]:
+    """Reinforcement by step."""
+    for row in rows:
+        values = {
+            "rl/loss": row.loss,
+            "rl/reward_mean": row.reward_mean,
+            "rl/reward_std": row.reward_std,
+            "rl/accuracy": row.batch_acc,
+            "rl/invalid_rate": row.invalid_rate,
+            "rl/kl": row.kl_logprob_diff_mean,
+            "rl/lr": row.learning_rate,
+        }
+        yield Point("rl", row.step, _defined(values))
+
+
+def evaluation_point(step: int, metrics: Metrics, series: str = "val") -> Point:
+    """A checkpoint on val; those of reinforcement are the series `rl_val`."""
+    return Point(series, step, _defined(_metrics(series, metrics)))
+
+
+def teacher_point(summary: TeacherSummary) -> Point:
+    """The teacher's answers and how many were accepted."""
+    values = {
+        "teacher/requested_samples": summary.requested_samples,
+        "teacher/accepted_samples": summary.accepted_samples,
+        "teacher/acceptance_rate": summary.acceptance_rate,
+    }
+    return Point("teacher", None, _defined(values))
+
+
+def result_point(result: RunResult) -> Point:
+    """The selected checkpoint on test, and what the run cost."""
+    test, student = result.student_on_test, result.ledger.student
+    values = {
+        **({} if test is None else _metrics("bestval_test", test)),
+        "selection/metric_name": result.selection_metric,
+        "selection/best_val_metric": result.best_val_selection_metric_value,
+        "best_step": result.best_step,
+        "report": result.report_path,
+        "best_model_path": result.best_model_path,
+        "cost/usd": result.ledger.usd,
+        "cost/trained_tokens": student.trained_tokens,
+        "cost/prefilled_tokens": student.prefilled_tokens,
+        "cost/sampled_tokens": student.sampled_tokens,
+        "cost/requests": student.requests,
+        "cost/seconds": round(result.ledger.total_seconds, 1),
+    }
+    return Point("final", None, _defined(values))
+
+
+def _metrics(prefix: str, metrics: Metrics) -> dict[str, Value | None]:
+    return {f"{prefix}/{name}": getattr(metrics, name) for name in METRICS}
+
+
+def _defined(values: Mapping[str, Value | None]) -> dict[str, Value]:
+    """Leave out undefined metrics: trackers cannot show the reason."""
+    return {name: value for name, value in values.items() if value is not None}
