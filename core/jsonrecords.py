@@ -24,16 +24,16 @@ class Record(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-def parse(record: type[AnyRecord], data: bytes) -> tuple[AnyRecord, bool]:
+def parse(model: type[Model], data: bytes) -> tuple[Model, bool]:
     """Validate the bytes of a JSON file; also return whether NaN or infinities were read as None.
 
     Raises InvalidFile with the first mistake.
     """
     try:
-        return record.model_validate_json(data), False
+        return model.model_validate_json(data), False
     except ValidationError as e:
         if not any(error["type"] in ("json_invalid", "finite_number") for error in e.errors()):
             raise InvalidFile(message(e)) from e
@@ -44,7 +44,7 @@ def parse(record: type[AnyRecord], data: bytes) -> tuple[AnyRecord, bool]:
     except (ValueError, RecursionError) as e:
         raise InvalidFile(f"not JSON ({' '.join(str(e).split())[:120]})") from e
     try:
-        return record.model_validate(value), bool(constants)
+        return model.model_validate(value), bool(constants)
     except ValidationError as e:
         raise InvalidFile(message(e)) from e
 
@@ -52,7 +52,10 @@ def parse(record: type[AnyRecord], data: bytes) -> tuple[AnyRecord, bool]:
 def message(error: ValidationError) -> str:
     """Describe the first mistake as `field: what is wrong, found value`."""
     first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
+    loc = first["loc"]
+    if loc and isinstance(loc[0], int):
+        loc = (f"record {loc[0] + 1}", *loc[1:])
+    field = ".".join(str(part) for part in loc)
     if field == "version" and first["type"] == "literal_error":
         return (
             f"format version {first['input']!r} is unknown, this code reads {first['ctx']['expected']}; "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from core.evaluation.metrics import Metrics
 from core.jsonrecords import InvalidFile, Record, parse
@@ -17,12 +17,11 @@ from core.optional import Failure
 from core.provenance import CodeVersion
 from core.records import SplitName
 from core.rejection.funnel import Funnel
-from core.rejection.hard import Hardness
-from core.rejection.skew import Skew
+from core.rejection.summary import TeacherSummary
 from core.store.objects import Store
 from core.store.runs import FOLDER, SUMMARY
 
-VERSION = 1
+VERSION: Literal[1] = 1
 RL_SUMMARY = "rl_phase/rl_summary.json"
 Setting = bool | int | float | str | None
 
@@ -34,46 +33,12 @@ class SplitSize(Record):
     positive: int
 
 
-class FirstAnswers(Record):
-    """Confusion of the first answers with gold; `unread` named no label."""
+class TeacherTotals(Record):
+    """Requests, tokens and US dollars of a live teacher, summed over sample stages.
 
-    tp: int
-    fn: int
-    fp: int
-    tn: int
-    unread: int
-
-
-class AnswerAgreement(Record):
-    """Agreement of several answers to one text; see `core.teacher.tally.Agreement`."""
-
-    texts_with_several_answers: int
-    unanimous: int
-    tied: int
-    majority_right: int
-    majority_wrong: int
-    observed_agreement: float | None
-    only_texts_whose_first_answer_failed: bool
-
-
-class RecordedLabels(Record):
-    """Labels parsed from recorded outputs, compared with the recorded labels."""
-
-    both: int
-    agree: int
-    differ: int
-    unread: int
-    unrecorded: int
-    neither: int
-
-
-class TeacherLedger(Record):
-    """Requests, tokens and US dollars of a live teacher. Of one sample stage, or the sum of several.
-
-    `…_now` counts what making the stage took, `…_of_the_run` everything its run has asked so far.
+    `…_now` counts what making the stages took, `…_of_the_run` everything that their `runs` have asked.
     """
 
-    run: str | None = None
     runs: tuple[str, ...] = ()
     asked_now: int = 0
     reused: int = 0
@@ -104,9 +69,10 @@ class Ledger(Record):
     """`ledger.json`: cost of the run, reused stages included. `seconds` is by stage."""
 
     usd: float | None = None
-    teacher: TeacherLedger | None = None
+    teacher: TeacherTotals | None = None
     """None if the answers were recorded or gold labels."""
-    student: StudentLedger = Field(default_factory=StudentLedger)
+    student: StudentLedger | None = None
+    """None if the ledger could not be computed."""
     seconds: dict[str, float] = {}
 
     @property
@@ -115,37 +81,10 @@ class Ledger(Record):
         return sum(self.seconds.values())
 
 
-class TeacherSummary(Record):
-    """`teacher_phase/teacher_summary.json`: the teacher's answers and how many rejection accepted.
+class TeacherFigures(TeacherSummary):
+    """`teacher_summary` of a run's result: without the funnel, which the result has itself."""
 
-    `…_samples` counts answers, `…examples` texts. `funnel` is None inside a `RunResult`, which has it itself.
-    """
-
-    teacher_model: str | None = None
-    teacher_kind: str | None = None
-    requested_samples: int = 0
-    accepted_samples: int = 0
-    rejected_samples: int = 0
-    acceptance_rate: float | None = None
-    examples: int = 0
-    accepted_examples: int = 0
-    example_acceptance_rate: float | None = None
-    missing: int = 0
-    unknown_ids: int = 0
-    models: dict[str, int] = {}
-    parse_sources: dict[str, int] = {}
-    parse_errors: dict[str, int] = {}
-    finish_reasons: dict[str, int] = {}
-    first_answers: FirstAnswers | None = None
-    agreement: AnswerAgreement | None = None
-    recorded_labels: RecordedLabels | None = None
-    output_format: str | None = None
-    ledger: TeacherLedger | None = None
-    funnel: Funnel | None = None
-    hard: Hardness | None = None
-    skew: Skew | None = None
-    unusable: str | None = None
-    notices: tuple[str, ...] = ()
+    funnel: Funnel | None = Field(None, exclude=True)  # type: ignore[assignment]
 
 
 class GridPoint(Record):
@@ -230,7 +169,8 @@ class RunResult(Record):
     beats_untrained: bool | None = None
     """None if the untrained model was not evaluated."""
     selection_reason: str | None = None
-    teacher_summary: TeacherSummary | None = None
+    teacher_summary: TeacherFigures | None = None
+    """None for the predecessor, which wrote other figures."""
     sizes: dict[SplitName, SplitSize] = {}
     test: dict[str, Metrics] = {}
     """The student's metrics on test by mode: "student", "label_only"."""
@@ -248,6 +188,11 @@ class RunResult(Record):
     """None in files of 0.1."""
     made_by: CodeVersion | None = None
     """The code that wrote the file; None in files of 0.1, see `core.provenance`."""
+
+    @field_validator("teacher_summary", mode="before")
+    @classmethod
+    def _only_ours(cls, value: object) -> object:
+        return None if isinstance(value, dict) and "teacher_kind" not in value else value
 
     @property
     def run(self) -> str:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import logging
-from typing import Any
 
 from prefect import flow
 from prefect.artifacts import create_table_artifact
@@ -15,9 +14,8 @@ from core import locations
 from core.optional import Failures, Part
 from core.store.objects import Store
 from core.summary.collecting import Collected
-from core.summary.measured import Modes
-from core.summary.output import Format, default_name, save, summarise
-from core.summary.tidy import cells
+from core.summary.files import Modes
+from core.summary.tables import Cell, Format, cells, default_path, save, summarize_runs
 
 log = logging.getLogger(__name__)
 
@@ -45,13 +43,13 @@ def summarize(
 
     `output` is a local path, by default summary.csv or summary.html in the working directory.
     """
-    found, text = summarise(Store.at(root), mode, format, with_facts=True)
-    for each in found.passed:
+    found, text = summarize_runs(Store.at(root), mode, format, with_facts=True)
+    for each in found.skipped:
         log.warning("%s: %s", each.place, each.why)
-    log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.passed))
+    log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.skipped))
     if not found.rows:
         return None
-    path = default_name(format) if output is None else locations.absolute(output, "output", creates=True)
+    path = default_path(format) if output is None else locations.absolute(output, "output", creates=True)
     saved = save(text, path)
     with Failures().optional(Part.ARTIFACT, "summary"):
         create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
@@ -59,12 +57,12 @@ def summarize(
 
 
 def _about(found: Collected, root: str) -> str:
-    passed = "".join(f"\n- {each.place}: {each.why}" for each in found.passed[:SHOWN])
-    named = f"\n\nPassed over:{passed}" if passed else ""
-    return f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows{named}"
+    skipped = "".join(f"\n- {each.place}: {each.why}" for each in found.skipped[:SHOWN])
+    listed = f"\n\nSkipped:{skipped}" if skipped else ""
+    return f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows{listed}"
 
 
-def _on_test(found: Collected) -> list[dict[str, Any]]:
-    rows = [row for row in found.rows if row.measured.split == "test"]
-    rows.sort(key=lambda row: -(row.measured.metrics["macro_f1"] or 0.0))
+def _on_test(found: Collected) -> list[dict[str, Cell]]:
+    rows = [row for row in found.rows if row.split == "test"]
+    rows.sort(key=lambda row: -(row.file.metrics.macro_f1 or 0.0))
     return [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]

@@ -23,6 +23,7 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.provenance import current_code
 from core.records import SplitName
+from core.rejection.summary import TeacherSummary
 from core.report import markdown, page
 from core.report.inputs import Report
 from core.report.plots import curve
@@ -34,7 +35,7 @@ from core.results import (
     ScorerResult,
     SplitSize,
     StudentSetup,
-    TeacherSummary,
+    TeacherFigures,
 )
 from core.store import pointers
 from core.store.clock import now
@@ -134,6 +135,7 @@ def _result(o: Outcome) -> RunResult:
     """The run's result without what is only known once the reports are written: cost and failed parts."""
     assert o.teaching is not None, "only reinforcement has no teacher's answers"
     teacher = TeacherSummary.model_validate(o.teaching)
+    figures = {name: getattr(teacher, name) for name in teacher.model_fields_set - {"funnel"}}
     best = next(point for point in o.curve if point.step == o.selection.step)
     return RunResult(
         run_dir=f"runs/{o.run}",
@@ -143,13 +145,13 @@ def _result(o: Outcome) -> RunResult:
         best_model_path=adapter_path(o.checkpoint, o.home) or UNTRAINED,
         resume_state_path=state_path(o.final),
         best_step=o.selection.step,
-        best_val_macro_f1=best.metrics.macro_f1,
+        best_val_macro_f1=best.metrics["macro_f1"],
         selection_metric=o.selection.metric,
         best_val_selection_score=o.selection.score,
         best_val_selection_metric_value=o.selection.value,
         beats_untrained=o.selection.beats_untrained,
         selection_reason=o.selection.reason,
-        teacher_summary=teacher.model_copy(update={"funnel": None}),
+        teacher_summary=TeacherFigures(**figures),
         sizes={
             name: SplitSize(rows=part["count"], positive=part["label_counts"]["1"])
             for name, part in o.json(o.parts, "split_summary.json")["used_split_summary"].items()

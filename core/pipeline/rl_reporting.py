@@ -57,7 +57,7 @@ def publish(o: Outcome, view: RunView) -> list[str]:
         **pointer.to_json(),
         "phase": "rl",
         "start": of.start.to_json(),
-        "best_val_macro_f1": _metrics_at(o, o.selection.step).macro_f1,
+        "best_val_macro_f1": _metrics_at(o, o.selection.step)["macro_f1"],
         "final_state_path": state_path(o.final),
     }
     plain = json.loads(json.dumps(content, allow_nan=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import jsonio
 from core.bundle.stage import FOLDER as BUNDLE
-from core.evaluation.metrics import Metrics, from_json
+from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import RULE
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.adapter import PARITY
@@ -15,7 +15,7 @@ from core.export.manifests import Fingerprints
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.records import SPLITS, SplitName
 from core.rejection.hard import HARD_FILE, tagged_file
-from core.results import TeacherSummary
+from core.rejection.summary import TeacherSummary
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
@@ -115,7 +115,7 @@ class View:
         self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
         self._evaluations[step] = dict(row)
         series = "rl_val" if self.phase is RL else "val"
-        self._trackers.send([evaluation_point(step, from_json(row["metrics"]), series)])
+        self._trackers.send([evaluation_point(step, Metrics.from_json(row["metrics"]), series)])
         rows = [self._evaluations[step] for step in sorted(self._evaluations)]
         self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
 

@@ -86,6 +86,12 @@ def read(store: Store, name: str = LATEST) -> Mapping[str, Any] | None:
     return None if found is None else _content(store, _path(name), found.data)
 
 
+def run_dir(store: Store, name: str) -> str | None:
+    """The run folder that a pointer names; None if there is no such pointer."""
+    found = (read(store, name) or {}).get("run_dir")
+    return found if isinstance(found, str) else None
+
+
 def names(store: Store) -> list[str]:
     """The pointers there are."""
     found = (f.path.removeprefix(f"{FOLDER}/") for f in store.backend.list(FOLDER))

@@ -6,7 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,26 @@ RECORD = "stages.json"
 STATE = "run_state.json"
 CONFIG = "resolved_config.yaml"
 SUMMARY = "run_summary.json"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRecord:
+    """Which object a stage of a run came from; see `RunView.record`."""
+
+    key: str
+    writer: str
+    digest: str
+    reused: bool
+    at: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """run_state.json: running, finished, stopped or failed, since when, and the error of a failed run."""
+
+    state: str
+    at: str | None = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +143,14 @@ class RunView:
             )
         return found
 
+    def recorded_stages(self) -> dict[str, StageRecord]:
+        """As `stages`, typed."""
+        names = [f.name for f in fields(StageRecord)]
+        return {
+            slot: StageRecord(**{name: entry.get(name) for name in names})
+            for slot, entry in self.stages().items()
+        }
+
     def note_state(self, state: str, **more: Any) -> None:
         """Write down how the run stands: running, finished, stopped or failed."""
         self.write_json(STATE, {"state": state, "at": now(), **more})
@@ -131,6 +159,13 @@ class RunView:
         """What was noted last, empty where nothing was."""
         found = self.store.read_json(self._at(STATE))
         return found if isinstance(found, dict) else {}
+
+    def recorded_state(self) -> RunState | None:
+        """The state that was recorded last; None if there is none."""
+        found = self.state()
+        if not isinstance(found.get("state"), str):
+            return None
+        return RunState(found["state"], found.get("at"), found.get("error"))
 
     def earlier(self, slot: str, *, file: str) -> Manifest:
         """The object that this run's record names for a stage, checked.

@@ -1,139 +1,231 @@
-"""All rows of all runs under a root, and all that was passed over."""
+"""Collect the metrics of all runs under a root, and what was skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
+from core.errors import StoreError
+from core.jsonrecords import InvalidFile, Record, parse
 from core.records import SPLITS, SplitName
+from core.store.disk import explained
 from core.store.objects import Store
-from core.store.runs import STATE
-from core.summary.checking import Unusable, parse
-from core.summary.facts import READERS, Facts, facts
-from core.summary.fetching import fetch
-from core.summary.folders import PassedOver, RunFolder, run_folders
-from core.summary.intervals import PLACES, Interval, Mode, of_analysis
-from core.summary.measured import FILES, MODES, Measured, measured, place, stand_in
+from core.store.runs import FOLDER, STATE
+from core.summary.files import (
+    MODES,
+    READERS,
+    MetricsFile,
+    Mode,
+    RunFacts,
+    bestval_path,
+    metrics_path,
+    read_metrics,
+)
 
-Ends = dict[tuple[str | None, Mode], dict[str, Interval]]
-"""Intervals by metric, for each split and mode."""
+REQUESTS_AT_ONCE = 16
+_NO_METRICS = {
+    "reasoning": "metrics_{train,val,test}.json",
+    "label_only": "metrics_{train,val,test}_label_only.json",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file or folder, as a path under the root, that was not used as it is, and why."""
+
+    place: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """A folder under runs/. `files` are the paths in it; None on a disk, where looking is cheap."""
+
+    name: str
+    files: frozenset[str] | None = None
+
+    def may_have(self, path: str) -> bool:
+        """Whether a file may exist."""
+        return self.files is None or path in self.files
+
+    def at(self, path: str) -> str:
+        """A path in the folder, relative to the root."""
+        return f"{FOLDER}/{self.name}/{path}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run and split and mode, with what is known of the run."""
+    """Metrics of a run on one split in one mode, with the facts of the run."""
 
-    measured: Measured
-    facts: Facts
+    run: str
+    split: SplitName
+    mode: Mode
+    file: MetricsFile
+    facts: RunFacts
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """Rows by run, split and mode, and what there is no row for."""
+    """Rows by run, split and mode, and what was skipped."""
 
     rows: Sequence[Row]
-    passed: Sequence[PassedOver]
+    skipped: Sequence[Skipped]
 
     @property
     def runs(self) -> int:
-        """How many runs have rows."""
-        return len({row.measured.run for row in self.rows})
+        """Number of runs that have rows."""
+        return len({row.run for row in self.rows})
+
+
+class _RunState(Record):
+    state: str
 
 
 def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = True) -> Collected:
-    """Every run's metrics; files and folders that are not what they should be are passed over.
+    """Read the metrics of every run; files and folders that cannot be used are skipped and named.
 
-    Raises StoreError where the root cannot be listed, PassingError where it does not answer.
+    Raises StoreError if the root cannot be listed, PassingError if it does not answer: a table that lacks
+    rows for that reason would look complete.
     """
-    folders, strays = run_folders(store)
-    places = {place(split, mode): (split, mode) for split in SPLITS for mode in modes}
-    stand_ins = {stand_in(split): (split, mode) for split, mode in places.values() if mode == "reasoning"}
-    beside = [*READERS, *PLACES] if with_facts else []
-    contents, refused = _fetched(store, folders, [*places, *stand_ins, *beside])
-    unreadable = {each.place for each in refused}
-    rows, passed, bare = list[Row](), [*strays, *refused], list[RunFolder]()
+    folders, skipped = run_folders(store)
+    paths = {metrics_path(split, mode): (split, mode) for split in SPLITS for mode in modes}
+    substitutes = {bestval_path(s): s for s in SPLITS} if "reasoning" in modes else {}
+    wanted = [*paths, *substitutes, *(READERS if with_facts else ())]
+    contents, unreadable = _fetch(store, folders, wanted)
+    skipped += unreadable
+    unreadable_places = {each.place for each in unreadable}
+    rows: list[Row] = []
+    without_metrics: list[RunFolder] = []
     for folder in folders:
-        there = {p: which for p, which in places.items() if folder.at(p) in contents}
-        taken = {p: w for p, w in stand_ins.items() if w not in there.values() and folder.at(p) in contents}
-        there |= taken
-        known, odd = facts(folder, contents) if there else (Facts(), [])
-        found, wrong = _rows(folder, there, contents, known)
-        ends, unread = _intervals(folder, contents)
-        rows += [_with(row, ends) for row in found]
-        passed += [*odd, *wrong, *unread, *_standing_in(folder, taken)]
-        if not there and not any(folder.at(p) in unreadable for p in places):
-            bare.append(folder)
-    passed += _named(store, bare, modes)
-    return Collected(rows, sorted(passed, key=lambda p: p.place))
+        found = {path: which for path, which in paths.items() if folder.at(path) in contents}
+        for path, split in substitutes.items():
+            if folder.at(path) in contents and (split, "reasoning") not in found.values():
+                found[path] = (split, "reasoning")
+                name = PurePosixPath(metrics_path(split, "reasoning")).name
+                skipped.append(Skipped(folder.at(path), f"used in place of {name}, which is missing"))
+        if found:
+            facts, wrong = _facts(folder, contents)
+            skipped += wrong
+            for path, which in found.items():
+                skipped += _add_row(rows, folder, path, which, contents, facts)
+        elif not any(folder.at(path) in unreadable_places for path in paths):
+            without_metrics.append(folder)
+    skipped += _explain_missing(store, without_metrics, modes)
+    return Collected(rows, sorted(skipped, key=lambda each: each.place))
 
 
-def _fetched(
-    store: Store, folders: Iterable[RunFolder], places: Sequence[str]
-) -> tuple[dict[str, bytes], list[PassedOver]]:
-    return fetch(store, [f.at(p) for f in folders for p in places if f.may_have(p)])
-
-
-def _rows(
+def _add_row(
+    rows: list[Row],
     folder: RunFolder,
-    there: Mapping[str, tuple[SplitName, Mode]],
+    path: str,
+    which: tuple[SplitName, Mode],
     contents: Mapping[str, bytes],
-    known: Facts,
-) -> tuple[list[Row], list[PassedOver]]:
-    rows, passed = [], []
-    for at, (split, mode) in there.items():
-        path = folder.at(at)
+    facts: RunFacts,
+) -> Iterator[Skipped]:
+    place, (split, mode) = folder.at(path), which
+    try:
+        file, has_nan = read_metrics(contents[place], split)
+    except InvalidFile as e:
+        yield Skipped(place, str(e))
+        return
+    rows.append(Row(folder.name, split, mode, file, facts))
+    if has_nan:
+        yield Skipped(place, "contains NaN, which JSON does not allow; these cells are empty")
+
+
+def _facts(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[RunFacts, list[Skipped]]:
+    facts, wrong = RunFacts(), list[Skipped]()
+    for path, read in READERS.items():
+        data = contents.get(folder.at(path))
+        if data is not None:
+            try:
+                facts = read(facts, data)
+            except InvalidFile as e:
+                wrong.append(Skipped(folder.at(path), str(e)))
+    return facts, wrong
+
+
+def _explain_missing(store: Store, folders: Sequence[RunFolder], modes: Sequence[Mode]) -> list[Skipped]:
+    """Why folders have no metrics: unfinished runs, or other folders."""
+    states, unreadable = _fetch(store, folders, [STATE])
+    nothing = f"has no student_phase/{' or '.join(_NO_METRICS[mode] for mode in modes)}"
+    skipped = []
+    for folder in folders:
         try:
-            value, holds_nan = parse(contents[path])
-            rows.append(Row(measured(folder.name, split, mode, value), known))
-        except Unusable as e:
-            passed.append(PassedOver(path, str(e)))
-            continue
-        if holds_nan:
-            passed.append(PassedOver(path, "it holds NaN, which is no JSON; these cells stay empty"))
-    return rows, passed
+            state = parse(_RunState, states[folder.at(STATE)])[0].state
+        except (KeyError, InvalidFile):
+            state = "finished"
+        unfinished = f"nothing is exported yet (state: {state})"
+        skipped.append(Skipped(folder.at(""), nothing if state == "finished" else unfinished))
+    return [*skipped, *unreadable]
 
 
-def _intervals(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[Ends, list[PassedOver]]:
-    """What an analysis says, by split and mode."""
-    found: Ends = {}
-    passed = []
-    for path in map(folder.at, PLACES):
-        if path not in contents:
-            continue
+def _fetch(
+    store: Store, folders: Iterable[RunFolder], paths: Sequence[str]
+) -> tuple[dict[str, bytes], list[Skipped]]:
+    """The bytes of the files that exist, by path under the root, and the files that cannot be read."""
+    wanted = [folder.at(path) for folder in folders for path in paths if folder.may_have(path)]
+
+    def read(path: str) -> bytes | StoreError | None:
         try:
-            split, by_mode = of_analysis(parse(contents[path])[0])
-        except Unusable as e:
-            passed.append(PassedOver(path, str(e)))
-            continue
-        found |= {(split, mode): ends for mode, ends in by_mode.items()}
-    return found, passed
+            found = store.backend.read(path)
+        except StoreError as e:
+            return e
+        return None if found is None else found.data
 
-
-def _standing_in(folder: RunFolder, taken: Mapping[str, tuple[SplitName, Mode]]) -> list[PassedOver]:
-    return [
-        PassedOver(folder.at(at), f"it stands in for {PurePosixPath(place(*which)).name}, which is not there")
-        for at, which in taken.items()
+    if store.backend.folder is not None:
+        results = [read(path) for path in wanted]
+    else:
+        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+            results = list(pool.map(read, wanted))
+    contents = {path: data for path, data in zip(wanted, results, strict=True) if isinstance(data, bytes)}
+    errors = [
+        Skipped(path, str(e)) for path, e in zip(wanted, results, strict=True) if isinstance(e, StoreError)
     ]
+    return contents, errors
 
 
-def _with(row: Row, ends: Ends) -> Row:
-    """A row with an analysis' intervals, where its own file has none."""
-    m = row.measured
-    more = ends.get((m.split, m.mode))
-    return replace(row, measured=replace(m, intervals=more)) if more and not m.intervals else row
+def run_folders(store: Store) -> tuple[list[RunFolder], list[Skipped]]:
+    """The folders under runs/ by name, and files that are in the place of a folder.
+
+    A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.
+    Raises StoreError if that fails.
+    """
+    entries = _remote(store) if store.backend.folder is None else _local(store.backend.folder / FOLDER)
+    folders, skipped = [], []
+    for entry in entries:
+        if isinstance(entry, RunFolder):
+            folders.append(entry)
+        elif not Path(entry.place).name.startswith("."):
+            skipped.append(entry)
+    return folders, skipped
 
 
-def _named(store: Store, bare: Sequence[RunFolder], modes: Sequence[Mode]) -> list[PassedOver]:
-    """Why folders without a metrics file have none: runs on their way, or other things."""
-    states, refused = _fetched(store, bare, [STATE])
-    looked_for = f"it holds no student_phase/{' or '.join(FILES[mode] for mode in modes)}"
-    out = []
-    for folder in bare:
+def _remote(store: Store) -> Iterator[RunFolder | Skipped]:
+    files: dict[str, set[str]] = {}
+    for found in store.backend.list(FOLDER):
+        _, name, *inside = found.path.split("/", 2)
+        files.setdefault(name, set()).update(inside)
+    for name, paths in sorted(files.items()):
+        yield RunFolder(name, frozenset(paths)) if paths else _not_a_folder(name)
+
+
+def _local(top: Path) -> Iterator[RunFolder | Skipped]:
+    with explained(top, "list"):
         try:
-            state = parse(states[folder.at(STATE)])[0]["state"]
-            why = f"nothing is exported yet (state: {state})" if state != "finished" else looked_for
-        except (KeyError, TypeError, Unusable):
-            why = looked_for
-        out.append(PassedOver(folder.at(""), why))
-    return [*out, *refused]
+            entries = sorted(os.scandir(top), key=lambda e: e.name)
+        except FileNotFoundError:
+            return
+    for entry in entries:
+        try:
+            with explained(top / entry.name, "read"):
+                yield RunFolder(entry.name) if entry.is_dir() else _not_a_folder(entry.name)
+        except StoreError as e:
+            yield Skipped(f"{FOLDER}/{entry.name}", str(e))
+
+
+def _not_a_folder(name: str) -> Skipped:
+    return Skipped(f"{FOLDER}/{name}", "is a file; runs are folders")

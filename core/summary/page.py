@@ -10,7 +10,7 @@ from importlib import resources
 from jinja2 import Environment, StrictUndefined
 
 from core.summary.collecting import Row
-from core.summary.tidy import Cell, cells
+from core.summary.tables import Cell, cells
 
 INTERVALS = ("macro_f1", "auroc", "accuracy", "precision", "recall", "log_loss")
 COLUMNS = (

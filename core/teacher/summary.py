@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from core.jsonrecords import Record
 
 
-class Stored(BaseModel):
-    """A result as a stage writes it to JSON. Fields that are left unset are not written; fields of later
-    versions are ignored when it is read."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+class Stored(Record):
+    """A result as a stage writes it to JSON. Fields that are left unset are not written."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that is written."""

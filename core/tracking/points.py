@@ -7,26 +7,11 @@ from dataclasses import dataclass
 
 from core.evaluation.metrics import Metrics
 from core.jsonrecords import Record
-from core.results import RunResult, TeacherSummary
+from core.rejection.summary import TeacherSummary
+from core.results import RunResult
 
 Value = float | str
-METRICS = (
-    "loss",
-    "cls_loss",
-    "accuracy",
-    "balanced_accuracy",
-    "macro_f1",
-    "f1",
-    "precision",
-    "recall",
-    "mcc",
-    "auroc",
-    "auprc",
-    "log_loss",
-    "brier",
-    "invalid_label_rate",
-    "decision_threshold",
-)
+LOG_LOSS = "log_loss"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +91,7 @@ def teacher_point(summary: TeacherSummary) -> Point:
 def result_point(result: RunResult) -> Point:
     """The selected checkpoint on test, and what the run cost."""
     test, student = result.student_on_test, result.ledger.student
-    values = {
+    values: dict[str, Value | None] = {
         **({} if test is None else _metrics("bestval_test", test)),
         "selection/metric_name": result.selection_metric,
         "selection/best_val_metric": result.best_val_selection_metric_value,
@@ -114,17 +99,29 @@ def result_point(result: RunResult) -> Point:
         "report": result.report_path,
         "best_model_path": result.best_model_path,
         "cost/usd": result.ledger.usd,
-        "cost/trained_tokens": student.trained_tokens,
-        "cost/prefilled_tokens": student.prefilled_tokens,
-        "cost/sampled_tokens": student.sampled_tokens,
-        "cost/requests": student.requests,
         "cost/seconds": round(result.ledger.total_seconds, 1),
     }
+    if student is not None:
+        values |= {
+            "cost/trained_tokens": student.trained_tokens,
+            "cost/prefilled_tokens": student.prefilled_tokens,
+            "cost/sampled_tokens": student.sampled_tokens,
+            "cost/requests": student.requests,
+        }
     return Point("final", None, _defined(values))
 
 
 def _metrics(prefix: str, metrics: Metrics) -> dict[str, Value | None]:
-    return {f"{prefix}/{name}": getattr(metrics, name) for name in METRICS}
+    """All registered metrics; `loss` and `cls_loss` are the predecessor's names of the log loss."""
+    log_loss = metrics.values.get(LOG_LOSS)
+    found = {
+        "loss": log_loss,
+        "cls_loss": log_loss,
+        **metrics.values,
+        "invalid_label_rate": metrics.invalid_label_rate,
+        "decision_threshold": metrics.threshold,
+    }
+    return {f"{prefix}/{name}": value for name, value in found.items()}
 
 
 def _defined(values: Mapping[str, Value | None]) -> dict[str, Value]:

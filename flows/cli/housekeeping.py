@@ -13,7 +13,7 @@ from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
 if TYPE_CHECKING:
-    from core.pipeline.overview import RunEntry
+    from core.summary.listing import RunEntry
 
 _ROOT = root_option("A folder or s3:// URL.")
 
@@ -23,10 +23,10 @@ _ROOT = root_option("A folder or s3:// URL.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every field.")
 def list_runs(root: str, as_json: bool) -> None:
     """List the runs under a root: state, size, and the student's metrics on test."""
-    from core.pipeline.overview import overview
     from core.store.objects import Store
+    from core.summary import listing
 
-    entries = overview(Store.at(root))
+    entries = listing.list_runs(Store.at(root))
     if as_json:
         for entry in entries:
             saying.show(json.dumps(asdict(entry), allow_nan=False))
@@ -38,11 +38,15 @@ def list_runs(root: str, as_json: bool) -> None:
 @click.command("rm")
 @click.argument("run")
 @_ROOT
-@click.option("--force", is_flag=True, help="Even if model/latest.json names it, or earlier scripts left it.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Even if model/latest.json names it, or earlier scripts made it.",
+)
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
-    from core.pipeline.overview import remove_run
     from core.store.objects import Store
+    from core.summary.listing import remove_run
 
     for what in remove_run(Store.at(root), run, force=force):
         saying.show(f"removed {what}")

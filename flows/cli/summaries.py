@@ -13,8 +13,8 @@ from flows.cli.locating import local_output, root_option
 if TYPE_CHECKING:
     from core.records import SplitName
     from core.summary.collecting import Collected
-    from core.summary.measured import Modes
-    from core.summary.output import Format
+    from core.summary.files import Modes
+    from core.summary.tables import Format
 
 _ROOT = root_option("A folder or s3:// URL that holds runs/.")
 
@@ -41,13 +41,13 @@ _ROOT = root_option("A folder or s3:// URL that holds runs/.")
 def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
     from core.store.objects import Store
-    from core.summary.output import default_name, save, summarise
+    from core.summary.tables import default_path, save, summarize_runs
 
-    found, text = summarise(Store.at(root), mode, format_)
-    for each in found.passed:
+    found, text = summarize_runs(Store.at(root), mode, format_)
+    for each in found.skipped:
         saying.tell(f"warning: {each.place}: {each.why}")
-    path = save(text, output or default_name(format_)) if found.rows else None
-    for line in _told(found, root, path):
+    path = save(text, output or default_path(format_)) if found.rows else None
+    for line in _conclusion(found, root, path):
         saying.show(line)
 
 
@@ -70,14 +70,11 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
     from core.store.objects import Store
-    from core.summary.pairs.changes import changes
-    from core.summary.pairs.pairing import pair
-    from core.summary.pairs.predictions import predictions
-    from core.summary.pairs.saving import write
-    from core.summary.pairs.telling import lines
+    from core.summary.changes import changes, lines, write
+    from core.summary.pairing import pair, read_predictions
 
     store = Store.at(root)
-    paired = pair(predictions(store, a, split), predictions(store, b, split))
+    paired = pair(read_predictions(store, a, split), read_predictions(store, b, split))
     found = changes(paired)
     for line in lines(paired, found):
         saying.show(line)
@@ -85,20 +82,14 @@ def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) ->
         saying.show(f"wrote {path}")
 
 
-def _told(found: Collected, root: str, path: Path | None) -> list[str]:
+def _conclusion(found: Collected, root: str, path: Path | None) -> list[str]:
     if path is None:
-        said = f"there are no runs with metrics under {root} (in its folder runs/), so nothing is written"
+        lines = [f"there are no runs with metrics under {root} (in its folder runs/); nothing was written"]
     else:
-        said = f"wrote {path}: {_number(found.runs, 'run')}, {_number(len(found.rows), 'row')}"
-    passed = len(found.passed)
-    return [
-        said,
-        *(
-            [f"{_number(passed, 'warning')}: what is named there was passed over, or has empty cells"]
-            if passed
-            else []
-        ),
-    ]
+        lines = [f"wrote {path}: {_number(found.runs, 'run')}, {_number(len(found.rows), 'row')}"]
+    if found.skipped:
+        lines.append(f"{_number(len(found.skipped), 'warning')}: these were skipped, or have empty cells")
+    return lines
 
 
 def _number(count: int, noun: str) -> str:

@@ -20,8 +20,8 @@ from core.evaluation.metrics import compute
 from core.export.manifests import Fingerprints, Measured, split_metrics
 from core.records import SPLITS, ScoredExample
 from core.store.objects import Store
-from core.summary.measured import MODES, place
-from core.summary.output import FORMATS, save, summarise
+from core.summary.files import MODES, metrics_path
+from core.summary.tables import FORMATS, save, summarize_runs
 from tests.servers import s3
 
 RUNS, RUNS_ON_S3 = 1_000, 100
@@ -50,11 +50,11 @@ def measure(where: str, root: str, runs: int, goal: float | None) -> None:
     """Reading and writing, once for each format."""
     for format in FORMATS:
         started = time.perf_counter()
-        found, text = summarise(Store.at(root), "both", format)
+        found, text = summarize_runs(Store.at(root), "both", format)
         with tempfile.TemporaryDirectory() as folder:
             size = save(text, Path(folder) / "out").stat().st_size
         seconds = time.perf_counter() - started
-        assert (found.runs, list(found.passed)) == (runs, [])
+        assert (found.runs, list(found.skipped)) == (runs, [])
         against = "" if goal is None else f" (goal {goal:g} s: {'met' if seconds <= goal else 'MISSED'})"
         rows = len(found.rows)
         print(
@@ -98,15 +98,22 @@ def files() -> dict[str, str]:
         for mode in MODES:
             interval = {"value": 0.9, "low": 0.8, "high": 0.95, "method": "bootstrap", "undefined": None}
             ends = dict.fromkeys(("accuracy", "macro_f1", "f1", "auroc", "precision", "recall"), interval)
-            out[place(split, mode)] = split_metrics(of, split, found, ends, f"student_phase/{split}.json")
-    baselines = {name: {"metrics": {s: found.to_json() for s in SPLITS}} for name in "abc"}
+            out[metrics_path(split, mode)] = split_metrics(
+                of, split, found, ends, f"student_phase/{split}.json"
+            )
+    about = {"title": "t", "kind": "baseline", "calibration": "none", "decision_threshold": 0.5}
+    about["decision_threshold_reason"] = "by definition"
+    baselines = {name: {**about, "metrics": {s: found.to_json() for s in SPLITS}} for name in "abc"}
+    ledger = {"usd": 1.0, "student": {"trained_tokens": 1}, "seconds": {"train": 9.5}}
     out["run_summary.json"] = {
+        "run_dir": "runs/r",
         "best_step": 40,
-        "teacher_summary": {"teacher_kind": "recorded", "teacher_model": "m"},
+        "teacher_summary": None,
         "test": {"student": found.to_json(), "label_only": found.to_json()},
         "baselines": baselines,
+        "ledger": ledger,
     }
-    out["ledger.json"] = {"usd": 1.0, "student": {"trained_tokens": 1}, "seconds": {"train": 9.5}}
+    out["ledger.json"] = ledger
     out["made_by.json"] = {"version": "0.1.0", "commit": "c" * 40, "before": []}
     texts = {name: json.dumps(content, indent=2) for name, content in out.items()}
     path = Path("r.yaml")

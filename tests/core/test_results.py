@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,15 +16,21 @@ from core.results import (
     RunResult,
     ScorerResult,
     SplitSize,
-    TeacherLedger,
-    TeacherSummary,
+    TeacherFigures,
+    TeacherTotals,
     load_run_result,
 )
 from core.store.objects import Store
 from tests.core.export.making import constant, metrics
+from tests.core.summary.making import RUN_0_1
 
-RUN_0_1 = Path(__file__).parent / "summary/run_0_1"
 IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+
+
+def figures() -> TeacherFigures:
+    """A teacher's figures as a run of 0.1 wrote them."""
+    written = json.loads((RUN_0_1 / "run_summary.json").read_text())["teacher_summary"]
+    return TeacherFigures.model_validate(written)
 
 
 def result() -> RunResult:
@@ -45,15 +50,15 @@ def result() -> RunResult:
         report_path="runs/night/test_report.md",
         best_model_path="runs/night/best",
         best_step=10,
-        best_val_macro_f1=metrics(90).macro_f1,
+        best_val_macro_f1=metrics(90)["macro_f1"],
         selection_metric="macro_f1",
         beats_untrained=True,
-        teacher_summary=TeacherSummary(teacher_model="big", accepted_samples=395),
+        teacher_summary=figures(),
         sizes={"train": SplitSize(rows=8, positive=4)},
         test={"student": metrics(90)},
         untrained={"val": metrics(30)},
         baselines={"majority": majority},
-        ledger=Ledger(usd=1.5, teacher=TeacherLedger(runs=("night",)), seconds={"train": 2.5}),
+        ledger=Ledger(usd=1.5, teacher=TeacherTotals(runs=("night",)), seconds={"train": 2.5}),
     )
 
 
@@ -66,7 +71,7 @@ def test_the_predecessors_field_names_are_kept() -> None:
     written = result().to_json()
     names = ["run_dir", "teacher_dir", "report_path", "final_model_path", "best_model_path"]
     assert list(written)[:6] == ["version", *names]
-    assert written["test"]["student"]["F1"] == metrics(90).f1
+    assert written["test"]["student"]["F1"] == metrics(90)["f1"]
     majority = written["baselines"]["majority"]["metrics"]["test"]
     assert (majority["precision"], majority["auroc"]) == (None, 0.5)
     assert majority["undefined"]["precision"] == "no row was predicted positive"
@@ -140,5 +145,5 @@ def test_the_predecessors_result_is_read_as_far_as_it_goes() -> None:
     }
     found, _ = parse(RunResult, json.dumps(content).encode())
     assert (found.run, found.best_step) == ("reasoning_sft_20250102_030405", 16)
-    assert found.teacher_summary == TeacherSummary(teacher_model="deepseek-chat", acceptance_rate=0.9)
+    assert found.teacher_summary is None
     assert (found.test, found.student_on_test) == ({}, None)

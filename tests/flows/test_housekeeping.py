@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from core.results import RunResult
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
 from flows.cli import main
+from tests.core.export.making import with_values
 from tests.core.store.making import made, paths
+from tests.core.summary.making import metrics
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 ON_BOTH = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
@@ -33,8 +36,9 @@ def ran(store: Store, name: str, state: str = "finished") -> None:
     view = RunView(store, name)
     view.record("split", made(store), reused=False)
     view.note_state(state)
-    student = {"macro_f1": 0.75, "auroc": None, "log_loss": 0.4}
-    view.write_json("run_summary.json", {"best_step": 40, "test": {"student": student}})
+    student = with_values(metrics(), macro_f1=0.75, auroc=None, log_loss=0.4)
+    result = RunResult(run_dir=f"runs/{name}", best_step=40, test={"student": student})
+    view.write_json("run_summary.json", result.to_json())
 
 
 @pytest.mark.parametrize("command", ["ls", "rm", "gc"])
@@ -114,7 +118,7 @@ def test_rm_says_what_it_removed_and_what_it_will_not(
     assert understudy("rm", "b", "--root", root) == 2
     assert f"error: there is no run b under {root}; there are: a" in capsys.readouterr().err
     assert understudy("rm", "a", "--root", root) == 2
-    assert "or say --force to remove that pointer too" in capsys.readouterr().err
+    assert "or add --force to remove that pointer too" in capsys.readouterr().err
     assert understudy("rm", "a", "--force", "--root", root) == 0
     out = capsys.readouterr().out.splitlines()
     assert out == ["removed model/a.json", "removed model/latest.json", f"removed {root}/runs/a"]
@@ -126,7 +130,7 @@ def test_rm_of_a_run_at_work_is_refused(store: Store, root: str, capsys: pytest.
     ran(store, "a", "running")
     with store.lease("runs/a", "run a"):
         assert understudy("rm", "a", "--root", root) == 2
-    assert "error: run a is at work; stop it first" in capsys.readouterr().err
+    assert "error: run a is running; stop it first" in capsys.readouterr().err
 
 
 @ON_BOTH

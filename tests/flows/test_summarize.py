@@ -33,7 +33,7 @@ def test_the_flow_writes_the_file_and_a_table_with_the_best_first(
     assert Path(path).read_text(encoding="utf-8").startswith("# train\nrun_dir,")
     artifact: Any = Artifact.get("summary")
     assert artifact.description.startswith(f"3 runs under {root}, on test")
-    assert artifact.description.endswith("- runs/notes.txt: a file, where runs are folders")
+    assert artifact.description.endswith("- runs/notes.txt: is a file; runs are folders")
     rows = json.loads(artifact.data)
     assert [(row["run"], row["macro_f1"]) for row in rows] == [("b", 0.75), ("a", 0.5), ("c", None)]
     assert (rows[0]["usd"], rows[0]["commit"]) == (1.5, "c" * 40)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from core.evaluation.metrics import Metrics, compute
 from core.records import ScoredExample
 
@@ -20,3 +22,8 @@ def constant(n: int = 100) -> Metrics:
     """The majority's metrics on the same rows."""
     rows = [ScoredExample(f"r{i}", int(i % 5 == 0), 0.4, outside=0.0, valid=True) for i in range(n)]
     return compute(rows, 0.5)
+
+
+def with_values(metrics: Metrics, **values: float | None) -> Metrics:
+    """The same with other values."""
+    return replace(metrics, values={**metrics.values, **values})

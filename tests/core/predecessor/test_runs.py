@@ -18,13 +18,13 @@ from core.data.reading import read
 from core.data.writing import write_examples
 from core.errors import AnswersError, UserError
 from core.pipeline.naming import claim, run_config
-from core.pipeline.overview import overview, remove_run
 from core.records import Example
 from core.stageio import StageIO
 from core.store import collecting
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.summary.collecting import collect
+from core.summary.listing import list_runs, remove_run
 from core.teacher import stage as sample_stage
 from core.teacher.samples import read_samples
 from tests.core.predecessor.olden import metrics, write_run
@@ -147,13 +147,13 @@ def test_its_runs_stand_in_the_table_with_those_of_this_project(tmp_path: Path) 
     (run / "student_phase/metrics_test.json").write_text(json.dumps(metrics("test", run, auroc=0.5)))
     found = collect(Store.at(str(tmp_path)))
     assert (found.runs, len(found.rows)) == (2, 11)
-    row = next(r for r in found.rows if r.measured.run == run.name and r.measured.split == "test")
-    assert (row.measured.metrics["macro_f1"], row.measured.metrics["auroc"]) == (0.75, 0.5)
+    row = next(r for r in found.rows if r.run == run.name and r.split == "test")
+    assert (row.file.metrics.macro_f1, row.file.metrics.auroc) == (0.75, 0.5)
     assert (row.facts.engine, row.facts.best_step) == ("tinker", 16)
-    why = {p.place.rpartition("/")[2]: p.why for p in found.passed if run.name in p.place}
+    why = {p.place.rpartition("/")[2]: p.why for p in found.skipped if run.name in p.place}
     assert why["metrics_val.json"].startswith("not JSON")
-    assert why["metrics_train.json"] == "it holds NaN, which is no JSON; these cells stay empty"
-    entry = next(e for e in overview(Store.at(str(tmp_path))) if e.name == run.name)
+    assert why["metrics_train.json"].startswith("contains NaN")
+    entry = next(e for e in list_runs(Store.at(str(tmp_path))) if e.name == run.name)
     assert (entry.state, entry.metrics["macro_f1"]) == ("predecessor", 0.75)
 
 
@@ -166,15 +166,15 @@ def test_a_later_run_without_inference_has_a_row_from_the_end_of_its_training(tm
         (run / f"student_phase/metrics_{split}_bestval.json").write_text(json.dumps(content))
     (run / "student_phase/metrics_test_final.json").write_text("{}")
     found = collect(Store.at(str(tmp_path)))
-    assert [(r.measured.split, r.measured.mode) for r in found.rows] == [
+    assert [(r.split, r.mode) for r in found.rows] == [
         ("val", "reasoning"),
         ("test", "reasoning"),
     ]
-    assert [p.why for p in found.passed] == [
-        "it stands in for metrics_test.json, which is not there",
-        "it stands in for metrics_val.json, which is not there",
+    assert [p.why for p in found.skipped] == [
+        "used in place of metrics_test.json, which is missing",
+        "used in place of metrics_val.json, which is missing",
     ]
-    assert [e.metrics["auroc"] for e in overview(Store.at(str(tmp_path)))] == [0.5]
+    assert [e.metrics["auroc"] for e in list_runs(Store.at(str(tmp_path)))] == [0.5]
 
 
 def test_a_run_of_the_predecessors_is_never_written_over(
@@ -198,7 +198,7 @@ def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected
     store = Store.at(str(tmp_path))
     before = sorted(run.rglob("*"))
     collecting.collect(store, collecting.find_garbage(store, 0))
-    with pytest.raises(UserError, match="are nowhere else; say --force to remove it"):
+    with pytest.raises(UserError, match="add --force to remove it"):
         remove_run(store, run.name)
     assert sorted(run.rglob("*")) == before
     remove_run(store, run.name, force=True)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from core.pipeline.overview import overview
 from core.store import collecting, pointers
 from core.store.backend import Backend
 from core.store.objects import Store
 from core.store.runs import RunView
+from core.summary.listing import list_runs
 from tests.core.store.making import made, paths
 
 
@@ -42,7 +42,7 @@ def test_what_a_moved_run_refers_to_stays(tmp_path: Path, moved: str) -> None:
     (tmp_path / "root/objects/split/unused/around").symlink_to(tmp_path / "root")
     garbage = collecting.find_garbage(store, grace=-1)
     assert set(garbage.objects) == {("split", "unused")}
-    assert [e.name for e in overview(store)] == ["r"]
+    assert [e.name for e in list_runs(store)] == ["r"]
     collecting.collect(store, garbage)
     assert store.sound("split", "used") is not None
 

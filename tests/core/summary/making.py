@@ -1,20 +1,24 @@
-"""Runs' files as this project writes them, with numbers that can be told apart."""
+"""Files of runs as this project writes them, with distinguishable numbers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, Metrics
 from core.export import manifests
-from core.export.ledger import to_json
 from core.export.manifests import Fingerprints, Measured
+from core.jsonrecords import parse
 from core.records import SPLITS, SplitName
+from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
 from core.store.objects import Store
-from core.summary.intervals import Mode
-from core.summary.measured import MODES, place
+from core.summary.files import MODES, Mode, metrics_path
+
+RUN_0_1 = Path(__file__).parent / "run_0_1"
+"""Files of a finished run with reinforcement, written by version 0.1."""
 
 CONFIG = """# The resolved config of this run; the comment says where each value comes from.
 seed: 42  # default
@@ -89,22 +93,28 @@ def write_run(
     for split in splits:
         for mode in modes:
             content = metrics_file(name, split, mode, macro_f1=macro_f1)
-            put(store, f"runs/{name}/{place(split, mode)}", content)
+            put(store, f"runs/{name}/{metrics_path(split, mode)}", content)
+
+
+def result(name: str) -> RunResult:
+    """A result with costs; of 0.1, since it does not say which student and code made it."""
+    teacher = TeacherTotals(
+        usd_of_the_run=1.5, prompt_tokens_of_the_run=1000, completion_tokens_of_the_run=200
+    )
+    student = StudentLedger(trained_tokens=10, prefilled_tokens=20, sampled_tokens=30, requests=1)
+    figures = parse(RunResult, (RUN_0_1 / "run_summary.json").read_bytes())[0].teacher_summary
+    assert figures is not None
+    return RunResult(
+        run_dir=f"runs/{name}",
+        best_step=40,
+        teacher_summary=figures.model_copy(update={"teacher_kind": "openai", "teacher_model": "big, model"}),
+        ledger=Ledger(usd=1.5, teacher=teacher, student=student, seconds={"split": 0.5, "train": 20.0}),
+    )
 
 
 def write_facts(store: Store, name: str) -> None:
-    """What else a run says of itself."""
-    teacher = {
-        "usd_of_the_run": 1.5,
-        "prompt_tokens_of_the_run": 1000,
-        "completion_tokens_of_the_run": 200,
-    }
-    student = {"trained_tokens": 10, "prefilled_tokens": 20, "sampled_tokens": 30, "requests": 1, "usd": None}
-    summary = {"best_step": 40, "teacher_summary": {"teacher_kind": "openai", "teacher_model": "big, model"}}
-    for file, content in {
-        "ledger.json": to_json(teacher, student, {"split": 0.5, "train": 20.0}),
-        "run_summary.json": summary,
-        "resolved_config.yaml": CONFIG,
-        "made_by.json": {"version": "0.1.0", "commit": "c" * 40, "at": "then", "before": []},
-    }.items():
-        put(store, f"runs/{name}/{file}", content)
+    """What a run records next to its metrics."""
+    made_by = {"version": "0.1.0", "commit": "c" * 40, "at": "then", "before": []}
+    put(store, f"runs/{name}/run_summary.json", result(name).to_json())
+    put(store, f"runs/{name}/resolved_config.yaml", CONFIG)
+    put(store, f"runs/{name}/made_by.json", made_by)

@@ -14,7 +14,7 @@ from core.store.memory import Memory
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.summary.collecting import collect
-from tests.core.summary.making import metrics_file, put, write_facts, write_run
+from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
@@ -40,18 +40,18 @@ def with_metric(name: str, value: Any) -> dict[str, Any]:
         (b"\xff\xfe\x00", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"7" * 5_000, "not JSON"),
-        ([], "it is a list, no object"),
-        ({"split": "test"}, "it has no created_at"),
-        ({**metrics_file("broken"), "metrics": None}, "metrics is null, no object"),
-        ({**metrics_file("broken"), "n": 1.5}, "n is 1.5, no count"),
-        ({**metrics_file("broken"), "checkpoint_path": {}}, "checkpoint_path is an object, no text"),
-        (metrics_file("broken", "val"), "it is of split 'val'"),
-        (without("mcc", "tn"), "metrics has no mcc, tn"),
-        (with_metric("auroc", "high"), "metrics.auroc is a text, no number"),
-        (with_metric("auroc", True), "metrics.auroc is true or false, no number"),
-        (with_metric("auroc", 10**400), "metrics.auroc is no finite number"),
-        (with_metric("tp", -1), "metrics.tp is -1, no count"),
-        ({**metrics_file("broken"), "intervals": []}, "intervals is a list, no object"),
+        ([], "input should be an object"),
+        ({"split": "test"}, "created_at: field required"),
+        ({**metrics_file("broken"), "metrics": None}, "metrics: "),
+        ({**metrics_file("broken"), "n": 1.5}, "n: "),
+        ({**metrics_file("broken"), "checkpoint_path": {}}, "checkpoint_path: "),
+        (metrics_file("broken", "val"), "split: expected test, found 'val'"),
+        (without("mcc", "tn"), "metrics.mcc: field required"),
+        (with_metric("auroc", "high"), "metrics.auroc: input should be a valid number, found 'high'"),
+        (with_metric("auroc", True), "metrics.auroc: input should be a valid number"),
+        (with_metric("auroc", 10**400), "metrics.auroc: "),
+        (with_metric("tp", -1), "metrics.tp: "),
+        ({**metrics_file("broken"), "intervals": []}, "intervals: "),
     ],
 )
 def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, content: Any, why: str) -> None:
@@ -59,8 +59,8 @@ def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, conte
     write_run(store, "broken", splits=["val"])
     put(store, PLACE, content)
     found = collect(store)
-    assert [p.place for p in found.passed] == [PLACE]
-    assert found.passed[0].why.startswith(why)
+    assert [p.place for p in found.skipped] == [PLACE]
+    assert found.skipped[0].why.startswith(why)
     assert len(found.rows) == 4
     assert found.runs == 2
 
@@ -70,10 +70,8 @@ def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, conte
 def test_a_metric_that_is_not_a_number_is_an_empty_cell_and_is_named(store: Store, value: str) -> None:
     put(store, PLACE, with_metric("auroc", float(value)))
     found = collect(store)
-    assert [row.measured.metrics["auroc"] for row in found.rows] == [None]
-    assert [(p.place, p.why) for p in found.passed] == [
-        (PLACE, "it holds NaN, which is no JSON; these cells stay empty")
-    ]
+    assert [row.file.metrics.auroc for row in found.rows] == [None]
+    assert [(p.place, p.why.partition(",")[0]) for p in found.skipped] == [(PLACE, "contains NaN")]
 
 
 def test_other_folders_and_files_are_named_on_every_root(store: Store) -> None:
@@ -84,16 +82,14 @@ def test_other_folders_and_files_are_named_on_every_root(store: Store) -> None:
     put(store, "runs/flat/student_phase", "a file in place of a folder")
     RunView(store, "halfway").note_state("running")
     found = collect(store)
-    nothing = (
-        "it holds no student_phase/metrics_{train,val,test}.json or metrics_{train,val,test}_label_only.json"
-    )
-    assert [(p.place, p.why) for p in found.passed] == [
+    nothing = "has no student_phase/metrics_{train,val,test}.json or metrics_{train,val,test}_label_only.json"
+    assert [(p.place, p.why) for p in found.skipped] == [
         ("runs/flat", nothing),
         ("runs/halfway", "nothing is exported yet (state: running)"),
-        ("runs/notes.txt", "a file, where runs are folders"),
+        ("runs/notes.txt", "is a file; runs are folders"),
         ("runs/tensorboard", nothing),
     ]
-    assert [row.measured.run for row in found.rows] == ["whole"]
+    assert [row.run for row in found.rows] == ["whole"]
 
 
 @ON_DISK
@@ -106,8 +102,8 @@ def test_what_cannot_be_read_is_named(store: Store) -> None:
     (folder / "runs/circle").symlink_to(folder / "runs/circle")
     (folder / "runs/empty").mkdir()
     found = collect(store)
-    assert [p.place for p in found.passed] == [PLACE, "runs/circle", "runs/empty", "runs/gone"]
-    assert "Is a directory" in found.passed[0].why
+    assert [p.place for p in found.skipped] == [PLACE, "runs/circle", "runs/empty", "runs/gone"]
+    assert "Is a directory" in found.skipped[0].why
     assert found.runs == 1
 
 
@@ -122,7 +118,7 @@ def test_a_folder_without_rights_is_named(store: Store) -> None:
         found = collect(store)
     finally:
         (folder / "runs/closed/student_phase").chmod(0o700)
-    assert "Permission denied" in found.passed[0].why
+    assert "Permission denied" in found.skipped[0].why
 
 
 @ON_DISK
@@ -134,25 +130,51 @@ def test_a_file_in_place_of_runs_is_an_error_with_its_place(store: Store) -> Non
 
 def test_an_empty_root_has_no_rows(store: Store) -> None:
     found = collect(store)
-    assert (found.rows, found.passed, found.runs) == ([], [], 0)
+    assert (found.rows, found.skipped, found.runs) == ([], [], 0)
 
 
 @IN_MEMORY
-def test_a_broken_file_beside_the_metrics_costs_its_own_columns_only(store: Store) -> None:
+def test_an_invalid_file_next_to_the_metrics_costs_only_its_own_columns(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     write_facts(store, "a")
-    put(store, "runs/a/ledger.json", {"usd": "much"})
+    put(store, "runs/a/made_by.json", {"version": 7})
     put(store, "runs/a/resolved_config.yaml", "student: {engine: [")
-    put(store, "runs/a/analysis.json", {"split": ["test"], "scorers": []})
     found = collect(store)
-    assert [(p.place, p.why.split(" (")[0]) for p in found.passed] == [
-        ("runs/a/analysis.json", "scorers is a list, no object"),
-        ("runs/a/ledger.json", "usd is a text, no number"),
+    assert [(p.place, p.why.split(" (")[0]) for p in found.skipped] == [
+        ("runs/a/made_by.json", "version: input should be a valid string, found 7"),
         ("runs/a/resolved_config.yaml", "not YAML"),
     ]
     (row,) = found.rows
-    assert (row.facts.usd, row.facts.engine) == (None, None)
+    assert (row.facts.version, row.facts.engine) == (None, None)
     assert (row.facts.teacher_model, row.facts.best_step) == ("big, model", 40)
+
+
+@IN_MEMORY
+@pytest.mark.parametrize(
+    ("section", "why"),
+    [
+        ("seed: 1\n", "the section student is missing"),
+        ("student:\n  engine: 5\n", "student.engine"),
+        ("student: 5\n", "student: input"),
+    ],
+)
+def test_a_config_that_is_not_one_is_named(store: Store, section: str, why: str) -> None:
+    write_run(store, "a", splits=["test"], modes=["reasoning"])
+    put(store, "runs/a/resolved_config.yaml", section)
+    (skipped,) = collect(store).skipped
+    assert skipped.place == "runs/a/resolved_config.yaml"
+    assert skipped.why.startswith(why)
+
+
+@IN_MEMORY
+def test_a_result_of_a_newer_version_is_named_and_the_metrics_stay(store: Store) -> None:
+    write_run(store, "a", splits=["test"], modes=["reasoning"])
+    put(store, "runs/a/run_summary.json", {**result("a").to_json(), "version": 99})
+    found = collect(store)
+    assert len(found.rows) == 1
+    assert [(p.place, "version 99 is unknown" in p.why) for p in found.skipped] == [
+        ("runs/a/run_summary.json", True)
+    ]
 
 
 class Counting(Memory):

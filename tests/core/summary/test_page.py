@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 import pytest
 
 from core.store.objects import Store
-from core.summary.output import summarise
 from core.summary.page import COLUMNS
-from tests.core.summary.making import metrics_file, put, write_facts, write_run
+from core.summary.tables import summarize_runs
+from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
 EVIL = '<script>alert(1)</script>"onload=x&'
@@ -45,13 +45,15 @@ class Page(HTMLParser):
 
 
 def rendered(store: Store) -> str:
-    return summarise(store, "both", "html")[1]
+    return summarize_runs(store, "both", "html")[1]
 
 
 def test_every_text_of_a_run_is_escaped(store: Store) -> None:
     write_run(store, EVIL.replace("/", "\\"), splits=["test"], modes=["reasoning"])
     write_run(store, "b", splits=["test"], modes=["reasoning"])
-    put(store, "runs/b/run_summary.json", {"teacher_summary": {"teacher_model": EVIL}})
+    content = result("b").to_json()
+    content["teacher_summary"]["teacher_model"] = EVIL
+    put(store, "runs/b/run_summary.json", content)
     text = rendered(store)
     page = Page(text)
     assert page.tags.count("script") == 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from core.results import Ledger, RunResult, StudentLedger
 from core.tracking.points import (
     RewardStep,
@@ -13,7 +11,7 @@ from core.tracking.points import (
     reward_points,
     training_points,
 )
-from tests.core.export.making import metrics
+from tests.core.export.making import metrics, with_values
 
 
 def test_rewards_are_a_series_of_their_own_without_what_is_undefined() -> None:
@@ -31,11 +29,11 @@ def test_a_step_of_training_and_one_of_reinforcement_have_different_names() -> N
 
 
 def test_val_of_training_and_of_reinforcement_have_different_names() -> None:
-    found = replace(metrics(90), auroc=None)
+    found = with_values(metrics(90), auroc=None)
     before, after = evaluation_point(3, found), evaluation_point(3, found, "rl_val")
-    assert before.values["val/macro_f1"] == found.macro_f1
+    assert before.values["val/macro_f1"] == found["macro_f1"]
     assert "val/auroc" not in before.values
-    assert (after.series, after.values["rl_val/f1"]) == ("rl_val", found.f1)
+    assert (after.series, after.values["rl_val/f1"]) == ("rl_val", found["f1"])
 
 
 def test_a_result_without_test_has_its_cost() -> None:

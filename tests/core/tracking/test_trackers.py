@@ -11,7 +11,6 @@ import struct
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,17 @@ from core.store.runs import SUMMARY, RunView
 from core.tracking.child import main
 from core.tracking.points import TrainStep, evaluation_point, training_points
 from core.tracking.trackers import FILE, TrackerProcess, tracked
-from tests.core.export.making import metrics
+from tests.core.export.making import metrics, with_values
 
 HISTORY = [TrainStep(step=i, loss=2.0 - i, learning_rate=1e-3, grad_norm=None, tokens=7) for i in (0, 1)]
-EVALUATION = evaluation_point(2, replace(metrics(90), macro_f1=0.8, f1=0.7, auroc=None))
+EVALUATION = evaluation_point(2, with_values(metrics(90), macro_f1=0.8, f1=0.7, auroc=None))
 RESULT = RunResult(
     run_dir="runs/small",
     best_step=2,
     report_path="runs/small/test_report.md",
     selection_metric="macro_f1",
     best_val_selection_metric_value=0.8,
-    test={"student": replace(metrics(90), accuracy=0.85)},
+    test={"student": with_values(metrics(90), accuracy=0.85)},
     ledger=Ledger(student=StudentLedger(trained_tokens=14), seconds={"train": 1.5}),
 )
 

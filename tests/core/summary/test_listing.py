@@ -7,11 +7,14 @@ import json
 import pytest
 
 from core.errors import MissingInputError, UserError
-from core.pipeline.overview import RunEntry, overview, remove_run
+from core.results import RunResult
 from core.store import holder, leases, pointers
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
+from core.summary.listing import RunEntry, list_runs, remove_run
+from tests.core.export.making import with_values
 from tests.core.store.making import made, paths
+from tests.core.summary.making import metrics
 
 pytestmark = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)
 
@@ -21,18 +24,19 @@ def ran(store: Store, name: str, state: str = "finished", key: str = "k1") -> Ru
     view = RunView(store, name)
     view.record("split", made(store, key), reused=False)
     view.note_state(state)
-    student = {"macro_f1": 0.75, "auroc": 0.9, "log_loss": 0.4, "rows": 7}
-    view.write_json("run_summary.json", {"best_step": 40, "test": {"student": student}})
+    student = with_values(metrics(), macro_f1=0.75, auroc=0.9, log_loss=0.4)
+    result = RunResult(run_dir=f"runs/{name}", best_step=40, test={"student": student})
+    view.write_json("run_summary.json", result.to_json())
     return view
 
 
 def only(store: Store) -> RunEntry:
-    (entry,) = overview(store)
+    (entry,) = list_runs(store)
     return entry
 
 
 def test_a_root_without_runs_lists_nothing(store: Store) -> None:
-    assert overview(store) == []
+    assert list_runs(store) == []
 
 
 def test_a_run_is_listed_with_its_steps_and_the_students_metrics(store: Store) -> None:
@@ -81,7 +85,7 @@ def leave_lease(store: Store, who: dict[str, object]) -> None:
 def test_a_run_that_wrote_little_or_nonsense_is_listed_all_the_same(store: Store) -> None:
     store.backend.write("runs/a/train.log", b"begun\n")
     store.backend.write("runs/b/run_summary.json", b'{"test": null}')
-    assert [(e.name, e.state, e.best_step, e.metrics) for e in overview(store)] == [
+    assert [(e.name, e.state, e.best_step, e.metrics) for e in list_runs(store)] == [
         ("a", "unknown", None, {}),
         ("b", "unknown", None, {}),
     ]
@@ -91,7 +95,7 @@ def test_the_run_that_latest_names_is_marked(store: Store) -> None:
     for name in ("a", "b"):
         ran(store, name)
     pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
-    assert [(e.name, e.latest) for e in overview(store)] == [("a", True), ("b", False)]
+    assert [(e.name, e.latest) for e in list_runs(store)] == [("a", True), ("b", False)]
 
 
 def test_an_unknown_run_is_answered_with_those_there_are(store: Store) -> None:
@@ -107,7 +111,7 @@ def test_a_run_at_work_is_not_removed(store: Store) -> None:
     ran(store, "r")
     with (
         store.lease("runs/r", "run r"),
-        pytest.raises(UserError, match="run r is at work; stop it first"),
+        pytest.raises(UserError, match="run r is running; stop it first"),
     ):
         remove_run(store, "r", force=True)
     assert run_names(store) == ["r"]
@@ -117,7 +121,7 @@ def test_the_run_that_latest_names_is_removed_only_by_force(store: Store) -> Non
     ran(store, "r")
     pointers.publish(store, "r", {"run_dir": "runs/r"}, [])
     before = paths(store, "")
-    with pytest.raises(UserError, match=r"model/latest\.json names run r: .* say --force"):
+    with pytest.raises(UserError, match=r"model/latest\.json names run r, .* add --force"):
         remove_run(store, "r")
     assert paths(store, "") == before
     removed = remove_run(store, "r", force=True)

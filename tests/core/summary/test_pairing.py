@@ -8,9 +8,8 @@ import pytest
 
 from core.errors import DataError, MissingInputError
 from core.store.objects import Store
-from core.summary.pairs.pairing import LeftOut, Paired, pair
-from core.summary.pairs.predictions import predictions
-from tests.core.summary.pairs.making import GOLD, predicted, write
+from core.summary.pairing import LeftOut, Paired, pair, read_predictions
+from tests.core.summary.predicting import GOLD, predicted, write
 
 IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
 A = {"t1": 1, "t2": 0, "t3": 0, "t4": 1, "t5": 0}
@@ -18,7 +17,7 @@ B = {"t5": 0, "t1": 1, "t2": 1, "t3": 1, "t4": 0}
 
 
 def paired(store: Store) -> Paired:
-    return pair(predictions(store, "a", "test"), predictions(store, "b", "test"))
+    return pair(read_predictions(store, "a", "test"), read_predictions(store, "b", "test"))
 
 
 def test_every_text_has_one_outcome_whatever_the_order(store: Store) -> None:
@@ -72,12 +71,12 @@ def test_without_a_metrics_file_the_data_are_not_known_to_be_the_same(store: Sto
     ("rows", "why"),
     [
         (b"[{", "not JSON"),
-        ({}, "it is no list of predictions"),
-        ([[]], "record 1 is a list, no object"),
-        ([{"example_id": 5}], "record 1: example_id is a number, no text"),
-        ([{"example_id": None}], "record 1: it has no example_id"),
-        ([*predicted(A), {"example_id": "t9", "text": "x", "gold_label": True}], "record 6: label True is"),
-        ([{"example_id": "a", "text": "x", "gold_label": 1}], "record 1: it has no predicted"),
+        ({}, "input should be a valid array"),
+        ([[]], "record 1: input should be an object"),
+        ([{"example_id": 5}], "record 1.example_id: input should be a valid string, found 5"),
+        ([{"example_id": None}], "record 1.example_id: "),
+        ([*predicted(A), {"example_id": "t9", "text": "x", "gold_label": 2}], "record 6.gold_label: "),
+        ([{"example_id": "a", "text": "x", "gold_label": 1}], "record 1.predicted: field required"),
     ],
 )
 def test_broken_predictions_are_an_error_with_file_record_and_remedy(
@@ -85,17 +84,17 @@ def test_broken_predictions_are_an_error_with_file_record_and_remedy(
 ) -> None:
     write(store, "a", rows)
     with pytest.raises(DataError) as e:
-        predictions(store, "a", "test")
+        read_predictions(store, "a", "test")
     assert f"{store.where('runs/a/student_phase/test.json')}: {why}" in str(e.value)
-    assert str(e.value).endswith("; the command that made run a writes it anew from what is kept")
+    assert "the command that made run a writes it again" in str(e.value)
 
 
 @IN_MEMORY
 def test_a_run_or_split_that_is_not_there_is_an_error_that_says_which(store: Store) -> None:
     with pytest.raises(MissingInputError, match=r"there is no run b under .*; it has no runs"):
-        predictions(store, "b", "test")
+        read_predictions(store, "b", "test")
     write(store, "a", predicted(A))
     with pytest.raises(MissingInputError, match=r"there is no run b under .*; there are: a"):
-        predictions(store, "b", "test")
+        read_predictions(store, "b", "test")
     with pytest.raises(MissingInputError, match=r"run a has no .*/val.json; its export was off"):
-        predictions(store, "a", "val")
+        read_predictions(store, "a", "val")

@@ -9,14 +9,15 @@ from dataclasses import replace
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from core.summary.pairs.changes import Changes, changes, to_json
-from core.summary.pairs.pairing import pair
-from core.summary.pairs.predictions import Predicted, Predictions
+from core.summary.changes import Changes, changes, to_json
+from core.summary.pairing import Predicted, Predictions, pair
 
 
 def run(name: str, gold: list[int], said: list[int]) -> Predictions:
     rows = [
-        Predicted(f"t{i}", f"text {i}", g, s, 0.5, None)
+        Predicted.model_validate(
+            {"example_id": f"t{i}", "text": f"text {i}", "gold_label": g, "predicted": s, "probability": 0.5}
+        )
         for i, (g, s) in enumerate(zip(gold, said, strict=True))
     ]
     return Predictions(name, "test", "d", rows)

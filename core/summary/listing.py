@@ -1,0 +1,138 @@
+"""The runs under a root, for `understudy ls` and `understudy rm`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from core.errors import MissingInputError, UserError
+from core.jsonrecords import InvalidFile
+from core.results import load_run_result
+from core.store import leases, pointers
+from core.store.backend import Found
+from core.store.objects import Store
+from core.store.runs import FOLDER, RunView, run_names
+from core.summary.files import PREDECESSOR_CONFIG, bestval_path, metrics_path, read_metrics
+
+PREDECESSOR = "predecessor"
+
+
+@dataclass(frozen=True, slots=True)
+class RunEntry:
+    """One run. `bytes` counts its folder and the objects it refers to, which other runs may share."""
+
+    name: str
+    state: str
+    """running, finished, stopped, failed, died (recorded as running, but no process holds it), or
+    predecessor: a run of the scripts before this project."""
+    at: str | None
+    """When the state was recorded."""
+    bytes: int
+    stages: int
+    best_step: int | None
+    metrics: Mapping[str, float | None]
+    """The student's macro_f1, auroc and log_loss on test; empty before the export."""
+    latest: bool
+    """Whether model/latest.json names it."""
+    error: str | None = None
+
+
+def list_runs(store: Store) -> list[RunEntry]:
+    """Every run under the root, by name."""
+    found = store.backend.list("")
+    sizes = _object_sizes(found)
+    latest = pointers.run_dir(store, pointers.LATEST)
+    return [_entry(RunView(store, name), found, sizes, latest) for name in run_names(store)]
+
+
+def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
+    """Remove a run's folder and the pointers to it; its objects stay until garbage collection.
+
+    Returns what was removed. Raises MissingInputError if there is no such run, and UserError if it is
+    running or, without `force`, if model/latest.json names it or the predecessor made it.
+    """
+    view = RunView(store, name)
+    if name not in run_names(store):
+        names = ", ".join(run_names(store)) or "none"
+        raise MissingInputError(f"there is no run {name} under {store.backend.url}; there are: {names}")
+    if leases.is_live(store.backend, f"{FOLDER}/{name}"):
+        raise UserError(f"run {name} is running; stop it first")
+    if is_of_predecessor(view.files(), recorded=view.recorded_state() is not None) and not force:
+        raise UserError(
+            f"run {name} was made by the scripts before this project, and its teacher's answers are not "
+            "stored anywhere else; add --force to remove it"
+        )
+    run_dir = f"{FOLDER}/{name}"
+    naming = [p for p in pointers.names(store) if pointers.run_dir(store, p) == run_dir]
+    if pointers.LATEST in naming and not force:
+        raise UserError(
+            f"model/latest.json names run {name}, and without it `latest` cannot be loaded; publish another "
+            "run first, or add --force to remove that pointer too"
+        )
+    files = [f.path for f in store.backend.list(run_dir)]
+    removed = [f"{pointers.FOLDER}/{pointer}.json" for pointer in naming]
+    store.backend.remove(removed)
+    store.backend.remove(files)
+    return [*removed, view.where()]
+
+
+def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
+    """Whether the scripts before this project made a run's folder: they record no state."""
+    made = ("teacher_phase/accepted_samples.jsonl", PREDECESSOR_CONFIG)
+    return not recorded and any(path.endswith(made) for path in files)
+
+
+def _entry(
+    view: RunView, found: Sequence[Found], sizes: Mapping[tuple[str, str], int], latest: str | None
+) -> RunEntry:
+    recorded, stages = view.recorded_state(), view.recorded_stages()
+    files = [f for f in found if f.path.startswith(f"{FOLDER}/{view.name}/")]
+    state = "unknown" if recorded is None else recorded.state
+    best_step, metrics = _result(view)
+    if state == "running" and not leases.is_live(view.store.backend, f"{FOLDER}/{view.name}"):
+        state = "died"
+    elif is_of_predecessor([f.path for f in files], recorded=recorded is not None):
+        state, metrics = PREDECESSOR, _predecessor_metrics(view)
+    objects = {(slot.partition("/")[0], entry.key) for slot, entry in stages.items()}
+    return RunEntry(
+        name=view.name,
+        state=state,
+        at=None if recorded is None else recorded.at,
+        bytes=sum(f.bytes for f in files) + sum(sizes.get(name, 0) for name in objects),
+        stages=len(stages),
+        best_step=best_step,
+        metrics=metrics,
+        latest=latest == f"{FOLDER}/{view.name}",
+        error=None if recorded is None else recorded.error,
+    )
+
+
+def _result(view: RunView) -> tuple[int | None, dict[str, float | None]]:
+    """The selected step and the student's metrics on test; a file that cannot be read has neither."""
+    try:
+        result = load_run_result(view.store, view.name)
+    except InvalidFile:
+        return None, {}
+    if result is None or result.student_on_test is None:
+        return None if result is None else result.best_step, {}
+    test = result.student_on_test
+    return result.best_step, {name: test[name] for name in ("macro_f1", "auroc", "log_loss")}
+
+
+def _predecessor_metrics(view: RunView) -> dict[str, float | None]:
+    data = view.bytes(metrics_path("test", "reasoning")) or view.bytes(bestval_path("test"))
+    try:
+        test = read_metrics(data or b"", "test")[0].metrics
+    except InvalidFile:
+        return {}
+    return {"macro_f1": test.macro_f1, "auroc": test.auroc, "log_loss": test.loss}
+
+
+def _object_sizes(found: Sequence[Found]) -> dict[tuple[str, str], int]:
+    sizes: dict[tuple[str, str], int] = {}
+    for each in found:
+        parts = each.path.split("/")
+        if parts[0] == "objects" and len(parts) >= 3:
+            name = parts[1], parts[2].removesuffix(".json")
+            sizes[name] = sizes.get(name, 0) + each.bytes
+    return sizes

@@ -1,1 +1,0 @@
-"""Two runs' predictions of the same texts, side by side."""

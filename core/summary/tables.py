@@ -1,0 +1,146 @@
+"""A summary as a file: the predecessor's three CSV tables, one tidy CSV table, or an HTML page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from decimal import ROUND_HALF_UP, Context, Decimal
+from pathlib import Path
+from typing import Literal
+
+from core import files
+from core.errors import StoreError
+from core.jsonio import as_row
+from core.records import SPLITS
+from core.store.clock import now
+from core.store.objects import Store
+from core.summary.collecting import Collected, Row, collect
+from core.summary.files import MODES, MetricValues, Modes
+
+Format = Literal["csv", "tidy", "html"]
+FORMATS: tuple[Format, ...] = ("csv", "tidy", "html")
+Cell = str | float | None
+_CLASSIC_METRICS = tuple(name for name, field in MetricValues.model_fields.items() if field.is_required())
+CLASSIC_COLUMNS = (
+    *("run_dir", "method", "run_id", "prompt_mode", "created_at", "checkpoint_path"),
+    *("decision_threshold", "n", *_CLASSIC_METRICS),
+)
+_WITH_INTERVAL = (
+    *("macro_f1", "accuracy", "balanced_accuracy", "F1", "precision", "recall", "mcc"),
+    *("auroc", "auprc", "log_loss", "brier", "invalid_label_rate"),
+)
+_COUNTS = ("tp", "fp", "fn", "tn", "n_positive", "outside_mass")
+_TIMESTAMPED = re.compile(r"(.+)_(\d{8}_\d{6})")
+_PLACES = Decimal("0.0001")
+_EXACT = Context(prec=400, rounding=ROUND_HALF_UP)
+"""Enough digits for the largest float, and four more."""
+
+
+def summarize_runs(
+    store: Store, modes: Modes, format: Format, *, with_facts: bool = False
+) -> tuple[Collected, str]:
+    """Read the runs under a root and render them; `with_facts` reads run facts that the format leaves out.
+
+    Raises StoreError or PassingError if the root cannot be read.
+    """
+    wanted = [mode for mode in MODES if modes in (mode, "both")]
+    found = collect(store, wanted, with_facts=with_facts or format != "csv")
+    if format == "csv":
+        return found, classic_csv(found.rows)
+    if format == "tidy":
+        return found, tidy_csv(found.rows)
+    from core.summary import page
+
+    return found, page.render(found.rows, store.backend.url, now())
+
+
+def classic_csv(rows: Iterable[Row]) -> str:
+    """The predecessor's tables, column by column: per split a line `# <split>`, a header, rows, a blank."""
+    ordered = sorted(rows, key=lambda row: (*method_and_id(row.run), row.mode, row.run))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for split in SPLITS:
+        out.write(f"# {split}\n")
+        writer.writerow(CLASSIC_COLUMNS)
+        for row in ordered:
+            if row.split == split:
+                file, (method, run_id) = row.file, method_and_id(row.run)
+                texts = (row.run, method, run_id, row.mode, file.created_at or "", file.checkpoint_path or "")
+                metrics = (getattr(file.metrics, name) for name in _CLASSIC_METRICS)
+                writer.writerow([*texts, *map(four_decimals, (file.decision_threshold, file.n, *metrics))])
+        out.write("\n")
+    return out.getvalue()
+
+
+def method_and_id(run: str) -> tuple[str, str]:
+    """Split a run's name: `<method>_<8 digits>_<6 digits>`, or else at the last underscore."""
+    if match := _TIMESTAMPED.fullmatch(run):
+        method, run_id = match.groups()
+        return method, run_id
+    method, underscore, last = run.rpartition("_")
+    return (method, last) if underscore else (run, "")
+
+
+def four_decimals(value: float | None) -> str:
+    """Render a float with four decimals, halves up; integers as they are; None as nothing."""
+    if value is None:
+        return ""
+    if isinstance(value, int):
+        return str(value)
+    return f"{Decimal(repr(value)).quantize(_PLACES, context=_EXACT):f}"
+
+
+def cells(row: Row) -> dict[str, Cell]:
+    """A row by column name. `data` and `measurement` are digests: of the split, and of what was measured."""
+    file, metrics = row.file, dict[str, Cell]()
+    for name in _WITH_INTERVAL:
+        interval = file.interval(name)
+        metrics[name] = getattr(file.metrics, name)
+        metrics[f"{name}_low"], metrics[f"{name}_high"] = interval.low, interval.high
+    return {
+        "run": row.run,
+        "split": row.split,
+        "mode": row.mode,
+        "created_at": file.created_at,
+        "n": file.n,
+        **metrics,
+        **{name: getattr(file.metrics, name) for name in _COUNTS},
+        "decision_threshold": file.decision_threshold,
+        **as_row(row.facts),
+        "data": file.dataset_fingerprint,
+        "measurement": file.config_fingerprint,
+        "checkpoint_path": file.checkpoint_path,
+    }
+
+
+def tidy_csv(rows: Iterable[Row]) -> str:
+    """One table with one row per run, split and mode; None is an empty cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for i, row in enumerate(rows):
+        found = cells(row)
+        if i == 0:
+            writer.writerow(found)
+        writer.writerow(found.values())
+    return out.getvalue()
+
+
+def default_path(format: Format) -> Path:
+    """The file in the working directory that a summary is written to by default."""
+    return Path(f"summary.{'html' if format == 'html' else 'csv'}")
+
+
+def save(text: str, path: Path) -> Path:
+    """Write a file atomically and return its path. Raises StoreError."""
+    try:
+        files.replace_bytes(path, encoded(text))
+    except OSError as e:
+        raise StoreError(f"cannot write {path}: {e.strerror or e}; choose another path with --output") from e
+    return path
+
+
+def encoded(text: str) -> bytes:
+    """Encode as UTF-8; half a surrogate pair, which names and JSON may have, is written as its escape."""
+    return text.encode("utf-8", "backslashreplace")
