@@ -52,7 +52,7 @@ types: setup
 # Locks, golden files and stored answers hold digests, the ids of the dataset are digests; the rest is searched.
 NOT_SEARCHED := '^(\.secrets|dataset/|requirements.*\.(lock|txt)$$|tests/.*\.lock$$|tests/core/pipeline/golden/|tests/core/teacher/data/)'
 secure: setup
-	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive core flows tasks 2>/dev/null
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive understudy core flows tasks 2>/dev/null
 	cp .secrets.baseline .secrets.seen
 	$(BIN)/detect-secrets-hook --baseline .secrets.seen $$(git ls-files | grep -vE $(NOT_SEARCHED)); \
 		code=$$?; rm -f .secrets.seen; test $$code = 0 -o $$code = 3  # 3: what is known stands on another line

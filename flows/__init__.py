@@ -1,29 +1,17 @@
-"""What runs: the distill flow and the command line."""
+"""Prefect flows and the command line."""
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
+try:
+    from understudy.installation import check_packages
+except ImportError as e:
+    raise ImportError(
+        "the package 'understudy' that Python finds is not the one of understudy-distill: a folder of that "
+        "name in the working directory or another project's distribution shadows ours; run from another "
+        "directory, or run `pip uninstall understudy` and reinstall understudy-distill"
+    ) from e
 
 from flows import environment
 
-
-def _refuse_shadows() -> None:
-    """A folder `core/` in the working directory hides ours wherever that directory is on the path.
-
-    Found here, before anything of ours is imported, so that it is said and not met as a riddle.
-    """
-    home = Path(__file__).resolve().parents[1]
-    for name in ("core", "tasks"):
-        spec = importlib.util.find_spec(name)
-        places = list(spec.submodule_search_locations or []) if spec else []
-        if home not in {Path(place).resolve().parent for place in places[:1]}:
-            where = places[0] if places else "nowhere"
-            raise ImportError(
-                f"the package {name!r} is taken from {where} and not from {home}: a folder of that "
-                "name shadows ours; run from another directory, or rename the folder"
-            )
-
-
-_refuse_shadows()
+check_packages()
 environment.set_defaults()

@@ -17,6 +17,7 @@ FORBIDDEN = {
     "core": ("prefect", "tasks", "flows"),
     "tasks": ("flows",),
     "flows": (),
+    "understudy": ("prefect", "torch"),
 }
 
 
@@ -90,7 +91,10 @@ def test_names_after_install_commands_are_found(text: str, names: list[str]) -> 
 def test_nobody_is_told_to_install_a_name_that_is_not_ours() -> None:
     """`understudy` on the package index is a stranger's, and a misspelled name may be one too."""
     kinds = {".py", ".md", ".yaml", ".toml", ".j2"}
-    folders = [REPO / name for name in ("core", "tasks", "flows", "docker", "configs", "prompts", "tests")]
+    folders = [
+        REPO / name
+        for name in ("understudy", "core", "tasks", "flows", "docker", "configs", "prompts", "tests")
+    ]
     files = [*REPO.glob("*.md"), *(p for folder in folders for p in folder.rglob("*") if p.suffix in kinds)]
     strange = {
         f"{path.relative_to(REPO)}: {name}"
@@ -120,7 +124,8 @@ def test_the_wheel_holds_the_packages_with_their_templates(wheel: Path) -> None:
     for name in [*(f"prompts/{p.name}" for p in (REPO / "prompts").iterdir()), "configs/prices.yaml"]:
         assert (wheel / "core/defaults" / name).read_bytes() == (REPO / name).read_bytes()
     top = {p.name for p in wheel.iterdir() if not p.name.endswith(".dist-info")}
-    assert top == {"core", "tasks", "flows"}
+    assert top == {"understudy", "core", "tasks", "flows"}
+    assert (wheel / "understudy/py.typed").is_file()
 
 
 def run_from(folder: Path, wheel: Path, code: str) -> subprocess.CompletedProcess[str]:
@@ -150,6 +155,44 @@ def test_from_any_other_folder_the_wheel_runs(wheel: Path, tmp_path: Path) -> No
     assert "understudy" in found.stdout.lower() or "Usage" in found.stdout
 
 
+def test_the_wheels_facade_resolves_every_public_name_and_loads_nothing_heavy(
+    wheel: Path, tmp_path: Path
+) -> None:
+    code = """
+import understudy
+heavy = {"torch", "prefect", "transformers", "pandas", "pydantic", "numpy"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+assert all(getattr(understudy, name) for name in understudy.__all__)
+assert set(understudy.__all__) <= set(dir(understudy))
+assert "prefect" not in sys.modules
+print(understudy.__file__, understudy.__version__)
+"""
+    found = run_from(tmp_path, wheel, code)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split()[0] == str(wheel / "understudy/__init__.py")
+
+
+@pytest.mark.parametrize("package", ["flows", "understudy"])
+def test_another_projects_distribution_of_the_same_name_is_named(
+    wheel: Path, tmp_path: Path, package: str
+) -> None:
+    metadata = tmp_path / "understudy-2.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: understudy\nVersion: 2.0\n")
+    found = run_from(tmp_path, wheel, f"import {package}")
+    assert found.returncode == 1
+    assert "the distribution 'understudy' is installed" in found.stderr.splitlines()[-1]
+    assert "pip uninstall understudy" in found.stderr.splitlines()[-1]
+
+
+def test_another_package_of_the_same_name_is_named(wheel: Path, tmp_path: Path) -> None:
+    (tmp_path / "understudy").mkdir()
+    (tmp_path / "understudy/__init__.py").write_text("")
+    found = run_from(tmp_path, wheel, "import flows")
+    assert found.returncode == 1
+    assert "understudy-distill" in found.stderr.splitlines()[-1]
+
+
 # The split is made without Prefect, so that the plan has a prompt to show and a price to name.
 _SPLIT = """
 from pathlib import Path
@@ -174,7 +217,7 @@ student: {model: ./model}
     "folders",
     [
         pytest.param((), marks=pytest.mark.slow, id="empty"),
-        pytest.param(("core", "tasks", "flows", "prompts", "configs"), id="full"),
+        pytest.param(("understudy", "core", "tasks", "flows", "prompts", "configs"), id="full"),
     ],
 )
 def test_a_live_teacher_is_planned_from_a_folder_of_ones_own(
@@ -184,7 +227,7 @@ def test_a_live_teacher_is_planned_from_a_folder_of_ones_own(
     here, script = tmp_path / "project", tmp_path / "bin/understudy"
     for folder in (here / "rules", here / "model", script.parent, *(here / name for name in folders)):
         folder.mkdir(parents=True)
-        if folder.name in ("core", "tasks", "flows"):
+        if folder.name in ("understudy", "core", "tasks", "flows"):
             (folder / "__init__.py").write_text("raise RuntimeError('this is not the package')")
     rows = "".join(f"t{i},text {i},{i % 2}\n" for i in range(40))
     (here / "texts.csv").write_text(f"id,text,label\n{rows}")

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.deployments
 
 REPO = Path(__file__).resolve().parents[2]
 PORT = "4200"
-COPIED = ("core", "tasks", "flows", "deployments", "prompts", "pyproject.toml")
+COPIED = ("understudy", "core", "tasks", "flows", "deployments", "prompts", "pyproject.toml")
 
 
 @dataclass(frozen=True, slots=True)

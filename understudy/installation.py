@@ -1,0 +1,42 @@
+"""Check that our packages are the ones that Python finds.
+
+Two mistakes end in a puzzling ImportError otherwise: a folder in the working directory with the name of one
+of our packages, and the distribution `understudy` of another project, which ships a package of this name.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from importlib import metadata
+from pathlib import Path
+
+HOME = Path(__file__).resolve().parents[1]
+_OTHER_PROJECT = "understudy"
+"""A distribution on the package index that is not ours; ours is `understudy-distill`."""
+
+
+def check_packages() -> None:
+    """Raise ImportError if a package of ours is shadowed or shares its files with another project's."""
+    for name in ("core", "tasks", "flows"):
+        spec = importlib.util.find_spec(name)
+        locations = list(spec.submodule_search_locations or []) if spec else []
+        if not locations or Path(locations[0]).resolve().parent != HOME:
+            found = locations[0] if locations else "nowhere"
+            raise ImportError(
+                f"the package {name!r} is taken from {found} and not from {HOME}: a folder of that "
+                "name shadows ours; run from another directory, or rename the folder"
+            )
+    if _is_installed(_OTHER_PROJECT):
+        raise ImportError(
+            f"the distribution {_OTHER_PROJECT!r} is installed: it is another project, and its package "
+            "overwrites files of ours; run `pip uninstall understudy`, then "
+            "`pip install --force-reinstall --no-deps understudy-distill`"
+        )
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
