@@ -4,7 +4,7 @@ from __future__ import annotations
 
 try:
     from understudy.installation import check_packages
-except ImportError as e:
+except ModuleNotFoundError as e:
     raise ImportError(
         "the package 'understudy' that Python finds is not the one of understudy-distill: a folder of that "
         "name in the working directory or another project's distribution shadows ours; run from another "
