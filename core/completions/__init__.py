@@ -1,1 +1,25 @@
-"""One path for all requests to chat-completion endpoints."""
+"""One path for all requests to chat-completion endpoints: journal, budget, rate control, retries, prices.
+
+`complete` sends requests and yields completions. The teacher is one user of it; see its docstring.
+"""
+
+from core.completions.completer import Completer, complete
+from core.completions.context import ResponseSchema
+from core.completions.journal import Journal
+from core.completions.parser import Completion, Parser, Problem, Text, TextParser
+from core.completions.request import ChatRequest
+from core.config.endpoint import Endpoint
+
+__all__ = [
+    "ChatRequest",
+    "Completer",
+    "Completion",
+    "Endpoint",
+    "Journal",
+    "Parser",
+    "Problem",
+    "ResponseSchema",
+    "Text",
+    "TextParser",
+    "complete",
+]

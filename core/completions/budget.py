@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from core.completions.journal import Journal
-from core.config.teacher import TeacherConfig
+from core.completions.response import Counted
+from core.config.endpoint import Endpoint
 from core.cost import Price, Prices, Range, Usage, cost
-from core.errors import BudgetSpent
+from core.errors import BudgetSpent, TeacherRefused
 from core.prompts import Message
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,10 @@ class Budget:
         )
 
 
-def price_of(config: TeacherConfig) -> Price | None:
-    """The model's price. Raises ConfigError where a budget in money has none to go by."""
-    prices = Prices(config.prices)
-    return prices.demand(config.model) if config.budget.usd is not None else prices.price_of(config.model)
+def price_of(endpoint: Endpoint) -> Price | None:
+    """Return the model's price. Raises ConfigError where a budget in money needs one and there is none."""
+    prices, model = Prices(endpoint.prices), endpoint.model
+    return prices.demand(model) if endpoint.budget.usd is not None else prices.price_of(model)
 
 
 def spent_before(journal: Journal, price: Price | None) -> Spending:
@@ -180,6 +185,102 @@ class Estimator:
         """Take in what the server counted for an answer to a prompt that is `rough`."""
         self._ratio.add(usage.prompt / rough)
         self._completions.add(usage.completion)
+
+
+@dataclass(slots=True)
+class RequestLedger:
+    """What this start of the run sent, and what became of it."""
+
+    answered: int = 0
+    usage: Usage = field(default_factory=lambda: Usage(0, 0))
+    usd: float = 0.0
+    retried: Counter[str] = field(default_factory=Counter)
+    """Requests that were sent again, by reason."""
+    unread: Counter[str] = field(default_factory=Counter)
+    """Requests that the endpoint rejects for their text, by its words."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Ids of requests that were not answered in all tries, with the last try's words."""
+
+    @property
+    def given_up(self) -> Counter[str]:
+        """Requests without an answer, by the endpoint's words."""
+        return self.unread + Counter(self.failed.values())
+
+
+class Accounts:
+    """The budget, the price, the token estimates and the ledger of a run's requests to one endpoint."""
+
+    def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
+        self.ledger = RequestLedger()
+        self._endpoint, self._journal = endpoint, journal
+        self._price = price_of(endpoint)
+        self._budget = Budget(endpoint.budget.usd, endpoint.budget.tokens, spent_before(journal, self._price))
+        self._estimator = Estimator(endpoint.max_tokens)
+        self._has_warned = False
+
+    @property
+    def spent(self) -> Spending:
+        """What the run spent so far, earlier starts included."""
+        return self._budget.spent
+
+    def estimate(self, rough: float) -> Usage:
+        """Return what to reserve for a request whose prompt is `rough` by `rough_tokens`."""
+        return Usage(self._estimator.prompt(rough), self._estimator.completion())
+
+    async def reserve(self, estimate: Usage) -> Spending:
+        """Hold the estimate back. Raises BudgetSpent."""
+        return await self._budget.reserve(Spending(self._usd(estimate), estimate.total))
+
+    def settle(self, held: Spending, used: Spending) -> None:
+        """Release what was held back for a request that used this much."""
+        self._budget.settle(held, used)
+
+    def count_answer(self, counted: Counted | None, held: Spending, rough: float) -> Spending:
+        """Count an answer, and return what it used; where the server does not say, what was held back.
+
+        Raises TeacherRefused where a budget cannot be kept because the server never counts tokens.
+        """
+        self.ledger.answered += 1
+        used = self.count(counted)
+        if counted is None:
+            self._refuse_unmetered()
+            return held
+        if counted.is_partial:
+            return Spending(max(used.usd, held.usd), max(used.tokens, held.tokens))
+        self._estimator.learn(rough, counted.usage)
+        return used
+
+    def count(self, counted: Counted | None) -> Spending:
+        """Add to the ledger what a reply used, be it an answer or a failure that is billed."""
+        if counted is None:
+            return Spending()
+        before, usage = self.ledger.usage, counted.usage
+        self.ledger.usage = Usage(
+            before.prompt + usage.prompt, before.completion + usage.completion, before.cached + usage.cached
+        )
+        usd = self._usd(usage)
+        self.ledger.usd += usd
+        if counted.conflict and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "%s reports token counts that contradict each other (%s); of such counts the larger is used",
+                self._endpoint.base_url,
+                counted.conflict,
+            )
+        return Spending(usd, usage.total)
+
+    def _refuse_unmetered(self) -> None:
+        budget = self._endpoint.budget
+        limited = budget.usd is not None or budget.tokens is not None
+        metered = self.ledger.usage.total + self._journal.spent(self._journal.run).prompt_tokens
+        if limited and metered == 0:
+            raise TeacherRefused(
+                f"{self._endpoint.base_url} does not say how many tokens an answer took, so that no budget "
+                f"can be kept; remove {self._endpoint.section}.budget, and run the same command again"
+            )
+
+    def _usd(self, usage: Usage) -> float:
+        return cost(usage, self._price) if self._price else 0.0
 
 
 def rough_tokens(messages: Sequence[Message]) -> float:

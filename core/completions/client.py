@@ -10,29 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from core.completions.request import TeacherRequest
-from core.completions.response import CallError, Came, error_of, read_reply
-from core.config.teacher import TeacherConfig
+from core.completions.request import PreparedRequest
+from core.completions.response import CallError, ServerReply, error_of, read_reply
+from core.config.endpoint import Endpoint
 from core.errors import UserError
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
-
-_SCHEMA = {
-    "type": "object",
-    "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": ["0", "1"]}},
-    "required": ["reasoning", "label"],
-    "additionalProperties": False,
-}
-FORMATS: Mapping[str, Mapping[str, Any] | None] = {
-    "json_schema": {
-        "type": "json_schema",
-        "json_schema": {"name": "answer", "strict": True, "schema": _SCHEMA},
-    },
-    "json_object": {"type": "json_object"},
-    "plain": None,
-}
-"""Output formats, the most binding first, and the response_format that asks for each."""
 
 _SECRET = 6
 """A key shorter than this hides nothing, and would be found in any word."""
@@ -41,24 +25,25 @@ _SECRET = 6
 class ChatClient:
     """The endpoint. Opened in a running event loop; its own repetitions are off."""
 
-    def __init__(self, config: TeacherConfig) -> None:
+    def __init__(self, endpoint: Endpoint, formats: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """`formats` maps output formats to the response_format that asks for each."""
         from openai import AsyncOpenAI, DefaultAioHttpClient, Timeout
 
-        limits = config.limits
+        limits = endpoint.limits
         timeout = Timeout(limits.read_timeout_s, connect=limits.connect_timeout_s)
-        self._total, self._token_limit = limits.total_timeout_s, config.token_limit
-        self._key = api_key(config)
+        self._total, self._token_limit = limits.total_timeout_s, endpoint.token_limit
+        self._formats, self._key = formats, api_key(endpoint)
         self._client = AsyncOpenAI(
             api_key=self._key,
-            base_url=config.base_url,
+            base_url=endpoint.base_url,
             max_retries=0,
             timeout=timeout,
             http_client=DefaultAioHttpClient(timeout=timeout),
         )
-        if not is_openai(config.base_url):
+        if not is_openai(endpoint.base_url):
             _forget_openai(self._client)
 
-    async def ask(self, request: TeacherRequest) -> Came:
+    async def ask(self, request: PreparedRequest) -> ServerReply:
         """Send it and read the reply. Raises CallError.
 
         Sent by the client's generic `post`: its typed `create` walks every message through the types of
@@ -71,7 +56,7 @@ class ChatClient:
         try:
             async with asyncio.timeout(self._total):
                 response = await self._client.post(
-                    "/chat/completions", cast_to=httpx2.Response, body=_body(request, self._token_limit)
+                    "/chat/completions", cast_to=httpx2.Response, body=self._body(request)
                 )
         except openai.APIStatusError as e:
             error = error_of(e.status_code, e.response.content, dict(e.response.headers))
@@ -92,6 +77,19 @@ class ChatClient:
     async def close(self) -> None:
         """End the connections."""
         await self._client.close()
+
+    def _body(self, request: PreparedRequest) -> dict[str, Any]:
+        body: dict[str, Any] = {
+            "model": request.model,
+            "messages": [{"role": m.role, "content": m.content} for m in request.messages],
+            self._token_limit: request.max_tokens,
+        }
+        if request.temperature is not None:
+            body["temperature"] = request.temperature
+        response_format = self._formats[request.output_format]
+        if response_format is not None:
+            body["response_format"] = response_format
+        return {**body, **request.extra}
 
     def _hidden(self, words: str) -> str:
         """A server's words without the key: some repeat it, and they go into logs."""
@@ -114,20 +112,22 @@ def _forget_openai(client: AsyncOpenAI) -> None:
     client._custom_headers = {}
 
 
-def api_key(config: TeacherConfig) -> str:
-    """The key from the environment variable that the config names, else from .env beside the run.
+def api_key(endpoint: Endpoint) -> str:
+    """Return the key from the environment variable that the config names, else from .env in the working
+    folder.
 
-    Raises UserError naming the variable where it is in neither, or holds what no key holds.
+    Raises UserError naming the variable where neither has it, or where it contains what no key contains.
     """
-    name = config.api_key_env
+    name = endpoint.api_key_env
     if name is None:
         return "none"  # the client insists on one
     key = (os.environ.get(name) or _dotenv(name) or "").strip()
+    setting = f"{endpoint.section}.api_key_env"
     if not key:
-        raise UserError(f"teacher.api_key_env: {name} is not set; export it, or write {name}=... into .env")
+        raise UserError(f"{setting}: {name} is not set; export it, or write {name}=... into .env")
     if not all("!" <= c <= "~" for c in key):
         raise UserError(
-            f"teacher.api_key_env: {name} holds a space, a line break or a letter outside ASCII, as no key "
+            f"{setting}: {name} holds a space, a line break or a letter outside ASCII, as no key "
             "does; copy the key again"
         )
     return key
@@ -143,20 +143,6 @@ def _dotenv(name: str) -> str | None:
         return dotenv_values(path, encoding="utf-8-sig").get(name)
     except (OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path.absolute()} cannot be read ({e}); mend it, or export {name}") from e
-
-
-def _body(request: TeacherRequest, token_limit: str) -> dict[str, Any]:
-    body: dict[str, Any] = {
-        "model": request.model,
-        "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-        token_limit: request.max_tokens,
-    }
-    if request.temperature is not None:
-        body["temperature"] = request.temperature
-    asked = FORMATS[request.output_format]
-    if asked is not None:
-        body["response_format"] = asked
-    return {**body, **request.extra}
 
 
 def _connection(error: BaseException) -> str:

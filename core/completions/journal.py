@@ -26,7 +26,7 @@ from core.completions import reply as replies
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import OldTexts, Piece, ReplyIndex, whole_end
 from core.completions.reply import Reply, Usage
-from core.completions.request import normalised
+from core.completions.request import normalized
 from core.completions.uploads import FOLDER, FORMATS, Uploader, copied, heal, missing_here, parts
 from core.errors import StoreError
 from core.store.clock import now
@@ -46,8 +46,6 @@ class Journal:
     def __init__(self, store: Store, run: str, interval: float) -> None:
         self.store, self.run = store, run
         self._index = ReplyIndex()
-        self.old_limits: frozenset[int] = frozenset()
-        """Token limits under which version 0.1 asked, as far as they are known: see core.teacher.live.old."""
         self._folder = spool_folder(store)
         self._commit = GroupCommit(self._folder, run, self._appended)
         self._mirror = None if self._is_local else Uploader(store.backend, interval)
@@ -116,12 +114,10 @@ class Journal:
         """Whether there is a reply to a request."""
         return self._index.has(key)
 
-    def variants(self) -> Iterator[tuple[int, str]]:
-        """Token limits and output formats under which replies may be found."""
-        yield from self._index.variants
-        for limit in self.old_limits:
-            for output_format in self._index.old_formats:
-                yield limit, output_format
+    @property
+    def variants(self) -> frozenset[tuple[int, str]]:
+        """Token limits and output formats under which replies may be found, those of version 0.1 aside."""
+        return self._index.variants
 
     @property
     def old_formats(self) -> frozenset[str]:
@@ -178,7 +174,7 @@ class Journal:
         of two at once, the first.
         """
         content = {
-            "endpoint": normalised(endpoint),
+            "endpoint": normalized(endpoint),
             "model": model,
             "output_format": output_format,
             "run": self.run,
@@ -233,5 +229,5 @@ def spool_folder(store: Store) -> Path:
 
 
 def _format_path(endpoint: str, model: str) -> str:
-    name = jsonio.digest([normalised(endpoint), model])[:32]
+    name = jsonio.digest([normalized(endpoint), model])[:32]
     return f"{FOLDER}/{FORMATS}/{name}.json"

@@ -86,7 +86,7 @@ class Reply:
     settled_format: str | None = None
     """The output format settled for the endpoint; `output_format` is a simpler one where it was rejected."""
     prompt_digest: str | None = None
-    """Identifies endpoint, model and prompt without the text; see core.teacher.live.questions."""
+    """Identifies endpoint, model and prompt without the text; see core.completions.context."""
     reserved_prompt_tokens: int | None = None
     """What the budget counts of an answer without token counts: what was reserved for it."""
     reserved_completion_tokens: int | None = None

@@ -43,7 +43,7 @@ class CallError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Came:
+class ServerReply:
     """A reply: content and reasoning of the first choice, and what the server said about it."""
 
     content: str
@@ -59,8 +59,15 @@ class Came:
         """What it used; None where the server does not say."""
         return self.counted.usage if self.counted else None
 
+    def token_counts(self) -> tuple[int | None, int | None, int | None]:
+        """Prompt, cached and completion tokens; None for what the server does not state."""
+        if self.counted is None:
+            return None, None, None
+        usage, missing = self.counted.usage, None if self.counted.is_partial else 0
+        return usage.prompt or missing, usage.cached, usage.completion or missing
 
-def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Came:
+
+def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> ServerReply:
     """Read a reply that took so many `seconds`. Raises CallError for one that holds no answer.
 
     A reply that states an error is a failed request with that error's status, whatever else it holds.
@@ -76,7 +83,7 @@ def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Came:
     if not content and not reasoning and finish_reason is None:
         raise CallError("the reply has neither content nor finish_reason", 200, "", headers, counted)
     refusal = _text(message.get("refusal"))
-    return Came(
+    return ServerReply(
         content=content or refusal or "",
         reasoning=reasoning,
         finish_reason="refusal" if refusal else finish_reason,

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from core.completions.failures import RetryDecision
 from core.completions.rate_limiter import Clock, exhausted_for, reset_seconds, seconds, server_time
-from core.config.teacher import BreakerConfig
-from core.errors import BreakerOpen, TeacherError, TeacherRefused
+from core.config.endpoint import BreakerConfig, Endpoint
+from core.errors import BreakerOpen, TeacherRefused
 
 
 def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
@@ -78,20 +78,20 @@ class Pause:
             await self._clock.sleep(left + self._rng.uniform(0, self._spread))
 
 
-def refusal(verdict: RetryDecision, endpoint: str, model: str, key_env: str | None) -> TeacherRefused:
-    """The error of a verdict that stops everything, with what to mend."""
-    said = verdict.words.lower()
+def refusal(decision: RetryDecision, endpoint: Endpoint) -> TeacherRefused:
+    """Return the error of a decision that stops everything, with what to fix."""
+    said, section, key_env = decision.words.lower(), endpoint.section, endpoint.api_key_env
     if said.startswith("http 401") or "key" in said:
         remedy = (
-            f"check the key in {key_env}" if key_env else "name the key's variable in teacher.api_key_env"
+            f"check the key in {key_env}" if key_env else f"name the key's variable in {section}.api_key_env"
         )
     elif said.startswith("http 404") or "model" in said:
-        remedy = "check teacher.model and teacher.base_url"
+        remedy = f"check {section}.model and {section}.base_url"
     else:
         remedy = "check the account's balance and what it may use"
     return TeacherRefused(
-        f"{endpoint} refuses to answer as {model} ({verdict.words}); {remedy}, and run the same command "
-        "again: no answer given so far is asked for twice"
+        f"{endpoint.base_url} refuses to answer as {endpoint.model} ({decision.words}); {remedy}, and run "
+        f"the same command again: no answer given so far is asked for twice"
     )
 
 
@@ -109,7 +109,7 @@ class CircuitBreaker:
         self._row_since = 0.0
         self._share_since: float | None = None
         self._window: deque[bool] = deque(maxlen=config.window)
-        self._error: TeacherError | None = None
+        self._error: Exception | None = None
 
     @property
     def open(self) -> bool:
@@ -121,7 +121,7 @@ class CircuitBreaker:
         if self._error is not None:
             raise self._error
 
-    def refuse(self, error: TeacherError) -> None:
+    def refuse(self, error: Exception) -> None:
         """Open at once: a refusal of the key, the account or the model, or the budget spent."""
         self._error = self._error or error
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from core.config.base import CONTENT, NotInKey, Section
+from core.config.endpoint import (
+    MONEY,
+    SPEED,
+    BudgetConfig,
+    Endpoint,
+    LimitsConfig,
+    TokenLimitName,
+    is_finite,
+    is_variable_name,
+    wrong_url,
+)
 
 
 class RulesConfig(Section):
@@ -64,53 +73,6 @@ class ParseConfig(Section):
             except re.error as e:
                 raise ValueError(f"not a regular expression: {e}") from e
         return value
-
-
-_SPEED = NotInKey("speed is no ingredient")
-_MONEY = NotInKey("money is no ingredient")
-
-
-class BreakerConfig(Section):
-    """When an endpoint that fails is given up. A 429 is no failure."""
-
-    failures: Annotated[int, _SPEED] = Field(20, ge=1)
-    """So many requests in a row without an answer ..."""
-    patience_s: Annotated[float, _SPEED] = Field(120.0, ge=0)
-    """... over so many seconds at least: many at once fail in one hiccup."""
-    window: Annotated[int, _SPEED] = Field(200, ge=1)
-    """Or: of the last so many requests ..."""
-    rate: Annotated[float, _SPEED] = Field(0.5, gt=0, le=1)
-    """... this share failed, for as long."""
-
-
-class LimitsConfig(Section):
-    """How fast a live teacher is asked, and how long an answer is waited for."""
-
-    concurrency: Annotated[int, _SPEED] = Field(256, ge=1)
-    """Requests under way at once, at most; fewer while the endpoint refuses or slows down."""
-    requests_per_minute: Annotated[float | None, _SPEED] = Field(None, gt=0)
-    """Requests sent in any minute, at most; by default what the endpoint takes."""
-    tokens_per_minute: Annotated[float | None, _SPEED] = Field(None, gt=0)
-    """Tokens a minute, prompts and answers together; by default what the endpoint takes."""
-    connect_timeout_s: Annotated[float, _SPEED] = Field(10.0, gt=0)
-    """Seconds to connect."""
-    read_timeout_s: Annotated[float, _SPEED] = Field(300.0, gt=0)
-    """Seconds without a byte of the answer."""
-    total_timeout_s: Annotated[float, _SPEED] = Field(900.0, gt=0)
-    """Seconds for one request in all."""
-    tries: Annotated[int, _SPEED] = Field(8, ge=1)
-    """How often one request is sent, at most, where the failure may pass: 8 bear an outage of a minute."""
-    breaker: BreakerConfig = BreakerConfig()
-    """When the endpoint is given up."""
-
-
-class BudgetConfig(Section):
-    """What a run may spend on a live teacher, earlier starts of the same run included."""
-
-    usd: Annotated[float | None, _MONEY] = Field(None, gt=0)
-    """US dollars, by the prices in `teacher.prices`; by default any sum."""
-    tokens: Annotated[int | None, _MONEY] = Field(None, ge=1)
-    """Tokens, prompts and answers together; by default any number."""
 
 
 PRESETS: Mapping[str, Mapping[str, str]] = {
@@ -181,35 +143,39 @@ class TeacherConfig(Section):
     take only their own."""
     max_tokens: int = Field(4096, ge=1)
     """openai: longest answer, in tokens, thinking included."""
-    token_limit: Annotated[
-        Literal["max_tokens", "max_completion_tokens"], NotInKey("a spelling decides no answer")
-    ] = "max_tokens"
+    token_limit: Annotated[TokenLimitName, NotInKey("a spelling decides no answer")] = "max_tokens"
     """openai: what the endpoint calls that limit."""
     extra_body: dict[str, Any] = {}
     """openai: more fields of each request, for instance what a local server takes."""
     hint: bool = False
     """openai: where no attempt agreed with the gold label, ask once more with that label shown."""
-    limits: Annotated[LimitsConfig, _SPEED] = LimitsConfig()
+    limits: Annotated[LimitsConfig, SPEED] = LimitsConfig()
     """openai: how fast it is asked."""
-    budget: Annotated[BudgetConfig, _MONEY] = BudgetConfig()
+    budget: Annotated[BudgetConfig, MONEY] = BudgetConfig()
     """openai: what it may cost."""
-    canary: Annotated[int | None, _MONEY] = Field(50, ge=1)
+    canary: Annotated[int | None, MONEY] = Field(50, ge=1)
     """openai: how many requests are sent, at most, before one answer to the prompt names a label; without
     one the run stops. null: any number."""
-    prices: Annotated[str | None, _MONEY] = "configs/prices.yaml"
+    prices: Annotated[str | None, MONEY] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where a live teacher's requests go, and what bounds them."""
+        shared = Endpoint.model_fields.keys() & type(self).model_fields.keys()
+        return Endpoint.model_construct(section="teacher", **{name: getattr(self, name) for name in shared})
 
     @field_validator("base_url")
     @classmethod
     def _is_an_endpoint(cls, value: str) -> str:
-        if problem := _wrong_url(value):
+        if problem := wrong_url(value):
             raise ValueError(f"{problem}; give it like http://localhost:8000/v1 or https://api.openai.com/v1")
         return value
 
     @field_validator("api_key_env")
     @classmethod
     def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
+        if value is not None and not is_variable_name(value):
             raise ValueError("give an environment variable's name, never the key itself, or null for none")
         return value
 
@@ -219,7 +185,7 @@ class TeacherConfig(Section):
         for name in value:
             if name in _SENT:
                 raise ValueError(f"{name} is decided by {_SENT[name]}; take it out")
-        if not _finite(value):
+        if not is_finite(value):
             raise ValueError("holds NaN or an infinite number, which JSON cannot carry")
         return value
 
@@ -251,31 +217,3 @@ class TeacherConfig(Section):
         if len(set(self.label_splits)) < len(self.label_splits):
             raise ValueError(f"label_splits names a split twice ({', '.join(self.label_splits)})")
         return self
-
-
-def _wrong_url(url: str) -> str | None:
-    """What keeps a URL from being an endpoint's, without its words: they may hold a password."""
-    if any(c.isspace() or not c.isprintable() for c in url):
-        return "holds a space or a line break"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as e:
-        return f"is no URL ({e})"
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        return "must begin with http:// or https:// and name a host"
-    if parts.username is not None or parts.password is not None:
-        return "holds a user or a password, which would stand in logs; put the key where api_key_env says"
-    if parts.query or parts.fragment:
-        return "holds ? or #, after which no path can follow; extra fields go into teacher.extra_body"
-    if parts.path.rstrip("/").endswith("/chat/completions"):
-        return "ends in /chat/completions, which is added to it"
-    return None
-
-
-def _finite(value: Any) -> bool:
-    if isinstance(value, dict):
-        return all(_finite(v) for v in value.values())
-    if isinstance(value, list):
-        return all(_finite(v) for v in value)
-    return not isinstance(value, float) or math.isfinite(value)

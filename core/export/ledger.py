@@ -15,7 +15,7 @@ _SO_FAR = "_of_the_run"
 
 
 def teacher_ledger(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One ledger of all sample stages', each as core.teacher.live.teacher writes it; None without any.
+    """One ledger of all sample stages', each as core.teacher.live writes it; None without any.
 
     What is `_of_the_run` is taken once from each run that made one of them, where it is largest: then the
     run had asked most of what it asked. All the rest is a stage's own. Counts are added; money is None

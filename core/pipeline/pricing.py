@@ -11,7 +11,7 @@ from core.pipeline.stages import Pipeline
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.live.planned import Taken, forecast, in_all, told
+from core.teacher.forecast import Taken, forecast, in_all, told
 
 
 def prices(pipeline: Pipeline, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
@@ -21,7 +21,7 @@ def prices(pipeline: Pipeline, store: Store, parts: Manifest, journal: Journal) 
     the teacher is no live one.
     """
     splits: tuple[SplitName, ...] = ("train", *pipeline.config.teacher.label_splits)
-    taken, found = Taken(pipeline.config.teacher), []
+    taken, found = Taken(pipeline.config.teacher.endpoint), []
     for name in splits:
         teacher = pipeline.live_teacher(lambda: contextlib.nullcontext(journal), name)
         if teacher is None:

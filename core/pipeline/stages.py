@@ -25,7 +25,7 @@ from core.student import plan, segment
 from core.student import stage as encode_stage
 from core.student.plan import PlannedSegment, PlannedStep
 from core.teacher import stage as teacher_stage
-from core.teacher.live.teacher import LiveTeacher, OpenJournal
+from core.teacher.live import LiveTeacher, OpenJournal
 
 
 class Pipeline:
@@ -127,8 +127,8 @@ class Pipeline:
         """
         if self.config.teacher.kind == "openai":
             if online:
-                api_key(self.config.teacher)
-            price_of(self.config.teacher)
+                api_key(self.config.teacher.endpoint)
+            price_of(self.config.teacher.endpoint)
         self.bench.student_content()
         for label_only in (False, True):
             self.bench.frame(label_only=label_only)
@@ -144,7 +144,7 @@ class Pipeline:
         found = []
         try:
             if self.config.teacher.kind == "openai":
-                api_key(self.config.teacher)
+                api_key(self.config.teacher.endpoint)
         except UserError as e:
             found.append(str(e))
         try:

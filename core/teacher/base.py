@@ -34,12 +34,13 @@ class AttemptPolicy:
     temperature: float | None = 0.0
     hint: bool = False
 
-    def next(self, gold: int, answers: Sequence[TeacherAnswer]) -> Attempt | None:
-        """The next attempt after `answers` (in the order of their attempts), None when it is enough."""
-        agreeing = _agreeing(gold, answers)
+    def next(self, gold: int, labels: Sequence[int | None]) -> Attempt | None:
+        """Return the attempt after answers that named `labels` (None: unreadable); None when these are
+        enough."""
+        agreeing = labels.count(gold)
         if agreeing >= self.keep:
             return None
-        number = len(answers)
+        number = len(labels)
         if number < self.attempts:
             greedy = number == 0 and self.temperature is not None
             return Attempt(number, 0.0 if greedy else self.temperature)
@@ -47,13 +48,9 @@ class AttemptPolicy:
             return Attempt(number, self.temperature, hinted=True)
         return None
 
-    def least(self, gold: int, answers: Sequence[TeacherAnswer]) -> int:
-        """How many more attempts it will ask for at least, where there is a next one."""
-        return max(1, min(self.keep - _agreeing(gold, answers), self.attempts - len(answers)))
-
-
-def _agreeing(gold: int, answers: Sequence[TeacherAnswer]) -> int:
-    return sum(a.parse_ok and a.label == gold for a in answers)
+    def least(self, gold: int, labels: Sequence[int | None]) -> int:
+        """How many more attempts it asks for at least, where there is a next one."""
+        return max(1, min(self.keep - labels.count(gold), self.attempts - len(labels)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,9 @@ class RecordedTeacher:
 
     def _ask(self, example: Example, recorded: list[Recorded]) -> tuple[TeacherAnswer, ...]:
         given: list[TeacherAnswer] = []
-        while len(given) < len(recorded) and self.policy.next(example.label, given) is not None:
+        while self.policy.next(example.label, [answer.label for answer in given]) is not None:
+            if len(given) == len(recorded):
+                break
             row = recorded[len(given)]
             self._models[row.model] += 1
             given.append(_answer(example, row, self._parsed(row)))

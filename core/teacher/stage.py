@@ -23,7 +23,7 @@ from core.rulebook import load_rulebook
 from core.stageio import StageIO
 from core.teacher.answer_file import answers_digest
 from core.teacher.base import AttemptPolicy, GoldTeacher, Teacher
-from core.teacher.live.teacher import LiveTeacher, OpenJournal
+from core.teacher.live import LiveTeacher, OpenJournal
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 from core.teacher.samples import Tally, sample_row

@@ -21,8 +21,9 @@ from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.store.objects import Store
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
+from tests.benchmarks import live_cpu
 from tests.servers import teacher as endpoint
 from tests.servers.teacher_answers import invented_label
 from tests.servers.teacher_limits import Work
@@ -57,16 +58,23 @@ class Took:
 
 
 def main() -> None:
-    """CPU; two fixed delays; a heavy tail; a hidden limit; the start with and without a canary."""
+    """CPU of the whole command and of the teacher alone; two fixed delays; a heavy tail; a hidden limit;
+    the start with and without a canary.
+    """
     os.environ["BENCH_TEACHER_KEY"] = "key"
     before, _, after = PROMPTS.teacher_messages(TEXT_SLOT, RULES)[-1].content.partition(TEXT_SLOT)
     with tempfile.TemporaryDirectory() as folder, endpoint.serve(frames=[(before, after)]) as server:
         store = Store.open(folder)
         _asked(server, store, "warm", 200, 64)
-        for part in (_processor, _fixed, _tail, _hidden, _start):
+        for part in (_command, _processor, _fixed, _tail, _hidden, _start):
             for line in part(server, store):
                 print(line, flush=True)
             server.recover()
+
+
+def _command(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield from live_cpu.measure(server, Path(folder))
 
 
 def _processor(server: endpoint.TeacherServer, store: Store) -> Iterator[str]:

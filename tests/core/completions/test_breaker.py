@@ -8,7 +8,7 @@ import pytest
 
 from core.completions.concurrency import AdaptiveConcurrency
 from core.completions.retries import CircuitBreaker
-from core.config.teacher import BreakerConfig
+from core.config.endpoint import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
 from tests.core.completions.simulation import VirtualClock, run_virtually
 

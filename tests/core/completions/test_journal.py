@@ -14,16 +14,15 @@ from pathlib import Path
 import pytest
 
 from core import milestones
+from core.completions.context import RequestContext, ResponseSchema
 from core.completions.journal import Journal, spool_folder
+from core.completions.parser import TextParser
 from core.completions.reply import Reply, Usage, from_line, to_line
-from core.config.teacher import TeacherConfig
+from core.config.endpoint import Endpoint
 from core.errors import StoreError
 from core.store import collecting
 from core.store.objects import Store
-from core.teacher.live.questions import Questions
-from core.teacher.parsing import LabelNames
 from tests.core.completions.replying import key_of, killed_while_appending, reply
-from tests.core.teacher.live.textbook import PROMPTS, RULES
 
 
 def read(store: Store, names: range) -> list[Reply | None]:
@@ -305,7 +304,7 @@ def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> No
     store = Store.open(str(tmp_path))
     with Journal.open(store, "r") as journal:
         journal.settle_format("http://h/v1", "m", "smoke signals")
-        config = TeacherConfig(kind="openai", base_url="http://h/v1", model="m")
-        questions = Questions(config, PROMPTS, RULES, LabelNames.of({}, (), ()))
+        endpoint = Endpoint(base_url="http://h/v1", model="m")
+        context = RequestContext(endpoint, journal, TextParser(), schema=ResponseSchema("s", {}))
         with pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'"):
-            questions.take_format(journal)
+            context.take_format()

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from core.completions.request import TeacherRequest, normalised
+from core.completions.request import PreparedRequest, normalized
 from core.prompts import Message
 
-BASE = TeacherRequest(
+BASE = PreparedRequest(
     endpoint="https://api.example.com/v1",
     model="teacher",
     messages=(Message("system", "You label."), Message("user", "Hello")),
@@ -38,6 +38,7 @@ CHANGES: list[tuple[str, Any]] = [
     ("extra", {}),
     ("extra", {"seed": 2, "stop": ["\n\n"]}),
     ("extra", {"seed": 1, "stop": ["\n\n"], "top_p": 0.9}),
+    ("schema_digest", "0123456789abcdef"),
 ]
 
 
@@ -47,7 +48,7 @@ def test_whatever_changes_in_a_request_changes_its_key(name: str, value: Any) ->
 
 
 def test_every_part_of_a_request_is_tried_above() -> None:
-    assert {name for name, _ in CHANGES} == {f.name for f in dataclasses.fields(TeacherRequest)}
+    assert {name for name, _ in CHANGES} == {f.name for f in dataclasses.fields(PreparedRequest)}
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_what_is_no_json_is_refused() -> None:
 
 
 def test_an_address_of_numbers_keeps_its_brackets_and_port() -> None:
-    assert normalised("http://[::1]:8000/v1/") == "http://[::1]:8000/v1"
+    assert normalized("http://[::1]:8000/v1/") == "http://[::1]:8000/v1"
 
 
 def test_the_key_under_each_token_limit_is_that_of_the_request_with_it() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from core.completions.failures import RetryDecision, classify
 from core.completions.retries import Backoff, Pause, refusal, retry_after, should_retry
+from core.config.endpoint import Endpoint
 from tests.core.completions.simulation import VirtualClock, run_virtually
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, 0, tzinfo=dt.UTC)
@@ -106,6 +107,6 @@ def test_all_wait_for_a_pause_and_start_spread_out() -> None:
     ],
 )
 def test_a_refusal_says_what_to_mend_and_how_to_go_on(verdict: RetryDecision, remedy: str) -> None:
-    said = str(refusal(verdict, "https://here", "a-model", "MY_KEY"))
+    said = str(refusal(verdict, Endpoint(base_url="https://here", model="a-model", api_key_env="MY_KEY")))
     assert remedy in said
     assert "run the same command again" in said

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from core.completions.budget import Spending, spent_before
 from core.completions.journal import Journal
 from core.completions.reply import Reply
-from core.completions.response import Came, read_reply
+from core.completions.response import ServerReply, read_reply
 from core.cost import Price, cost
 from core.store.objects import Store
 from tests.core.completions.replying import reply
@@ -37,7 +37,7 @@ usages = st.one_of(
 )
 
 
-def came(usage: dict[str, Any] | None) -> Came:
+def came(usage: dict[str, Any] | None) -> ServerReply:
     """A server's reply as the client reads it."""
     message = {"role": "assistant", "content": "{}"}
     choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -45,7 +45,7 @@ def came(usage: dict[str, Any] | None) -> Came:
     return read_reply(json.dumps(body).encode(), 0.1, {})
 
 
-def stored(number: int, run: str, answer: Came) -> Reply:
+def stored(number: int, run: str, answer: ServerReply) -> Reply:
     """The reply as the sender stores it."""
     usage = answer.usage
     return dataclasses.replace(

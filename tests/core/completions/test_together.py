@@ -11,7 +11,7 @@ from core.completions.budget import Budget, Spending
 from core.completions.concurrency import AdaptiveConcurrency
 from core.completions.rate_limiter import RateLimiter
 from core.completions.retries import Backoff, CircuitBreaker, Pause
-from core.config.teacher import BreakerConfig
+from core.config.endpoint import BreakerConfig
 from tests.core.completions.simulation import BucketLimit, Server, VirtualClock, WindowLimit, run_virtually
 
 

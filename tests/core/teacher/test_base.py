@@ -4,16 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.records import TeacherAnswer
 from core.teacher.base import Attempt, AttemptPolicy
-
-
-def answers(*labels: int | None) -> list[TeacherAnswer]:
-    return [
-        TeacherAnswer("a", i, "m", "", label is not None, "json", label, "r")
-        for i, label in enumerate(labels)
-    ]
-
 
 CASES: list[tuple[AttemptPolicy, tuple[int | None, ...], Attempt | None]] = [
     (AttemptPolicy(3, 1, 0.7), (), Attempt(0, 0.0)),
@@ -35,4 +26,4 @@ CASES: list[tuple[AttemptPolicy, tuple[int | None, ...], Attempt | None]] = [
 def test_the_next_attempt_follows_from_the_answers_to_a_positive_text(
     policy: AttemptPolicy, labels: tuple[int | None, ...], expected: Attempt | None
 ) -> None:
-    assert policy.next(1, answers(*labels)) == expected
+    assert policy.next(1, labels) == expected

@@ -10,7 +10,7 @@ import pytest
 from core.completions.journal import Journal
 from core.config.teacher import TeacherConfig
 from core.store.objects import Store
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.textbook import FRAME, PROMPTS, REPO, RULES, TEXTS
 from tests.servers import teacher as endpoint

@@ -12,7 +12,7 @@ from core.config.teacher import PromptsConfig, TeacherConfig
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 
 FOLDER = Path(__file__).resolve().parents[1] / "data" / "answers_0.1"

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
+from core.completions.canary import Canary
 from core.completions.journal import Journal
+from core.completions.request import ChatRequest
 from core.errors import AnswersUnusable, UserError
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.live.canary import Canary
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from tests.core.completions.replying import reply
 from tests.core.teacher.live.textbook import asked, examples
 from tests.servers.teacher import TeacherServer
@@ -144,11 +145,15 @@ def test_the_config_allows_for_more(server: TeacherServer, live: Live) -> None:
 
 
 def test_a_request_without_an_answer_gives_its_place_back(live: Live, tmp_path: Path) -> None:
-    questions = live(canary=2).questions
-
     async def main() -> None:
         with Journal.open(Store.open(str(tmp_path / "root")), "r") as journal:
-            canary = Canary(questions, journal, [])
+            context = live(canary=2).context(journal)
+            canary = Canary(context)
+
+            def judge(text: str) -> None:
+                request = ChatRequest("t", ())
+                canary.judge(context.completion(request, reply(text=text)))
+
             for _ in range(5):
                 await canary.enter()
                 canary.leave()
@@ -157,10 +162,10 @@ def test_a_request_without_an_answer_gives_its_place_back(live: Live, tmp_path: 
             third = asyncio.create_task(canary.enter())
             await asyncio.sleep(0.05)
             assert not third.done()
-            canary.judge(reply(text="no label"))
+            judge("no label")
             await asyncio.sleep(0.05)
             assert not third.done()
-            canary.judge(reply(text='{"reasoning": "So.", "label": 1}'))
+            judge('{"reasoning": "So.", "label": 1}')
             await third
             await canary.close()
 

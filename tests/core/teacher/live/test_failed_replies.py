@@ -18,8 +18,7 @@ from core.completions.reply import Reply
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
 from core.store.objects import Store
-from core.teacher.base import Attempt
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.rows import ANSWER, error, reply, usage
 from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples, ledger
@@ -163,10 +162,12 @@ def test_a_failed_reply_that_an_earlier_version_stored_as_an_answer_is_asked_aga
     live = serve(lambda n: GOOD)
     example = examples(1)[0]
     asked(live, examples(2)[1:])
-    request = live.questions.request(example, Attempt(0, 0.0))
+    request = live.next_request(example, ())
+    assert request is not None
     with live._open() as journal:
+        key = live.context(journal).prepare(request).key
         broken = Reply(
-            request.key, "r", example.id, 0, 0.0, False, "m", ANSWER[:9], None, "error", 200, 0, 5, 1.0,
+            key, "r", example.id, 0, 0.0, False, "m", ANSWER[:9], None, "error", 200, 0, 5, 1.0,
             "json_schema", "2025-01-01T00:00:00+00:00",
         )  # fmt: skip
         journal.append_now(broken)
@@ -232,7 +233,7 @@ def test_openai_itself_gets_organization_and_project(monkeypatch: pytest.MonkeyP
     for name, value in OPENAI_ENV.items():
         monkeypatch.setenv(name, value)
     config = TeacherConfig.model_validate({"kind": "openai", "preset": "openai"})
-    sent = ChatClient(config)._client.default_headers
+    sent = ChatClient(config.endpoint, {})._client.default_headers
     assert (sent["OpenAI-Organization"], sent["OpenAI-Project"]) == ("org-of-mine", "project-of-mine")
 
 

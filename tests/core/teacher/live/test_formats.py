@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from core.errors import TeacherError, TeacherRefused
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from tests.core.teacher.live.textbook import asked, examples
 from tests.servers.teacher import TeacherServer
 

@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from tests.core.teacher.live.textbook import TEXTS, asked, examples, ledger
 from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented

@@ -12,7 +12,7 @@ from core.completions.client import api_key
 from core.config.teacher import TeacherConfig
 from core.errors import UserError
 from core.records import Example
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from tests.core.teacher.live.textbook import FRAME, asked, examples, ledger
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
@@ -79,11 +79,11 @@ def test_a_key_that_is_nowhere_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.chdir(tmp_path)
     config = TeacherConfig(kind="openai", api_key_env="NO_SUCH_KEY")
     with pytest.raises(UserError, match=r"NO_SUCH_KEY is not set; export it, or write NO_SUCH_KEY=... into"):
-        api_key(config)
+        api_key(config.endpoint)
     (tmp_path / ".env").write_text("NO_SUCH_KEY=from-file\n")
-    assert api_key(config) == "from-file"
+    assert api_key(config.endpoint) == "from-file"
     monkeypatch.setenv("NO_SUCH_KEY", "exported")
-    assert api_key(config) == "exported"
+    assert api_key(config.endpoint) == "exported"
 
 
 def test_a_request_is_what_the_config_says(server: TeacherServer, live: Callable[..., LiveTeacher]) -> None:
@@ -151,16 +151,16 @@ def test_a_key_is_read_from_env_files_as_editors_write_them_and_what_no_key_hold
     monkeypatch.delenv("A_KEY", raising=False)
     config = TeacherConfig(kind="openai", api_key_env="A_KEY")
     Path(".env").write_bytes(b"\xef\xbb\xbfA_KEY='k1'\r\n")
-    assert api_key(config) == "k1"
+    assert api_key(config.endpoint) == "k1"
     Path(".env").write_bytes(b"A_KEY=\xff\n")
     with pytest.raises(UserError, match=r"\.env cannot be read .*export A_KEY"):
-        api_key(config)
+        api_key(config.endpoint)
     monkeypatch.setenv("A_KEY", " k2\n")
-    assert api_key(config) == "k2"
+    assert api_key(config.endpoint) == "k2"
     for bad in ("se cret", "sé", "se\ncret"):
         monkeypatch.setenv("A_KEY", bad)
         with pytest.raises(UserError, match="A_KEY holds a space, a line break or a letter") as said:
-            api_key(config)
+            api_key(config.endpoint)
         assert bad not in str(said.value)
 
 
@@ -174,11 +174,11 @@ def test_texts_that_are_alike_are_asked_once(server: TeacherServer, live: Callab
 def test_two_runs_at_once_find_each_others_answers(
     server: TeacherServer, live: Callable[..., LiveTeacher], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.teacher.live.asking._OTHERS_S", 0.05)
+    monkeypatch.setattr("core.completions.completer._OTHERS_S", 0.05)
     asked(live(), examples(1))
     server.delay(0.3)
     teachers = [live(run, limits={"concurrency": 2}) for run in ("first", "second")]
     with ThreadPoolExecutor() as pool:
         found = list(pool.map(lambda teacher: asked(teacher, examples()), teachers))
     assert all(a.answers for rows in found for a in rows)
-    assert server.totals().answered <= 40 + 12, "what both had under way when they met, and little more"
+    assert server.totals().answered <= 40 + 16, "what both had in flight when they met, of 80 alone"

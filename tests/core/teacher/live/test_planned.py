@@ -17,8 +17,8 @@ from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.store.objects import Store
-from core.teacher.live.planned import forecast, told
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.forecast import forecast, told
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from core.completions.completer import stored_completions
 from core.completions.journal import Journal
 from core.errors import AnswersUnusable, TeacherError
 from core.records import Example
 from core.store.objects import Store
-from core.teacher.live.old import find_old_limits
-from core.teacher.live.planned import forecast
+from core.teacher.forecast import forecast
 from tests.core.teacher.live import old_root
 from tests.core.teacher.live.old_root import CUT, MAX_TOKENS, ROWS
 from tests.core.teacher.live.textbook import asked, ledger
@@ -85,16 +85,18 @@ def test_without_the_settled_format_nothing_is_asked_for_again_either(
 def test_another_request_finds_none_of_them(old: Store, change: dict[str, Any]) -> None:
     teacher = old_root.teacher(old, **change)
     with Journal.open(old, "new") as journal:
-        find_old_limits(teacher.questions, ROWS, journal)
-        assert journal.old_limits == frozenset()
-        assert not any(teacher.questions.given(row, journal) for row in ROWS)
+        context = teacher.context(journal)
+        assert not any(stored_completions(context, row, teacher.next_request) for row in ROWS)
 
 
 def test_the_limit_is_found_from_a_few_answered_texts_among_many(old: Store) -> None:
     others = [Example(f"x{i}", f"Message {i} of another kind", 0) for i in range(2000)]
     with Journal.open(old, "new") as journal:
-        find_old_limits(old_root.teacher(old, max_tokens=4096).questions, [*others, ROWS[5]], journal)
-        assert journal.old_limits == {MAX_TOKENS}
+        teacher = old_root.teacher(old, max_tokens=4096)
+        context = teacher.context(journal)
+        found = [stored_completions(context, row, teacher.next_request) for row in [*others, ROWS[5]]]
+        assert all(each.reply.max_tokens is None for each in found[-1])
+        assert [bool(each) for each in found] == [False] * 2000 + [True]
 
 
 def test_a_usable_answer_of_version_01_opens_the_canary(old: Store, server: TeacherServer) -> None:

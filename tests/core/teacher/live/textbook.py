@@ -10,7 +10,7 @@ from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.teacher.base import Answered
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.summary import TeacherLedger
 from tests.servers.teacher_answers import invented_label
 

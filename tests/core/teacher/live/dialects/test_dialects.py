@@ -17,7 +17,7 @@ from core.completions.retries import retry_after
 from core.config.teacher import TeacherConfig
 from core.errors import TeacherRefused
 from core.store.objects import Store
-from core.teacher.live.teacher import LiveTeacher
+from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.answers import ROWS
 from tests.core.teacher.live.dialects.failures import BY_STATUS, FORMATS, IN_200

@@ -1,4 +1,4 @@
-"""What asking a live teacher will take, before anything is asked: for the plan."""
+"""What asking a live teacher will take, before anything is sent: for the plan."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import add
 
-from core.completions.budget import LEARNT_AFTER, Estimator, price_of
+from core.completions.budget import LEARNT_AFTER, Estimator, price_of, rough_tokens
+from core.completions.completer import stored_completions
 from core.completions.journal import Journal
-from core.config.teacher import TeacherConfig
+from core.completions.parser import Completion
+from core.completions.reply import Reply
+from core.config.endpoint import Endpoint, LimitsConfig
 from core.cost import Forecast, Range, Speed, Usage, estimate_run
-from core.records import Example, TeacherAnswer
-from core.teacher.live.old import find_old_limits
-from core.teacher.live.questions import Questions
-from core.teacher.live.teacher import LiveTeacher
+from core.records import Example
+from core.teacher.live import LiveTeacher
+from core.teacher.parsing import Parsed
 
 _LATENCY = Range(1.0, 5.0, 30.0)
 """Seconds an answer takes before any was seen; a guess."""
@@ -22,25 +24,24 @@ _LATENCY = Range(1.0, 5.0, 30.0)
 def forecast(
     teacher: LiveTeacher, rows: Collection[Example], journal: Journal, taken: Taken | None = None
 ) -> tuple[Forecast, str]:
-    """The forecast for what the journal lacks, and where its token counts come from, in words.
+    """Return the forecast for what the journal lacks, and where its token counts come from, in words.
 
-    Goes over all texts and what was answered of them; what the answers there are took (tokens, the
-    cached share of prompts, seconds, attempts a text) is what the others are expected to take. `taken`
-    is what other texts' answers took, attempts aside; these are taken into it.
+    Goes over all texts and their stored answers; what these took (tokens, the cached share of prompts,
+    seconds, attempts per text) is expected of the others. `taken` is what other texts' answers took,
+    attempts aside; these are added to it.
     """
-    config = teacher.config
-    taken = taken or Taken(config)
-    seen = _Seen(teacher.questions, taken)
-    teacher.questions.take_format(journal)
-    find_old_limits(teacher.questions, rows, journal)
+    endpoint, context = teacher.config.endpoint, teacher.context(journal)
+    taken = taken or Taken(endpoint)
+    seen = _Seen(teacher, taken)
+    context.take_format()
     for example in rows:
-        seen.text(example, teacher.questions.given(example, journal))
+        seen.text(example, stored_completions(context, example, teacher.next_request))
     found = estimate_run(
         seen.calls(),
         taken.estimator.prompt_interval(seen.rough / max(seen.fresh + seen.begun, 1)),
         taken.estimator.completion_interval(),
-        price_of(config),
-        _speed(config, taken.latency()),
+        price_of(endpoint),
+        _speed(endpoint.limits, taken.latency()),
         taken.cached_share(),
     )
     counter = (
@@ -69,12 +70,12 @@ def in_all(found: Sequence[Forecast]) -> str:
 class Taken:
     """What answers took: tokens, the cached share of prompts, seconds."""
 
-    def __init__(self, config: TeacherConfig) -> None:
-        self.estimator = Estimator(config.max_tokens)
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.estimator = Estimator(endpoint.max_tokens)
         self.seconds: list[float] = []
         self._prompt = self._cached = 0
 
-    def add(self, answer: TeacherAnswer, rough: float) -> None:
+    def add(self, answer: Reply, rough: float) -> None:
         """Take in an answer to a prompt that is `rough` tokens by its bytes."""
         if answer.prompt_tokens is None:
             return
@@ -83,7 +84,7 @@ class Taken:
         if self.seconds:  # the first request of all found nothing cached, and no later one is like it
             self._prompt += answer.prompt_tokens
             self._cached += cached
-        self.seconds.append(answer.latency_s or 0.0)
+        self.seconds.append(answer.latency_s)
 
     def latency(self) -> Range:
         """Seconds for an answer."""
@@ -99,8 +100,8 @@ class Taken:
 class _Seen:
     """What is there of some texts, gathered text by text."""
 
-    def __init__(self, questions: Questions, taken: Taken) -> None:
-        self._questions, self._most = questions, questions.config.attempts + questions.config.hint
+    def __init__(self, teacher: LiveTeacher, taken: Taken) -> None:
+        self._teacher, self._most = teacher, teacher.config.attempts + teacher.config.hint
         self._taken = taken
         self.fresh = self.begun = self._left = 0
         """Texts without an answer, and those whose answers are not enough yet."""
@@ -110,20 +111,23 @@ class _Seen:
         """Requests that the policy asks for at least."""
         self._finished = self._attempts = 0
 
-    def text(self, example: Example, given: list[TeacherAnswer]) -> None:
-        """Take in a text and its answers."""
-        rough = self._questions.rough(example)
-        if self._questions.policy.next(example.label, given) is None:
+    def text(self, example: Example, given: Sequence[Completion[Parsed]]) -> None:
+        """Count a text and its stored answers."""
+        policy, labels = self._teacher.policy, [each.parsed.label for each in given]
+        first = given[0].request if given else self._teacher.next_request(example, ())
+        assert first is not None, "a policy asks at least once"
+        rough = rough_tokens(first.messages)
+        if policy.next(example.label, labels) is None:
             self._finished += 1
             self._attempts += len(given)
         else:
             self.fresh += not given
             self.begun += bool(given)
             self._left += self._most - len(given)
-            self._least += self._questions.policy.least(example.label, given)
+            self._least += policy.least(example.label, labels)
             self.rough += rough
-        for answer in given:
-            self._taken.add(answer, rough)
+        for each in given:
+            self._taken.add(each.reply, rough)
 
     def calls(self) -> Range:
         """How many requests the texts that lack something will take."""
@@ -134,8 +138,7 @@ class _Seen:
         return Range(self._least, min(max(mean, self._least), most), most)
 
 
-def _speed(config: TeacherConfig, latency: Range) -> Speed:
-    limits = config.limits
+def _speed(limits: LimitsConfig, latency: Range) -> Speed:
     return Speed(limits.concurrency, latency, limits.requests_per_minute, limits.tokens_per_minute)
 
 

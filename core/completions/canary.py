@@ -1,0 +1,205 @@
+"""Pay for a few completions only until one of them is usable.
+
+An endpoint's completions of one prompt often fail for all texts in the same way: cut off at the token limit,
+in a form that the parser does not read, refused by a filter. So no more than `Endpoint.canary` requests are
+sent before a completion is usable. Completions of the same prompt that are in the journal count, whatever
+run paid for them; with another prompt, token limit or output format the count starts again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic
+
+from core import jsonio
+from core.completions.context import RequestContext
+from core.completions.parser import Completion, P, Problem
+from core.completions.reply import Reply, Setup
+from core.completions.request import ChatRequest
+from core.config.endpoint import Endpoint
+from core.errors import AnswersUnusable
+from core.store.objects import Store
+
+_SHOWN = 100
+
+
+class Canary(Generic[P]):
+    """Asked before each request is sent: open once a completion of the prompt was usable.
+
+    While it is closed, a lease makes other runs that send the same prompt under the same root wait.
+    `stored_old` yields stored completions that do not state their prompt and are known to be of this one.
+    """
+
+    def __init__(
+        self, context: RequestContext[P], stored_old: Callable[[], Iterable[Completion[P]]] = tuple
+    ) -> None:
+        self._context, self._stored_old = context, stored_old
+        self._limit = context.endpoint.canary or 0
+        self._is_open = not self._limit
+        self._used = 0
+        self._counted: Setup | None = None
+        self._problems: Counter[str] = Counter()
+        self._examples: dict[str, tuple[Problem, Reply]] = {}
+        self._error: AnswersUnusable | None = None
+        self._counting, self._changed = asyncio.Lock(), asyncio.Event()
+        self._turn: _Turn | None = None
+
+    async def enter(self) -> None:
+        """Wait until a request may be sent; call `leave` if it brings no completion, else `judge`.
+
+        Raises AnswersUnusable where enough completions are known to be unusable.
+        """
+        if not self._is_open:
+            async with self._counting:
+                await self._count_journal()
+        while not self._is_open and self._error is None and self._used >= self._limit:
+            self._changed.clear()
+            await self._changed.wait()
+        self.check()
+        self._used += 1
+
+    def leave(self) -> None:
+        """Take back a request that brought no completion."""
+        self._used -= 1
+        self._changed.set()
+
+    def judge(self, completion: Completion[P]) -> None:
+        """Count the completion of a request."""
+        if self._is_open:
+            return
+        self._count(completion)
+        self._conclude()
+        self._changed.set()
+
+    def check(self) -> None:
+        """Raise AnswersUnusable where nothing more may be sent."""
+        if self._error is not None:
+            raise self._error
+
+    async def close(self) -> None:
+        """Let other runs have their turn."""
+        if self._turn is not None:
+            await asyncio.to_thread(self._turn.close)
+
+    async def _count_journal(self) -> None:
+        """Count the journal's completions in the present setup; once for each setup."""
+        context, setup = self._context, self._context.setup
+        if self._is_open or self._counted == setup:
+            return
+        self._count_stored()
+        if not self._is_open:
+            await self.close()
+            self._turn = _Turn(context.journal.store, setup, context.endpoint.model)
+            await self._turn.take()
+            # Whoever had the turn before may have been answered.
+            await asyncio.to_thread(context.journal.refresh)
+            self._count_stored()
+        self._counted = setup
+        self._used = self._problems.total()
+        self._conclude()
+
+    def _count_stored(self) -> None:
+        """Count up to the first usable completion."""
+        self._problems.clear()
+        any(map(self._count, self._stored()))
+
+    def _stored(self) -> Iterator[Completion[P]]:
+        """The journal's completions that show what others will be like."""
+        setup = self._context.setup
+        for reply in self._context.journal.replies_of(setup.prompt_digest, setup.settled_format):
+            completion = self._context.completion(_request_of(reply), reply)
+            limit = reply.max_tokens or 0
+            if limit == setup.max_tokens or (limit < setup.max_tokens and completion.parsed.ok):
+                yield completion
+        yield from self._stored_old()
+
+    def _count(self, completion: Completion[P]) -> bool:
+        """Count a completion; whether it is usable."""
+        problem = self._context.parser.problem(completion.reply, completion.parsed)
+        if problem is None:
+            self._is_open = True
+            return True
+        self._problems[problem.code] += 1
+        self._examples.setdefault(problem.code, (problem, completion.reply))
+        return False
+
+    def _conclude(self) -> None:
+        """Open, or stop where enough completions are unusable."""
+        if self._is_open:
+            if self._turn is not None:
+                self._turn.give_back()
+        elif self._problems.total() >= self._limit:
+            (code, count), total = self._problems.most_common(1)[0], self._problems.total()
+            problem, reply = self._examples[code]
+            self._error = AnswersUnusable(_sentence(self._context.endpoint, problem, reply, count, total))
+
+
+def _request_of(reply: Reply) -> ChatRequest:
+    """A stored reply's request without its prompt, which is not stored."""
+    return ChatRequest(reply.example_id, (), reply.attempt, reply.temperature, reply.hinted)
+
+
+def _sentence(endpoint: Endpoint, problem: Problem, reply: Reply, count: int, total: int) -> str:
+    example = " ".join(reply.raw_output.split())[:_SHOWN]
+    begins = f" (one begins {example!r})" if example else ""
+    return (
+        f"none of the first {total} answers of {endpoint.model} at {endpoint.base_url} can be used: "
+        f"{count} of them {problem.what}{begins}; {problem.remedy}, and run the same command again. The "
+        f"answers are stored: what the change makes usable is not asked for again. To pay for more of them "
+        f"as they are, raise {endpoint.section}.canary ({endpoint.canary})"
+    )
+
+
+class _Turn:
+    """A lease held by a thread of its own: waiting for a lease blocks, and Ctrl-C must not wait for it."""
+
+    def __init__(self, store: Store, setup: Setup, model: str) -> None:
+        self._store, self._name = store, f"canary/{jsonio.digest(list(setup))[:32]}"
+        self._what = f"the first answers of {model}"
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._hold, name="canary", daemon=True)
+        self._waiting = True
+
+    async def take(self) -> None:
+        """Return once the lease is held."""
+        loop = asyncio.get_running_loop()
+        held: asyncio.Future[None] = loop.create_future()
+
+        def report(error: BaseException | None) -> None:
+            if not held.done():
+                held.set_result(None) if error is None else held.set_exception(error)
+
+        self._report: Callable[[BaseException | None], object] = lambda error: loop.call_soon_threadsafe(
+            report, error
+        )
+        self._thread.start()
+        try:
+            await held
+            self._waiting = False
+        finally:
+            if self._waiting:
+                self._over.set()
+
+    def give_back(self) -> None:
+        """Let the next one have it, soon."""
+        self._over.set()
+
+    def close(self) -> None:
+        """Return once it is given back."""
+        self._over.set()
+        if not self._waiting:
+            self._thread.join()
+
+    def _hold(self) -> None:
+        # A loop that has ended takes no report, and then nobody waits for one.
+        with contextlib.suppress(RuntimeError):
+            try:
+                with self._store.lease(self._name, self._what):
+                    self._report(None)
+                    self._over.wait()
+            except Exception as e:
+                self._report(e)

@@ -1,0 +1,155 @@
+"""Find the output format that an endpoint accepts, and fall back to a simpler one where it is rejected."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+from typing import Generic, NoReturn
+
+from core.completions.context import RequestContext
+from core.completions.parser import Completion, P
+from core.completions.request import ChatRequest, PreparedRequest
+from core.completions.sender import REJECTED_AT_MOST, FormatRefused, Sender
+from core.errors import TeacherError
+
+log = logging.getLogger(__name__)
+
+_WITHOUT_SUCCESS = 4
+
+
+class FormatNegotiator(Generic[P]):
+    """Sends each request in an output format that the endpoint accepts.
+
+    The format is settled once for each endpoint and model, by a first request that is sent alone: if that is
+    answered, key, model and format are right.
+    """
+
+    def __init__(self, context: RequestContext[P], sender: Sender[P]) -> None:
+        self._context, self._sender = context, sender
+        self._is_settled, self._was_tried = context.take_format(), False
+        self._settling, self._simplifying = asyncio.Lock(), asyncio.Lock()
+        self._rejections = self._simpler_worked = self._simpler_failed = 0
+
+    async def send(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
+        """Return the completion; None where this one request cannot be answered.
+
+        Raises TeacherError where nothing more may be sent.
+        """
+        if not self._is_settled:
+            async with self._settling:
+                if not self._is_settled:
+                    return await self._settle(request)
+        if prepared.output_format != self._context.output_format:
+            prepared = self._context.prepare(request)
+        try:
+            return await self._sender.send(request, prepared)
+        except FormatRefused as e:
+            return await self._fall_back(request, prepared, e)
+
+    def check(self) -> None:
+        """Raise TeacherError if requests were sent and no format was settled."""
+        if self._was_tried and not self._is_settled:
+            self._stop_unsettled()
+
+    async def _settle(self, request: ChatRequest) -> Completion[P] | None:
+        """Settle the format by one request. Whether others are rejected too, one rejected text cannot show:
+        the next request tries again.
+        """
+        self._was_tried = True
+        completion = await self._in_first_accepted(request)
+        if completion is not None:
+            self._context.settle_format()
+            self._is_settled = True
+        elif self._rejections + self._sender.ledger.unread.total() >= REJECTED_AT_MOST:
+            self._sender.stop_unread()
+        return completion
+
+    async def _in_first_accepted(self, request: ChatRequest) -> Completion[P] | None:
+        doubtful = list[str]()
+        for name in self._context.formats:
+            try:
+                completion = await self._try(name, request)
+            except FormatRefused as e:
+                self._rejections += 1
+                log.info("the endpoint rejects the output format %s (%s); trying a simpler one", name, e)
+                if e.may_pass:
+                    doubtful.append(name)
+                continue
+            if completion is None and self._sender.ledger.failed:
+                self._stop_unsettled()
+            return completion and await self._reconsider(doubtful, request, completion)
+        return None
+
+    async def _try(self, name: str, request: ChatRequest) -> Completion[P] | None:
+        """Use a format from now on, and send a request in it."""
+        self._context.output_format = name
+        return await self._sender.send(request, self._context.prepare(request), trial=True)
+
+    async def _reconsider(
+        self, doubtful: list[str], request: ChatRequest, completion: Completion[P]
+    ) -> Completion[P]:
+        """Try formats again that failed with a server error: that may have been an outage, now over."""
+        answered_in = self._context.output_format
+        for name in doubtful:
+            with contextlib.suppress(FormatRefused):
+                if (better := await self._try(name, request)) is not None:
+                    return better
+        self._context.output_format = answered_in
+        return completion
+
+    def _stop_unsettled(self) -> NoReturn:
+        endpoint = self._context.endpoint
+        words = next(iter(self._sender.ledger.given_up), "no answer")
+        raise TeacherError(
+            f"{endpoint.base_url} did not answer the first request ({words}); check "
+            f"{endpoint.section}.base_url and {endpoint.section}.model, and run the same command again"
+        )
+
+    async def _fall_back(
+        self, request: ChatRequest, prepared: PreparedRequest, refused: FormatRefused
+    ) -> Completion[P] | None:
+        """Return the completion in a simpler format where the settled one is rejected: of a router's
+        backends, some may not offer it. The settled format stays settled.
+
+        Where simpler formats are rejected too, the format is not the reason, and after a few such requests
+        rejections are final. Where no request of this start was answered in the settled format, a few
+        answers in a simpler one stop the run.
+        """
+        if not self._simpler_worked:
+            async with self._simplifying, self._sender.in_doubt():
+                if not self._simpler_worked and self._simpler_failed < _WITHOUT_SUCCESS:
+                    return await self._in_simpler(request, prepared, refused)
+        if not self._simpler_worked:
+            self._sender.give_up(refused, request)
+            return None
+        return await self._in_simpler(request, prepared, refused)
+
+    async def _in_simpler(
+        self, request: ChatRequest, prepared: PreparedRequest, refused: FormatRefused
+    ) -> Completion[P] | None:
+        names = list(self._context.formats)
+        for name in names[names.index(prepared.output_format) + 1 :]:
+            simpler = dataclasses.replace(prepared, output_format=name)
+            try:
+                completion = await self._sender.send(request, simpler, trial=True)
+            except FormatRefused:
+                continue
+            self._simpler_worked += completion is not None
+            self._simpler_failed += completion is None
+            if completion is not None and prepared.output_format not in self._sender.accepted:
+                self._stop_rejected(prepared, refused)
+            return completion
+        return None
+
+    def _stop_rejected(self, prepared: PreparedRequest, refused: FormatRefused) -> None:
+        """Stop where the settled format was rejected for several requests and accepted for none."""
+        if self._simpler_worked < _WITHOUT_SUCCESS:
+            return
+        file = self._context.journal.format_file(prepared.endpoint, prepared.model)
+        raise TeacherError(
+            f"{prepared.endpoint} refuses the output format {prepared.output_format}, which it took before "
+            f"({refused}); run the same command again, or, where that does not help, remove {file}: what has "
+            "no usable answer is then asked for in another format"
+        ) from refused

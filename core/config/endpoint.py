@@ -1,0 +1,122 @@
+"""An endpoint that completes chat requests: address, model, limits, budget and prices."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field
+
+from core.config.base import NotInKey, Section
+
+SPEED = NotInKey("speed is no ingredient")
+MONEY = NotInKey("money is no ingredient")
+TokenLimitName = Literal["max_tokens", "max_completion_tokens"]
+"""How an endpoint names the token limit of a request."""
+
+
+class BreakerConfig(Section):
+    """When an endpoint that fails is given up. A 429 is no failure."""
+
+    failures: Annotated[int, SPEED] = Field(20, ge=1)
+    """So many requests in a row without an answer ..."""
+    patience_s: Annotated[float, SPEED] = Field(120.0, ge=0)
+    """... over so many seconds at least: many at once fail in one hiccup."""
+    window: Annotated[int, SPEED] = Field(200, ge=1)
+    """Or: of the last so many requests ..."""
+    rate: Annotated[float, SPEED] = Field(0.5, gt=0, le=1)
+    """... this share failed, for as long."""
+
+
+class LimitsConfig(Section):
+    """How fast a live teacher is asked, and how long an answer is waited for."""
+
+    concurrency: Annotated[int, SPEED] = Field(256, ge=1)
+    """Requests under way at once, at most; fewer while the endpoint refuses or slows down."""
+    requests_per_minute: Annotated[float | None, SPEED] = Field(None, gt=0)
+    """Requests sent in any minute, at most; by default what the endpoint takes."""
+    tokens_per_minute: Annotated[float | None, SPEED] = Field(None, gt=0)
+    """Tokens a minute, prompts and answers together; by default what the endpoint takes."""
+    connect_timeout_s: Annotated[float, SPEED] = Field(10.0, gt=0)
+    """Seconds to connect."""
+    read_timeout_s: Annotated[float, SPEED] = Field(300.0, gt=0)
+    """Seconds without a byte of the answer."""
+    total_timeout_s: Annotated[float, SPEED] = Field(900.0, gt=0)
+    """Seconds for one request in all."""
+    tries: Annotated[int, SPEED] = Field(8, ge=1)
+    """How often one request is sent, at most, where the failure may pass: 8 bear an outage of a minute."""
+    breaker: BreakerConfig = BreakerConfig()
+    """When the endpoint is given up."""
+
+
+class BudgetConfig(Section):
+    """What a run may spend on a live teacher, earlier starts of the same run included."""
+
+    usd: Annotated[float | None, MONEY] = Field(None, gt=0)
+    """US dollars, by the prices in `teacher.prices`; by default any sum."""
+    tokens: Annotated[int | None, MONEY] = Field(None, ge=1)
+    """Tokens, prompts and answers together; by default any number."""
+
+
+class Endpoint(Section):
+    """Where chat requests are sent and what bounds them; see core.completions."""
+
+    model: str = Field(min_length=1)
+    """The model's name at the endpoint."""
+    base_url: str
+    """The address, with /v1 where the server has it."""
+    max_tokens: int = Field(4096, ge=1)
+    """Token limit of each completion, reasoning included."""
+    api_key_env: str | None = None
+    """The environment variable that contains the API key; None if the endpoint needs none."""
+    token_limit: TokenLimitName = "max_tokens"
+    """How the endpoint names the token limit."""
+    extra_body: dict[str, Any] = {}
+    """More fields of each request."""
+    limits: LimitsConfig = LimitsConfig()
+    """Rate limits, timeouts and retries."""
+    budget: BudgetConfig = BudgetConfig()
+    """What a run may spend, its earlier starts included."""
+    canary: int | None = Field(50, ge=1)
+    """How many requests are sent before one completion is usable; None for any number."""
+    prices: str | None = None
+    """A YAML file of prices; None counts tokens only."""
+    section: str = "teacher"
+    """The config section that error messages name."""
+
+
+def wrong_url(url: str) -> str | None:
+    """Return why a URL is not an endpoint's, or None; never quotes the URL, which may contain a password."""
+    if any(c.isspace() or not c.isprintable() for c in url):
+        return "holds a space or a line break"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as e:
+        return f"is no URL ({e})"
+    if parts.scheme.lower() not in ("http", "https") or not host:
+        return "must begin with http:// or https:// and name a host"
+    if parts.username is not None or parts.password is not None:
+        return "holds a user or a password, which would stand in logs; put the key where api_key_env says"
+    if parts.query or parts.fragment:
+        return "holds ? or #, after which no path can follow; extra fields go into teacher.extra_body"
+    if parts.path.rstrip("/").endswith("/chat/completions"):
+        return "ends in /chat/completions, which is added to it"
+    return None
+
+
+def is_variable_name(value: str) -> bool:
+    """Whether a value can name an environment variable, as an API key hardly can."""
+    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a JSON value is free of NaN and infinite numbers."""
+    if isinstance(value, Mapping):
+        return all(is_finite(v) for v in value.values())
+    if isinstance(value, list):
+        return all(is_finite(v) for v in value)
+    return not isinstance(value, float) or math.isfinite(value)

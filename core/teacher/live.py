@@ -1,0 +1,233 @@
+"""A live teacher: every text is sent to an endpoint until the policy has enough answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+
+from core.completions.budget import price_of, spent_before
+from core.completions.completer import Completer
+from core.completions.context import RequestContext, ResponseSchema
+from core.completions.journal import Journal
+from core.completions.parser import Completion, Problem
+from core.completions.reply import Reply, ending
+from core.completions.request import ChatRequest
+from core.config.teacher import TeacherConfig
+from core.errors import TeacherError
+from core.progress import Progress
+from core.prompts import TEXT_SLOT, Prompts
+from core.records import Example, SplitName, TeacherAnswer
+from core.teacher.base import Answered, AttemptPolicy
+from core.teacher.parsing import LabelNames, Parsed, parse_reply
+from core.teacher.summary import TeacherFacts, TeacherLedger
+
+OpenJournal = Callable[[], AbstractContextManager[Journal]]
+Given = Sequence[Completion[Parsed]]
+ANSWER_SCHEMA = ResponseSchema(
+    "answer",
+    {
+        "type": "object",
+        "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": ["0", "1"]}},
+        "required": ["reasoning", "label"],
+        "additionalProperties": False,
+    },
+    is_in_key=False,
+)
+
+
+class LiveTeacher:
+    """Asks an OpenAI-compatible endpoint. `journal` opens the journal of the run's root; `split` is where the
+    texts are from, for messages.
+    """
+
+    def __init__(
+        self,
+        config: TeacherConfig,
+        prompts: Prompts,
+        rulebook: str,
+        names: LabelNames,
+        journal: OpenJournal,
+        split: SplitName = "train",
+    ) -> None:
+        self.config, self.split = config, split
+        self.policy = AttemptPolicy(config.attempts, config.keep, config.temperature, config.hint)
+        self._prompts, self._rulebook, self._open = prompts, rulebook, journal
+        self._parser = AnswerParser(config, names)
+        self._frame = prompts.teacher_messages(TEXT_SLOT, rulebook)
+        self._facts = TeacherFacts()
+
+    @property
+    def model(self) -> str:
+        """The model's name at the endpoint."""
+        return self.config.model
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        """Yield each text with its answers.
+
+        Raises TeacherError where the endpoint refuses access, fails too often, or the budget is spent, and
+        after the last text where some got no answer that they may get another time.
+        """
+        with self._open() as journal:
+            completer = Completer(
+                self.config.endpoint,
+                journal,
+                self._parser,
+                schema=ANSWER_SCHEMA,
+                frame=self._frame,
+                progress=progress,
+            )
+            answers = 0
+            for example, given in completer.complete_each(examples, self.next_request, total):
+                answers += len(given)
+                yield Answered(example, tuple(_answer(each) for each in given))
+            self._refuse_missing(completer, total)
+            self._facts = self._facts_of(completer, journal, answers)
+
+    def facts(self) -> TeacherFacts:
+        """The output format and the ledger."""
+        return self._facts
+
+    def context(self, journal: Journal) -> RequestContext[Parsed]:
+        """Return the context of the teacher's requests, to look up what is stored of them."""
+        return RequestContext(self.config.endpoint, journal, self._parser, self._frame, ANSWER_SCHEMA)
+
+    def next_request(self, example: Example, given: Given) -> ChatRequest | None:
+        """Return the next request about a text after its completions so far; None when these are enough."""
+        labels = [each.parsed.label for each in given]
+        attempt = self.policy.next(example.label, labels)
+        if attempt is None:
+            return None
+        gold = example.label if attempt.hinted else None
+        messages = self._prompts.teacher_messages(example.text, self._rulebook, gold=gold)
+        return ChatRequest(example.id, messages, attempt.number, attempt.temperature, attempt.hinted)
+
+    def _refuse_missing(self, completer: Completer[Parsed], total: int) -> None:
+        """Raise TeacherError for texts that the endpoint failed to answer: the next start may get an answer.
+        A text that it rejects stays missing. `max_missing` allows that many of both kinds.
+        """
+        ledger, most = completer.ledger, self.config.max_missing
+        missing = len(ledger.failed) + (0 if most is None else ledger.unread.total())
+        if missing <= (most or 0):
+            return
+        words = "; ".join(f"{words} ({n})" for words, n in ledger.given_up.most_common(3))
+        raise TeacherError(
+            f"{missing} of {total} texts of {self.split} got no answer: {words}; run the same command again, "
+            f"which asks only these, or set teacher.max_missing to {missing} or more to go on without them"
+        )
+
+    def _facts_of(self, completer: Completer[Parsed], journal: Journal, answers: int) -> TeacherFacts:
+        run, price, ledger = journal.spent(journal.run), price_of(self.config.endpoint), completer.ledger
+        return TeacherFacts(
+            output_format=completer.context.output_format,
+            ledger=TeacherLedger(
+                run=journal.run,
+                asked_now=ledger.answered,
+                reused=max(0, answers - ledger.answered),
+                usd_now=None if price is None else round(ledger.usd, 6),
+                tokens_now=ledger.usage.total,
+                cached_tokens_now=ledger.usage.cached,
+                usd_of_the_run=None if price is None else round(spent_before(journal, price).usd, 6),
+                requests_of_the_run=run.requests,
+                prompt_tokens_of_the_run=run.prompt_tokens,
+                cached_tokens_of_the_run=run.cached_tokens,
+                completion_tokens_of_the_run=run.completion_tokens,
+                unmetered_of_the_run=run.unmetered,
+                retried=dict(ledger.retried.most_common()),
+                given_up=dict(ledger.given_up.most_common(20)),
+            ),
+        )
+
+
+def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
+    """A completion as an answer to its text."""
+    request, reply, parsed = completion.request, completion.reply, completion.parsed
+    return TeacherAnswer(
+        example_id=request.id,
+        sample=request.attempt,
+        model=reply.model,
+        raw_output=reply.raw_output,
+        parse_ok=parsed.ok,
+        parse_source=parsed.source,
+        label=parsed.label,
+        reasoning=parsed.reasoning,
+        error=parsed.error,
+        finish_reason=reply.finish_reason,
+        temperature=reply.temperature,
+        hinted=request.hinted,
+        reasoning_content=reply.reasoning_content,
+        prompt_tokens=reply.prompt_tokens,
+        cached_tokens=reply.cached_tokens,
+        completion_tokens=reply.completion_tokens,
+        latency_s=reply.latency_s,
+    )
+
+
+class AnswerParser:
+    """Reads completions as label and reasoning by the config's `teacher.parse`."""
+
+    def __init__(self, config: TeacherConfig, names: LabelNames) -> None:
+        self._config, self._names = config, names
+
+    def parse(self, reply: Reply) -> Parsed:
+        """Return what a completion says."""
+        return parse_reply(
+            reply.raw_output, reply.reasoning_content, reply.finish_reason, self._config.parse, self._names
+        )
+
+    def problem(self, reply: Reply, parsed: Parsed) -> Problem | None:
+        """Return why a completion has no usable label, or None."""
+        if parsed.ok:
+            return None
+        code, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]
+        if code in ("truncated", "filtered"):
+            found: str = code
+        elif error == "empty" and reply.reasoning_content:
+            found = "thinking"
+        else:
+            found = _PROBLEM_OF_ERROR.get(error, "form")
+        what, remedy = _PROBLEMS[found]
+        limit = f" (teacher.max_tokens is {self._config.max_tokens})" if found == "truncated" else ""
+        return Problem(found, f"{what}{limit}", remedy)
+
+
+_PROBLEMS = {
+    "truncated": (
+        "are cut off at the token limit",
+        "raise teacher.max_tokens, or turn the model's thinking off in teacher.extra_body",
+    ),
+    "filtered": (
+        "were withheld by the endpoint's content filter",
+        "change the filter's settings at the provider, or use another teacher.model",
+    ),
+    "thinking": (
+        "are empty, with text in the reasoning field that contains no answer",
+        "raise teacher.max_tokens, or turn the model's thinking off in teacher.extra_body",
+    ),
+    "empty": ("are empty", "check teacher.model and teacher.extra_body"),
+    "unknown_label": (
+        "name a label that is not known",
+        "add the name to teacher.parse.labels, or name the labels in the prompts file (prompts.file)",
+    ),
+    "reasoning": (
+        "have a label and no reasoning that can be read",
+        "ask for both in the prompts file (prompts.file)",
+    ),
+    "several": (
+        "name several labels or reasonings that differ",
+        "ask for one answer in the prompts file (prompts.file)",
+    ),
+    "form": (
+        "are not in a form that is read (JSON, or a <label> tag)",
+        "describe how the label is written in teacher.parse.label_pattern, or change the prompts file "
+        "(prompts.file)",
+    ),
+}
+"""What is wrong with unusable answers, and how to fix it."""
+_PROBLEM_OF_ERROR = {
+    "empty": "empty",
+    "unknown_label": "unknown_label",
+    "no_reasoning": "reasoning",
+    "reasoning_not_text": "reasoning",
+    "several_labels": "several",
+    "several_reasonings": "several",
+}

@@ -1,0 +1,152 @@
+"""Processor time per teacher row of the whole command, next to a bare client that sends the same requests.
+
+`python -m tests.benchmarks.live_cpu URL FILE` is the bare client: AsyncOpenAI on aiohttp in a plain loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from core.config.teacher import PromptsConfig, RulesConfig
+from core.prompts import load_prompts
+from core.rulebook import load_rulebook
+from core.teacher.live import ANSWER_SCHEMA
+from tests.killing.driver import project
+from tests.servers.teacher import TeacherServer
+
+REPO = Path(__file__).resolve().parents[2]
+TRAIN, AT_ONCE, ROUNDS = 3000, 64, 3
+WORDS = 900
+TEXT = "Message {i} of round {round}: are you coming to the harbor tonight, or shall I ask the others first?"
+GOAL = 1.6
+
+
+def measure(server: TeacherServer, folder: Path) -> Iterator[str]:
+    """Yield the medians of some rounds; each runs the command, the command again, and the bare client."""
+    config = Path(project(folder))
+    (folder / "rules/R3_long.txt").write_text("R3 " + " ".join(f"word{i % 90}" for i in range(WORDS)))
+    command, bare, ratios = [], [], []
+    for number in range(ROUNDS):
+        changes = _prepare(config, number, server.base_url)
+        before = server.totals().received
+        first, again = (_command(config, changes) for _ in range(2))
+        rows = server.totals().received - before
+        command.append(1000 * (first - again) / rows)
+        bare.append(1000 * _bare(config, number, server.base_url) / TRAIN)
+        ratios.append(command[-1] / bare[-1])
+    yield (
+        f"whole command, {rows} rows, rulebook of {WORDS} words, {AT_ONCE} at once: "
+        f"{statistics.median(command):.2f} ms CPU a row beyond the same command with nothing to do; bare "
+        f"AsyncOpenAI {statistics.median(bare):.2f} ms; ratio {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}, goal {GOAL})"
+    )
+
+
+def _prepare(config: Path, number: int, base_url: str) -> list[str]:
+    """Write new texts, and return the changes of the config that ask a live teacher about them."""
+    rows = round(TRAIN / 0.7)
+    with (config.parent / "texts.csv").open("w", newline="") as f:
+        writer = csv.writer(f)
+        writer.writerow(("id", "text", "label"))
+        writer.writerows((f"t{i}", TEXT.format(i=i, round=number), int(i % 3 == 0)) for i in range(rows))
+    teacher = {
+        "kind": "openai",
+        "base_url": base_url,
+        "model": "gpt-4o-mini",
+        "api_key_env": None,
+        "attempts": 1,
+        "prices": str(REPO / "configs/prices.yaml"),
+        "limits": {"concurrency": AT_ONCE},
+    }
+    return [f"run.root=out{number}", f"teacher={json.dumps(teacher)}"]
+
+
+def _command(config: Path, changes: list[str]) -> float:
+    """Seconds of processor time that a run up to the teacher's answers takes, child processes included."""
+    options = [part for change in changes for part in ("--set", change)]
+    code = "import sys; from flows.cli import main; main(sys.argv[1:])"
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        config.name,
+        *options,
+        "--only",
+        "split",
+        "--only",
+        "sample",
+    ]
+    return _processor_time(command, config.parent)
+
+
+def _bare(config: Path, number: int, base_url: str) -> float:
+    """Seconds of processor time that the bare client takes for its requests, imports aside."""
+    settings = yaml.safe_load(config.read_text())
+    prompts = load_prompts(PromptsConfig(file=settings["prompts"]["file"]))
+    rulebook = load_rulebook(RulesConfig(dir=str(config.parent / "rules"))).text
+    path = config.parent / "bodies.jsonl"
+    with path.open("w") as f:
+        for i in range(TRAIN):
+            messages = prompts.teacher_messages(TEXT.format(i=i, round=f"{number} bare"), rulebook)
+            f.write(json.dumps([{"role": m.role, "content": m.content} for m in messages]) + "\n")
+    command = [sys.executable, "-m", "tests.benchmarks.live_cpu", base_url, str(path)]
+    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _processor_time(command: list[str], folder: Path) -> float:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run(
+        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
+
+
+async def _send_all(base_url: str, path: str) -> float:
+    from openai import AsyncOpenAI, DefaultAioHttpClient
+
+    bodies = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    schema = {"name": ANSWER_SCHEMA.name, "strict": True, "schema": ANSWER_SCHEMA.schema}
+    response_format: Any = {"type": "json_schema", "json_schema": schema}
+    client = AsyncOpenAI(api_key="none", base_url=base_url, max_retries=0, http_client=DefaultAioHttpClient())
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def send(messages: Any) -> None:
+        async with slots:
+            await client.chat.completions.create(
+                model="gpt-4o-mini",
+                messages=messages,
+                temperature=0.0,
+                max_tokens=4096,
+                response_format=response_format,
+            )
+
+    started = time.process_time()
+    await asyncio.gather(*map(send, bodies))
+    taken = time.process_time() - started
+    await client.close()
+    return taken
+
+
+if __name__ == "__main__":
+    print(asyncio.run(_send_all(sys.argv[1], sys.argv[2])))
