@@ -26,6 +26,7 @@ Mode = Literal["reasoning", "label_only"]
 Modes = Literal["reasoning", "label_only", "both"]
 MODES: tuple[Mode, ...] = ("reasoning", "label_only")
 Count = Annotated[int, Field(strict=False, ge=0)]
+_NOT_METRICS = ("decision_threshold", "n", "undefined")
 PREDECESSOR_CONFIG = "resolved_config.json"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's loader is ten times as fast, where PyYAML was built with it."""
@@ -44,6 +45,8 @@ class MetricValues(Strict):
 
     The order is that of the predecessor's tables. None is undefined, or not written.
     """
+
+    model_config = ConfigDict(extra="allow")
 
     loss: float | None
     cls_loss: float | None
@@ -65,6 +68,12 @@ class MetricValues(Strict):
     brier: float | None = None
     outside_mass: float | None = None
     n_positive: Count | None = None
+
+    @property
+    def registered(self) -> dict[str, float | None]:
+        """Metrics that are not built in: registered when the run was measured."""
+        found = {name: value for name, value in (self.model_extra or {}).items() if name not in _NOT_METRICS}
+        return {name: value for name, value in found.items() if value is None or type(value) in (int, float)}
 
 
 class Interval(Strict):

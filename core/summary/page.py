@@ -31,7 +31,7 @@ COLUMNS = (
     "commit",
 )
 _SHORT = {"data": 8, "commit": 8}
-"""Characters of what only has to be told apart."""
+"""Characters that are shown of digests."""
 
 
 def render(rows: Iterable[Row], root: str, made_at: str) -> str:

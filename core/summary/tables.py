@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path
 from typing import Literal
@@ -115,15 +115,24 @@ def cells(row: Row) -> dict[str, Cell]:
     }
 
 
-def tidy_csv(rows: Iterable[Row]) -> str:
-    """One table with one row per run, split and mode; None is an empty cell."""
+def tidy_csv(rows: Sequence[Row]) -> str:
+    """One table with one row per run, split and mode; None is an empty cell.
+
+    Metrics that are not built in come last, each with its interval.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    for i, row in enumerate(rows):
-        found = cells(row)
-        if i == 0:
-            writer.writerow(found)
-        writer.writerow(found.values())
+    more = dict.fromkeys(name for row in rows for name in row.file.metrics.registered)
+    if rows:
+        writer.writerow(
+            [*cells(rows[0]), *(f"{name}{end}" for name in more for end in ("", "_low", "_high"))]
+        )
+    for row in rows:
+        values = list(cells(row).values())
+        for name in more:
+            interval = row.file.interval(name)
+            values += [row.file.metrics.registered.get(name), interval.low, interval.high]
+        writer.writerow(values)
     return out.getvalue()
 
 

@@ -1,1 +1,1 @@
-"""Experiment trackers: what a run writes down anyway, sent on to whoever keeps such records."""
+"""Experiment trackers: a run's curves and results, sent to Weights & Biases or MLflow."""

@@ -1,4 +1,4 @@
-"""Predictions that can be told apart: a run is given as example id -> decision."""
+"""Distinguishable predictions: a run is given as example id -> decision."""
 
 from __future__ import annotations
 

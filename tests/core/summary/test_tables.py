@@ -157,5 +157,16 @@ def test_a_result_that_names_student_and_code_needs_no_other_file(store: Store) 
     assert (row["version"], row["commit"]) == ("0.2.0", "")
 
 
+@pytest.mark.parametrize("root", ["memory"], indirect=True)
+def test_a_registered_metric_has_columns_in_the_tidy_table(store: Store) -> None:
+    write_run(store, "a", splits=["test"], modes=["reasoning"])
+    content = metrics_file("b")
+    content["metrics"]["specificity"] = 0.75
+    content["intervals"] = {"specificity": {"low": 0.5, "high": 1.0}}
+    put(store, "runs/b/student_phase/metrics_test.json", content)
+    found = [(r["specificity"], r["specificity_low"], r["specificity_high"]) for r in table(store)]
+    assert found == [("", "", ""), ("0.75", "0.5", "1.0")]
+
+
 def test_half_a_surrogate_pair_is_written_as_its_escape() -> None:
     assert encoded("a\ud800b") == b"a\\ud800b"
