@@ -31,7 +31,8 @@ PREDECESSOR_CONFIG = "resolved_config.json"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's loader is ten times as fast, where PyYAML was built with it."""
 _STUDENT_SECTION = re.compile(rb"^student:.*(?:\n(?:[ #].*)?)*", re.MULTILINE)
-"""Only this section is parsed, since YAML is slow; resolved configs are always in block style."""
+_STUDENT_KEYS = re.compile(rb"^(?:student:|  (?:engine|model|target):).*$", re.MULTILINE)
+"""Only these lines are parsed, since YAML is slow; resolved configs have one key per line."""
 
 
 class Strict(Record):
@@ -193,7 +194,7 @@ def _from_config(facts: RunFacts, data: bytes) -> RunFacts:
     if section is None:
         raise InvalidFile("the section student is missing")
     try:
-        value = yaml.load(section[0], Loader=_Loader)  # nosec B506  # a SafeLoader
+        value = yaml.load(b"\n".join(_STUDENT_KEYS.findall(section[0])), Loader=_Loader)  # nosec B506  # a SafeLoader
         student = _Config.model_validate(value).student
     except ValidationError as e:
         raise InvalidFile(message(e)) from e
