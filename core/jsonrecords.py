@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, TypeVar
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from core import jsonio
 from core.errors import DataError
 
 
@@ -22,6 +24,31 @@ class Record(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that is written."""
         return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> Self:
+        """Return the record in a JSON value. Raises InvalidFile, which names `place` and the field."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as e:
+            raise InvalidFile(f"{place}: {message(e)}") from e
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Return the record in a file that this project wrote. Raises InvalidFile as `from_json` does."""
+        return cls.from_json(jsonio.read_json(path), str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the record as an indented JSON file. Raises ValueError on NaN."""
+        jsonio.write_json(path, self.to_json())
+
+
+class Stored(Record):
+    """A result as a stage writes it to JSON. Fields that are left unset are not written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that is written."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 Model = TypeVar("Model", bound=BaseModel)

@@ -17,7 +17,8 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import REPORT, page_of
 from core.pipeline.views import View
 from core.rejection.stage import ensure_usable
-from core.report.teaching import dropped
+from core.report.sections.teaching import dropped
+from core.student.stage import EncodeSummary
 from flows import seeds
 from flows.comparing import check_label_only_run, compared
 from flows.execution import Execution, execution
@@ -97,7 +98,7 @@ def pipeline(run: Execution) -> Outcome | None:
 
     encoded = run.do("encode", lambda: build.encode(kept), FILES["encode"])
     view.encode(encoded)
-    if (lost := dropped(encoded.summary)) is not None:
+    if (lost := dropped(EncodeSummary.from_json(encoded.summary, encoded.path))) is not None:
         log.warning("%s", lost)
     if build.is_remote:
         with run.optional(Part.ESTIMATE):

@@ -22,10 +22,11 @@ from prefect.artifacts import (
 )
 
 from core.config import Config
+from core.evaluation.analysis import Analysis
 from core.optional import Failures, Part
 from core.pipeline.reporting import CURVE, PAGE, REPORT
 from core.report.markdown import plain
-from core.report.rows import scorer_rows
+from core.report.sections.results import scorer_rows
 from core.store.pointers import FOLDER
 from core.store.runs import RunView
 
@@ -58,8 +59,8 @@ def show(view: RunView, failures: Failures) -> None:
             create_markdown_artifact(key="test-report", markdown=report, description=about)
     with failures.optional(Part.ARTIFACT, "scorers"):
         if (analysis := view.read(ANALYSIS)) is not None:
-            found = json.loads(analysis)
-            said = f"{about}: all on the same rows of {found['split']}, with 95 % intervals"
+            found = Analysis.from_json(json.loads(analysis), view.where(ANALYSIS))
+            said = f"{about}: all on the same rows of {found.split}, with 95 % intervals"
             create_table_artifact(key="scorers", table=scorer_rows(found), description=said)
     with failures.optional(Part.ARTIFACT, "learning-curve"):
         if (curve := view.bytes(CURVE)) is not None:

@@ -11,7 +11,7 @@ from prefect.artifacts import create_markdown_artifact
 
 from core.errors import StageError
 from core.optional import Failures, Part
-from core.report.words import plural
+from core.report.text import plural
 from core.store.objects import Store
 from core.sweep.arms import Arm, Sweep, load_sweep
 from core.sweep.finished import Ended

@@ -1,157 +1,161 @@
-"""The bundle's README.md: what the model was trained on, how it was measured, and where its limits are."""
+"""The bundle's README.md: what the model was trained on, how it was measured, and what its limits are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from core.bundle.contents import Contents
-from core.report import markdown, teaching
-from core.report.blocks import Bullets, Cell, Prose, Section, Table, cells
-from core.report.scorers import outcome
-from core.report.words import and_, begins, name_of, number, plural, with_interval
+from core.bundle.parity import Parity
+from core.data.summary import SplitSummary
+from core.evaluation.analysis import Analysis
+from core.evaluation.decision import Decided
+from core.optional import strict
+from core.rejection.summary import TeacherSummary
+from core.report import markdown
+from core.report.document import (
+    Bullets,
+    Cell,
+    Document,
+    Prose,
+    Section,
+    Table,
+    build_sections,
+    cells,
+    conclusion,
+)
+from core.report.sections.teaching import dropped, skewed
+from core.report.text import and_, name_of, number, plural, sentence, with_interval
+from core.student.stage import EncodeSummary
 
 SHOWN = ("macro_f1", "auroc", "accuracy", "precision", "recall", "f1", "log_loss", "brier")
+_DECISIVE = "macro_f1"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """What is said of a model: files of its run as they are written.
-
-    `analysis` is analysis.json, `decision` decision.json, `split` split_summary.json, `teacher`
-    teacher_summary.json, None where it learnt from rewards, `parity` parity.json; `step` is 0 where the
-    untrained model was chosen. `encoded` is encode_summary.json, which states how many answers were trained
-    on; None where it learned from rewards.
-    """
+class CardData:
+    """What the card shows: the results of the run that trained the model."""
 
     contents: Contents
     dataset: str
     step: int
-    analysis: Mapping[str, Any]
-    decision: Mapping[str, Any]
-    split: Mapping[str, Any]
-    teacher: Mapping[str, Any] | None
-    parity: Mapping[str, Any]
-    encoded: Mapping[str, Any] | None = None
+    """0 if the untrained model was chosen."""
+    analysis: Analysis
+    decision: Decided
+    split: SplitSummary
+    teacher: TeacherSummary | None
+    """None if the student learned from rewards."""
+    parity: Parity
+    encoded: EncodeSummary | None = None
+    """None if the student learned from rewards."""
 
 
-def render(facts: Facts) -> str:
-    """The card as Markdown, without any text of the data."""
-    title = f"Model card: a student of {facts.dataset}"
-    return markdown.document(
-        title, None, [_model(facts), _data(facts), _measured(facts), _limits(facts), _use()]
-    )
+def render(data: CardData) -> str:
+    """Return the card as Markdown, without any text of the data."""
+    builders = {"model": model, "data": training_data, "measured": measured, "limits": limits, "use": use}
+    title = f"Model card: a student of {data.dataset}"
+    return markdown.render(Document(title, build_sections(builders, data, strict())))
 
 
-def _model(facts: Facts) -> Section:
-    of, prompt = facts.contents, facts.contents.prompt
-    answers = "label_only" if prompt["label_only"] else prompt["target"]
+def model(data: CardData) -> Section:
+    """The model, its prompt and its decision."""
+    of, prompt = data.contents, data.contents.prompt
     rows = [
         [Cell("Base model"), Cell(of.base.spec, code=True)],
         [Cell("its digest"), Cell(of.base.digest, code=True)],
         cells("Trained by", of.base.engine),
-        cells("Chosen step", str(facts.step) if facts.step else "none: the untrained model was best on val"),
-        cells("Answers", str(answers)),
-        cells("Rulebook in the prompt", "yes" if prompt["rulebook"] else "no"),
-        cells("Longest prompt and answer", plural(int(prompt["max_length"]), "token")),
-        cells("Calibration", facts.decision["calibrator"]["kind"]),
-        cells("Threshold", number(facts.decision["threshold"]["value"])),
-        cells("Positive", ", ".join(of.labels["positive"])),
-        cells("Negative", ", ".join(of.labels["negative"])),
+        cells("Chosen step", str(data.step) if data.step else "none: the untrained model was best on val"),
+        cells("Answers", "label_only" if prompt.label_only else prompt.target),
+        cells("Rulebook in the prompt", "yes" if prompt.rulebook else "no"),
+        cells("Longest prompt and answer", plural(prompt.max_length, "token")),
+        cells("Calibration", data.decision.calibrator.kind),
+        cells("Threshold", number(data.decision.threshold.value)),
+        cells("Positive", ", ".join(of.labels.positive)),
+        cells("Negative", ", ".join(of.labels.negative)),
     ]
     return Section("model", "What it is", [Table(["", ""], rows, left=2)])
 
 
-def _data(facts: Facts) -> Section:
-    used = facts.split["used_split_summary"]
+def training_data(data: CardData) -> Section:
+    """The splits, and what the student learned from."""
     rows = [
-        cells(name, f"{part['count']:,}", f"{part['label_counts']['1']:,}") for name, part in used.items()
+        cells(name, f"{part.count:,}", f"{part.label_counts.positive:,}")
+        for name, part in data.split.used_split_summary.items()
     ]
-    learned = f"It learned from {_learned(facts)} to the texts of train."
-    if facts.step == 0 and facts.teacher is not None:
+    learned = f"It learned from {_learned_from(data)} to the texts of train."
+    if data.step == 0 and data.teacher is not None:
         learned += " No step of this was better on val than the untrained model, which this is."
-    words = f"{learned} All was chosen on val; test was read after that."
-    notes = (
-        None if facts.encoded is None else teaching.dropped(facts.encoded),
-        teaching.skewed(facts.teacher or {}),
-    )
-    said = [Prose(begins(f"{note}.")) for note in notes if note is not None]
-    return Section(
-        "data", "What it was trained on", [Prose(words), Table(["split", "rows", "positive"], rows), *said]
-    )
+    text = f"{learned} All was chosen on val; test was read after that."
+    notes = (None if data.encoded is None else dropped(data.encoded), skewed(data.teacher))
+    table = Table(["split", "rows", "positive"], rows)
+    notices = [Prose(sentence(note)) for note in notes if note is not None]
+    return Section("data", "What it was trained on", [Prose(text), table, *notices])
 
 
-def _learned(facts: Facts) -> str:
-    """What was trained on: the examples that were encoded, which may be fewer than the accepted answers."""
-    teacher, encoded = facts.teacher, facts.encoded
+def _learned_from(data: CardData) -> str:
+    """The examples that were encoded, which may be fewer than the accepted answers."""
+    teacher, encoded = data.teacher, data.encoded
     if teacher is None:
         return "rewards for its own answers"
-    is_gold = teacher["teacher_kind"] == "gold"
-    noun = "gold label" if is_gold else "answer"
-    counted = f"{noun}s" if encoded is None else plural(encoded["examples"], noun)
-    return counted if is_gold else f"{counted} of the teacher ({teacher['teacher_model']})"
+    noun = "gold label" if teacher.is_gold else "answer"
+    counted = f"{noun}s" if encoded is None else plural(encoded.examples, noun)
+    return counted if teacher.is_gold else f"{counted} of the teacher ({teacher.teacher_model})"
 
 
-def _measured(facts: Facts) -> Section:
-    analysis = facts.analysis
+def measured(data: CardData) -> Section:
+    """The metrics of the model and of the others, and whether the bundle gives the same answers."""
+    analysis = data.analysis
     rows = [
-        [Cell(s["title"]), *(with_interval(s["intervals"][m]) for m in SHOWN)]
-        for s in analysis["scorers"].values()
+        [Cell(s.title), *(with_interval(s.intervals[m]) for m in SHOWN)] for s in analysis.scorers.values()
     ]
-    words = (
-        f"On {plural(analysis['rows'], 'row')} of {analysis['split']}, {analysis['positive']:,} of them "
-        "positive, with 95 % intervals; the first row is this model. A text is predicted positive when its "
-        "calibrated probability is at or above the threshold."
+    text = (
+        f"On {plural(analysis.rows, 'row')} of {analysis.split}, {analysis.positive:,} of them positive, "
+        "with 95 % intervals; the first row is this model. A text is predicted positive when its calibrated "
+        "probability is at or above the threshold."
     )
     table = Table(["", *map(name_of, SHOWN)], rows, strong=frozenset({0}))
-    return Section("measured", "How it was measured", [Prose(words), table, Bullets(list(_parity(facts)))])
+    return Section(
+        "measured", "How it was measured", [Prose(text), table, Bullets(list(_parity(data.parity)))]
+    )
 
 
-def _parity(facts: Facts) -> Iterator[str]:
-    if not facts.parity["checked"]:
-        yield f"Whether it answers the same when it is loaded again was not checked: {facts.parity['why']}."
-        return
-    for name, apart in facts.parity.items():
-        if isinstance(apart, Mapping):
-            largest = (
-                "by no number" if apart["largest"] is None else f"by {apart['largest']:.2g} nats at most"
-            )
+def _parity(parity: Parity) -> Iterator[str]:
+    if not parity.checked:
+        yield f"Whether the bundle gives the same answers when it is loaded was not checked: {parity.why}."
+    for name, apart in (("Reloaded", parity.reloaded), ("Merged", parity.merged)):
+        if apart is not None:
+            by = "by no number" if apart.largest is None else f"by {apart.largest:.2g} nats at most"
             yield (
-                f"{name.capitalize()}, its log-probabilities on {plural(apart['rows'], 'row')} of val differ "
-                f"from those of the {facts.parity['against']} model {largest}; "
-                f"{plural(apart['flips'], 'label')} changed."
+                f"{name}, its log-probabilities on {plural(apart.rows, 'row')} of val differ from those of "
+                f"the {parity.against} model {by}; {plural(apart.flips, 'label')} changed."
             )
 
 
-def _limits(facts: Facts) -> Section:
-    analysis, d = facts.analysis, facts.decision["threshold"]
-    said = [
-        f"The numbers hold for texts like those of {facts.dataset}; nothing is known of others.",
-        f"The intervals come from {plural(analysis['rows'], 'row')}: what they cover is not told apart.",
-        "Texts longer than the prompt has room for are cut at their end; what was cut off was not read.",
+def limits(data: CardData) -> Section:
+    """What the numbers do not show."""
+    analysis, threshold = data.analysis, data.decision.threshold
+    items = [
+        f"The numbers hold for texts like those of {data.dataset}; nothing is known about others.",
+        f"The intervals come from {plural(analysis.rows, 'row')}: values inside them are all possible.",
+        "Texts longer than the prompt has room for are truncated at their end, which is not read.",
     ]
-    if d["value"] is None:
-        said.append(f"There is no threshold, so that nothing is decided: {d['reason']}.")
+    if threshold.value is None:
+        items.append(f"There is no threshold, so nothing is decided: {threshold.reason}.")
     worse = [
-        s["title"]
-        for s, c in zip(list(analysis["scorers"].values())[1:], analysis["comparisons"], strict=True)
-        if outcome(c, "macro_f1") != "better"
+        other.title for other, c in analysis.compared() if conclusion(c.differences[_DECISIVE]) != "better"
     ]
     if worse:
-        said.append(f"In macro-F1 it is not shown to be better than {and_(worse)} on these rows.")
-    if facts.contents.prompt["target"] != "label_only":
-        said.append("A reasoning is what the model writes, not what its decision was made by.")
-    return Section("limits", "Limits", [Bullets(said)])
+        items.append(f"In macro-F1 it is not shown to be better than {and_(worse)} on these rows.")
+    if data.contents.prompt.target != "label_only":
+        items.append("A reasoning is what the model writes, not how its decision was made.")
+    return Section("limits", "Limits", [Bullets(items)])
 
 
-def _use() -> Section:
+def use(data: CardData) -> Section:
+    """How to load the bundle."""
     rows = [
-        [
-            Cell("a table"),
-            Cell("understudy predict --model FOLDER --input new.csv", code=True),
-        ],
+        [Cell("a table"), Cell("understudy predict --model FOLDER --input new.csv", code=True)],
         [Cell("in Python"), Cell("core.predict.load(folder)(texts)", code=True)],
     ]
-    words = "FOLDER is the one that holds this file. Loading refuses another base model, tokenizer or prompt."
-    return Section("use", "How to use it", [Table(["", ""], rows, left=2), Prose(words)])
+    text = "FOLDER is the folder of this file. Loading refuses another base model, tokenizer or prompt."
+    return Section("use", "How to use it", [Table(["", ""], rows, left=2), Prose(text)])

@@ -1,18 +1,19 @@
-"""`bundle.json`: what a bundle holds and was made with, so that whoever loads it can refuse another."""
+"""`bundle.json`: what a bundle contains and was built with, so that loading can refuse anything else."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from core.errors import ModelError
+from core.jsonrecords import InvalidFile, Record
+from core.student.encoding import EncodeSlice
 
 Weights = Literal["adapter", "merged", "server"]
 """Which weights answer: the adapter over its base model, the bundle's merged ones, or those on the server
 that trained them."""
 FILE = "bundle.json"
-FORMAT = 1
+FORMAT: Literal[1] = 1
 ADAPTER = "adapter"
 MERGED = "merged"
 TOKENIZER = "tokenizer"
@@ -39,47 +40,71 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Contents:
-    """All of bundle.json; digests are sha256 in hex."""
+class Labels:
+    """Names of the classes in the data; the first is the one that is written."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the data's columns; `id` is None if there is none."""
+
+    text: str
+    id: str | None = None
+
+
+class BundlePrompt(EncodeSlice):
+    """How the student is asked."""
+
+    label_only: bool
+    """Whether the label-only prompt is used instead of the one it was trained on."""
+
+    @property
+    def encoding(self) -> EncodeSlice:
+        """The settings of the encoder."""
+        return EncodeSlice(**self.model_dump(exclude={"label_only"}))
+
+
+class _Format(Record):
+    format: object = None
+
+
+class Contents(Record):
+    """The content of bundle.json; digests are sha256 in hex."""
 
     base: Base
     adapter_digest: str | None
-    """Over the adapter's bytes; None where the untrained model was chosen."""
-    prompt: Mapping[str, Any]
-    """The fields of core.student.encoding.EncodeSlice, and `label_only`: whether that prompt asks."""
+    """Over the adapter's bytes; None if the untrained model was chosen."""
+    prompt: BundlePrompt
     prompts_digest: str
     tokenizer_digest: str
     template_digest: str
     rulebook_digest: str
     rule_ids: tuple[str, ...]
-    labels: Mapping[str, tuple[str, ...]]
-    """Names of the classes in the data, under "positive" and "negative"; the first is what is written."""
-    columns: Mapping[str, str | None]
-    """Names of the data's columns: "text", and "id" where there is one."""
+    labels: Labels
+    columns: Columns
     max_new_tokens: int
     """Longest reasoning, in tokens."""
-    files: Mapping[str, str]
+    files: dict[str, str]
     """sha256 of each other file of the bundle, by its path inside."""
     encoder_digest: str | None = None
     """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
-    format: int = FORMAT
+    format: Literal[1] = FORMAT
 
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return asdict(self)
-
-
-def from_json(value: Any, place: str) -> Contents:
-    """The contents that `place` holds. Raises ModelError where they are of another format, or damaged."""
-    found = value.get("format") if isinstance(value, dict) else None
-    if found != FORMAT:
-        raise ModelError(
-            f"{place} is a bundle of format {found!r}, and this version reads {FORMAT}: "
-            "export it again, or take the version of understudy that wrote it"
-        )
-    try:
-        fields = {**value, "base": Base(**value["base"]), "rule_ids": tuple(value["rule_ids"])}
-        fields["labels"] = {name: tuple(names) for name, names in value["labels"].items()}
-        return Contents(**fields)
-    except (KeyError, TypeError, AttributeError) as e:
-        raise ModelError(f"{place} is damaged ({e}): export the run again, or fetch the bundle anew") from e
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> Self:
+        """Return the contents in a JSON value. Raises ModelError for another format and damaged contents."""
+        try:
+            version = _Format.from_json(value, place).format
+            if version != FORMAT:
+                raise ModelError(
+                    f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
+                    "export it again, or use the version of understudy that wrote it"
+                )
+            return super().from_json(value, place)
+        except InvalidFile as e:
+            raise ModelError(
+                f"{place} is damaged ({e}): export the run again, or copy the bundle again"
+            ) from e

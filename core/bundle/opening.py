@@ -10,12 +10,12 @@ import yaml
 
 from core import jsonio
 from core.bundle import contents as names
-from core.bundle.contents import Contents, Weights, from_json
+from core.bundle.contents import Contents, Weights
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder
 from core.student.engine import Sampler, SamplerRef
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
@@ -125,11 +125,12 @@ def read_contents(folder: Path) -> Contents:
     """bundle.json. Raises ModelError where there is none, or of another format."""
     path = folder / names.FILE
     try:
-        return from_json(jsonio.read_json(path), str(path))
+        found = jsonio.read_json(path)
     except FileNotFoundError:
         raise ModelError(f"{folder} is no bundle: it has no {names.FILE}") from None
     except ValueError as e:
-        raise ModelError(f"{path} is damaged ({e}): export the run again, or fetch the bundle anew") from e
+        raise ModelError(f"{path} is damaged ({e}): export the run again, or copy the bundle again") from e
+    return Contents.from_json(found, str(path))
 
 
 def write_prompts(path: Path, prompts: Prompts) -> None:
@@ -148,16 +149,14 @@ def read_prompts(path: Path) -> Prompts:
 
 
 def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
-    prompt = dict(contents.prompt)
-    label_only = bool(prompt.pop("label_only"))
-    part = EncodeSlice(**prompt)
+    part = contents.prompt.encoding
     tokenizer = ChatTokenizer.load(folder / names.TOKENIZER, part.chat_template_args, part.template_date)
     if tokenizer_digest(folder / names.TOKENIZER) != contents.tokenizer_digest:
         raise ModelError(_differs(folder, "tokenizer", "its files were added to or taken from"))
     if tokenizer.template_digest != contents.template_digest:
         raise ModelError(_differs(folder, "chat template", "this version of transformers reads it otherwise"))
     shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
-    encoder = Encoder(tokenizer, prompts, shown, part, label_only=label_only)
+    encoder = Encoder(tokenizer, prompts, shown, part, label_only=contents.prompt.label_only)
     if contents.encoder_digest is None:
         check_first_version(folder, encoder)
     elif encoder.digest != contents.encoder_digest:

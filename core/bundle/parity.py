@@ -6,8 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from core.engines.tinker.parity import gap
 from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.decision import Decision
 from core.evaluation.scoring import label_probability
+from core.jsonrecords import Stored
 from core.student.encoding import Encoder
 from core.student.engine import ChoiceScores, Sampler
 
@@ -35,15 +35,28 @@ class Apart:
     flips: int
 
 
+class Parity(Stored):
+    """The content of parity.json: whether the bundle gives the answers of the model that was trained."""
+
+    checked: bool
+    why: str | None = None
+    """Why it was not checked."""
+    against: str | None = None
+    """The way that the others are compared with."""
+    reloaded: Apart | None = None
+    merged: Apart | None = None
+
+
 def compare(
     encoder: Encoder,
     decision: Decision,
     prompts: Sequence[Sequence[int]],
     ways: Mapping[str, Callable[[], Sampler]],
-) -> dict[str, Any]:
-    """Score the labels after each of `prompts` by each way, one after another, and hold each to the first.
+) -> Parity:
+    """Score the labels after each of `prompts` in each way, one after another, and compare with the first.
 
-    Rows that a server failed on, or bounded, are left out. Returns what is written to parity.json.
+    `ways` may be named `trained`, `reloaded` and `merged`. Rows that a server failed on, or gave a bound for,
+    are left out.
     """
     choices = encoder.choices()
     flat = [form for label in (0, 1) for form in choices[label]]
@@ -63,7 +76,7 @@ def compare(
             "no number" if apart.largest is None else f"{apart.largest:.2g}",
             apart.flips,
         )
-    return {"checked": True, "against": first, **{name: asdict(apart) for name, apart in found.items()}}
+    return Parity.from_json({"checked": True, "against": first, **found}, "parity.json")
 
 
 def _apart(there: ChoiceScores, here: ChoiceScores, zeros: int, decision: Decision) -> Apart:

@@ -12,21 +12,30 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from core import jsonio
 from core.bundle import card, parity
 from core.bundle import contents as names
-from core.bundle.contents import Base, Contents
+from core.bundle.contents import Base, BundlePrompt, Columns, Contents, Labels
 from core.bundle.merging import write_merged
 from core.bundle.opening import Bundle, Device, open_bundle, write_prompts
+from core.bundle.parity import Parity
 from core.config.base import CONTENT, Section
+from core.data.summary import FILE as SPLIT_SUMMARY
+from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
 from core.engines.local import LocalEngine
-from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.analysis import FILE as ANALYSIS
+from core.evaluation.analysis import Analysis
+from core.evaluation.decision import Decided
 from core.evaluation.stage import SCORES, read_scores
 from core.optional import Part, separable, unless_left_out
 from core.prompts import Prompts
+from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.summary import TeacherSummary
 from core.rulebook import Rulebook
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Engine, Sampler
-from core.student.segment import checkpoint
+from core.student.segment import checkpoint, read_checkpoint
+from core.student.stage import SUMMARY_FILE as ENCODED
+from core.student.stage import EncodeSummary
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
 
 if TYPE_CHECKING:
@@ -36,7 +45,7 @@ NAME = "bundle"
 VERSION = 2
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
-_UNCHECKED: dict[str, Any] = {"checked": False, "why": "the check failed; run_summary.json says why"}
+_UNCHECKED = Parity(checked=False, why="the check failed; run_summary.json says why")
 
 
 class BundleSlice(Section):
@@ -100,10 +109,12 @@ class BundleRun:
         found = unless_left_out(
             Part.PARITY, config.without, lambda: self._parity(config, io, opened), lambda: _UNCHECKED
         )
-        jsonio.write_json(folder / names.PARITY, found)
-        (folder / names.CARD).write_text(card.render(_facts(config, io, contents, found)), encoding="utf-8")
+        found.write(folder / names.PARITY)
+        shown = card.render(_card_data(config, io, contents, found))
+        (folder / names.CARD).write_text(shown, encoding="utf-8")
         _write(folder, contents)
-        return {"bytes": sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()), "parity": found}
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        return {"bytes": size, "parity": found.to_json()}
 
     def _files(self, config: BundleSlice, io: StageIO, folder: Path) -> Contents:
         """Everything but parity, card and bundle.json itself."""
@@ -127,15 +138,15 @@ class BundleRun:
         return Contents(
             base=self._base(config, io, source),
             adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
-            prompt={**config.prompt.model_dump(), "label_only": config.label_only},
+            prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
             prompts_digest=prompts.student_digest,
             tokenizer_digest=tokenizer_digest(home),
             template_digest=encoder.tokenizer.template_digest,
             encoder_digest=encoder.digest,
             rulebook_digest=rulebook.digest,
             rule_ids=rulebook.ids,
-            labels={"positive": config.positive, "negative": config.negative},
-            columns={"text": config.text_column, "id": config.id_column},
+            labels=Labels(config.positive, config.negative),
+            columns=Columns(config.text_column, config.id_column),
             max_new_tokens=config.max_new_tokens,
             files={},
         )
@@ -151,10 +162,10 @@ class BundleRun:
         local = None if source is None else source.digest
         return replace(of, sampler_path=weights, local_spec=config.local_model, local_digest=local)
 
-    def _parity(self, config: BundleSlice, io: StageIO, opened: Bundle) -> dict[str, Any]:
+    def _parity(self, config: BundleSlice, io: StageIO, opened: Bundle) -> Parity:
         """The trained model against the bundle as it is opened again, and against the merged weights."""
         if self.tools.local() is None:
-            return {"checked": False, "why": "student.local_model names no base model to load it with"}
+            return Parity(checked=False, why="student.local_model names no base model to load it with")
         device = Device(config.device, config.threads)
         ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: self._trained(io)}
         ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
@@ -203,21 +214,19 @@ def _write(folder: Path, contents: Contents) -> None:
     """bundle.json with the digests of all files that are there."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != names.FILE)
     files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
-    jsonio.write_json(folder / names.FILE, replace(contents, files=files).to_json())
+    contents.model_copy(update={"files": files}).write(folder / names.FILE)
 
 
-def _facts(config: BundleSlice, io: StageIO, contents: Contents, found: Mapping[str, Any]) -> card.Facts:
-    point = io.inputs.get("checkpoint")
-    return card.Facts(
+def _card_data(config: BundleSlice, io: StageIO, contents: Contents, found: Parity) -> card.CardData:
+    at = io.inputs
+    return card.CardData(
         contents=contents,
         dataset=config.dataset,
-        step=0 if point is None else jsonio.read_json(point / "checkpoint.json")["step"],
-        analysis=jsonio.read_json(io.inputs["analysis"] / ANALYSIS),
-        decision=jsonio.read_json(io.inputs["decision"] / names.DECISION),
-        split=jsonio.read_json(io.inputs["split"] / "split_summary.json"),
-        teacher=jsonio.read_json(io.inputs["kept"] / "teacher_summary.json") if "kept" in io.inputs else None,
+        step=read_checkpoint(at["checkpoint"]).step if "checkpoint" in at else 0,
+        analysis=Analysis.read(at["analysis"] / ANALYSIS),
+        decision=Decided.read(at["decision"] / names.DECISION),
+        split=SplitSummary.read(at["split"] / SPLIT_SUMMARY),
+        teacher=TeacherSummary.read(at["kept"] / TEACHER_SUMMARY) if "kept" in at else None,
         parity=found,
-        encoded=jsonio.read_json(io.inputs["encoded"] / "encode_summary.json")
-        if "encoded" in io.inputs
-        else None,
+        encoded=EncodeSummary.read(at["encoded"] / ENCODED) if "encoded" in at else None,
     )

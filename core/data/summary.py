@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import Field
+
 from core import jsonio
 from core.config.data import DataConfig
 from core.data import sources
@@ -12,13 +14,36 @@ from core.data.cleaning import Cleaned
 from core.data.locate import Table
 from core.data.reading import Readings, Row
 from core.data.splitting import Split, Splits, label_counts, shared_groups
-from core.records import SPLITS
+from core.jsonrecords import Record
+from core.records import SPLITS, SplitName
 
+FILE = "split_summary.json"
 _FINDINGS = {
     "duplicates": "stand more than once",
     "conflicts": "carry both labels",
     "leaks": "are shared between splits",
 }
+
+
+class LabelCounts(Record):
+    """Rows by label."""
+
+    negative: int = Field(alias="0")
+    positive: int = Field(alias="1")
+
+
+class SplitCounts(Record):
+    """The rows of one split."""
+
+    count: int
+    label_counts: LabelCounts
+
+
+class SplitSummary(Record):
+    """What is read of split_summary.json."""
+
+    used_split_summary: dict[SplitName, SplitCounts]
+    notices: tuple[str, ...]
 
 
 def summarise(

@@ -7,13 +7,12 @@ from typing import Any
 
 from pydantic import model_validator
 
-from core import jsonio
 from core.config.base import Section
 from core.config.measure import metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import decision
-from core.evaluation.analysis import Kind, Scored, analyse
+from core.evaluation.analysis import FILE, Kind, Scored, analyse
 from core.evaluation.bootstrap import RESAMPLES
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
@@ -24,8 +23,7 @@ from core.stageio import StageIO
 from core.teacher.samples import read_samples
 
 NAME = "analyse"
-VERSION = 5
-ANALYSIS = "analysis.json"
+VERSION = 6
 
 
 class ScorerSlice(Section):
@@ -80,24 +78,22 @@ class AnalyseSlice(Section):
 def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
     """Write analysis.json. Inputs: `split`, and those that the scorers name.
 
-    Raises StageError where a scorer lacks rows of the split, and PartFailed for a part that can be left out.
+    Raises StageError if a scorer lacks rows of the split, and PartFailed for a part that can be left out.
     """
-    examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
-    scorers = [_scorer(s, io) for s in config.scorers]
     found = analyse(
-        examples,
-        scorers,
+        config.split,
+        read_examples(io.inputs["split"] / f"{config.split}.csv"),
+        [_scorer(s, io) for s in config.scorers],
         config.rule_ids,
         resamples=config.resamples,
         seed=config.seed,
         without=config.without,
     )
-    jsonio.write_json(io.out / ANALYSIS, {"split": config.split, **found})
+    found.write(io.out / FILE)
     verdicts = {
-        c["b"]: {name: c["differences"][name]["verdict"] for name in ("macro_f1", "auroc")}
-        for c in found["comparisons"]
+        c.b: {name: c.differences[name].verdict for name in ("macro_f1", "auroc")} for c in found.comparisons
     }
-    return {"rows": found["rows"], "left_out": found["left_out"], "verdicts": verdicts}
+    return {"rows": found.rows, "left_out": found.left_out, "verdicts": verdicts}
 
 
 def _scorer(config: ScorerSlice, io: StageIO) -> Scored:

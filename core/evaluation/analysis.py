@@ -1,10 +1,10 @@
-"""All that is said of scorers on the rows of one split: each by itself, and the first against the rest."""
+"""`analysis.json`: scorers measured on the same rows of one split, and the first compared with the others."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -12,21 +12,104 @@ from core.errors import StageError
 from core.evaluation import curves
 from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap
 from core.evaluation.columns import Bools, Columns, columns, predict
-from core.evaluation.comparison import compare
+from core.evaluation.comparison import Comparison, compare
 from core.evaluation.decision import Decision
-from core.evaluation.faithfulness import faithfulness
-from core.evaluation.intervals import of_replicates
-from core.evaluation.metrics import compute
+from core.evaluation.faithfulness import Faithfulness, faithfulness
+from core.evaluation.intervals import Interval, of_replicates
+from core.evaluation.metrics import Confusion, Metrics, compute
 from core.evaluation.objectives import DEFAULT
-from core.evaluation.reliability import reliability
+from core.evaluation.reliability import Reliability, reliability
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
+from core.jsonrecords import Record
 from core.optional import Part, unless_left_out
-from core.records import Example, ScoredExample
+from core.records import Example, ScoredExample, SplitName
 
+FILE = "analysis.json"
+VERSION: Literal[2] = 2
+"""Of the file that is written. Files of understudy 0.1 have no version and the same fields otherwise."""
 NO_PROBABILITY = "{} gives labels and no probabilities"
 
 Kind = Literal["student", "label_only", "untrained", "baseline", "teacher"]
 """What a scorer is to the reader; label_only is the student, asked with the label-only prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Curves of one scorer; `by_coverage` is None without a threshold."""
+
+    precision_recall: curves.PrecisionRecall
+    by_threshold: curves.ByThreshold
+    by_coverage: curves.ByCoverage | None
+
+
+class ScorerAnalysis(Record):
+    """One scorer on the rows. `counts` is None if it has no threshold, and so no decisions."""
+
+    title: str
+    kind: Kind
+    threshold: float | None
+    counts: Confusion | None
+    intervals: dict[str, Interval]
+    """Every metric by name, at the scorer's own threshold."""
+
+
+class ProbabilityAnalysis(ScorerAnalysis):
+    """A scorer that gives probabilities."""
+
+    threshold_reason: str | None
+    calibration: str
+    metrics: Metrics
+    """Of calibrated probabilities at the threshold."""
+    at_default: Metrics
+    """Of probabilities before calibration, at 0.5."""
+    reliability: Reliability
+    curves: Curves
+
+
+class LabelAnalysis(ScorerAnalysis):
+    """A scorer that gives labels alone: a teacher."""
+
+    unlabelled: int
+    """Rows without a label, which count as negative."""
+
+
+class Analysis(Record):
+    """The content of analysis.json. All scorers are measured on the same `rows`."""
+
+    version: Literal[2] = VERSION
+    """Other versions are refused when a file is read."""
+    split: SplitName
+    rows: int
+    left_out: int
+    """Rows that are left out for all scorers, because a server failed on them for one."""
+    positive: int
+    groups: int
+    clustered: bool
+    """Whether resamples draw whole groups."""
+    resamples: int
+    seed: int
+    scorers: dict[str, ProbabilityAnalysis | LabelAnalysis]
+    """By name. The first is compared with each other one, and its rows are sliced."""
+    comparisons: tuple[Comparison, ...]
+    """Of the first scorer with each other one, in their order."""
+    slices: tuple[Slice, ...]
+    faithfulness: Faithfulness | None
+    """None if no reasoning was generated."""
+
+    @property
+    def first(self) -> ProbabilityAnalysis | LabelAnalysis:
+        """The scorer that the others are compared with: the student, in a run's analysis."""
+        return next(iter(self.scorers.values()))
+
+    @property
+    def with_probabilities(self) -> dict[str, ProbabilityAnalysis]:
+        """The scorers that give probabilities, by name."""
+        return {name: s for name, s in self.scorers.items() if isinstance(s, ProbabilityAnalysis)}
+
+    def compared(self) -> Iterator[tuple[ProbabilityAnalysis | LabelAnalysis, Comparison]]:
+        """Yield each other scorer with the first one's comparison with it."""
+        _, *others = self.scorers.values()
+        return zip(others, self.comparisons, strict=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +140,7 @@ class _Aligned:
 
 
 def analyse(
+    split: SplitName,
     examples: Sequence[Example],
     scorers: Sequence[Scored],
     rule_ids: tuple[str, ...] = (),
@@ -64,12 +148,12 @@ def analyse(
     resamples: int = RESAMPLES,
     seed: int = 0,
     without: Collection[Part] = (),
-) -> dict[str, Any]:
-    """The mapping that is written to analysis.json. The first scorer is compared with each other one.
+) -> Analysis:
+    """Measure all scorers on the rows of a split, and compare the first with each other one.
 
-    All are measured on the rows that all of them have; rows that a server failed on for any of them are
-    left out for all, and counted. Raises StageError where a scorer lacks a row, and PartFailed where the
-    slices or the faithfulness fail; `without` leaves these out.
+    Rows that a server failed on for any scorer are left out for all, and counted. `without` leaves out the
+    slices or the faithfulness. Raises StageError if a scorer lacks a row, and PartFailed if the slices or
+    the faithfulness fail.
     """
     kept = [e for e in examples if not any(_failed(e, s) for s in scorers)]
     aligned = [_aligned(kept, s) for s in scorers]
@@ -77,27 +161,24 @@ def analyse(
     groups = [e.group for e in kept]
     judged = [a.judged for a in aligned]
     found = bootstrap(positive, judged, groups, resamples=resamples, seed=seed)
-    names = [s.title for s in scorers]
-    return {
-        "rows": len(kept),
-        "left_out": len(examples) - len(kept),
-        "positive": int(positive.sum()),
-        "groups": len({g for g in groups if g is not None}),
-        "clustered": found.clustered,
-        "resamples": resamples,
-        "seed": seed,
-        "scorers": {a.of.name: _scorer(a, positive, found, i) for i, a in enumerate(aligned)},
-        "comparisons": [c.to_json() for c in compare(positive, names, judged, found)],
-        "slices": unless_left_out(
-            Part.SLICES,
-            without,
-            lambda: [s.to_json() for s in _slices(kept, positive, aligned, rule_ids, seed)],
-            list,
+    return Analysis(
+        split=split,
+        rows=len(kept),
+        left_out=len(examples) - len(kept),
+        positive=int(positive.sum()),
+        groups=len({g for g in groups if g is not None}),
+        clustered=found.clustered,
+        resamples=resamples,
+        seed=seed,
+        scorers={a.of.name: _scorer(a, positive, found, i) for i, a in enumerate(aligned)},
+        comparisons=tuple(compare(positive, [s.title for s in scorers], judged, found)),
+        slices=unless_left_out(
+            Part.SLICES, without, lambda: tuple(_slices(kept, positive, aligned, rule_ids, seed)), tuple
         ),
-        "faithfulness": unless_left_out(
+        faithfulness=unless_left_out(
             Part.FAITHFULNESS, without, lambda: _faithfulness(kept, aligned[0], rule_ids), lambda: None
         ),
-    }
+    )
 
 
 def _failed(example: Example, scorer: Scored) -> bool:
@@ -130,35 +211,36 @@ def _labelled(examples: Sequence[Example], scorer: Scored, labels: Mapping[str, 
     return _Aligned(scorer, rows, rows, columns(rows), judged)
 
 
-def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> dict[str, Any]:
-    """One scorer by itself: metrics with intervals, reliability and curves."""
-    of = a.of
-    measured = {name: v.to_json() for name, v in of_replicates(positive, a.judged, found, i).items()}
-    counts = None if a.judged.predicted is None else _counts(positive, a.judged.predicted)
-    head: dict[str, Any] = {"title": of.title, "kind": of.kind, "threshold": a.threshold}
-    head |= {"counts": counts, "intervals": measured}
+def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> ProbabilityAnalysis | LabelAnalysis:
+    of, p = a.of, a.columns.probability
+    intervals = of_replicates(positive, a.judged, found, i)
+    counts = None if a.judged.predicted is None else Confusion.of(positive, a.judged.predicted)
     if of.labels is not None:
-        return {**head, "unlabelled": sum(of.labels.get(row.example_id) is None for row in a.raw)}
-    p = a.columns.probability
-    return {
-        **head,
-        "threshold_reason": None if of.decision is None else of.decision.reason,
-        "calibration": "none" if of.decision is None else of.decision.calibrator.kind,
-        "metrics": compute(a.calibrated, a.threshold, a.judged.lacks).to_json(),
-        "at_default": compute(a.raw, DEFAULT).to_json(),
-        "reliability": reliability(positive, p).to_json(),
-        "curves": {
-            "precision_recall": curves.precision_recall(positive, p),
-            "by_threshold": curves.by_threshold(positive, p),
-            "by_coverage": None if a.threshold is None else curves.by_coverage(positive, p, a.threshold),
-        },
-    }
-
-
-def _counts(positive: Bools, said: Bools) -> dict[str, int]:
-    tp, predicted, all_positive = int((said & positive).sum()), int(said.sum()), int(positive.sum())
-    fp, fn = predicted - tp, all_positive - tp
-    return {"tp": tp, "fp": fp, "fn": fn, "tn": len(positive) - tp - fp - fn}
+        return LabelAnalysis(
+            title=of.title,
+            kind=of.kind,
+            threshold=a.threshold,
+            counts=counts,
+            intervals=intervals,
+            unlabelled=sum(of.labels.get(row.example_id) is None for row in a.raw),
+        )
+    return ProbabilityAnalysis(
+        title=of.title,
+        kind=of.kind,
+        threshold=a.threshold,
+        counts=counts,
+        intervals=intervals,
+        threshold_reason=None if of.decision is None else of.decision.reason,
+        calibration="none" if of.decision is None else of.decision.calibrator.kind,
+        metrics=compute(a.calibrated, a.threshold, a.judged.lacks),
+        at_default=compute(a.raw, DEFAULT),
+        reliability=reliability(positive, p),
+        curves=Curves(
+            precision_recall=curves.precision_recall(positive, p),
+            by_threshold=curves.by_threshold(positive, p),
+            by_coverage=None if a.threshold is None else curves.by_coverage(positive, p, a.threshold),
+        ),
+    )
 
 
 def _slices(
@@ -191,9 +273,9 @@ def _slices(
 
 def _faithfulness(
     examples: Sequence[Example], first: _Aligned, rule_ids: tuple[str, ...]
-) -> dict[str, Any] | None:
+) -> Faithfulness | None:
     if all(row.raw_output is None for row in first.raw):
         return None
     at = first.threshold
     decided = [None if at is None else predict(row.probability, at) for row in first.calibrated]
-    return faithfulness(first.raw, [e.text for e in examples], decided, rule_ids).to_json()
+    return faithfulness(first.raw, [e.text for e in examples], decided, rule_ids)

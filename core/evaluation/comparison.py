@@ -15,11 +15,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
-from core import jsonio
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, Replicates
 from core.evaluation.columns import Bools, Floats
@@ -74,10 +72,6 @@ class MetricDifference:
     untested: str | None = None
     note: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return jsonio.as_row(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -94,14 +88,6 @@ class Comparison:
     detectable_accuracy: float | None
     differences: Mapping[str, MetricDifference]
     note: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {
-            **jsonio.as_row(self),
-            "mcnemar": None if self.mcnemar is None else self.mcnemar.to_json(),
-            "differences": {name: d.to_json() for name, d in self.differences.items()},
-        }
 
 
 @dataclass(frozen=True, slots=True)

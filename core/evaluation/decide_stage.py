@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from core import jsonio
 from core.config.base import Section
 from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
 from core.data.writing import read_examples
@@ -50,10 +49,10 @@ def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:
         )
     groups = [group_of[row.example_id] for row in scored]
     found = decide(scored, config.threshold, config.calibration, groups, seed=config.seed)
-    jsonio.write_json(io.out / DECISION, found.to_json())
+    found.write(io.out / DECISION)
     return {
         "rows": len(scored),
         "calibration": found.calibrator.kind,
-        "threshold": found.choice.value,
-        "reason": found.choice.reason,
+        "threshold": found.threshold.value,
+        "reason": found.threshold.reason,
     }

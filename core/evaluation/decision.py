@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from core import jsonio
 from core.config.measure import CalibrationConfig, ThresholdConfig
@@ -17,6 +16,7 @@ from core.evaluation.intervals import Interval, intervals
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.objectives import DEFAULT, Choice, choose_by
 from core.evaluation.threshold_spread import ThresholdSpread, spread
+from core.jsonrecords import Record
 from core.records import ScoredExample
 
 BY_DEFINITION = "by definition"
@@ -36,35 +36,22 @@ class Decision:
         return compute(self.calibrator.apply_to(kept), self.threshold, self.reason)
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
-    """How a decision was fitted, and what it does on the rows it was fitted to.
+class Decided(Record):
+    """The content of decision.json: how a decision was fitted, and what it does on the rows it was fitted to.
 
-    `metrics` and `intervals` are of calibrated probabilities at the threshold; `spread` is None where there
-    is no threshold, or too few groups to draw from. `at_default` are what was said beforehand: probabilities
-    as they are, at 0.5. The calibrator is not fitted anew in the resamples of `spread`.
+    `metrics` and `intervals` are of calibrated probabilities at the threshold, `at_default` of probabilities
+    before calibration at 0.5. The calibrator is not fitted again in the resamples of `threshold_spread`.
     """
 
     calibrator: Calibrator
-    choice: Choice
-    spread: ThresholdSpread | None
+    threshold: Choice
+    threshold_spread: ThresholdSpread | None
+    """None if there is no threshold, or too few groups to draw from."""
     metrics: Metrics
-    intervals: Mapping[str, Interval]
+    intervals: dict[str, Interval]
+    default_threshold: float = DEFAULT
     at_default: Metrics
     clustered: bool
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written; see `read`."""
-        return {
-            "calibrator": self.calibrator.to_json(),
-            "threshold": self.choice.to_json(),
-            "threshold_spread": None if self.spread is None else self.spread.to_json(),
-            "metrics": self.metrics.to_json(),
-            "intervals": {name: i.to_json() for name, i in self.intervals.items()},
-            "default_threshold": DEFAULT,
-            "at_default": self.at_default.to_json(),
-            "clustered": self.clustered,
-        }
 
 
 def by_definition(threshold: float) -> Decision:
@@ -92,8 +79,8 @@ def decide(
     judged = Judged.of(c, at, choice.reason)
     return Decided(
         calibrator=calibrator,
-        choice=choice,
-        spread=moved,
+        threshold=choice,
+        threshold_spread=moved,
         metrics=compute(calibrated, at, choice.reason),
         intervals=intervals(c.positive, [judged], groups, resamples=RESAMPLES, seed=seed)[0],
         at_default=compute(rows, DEFAULT),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from core.evaluation.columns import predict
 from core.evaluation.intervals import Interval, proportion
@@ -23,10 +22,6 @@ class Counted:
     count: int
     total: int
     share: Interval
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {"count": self.count, "total": self.total, "share": self.share.to_json()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +44,6 @@ class Faithfulness:
     label_is_more_probable: Counted
     label_is_decision: Counted
     label_is_gold: Counted
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {f.name: getattr(self, f.name).to_json() for f in fields(self)}
 
 
 def faithfulness(

@@ -6,7 +6,6 @@ judged here, by the same rules, but for the one that looks at what was accepted 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import numpy as np
 from pydantic import field_validator
 
-from core import jsonio
 from core.config.base import Section
 from core.config.measure import metrics_code
 from core.config.rejection import RejectionConfig, RuleContext
@@ -24,11 +22,13 @@ from core.evaluation import decision
 from core.evaluation.bootstrap import Judged as Scores
 from core.evaluation.columns import columns
 from core.evaluation.decide_stage import DECISION
-from core.evaluation.slices import LEAST_ROWS, RESAMPLES, slices
+from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
 from core.evaluation.stage import SCORES, read_scores
+from core.jsonrecords import Record
 from core.labels import LabelSet
 from core.records import Example, ScoredExample, SplitName
-from core.rejection.hard import HardWriter, Judged, read_tags, tagged_file
+from core.rejection.hard import Hardness, HardWriter, Judged, read_tags, tagged_file
+from core.rejection.intervals import Difference, Share
 from core.rejection.rules import judge
 from core.rejection.stage import SUMMARY_FILE, first_reason, matched
 from core.rulebook import load_rulebook
@@ -38,6 +38,29 @@ NAME = "hardness"
 VERSION = 2
 HARDNESS = "hardness.json"
 NAMES: Mapping[bool, str] = {True: "hard", False: "not hard"}
+
+
+class HardTexts(Record):
+    """The content of hardness.json: the split's hard texts by gold label, and the student on them."""
+
+    split: SplitName
+    texts: int
+    """Hard texts: every answer of the teacher to them was rejected."""
+    unanswered: int
+    by_label: dict[str, Share]
+    """The share of hard texts among the answered texts of each gold label."""
+    difference: Difference
+    """The positive class's share minus the negative class's."""
+    least_rows: int
+    """Slices of fewer rows are not measured."""
+    slices: tuple[Slice, ...]
+    """The student on hard texts and on the others; empty if the split was not scored."""
+
+
+class _Counted(Record):
+    """What is read of teacher_summary.json."""
+
+    hard: Hardness
 
 
 class JudgingSlice(Section):
@@ -89,17 +112,24 @@ def run(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
     """
     path = io.inputs["split"] / f"{config.split}.csv"
     if config.judging is None:
-        counted = jsonio.read_json(io.inputs["answers"] / SUMMARY_FILE)["hard"]
+        counted = _Counted.read(io.inputs["answers"] / SUMMARY_FILE).hard
         tags = dict(read_tags(io.inputs["answers"] / tagged_file(config.split)))
     else:
         counted = _judge(config.judging, path, config.split, io)
         tags = dict(read_tags(io.out / tagged_file(config.split)))
-    found = {"split": config.split, **counted, **_sliced(config, read_examples(path), tags, io)}
-    jsonio.write_json(io.out / HARDNESS, found)
-    return {"hard": counted["texts"], "unanswered": counted["unanswered"]}
+    HardTexts(
+        split=config.split,
+        texts=counted.texts,
+        unanswered=counted.unanswered,
+        by_label=counted.by_label,
+        difference=counted.difference,
+        least_rows=LEAST_ROWS,
+        slices=tuple(_sliced(config, read_examples(path), tags, io)),
+    ).write(io.out / HARDNESS)
+    return {"hard": counted.texts, "unanswered": counted.unanswered}
 
 
-def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[str, Any]:
+def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> Hardness:
     """The counts, while the texts are marked."""
     labels = LabelSet.binary(by.positive, by.negative)
     context = RuleContext(load_rulebook(by.rules).ids, labels)
@@ -109,15 +139,15 @@ def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> dict[
             verdicts = [judge(by.rejection, a, answered.example, context) for a in answered.answers]
             judged = map(Judged, answered.answers, verdicts, map(first_reason, verdicts))
             hard.add(line, answered.example, list(judged))
-    return dataclasses.asdict(hard.hardness())
+    return hard.hardness()
 
 
 def _sliced(
     config: HardnessSlice, examples: Iterable[Example], tags: Mapping[str, bool | None], io: StageIO
-) -> dict[str, Any]:
-    """The student's metrics on hard texts and on the others; none where it was not measured."""
+) -> list[Slice]:
+    """Measure the student on hard texts and on the others; empty if it was not scored on the split."""
     if "scored" not in io.inputs:
-        return {"least_rows": LEAST_ROWS, "slices": []}
+        return []
     frozen = decision.read(io.inputs["decision"] / DECISION)
     scored = {row.example_id: row for row in read_scores(io.inputs["scored"] / SCORES)}
     kept = [e for e in examples if _counts(scored.get(e.id))]
@@ -128,8 +158,7 @@ def _sliced(
         name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_) for hard, name in NAMES.items()
     }
     groups = [e.group for e in kept]
-    found = slices("hard", labelling, positive, judged, groups, resamples=config.resamples, seed=config.seed)
-    return {"least_rows": LEAST_ROWS, "slices": [each.to_json() for each in found]}
+    return slices("hard", labelling, positive, judged, groups, resamples=config.resamples, seed=config.seed)
 
 
 def _counts(row: ScoredExample | None) -> bool:

@@ -6,11 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import numpy as np
 
-from core import jsonio
 from core.evaluation.columns import Bools, Floats
 from core.rejection.intervals import share
 
@@ -36,21 +34,15 @@ class McNemar:
     neither: int
     p: float
     mid_p: float
-
-    @property
-    def discordant(self) -> int:
-        return self.only_a + self.only_b
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {**jsonio.as_row(self), "discordant": self.discordant}
+    discordant: int
+    """Rows that exactly one of the two has right."""
 
 
 def mcnemar(right_a: Bools, right_b: Bools) -> McNemar:
     """The test, from which rows each scorer has right."""
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    return McNemar(both, only_a, only_b, neither, *_binomial(only_a, only_b))
+    return McNemar(both, only_a, only_b, neither, *_binomial(only_a, only_b), discordant=only_a + only_b)
 
 
 def _binomial(one: int, other: int) -> tuple[float, float]:

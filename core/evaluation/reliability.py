@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from core import jsonio
 from core.evaluation.columns import Bools, Floats
 from core.evaluation.intervals import Interval, proportion
 
@@ -25,31 +24,19 @@ class Point:
     mean_probability: float
     positive: Interval
 
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {**jsonio.as_row(self), "positive": self.positive.to_json()}
-
 
 @dataclass(frozen=True, slots=True)
 class Reliability:
-    """The points from the lowest bin up, and the expected calibration error.
+    """The bins from the lowest probability up, and the expected calibration error.
 
     The error is the mean distance of a bin's mean probability from its share of positives, weighted by
     rows (Naeini et al. 2015; in bins of equal size Nguyen & O'Connor 2015). None without rows. It is
     above 0 even for a perfect model, by about the bins' own noise.
     """
 
-    points: tuple[Point, ...]
-    error: float | None
+    expected_calibration_error: float | None
     rows: int
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {
-            "expected_calibration_error": self.error,
-            "rows": self.rows,
-            "points": [point.to_json() for point in self.points],
-        }
+    points: tuple[Point, ...]
 
 
 def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Reliability:
@@ -59,7 +46,7 @@ def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Relia
     order = scored[np.argsort(probability[scored], kind="stable")]
     points = [_point(positive[part], probability[part]) for part in _parts(probability[order], order, bins)]
     away = sum(p.rows * abs(p.mean_probability - (p.positive.value or 0.0)) for p in points)
-    return Reliability(tuple(points), away / len(order) if len(order) else None, len(order))
+    return Reliability(away / len(order) if len(order) else None, len(order), tuple(points))
 
 
 def _parts(p: Floats, order: Any, bins: int) -> Sequence[Any]:

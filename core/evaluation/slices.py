@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -33,17 +32,6 @@ class Slice:
     rows: int
     positive: int
     metrics: Mapping[str, Interval]
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        measured = {name: i.to_json() for name, i in self.metrics.items()}
-        return {
-            "by": self.by,
-            "name": self.name,
-            "rows": self.rows,
-            "positive": self.positive,
-            "metrics": measured,
-        }
 
 
 Labelling = Mapping[str, Bools]

@@ -20,6 +20,7 @@ from core.errors import StageError
 from core.evaluation import metrics
 from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
 from core.evaluation.threshold import choose
+from core.jsonrecords import Record
 from core.progress import Saying
 from core.records import Example, ScoredExample
 from core.stageio import StageIO
@@ -34,6 +35,17 @@ SCORES = "scores.jsonl"
 METRICS = "metrics.json"
 MOST_FAILED = 0.01
 """Share of rows that a server may fail on; these are in no metric, and the report counts them."""
+
+
+class ScoringSummary(Record):
+    """What is read of the summaries of both stages."""
+
+    cut_texts: int = 0
+    """Texts that were truncated to fit the prompt."""
+    failed_rows: int = 0
+    """Rows that a server did not score; they are in no metric."""
+    bounded_rows: int = 0
+    """Rows with a label that the server did not list, so that its probability is an upper bound."""
 
 
 class MeasureSlice(Section):

@@ -1,4 +1,4 @@
-"""`ledger.json`: what a run took, in tokens, money and seconds, whoever made its objects."""
+"""`ledger.json` and `cost_estimate.json`: what a run took, in tokens, money and seconds, and the forecast."""
 
 from __future__ import annotations
 
@@ -7,35 +7,70 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.cost import TrainingPrice
+from core.jsonrecords import Record
+from core.results import Ledger, StudentLedger, TeacherTotals
 from core.store.manifest import Manifest
+from core.teacher.summary import TeacherLedger
 
 _MILLION = 1_000_000
-_SO_FAR = "_of_the_run"
-"""The end of the names of what grows while a run goes on, from one sample stage to the next."""
+_GROWING = "_of_the_run"
+"""The end of the names of counts that grow from one sample stage of a run to the next."""
 
 
-def teacher_ledger(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """One ledger of all sample stages', each as core.teacher.live writes it; None without any.
+class CostEstimate(Record):
+    """What is read of cost_estimate.json: the forecast for a student on a training server."""
 
-    What is `_of_the_run` is taken once from each run that made one of them, where it is largest: then the
-    run had asked most of what it asked. All the rest is a stage's own. Counts are added; money is None
-    where it is for one of them.
+    trained_tokens: int
+    prefilled_tokens: int
+    sampled_tokens: int
+    usd: float | None
+    notes: tuple[str, ...]
+
+
+class _Usage(Record):
+    """Tokens that a server bills, in a stage's summary."""
+
+    prefilled_tokens: int = 0
+    sampled_tokens: int = 0
+    requests: int = 0
+
+
+class _Billed(Record):
+    """What is read of the summaries of stages that train or ask a student."""
+
+    tokens: int = 0
+    usage: _Usage | None = None
+
+
+def ledger(teacher: Sequence[TeacherLedger], student: StudentLedger, seconds: Mapping[str, float]) -> Ledger:
+    """Return the ledger of a run; `teacher` has the ledger of each sample stage, if one was asked."""
+    added = teacher_ledger(teacher)
+    dollars = (student.usd, None if added is None else added.usd_of_the_run)
+    spent = [part for part in dollars if part is not None]
+    return Ledger(
+        usd=round(sum(spent), 6) if spent else None, teacher=added, student=student, seconds=dict(seconds)
+    )
+
+
+def teacher_ledger(stages: Sequence[TeacherLedger]) -> TeacherTotals | None:
+    """Return the sum of the sample stages' ledgers; None without any.
+
+    Counts of the run so far are taken once from each run, from the stage where they are largest: it was made
+    last. All others are a stage's own and are added. Money is None if it is None for one of them.
     """
-    ledgers = list(stages)
-    if not ledgers:
+    if not stages:
         return None
-    growing = sorted(ledgers, key=lambda ledger: ledger["requests_of_the_run"])
-    last = {ledger.get("run", ""): ledger for ledger in growing}  # an earlier version named no run
-    out: dict[str, Any] = {"runs": sorted(last)}
-    for name in ledgers[0]:
-        if name != "run":
-            of = last.values() if name.endswith(_SO_FAR) else ledgers
-            out[name] = _added([ledger[name] for ledger in of])
-    return out
+    last = {each.run: each for each in sorted(stages, key=lambda each: each.requests_of_the_run)}
+    added: dict[str, Any] = {
+        name: _added([getattr(each, name) for each in (last.values() if name.endswith(_GROWING) else stages)])
+        for name in TeacherLedger.model_fields
+        if name != "run"
+    }
+    return TeacherTotals(runs=tuple(sorted(last)), **added)
 
 
 def _added(values: Sequence[Any]) -> Any:
-    """The sum of counts by name, of numbers, or None where one is unknown."""
+    """The sum of counts by name, of numbers, or None if one is unknown."""
     if all(isinstance(value, Mapping) for value in values):
         return dict(sum(map(Counter, values), Counter()).most_common())
     return None if None in values else round(sum(values), 6)
@@ -43,39 +78,23 @@ def _added(values: Sequence[Any]) -> Any:
 
 def student_ledger(
     segments: Iterable[Manifest], measured: Iterable[Manifest], price: TrainingPrice | None
-) -> dict[str, Any]:
-    """Tokens of all segments and measurements, and US dollars where a server bills by a known price.
+) -> StudentLedger:
+    """Return the tokens of all segments and measurements, and US dollars if a server bills by a known price.
 
     Prompts are counted whole, though a server may have had their beginnings in its cache.
     """
-    used = [m.summary.get("usage") or {} for m in measured]
-    trained = sum(int(m.summary["tokens"]) for m in segments)
-    prefilled = sum(int(each.get("prefilled_tokens", 0)) for each in used)
-    sampled = sum(int(each.get("sampled_tokens", 0)) for each in used)
+    used = [_Billed.from_json(m.summary, m.path).usage or _Usage() for m in measured]
+    trained = sum(_Billed.from_json(m.summary, m.path).tokens for m in segments)
+    prefilled = sum(each.prefilled_tokens for each in used)
+    sampled = sum(each.sampled_tokens for each in used)
     usd = None
     if price is not None:
-        usd = round(
-            (trained * price.train + prefilled * price.prefill + sampled * price.sample) / _MILLION, 6
-        )
-    return {
-        "trained_tokens": trained,
-        "prefilled_tokens": prefilled,
-        "sampled_tokens": sampled,
-        "requests": sum(int(each.get("requests", 0)) for each in used),
-        "usd": usd,
-    }
-
-
-def to_json(
-    teacher: Mapping[str, Any] | None, student: Mapping[str, Any], seconds: Mapping[str, float]
-) -> dict[str, Any]:
-    """The file's content; `teacher` is None where answers were recorded or gold."""
-    spent = [part["usd"] for part in (student,) if part["usd"] is not None]
-    if teacher is not None and teacher.get("usd_of_the_run") is not None:
-        spent.append(teacher["usd_of_the_run"])
-    return {
-        "usd": round(sum(spent), 6) if spent else None,
-        "teacher": None if teacher is None else dict(teacher),
-        "student": dict(student),
-        "seconds": dict(seconds),
-    }
+        dollars = trained * price.train + prefilled * price.prefill + sampled * price.sample
+        usd = round(dollars / _MILLION, 6)
+    return StudentLedger(
+        trained_tokens=trained,
+        prefilled_tokens=prefilled,
+        sampled_tokens=sampled,
+        requests=sum(each.requests for each in used),
+        usd=usd,
+    )

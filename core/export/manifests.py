@@ -1,4 +1,4 @@
-"""The small JSON files beside the predictions: metrics of each split, and the export's manifest."""
+"""The small JSON files next to the predictions: metrics of each split, and the export's manifest."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.evaluation.decision import Decision
+from core.evaluation.intervals import Interval
 from core.evaluation.metrics import Metrics
+from core.jsonrecords import Stored
 from core.records import SplitName
 
 
@@ -17,9 +19,6 @@ class Fingerprints:
 
     dataset: str
     config: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"dataset_fingerprint": self.dataset, "config_fingerprint": self.config}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,35 +30,64 @@ class Measured:
     checkpoint_path: str
     fingerprints: Fingerprints
     decision: Decision
-    """What was frozen on val, and the name of the rule by which the threshold was chosen."""
+    """What was frozen on val; `rule` names the rule by which the threshold was chosen."""
     rule: str
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
-    """What one split left; `reused` where an earlier export already had it."""
+class Output(Stored):
+    """What one split left; `reused` if an earlier export already had it."""
 
-    metrics_path: str
+    reused: bool
     predictions_path: str | None = None
-    reused: bool = False
+    metrics_path: str
 
-    def to_json(self) -> dict[str, Any]:
-        paths = {} if self.predictions_path is None else {"predictions_path": self.predictions_path}
-        return {"reused": self.reused, **paths, "metrics_path": self.metrics_path}
+
+class SplitMetrics(Stored):
+    """The content of metrics_<split>.json and metrics_<split>_label_only.json."""
+
+    created_at: str
+    checkpoint_path: str
+    split: SplitName
+    dataset_fingerprint: str
+    config_fingerprint: str
+    decision_threshold_rule: str
+    decision_threshold: float | None
+    decision_threshold_reason: str
+    calibration: str
+    n: int
+    predictions_path: str | None = None
+    """None in the label-only mode, which writes no predictions."""
+    metrics: Metrics
+    intervals: dict[str, Interval] = {}
+
+
+class ExportManifest(Stored):
+    """The content of manifest.json and manifest_label_only.json: all outputs of an export."""
+
+    generated_at: str
+    run_name: str
+    checkpoint_path: str
+    dataset_fingerprint: str
+    config_fingerprint: str
+    decision_threshold_rule: str
+    decision_threshold: float | None
+    decision_threshold_reason: str
+    calibration: str
+    outputs: dict[SplitName, Output]
 
 
 def metrics_name(split: SplitName, *, label_only: bool = False) -> str:
-    """The file that holds a split's metrics."""
+    """Return the name of the file with a split's metrics."""
     return f"metrics_{split}{'_label_only' if label_only else ''}.json"
 
 
 def manifest_name(*, label_only: bool = False) -> str:
-    """The file that names all outputs of an export."""
+    """Return the name of the file that lists all outputs of an export."""
     return f"manifest{'_label_only' if label_only else ''}.json"
 
 
 def decision_name(*, label_only: bool = False) -> str:
-    """The file that holds calibration and threshold, how they were fitted, and how sure they are."""
+    """Return the name of the file with calibration and threshold, and how they were fitted."""
     return f"decision{'_label_only' if label_only else ''}.json"
 
 
@@ -67,38 +95,34 @@ def split_metrics(
     of: Measured,
     split: SplitName,
     metrics: Metrics,
-    intervals: Mapping[str, Any],
+    intervals: Mapping[str, Interval],
     predictions_path: str | None = None,
-) -> dict[str, Any]:
-    """`metrics_{split}.json`; in the label-only mode no predictions are written."""
-    paths = {} if predictions_path is None else {"predictions_path": predictions_path}
+) -> SplitMetrics:
+    """Return the metrics file of a split; without a path in the label-only mode."""
+    shown: dict[str, Any] = {} if predictions_path is None else {"predictions_path": predictions_path}
+    return SplitMetrics(
+        created_at=of.created_at,
+        split=split,
+        n=metrics.rows,
+        metrics=metrics,
+        intervals=dict(intervals),
+        **_common(of),
+        **shown,
+    )
+
+
+def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> ExportManifest:
+    """Return the manifest of an export."""
+    return ExportManifest(
+        generated_at=of.created_at, run_name=of.run_name, outputs=dict(outputs), **_common(of)
+    )
+
+
+def _common(of: Measured) -> dict[str, Any]:
     return {
-        "created_at": of.created_at,
         "checkpoint_path": of.checkpoint_path,
-        "split": split,
-        **of.fingerprints.to_json(),
-        **_decision(of),
-        "n": metrics.rows,
-        **paths,
-        "metrics": metrics.to_json(),
-        "intervals": dict(intervals),
-    }
-
-
-def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> dict[str, Any]:
-    """`manifest.json`, and of the label-only mode `manifest_label_only.json`."""
-    return {
-        "generated_at": of.created_at,
-        "run_name": of.run_name,
-        "checkpoint_path": of.checkpoint_path,
-        **of.fingerprints.to_json(),
-        **_decision(of),
-        "outputs": {split: output.to_json() for split, output in outputs.items()},
-    }
-
-
-def _decision(of: Measured) -> dict[str, Any]:
-    return {
+        "dataset_fingerprint": of.fingerprints.dataset,
+        "config_fingerprint": of.fingerprints.config,
         "decision_threshold_rule": of.rule,
         "decision_threshold": of.decision.threshold,
         "decision_threshold_reason": of.decision.reason,

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from core import jsonio
 from core.config import Config
-from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.analysis import FILE as ANALYSIS
+from core.evaluation.analysis import Analysis
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decided
 from core.evaluation.threshold import rule
 from core.optional import Failures
 from core.pipeline.facts import setup_of
 from core.pipeline.scorers import Readings, Scorer
 from core.records import SplitName
 from core.report import markdown
-from core.report.inputs import Compared
+from core.report.data import BaselineData
+from core.report.reports import baseline_report
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.teacher.stage import SUMMARY_FILE
+from core.teacher.summary import SampleSummary
 
 FOLDER = "baseline_phase"
 REPORT = f"{FOLDER}/baseline_report.md"
@@ -59,21 +61,24 @@ def write(b: Baselines, view: RunView) -> str:
             "metrics": readings.metrics(asked, split).to_json(),
         }
         view.write_json(f"{FOLDER}/metrics_{split}.json", content)
-    sampled = None if b.sampled is None else _read(view, b.sampled, SUMMARY_FILE)
-    return view.write(REPORT, markdown.baselines(_compared(b, view, sampled), sampled, b.failures))
+    document = baseline_report(_data(b, view), b.failures)
+    return view.write(REPORT, markdown.render(document, b.failures))
 
 
-def _compared(b: Baselines, view: RunView, sampled: Mapping[str, Any] | None) -> Compared:
-    return Compared(
+def _data(b: Baselines, view: RunView) -> BaselineData:
+    sampled, store = None, view.store
+    if b.sampled is not None:
+        sampled = SampleSummary.read(store.file(b.sampled, SUMMARY_FILE))
+    is_gold = sampled is None or sampled.teacher_kind == "gold"
+    return BaselineData(
         run_name=view.name,
         generated_at=now(),
-        split=b.split,
-        setup=setup_of(b.config, "none" if sampled is None else sampled["teacher_model"]),
-        analysis=_read(view, b.analysis, ANALYSIS),
-        decisions={s.name: _read(view, s.decision, DECISION) for s in b.scorers if s.decision},
+        setup=setup_of(b.config, "none" if sampled is None else sampled.teacher_model),
+        analysis=Analysis.read(store.file(b.analysis, ANALYSIS)),
+        decisions={
+            s.name: Decided.read(store.file(s.decision, DECISION))
+            for s in b.scorers
+            if s.decision is not None
+        },
+        first_answers=None if sampled is None or is_gold else sampled.first_answers,
     )
-
-
-def _read(view: RunView, manifest: Manifest, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = jsonio.read_json(view.store.file(manifest, name))
-    return found

@@ -1,22 +1,23 @@
-"""The report's facts, put together from a finished run's objects."""
+"""The values of a report, read from the objects of a finished run."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib import metadata
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from core import jsonio
 from core.config import Config
 from core.data.writing import read_examples
-from core.evaluation.analyse_stage import ANALYSIS
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decided
 from core.evaluation.explain_stage import EXPLAINED
-from core.evaluation.hardness_stage import HARDNESS
+from core.evaluation.hardness_stage import HARDNESS, HardTexts
 from core.evaluation.metrics import Metrics
 from core.evaluation.objectives import describe
-from core.evaluation.stage import read_scores
+from core.evaluation.stage import ScoringSummary, read_scores
+from core.export.ledger import CostEstimate
 from core.export.manifests import decision_name
 from core.optional import Part
 from core.pipeline import seeds
@@ -25,23 +26,27 @@ from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, state_path
 from core.provenance import current_code
-from core.report.inputs import (
+from core.report.data import (
     CurvePoint,
     Mistake,
     ModelBlock,
     Reinforced,
-    Report,
+    ReportData,
     SeedResult,
     Setup,
     SplitSize,
 )
-from core.report.mistakes import worst
-from core.report.words import plural, were
+from core.report.sections.errors import worst
+from core.report.text import plural, were
+from core.rl.history import RLStep, ValRewards
 from core.rl.segment import STEPS
 from core.store import reads
 from core.store.clock import now
 from core.store.reads import Read
 from core.store.runs import FOLDER
+from core.student.segment import STEPS_FILE, read_steps
+from core.student.stage import SUMMARY_FILE as ENCODED
+from core.student.stage import EncodeSummary
 
 _Fact = TypeVar("_Fact")
 _FILES = {
@@ -65,20 +70,19 @@ _RL_FILES = {
 _PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "transformers")}
 
 
-def report_of(o: Outcome) -> Report:
-    """All that the report says; facts that cannot be read are recorded as failures and left out."""
-    first = o.modes[0]
+def report_of(o: Outcome) -> ReportData:
+    """Return the values of the report; optional ones that cannot be read are recorded as failures."""
+    first, teacher = o.modes[0], o.teaching
 
     def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
         return o.failures.attempt(Part.FACTS, what, make, otherwise)
 
     measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o, first), list)
-    return Report(
+    return ReportData(
         run_name=o.run,
         generated_at=now(),
-        split=o.split,
-        setup=setup_of(o.config, "none" if o.teaching is None else o.teaching["teacher_model"]),
-        analysis=o.json(o.analysis, ANALYSIS),
+        setup=setup_of(o.config, "none" if teacher is None else teacher.teacher_model),
+        analysis=o.analysis_of_all,
         decisions=_decisions(o),
         selection=o.selection,
         curve=curve_points(o),
@@ -86,9 +90,9 @@ def report_of(o: Outcome) -> Report:
         models=_models(o),
         losses=losses(o),
         val_baselines=optional("baselines on val", lambda: _on_val(o), dict),
-        teacher=o.teaching,
-        hardness=optional("hard texts", lambda: [o.json(m, HARDNESS) for m in o.hard.values()], list),
-        ledger=optional("ledger", lambda: ledger(o), dict),
+        teacher=teacher,
+        hardness=optional("hard texts", lambda: _hardness(o), list),
+        ledger=optional("ledger", lambda: ledger(o), lambda: None),
         estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
         notices=optional("notices", lambda: _notices(o), list),
         resume_state_path=state_path(o.final),
@@ -102,23 +106,28 @@ def report_of(o: Outcome) -> Report:
     )
 
 
-def _decisions(o: Outcome) -> dict[str, dict[str, Any]]:
+def _decisions(o: Outcome) -> dict[str, Decided]:
     """By scorer; only those of the student are essential."""
-    found = {s.name: o.json(s.decision, DECISION) for s in o.modes if s.decision}
+    found = {s.name: Decided.read(o.store.file(s.decision, DECISION)) for s in o.modes if s.decision}
     for s in o.others:
         with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
-            found |= {s.name: o.json(s.decision, DECISION)} if s.decision else {}
+            if s.decision is not None:
+                found |= {s.name: Decided.read(o.store.file(s.decision, DECISION))}
     return found
+
+
+def _hardness(o: Outcome) -> list[HardTexts]:
+    return [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()]
 
 
 def _on_val(o: Outcome) -> dict[str, Metrics]:
     return {s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"}
 
 
-def _estimate(o: Outcome) -> dict[str, Any] | None:
+def _estimate(o: Outcome) -> CostEstimate | None:
     path = f"{FOLDER}/{o.run}/{ESTIMATE}"
-    found: dict[str, Any] | None = None if o.reinforcement else o.store.read_json(path)
-    return found
+    found = None if o.reinforcement else o.store.read_json(path)
+    return None if found is None else CostEstimate.from_json(found, o.store.where(path))
 
 
 def _reads(o: Outcome) -> Sequence[Read]:
@@ -126,31 +135,27 @@ def _reads(o: Outcome) -> Sequence[Read]:
 
 
 def _other_seeds(o: Outcome, first: Scorer) -> list[SeedResult]:
-    """A student of rewards has one seed; so has a run that names no more."""
+    """A student that learned from rewards has one seed, and so has a run that names no others."""
     if o.encoded is None or o.reinforcement is not None:
         return []
     return seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
 
 
 def sizes(o: Outcome) -> list[tuple[str, int, int]]:
-    """Name, rows and positives of each split."""
-    summary = o.json(o.parts, "split_summary.json")["used_split_summary"]
-    return [(name, part["count"], part["label_counts"]["1"]) for name, part in summary.items()]
+    """Return name, rows and positives of each split."""
+    splits = o.split_summary.used_split_summary
+    return [(name, part.count, part.label_counts.positive) for name, part in splits.items()]
 
 
 def losses(o: Outcome) -> list[tuple[int, float]]:
-    """Training loss by step, of the steps that were taken; a policy gradient's says nothing of how good."""
-    out: list[tuple[int, float]] = []
+    """Return the training loss by step, counted from 1; empty for a policy gradient, which has none."""
     if o.reinforcement is not None:
-        return out
-    for manifest in o.trained:
-        for row in jsonio.read_jsonl(o.store.file(manifest, "steps.jsonl")):
-            out.append((row["step"] + 1, row["loss"]))
-    return out
+        return []
+    return [(s.step + 1, s.loss) for m in o.trained for s in read_steps(o.store.file(m, STEPS_FILE))]
 
 
 def curve_points(o: Outcome) -> list[CurvePoint]:
-    """The learning curve; each point's train loss is the mean over the steps since the one before."""
+    """Return the learning curve; a point's train loss is the mean of the steps since the previous point."""
     steps = losses(o)
     out, before = [], 0
     for point in o.curve:
@@ -161,20 +166,26 @@ def curve_points(o: Outcome) -> list[CurvePoint]:
 
 
 def reinforced(o: Outcome) -> Reinforced | None:
-    """What the student learnt from rewards."""
+    """Return what the student learned from rewards; None if it did not."""
     if o.reinforcement is None:
         return None
     return Reinforced(
         start=str(o.reinforcement.start),
         planned=o.reinforcement.planned,
-        history=[row for m in o.trained for row in jsonio.read_jsonl(o.store.file(m, STEPS))],
-        val_rewards={step: m.summary for step, m in o.reinforcement.rewards.items()},
+        history=[
+            RLStep.from_json(row, f"{m.path}/{STEPS}")
+            for m in o.trained
+            for row in jsonio.read_jsonl(o.store.file(m, STEPS))
+        ],
+        val_rewards={
+            step: ValRewards.from_json(m.summary, m.path) for step, m in o.reinforcement.rewards.items()
+        },
         weights=dict(o.config.reinforce.rewards),
     )
 
 
 def setup_of(config: Config, teacher: str) -> Setup:
-    """What was run, as it was configured."""
+    """Return what was run, as it was configured."""
     student, evaluation = config.student, config.evaluation
     return Setup(
         base_model=student.model,
@@ -200,10 +211,9 @@ def _mistakes(o: Outcome, first: Scorer) -> list[Mistake]:
 
 
 def _models(o: Outcome) -> list[ModelBlock]:
-    """The last and the chosen model, where they are, and what was measured of them."""
-    first = o.modes[0]
-    # Of the rows that the tables are of: without those that a server failed on for somebody else.
-    metrics = Metrics.from_json(o.json(o.analysis, ANALYSIS)["scorers"][first.name]["metrics"])
+    """The last and the chosen model, where they are, and their metrics."""
+    # Those of the tables: without rows that a server failed on for another scorer.
+    metrics = o.analysis_of_all.with_probabilities[o.modes[0].name].metrics
     same = o.final is not None and o.selection.step == max(o.checkpoints)
     best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
     return [
@@ -231,47 +241,48 @@ def _files(o: Outcome) -> dict[str, str]:
 
 
 def _notices(o: Outcome) -> list[str]:
-    """Sentences on rows left out, cut texts and skewed rejection."""
-    same = len(o.modes) > 1 and o.modes[1].name not in o.json(o.analysis, ANALYSIS)["scorers"]
+    """Sentences on rows left out, truncated texts and skewed rejection."""
+    same = len(o.modes) > 1 and o.modes[1].name not in o.analysis_of_all.scorers
+    teacher = o.teaching
     out = [
-        *(["the label-only prompt is the student's own, so it stands in no table again"] if same else []),
-        *o.json(o.parts, "split_summary.json")["notices"],
-        *([] if o.teaching is None else o.teaching["notices"]),
-        *([] if o.encoded is None else _of_training(o.json(o.encoded, "encode_summary.json"))),
+        *(["the label-only prompt is the student's own, so no table has it twice"] if same else []),
+        *o.split_summary.notices,
+        *([] if teacher is None else teacher.notices),
+        *([] if o.encoded is None else _of_training(EncodeSummary.read(o.store.file(o.encoded, ENCODED)))),
     ]
     for name, manifest in o.modes[0].rows.items():
-        if cut := manifest.summary["cut_texts"]:
-            out.append(f"{name}: {were(cut, 'text')} cut to fit the prompt")
-        if failed := manifest.summary.get("failed_rows"):
-            out.append(f"{name}: {were(failed, 'text')} not scored by the server, which no metric counts")
-        if bounded := manifest.summary.get("bounded_rows"):
+        scored = ScoringSummary.from_json(manifest.summary, manifest.path)
+        if scored.cut_texts:
+            out.append(f"{name}: {were(scored.cut_texts, 'text')} truncated to fit the prompt")
+        if scored.failed_rows:
+            failed = were(scored.failed_rows, "text")
+            out.append(f"{name}: {failed} not scored by the server, and no metric counts them")
+        if scored.bounded_rows:
+            bounded = plural(scored.bounded_rows, "text")
             out.append(
-                f"{name}: a label of {plural(bounded, 'text')} was not listed by the server, so that its "
-                "probability is an upper bound"
+                f"{name}: the server did not list a label of {bounded}, so its probability is an upper bound"
             )
     return out
 
 
-def _of_training(encoded: Mapping[str, Any]) -> list[str]:
-    out = []
-    if (given := encoded["rationales"])["kind"] == "shuffled":
+def _of_training(encoded: EncodeSummary) -> list[str]:
+    out, given = [], encoded.rationales
+    if given.kind == "shuffled":
         out.append(
-            f"the student learnt each text with the rationale of another text of its label, as a control; "
-            f"{given['own']:,} of {plural(given['samples'], 'sample')} kept one of its own text, and "
-            f"{given['same_words']:,} one that reads as its own"
+            "the student learned each text with the rationale of another text of its label, as a control; "
+            f"{given.own:,} of {plural(given.samples, 'sample')} kept one of its own text, and "
+            f"{given.same_words:,} one that reads as its own"
         )
-    if encoded["cut_texts"]:
-        out.append(
-            f"{were(encoded['cut_texts'], 'training text')} cut, by {plural(encoded['cut_tokens'], 'token')} "
-            "in all"
-        )
-    if encoded["dropped"]:
-        out.append(f"{were(encoded['dropped'], 'accepted sample')} dropped: {encoded['dropped_reason']}")
+    if encoded.cut_texts:
+        tokens = plural(encoded.cut_tokens, "token")
+        out.append(f"{were(encoded.cut_texts, 'training text')} truncated, by {tokens} in all")
+    if encoded.dropped:
+        out.append(f"{were(encoded.dropped, 'accepted sample')} dropped: {encoded.dropped_reason}")
     return out
 
 
 def _provenance(o: Outcome) -> list[tuple[str, str]]:
-    """Whose code on which data, as digests where there are files."""
+    """Versions and commit of the code, and digests of the files."""
     code = current_code()
     packages = [(name, metadata.version(name)) for name in _PACKAGES[o.config.student.engine]]
     checkpoint = [] if o.checkpoint is None else [("chosen checkpoint", o.checkpoint.digest)]

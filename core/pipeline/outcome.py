@@ -6,25 +6,34 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from core import jsonio
 from core.config import Config
 from core.cost import load_prices
-from core.evaluation.analyse_stage import ANALYSIS
+from core.data.summary import FILE as SPLIT_SUMMARY
+from core.data.summary import SplitSummary
+from core.evaluation.analysis import FILE as ANALYSIS
+from core.evaluation.analysis import Analysis
 from core.evaluation.baseline_stage import NAME as BASELINE
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decided
+from core.evaluation.intervals import Interval
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.evaluation.stage import EXPORT
-from core.export.ledger import student_ledger, teacher_ledger, to_json
+from core.export.ledger import ledger as ledger_of
+from core.export.ledger import student_ledger
+from core.jsonrecords import Record
 from core.optional import Failures
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.starting import Start
 from core.pipeline.workbench import Workbench
 from core.records import SplitName
+from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.summary import TeacherSummary
+from core.results import Ledger
 from core.store.manifest import Manifest
 from core.store.objects import Store
+from core.teacher.summary import SampleSummary, TeacherLedger
 
 log = logging.getLogger(__name__)
 
@@ -89,9 +98,19 @@ class Outcome:
         return [manifest for step, manifest in sorted(self.checkpoints.items()) if step > 0]
 
     @property
-    def teaching(self) -> dict[str, Any] | None:
-        """teacher_summary.json of what the student learnt from."""
-        return None if self.kept is None else self.json(self.kept, "teacher_summary.json")
+    def teaching(self) -> TeacherSummary | None:
+        """teacher_summary.json of what the student learned from; None if it learned from rewards alone."""
+        return None if self.kept is None else TeacherSummary.read(self.store.file(self.kept, TEACHER_SUMMARY))
+
+    @property
+    def split_summary(self) -> SplitSummary:
+        """split_summary.json."""
+        return SplitSummary.read(self.store.file(self.parts, SPLIT_SUMMARY))
+
+    @property
+    def analysis_of_all(self) -> Analysis:
+        """analysis.json."""
+        return Analysis.read(self.store.file(self.analysis, ANALYSIS))
 
     @property
     def checkpoint(self) -> Manifest | None:
@@ -103,30 +122,30 @@ class Outcome:
         """The last checkpoint."""
         return self.checkpoints[max(self.checkpoints)] if self.checkpoints else None
 
-    def intervals(self, scorer: Scorer, split: SplitName) -> dict[str, Any]:
-        """A scorer's intervals by metric, where they were made: on val, and where all were compared.
+    def intervals(self, scorer: Scorer, split: SplitName) -> dict[str, Interval]:
+        """Return a scorer's intervals by metric, if they were made: on val, and where all were compared.
 
-        None are of rows that a server failed on for another scorer only, which nobody was compared on.
+        Empty if the comparison left out rows of this scorer, because a server failed on them for another.
         """
-        found: dict[str, Any] = {}
         if split == self.split:
-            analysis = self.json(self.analysis, ANALYSIS)
-            measured = analysis["scorers"]
-            if self.readings.metrics(scorer, split).rows == analysis["rows"]:
-                # A mode that asks the same as the first has its scores, and is not analysed again.
-                found = measured.get(scorer.name, measured[self.modes[0].name])["intervals"]
-        elif split == "val" and scorer.decision is not None:
-            found = self.json(scorer.decision, DECISION)["intervals"]
-        return found
-
-    def json(self, manifest: Manifest, name: str) -> dict[str, Any]:
-        """One JSON file of an object."""
-        found: dict[str, Any] = jsonio.read_json(self.store.file(manifest, name))
-        return found
+            analysis = self.analysis_of_all
+            if self.readings.metrics(scorer, split).rows != analysis.rows:
+                return {}
+            # A mode that asks the same as the first has its scores, and is not analysed again.
+            return analysis.scorers.get(scorer.name, analysis.scorers[self.modes[0].name]).intervals
+        if split == "val" and scorer.decision is not None:
+            return Decided.read(self.store.file(scorer.decision, DECISION)).intervals
+        return {}
 
 
-def ledger(o: Outcome) -> dict[str, Any]:
-    """What the run took, in tokens, money and seconds."""
+class _Seconds(Record):
+    """What is read of every stage's summary."""
+
+    seconds: float = 0.0
+
+
+def ledger(o: Outcome) -> Ledger:
+    """Return what the run took, in tokens, money and seconds."""
     student = o.config.student
     price = None
     if student.engine != "local" and student.prices is not None:
@@ -142,18 +161,19 @@ def ledger(o: Outcome) -> dict[str, Any]:
         measured += [*o.trained, *o.reinforcement.rewards.values()]
     unique = {m.path: m for m in measured}
     found = student_ledger(o.trained, unique.values(), price)
-    return to_json(teacher_ledger(_asked(o)), found, seconds(o))
+    return ledger_of(_asked(o), found, seconds(o))
 
 
-def _asked(o: Outcome) -> list[dict[str, Any]]:
+def _asked(o: Outcome) -> list[TeacherLedger]:
     """The ledgers of the sample stages, of train and of the splits that the teacher is measured on."""
-    labelled = [m.summary for s in o.others if s.kind == "teacher" for m in s.rows.values()]
-    summaries = [*([o.teaching] if o.teaching is not None else []), *labelled]
-    return [summary["ledger"] for summary in summaries if "ledger" in summary]
+    labelled = [m for s in o.others if s.kind == "teacher" for m in s.rows.values()]
+    teacher = None if o.teaching is None else o.teaching.ledger
+    found = [teacher, *(SampleSummary.from_json(m.summary, m.path).ledger for m in labelled)]
+    return [each for each in found if each is not None]
 
 
 def seconds(o: Outcome) -> dict[str, float]:
-    """Seconds by stage, as they were when the stage was made, reused ones included."""
+    """Return the seconds that each stage took when it was made, reused stages included."""
     scored = {m.path: m for s in (*o.modes, *o.others) for m in s.rows.values()}
     stages: dict[str, Sequence[Manifest | None]] = {
         "split": [o.parts],
@@ -171,7 +191,7 @@ def seconds(o: Outcome) -> dict[str, float]:
         "hardness": list(o.hard.values()),
     }
     return {
-        name: round(sum(m.summary.get("seconds", 0.0) for m in found if m), 1)
+        name: round(sum(_Seconds.from_json(m.summary, m.path).seconds for m in found if m), 1)
         for name, found in stages.items()
         if name != "reward" or o.reinforcement is not None
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
-from core.evaluation.analyse_stage import ANALYSIS
+from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
@@ -23,10 +23,10 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.provenance import current_code
 from core.records import SplitName
-from core.rejection.summary import TeacherSummary
 from core.report import markdown, page
-from core.report.inputs import Report
+from core.report.data import ReportData
 from core.report.plots import curve
+from core.report.reports import run_report
 from core.results import (
     AdapterDownload,
     AdapterDownloads,
@@ -56,7 +56,7 @@ def write_exports(o: Outcome, view: RunView, folder: str = "student_phase") -> N
         view.fill(mode.decision, {DECISION: f"{folder}/{manifests.decision_name(label_only=label_only)}"})
         outputs = {split: _split(o, view, folder, split, mode) for split in mode.rows}
         content = manifests.manifest(_measured(o, mode, "val"), outputs)
-        view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content)
+        view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content.to_json())
 
 
 def _split(o: Outcome, view: RunView, folder: str, split: SplitName, mode: Scorer) -> Output:
@@ -70,10 +70,10 @@ def _split(o: Outcome, view: RunView, folder: str, split: SplitName, mode: Score
             predictions.write(path, predictions.records(split, examples, scored, frozen))
     place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
     metrics, intervals = o.readings.metrics(mode, split), o.intervals(mode, split)
-    view.write_json(
-        place, manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
-    )
-    return Output(place, shown)
+    content = manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
+    view.write_json(place, content.to_json())
+    paths: dict[str, Any] = {} if shown is None else {"predictions_path": shown}
+    return Output(reused=False, metrics_path=place, **paths)
 
 
 def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
@@ -94,17 +94,32 @@ def write_report(o: Outcome, view: RunView) -> str:
     Of these, test_report.md and run_summary.json are essential. They come last, so that they list the
     optional parts that failed.
     """
-    report, result = facts.report_of(o), _result(o)
-    save_curve(report, view, CURVE, o.failures)
+    data, result = facts.report_of(o), _result(o)
+    save_curve(data, view, CURVE, o.failures)
     compared = partial(o.readings.summaries, o.others)
     write_optional_json(view, "baseline_phase/baselines.json", compared, o.failures)
-    write_optional_json(view, "ledger.json", lambda: report.ledger, o.failures)
-    with o.failures.optional(Part.PAGE):
-        view.write(PAGE, page.render(report, o.failures))
-    view.write(REPORT, markdown.render(report, o.failures))
-    last = {"ledger": Ledger.model_validate(report.ledger), "failed_parts": tuple(o.failures)}
+    write_documents(data, view, PAGE, REPORT, o.failures)
+    ledger = write_ledger(data, view, "ledger.json", o.failures)
+    last = {"ledger": ledger, "failed_parts": tuple(o.failures)}
     view.write_json(SUMMARY, result.model_copy(update=last).to_json())
     return view.where(page_of(o))
+
+
+def write_documents(
+    data: ReportData, view: RunView, page_at: str, markdown_at: str, failures: Failures
+) -> None:
+    """Write the report as a page, which is optional, and as Markdown, which lists what failed."""
+    document = run_report(data, failures)
+    with failures.optional(Part.PAGE):
+        view.write(page_at, page.render(document, failures))
+    view.write(markdown_at, markdown.render(document, failures))
+
+
+def write_ledger(data: ReportData, view: RunView, place: str, failures: Failures) -> Ledger:
+    """Write the ledger, which is optional, and return it; it is empty if it could not be computed."""
+    ledger = data.ledger or Ledger()
+    write_optional_json(view, place, ledger.to_json, failures)
+    return ledger
 
 
 def page_of(o: Outcome) -> str:
@@ -112,17 +127,10 @@ def page_of(o: Outcome) -> str:
     return REPORT if Part.PAGE in o.failures else PAGE
 
 
-def save_curve(report: Report, view: RunView, place: str, failures: Failures) -> None:
-    """The learning curve as a picture, which is optional."""
+def save_curve(data: ReportData, view: RunView, place: str, failures: Failures) -> None:
+    """Write the learning curve as an image, which is optional."""
     with failures.optional(Part.PLOT, "learning curve as an image file"), view.replacing(place) as path:
-        curve.save(
-            report.curve,
-            report.selection.metric,
-            path,
-            losses=report.losses,
-            baselines=report.val_baselines,
-            chosen=report.selection.step,
-        )
+        curve.save(data, path)
 
 
 def write_optional_json(view: RunView, place: str, make: Callable[[], Any], failures: Failures) -> None:
@@ -133,8 +141,8 @@ def write_optional_json(view: RunView, place: str, make: Callable[[], Any], fail
 
 def _result(o: Outcome) -> RunResult:
     """The run's result without what is only known once the reports are written: cost and failed parts."""
-    assert o.teaching is not None, "only reinforcement has no teacher's answers"
-    teacher = TeacherSummary.model_validate(o.teaching)
+    teacher = o.teaching
+    assert teacher is not None, "only reinforcement has no teacher's answers"
     figures = {name: getattr(teacher, name) for name in teacher.model_fields_set - {"funnel"}}
     best = next(point for point in o.curve if point.step == o.selection.step)
     return RunResult(
@@ -153,8 +161,8 @@ def _result(o: Outcome) -> RunResult:
         selection_reason=o.selection.reason,
         teacher_summary=TeacherFigures(**figures),
         sizes={
-            name: SplitSize(rows=part["count"], positive=part["label_counts"]["1"])
-            for name, part in o.json(o.parts, "split_summary.json")["used_split_summary"].items()
+            name: SplitSize(rows=part.count, positive=part.label_counts.positive)
+            for name, part in o.split_summary.used_split_summary.items()
         },
         test={mode.name: o.readings.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
         untrained=o.failures.attempt(Part.FACTS, "untrained", lambda: _untrained(o), dict),

@@ -10,7 +10,7 @@ from core.config import Config
 from core.cost import load_prices
 from core.data.writing import scan_examples
 from core.pipeline.workbench import Workbench
-from core.report.words import plural
+from core.report.text import plural
 from core.student import plan
 
 _LOOKED_AT = 200

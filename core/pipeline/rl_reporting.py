@@ -10,10 +10,8 @@ from core.pipeline import facts, reporting
 from core.pipeline.outcome import Outcome, Reinforcement
 from core.pipeline.phases import RL
 from core.pipeline.views import adapter_path, state_path
-from core.report import markdown, page
 from core.results import (
     RL_SUMMARY,
-    Ledger,
     ReinforcedVal,
     ReinforcementResult,
     ReinforcementStart,
@@ -34,13 +32,11 @@ def pointer_name(run: str) -> str:
 
 def write_report(o: Outcome, view: RunView) -> str:
     """rl_report.md, report.html, the curve, ledger.json and rl_summary.json; returns where the page is."""
-    report, result = facts.report_of(o), _result(o)
-    reporting.save_curve(report, view, f"{RL.folder}/learning_curve.png", o.failures)
-    reporting.write_optional_json(view, f"{RL.folder}/ledger.json", lambda: report.ledger, o.failures)
-    with o.failures.optional(Part.PAGE):
-        view.write(PAGE, page.render(report, o.failures))
-    view.write(REPORT, markdown.render(report, o.failures))
-    last = {"ledger": Ledger.model_validate(report.ledger), "failed_parts": tuple(o.failures)}
+    data, result = facts.report_of(o), _result(o)
+    reporting.save_curve(data, view, f"{RL.folder}/learning_curve.png", o.failures)
+    reporting.write_documents(data, view, PAGE, REPORT, o.failures)
+    ledger = reporting.write_ledger(data, view, f"{RL.folder}/ledger.json", o.failures)
+    last = {"ledger": ledger, "failed_parts": tuple(o.failures)}
     view.write_json(RL_SUMMARY, result.model_copy(update=last).to_json())
     return view.where(page_of(o))
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from core.config import Config
 from core.config.differences import differences
 from core.errors import ConfigError
-from core.export.manifests import metrics_name
+from core.export.manifests import SplitMetrics, metrics_name
 from core.pipeline.naming import run_config
 from core.pipeline.scorers import Scorer
 from core.records import SplitName
-from core.report.inputs import SeedResult
+from core.report.data import SeedResult
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
@@ -50,7 +50,8 @@ def results(
         file = metrics_name(split, label_only=mode.kind == "label_only")
         found = store.read_json(f"runs/{view.name}/student_phase/{file}")
         if found is not None and _same(view, config_of(config, run, seed), encoded):
-            out.append(SeedResult(view.name, seed, found["metrics"]))
+            read = SplitMetrics.from_json(found, f"{view.name}/{file}")
+            out.append(SeedResult(view.name, seed, read.metrics))
     return out
 
 

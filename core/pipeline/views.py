@@ -145,7 +145,8 @@ def evaluation_row(
         "checkpoint_name": f"{run}_step_{step}",
         "step": step,
         "split": "val",
-        **fingerprints(parts, manifest).to_json(),
+        "dataset_fingerprint": parts.digest,
+        "config_fingerprint": manifest.key,
         "metrics": metrics.to_json(),
     }
 

@@ -55,7 +55,7 @@ class Source:
     @staticmethod
     def of(options: PredictOptions, bundle: Path) -> Source:
         """The input of `options`; the text column is by default that of the bundle's training data."""
-        first, second = text_columns(options.text_column, read_contents(bundle).columns["text"])
+        first, second = text_columns(options.text_column, read_contents(bundle).columns.text)
         source = Source(
             url=options.input,
             format=options.format,

@@ -111,8 +111,8 @@ class Student:
         contents, threshold = self.bundle.contents, self.bundle.decision.threshold
         label = None
         if row.error is None and threshold is not None:
-            names = contents.labels["positive" if predict(row.probability, threshold) else "negative"]
-            label = names[0]
+            names = contents.labels
+            label = (names.positive if predict(row.probability, threshold) else names.negative)[0]
         said = row.reasoning if reasoning else None
         rules = [rule for rule in cited(said, contents.rule_ids) if rule in contents.rule_ids] if said else []
         return Prediction(

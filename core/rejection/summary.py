@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from core.jsonrecords import Stored
 from core.rejection.funnel import Funnel
 from core.rejection.hard import Hardness
 from core.rejection.skew import Skew
-from core.teacher.summary import AnswerAgreement, FirstAnswers, RecordedLabels, Stored, TeacherLedger
+from core.teacher.summary import AnswerAgreement, FirstAnswers, RecordedLabels, TeacherLedger
 
 
 class TeacherSummary(Stored):
@@ -47,3 +48,8 @@ class TeacherSummary(Stored):
     unusable: str | None
     """Why nothing can be learned from the accepted answers; None where it can."""
     notices: Sequence[str]
+
+    @property
+    def is_gold(self) -> bool:
+        """Whether no teacher was asked, and the student learns the gold labels."""
+        return self.teacher_kind == "gold"

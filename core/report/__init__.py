@@ -1,1 +1,1 @@
-"""The report of a run: one frozen value with all facts, rendered as Markdown and as one HTML page."""
+"""Reports: typed values, sections of blocks, and one renderer each for Markdown and HTML."""

@@ -1,90 +1,245 @@
-"""The report's sections in the order they are read, the same for Markdown and for the page."""
+"""Documents: sections of blocks, rendered to Markdown by markdown.py and to a page by page.py.
+
+A section of the run report is a function from ReportData to a Section, a list of them, or None if the run has
+nothing to show there. It is registered where it is defined, and so is one from another distribution, through
+an entry point of the group `understudy.report_sections`:
+
+    @section("emoji", order=205)
+    def emoji(report: ReportData) -> Section | None: ...
+"""
 
 from __future__ import annotations
 
+import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
-from core.optional import Failure, Failures, Part, strict
-from core.report import (
-    costs,
-    decisions,
-    hardness,
-    mistakes,
-    origin,
-    parts,
-    reads,
-    reinforced,
-    results,
-    seeds,
-    teaching,
-    training,
-    untested,
-    verdict,
-)
-from core.report.blocks import Prose, Section, Table, cells
-from core.report.inputs import Compared, Report
+from core.evaluation.comparison import MetricDifference, better
+from core.evaluation.metrics import lower_is_better
+from core.optional import Failure, Failures, Part
+from core.registry import Registry
+from core.report import sections
+from core.report.data import Mistake, ReportData
 
-_Built = Section | Sequence[Section] | None
+UNDEFINED = "–"
+
+Conclusion = Literal["better", "worse", "even", "open"]
+"""Of the first scorer against another: shown to be better, or worse, no difference shown, not compared."""
 
 
-def sections(report: Report, failures: Failures | None = None) -> list[Section]:
-    """All of them; what a run does not have leaves no heading, nor does a section that fails.
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value, and a detail in smaller print: usually its interval."""
 
-    A failure is recorded in `failures`, or raised without it. Where the parts that failed are listed is not
-    among the sections; see `left_out`.
+    text: str
+    detail: str = ""
+    code: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows under columns; the first `left` columns hold words. `strong` are the rows to look at first."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    title: str = ""
+    left: int = 1
+    strong: frozenset[int] = frozenset()
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """A paragraph; a warning is set apart."""
+
+    text: str
+    warning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bullets:
+    """A list of sentences."""
+
+    items: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One entry of a picture's legend; `dash` is an SVG stroke-dasharray, empty for a solid line."""
+
+    label: str
+    color: str
+    mark: Literal["line", "point", "square", "diamond", "band"] = "line"
+    dash: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A plot, shown on the page only: `paint` fills a matplotlib figure of `size` inches."""
+
+    name: str
+    title: str
+    description: str
+    paint: Callable[[Any], None]
+    keys: Sequence[Key] = ()
+    note: str = ""
+    size: tuple[float, float] = (4.6, 3.2)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The comparison with one other scorer: by metric a conclusion and a sentence."""
+
+    against: str
+    kind: str
+    conclusions: Sequence[tuple[str, Conclusion, str]]
+    detectable: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A number to see first."""
+
+    label: str
+    value: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The verdict: one sentence first, then each comparison. `tiles` are shown on the page only."""
+
+    headline: str
+    findings: Sequence[Finding]
+    remarks: Sequence[str]
+    tiles: Sequence[Tile] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Names and values, one per line, in a form that scripts can read."""
+
+    items: Sequence[tuple[str, Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Mistakes:
+    """Rows that were decided wrongly, with their texts: shown on the page only."""
+
+    rows: Sequence[Mistake]
+
+
+Block = Table | Prose | Bullets | Facts | Picture | Findings | Mistakes
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading and the blocks below it; `key` is its anchor on the page."""
+
+    key: str
+    title: str
+    blocks: Sequence[Block] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole report. `facts` are a line below the page's name; `generated_at` None leaves the date out."""
+
+    title: str
+    sections: Sequence[Section]
+    generated_at: str | None = None
+    kind: str = ""
+    """What the page is: "Report of a run"."""
+    name: str = ""
+    """What the page is about: the run's name."""
+    facts: Sequence[str] = ()
+    lines: Sequence[tuple[str, str]] = ()
+    """Names and values below the date, in Markdown only: paths that scripts read there."""
+
+
+Built = Section | Sequence[Section] | None
+_Builder = TypeVar("_Builder", bound=Callable[[ReportData], Built])
+_Data = TypeVar("_Data")
+
+
+@dataclass(frozen=True, slots=True)
+class ReportSection:
+    """A registered section of the run report; the smallest `order` comes first."""
+
+    order: int
+    build: Callable[[ReportData], Built]
+
+
+def _modules() -> list[str]:
+    return [f"{sections.__name__}.{found.name}" for found in pkgutil.iter_modules(sections.__path__)]
+
+
+SECTIONS: Registry[ReportSection] = Registry("report section", "understudy.report_sections", _modules())
+
+
+def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
+    """Register a function as a section of the report of runs and of reinforcement.
+
+    `name` identifies it in the list of failed parts. The built-in sections have orders from 10 (the verdict)
+    to 900 (the models); see core.report.sections.
     """
-    failures = failures if failures is not None else strict()
-    builders: Mapping[str, Callable[[Report], _Built]] = {
-        "verdict": verdict.section,
-        "results": results.sections,
-        "decisions": decisions.sections,
-        "training": training.section,
-        "reinforcement": reinforced.section,
-        "seeds": seeds.section,
-        "slices": parts.slices,
-        "faithfulness": parts.faithfulness,
-        "errors": mistakes.section,
-        "teacher": teaching.section,
-        "hard texts": hardness.section,
-        "setup": origin.setup,
-        "data": origin.data,
-        "reads of test": reads.section,
-        "costs": costs.section,
-        "provenance": origin.provenance,
-        "what was not tested": untested.section,
-        "files": origin.files,
-    }
+
+    def register(build: _Builder) -> _Builder:
+        SECTIONS.register(name, ReportSection(order, build), defined=build)
+        return build
+
+    return register
+
+
+def run_sections(data: ReportData, failures: Failures) -> list[Section]:
+    """Build all registered sections in order; see build_sections."""
+    ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
+    return build_sections({name: each.build for name, each in ordered}, data, failures)
+
+
+def build_sections(
+    builders: Mapping[str, Callable[[_Data], Built]], data: _Data, failures: Failures
+) -> list[Section]:
+    """Build sections by name. One that has nothing to show, or that fails, leaves no heading.
+
+    A failure is recorded in `failures`.
+    """
     found: list[Section] = []
     for name, build in builders.items():
         with failures.optional(Part.SECTION, name):
-            built = build(report)
+            built = build(data)
             found += [built] if isinstance(built, Section) else built or []
     return found
 
 
 def left_out(failures: Iterable[Failure]) -> list[Section]:
-    """The section that names each optional part that failed or was impossible; none where there is none."""
+    """Return the section that lists each optional part that failed; no section if none did.
+
+    Drawing plots may add failures, so the renderers add this section, in front of all others.
+    """
     rows = [cells(failure.part, failure.error, failure.message) for failure in failures]
     if not rows:
         return []
-    is_are = "1 optional part is" if len(rows) == 1 else f"{len(rows)} optional parts are"
-    said = (
-        f"{is_are} missing from this run: failed, or impossible with this data. The student, its predictions "
-        "and its decision do not depend on them. The same command tries them again; train.log has details."
+    are = "1 optional part is" if len(rows) == 1 else f"{len(rows)} optional parts are"
+    text = (
+        f"{are} missing from this run, because of an error or because the data makes it impossible. The "
+        "student, its predictions and its decision do not depend on them. Run the same command again to "
+        "retry them; train.log has the details."
     )
     table = Table(["part", "error", "cause"], rows, left=3)
-    return [Section("left-out", "Left out of this run", [Prose(said, warning=True), table])]
+    return [Section("left-out", "Left out of this run", [Prose(text, warning=True), table])]
 
 
-def of_baselines(
-    compared: Compared, sampled: Mapping[str, Any] | None, failures: Iterable[Failure] = ()
-) -> list[Section]:
-    """What there is to say before any student is trained; `sampled` is sample_summary.json of train."""
-    found = [
-        *left_out(failures),
-        *results.sections(compared),
-        *decisions.sections(compared),
-        None if sampled is None else teaching.on_train(sampled),
-    ]
-    return [section for section in found if section is not None]
+def cells(*texts: str) -> list[Cell]:
+    """Return a row of cells without details."""
+    return [Cell(text) for text in texts]
+
+
+def conclusion(d: MetricDifference) -> Conclusion:
+    """Return whether the first scorer is shown to be better, by the rule of core.evaluation.comparison."""
+    if d.value is None:
+        return "open"
+    if not better(d):
+        return "even"
+    return "better" if (d.value > 0) != lower_is_better(d.metric) else "worse"

@@ -11,6 +11,7 @@ from typing import Any
 from core import jsonio, milestones
 from core.config.base import Section
 from core.config.student import AdamConfig, LoraConfig
+from core.jsonrecords import Record
 from core.progress import Saying
 from core.stageio import StageIO
 from core.store.manifest import Manifest
@@ -29,6 +30,21 @@ from core.student.plan import PlannedStep
 NAME = "train"
 VERSION = 1
 IN_FLIGHT = 2
+STEPS_FILE = "steps.jsonl"
+
+
+class SavedCheckpoint(Record):
+    """The content of checkpoint.json: the number of steps taken, and a digest of the weights."""
+
+    step: int
+    digest: str
+
+
+class TrainStep(Record):
+    """What is read of a row of steps.jsonl; steps count from 0."""
+
+    step: int
+    loss: float
 
 
 class SegmentSlice(Section):
@@ -107,7 +123,7 @@ class SegmentRun:
             label = SaveLabel(key=io.key, writer=io.out.name)
             saved = session.save(io.out, step=self.steps[-1].step + 1, label=label)
             rows += [self._finish(*each, io) for each in waiting]
-            jsonio.write_jsonl(io.out / "steps.jsonl", rows)
+            jsonio.write_jsonl(io.out / STEPS_FILE, rows)
         except BaseException:
             self.live.close()  # what failed may hold memory, or requests on their way
             raise
@@ -143,6 +159,11 @@ class SegmentRun:
             "grad_norm": result.grad_norm,
             "tokens": result.tokens,
         }
+
+
+def read_steps(path: Path) -> list[TrainStep]:
+    """Return the steps in a segment's STEPS_FILE."""
+    return [TrainStep.from_json(row, str(path)) for row in jsonio.read_jsonl(path)]
 
 
 def described(saved: Checkpoint, engine: Engine) -> dict[str, Any]:
@@ -191,11 +212,14 @@ def lora_spec_of(lora: LoraConfig, seed: int) -> LoraSpec:
 
 def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
     """The checkpoint in a segment's folder."""
-    value = jsonio.read_json(folder / "checkpoint.json")
+    saved = read_checkpoint(folder)
     state, sampler = engine.refs(folder)
-    return Checkpoint(
-        engine.identity, step=value["step"], digest=value["digest"], state=state, sampler=sampler
-    )
+    return Checkpoint(engine.identity, step=saved.step, digest=saved.digest, state=state, sampler=sampler)
+
+
+def read_checkpoint(folder: Path) -> SavedCheckpoint:
+    """Return what a segment's checkpoint.json says."""
+    return SavedCheckpoint.read(folder / "checkpoint.json")
 
 
 def after_commit(live: LiveSession) -> Callable[[Manifest], None]:

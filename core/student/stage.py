@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from core import jsonio
 from core.config.student import StudentConfig
 from core.errors import DataError
+from core.jsonrecords import Record
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stageio import StageIO
@@ -24,6 +25,7 @@ from core.student.rationales import shuffled
 NAME = "encode"
 VERSION = 3
 DATA_FILE = "examples.parquet"
+SUMMARY_FILE = "encode_summary.json"
 _CHUNK = 1000
 _WHY = {
     "no_room": "the answer alone fills student.max_length",
@@ -46,6 +48,30 @@ class EncodeStageSlice(EncodeSlice):
         of = EncodeSlice.of(config).model_dump()
         drawn = seed if config.rationales == "shuffled" else None
         return cls(**of, min_text_share=config.min_text_share, rationales=config.rationales, seed=drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Rationales:
+    """Whose rationales are learned: `own` samples have one of their own text, and `same_words` one that reads
+    as their own, whoever's it is."""
+
+    kind: Literal["own", "shuffled"]
+    samples: int
+    own: int
+    same_words: int
+
+
+class EncodeSummary(Record):
+    """What is read of encode_summary.json."""
+
+    examples: int
+    """Accepted samples that are trained on."""
+    cut_texts: int
+    cut_tokens: int
+    dropped: int
+    """Accepted samples that are not trained on, for `dropped_reason`."""
+    dropped_reason: str | None
+    rationales: Rationales
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +116,7 @@ class EncodeRun:
             ),
         )
         summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
-        jsonio.write_json(io.out / "encode_summary.json", summary)
+        jsonio.write_json(io.out / SUMMARY_FILE, summary)
         return summary
 
 

@@ -7,7 +7,7 @@ import io
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ def to_json(paired: Paired, found: Changes) -> dict[str, Any]:
         **{str(outcome): n for outcome, n in found.counts.items()},
         "verdict": found.verdict,
         "metrics": {name: {"a": a, "b": b} for name, (a, b) in found.metrics.items()},
-        "comparison": None if found.comparison is None else found.comparison.to_json(),
+        "comparison": None if found.comparison is None else asdict(found.comparison),
         "left_out": dict(Counter(each.why for each in paired.left_out)),
     }
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from core.config.measure import METRICS
-from core.evaluation.analysis import analyse
+from core.evaluation.analysis import Analysis, analyse
 from core.evaluation.metrics import lower_is_better
 from core.records import SplitName
 from core.store.objects import Store
@@ -18,15 +17,15 @@ FALLBACK = "macro_f1"
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """`val` has the recommended arm first, `test` the arms in the sweep's order; each as analysis.json.
+    """`val` has the recommended arm first, `test` the arms in the sweep's order.
 
     `recommended` is None where no arm has a value on val; `test` is None where an arm has no rows of it.
     """
 
     metric: str
     recommended: Finished | None
-    val: Mapping[str, Any]
-    test: Mapping[str, Any] | None
+    val: Analysis
+    test: Analysis | None
 
 
 def compare_arms(store: Store, arms: Sequence[Finished], metric: str) -> Compared:
@@ -41,13 +40,13 @@ def compare_arms(store: Store, arms: Sequence[Finished], metric: str) -> Compare
     return Compared(by, best, val, _analysed(store, arms, "test") if has_test else None)
 
 
-def _analysed(store: Store, arms: Sequence[Finished], name: SplitName) -> dict[str, Any]:
+def _analysed(store: Store, arms: Sequence[Finished], name: SplitName) -> Analysis:
     scored = [arm.scored(store, name) for arm in arms]
     seed = arms[0].arm.resolved.config.seed
-    return {"split": name, **analyse(arms[0].examples(store, name), scored, seed=seed)}
+    return analyse(name, arms[0].examples(store, name), scored, seed=seed)
 
 
-def _best(arms: Sequence[Finished], val: Mapping[str, Any], metric: str) -> Finished | None:
+def _best(arms: Sequence[Finished], val: Analysis, metric: str) -> Finished | None:
     """The best value on val; of equals the first."""
     measured = {arm.arm.name: _value(val, arm, metric) for arm in arms if not arm.arm.is_control}
     known = {name: value for name, value in measured.items() if value is not None}
@@ -58,6 +57,5 @@ def _best(arms: Sequence[Finished], val: Mapping[str, Any], metric: str) -> Fini
     return next(arm for arm in arms if arm.arm.name == name)
 
 
-def _value(analysis: Mapping[str, Any], arm: Finished, metric: str) -> float | None:
-    found: float | None = analysis["scorers"][arm.arm.name]["intervals"][metric]["value"]
-    return found
+def _value(analysis: Analysis, arm: Finished, metric: str) -> float | None:
+    return analysis.scorers[arm.arm.name].intervals[metric].value

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from core.report.inputs import Compared as OnRows
+from core.evaluation.analysis import ScorerAnalysis
+from core.report.data import ComparisonData as OnRows
 from core.sweep.arms import Sweep
 from core.sweep.comparing import Compared
 from core.sweep.finished import Finished, Left
@@ -30,7 +30,6 @@ class SweepReport:
         return None if self.compared is None else self.compared.recommended
 
 
-def scorer_of(on: OnRows, arm: Finished) -> Mapping[str, Any]:
-    """What was found of an arm on some rows."""
-    found: Mapping[str, Any] = on.analysis["scorers"][arm.arm.name]
-    return found
+def scorer_of(on: OnRows, arm: Finished) -> ScorerAnalysis:
+    """Return the results of an arm on some rows."""
+    return on.analysis.scorers[arm.arm.name]

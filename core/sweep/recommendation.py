@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from core.report.blocks import Finding, Findings
-from core.report.inputs import Compared as OnRows
-from core.report.page import Tile
-from core.report.scorers import comparisons, outcome
-from core.report.words import and_, begins, name_of, plural, with_interval
+from core.evaluation.comparison import Comparison
+from core.report.data import ComparisonData as OnRows
+from core.report.document import Conclusion, Finding, Findings, Tile, conclusion
+from core.report.text import and_, begins, name_of, plural, with_interval
 from core.sweep.facts import SweepReport, scorer_of
 
 
@@ -20,14 +16,19 @@ def findings(report: SweepReport) -> Findings:
         metric = report.compared.metric
         found = [
             Finding(
-                against=f"{other['title']}, on val",
+                against=f"{other.title}, on val",
                 kind="student",
-                outcomes=[(metric, outcome(c, metric), f"On val, {c['differences'][metric]['verdict']}")],
+                conclusions=[_conclusion(c, metric)],
                 detectable=_detectable(c, metric, "val"),
             )
-            for other, c in comparisons(on)
+            for other, c in on.analysis.compared()
         ]
-    return Findings(headline(report), found, _remarks(report))
+    return Findings(headline(report), found, _remarks(report), tiles(report))
+
+
+def _conclusion(c: Comparison, metric: str) -> tuple[str, Conclusion, str]:
+    d = c.differences[metric]
+    return metric, conclusion(d), f"On val, {d.verdict}"
 
 
 def tiles(report: SweepReport) -> list[Tile]:
@@ -39,7 +40,7 @@ def tiles(report: SweepReport) -> list[Tile]:
     out = [Tile("Recommended", best.arm.name)]
     for on in (report.on_val, report.on_test):
         if on is not None:
-            cell = with_interval(scorer_of(on, best)["intervals"][metric])
+            cell = with_interval(scorer_of(on, best).intervals[metric])
             out.append(Tile(f"{begins(name_of(metric))} on {on.split}", cell.text, cell.detail))
     return [*out, Tile("Arms", f"{len(report.finished)} of {len(report.sweep.arms)}")]
 
@@ -50,9 +51,9 @@ def headline(report: SweepReport) -> str:
     if best is None or on is None or report.compared is None:
         return "No arm can be recommended: none was measured on val."
     metric = report.compared.metric
-    cell = with_interval(scorer_of(on, best)["intervals"][metric])
+    cell = with_interval(scorer_of(on, best).intervals[metric])
     reached = f"{cell.text}, interval {cell.detail}" if cell.detail else cell.text
-    rows = plural(on.analysis["rows"], "row")
+    rows = plural(on.analysis.rows, "row")
     said = f"By {name_of(metric)} on {rows} of val, {best.arm.name} is recommended ({reached})"
     by = _by_outcome(on, metric)
     parts = [f"it is shown to be better than {and_(by['better'])}"] if "better" in by else []
@@ -65,13 +66,13 @@ def headline(report: SweepReport) -> str:
 
 def _by_outcome(on: OnRows, metric: str) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for other, comparison in comparisons(on):
-        found.setdefault(outcome(comparison, metric), []).append(other["title"])
+    for other, comparison in on.analysis.compared():
+        found.setdefault(conclusion(comparison.differences[metric]), []).append(other.title)
     return found
 
 
-def _detectable(comparison: Mapping[str, Any], metric: str, split: str) -> str:
-    found = comparison["differences"][metric]["detectable"]
+def _detectable(comparison: Comparison, metric: str, split: str) -> str:
+    found = comparison.differences[metric].detectable
     if found is None:
         return ""
     rows = f"{split}'s rows show four times in five"
@@ -115,6 +116,6 @@ def _best_on_test(report: SweepReport, on: OnRows) -> list[str]:
     if best is None or report.compared is None:
         return []
     metric = report.compared.metric
-    cell = with_interval(scorer_of(on, best)["intervals"][metric])
+    cell = with_interval(scorer_of(on, best).intervals[metric])
     interval = f" ({cell.detail})" if cell.detail else ""
     return [f"On test {best.arm.name} reaches a {name_of(metric)} of {cell.text}{interval}."]

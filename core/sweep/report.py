@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from core import jsonio
+from core.evaluation.analysis import Analysis
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import Decided
+from core.optional import Failures
 from core.pipeline.facts import setup_of
 from core.report import markdown, page
-from core.report.blocks import Section
-from core.report.inputs import Compared as OnRows
+from core.report.data import ComparisonData as OnRows
+from core.report.document import Document, Section
 from core.store.clock import now
 from core.store.objects import Store
 from core.sweep import recommendation, tables
@@ -28,13 +31,20 @@ VALUES = "sweep.json"
 def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
     """sweep_report.md, sweep_report.html and sweep.json under sweeps/<name>/; returns where the page is."""
     report = _report(store, sweep, ended)
-    of, at = sections(report), f"{FOLDER}/{sweep.name}"
-    facts = (f"{len(report.finished)} of {len(sweep.arms)} arms", sweep.base, report.generated_at)
-    head = page.Head(f"Report of {sweep.name}", "Report of a sweep", sweep.name, facts)
+    at, failures = f"{FOLDER}/{sweep.name}", Failures()
+    document = Document(
+        title=f"Sweep: {sweep.name}",
+        sections=sections(report),
+        generated_at=report.generated_at,
+        kind="Report of a sweep",
+        name=sweep.name,
+        facts=(f"{len(report.finished)} of {len(sweep.arms)} arms", sweep.base, report.generated_at),
+    )
+    shown = page.render(document, failures)
     files = {
         VALUES: jsonio.canonical(values(report)).decode() + "\n",
-        MARKDOWN: markdown.document(f"Sweep: {sweep.name}", report.generated_at, of),
-        PAGE: page.page(head, of, recommendation.tiles(report)),
+        MARKDOWN: markdown.render(document, failures),
+        PAGE: shown,
     }
     for name, text in files.items():
         store.backend.write(f"{at}/{name}", text.encode())
@@ -67,8 +77,8 @@ def values(report: SweepReport) -> dict[str, Any]:
         "arms": {arm.name: {"run": arm.run, "sets": list(arm.sets)} for arm in report.sweep.arms},
         "finished": [arm.arm.name for arm in report.finished],
         "left": {left.arm.name: left.why for left in report.left},
-        "val": None if compared is None else compared.val,
-        "test": None if compared is None else compared.test,
+        "val": None if compared is None else compared.val.to_json(),
+        "test": None if compared is None or compared.test is None else compared.test.to_json(),
     }
 
 
@@ -80,13 +90,12 @@ def _report(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepReport:
     return SweepReport(sweep, now(), finished, left, compared, val, test)
 
 
-def _on(store: Store, sweep: Sweep, finished: Sequence[Finished], found: Mapping[str, Any]) -> OnRows:
+def _on(store: Store, sweep: Sweep, finished: Sequence[Finished], found: Analysis) -> OnRows:
     config = finished[0].arm.resolved.config
     return OnRows(
         run_name=sweep.name,
         generated_at=now(),
-        split=found["split"],
         setup=setup_of(config, config.teacher.kind),
         analysis=found,
-        decisions={arm.arm.name: jsonio.read_json(store.file(arm.decision, DECISION)) for arm in finished},
+        decisions={arm.arm.name: Decided.read(store.file(arm.decision, DECISION)) for arm in finished},
     )

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shlex
 
-from core.report import results, verdict
-from core.report.blocks import UNDEFINED, Bullets, Cell, Prose, Section, Table, cells
-from core.report.inputs import Compared as OnRows
-from core.report.scorers import Facts, comparisons
-from core.report.words import begins, name_of, number, plural, signed, span, with_interval
+from core.evaluation.comparison import MetricDifference
+from core.report.data import ComparisonData as OnRows
+from core.report.document import UNDEFINED, Bullets, Cell, Prose, Section, Table, cells
+from core.report.sections import results, verdict
+from core.report.text import begins, name_of, number, p_value, plural, signed, span, with_interval
 from core.sweep.arms import Arm
 from core.sweep.facts import SweepReport
 from core.sweep.finished import Finished
@@ -20,33 +20,33 @@ def val(report: SweepReport, on: OnRows) -> Section:
     metric = report.compared.metric
     beside = [m for m in ("auroc", "log_loss") if m != metric]
     steps = {arm.arm.name: arm.best_step for arm in report.finished}
-    against = {other["title"]: c["differences"][metric] for other, c in comparisons(on)}
+    against = {other.title: c.differences[metric] for other, c in on.analysis.compared()}
     rows = [
         [
-            Cell(s["title"]),
-            *(with_interval(s["intervals"][m]) for m in (metric, *beside)),
+            Cell(s.title),
+            *(with_interval(s.intervals[m]) for m in (metric, *beside)),
             Cell(str(steps[name])),
-            *_difference(against.get(s["title"])),
+            *_difference(against.get(s.title)),
         ]
-        for name, s in on.analysis["scorers"].items()
+        for name, s in on.analysis.scorers.items()
     ]
     columns = ["arm", *map(name_of, (metric, *beside)), "step", f"Δ {name_of(metric)}, first less this", "p"]
     said = (
-        f"{plural(on.analysis['rows'], 'row')} of val, {on.analysis['positive']:,} of them positive. The arm "
+        f"{plural(on.analysis.rows, 'row')} of val, {on.analysis.positive:,} of them positive. The arm "
         "that is recommended stands first. A difference from it is shown where the interval excludes 0: the "
         "95 % intervals hold for all arms at once, and p, the paired bootstrap's, is adjusted "
         "alike."
     )
-    table = Table(columns, rows, strong=results.STUDENT)
+    table = Table(columns, rows, strong=results.FIRST)
     return Section("val", "All on the same rows of val", [Prose(said), table])
 
 
-def _difference(d: Facts | None) -> list[Cell]:
+def _difference(d: MetricDifference | None) -> list[Cell]:
     if d is None:
         return cells(UNDEFINED, UNDEFINED)
     return [
-        Cell(signed(d["value"]), span(d["low"], d["high"], sign=True)),
-        Cell(results.p_value(d["p_adjusted"])),
+        Cell(signed(d.value), span(d.low, d.high, sign=True)),
+        Cell(p_value(d.p_adjusted)),
     ]
 
 
@@ -98,7 +98,8 @@ def left(report: SweepReport) -> Section:
 
 def on_test(report: SweepReport, on: OnRows) -> list[Section]:
     """The tables of a run's report, and each comparison in words."""
-    table, *more = results.sections(on)
+    table = results.results(on)
+    more = [s for s in (results.comparisons(on), results.default(on)) if s is not None]
     n = plural(len(report.finished), "arm")
     warning = Prose(
         f"For looking, not for choosing: test was read once for each of {n}, and what is recommended above "
@@ -112,11 +113,11 @@ def on_test(report: SweepReport, on: OnRows) -> list[Section]:
 def _in_words(report: SweepReport, on: OnRows) -> list[Section]:
     first = report.finished[0].arm.name
     metrics = dict.fromkeys([*([report.compared.metric] if report.compared else []), *verdict.SHOWN])
-    said = [_sentence(c["differences"][m]) for _, c in comparisons(on) for m in metrics]
+    said = [_sentence(c.differences[m]) for _, c in on.analysis.compared() for m in metrics]
     return [Section("words", f"Each arm against {first}, in words", [Bullets(said)])] if said else []
 
 
-def _sentence(d: Facts) -> str:
-    least = d["detectable"]
+def _sentence(d: MetricDifference) -> str:
+    least = d.detectable
     more = "" if least is None else f" These rows show a difference of {number(least)} four times in five."
-    return f"{begins(d['verdict'])}{more}"
+    return f"{begins(d.verdict)}{more}"

@@ -3,17 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from core.jsonrecords import Record
-
-
-class Stored(Record):
-    """A result as a stage writes it to JSON. Fields that are left unset are not written."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that is written."""
-        return self.model_dump(mode="json", exclude_unset=True)
+from core.jsonrecords import Stored
 
 
 class FirstAnswers(Stored):

@@ -19,7 +19,7 @@ from io import StringIO
 from pathlib import Path
 
 from core import jsonio
-from core.bundle.contents import FILE, Base, Contents
+from core.bundle.contents import FILE, Base, BundlePrompt, Columns, Contents, Labels
 from core.bundle.opening import Bundle
 from core.config.teacher import PromptsConfig
 from core.engines.local import LocalEngine, resolve_model
@@ -114,14 +114,14 @@ def student_of(folder: Path, model: Path) -> Student:
     contents = Contents(
         base=Base("local", str(model), "0"),
         adapter_digest=None,
-        prompt=part.model_dump(),
+        prompt=BundlePrompt(**part.model_dump(), label_only=False),
         prompts_digest=prompts.student_digest,
         tokenizer_digest="0",
         template_digest=tokenizer.template_digest,
         rulebook_digest="0",
         rule_ids=(),
-        labels={"positive": ("1",), "negative": ("0",)},
-        columns={"text": "text", "id": "id"},
+        labels=Labels(("1",), ("0",)),
+        columns=Columns("text", "id"),
         max_new_tokens=8,
         files={},
     )

@@ -14,10 +14,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.evaluation.decision import by_definition
-from core.report import markdown, mistakes, page
-from core.report.inputs import Report
 from core.report.plots import curve
-from tests.core.report.making import RULES, examples, gold, other_seeds, scored, usual
+from core.report.sections.errors import worst
+from tests.core.report.making import (
+    RULES,
+    as_markdown,
+    as_page,
+    examples,
+    gold,
+    other_seeds,
+    scored,
+    usual,
+)
 
 T = TypeVar("T")
 ROWS = 10_000
@@ -34,14 +42,14 @@ def main() -> None:
         dataclasses.replace(e, text=t) for e, t in zip(examples("test", gold(ROWS, 1)), texts, strict=True)
     ]
     said = scored(rows, apart=4.6, seed=20, reasoning=ROWS)
-    page.render(report)  # imports
-    took, wrong = _timed(lambda: mistakes.worst(rows, said, by_definition(0.5), RULES))
+    as_page(report)  # imports
+    took, wrong = _timed(lambda: worst(rows, said, by_definition(0.5), RULES))
     report = dataclasses.replace(report, mistakes=wrong)
     seconds = {f"{len(wrong)} worst errors of {ROWS:,} rows": took}
     with tempfile.TemporaryDirectory() as folder:
-        seconds["learning_curve.png"] = _timed(lambda: _curve(report, Path(folder) / "curve.png"))[0]
-    seconds["test_report.md"], text = _timed(lambda: markdown.render(report))
-    seconds["report.html with its pictures"], html = _timed(lambda: page.render(report))
+        seconds["learning_curve.png"] = _timed(lambda: curve.save(report, Path(folder) / "curve.png"))[0]
+    seconds["test_report.md"], text = _timed(lambda: as_markdown(report))
+    seconds["report.html with its pictures"], html = _timed(lambda: as_page(report))
     pictures = html.count('class="plot"')
     for name, s in seconds.items():
         print(f"{name}: {s:.2f} s")
@@ -49,12 +57,6 @@ def main() -> None:
     print(f"together: {whole:.2f} s (goal {GOAL_S:g} s: {_met(whole, GOAL_S)})")
     print(f"report.html: {size:.2f} MB (goal {GOAL_MB:g} MB: {_met(size, GOAL_MB)}), {pictures} pictures")
     print(f"test_report.md: {len(text.encode()) / 1e3:.0f} kB")
-
-
-def _curve(report: Report, path: Path) -> None:
-    curve.save(
-        report.curve, report.selection.metric, path, losses=report.losses, baselines=report.val_baselines
-    )
 
 
 def _texts(n: int) -> list[str]:

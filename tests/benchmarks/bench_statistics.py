@@ -90,7 +90,7 @@ def _analysis(rows: int = 10_000, scorers: int = 6) -> None:
         Scored(f"s{k}", f"S{k}", _scored(examples, np.clip(p + k * noise[k], 0, 1)), decision)
         for k in range(scorers)
     ]
-    took, found = _timed(lambda: analyse(examples, made))
+    took, found = _timed(lambda: analyse("test", examples, made))
     size = len(json.dumps(found)) / 1e6
     print(f"whole analysis, {rows:,} rows, {scorers} scorers: {took}, {size:.2f} MB of JSON")
 

@@ -16,6 +16,7 @@ from core.config.loading import resolve
 from core.config.reading import parse_source
 from core.config.writing import render
 from core.evaluation.decision import by_definition
+from core.evaluation.intervals import Interval
 from core.evaluation.metrics import compute
 from core.export.manifests import Fingerprints, Measured, split_metrics
 from core.records import SPLITS, ScoredExample
@@ -96,11 +97,10 @@ def files() -> dict[str, str]:
     out: dict[str, Any] = {}
     for split in SPLITS:
         for mode in MODES:
-            interval = {"value": 0.9, "low": 0.8, "high": 0.95, "method": "bootstrap", "undefined": None}
+            interval = Interval(0.9, 0.8, 0.95, "bootstrap")
             ends = dict.fromkeys(("accuracy", "macro_f1", "f1", "auroc", "precision", "recall"), interval)
-            out[metrics_path(split, mode)] = split_metrics(
-                of, split, found, ends, f"student_phase/{split}.json"
-            )
+            written = split_metrics(of, split, found, ends, f"student_phase/{split}.json")
+            out[metrics_path(split, mode)] = written.to_json()
     about = {"title": "t", "kind": "baseline", "calibration": "none", "decision_threshold": 0.5}
     about["decision_threshold_reason"] = "by definition"
     baselines = {name: {**about, "metrics": {s: found.to_json() for s in SPLITS}} for name in "abc"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 import sys
 from collections import Counter
@@ -18,7 +17,8 @@ from playwright.sync_api import Page
 
 from core.config import Config
 from core.config.loading import leaves, section_at
-from core.report.rows import scorer_rows
+from core.evaluation.analysis import Analysis
+from core.report.sections.results import scorer_rows
 from tests.deployments.pages import PATIENCE_S, Pages, seen
 from tests.deployments.working import until
 from tests.flows.test_labelling import asking
@@ -125,7 +125,7 @@ def test_the_verdict_the_table_and_the_curve_are_shown(
     pages.shoot("report")
 
     page = pages.open(f"/artifacts/artifact/{artifacts['scorers']['id']}")
-    rows = scorer_rows(json.loads((run / "student_phase/analysis.json").read_text()))
+    rows = scorer_rows(Analysis.read(run / "student_phase/analysis.json"))
     seen(page.get_by_text(str(rows[0]["scorer"]), exact=True).first)
     shown = page.inner_text("table")
     assert len(rows) > 5

@@ -19,8 +19,8 @@ from core.bundle import parity, stage
 from core.errors import StageError, UserError
 from core.evaluation import analysis, baseline_stage, explain_stage, hardness_stage
 from core.optional import Part
-from core.report import costs
 from core.report.markdown import plain
+from core.report.sections import setup
 from flows import baseline as baseline_flow
 from flows import comparing, exporting, showing
 from tests.flows.running import baseline, folder_of, run
@@ -104,7 +104,7 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (hardness_stage, "slices"),
         (stage, "write_merged"),
         (parity, "compare"),
-        (costs, "section"),
+        (setup, "_tokens"),
         (showing, "create_table_artifact"),
         (Figure, "savefig"),
     ):

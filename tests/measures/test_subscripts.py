@@ -9,7 +9,7 @@ import pytest
 from tests.measures import subscripts
 from tests.measures.subscripts import Place
 
-TYPED: tuple[str, ...] = ()
+TYPED = ("core/report",)
 """Packages without any read by a string key."""
 
 

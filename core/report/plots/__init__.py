@@ -1,1 +1,1 @@
-"""The report's pictures: each paints a figure, and knows nothing of pages."""
+"""The pictures of reports: each paints a matplotlib figure, independently of pages."""

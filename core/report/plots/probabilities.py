@@ -6,192 +6,194 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from core.report.blocks import Key, Picture
-from core.report.inputs import Compared
-from core.report.plots import style
-from core.report.scorers import Facts, student, with_probabilities
-from core.report.words import number, span
+from core.evaluation.analysis import Analysis, ProbabilityAnalysis
+from core.evaluation.curves import ByCoverage, ByThreshold
+from core.evaluation.metrics import value
+from core.evaluation.reliability import Point
+from core.evaluation.threshold_spread import ThresholdSpread
+from core.report.data import ComparisonData
+from core.report.document import Key, Picture
+from core.report.plots import drawing
+from core.report.text import number, span
 
 _NAN = float("nan")
-_METRICS = {
-    "macro_f1": "macro-F1",
-    "precision": "precision",
-    "recall": "recall",
-    "share_flagged": "share flagged",
-}
+_STROKES = ((drawing.BLUE, ""), (drawing.RED, "6 2"), (drawing.GREEN, "2 2"), (drawing.MUTED, "8 2 2 2"))
 
 
-def reliability(report: Compared) -> Picture | None:
-    """The student's bins with their intervals, against the diagonal."""
-    of = student(report)
-    if not of.get("reliability", {}).get("points"):
+def reliability(analysis: Analysis) -> Picture | None:
+    """Draw the student's bins with their intervals, against the diagonal."""
+    student = analysis.first
+    if not isinstance(student, ProbabilityAnalysis) or not student.reliability.points:
         return None
-    points = of["reliability"]["points"]
-    error = number(of["reliability"]["expected_calibration_error"])
+    points = student.reliability.points
+    error = number(student.reliability.expected_calibration_error)
     return Picture(
         name="reliability",
         title="Reliability",
         description=f"Share of positives by probability in {len(points)} bins; calibration error {error}.",
         paint=partial(_paint_reliability, points=points),
         keys=[
-            Key("share of positives, 95 % interval", style.NAMES[style.STUDENT], "point"),
-            Key("what the probability says", style.NAMES[style.MUTED], dash="4 3"),
+            Key("share of positives, 95 % interval", drawing.NAMES[drawing.STUDENT], "point"),
+            Key("perfect calibration", drawing.NAMES[drawing.MUTED], dash="4 3"),
         ],
-        note=f"Expected calibration error {error}, in bins of equal size. Below the line it says too much.",
+        note=f"Expected calibration error {error}, in bins of equal size. Below the line probabilities are "
+        "too high.",
     )
 
 
-def precision_recall(report: Compared) -> Picture | None:
-    """All scorers with probabilities; the student's threshold marked."""
-    found = with_probabilities(report)
-    if not found or not any(s["curves"]["precision_recall"]["recall"] for s in found):
+def _paint_reliability(figure: Any, points: Sequence[Point]) -> None:
+    panel = figure.subplots()
+    panel.plot([0, 1], [0, 1], color=drawing.MUTED, linestyle=drawing.dashes("4 3"), linewidth=1)
+    shares = [(p.positive.value or 0.0, p.positive.low or 0.0, p.positive.high or 0.0) for p in points]
+    panel.errorbar(
+        [p.mean_probability for p in points],
+        [share for share, _, _ in shares],
+        yerr=[[share - low for share, low, _ in shares], [high - share for share, _, high in shares]],
+        color=drawing.STUDENT,
+        fmt="o",
+        markersize=4.5,
+        linewidth=1.4,
+    )
+    panel.set_xlabel("mean probability")
+    panel.set_ylabel("share positive")
+    drawing.unit_square(panel)
+
+
+def precision_recall(analysis: Analysis) -> Picture | None:
+    """Draw all scorers with probabilities, with the student's threshold."""
+    found = list(analysis.with_probabilities.values())
+    if not any(s.curves.precision_recall.recall for s in found):
         return None
-    share = report.analysis["positive"] / report.analysis["rows"]
+    share = analysis.positive / analysis.rows
     return Picture(
         name="precision",
         title="Precision by recall",
         description=f"One line for each of {len(found)} scorers; {number(share)} of all rows are positive.",
         paint=partial(_paint_precision, found=found, share=share),
-        keys=_keys(found),
+        keys=_keys(found, found),
         note=f"The dot is the student's threshold; the dotted line the share of positives, {number(share)}.",
     )
 
 
-def by_threshold(report: Compared) -> Picture | None:
-    """The student's metrics at every threshold, the chosen one and its bootstrap range marked."""
-    of = student(report)
-    curve = of.get("curves", {}).get("by_threshold")
-    if not curve or not curve["threshold"]:
+def _paint_precision(figure: Any, found: Sequence[ProbabilityAnalysis], share: float) -> None:
+    panel = figure.subplots()
+    panel.axhline(share, color=drawing.MUTED, linestyle=":", linewidth=1)
+    strokes = _strokes(found)
+    for s in reversed(found):  # the student is drawn above the others
+        curve, (color, dash) = s.curves.precision_recall, strokes[s.title]
+        panel.step(
+            curve.recall,
+            curve.precision,
+            where="post",
+            color=color,
+            linestyle=drawing.dashes(dash),
+            linewidth=2.0 if s is found[0] else 1.3,
+        )
+    recall, precision = (value(found[0].metrics, name) for name in ("recall", "precision"))
+    if recall is not None and precision is not None:
+        panel.plot([recall], [precision], color=drawing.STUDENT, marker="o", markersize=7)
+    panel.set_xlabel("recall")
+    panel.set_ylabel("precision")
+    drawing.unit_square(panel)
+
+
+def by_threshold(data: ComparisonData) -> Picture | None:
+    """Draw the student's metrics at every threshold, with the chosen one and its bootstrap range."""
+    student = data.analysis.first
+    if not isinstance(student, ProbabilityAnalysis) or not student.curves.by_threshold.threshold:
         return None
-    moved = _moved(report)
+    curve, chosen = student.curves.by_threshold, student.threshold
+    decided = data.decisions.get(next(iter(data.analysis.scorers)))
+    spread = None if decided is None else decided.threshold_spread
+    strokes = zip(_lines(curve), _STROKES, strict=True)
     return Picture(
         name="threshold",
         title="Metrics by threshold",
         description="Macro-F1, precision, recall and the share flagged at every threshold.",
-        paint=partial(_paint_threshold, curve=curve, chosen=of["threshold"], moved=moved),
-        keys=[
-            Key(name, style.NAMES[c], dash=d)
-            for name, (c, d) in zip(_METRICS.values(), _STROKES, strict=True)
-        ],
-        note=_of_threshold(of["threshold"], moved),
+        paint=partial(_paint_threshold, curve=curve, chosen=chosen, spread=spread),
+        keys=[Key(name, drawing.NAMES[color], dash=dash) for name, (color, dash) in strokes],
+        note=_threshold_note(chosen, spread),
     )
 
 
-def coverage(report: Compared) -> Picture | None:
-    """Accuracy of the surest rows, by how many they are."""
-    found = [s for s in with_probabilities(report) if s["curves"]["by_coverage"]]
+def _lines(curve: ByThreshold) -> Mapping[str, Sequence[float | None]]:
+    return {
+        "macro-F1": curve.macro_f1,
+        "precision": curve.precision,
+        "recall": curve.recall,
+        "share flagged": curve.share_flagged,
+    }
+
+
+def _threshold_note(chosen: float | None, spread: ThresholdSpread | None) -> str:
+    if chosen is None:
+        return "No threshold was chosen. The dotted line is 0.5."
+    text = f"The vertical line is the chosen threshold, {number(chosen)}; the dotted one is 0.5."
+    if spread is None or spread.low is None:
+        return text
+    ends = span(spread.low, spread.high)
+    return f"{text} Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
+
+
+def _paint_threshold(
+    figure: Any, curve: ByThreshold, chosen: float | None, spread: ThresholdSpread | None
+) -> None:
+    panel = figure.subplots()
+    if spread is not None and spread.low is not None:
+        panel.axvspan(spread.low, spread.high, color=drawing.BLUE, alpha=0.14, linewidth=0)
+    panel.axvline(0.5, color=drawing.MUTED, linestyle=":", linewidth=1)
+    if chosen is not None:
+        panel.axvline(chosen, color=drawing.INK, linewidth=1.2)
+    for values, stroke in zip(_lines(curve).values(), _STROKES, strict=True):
+        _plot(panel, curve.threshold, values, stroke)
+    panel.set_xlabel("threshold")
+    drawing.unit_square(panel)
+
+
+def coverage(analysis: Analysis) -> Picture | None:
+    """Draw the accuracy of the most confident rows by their share of all rows."""
+    everyone = list(analysis.with_probabilities.values())
+    found = {s.title: s.curves.by_coverage for s in everyone if s.curves.by_coverage is not None}
     if not found:
         return None
     return Picture(
         name="coverage",
-        title="Accuracy of the surest texts",
-        description="Accuracy by the share of texts that are decided, the surest first.",
-        paint=partial(_paint_coverage, found=found, all_scorers=with_probabilities(report)),
-        keys=_keys(found, with_probabilities(report)),
-        note="The less sure texts would be handed to a person. At the far left few rows carry the line.",
+        title="Accuracy of the most confident texts",
+        description="Accuracy by the share of texts that are decided, the most confident first.",
+        paint=partial(_paint_coverage, found=found, strokes=_strokes(everyone), first=everyone[0].title),
+        keys=_keys([s for s in everyone if s.title in found], everyone),
+        note="The other texts would be passed to a person. At the far left the line rests on few rows.",
     )
 
 
-_STROKES = ((style.BLUE, ""), (style.RED, "6 2"), (style.GREEN, "2 2"), (style.MUTED, "8 2 2 2"))
-
-
-def _moved(report: Compared) -> Mapping[str, Any] | None:
-    name = next(iter(report.analysis["scorers"]))
-    found: Mapping[str, Any] | None = report.decisions.get(name, {}).get("threshold_spread")
-    return found
-
-
-def _of_threshold(chosen: float | None, moved: Mapping[str, Any] | None) -> str:
-    if chosen is None:
-        return "No threshold was chosen. The dotted line is 0.5."
-    said = f"The upright line is the chosen threshold, {number(chosen)}; the dotted one is 0.5."
-    if moved is None or moved["low"] is None:
-        return said
-    ends = span(moved["low"], moved["high"])
-    return f"{said} Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
-
-
-def _strokes(found: Sequence[Facts]) -> dict[int, tuple[str, str]]:
-    """Colour and dashes by scorer: the first has its own, the others in order."""
-    first = {id(found[0]): (style.STUDENT, "")} if found else {}
-    rest = {id(s): style.OTHERS[i % len(style.OTHERS)] for i, s in enumerate(found[1:])}
-    return first | rest
-
-
-def _keys(found: Sequence[Facts], among: Sequence[Facts] | None = None) -> list[Key]:
-    strokes = _strokes(among or found)
-    return [Key(s["title"], style.NAMES[strokes[id(s)][0]], dash=strokes[id(s)][1]) for s in found]
-
-
-def _line(
-    panel: Any, x: Sequence[float], y: Sequence[Any], stroke: tuple[str, str], width: float = 1.5
-) -> None:
-    values = [_NAN if v is None else v for v in y]
-    panel.plot(x, values, color=stroke[0], linestyle=style.dashes(stroke[1]), linewidth=width)
-
-
-def _paint_reliability(figure: Any, points: Sequence[Mapping[str, Any]]) -> None:
-    panel = figure.subplots()
-    panel.plot([0, 1], [0, 1], color=style.MUTED, linestyle=style.dashes("4 3"), linewidth=1)
-    x = [p["mean_probability"] for p in points]
-    y = [p["positive"]["value"] for p in points]
-    ends = [
-        [v - p["positive"]["low"] for v, p in zip(y, points, strict=True)],
-        [p["positive"]["high"] - v for v, p in zip(y, points, strict=True)],
-    ]
-    panel.errorbar(x, y, yerr=ends, color=style.STUDENT, fmt="o", markersize=4.5, linewidth=1.4)
-    panel.set_xlabel("mean probability")
-    panel.set_ylabel("share positive")
-    style.unit_square(panel)
-
-
-def _paint_precision(figure: Any, found: Sequence[Facts], share: float) -> None:
-    panel = figure.subplots()
-    panel.axhline(share, color=style.MUTED, linestyle=":", linewidth=1)
-    strokes = _strokes(found)
-    for s in reversed(found):  # the student lies above the others
-        curve = s["curves"]["precision_recall"]
-        width = 2.0 if s is found[0] else 1.3
-        panel.step(
-            curve["recall"],
-            curve["precision"],
-            where="post",
-            color=strokes[id(s)][0],
-            linestyle=style.dashes(strokes[id(s)][1]),
-            linewidth=width,
-        )
-    at = found[0]["metrics"]
-    if at["precision"] is not None and at["recall"] is not None:
-        panel.plot([at["recall"]], [at["precision"]], color=style.STUDENT, marker="o", markersize=7)
-    panel.set_xlabel("recall")
-    panel.set_ylabel("precision")
-    style.unit_square(panel)
-
-
-def _paint_threshold(
-    figure: Any, curve: Mapping[str, Any], chosen: float | None, moved: Mapping[str, Any] | None
+def _paint_coverage(
+    figure: Any, found: Mapping[str, ByCoverage], strokes: Mapping[str, tuple[str, str]], first: str
 ) -> None:
     panel = figure.subplots()
-    if moved is not None and moved["low"] is not None:
-        panel.axvspan(moved["low"], moved["high"], color=style.BLUE, alpha=0.14, linewidth=0)
-    panel.axvline(0.5, color=style.MUTED, linestyle=":", linewidth=1)
-    if chosen is not None:
-        panel.axvline(chosen, color=style.INK, linewidth=1.2)
-    for name, stroke in zip(_METRICS, _STROKES, strict=True):
-        _line(panel, curve["threshold"], curve[name], stroke)
-    panel.set_xlabel("threshold")
-    style.unit_square(panel)
-
-
-def _paint_coverage(figure: Any, found: Sequence[Facts], all_scorers: Sequence[Facts]) -> None:
-    panel = figure.subplots()
-    strokes = _strokes(all_scorers)
-    for s in reversed(found):
-        curve = s["curves"]["by_coverage"]
-        _line(
-            panel, curve["coverage"], curve["accuracy"], strokes[id(s)], 2.0 if s is all_scorers[0] else 1.3
-        )
+    for title, curve in reversed(list(found.items())):
+        _plot(panel, curve.coverage, curve.accuracy, strokes[title], 2.0 if title == first else 1.3)
     panel.set_xlabel("share of texts decided")
     panel.set_ylabel("accuracy")
     panel.set_xlim(-0.02, 1.02)
-    style.tidy(panel)
+    drawing.tidy(panel)
+
+
+def _plot(
+    panel: Any, x: Sequence[float], y: Sequence[float | None], stroke: tuple[str, str], width: float = 1.5
+) -> None:
+    values = [_NAN if v is None else v for v in y]
+    panel.plot(x, values, color=stroke[0], linestyle=drawing.dashes(stroke[1]), linewidth=width)
+
+
+def _strokes(scorers: Sequence[ProbabilityAnalysis]) -> dict[str, tuple[str, str]]:
+    """Color and dashes by title: the first scorer has its own, the others follow in order."""
+    first, *others = [s.title for s in scorers]
+    return {
+        first: (drawing.STUDENT, ""),
+        **{title: drawing.OTHERS[i % len(drawing.OTHERS)] for i, title in enumerate(others)},
+    }
+
+
+def _keys(shown: Sequence[ProbabilityAnalysis], among: Sequence[ProbabilityAnalysis]) -> list[Key]:
+    strokes = [(s.title, *_strokes(among)[s.title]) for s in shown]
+    return [Key(title, drawing.NAMES[color], dash=dash) for title, color, dash in strokes]

@@ -17,10 +17,12 @@ from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import analyse_stage, analysis, baseline_stage, decide_stage, decision
 from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
+from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
 from core.evaluation.slices import LEAST_ROWS
 from core.evaluation.stage import read_scores
+from core.jsonrecords import InvalidFile
 from core.optional import Part, PartFailed
 from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
 from core.stageio import StageIO
@@ -211,6 +213,28 @@ def test_groups_are_drawn_whole_and_become_slices(folder: Path) -> None:
     _, written = analysed(folder, STUDENT, UNTRAINED)
     assert (written["clustered"], written["groups"]) == (True, 30)
     assert written["scorers"]["student"]["intervals"]["accuracy"]["method"] == "bootstrap"
+
+
+def test_the_file_is_the_analysis_itself_and_reads_back_equal(folder: Path) -> None:
+    _, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
+    read = Analysis.read(folder / "out/analysis.json")
+    assert json.loads(json.dumps(read.to_json(), allow_nan=False)) == written
+    assert isinstance(read.first, ProbabilityAnalysis)
+    assert isinstance(read.scorers["teacher"], LabelAnalysis)
+    assert [(s.title, c.b) for s, c in read.compared()] == [
+        ("Untrained", "Untrained"),
+        ("Teacher", "Teacher"),
+    ]
+
+
+def test_files_of_the_first_version_are_read_and_unknown_ones_refused(folder: Path) -> None:
+    _, written = analysed(folder, STUDENT, UNTRAINED, TEACHER)
+    first = {name: value for name, value in written.items() if name != "version"}
+    assert Analysis.from_json(first, "analysis.json") == Analysis.from_json(written, "analysis.json")
+    with pytest.raises(InvalidFile, match=r"runs/a/analysis\.json: format version 9 is unknown"):
+        Analysis.from_json({**written, "version": 9}, "runs/a/analysis.json")
+    with pytest.raises(InvalidFile, match="rows"):
+        Analysis.from_json({**written, "rows": "many"}, "runs/a/analysis.json")
 
 
 def test_equal_seeds_write_equal_files(folder: Path) -> None:

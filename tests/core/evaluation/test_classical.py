@@ -55,7 +55,9 @@ def measured(quickstart: Splits) -> dict[str, Baseline]:
 def on_test(made: Baseline) -> Metrics:
     """A baseline's metrics on test, as the config's defaults decide on val."""
     found = decide(made.scored["val"], ThresholdConfig(), CalibrationConfig(), seed=1)
-    return Decision(found.calibrator, found.choice.value, found.choice.reason).metrics(made.scored["test"])
+    return Decision(found.calibrator, found.threshold.value, found.threshold.reason).metrics(
+        made.scored["test"]
+    )
 
 
 def log_loss(made: Baseline) -> float | None:

@@ -46,7 +46,7 @@ def test_a_score_gets_one_label_everywhere(p: float, threshold: float, near: int
         assert bool(c.predicted(at)[0]) is bool(expected)
         assert bool(np.asarray(Judged.of(c, at).predicted)[0]) is bool(expected)
         assert compute([row], at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
-        assert by_coverage(c.positive, c.probability, at)["accuracy"] == [expected]
+        assert by_coverage(c.positive, c.probability, at).accuracy == [expected]
         (exported,) = records("test", [Example("r", "text", 1)], [row], by_definition(at))
         assert exported["predicted"] == expected
         for again in (_through_json(row), _through_csv(exported["probability"])):

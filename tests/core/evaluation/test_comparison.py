@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 
@@ -120,7 +121,7 @@ def test_groups_widen_the_interval_and_are_said_beside_mcnemar() -> None:
     judged = {"A": at_half(sample.probability), "B": at_half(other.probability)}
     c = compared(sample.positive, judged, grouped=5)[0]
     assert c.note == CLUSTERED
-    json.dumps(c.to_json(), allow_nan=False)
+    json.dumps(dataclasses.asdict(c), allow_nan=False)
 
 
 def test_the_detectable_difference_shrinks_with_the_root_of_the_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -24,7 +25,7 @@ def test_the_points_are_scikit_learns_quantile_bins() -> None:
     found = reliability(y, p)
     assert [q.mean_probability for q in found.points] == pytest.approx(mean, abs=1e-9)
     assert [q.positive.value for q in found.points] == pytest.approx(share, abs=1e-9)
-    assert found.error == pytest.approx(np.abs(share - mean).mean(), abs=1e-9)
+    assert found.expected_calibration_error == pytest.approx(np.abs(share - mean).mean(), abs=1e-9)
 
 
 def test_each_points_interval_is_wilsons() -> None:
@@ -50,15 +51,15 @@ def test_every_scored_row_is_in_one_bin_whatever_the_order(scored: Scored, bins:
     d = columns(as_rows(shuffled))
     again = reliability(d.positive, d.probability, bins)
     assert [p.positive for p in again.points] == [p.positive for p in found.points]
-    json.dumps(found.to_json(), allow_nan=False)
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
 
 
 def test_without_rows_there_is_no_error() -> None:
     found = reliability(np.zeros(0, dtype=np.bool_), np.zeros(0))
-    assert (found.points, found.error, found.rows) == ((), None, 0)
+    assert (found.points, found.expected_calibration_error, found.rows) == ((), None, 0)
 
 
 def test_overconfidence_shows() -> None:
     p = np.array([0.9] * 10 + [0.1] * 10)
     y = np.array([True] * 6 + [False] * 4 + [True] * 4 + [False] * 6)
-    assert reliability(y, p).error == pytest.approx(0.3)
+    assert reliability(y, p).expected_calibration_error == pytest.approx(0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -68,7 +69,7 @@ def test_a_slices_metrics_are_those_of_its_rows() -> None:
     for name, interval in found[0].metrics.items():
         assert interval.value == pytest.approx(value(m, name), abs=1e-12)
         assert interval.low is not None
-    json.dumps(found[0].to_json(), allow_nan=False)
+    json.dumps(dataclasses.asdict(found[0]), allow_nan=False)
 
 
 def test_a_slice_of_one_class_says_what_is_undefined() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 from core.evaluation.decision import by_definition
+from core.evaluation.intervals import Interval
 from core.export.manifests import (
     Fingerprints,
     Measured,
@@ -29,29 +31,29 @@ OF = Measured(
 DECISION = ["decision_threshold_rule", "decision_threshold", "decision_threshold_reason", "calibration"]
 FINGERPRINTS = ["dataset_fingerprint", "config_fingerprint"]
 COMMON = ["created_at", "checkpoint_path", "split", *FINGERPRINTS, *DECISION]
-INTERVALS = {"auroc": {"value": 0.9, "low": 0.8, "high": 0.95}}
+INTERVALS = {"auroc": Interval(0.9, 0.8, 0.95, "bootstrap")}
 
 
 def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
-    written = split_metrics(OF, "test", metrics(90), INTERVALS, "test.json")
+    written = split_metrics(OF, "test", metrics(90), INTERVALS, "test.json").to_json()
     assert list(written) == [*COMMON, "n", "predictions_path", "metrics", "intervals"]
     assert (written["n"], written["decision_threshold"], written["calibration"]) == (100, 0.4, "none")
     assert written["metrics"] == metrics(90).to_json()
-    assert written["intervals"] == INTERVALS
+    assert written["intervals"] == {"auroc": dataclasses.asdict(INTERVALS["auroc"])}
 
 
 def test_label_only_metrics_name_no_predictions() -> None:
-    written = split_metrics(OF, "val", metrics(90), {})
+    written = split_metrics(OF, "val", metrics(90), {}).to_json()
     assert list(written) == [*COMMON, "n", "metrics", "intervals"]
     assert metrics_name("val", label_only=True) == "metrics_val_label_only.json"
 
 
 def test_manifests_keep_the_predecessors_fields() -> None:
     outputs: dict[SplitName, Output] = {
-        "test": Output("metrics_test.json", "test.json", reused=True),
-        "val": Output("metrics_val.json"),
+        "test": Output(metrics_path="metrics_test.json", predictions_path="test.json", reused=True),
+        "val": Output(reused=False, metrics_path="metrics_val.json"),
     }
-    written = manifest(OF, outputs)
+    written = manifest(OF, outputs).to_json()
     head = ["generated_at", "run_name", "checkpoint_path", *FINGERPRINTS]
     assert list(written) == [*head, *DECISION, "outputs"]
     assert (written["decision_threshold_rule"], written["decision_threshold"]) == ("val_max_macro_f1", 0.4)

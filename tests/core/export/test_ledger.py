@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
-from core.export.ledger import teacher_ledger, to_json
+from core.export.ledger import ledger, teacher_ledger
+from core.results import StudentLedger
+from core.teacher.summary import TeacherLedger
 
-STUDENT = {"usd": None}
+STUDENT = StudentLedger(trained_tokens=0, prefilled_tokens=0, sampled_tokens=0, requests=0, usd=None)
 
 
-def stage(run: str, now: int, so_far: int, usd: float | None = 0.0, **more: Any) -> dict[str, Any]:
-    """What a sample stage says: `now` requests by itself, `so_far` by the run up to its end."""
-    counts = {"run": run, "asked_now": now, "requests_of_the_run": so_far, "usd_of_the_run": usd}
-    return {**counts, "retried": {}, **more}
+def stage(
+    run: str, now: int, so_far: int, usd: float | None = 0.0, retried: dict[str, int] | None = None
+) -> TeacherLedger:
+    """The ledger of a sample stage: `now` requests of its own, `so_far` of the run up to its end."""
+    return TeacherLedger(
+        run=run,
+        asked_now=now,
+        reused=0,
+        usd_now=usd,
+        tokens_now=0,
+        cached_tokens_now=0,
+        usd_of_the_run=usd,
+        requests_of_the_run=so_far,
+        prompt_tokens_of_the_run=0,
+        cached_tokens_of_the_run=0,
+        completion_tokens_of_the_run=0,
+        unmetered_of_the_run=0,
+        retried=retried or {},
+        given_up={},
+    )
 
 
 def test_of_a_run_what_its_last_stage_says_counts_once_in_whatever_order_they_come() -> None:
@@ -22,16 +38,16 @@ def test_of_a_run_what_its_last_stage_says_counts_once_in_whatever_order_they_co
     for order in (stages, stages[::-1], stages[1:] + stages[:1]):
         found = teacher_ledger(order)
         assert found is not None
-        assert (found["requests_of_the_run"], found["usd_of_the_run"]) == (54, 0.54)
-        assert found["asked_now"] == 54
-        assert to_json(found, STUDENT, {})["usd"] == 0.54
+        assert (found.requests_of_the_run, found.usd_of_the_run) == (54, 0.54)
+        assert found.asked_now == 54
+        assert ledger(order, STUDENT, {}).usd == 0.54
 
 
 def test_what_another_run_asked_for_a_stage_that_is_reused_is_added() -> None:
     found = teacher_ledger([stage("night", 40, 40, 0.4), stage("day", 9, 9, 0.1), stage("day", 5, 14, 0.2)])
     assert found is not None
-    assert found["runs"] == ["day", "night"]
-    assert (found["requests_of_the_run"], found["usd_of_the_run"]) == (54, 0.6)
+    assert found.runs == ("day", "night")
+    assert (found.requests_of_the_run, found.usd_of_the_run) == (54, 0.6)
 
 
 def test_failures_are_added_by_their_words() -> None:
@@ -41,15 +57,16 @@ def test_failures_are_added_by_their_words() -> None:
     ]
     found = teacher_ledger(stages)
     assert found is not None
-    assert found["retried"] == {"reset": 4, "HTTP 500": 3}
+    assert found.retried == {"reset": 4, "HTTP 500": 3}
 
 
 @pytest.mark.parametrize("other", [0.2, None])
 def test_money_is_unknown_where_one_run_had_no_price(other: float | None) -> None:
-    found = teacher_ledger([stage("night", 40, 40, None), stage("day", 9, 9, other)])
+    stages = [stage("night", 40, 40, None), stage("day", 9, 9, other)]
+    found = teacher_ledger(stages)
     assert found is not None
-    assert found["usd_of_the_run"] is None
-    assert to_json(found, STUDENT, {})["usd"] is None
+    assert found.usd_of_the_run is None
+    assert ledger(stages, STUDENT, {}).usd is None
 
 
 def test_where_nothing_was_asked_there_is_no_ledger() -> None:

@@ -34,7 +34,7 @@ def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_othe
         explained=None,
     )
     of_test = outcome.intervals(student, "test")
-    assert of_test["macro_f1"]["value"] == outcome.readings.metrics(student, "test")["macro_f1"]
+    assert of_test["macro_f1"].value == outcome.readings.metrics(student, "test")["macro_f1"]
     more = Scorer(
         "tfidf_words",
         "Words",

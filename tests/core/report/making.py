@@ -10,20 +10,27 @@ from typing import Any
 import numpy as np
 
 from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.evaluation.analysis import Kind, Scored, analyse
+from core.evaluation.analysis import Kind, ProbabilityAnalysis, Scored, analyse
 from core.evaluation.calibration import identity
 from core.evaluation.columns import Bools
 from core.evaluation.decision import Decided, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.objectives import describe
 from core.evaluation.selection import EvaluatedCheckpoint, select
-from core.export.ledger import to_json
-from core.records import Example, ScoredExample
+from core.optional import Failures, strict
+from core.records import Example, ScoredExample, SplitName
 from core.rejection.funnel import FunnelCounter
+from core.rejection.hard import Hardness
 from core.rejection.skew import skew
-from core.report.inputs import CurvePoint, ModelBlock, Report, SeedResult, Setup, SplitSize
-from core.report.mistakes import worst
+from core.rejection.summary import TeacherSummary
+from core.report import markdown, page
+from core.report.data import CurvePoint, ModelBlock, ReportData, SeedResult, Setup, SplitSize
+from core.report.reports import run_report
+from core.report.sections.errors import worst
+from core.results import Ledger, StudentLedger, TeacherTotals
 from core.store.reads import Read
+from core.teacher.samples import Agreement
+from core.teacher.summary import FirstAnswers
 
 RULES = ("R1", "R2", "R3")
 THRESHOLD, CALIBRATION = ThresholdConfig(), CalibrationConfig(method="platt")
@@ -74,7 +81,7 @@ def _answer(example: Example, p: float, i: int) -> dict[str, Any]:
 
 
 def frozen(decided: Decided) -> Decision:
-    return Decision(decided.calibrator, decided.choice.value, decided.choice.reason)
+    return Decision(decided.calibrator, decided.threshold.value, decided.threshold.reason)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,7 +103,7 @@ SCORERS = (
 )
 
 
-def teacher_summary(seed: int = 3, *, skewed: bool = True) -> dict[str, Any]:
+def teacher_summary(seed: int = 3, *, skewed: bool = True) -> TeacherSummary:
     """A teacher that errs more often on positives, and so loses more of them."""
     rng = np.random.default_rng(seed)
     counter, first = FunnelCounter(), dict.fromkeys(("tp", "fn", "fp", "tn", "unread"), 0)
@@ -112,13 +119,31 @@ def teacher_summary(seed: int = 3, *, skewed: bool = True) -> dict[str, Any]:
         counter.text(y, [said], ["too_short" if right and i % 40 == 0 else reason])
     funnel = counter.funnel()
     found = skew(funnel.texts, live=True)
-    return {
-        "teacher_model": "deepseek-chat",
-        "teacher_kind": "openai",
-        "funnel": dataclasses.asdict(funnel),
-        "skew": None if found is None else dataclasses.asdict(found),
-        "first_answers": first,
-    }
+    answers, texts = funnel.answers, funnel.texts
+    return TeacherSummary(
+        teacher_model="deepseek-chat",
+        teacher_kind="openai",
+        requested_samples=answers.total,
+        accepted_samples=answers.accepted,
+        rejected_samples=answers.total - answers.accepted,
+        acceptance_rate=answers.accepted / answers.total,
+        examples=400,
+        accepted_examples=texts.accepted,
+        example_acceptance_rate=texts.accepted / texts.total,
+        missing=400 - texts.total,
+        unknown_ids=0,
+        models={"deepseek-chat": answers.total},
+        parse_sources={"json": answers.total},
+        parse_errors={},
+        finish_reasons={"stop": answers.total},
+        first_answers=FirstAnswers(**first),
+        agreement=Agreement().summary(until_right=True),
+        funnel=funnel,
+        hard=Hardness(texts=0, unanswered=0, by_label={}, difference=texts.difference),
+        skew=found,
+        unusable=None,
+        notices=(),
+    )
 
 
 def usual(
@@ -132,8 +157,9 @@ def usual(
     resamples: int = 400,
     texts: Sequence[str] = (),
     reasonings: Sequence[str] = (),
+    split: SplitName = "test",
     **changed: Any,
-) -> Report:
+) -> ReportData:
     """A run with everything in it. `texts` and `reasonings` replace those of the first test rows."""
     val, test = (examples(name, gold(rows, k), groups) for k, name in enumerate(("val", "test")))
     test = [dataclasses.replace(e, text=t) for e, t in zip(test, texts, strict=False)] + test[len(texts) :]
@@ -146,7 +172,7 @@ def usual(
         found = scored(test, apart=s.apart, seed=20 + k, reasoning=reasoning if k == 0 else 0)
         if k == 0:
             found = _with(found, reasonings)
-        decisions[s.name] = decided.to_json()
+        decisions[s.name] = decided
         made.append(Scored(s.name, s.title, {r.example_id: r for r in found}, frozen(decided), kind=s.kind))
     if scorers is SCORERS:
         constant = {e.id: ScoredExample(e.id, e.label, 0.25, 0.0, True) for e in test}
@@ -160,7 +186,6 @@ def usual(
     given: dict[str, Any] = {
         "run_name": "night",
         "generated_at": "2026-01-02T03:04:05+00:00",
-        "split": "test",
         "setup": Setup(
             "package://a/b.gguf",
             "local",
@@ -171,7 +196,7 @@ def usual(
             "platt",
             describe(threshold),
         ),
-        "analysis": {"split": "test", **analyse(test, made, RULES, resamples=resamples)},
+        "analysis": analyse(split, test, made, RULES, resamples=resamples),
         "decisions": decisions,
         "mistakes": worst(test, first.rows.values(), first.decision, RULES),
         "sizes": (
@@ -192,7 +217,7 @@ def usual(
         **curve(val),
         **changed,
     }
-    return Report(**given)
+    return ReportData(**given)
 
 
 def _with(rows: list[ScoredExample], reasonings: Sequence[str]) -> list[ScoredExample]:
@@ -213,39 +238,55 @@ def curve(val: Sequence[Example]) -> dict[str, Any]:
     }
 
 
-def ledger() -> dict[str, Any]:
-    teacher = {
-        "usd_of_the_run": 0.81,
-        "requests_of_the_run": 455,
-        "prompt_tokens_of_the_run": 512_300,
-        "cached_tokens_of_the_run": 410_000,
-        "completion_tokens_of_the_run": 61_200,
-    }
-    student = {
-        "trained_tokens": 88_000,
-        "prefilled_tokens": 610_000,
-        "sampled_tokens": 9_000,
-        "requests": 1_200,
-    }
+def ledger(usd: float | None = 0.81) -> Ledger:
+    teacher = TeacherTotals(
+        runs=("night",),
+        usd_of_the_run=0.81,
+        requests_of_the_run=455,
+        prompt_tokens_of_the_run=512_300,
+        cached_tokens_of_the_run=410_000,
+        completion_tokens_of_the_run=61_200,
+    )
+    student = StudentLedger(
+        trained_tokens=88_000, prefilled_tokens=610_000, sampled_tokens=9_000, requests=1_200, usd=None
+    )
     seconds = {"split": 0.4, "reject": 0.2, "encode": 3.1, "train": 340.0, "evaluate": 122.5, "export": 71.0}
-    return to_json(teacher, {**student, "usd": None}, seconds)
+    return Ledger(usd=usd, teacher=teacher, student=student, seconds=seconds)
 
 
 def other_seeds() -> tuple[SeedResult, ...]:
     rows = examples("test", gold(300, 1))
     return tuple(
-        SeedResult(f"night-seed{s}", s, compute(scored(rows, apart=4.4, seed=60 + s), 0.5).to_json())
-        for s in (1, 2)
+        SeedResult(f"night-seed{s}", s, compute(scored(rows, apart=4.4, seed=60 + s), 0.5)) for s in (1, 2)
     )
 
 
 @functools.cache
-def _full() -> Report:
+def _full() -> ReportData:
     return usual(seeds=other_seeds())
 
 
-def full(**changed: Any) -> Report:
+def full(**changed: Any) -> ReportData:
     """The same run with everything in it, made once; `texts` and `reasonings` make another."""
     made = {name: changed.pop(name) for name in ("texts", "reasonings") if name in changed}
     report = usual(seeds=other_seeds(), **made) if made else _full()
     return dataclasses.replace(report, **changed)
+
+
+def student(data: ReportData) -> ProbabilityAnalysis:
+    """The student's results, which have probabilities in every report."""
+    found = data.analysis.first
+    assert isinstance(found, ProbabilityAnalysis)
+    return found
+
+
+def as_markdown(data: ReportData, failures: Failures | None = None) -> str:
+    """The report as Markdown; without `failures`, what fails is raised."""
+    failures = failures if failures is not None else strict()
+    return markdown.render(run_report(data, failures), failures)
+
+
+def as_page(data: ReportData, failures: Failures | None = None) -> str:
+    """The report as a page; without `failures`, what fails is raised."""
+    failures = failures if failures is not None else strict()
+    return page.render(run_report(data, failures), failures)

@@ -3,48 +3,48 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
+from core.evaluation.hardness_stage import HardTexts
 from core.evaluation.slices import LEAST_ROWS
+from core.records import SplitName
 from core.rejection.intervals import difference, share
-from core.report import hardness
-from core.report.blocks import Prose, Table
-from core.report.markdown import render
-from tests.core.report.making import full
+from core.report.document import Prose, Table
+from core.report.sections.slices import hard
+from tests.core.report.making import as_markdown, full
 
 
-def found(split: str = "train", counts: tuple[int, int] = (4, 30), unanswered: int = 0) -> dict[str, Any]:
-    """hardness.json, with the slices of the report's own rows."""
+def found(split: SplitName = "train", counts: tuple[int, int] = (4, 30), unanswered: int = 0) -> HardTexts:
+    """Hard texts, with the slices of the report's own rows."""
     shares = {"0": share(counts[0], 200), "1": share(counts[1], 60)}
-    parts = zip(("hard", "not hard"), full().analysis["slices"], strict=False)
-    return {
-        "split": split,
-        "texts": sum(counts),
-        "unanswered": unanswered,
-        "by_label": {k: dataclasses.asdict(s) for k, s in shares.items()},
-        "difference": dataclasses.asdict(difference(shares["1"], shares["0"])),
-        "least_rows": LEAST_ROWS,
-        "slices": [{**part, "by": "hard", "name": name} for name, part in parts],
-    }
+    parts = zip(("hard", "not hard"), full().analysis.slices, strict=False)
+    return HardTexts(
+        split=split,
+        texts=sum(counts),
+        unanswered=unanswered,
+        by_label=shares,
+        difference=difference(shares["1"], shares["0"]),
+        least_rows=LEAST_ROWS,
+        slices=tuple(dataclasses.replace(part, by="hard", name=name) for name, part in parts),
+    )
 
 
 def test_hard_texts_are_counted_by_gold_label_with_the_intervals() -> None:
     report = full(hardness=[found(unanswered=3)])
-    section = hardness.section(report)
+    section = hard(report)
     assert section is not None
     counts, sliced = [b for b in section.blocks if isinstance(b, Table)]
     (row,) = counts.rows
     assert [c.text for c in row] == ["train", "34", "4 of 200: 0.020", "30 of 60: 0.500", "+0.480"]
     assert row[3].detail == "0.377–0.623"
-    assert counts.notes == ["train: 3 texts without any answer, hard for nobody."]
+    assert counts.notes == ["train: 3 texts without any answer, which are not counted."]
     assert [r[0].text for r in sliced.rows] == ["hard", "not hard"]
-    said = render(report)
+    said = as_markdown(report)
     assert "## Texts that were hard for the teacher" in said
     assert "30 of 60: 0.500" in said
 
 
 def test_each_split_that_was_answered_has_its_row_and_its_table() -> None:
-    section = hardness.section(full(hardness=[found(), found("test")]))
+    section = hard(full(hardness=[found(), found("test")]))
     assert section is not None
     tables = [b for b in section.blocks if isinstance(b, Table)]
     assert [r[0].text for r in tables[0].rows] == ["train", "test"]
@@ -55,14 +55,14 @@ def test_each_split_that_was_answered_has_its_row_and_its_table() -> None:
 
 
 def test_too_few_hard_texts_are_said_and_not_measured() -> None:
-    few = {**found(), "slices": found()["slices"][1:]}
-    section = hardness.section(full(hardness=[few]))
+    few = found().model_copy(update={"slices": found().slices[1:]})
+    section = hard(full(hardness=[few]))
     assert section is not None
     last = section.blocks[-1]
     assert isinstance(last, Prose)
-    assert last.text == "No metrics of hard texts of train: they are fewer than 10, or not scored."
+    assert last.text == "No metrics of hard texts of train: there are fewer than 10, or they were not scored."
 
 
 def test_nothing_hard_leaves_no_heading() -> None:
-    assert hardness.section(full(hardness=[found(counts=(0, 0))])) is None
-    assert hardness.section(full(hardness=[])) is None
+    assert hard(full(hardness=[found(counts=(0, 0))])) is None
+    assert hard(full(hardness=[])) is None

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from core.optional import Failure, Failures, Part
-from core.report import costs, decisions, markdown, mistakes, page, teaching, verdict
 from core.report.document import left_out
-from tests.core.report.making import full
+from core.report.sections import errors, results, setup, teaching, verdict
+from tests.core.report.making import as_markdown, as_page, full
 
 LEFT_OUT = "Left out of this run"
 
@@ -18,22 +18,22 @@ def broken(*arguments: object, **named: object) -> object:
 
 
 @pytest.mark.parametrize(
-    ("module", "name", "title"),
+    ("module", "function", "name"),
     [
-        (verdict, "verdict", "Verdict"),
-        (costs, "costs", "What it took"),
-        (mistakes, "errors", "The worst errors"),
-        (teaching, "teacher", "The teacher"),
+        (verdict, "headline", "verdict"),
+        (setup, "_tokens", "costs"),
+        (errors, "Mistakes", "errors"),
+        (teaching, "_funnel", "teacher"),
     ],
 )
 def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
-    monkeypatch: pytest.MonkeyPatch, module: object, name: str, title: str
+    monkeypatch: pytest.MonkeyPatch, module: object, function: str, name: str
 ) -> None:
-    whole = markdown.render(full())
-    monkeypatch.setattr(module, "section", broken)
+    whole = as_markdown(full())
+    monkeypatch.setattr(module, function, broken)
     failures = Failures()
-    shown = page.render(full(), failures)
-    written = markdown.render(full(), failures)
+    shown = as_page(full(), failures)
+    written = as_markdown(full(), failures)
     assert list(failures) == [Failure(f"Section of the report: {name}", "LookupError", "no <such> column")]
     for text in (shown, written):
         assert LEFT_OUT in text
@@ -49,29 +49,29 @@ def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
 def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    plots = page.render(full()).count("<figure>")
+    plots = as_page(full()).count("<figure>")
     monkeypatch.setattr(Figure, "savefig", broken)
     failures = Failures()
-    shown = page.render(full(), failures)
+    shown = as_page(full(), failures)
     assert plots == len(failures) > 3
     assert {f.error for f in failures} == {"LookupError"}
     assert all(f.part.startswith(f"{Part.PLOT}: ") for f in failures)
     assert "Plot: Learning curve on val" in failures
     assert shown.count("This plot could not be drawn.") == plots
     assert '<svg class="plot"' not in shown
-    written = markdown.render(full(), failures)
-    assert all(f.part in written for f in failures), "a reader of Markdown is told too"
+    written = as_markdown(full(), failures)
+    assert all(f.part in written for f in failures), "a reader of Markdown sees it too"
 
 
 def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decisions, "sections", broken)
+    monkeypatch.setattr(results, "_metrics", broken)
     with pytest.raises(LookupError):
-        markdown.render(full())
+        as_markdown(full())
     with pytest.raises(LookupError):
-        page.render(full())
+        as_page(full())
 
 
 def test_a_report_without_failures_has_no_such_section() -> None:
     assert left_out(Failures()) == []
-    assert LEFT_OUT not in markdown.render(full(), Failures())
-    assert LEFT_OUT not in page.render(full(), Failures())
+    assert LEFT_OUT not in as_markdown(full(), Failures())
+    assert LEFT_OUT not in as_page(full(), Failures())

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from core.config.measure import ThresholdConfig
-from core.report.inputs import ModelBlock
-from core.report.markdown import code, plain, render
+from core.report.data import ModelBlock
+from core.report.markdown import code, plain
 from core.store.reads import Read
-from tests.core.report.making import SCORERS, full, usual
+from tests.core.report.making import SCORERS, as_markdown, full, student, usual
 
 
 def section(report: str, title: str) -> str:
@@ -23,17 +23,17 @@ ALL = "All on the same rows of test"
 
 def test_every_scorer_and_metric_is_in_the_table_with_its_interval() -> None:
     report = full()
-    text = render(report)
-    for s in report.analysis["scorers"].values():
-        title = f"**{s['title']}**" if s["kind"] == "student" else s["title"]
+    text = as_markdown(report)
+    for s in report.analysis.scorers.values():
+        title = f"**{s.title}**" if s.kind == "student" else s.title
         found = cells(text, ALL, title)
         assert len(found) == 14
-        i = s["intervals"]["accuracy"]
-        assert found[3] == f"{i['value']:.3f} ({i['low']:.3f}–{i['high']:.3f})"
+        i = s.intervals["accuracy"]
+        assert found[3] == f"{i.value:.3f} ({i.low:.3f}–{i.high:.3f})"
 
 
 def test_an_undefined_metric_is_a_dash_with_its_reason_below() -> None:
-    text = render(full())
+    text = as_markdown(full())
     assert cells(text, ALL, "Majority")[4] == "–"
     assert "- Majority: precision undefined, no row was predicted positive." in text
     assert cells(text, ALL, "Teacher")[2] == "–"
@@ -42,27 +42,28 @@ def test_an_undefined_metric_is_a_dash_with_its_reason_below() -> None:
 
 
 def test_the_verdict_names_whom_the_student_beats_and_where_nothing_is_shown() -> None:
-    verdict = section(render(full()), "Verdict")
+    verdict = section(as_markdown(full()), "Verdict")
     assert verdict.lstrip().startswith("- By macro-F1 on 300 rows of test, the student beats")
     assert "no difference is shown between it and TF-IDF characters" in verdict
     assert "is better than Untrained student by" in verdict
-    assert "The smallest difference that counts here" in verdict
+    assert "The smallest difference that can be shown here" in verdict
     assert "At 0.5, declared before anything was fitted" in verdict
 
 
 def test_what_was_declared_beforehand_stands_beside_what_val_chose() -> None:
     report = full()
-    found = cells(render(report), "At 0.5, declared beforehand", "**Student (step 40)**")
-    of = report.analysis["scorers"]["student"]
-    assert found[1] == f"{of['threshold']:.3f}"
-    assert found[2:4] == [f"{of['metrics']['macro_f1']:.3f}", f"{of['at_default']['macro_f1']:.3f}"]
+    found = cells(as_markdown(report), "At 0.5, declared in advance", "**Student (step 40)**")
+    of = student(report)
+    assert found[1] == f"{of.threshold:.3f}"
+    assert found[2:4] == [f"{of.metrics['macro_f1']:.3f}", f"{of.at_default['macro_f1']:.3f}"]
 
 
 def test_the_threshold_stands_with_its_range_and_its_reason() -> None:
     report = full()
-    text = section(render(report), "Threshold and calibration")
-    moved = report.decisions["student"]["threshold_spread"]
-    assert f"| {moved['low']:.3f}–{moved['high']:.3f} |" in text
+    text = section(as_markdown(report), "Threshold and calibration")
+    moved = report.decisions["student"].threshold_spread
+    assert moved is not None
+    assert f"| {moved.low:.3f}–{moved.high:.3f} |" in text
     assert "Threshold: largest macro-F1 on 300 rows" in text
     assert "Calibration: platt" in text
 
@@ -71,24 +72,21 @@ def test_no_text_of_the_data_and_no_reasoning_is_in_it() -> None:
     secret = "a text that is somebody's own"
     report = usual(rows=60, scorers=SCORERS[:1], teacher=False, texts=[secret] * 60, reasonings=[secret] * 60)
     assert report.mistakes
-    assert secret not in render(report)
+    assert secret not in as_markdown(report)
 
 
 def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
     report = full()
-    text = render(report)
+    text = as_markdown(report)
     point = report.curve[1]
     assert cells(text, "Learning curve on val", "10")[2] == f"{point.metrics['macro_f1']:.3f}"
     assert cells(text, "Learning curve on val", "**50**")
-    found = report.analysis["slices"][0]
-    assert cells(text, "Parts of the rows", found["name"])[1:3] == [
-        str(found["rows"]),
-        str(found["positive"]),
-    ]
-    f = report.analysis["faithfulness"]["quotes_that_occur"]
-    assert cells(text, "Whether the reasoning is true", "quotations that occur in the text")[1] == (
-        f"{f['count']} of {f['total']}"
-    )
+    found = report.analysis.slices[0]
+    assert cells(text, "Parts of the rows", found.name)[1:3] == [str(found.rows), str(found.positive)]
+    assert report.analysis.faithfulness is not None
+    f = report.analysis.faithfulness.quotes_that_occur
+    of_quotes = cells(text, "Whether the reasoning is true", "quotations that occur in the text")
+    assert of_quotes[1] == f"{f.count} of {f.total}"
     assert cells(text, "Other seeds", "`night-seed1`")[1] == "1"
     assert cells(text, "Cost and time", "train")[1] == "340.0"
     assert "US$ 0.81" in text
@@ -96,7 +94,7 @@ def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
 
 def test_the_predecessors_blocks_have_six_decimals_and_stand_last() -> None:
     report = full()
-    text = render(report)
+    text = as_markdown(report)
     assert "- model_path: `runs/night/final`\n- metrics: not measured in this run" in text
     best = section(text, "best-val model")
     metrics = report.models[1].metrics
@@ -108,7 +106,9 @@ def test_the_predecessors_blocks_have_six_decimals_and_stand_last() -> None:
 
 
 def test_what_is_absent_leaves_no_empty_section() -> None:
-    text = render(usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0, files={}, provenance=()))
+    text = as_markdown(
+        usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0, files={}, provenance=())
+    )
     for title in ("Other seeds", "Where to look", "Versions and digests", "Against the others"):
         assert f"## {title}" not in text
     assert "resume_state_path" not in text
@@ -116,7 +116,7 @@ def test_what_is_absent_leaves_no_empty_section() -> None:
 
 def test_without_a_threshold_the_decisions_are_dashes_with_the_reason() -> None:
     hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
-    text = render(usual(rows=60, threshold=hopeless, scorers=SCORERS[:2], teacher=False))
+    text = as_markdown(usual(rows=60, threshold=hopeless, scorers=SCORERS[:2], teacher=False))
     row = cells(text, ALL, "**Student (step 40)**")
     assert (row[1], row[3], row[12]) == ("–", "–", "–")
     assert row[2] != "–"
@@ -126,16 +126,16 @@ def test_without_a_threshold_the_decisions_are_dashes_with_the_reason() -> None:
 
 def test_several_readers_of_test_are_a_warning_in_the_verdict() -> None:
     one = Read("night", "2026-01-02", "step 40")
-    text = render(full(reads=(one, Read("other", "2026-01-03", "step 10"))))
+    text = as_markdown(full(reads=(one, Read("other", "2026-01-03", "step 10"))))
     assert "selects on test" in section(text, "Verdict")
     assert cells(text, "Who has read test", "`other`") == ["`other`", "2026-01-03", "step 10"]
-    assert "selects on test" not in render(full(reads=(one,)))
+    assert "selects on test" not in as_markdown(full(reads=(one,)))
 
 
 def test_names_and_notices_break_neither_tables_nor_html() -> None:
     nasty = "<script>alert(1)</script> | a\nb `c` **d**"
     block = ModelBlock(nasty, nasty, None)
-    text = render(full(run_name=nasty, notices=(nasty,), files={nasty: nasty}, models=(block,)))
+    text = as_markdown(full(run_name=nasty, notices=(nasty,), files={nasty: nasty}, models=(block,)))
     assert text.count("# Test report") == 1
     escaped = r"&lt;script&gt;alert(1)&lt;/script&gt; \| a b \`c\` \*\*d\*\*"
     assert f"\n- {escaped}.\n" in text

@@ -12,10 +12,9 @@ import pytest
 from playwright.sync_api import Dialog, Page
 
 from core.config.measure import ThresholdConfig
-from core.report import page
-from core.report.inputs import Report
-from core.report.words import count
-from tests.core.report.making import SCORERS, full, usual
+from core.report.data import ReportData
+from core.report.text import count
+from tests.core.report.making import SCORERS, as_page, full, student, usual
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -35,8 +34,8 @@ class Opened:
     said: list[str] = dataclasses.field(default_factory=list)
     requests: list[str] = dataclasses.field(default_factory=list)
 
-    def open(self, report: Report, path: Path) -> None:
-        path.write_text(page.render(report), encoding="utf-8")
+    def open(self, report: ReportData, path: Path) -> None:
+        path.write_text(as_page(report), encoding="utf-8")
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
         self.page.on("dialog", self._refuse)
@@ -48,12 +47,12 @@ class Opened:
         dialog.dismiss()
 
 
-Open = Callable[[Report], Opened]
+Open = Callable[[ReportData], Opened]
 
 
 @pytest.fixture
 def opened(chromium_page: Page, tmp_path: Path) -> Open:
-    def of(report: Report) -> Opened:
+    def of(report: ReportData) -> Opened:
         found = Opened(chromium_page)
         found.open(report, tmp_path / "report.html")
         return found
@@ -161,13 +160,14 @@ def test_the_search_leaves_the_errors_that_hold_the_words(opened: Open) -> None:
 def test_what_is_shown_is_what_was_measured(opened: Open) -> None:
     report = full()
     found = opened(report).page
-    of = report.analysis["scorers"]["student"]
+    of = student(report)
     row = found.locator("#results tr.strong").first.inner_text()
-    i = of["intervals"]["macro_f1"]
-    assert f"{i['value']:.3f}" in row
-    assert f"{i['low']:.3f}–{i['high']:.3f}" in row
+    i = of.intervals["macro_f1"]
+    assert f"{i.value:.3f}" in row
+    assert f"{i.low:.3f}–{i.high:.3f}" in row
     counts = found.locator("#results svg.plot text").all_text_contents()
-    assert {count(n) for n in of["counts"].values()} <= set(counts)
+    assert of.counts is not None
+    assert {count(n) for n in dataclasses.astuple(of.counts)} <= set(counts)
     errors = found.locator("article.mistake")
     assert errors.count() == len(report.mistakes)
     first = errors.first.inner_text()
@@ -184,11 +184,11 @@ def test_the_verdict_comes_before_all_figures(opened: Open) -> None:
 def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: Open) -> None:
     hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
     report = usual(rows=60, threshold=hopeless, scorers=SCORERS[:1], teacher=False, reasoning=0)
-    bare = dataclasses.replace(report, teacher=None, ledger={}, curve=(), losses=(), reads=())
+    bare = dataclasses.replace(report, teacher=None, ledger=None, curve=(), losses=(), reads=())
     found = opened(bare)
     assert found.said == []
     text = found.page.locator("main").inner_text()
-    assert "so nobody is beaten" in text
+    assert "so the student beats nothing" in text
     assert "no other threshold was found" in text
     for key in ("comparisons", "teacher", "cost", "curve", "reads", "seeds", "faithfulness", "errors"):
         assert found.page.locator(f"#{key}").count() == 0
@@ -196,16 +196,16 @@ def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: O
 
 def test_a_long_text_is_cut_with_its_length() -> None:
     report = usual(rows=60, scorers=SCORERS[:1], teacher=False, texts=["x" * 9_000] * 60)
-    assert "(the first 4,000 of 9,000 characters)" in page.render(report)
-    assert "x" * 4_001 not in page.render(report)
+    assert "(the first 4,000 of 9,000 characters)" in as_page(report)
+    assert "x" * 4_001 not in as_page(report)
 
 
 def test_equal_reports_are_equal_pages() -> None:
-    assert page.render(full()) == page.render(full())
+    assert as_page(full()) == as_page(full())
 
 
 def test_names_inside_the_page_are_unique_and_all_links_lead_somewhere() -> None:
-    text = page.render(full())
+    text = as_page(full())
     ids = re.findall(r'\bid="([^"]+)"', text)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:href="|url\()#([\w-]+)', text)) <= set(ids)

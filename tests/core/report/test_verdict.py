@@ -12,14 +12,14 @@ from core.evaluation.analysis import Scored, analyse
 from core.evaluation.calibration import identity
 from core.evaluation.decision import Decision
 from core.evaluation.selection import EvaluatedCheckpoint, select
-from core.report.inputs import Report
-from core.report.scorers import comparisons, outcome
-from core.report.verdict import headline, remarks, shown, verdict
+from core.report.data import ReportData
+from core.report.document import conclusion
+from core.report.sections.verdict import findings, headline, remarks, shown
 from tests.core.report.making import SCORERS, Scorer, examples, full, scored, usual
 
 
 @functools.cache
-def against(student: float, untrained: float, baseline: float) -> Report:
+def against(student: float, untrained: float, baseline: float) -> ReportData:
     """A student that tells the classes apart by `student` log odds, with two others."""
     scorers = [
         dataclasses.replace(SCORERS[0], apart=student),
@@ -29,7 +29,7 @@ def against(student: float, untrained: float, baseline: float) -> Report:
     return usual(rows=240, scorers=scorers, teacher=False, reasoning=0)
 
 
-def one_class() -> Report:
+def one_class() -> ReportData:
     """Test rows that are all negative."""
     rows = examples("test", np.zeros(60, dtype=np.bool_))
     made = [
@@ -43,7 +43,7 @@ def one_class() -> Report:
         for k, s in enumerate(SCORERS[:3])
     ]
     report = usual(rows=60, scorers=SCORERS[:3], teacher=False, reasoning=0)
-    return dataclasses.replace(report, analysis={"split": "test", **analyse(rows, made, resamples=200)})
+    return dataclasses.replace(report, analysis=analyse("test", rows, made, resamples=200))
 
 
 def test_a_baseline_that_wins_is_named() -> None:
@@ -54,20 +54,20 @@ def test_a_baseline_that_wins_is_named() -> None:
 
 def test_a_student_no_better_than_untrained_is_said_to_have_learnt_nothing_shown() -> None:
     report = against(0.5, 0.6, 7.0)
-    assert any("Training is not shown to have brought anything" in r for r in remarks(report))
+    assert any("Training is not shown to help" in r for r in remarks(report))
     assert not any("Training is not shown" in r for r in remarks(against(2.0, 0.5, 7.0)))
 
 
 def test_outcomes_are_those_of_the_comparisons_own_sentences() -> None:
     seen = set()
     for report in (full(), against(2.0, 0.5, 7.0)):
-        title = report.analysis["scorers"]["student"]["title"]
-        for other, c in comparisons(report):
-            for metric, d in c["differences"].items():
-                sentence, found = d["verdict"], outcome(c, metric)
+        title = report.analysis.first.title
+        for other, c in report.analysis.compared():
+            for d in c.differences.values():
+                sentence, found = d.verdict, conclusion(d)
                 begins = {
-                    "better": f"{title} is better than {other['title']}",
-                    "worse": f"{other['title']} is better than {title}",
+                    "better": f"{title} is better than {other.title}",
+                    "worse": f"{other.title} is better than {title}",
                     "even": "no difference shown",
                 }
                 if found == "open":
@@ -79,9 +79,10 @@ def test_outcomes_are_those_of_the_comparisons_own_sentences() -> None:
 
 
 def test_of_log_loss_the_smaller_is_better() -> None:
-    (first, _), *_ = [(c, o) for o, c in comparisons(full()) if o["kind"] == "untrained"]
-    assert first["differences"]["log_loss"]["value"] < 0
-    assert outcome(first, "log_loss") == "better"
+    first = next(c.differences["log_loss"] for o, c in full().analysis.compared() if o.kind == "untrained")
+    assert first.value is not None
+    assert first.value < 0
+    assert conclusion(first) == "better"
 
 
 @pytest.mark.parametrize(("metric", "expected"), [("auroc", "auroc"), ("brier", "brier")])
@@ -94,18 +95,18 @@ def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> No
 
 
 def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
-    for finding, (other, c) in zip(verdict(full()).findings, comparisons(full()), strict=True):
-        assert finding.against == other["title"]
-        assert f"{c['differences']['macro_f1']['detectable']:.3f}" in finding.detectable
+    for finding, (other, c) in zip(findings(full()).findings, full().analysis.compared(), strict=True):
+        assert finding.against == other.title
+        assert f"{c.differences['macro_f1'].detectable:.3f}" in finding.detectable
 
 
 def test_without_others_nobody_is_beaten() -> None:
     alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
-    assert "so nobody is beaten" in headline(alone)
-    assert verdict(alone).findings == []
+    assert "so the student beats nothing" in headline(alone)
+    assert findings(alone).findings == []
 
 
-def prompts(own: float, other: float) -> Report:
+def prompts(own: float, other: float) -> ReportData:
     """A student beside the untrained model with either prompt, by the log odds that each has apart."""
     scorers = [
         dataclasses.replace(SCORERS[0], apart=4.0),
@@ -121,7 +122,7 @@ def test_the_untrained_model_is_named_with_its_prompt() -> None:
     assert "the student beats the untrained model;" in said
     assert "no difference is shown between it and the untrained model (with rulebook)." in said
     (of_training,) = [r for r in remarks(report) if r.startswith("Training")]
-    assert "not shown to bring more than another prompt does" in of_training
+    assert "not shown to help more than another prompt does" in of_training
     assert "better than the untrained model (with rulebook) on these rows" in of_training
 
 
@@ -138,8 +139,9 @@ def test_of_rows_of_one_class_nothing_is_said_that_was_not_compared() -> None:
 
 def test_equal_smallest_differences_are_said_once() -> None:
     report = usual(rows=240, scorers=[SCORERS[0], *SCORERS[2:4]], teacher=False, reasoning=0)
-    analysis = {**report.analysis, "comparisons": [report.analysis["comparisons"][0]] * 2}
+    first, _ = report.analysis.comparisons
+    analysis = report.analysis.model_copy(update={"comparisons": (first, first)})
     (said,) = [
         r for r in remarks(dataclasses.replace(report, analysis=analysis)) if r.startswith("The small")
     ]
-    assert said.endswith("up, whoever it is against.")
+    assert said.endswith("up, against any other scorer.")

@@ -71,7 +71,7 @@ def metrics_file(
         "val_max_macro_f1",
     )
     shown = None if mode == "label_only" else f"student_phase/{split}.json"
-    return manifests.split_metrics(of, split, metrics(macro_f1), {}, shown)
+    return manifests.split_metrics(of, split, metrics(macro_f1), {}, shown).to_json()
 
 
 def put(store: Store, path: str, content: Any) -> None:

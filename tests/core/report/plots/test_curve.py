@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from pathlib import Path
 
@@ -16,20 +17,16 @@ def test_it_is_drawn_whatever_the_baselines_are_called(tmp_path: Path, metric: s
     report, path = full(), tmp_path / "plots/curve.png"
     measured = next(iter(report.val_baselines.values()))
     names = ("_words", "$x$ <b>", "a" * 200)
+    selection = dataclasses.replace(report.selection, metric=metric)
+    data = dataclasses.replace(report, selection=selection, val_baselines=dict.fromkeys(names, measured))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save(
-            report.curve,
-            metric,
-            path,
-            losses=report.losses,
-            baselines=dict.fromkeys(names, measured),
-            chosen=report.selection.step,
-        )
+        save(data, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
 
 
 def test_it_is_drawn_without_losses_and_baselines(tmp_path: Path) -> None:
-    save(full().curve[:1], "macro_f1", tmp_path / "curve.png")
+    bare = dataclasses.replace(full(), curve=full().curve[:1], losses=(), val_baselines={})
+    save(bare, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5_000

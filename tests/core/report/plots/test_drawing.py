@@ -7,11 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.report.blocks import Picture
-from core.report.document import sections
-from core.report.plots.forest import Row, forest
-from core.report.plots.style import NAMES, label
-from core.report.plots.svg import draw
+from core.optional import strict
+from core.report.document import Picture, run_sections
+from core.report.plots.comparisons import ForestRow, forest
+from core.report.plots.drawing import NAMES, draw, label
 from tests.core.report.making import full
 
 EVIL = (
@@ -25,13 +24,13 @@ EVIL = (
 
 
 def pictures() -> list[Picture]:
-    return [block for s in sections(full()) for block in s.blocks if isinstance(block, Picture)]
+    return [block for s in run_sections(full(), strict()) for block in s.blocks if isinstance(block, Picture)]
 
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", EVIL)
 def test_a_name_is_written_as_it_is_and_is_no_markup(name: str) -> None:
-    drawn = draw(forest([Row(name, 0.1, 0.0, 0.2)], name="x", title=name, axis=name))
+    drawn = draw(forest([ForestRow(name, 0.1, 0.0, 0.2)], name="x", title=name, axis=name))
     found = ElementTree.fromstring(drawn.replace("xlink:", ""))
     texts = ["".join(t.itertext()) for t in found.iter("text")]
     assert label(name) in texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.report.words import signed
+from core.report.text import signed
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation.calibration import identity
 from core.evaluation.decision import Decision, decide
 from core.records import Example, ScoredExample
-from core.report.mistakes import MOST, worst
+from core.report.sections.errors import MOST, worst
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
 
@@ -40,7 +40,7 @@ def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) ->
 def test_they_are_decided_on_calibrated_probabilities() -> None:
     rows = draw(300, seed=3, apart=0.2).rows()
     decided = decide(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
-    frozen = Decision(decided.calibrator, decided.choice.value, decided.choice.reason)
+    frozen = Decision(decided.calibrator, decided.threshold.value, decided.threshold.reason)
     found = worst(examples(rows), rows, frozen)
     calibrated = {r.example_id: r.probability for r in decided.calibrator.apply_to(rows)}
     assert decided.metrics is not None

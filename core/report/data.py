@@ -1,0 +1,165 @@
+"""What reports are built from: typed values, collected by whoever has a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from core.evaluation.analysis import Analysis
+from core.evaluation.decision import Decided
+from core.evaluation.hardness_stage import HardTexts
+from core.evaluation.metrics import Metrics
+from core.evaluation.selection import Selection
+from core.export.ledger import CostEstimate
+from core.records import SplitName
+from core.rejection.summary import TeacherSummary
+from core.results import Ledger
+from core.rl.history import RLStep, ValRewards
+from core.store.reads import Read
+from core.teacher.summary import FirstAnswers
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What was run, as it was configured; `calibration` and `objective` in words."""
+
+    base_model: str
+    engine: str
+    target: str
+    rulebook_in_prompt: bool
+    seed: int
+    teacher: str
+    calibration: str
+    objective: str
+    rationales: str = "own"
+
+
+@dataclass(frozen=True, slots=True)
+class CurvePoint:
+    """A checkpoint on val; `train_loss` is the mean of the steps since the previous one."""
+
+    step: int
+    metrics: Metrics
+    train_loss: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SplitSize:
+    """How many rows a split has, and how many of them are positive."""
+
+    name: str
+    rows: int
+    positive: int
+
+
+@dataclass(frozen=True, slots=True)
+class ModelBlock:
+    """A model, where it is, and its metrics on the report's split if they were measured."""
+
+    title: str
+    model_path: str
+    metrics: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row that was decided wrongly. `probability` is calibrated; `stated` is the label in its answer."""
+
+    id: str
+    text: str
+    gold: int
+    decision: int
+    probability: float | None
+    threshold: float
+    reasoning: str | None = None
+    cited: tuple[str, ...] = ()
+    stated: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """The student of another seed on the same rows, at the threshold that its own val chose."""
+
+    run: str
+    seed: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Reinforced:
+    """What a student learned from rewards."""
+
+    start: str
+    """What it started from, in words."""
+    planned: int
+    """Steps; fewer are taken if it was stopped early."""
+    history: Sequence[RLStep]
+    val_rewards: Mapping[int, ValRewards]
+    """By step, what greedy answers on val earn."""
+    weights: Mapping[str, float]
+    """The weight of each reward in the sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonData:
+    """Scorers on the same rows of one split: test, unless it was not exported."""
+
+    run_name: str
+    generated_at: str
+    setup: Setup
+    analysis: Analysis
+    """Its first scorer, in a run the student, is compared with each other one."""
+    decisions: Mapping[str, Decided]
+    """By the scorer's name; scorers whose threshold was not fitted have none."""
+
+    @property
+    def split(self) -> SplitName:
+        """The split that all scorers are measured on."""
+        return self.analysis.split
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineData(ComparisonData):
+    """What the baseline report shows: before any student is trained."""
+
+    first_answers: FirstAnswers | None = None
+    """The teacher's first answers to train; None without a teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData(ComparisonData):
+    """What the report of a run, or of its reinforcement, shows."""
+
+    selection: Selection
+    curve: Sequence[CurvePoint]
+    sizes: Sequence[SplitSize]
+    models: Sequence[ModelBlock]
+    losses: Sequence[tuple[int, float]] = ()
+    """Step and train loss."""
+    val_baselines: Mapping[str, Metrics] = field(default_factory=dict)
+    """Title to metrics on val: reference lines of the learning curve."""
+    teacher: TeacherSummary | None = None
+    """None if the student learned from rewards alone."""
+    hardness: Sequence[HardTexts] = ()
+    """One for each split whose texts the teacher answered."""
+    ledger: Ledger | None = None
+    """None if it could not be read."""
+    estimate: CostEstimate | None = None
+    """None if nothing was to be paid to a training server."""
+    notices: Sequence[str] = ()
+    """Sentences: rows left out, duplicates, truncated texts."""
+    resume_state_path: str | None = None
+    mistakes: Sequence[Mistake] = ()
+    """The most confident first; see core.report.sections.errors."""
+    reads: Sequence[Read] = ()
+    """Of this test split, as core.store.reads finds them; this run's own is included."""
+    seeds: Sequence[SeedResult] = ()
+    """Other seeds of this run; empty if there is one."""
+    provenance: Sequence[tuple[str, str]] = ()
+    """Name and value: versions, commit, digests."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File name to what is in it."""
+    reinforced: Reinforced | None = None
+    """None unless the student learned from rewards; step 0 of the curve is then what it started from."""
+    untested: Sequence[str] = ()
+    """Sentences to add to those that follow from the other fields."""

@@ -1,0 +1,46 @@
+"""What reinforcement writes down, typed: steps of rl_history.jsonl and what greedy answers on val earn."""
+
+from __future__ import annotations
+
+from core.jsonrecords import Record
+
+
+class RLStep(Record):
+    """What is read of a row of rl_history.jsonl. Steps count from 1; None is undefined."""
+
+    step: int
+    n_rollouts: int
+    failed_rollouts: int
+    """Answers that failed on the server."""
+    n_groups: int
+    groups_skipped: int
+    """Groups whose answers all earned the same, and so teach nothing."""
+    updates: int
+    reward_mean: float | None
+    batch_acc: float | None
+    """The share of sampled answers with the gold label."""
+    invalid_rate: float | None
+    answer_tokens: float | None
+    kl_logprob_diff_mean: float | None
+    """How much likelier a sampled token is than at the start, in nats."""
+
+
+class ValRewards(Record):
+    """The summary of the reward stage: what a checkpoint's greedy answers on val earn."""
+
+    rows: int
+    failed_rows: int
+    reward_mean: float | None
+    rewards: dict[str, float]
+    """The mean of each reward, before weights."""
+
+
+class RLSegmentSummary(Record):
+    """What is read of the summary of a reinforce stage: counts over the steps of one segment."""
+
+    rollouts: int
+    failed_rollouts: int
+    groups: int
+    groups_skipped: int
+    steps_without_update: int
+    seconds_by_step: tuple[float, ...]
