@@ -69,34 +69,3 @@ class AcceptedSample:
     reasoning: str
     teacher_label: int
     parse_source: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredExample:
-    """What a checkpoint said of one text.
-
-    `probability` is P(positive) normalised over the two labels' surface forms; `outside` is the
-    probability mass on neither. A row is invalid where the model would rather say something else
-    (`outside` > 0.5) or never reached the place of the label; its probability is then still given
-    where it is defined, else None.
-    """
-
-    example_id: str
-    gold: int
-    probability: float | None
-    outside: float
-    valid: bool
-    reasoning: str | None = None
-    raw_output: str | None = None
-    emitted_label: int | None = None
-    finish: str | None = None
-    truncated_tokens: int = 0
-    error: str | None = None
-    """Why a server gave no score; such a row has no label and is in no metric."""
-    bounded: bool = False
-    """Whether a label's probability is an upper bound only, since the server did not list it."""
-
-    def __post_init__(self) -> None:
-        """Hold the probability as float64, so that what is decided, written and read back is one number."""
-        if self.probability is not None:
-            object.__setattr__(self, "probability", float(self.probability))

@@ -9,7 +9,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from core import jsonio
-from core.bundle.contents import FILE, Weights
+from core.bundle import Weights
+from core.bundle.contents import FILE
 from core.bundle.opening import Device
 from core.predict.shards import Shard, answer_shard
 from core.predict.student import Student, open_student

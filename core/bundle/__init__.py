@@ -1,1 +1,11 @@
 """The bundle: one folder that is all a deployment of a student needs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+__all__ = ["Weights"]
+
+Weights = Literal["adapter", "merged", "server"]
+"""Which weights answer: the adapter over its base model, the bundle's merged ones, or those on the server
+that trained them."""

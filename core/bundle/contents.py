@@ -7,11 +7,9 @@ from typing import Any, Literal, Self
 
 from core.errors import ModelError
 from core.jsonrecords import InvalidFile, Record
+from core.labels import LabelSet
 from core.student.encoding import EncodeSlice
 
-Weights = Literal["adapter", "merged", "server"]
-"""Which weights answer: the adapter over its base model, the bundle's merged ones, or those on the server
-that trained them."""
 FILE = "bundle.json"
 FORMAT: Literal[1] = 1
 ADAPTER = "adapter"
@@ -92,6 +90,11 @@ class Contents(Record):
     encoder_digest: str | None = None
     """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
     format: Literal[1] = FORMAT
+
+    @property
+    def label_set(self) -> LabelSet:
+        """The labels with their names in the data."""
+        return LabelSet.binary(self.labels.positive, self.labels.negative)
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> Self:

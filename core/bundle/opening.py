@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from core import jsonio
+from core.bundle import Weights
 from core.bundle import contents as names
-from core.bundle.contents import Contents, Weights
+from core.bundle.contents import Contents
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision

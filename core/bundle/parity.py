@@ -59,7 +59,7 @@ def compare(
     are left out.
     """
     choices = encoder.choices()
-    flat = [form for label in (0, 1) for form in choices[label]]
+    flat = [form for label in encoder.labels for form in choices[label]]
     scores: dict[str, ChoiceScores] = {}
     for name, open_sampler in ways.items():
         with closing(open_sampler()) as sampler:
@@ -90,7 +90,6 @@ def _apart(there: ChoiceScores, here: ChoiceScores, zeros: int, decision: Decisi
 
 
 def _labels(rows: Sequence[Sequence[float]], zeros: int, decision: Decision) -> Bools:
-    found = [label_probability(row[:zeros], row[zeros:]) for row in rows]
-    raw = np.array([math.nan if p is None else p for p in found], dtype=np.float64)
+    raw = np.array([label_probability(row[:zeros], row[zeros:]) for row in rows], dtype=np.float64)
     threshold = EVEN_ODDS if decision.threshold is None else decision.threshold
     return at_or_above(decision.calibrator.apply(raw), threshold)

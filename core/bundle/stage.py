@@ -24,7 +24,8 @@ from core.engines.local import LocalEngine
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
 from core.optional import Part, separable, unless_left_out
 from core.prompts import Prompts
 from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
@@ -197,11 +198,12 @@ def _adapter(io: StageIO) -> Path | None:
 
 def _prompts(config: BundleSlice, io: StageIO, encoder: Encoder) -> list[tuple[int, ...]]:
     """Rows of val up to where the label is said: for reason_first with the student's own reasoning."""
-    rows = {row.example_id: row for row in read_scores(io.inputs["scored"] / SCORES)}
+    scored = Predictions.read(io.inputs["scored"] / SCORES)
+    generated = dict(zip(scored.ids, scored.generated, strict=True))
     reasons, reserve = encoder.target == "reason_first", encoder.label_tokens
     out: list[tuple[int, ...]] = []
     for example in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows):
-        said = rows[example.id].reasoning if reasons and example.id in rows else None
+        said = generated[example.id].reasoning if reasons and example.id in generated else None
         if reasons and said is None:
             continue
         after = encoder.reason_prefix(said) if said is not None else ()

@@ -16,7 +16,8 @@ from core.evaluation.analysis import FILE, Kind, Scored, analyse
 from core.evaluation.bootstrap import RESAMPLES
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
 from core.optional import Part
 from core.records import SplitName
 from core.stageio import StageIO
@@ -99,12 +100,12 @@ def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
 def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
     path = io.inputs[config.scored] / config.file
     if config.labels_only:
-        return Scored(config.name, config.title, {}, None, _first_labels(path), config.kind)
-    rows = read_scores(path)
-    by_id = {row.example_id: row for row in rows}
-    if len(by_id) < len(rows):
-        raise StageError(f"{config.title}: {len(rows) - len(by_id)} rows of {config.file} stand there twice")
-    return Scored(config.name, config.title, by_id, _decision(config, io), kind=config.kind)
+        return Scored(config.name, config.title, None, None, _first_labels(path), config.kind)
+    predictions = Predictions.read(path)
+    twice = len(predictions) - len(predictions.indices())
+    if twice:
+        raise StageError(f"{config.title}: {twice} rows of {config.file} have an id that another one has")
+    return Scored(config.name, config.title, predictions, _decision(config, io), kind=config.kind)
 
 
 def _decision(config: ScorerSlice, io: StageIO) -> Decision:

@@ -11,18 +11,19 @@ import numpy as np
 from core.errors import StageError
 from core.evaluation import curves
 from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap
-from core.evaluation.columns import Bools, Columns, columns, predict
+from core.evaluation.columns import Bools
 from core.evaluation.comparison import Comparison, compare
 from core.evaluation.decision import Decision
 from core.evaluation.faithfulness import Faithfulness, faithfulness
 from core.evaluation.intervals import Interval, of_replicates
 from core.evaluation.metrics import Confusion, Metrics, compute
 from core.evaluation.objectives import DEFAULT
+from core.evaluation.predictions import Predictions
 from core.evaluation.reliability import Reliability, reliability
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
 from core.jsonrecords import Record
 from core.optional import Part, unless_left_out
-from core.records import Example, ScoredExample, SplitName
+from core.records import Example, SplitName
 
 FILE = "analysis.json"
 VERSION: Literal[2] = 2
@@ -114,11 +115,11 @@ class Analysis(Record):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A scorer's rows of the split and its frozen decision; or, of a teacher, labels by example id."""
+    """A scorer's predictions of the split and its frozen decision; or, of a teacher, labels by example id."""
 
     name: str
     title: str
-    rows: Mapping[str, ScoredExample]
+    predictions: Predictions | None
     decision: Decision | None
     labels: Mapping[str, int | None] | None = None
     kind: Kind = "baseline"
@@ -126,12 +127,11 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """A scorer's rows in the order of the examples, as they came and calibrated."""
+    """A scorer's predictions in the order of the examples, before and after calibration."""
 
     of: Scored
-    raw: Sequence[ScoredExample]
-    calibrated: Sequence[ScoredExample]
-    columns: Columns
+    raw: Predictions
+    calibrated: Predictions
     judged: Judged
 
     @property
@@ -155,7 +155,9 @@ def analyse(
     slices or the faithfulness. Raises StageError if a scorer lacks a row, and PartFailed if the slices or
     the faithfulness fail.
     """
-    kept = [e for e in examples if not any(_failed(e, s) for s in scorers)]
+    measured = [s.predictions for s in scorers if s.predictions is not None]
+    failed = {name for p in measured for name in p.take(p.failed).ids}
+    kept = [e for e in examples if e.id not in failed]
     aligned = [_aligned(kept, s) for s in scorers]
     positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
     groups = [e.group for e in kept]
@@ -181,38 +183,34 @@ def analyse(
     )
 
 
-def _failed(example: Example, scorer: Scored) -> bool:
-    row = scorer.rows.get(example.id)
-    return row is not None and row.error is not None
-
-
 def _aligned(examples: Sequence[Example], scorer: Scored) -> _Aligned:
-    if scorer.labels is not None:
-        return _labelled(examples, scorer, scorer.labels)
-    missing = [e.id for e in examples if e.id not in scorer.rows]
+    if scorer.predictions is None:
+        return _labeled(examples, scorer, scorer.labels or {})
+    at = scorer.predictions.indices()
+    missing = [e.id for e in examples if e.id not in at]
     if missing:
         raise StageError(
             f"{scorer.title} has no score of {len(missing)} of {len(examples)} rows, {missing[0]} for one: "
             "scorers are compared on the same rows only"
         )
-    raw = [scorer.rows[e.id] for e in examples]
-    calibrated = raw if scorer.decision is None else scorer.decision.calibrator.apply_to(raw)
-    c = columns(calibrated)
-    at = None if scorer.decision is None else scorer.decision.threshold
+    raw = scorer.predictions.take([at[e.id] for e in examples]).with_gold([e.label for e in examples])
+    calibrated = raw if scorer.decision is None else scorer.decision.calibrated(raw)
+    threshold = None if scorer.decision is None else scorer.decision.threshold
     lacks = "no threshold was chosen" if scorer.decision is None else scorer.decision.reason
-    return _Aligned(scorer, raw, calibrated, c, Judged.of(c, at, f"{scorer.title}: {lacks}"))
+    judged = Judged.of(calibrated, threshold, f"{scorer.title}: {lacks}")
+    return _Aligned(scorer, raw, calibrated, judged)
 
 
-def _labelled(examples: Sequence[Example], scorer: Scored, labels: Mapping[str, int | None]) -> _Aligned:
+def _labeled(examples: Sequence[Example], scorer: Scored, labels: Mapping[str, int | None]) -> _Aligned:
     """Labels alone; a text without one is predicted 0, as a row without a probability is."""
-    rows = [ScoredExample(e.id, e.label, None, outside=0.0, valid=False) for e in examples]
-    said = np.array([labels.get(e.id) == 1 for e in examples], dtype=np.bool_)
-    judged = Judged(None, said, NO_PROBABILITY.format(scorer.title))
-    return _Aligned(scorer, rows, rows, columns(rows), judged)
+    none = np.full(len(examples), np.nan)
+    rows = Predictions.of([e.id for e in examples], none, gold=[e.label for e in examples])
+    predicted = np.array([labels.get(e.id) == 1 for e in examples], dtype=np.bool_)
+    return _Aligned(scorer, rows, rows, Judged(None, predicted, NO_PROBABILITY.format(scorer.title)))
 
 
 def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> ProbabilityAnalysis | LabelAnalysis:
-    of, p = a.of, a.columns.probability
+    of, p = a.of, a.calibrated.probability
     intervals = of_replicates(positive, a.judged, found, i)
     counts = None if a.judged.predicted is None else Confusion.of(positive, a.judged.predicted)
     if of.labels is not None:
@@ -222,7 +220,7 @@ def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> Probabil
             threshold=a.threshold,
             counts=counts,
             intervals=intervals,
-            unlabelled=sum(of.labels.get(row.example_id) is None for row in a.raw),
+            unlabelled=sum(of.labels.get(name) is None for name in a.raw.ids),
         )
     return ProbabilityAnalysis(
         title=of.title,
@@ -253,7 +251,7 @@ def _slices(
     """Of the first scorer."""
     first, groups = aligned[0], [e.group for e in examples]
     labellings = {
-        "cited rule": by_cited_rule([row.reasoning for row in first.raw], rule_ids) if rule_ids else {},
+        "cited rule": by_cited_rule([g.reasoning for g in first.raw.generated], rule_ids) if rule_ids else {},
         "length": by_length([e.text for e in examples]),
         "group": by_group(groups),
         **{
@@ -274,8 +272,8 @@ def _slices(
 def _faithfulness(
     examples: Sequence[Example], first: _Aligned, rule_ids: tuple[str, ...]
 ) -> Faithfulness | None:
-    if all(row.raw_output is None for row in first.raw):
+    if all(generated.text is None for generated in first.raw.generated):
         return None
-    at = first.threshold
-    decided = [None if at is None else predict(row.probability, at) for row in first.calibrated]
+    predicted = first.judged.predicted
+    decided = [None] * len(examples) if predicted is None else predicted.astype(int).tolist()
     return faithfulness(first.raw, [e.text for e in examples], decided, rule_ids)

@@ -49,5 +49,5 @@ def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
     jsonio.write_json(io.out / "baselines.json", about)
     for b in found:
         for split, rows in b.scored.items():
-            jsonio.write_jsonl(io.out / f"{b.name}_{split}.jsonl", map(jsonio.as_row, rows))
+            rows.write(io.out / f"{b.name}_{split}.jsonl")
     return {b.name: b.settings["C"] for b in found if "C" in b.settings}

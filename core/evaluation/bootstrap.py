@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.config.measure import METRICS
-from core.evaluation.columns import Bools, Columns, Floats
+from core.evaluation.columns import Bools, Floats, at_or_above
 from core.evaluation.metrics import Counts, ratio
+from core.evaluation.predictions import Predictions
 from core.evaluation.ranks import RankedRows, Ranks, Weights
 
 RESAMPLES = 10_000
@@ -49,9 +50,9 @@ class Judged:
     lacks: str = ""
 
     @staticmethod
-    def of(c: Columns, threshold: float | None, lacks: str = "") -> Judged:
-        """A scorer's rows at its threshold; None predicts nothing, and `lacks` says why."""
-        return Judged(c.ranking, None if threshold is None else c.predicted(threshold), lacks)
+    def of(p: Predictions, threshold: float | None, lacks: str = "") -> Judged:
+        """A scorer's calibrated predictions at its threshold; without one `lacks` says why."""
+        return Judged(p.ranking, None if threshold is None else at_or_above(p.probability, threshold), lacks)
 
 
 @dataclass(frozen=True, slots=True)

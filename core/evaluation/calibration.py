@@ -15,7 +15,7 @@ or that the rows cannot carry, gives `none` and the reason.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -23,8 +23,8 @@ import numpy as np
 from core.config.measure import CalibrationConfig
 from core.evaluation.bootstrap import units_of
 from core.evaluation.calibration_fits import FITS, Parameters, Unfit, curve, log_loss
-from core.evaluation.columns import Bools, Floats, columns
-from core.records import ScoredExample
+from core.evaluation.columns import Bools, Floats
+from core.evaluation.predictions import Predictions
 
 Kind = Literal["none", "temperature", "platt", "isotonic"]
 SIMPLEST_FIRST: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")
@@ -55,15 +55,9 @@ class Calibrator:
         """The calibrated probabilities; NaN, a row without one, stays NaN."""
         return curve(self.kind, self.parameters, probability)
 
-    def apply_to(self, rows: Sequence[ScoredExample]) -> list[ScoredExample]:
-        """The rows with calibrated probabilities; a row without one stays as it is."""
-        if self.kind == "none":
-            return list(rows)
-        calibrated = self.apply(columns(rows).probability)
-        return [
-            row if row.probability is None else replace(row, probability=float(p))
-            for row, p in zip(rows, calibrated, strict=True)
-        ]
+    def apply_to(self, p: Predictions) -> Predictions:
+        """Return the predictions with calibrated probabilities; a row without one stays as it is."""
+        return p if self.kind == "none" else p.with_probability(self.apply(p.probability))
 
     def to_json(self) -> dict[str, Any]:
         """The mapping that is written."""

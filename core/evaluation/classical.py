@@ -17,9 +17,10 @@ import numpy as np
 
 from core.errors import DataError
 from core.evaluation.columns import Floats
+from core.evaluation.predictions import Predictions
 from core.evaluation.strength import GRID, choose_strength, undecided
 from core.optional import CLASSICAL
-from core.records import Example, ScoredExample, SplitName
+from core.records import Example, SplitName
 
 MAX_ITER = 1000
 WORDS = {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True}
@@ -36,7 +37,7 @@ class Baseline:
     name: str
     title: str
     settings: Mapping[str, Any]
-    scored: Mapping[SplitName, tuple[ScoredExample, ...]]
+    scored: Mapping[SplitName, Predictions]
     chosen: Mapping[str, Any] = field(default_factory=dict)
     """What was tried on val and why the settings are what they are; empty where there is no choice."""
 
@@ -126,10 +127,10 @@ class _Fits:
                 self._counted[split] = self._train if there else tfidf.transform([e.text for e in rows])
         self._fitted: dict[float, Any] = {}
 
-    def scored(self, c: float, split: SplitName) -> tuple[ScoredExample, ...]:
-        """The rows of a split with P(positive) by the regression that is held back with `c`."""
+    def scored(self, c: float, split: SplitName) -> Predictions:
+        """Return P(positive) for the rows of a split by the regression with regularization `c`."""
         if split not in self._counted:
-            return ()
+            return _scored((), np.empty(0))
         return _scored(self._splits[split], self._fit(c).predict_proba(self._counted[split])[:, 1])
 
     def _fit(self, c: float) -> Any:
@@ -140,8 +141,5 @@ class _Fits:
         return self._fitted[c]
 
 
-def _scored(examples: Sequence[Example], p: Floats) -> tuple[ScoredExample, ...]:
-    return tuple(
-        ScoredExample(e.id, e.label, probability=float(q), outside=0.0, valid=True)
-        for e, q in zip(examples, p, strict=True)
-    )
+def _scored(examples: Sequence[Example], p: Floats) -> Predictions:
+    return Predictions.of([e.id for e in examples], p, gold=[e.label for e in examples])

@@ -9,7 +9,8 @@ from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation.decision import decide
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
 from core.stageio import StageIO
 
 NAME = "decide"
@@ -39,15 +40,15 @@ def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:
 
     Rows that a server failed on are left out. Raises StageError where a score is of no row of val.
     """
-    scored = [row for row in read_scores(io.inputs["scored"] / config.scores) if row.error is None]
+    scored = Predictions.read(io.inputs["scored"] / config.scores).without_failed()
     group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
-    strange = [row.example_id for row in scored if row.example_id not in group_of]
+    strange = [name for name in scored.ids if name not in group_of]
     if strange:
         raise StageError(
             f"{config.scores} holds {len(strange)} rows that are not of val, {strange[0]} for one: "
             "calibration and threshold are fitted on val only"
         )
-    groups = [group_of[row.example_id] for row in scored]
+    groups = [group_of[name] for name in scored.ids]
     found = decide(scored, config.threshold, config.calibration, groups, seed=config.seed)
     found.write(io.out / DECISION)
     return {

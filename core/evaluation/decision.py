@@ -11,29 +11,40 @@ from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation import calibration
 from core.evaluation.bootstrap import RESAMPLES, Judged, units_of
 from core.evaluation.calibration import Calibrator, calibrate
-from core.evaluation.columns import columns
+from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.intervals import Interval, intervals
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.objectives import DEFAULT, Choice, choose_by
+from core.evaluation.predictions import Predictions
 from core.evaluation.threshold_spread import ThresholdSpread, spread
 from core.jsonrecords import Record
-from core.records import ScoredExample
 
 BY_DEFINITION = "by definition"
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A calibrator and the threshold on calibrated probabilities; None where no threshold does it."""
+    """A calibrator, and the threshold on calibrated probabilities; None if none reaches the objective.
+
+    All methods take predictions before calibration.
+    """
 
     calibrator: Calibrator
     threshold: float | None
     reason: str
 
-    def metrics(self, rows: Sequence[ScoredExample]) -> Metrics:
-        """All metrics of rows as they were scored; those that a server failed on are left out."""
-        kept = [row for row in rows if row.error is None]
-        return compute(self.calibrator.apply_to(kept), self.threshold, self.reason)
+    def calibrated(self, p: Predictions) -> Predictions:
+        """Return the predictions with calibrated probabilities."""
+        return self.calibrator.apply_to(p)
+
+    def predicted(self, p: Predictions) -> Bools | None:
+        """Return which rows are predicted positive; None without a threshold."""
+        at = self.threshold
+        return None if at is None else at_or_above(self.calibrated(p).probability, at)
+
+    def metrics(self, p: Predictions) -> Metrics:
+        """Return all metrics of the rows that no server failed on."""
+        return compute(self.calibrated(p.without_failed()), self.threshold, self.reason)
 
 
 class Decided(Record):
@@ -60,7 +71,7 @@ def by_definition(threshold: float) -> Decision:
 
 
 def decide(
-    rows: Sequence[ScoredExample],
+    p: Predictions,
     threshold: ThresholdConfig,
     calibration: CalibrationConfig,
     groups: Sequence[str | None] | None = None,
@@ -68,10 +79,8 @@ def decide(
     seed: int = 0,
 ) -> Decided:
     """Fit the calibrator, then the threshold, on rows of val; `groups` keeps rows together."""
-    raw = columns(rows)
-    calibrator = calibrate(raw.positive, raw.probability, calibration, groups, seed=seed)
-    calibrated = calibrator.apply_to(rows)
-    c = columns(calibrated)
+    calibrator = calibrate(p.positive, p.probability, calibration, groups, seed=seed)
+    c = calibrator.apply_to(p)
     choice = choose_by(c.positive, c.probability, threshold)
     at, moved = choice.value, None
     if at is not None and not units_of(c.positive, groups).too_few:
@@ -81,9 +90,9 @@ def decide(
         calibrator=calibrator,
         threshold=choice,
         threshold_spread=moved,
-        metrics=compute(calibrated, at, choice.reason),
+        metrics=compute(c, at, choice.reason),
         intervals=intervals(c.positive, [judged], groups, resamples=RESAMPLES, seed=seed)[0],
-        at_default=compute(rows, DEFAULT),
+        at_default=compute(p, DEFAULT),
         clustered=groups is not None and any(g is not None for g in groups),
     )
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from core.evaluation.columns import predict
+import numpy as np
+
+from core.evaluation.columns import at_or_above
 from core.evaluation.intervals import Interval, proportion
-from core.records import ScoredExample
+from core.evaluation.predictions import Predictions
 from core.rejection.cited import cited, missing_quotes, quotes
 
 EVEN_ODDS = 0.5
@@ -47,48 +49,50 @@ class Faithfulness:
 
 
 def faithfulness(
-    rows: Sequence[ScoredExample],
+    p: Predictions,
     texts: Sequence[str],
     decided: Sequence[int | None],
     known: tuple[str, ...],
 ) -> Faithfulness:
-    """What the generated answers of `rows` are worth; rows that were asked for none are left out.
+    """Return how faithful the generated answers are; rows without one are left out.
 
     `decided` is each row's label at its threshold, None where there is none; `known` the rulebook's ids.
     """
-    asked = [of for of in zip(rows, texts, decided, strict=True) if of[0].raw_output is not None]
-    reasoned = [(row.reasoning, text) for row, text, _ in asked if row.reasoning is not None]
+    asked = [i for i, generated in enumerate(p.generated) if generated.text is not None]
+    reasonings = [p.generated[i].reasoning for i in asked]
+    reasoned = [
+        (reasoning, texts[i]) for i, reasoning in zip(asked, reasonings, strict=True) if reasoning is not None
+    ]
     rules = [cited(reasoning, known) for reasoning, _ in reasoned]
     quoted = [len(quotes(reasoning)) for reasoning, _ in reasoned]
     missing = [len(missing_quotes(reasoning, text, MIN_QUOTE)) for reasoning, text in reasoned]
     exist = [[rule in known for rule in found] for found in rules]
     return Faithfulness(
-        with_reasoning=_counted(
-            [row.reasoning is not None for row, _, _ in asked], "no reasoning was asked for"
-        ),
+        with_reasoning=_counted([r is not None for r in reasonings], "no reasoning was asked for"),
         cites_a_rule=_counted([any(e) for e in exist], _NO_REASONING),
         without_invented_rule=_counted([all(e) for e in exist], _NO_REASONING),
         without_invented_quote=_counted([m == 0 for m in missing], _NO_REASONING),
         rules_that_exist=_counted([e for found in exist for e in found], "no rule is cited"),
         quotes_that_occur=_of(sum(quoted) - sum(missing), sum(quoted), "nothing is quoted"),
-        **_labels(asked),
+        **_labels(p, [i for i in asked if p.generated[i].label is not None], decided),
     )
 
 
 _NO_REASONING = "no reasoning can be read"
 
 
-def _labels(asked: Sequence[tuple[ScoredExample, str, int | None]]) -> dict[str, Counted]:
-    stated = [(row, d) for row, _, d in asked if row.emitted_label is not None]
-    scored = [row for row, _ in stated if row.probability is not None]
+def _labels(p: Predictions, stated: Sequence[int], decided: Sequence[int | None]) -> dict[str, Counted]:
+    """What the labels of the rows that state one agree with."""
+    labels = {i: p.generated[i].label for i in stated}
+    scored = [i for i in stated if not np.isnan(p.probability[i])]
+    probable = at_or_above(p.probability, EVEN_ODDS).tolist()
+    gold = p.positive.tolist()
     return {
-        "label_is_more_probable": _counted(
-            [row.emitted_label == predict(row.probability, EVEN_ODDS) for row in scored], _NO_LABEL
-        ),
+        "label_is_more_probable": _counted([labels[i] == probable[i] for i in scored], _NO_LABEL),
         "label_is_decision": _counted(
-            [row.emitted_label == d for row, d in stated if d is not None], _NO_LABEL
+            [labels[i] == decided[i] for i in stated if decided[i] is not None], _NO_LABEL
         ),
-        "label_is_gold": _counted([row.emitted_label == row.gold for row, _ in stated], _NO_LABEL),
+        "label_is_gold": _counted([labels[i] == gold[i] for i in stated], _NO_LABEL),
     }
 
 

@@ -20,13 +20,13 @@ from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed, read_examples
 from core.evaluation import decision
 from core.evaluation.bootstrap import Judged as Scores
-from core.evaluation.columns import columns
 from core.evaluation.decide_stage import DECISION
+from core.evaluation.predictions import Predictions
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.stage import SCORES
 from core.jsonrecords import Record
 from core.labels import LabelSet
-from core.records import Example, ScoredExample, SplitName
+from core.records import Example, SplitName
 from core.rejection.hard import Hardness, HardWriter, Judged, read_tags, tagged_file
 from core.rejection.intervals import Difference, Share
 from core.rejection.rules import judge
@@ -149,18 +149,15 @@ def _sliced(
     if "scored" not in io.inputs:
         return []
     frozen = decision.read(io.inputs["decision"] / DECISION)
-    scored = {row.example_id: row for row in read_scores(io.inputs["scored"] / SCORES)}
-    kept = [e for e in examples if _counts(scored.get(e.id))]
-    rows = frozen.calibrator.apply_to([scored[e.id] for e in kept])
-    judged = Scores.of(columns(rows), frozen.threshold, frozen.reason)
-    positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
+    scored = Predictions.read(io.inputs["scored"] / SCORES).without_failed()
+    at = scored.indices()
+    kept = [e for e in examples if e.id in at]
+    rows = frozen.calibrated(scored.take([at[e.id] for e in kept]))
+    judged = Scores.of(rows, frozen.threshold, frozen.reason)
     labelling = {
         name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_) for hard, name in NAMES.items()
     }
     groups = [e.group for e in kept]
-    return slices("hard", labelling, positive, judged, groups, resamples=config.resamples, seed=config.seed)
-
-
-def _counts(row: ScoredExample | None) -> bool:
-    """Whether a row was measured; one that a server failed on was not."""
-    return row is not None and row.error is None
+    return slices(
+        "hard", labelling, rows.positive, judged, groups, resamples=config.resamples, seed=config.seed
+    )

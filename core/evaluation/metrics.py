@@ -9,7 +9,7 @@ probability, and is counted in `invalid_label_rate`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -19,9 +19,9 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from core.config.measure import METRICS, metric
-from core.evaluation.columns import Bools, Columns, Floats, columns
+from core.evaluation.columns import Bools, Floats, at_or_above
+from core.evaluation.predictions import Predictions
 from core.evaluation.ranks import RankedRows, Ranks
-from core.records import ScoredExample
 
 CLIP = 1e-12
 """Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
@@ -262,19 +262,11 @@ _ORDER = (
 )
 
 
-def compute(rows: Sequence[ScoredExample], threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
-    """Return all metrics of `rows` at `threshold`; if that is None, `lacks` is why nothing is predicted.
-
-    Raises StageError on rows that hold impossible numbers.
-    """
-    return from_columns(columns(rows), threshold, lacks)
-
-
-def from_columns(c: Columns, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
-    """Return the metrics of rows that are columns already."""
+def compute(p: Predictions, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
+    """Return all metrics of `p` at `threshold`; if that is None, `lacks` is why nothing is predicted."""
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"a threshold is a finite number, not {threshold}")
-    confusion = None if threshold is None else Confusion.of(c.positive, c.predicted(threshold))
+    confusion = None if threshold is None else Confusion.of(p.positive, at_or_above(p.probability, threshold))
     values: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     for name, each in METRICS.items():
@@ -284,37 +276,37 @@ def from_columns(c: Columns, threshold: float | None, lacks: str = NO_THRESHOLD)
             assert confusion is not None
             counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
             value, why = float(each.function(counts)), each.undefined
-        elif len(c) == 0:
+        elif len(p) == 0:
             value, why = math.nan, _NO_ROWS
         else:
-            value, why = _of_probabilities(name, c), each.undefined
+            value, why = _of_probabilities(name, p), each.undefined
         values[name] = None if math.isnan(value) else value
         if math.isnan(value):
             undefined[_IN_FILES.get(name, name)] = why
-    if len(c) == 0:
+    if len(p) == 0:
         undefined |= dict.fromkeys(("loss", "cls_loss", "invalid_label_rate", "outside_mass"), _NO_ROWS)
     return Metrics(
         values=values,
         confusion=confusion,
         threshold=None if threshold is None else float(threshold),
-        rows=len(c),
-        positive=int(c.positive.sum()),
-        invalid_label_rate=float(c.invalid.mean()) if len(c) else None,
-        off_label_mass=float(c.outside.mean()) if len(c) else None,
+        rows=len(p),
+        positive=int(p.positive.sum()),
+        invalid_label_rate=float(p.invalid.mean()) if len(p) else None,
+        off_label_mass=float(p.off_label_mass.mean()) if len(p) else None,
         undefined=undefined,
     )
 
 
-def _of_probabilities(name: str, c: Columns) -> float:
+def _of_probabilities(name: str, p: Predictions) -> float:
     """A metric of probabilities or ranks, of at least one row."""
     each = METRICS.get(name)
     if each.of == "probabilities":
-        return float(each.function(c.positive, c.ranking).mean())
-    if c.positive.all() or not c.positive.any():
+        return float(each.function(p.positive, p.ranking).mean())
+    if p.positive.all() or not p.positive.any():
         return math.nan
     if each.point is not None:
-        return each.point(c.positive, c.ranking)
-    ups, downs = c.ranking[c.positive], c.ranking[~c.positive]
+        return each.point(p.positive, p.ranking)
+    ups, downs = p.ranking[p.positive], p.ranking[~p.positive]
     once = (np.ones((1, len(rows)), dtype=np.int32) for rows in (ups, downs))
     sizes = (np.array([float(len(rows))]) for rows in (ups, downs))
     return float(each.function(Ranks.of(*RankedRows(ups, downs).sums(*once), *sizes))[0])

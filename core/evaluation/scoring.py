@@ -1,9 +1,9 @@
-"""P(label) at the place where the deployed model says it, and what it says beside it.
+"""P(label) at the place where the deployed model states it, and what it generates with it.
 
-The label block is scored directly after the prompt, or, for reason_first, after the reasoning
-that the model itself generated; never after a placeholder or the gold reasoning. A choice is the
-whole token sequence from the beginning of the label block through the label, so the mass outside
-both labels is the probability that the model would not have answered in the form it learnt.
+The label block is scored directly after the prompt, or, for reason_first, after the reasoning that the model
+itself generated; never after a placeholder or the gold reasoning. A choice is the whole token sequence from
+the beginning of the label block through the label, so the off-label mass is the probability that the model
+would not have answered in the form it learned.
 """
 
 from __future__ import annotations
@@ -13,166 +13,162 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
+from core.evaluation.predictions import Generated, Predictions
 from core.progress import Progress
-from core.records import Example, ScoredExample
 from core.student.encoding import Encoder, Prompt
 from core.student.engine import GenerateParams, Generation, Sampler
 
 log = logging.getLogger(__name__)
-
-INVALID_OUTSIDE = 0.5
+NO_SCORE = "the server gave no score"
 
 
 @dataclass(frozen=True, slots=True)
 class ScoreSettings:
-    """How much is generated: for reason_first every row, else the first `reasoning_rows`."""
+    """How much is generated: for reason_first for every text, else for the first `reasoning_rows`."""
 
     max_new_tokens: int
     reasoning_rows: int = 0
 
 
-def score_examples(
+@dataclass(frozen=True, slots=True)
+class _Score:
+    """One row of Predictions before all are known."""
+
+    probability: float
+    off_label_mass: float
+    error: str | None = None
+    bounded: bool = False
+
+
+_UNREACHED = _Score(math.nan, 1.0)
+"""The reasoning never ended, so there is no label to score."""
+
+
+def score_texts(
     sampler: Sampler,
     encoder: Encoder,
-    examples: Sequence[Example],
+    ids: Sequence[str],
+    texts: Sequence[str],
     settings: ScoreSettings,
     progress: Progress,
-) -> list[ScoredExample]:
-    """Score every example, in order."""
-    prompts = _prompts(encoder, examples, settings)
+) -> Predictions:
+    """Score the labels of every text, in order. Gold labels are not needed."""
+    prompts = _prompts(encoder, texts, settings)
     if encoder.target == "reason_first":
-        return _after_reasoning(sampler, encoder, examples, prompts, settings, progress)
-    rows = _at_label(sampler, encoder, examples, prompts, [()] * len(prompts), progress)
+        generations = _generate(sampler, encoder, prompts, settings, progress)
+        generated = [_read(encoder, g) for g in generations]
+        reached = [i for i, g in enumerate(generated) if g.reasoning is not None]
+        reasoned = [
+            (*prompts[i].tokens, *encoder.reason_prefix(generated[i].reasoning or "")) for i in reached
+        ]
+        at_label = _at_label(sampler, encoder, [ids[i] for i in reached], reasoned, progress)
+        found = dict(zip(reached, at_label, strict=True))
+        scores = [found.get(i, replace(_UNREACHED, error=g.error)) for i, g in enumerate(generations)]
+        return _predictions(ids, scores, prompts, generated)
+    scores = _at_label(sampler, encoder, ids, [p.tokens for p in prompts], progress)
+    predictions = _predictions(ids, scores, prompts, None)
     if encoder.target == "label_only":
-        return rows
-    return _say(sampler, encoder, prompts, rows, settings, progress)
+        return predictions
+    return _with_generated(sampler, encoder, prompts, predictions, settings, progress)
 
 
 def add_reasoning(
     sampler: Sampler,
     encoder: Encoder,
-    examples: Sequence[Example],
-    rows: Sequence[ScoredExample],
+    texts: Sequence[str],
+    predictions: Predictions,
     settings: ScoreSettings,
     progress: Progress,
-) -> list[ScoredExample]:
-    """Generate the reasoning of the first rows of examples that were scored before."""
-    return _say(sampler, encoder, _prompts(encoder, examples, settings), rows, settings, progress)
+) -> Predictions:
+    """Generate the reasoning of the first texts, which were scored before."""
+    prompts = _prompts(encoder, texts, settings)
+    return _with_generated(sampler, encoder, prompts, predictions, settings, progress)
 
 
-def _say(
-    sampler: Sampler,
-    encoder: Encoder,
-    prompts: Sequence[Prompt],
-    rows: Sequence[ScoredExample],
-    settings: ScoreSettings,
-    progress: Progress,
-) -> list[ScoredExample]:
-    n = min(settings.reasoning_rows, len(rows))
-    generations = _generate(sampler, encoder, prompts[:n], settings, progress) if n else []
-    said = [_with_said(row, encoder, g) for row, g in zip(rows[:n], generations, strict=True)]
-    return [*said, *rows[n:]]
+def label_probability(zero: Sequence[float], one: Sequence[float]) -> float:
+    """Return P(1) among both labels, from the log-probabilities (nats) of each label's surface forms.
 
-
-def _prompts(encoder: Encoder, examples: Sequence[Example], settings: ScoreSettings) -> list[Prompt]:
-    reserve = encoder.label_tokens
-    if encoder.target == "reason_first":
-        reserve += settings.max_new_tokens
-    encoder.require_room(reserve)
-    texts = encoder.tokenizer.encode_texts([e.text for e in examples])
-    return [encoder.prompt_with_room(text, reserve) for text in texts]
-
-
-def _at_label(
-    sampler: Sampler,
-    encoder: Encoder,
-    examples: Sequence[Example],
-    prompts: Sequence[Prompt],
-    reasoned: Sequence[tuple[int, ...]],
-    progress: Progress,
-) -> list[ScoredExample]:
-    choices = encoder.choices()
-    flat = [c for label in (0, 1) for c in choices[label]]
-    n_zero = len(choices[0])
-    scores = sampler.score(
-        [(*p.tokens, *r) for p, r in zip(prompts, reasoned, strict=True)], flat, progress=progress.update
-    )
-    for i, why in scores.errors.items():
-        log.warning("row %s was not scored: %s", examples[i].id, why)
-    bounded = {i for i, _ in scores.bounds}
-    return [
-        replace(_scored(example, prompt, row[:n_zero], row[n_zero:]), bounded=i in bounded)
-        if row
-        else _unreached(example, prompt, scores.errors.get(i, "the server gave no score"))
-        for i, (example, prompt, row) in enumerate(zip(examples, prompts, scores.logprobs, strict=True))
-    ]
-
-
-def _scored(example: Example, prompt: Prompt, zero: Sequence[float], one: Sequence[float]) -> ScoredExample:
-    outside = 1.0 - math.exp(logsumexp(zero)) - math.exp(logsumexp(one))
-    outside = min(max(0.0, outside), 1.0)
-    return ScoredExample(
-        example_id=example.id,
-        gold=example.label,
-        probability=label_probability(zero, one),
-        outside=outside,
-        valid=outside <= INVALID_OUTSIDE,
-        truncated_tokens=prompt.cut,
-    )
-
-
-def label_probability(zero: Sequence[float], one: Sequence[float]) -> float | None:
-    """P(1) among both labels, from the log-probabilities (nats) of each label's surface forms.
-
-    None where neither has any mass that a float can hold.
+    NaN if neither has any mass that a float can hold.
     """
     log_zero, log_one = logsumexp(zero), logsumexp(one)
     if log_zero == log_one == -math.inf:
-        return None
+        return math.nan
     return 1.0 / (1.0 + math.exp(min(log_zero - log_one, 700.0)))
 
 
 def logsumexp(values: Sequence[float]) -> float:
-    """log of the sum of exponentials, without overflow."""
+    """Return the log of the sum of exponentials, without overflow."""
     top = max(values)
     if top == -math.inf:
         return top
     return top + math.log(sum(math.exp(v - top) for v in values))
 
 
-def _after_reasoning(
+def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) -> list[Prompt]:
+    reserve = encoder.label_tokens
+    if encoder.target == "reason_first":
+        reserve += settings.max_new_tokens
+    encoder.require_room(reserve)
+    return [encoder.prompt_with_room(text, reserve) for text in encoder.tokenizer.encode_texts(list(texts))]
+
+
+def _at_label(
     sampler: Sampler,
     encoder: Encoder,
-    examples: Sequence[Example],
-    prompts: Sequence[Prompt],
-    settings: ScoreSettings,
+    ids: Sequence[str],
+    prefixes: Sequence[tuple[int, ...]],
     progress: Progress,
-) -> list[ScoredExample]:
-    generations = _generate(sampler, encoder, prompts, settings, progress)
-    said = [encoder.read(g.tokens)[1] for g in generations]
-    reached = [i for i, s in enumerate(said) if s.reasoning is not None]
-    reasoned = [encoder.reason_prefix(said[i].reasoning or "") for i in reached]
-    scored = _at_label(
-        sampler, encoder, [examples[i] for i in reached], [prompts[i] for i in reached], reasoned, progress
-    )
-    rows = dict(zip(reached, scored, strict=True))
+) -> list[_Score]:
+    """Score the labels after each prefix, which ends where the label block begins."""
+    zero, one = (encoder.choices()[label] for label in encoder.labels)
+    scores = sampler.score(list(prefixes), [*zero, *one], progress=progress.update)
+    for i, why in scores.errors.items():
+        log.warning("row %s was not scored: %s", ids[i], why)
+    bounded = {i for i, _ in scores.bounds}
     return [
-        _with_said(rows.get(i) or _unreached(examples[i], prompts[i], g.error), encoder, g)
-        for i, g in enumerate(generations)
+        _score(row[: len(zero)], row[len(zero) :], bounded=i in bounded)
+        if row
+        else replace(_UNREACHED, error=scores.errors.get(i, NO_SCORE))
+        for i, row in enumerate(scores.logprobs)
     ]
 
 
-def _unreached(example: Example, prompt: Prompt, error: str | None) -> ScoredExample:
-    """A row whose reasoning never ended, or that failed with `error`: there is no label to read."""
-    return ScoredExample(
-        example.id,
-        example.label,
-        probability=None,
-        outside=1.0,
-        valid=False,
-        truncated_tokens=prompt.cut,
-        error=error,
+def _score(zero: Sequence[float], one: Sequence[float], *, bounded: bool) -> _Score:
+    off_label = 1.0 - math.exp(logsumexp(zero)) - math.exp(logsumexp(one))
+    return _Score(label_probability(zero, one), min(max(0.0, off_label), 1.0), bounded=bounded)
+
+
+def _predictions(
+    ids: Sequence[str],
+    scores: Sequence[_Score],
+    prompts: Sequence[Prompt],
+    generated: Sequence[Generated] | None,
+) -> Predictions:
+    return Predictions.of(
+        ids,
+        np.array([s.probability for s in scores], dtype=np.float64),
+        off_label_mass=np.array([s.off_label_mass for s in scores], dtype=np.float64),
+        errors=[s.error for s in scores],
+        generated=generated,
+        truncated_tokens=np.array([p.cut for p in prompts], dtype=np.int64),
+        bounded=np.array([s.bounded for s in scores], dtype=np.bool_),
     )
+
+
+def _with_generated(
+    sampler: Sampler,
+    encoder: Encoder,
+    prompts: Sequence[Prompt],
+    predictions: Predictions,
+    settings: ScoreSettings,
+    progress: Progress,
+) -> Predictions:
+    n = min(settings.reasoning_rows, len(predictions))
+    generations = _generate(sampler, encoder, prompts[:n], settings, progress) if n else []
+    first = tuple(_read(encoder, g) for g in generations)
+    return replace(predictions, generated=(*first, *predictions.generated[n:]))
 
 
 def _generate(
@@ -187,10 +183,9 @@ def _generate(
     return sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
 
 
-def _with_said(row: ScoredExample, encoder: Encoder, generation: Generation) -> ScoredExample:
+def _read(encoder: Encoder, generation: Generation) -> Generated:
+    """What a generation states; a failed one states nothing."""
     if generation.error is not None:
-        return replace(row, finish=generation.finish)
-    raw, said = encoder.read(generation.tokens)
-    return replace(
-        row, raw_output=raw, reasoning=said.reasoning, emitted_label=said.label, finish=generation.finish
-    )
+        return Generated(finish=generation.finish)
+    text, said = encoder.read(generation.tokens)
+    return Generated(text, said.reasoning, said.label, generation.finish)

@@ -18,11 +18,12 @@ from core.data.making import subset
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import metrics
-from core.evaluation.scoring import ScoreSettings, add_reasoning, score_examples
+from core.evaluation.predictions import Predictions
+from core.evaluation.scoring import ScoreSettings, add_reasoning, score_texts
 from core.evaluation.threshold import choose
 from core.jsonrecords import Record
 from core.progress import Saying
-from core.records import Example, ScoredExample
+from core.records import Example
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.engine import Engine, Metered, Sampler
@@ -89,34 +90,35 @@ class MeasureRun:
         progress = Saying(io.progress, 0, len(examples))
         rows, usage = self._rows(config, replace(io, progress=progress), examples, progress.say)
         counted = _without_failed(rows)
-        jsonio.write_jsonl(io.out / SCORES, map(jsonio.as_row, rows))
+        rows.write(io.out / SCORES)
         if config.measured:
             _measure(config, counted, io.out / METRICS)
         return {
             "rows": len(rows),
-            "cut_texts": sum(row.truncated_tokens > 0 for row in rows),
-            "reasonings": sum(row.raw_output is not None for row in rows),
+            "cut_texts": int((rows.truncated_tokens > 0).sum()),
+            "reasonings": sum(generated.text is not None for generated in rows.generated),
             "failed_rows": len(rows) - len(counted),
-            "bounded_rows": sum(row.bounded for row in rows),
+            "bounded_rows": int(rows.bounded.sum()),
             **usage,
         }
 
     def _rows(
         self, config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
-    ) -> tuple[list[ScoredExample], dict[str, Any]]:
-        """The rows, and what the summary says of their price where there is one."""
+    ) -> tuple[Predictions, dict[str, Any]]:
+        """The predictions with gold labels, and the summary's tokens where a server bills them."""
         encoder = self.encoder(config.prompt, config.label_only)
         settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
-        scored = read_scores(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
+        scored = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
         if scored is not None and not _needs_generation(encoder, settings):
             return scored, {}
-        engine = self.engine()
+        engine, texts = self.engine(), [e.text for e in examples]
         with engine.waits(say), closing(self._sampler(engine, io)) as sampler:
             if scored is not None:
-                rows = add_reasoning(sampler, encoder, examples, scored, settings, io.progress)
+                rows = add_reasoning(sampler, encoder, texts, scored, settings, io.progress)
             else:
-                rows = score_examples(sampler, encoder, examples, settings, io.progress)
-        return rows, used(sampler)
+                ids = [e.id for e in examples]
+                rows = score_texts(sampler, encoder, ids, texts, settings, io.progress)
+        return rows.with_gold([e.label for e in examples]), used(sampler)
 
     def _sampler(self, engine: Engine, io: StageIO) -> Sampler:
         if "checkpoint" not in io.inputs:
@@ -124,21 +126,21 @@ class MeasureRun:
         return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
 
 
-def _measure(config: MeasureSlice, rows: list[ScoredExample], path: Path) -> None:
+def _measure(config: MeasureSlice, rows: Predictions, path: Path) -> None:
     if config.split != "val":
         raise ValueError("a threshold is found on val only")
     jsonio.write_json(path, metrics.compute(rows, choose(rows).value).to_json())
 
 
-def _without_failed(rows: list[ScoredExample]) -> list[ScoredExample]:
-    """The rows that a server scored. Raises StageError where it failed on more than one in a hundred."""
-    failed = [row for row in rows if row.error is not None]
+def _without_failed(rows: Predictions) -> Predictions:
+    """The rows that a server scored. Raises StageError if it failed on more than MOST_FAILED of them."""
+    failed = rows.take(rows.failed)
     if len(failed) > max(1, MOST_FAILED * len(rows)):
         raise StageError(
-            f"{len(failed)} of {len(rows)} rows could not be scored, {failed[0].example_id} for one "
-            f"({failed[0].error}); run the same command again"
+            f"{len(failed)} of {len(rows)} rows could not be scored, {failed.ids[0]} for one "
+            f"({failed.errors[0]}); run the same command again"
         )
-    return [row for row in rows if row.error is None]
+    return rows.without_failed()
 
 
 def used(sampler: Sampler) -> dict[str, Any]:
@@ -148,11 +150,6 @@ def used(sampler: Sampler) -> dict[str, Any]:
 
 def _needs_generation(encoder: Encoder, settings: ScoreSettings) -> bool:
     return encoder.target == "label_first" and settings.reasoning_rows > 0
-
-
-def read_scores(path: Path) -> list[ScoredExample]:
-    """The scored rows of a measured split, in order, from its SCORES file."""
-    return [ScoredExample(**row) for row in jsonio.read_jsonl(path)]
 
 
 def read_metrics(path: Path) -> metrics.Metrics:

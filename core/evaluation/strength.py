@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from core.evaluation.metrics import compute
-from core.records import ScoredExample
+from core.evaluation.predictions import Predictions
 
 GRID = (0.1, 1.0, 10.0, 100.0)
 """What is tried, the simplest model first: of equals the first wins."""
@@ -54,7 +54,7 @@ def undecided(labels: Sequence[int]) -> Strength | None:
     return Strength(DEFAULT, (), f"C {DEFAULT:g} by default: {why or 'val has no rows'}, so it cannot choose")
 
 
-def choose_strength(on_val: Mapping[float, Sequence[ScoredExample]]) -> Strength:
+def choose_strength(on_val: Mapping[float, Predictions]) -> Strength:
     """The C with the smallest log loss, by what each scored on val; the same rows for each, of both classes.
 
     `on_val` has the simplest model first, and of equals the first wins.

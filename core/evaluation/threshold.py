@@ -5,13 +5,12 @@ Other objectives, and how candidates are made, stand in core.evaluation.objectiv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from core.config.measure import ThresholdConfig
-from core.evaluation.columns import Bools, Floats, columns
+from core.evaluation.columns import Bools, Floats
 from core.evaluation.objectives import DEFAULT, choose_by
-from core.records import ScoredExample
+from core.evaluation.predictions import Predictions
 
 __all__ = ["DEFAULT", "RULE", "Threshold", "choose", "choose_from"]
 
@@ -37,10 +36,9 @@ class Threshold:
     reason: str
 
 
-def choose(rows: Sequence[ScoredExample]) -> Threshold:
-    """The threshold that maximises macro-F1 on `rows`; see `choose_from`."""
-    c = columns(rows)
-    return choose_from(c.positive, c.probability)
+def choose(p: Predictions) -> Threshold:
+    """Return the threshold that maximizes macro-F1; see `choose_from`."""
+    return choose_from(p.positive, p.probability)
 
 
 def choose_from(positive: Bools, probability: Floats) -> Threshold:

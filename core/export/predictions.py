@@ -13,62 +13,50 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import StageError
-from core.evaluation.columns import predict
+from core.evaluation.columns import at_or_above
 from core.evaluation.decision import Decision
-from core.records import Example, ScoredExample, SplitName
+from core.evaluation.predictions import Generated, Predictions, optional
+from core.records import Example, SplitName
 
 EVEN_ODDS = 0.5
 
 
 def records(
-    split: SplitName, examples: Sequence[Example], scored: Sequence[ScoredExample], decision: Decision
+    split: SplitName, examples: Sequence[Example], scored: Predictions, decision: Decision
 ) -> Iterator[dict[str, Any]]:
-    """One record for each example, in order; `scored` as they came, not calibrated.
+    """Yield one record for each example, in order; `scored` before calibration.
 
-    Raises StageError where the two lists do not match.
+    `raw_output` and `error` are None where no answer was generated. `probability` is the calibrated one, for
+    which the threshold is. Nothing is predicted without a threshold, nor for a row that a server failed on.
+    Raises StageError if examples and predictions do not match.
     """
     if len(examples) != len(scored):
         raise StageError(f"{split} has {len(examples)} examples but {len(scored)} were scored")
-    calibrated = decision.calibrator.apply_to(scored)
-    for i, (example, row) in enumerate(zip(examples, scored, strict=True)):
-        if example.id != row.example_id:
-            raise StageError(f"{split} row {i} is example {example.id}, but {row.example_id} was scored")
-        yield record(split, i, example, row, calibrated[i].probability, decision.threshold)
-
-
-def record(
-    split: SplitName,
-    i: int,
-    example: Example,
-    row: ScoredExample,
-    probability: float | None,
-    threshold: float | None,
-) -> dict[str, Any]:
-    """One record; `raw_output` and `error` are None where no answer was generated.
-
-    `probability` is the calibrated one, which the threshold is for. Nothing is predicted without a
-    threshold, nor of a row that a server failed on.
-    """
-    decides = row.error is None and threshold is not None
-    said = _generated(row) if row.raw_output is not None else _scored(row)
-    return {
-        "sample_id": f"{split}_{i}_k0",
-        "example_id": example.id,
-        "split": split,
-        "k_index": 0,
-        "text": example.text,
-        "gold_label": row.gold,
-        "raw_output": row.raw_output,
-        **said,
-        "probability": probability,
-        "uncalibrated_probability": row.probability,
-        "threshold": threshold,
-        "predicted": predict(probability, threshold) if decides and threshold is not None else None,
-        "outside_mass": row.outside,
-        "valid": row.valid,
-        "truncated_tokens": row.truncated_tokens,
-        "bounded": row.bounded,
-    }
+    calibrated, predicted = decision.calibrated(scored).probability, decision.predicted(scored)
+    probable, invalid = at_or_above(scored.probability, EVEN_ODDS), scored.invalid
+    for i, example in enumerate(examples):
+        if example.id != scored.ids[i]:
+            raise StageError(f"{split} row {i} is example {example.id}, but {scored.ids[i]} was scored")
+        generated, error = scored.generated[i], scored.errors[i]
+        by_probability = None if invalid[i] else int(probable[i])
+        yield {
+            "sample_id": f"{split}_{i}_k0",
+            "example_id": example.id,
+            "split": split,
+            "k_index": 0,
+            "text": example.text,
+            "gold_label": example.label,
+            "raw_output": generated.text,
+            **(_scored(by_probability, generated, error) if generated.text is None else _parsed(generated)),
+            "probability": optional(calibrated[i]),
+            "uncalibrated_probability": optional(scored.probability[i]),
+            "threshold": decision.threshold,
+            "predicted": None if predicted is None or error is not None else int(predicted[i]),
+            "outside_mass": float(scored.off_label_mass[i]),
+            "valid": not invalid[i],
+            "truncated_tokens": int(scored.truncated_tokens[i]),
+            "bounded": bool(scored.bounded[i]),
+        }
 
 
 def write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
@@ -85,28 +73,29 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return n
 
 
-def _generated(row: ScoredExample) -> dict[str, Any]:
-    parsed = row.emitted_label is not None
+def _parsed(generated: Generated) -> dict[str, Any]:
+    """The label that the model states in its generated answer."""
+    parsed = generated.label is not None
     error = None if parsed else "parse_failed"
-    if not (row.raw_output or "").strip():
+    if not (generated.text or "").strip():
         error = "empty_response"
     return {
         "parse_ok": parsed,
         "parse_source": "generated" if parsed else None,
-        "pred_label": row.emitted_label,
-        "reasoning": row.reasoning,
+        "pred_label": generated.label,
+        "reasoning": generated.reasoning,
         "error": error,
     }
 
 
-def _scored(row: ScoredExample) -> dict[str, Any]:
-    says = row.valid and row.probability is not None
+def _scored(label: int | None, generated: Generated, error: str | None) -> dict[str, Any]:
+    """The more probable label at the label's place; None for an invalid row."""
     return {
-        "parse_ok": says,
-        "parse_source": "scored" if says else None,
-        "pred_label": predict(row.probability, EVEN_ODDS) if says else None,
-        "reasoning": row.reasoning,
-        "error": row.error,
+        "parse_ok": label is not None,
+        "parse_source": None if label is None else "scored",
+        "pred_label": label,
+        "reasoning": generated.reasoning,
+        "error": error,
     }
 
 

@@ -16,7 +16,8 @@ from core.evaluation.explain_stage import EXPLAINED
 from core.evaluation.hardness_stage import HARDNESS, HardTexts
 from core.evaluation.metrics import Metrics
 from core.evaluation.objectives import describe
-from core.evaluation.stage import ScoringSummary, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import ScoringSummary
 from core.export.ledger import CostEstimate
 from core.export.manifests import decision_name
 from core.optional import Part
@@ -202,12 +203,11 @@ def setup_of(config: Config, teacher: str) -> Setup:
 
 def _mistakes(o: Outcome, first: Scorer) -> list[Mistake]:
     """The worst errors, with what the student says of them where it was asked."""
-    rows = {row.example_id: row for row in o.readings.rows(first, o.split)}
+    scored = o.readings.rows(first, o.split)
     if o.explained is not None:
-        said = read_scores(o.store.file(o.explained, EXPLAINED))
-        rows |= {row.example_id: row for row in said}
+        scored = scored.with_generated(Predictions.read(o.store.file(o.explained, EXPLAINED)))
     examples = read_examples(o.store.file(o.parts, f"{o.split}.csv"))
-    return worst(examples, rows.values(), o.readings.decision(first), o.bench.rulebook.ids)
+    return worst(examples, scored, o.readings.decision(first), o.bench.rulebook.ids)
 
 
 def _models(o: Outcome) -> list[ModelBlock]:

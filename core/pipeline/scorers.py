@@ -13,8 +13,9 @@ from core.evaluation.analysis import Kind
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
 from core.evaluation.metrics import Metrics
-from core.evaluation.stage import SCORES, read_scores
-from core.records import ScoredExample, SplitName
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
+from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
 
@@ -73,9 +74,9 @@ class Readings:
         self._store = store
         self._metrics: dict[tuple[str, SplitName], Metrics] = {}
 
-    def rows(self, scorer: Scorer, split: SplitName) -> list[ScoredExample]:
-        """A scorer's rows of a split as they were scored: neither calibrated nor decided."""
-        return read_scores(self._store.file(scorer.rows[split], scorer.file_of(split)))
+    def rows(self, scorer: Scorer, split: SplitName) -> Predictions:
+        """A scorer's predictions of a split, before calibration."""
+        return Predictions.read(self._store.file(scorer.rows[split], scorer.file_of(split)))
 
     def decision(self, scorer: Scorer) -> Decision:
         """What was frozen for a scorer on val."""

@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from core import jsonio
 from core.batches import batched
-from core.bundle.contents import FILE, Weights
+from core.bundle import Weights
+from core.bundle.contents import FILE
 from core.data import sources
 from core.errors import RowsFailed, StoreError, UserError
 from core.files import replace_bytes, sync, user_cache

@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from core.bundle.contents import Weights
+import numpy as np
+
+from core.bundle import Weights
 from core.bundle.opening import Bundle, Device, open_bundle
 from core.errors import UserError
-from core.evaluation.columns import predict
-from core.evaluation.scoring import ScoreSettings, score_examples
+from core.evaluation.predictions import Predictions, optional
+from core.evaluation.scoring import ScoreSettings, score_texts
 from core.predict.finding import find
 from core.progress import Progress, Silent
-from core.records import Example, ScoredExample
 from core.rejection.cited import cited
 from core.student.engine import Sampler
 
@@ -98,42 +99,49 @@ class Student:
         encoder = self.bundle.encoder
         if reasoning and encoder.target == "label_only":
             raise UserError("this student learnt labels alone and gives no reasoning; leave it out")
-        examples = [Example(str(i), text, 0) for i, text in enumerate(texts)]
+        ids = [str(i) for i in range(len(texts))]
         settings = ScoreSettings(
-            self.bundle.contents.max_new_tokens, reasoning_rows=len(examples) if reasoning else 0
+            self.bundle.contents.max_new_tokens, reasoning_rows=len(texts) if reasoning else 0
         )
         with self._one_at_a_time:
-            rows = score_examples(self._sampler, encoder, examples, settings, progress or Silent())
-        calibrated = self.bundle.decision.calibrator.apply_to(rows)
-        return [self._prediction(row, reasoning=reasoning) for row in calibrated]
+            scored = score_texts(self._sampler, encoder, ids, texts, settings, progress or Silent())
+        return self._predictions(scored, reasoning=reasoning)
 
-    def _prediction(self, row: ScoredExample, *, reasoning: bool) -> Prediction:
-        contents, threshold = self.bundle.contents, self.bundle.decision.threshold
-        label = None
-        if row.error is None and threshold is not None:
-            names = contents.labels
-            label = (names.positive if predict(row.probability, threshold) else names.negative)[0]
-        said = row.reasoning if reasoning else None
-        rules = [rule for rule in cited(said, contents.rule_ids) if rule in contents.rule_ids] if said else []
-        return Prediction(
-            label=label,
-            probability=row.probability,
-            threshold=threshold,
-            reasoning=said,
-            rules=tuple(dict.fromkeys(rules)),
-            error=row.error or self._invalid(row),
-            cut_tokens=row.truncated_tokens,
-        )
+    def _predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
+        contents, decision = self.bundle.contents, self.bundle.decision
+        labels = contents.label_set
+        probability, predicted = decision.calibrated(scored).probability, decision.predicted(scored)
+        errors = self._errors(scored)
+        found = []
+        for i, generated in enumerate(scored.generated):
+            label = None
+            if predicted is not None and scored.errors[i] is None:
+                label = labels.written(int(predicted[i]))
+            said = generated.reasoning if reasoning else None
+            rules = cited(said, contents.rule_ids) if said else []
+            found.append(
+                Prediction(
+                    label=label,
+                    probability=optional(probability[i]),
+                    threshold=decision.threshold,
+                    reasoning=said,
+                    rules=tuple(dict.fromkeys(rule for rule in rules if rule in contents.rule_ids)),
+                    error=errors[i],
+                    cut_tokens=int(scored.truncated_tokens[i]),
+                )
+            )
+        return found
 
-    def _invalid(self, row: ScoredExample) -> str | None:
-        """Why evaluations count a row as invalid though nothing failed; None where they do not."""
-        if row.probability is None:
-            tokens = self.bundle.contents.max_new_tokens
-            return f"no label was reached within {tokens} tokens, which is taken for the negative class"
-        if row.valid:
-            return None
-        off = f"{row.outside:.1%} of the probability is on neither label"
-        return f"{off}; evaluations count such a row as invalid"
+    def _errors(self, scored: Predictions) -> list[str | None]:
+        """Why each row has no label, or why evaluations count it as invalid; None for a valid one."""
+        tokens = self.bundle.contents.max_new_tokens
+        unreached = f"no label was reached within {tokens} tokens, which is taken for the negative class"
+        errors = list(scored.errors)
+        for i in np.flatnonzero(scored.invalid & ~scored.failed):
+            off_label = f"{scored.off_label_mass[i]:.1%} of the probability is on neither label"
+            has_none = np.isnan(scored.probability[i])
+            errors[i] = unreached if has_none else f"{off_label}; evaluations count such a row as invalid"
+        return errors
 
     def close(self) -> None:
         """Let the model go."""

@@ -15,9 +15,9 @@ import numpy as np
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.columns import NO_PROBABILITY
 from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
 from core.evaluation.paired import exact_interval
+from core.evaluation.predictions import NO_PROBABILITY
 from core.summary.pairing import OUTCOMES, Outcome, Pair, Paired, Predicted
 from core.summary.tables import save
 

@@ -11,7 +11,8 @@ from core.errors import MissingInputError, StoreError
 from core.evaluation import decision
 from core.evaluation.analysis import Scored
 from core.evaluation.decide_stage import DECISION
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
 from core.records import Example, SplitName
 from core.store import reads
 from core.store.manifest import Manifest
@@ -44,7 +45,7 @@ class Finished:
 
     def scored(self, store: Store, name: SplitName) -> Scored:
         """Its rows of a split, as the analysis takes them."""
-        rows = {row.example_id: row for row in read_scores(store.file(self.rows[name], SCORES))}
+        rows = Predictions.read(store.file(self.rows[name], SCORES))
         frozen = decision.read(store.file(self.decision, DECISION))
         return Scored(self.arm.name, self.arm.name, rows, frozen, kind="student")
 

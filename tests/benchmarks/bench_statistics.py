@@ -21,8 +21,9 @@ from core.evaluation.columns import Bools, Floats
 from core.evaluation.decision import Decision
 from core.evaluation.intervals import intervals
 from core.evaluation.objectives import choose_by
+from core.evaluation.predictions import Predictions
 from core.evaluation.threshold_spread import RESAMPLES, spread
-from core.records import Example, ScoredExample
+from core.records import Example
 
 T = TypeVar("T")
 BOOTSTRAP_GOAL, THRESHOLD_GOAL = 3.0, 1.0
@@ -95,11 +96,8 @@ def _analysis(rows: int = 10_000, scorers: int = 6) -> None:
     print(f"whole analysis, {rows:,} rows, {scorers} scorers: {took}, {size:.2f} MB of JSON")
 
 
-def _scored(examples: list[Example], p: Floats) -> dict[str, ScoredExample]:
-    return {
-        e.id: ScoredExample(e.id, e.label, float(q), outside=0.0, valid=True)
-        for e, q in zip(examples, p, strict=True)
-    }
+def _scored(examples: list[Example], p: Floats) -> Predictions:
+    return Predictions.of([e.id for e in examples], p, gold=[e.label for e in examples])
 
 
 def _coverage(samples: int = 400, rows: int = 300, names: tuple[str, ...] = METRICS.built_in()) -> None:

@@ -18,8 +18,9 @@ from core.config.writing import render
 from core.evaluation.decision import by_definition
 from core.evaluation.intervals import Interval
 from core.evaluation.metrics import compute
+from core.evaluation.predictions import Predictions
 from core.export.manifests import Fingerprints, Measured, split_metrics
-from core.records import SPLITS, ScoredExample
+from core.records import SPLITS
 from core.store.objects import Store
 from core.summary.files import MODES, metrics_path
 from core.summary.tables import FORMATS, save, summarize_runs
@@ -83,7 +84,9 @@ def upload(source: Path, root: str, runs: int) -> None:
 
 def files() -> dict[str, str]:
     """One run: metrics of real rows, a whole resolved config, a summary as long as a real one."""
-    scored = [ScoredExample(f"t{i}", i % 2, (i * 37 % 100) / 100, 0.01, True) for i in range(100)]
+    n = range(100)
+    p, gold = [i * 37 % 100 / 100 for i in n], [i % 2 for i in n]
+    scored = Predictions.of([f"t{i}" for i in n], p, gold=gold, off_label_mass=0.01)
     found = compute(scored, 0.5)
     prints = Fingerprints("d" * 64, "c" * 32)
     of = Measured(

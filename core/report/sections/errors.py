@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from core.evaluation.columns import predict
 from core.evaluation.decision import Decision
 from core.evaluation.mistakes import surest_wrong
-from core.records import Example, ScoredExample
+from core.evaluation.predictions import Predictions, optional
+from core.records import Example
 from core.rejection.cited import cited
 from core.report.data import Mistake, ReportData
 from core.report.document import Mistakes, Prose, Section, section
@@ -39,35 +39,34 @@ def errors(data: ReportData) -> Section | None:
 
 def worst(
     examples: Sequence[Example],
-    rows: Iterable[ScoredExample],
+    scored: Predictions,
     decision: Decision,
     rule_ids: tuple[str, ...] = (),
     *,
     most: int = MOST,
 ) -> list[Mistake]:
-    """Return up to `most` rows that are decided wrongly, the most confident first."""
-    threshold = decision.threshold
-    if threshold is None:
+    """Return up to `most` examples that are decided wrongly, the most confident first."""
+    at = scored.indices()
+    kept = [e for e in examples if e.id in at]
+    aligned = scored.take([at[e.id] for e in kept])
+    calibrated, predicted = decision.calibrated(aligned).probability, decision.predicted(aligned)
+    if predicted is None or decision.threshold is None:
         return []
-    by_id = {row.example_id: row for row in rows}
-    scored = [e for e in examples if e.id in by_id]
-    raw = [by_id[e.id] for e in scored]
-    places = surest_wrong(raw, decision, most)
-    calibrated = decision.calibrator.apply_to([raw[i] for i in places])
-    return [_mistake(scored[i], row, threshold, rule_ids) for i, row in zip(places, calibrated, strict=True)]
-
-
-def _mistake(example: Example, row: ScoredExample, threshold: float, rule_ids: tuple[str, ...]) -> Mistake:
-    reasoning = row.reasoning
-    rules = () if reasoning is None else tuple(dict.fromkeys(cited(reasoning, rule_ids)))
-    return Mistake(
-        id=example.id,
-        text=example.text,
-        gold=example.label,
-        decision=predict(row.probability, threshold),
-        probability=row.probability,
-        threshold=threshold,
-        reasoning=reasoning,
-        cited=rules,
-        stated=row.emitted_label,
-    )
+    mistakes = []
+    for i in surest_wrong(aligned, decision, most):
+        generated = aligned.generated[i]
+        rules = () if generated.reasoning is None else cited(generated.reasoning, rule_ids)
+        mistakes.append(
+            Mistake(
+                id=kept[i].id,
+                text=kept[i].text,
+                gold=kept[i].label,
+                decision=int(predicted[i]),
+                probability=optional(calibrated[i]),
+                threshold=decision.threshold,
+                reasoning=generated.reasoning,
+                cited=tuple(dict.fromkeys(rules)),
+                stated=generated.label,
+            )
+        )
+    return mistakes

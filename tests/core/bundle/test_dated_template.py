@@ -15,7 +15,8 @@ from core.bundle.stage import FOLDER
 from core.data.writing import read_examples
 from core.engines.local import resolve_model
 from core.engines.local.weights import ModelSource
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
 from core.pipeline.bundling import bundle
 from core.pipeline.scorers import Scorer
 from core.pipeline.stages import Pipeline
@@ -112,12 +113,12 @@ def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_
     on_day("2031-04-30 08:00")
     found = open_bundle(folder)
     assert found.encoder.tokenizer.inner.decode(found.encoder.prompt_tokens("You have won")) == first
-    rows = read_scores(maker.store.folder(test) / SCORES)
+    rows = Predictions.read(maker.store.folder(test) / SCORES)
     texts = [e.text for e in read_examples(maker.store.folder(split) / "test.csv")]
     with open_student(folder, "adapter", None, Device("cpu")) as answers:
         said = answers(texts)
-    calibrated = found.decision.calibrator.apply_to(rows)
-    assert [p.probability for p in said] == pytest.approx([r.probability for r in calibrated], abs=1e-6)
+    calibrated = found.decision.calibrated(rows)
+    assert [p.probability for p in said] == pytest.approx(calibrated.probability.tolist(), abs=1e-6)
     of.live.close()
     again.live.close()
 

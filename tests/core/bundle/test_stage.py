@@ -17,8 +17,9 @@ from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSlice
 from core.data.writing import read_examples
 from core.errors import ModelError
-from core.evaluation.scoring import ScoreSettings, score_examples
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions
+from core.evaluation.scoring import ScoreSettings, score_texts
+from core.evaluation.stage import SCORES
 from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stageio import StageIO
@@ -42,18 +43,20 @@ def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any
     return out / FOLDER
 
 
-def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float | None]:
+def probabilities(made: Made, folder: Path, sampler: Sampler) -> list[float]:
     """What a bundle says of the small project's val."""
     opened = open_bundle(folder)
     examples = read_examples(made.store.folder(made.manifests["split"]) / "val.csv")
     settings = ScoreSettings(opened.contents.max_new_tokens)
-    rows = score_examples(sampler, opened.encoder, examples, settings, Silent())
-    return [row.probability for row in rows]
+    ids, texts = zip(*((e.id, e.text) for e in examples), strict=True)
+    scored = score_texts(sampler, opened.encoder, ids, texts, settings, Silent())
+    return [float(p) for p in scored.probability]
 
 
-def exported(made: Made) -> list[float | None]:
+def exported(made: Made) -> list[float]:
     """What the student said of them when it was measured."""
-    return [row.probability for row in read_scores(made.store.folder(made.manifests["evaluate/6"]) / SCORES)]
+    scored = Predictions.read(made.store.folder(made.manifests["evaluate/6"]) / SCORES)
+    return [float(p) for p in scored.probability]
 
 
 def test_a_bundle_that_was_moved_says_what_the_student_said(made: Made, copied: Path) -> None:

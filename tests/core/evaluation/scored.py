@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from core.evaluation.columns import Bools, Floats
-from core.records import ScoredExample
+from core.evaluation.predictions import Generated, Predictions
 
 Scored = list[tuple[int, float | None]]
 
@@ -17,11 +17,36 @@ PROBABILITY = st.one_of(st.none(), st.floats(0, 1), st.integers(0, 8).map(lambda
 ROWS: st.SearchStrategy[Scored] = st.lists(st.tuples(st.integers(0, 1), PROBABILITY), min_size=4, max_size=40)
 
 
-def as_rows(scored: Scored) -> list[ScoredExample]:
-    return [
-        ScoredExample(f"r{i}", gold, p, outside=0.0, valid=p is not None)
-        for i, (gold, p) in enumerate(scored)
-    ]
+NOTHING = Generated()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of predictions."""
+
+    id: str
+    gold: int
+    probability: float | None
+    off_label_mass: float = 0.0
+    generated: Generated = NOTHING
+    truncated_tokens: int = 0
+    error: str | None = None
+
+
+def predictions(rows: Sequence[Row]) -> Predictions:
+    return Predictions.of(
+        [row.id for row in rows],
+        [np.nan if row.probability is None else row.probability for row in rows],
+        gold=[row.gold for row in rows],
+        off_label_mass=[row.off_label_mass for row in rows],
+        errors=[row.error for row in rows],
+        generated=[row.generated for row in rows],
+        truncated_tokens=[row.truncated_tokens for row in rows],
+    )
+
+
+def as_rows(scored: Scored) -> Predictions:
+    return predictions([Row(f"r{i}", gold, p) for i, (gold, p) in enumerate(scored)])
 
 
 def has_both(scored: Scored) -> bool:
@@ -35,7 +60,7 @@ class Sample:
     positive: Bools
     probability: Floats
 
-    def rows(self) -> list[ScoredExample]:
+    def rows(self) -> Predictions:
         return as_rows(list(zip(self.positive.astype(int).tolist(), self.probability.tolist(), strict=True)))
 
 

@@ -20,11 +20,11 @@ from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
+from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
-from core.evaluation.stage import read_scores
 from core.jsonrecords import InvalidFile
 from core.optional import Part, PartFailed
-from core.records import SPLITS, Example, ScoredExample, TeacherAnswer
+from core.records import SPLITS, Example, TeacherAnswer
 from core.stageio import StageIO
 from core.teacher.samples import sample_row
 from tests.core.evaluation.scored import draw
@@ -45,16 +45,13 @@ def examples(prefix: str, n: int = 120, *, grouped: bool = False) -> list[Exampl
     ]
 
 
-def scored(rows: Sequence[Example], *, apart: float, seed: int = 1) -> list[ScoredExample]:
+def scored(rows: Sequence[Example], *, apart: float, seed: int = 1) -> Predictions:
     p = draw(len(rows), seed=seed, apart=apart).probability
-    return [
-        ScoredExample(
-            e.id, e.label, float(q), 0.0, valid=True,
-            reasoning=f'R{1 + i % 2}: "free prize"' if i < 30 else None,
-            raw_output="said" if i < 30 else None, emitted_label=int(q > 0.5) if i < 30 else None,
-        )
-        for i, (e, q) in enumerate(zip(rows, p, strict=True))
-    ]  # fmt: skip
+    generated = [
+        Generated("said", f'R{1 + i % 2}: "free prize"', int(q > 0.5)) if i < 30 else Generated()
+        for i, q in enumerate(p)
+    ]
+    return Predictions.of([e.id for e in rows], p, gold=[e.label for e in rows], generated=generated)
 
 
 @pytest.fixture
@@ -64,7 +61,7 @@ def folder(tmp_path: Path) -> Path:
         write_examples(tmp_path / f"split/{split}.csv", examples(split))
         for who, apart in (("student", 0.5), ("untrained", 0.05)):
             rows = scored(examples(split), apart=apart)
-            jsonio.write_jsonl(tmp_path / f"{who}_{split}/scores.jsonl", map(jsonio.as_row, rows))
+            rows.write(tmp_path / f"{who}_{split}/scores.jsonl")
     for who in ("student", "untrained"):
         inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
         part = DecideSlice.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
@@ -188,22 +185,22 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
         "majority": decision.by_definition(0.5),
     }
     for name, found in frozen_for.items():
-        measured = found.metrics(read_scores(folder / f"baseline/{name}_test.jsonl"))
+        measured = found.metrics(Predictions.read(folder / f"baseline/{name}_test.jsonl"))
         assert written["scorers"][name]["metrics"] == json.loads(json.dumps(measured.to_json()))
 
 
 def test_rows_that_failed_for_one_are_left_out_for_all_and_counted(folder: Path) -> None:
     rows = scored(examples("test"), apart=0.05)
-    rows[0] = dataclasses.replace(rows[0], probability=None, error="no answer")
-    jsonio.write_jsonl(folder / "untrained_test/scores.jsonl", map(jsonio.as_row, rows))
+    dataclasses.replace(rows, errors=("no answer", *rows.errors[1:])).write(
+        folder / "untrained_test/scores.jsonl"
+    )
     summary, written = analysed(folder, STUDENT, UNTRAINED)
     assert (summary["rows"], summary["left_out"]) == (119, 1)
     assert all(s["metrics"]["n"] == 119 for s in written["scorers"].values())
 
 
 def test_a_scorer_without_some_row_is_refused(folder: Path) -> None:
-    rows = scored(examples("test"), apart=0.05)[:-2]
-    jsonio.write_jsonl(folder / "untrained_test/scores.jsonl", map(jsonio.as_row, rows))
+    scored(examples("test"), apart=0.05).take(range(118)).write(folder / "untrained_test/scores.jsonl")
     with pytest.raises(StageError, match="Untrained has no score of 2 of 120 rows, test118 for one"):
         analysed(folder, STUDENT, UNTRAINED)
 

@@ -12,7 +12,7 @@ from sklearn import metrics as sk
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap, units_of, weights
-from core.evaluation.columns import Bools, Floats, columns
+from core.evaluation.columns import Bools, Floats
 from core.evaluation.comparison import compare
 from core.evaluation.intervals import TOO_FEW, of_replicates
 from core.evaluation.metrics import compute, value
@@ -65,7 +65,7 @@ def test_each_replicate_is_what_scikit_learn_says_of_the_weighted_rows(grouped: 
 @settings(max_examples=60, deadline=None)
 @given(ROWS, st.floats(0, 1))
 def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float) -> None:
-    c = columns(as_rows(scored))
+    c = as_rows(scored)
     found = bootstrap(c.positive, [Judged.of(c, threshold)], resamples=1)
     m = compute(as_rows(scored), threshold)
     for name in METRICS:

@@ -154,7 +154,7 @@ def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str
     p = np.array([np.nan if q is None else q for _, q in scored])
     found = fitted(y, p, method)
     after = found.apply_to(as_rows(scored))
-    assert [r.probability is None for r in after] == [q is None for _, q in scored]
+    assert np.isnan(after.probability).tolist() == [q is None for _, q in scored]
     assert found.rows == sum(q is not None for _, q in scored)
 
 

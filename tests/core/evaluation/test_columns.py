@@ -12,24 +12,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from core import jsonio
 from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import Calibrator
 from core.evaluation.calibration_fits import curve
-from core.evaluation.columns import at_or_above, columns, predict
+from core.evaluation.columns import at_or_above
 from core.evaluation.curves import by_coverage
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, compute
+from core.evaluation.predictions import Predictions
 from core.export.predictions import records
 from core.predict.sink import field, line
-from core.records import Example, ScoredExample
+from core.records import Example
 
 SCORES = st.floats(0, 1).flatmap(lambda p: st.sampled_from([p, float(np.float32(p)), np.float32(p)]))
 NEAR = st.sampled_from([-1, 0, 1])
 
 
-def scored(p: float) -> ScoredExample:
-    return ScoredExample("r", 1, p, outside=0.0, valid=True)
+def scored(*p: float) -> Predictions:
+    return Predictions.of([f"r{i}" for i in range(len(p))], p, gold=[1] * len(p))
 
 
 @settings(max_examples=200, deadline=None)
@@ -38,25 +38,22 @@ def scored(p: float) -> ScoredExample:
 @example(np.float32(0.3), 0.3, 0)
 @example(0.7, np.float32(0.7), 0)
 @example(np.float32(0.1), float(np.float32(0.1)), 0)
-def test_a_score_gets_one_label_everywhere(p: float, threshold: float, near: int) -> None:
+def test_a_score_gets_one_label_everywhere(
+    tmp_path_factory: pytest.TempPathFactory, p: float, threshold: float, near: int
+) -> None:
+    path = tmp_path_factory.mktemp("scores") / "scores.jsonl"
     for at in (threshold, float(np.nextafter(float(p), float(near))), p):
-        row = scored(p)
-        expected = predict(p, at)
-        c = columns([row])
-        assert bool(c.predicted(at)[0]) is bool(expected)
+        c = scored(p)
+        expected = int(at_or_above(p, at))
         assert bool(np.asarray(Judged.of(c, at).predicted)[0]) is bool(expected)
-        assert compute([row], at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
+        assert compute(c, at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
         assert by_coverage(c.positive, c.probability, at).accuracy == [expected]
-        (exported,) = records("test", [Example("r", "text", 1)], [row], by_definition(at))
+        (exported,) = records("test", [Example("r0", "text", 1)], c, by_definition(at))
         assert exported["predicted"] == expected
-        for again in (_through_json(row), _through_csv(exported["probability"])):
-            assert predict(again, at) == expected
-
-
-def _through_json(row: ScoredExample) -> float:
-    found = json.loads(line(jsonio.as_row(row)))["probability"]
-    assert isinstance(found, float)
-    return found
+        c.write(path)
+        through_json = json.loads(line({"probability": exported["probability"]}))["probability"]
+        for again in (Predictions.read(path).probability[0], through_json, _through_csv(through_json)):
+            assert int(at_or_above(again, at)) == expected
 
 
 def _through_csv(p: float) -> float:
@@ -78,11 +75,8 @@ def test_a_score_is_calibrated_in_float64(kind: str) -> None:
     assert found.dtype == np.float64
     assert found.tolist() == curve(kind, parameters, low.astype(np.float64)).tolist()
     calibrator = Calibrator(kind, parameters, kind, 0, 0, None, None, "")  # type: ignore[arg-type]
-    rows = calibrator.apply_to([scored(p) for p in low])
-    assert [row.probability for row in rows] == found.tolist()
+    assert calibrator.apply_to(scored(*low)).probability.tolist() == found.tolist()
 
 
 def test_what_has_no_probability_is_below_every_threshold() -> None:
-    assert predict(None, 0.0) == 0
-    assert predict(float("nan"), 0.0) == 0
     assert at_or_above(np.array([np.nan, 0.0, 1.0]), 0.0).tolist() == [False, True, True]

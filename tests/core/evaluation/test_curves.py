@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from sklearn import metrics as sk
 
-from core.evaluation.columns import columns
 from core.evaluation.curves import MOST_POINTS, by_coverage, by_threshold, precision_recall
 from core.evaluation.metrics import compute
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
@@ -28,7 +27,7 @@ def test_precision_and_recall_are_scikit_learns_at_every_threshold() -> None:
 @settings(max_examples=60, deadline=None)
 @given(ROWS)
 def test_metrics_by_threshold_are_those_of_the_rows(scored: Scored) -> None:
-    c = columns(as_rows(scored))
+    c = as_rows(scored)
     found = by_threshold(c.positive, c.probability)
     for i, t in enumerate(found.threshold):
         m = compute(as_rows(scored), t)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +15,19 @@ from core.errors import StageError
 from core.evaluation import decide_stage, decision
 from core.evaluation.decide_stage import DecideSlice
 from core.evaluation.metrics import compute
+from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
-from core.records import Example, ScoredExample
+from core.records import Example
 from core.stageio import StageIO
-from tests.core.evaluation.scored import draw
+from tests.core.evaluation.scored import Row, draw, predictions
 
 
-def decided(
-    folder: Path, rows: Sequence[ScoredExample], **config: Any
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """The stage's summary and its file, for rows in groups of three."""
-    examples = [Example(r.example_id, "a text", r.gold, f"g{i // 3}") for i, r in enumerate(rows)]
+    golds = zip(rows.ids, rows.positive.tolist(), strict=True)
+    examples = [Example(name, "a text", int(gold), f"g{i // 3}") for i, (name, gold) in enumerate(golds)]
     write_examples(folder / "split/val.csv", examples)
-    jsonio.write_jsonl(folder / "scored/scores.jsonl", map(jsonio.as_row, rows))
+    rows.write(folder / "scored/scores.jsonl")
     part = DecideSlice.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
     inputs = {"split": folder / "split", "scored": folder / "scored"}
     summary = decide_stage.run(part, StageIO(inputs, folder / "out"))
@@ -59,7 +58,7 @@ def test_what_is_frozen_is_read_back_and_the_threshold_is_of_calibrated_probabil
 
 
 def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: Path) -> None:
-    rows = [ScoredExample(f"r{i}", i % 2, (i % 2) * -0.5 + 0.7, 0.0, valid=True) for i in range(20)]
+    rows = predictions([Row(f"r{i}", i % 2, (i % 2) * -0.5 + 0.7) for i in range(20)])
     threshold = ThresholdConfig(objective="recall_at_precision", precision=0.9)
     summary, written = decided(tmp_path, rows, threshold=threshold)
     assert summary["threshold"] is None
@@ -73,16 +72,22 @@ def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: P
 
 
 def test_rows_that_a_server_failed_on_are_fitted_to_nothing(tmp_path: Path) -> None:
-    rows = draw(60, seed=3).rows()
-    failed = ScoredExample("failed", 1, None, 1.0, valid=False, error="no answer")
-    summary, _ = decided(tmp_path, [*rows, failed])
+    sample = draw(60, seed=3)
+    rows = [
+        Row(f"r{i}", int(y), p)
+        for i, (y, p) in enumerate(zip(sample.positive, sample.probability, strict=True))
+    ]
+    failed = Row("failed", 1, None, 1.0, error="no answer")
+    summary, _ = decided(tmp_path, predictions([*rows, failed]))
     assert summary["rows"] == 60
 
 
 def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     rows = draw(12, seed=4).rows()
     decided(tmp_path, rows)
-    write_examples(tmp_path / "split/val.csv", [Example(r.example_id, "x", r.gold) for r in rows[1:]])
+    write_examples(
+        tmp_path / "split/val.csv", [Example(name, "x", i % 2) for i, name in enumerate(rows.ids[1:])]
+    )
     part = DecideSlice(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):

@@ -5,23 +5,22 @@ from __future__ import annotations
 import dataclasses
 
 from core.evaluation.faithfulness import Counted, Faithfulness, faithfulness
-from core.records import ScoredExample
+from core.evaluation.predictions import Generated
+from tests.core.evaluation.scored import Row, predictions
 
 TEXT = "Win a free prize now"
 
 
 def said(
     reasoning: str | None, *, label: int | None = 1, p: float | None = 0.6, gold: int = 1, asked: bool = True
-) -> ScoredExample:
-    return ScoredExample(
-        "r", gold, p, outside=0.0, valid=True, reasoning=reasoning, emitted_label=label,
-        raw_output=(reasoning or "") if asked else None,
-    )  # fmt: skip
+) -> Row:
+    text = (reasoning or "") if asked else None
+    return Row("r", gold, p, generated=Generated(text, reasoning, label))
 
 
-def of(*rows: ScoredExample, threshold: float = 0.7) -> Faithfulness:
+def of(*rows: Row, threshold: float = 0.7) -> Faithfulness:
     decided = [int(r.probability is not None and r.probability >= threshold) for r in rows]
-    return faithfulness(rows, [TEXT] * len(rows), decided, ("R1", "R2"))
+    return faithfulness(predictions(rows), [TEXT] * len(rows), decided, ("R1", "R2"))
 
 
 def pair(counted: Counted) -> tuple[int, int]:
@@ -63,7 +62,7 @@ def test_where_nothing_was_asked_all_is_null_with_a_reason() -> None:
 def test_quotations_are_compared_in_one_normal_form() -> None:
     text = "Gagnez un caf\u00e9 gratuit \u00e0 No\u00ebl"
     row = said('R1: it says "cafe\u0301 gratuit" and "th\u00e9"')
-    found = faithfulness([row], [text], [1], ("R1",))
+    found = faithfulness(predictions([row]), [text], [1], ("R1",))
     assert pair(found.quotes_that_occur) == (1, 2)
 
 

@@ -19,7 +19,8 @@ from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import decide_stage, hardness_stage
 from core.evaluation.hardness_stage import HARDNESS, HardnessSlice, JudgingSlice
-from core.records import Example, ScoredExample, TeacherAnswer
+from core.evaluation.predictions import Predictions
+from core.records import Example, TeacherAnswer
 from core.rejection.hard import HARD_FILE, Hardness, tagged_file
 from core.rejection.intervals import difference, share
 from core.stageio import StageIO
@@ -34,14 +35,13 @@ def right(example: Example) -> bool:
     return example.id not in HARD or int(example.id[1:]) % 4 < 2
 
 
-def scored(examples: Sequence[Example] = EXAMPLES, failed: Sequence[str] = ()) -> list[ScoredExample]:
-    return [
-        ScoredExample(
-            e.id, e.label, 0.9 if (e.label == 1) is right(e) else 0.1, 0.0, True,
-            error="gone" if e.id in failed else None,
-        )
-        for e in examples
-    ]  # fmt: skip
+def scored(examples: Sequence[Example] = EXAMPLES, failed: Sequence[str] = ()) -> Predictions:
+    return Predictions.of(
+        [e.id for e in examples],
+        [0.9 if (e.label == 1) is right(e) else 0.1 for e in examples],
+        gold=[e.label for e in examples],
+        errors=["gone" if e.id in failed else None for e in examples],
+    )
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def io(tmp_path: Path) -> StageIO:
     (tmp_path / "rules/a.txt").write_text("R1 one")
     for split in ("train", "test"):
         write_examples(tmp_path / f"split/{split}.csv", EXAMPLES)
-    write_scores(tmp_path, scored())
+    scored().write(tmp_path / "scored/scores.jsonl")
     write_examples(tmp_path / "split/val.csv", EXAMPLES)
     part = decide_stage.DecideSlice(
         threshold=ThresholdConfig(), calibration=CalibrationConfig(method="none"), seed=1
@@ -60,10 +60,6 @@ def io(tmp_path: Path) -> StageIO:
     inputs = {"split": tmp_path / "split", "scored": tmp_path / "scored"}
     decide_stage.run(part, StageIO(inputs, tmp_path / "decision"))
     return StageIO({n: tmp_path / n for n in ("split", "answers", "scored", "decision")}, tmp_path / "out")
-
-
-def write_scores(folder: Path, rows: Sequence[ScoredExample]) -> None:
-    jsonio.write_jsonl(folder / "scored/scores.jsonl", (jsonio.as_row(row) for row in rows))
 
 
 def write_rejected(folder: Path, unanswered: Sequence[str] = ()) -> None:
@@ -113,7 +109,7 @@ def test_on_train_the_student_is_measured_on_hard_texts_and_on_the_others(io: St
 
 def test_a_text_without_an_answer_is_in_neither_part_nor_one_that_a_server_failed_on(io: StageIO) -> None:
     write_rejected(io.inputs["answers"], unanswered=["t0", "t59"])
-    write_scores(io.out.parent, scored(failed=["t1", "t2"]))
+    scored(failed=["t1", "t2"]).write(io.inputs["scored"] / "scores.jsonl")
     assert {name: rows for name, (rows, _) in sliced(look(io)).items()} == {"hard": 21, "not hard": 35}
 
 

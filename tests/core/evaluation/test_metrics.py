@@ -18,16 +18,13 @@ from sklearn import metrics as sk
 from core.config.measure import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.columns import Floats, columns
+from core.evaluation.columns import Floats
 from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio, value
-from core.records import ScoredExample
+from tests.core.evaluation.scored import Row, predictions
 
 
-def row(
-    gold: int, probability: float | None, *, outside: float = 0.0, valid: bool | None = None, name: str = "r"
-) -> ScoredExample:
-    is_valid = probability is not None if valid is None else valid
-    return ScoredExample(example_id=name, gold=gold, probability=probability, outside=outside, valid=is_valid)
+def row(gold: int, probability: float | None, *, outside: float = 0.0, name: str = "r") -> Row:
+    return Row(name, gold, probability, outside)
 
 
 PROBABILITY = st.one_of(st.none(), st.floats(0, 1), st.sampled_from([0.0, 0.25, 0.5, 0.75, 1.0]))
@@ -36,14 +33,14 @@ ROWS = st.lists(
 )
 
 
-def has_both(rows: Sequence[ScoredExample]) -> bool:
+def has_both(rows: Sequence[Row]) -> bool:
     return len({r.gold for r in rows}) == 2
 
 
 @settings(max_examples=50, deadline=None)
 @given(ROWS.filter(has_both), st.floats(0, 1))
-def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshold: float) -> None:
-    m = compute(rows, threshold)
+def test_defined_metrics_equal_scikit_learns(rows: list[Row], threshold: float) -> None:
+    m = compute(predictions(rows), threshold)
     gold = [r.gold for r in rows]
     said = [int(r.probability is not None and r.probability >= threshold) for r in rows]
     p = [0.5 if r.probability is None else r.probability for r in rows]
@@ -72,19 +69,17 @@ def test_defined_metrics_equal_scikit_learns(rows: list[ScoredExample], threshol
 
 @settings(max_examples=80, deadline=None)
 @given(ROWS, st.floats(0, 1))
-def test_a_metric_is_null_exactly_where_a_reason_is_given(
-    rows: list[ScoredExample], threshold: float
-) -> None:
-    written = compute(rows, threshold).to_json()
+def test_a_metric_is_null_exactly_where_a_reason_is_given(rows: list[Row], threshold: float) -> None:
+    written = compute(predictions(rows), threshold).to_json()
     text = json.dumps(written, allow_nan=False)
     assert {k for k, v in written.items() if v is None} == set(written["undefined"])
-    assert Metrics.from_json(json.loads(text)) == compute(rows, threshold)
+    assert Metrics.from_json(json.loads(text)) == compute(predictions(rows), threshold)
 
 
 @given(ROWS, st.floats(0, 1))
 @settings(max_examples=50, deadline=None)
-def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshold: float) -> None:
-    m = compute(rows, threshold)
+def test_confusion_counts_add_up_to_the_rows(rows: list[Row], threshold: float) -> None:
+    m = compute(predictions(rows), threshold)
     assert m.confusion is not None
     counts = dataclasses.astuple(m.confusion)
     assert sum(counts) == m.rows == len(rows)
@@ -95,9 +90,9 @@ def test_confusion_counts_add_up_to_the_rows(rows: list[ScoredExample], threshol
 @given(ROWS)
 @settings(max_examples=50, deadline=None)
 def test_without_a_threshold_predictions_are_undefined_and_probabilities_measured(
-    rows: list[ScoredExample],
+    rows: list[Row],
 ) -> None:
-    without, at = compute(rows, None, "nobody chose"), compute(rows, 0.5)
+    without, at = compute(predictions(rows), None, "nobody chose"), compute(predictions(rows), 0.5)
     counted = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", "recall")
     assert all(without.undefined[name] == "nobody chose" for name in counted)
     assert (without.confusion, without.threshold) == (None, None)
@@ -114,7 +109,7 @@ def test_a_table_computed_by_hand() -> None:
         row(0, 0.2),
         row(1, None, outside=1.0),
     ]
-    m = compute(rows, 0.5)
+    m = compute(predictions(rows), 0.5)
     assert m.confusion == Confusion(tp=1, fp=1, fn=2, tn=1)
     assert m["accuracy"] == pytest.approx(2 / 5)
     assert m["precision"] == pytest.approx(1 / 2)
@@ -132,26 +127,28 @@ def test_a_table_computed_by_hand() -> None:
 
 
 def test_a_row_without_a_probability_is_predicted_negative_even_at_threshold_zero() -> None:
-    m = compute([row(1, None), row(0, 0.0)], 0.0)
+    m = compute(predictions([row(1, None), row(0, 0.0)]), 0.0)
     assert m.confusion == Confusion(tp=0, fp=1, fn=1, tn=0)
 
 
 def test_an_invalid_row_with_a_probability_keeps_it_and_is_counted() -> None:
-    m = compute([row(1, 0.9, outside=0.8, valid=False), row(0, 0.1)], 0.5)
+    m = compute(predictions([row(1, 0.9, outside=0.8), row(0, 0.1)]), 0.5)
     assert m["accuracy"] == 1
     assert m.invalid_label_rate == pytest.approx(0.5)
 
 
 def test_a_probability_on_the_threshold_is_positive() -> None:
-    assert compute([row(1, 0.3), row(0, 0.2)], 0.3).confusion == Confusion(tp=1, fp=0, fn=0, tn=1)
+    assert compute(predictions([row(1, 0.3), row(0, 0.2)]), 0.3).confusion == Confusion(
+        tp=1, fp=0, fn=0, tn=1
+    )
 
 
 def test_a_certain_error_costs_the_clipped_loss_not_infinity() -> None:
-    assert compute([row(1, 0.0)], 0.5)["log_loss"] == pytest.approx(-math.log(1e-12))
+    assert compute(predictions([row(1, 0.0)]), 0.5)["log_loss"] == pytest.approx(-math.log(1e-12))
 
 
 def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
-    m = compute([row(0, 0.2), row(0, 0.1)], 0.5)
+    m = compute(predictions([row(0, 0.2), row(0, 0.1)]), 0.5)
     assert m["accuracy"] == 1
     assert set(m.undefined) == {
         "recall",
@@ -167,14 +164,14 @@ def test_one_class_leaves_accuracy_and_says_why_the_rest_is_null() -> None:
     assert m.undefined["macro_f1"] == "a label that no row has and none was predicted"
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -0.1, 1.1])
+@pytest.mark.parametrize("bad", [float("inf"), -0.1, 1.1])
 def test_an_impossible_probability_is_refused_with_its_row(bad: float) -> None:
     with pytest.raises(StageError, match="scored row spam-7: probability"):
-        compute([row(1, bad, name="spam-7")], 0.5)
+        compute(predictions([row(1, bad, name="spam-7")]), 0.5)
 
 
 def test_predecessors_names_and_integers_are_kept() -> None:
-    written = compute([row(1, 0.9), row(0, 0.1)], 0.5).to_json()
+    written = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5).to_json()
     kept = ["loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"]
     kept += ["decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall"]
     kept += ["tp", "fp", "fn", "tn"]
@@ -182,7 +179,7 @@ def test_predecessors_names_and_integers_are_kept() -> None:
 
 
 def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
-    m = compute([row(1, 0.9), row(0, 0.1)], 0.5)
+    m = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5)
     for name in METRICS:
         assert value(m, name) is not None
         smaller_wins = name in ("log_loss", "brier")
@@ -210,11 +207,11 @@ def specificity() -> Iterator[str]:
 
 def test_a_metric_of_another_package_is_in_files_in_the_bootstrap_and_in_cache_keys(specificity: str) -> None:
     rows = [row(1, 0.9), row(0, 0.6), row(0, 0.1)]
-    assert compute(rows, 0.5)[specificity] == 0.5
-    written = compute(rows, 0.5).to_json()
+    assert compute(predictions(rows), 0.5)[specificity] == 0.5
+    written = compute(predictions(rows), 0.5).to_json()
     assert written[specificity] == 0.5
     assert Metrics.from_json(written)[specificity] == 0.5
-    c = columns(rows)
+    c = predictions(rows)
     found = bootstrap(c.positive, [Judged.of(c, 0.5)], resamples=20)
     assert found.point(0, specificity) == 0.5
     assert np.isin(found.of(0, specificity), [0, 0.5, 1]).all()
@@ -229,9 +226,9 @@ def test_importing_metrics_does_not_import_matplotlib() -> None:
 COUNTS = st.tuples(*[st.integers(0, 6)] * 4)
 
 
-def rows_of(tp: int, fp: int, fn: int, tn: int) -> list[ScoredExample]:
+def rows_of(tp: int, fp: int, fn: int, tn: int) -> list[Row]:
     kinds = [(1, 0.9)] * tp + [(0, 0.9)] * fp + [(1, 0.1)] * fn + [(0, 0.1)] * tn
-    return [ScoredExample("r", gold, p, outside=0.0, valid=True) for gold, p in kinds]
+    return [Row("r", gold, p) for gold, p in kinds]
 
 
 @settings(max_examples=100, deadline=None)
@@ -243,5 +240,5 @@ def test_many_tables_at_once_give_what_the_rows_of_each_give(tables: list[tuple[
         if of.of != "counts":
             continue
         for found, table in zip(of.function(counts), tables, strict=True):
-            wanted = value(compute(rows_of(*table), 0.5), name)
+            wanted = value(compute(predictions(rows_of(*table)), 0.5), name)
             assert math.isnan(found) if wanted is None else math.isclose(found, wanted, abs_tol=1e-12), name

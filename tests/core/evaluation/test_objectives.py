@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from core.config.measure import ThresholdConfig
-from core.evaluation.columns import columns
 from core.evaluation.metrics import compute
 from core.evaluation.objectives import Choice, choose_by
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, has_both
@@ -30,7 +29,7 @@ CONFIGS = st.one_of(
 
 
 def chosen(scored: Scored, config: ThresholdConfig) -> Choice:
-    c = columns(as_rows(scored))
+    c = as_rows(scored)
     return choose_by(c.positive, c.probability, config)
 
 

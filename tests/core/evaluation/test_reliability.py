@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
-from core.evaluation.columns import columns
 from core.evaluation.reliability import reliability
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
@@ -40,7 +39,7 @@ def test_each_points_interval_is_wilsons() -> None:
 @settings(max_examples=80, deadline=None)
 @given(ROWS, st.integers(1, 12), st.randoms())
 def test_every_scored_row_is_in_one_bin_whatever_the_order(scored: Scored, bins: int, random: object) -> None:
-    c = columns(as_rows(scored))
+    c = as_rows(scored)
     found = reliability(c.positive, c.probability, bins)
     assert sum(p.rows for p in found.points) == found.rows == sum(q is not None for _, q in scored)
     assert len(found.points) <= bins
@@ -48,7 +47,7 @@ def test_every_scored_row_is_in_one_bin_whatever_the_order(scored: Scored, bins:
         assert low.highest < high.lowest
     shuffled = list(scored)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    d = columns(as_rows(shuffled))
+    d = as_rows(shuffled)
     again = reliability(d.positive, d.probability, bins)
     assert [p.positive for p in again.points] == [p.positive for p in found.points]
     json.dumps(dataclasses.asdict(found), allow_nan=False)

@@ -6,12 +6,14 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.engines.local import LocalEngine, resolve_model
-from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_examples
+from core.evaluation.predictions import Predictions
+from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_texts
 from core.progress import Silent
 from core.prompts import load_prompts
 from core.records import Example
@@ -58,40 +60,47 @@ def by_hand(sampler: Sampler, e: Encoder, example: Example) -> tuple[float, floa
     return out[0], out[1]
 
 
+def scored(sampler: Sampler, e: Encoder, settings: ScoreSettings) -> Predictions:
+    ids, texts = zip(*((example.id, example.text) for example in EXAMPLES), strict=True)
+    return score_texts(sampler, e, ids, texts, settings, Silent())
+
+
 @pytest.mark.parametrize("target", ["label_only", "label_first"])
 def test_the_probability_is_that_of_the_label_block_directly_after_the_prompt(
     sampler: Sampler, tokenizer: ChatTokenizer, target: str
 ) -> None:
     e = encoder(tokenizer, target)
-    rows = score_examples(sampler, e, EXAMPLES, ScoreSettings(8), Silent())
-    for row, example in zip(rows, EXAMPLES, strict=True):
+    found = scored(sampler, e, ScoreSettings(8))
+    for i, example in enumerate(EXAMPLES):
         zero, one = by_hand(sampler, e, example)
-        assert row.probability == pytest.approx(one / (zero + one), rel=1e-3)
-        assert row.outside == pytest.approx(1 - zero - one, abs=1e-6)
-        assert row.valid == (row.outside <= 0.5)
-        assert (row.example_id, row.gold) == (example.id, example.label)
+        assert found.probability[i] == pytest.approx(one / (zero + one), rel=1e-3)
+        assert found.off_label_mass[i] == pytest.approx(1 - zero - one, abs=1e-6)
+    assert found.invalid.tolist() == (found.off_label_mass > 0.5).tolist()
+    assert found.ids == tuple(example.id for example in EXAMPLES)
+    assert found.gold is None
 
 
 def test_reasons_are_generated_for_the_first_rows_only_and_change_no_probability(
     sampler: Sampler, tokenizer: ChatTokenizer
 ) -> None:
     e = encoder(tokenizer, "label_first")
-    plain = score_examples(sampler, e, EXAMPLES, ScoreSettings(8), Silent())
-    said = score_examples(sampler, e, EXAMPLES, ScoreSettings(8, reasoning_rows=2), Silent())
-    assert [r.raw_output is not None for r in said] == [True, True, False]
-    assert [r.probability for r in said] == [r.probability for r in plain]
-    added = add_reasoning(sampler, e, EXAMPLES, plain, ScoreSettings(8, reasoning_rows=2), Silent())
-    assert added == said
+    plain = scored(sampler, e, ScoreSettings(8))
+    said = scored(sampler, e, ScoreSettings(8, reasoning_rows=2))
+    assert [g.text is not None for g in said.generated] == [True, True, False]
+    assert said.probability.tolist() == plain.probability.tolist()
+    texts = [example.text for example in EXAMPLES]
+    added = add_reasoning(sampler, e, texts, plain, ScoreSettings(8, reasoning_rows=2), Silent())
+    assert added.generated == said.generated
 
 
 def test_a_reasoning_that_never_ends_has_no_place_for_a_label(
     sampler: Sampler, tokenizer: ChatTokenizer
 ) -> None:
-    rows = score_examples(sampler, encoder(tokenizer, "reason_first"), EXAMPLES, ScoreSettings(6), Silent())
-    for row in rows:
-        assert (row.probability, row.valid, row.outside) == (None, False, 1.0)
-        assert row.raw_output
-        assert row.finish == "length"
+    found = scored(sampler, encoder(tokenizer, "reason_first"), ScoreSettings(6))
+    assert np.isnan(found.probability).all()
+    assert found.invalid.all()
+    assert found.off_label_mass.tolist() == [1.0, 1.0, 1.0]
+    assert all(g.text and g.finish == "length" for g in found.generated)
 
 
 def test_masses_that_no_float_holds_are_no_probability() -> None:

@@ -10,7 +10,7 @@ from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
 from core.evaluation.metrics import compute
 from core.evaluation.selection import EvaluatedCheckpoint, select, should_stop
-from core.records import ScoredExample
+from tests.core.evaluation.scored import Row, predictions
 
 
 def at(step: int, *, right: int, of: int = 10) -> EvaluatedCheckpoint:
@@ -19,8 +19,8 @@ def at(step: int, *, right: int, of: int = 10) -> EvaluatedCheckpoint:
     for i in range(of):
         gold = i % 2
         says = gold if i < right else 1 - gold
-        rows.append(ScoredExample(f"r{i}", gold, 0.9 if says else 0.1, outside=0.0, valid=True))
-    return EvaluatedCheckpoint(step, compute(rows, 0.5))
+        rows.append(Row(f"r{i}", gold, 0.9 if says else 0.1))
+    return EvaluatedCheckpoint(step, compute(predictions(rows), 0.5))
 
 
 @settings(max_examples=30, deadline=None)
@@ -67,7 +67,7 @@ def test_the_reason_calls_every_metric_as_the_tables_do(metric: str) -> None:
 
 
 def test_an_undefined_value_never_wins_and_is_beaten_by_any() -> None:
-    one_class = [ScoredExample("r", 0, 0.2, outside=0.0, valid=True)]
+    one_class = predictions([Row("r", 0, 0.2)])
     untrained = EvaluatedCheckpoint(0, compute(one_class, 0.5))
     chosen = select([untrained, at(10, right=1)], "auroc")
     assert (chosen.step, chosen.beats_untrained) == (10, True)

@@ -13,9 +13,7 @@ from hypothesis import strategies as st
 
 from core.evaluation.metrics import compute
 from core.evaluation.threshold import choose, choose_from
-from core.records import ScoredExample
-
-Scored = list[tuple[int, float | None]]
+from tests.core.evaluation.scored import Scored, as_rows
 
 TINY = math.ulp(0.3)
 SCORES = st.one_of(
@@ -25,13 +23,6 @@ SCORES = st.one_of(
     st.integers(0, 3).map(lambda k: 0.3 + k * TINY),  # neighbours with no number between them
 )
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=2, max_size=30)
-
-
-def as_rows(scored: Scored) -> list[ScoredExample]:
-    return [
-        ScoredExample(f"r{i}", gold, p, outside=0.0, valid=p is not None)
-        for i, (gold, p) in enumerate(scored)
-    ]
 
 
 def rank_at(scored: Scored, t: float) -> tuple[Fraction, int, float, float]:

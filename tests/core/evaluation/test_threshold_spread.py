@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from core.config.measure import ThresholdConfig
 from core.evaluation.candidates import Resampled
-from core.evaluation.columns import columns
 from core.evaluation.objectives import choose_by, pick
 from core.evaluation.threshold_spread import spread
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, groups_of, has_both
@@ -34,7 +33,7 @@ def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.Data
     repeated = [row for row, k in zip(scored, weights, strict=True) for _ in range(k)]
     if not has_both(repeated) or all(p is None for _, p in repeated):
         return
-    c, other = columns(as_rows(scored)), columns(as_rows(repeated))
+    c, other = as_rows(scored), as_rows(repeated)
     drawn = np.array([weights, weights], dtype=np.int32)
     found, real = Resampled(c.positive, c.probability).candidates(drawn[:, c.positive], drawn[:, ~c.positive])
     for config in EVERY:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from core.evaluation.metrics import Metrics, compute
-from core.records import ScoredExample
+from tests.core.evaluation.scored import Row, predictions
 
 
 def metrics(right: int, *, n: int = 100) -> Metrics:
@@ -14,14 +14,13 @@ def metrics(right: int, *, n: int = 100) -> Metrics:
     for i in range(n):
         gold = int(i % 5 == 0)
         says_one = (gold == 1) == (i < right)
-        rows.append(ScoredExample(f"r{i}", gold, 0.9 if says_one else 0.1, outside=0.0, valid=True))
-    return compute(rows, 0.5)
+        rows.append(Row(f"r{i}", gold, 0.9 if says_one else 0.1))
+    return compute(predictions(rows), 0.5)
 
 
 def constant(n: int = 100) -> Metrics:
     """The majority's metrics on the same rows."""
-    rows = [ScoredExample(f"r{i}", int(i % 5 == 0), 0.4, outside=0.0, valid=True) for i in range(n)]
-    return compute(rows, 0.5)
+    return compute(predictions([Row(f"r{i}", int(i % 5 == 0), 0.4) for i in range(n)]), 0.5)
 
 
 def with_values(metrics: Metrics, **values: float | None) -> Metrics:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,15 +13,19 @@ from hypothesis import strategies as st
 from core.errors import StageError
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision, by_definition
-from core.export.predictions import record, records, write
-from core.records import Example, ScoredExample
+from core.evaluation.predictions import Generated
+from core.export.predictions import records, write
+from core.records import Example
+from tests.core.evaluation.scored import Row, predictions
 
 ANY_TEXT = st.text(st.characters())  # half surrogate pairs, control characters and line separators too
 
 
-def scored(name: str = "a", **fields: object) -> ScoredExample:
-    known: dict[str, object] = {"gold": 1, "probability": 0.4, "outside": 0.1, "valid": True, **fields}
-    return ScoredExample(example_id=name, **known)  # type: ignore[arg-type]
+def scored(
+    name: str = "a", probability: float | None = 0.4, off_label_mass: float = 0.1, **fields: Any
+) -> Row:
+    generated = {k: fields.pop(k) for k in ("text", "label") if k in fields}
+    return Row(name, 1, probability, off_label_mass, Generated(**generated), **fields)
 
 
 @settings(max_examples=60, deadline=None)
@@ -30,7 +35,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
 ) -> None:
     path = tmp_path_factory.mktemp("p") / "test.json"
     examples = [Example(f"e{i}", text, 1) for i, (text, _) in enumerate(texts)]
-    rows = [scored(f"e{i}", raw_output=raw) for i, (_, raw) in enumerate(texts)]
+    rows = predictions([scored(f"e{i}", text=raw) for i, (_, raw) in enumerate(texts)])
     assert write(path, records("test", examples, rows, by_definition(0.3))) == len(texts)
     back = json.loads(path.read_bytes().decode("utf-8"))
     assert [(r["text"], r["raw_output"]) for r in back] == texts
@@ -39,9 +44,11 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
 
 
 def test_the_fields_of_a_record_and_their_order() -> None:
-    made = record("val", 7, Example("spam-9", "hello", 1), scored("spam-9", truncated_tokens=3), 0.36, 0.35)
+    lower = Calibrator("platt", {"slope": 1.0, "shift": -0.1}, "platt", 1, 1, None, None, "as asked")
+    rows = predictions([scored("spam-9", truncated_tokens=3)])
+    (made,) = records("val", [Example("spam-9", "hello", 1)], rows, Decision(lower, 0.35, "for a test"))
     assert list(made.items()) == [
-        ("sample_id", "val_7_k0"),
+        ("sample_id", "val_0_k0"),
         ("example_id", "spam-9"),
         ("split", "val"),
         ("k_index", 0),
@@ -53,7 +60,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
         ("pred_label", 0),
         ("reasoning", None),
         ("error", None),
-        ("probability", 0.36),
+        ("probability", pytest.approx(0.3762, abs=1e-4)),
         ("uncalibrated_probability", 0.4),
         ("threshold", 0.35),
         ("predicted", 1),
@@ -67,18 +74,18 @@ def test_the_fields_of_a_record_and_their_order() -> None:
 @pytest.mark.parametrize(
     ("row", "parse_ok", "source", "label", "error"),
     [
-        (scored(raw_output="<label>0</label>", emitted_label=0), True, "generated", 0, None),
-        (scored(raw_output="who knows"), False, None, None, "parse_failed"),
-        (scored(raw_output="  "), False, None, None, "empty_response"),
+        (scored(text="<label>0</label>", label=0), True, "generated", 0, None),
+        (scored(text="who knows"), False, None, None, "parse_failed"),
+        (scored(text="  "), False, None, None, "empty_response"),
         (scored(probability=0.5), True, "scored", 1, None),
-        (scored(valid=False), False, None, None, None),
-        (scored(valid=False, probability=None), False, None, None, None),
+        (scored(off_label_mass=0.6), False, None, None, None),
+        (scored(probability=None), False, None, None, None),
     ],
 )
 def test_what_the_model_says_is_told_apart_from_what_was_decided(
-    row: ScoredExample, parse_ok: bool, source: str | None, label: int | None, error: str | None
+    row: Row, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
-    made = record("test", 0, Example("a", "t", 1), row, row.probability, 0.2)
+    (made,) = records("test", [Example("a", "t", 1)], predictions([row]), by_definition(0.2))
     assert (made["parse_ok"], made["parse_source"], made["pred_label"]) == (parse_ok, source, label)
     assert made["error"] == error
     assert made["predicted"] == (0 if row.probability is None else 1)
@@ -86,7 +93,7 @@ def test_what_the_model_says_is_told_apart_from_what_was_decided(
 
 def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
     halved = Calibrator("platt", {"slope": 1.0, "shift": -1.0}, "platt", 1, 1, None, None, "as asked")
-    rows = [scored("a", probability=0.5), scored("b", probability=0.8)]
+    rows = predictions([scored("a", probability=0.5), scored("b", probability=0.8)])
     examples = [Example("a", "t", 1), Example("b", "t", 1)]
     made = list(records("test", examples, rows, Decision(halved, 0.4, "for a test")))
     assert [r["uncalibrated_probability"] for r in made] == [0.5, 0.8]
@@ -98,20 +105,23 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
 
 def test_without_a_threshold_nothing_is_predicted() -> None:
     none = Decision(by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
-    made = next(records("test", [Example("a", "t", 1)], [scored("a")], none))
+    made = next(records("test", [Example("a", "t", 1)], predictions([scored("a")]), none))
     assert (made["predicted"], made["threshold"], made["probability"]) == (None, None, 0.4)
 
 
 def test_scores_of_other_rows_are_refused() -> None:
     with pytest.raises(StageError, match="1 examples but 2 were scored"):
-        list(records("test", [Example("a", "t", 1)], [scored("a"), scored("b")], by_definition(0.5)))
+        list(
+            records(
+                "test", [Example("a", "t", 1)], predictions([scored("a"), scored("b")]), by_definition(0.5)
+            )
+        )
     with pytest.raises(StageError, match="row 0 is example a, but b was scored"):
-        list(records("test", [Example("a", "t", 1)], [scored("b")], by_definition(0.5)))
+        list(records("test", [Example("a", "t", 1)], predictions([scored("b")]), by_definition(0.5)))
 
 
 def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
-    rows = records("test", [Example("a", "t", 1)], [scored("a", outside=float("nan"))], by_definition(0.5))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "bad.json", rows)
+        write(tmp_path / "bad.json", [{"outside_mass": float("nan")}])
     assert write(tmp_path / "empty.json", []) == 0
     assert json.loads((tmp_path / "empty.json").read_text()) == []

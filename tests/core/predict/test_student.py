@@ -11,54 +11,52 @@ from core import jsonio
 from core.bundle.opening import open_bundle
 from core.data.writing import read_examples
 from core.errors import MissingInputError, ModelError, UserError
-from core.evaluation.columns import columns
-from core.evaluation.stage import SCORES, read_scores
+from core.evaluation.predictions import Predictions, optional
+from core.evaluation.stage import SCORES
 from core.predict import Student, load
 from core.predict.finding import find
-from core.records import ScoredExample
 from core.store import pointers
 from tests.core.pipeline.making import Made
 
 
 def test_it_says_what_was_exported_of_the_same_texts(made: Made, student: Student) -> None:
     examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
-    scored = read_scores(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
+    scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
     said = student([e.text for e in examples])
-    assert [p.probability for p in said] == pytest.approx([row.probability for row in scored], abs=1e-6)
-    threshold = student.bundle.decision.threshold
-    assert threshold is not None
-    assert [p.label for p in said] == ["1" if (row.probability or 0) >= threshold else "0" for row in scored]
+    assert [p.probability for p in said] == pytest.approx(scored.probability.tolist(), abs=1e-6)
+    predicted = student.bundle.decision.predicted(scored)
+    assert predicted is not None
+    assert [p.label for p in said] == ["1" if positive else "0" for positive in predicted]
 
 
-def scored(p: float | None, outside: float, *, valid: bool) -> ScoredExample:
-    return ScoredExample("0", 0, p, outside, valid)
+def scored(p: float | None, off_label_mass: float) -> Predictions:
+    return Predictions.of(["0"], [np.nan if p is None else p], off_label_mass=off_label_mass)
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        (scored(0.9, 0.5, valid=True), None),
-        (scored(0.9, 0.501, valid=False), "50.1% of the probability is on neither label"),
-        (scored(0.001, 0.97, valid=False), "97.0% of the probability is on neither label"),
-        (scored(None, 1.0, valid=False), "no label was reached"),
+        (scored(0.9, 0.5), None),
+        (scored(0.9, 0.501), "50.1% of the probability is on neither label"),
+        (scored(0.001, 0.97), "97.0% of the probability is on neither label"),
+        (scored(None, 1.0), "no label was reached"),
     ],
 )
 def test_a_row_that_evaluations_call_invalid_has_an_error_and_what_they_predict(
-    student: Student, row: ScoredExample, says: str | None
+    student: Student, row: Predictions, says: str | None
 ) -> None:
-    found = student._prediction(row, reasoning=False)
-    threshold = student.bundle.decision.threshold or 0.0
-    assert found.probability == row.probability
-    assert found.label == ("1" if columns([row]).predicted(threshold)[0] else "0")
-    assert (found.error is None) is not bool(columns([row]).invalid[0])
+    (found,) = student._predictions(row, reasoning=False)
+    assert found.probability == optional(row.probability[0])
+    assert found.label == ("1" if np.asarray(student.bundle.decision.predicted(row))[0] else "0")
+    assert (found.error is None) is not bool(row.invalid[0])
     assert says is None or (found.error or "").startswith(says)
 
 
 def test_the_same_rows_are_invalid_as_in_the_export(made: Made, student: Student) -> None:
     examples = read_examples(made.store.folder(made.manifests["split"]) / "test.csv")
-    scored = read_scores(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
+    scored = Predictions.read(made.store.folder(made.manifests["export/student/test/reasoning"]) / SCORES)
     said = student([e.text for e in examples])
-    assert [p.error is None for p in said] == [row.valid for row in scored]
+    assert [p.error is None for p in said] == (~scored.invalid).tolist()
 
 
 @pytest.mark.parametrize("near", [0, -1, 1])
@@ -67,10 +65,10 @@ def test_a_float32_score_at_the_threshold_has_the_label_that_evaluations_give_it
 ) -> None:
     threshold = student.bundle.decision.threshold or 0.0
     score = np.nextafter(np.float32(threshold), np.float32(2 * near * threshold or threshold))
-    row = scored(score, 0.1, valid=True)
-    found = student._prediction(row, reasoning=False)
+    row = scored(float(score), 0.1)
+    (found,) = student._predictions(row, reasoning=False)
     assert type(found.probability) is float
-    expected = columns([row]).predicted(threshold)[0]
+    expected = np.asarray(student.bundle.decision.predicted(row))[0]
     assert found.label == ("1" if expected else "0")
     assert bool(expected) is (float(score) >= threshold)
 

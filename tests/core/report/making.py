@@ -16,9 +16,10 @@ from core.evaluation.columns import Bools
 from core.evaluation.decision import Decided, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.objectives import describe
+from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.optional import Failures, strict
-from core.records import Example, ScoredExample, SplitName
+from core.records import Example, SplitName
 from core.rejection.funnel import FunnelCounter
 from core.rejection.hard import Hardness
 from core.rejection.skew import skew
@@ -60,24 +61,25 @@ def examples(split: str, positive: Bools, group_of: int = 0) -> list[Example]:
 
 def scored(
     rows: Sequence[Example], *, apart: float, seed: int, reasoning: int = 0, spread: float = 1.6
-) -> list[ScoredExample]:
+) -> Predictions:
     """Probabilities that tell the classes apart by `apart` in log odds; the first `reasoning` explain."""
     rng = np.random.default_rng(seed)
     y = np.array([e.label for e in rows])
     p = 1 / (1 + np.exp(-rng.normal(apart * (y - 0.5) - 0.6, spread)))
-    return [
-        ScoredExample(
-            e.id, e.label, float(q), 0.01, True, **(_answer(e, float(q), i) if i < reasoning else {})
-        )
+    generated = [
+        _answer(e, float(q), i) if i < reasoning else Generated()
         for i, (e, q) in enumerate(zip(rows, p, strict=True))
     ]
+    return Predictions.of(
+        [e.id for e in rows], p, gold=[e.label for e in rows], off_label_mass=0.01, generated=generated
+    )
 
 
-def _answer(example: Example, p: float, i: int) -> dict[str, Any]:
+def _answer(example: Example, p: float, i: int) -> Generated:
     quote = example.text.split()[0] if i % 7 else "nowhere"
     said = f'The words "{quote}" matter, so R{1 + i % 4} applies.'
     label = int(p >= 0.5)
-    return {"reasoning": said, "raw_output": f"<label>{label}</label> {said}", "emitted_label": label}
+    return Generated(f"<label>{label}</label> {said}", said, label)
 
 
 def frozen(decided: Decided) -> Decision:
@@ -173,16 +175,17 @@ def usual(
         if k == 0:
             found = _with(found, reasonings)
         decisions[s.name] = decided
-        made.append(Scored(s.name, s.title, {r.example_id: r for r in found}, frozen(decided), kind=s.kind))
+        made.append(Scored(s.name, s.title, found, frozen(decided), kind=s.kind))
     if scorers is SCORERS:
-        constant = {e.id: ScoredExample(e.id, e.label, 0.25, 0.0, True) for e in test}
+        constant = Predictions.of([e.id for e in test], [0.25] * len(test), gold=[e.label for e in test])
         by_definition = Decision(identity("a threshold by definition"), 0.5, "by definition")
         made.append(Scored("majority", "Majority", constant, by_definition))
     if teacher:
         labels = {e.id: e.label if i % 14 else 1 - e.label for i, e in enumerate(test)}
-        made.append(Scored("teacher", "Teacher", {}, None, labels, "teacher"))
+        made.append(Scored("teacher", "Teacher", None, None, labels, "teacher"))
     first = made[0]
     assert first.decision is not None
+    assert first.predictions is not None
     given: dict[str, Any] = {
         "run_name": "night",
         "generated_at": "2026-01-02T03:04:05+00:00",
@@ -198,7 +201,7 @@ def usual(
         ),
         "analysis": analyse(split, test, made, RULES, resamples=resamples),
         "decisions": decisions,
-        "mistakes": worst(test, first.rows.values(), first.decision, RULES),
+        "mistakes": worst(test, first.predictions, first.decision, RULES),
         "sizes": (
             SplitSize("train", 400, 134),
             SplitSize("val", rows, rows // 4),
@@ -208,7 +211,7 @@ def usual(
         "ledger": ledger(),
         "models": (
             ModelBlock("final model", "runs/night/final", None),
-            ModelBlock("best-val model", "runs/night/best", compute(list(first.rows.values()), 0.5)),
+            ModelBlock("best-val model", "runs/night/best", compute(first.predictions, 0.5)),
         ),
         "reads": (Read("night", "2026-01-02T03:04:05+00:00", "step 40"),),
         "provenance": (("understudy", "0.1.0"), ("commit", "c" * 40), ("data", "d" * 64)),
@@ -220,9 +223,12 @@ def usual(
     return ReportData(**given)
 
 
-def _with(rows: list[ScoredExample], reasonings: Sequence[str]) -> list[ScoredExample]:
-    named = [dataclasses.replace(r, reasoning=t) for r, t in zip(rows, reasonings, strict=False)]
-    return named + rows[len(named) :]
+def _with(rows: Predictions, reasonings: Sequence[str]) -> Predictions:
+    named = [
+        dataclasses.replace(generated, reasoning=text)
+        for generated, text in zip(rows.generated, reasonings, strict=False)
+    ]
+    return dataclasses.replace(rows, generated=(*named, *rows.generated[len(named) :]))
 
 
 def curve(val: Sequence[Example]) -> dict[str, Any]:

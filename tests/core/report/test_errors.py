@@ -9,13 +9,14 @@ from hypothesis import given, settings
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation.calibration import identity
 from core.evaluation.decision import Decision, decide
-from core.records import Example, ScoredExample
+from core.evaluation.predictions import Generated, Predictions
+from core.records import Example
 from core.report.sections.errors import MOST, worst
-from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
+from tests.core.evaluation.scored import ROWS, Row, Scored, as_rows, draw, predictions
 
 
-def examples(rows: list[ScoredExample]) -> list[Example]:
-    return [Example(r.example_id, f"text {r.example_id}", r.gold) for r in rows]
+def examples(rows: Predictions) -> list[Example]:
+    return [Example(name, f"text {name}", int(up)) for name, up in zip(rows.ids, rows.positive, strict=True)]
 
 
 def at(threshold: float | None) -> Decision:
@@ -28,7 +29,9 @@ def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) ->
     rows = as_rows(drawn)
     found = worst(examples(rows), rows, at(0.5))
     wrong = [
-        r.example_id for r in rows if (r.probability is not None and r.probability >= 0.5) != (r.gold == 1)
+        name
+        for name, (gold, p) in zip(rows.ids, drawn, strict=True)
+        if (p is not None and p >= 0.5) != (gold == 1)
     ]
     assert sorted(m.id for m in found) == sorted(wrong)
     # Log odds are cut where they would be infinite, so that the last digits of a certainty count for nothing.
@@ -42,7 +45,7 @@ def test_they_are_decided_on_calibrated_probabilities() -> None:
     decided = decide(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
     frozen = Decision(decided.calibrator, decided.threshold.value, decided.threshold.reason)
     found = worst(examples(rows), rows, frozen)
-    calibrated = {r.example_id: r.probability for r in decided.calibrator.apply_to(rows)}
+    calibrated = dict(zip(rows.ids, decided.calibrator.apply_to(rows).probability, strict=True))
     assert decided.metrics is not None
     counts = decided.metrics.confusion
     assert counts is not None
@@ -55,19 +58,19 @@ def test_no_more_than_asked_and_none_without_a_threshold() -> None:
     assert len(worst(examples(rows), rows, at(0.5))) == MOST
     assert len(worst(examples(rows), rows, at(0.5), most=7)) == 7
     assert worst(examples(rows), rows, at(None)) == []
-    assert worst([], [], at(0.5)) == []
+    assert worst([], as_rows([]), at(0.5)) == []
 
 
 def test_rows_that_a_server_failed_on_are_nobodys_error() -> None:
     rows = as_rows([(1, 0.1), (1, None), (0, 0.9)])
-    rows[1] = dataclasses.replace(rows[1], error="timed out")
+    rows = dataclasses.replace(rows, errors=(None, "timed out", None))
     assert {m.id for m in worst(examples(rows), rows, at(0.5))} == {"r0", "r2"}
 
 
 def test_an_error_carries_its_text_its_reasoning_and_each_rule_it_cites_once() -> None:
     said = "R2 and R1 hold, R2 above all."
-    row = ScoredExample("a", 1, 0.2, 0.0, True, reasoning=said, raw_output=said, emitted_label=0)
-    (found,) = worst([Example("a", "the text", 1)], [row], at(0.5), ("R1", "R2"))
+    row = predictions([Row("a", 1, 0.2, generated=Generated(said, said, 0))])
+    (found,) = worst([Example("a", "the text", 1)], row, at(0.5), ("R1", "R2"))
     assert (found.text, found.reasoning, found.cited, found.stated) == ("the text", said, ("R2", "R1"), 0)
     assert (found.gold, found.decision, found.probability, found.threshold) == (1, 0, 0.2, 0.5)
 

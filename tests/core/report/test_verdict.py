@@ -36,7 +36,7 @@ def one_class() -> ReportData:
         Scored(
             s.name,
             s.title,
-            {r.example_id: r for r in scored(rows, apart=s.apart, seed=k)},
+            scored(rows, apart=s.apart, seed=k),
             Decision(identity("as said"), 0.5, "as said"),
             kind=s.kind,
         )

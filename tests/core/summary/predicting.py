@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from core.evaluation.decision import by_definition
+from core.evaluation.predictions import Generated
 from core.export.predictions import records
-from core.records import Example, ScoredExample
+from core.records import Example
 from core.store.objects import Store
+from tests.core.evaluation.scored import Row, predictions
 from tests.core.summary.making import metrics_file, put
 
 GOLD = {"t1": 1, "t2": 0, "t3": 1, "t4": 0, "t5": 1}
@@ -23,18 +25,16 @@ def predicted(
     given = texts or {}
     examples = [Example(i, given.get(i, f"text of {i}"), gold[i]) for i in decisions]
     scored = [
-        ScoredExample(
+        Row(
             i,
             gold[i],
             None if said is None else 0.25 + said / 2,
-            0.0,
-            said is not None,
-            reasoning=f"since {i}",
+            generated=Generated(reasoning=f"since {i}"),
             error="lost" if said is None else None,
         )
         for i, said in decisions.items()
     ]
-    return list(records("test", examples, scored, by_definition(0.5)))
+    return list(records("test", examples, predictions(scored), by_definition(0.5)))
 
 
 def write(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:

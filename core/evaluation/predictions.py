@@ -1,0 +1,216 @@
+"""Predictions of one scorer for some texts, as arrays: the input of every metric, curve and decision."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from core import jsonio
+from core.errors import StageError
+from core.evaluation.columns import Bools, Floats
+
+Ints = NDArray[np.int64]
+
+NO_PROBABILITY = 0.5
+"""What a row without a probability counts as in ranking, log loss and Brier score."""
+MOST_OFF_LABEL = 0.5
+"""With more probability off the labels, the model would rather write something else: the row is invalid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """What the model generated for a text; None for what it was not asked for or did not reach."""
+
+    text: str | None = None
+    reasoning: str | None = None
+    label: int | None = None
+    finish: str | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """What a scorer predicts for some texts, in order; gold labels may be joined later.
+
+    `probabilities` is (texts, labels), normalized over the labels' surface forms; a row is NaN if the model
+    never reached the place of the label. `off_label_mass` is the probability of anything but a label there.
+    `errors` are why a server gave no score: such a row is in no metric. `bounded` marks
+    rows with a probability that is an upper bound, since the server did not list it. Raises StageError for
+    numbers that are impossible.
+    """
+
+    ids: tuple[str, ...]
+    probabilities: Floats
+    off_label_mass: Floats
+    gold: Ints | None
+    errors: tuple[str | None, ...]
+    generated: tuple[Generated, ...]
+    truncated_tokens: Ints
+    bounded: Bools
+
+    @staticmethod
+    def of(
+        ids: Sequence[str],
+        positive: ArrayLike,
+        *,
+        gold: ArrayLike | None = None,
+        off_label_mass: ArrayLike = 0.0,
+        errors: Sequence[str | None] | None = None,
+        generated: Sequence[Generated] | None = None,
+        truncated_tokens: ArrayLike = 0,
+        bounded: ArrayLike = False,
+    ) -> Predictions:
+        """Return the predictions of two labels from the probabilities of the positive one; NaN if none."""
+        n = len(ids)
+        p = np.asarray(positive, dtype=np.float64).reshape(n)
+        return Predictions(
+            ids=tuple(ids),
+            probabilities=np.stack([1.0 - p, p], axis=1),
+            off_label_mass=np.broadcast_to(np.asarray(off_label_mass, np.float64), n),
+            gold=None if gold is None else np.asarray(gold, dtype=np.int64).reshape(n),
+            errors=(None,) * n if errors is None else tuple(errors),
+            generated=(Generated(),) * n if generated is None else tuple(generated),
+            truncated_tokens=np.broadcast_to(np.asarray(truncated_tokens, np.int64), n),
+            bounded=np.broadcast_to(np.asarray(bounded, np.bool_), n),
+        )
+
+    def __post_init__(self) -> None:
+        """Check every number once, so that every measure is computed from the same sound ones."""
+        p, off_label = self.probability, self.off_label_mass
+        for i in np.flatnonzero((p < 0) | (p > 1)):
+            raise StageError(f"scored row {self.ids[i]}: probability {p[i]} is not in [0, 1]")
+        for i in np.flatnonzero(~np.isfinite(off_label)):
+            raise StageError(f"scored row {self.ids[i]}: off-label mass {off_label[i]} is not a number")
+        gold = np.zeros(0) if self.gold is None else self.gold
+        for i in np.flatnonzero(~np.isin(gold, (0, 1))):
+            raise StageError(f"scored row {self.ids[i]}: gold label {gold[i]} is neither 0 nor 1")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def positive(self) -> Bools:
+        """Whether the gold label is the positive one. Raises ValueError without gold labels."""
+        if self.gold is None:
+            raise ValueError("the gold labels of these predictions were not joined")
+        return np.asarray(self.gold == 1)
+
+    @property
+    def probability(self) -> Floats:
+        """The probability of the positive label; NaN where there is none."""
+        return self.probabilities[:, 1]
+
+    @property
+    def ranking(self) -> Floats:
+        """The probability of the positive label, with NO_PROBABILITY where there is none."""
+        p = self.probability
+        return np.where(np.isnan(p), NO_PROBABILITY, p)
+
+    @property
+    def invalid(self) -> Bools:
+        """Rows that reached no label, or where the model would rather write something else."""
+        return np.isnan(self.probability) | (self.off_label_mass > MOST_OFF_LABEL)
+
+    @property
+    def failed(self) -> Bools:
+        """Rows that a server failed on."""
+        return np.array([error is not None for error in self.errors], dtype=np.bool_)
+
+    def take(self, rows: ArrayLike) -> Predictions:
+        """Return the rows of a mask or of indices, in that order."""
+        at = np.asarray(rows)
+        at = np.flatnonzero(at) if at.dtype == np.bool_ else at.astype(np.int64)
+        return Predictions(
+            ids=tuple(self.ids[i] for i in at),
+            probabilities=self.probabilities[at],
+            off_label_mass=self.off_label_mass[at],
+            gold=None if self.gold is None else self.gold[at],
+            errors=tuple(self.errors[i] for i in at),
+            generated=tuple(self.generated[i] for i in at),
+            truncated_tokens=self.truncated_tokens[at],
+            bounded=self.bounded[at],
+        )
+
+    def without_failed(self) -> Predictions:
+        """Return the rows that no server failed on."""
+        return self.take(~self.failed)
+
+    def with_gold(self, gold: Sequence[int]) -> Predictions:
+        """Return the predictions with the gold labels of their rows."""
+        return replace(self, gold=np.asarray(gold, dtype=np.int64).reshape(len(self)))
+
+    def with_probability(self, positive: Floats) -> Predictions:
+        """Return the predictions with other probabilities of the positive label."""
+        return replace(self, probabilities=np.stack([1.0 - positive, positive], axis=1))
+
+    def with_generated(self, other: Predictions) -> Predictions:
+        """Return the predictions with what `other` has generated for some of the same texts."""
+        found = dict(zip(other.ids, other.generated, strict=True))
+        known = zip(self.ids, self.generated, strict=True)
+        return replace(self, generated=tuple(found.get(name, generated) for name, generated in known))
+
+    def indices(self) -> dict[str, int]:
+        """Return the row of each id; of an id that is there twice, the last."""
+        return {name: i for i, name in enumerate(self.ids)}
+
+    def write(self, path: Path) -> None:
+        """Write one JSON object per row. Gold labels must have been joined."""
+        jsonio.write_jsonl(path, self._rows())
+
+    @staticmethod
+    def read(path: Path) -> Predictions:
+        """Read what `write` wrote, in order."""
+        rows = list(jsonio.read_jsonl(path))
+        none = float("nan")
+        return Predictions.of(
+            [row["example_id"] for row in rows],
+            [none if row["probability"] is None else row["probability"] for row in rows],
+            gold=[row["gold"] for row in rows],
+            off_label_mass=[row["outside"] for row in rows],
+            errors=[row.get("error") for row in rows],
+            generated=[_generated(row) for row in rows],
+            truncated_tokens=[row.get("truncated_tokens", 0) for row in rows],
+            bounded=[row.get("bounded", False) for row in rows],
+        )
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        columns = zip(
+            self.ids,
+            self.positive.astype(int).tolist(),
+            self.probability.tolist(),
+            self.off_label_mass.tolist(),
+            self.invalid.tolist(),
+            self.generated,
+            self.truncated_tokens.tolist(),
+            self.errors,
+            self.bounded.tolist(),
+            strict=True,
+        )
+        for name, gold, probability, off_label, invalid, generated, cut, error, bounded in columns:
+            yield {
+                "example_id": name,
+                "gold": gold,
+                "probability": optional(probability),
+                "outside": off_label,
+                "valid": not invalid,
+                "reasoning": generated.reasoning,
+                "raw_output": generated.text,
+                "emitted_label": generated.label,
+                "finish": generated.finish,
+                "truncated_tokens": cut,
+                "error": error,
+                "bounded": bounded,
+            }
+
+
+def optional(value: float) -> float | None:
+    """Return a number as Python's; None for NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def _generated(row: Mapping[str, Any]) -> Generated:
+    return Generated(row["raw_output"], row["reasoning"], row["emitted_label"], row["finish"])
