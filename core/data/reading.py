@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from io import BytesIO
 
 from core.config.data import DataConfig
-from core.data import sources
+from core.data import sources, streaming
 from core.data.hashing import text_id
 from core.data.labels import LabelMap
 from core.data.locate import ALIASES, Format, Table, tables
 from core.data.splitfile import read_split_file
-from core.data.streaming import rows_of
 from core.data.tables import RawRow, TextFormat
 from core.errors import DataError
 from core.records import Example, SplitName
@@ -81,12 +79,11 @@ def read(config: DataConfig) -> Readings:
 def raw_rows(
     url: str, kind: Format, columns: tuple[str, ...], how: TextFormat | None = None
 ) -> Iterator[RawRow]:
-    """Rows of one table as text, in the order of `columns`. Raises DataError where there are none."""
-    data, place = sources.open_bytes(url), sources.place(url)
-    rows = rows_of(BytesIO(data), place, kind, columns, how or TextFormat())
+    """Yield the rows of one table as text, in the order of `columns`. Raises DataError if there are none."""
+    rows = streaming.rows(url, kind, columns, how or TextFormat())
     first = next(rows, None)
     if first is None:
-        raise DataError(f"{place} has a header but no rows")
+        raise DataError(f"{sources.place(url)} has a header but no rows")
     yield first
     yield from rows
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 from core.data import sources
 from core.data.locate import ALIASES
-from core.data.streaming import rows_of
+from core.data.streaming import rows
 from core.data.tables import TextFormat
 from core.errors import DataError
 from core.records import SplitName
@@ -19,8 +17,7 @@ def read_split_file(url: str) -> dict[str, SplitName]:
     lines: dict[str, int] = {}
     separator = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
     how = TextFormat(separator=separator)
-    rows = rows_of(BytesIO(sources.open_bytes(url)), place, "csv", ("id", "split"), how)
-    for row in rows:
+    for row in rows(url, "csv", ("id", "split"), how):
         if row.problem is not None:
             raise DataError(f"{place}:{row.line}: {row.problem}")
         name, given = ((value or "").strip() for value in row.values)

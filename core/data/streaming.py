@@ -29,19 +29,12 @@ class OpenTable(Protocol):
 
 
 def rows(url: str, kind: Format, columns: Sequence[str], how: TextFormat) -> Iterator[RawRow]:
-    """Rows of the table at `url` as text, in the order of `columns` (two at least).
+    """Yield the rows of the table at `url` as text, in the order of `columns` (two at least).
 
-    As core.data.reading.raw_rows, which holds the file in memory. Raises DataError.
+    Raises DataError.
     """
-    with opened(url) as file:
-        yield from rows_of(file, sources.place(url), kind, columns, how)
-
-
-def rows_of(
-    file: BinaryIO, place: str, kind: Format, columns: Sequence[str], how: TextFormat
-) -> Iterator[RawRow]:
-    """As `rows`, of a file that is open."""
-    with whole(place):
+    place = sources.place(url)
+    with opened(url) as file, whole(place):
         yield from open_table(file, place, kind, how).rows(columns)
 
 

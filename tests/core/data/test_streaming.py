@@ -1,4 +1,4 @@
-"""Streaming gives the rows that reading the whole table gives."""
+"""Tables of any format are read row by row, with a place and a reason for what cannot be read."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ import fsspec
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from core.data.locate import Format
-from core.data.reading import raw_rows
-from core.data.streaming import rows, rows_of
+from core.data.streaming import rows
 from core.data.tables import RawRow, TextFormat
 from core.errors import DataError
 
@@ -51,15 +48,6 @@ def test_rows_that_end_in_carriage_returns_are_rows(tmp_path: Path) -> None:
     path = tmp_path / "mac.csv"
     path.write_bytes(table(["one", "two"], "\r").encode())
     assert [row.values for row in streamed(path)] == [("r0", "one"), ("r1", "two")]
-
-
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\0")), min_size=1))
-def test_streaming_and_reading_the_whole_file_agree(texts: list[str]) -> None:
-    data = ("\ufeff" + table(texts)).encode()
-    fs = fsspec.filesystem("memory")
-    fs.pipe("/streaming/t.csv", data)
-    whole = list(raw_rows("memory://streaming/t.csv", "csv", COLUMNS, HOW))
-    assert list(rows_of(io.BytesIO(data), "t.csv", "csv", COLUMNS, HOW)) == whole
 
 
 def test_a_packed_file_a_remote_one_and_typed_ones_are_read(tmp_path: Path) -> None:
