@@ -10,7 +10,6 @@ from core.data import sources, streaming
 from core.data.hashing import text_id
 from core.data.labels import LabelMap
 from core.data.locate import ALIASES, Format, Table, tables
-from core.data.splitfile import read_split_file
 from core.data.tables import RawRow, TextFormat
 from core.errors import DataError
 from core.records import Example, SplitName
@@ -86,6 +85,31 @@ def raw_rows(
         raise DataError(f"{sources.place(url)} has a header but no rows")
     yield first
     yield from rows
+
+
+def read_split_file(url: str) -> dict[str, SplitName]:
+    """Split by id, from a CSV with the columns id and split. Raises DataError with file and line."""
+    place = sources.place(url)
+    named: dict[str, SplitName] = {}
+    lines: dict[str, int] = {}
+    separator = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
+    how = TextFormat(separator=separator)
+    for row in streaming.rows(url, "csv", ("id", "split"), how):
+        if row.problem is not None:
+            raise DataError(f"{place}:{row.line}: {row.problem}")
+        name, given = ((value or "").strip() for value in row.values)
+        split = ALIASES.get(given.casefold())
+        if not name or split is None:
+            what = "the id is empty" if not name else f"the split {given!r} is none of {', '.join(ALIASES)}"
+            raise DataError(f"{place}:{row.line}: {what}")
+        if named.setdefault(name, split) != split:
+            raise DataError(
+                f"{place}:{row.line}: {name} is in {split}, but in {named[name]} on line {lines[name]}"
+            )
+        lines.setdefault(name, row.line)
+    if not named:
+        raise DataError(f"{place} has a header but no rows")
+    return named
 
 
 def _read_table(table: Table, config: DataConfig, interpreter: _Interpreter, out: Readings) -> None:

@@ -8,8 +8,7 @@ import pytest
 
 from core.config.data import DataConfig
 from core.data import locate
-from core.data.reading import read
-from core.data.splitfile import read_split_file
+from core.data.reading import read, read_split_file
 from core.errors import DataError
 
 Write = Callable[..., Path]

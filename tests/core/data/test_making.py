@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.data import DataConfig
-from core.data.allotment import apportion, targets
 from core.data.cleaning import clean
-from core.data.making import make, subset
+from core.data.making import apportion, make, subset, targets
 from core.data.reading import Row
 from core.data.splitting import Split, split
 from core.data.units import components
