@@ -12,12 +12,12 @@ from core import jsonio
 from core.bundle import Weights
 from core.bundle import contents as names
 from core.bundle.contents import Contents
+from core.engines.base import Sampler, SamplerRef
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder
-from core.student.engine import Sampler, SamplerRef
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
 if TYPE_CHECKING:

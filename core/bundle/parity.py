@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.engines.base import ChoiceScores, Sampler
 from core.engines.tinker.parity import gap
 from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.decision import Decision
 from core.evaluation.scoring import label_probability
 from core.jsonrecords import Stored
 from core.student.encoding import Encoder
-from core.student.engine import ChoiceScores, Sampler
 
 log = logging.getLogger(__name__)
 EVEN_ODDS = 0.5

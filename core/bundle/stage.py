@@ -20,6 +20,7 @@ from core.config.base import CONTENT, Section
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
+from core.engines.base import Engine, Sampler
 from core.engines.local import LocalEngine
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
@@ -33,7 +34,6 @@ from core.rejection.summary import TeacherSummary
 from core.rulebook import Rulebook
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine, Sampler
 from core.student.segment import checkpoint, read_checkpoint
 from core.student.stage import SUMMARY_FILE as ENCODED
 from core.student.stage import EncodeSummary

@@ -1,1 +1,1 @@
-"""The engines: `local` (torch and peft in this process); each implements core.student.engine."""
+"""The engines: `local` (torch and peft in this process); each implements core.engines.base."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from core.config.student import StudentConfig
+from core.engines.base import Engine
 from core.engines.tinker.connection import connection, server_address
 from core.engines.tinker.saved import base_digest
-from core.student.engine import Engine
 
 if TYPE_CHECKING:
     from core.engines.local.weights import ModelSource

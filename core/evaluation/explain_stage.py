@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config.base import Section
 from core.data.writing import read_examples
+from core.engines.base import Engine
 from core.evaluation import decision
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.mistakes import surest_wrong
@@ -19,7 +20,6 @@ from core.progress import Saying
 from core.records import SplitName
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine
 from core.student.segment import checkpoint
 
 NAME = "explain"

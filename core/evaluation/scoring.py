@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from core.engines.base import GenerateParams, Generation, Sampler
 from core.evaluation.predictions import Generated, Predictions
 from core.progress import Progress
 from core.student.encoding import Encoder, Prompt
-from core.student.engine import GenerateParams, Generation, Sampler
 
 log = logging.getLogger(__name__)
 NO_SCORE = "the server gave no score"

@@ -16,6 +16,7 @@ from core.config.base import Section
 from core.config.measure import metrics_code
 from core.data.making import subset
 from core.data.writing import read_examples
+from core.engines.base import Engine, Metered, Sampler
 from core.errors import StageError
 from core.evaluation import metrics
 from core.evaluation.predictions import Predictions
@@ -26,7 +27,6 @@ from core.progress import Saying
 from core.records import Example
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine, Metered, Sampler
 from core.student.segment import checkpoint
 
 EVALUATE = "evaluate"

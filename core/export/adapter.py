@@ -17,9 +17,9 @@ from core.student.encoding import Encoder, EncodeSlice
 from core.student.segment import checkpoint, lora_spec_of
 
 if TYPE_CHECKING:
+    from core.engines.base import Checkpoint
     from core.engines.local.weights import ModelSource
     from core.engines.tinker import TinkerEngine
-    from core.student.engine import Checkpoint
 
 NAME = "adapter"
 VERSION = 2

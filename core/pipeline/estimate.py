@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from core import jsonio
 from core.cost import TrainingPrice, load_prices
 from core.data.writing import read_examples
-from core.engines.local.choices import choice_plan
+from core.engines.choices import choice_plan
 from core.errors import PromptError
 from core.pipeline.stages import Pipeline
 from core.records import SplitName

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 from core import jsonio
 from core.config import Config
+from core.engines.base import Engine
 from core.engines.opening import open_engine, remote_ingredients
 from core.errors import PromptError
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ import numpy as np
 
 from core.bundle import Weights
 from core.bundle.opening import Bundle, Device, open_bundle
+from core.engines.base import Sampler
 from core.errors import UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts
 from core.predict.finding import find
 from core.progress import Progress, Silent
 from core.rejection.cited import cited
-from core.student.engine import Sampler
 
 log = logging.getLogger(__name__)
 

@@ -13,14 +13,7 @@ from typing import Any, Literal
 from core.config.base import Section
 from core.config.reinforce import ReinforceConfig, RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
-from core.engines.local.seeds import derived_seed
-from core.records import Example
-from core.rl import rollouts
-from core.rl.rewards import Rubric
-from core.rl.rollouts import Asking, Sampled
-from core.stageio import StageIO
-from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import (
+from core.engines.base import (
     Engine,
     GenerateParams,
     Metered,
@@ -31,7 +24,14 @@ from core.student.engine import (
     StepResult,
     Usage,
 )
-from core.student.losses import Loss
+from core.engines.losses import Loss
+from core.engines.seeds import derived_seed
+from core.records import Example
+from core.rl import rollouts
+from core.rl.rewards import Rubric
+from core.rl.rollouts import Asking, Sampled
+from core.stageio import StageIO
+from core.student.encoding import Encoder, EncodeSlice
 from core.student.plan import PlannedStep
 from core.student.segment import adam_params, checkpoint
 

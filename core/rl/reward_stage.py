@@ -13,13 +13,13 @@ from core.config.base import Section
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.making import subset
 from core.data.writing import read_examples
+from core.engines.base import Engine, GenerateParams, Generation, Sampler
 from core.evaluation.stage import used
 from core.progress import Saying
 from core.records import Example
 from core.rl.rewards import Rubric
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Engine, GenerateParams, Generation, Sampler
 from core.student.segment import checkpoint
 
 NAME = "reward"

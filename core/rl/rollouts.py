@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from core.engines.base import Datum, GenerateParams, Generation, Sampler
 from core.records import Example
 from core.rl.advantages import Way, less_kl, mean_of, of_group
 from core.rl.rewards import Answer, Rubric
-from core.student.engine import Datum, GenerateParams, Generation, Sampler
 
 Report = Callable[[int, int], None]
 

@@ -14,13 +14,13 @@ from typing import Any
 
 from core import jsonio, milestones
 from core.data.writing import read_examples
+from core.engines.base import Engine, SamplerRef, SaveLabel, Session, Usage
 from core.errors import ConfigError
 from core.progress import Saying
 from core.rl.learning import Course, PolicySlice, Trainer
 from core.rl.rewards import Rubric
 from core.stageio import StageIO
 from core.student.encoding import Encoder
-from core.student.engine import Engine, SamplerRef, SaveLabel, Session, Usage
 from core.student.segment import LiveSession, checkpoint, described, lora_spec_of
 
 NAME = "reinforce"

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from core.config.base import Section
 from core.config.student import StudentConfig, TokenWeights
+from core.engines.base import Datum
 from core.errors import PromptError
 from core.labels import BINARY, LabelSet
 from core.prompts import Message, Prompts, TargetWording
 from core.student.chat_frame import read_frame, refused
-from core.student.engine import Datum
 from core.student.round_trip import check_round_trip
 from core.student.tokenizer import TEMPLATE_DATE, ChatTokenizer, TextTokens
 from core.student.wording import Part, Said, read_answer, write_answer

@@ -11,11 +11,7 @@ from typing import Any
 from core import jsonio, milestones
 from core.config.base import Section
 from core.config.student import AdamConfig, LoraConfig
-from core.jsonrecords import Record
-from core.progress import Saying
-from core.stageio import StageIO
-from core.store.manifest import Manifest
-from core.student.engine import (
+from core.engines.base import (
     AdamParams,
     Checkpoint,
     Datum,
@@ -25,6 +21,10 @@ from core.student.engine import (
     SaveLabel,
     Session,
 )
+from core.jsonrecords import Record
+from core.progress import Saying
+from core.stageio import StageIO
+from core.store.manifest import Manifest
 from core.student.plan import PlannedStep
 
 NAME = "train"

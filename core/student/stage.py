@@ -13,13 +13,13 @@ import pyarrow.parquet as pq
 
 from core import jsonio
 from core.config.student import StudentConfig
+from core.engines.base import Datum
 from core.errors import DataError
 from core.jsonrecords import Record
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stageio import StageIO
 from core.student.encoding import EncodedExample, Encoder, EncodeSlice
-from core.student.engine import Datum
 from core.student.rationales import shuffled
 
 NAME = "encode"

@@ -12,12 +12,12 @@ import tempfile
 from pathlib import Path
 
 from core import jsonio
+from core.engines.base import AdamParams, Datum, LoraSpec, Session, StateRef
 from core.engines.local import LocalEngine
 from core.engines.local.adapter import WEIGHTS, adapter_digest, load_tensors
 from core.engines.local.state import STATE
 from core.engines.local.weights import resolve_model
 from core.engines.tinker import TinkerEngine, connection
-from core.student.engine import AdamParams, Datum, LoraSpec, Session, StateRef
 from core.student.segment import mean_over_examples
 from core.student.stage import read_data
 

@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from core.engines.base import LoraSpec
 from core.errors import UserError
-from core.student.engine import LoraSpec
 from tests.servers.tinker_compute import Refused, Trainer
 from tests.servers.tinker_futures import Failed, Promise, Promises, Value
 from tests.servers.tinker_orders import Orders

@@ -14,11 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.engines.local import LocalEngine
-from core.engines.local.adapter import read_adapter
-from core.engines.local.sampler import LocalSampler
-from core.engines.local.session import LocalSession
-from core.student.engine import (
+from core.engines.base import (
     AdamParams,
     Datum,
     GenerateParams,
@@ -28,7 +24,11 @@ from core.student.engine import (
     StateRef,
     StepResult,
 )
-from core.student.losses import CROSS_ENTROPY, Loss
+from core.engines.local import LocalEngine
+from core.engines.local.adapter import read_adapter
+from core.engines.local.sampler import LocalSampler
+from core.engines.local.session import LocalSession
+from core.engines.losses import CROSS_ENTROPY, Loss
 from tests.servers.tinker_proto import Answer, Forwarded, Said
 
 # Logits held at once: 256 positions of 49,152 words are 50 MB in fp32.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from core.student.engine import Datum
+from core.engines.base import Datum
 
 PROTOBUF = "application/x-protobuf"
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from aiohttp import web
 
+from core.engines.base import GenerateParams
 from core.errors import UserError
-from core.student.engine import GenerateParams
 from tests.servers.teacher_delivery import json_response
 from tests.servers.tinker_compute import Refused, Speaker, Wish, finish_of
 from tests.servers.tinker_futures import Failed, Promise, Value

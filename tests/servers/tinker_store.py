@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core.engines.base import LoraSpec
 from core.files import replace_bytes
-from core.student.engine import LoraSpec
 from tests.servers.tinker_orders import CheckpointKind, Told
 
 SCHEME = "tinker://"

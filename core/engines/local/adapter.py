@@ -15,8 +15,8 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from core.engines.base import LoraSpec
 from core.errors import ModelError
-from core.student.engine import LoraSpec
 
 # What peft calls an adapter that nobody named.
 ADAPTER_NAME = "default"

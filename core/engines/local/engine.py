@@ -11,11 +11,11 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.engines.base import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 from core.engines.local.need import need_torch
 from core.engines.local.weights import ModelSource
+from core.engines.losses import ALL_LOSSES
 from core.errors import ConfigError
-from core.student.engine import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
-from core.student.losses import ALL_LOSSES
 
 if TYPE_CHECKING:
     from core.engines.local.backbone import Backbone, Shortcuts
@@ -35,7 +35,7 @@ _SAMPLER_BUDGET = {"cpu": 4096, "cuda": 65536}
 
 
 class LocalEngine:
-    """Implements core.student.engine.Engine with torch and peft in this process.
+    """Implements core.engines.base.Engine with torch and peft in this process.
 
     `device` is "auto" (CUDA if there is one), "cpu" or "cuda"; `train_dtype` "auto" is bf16 autocast
     where the hardware multiplies bf16, else fp32. Sampling is always fp32. `threads` None leaves

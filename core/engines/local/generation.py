@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from core.engines.base import GenerateParams, Generation
 from core.engines.local.attention import PrefixMemory
 from core.engines.local.backbone import Backbone
 from core.engines.local.decoding import DecodingPlan
 from core.engines.local.packing import shared_prefix
-from core.engines.local.seeds import derived_seed
-from core.student.engine import GenerateParams, Generation
+from core.engines.seeds import derived_seed
 
 # A batch of 64 reads the weights once for 64 tokens; more rows bring little on a CPU.
 _ROWS = {"cpu": 64, "cuda": 512}

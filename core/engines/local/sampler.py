@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from core.engines.base import ChoiceScores, GenerateParams, Generation
+from core.engines.choices import ChoicePlan, choice_plan
 from core.engines.local import generation
 from core.engines.local.attention import PrefixMemory
 from core.engines.local.backbone import Backbone
-from core.engines.local.choices import ChoicePlan, choice_plan
 from core.engines.local.packing import packs, shared_prefix
 from core.errors import DataError
-from core.student.engine import ChoiceScores, GenerateParams, Generation
 
 # Positions whose logits are held at once: 512 of them over 49,152 words are 100 MB in fp32.
 _LOGITS_AT_ONCE = 512
@@ -22,7 +22,7 @@ Report = Callable[[int, int], None]
 
 
 class LocalSampler:
-    """Implements core.student.engine.Sampler; one thread at a time."""
+    """Implements core.engines.base.Sampler; one thread at a time."""
 
     def __init__(self, backbone: Backbone, *, budget: int) -> None:
         self._backbone, self._budget = backbone, budget

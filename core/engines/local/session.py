@@ -10,16 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from core.engines.local import state
-from core.engines.local.adapter import write_adapter
-from core.engines.local.attention import PrefixMemory
-from core.engines.local.backbone import Backbone
-from core.engines.local.loss import weighted_loss
-from core.engines.local.packing import packs, shared_prefix
-from core.engines.local.seeds import derived_seed
-from core.engines.local.terms import pack_terms
-from core.errors import StageError
-from core.student.engine import (
+from core.engines.base import (
     AdamParams,
     Checkpoint,
     Datum,
@@ -30,7 +21,16 @@ from core.student.engine import (
     StateRef,
     StepResult,
 )
-from core.student.losses import CROSS_ENTROPY, Loss
+from core.engines.local import state
+from core.engines.local.adapter import write_adapter
+from core.engines.local.attention import PrefixMemory
+from core.engines.local.backbone import Backbone
+from core.engines.local.loss import weighted_loss
+from core.engines.local.packing import packs, shared_prefix
+from core.engines.local.terms import pack_terms
+from core.engines.losses import CROSS_ENTROPY, Loss
+from core.engines.seeds import derived_seed
+from core.errors import StageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Done:
 
 
 class LocalSession:
-    """Implements core.student.engine.Session; one thread at a time, work done inside `submit`."""
+    """Implements core.engines.base.Session; one thread at a time, work done inside `submit`."""
 
     def __init__(
         self,

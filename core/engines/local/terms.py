@@ -1,4 +1,4 @@
-"""The terms of a loss on tensors, each with its slope: what core.student.losses says of one position."""
+"""The terms of a loss on tensors, each with its slope: what core.engines.losses says of one position."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.engines.base import Datum
+from core.engines.losses import Loss
 from core.errors import DataError
-from core.student.engine import Datum
-from core.student.losses import Loss
 
 
 @dataclass(frozen=True, slots=True)

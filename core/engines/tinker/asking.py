@@ -7,13 +7,13 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from core.engines.base import GenerateParams, Usage
 from core.engines.tinker import failures, sdk
 from core.engines.tinker.questions import Question
 from core.engines.tinker.service import Client
 from core.engines.tinker.usage import Meter
 from core.engines.tinker.waiting import plain, settle
 from core.errors import ConfigError, SessionLost
-from core.student.engine import GenerateParams, Usage
 
 
 @dataclass(frozen=True, slots=True)

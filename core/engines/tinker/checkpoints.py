@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from core.engines.base import SamplerRef, StateRef
 from core.engines.tinker.paths import SaveName, name_of, run_of
 from core.engines.tinker.service import Service
 from core.errors import CheckpointGone, StageError
-from core.student.engine import SamplerRef, StateRef
 
 _PAGE = 100
 Kind = Literal["state", "sampler", "adapter"]

@@ -8,6 +8,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from core.engines.base import (
+    Capabilities,
+    Checkpoint,
+    EngineIdentity,
+    LoraSpec,
+    SamplerRef,
+    StateRef,
+    Usage,
+)
+from core.engines.losses import ALL_LOSSES
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.connection import Connection
 from core.engines.tinker.home import LARGEST, Adapter, take_home
@@ -19,16 +29,6 @@ from core.engines.tinker.session import Course, TinkerSession
 from core.engines.tinker.usage import Meter
 from core.engines.tinker.waiting import Report, Watch
 from core.errors import ConfigError, ModelError, SessionLost
-from core.student.engine import (
-    Capabilities,
-    Checkpoint,
-    EngineIdentity,
-    LoraSpec,
-    SamplerRef,
-    StateRef,
-    Usage,
-)
-from core.student.losses import ALL_LOSSES
 
 if TYPE_CHECKING:
     from core.engines.tinker.checkpoints import Listed
@@ -39,7 +39,7 @@ WEEK_S = 7 * 24 * 3600
 
 
 class TinkerEngine:
-    """Implements core.student.engine.Engine on a server of the Tinker protocol.
+    """Implements core.engines.base.Engine on a server of the Tinker protocol.
 
     `model` is the server's name for the base model. Saves live for `ttl_s` seconds unless `keep` is
     called (None: for ever); a sampler has at most `outstanding` requests on their way; `report` is

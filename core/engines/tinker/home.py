@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core import jsonio
+from core.engines.base import Checkpoint, SamplerRef, SaveLabel
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.download import Room, checked, fetch, unpack
 from core.engines.tinker.layout import complete
 from core.engines.tinker.paths import SaveName, name_of, run_of
 from core.engines.tinker.service import Service
 from core.errors import CheckpointGone, StageError
-from core.student.engine import Checkpoint, SamplerRef, SaveLabel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 RECORD = "download.json"

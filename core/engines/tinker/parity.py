@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.engines.base import LoraSpec, Sampler, SamplerRef
 from core.engines.local import LocalEngine, ModelSource
 from core.errors import ModelError, StageError
-from core.student.engine import LoraSpec, Sampler, SamplerRef
 
 
 @dataclass(frozen=True, slots=True)

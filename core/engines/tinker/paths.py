@@ -6,7 +6,7 @@ import re
 import secrets
 from dataclasses import dataclass
 
-from core.student.engine import SamplerRef, SaveLabel, StateRef
+from core.engines.base import SamplerRef, SaveLabel, StateRef
 
 # Letters, digits, - and _ are what every server takes.
 _NAME = re.compile(

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from core.engines.local.choices import ChoicePlan
+from core.engines.choices import ChoicePlan
 from core.engines.tinker import sdk
 
 Tokens = tuple[int, ...]

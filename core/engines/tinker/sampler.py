@@ -7,14 +7,14 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from core.engines.local.seeds import derived_seed
+from core.engines.base import ChoiceScores, GenerateParams, Generation, Usage
+from core.engines.seeds import derived_seed
 from core.engines.tinker.asking import Asker, RowError
 from core.engines.tinker.questions import NotGiven, Question, prompt_logprobs
 from core.engines.tinker.scoring import PREFILL, Scorer, refuse_all_failed
 from core.engines.tinker.service import Client
 from core.engines.tinker.usage import Meter
 from core.errors import DataError, StageError
-from core.student.engine import ChoiceScores, GenerateParams, Generation, Usage
 
 Report = Callable[[int, int], None]
 # Seeds are 32 bits on some servers.
@@ -22,7 +22,7 @@ _SEEDS = 1 << 31
 
 
 class TinkerSampler:
-    """Implements core.student.engine.Sampler; one thread at a time.
+    """Implements core.engines.base.Sampler; one thread at a time.
 
     At most `outstanding` requests are on their way. A row that fails is recorded as failed; where
     all do, StageError is raised, and SessionLost where the session is over. `closing` is called when

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from core import jsonio
+from core.engines.base import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 from core.errors import ModelError
-from core.student.engine import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 
 FILE = "tinker.json"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-from core.engines.local.choices import choice_plan
+from core.engines.base import ChoiceScores, GenerateParams
+from core.engines.choices import choice_plan
 from core.engines.tinker.asking import Asker, RowError
 from core.engines.tinker.questions import Incomplete, NotGiven, RowScore, Tokens, Way, ways
 from core.errors import StageError
-from core.student.engine import ChoiceScores, GenerateParams
 
 log = logging.getLogger(__name__)
 

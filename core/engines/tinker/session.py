@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core import milestones
-from core.engines.tinker import sdk
-from core.engines.tinker.paths import SaveName, run_of, sampler_ref
-from core.engines.tinker.saved import Saved, digest_of
-from core.engines.tinker.service import Client
-from core.engines.tinker.usage import Meter
-from core.engines.tinker.waiting import plain, settle
-from core.errors import DataError, StageError, UnderstudyError
-from core.student.engine import (
+from core.engines.base import (
     AdamParams,
     Checkpoint,
     Datum,
@@ -30,7 +23,14 @@ from core.student.engine import (
     StepResult,
     Usage,
 )
-from core.student.losses import CROSS_ENTROPY, Loss
+from core.engines.losses import CROSS_ENTROPY, Loss
+from core.engines.tinker import sdk
+from core.engines.tinker.paths import SaveName, run_of, sampler_ref
+from core.engines.tinker.saved import Saved, digest_of
+from core.engines.tinker.service import Client
+from core.engines.tinker.usage import Meter
+from core.engines.tinker.waiting import plain, settle
+from core.errors import DataError, StageError, UnderstudyError
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Submitted:
 
 
 class TinkerSession:
-    """Implements core.student.engine.Session; one thread at a time.
+    """Implements core.engines.base.Session; one thread at a time.
 
     After any failure the session is over: every request on its way is let go of, and every later
     call raises the same error. A new one from the last saved state goes on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from core.student.engine import Usage
+from core.engines.base import Usage
 
 
 class Meter:

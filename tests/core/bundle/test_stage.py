@@ -16,6 +16,7 @@ from core.bundle import parity, stage
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSlice
 from core.data.writing import read_examples
+from core.engines.base import Sampler
 from core.errors import ModelError
 from core.evaluation.predictions import Predictions
 from core.evaluation.scoring import ScoreSettings, score_texts
@@ -23,7 +24,6 @@ from core.evaluation.stage import SCORES
 from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stageio import StageIO
-from core.student.engine import Sampler
 from tests.core.pipeline.making import Made, pipeline
 
 

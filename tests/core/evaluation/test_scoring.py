@@ -11,6 +11,7 @@ import pytest
 
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
+from core.engines.base import Sampler
 from core.engines.local import LocalEngine, resolve_model
 from core.evaluation.predictions import Predictions
 from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_texts
@@ -18,7 +19,6 @@ from core.progress import Silent
 from core.prompts import load_prompts
 from core.records import Example
 from core.student.encoding import Encoder, EncodeSlice
-from core.student.engine import Sampler
 from core.student.tokenizer import ChatTokenizer
 
 REPO = Path(__file__).resolve().parents[3]

@@ -10,13 +10,13 @@ import pytest
 
 from core import jsonio
 from core.config.student import AdamConfig, LoraConfig, StudentConfig
+from core.engines.base import Datum
 from core.engines.local import LocalEngine, resolve_model
 from core.errors import StageError
 from core.progress import Silent
 from core.stages import Stage, make
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.engine import Datum
 from core.student.plan import PlannedStep, plan
 from core.student.segment import LiveSession, SegmentRun, SegmentSlice, after_commit, mean_over_examples
 

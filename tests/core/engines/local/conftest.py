@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine, ModelSource, resolve_model
-from core.student.engine import AdamParams, Datum, LoraSpec
 
 VOCABULARY = 211
 SIZES = {

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.errors import ModelError, StageError
-from core.student.engine import AdamParams, Datum, LoraSpec
 from tests.core.engines.local.conftest import ARCHITECTURES, MakeBatch, MakeModel
 
 PlainLoss = Callable[[Any, Sequence[Datum]], torch.Tensor]

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
+from core.engines.losses import CROSS_ENTROPY, Loss
 from core.errors import DataError
-from core.student.engine import AdamParams, Datum, LoraSpec
-from core.student.losses import CROSS_ENTROPY, Loss
 from tests.core.engines.local.conftest import MakeBatch, MakeModel, PlainLogits
 from tests.core.engines.local.test_loss import STILL, gradients, warmed
 

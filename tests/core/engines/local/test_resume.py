@@ -12,9 +12,9 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
+from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec, SamplerRef, StateRef
 from core.engines.local import LocalEngine, ModelSource
 from core.errors import ModelError
-from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec, SamplerRef, StateRef
 from tests.core.engines.local.conftest import MakeBatch, PlainLogits
 
 DROPPING = LoraSpec(rank=4, alpha=8.0, dropout=0.1, seed=21)

@@ -10,10 +10,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from core.engines.base import SamplerRef
+from core.engines.choices import choice_plan
 from core.engines.local import LocalEngine
-from core.engines.local.choices import choice_plan
 from core.errors import DataError, ModelError
-from core.student.engine import SamplerRef
 from tests.core.engines.local.conftest import ARCHITECTURES, VOCABULARY, MakeModel, PlainLogits
 
 CHOICES: dict[str, list[tuple[int, ...]]] = {

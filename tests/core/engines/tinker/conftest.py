@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import Connection, TinkerEngine, Wait
 from core.engines.tinker.sampler import TinkerSampler
-from core.student.engine import AdamParams, Datum, LoraSpec
 from tests.servers import tinker, tinker_client
 
 MODEL = tinker_client.NAME

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from core.engines.base import Checkpoint, LoraSpec, SaveLabel
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.checkpoints import Listed
 from core.engines.tinker.engine import WEEK_S
 from core.errors import CheckpointGone
-from core.student.engine import Checkpoint, LoraSpec, SaveLabel
 from tests.core.engines.tinker.conftest import MakeEngine
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from core.engines.base import GenerateParams
 from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import sdk
 from core.engines.tinker.sampler import TinkerSampler, _generation
 from core.errors import DataError, StageError
-from core.student.engine import GenerateParams
 from tests.servers import tinker
 from tests.servers.tinker_records import prompt_hash
 

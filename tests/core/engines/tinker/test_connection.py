@@ -101,7 +101,7 @@ def test_nothing_is_sent_but_what_was_asked(server: tinker.TinkerServer) -> None
     """The SDK's telemetry is off, in a process of its own since it reads the setting once."""
     script = (
         "import sys; from core.engines.tinker import TinkerEngine, connection\n"
-        "from core.student.engine import LoraSpec\n"
+        "from core.engines.base import LoraSpec\n"
         "engine = TinkerEngine('tiny/base', connection())\n"
         "engine.check(); engine.open(LoraSpec(4, 32.0, 0.0, 1), None).close(); engine.close()\n"
     )

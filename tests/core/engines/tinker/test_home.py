@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core import jsonio
+from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.download import Room, checked, fetch, unpack
@@ -17,7 +18,6 @@ from core.engines.tinker.home import CONFIG, RECORD, WEIGHTS
 from core.engines.tinker.layout import complete
 from core.engines.tinker.parity import check_fits, parity, sampler_of
 from core.errors import CheckpointGone, ModelError, PassingError, StageError
-from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec
 from tests.core.engines.tinker.conftest import MakeEngine
 from tests.servers import tinker
 from tests.servers.tinker_orders import Damage, FaultKind

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
+from core.engines.losses import Loss
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.session import LENT_S
-from core.student.engine import AdamParams, Datum, LoraSpec
-from core.student.losses import Loss
 from tests.core.engines.tinker.conftest import rated
 from tests.core.engines.tinker.test_session import newest
 from tests.servers import tinker

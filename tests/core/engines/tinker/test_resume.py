@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec
 from core.engines.tinker import Connection, TinkerEngine
 from core.engines.tinker.session import TinkerSession
 from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, StageError
-from core.student.engine import AdamParams, Checkpoint, Datum, LoraSpec
 from tests.core.engines.tinker.conftest import rated
 from tests.servers import tinker, tinker_client
 from tests.servers.tinker_records import Created, Restored, Stepped, batch_hash

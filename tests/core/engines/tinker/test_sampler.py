@@ -12,6 +12,7 @@ import pytest
 from tinker.proto.response_conv import deserialize_sample_response
 from tinker.types import SampleResponse
 
+from core.engines.base import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import TinkerEngine, scoring
@@ -19,7 +20,6 @@ from core.engines.tinker.questions import Forms, Incomplete, RowScore, bound
 from core.engines.tinker.sampler import TinkerSampler
 from core.engines.tinker.waiting import plain
 from core.errors import ConfigError, DataError, SessionLost, StageError
-from core.student.engine import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
 from tests.servers import tinker
 from tests.servers.tinker_orders import FaultKind

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from tinker import types
 
+from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
 from core.engines.local import LocalEngine
+from core.engines.losses import CROSS_ENTROPY
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.engine import WEEK_S
 from core.engines.tinker.paths import SaveName, name_of, sampler_ref
 from core.engines.tinker.session import Submitted, TinkerSession, _norm
 from core.errors import ConfigError, DataError, ModelError, StageError
-from core.student.engine import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
-from core.student.losses import CROSS_ENTROPY
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
 from tests.servers import tinker
 from tests.servers.tinker_records import Created, batch_hash

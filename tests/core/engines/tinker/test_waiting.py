@@ -10,9 +10,9 @@ from concurrent.futures import Future
 
 import pytest
 
+from core.engines.base import AdamParams, Datum, GenerateParams, LoraSpec
 from core.engines.tinker import TinkerEngine, Wait
 from core.engines.tinker.waiting import LogWaits, Queue, Watch
-from core.student.engine import AdamParams, Datum, GenerateParams, LoraSpec
 from tests.servers import tinker
 
 

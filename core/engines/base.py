@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol, runtime_checkable
 
+from core.engines.losses import CROSS_ENTROPY, Loss
 from core.errors import ModelError
-from core.student.losses import CROSS_ENTROPY, Loss
 
 _REMOTE = re.compile(r"tinker://[^/]+/(?P<kind>[^/]+)/[^/]+")
 
