@@ -22,7 +22,7 @@ from core.student.stage import EncodeSummary
 from flows import seeds
 from flows.comparing import check_label_only_run, compared
 from flows.execution import Execution, execution
-from flows.exporting import bundle_student, export_checkpoint, outcome_of, take_home
+from flows.exporting import bundle_student, download_adapter, export_checkpoint, outcome_of
 from flows.hardness import looked_into
 from flows.labelling import answered, labelled
 from flows.parameters import resolved_of
@@ -100,7 +100,7 @@ def pipeline(run: Execution) -> Outcome | None:
     view.encode(encoded)
     if (lost := dropped(EncodeSummary.from_json(encoded.summary, encoded.path))) is not None:
         log.warning("%s", lost)
-    if build.is_remote:
+    if build.capabilities.metered:
         with run.optional(Part.ESTIMATE):
             note_estimate(run.view, estimate(build, run.store, parts, encoded))
     if last == "encode":
@@ -120,7 +120,7 @@ def pipeline(run: Execution) -> Outcome | None:
     for name, manifest in hard.items():
         with run.optional(Part.HARDNESS, name):
             view.hardness(manifest, name)
-    home = take_home(run, view, parts, exported.checkpoint)
+    home = download_adapter(run, view, parts, exported.checkpoint)
     bundled = bundle_student(run, view, parts, kept, exported, home, encoded=encoded)
     known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
     outcome = outcome_of(run, parts, trained, chosen, exported, **known)

@@ -65,9 +65,9 @@ class Evaluations:
         self._take_finished()
         run, trained = self._run, self._trained
         stage = self._stage(step)
-        # Nothing of the local engine's is forgotten or overlaps: what is there is looked at once, below.
-        missing = run.pipeline.is_remote and run.must_make(stage)
-        if missing and step in trained.checkpoints:
+        can = run.pipeline.capabilities
+        missing = (can.checkpoints_expire or can.overlaps_evaluation) and run.must_make(stage)
+        if missing and can.checkpoints_expire and step in trained.checkpoints:
             self._ensure(step)
             stage = self._stage(step)
         if missing and self._overlaps:
@@ -91,11 +91,7 @@ class Evaluations:
 
     @property
     def _overlaps(self) -> bool:
-        """The engine is asked last: opening it may take seconds."""
-        run = self._run
-        if self._stopping is not None or not run.config.student.overlap:
-            return False
-        return run.pipeline.bench.engine.capabilities.overlaps_evaluation
+        return self._stopping is None and self._run.pipeline.capabilities.overlaps_evaluation
 
     def _take_finished(self) -> None:
         """In the order of steps; an evaluation that failed stops the run here, not at its end."""

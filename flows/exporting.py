@@ -88,9 +88,11 @@ def _analyzed(
     return analyzed(student)
 
 
-def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None) -> Manifest | None:
-    """The adapter of a checkpoint that lies on a server, in the run's folder; None for all others."""
-    if checkpoint is None or not run.pipeline.is_remote:
+def download_adapter(
+    run: Execution, view: View, parts: Manifest, checkpoint: Manifest | None
+) -> Manifest | None:
+    """The adapter of a checkpoint on a server, in the run's folder; None for all others."""
+    if checkpoint is None or not run.pipeline.capabilities.remote:
         return None
     stage = run.pipeline.measuring.adapter(parts, checkpoint, view.phase)
     manifest = run.do_built(stage, f"{view.phase.folder}/adapter/adapter_model.safetensors")
@@ -98,7 +100,7 @@ def take_home(run: Execution, view: View, parts: Manifest, checkpoint: Manifest 
     found = manifest.summary["parity"]
     if found["checked"]:
         log.info(
-            "the adapter at home scores %d rows as on the server, within %.2g nats",
+            "the downloaded adapter scores %d rows as the server does, within %.2g nats",
             found["rows"],
             found["largest"],
         )

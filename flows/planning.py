@@ -116,7 +116,7 @@ class Planner:
         exported = export_checkpoint(self, parts, trained, chosen.step, others=others)
         looked_into(self, parts, kept, self.labelled, exported.modes[0])
         home = None
-        if exported.checkpoint is not None and pipeline.is_remote:
+        if exported.checkpoint is not None and pipeline.capabilities.remote:
             home = self.do_built(pipeline.measuring.adapter(parts, exported.checkpoint), "")
         self.do_built(bundled(self, parts, kept, exported, home, encoded=encoded), "")
 
@@ -142,7 +142,7 @@ class Planner:
 
     def estimated(self) -> list[str]:
         """What a student on a server will take in all, whatever of it is there already."""
-        if not self.pipeline.is_remote:
+        if not self.pipeline.capabilities.metered:
             return []
         if self.parts is None:
             return ["(what the student will take can be said once the data is split: --only split)"]

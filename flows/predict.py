@@ -14,7 +14,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from core.bundle.opening import Device
+from core.engines.base import Device
 from core.errors import UserError
 from core.optional import Failures, Part
 from core.predict.finding import find

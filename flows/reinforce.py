@@ -26,11 +26,11 @@ from flows.execution import Execution, execution
 from flows.exporting import (
     bundle_student,
     decided,
+    download_adapter,
     export_checkpoint,
     outcome_of,
     score,
     scored_val,
-    take_home,
 )
 from flows.parameters import resolved_of
 from flows.showing import explaining, flow_run_name
@@ -101,7 +101,7 @@ def _reinforced(run: Execution, source: str | None, *, replace: bool) -> Outcome
         others += _start(run, parts, trained, start, chosen.step)
     others += classical(run, parts)
     exported = export_checkpoint(run, parts, trained, chosen.step, who="rl", others=others)
-    home = take_home(run, view, parts, exported.checkpoint)
+    home = download_adapter(run, view, parts, exported.checkpoint)
     bundle = bundle_student(run, view, parts, None, exported, home)
     known = {"kept": None, "encoded": None, "home": home, "bundle": bundle, "reinforcement": reinforcement}
     outcome = outcome_of(run, parts, trained, chosen, exported, **known)
@@ -127,7 +127,11 @@ def train(run: Execution, view: View, parts: Manifest, start: Start) -> tuple[Tr
 
     def reward(step: int) -> None:
         stage = build.reward(parts, trained.checkpoints.get(step), step)
-        if run.pipeline.is_remote and step in trained.checkpoints and run.must_make(stage):
+        if (
+            run.pipeline.capabilities.checkpoints_expire
+            and step in trained.checkpoints
+            and run.must_make(stage)
+        ):
             chain.ensure(step)
             stage = build.reward(parts, trained.checkpoints[step], step)
         rewards[step] = run.do_built(stage, f"{RL.folder}/val_rewards.jsonl")

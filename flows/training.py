@@ -129,7 +129,7 @@ class Chain:
     def train(self, part: PlannedSegment) -> None:
         """The segment's checkpoint, made or found."""
         i = self.parts.index(part)
-        if self._run.pipeline.is_remote and self._run.must_make(self._stage(i)):
+        if self._run.pipeline.capabilities.checkpoints_expire and self._run.must_make(self._stage(i)):
             self.ensure(self.parts[i - 1].stop if i else 0)
         self._do(i, refresh=False)
 
@@ -153,14 +153,16 @@ class Chain:
     def _need_start(self) -> None:
         """What reinforcement begins with was trained by another chain; the base model is always there."""
         start = self._trained.checkpoints.get(0)
-        if start is not None and not self._run.pipeline.lives(self._run.folder(start)):
+        if start is not None and not self._run.pipeline.checkpoint_exists(self._run.folder(start)):
             raise MissingInputError(
                 "the server has forgotten the student to begin with; run `understudy run` with its config "
                 "and --refresh train, which trains it again"
             )
 
     def _lives(self, i: int) -> bool:
-        return self._run.pipeline.lives(self._run.folder(self._trained.checkpoints[self.parts[i].stop]))
+        return self._run.pipeline.checkpoint_exists(
+            self._run.folder(self._trained.checkpoints[self.parts[i].stop])
+        )
 
     def _do(self, i: int, *, refresh: bool) -> None:
         manifest = self._run.do_built(self._stage(i), self._course.file, refresh=refresh)

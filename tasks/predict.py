@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from core import jsonio
 from core.bundle import Weights
 from core.bundle.contents import FILE
-from core.bundle.opening import Device
+from core.engines.base import Device
 from core.predict.shards import Shard, answer_shard
 from core.predict.student import Student, open_student
 from tasks.policy import RETRIES

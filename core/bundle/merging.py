@@ -9,12 +9,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import jsonio
-
-if TYPE_CHECKING:
-    from core.engines.local.weights import ModelSource
+from core.base_model import ModelSource
+from core.engines.peft import merge
 
 
 def write_merged(
@@ -31,15 +30,7 @@ def write_merged(
     The sum is made in float32 and rounded once. Without an adapter the base model is written as it is.
     `end_of_turn` is the token that ends the student's answers. Raises ModelError.
     """
-    import torch
-
-    from core.engines.local.adapter import merge_adapter
-    from core.engines.local.backbone import load_model
-
-    model, _ = load_model(source.folder, source.spec)
-    if adapter is not None:
-        model = merge_adapter(model, adapter)
-    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    merge(source, adapter, folder, dtype)
     for path in sorted(tokenizer.iterdir()):
         if not (folder / path.name).exists():
             shutil.copy(path, folder / path.name)

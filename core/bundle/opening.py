@@ -4,33 +4,24 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from core import jsonio
+from core.base_model import ModelSource, resolve_model
 from core.bundle import Weights
 from core.bundle import contents as names
 from core.bundle.contents import Contents
-from core.engines.base import Sampler, SamplerRef
+from core.config.engine import ENGINES
+from core.engines.base import Device, Sampler, SamplerRef
+from core.engines.peft import open_peft
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
-
-if TYPE_CHECKING:
-    from core.engines.local import LocalEngine
-    from core.engines.local.weights import ModelSource
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """Where a local model answers; see core.engines.local.LocalEngine."""
-
-    name: str = "auto"
-    threads: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +46,18 @@ class Bundle:
         if weights == "server":
             return self._on_server()
         if weights == "merged":
-            return _engine(self._merged(), device or Device()).sampler(None)
-        adapter = self.folder / names.ADAPTER
-        ref = None if self.contents.adapter_digest is None else SamplerRef(str(adapter))
-        return _engine(self.base(base), device or Device()).sampler(ref)
+            return open_peft(self._merged(), None, device or Device())
+        adapter = None if self.contents.adapter_digest is None else self.folder / names.ADAPTER
+        return open_peft(self.base(base), adapter, device or Device())
 
     def base(self, spec: str | None = None) -> ModelSource:
         """The base model on this machine. Raises ModelError where it is not the one that was trained on."""
-        from core.engines.local.weights import resolve_model
-
         of = self.contents.base
-        own, digest = (of.spec, of.digest) if of.engine == "local" else (of.local_spec, of.local_digest)
+        own, digest = (of.spec, of.digest) if of.server is None else (of.local_spec, of.local_digest)
         if own is None and spec is None:
             raise ModelError(
-                f"the bundle in {self.folder} was trained on a server as {of.spec}, and student.local_model "
-                "named no base model: name its folder with --base-model, or ask with --weights server"
+                f"the bundle in {self.folder} was trained on a server as {of.spec}, and its config named no "
+                "base model here: name its folder with --base-model, or use the server with --weights server"
             )
         try:
             source = resolve_model(spec or own or "")
@@ -86,8 +74,6 @@ class Bundle:
         return source
 
     def _merged(self) -> ModelSource:
-        from core.engines.local.weights import resolve_model
-
         if not self.has_merged:
             raise ModelError(
                 f"the bundle in {self.folder} holds no merged weights: set export.merged, or leave it"
@@ -97,14 +83,11 @@ class Bundle:
 
     def _on_server(self) -> Sampler:
         of = self.contents.base
-        if of.engine == "local" or of.sampler_path is None:
-            raise ModelError(
-                f"the bundle in {self.folder} was trained on this side: no server has its weights"
-            )
-        from core.engines.tinker import TinkerEngine, connection
-
-        engine = TinkerEngine(of.spec, connection(of.server))
-        return engine.sampler(SamplerRef(of.sampler_path), alone=True)
+        if of.sampler_path is None:
+            raise ModelError(f"no server has the weights of the bundle in {self.folder}; see --weights")
+        engine = ENGINES.get(of.engine).for_server(of.server).open(of.spec)
+        engine.require_credentials()
+        return engine.sampler(SamplerRef(of.sampler_path), owns_engine=True)
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -194,9 +177,3 @@ def _check_files(folder: Path, contents: Contents, wanted: Any) -> None:
                 f"{path} was altered: its sha256 is not the one in {names.FILE}; fetch the bundle anew, or "
                 "export the run again"
             )
-
-
-def _engine(source: ModelSource, device: Device) -> LocalEngine:
-    from core.engines.local import LocalEngine
-
-    return LocalEngine(source, device=device.name, train_dtype="float32", threads=device.threads)

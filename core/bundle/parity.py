@@ -10,8 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.engines.base import ChoiceScores, Sampler
-from core.engines.tinker.parity import gap
+from core.engines.base import ChoiceScores, Sampler, difference
 from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.decision import Decision
 from core.evaluation.scoring import label_probability
@@ -83,7 +82,9 @@ def _apart(there: ChoiceScores, here: ChoiceScores, zeros: int, decision: Decisi
     bad = {i for scores in (there, here) for i in (*scores.errors, *(row for row, _ in scores.bounds))}
     kept = [i for i in range(len(there.logprobs)) if i not in bad]
     a, b = ([scores.logprobs[i] for i in kept] for scores in (there, here))
-    gaps = [gap(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)]
+    gaps = [
+        difference(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)
+    ]
     largest = max(gaps, default=0.0)
     flips = np.count_nonzero(_labels(a, zeros, decision) != _labels(b, zeros, decision))
     return Apart(len(kept), largest if math.isfinite(largest) else None, int(flips))

@@ -14,14 +14,14 @@ from core.bundle import card, parity
 from core.bundle import contents as names
 from core.bundle.contents import Base, BundlePrompt, Columns, Contents, Labels
 from core.bundle.merging import write_merged
-from core.bundle.opening import Bundle, Device, open_bundle, write_prompts
+from core.bundle.opening import Bundle, open_bundle, write_prompts
 from core.bundle.parity import Parity
 from core.config.base import CONTENT, Section
+from core.config.engine import EngineChoice
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
-from core.engines.base import Engine, Sampler
-from core.engines.local import LocalEngine
+from core.engines.base import Device, Engine, Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
@@ -40,7 +40,7 @@ from core.student.stage import EncodeSummary
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
 
 if TYPE_CHECKING:
-    from core.engines.local.weights import ModelSource
+    from core.base_model import ModelSource
 
 NAME = "bundle"
 VERSION = 2
@@ -52,11 +52,8 @@ _UNCHECKED = Parity(checked=False, why="the check failed; run_summary.json says 
 class BundleSlice(Section):
     """What decides the bundle's files, besides the checkpoint and what was measured of it."""
 
-    engine: str
+    engine: EngineChoice
     model: Annotated[str, CONTENT]
-    local_model: Annotated[str | None, CONTENT]
-    device: str
-    threads: int | None
     prompt: EncodeSlice
     label_only: bool
     """Whether the label-only prompt is the one that is published."""
@@ -81,8 +78,6 @@ class Tools:
     prompts: Callable[[], Prompts]
     rulebook: Callable[[], Rulebook]
     tokenizer: Callable[[], Path]
-    local: Callable[[], ModelSource | None]
-    """The base model on this machine; None where a remote engine's config names none."""
     base: Callable[[], Mapping[str, str]]
 
 
@@ -130,7 +125,7 @@ class BundleRun:
         write_prompts(folder / names.PROMPTS, prompts)
         (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
         shutil.copy(io.inputs["decision"] / names.DECISION, folder / names.DECISION)
-        source = tools.local()
+        source = tools.engine().local_model
         if config.merged is not None and source is not None and Part.MERGED not in config.without:
             copied = None if adapter is None else folder / names.ADAPTER
             end = encoder.frame.end_of_turn
@@ -154,20 +149,20 @@ class BundleRun:
 
     def _base(self, config: BundleSlice, io: StageIO, source: ModelSource | None) -> Base:
         base = self.tools.base()
-        of = Base(config.engine, config.model, base["base_model"], base.get("server"))
-        if config.engine == "local":
+        of = Base(config.engine.kind, config.model, base["base_model"], base.get("server"))
+        if not config.engine.capabilities.remote:
             return of
         weights = None
         if "checkpoint" in io.inputs:
             weights = checkpoint(self.tools.engine(), io.inputs["checkpoint"]).sampler.location
-        local = None if source is None else source.digest
-        return replace(of, sampler_path=weights, local_spec=config.local_model, local_digest=local)
+        of = replace(of, sampler_path=weights)
+        return of if source is None else replace(of, local_spec=source.spec, local_digest=source.digest)
 
     def _parity(self, config: BundleSlice, io: StageIO, opened: Bundle) -> Parity:
         """The trained model against the bundle as it is opened again, and against the merged weights."""
-        if self.tools.local() is None:
-            return Parity(checked=False, why="student.local_model names no base model to load it with")
-        device = Device(config.device, config.threads)
+        if self.tools.engine().local_model is None:
+            return Parity(checked=False, why="student.engine.local_model names no base model to load it with")
+        device = config.engine.device_here
         ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: self._trained(io)}
         ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
         if opened.has_merged:
@@ -175,12 +170,12 @@ class BundleRun:
         return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
 
     def _trained(self, io: StageIO) -> Sampler:
-        """The checkpoint as training left it: of a local one, the adapter beside the base's weights."""
+        """The checkpoint as training left it: not merged into the base's weights."""
         engine = self.tools.engine()
         if "checkpoint" not in io.inputs:
             return engine.sampler(None)
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
-        return engine.unmerged_sampler(ref) if isinstance(engine, LocalEngine) else engine.sampler(ref)
+        return engine.sampler(ref, merge=False)
 
 
 def _merged(opened: Bundle, device: Device) -> Sampler:

@@ -90,7 +90,7 @@ class Config(Section):
     """The answers."""
     rejection: RejectionConfig = Field(default_factory=RejectionConfig)
     """Which answers are learnt."""
-    student: StudentConfig = StudentConfig()
+    student: StudentConfig = Field(default_factory=StudentConfig)
     """The model that learns."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How checkpoints are measured."""
@@ -131,10 +131,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _merging_needs_the_base(self) -> Config:
-        student = self.student
-        if self.export.merged is not None and student.engine != "local" and student.local_model is None:
+        if self.export.merged is not None and not self.student.engine.capabilities.can_merge:
             raise ValueError(
                 "export.merged adds the adapter into the base model, which is on the server: "
-                "set student.local_model to the same model on this machine"
+                "set student.engine.local_model to the same model on this machine"
             )
         return self

@@ -6,17 +6,20 @@ import difflib
 import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from core import locations
 from core.config import Config
+from core.config.engine import ENGINES, EngineSettings
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
 from core.config.rejection import RULES
+from core.config.student import MOVED
 from core.errors import ConfigError, UserError
 
 DEFAULT = "default"
@@ -46,14 +49,28 @@ def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:
 
 def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """As `load`, of a file that was read already."""
+    source = replace(source, values=_with_kind(source.values))
     sets = [_override(text) for text in overrides]
     values = source.values
-    for key, value in sets:
-        values = _with(values, key, value)
+    for i, (key, value) in enumerate(sets):
+        for earlier, _ in sets[:i]:
+            if len(earlier) > len(key) and earlier[: len(key)] == key:
+                raise ConfigError(
+                    f"--set {'.'.join(key)} would discard --set {'.'.join(earlier)}; give it first"
+                )
+        values = _with_kind(_with(values, key, value))
     if not isinstance(values.get("run", {}), dict) or not (values.get("run") or {}).get("name"):
         values = _with(values, ("run", "name"), _name_of(path))
     config = validate(values, source, {key for key, _ in sets})
     return ResolvedConfig(config, dict(_origins(config, source, {key for key, _ in sets})))
+
+
+def _with_kind(values: dict[str, Any]) -> dict[str, Any]:
+    """Write `engine: <name>` as `engine: {kind: <name>}`, to which further keys can be added."""
+    student = values.get("student")
+    if not isinstance(student, dict) or not isinstance(student.get("engine"), str):
+        return values
+    return _with(values, ("student", "engine"), {"kind": student["engine"]})
 
 
 def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPath] = ()) -> Config:
@@ -84,8 +101,8 @@ LOCATIONS: Mapping[KeyPath, tuple[str, ...] | None] = {
     ("teacher", "prices"): _LOCAL,
     ("student", "model"): _MODEL,
     ("student", "tokenizer"): _MODEL,
-    ("student", "local_model"): _MODEL,
-    ("student", "prices"): _LOCAL,
+    ("student", "engine", "local_model"): _MODEL,
+    ("student", "engine", "prices"): _LOCAL,
     ("trackers", "mlflow", "tracking_uri"): _ANY,
 }
 """The keys that name a location, each with the URL schemes it takes, None for any."""
@@ -114,14 +131,14 @@ def _check_locations(resolved: ResolvedConfig, source: Source) -> None:
 def _value_at(section: BaseModel, key: KeyPath) -> Any:
     value: Any = section
     for part in key:
-        value = getattr(value, part) if isinstance(value, BaseModel) else None
+        value = getattr(value, part, None) if isinstance(value, BaseModel) else None
     return value
 
 
 def _is_no_location(config: Config, key: KeyPath, value: str) -> bool:
     """A training server's name for a model, and MLflow's own `file:` paths."""
     if key == ("student", "model"):
-        return config.student.engine != "local"
+        return not config.student.engine.capabilities.local_weights
     return key[0] == "trackers" and value.startswith("file:")
 
 
@@ -167,10 +184,15 @@ def _near_names(wrong: str, names: Sequence[str]) -> str:
 
 
 def _nearest(key: KeyPath) -> str:
-    section = section_at(key[:-1])
-    if section is None:
+    if key[:-1] == ("student",) and key[-1] in MOVED:
+        return f" any more; it moved to student.engine.{MOVED[key[-1]]}"
+    if key[:-1] == ("student", "engine"):
+        having = [name for name, engine in ENGINES.items() if key[-1] in engine.model_fields]
+        if having:
+            return f" of this engine; {' and '.join(having)} has it (student.engine.kind)"
+    names = list(fields_at(key[:-1]) or ())
+    if not names:
         return ""
-    names = list(section.model_fields)
     if difflib.get_close_matches(key[-1], names, n=1, cutoff=0.6):
         return _near_names(key[-1], names)
     elsewhere = [".".join(path) for path in leaves(Config) if path[-1] == key[-1]]
@@ -180,30 +202,37 @@ def _nearest(key: KeyPath) -> str:
 
 
 def _what_it_is(key: KeyPath) -> str:
-    section = section_at(key[:-1])
-    info = section.model_fields.get(key[-1]) if section else None
+    info = (fields_at(key[:-1]) or {}).get(key[-1])
     if info is None or not info.description:
         return ""
     return f": {' '.join(info.description.split())}"
 
 
-def section_at(key: KeyPath) -> type[BaseModel] | None:
-    """The model class at a path of keys; None where the path leaves the sections."""
+def fields_at(key: KeyPath) -> Mapping[str, FieldInfo] | None:
+    """Return the fields of the section at a path of keys; None if the path leaves the sections.
+
+    At student.engine they are the fields of every engine.
+    """
     if key[:1] == ("rejection",) and len(key) == 4:
-        return RULES.get(key[3])
-    model: type[BaseModel] = Config
+        return RULES.get(key[3]).model_fields
+    fields: Mapping[str, FieldInfo] = Config.model_fields
     for part in key:
-        info = model.model_fields.get(part)
-        inner = _section_of(info.annotation) if info else None
+        inner = _section_of(fields[part].annotation) if part in fields else None
         if inner is None:
             return None
-        model = inner
-    return model
+        fields = _fields_of(inner)
+    return fields
+
+
+def _fields_of(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
+    if model is not EngineSettings:
+        return model.model_fields
+    return {name: info for _, engine in ENGINES.items() for name, info in engine.model_fields.items()}
 
 
 def leaves(model: type[BaseModel], at: KeyPath = ()) -> Iterable[KeyPath]:
     """Every key path of a model that holds a value and not a section."""
-    for name, info in model.model_fields.items():
+    for name, info in _fields_of(model).items():
         inner = _section_of(info.annotation)
         if inner is not None:
             yield from leaves(inner, (*at, name))

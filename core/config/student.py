@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
 from core.config.base import CONTENT, NotInKey, Section
+from core.config.engine import ENGINES, EngineChoice
 
 
 def _iso_date(value: str) -> str:
@@ -61,17 +63,32 @@ class AdamConfig(Section):
     """Largest global norm of the gradient; 0 does not clip."""
 
 
+MOVED = {
+    "device": "device",
+    "train_dtype": "train_dtype",
+    "threads": "threads",
+    "tinker_base_url": "base_url",
+    "checkpoint_ttl_days": "checkpoint_ttl_days",
+    "outstanding": "max_concurrent_requests",
+    "overlap": "overlap",
+    "prices": "prices",
+    "local_model": "local_model",
+}
+"""Keys of `student:` in version 0.1 that are keys of `student.engine:` now."""
+
+
 class StudentConfig(Section):
     """The base model, the adapter, what is learnt and in which steps."""
 
-    engine: Literal["local", "tinker"] = "local"
-    """local: torch in this process; tinker: the Tinker service, or a server that speaks its protocol."""
+    engine: EngineChoice = Field("local", json_schema_extra={"default": {"kind": "local"}})  # type: ignore[assignment]
+    """An engine's name, or a mapping with `kind:` and its settings. local: torch in this process; tinker: the
+    Tinker service, or a server that speaks its protocol."""
     model: Annotated[str, CONTENT] = "Qwen/Qwen3-8B"
     """Base model: hub id, folder, .gguf file, or `package://<distribution>/<path as it lists it>`; with
-    the tinker engine the server's name for it."""
+    an engine on a server, the server's name for it."""
     tokenizer: Annotated[str | None, CONTENT] = None
-    """Where the tokenizer is, if not with the model: a folder, hub id or package:// as for a model. The
-    tinker engine looks on the hub under the model's name where this is not given."""
+    """Where the tokenizer is, if not with the model: a folder, hub id or package:// as for a model. By
+    default, an engine on a server takes the one on the hub under the model's name."""
     chat_template_args: dict[str, Any] = {}
     """Extra arguments of the chat template, for instance enable_thinking: false."""
     template_date: Annotated[str, AfterValidator(_iso_date)] = "2024-07-26"
@@ -118,31 +135,9 @@ class StudentConfig(Section):
     """Steps in which the learning rate rises from nearly nothing to the largest."""
     adam: AdamConfig = AdamConfig()
     """The optimiser's settings."""
-    train_dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """auto: bfloat16 autocast where the processor has instructions for it, else float32."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """auto: CUDA where there is one."""
-    threads: int | None = Field(None, ge=1)
-    """CPU threads; by default torch's own choice. Part of what decides the last bits."""
-    tinker_base_url: Annotated[str | None, NotInKey("the server is in the keys as it is resolved")] = None
-    """tinker: the server; by default TINKER_BASE_URL, else the hosted service. The key is in
-    TINKER_API_KEY."""
-    checkpoint_ttl_days: Annotated[
-        float | None, NotInKey("how long a server keeps a checkpoint decides no number")
-    ] = Field(7.0, ge=1 / 24)
-    """tinker: days that checkpoints stay on the server; the chosen one stays for ever. null: all do."""
-    outstanding: Annotated[int, NotInKey("speed is no ingredient")] = Field(64, ge=1)
-    """tinker: scoring and generation requests on their way at once, for each evaluation."""
-    overlap: Annotated[bool, NotInKey("when a checkpoint is measured decides no number")] = True
-    """tinker: measure checkpoints beside the training that follows. false for servers that load a sampled
-    checkpoint over the live weights."""
-    prices: Annotated[str | None, NotInKey("money is no ingredient")] = "configs/prices.yaml"
-    """tinker: a YAML file of prices (its `students:`); null counts tokens only."""
-    local_model: Annotated[str | None, CONTENT] = None
-    """tinker: the same base model for the local engine, which then checks the adapter that is taken
-    home: it has to load whole and to score as on the server."""
     parity_rows: int = Field(16, ge=1)
-    """Rows of val that this check scores, and that of the bundle as it is opened again."""
+    """Rows of val on which a downloaded adapter, and the bundle once it is opened again, are compared with
+    the trained model."""
     save_every: Annotated[int, NotInKey("segments are keyed by their own steps")] = Field(0, ge=0)
     """Also save every so many steps between evaluations; 0 saves at evaluations only."""
 
@@ -159,3 +154,14 @@ class StudentConfig(Section):
                 "rationales are shuffled, but target label_only learns none; give one of the two"
             )
         return self
+
+
+def from_first_version(student: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `student:` section that version 0.1 recorded, with the engine's keys where they are now.
+
+    Version 0.1 recorded the keys of both engines; those of the other engine are left out.
+    """
+    kind = student.get("engine", "local")
+    fields = ENGINES.get(kind).model_fields
+    engine = {MOVED[k]: value for k, value in student.items() if k in MOVED and MOVED[k] in fields}
+    return {**{k: v for k, v in student.items() if k not in MOVED}, "engine": {"kind": kind, **engine}}

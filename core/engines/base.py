@@ -1,32 +1,71 @@
-"""What an engine is: a thing that trains and samples LoRA adapters. All tokens, no text.
+"""The interface of engines, which train and sample LoRA adapters over one base model.
 
-The vocabulary is that of the Tinker service, so that a local engine and a remote one are
-one thing to the pipeline: a `Session` trains, a `Sampler` answers, a `Checkpoint` is a value
-that names both its resumable state and what a sampler is opened from.
+Engines read and return tokens, never text. The vocabulary is that of the Tinker service: a `Session`
+trains, a `Sampler` scores and generates, and a `Checkpoint` is a value that names both a resumable
+training state and the weights that a sampler is opened from.
 """
 
 from __future__ import annotations
 
-import re
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from core.engines.losses import CROSS_ENTROPY, Loss
-from core.errors import ModelError
+from core.errors import StageError
 
-_REMOTE = re.compile(r"tinker://[^/]+/(?P<kind>[^/]+)/[^/]+")
+if TYPE_CHECKING:
+    from core.base_model import ModelSource
+    from core.cost import TrainingPrice
+
+ADAPTER = "adapter"
+"""Where an engine that is not remote saves a checkpoint's adapter: a subfolder, in PEFT's layout."""
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What a model on this machine computes on: "auto" (a GPU if there is one), "cpu" or "cuda"."""
+
+    name: str = "auto"
+    threads: int | None = None
+    """CPU threads; None leaves torch's choice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the pipeline may rely on. Known from an engine's settings, before the engine is opened."""
+
+    remote: bool = False
+    """Checkpoints are on a server: the chosen adapter is downloaded for the bundle."""
+    checkpoints_expire: bool = False
+    """A checkpoint may be gone later: ask `checkpoint_exists` before using one again."""
+    metered: bool = False
+    """Tokens are billed: sessions and samplers report `usage`, and runs report costs. A prompt that is
+    continued several times in one call is billed once."""
+    overlaps_evaluation: bool = False
+    """Checkpoints can be evaluated while training continues."""
+    local_weights: bool = True
+    """`student.model` names weights and a tokenizer on this machine, not a server's model."""
+    can_merge: bool = True
+    """The base model's weights are on this machine, so that an adapter can be merged into them."""
+    grad_clipping: bool = True
+    """Gradients are clipped to `AdamParams.grad_clip_norm`."""
+    losses: frozenset[str] = frozenset({CROSS_ENTROPY.name})
+    """Names of the losses that `Session.submit` computes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Datum:
     """One training sequence. `targets[i]` is the token that follows `tokens[i]`.
 
-    All have the same length. `weights`, none below 0, multiply each position's term of the loss; the
-    loss of a batch is the plain sum over all its data, so whoever makes a batch has already divided.
-    A policy gradient needs `logprobs`, those that the sampler gave the targets (nats), and `advantages`.
+    All fields that are given have the same length. `weights`, none below 0, multiply each position's
+    term of the loss. The loss of a batch is the plain sum over all its data, so the caller has divided
+    by the number of examples already. A policy gradient needs `logprobs`, which the sampler gave the
+    targets (nats), and `advantages`.
     """
 
     tokens: tuple[int, ...]
@@ -38,7 +77,7 @@ class Datum:
 
 @dataclass(frozen=True, slots=True)
 class AdamParams:
-    """One optimiser step's settings, all of them sent with every step."""
+    """The settings of one optimizer step, sent with every step."""
 
     learning_rate: float
     beta1: float
@@ -51,7 +90,7 @@ class AdamParams:
 
 @dataclass(frozen=True, slots=True)
 class LoraSpec:
-    """The adapter: rank, scale, which layers, and the seed of its start."""
+    """The adapter: rank, scale, adapted layers, and the seed of its initial weights."""
 
     rank: int
     alpha: float
@@ -64,61 +103,64 @@ class LoraSpec:
 
 @dataclass(frozen=True, slots=True)
 class StateRef:
-    """Where resumable training state lies. A folder for the local engine, a path on a server for
-    a remote one. Not a SamplerRef: sampling from a state, or resuming from a sampler's weights
-    (which carry no optimiser), is an error that the types forbid, and for a path on a server also
-    its making: ModelError."""
+    """Where a resumable training state is: a folder, or a path on a server.
+
+    Not a SamplerRef: sampling from a training state, or resuming from a sampler's weights (which
+    include no optimizer), is a type error. An engine rejects locations that it cannot have saved.
+    """
 
     location: str
-
-    def __post_init__(self) -> None:
-        _refuse_other_kind(self.location, "weights", "training state")
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerRef:
-    """Where the weights for sampling lie; see StateRef."""
+    """Where the weights of a sampler are; see StateRef."""
 
     location: str
-
-    def __post_init__(self) -> None:
-        _refuse_other_kind(self.location, "sampler_weights", "sampler's weights")
-
-
-def _refuse_other_kind(location: str, kind: str, what: str) -> None:
-    if not location.startswith("tinker://"):
-        return
-    found = _REMOTE.fullmatch(location)
-    if found is None or found["kind"] != kind:
-        raise ModelError(f"{location} is no path of a {what}; such a path reads tinker://<run>/{kind}/<name>")
 
 
 @dataclass(frozen=True, slots=True)
 class EngineIdentity:
-    """Which engine made a checkpoint, and over which base model."""
+    """Which engine saved a checkpoint, and over which base model."""
 
-    kind: Literal["local", "tinker"]
+    kind: str
+    """The name under which the engine is registered."""
     server: str | None
     base_digest: str
-    """sha256 of the base model's weights and tokenizer files, or the server's name for them."""
+    """sha256 over the base model's weights and tokenizer files, or over a server's name for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A saved point of training: a value, usable in any process."""
+    """A saved point of training: a value that is valid in any process."""
 
     engine: EngineIdentity
     step: int
     digest: str
-    """sha256 over the adapter's bytes: what two equal runs agree on. Of weights that stay on a
-    server, sha256 over the server and the path of their state."""
+    """sha256 over the adapter's bytes, the same for two equal runs. For weights that stay on a server,
+    sha256 over the server and the location of the state."""
     state: StateRef
     sampler: SamplerRef
 
 
 @dataclass(frozen=True, slots=True)
+class DownloadedAdapter:
+    """An adapter that was downloaded from a server, in PEFT's layout."""
+
+    source: str
+    """Path on the server of what was downloaded."""
+    files: Mapping[str, str]
+    """sha256 (hex) of each file."""
+    bytes: int
+    left_out: tuple[str, ...] = ()
+    """Files that the server offered in addition to PEFT's two."""
+    completed: tuple[str, ...] = ()
+    """Fields that its configuration lacked and that were derived from the weights."""
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimiser step reported. A metric the engine does not give is None."""
+    """What one optimizer step reported. None for a metric that the engine does not report."""
 
     loss: float
     """Weighted sum of the loss's terms (nats) before the update."""
@@ -129,7 +171,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class SaveLabel:
-    """Who saves: goes into names on a server, so that two writers of one key never collide."""
+    """Goes into names on a server, so that two writers of one key never collide."""
 
     key: str
     """Key of the stage's object."""
@@ -138,11 +180,11 @@ class SaveLabel:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a server bills, and the requests for samples they went out with."""
+    """Tokens that a server bills, and the number of sampling requests."""
 
     trained: int = 0
     prefilled: int = 0
-    """Prompt tokens of samples and scores; what the server had in its cache is counted too."""
+    """Prompt tokens of samples and scores, including those that the server had in its cache."""
     sampled: int = 0
     requests: int = 0
 
@@ -155,7 +197,7 @@ class Usage:
         )
 
     def to_json(self) -> dict[str, int]:
-        """What a summary says of samples and scores."""
+        """Return the fields that a stage's summary lists for samples and scores."""
         return {
             "prefilled_tokens": self.prefilled,
             "sampled_tokens": self.sampled,
@@ -165,42 +207,48 @@ class Usage:
 
 @runtime_checkable
 class Metered(Protocol):
-    """A session or sampler that is paid for by the token."""
+    """A session or sampler whose tokens are billed."""
 
     @property
     def usage(self) -> Usage:
-        """Until now."""
+        """Usage until now."""
 
 
 class Pending(Protocol):
-    """A step that was submitted; `result` waits for it and raises what it raised."""
+    """A submitted step. `result` waits for it, and raises the step's error."""
 
     def result(self) -> StepResult: ...
 
 
 class Session(Protocol):
-    """A live training client. One thread at a time."""
+    """A live training client. Use it from one thread at a time."""
 
     @property
     def tip(self) -> Checkpoint | None:
-        """The checkpoint whose weights the session holds exactly, None once a step went beyond."""
+        """The checkpoint whose weights the session holds exactly; None after a further step."""
 
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
     ) -> Pending:
-        """Queue forward, backward and the update for step number `step` (from 0)."""
+        """Queue forward, backward and the update of the zero-based step `step`."""
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Save adapter, optimiser, schedule position and random state; `folder` gets what
-        Engine.refs needs. Steps whose results nobody has asked for yet may be on their way: the
-        save follows them, and their results can be asked for afterwards."""
+        """Save adapter, optimizer, schedule position and random state.
 
-    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
-        """Save the present weights for a sampler that is opened at once and soon forgotten; `folder` gets
-        what there is to keep of them on this machine."""
+        Writes into `folder` what Engine.refs reads. The save follows all submitted steps, including
+        those whose results were not waited for; their results can be read afterwards.
+        """
+
+    def save_weights_for_sampler(
+        self, folder: Path, *, step: int, label: SaveLabel | None = None
+    ) -> SamplerRef:
+        """Save the current weights for a sampler that is opened at once and used briefly.
+
+        Files on this machine go into `folder`.
+        """
 
     def close(self) -> None:
-        """End the session; nothing stays on its way."""
+        """End the session and wait for its requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,18 +256,23 @@ class ChoiceScores:
     """Log-probabilities of whole choices, each directly after its prompt.
 
     `logprobs[i][j]` is log P(choice j | prompt i) in nats, summed over the choice's tokens. A row
-    that failed is empty, and `errors` says why: it must never become a label.
+    that failed is empty and has an entry in `errors`; it must never become a label.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     exact: bool
-    """False where the server gave only a bound for a choice it did not list."""
+    """False if the server gave only a bound for a choice that it did not list."""
     bounds: tuple[tuple[int, int], ...] = ()
     """The (row, choice) pairs whose value is only an upper bound."""
     errors: Mapping[int, str] = field(default_factory=dict)
-    """For each row that failed, a sentence."""
+    """A sentence for each row that failed."""
     method: str = "forward pass"
-    """How the values were come by, for the record."""
+    """How the values were computed, for the record."""
+
+
+def difference(a: float, b: float) -> float:
+    """Return how far two log-probabilities (nats) are apart; infinity if only one is minus infinity."""
+    return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,20 +287,20 @@ class GenerateParams:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One generated completion; `tokens` without the stop token. One that failed has no tokens."""
+    """One completion; `tokens` exclude the stop token. A failed completion has no tokens."""
 
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
     finish: Literal["stop", "length", "error"]
     error: str | None = None
-    """A sentence, where `finish` is "error"."""
+    """A sentence if `finish` is "error"."""
     stop: tuple[int, float] | None = None
-    """The stop token that ended it and its log-probability (nats), where the engine gives them."""
+    """The stop token that ended it and its log-probability (nats), if the engine reports them."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Weights that answer. Never shares a model object with a Session."""
+    """Weights that score and generate. Never shares a model object with a Session."""
 
     def score(
         self,
@@ -268,50 +321,89 @@ class Sampler(Protocol):
         *,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Generation]:
-        """Complete each prompt, in order; `progress` is told (rows done, rows)."""
+        """Complete each prompt, in order; `progress` receives (rows done, rows)."""
 
     def close(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What the loop may rely on; checked before step 0."""
+class Engine(ABC):
+    """Opens sessions and samplers over one base model.
 
-    overlaps_evaluation: bool
-    exact_scoring: bool
-    grad_clipping: bool
-    losses: frozenset[str] = field(default_factory=lambda: frozenset({"cross_entropy"}))
-
-
-class Engine(Protocol):
-    """Opens sessions and samplers over one base model."""
+    Creating an engine is cheap: it reads no weights, imports no heavy library and sends no request.
+    The methods with a body suit an engine that computes on this machine.
+    """
 
     @property
-    def identity(self) -> EngineIdentity: ...
+    @abstractmethod
+    def identity(self) -> EngineIdentity:
+        """Engine, server and base model; part of every key. Needs no credentials."""
 
     @property
+    @abstractmethod
     def capabilities(self) -> Capabilities: ...
 
     @property
-    def fingerprint(self) -> dict[str, str]:
-        """Whatever decides bits: versions, device, dtype, threads. Recorded with each checkpoint."""
+    @abstractmethod
+    def fingerprint(self) -> Mapping[str, str]:
+        """Everything that decides bits: versions, device, dtype, threads. Recorded with checkpoints."""
 
-    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimiser: bool = True) -> Session:
-        """A training session: new from `lora`'s seed, or continued exactly from a saved state.
+    @abstractmethod
+    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> Session:
+        """Open a training session: new from `lora`'s seed, or continued exactly from a saved state.
 
-        Without `optimiser` only the state's weights are taken: the seed may then be another, and the
-        optimiser begins anew.
+        Without `optimizer` only the state's weights are used: the seed may differ, and the optimizer
+        starts from zero.
         """
 
-    def sampler(self, ref: SamplerRef | None) -> Sampler:
-        """A sampler over a checkpoint's weights, or over the base model where `ref` is None."""
+    @abstractmethod
+    def sampler(self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False) -> Sampler:
+        """Open a sampler over a checkpoint's weights, or over the base model if `ref` is None.
 
+        `merge` lets an engine add the adapter into the base weights, which is faster; without it the
+        sampler computes as in training. With `owns_engine`, closing the sampler closes the engine.
+        """
+
+    @abstractmethod
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
-        """Where state and sampler's weights of the checkpoint lie that a session saved in `folder`."""
+        """Return where the checkpoint is that a session saved with `folder`."""
 
-    def waits(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Within it, this thread's waits for a server are told in words, every second or so."""
+    @property
+    def local_model(self) -> ModelSource | None:
+        """The base model's files on this machine, for merging, reopened bundles and checks. None if
+        there are none. Raises ModelError if the named model is not found."""
+        return None
 
-    def knows(self, checkpoint: Checkpoint) -> bool:
-        """Whether the checkpoint is still there: a server forgets those whose time is over. Files
-        of this machine are there, or their manifest does not hold."""
+    @property
+    def price(self) -> TrainingPrice | None:
+        """Price of a token, for a metered engine; None if it is unknown. Raises ConfigError."""
+        return None
+
+    def require_credentials(self) -> None:  # noqa: B027  # optional
+        """Raise ConfigError if a key that the engine needs is missing or malformed. Sends nothing."""
+
+    def check(self, lora: LoraSpec | None = None) -> None:  # noqa: B027  # optional
+        """Check, before any work, that the server can be reached and supports model and adapter.
+
+        Raises PassingError, ConfigError, ModelError.
+        """
+
+    def checkpoint_exists(self, checkpoint: Checkpoint) -> bool:
+        """Return whether a checkpoint is still there. Files on this machine are verified elsewhere."""
+        return True
+
+    def keep(self, checkpoint: Checkpoint) -> None:  # noqa: B027  # optional
+        """Keep a checkpoint that would expire. Raises CheckpointGone."""
+
+    def download_adapter(self, checkpoint: Checkpoint, folder: Path) -> DownloadedAdapter:
+        """Download the adapter of a remote checkpoint into a new folder, in PEFT's layout.
+
+        Raises CheckpointGone, StageError, SessionLost, PassingError.
+        """
+        raise StageError(f"engine {self.identity.kind} has no adapters to download")
+
+    def report_waits(self, report: Callable[[str], None]) -> AbstractContextManager[None]:
+        """Within the context, report this thread's waits for a server, about once a second."""
+        return nullcontext()
+
+    def close(self) -> None:  # noqa: B027  # optional
+        """End what the engine has open on a server."""

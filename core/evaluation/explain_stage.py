@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.data.writing import read_examples
 from core.engines.base import Engine
 from core.evaluation import decision
@@ -30,9 +31,7 @@ EXPLAINED = "explained.jsonl"
 class ExplainSlice(Section):
     """What decides which rows are explained, and how."""
 
-    engine: str
-    device: str
-    threads: int | None
+    engine: EngineChoice
     prompt: EncodeSlice
     split: SplitName
     rows: int
@@ -68,5 +67,5 @@ class ExplainRun:
         progress = Saying(io.progress, 0, len(texts))
         settings = ScoreSettings(config.max_new_tokens, len(texts))
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
-        with engine.waits(progress.say), closing(engine.sampler(ref)) as sampler:
+        with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
             return add_reasoning(sampler, encoder, texts, scored, settings, progress), used(sampler)

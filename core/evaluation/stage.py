@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from core import jsonio
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
 from core.data.making import subset
 from core.data.writing import read_examples
@@ -52,10 +53,8 @@ class ScoringSummary(Record):
 class MeasureSlice(Section):
     """What decides the numbers of one checkpoint on one split."""
 
-    engine: str
-    device: str
-    threads: int | None
-    """The processor's threads: with engine and device what decides the last bits of every score."""
+    engine: EngineChoice
+    """Its settings decide the last bits of every score."""
     prompt: EncodeSlice
     split: Literal["train", "val", "test"]
     label_only: bool
@@ -112,7 +111,7 @@ class MeasureRun:
         if scored is not None and not _needs_generation(encoder, settings):
             return scored, {}
         engine, texts = self.engine(), [e.text for e in examples]
-        with engine.waits(say), closing(self._sampler(engine, io)) as sampler:
+        with engine.report_waits(say), closing(self._sampler(engine, io)) as sampler:
             if scored is not None:
                 rows = add_reasoning(sampler, encoder, texts, scored, settings, io.progress)
             else:

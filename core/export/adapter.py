@@ -1,4 +1,4 @@
-"""The adapter stage: a checkpoint on a server is kept for ever, taken home, and held against the server."""
+"""The adapter stage: keep a remote checkpoint, download its adapter, and compare it with the server."""
 
 from __future__ import annotations
 
@@ -6,20 +6,18 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import jsonio
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.config.student import LoraConfig
 from core.data.writing import iter_examples
+from core.engines.base import Checkpoint, Device, Engine
+from core.engines.peft import check_fits, open_peft, parity
 from core.stageio import StageIO
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.segment import checkpoint, lora_spec_of
-
-if TYPE_CHECKING:
-    from core.engines.base import Checkpoint
-    from core.engines.local.weights import ModelSource
-    from core.engines.tinker import TinkerEngine
 
 NAME = "adapter"
 VERSION = 2
@@ -30,7 +28,7 @@ PARITY = "parity.json"
 class AdapterSlice(Section):
     """What decides the files and the rows they are checked on."""
 
-    engine: str
+    engine: EngineChoice
     seed: int
     lora: LoraConfig
     prompt: EncodeSlice
@@ -39,10 +37,9 @@ class AdapterSlice(Section):
 
 @dataclass(frozen=True, slots=True)
 class AdapterRun:
-    """The stage's function. `source` is the base model for the local engine, None where there is none."""
+    """The stage's function, bound to the engine and the encoder."""
 
-    engine: Callable[[], TinkerEngine]
-    source: Callable[[], ModelSource | None]
+    engine: Callable[[], Engine]
     encoder: Callable[[bool], Encoder]
 
     def __call__(self, config: AdapterSlice, io: StageIO) -> dict[str, Any]:
@@ -54,29 +51,29 @@ class AdapterRun:
         engine = self.engine()
         point = checkpoint(engine, io.inputs["checkpoint"])
         engine.keep(point)
-        home = io.out / FOLDER
-        adapter = engine.take_home(point, home)
-        found = self._parity(config, engine, point, home, io)
+        folder = io.out / FOLDER
+        adapter = engine.download_adapter(point, folder)
+        found = self._parity(config, engine, point, folder, io)
         jsonio.write_json(io.out / PARITY, found)
         return {"bytes": adapter.bytes, "files": dict(adapter.files), "parity": found}
 
     def _parity(
-        self, config: AdapterSlice, engine: TinkerEngine, point: Checkpoint, home: Path, io: StageIO
+        self, config: AdapterSlice, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
     ) -> dict[str, Any]:
-        source = self.source()
+        source = engine.local_model
         if source is None:
-            return {"checked": False, "why": "student.local_model names no base model to check it with"}
-        from core.engines.local import LocalEngine
-        from core.engines.tinker.parity import check_fits, parity, sampler_of
-
-        trained = check_fits(home, source, lora_spec_of(config.lora, config.seed))
+            return {
+                "checked": False,
+                "why": "student.engine.local_model names no base model to check it with",
+            }
+        trained = check_fits(folder, source, lora_spec_of(config.lora, config.seed))
         encoder = self.encoder(False)
         texts = [e.text for e in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows)]
         encoded = encoder.tokenizer.encode_texts(texts)
         prompts = [encoder.prompt_with_room(text, encoder.label_tokens).tokens for text in encoded]
         choices = [choice for forms in encoder.choices().values() for choice in forms]
         there = engine.sampler(point.sampler)
-        here = sampler_of(home, LocalEngine(source, device="cpu", train_dtype="float32"))
+        here = open_peft(source, folder, Device("cpu"))
         try:
             apart = parity(there, here, prompts, choices)
         finally:

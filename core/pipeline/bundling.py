@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from core.bundle import stage as bundle_stage
 from core.optional import Part
 from core.pipeline.measuring import Measuring
@@ -14,9 +12,6 @@ from core.stages import Stage
 from core.store.manifest import Manifest
 from core.student.encoding import EncodeSlice
 from core.student.tokenizer import tokenizer_digest
-
-if TYPE_CHECKING:
-    from core.engines.local.weights import ModelSource
 
 
 def bundle(
@@ -63,11 +58,8 @@ def bundle(
 def _slice(of: Measuring, without: tuple[Part, ...], *, label_only: bool) -> bundle_stage.BundleSlice:
     student, data = of.config.student, of.config.data
     return bundle_stage.BundleSlice(
-        engine=student.engine,
+        engine=student.engine.for_sampling(),
         model=student.model,
-        local_model=student.local_model,
-        device=student.device,
-        threads=student.threads,
         prompt=EncodeSlice.of(student),
         label_only=label_only,
         dataset=data.name,
@@ -83,7 +75,7 @@ def _slice(of: Measuring, without: tuple[Part, ...], *, label_only: bool) -> bun
 
 
 def _content(bench: Workbench) -> dict[str, str]:
-    source = _local_base(bench)
+    source = bench.engine.local_model
     return {
         **bench.student_content(),
         "rulebook": bench.rulebook.digest,
@@ -93,11 +85,6 @@ def _content(bench: Workbench) -> dict[str, str]:
     }
 
 
-def _local_base(bench: Workbench) -> ModelSource | None:
-    """The base model on this machine, where there is one."""
-    return bench.source if bench.config.student.engine == "local" else bench.local_source
-
-
 def _tools(bench: Workbench) -> bundle_stage.Tools:
     return bundle_stage.Tools(
         engine=lambda: bench.engine,
@@ -105,6 +92,5 @@ def _tools(bench: Workbench) -> bundle_stage.Tools:
         prompts=lambda: bench.prompts,
         rulebook=lambda: bench.rulebook,
         tokenizer=lambda: bench.tokenizer_folder,
-        local=lambda: _local_base(bench),
         base=lambda: bench.base,
     )

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pyarrow.parquet as pq
 
 from core import jsonio
-from core.cost import TrainingPrice, load_prices
+from core.cost import TrainingPrice
 from core.data.writing import read_examples
 from core.engines.choices import choice_plan
 from core.errors import PromptError
@@ -230,13 +230,12 @@ class _Counting:
         return [len(encoder.frame) + min(len(text.ids), max(room, 0)) for text in self._texts[split]]
 
     def _price(self) -> tuple[TrainingPrice | None, list[str]]:
-        student = self._config.student
-        if student.prices is None:
-            return None, ["student.prices is null: tokens are counted, money is not"]
-        price = load_prices(Path(student.prices)).students.get(student.model)
+        price = self._bench.engine.price
         if price is None:
-            lacking = f"{student.prices} has no price of {student.model} under students"
-            return None, [f"{lacking}: tokens are counted, money is not"]
+            model = self._config.student.model
+            return None, [
+                f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"
+            ]
         return price, []
 
     def _assumptions(self) -> Iterator[str]:

@@ -68,7 +68,6 @@ _RL_FILES = {
     "rl_phase/reinforce.json": "the settings and what was begun with",
     "resolved_config.yaml": "every setting and where it comes from",
 }
-_PACKAGES = {"local": ("torch", "peft", "transformers"), "tinker": ("tinker", "transformers")}
 
 
 def report_of(o: Outcome) -> ReportData:
@@ -190,7 +189,7 @@ def setup_of(config: Config, teacher: str) -> Setup:
     student, evaluation = config.student, config.evaluation
     return Setup(
         base_model=student.model,
-        engine=student.engine,
+        engine=student.engine.kind,
         target=student.target,
         rulebook_in_prompt=student.rulebook,
         seed=config.training_seed,
@@ -284,7 +283,7 @@ def _of_training(encoded: EncodeSummary) -> list[str]:
 def _provenance(o: Outcome) -> list[tuple[str, str]]:
     """Versions and commit of the code, and digests of the files."""
     code = current_code()
-    packages = [(name, metadata.version(name)) for name in _PACKAGES[o.config.student.engine]]
+    packages = [(name, metadata.version(name)) for name in o.config.student.engine.packages]
     checkpoint = [] if o.checkpoint is None else [("chosen checkpoint", o.checkpoint.digest)]
     return [
         ("understudy", code.version or ""),

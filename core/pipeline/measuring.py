@@ -134,9 +134,7 @@ class Measuring:
         """What a checkpoint says of its worst errors on one split; `student` are its scores and decision."""
         config = self.config.student
         part = explain_stage.ExplainSlice(
-            engine=config.engine,
-            device=config.device,
-            threads=config.threads,
+            engine=config.engine.for_sampling(),
             prompt=EncodeSlice.of(config),
             split=name,
             rows=self.config.export.error_rows,
@@ -155,8 +153,8 @@ class Measuring:
         )
 
     def adapter(self, split: Manifest, checkpoint: Manifest, phase: Phase = STUDENT) -> Stage:
-        """Take a remote checkpoint's adapter home, and hold it against the server on rows of val."""
-        student, source = self.config.student, self.bench.local_source
+        """Download a remote checkpoint's adapter, and compare it with the server on rows of val."""
+        student, source = self.config.student, self.bench.engine.local_model
         return Stage(
             adapter_stage.NAME,
             adapter_stage.VERSION,
@@ -169,11 +167,9 @@ class Measuring:
             ),
             {**self.bench.student_content(), "local_model": source.digest if source else "none"},
             {"split": split, "checkpoint": checkpoint},
-            adapter_stage.AdapterRun(
-                lambda: self.bench.remote_engine, lambda: self.bench.local_source, self.bench.encoder
-            ),
+            adapter_stage.AdapterRun(lambda: self.bench.engine, self.bench.encoder),
             slot=f"{adapter_stage.NAME}/{phase.slot}".rstrip("/"),
-            label="take the adapter home",
+            label="download the adapter",
         )
 
     def hardness(
@@ -247,9 +243,7 @@ class Measuring:
         if rulebook is not None:
             prompt = prompt.model_copy(update={"rulebook": rulebook})
         return MeasureSlice(
-            engine=student.engine,
-            device=student.device,
-            threads=student.threads,
+            engine=student.engine.for_sampling(),
             prompt=prompt,
             split=split,
             label_only=label_only,

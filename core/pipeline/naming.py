@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 from core.config.differences import differences
 from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import parse_source
+from core.config.reading import Source, parse_source
+from core.config.student import from_first_version
 from core.config.writing import render
 from core.errors import ConfigError, UserError
 from core.store import pointers
@@ -55,7 +57,7 @@ def run_config(view: RunView) -> ResolvedConfig:
     place = {"run.root": view.store.backend.url, "run.name": view.name}
     # In quotes: a name such as 2026 is no number.
     overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in place.items()]
-    return resolve(path, parse_source(path, view.config_text()), overrides)
+    return resolve(path, _recorded(path, view.config_text()), overrides)
 
 
 def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
@@ -67,10 +69,19 @@ def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
         return []
     path = Path(view.where(CONFIG))
     try:
-        before = resolve(path, parse_source(path, text))
+        before = resolve(path, _recorded(path, text))
     except ConfigError as e:
         return [f"it was made by another version, whose config this one cannot read ({e})"]
     return differences(before.config, resolved.config)
+
+
+def _recorded(path: Path, text: str) -> Source:
+    """A run's recorded config, also that of a run of version 0.1."""
+    source = parse_source(path, text)
+    student = source.values.get("student")
+    if not isinstance(student, dict) or not isinstance(student.get("engine"), str):
+        return source
+    return replace(source, values={**source.values, "student": from_first_version(student)})
 
 
 def _foreign(view: RunView) -> list[str]:

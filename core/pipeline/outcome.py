@@ -5,10 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from core.config import Config
-from core.cost import load_prices
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.evaluation.analysis import FILE as ANALYSIS
@@ -146,14 +144,12 @@ class _Seconds(Record):
 
 def ledger(o: Outcome) -> Ledger:
     """Return what the run took, in tokens, money and seconds."""
-    student = o.config.student
-    price = None
-    if student.engine != "local" and student.prices is not None:
-        price = load_prices(Path(student.prices)).students.get(student.model)
-        if price is None:
-            log.warning(
-                "%s has no price of %s under students: tokens are counted", student.prices, student.model
-            )
+    engine = o.bench.engine
+    price = engine.price
+    if price is None and engine.capabilities.metered:
+        log.info(
+            "no price of %s is known (student.engine.prices): tokens are counted", o.config.student.model
+        )
     asked = [s for s in (*o.modes, *o.others) if s.kind in ("student", "label_only", "untrained")]
     explained = [o.explained] if o.explained else []
     measured = [*o.evaluations.values(), *(m for s in asked for m in s.rows.values()), *explained]

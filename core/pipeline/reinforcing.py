@@ -67,9 +67,6 @@ class Reinforcing:
                 seed=self.config.training_seed,
                 lora=student.lora,
                 adam=student.adam,
-                train_dtype=student.train_dtype,
-                device=student.device,
-                threads=student.threads,
                 prompt=EncodeSlice.of(student),
             ),
             content,
@@ -94,9 +91,7 @@ class Reinforcing:
         """What the greedy answers of a checkpoint, or of the base model, earn on rows of val."""
         config, student = self.config.reinforce, self.config.student
         part = RewardSlice(
-            engine=student.engine,
-            device=student.device,
-            threads=student.threads,
+            engine=student.engine.for_sampling(),
             prompt=EncodeSlice.of(student),
             rows=config.reward_rows,
             max_new_tokens=config.max_new_tokens,

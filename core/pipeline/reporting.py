@@ -171,7 +171,9 @@ def _result(o: Outcome) -> RunResult:
         timings=outcome.seconds(o),
         adapter_downloads=AdapterDownloads(best_val=_download(o)),
         student=StudentSetup(
-            engine=o.config.student.engine, base_model=o.config.student.model, target=o.config.student.target
+            engine=o.config.student.engine.kind,
+            base_model=o.config.student.model,
+            target=o.config.student.target,
         ),
         made_by=current_code(),
     )
@@ -220,7 +222,7 @@ def pointer_of(o: Outcome) -> Pointer:
         decision_path=f"{mode.decision.folder}/{DECISION}",
         metrics_path=f"runs/{o.run}/{o.phase.folder}/{metrics}",
         run_dir=f"runs/{o.run}",
-        engine=o.config.student.engine,
+        engine=o.config.student.engine.kind,
         base_model=o.config.student.model,
         base_digest=o.bench.base_digest,
         target=o.config.student.target,

@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 from core.config import Config
-from core.cost import load_prices
 from core.data.writing import scan_examples
 from core.pipeline.workbench import Workbench
 from core.report.text import plural
@@ -36,8 +35,9 @@ def forecast(config: Config, bench: Workbench, texts: Path, counts: dict[str, in
     rewarded = min(of.reward_rows, counts["val"])
     reasons = config.student.target == "reason_first"
     trained = asked * (prompt + longest) * of.substeps
-    # A server computes a prompt once for all answers of its group.
-    computed = asked if config.student.engine == "local" else steps * of.batch_size
+    can = config.student.engine.capabilities
+    # A metered engine bills a prompt once for all answers of its group.
+    computed = steps * of.batch_size if can.metered else asked
     prefilled = computed * prompt + (trained // of.substeps if of.kl else 0)
     prefilled += evaluations * (val * (2 if reasons else 1) + rewarded) * prompt
     sampled = asked * longest + evaluations * rewarded * longest
@@ -46,7 +46,8 @@ def forecast(config: Config, bench: Workbench, texts: Path, counts: dict[str, in
         f"at most {trained:,} tokens trained, {sampled:,} sampled, {prefilled:,} prompt tokens; on val "
         f"{evaluations} evaluations of {val:,} texts and {rewarded:,} rewarded answers"
     )
-    yield from _money(config, trained, prefilled, sampled)
+    if can.metered:
+        yield _money(config, bench, trained, prefilled, sampled)
 
 
 def _prompt_tokens(bench: Workbench, texts: Path, room: int) -> int:
@@ -58,13 +59,12 @@ def _prompt_tokens(bench: Workbench, texts: Path, room: int) -> int:
     return round(sum(len(encoder.prompt_with_room(t, room).tokens) for t in found) / max(len(found), 1))
 
 
-def _money(config: Config, trained: int, prefilled: int, sampled: int) -> Iterator[str]:
-    student = config.student
-    if student.engine == "local":
-        return
-    price = None if student.prices is None else load_prices(Path(student.prices)).students.get(student.model)
+def _money(config: Config, bench: Workbench, trained: int, prefilled: int, sampled: int) -> str:
+    price = bench.engine.price
     if price is None:
-        yield f"no price of {student.model} is known (student.prices): tokens are counted, money is not"
-        return
+        return (
+            f"no price of {config.student.model} is known (student.engine.prices): tokens are counted, "
+            "money is not"
+        )
     usd = (trained * price.train + prefilled * price.prefill + sampled * price.sample) / _MILLION
-    yield f"at most about US$ {usd:.2f}, but for the final measurement of the other splits"
+    return f"at most about US$ {usd:.2f}, but for the final measurement of the other splits"

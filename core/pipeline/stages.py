@@ -9,10 +9,9 @@ from typing import Any
 from core.completions.budget import price_of
 from core.completions.client import api_key
 from core.config import Config
-from core.cost import load_prices
 from core.data import stage as data_stage
-from core.engines.tinker.connection import connection
-from core.errors import UserError
+from core.engines.base import Capabilities
+from core.errors import ConfigError, UserError
 from core.pipeline.measuring import Measuring
 from core.pipeline.reinforcing import Reinforcing
 from core.pipeline.workbench import Workbench
@@ -122,8 +121,7 @@ class Pipeline:
     def preflight(self, *, online: bool = True) -> None:
         """Find what is missing before anything is done or paid for: model, rules, prompts, key, price.
 
-        Keys are needed where `online` only; a remote engine's server is then asked for a sign of life and for
-        the model.
+        Keys are needed only if `online`; the engine then checks its server too.
         """
         if self.config.teacher.kind == "openai":
             if online:
@@ -132,12 +130,11 @@ class Pipeline:
         self.bench.student_content()
         for label_only in (False, True):
             self.bench.frame(label_only=label_only)
-        if self.is_remote and self.config.student.prices is not None:
-            load_prices(Path(self.config.student.prices))
-        if self.is_remote and online:
-            self.bench.remote_engine.check(
-                segment.lora_spec_of(self.config.student.lora, self.config.training_seed)
-            )
+        engine = self.bench.engine
+        check_capabilities(engine.capabilities, self.config)
+        _ = engine.price  # reads the table
+        if online:
+            engine.check(segment.lora_spec_of(self.config.student.lora, self.config.training_seed))
 
     def missing_keys(self) -> list[str]:
         """What is wrong with each key that a run needs, as sentences; a plan needs none."""
@@ -148,21 +145,20 @@ class Pipeline:
         except UserError as e:
             found.append(str(e))
         try:
-            if self.is_remote:
-                connection(self.config.student.tinker_base_url)
+            self.bench.engine.require_credentials()
         except UserError as e:
             found.append(str(e))
         return found
 
     @property
-    def is_remote(self) -> bool:
-        """Whether checkpoints lie on a server, which may forget them."""
-        return self.config.student.engine != "local"
+    def capabilities(self) -> Capabilities:
+        """What the engine can do, and what it needs of the pipeline."""
+        return self.config.student.engine.capabilities
 
-    def lives(self, folder: Path) -> bool:
-        """Whether the server still has a segment's checkpoint; `folder` holds the segment's files."""
+    def checkpoint_exists(self, folder: Path) -> bool:
+        """Whether a segment's checkpoint is still there; `folder` holds the segment's files."""
         engine = self.bench.engine
-        return engine.knows(segment.checkpoint(engine, folder))
+        return engine.checkpoint_exists(segment.checkpoint(engine, folder))
 
     def close(self) -> None:
         """End what is open: the live training session, and a remote engine's session on its server."""
@@ -196,9 +192,6 @@ class Pipeline:
                 seed=self.config.training_seed,
                 lora=student.lora,
                 adam=student.adam,
-                train_dtype=student.train_dtype,
-                device=student.device,
-                threads=student.threads,
             ),
             content,
             {"parent": parent} if parent else {},
@@ -208,4 +201,13 @@ class Pipeline:
             slot=f"train/{part.stop}",
             label=f"train steps {part.start + 1} to {part.stop} of {len(steps)}",
             on_commit=segment.after_commit(self.live),
+        )
+
+
+def check_capabilities(can: Capabilities, config: Config) -> None:
+    """Raise ConfigError if the config needs something that the engine does not do."""
+    student = config.student
+    if student.adam.grad_clip_norm > 0 and not can.grad_clipping:
+        raise ConfigError(
+            f"engine {student.engine.kind} does not clip gradients: set student.adam.grad_clip_norm to 0"
         )

@@ -122,7 +122,7 @@ def _compared(
     run: RunView, pointer: Mapping[str, Any], config: Config, bench: Workbench, parts: Manifest
 ) -> Iterator[tuple[str, Any, Any]]:
     student, before = config.student, run_config(run).config.student
-    yield "engine (student.engine)", pointer["engine"], student.engine
+    yield "engine (student.engine)", pointer["engine"], student.engine.kind
     yield "base model", _named(before.model, pointer["base_digest"]), _named(student.model, bench.base_digest)
     if lora := differences(before.lora, student.lora):
         yield "LoRA adapter (student.lora)", "another", f"not that: {'; '.join(lora)}"

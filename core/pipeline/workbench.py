@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from core import jsonio
+from core.base_model import resolve_tokenizer
 from core.config import Config
 from core.engines.base import Engine
-from core.engines.opening import open_engine, remote_ingredients
 from core.errors import PromptError
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
-
-if TYPE_CHECKING:
-    from core.engines.local.weights import ModelSource
-    from core.engines.tinker import TinkerEngine
 
 
 class Workbench:
@@ -41,21 +36,6 @@ class Workbench:
         """The policy."""
         return load_rulebook(self.config.rules)
 
-    @cached_property
-    def source(self) -> ModelSource:
-        """The local engine's base model, its folder and digest; a GGUF file is converted here, once."""
-        from core.engines.local.weights import resolve_model
-
-        return resolve_model(self.config.student.model)
-
-    @cached_property
-    def local_source(self) -> ModelSource | None:
-        """A remote engine's base model as the local engine reads it, where the config names one."""
-        from core.engines.local.weights import resolve_model
-
-        named = self.config.student.local_model
-        return None if named is None else resolve_model(named)
-
     @property
     def base_digest(self) -> str:
         """What stands for the base model in keys, checkpoints and pointers."""
@@ -63,19 +43,23 @@ class Workbench:
 
     @cached_property
     def base(self) -> dict[str, str]:
-        """The base model's digest, and of a remote engine the server."""
-        if self.config.student.engine == "local":
-            return {"base_model": self.source.digest}
-        return remote_ingredients(self.config.student)
+        """The base model's digest, and the server of a remote engine."""
+        identity = self.engine.identity
+        server = {} if identity.server is None else {"server": identity.server}
+        return {"base_model": identity.base_digest, **server}
+
+    @property
+    def local_weights(self) -> bool:
+        """Whether student.model names weights and a tokenizer on this machine."""
+        return self.config.student.engine.capabilities.local_weights
 
     @cached_property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer is: with the model, or where student.tokenizer says."""
         student = self.config.student
-        if student.tokenizer is None and student.engine == "local":
-            return self.source.folder
-        from core.engines.local.weights import resolve_tokenizer
-
+        source = self.engine.local_model if self.local_weights else None
+        if student.tokenizer is None and source is not None:
+            return source.folder
         return resolve_tokenizer(student.tokenizer or student.model)
 
     @cached_property
@@ -87,20 +71,13 @@ class Workbench:
     @cached_property
     def engine(self) -> Engine:
         """The engine over the base model."""
-        return open_engine(self.config.student, lambda: self.source)
+        student = self.config.student
+        return student.engine.open(student.model)
 
     def close(self) -> None:
-        """End a remote engine's session, where it was opened: it would be kept alive for ever."""
-        if self.config.student.engine != "local" and "engine" in vars(self):
-            self.remote_engine.close()
-
-    @property
-    def remote_engine(self) -> TinkerEngine:
-        """The engine, where it is a remote one."""
-        from core.engines.tinker import TinkerEngine
-
-        assert isinstance(self.engine, TinkerEngine), "only a remote engine's checkpoints are taken home"
-        return self.engine
+        """End the engine's session on a server, which would be kept alive otherwise."""
+        if "engine" in vars(self):
+            self.engine.close()
 
     def encoder(self, label_only: bool = False) -> Encoder:
         """The encoder of the student's prompt, or of the label-only prompt."""
@@ -145,11 +122,10 @@ class Workbench:
     @cached_property
     def context(self) -> int | None:
         """The tokens that a local base model was made for; None where nobody says."""
-        if self.config.student.engine != "local":
+        source = self.engine.local_model if self.local_weights else None
+        if source is None:
             return None
-        found: int | None = jsonio.read_json(self.source.folder / "config.json").get(
-            "max_position_embeddings"
-        )
+        found: int | None = jsonio.read_json(source.folder / "config.json").get("max_position_embeddings")
         return found
 
     def frame(self, *, label_only: bool) -> tuple[Message, ...]:
@@ -170,9 +146,9 @@ class Workbench:
         """
         shown = self.config.student.rulebook if rulebook is None else rulebook
         content = {"student_prompts": self._frames(shown)}
-        if self.config.student.engine == "local":
+        if self.local_weights:
             content["base_model"] = self.base_digest
-        if self.config.student.tokenizer is not None or self.config.student.engine != "local":
+        if self.config.student.tokenizer is not None or not self.local_weights:
             content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
         if shown:
             content["rulebook"] = self.rulebook.digest

@@ -90,7 +90,7 @@ def thinking(s: Settings) -> Fields:
 
 
 def days(s: Settings) -> Fields:
-    return {"student.checkpoint_ttl_days": s["ttl_seconds"] / 86400}
+    return {"student.engine.checkpoint_ttl_days": s["ttl_seconds"] / 86400}
 
 
 def schedule(s: Settings) -> Fields:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.batches import batched
-from core.bundle.opening import Device
+from core.engines.base import Device
 from core.predict import sink
 from core.predict.job import PART_ROWS, Job, Within, answer
 from core.predict.source import InputRow

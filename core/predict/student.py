@@ -12,8 +12,8 @@ from types import TracebackType
 import numpy as np
 
 from core.bundle import Weights
-from core.bundle.opening import Bundle, Device, open_bundle
-from core.engines.base import Sampler
+from core.bundle.opening import Bundle, open_bundle
+from core.engines.base import Device, Sampler
 from core.errors import UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.config.reinforce import ReinforceConfig, RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.engines.base import (
@@ -41,13 +42,10 @@ log = logging.getLogger(__name__)
 class PolicySlice(Section):
     """What decides a segment besides its start, its texts and its learning rates."""
 
-    engine: str
+    engine: EngineChoice
     seed: int
     lora: LoraConfig
     adam: AdamConfig
-    train_dtype: str
-    device: str
-    threads: int | None
     prompt: EncodeSlice
     group_size: int
     temperature: float
@@ -193,7 +191,7 @@ class Trainer:
         """The weights as they are now, for the next step's answers."""
         label = SaveLabel(key=self.io.key, writer=self.io.out.name)
         number = step.step + 1
-        return self.session.lend(self.folder / str(number), step=number, label=label)
+        return self.session.save_weights_for_sampler(self.folder / str(number), step=number, label=label)
 
     def _tell(self, row: dict[str, Any]) -> None:
         reward, right = row["reward_mean"], row["batch_acc"]

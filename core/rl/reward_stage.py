@@ -10,6 +10,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.making import subset
 from core.data.writing import read_examples
@@ -30,9 +31,7 @@ ANSWERS = "answers.jsonl"
 class RewardSlice(Section):
     """What decides the answers and what they earn."""
 
-    engine: str
-    device: str
-    threads: int | None
+    engine: EngineChoice
     prompt: EncodeSlice
     rows: int
     max_new_tokens: int
@@ -58,7 +57,7 @@ class RewardRun:
         examples = [every[i] for i in subset(every, config.rows, config.seed)]
         engine, progress = self.engine(), Saying(io.progress, 0, len(examples))
         ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
-        with engine.waits(progress.say), closing(engine.sampler(ref)) as sampler:
+        with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
             found = self._judged(sampler, config, examples, replace(io, progress=progress))
         jsonio.write_jsonl(io.out / ANSWERS, found)
         return {**_means(found), **used(sampler)}

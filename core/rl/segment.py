@@ -47,7 +47,7 @@ class PolicyRun:
         engine = self.engine()
         refuse_unknown_loss(engine, config.loss)
         progress = Saying(io.progress, self.course.steps[0].step, self.course.total)
-        with engine.waits(progress.say):
+        with engine.report_waits(progress.say):
             return self._run(engine, config, replace(io, progress=progress))
 
     def _run(self, engine: Engine, config: PolicySlice, io: StageIO) -> dict[str, Any]:
@@ -78,7 +78,7 @@ class PolicyRun:
         if "start" not in io.inputs:
             return engine.open(lora, None), None
         start = checkpoint(engine, io.inputs["start"])
-        return engine.open(lora, start.state, optimiser=config.keep_optimiser), start.sampler
+        return engine.open(lora, start.state, optimizer=config.keep_optimiser), start.sampler
 
     def _trainer(
         self, engine: Engine, config: PolicySlice, io: StageIO, session: Session, folder: Path

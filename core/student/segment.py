@@ -10,6 +10,7 @@ from typing import Any
 
 from core import jsonio, milestones
 from core.config.base import Section
+from core.config.engine import EngineChoice
 from core.config.student import AdamConfig, LoraConfig
 from core.engines.base import (
     AdamParams,
@@ -50,14 +51,11 @@ class TrainStep(Record):
 class SegmentSlice(Section):
     """What decides a segment besides its parent and its batches."""
 
-    engine: str
+    engine: EngineChoice
     seed: int
     lora: LoraConfig
     adam: AdamConfig
     loss: str = "cross_entropy"
-    train_dtype: str
-    device: str
-    threads: int | None
 
 
 @dataclass(slots=True)
@@ -110,7 +108,7 @@ class SegmentRun:
     def __call__(self, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
         engine = self.engine()
         progress = Saying(io.progress, self.steps[0].step, self.total)
-        with engine.waits(progress.say):
+        with engine.report_waits(progress.say):
             return self._run(engine, config, replace(io, progress=progress))
 
     def _run(self, engine: Engine, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def described(saved: Checkpoint, engine: Engine) -> dict[str, Any]:
         "base_digest": saved.engine.base_digest,
         "fingerprint": engine.fingerprint,
     }
-    if saved.engine.kind == "local":
+    if not engine.capabilities.remote:
         return found
     return {**found, "state_path": saved.state.location, "sampler_path": saved.sampler.location}
 

@@ -165,7 +165,7 @@ def _bundle(options: PredictOptions) -> Path:
 
 def _student(options: PredictOptions, bundle: Path) -> Student:
     """The model in memory."""
-    from core.bundle.opening import Device
+    from core.engines.base import Device
     from core.predict.student import open_student
 
     return open_student(bundle, options.weights, options.base_model, Device(options.device, options.threads))

@@ -113,7 +113,8 @@ def busy() -> Iterator[None]:
 
 def train() -> None:
     """In a trainer's process: a step for each line of standard input."""
-    from core.engines.local import LocalEngine, resolve_model
+    from core.base_model import resolve_model
+    from core.engines.local import LocalEngine
     from tests.benchmarks.bench_engine import LORA, MODEL, Shape, draw, submit
 
     session = LocalEngine(resolve_model(MODEL)).open(LORA, None)

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import torch
 
+from core.base_model import resolve_model
 from core.engines.base import AdamParams, Datum, GenerateParams, LoraSpec
-from core.engines.local import LocalEngine, resolve_model
+from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
 from core.engines.local.session import LocalSession
 

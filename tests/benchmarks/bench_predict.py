@@ -19,10 +19,11 @@ from io import StringIO
 from pathlib import Path
 
 from core import jsonio
+from core.base_model import resolve_model
 from core.bundle.contents import FILE, Base, BundlePrompt, Columns, Contents, Labels
 from core.bundle.opening import Bundle
 from core.config.teacher import PromptsConfig
-from core.engines.local import LocalEngine, resolve_model
+from core.engines.local import LocalEngine
 from core.evaluation.decision import by_definition
 from core.predict import Student
 from core.predict.job import Job, held, run

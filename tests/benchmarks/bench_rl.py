@@ -13,8 +13,8 @@ from pathlib import Path
 from scipy import stats
 
 from core import jsonio
+from core.base_model import resolve_model
 from core.config.loading import load
-from core.engines.local.weights import resolve_model
 from core.evaluation.stage import METRICS, read_metrics
 from core.pipeline.stages import Pipeline
 from core.progress import Silent
@@ -30,7 +30,7 @@ SEEDS = (1, 2, 3)
 TEXTS, STEPS = 240, 60
 SETTINGS = (
     "student.target=label_only",
-    "student.device=cpu",
+    "student.engine.device=cpu",
     f"reinforce.steps={STEPS}",
     f"reinforce.interval={STEPS}",
     "reinforce.learning_rate=0.01",

@@ -8,9 +8,9 @@ import pytest
 
 from core import shipped
 from core.config import PromptsConfig
-from core.config.student import StudentConfig
 from core.config.teacher import TeacherConfig
 from core.cost import load_prices
+from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, PromptError, UserError
 from core.prompts import load_prompts
 
@@ -26,7 +26,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_defaults_of_the_config_are_found_from_any_folder() -> None:
     assert load_prompts(PromptsConfig()).templates["student_user"]
-    for named in (TeacherConfig(kind="openai").prices, StudentConfig().prices):
+    for named in (TeacherConfig(kind="openai").prices, TinkerSettings().prices):
         assert named == shipped.PRICES
         assert load_prices(named).models
 

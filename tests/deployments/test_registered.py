@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from core.config import Config
-from core.config.loading import leaves, section_at
+from core.config.loading import fields_at, leaves
 from flows.cli import main
 from tests.deployments.conftest import DEPLOY
 from tests.flows.test_parameters import described
@@ -87,9 +87,9 @@ def test_the_form_describes_every_parameter_and_every_field_of_the_config(
     for each in (d for d in deployments.values() if d["name"] != "predict"):
         schema = each["parameter_openapi_schema"]
         for key in leaves(Config):
-            section = section_at(key[:-1])
+            section = fields_at(key[:-1])
             assert section is not None
-            assert described(schema, key) == (key[-1], section.model_fields[key[-1]].description)
+            assert described(schema, key) == (key[-1], section[key[-1]].description)
 
 
 def test_deploying_again_doubles_nothing_and_takes_the_image_that_a_variable_names(

@@ -38,8 +38,8 @@ def remote(running: tinker.TinkerServer, tiny_model: Path, monkeypatch: pytest.M
         "student.engine=tinker",
         f"student.model={NAME}",
         f"student.tokenizer={tiny_model}",
-        f"student.tinker_base_url={running.base_url}",
-        "student.prices=prices.yaml",
+        f"student.engine.base_url={running.base_url}",
+        "student.engine.prices=prices.yaml",
         "student.lora={rank: 2}",
         "evaluation.metric=log_loss",
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.config import Config
-from core.config.loading import leaves, load, section_at
+from core.config.loading import fields_at, leaves, load
 from core.config.reading import KeyPath
 from core.config.writing import render
 from core.errors import ConfigError
@@ -42,9 +42,9 @@ def test_prefects_form_shows_every_field_of_the_config_with_its_key_and_descript
     for flow in (distill, baseline):
         schema = parameter_schema(flow.fn).model_dump()
         for key in leaves(Config):
-            section = section_at(key[:-1])
+            section = fields_at(key[:-1])
             assert section is not None
-            assert described(schema, key) == (key[-1], section.model_fields[key[-1]].description)
+            assert described(schema, key) == (key[-1], section[key[-1]].description)
         assert "A table instead of data.path" in schema["properties"]["data"]["description"]
 
 

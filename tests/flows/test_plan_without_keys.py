@@ -30,8 +30,8 @@ def tinker(tiny_model: Path) -> dict[str, str]:
         "student.engine": "tinker",
         "student.model": "tiny/student",
         "student.tokenizer": str(tiny_model),
-        "student.tinker_base_url": "http://127.0.0.1:9",
-        "student.prices": "null",
+        "student.engine.base_url": "http://127.0.0.1:9",
+        "student.engine.prices": "null",
     }
 
 

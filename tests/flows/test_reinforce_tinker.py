@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.config.loading import load
-from core.engines.tinker.session import LENT_S
+from core.engines.tinker.session import SAMPLER_TTL_S
 from flows.rl_planning import describe
 from tests.conftest import AnsweringModel
 from tests.flows.running import reinforce
@@ -61,10 +61,10 @@ def settings(server: tinker.TinkerServer, answering_model: AnsweringModel) -> li
         "student.engine=tinker",
         f"student.model={NAME}",
         f"student.tokenizer={answering_model('label_only')}",
-        f"student.tinker_base_url={server.base_url}",
+        f"student.engine.base_url={server.base_url}",
         "student.lora={rank: 2}",
         "student.target=label_only",
-        "student.prices=prices.yaml",
+        "student.engine.prices=prices.yaml",
         "evaluation.metric=log_loss",
         "export.splits=[val, test]",
         "reinforce.steps=4",
@@ -97,7 +97,7 @@ def test_it_learns_on_a_server_and_counts_what_it_costs(
     assert len(updates) == sum(row["updates"] for row in history) > 2
     assert {row.loss_fn for row in updates} == {"ppo"}
     saved = [row for row in done if isinstance(row, Saved) and row.kind == "sampler_weights"]
-    lent = [row for row in saved if row.ttl_seconds == LENT_S]
+    lent = [row for row in saved if row.ttl_seconds == SAMPLER_TTL_S]
     again = [row for row in history if row["updates"] and row["step"] in (1, 3)]
     assert len(lent) == len(again), "weights are lent after each update but a segment's last"
     assert history[0]["kl_logprob_diff_mean"] == pytest.approx(0, abs=1e-3)

@@ -66,10 +66,10 @@ def test_planted_keys_are_nowhere_after_a_run_that_used_them_all(
             "student.engine=tinker",
             "student.model=tiny/student",
             f"student.tokenizer={tiny_model}",
-            f"student.tinker_base_url={trains.base_url}",
+            f"student.engine.base_url={trains.base_url}",
             "student.lora={rank: 2}",
             "student.steps=2",
-            "student.prices=null",
+            "student.engine.prices=null",
             "run.log_level=DEBUG",
         )
         assert asked.totals().answered > 0, "the teacher's key was used"

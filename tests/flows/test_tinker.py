@@ -49,14 +49,14 @@ def overrides(server: tinker.TinkerServer, model: Path, *more: str) -> list[str]
         "student.engine=tinker",
         f"student.model={NAME}",
         f"student.tokenizer={model}",
-        f"student.tinker_base_url={server.base_url}",
+        f"student.engine.base_url={server.base_url}",
         "student.lora={rank: 2}",
         "evaluation.interval=2",
         "evaluation.metric=log_loss",
         "export.splits=[val, test]",
         "export.reasoning_rows=2",
         "export.max_new_tokens=8",
-        "student.prices=null",
+        "student.engine.prices=null",
         *more,
     ]
 
@@ -114,7 +114,7 @@ def test_a_run_trains_on_the_server_and_takes_the_adapter_home(
     project: Path, server: tinker.TinkerServer, tiny_model: Path
 ) -> None:
     since = len(server.records())
-    made = run(project, overrides(server, tiny_model, f"student.local_model={tiny_model}"))
+    made = run(project, overrides(server, tiny_model, f"student.engine.local_model={tiny_model}"))
     assert [s.step for s in steps(server, since)] == [0, 1, 2, 3, 4, 5]
     history = [json.loads(line) for line in (made / "student_phase/train_history.jsonl").open()]
     applied = steps(server, since)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.engines.local.weights import resolve_model
+from core.base_model import resolve_model
 from tests.interop.checks import FIRST, STEPS, Step, findings
 from tests.interop.environments import REPO, client_python, server_python
 from tests.interop.server import NAME, Running, skyrl
@@ -25,7 +25,7 @@ SMALL = {
     "student.epochs": "null",
     # Constant, so that a longer run begins with the steps of a shorter one.
     "student.schedule": "constant",
-    "student.train_dtype": "float32",
+    "student.engine.train_dtype": "float32",
     "student.max_length": "256",
     "evaluation.interval": str(FIRST),
     # Discrete metrics say nothing after four steps.
@@ -66,11 +66,11 @@ def _remote(running: Running) -> dict[str, str]:
         "student.engine": "tinker",
         "student.model": NAME,
         "student.tokenizer": MODEL,
-        "student.local_model": MODEL,
+        "student.engine.local_model": MODEL,
         "student.parity_rows": "8",
-        "student.tinker_base_url": running.url,
+        "student.engine.base_url": running.url,
         # It samples through the live weights.
-        "student.overlap": "false",
+        "student.engine.overlap": "false",
     }
 
 

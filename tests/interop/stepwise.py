@@ -12,11 +12,11 @@ import tempfile
 from pathlib import Path
 
 from core import jsonio
+from core.base_model import resolve_model
 from core.engines.base import AdamParams, Datum, LoraSpec, Session, StateRef
 from core.engines.local import LocalEngine
 from core.engines.local.adapter import WEIGHTS, adapter_digest, load_tensors
 from core.engines.local.state import STATE
-from core.engines.local.weights import resolve_model
 from core.engines.tinker import TinkerEngine, connection
 from core.student.segment import mean_over_examples
 from core.student.stage import read_data
@@ -53,7 +53,7 @@ def _beside(remote: TinkerEngine, there: Session, local: LocalEngine, folder: Pa
     saved = folder / "remote"
     saved.mkdir()
     home = folder / "home"
-    remote.take_home(there.save(saved, step=0), home)
+    remote.download_adapter(there.save(saved, step=0), home)
     state = folder / "local"
     local.open(LORA, None).save(state, step=0)
     weights = load_tensors(home / WEIGHTS)

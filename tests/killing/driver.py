@@ -55,7 +55,7 @@ def _fresh(below: Place) -> Place:
 
 def project(folder: Path) -> str:
     """The small project with a tiny model, made in a child, since loading the tokenizer starts threads."""
-    from core.engines.local.weights import resolve_model
+    from core.base_model import resolve_model
 
     os.environ.pop("UNDERSTUDY_CACHE", None)
     model = folder / "model"

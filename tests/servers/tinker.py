@@ -221,7 +221,8 @@ def serve(
 
 def supervise(settings: Settings) -> None:
     """Fork a serving process at first and for each line of standard input, once the last one has ended."""
-    from core.engines.local import LocalEngine, resolve_model
+    from core.base_model import resolve_model
+    from core.engines.local import LocalEngine
 
     source = resolve_model(settings.model, cache=Path(settings.folder) / "cache")
     # What is imported, or found out about the architecture, before a fork is there after it.

@@ -23,8 +23,9 @@ import tinker as sdk
 from safetensors.numpy import save_file
 from tinker import types
 
+from core.base_model import resolve_model
 from core.engines.base import AdamParams, Datum, LoraSpec
-from core.engines.local import LocalEngine, resolve_model
+from core.engines.local import LocalEngine
 from tests.servers import tinker
 
 # The SDK reads it when a client is made.

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
-import logging
 import platform
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from core.engines.base import Capabilities, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
-from core.engines.local.need import need_torch
-from core.engines.local.weights import ModelSource
+from core.base_model import ModelSource
+from core.base_model.gguf import require_torch
+from core.engines.base import ADAPTER, Capabilities, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
 from core.engines.losses import ALL_LOSSES
 from core.errors import ConfigError
 
@@ -22,57 +21,74 @@ if TYPE_CHECKING:
     from core.engines.local.sampler import LocalSampler
     from core.engines.local.session import LocalSession
 
-log = logging.getLogger(__name__)
-
-TrainDtype = Literal["auto", "float32", "bfloat16"]
-# Beside the optimiser's file in a checkpoint's folder; see state.py, which imports torch.
-ADAPTER = "adapter"
 _VERSIONS_THAT_DECIDE_BITS = ("torch", "transformers", "peft")
 # Tokens that go through the model at once. On a CPU larger packs are no faster and cost 3 MB a token.
 _BUDGET = {"cpu": 1024, "cuda": 16384}
-# Without a graph to keep, activations are gone after their layer.
+# Without a graph to keep, activations are freed after their layer.
 _SAMPLER_BUDGET = {"cpu": 4096, "cuda": 65536}
 
 
-class LocalEngine:
-    """Implements core.engines.base.Engine with torch and peft in this process.
+@dataclass(frozen=True, slots=True)
+class _Runtime:
+    """What torch computes with."""
 
-    `device` is "auto" (CUDA if there is one), "cpu" or "cuda"; `train_dtype` "auto" is bf16 autocast
-    where the hardware multiplies bf16, else fp32. Sampling is always fp32. `threads` None leaves
-    torch's choice. Raises ModelError without torch, ConfigError for a device that is not there.
+    device: Any
+    dtype: Any
+    threads: int
+
+
+class LocalEngine(Engine):
+    """Trains and samples with torch and peft in this process.
+
+    `source` is the base model, or finds it when it is first needed. `device` is "auto" (CUDA if there is
+    a GPU), "cpu" or "cuda"; `train_dtype` "auto" is bf16 autocast if the hardware multiplies bf16, else
+    fp32. Sampling is always fp32. `threads` None leaves torch's choice. The first session, sampler or
+    fingerprint raises ModelError without torch, and ConfigError for a device that does not exist.
     """
 
     def __init__(
         self,
-        source: ModelSource,
+        source: ModelSource | Callable[[], ModelSource],
         *,
         device: str = "auto",
         train_dtype: str = "auto",
         threads: int | None = None,
         micro_batch_tokens: int | None = None,
     ) -> None:
-        need_torch()
+        self._find = source if callable(source) else lambda: source
+        self._device_name, self._dtype_name, self._threads = device, train_dtype, threads
+        self._micro_batch_tokens = micro_batch_tokens
+        self._shortcuts: Shortcuts | None = None
+
+    @functools.cached_property
+    def source(self) -> ModelSource:
+        """The base model."""
+        return self._find()
+
+    @property
+    def local_model(self) -> ModelSource:
+        return self.source
+
+    @functools.cached_property
+    def _runtime(self) -> _Runtime:
+        require_torch()
         import torch
 
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.source = source
-        self._shortcuts: Shortcuts | None = None
-        self._threads = torch.get_num_threads()
-        self._device = _device(device)
-        self._dtype = _train_dtype(train_dtype, self._device)
-        self._budget = micro_batch_tokens or _BUDGET[self._device.type]
-        self._sampler_budget = micro_batch_tokens or _SAMPLER_BUDGET[self._device.type]
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        device = _device(self._device_name)
+        return _Runtime(device, _train_dtype(self._dtype_name, device), torch.get_num_threads())
+
+    def _budget(self, budgets: dict[str, int]) -> int:
+        return self._micro_batch_tokens or budgets[self._runtime.device.type]
 
     @property
     def identity(self) -> EngineIdentity:
-        return EngineIdentity(kind="local", server=None, base_digest=self.source.digest)
+        return EngineIdentity("local", server=None, base_digest=self.source.digest)
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(
-            overlaps_evaluation=False, exact_scoring=True, grad_clipping=True, losses=ALL_LOSSES
-        )
+        return Capabilities(losses=ALL_LOSSES)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -81,23 +97,24 @@ class LocalEngine:
         return {
             "engine": "local",
             **versions,
-            "device": _describe(self._device),
-            "train_dtype": str(self._dtype).removeprefix("torch."),
-            "threads": str(self._threads),
-            "micro_batch_tokens": str(self._budget),
+            "device": _describe(self._runtime.device),
+            "train_dtype": str(self._runtime.dtype).removeprefix("torch."),
+            "threads": str(self._runtime.threads),
+            "micro_batch_tokens": str(self._budget(_BUDGET)),
             "base_digest": self.source.digest,
         }
 
-    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimiser: bool = True) -> LocalSession:
-        """A session: new from `lora.seed`, on from a saved state to the bit, or with its weights alone."""
+    def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> LocalSession:
+        """Open a session; see the base class. A state is continued bit for bit."""
+        runtime = self._runtime
         import torch
 
         from core.engines.local.adapter import add_adapter
         from core.engines.local.lora import speed_up
         from core.engines.local.session import LocalSession
 
-        backbone = self._backbone(None if self._dtype == torch.float32 else self._dtype)
-        backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(self._device)
+        backbone = self._backbone(None if runtime.dtype == torch.float32 else runtime.dtype)
+        backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(runtime.device)
         speed_up(backbone.model, backbone.autocast)
         shortcuts = backbone.shortcuts
         fingerprint = {
@@ -105,50 +122,36 @@ class LocalEngine:
             "rows": "packed" if shortcuts.packed else "padded",
             "logits": "at the loss" if shortcuts.head else "full",
         }
-        session = LocalSession(backbone, lora, self.identity, fingerprint, budget=self._budget)
+        session = LocalSession(backbone, lora, self.identity, fingerprint, budget=self._budget(_BUDGET))
         if from_state is not None:
-            session.restore(from_state, optimiser=optimiser)
+            session.restore(from_state, optimizer=optimizer)
         return session
 
-    def sampler(self, ref: SamplerRef | None) -> LocalSampler:
-        """A sampler in fp32 with a model of its own, the adapter at `ref` merged into it."""
-        from core.engines.local.adapter import merge_adapter
-
-        return self._sampler(None if ref is None else lambda model: merge_adapter(model, Path(ref.location)))
-
-    def unmerged_sampler(self, ref: SamplerRef) -> LocalSampler:
-        """As `sampler`, with the adapter beside the base's weights, as it is while it is trained."""
-        from core.engines.local.adapter import wrap_adapter
-
-        return self._sampler(lambda model: wrap_adapter(model, Path(ref.location)))
-
-    def _sampler(self, adapted: Callable[[Any], Any] | None) -> LocalSampler:
+    def sampler(
+        self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False
+    ) -> LocalSampler:
+        """Open a sampler in fp32 with a model of its own; see the base class."""
+        backbone = self._backbone(None)
+        from core.engines.local.adapter import merge_adapter, wrap_adapter
         from core.engines.local.sampler import LocalSampler
 
-        backbone = self._backbone(None)
-        if adapted is not None:
-            backbone.model = adapted(backbone.model)
-        backbone.model = backbone.model.to(self._device).eval().requires_grad_(False)
-        return LocalSampler(backbone, budget=self._sampler_budget)
+        if ref is not None:
+            add = merge_adapter if merge else wrap_adapter
+            backbone.model = add(backbone.model, Path(ref.location))
+        backbone.model = backbone.model.to(backbone.device).eval().requires_grad_(False)
+        return LocalSampler(backbone, budget=self._budget(_SAMPLER_BUDGET))
 
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
-        """The folder itself, and the adapter in it."""
+        """Return the folder itself, and the adapter in it."""
         return StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
 
-    def waits(self, tell: Callable[[str], None]) -> AbstractContextManager[None]:
-        """Nobody is waited for."""
-        return nullcontext()
-
-    def knows(self, checkpoint: Checkpoint) -> bool:
-        """Always: its files are the manifest's business."""
-        return True
-
     def _backbone(self, autocast: Any) -> Backbone:
+        device = self._runtime.device
         from core.engines.local.backbone import Backbone, load_model
 
-        # What an architecture allows is tried once; trying takes three times as long as loading.
+        # What an architecture allows is tried once: trying takes three times as long as loading.
         model, self._shortcuts = load_model(self.source.folder, self.source.spec, self._shortcuts)
-        return Backbone(model, self._device, autocast, self._shortcuts)
+        return Backbone(model, device, autocast, self._shortcuts)
 
 
 def _device(name: str) -> Any:
@@ -158,9 +161,9 @@ def _device(name: str) -> Any:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
     if device.type not in _BUDGET:
-        raise ConfigError(f"device {name!r} is not one the local engine runs on; use auto, cpu or cuda")
+        raise ConfigError(f"the local engine does not run on device {name!r}; use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("device cuda is asked for, but torch sees no GPU here; set it to auto or cpu")
+        raise ConfigError("device is cuda, but torch sees no GPU; set student.engine.device to auto or cpu")
     return device
 
 

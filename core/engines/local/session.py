@@ -92,16 +92,18 @@ class LocalSession:
         )
         return self._tip
 
-    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
-        """Write the adapter alone into `folder`."""
+    def save_weights_for_sampler(
+        self, folder: Path, *, step: int, label: SaveLabel | None = None
+    ) -> SamplerRef:
+        """Write only the adapter into `folder`."""
         write_adapter(self._backbone.model, folder)
         return SamplerRef(str(folder))
 
-    def restore(self, ref: StateRef, *, optimiser: bool = True) -> None:
-        """Take weights, optimiser and random state from a saved state, to the bit, or its weights alone."""
+    def restore(self, ref: StateRef, *, optimizer: bool = True) -> None:
+        """Read weights, optimizer and random state of a saved state bit for bit, or only its weights."""
         folder = Path(ref.location)
         held = state.Held(self._backbone.model, self._names, self._weights, self._optimiser)
-        if optimiser:
+        if optimizer:
             self._tip = state.read(folder, held, self._identity, self._lora)
         else:
             state.read_weights(folder, held, self._identity, self._lora)

@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.engines.base import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.engines.base import ADAPTER, Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
 from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
-from core.engines.local.engine import ADAPTER
 from core.errors import ModelError
 from core.files import replace_bytes, sync
 

@@ -1,15 +1,14 @@
-"""Taking an adapter home: from a checkpoint on a server to a folder in PEFT's layout."""
+"""Download an adapter: from a checkpoint on a server to a folder in PEFT's layout."""
 
 from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from core import jsonio
-from core.engines.base import Checkpoint, SamplerRef, SaveLabel
+from core.engines.base import Checkpoint, DownloadedAdapter, SamplerRef, SaveLabel
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.download import Room, checked, fetch, unpack
 from core.engines.tinker.layout import complete
@@ -24,29 +23,16 @@ LARGEST = 8 << 30
 _LAID_OUT_S = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class Adapter:
-    """An adapter that was taken home."""
+def download_adapter(
+    service: Service, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST
+) -> DownloadedAdapter:
+    """Download a checkpoint's adapter of at most `limit` bytes into `folder`, which must not exist yet.
 
-    source: str
-    """Path on the server of what was downloaded."""
-    files: Mapping[str, str]
-    """sha256 (hex) of each file as it lies there."""
-    bytes: int
-    left_out: tuple[str, ...]
-    """What the server offered beside PEFT's two files."""
-    completed: tuple[str, ...]
-    """What its configuration lacked and was read off the weights; all else is as it came."""
-
-
-def take_home(service: Service, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST) -> Adapter:
-    """Download a checkpoint's adapter into `folder`, which must not be there yet.
-
-    It appears whole or not at all, with download.json, which says whence and with which checksums.
-    At most `limit` bytes are taken. Raises CheckpointGone, StageError, SessionLost, PassingError.
+    The folder appears complete or not at all, with download.json, which has the source and the checksums.
+    Raises CheckpointGone, StageError, SessionLost, PassingError.
     """
     if folder.exists():
-        raise StageError(f"{folder} is there already; remove it, or name another folder for the adapter")
+        raise StageError(f"{folder} already exists; remove it, or name another folder for the adapter")
     part = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}.part")
     part.mkdir(parents=True)
     try:
@@ -59,15 +45,15 @@ def take_home(service: Service, checkpoint: Checkpoint, folder: Path, *, limit: 
     return adapter
 
 
-def _recorded(part: Path, source: str, left_out: tuple[str, ...]) -> Adapter:
+def _recorded(part: Path, source: str, left_out: tuple[str, ...]) -> DownloadedAdapter:
     for name in (CONFIG, WEIGHTS):
         if not (part / name).is_file():
-            raise StageError(f"{source} has no {name}: it is no adapter in PEFT's layout")
+            raise StageError(f"{source} has no {name}: it is not an adapter in PEFT's layout")
     paths = [part / CONFIG, part / WEIGHTS]
     completed = complete(*paths)
     digests = {path.name: jsonio.file_digest(path) for path in paths}
     size = sum(path.stat().st_size for path in paths)
-    adapter = Adapter(source, digests, size, left_out, completed)
+    adapter = DownloadedAdapter(source, digests, size, left_out, completed)
     jsonio.write_json(part / RECORD, asdict(adapter))
     return adapter
 

@@ -7,11 +7,13 @@ import secrets
 from dataclasses import dataclass
 
 from core.engines.base import SamplerRef, SaveLabel, StateRef
+from core.errors import ModelError
 
 # Letters, digits, - and _ are what every server takes.
 _NAME = re.compile(
     r"understudy-(?P<key>[A-Za-z0-9]+)-step(?P<step>[0-9]+)-(?P<writer>[A-Za-z0-9]+)-(?P<nonce>[0-9a-f]+)"
 )
+_SAMPLER = ("sampler_weights", "sampler's weights")
 _ODD = re.compile(r"[^A-Za-z0-9]")
 
 
@@ -40,6 +42,16 @@ class SaveName:
 
     def __str__(self) -> str:
         return f"understudy-{self.key}-step{self.step:06d}-{self.writer}-{self.nonce}"
+
+
+def require_path(ref: StateRef | SamplerRef) -> str:
+    """Return the path of a state, or of a sampler's weights. Raises ModelError for any other location."""
+    kind, what = ("weights", "training state") if isinstance(ref, StateRef) else _SAMPLER
+    if not re.fullmatch(rf"tinker://[^/]+/{kind}/[^/]+", ref.location):
+        raise ModelError(
+            f"{ref.location} is not the path of a {what}; such a path reads tinker://<run>/{kind}/<name>"
+        )
+    return ref.location
 
 
 def run_of(location: str) -> str:

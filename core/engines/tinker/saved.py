@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.engines.base import Checkpoint, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.engines.tinker.paths import require_path
 from core.errors import ModelError
 
 FILE = "tinker.json"
@@ -50,8 +51,11 @@ class Saved:
             raise ModelError(f"{path} cannot be read ({error}); restore it or train again") from error
 
     def refs(self) -> tuple[StateRef, SamplerRef]:
-        """Both paths, each of its type."""
-        return StateRef(self.state), SamplerRef(self.sampler)
+        """Return both paths. Raises ModelError for a path of another kind."""
+        state, sampler = StateRef(self.state), SamplerRef(self.sampler)
+        require_path(state)
+        require_path(sampler)
+        return state, sampler
 
     def checkpoint(self, identity: EngineIdentity) -> Checkpoint:
         """The value that names both."""

@@ -47,7 +47,7 @@ class Service:
                 loaded = sdk.load()
                 self.connection.probe()
                 self._client = loaded.module.ServiceClient(
-                    base_url=self.connection.server, api_key=self.connection.key
+                    base_url=self.connection.server, api_key=self.connection.require_key()
                 )
             return self._client
 
@@ -114,7 +114,7 @@ class Service:
         if known is None:
             loaded = sdk.load()
             self.connection.probe()
-            known = loaded.rest(self.client, self.connection.server, self.connection.key)
+            known = loaded.rest(self.client, self.connection.server, self.connection.require_key())
             with self._lock:
                 self._rest = known
         return known

@@ -34,8 +34,8 @@ from core.errors import DataError, StageError, UnderstudyError
 
 log = logging.getLogger(__name__)
 
-LENT_S = 3600
-"""Seconds that weights are kept which are lent to a sampler: the least that servers take."""
+SAMPLER_TTL_S = 3600
+"""Lifetime of weights that are saved for a sampler only: the shortest that servers accept."""
 _LOSS_METRIC = "loss:sum"
 _NORM_METRICS = ("grad_norm", "total_grad_norm")
 # The server adds up in its own precision and order.
@@ -150,15 +150,17 @@ class TinkerSession:
         self._tip = self._written(folder, name, *refs)
         return self._tip
 
-    def lend(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> SamplerRef:
-        """Save the sampler's weights on the server, for an hour; nothing is left in `folder`."""
+    def save_weights_for_sampler(
+        self, folder: Path, *, step: int, label: SaveLabel | None = None
+    ) -> SamplerRef:
+        """Save the sampler's weights on the server, for an hour; writes nothing into `folder`."""
         self._refuse_over()
         name = SaveName.new(label, step)
-        lent = plain(self._client.sdk.save_weights_for_sampler(str(name), ttl_seconds=LENT_S))
-        self._saves = [lent]
+        saved = plain(self._client.sdk.save_weights_for_sampler(str(name), ttl_seconds=SAMPLER_TTL_S))
+        self._saves = [saved]
         for each in list(self._steps):
             each.result()
-        ref = sampler_ref(self._wait(lent, f"the weights to sample step {step} with").path)
+        ref = sampler_ref(self._wait(saved, f"the weights to sample step {step} with").path)
         self._saves = []
         return ref
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import transformers.utils.chat_template_utils
 
-from core.bundle.opening import Device, open_bundle
+from core.base_model import ModelSource, resolve_model
+from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER
 from core.data.writing import read_examples
-from core.engines.local import resolve_model
-from core.engines.local.weights import ModelSource
+from core.engines.base import Device
 from core.evaluation.predictions import Predictions
 from core.evaluation.stage import SCORES
 from core.pipeline.bundling import bundle

@@ -10,10 +10,10 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from core import jsonio
+from core.base_model import ModelSource
 from core.bundle.merging import write_merged
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
-from core.engines.local.weights import ModelSource
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.tokenizer import ChatTokenizer

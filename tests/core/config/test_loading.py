@@ -170,13 +170,13 @@ def test_a_resolved_config_loads_back_to_the_same_config(tmp_path: Path, name: s
 
 def test_every_key_of_the_config_has_a_sentence() -> None:
     def undescribed(model: type, at: str = "") -> list[str]:
-        from core.config.loading import section_at
+        from core.config.loading import fields_at
 
         out = []
         for path in leaves(Config):
-            section = section_at(path[:-1])
+            section = fields_at(path[:-1])
             assert section is not None
-            if not section.model_fields[path[-1]].description:
+            if not section[path[-1]].description:
                 out.append(".".join(path))
         return out
 

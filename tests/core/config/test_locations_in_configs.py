@@ -11,7 +11,7 @@ import yaml
 from core.config import Config
 from core.config.base import CONTENT
 from core.config.differences import differences
-from core.config.loading import LOCATIONS, leaves, load, section_at
+from core.config.loading import LOCATIONS, fields_at, leaves, load
 from core.errors import ConfigError
 
 
@@ -31,6 +31,8 @@ def config(folder: Path, key: tuple[str, ...] = (), value: str | None = None) ->
         )
     if key[:1] == ("trackers",):
         values["trackers"] = {"mlflow": {}}
+    if key[:2] == ("student", "engine"):
+        values["student"] = {"engine": {"kind": "tinker"}}
     section = values
     for part in key[:-1]:
         section = section.setdefault(part, {})
@@ -42,16 +44,16 @@ def config(folder: Path, key: tuple[str, ...] = (), value: str | None = None) ->
 
 
 def test_every_key_that_names_a_location_is_known_as_one() -> None:
-    sections = {key: section_at(key[:-1]) for key in leaves(Config)}
+    sections = {key: fields_at(key[:-1]) for key in leaves(Config)}
     marked = {
         key
         for key, section in sections.items()
-        if section is not None and any(mark is CONTENT for mark in section.model_fields[key[-1]].metadata)
+        if section is not None and any(mark is CONTENT for mark in section[key[-1]].metadata)
     }
     assert len(marked) > 10
     assert marked <= set(LOCATIONS)
     assert ("run", "root") in LOCATIONS
-    assert {("teacher", "prices"), ("student", "prices")} <= set(LOCATIONS)
+    assert {("teacher", "prices"), ("student", "engine", "prices")} <= set(LOCATIONS)
 
 
 @pytest.mark.parametrize("value", ["s3:/bucket/x", "s3//bucket/x", "$HOME/x", "${HOME}/x", "C:\\x", "", " x"])

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from core.base_model import resolve_model
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.engines.base import Sampler
-from core.engines.local import LocalEngine, resolve_model
+from core.engines.local import LocalEngine
 from core.evaluation.predictions import Predictions
 from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_texts
 from core.progress import Silent

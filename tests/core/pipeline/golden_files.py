@@ -161,7 +161,7 @@ def main() -> int:
 
 
 def _made(folder: Path) -> Made:
-    from core.engines.local.weights import resolve_model
+    from core.base_model import resolve_model
     from tests.conftest import SMOLLM2
 
     tokenizer = resolve_model(SMOLLM2).folder

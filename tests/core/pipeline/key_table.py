@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from tests.core.pipeline.key_line import line, path, rule
+from tests.core.pipeline.key_line import Line, line, path, rule
 
 STUDENT = "encode evaluate export explain bundle reinforce reward"
 """Who renders the student's prompt."""
@@ -38,7 +38,7 @@ REASON_FIRST = ("student.target=reason_first",)
 NO_TASK = ("prompts.file=without_task.yaml",)
 SHOWN = "student.rulebook=true"
 REMOTE = ("student.engine=tinker", "student.tokenizer=./model")
-LOCAL = "student.local_model=./model"
+LOCAL = "student.engine.local_model=./model"
 WEIGHTS = ("student.token_weights.label=1.0",)
 STOPPING = ("evaluation.early_stopping.patience=3",)
 STOPPING_RL = ("reinforce.early_stopping.patience=3",)
@@ -196,7 +196,13 @@ STUDENT_PROMPT = [
 ]
 
 TRAINING = [
-    line("student.engine", "tinker", MODEL, before=REMOTE[1:], why="encode: by tokenizer alone"),
+    Line(
+        "student.engine.kind",
+        ("student.engine=tinker",),
+        frozenset(MODEL.split()),
+        REMOTE[1:],
+        "encode: by tokenizer alone",
+    ),
     line("student.lora.rank", "4", "train reinforce", why=ADAPTER),
     line("student.lora.alpha", "8", "train reinforce", why=ADAPTER),
     line("student.lora.dropout", "0.1", "train reinforce", why=ADAPTER),
@@ -224,23 +230,24 @@ TRAINING = [
     line("student.adam.eps", "1e-6", "train reinforce", why=ADAPTER),
     line("student.adam.weight_decay", "0.1", "train reinforce", why=ADAPTER),
     line("student.adam.grad_clip_norm", "0.5", "train reinforce", why=ADAPTER),
-    line("student.train_dtype", "bfloat16", "train reinforce", why="scores are always made in float32"),
-    line("student.device", "cuda", f"{MEASURED} train", why="it decides the last bits"),
-    line("student.threads", "2", f"{MEASURED} train", why="it decides the last bits"),
     line(
-        "student.tinker_base_url",
+        "student.engine.train_dtype", "bfloat16", "train reinforce", why="scores are always made in float32"
+    ),
+    line("student.engine.device", "cuda", f"{MEASURED} train", why="it decides the last bits"),
+    line("student.engine.threads", "2", f"{MEASURED} train", why="it decides the last bits"),
+    line(
+        "student.engine.base_url",
         "http://localhost:1",
         f"{MEASURED} train adapter",
         before=REMOTE,
         why="the server decides what a checkpoint's name means",
     ),
-    line("student.tinker_base_url", "http://localhost:1", "", why="the local engine has no server"),
-    line("student.checkpoint_ttl_days", "2", "", before=REMOTE, why="it decides no number"),
-    line("student.outstanding", "8", "", before=REMOTE, why="speed decides no number"),
-    line("student.overlap", "false", "", before=REMOTE, why="when it is measured decides no number"),
-    line("student.prices", "null", "", before=REMOTE, why=MONEY),
+    line("student.engine.checkpoint_ttl_days", "2", "", before=REMOTE, why="it decides no number"),
+    line("student.engine.max_concurrent_requests", "8", "", before=REMOTE, why="speed decides no number"),
+    line("student.engine.overlap", "false", "", before=REMOTE, why="when it is measured decides no number"),
+    line("student.engine.prices", "null", "", before=REMOTE, why=MONEY),
     line(
-        "student.local_model",
+        "student.engine.local_model",
         "./model",
         "adapter bundle",
         before=REMOTE,
@@ -323,7 +330,7 @@ REINFORCE = [
 LINES = [*RUN, *DATA, *TEACHER, *REJECTION, *STUDENT_PROMPT, *TRAINING, *MEASURING, *REINFORCE]
 
 PATHS = [
-    path("student.local_model", "config.json", "10000.0", "20000.0", "adapter bundle", *REMOTE, LOCAL),
+    path("student.engine.local_model", "config.json", "10000.0", "20000.0", "adapter bundle", *REMOTE, LOCAL),
     path("data.path", "", "market", "square", "split", why="split_summary.json keeps the first place"),
     path("data.files.train", "", "market", "square", "split", *FILES),
     path("data.files.val", "", "market", "square", "split", *FILES),

@@ -37,8 +37,7 @@ student_label_only_user_with_rulebook: "Rules: {{ rulebook }} Text: {{ text }} L
 BASE = (
     "prompts.file=prompts.yaml",
     "evaluation.interval=3",
-    "student.device=cpu",
-    "student.train_dtype=float32",
+    "student.engine={device: cpu, train_dtype: float32}",
     "student.learning_rate=0.03",
 )
 
@@ -231,6 +230,6 @@ def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[
         stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
     published = Scorer("student", "Student", "student", {"val": split}, split)
     stages.append(bundle(of.measuring, split, split, tip, published, split, encoded=split))
-    if of.is_remote and tip is not None:
+    if of.capabilities.remote and tip is not None:
         stages.append(of.measuring.adapter(split, tip))
     return {stage.name: stage.key for stage in stages}

@@ -15,7 +15,7 @@ import yaml
 
 from core.config import Config
 from core.config.base import CONTENT
-from core.config.loading import leaves, load, section_at
+from core.config.loading import fields_at, leaves, load
 from core.config.rejection import RULES
 from tests.core.pipeline.key_line import Line, PathLine
 from tests.core.pipeline.key_table import LINES, PATHS, fields
@@ -61,7 +61,7 @@ def value(config: Config, field: str) -> object:
     """The value of a field; None inside a section that is not there."""
     at: object = config
     for part in field.split("."):
-        at = getattr(at, part) if at is not None else None
+        at = getattr(at, part, None)
     return at
 
 
@@ -85,8 +85,8 @@ def test_every_line_is_of_a_field_that_exists(field: str) -> None:
 def contents() -> Iterator[str]:
     """The fields that are in keys by what they name."""
     for key in leaves(Config):
-        section = section_at(key[:-1])
-        if section is not None and CONTENT in section.model_fields[key[-1]].metadata:
+        section = fields_at(key[:-1])
+        if section is not None and CONTENT in section[key[-1]].metadata:
             yield ".".join(key)
 
 
@@ -107,7 +107,7 @@ def test_a_line_changes_its_field(project: Made, entry: Line) -> None:
     said = {text.partition("=")[0] for text in entry.change}
     differing = {f for f in map(".".join, leaves(Config)) if value(old, f) != value(new, f)}
     assert entry.field in differing
-    assert differing <= said
+    assert all(any(f"{f}.".startswith(f"{key}.") for key in said) for f in differing)
 
 
 def copied(made: Made, entry: PathLine, folder: Path) -> tuple[Path, tuple[str, ...]]:

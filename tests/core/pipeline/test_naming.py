@@ -11,7 +11,7 @@ import pytest
 from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import parse_source
 from core.errors import UserError
-from core.pipeline.naming import claim, refuse_other, run_config
+from core.pipeline.naming import claim, other_config, refuse_other, run_config
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView, run_names
@@ -86,7 +86,7 @@ def test_another_config_is_named_key_by_key_with_both_ways_on(store: Store) -> N
 def test_many_differences_are_counted(store: Store) -> None:
     view = ran(store, "student.epochs=1")
     changes = [f"student.lora.{name}=3" for name in ("rank", "alpha")]
-    changes += [f"student.{name}=17" for name in ("epochs", "batch_size", "max_length", "threads")]
+    changes += [f"student.{name}=17" for name in ("epochs", "batch_size", "max_length", "engine.threads")]
     changes += ["seed=7", "evaluation.interval=3", "export.reasoning_rows=3", "export.max_new_tokens=3"]
     with pytest.raises(UserError, match=r"; and 2 more. Either add --new"):
         again(view, *changes)
@@ -184,3 +184,19 @@ def test_a_mistake_in_the_config_does_not_take_the_name_unless_the_run_once_got_
     view.write("run_summary.json", "{}")
     with pytest.raises(UserError, match=r"student.epochs: 2.0 -> 3.0"):
         again(view, "student.epochs=3")
+
+
+def test_a_run_of_the_first_version_is_resumed(store: Store) -> None:
+    """It recorded the keys of both engines flat in `student:`."""
+    text = (
+        MINIMAL + "student: {engine: local, device: cpu, threads: 2, outstanding: 8, tinker_base_url: null}\n"
+    )
+    view = ran(store)
+    view.write(CONFIG, text)
+    now = config(text=MINIMAL + "student: {engine: {kind: local, device: cpu, threads: 2}}\n")
+    assert other_config(view, now) == []
+    assert other_config(view, config()) == [
+        "student.engine.device: cpu -> auto",
+        "student.engine.threads: 2 -> nothing",
+    ]
+    assert run_config(view).config.student.engine == now.config.student.engine

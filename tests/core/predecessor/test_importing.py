@@ -98,7 +98,11 @@ def test_what_the_file_does_not_say_is_as_its_version_had_it(tmp_path: Path) -> 
     forced = imported(write_config(tmp_path, seed=1), defaults="new")
     of = {"old": old.values, "new": new.values, "forced": forced.values}
     assert {k: v["teacher.max_tokens"] for k, v in of.items()} == {"old": 300, "new": 4096, "forced": 4096}
-    assert {k: v["student.checkpoint_ttl_days"] for k, v in of.items()} == {"old": 7, "new": 90, "forced": 90}
+    assert {k: v["student.engine.checkpoint_ttl_days"] for k, v in of.items()} == {
+        "old": 7,
+        "new": 90,
+        "forced": 90,
+    }
     assert (old.values["student.batches"], forced.values["student.batches"]) == ("random", "stratified")
     assert "student.chat_template_args" not in old.values
     assert new.values["student.chat_template_args"] == {"enable_thinking": True}
@@ -120,7 +124,7 @@ def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     )
     assert "  attempts: 4  # teacher_k\n" in text
     assert "  epochs: 3  # num_epochs, by default\n" in text
-    assert "  engine: tinker  # it trained there alone\n" in text
+    assert "    kind: tinker  # it trained there alone\n" in text
     assert "    mode: offline  # wandb_mode\n" in text
     assert "    project: reasoning-sft-tinker  # wandb_project, by default\n" in text
     unwrapped = text.replace("\n#     ", " ")  # a long path of the file wraps what follows
@@ -213,7 +217,7 @@ def test_a_prompts_file_of_ours_stays_where_it_is(tmp_path: Path, monkeypatch: p
         ({"student_model_name": "Qwen3-8B"}, "student.model", "Qwen/Qwen3-8B"),
         ({"student_model_name": "a/b"}, "student.model", "a/b"),
         ({"min_reasoning_chars": 0}, "rejection.rules", ["unparsed", "label_mismatch"]),
-        ({"ttl_seconds": 86400}, "student.checkpoint_ttl_days", 1.0),
+        ({"ttl_seconds": 86400}, "student.engine.checkpoint_ttl_days", 1.0),
         ({"teacher_workers": 10, "teacher_sleep_seconds": 2.0}, "teacher.limits.requests_per_minute", 300.0),
         ({"max_length": 20480, "max_new_tokens": 3072}, "export.max_new_tokens", 3072),
         ({"log_dir": "logs"}, "run.root", "logs"),
@@ -274,7 +278,7 @@ BROKEN = [
     ('{"num_epochs": null}', "{path}:1: num_epochs is None; give a number"),
     ('{"teacher_k": 0}', "{path}:1: teacher_k \\(here teacher.attempts\\): should be greater than or equal"),
     ('{"seed": -1}', "{path}:1: seed: should be greater than or equal to 0, not -1"),
-    ('{"ttl_seconds": 60}', "{path}:1: ttl_seconds \\(here student.checkpoint_ttl_days\\): should be"),
+    ('{"ttl_seconds": 60}', "{path}:1: ttl_seconds \\(here student.engine.checkpoint_ttl_days\\): should be"),
     ('{"csv_sep": "||"}', "{path}:1: csv_sep: '||' is not one character; give one"),
     ('{"label_threshold": "half"}', "{path}:1: label_threshold is 'half'; give a number"),
     ('{"selection_metric": "f2"}', "{path}:1: selection_metric: 'f2' was no metric; give one of macro_f1"),

@@ -24,7 +24,7 @@ from tests.small_project import write_project
 
 SETTINGS = (
     "student.target=label_only",
-    "student.device=cpu",
+    "student.engine.device=cpu",
     "reinforce.steps=6",
     "reinforce.interval=2",
     "reinforce.batch_size=4",

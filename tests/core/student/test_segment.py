@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from core import jsonio
+from core.base_model import resolve_model
 from core.config.student import AdamConfig, LoraConfig, StudentConfig
 from core.engines.base import Datum
-from core.engines.local import LocalEngine, resolve_model
+from core.engines.local import LocalEngine
+from core.engines.local.settings import LocalSettings
 from core.errors import StageError
 from core.progress import Silent
 from core.stages import Stage, make
@@ -48,13 +50,10 @@ class Trainer:
         if self.restores:
             self.live.close()
         config = SegmentSlice(
-            engine="local",
+            engine=LocalSettings(device="cpu", threads=1),
             seed=3,
             lora=LoraConfig(rank=2, alpha=4),
             adam=AdamConfig(),
-            train_dtype="auto",
-            device="cpu",
-            threads=1,
         )
         batches = {"batches": jsonio.digest([s.batch_hash for s in steps])}
         stage = Stage(

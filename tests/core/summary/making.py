@@ -23,7 +23,8 @@ RUN_0_1 = Path(__file__).parent / "run_0_1"
 CONFIG = """# The resolved config of this run; the comment says where each value comes from.
 seed: 42  # default
 student:
-  engine: local  # default
+  engine:
+    kind: local  # default
   model: some/model-8B  # a.yaml:3
   target: label_first  # default
   lora:

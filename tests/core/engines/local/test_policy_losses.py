@@ -162,7 +162,7 @@ def test_the_lent_weights_are_those_of_the_session(
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)
     saved = session.save(tmp_path / "whole", step=1)
-    lent = session.lend(tmp_path / "lent", step=1)
+    lent = session.save_weights_for_sampler(tmp_path / "lent", step=1)
     rows = [[1, 2, 3, 4, 5]]
     assert engine.sampler(lent).logprobs(rows) == engine.sampler(saved.sampler).logprobs(rows)
     assert session.tip == saved
@@ -173,7 +173,7 @@ def test_another_training_begins_with_a_state_s_weights_alone(
 ) -> None:
     session = warmed(engine, lora, make_batch(1), adam)
     saved = session.save(tmp_path / "whole", step=1)
-    begun = engine.open(replace(lora, seed=99), saved.state, optimiser=False)
+    begun = engine.open(replace(lora, seed=99), saved.state, optimizer=False)
     assert begun.tip is None
     assert begun._optimiser.state == {}
     assert begun.save(tmp_path / "again", step=0).digest == saved.digest

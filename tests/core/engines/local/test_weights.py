@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.local import ModelSource, resolve_model
-from core.engines.local.convert import convert_gguf
-from core.engines.local.files import file_digest
+from core.base_model import ModelSource, resolve_model
+from core.base_model.digest import file_digest
+from core.base_model.gguf import convert_gguf
 from core.errors import ModelError
 from core.files import whole_folder
 from tests.core.engines.local.conftest import MakeModel
@@ -148,7 +148,8 @@ def test_a_folder_gets_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
 
 def test_finding_a_model_does_not_import_torch(make_model: MakeModel, tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from core.engines.local import LocalEngine, resolve_model;"
+        "import sys; from pathlib import Path; from core.base_model import resolve_model;"
+        "from core.engines.local import LocalEngine;"
         f"resolve_model({str(make_model('llama').folder)!r}, cache=Path({str(tmp_path)!r}));"
         "sys.exit('torch' in sys.modules)"
     )
@@ -198,7 +199,7 @@ def test_a_files_digest_is_looked_up_where_it_was_noted(
     def refused(path: Path) -> str:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setattr("core.engines.local.files.plain_digest", refused)
+    monkeypatch.setattr("core.base_model.digest.plain_digest", refused)
     assert file_digest(model, tmp_path / "cache") == digest
 
 
@@ -267,7 +268,7 @@ def test_a_gguf_that_is_replaced_at_the_same_size_and_time_is_converted_again(
         (folder / "model.safetensors").write_bytes(path.read_bytes())
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr("core.engines.local.convert._convert", converted)
+    monkeypatch.setattr("core.base_model.gguf._convert", converted)
     source, cache = tmp_path / "model.gguf", tmp_path / "cache"
     source.write_bytes(b"first")
     first = convert_gguf(source, cache)
@@ -308,7 +309,7 @@ def test_a_converted_model_that_was_damaged_is_converted_again(
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr("core.engines.local.convert._convert", converted)
+    monkeypatch.setattr("core.base_model.gguf._convert", converted)
     source, cache = tmp_path / "model.gguf", tmp_path / "cache"
     source.write_bytes(b"gguf")
     folder = convert_gguf(source, cache)

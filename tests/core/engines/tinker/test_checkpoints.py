@@ -10,8 +10,8 @@ import pytest
 
 from core.engines.base import Checkpoint, LoraSpec, SaveLabel
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.checkpoints import Listed
-from core.engines.tinker.engine import WEEK_S
+from core.engines.tinker.checkpoints import Listed, set_ttl
+from core.engines.tinker.settings import TinkerSettings
 from core.errors import CheckpointGone
 from tests.core.engines.tinker.conftest import MakeEngine
 
@@ -35,7 +35,7 @@ def test_both_parts_are_listed_with_size_expiry_and_step(engine: TinkerEngine, s
         assert each.bytes is not None
         assert each.bytes > 1000
         assert each.expires is not None
-        assert abs(each.expires - datetime.now(UTC) - timedelta(seconds=WEEK_S)) < timedelta(minutes=5)
+        assert abs(each.expires - datetime.now(UTC) - timedelta(seconds=7 * 24 * 3600)) < timedelta(minutes=5)
     assert (found["state"].bytes or 0) > (found["sampler"].bytes or 0)
 
 
@@ -56,7 +56,8 @@ def test_what_is_kept_has_no_end(engine: TinkerEngine, saved: Checkpoint) -> Non
     engine.keep(saved)
     assert [each.expires for each in listed(engine, saved).values()] == [None, None]
     engine.keep(saved)
-    engine.expire(saved, 7200)
+    for ref in (saved.state, saved.sampler):
+        set_ttl(engine.service, ref.location, 7200)
     for each in listed(engine, saved).values():
         assert each.expires is not None
         assert each.expires < datetime.now(UTC) + timedelta(hours=3)
@@ -65,7 +66,7 @@ def test_what_is_kept_has_no_end(engine: TinkerEngine, saved: Checkpoint) -> Non
 def test_what_never_ends_is_kept_without_asking(
     make_engine: MakeEngine, lora: LoraSpec, folder: Path
 ) -> None:
-    engine = make_engine(ttl_s=None)
+    engine = make_engine(settings=TinkerSettings(checkpoint_ttl_days=None))
     saved = engine.open(lora, None).save(folder, step=0)
     engine.keep(saved)
     assert [each.expires for each in listed(engine, saved).values()] == [None, None]
@@ -74,11 +75,11 @@ def test_what_never_ends_is_kept_without_asking(
 def test_what_is_removed_is_gone(engine: TinkerEngine, saved: Checkpoint) -> None:
     engine.remove(saved.state.location)
     assert set(listed(engine, saved)) == {"sampler"}
-    assert not engine.knows(saved)
+    assert not engine.checkpoint_exists(saved)
     calls: list[Callable[[], None]] = [
         lambda: engine.remove(saved.state.location),
         lambda: engine.keep(saved),
-        lambda: engine.expire(saved, 7200),
+        lambda: set_ttl(engine.service, saved.state.location, 7200),
     ]
     for call in calls:
         with pytest.raises(CheckpointGone):

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from core import jsonio
-from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec
+from core.engines.base import AdamParams, Checkpoint, Datum, Device, LoraSpec
 from core.engines.local import LocalEngine
+from core.engines.peft import check_fits, open_peft, parity
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.download import Room, checked, fetch, unpack
 from core.engines.tinker.home import CONFIG, RECORD, WEIGHTS
 from core.engines.tinker.layout import complete
-from core.engines.tinker.parity import check_fits, parity, sampler_of
 from core.errors import CheckpointGone, ModelError, PassingError, StageError
 from tests.core.engines.tinker.conftest import MakeEngine
 from tests.servers import tinker
@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
 def test_what_comes_home_is_peft_s_two_files_with_checksums(
     engine: TinkerEngine, saved: Checkpoint, home: Path
 ) -> None:
-    adapter = engine.take_home(saved, home)
+    adapter = engine.download_adapter(saved, home)
     assert sorted(path.name for path in home.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
     assert adapter.files == {name: jsonio.file_digest(home / name) for name in (CONFIG, WEIGHTS)}
     assert adapter.bytes == sum((home / name).stat().st_size for name in (CONFIG, WEIGHTS))
@@ -55,7 +55,7 @@ def test_what_comes_home_is_peft_s_two_files_with_checksums(
 def test_it_loads_with_every_module_that_was_trained(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
 ) -> None:
-    engine.take_home(saved, home)
+    engine.download_adapter(saved, home)
     # Seven linear layers in each of two decoder layers, two matrices each.
     assert check_fits(home, local.source, lora) == 28
 
@@ -63,7 +63,7 @@ def test_it_loads_with_every_module_that_was_trained(
 def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
 ) -> None:
-    assert engine.take_home(saved, home).completed == ()
+    assert engine.download_adapter(saved, home).completed == ()
     config = json.loads((home / CONFIG).read_text())
     jsonio.write_json(home / CONFIG, {**config, "target_modules": None})
     with pytest.raises(ModelError, match="does not match what peft loads by its configuration"):
@@ -78,7 +78,7 @@ def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
 def test_files_in_no_known_layout_are_said_to_be_so(
     engine: TinkerEngine, saved: Checkpoint, home: Path, file: str
 ) -> None:
-    engine.take_home(saved, home)
+    engine.download_adapter(saved, home)
     (home / CONFIG).write_text("{}")
     (home / file).write_bytes(b"\x02" + bytes(7) + b"[]")
     with pytest.raises(StageError, match=f"the server's {file} cannot be read"):
@@ -90,7 +90,7 @@ def test_an_adapter_of_other_modules_does_not_pass_for_it(
     engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, home: Path, switch: str
 ) -> None:
     less = replace(lora, train_mlp=switch != "train_mlp", train_attention=switch != "train_attention")
-    engine.take_home(engine.open(less, None).save(folder, step=0), home)
+    engine.download_adapter(engine.open(less, None).save(folder, step=0), home)
     check_fits(home, local.source, less)
     with pytest.raises(ModelError, match="does not match the modules that were trained: missing"):
         check_fits(home, local.source, lora)
@@ -99,12 +99,12 @@ def test_an_adapter_of_other_modules_does_not_pass_for_it(
 def test_it_scores_as_on_the_server(
     engine: TinkerEngine, local: LocalEngine, saved: Checkpoint, home: Path, prompts: Rows, choices: Rows
 ) -> None:
-    engine.take_home(saved, home)
+    engine.download_adapter(saved, home)
     remote, base = engine.sampler(saved.sampler), engine.sampler(None)
-    found = parity(remote, sampler_of(home, local), prompts, choices)
+    found = parity(remote, open_peft(local.source, home, Device("cpu")), prompts, choices)
     assert (found.rows, found.left_out) == (len(prompts), 0)
     assert found.largest < 1e-3
-    assert parity(base, sampler_of(home, local), prompts, choices).largest > 0.1
+    assert parity(base, open_peft(local.source, home, Device("cpu")), prompts, choices).largest > 0.1
 
 
 def test_rows_that_cannot_be_compared_are_counted(
@@ -127,11 +127,11 @@ def test_the_folder_must_be_new_and_stays_absent_after_a_failure(
 ) -> None:
     server.fail("server_failure", on="save_weights_external", first=1)
     with pytest.raises(PassingError, match="laying out for download"):
-        engine.take_home(saved, home)
+        engine.download_adapter(saved, home)
     assert list(home.parent.iterdir()) == []
-    engine.take_home(saved, home)
-    with pytest.raises(StageError, match="is there already"):
-        engine.take_home(saved, home)
+    engine.download_adapter(saved, home)
+    with pytest.raises(StageError, match="already exists"):
+        engine.download_adapter(saved, home)
 
 
 def test_what_the_server_no_longer_has_cannot_come_home(
@@ -139,7 +139,7 @@ def test_what_the_server_no_longer_has_cannot_come_home(
 ) -> None:
     engine.remove(saved.state.location)
     with pytest.raises(CheckpointGone, match="no longer has"):
-        engine.take_home(saved, home)
+        engine.download_adapter(saved, home)
 
 
 @pytest.mark.parametrize("kind", ["member_outside", "member_absolute"])
@@ -148,7 +148,7 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(
 ) -> None:
     server.fail(kind, on="external_weights_urls", first=1)
     with pytest.raises(StageError, match="leads out of its folder; nothing was taken"):
-        engine.take_home(saved, home)
+        engine.download_adapter(saved, home)
     assert list(home.parent.iterdir()) == []
 
 
@@ -156,12 +156,12 @@ def test_files_beside_the_adapter_are_named_and_not_taken(
     engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
 ) -> None:
     server.fail("member_oversize", on="external_weights_urls", first=1, bytes=64 << 20)
-    assert engine.take_home(saved, home, limit=ROOM).left_out == ("extra.bin",)
+    assert engine.download_adapter(saved, home, limit=ROOM).left_out == ("extra.bin",)
 
 
 def test_more_bytes_than_allowed_are_not_taken(engine: TinkerEngine, saved: Checkpoint, home: Path) -> None:
     with pytest.raises(StageError, match="is larger than 5000 bytes"):
-        engine.take_home(saved, home, limit=5000)
+        engine.download_adapter(saved, home, limit=5000)
     assert list(home.parent.iterdir()) == []
 
 

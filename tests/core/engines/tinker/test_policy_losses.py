@@ -13,7 +13,7 @@ from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.losses import Loss
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.session import LENT_S
+from core.engines.tinker.session import SAMPLER_TTL_S
 from tests.core.engines.tinker.conftest import rated
 from tests.core.engines.tinker.test_session import newest
 from tests.servers import tinker
@@ -71,11 +71,11 @@ def test_lent_weights_are_the_session_s_and_soon_forgotten(
 ) -> None:
     session, same = engine.open(lora, None), local.open(lora, None)
     session.submit(batches[0], adam, step=0)
-    lent = session.lend(tmp_path, step=1)
+    lent = session.save_weights_for_sampler(tmp_path, step=1)
     saved = next(row for row in reversed(server.records()) if isinstance(row, Saved))
-    assert (saved.path, saved.kind, saved.ttl_seconds) == (lent.location, "sampler_weights", LENT_S)
+    assert (saved.path, saved.kind, saved.ttl_seconds) == (lent.location, "sampler_weights", SAMPLER_TTL_S)
     same.submit(batches[0], adam, step=0).result()
-    wanted = local.sampler(same.lend(tmp_path / "here", step=1)).logprobs(prompts)
+    wanted = local.sampler(same.save_weights_for_sampler(tmp_path / "here", step=1)).logprobs(prompts)
     for found, row in zip(engine.sampler(lent).logprobs(prompts), wanted, strict=True):
         assert found == pytest.approx(row, abs=1e-3)
     assert session.submit(batches[1], adam, step=1).result().tokens
@@ -93,8 +93,8 @@ def test_a_state_s_weights_without_its_optimiser(
     session.submit(batches[0], adam, step=0).result()
     saved = session.save(tmp_path, step=1)
     restored = [
-        engine.open(lora, saved.state, optimiser=kept).submit(batches[1], adam, step=0).result()
+        engine.open(lora, saved.state, optimizer=kept).submit(batches[1], adam, step=0).result()
         for kept in (True, False)
     ]
     assert restored[0].loss == pytest.approx(restored[1].loss, abs=1e-4)
-    assert engine.open(lora, saved.state, optimiser=False).tip is None
+    assert engine.open(lora, saved.state, optimizer=False).tip is None

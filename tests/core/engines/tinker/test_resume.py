@@ -222,10 +222,10 @@ def test_a_checkpoint_counts_while_the_server_knows_both_its_parts(
     session = engine.open(lora, None)
     first, second, third = (session.save(folder / str(i), step=i) for i in range(3))
     server.restart()
-    assert [engine.knows(saved) for saved in (first, second, third)] == [True, True, True]
+    assert [engine.checkpoint_exists(saved) for saved in (first, second, third)] == [True, True, True]
     server.expire(first.state.location)
     engine.remove(second.sampler.location)
-    assert [engine.knows(saved) for saved in (first, second, third)] == [False, False, True]
+    assert [engine.checkpoint_exists(saved) for saved in (first, second, third)] == [False, False, True]
     with pytest.raises(CheckpointGone, match="does not have"):
         engine.open(lora, first.state)
     with pytest.raises(CheckpointGone, match="no longer has"):
@@ -238,7 +238,7 @@ def test_a_checkpoint_of_a_run_that_the_server_never_had_is_not_known(
 ) -> None:
     saved = engine.open(lora, None).save(folder, step=0)
     other = replace(saved, state=type(saved.state)(saved.state.location.replace("train:0", "train:99")))
-    assert not engine.knows(other)
+    assert not engine.checkpoint_exists(other)
 
 
 def test_one_session_serves_all_segments(

@@ -18,6 +18,7 @@ from core.engines.local.sampler import LocalSampler
 from core.engines.tinker import TinkerEngine, scoring
 from core.engines.tinker.questions import Forms, Incomplete, RowScore, bound
 from core.engines.tinker.sampler import TinkerSampler
+from core.engines.tinker.settings import TinkerSettings
 from core.engines.tinker.waiting import plain
 from core.errors import ConfigError, DataError, SessionLost, StageError
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
@@ -249,7 +250,7 @@ def test_what_passes_by_itself_fails_no_row(
 def test_no_more_requests_are_on_their_way_than_allowed(
     make_engine: MakeEngine, server: tinker.TinkerServer, prompts: Rows, choices: Rows, limit: int
 ) -> None:
-    sampler = make_engine(outstanding=limit).sampler(None)
+    sampler = make_engine(settings=TinkerSettings(max_concurrent_requests=limit)).sampler(None)
     seen = len(server.samples())
     sampler.score(prompts, choices)
     sampler.generate(prompts, GenerateParams(max_tokens=3))
@@ -301,5 +302,5 @@ def test_tokens_are_counted_by_sampler_and_by_engine(
 
 
 def test_a_state_s_path_opens_no_sampler(engine: TinkerEngine) -> None:
-    with pytest.raises(ValueError, match="is no path of a sampler's weights"):
+    with pytest.raises(ValueError, match="is not the path of a sampler's weights"):
         engine.sampler(SamplerRef("tinker://run/weights/state"))

@@ -16,9 +16,9 @@ from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel
 from core.engines.local import LocalEngine
 from core.engines.losses import CROSS_ENTROPY
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.engine import WEEK_S
-from core.engines.tinker.paths import SaveName, name_of, sampler_ref
+from core.engines.tinker.paths import SaveName, name_of, require_path, sampler_ref
 from core.engines.tinker.session import Submitted, TinkerSession, _norm
+from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, DataError, ModelError, StageError
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
 from tests.servers import tinker
@@ -71,7 +71,7 @@ def test_the_adapter_is_made_as_told(engine: TinkerEngine, server: tinker.Tinker
     [("alpha is 16", LoraSpec(4, 16.0, 0.0, 1)), ("dropout is 0.1", LoraSpec(4, 32.0, 0.1, 1))],
 )
 def test_what_a_server_cannot_be_told_is_refused(engine: TinkerEngine, said: str, lora: LoraSpec) -> None:
-    with pytest.raises(ConfigError, match=f"student.lora.{said}, but a Tinker server cannot be told it"):
+    with pytest.raises(ConfigError, match=f"student.lora.{said}, but the Tinker protocol does not have"):
         engine.open(lora, None)
 
 
@@ -144,8 +144,8 @@ def test_a_save_makes_both_paths_of_one_name(
     assert saved.sampler.location == f"tinker://{run}/sampler_weights/{name}"
     rows = [row for row in server.saves() if row.model == run]
     assert {(row.kind, row.step, row.ttl_seconds) for row in rows} == {
-        ("weights", 1, WEEK_S),
-        ("sampler_weights", 1, WEEK_S),
+        ("weights", 1, 7 * 24 * 3600),
+        ("sampler_weights", 1, 7 * 24 * 3600),
     }
     assert engine.refs(folder) == (saved.state, saved.sampler)
 
@@ -153,7 +153,7 @@ def test_a_save_makes_both_paths_of_one_name(
 def test_the_time_to_live_can_be_for_ever(
     make_engine: MakeEngine, server: tinker.TinkerServer, lora: LoraSpec, folder: Path
 ) -> None:
-    make_engine(ttl_s=None).open(lora, None).save(folder, step=0)
+    make_engine(settings=TinkerSettings(checkpoint_ttl_days=None)).open(lora, None).save(folder, step=0)
     assert [row.ttl_seconds for row in server.saves()[-2:]] == [None, None]
 
 
@@ -195,16 +195,16 @@ def test_steps_that_a_save_waited_for_still_give_their_results(
 
 
 def test_state_and_sampler_paths_cannot_be_mixed_up(engine: TinkerEngine, lora: LoraSpec) -> None:
-    StateRef("tinker://run/weights/a")
-    SamplerRef("tinker://run/sampler_weights/a")
+    require_path(StateRef("tinker://run/weights/a"))
+    require_path(SamplerRef("tinker://run/sampler_weights/a"))
     for make, path in (
         (StateRef, "tinker://run/sampler_weights/a"),
         (SamplerRef, "tinker://run/weights/a"),
         (StateRef, "tinker://run/a"),
         (SamplerRef, "tinker://run/external_weights/a"),
     ):
-        with pytest.raises(ModelError, match="is no path of a"):
-            make(path)
+        with pytest.raises(ModelError, match="is not the path of a"):
+            require_path(make(path))
 
 
 def test_a_sampler_path_that_lacks_its_kind_is_completed() -> None:
@@ -232,7 +232,7 @@ def test_a_folder_of_another_server_is_refused(engine: TinkerEngine, lora: LoraS
     engine.open(lora, None).save(folder, step=0)
     file = folder / "tinker.json"
     file.write_text(file.read_text().replace(engine.server, "http://elsewhere"))
-    with pytest.raises(ModelError, match="lies on http://elsewhere, not on"):
+    with pytest.raises(ModelError, match="is on http://elsewhere, not on"):
         engine.refs(folder)
     with pytest.raises(ModelError, match=r"tinker\.json is missing"):
         engine.refs(folder / "nothing")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import shutil
 from pathlib import Path
@@ -9,8 +10,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from core.engines.local.files import file_digest
-from core.engines.local.need import need_torch
+from core.base_model.digest import file_digest
 from core.errors import ModelError
 from core.files import whole_folder
 from core.jsonio import file_digest as plain_digest
@@ -64,7 +64,7 @@ def _is_whole(folder: Path, cache: Path) -> bool:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    need_torch()
+    require_torch()
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils.logging import disable_progress_bar
 
@@ -91,3 +91,14 @@ def _forget_quantisation(model: Any) -> None:
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     model.config._name_or_path = ""
+
+
+def require_torch() -> None:
+    """Raise ModelError naming the extra to install if torch, peft, gguf or safetensors is missing."""
+    needed = ("torch", "peft", "gguf", "safetensors")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            f"the local engine needs {', '.join(missing)}, which is not installed: "
+            f"run `pip install 'understudy-distill[local]'`"
+        )

@@ -1,29 +1,55 @@
-"""Whether an adapter that was taken home is the one on the server: it fits, and it scores alike."""
+"""PEFT adapters on this machine, whichever engine trained them: open, merge, check and compare.
+
+A bundle holds an adapter in PEFT's layout. It is opened by the local engine over the base model's weights.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.engines.base import LoraSpec, Sampler, SamplerRef
-from core.engines.local import LocalEngine, ModelSource
+from core.base_model import ModelSource
+from core.engines.base import Device, LoraSpec, Sampler, SamplerRef, difference
 from core.errors import ModelError, StageError
+
+
+def open_peft(source: ModelSource, adapter: Path | None, device: Device) -> Sampler:
+    """Open a sampler in float32 over a base model with the adapter in a folder; None for the base model."""
+    from core.engines.local import LocalEngine
+
+    engine = LocalEngine(source, device=device.name, train_dtype="float32", threads=device.threads)
+    return engine.sampler(None if adapter is None else SamplerRef(str(adapter)))
+
+
+def merge(source: ModelSource, adapter: Path | None, folder: Path, dtype: str) -> None:
+    """Write the base model with the adapter added to its weights, in `dtype` (a torch dtype's name).
+
+    The sum is computed in float32 and rounded once. Raises ModelError.
+    """
+    import torch
+
+    from core.engines.local.adapter import merge_adapter
+    from core.engines.local.backbone import load_model
+
+    model, _ = load_model(source.folder, source.spec)
+    if adapter is not None:
+        model = merge_adapter(model, adapter)
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How far two samplers' scores of the same rows are apart."""
+    """The difference between two samplers' scores of the same rows."""
 
     rows: int
     """Rows that both scored exactly."""
     largest: float
     """Largest difference of a log-probability (nats)."""
     row: int
-    """Where it is."""
+    """The row that has it."""
     left_out: int
-    """Rows that failed on either side, or of which only a bound is known."""
+    """Rows that failed on either side, or have only a bound."""
 
 
 def parity(
@@ -36,7 +62,7 @@ def parity(
     there, here = remote.score(prompts, choices), local.score(prompts, choices)
     unfit = {row for scores in (there, here) for row in (*scores.errors, *(row for row, _ in scores.bounds))}
     apart = {
-        row: max(gap(a, b) for a, b in zip(there.logprobs[row], here.logprobs[row], strict=True))
+        row: max(difference(a, b) for a, b in zip(there.logprobs[row], here.logprobs[row], strict=True))
         for row in range(len(prompts))
         if row not in unfit
     }
@@ -48,15 +74,10 @@ def parity(
     return Parity(rows=len(apart), largest=apart[row], row=row, left_out=len(unfit))
 
 
-def sampler_of(folder: Path, engine: LocalEngine) -> Sampler:
-    """The local sampler over an adapter that was taken home."""
-    return engine.sampler(SamplerRef(str(folder)))
-
-
 def check_fits(folder: Path, source: ModelSource, lora: LoraSpec) -> int:
-    """Load an adapter with peft over the base model; gives how many tensors were trained.
+    """Load an adapter with peft over the base model; return the number of trained tensors.
 
-    Raises ModelError where a module that `lora` trains has no weights, or weights have no module.
+    Raises ModelError if a module that `lora` trains has no weights, or weights have no module.
     """
     from peft import PeftModel, get_peft_model_state_dict
 
@@ -86,8 +107,3 @@ def _refuse_apart(folder: Path, what: str, meant: set[str], found: set[str]) -> 
             f"the adapter in {folder} does not match {what}: missing {missing[:3] or 'none'}, unexpected "
             f"{unexpected[:3] or 'none'} ({len(missing)} and {len(unexpected)}); it cannot be used as it is"
         )
-
-
-def gap(a: float, b: float) -> float:
-    """How far two log-probabilities (nats) are apart; infinitely, where one alone is impossible."""
-    return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import locations, packages
-from core.engines.local.convert import convert_gguf
-from core.engines.local.files import cache_folder, model_digest
+from core.base_model.digest import cache_folder, model_digest
+from core.base_model.gguf import convert_gguf
 from core.errors import ModelError, UserError
 
 _MODEL_FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")

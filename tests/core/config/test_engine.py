@@ -1,0 +1,102 @@
+"""`student.engine`: a name or a mapping selects a registered engine, whose settings are checked strictly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.config import StudentConfig
+from core.config.base import key_fields
+from core.config.differences import differences
+from core.config.engine import ENGINES
+from core.config.loading import ResolvedConfig, resolve
+from core.config.reading import parse_source
+from core.config.student import MOVED
+from core.config.writing import render
+from core.engines.local.settings import LocalSettings
+from core.engines.tinker.settings import TinkerSettings
+from core.errors import ConfigError
+
+MINIMAL = "run: {name: r}\ndata: {path: texts.csv}\nteacher: {answers: answers.jsonl}\n"
+
+
+def config(student: str = "", *overrides: str) -> ResolvedConfig:
+    path = Path("small.yaml")
+    return resolve(path, parse_source(path, MINIMAL + student), overrides)
+
+
+@pytest.mark.parametrize(
+    ("student", "overrides", "engine"),
+    [
+        ("", [], LocalSettings()),
+        ("student: {engine: tinker}", [], TinkerSettings()),
+        ("student: {engine: {threads: 2}}", [], LocalSettings(threads=2)),
+        ("student: {engine: {kind: tinker, overlap: false}}", [], TinkerSettings(overlap=False)),
+        ("student: {engine: {device: cpu}}", ["student.engine=tinker"], TinkerSettings()),
+        ("", ["student.engine=tinker", "student.engine.prices=null"], TinkerSettings(prices=None)),
+        ("student: {engine: tinker}", ["student.engine.prices=null"], TinkerSettings(prices=None)),
+    ],
+)
+def test_a_name_or_a_mapping_selects_an_engine(student: str, overrides: list[str], engine: object) -> None:
+    assert config(student, *overrides).config.student.engine == engine
+
+
+@pytest.mark.parametrize(
+    ("student", "error"),
+    [
+        (
+            "student: {engine: tinkr}",
+            r"student\.engine: no engine is called 'tinkr'; did you mean 'tinker'\?",
+        ),
+        (
+            "student:\n  engine: {devise: cpu}",
+            r"small\.yaml:5: student\.engine\.devise .* did you mean device",
+        ),
+        ("student: {engine: {overlap: true}}", r"engine\.overlap is not a key of this engine; tinker has it"),
+        ("student: {engine: {threads: '2'}}", r"student\.engine\.threads: should be a valid integer"),
+        ("student: {engine: {threads: 0}}", r"student\.engine\.threads: .*greater than or equal to 1"),
+    ],
+)
+def test_an_error_names_the_key_and_the_nearest_name(student: str, error: str) -> None:
+    with pytest.raises(ConfigError, match=error):
+        config(student)
+
+
+@pytest.mark.parametrize("old", MOVED)
+def test_a_key_of_the_first_version_is_an_error_that_names_the_new_one(old: str) -> None:
+    with pytest.raises(ConfigError, match=rf"student\.{old} .* moved to student\.engine\.{MOVED[old]}$"):
+        config("", f"student.{old}=1")
+
+
+def test_an_override_does_not_discard_an_earlier_one() -> None:
+    with pytest.raises(
+        ConfigError, match=r"--set student\.engine would discard --set student\.engine\.prices"
+    ):
+        config("", "student.engine.prices=null", "student.engine=tinker")
+
+
+def test_a_resolved_config_loads_to_the_same_engine() -> None:
+    resolved = config("student: {engine: {kind: tinker, overlap: false}}")
+    assert resolved.origins["student", "engine", "overlap"] == "small.yaml:4"
+    text = render(resolved)
+    again = resolve(Path("again.yaml"), parse_source(Path("again.yaml"), text))
+    assert again.config.student.engine == resolved.config.student.engine
+    assert differences(again.config, resolved.config) == []
+
+
+def test_another_engine_is_a_difference() -> None:
+    found = differences(config().config, config("student: {engine: tinker}").config)
+    assert "student.engine.kind: local -> tinker" in found
+
+
+def test_scores_do_not_depend_on_how_the_engine_trains() -> None:
+    one, other = LocalSettings(train_dtype="float32", threads=2), LocalSettings(threads=2)
+    assert key_fields(one) != key_fields(other)
+    assert one.for_sampling() == other.for_sampling()
+
+
+def test_the_form_has_one_variant_for_each_engine() -> None:
+    schema = StudentConfig.model_json_schema()["properties"]["engine"]
+    assert [variant["title"] for variant in schema["oneOf"]] == list(ENGINES)
+    assert schema["default"] == {"kind": "local"}
