@@ -5,16 +5,25 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
+
+# json.dumps builds an encoder at each call, which takes longer than a short row.
+_canonical = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+).encode
+_line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def canonical(value: Any) -> bytes:
     """The one byte string of a JSON value: sorted keys, no spaces. Raises ValueError on NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    ).encode("utf-8", "surrogatepass")
+    return _canonical(value).encode("utf-8", "surrogatepass")
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """Return one line of JSON, with its end. Raises ValueError on NaN."""
+    return _line(row) + "\n"
 
 
 def digest(value: Any) -> str:
@@ -51,7 +60,7 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     n = 0
     with path.open("w", encoding="utf-8", newline="\n") as f:
         for row in rows:
-            f.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
+            f.write(line(row))
             n += 1
     return n
 
@@ -61,7 +70,6 @@ class LinesWriter:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="\n")
-        self._encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
     def __enter__(self) -> LinesWriter:
         return self
@@ -71,7 +79,7 @@ class LinesWriter:
 
     def write(self, row: dict[str, Any]) -> None:
         """Write one row. Raises ValueError on NaN."""
-        self._file.write(self._encode(row) + "\n")
+        self._file.write(line(row))
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:

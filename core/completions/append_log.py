@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from core import files
+from core.completions.reply import Entry, Line
 from core.store.disk import explained
 from core.store.holder import is_dead, this_process, writer_id
 
@@ -101,85 +104,121 @@ def state(path: Path) -> State:
         return "unknown"
 
 
-Safe = Callable[[AppendLog, Sequence[tuple[bytes, int]]], None]
-"""Told of each line that has just become safe, with its offset, before those who wait for it."""
+OnDurable = Callable[[AppendLog, Sequence[tuple[int, Entry]]], None]
+"""Called with offsets and entries of lines that have just become durable, before those who wait for them."""
 
 
 class GroupCommit:
-    """Lines from any thread or coroutine, made safe together.
+    """Makes lines from any thread or event loop durable together.
 
-    The thread begins with the first line. After a failed write the next line goes to a new spool.
+    The thread starts with the first line. After a failed write the next line goes to a new log.
     """
 
-    def __init__(self, folder: Path, run: str, safe: Safe) -> None:
-        self.folder, self.run, self._safe = folder, run, safe
+    def __init__(self, folder: Path, run: str, on_durable: OnDurable) -> None:
+        self.folder, self.run, self._on_durable = folder, run, on_durable
         self.writers: set[str] = set()
-        """Names of the spools of this object, each there before its file is."""
-        self._waiting: list[tuple[bytes, Future[None]]] = []
+        """Names of the logs of this object, each added before its file exists."""
+        self._waiting: list[_Waiting] = []
         self._changed = threading.Condition()
-        self._closed = False
+        self._is_closed = False
         self._thread: threading.Thread | None = None
-        self._spool: AppendLog | None = None
+        self._log: AppendLog | None = None
         self._last = 0.0
 
-    def add(self, line: bytes) -> Future[None]:
-        """Done when the line is safe; fails with StoreError, one sentence, where it could not be made so."""
+    async def write(self, line: Line) -> None:
+        """Return when the line is durable. Raises StoreError where it could not be written.
+
+        A caller that is cancelled has its line written all the same: the reply was paid for.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._add(_Waiting(line, done))
+        await done
+
+    def write_now(self, line: Line) -> None:
+        """As `write`, for a caller without an event loop."""
         done: Future[None] = Future()
+        self._add(_Waiting(line, done))
+        done.result()
+
+    def close(self) -> None:
+        """Make durable what waits, and end."""
         with self._changed:
-            if self._closed:
+            self._is_closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
+    def _add(self, waiting: _Waiting) -> None:
+        with self._changed:
+            if self._is_closed:
                 raise RuntimeError("the journal is closed")
-            self._waiting.append((line, done))
+            self._waiting.append(waiting)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
                 self._thread.start()
             self._changed.notify()
-        return done
-
-    def close(self) -> None:
-        """Make safe what waits, and end."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
-        if self._spool is not None:
-            self._spool.close()
-            self._spool = None
 
     def _work(self) -> None:
         while batch := self._next():
-            # A caller that gave up waiting has its line written all the same: the answer was paid.
-            waiting = [done for _, done in batch if done.set_running_or_notify_cancel()]
             try:
-                self._commit([line for line, _ in batch])
+                self._commit([waiting.line for waiting in batch])
             except Exception as e:
-                for done in waiting:
-                    done.set_exception(e)
+                _report(batch, e)
             else:
-                for done in waiting:
-                    done.set_result(None)
+                _report(batch, None)
             self._last = time.monotonic()
 
-    def _next(self) -> list[tuple[bytes, Future[None]]]:
-        """The lines that wait, as soon as there are some; none at the end."""
+    def _next(self) -> list[_Waiting]:
+        """Return the lines that wait, as soon as there are some; none at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._closed)
-            if time.monotonic() - self._last < IDLE_S and not self._closed:
-                self._changed.wait_for(lambda: self._closed, GATHER_S)
+            self._changed.wait_for(lambda: self._waiting or self._is_closed)
+            if time.monotonic() - self._last < IDLE_S and not self._is_closed:
+                self._changed.wait_for(lambda: self._is_closed, GATHER_S)
             batch, self._waiting = self._waiting, []
         return batch
 
-    def _commit(self, lines: Sequence[bytes]) -> None:
+    def _commit(self, lines: Sequence[Line]) -> None:
         with explained(self.folder, "write"):
-            spool, self._spool = self._spool or self._new(), None
-            offsets = spool.append(lines)
-            self._spool = spool
-        self._safe(spool, list(zip(lines, offsets, strict=True)))
+            log, self._log = self._log or self._new(), None
+            offsets = log.append([line.data for line in lines])
+            self._log = log
+        self._on_durable(log, [(at, line.entry) for at, line in zip(offsets, lines, strict=True)])
 
     def _new(self) -> AppendLog:
         writer = f"{writer_id()}-{quote(self.run, safe='')[:100]}"
         self.writers.add(writer)
         return AppendLog.create(self.folder, writer, self.run)
+
+
+class _Waiting(NamedTuple):
+    line: Line
+    done: Future[None] | asyncio.Future[None]
+
+
+def _report(batch: Sequence[_Waiting], error: Exception | None) -> None:
+    """Resolve the futures of a batch; each event loop is woken once, since waking it costs a system call."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = defaultdict(list)
+    for waiting in batch:
+        if isinstance(waiting.done, asyncio.Future):
+            by_loop[waiting.done.get_loop()].append(waiting.done)
+        else:
+            _resolve([waiting.done], error)
+    for loop, futures in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # nobody waits in a loop that has ended
+            loop.call_soon_threadsafe(_resolve, futures, error)
+
+
+def _resolve(futures: Sequence[Future[None] | asyncio.Future[None]], error: Exception | None) -> None:
+    for done in futures:
+        if done.done():
+            continue
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
 
 
 def _write(handle: int, data: bytes) -> None:

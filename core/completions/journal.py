@@ -12,11 +12,9 @@ where refusing the file would hold up every run under the root for the price of 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 
@@ -25,7 +23,7 @@ from core.completions import append_log as spools
 from core.completions import reply as replies
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import OldTexts, Piece, ReplyIndex, whole_end
-from core.completions.reply import Reply, Usage
+from core.completions.reply import Entry, Reply, Usage
 from core.completions.request import normalized
 from core.completions.uploads import FOLDER, FORMATS, Uploader, copied, heal, missing_here, parts
 from core.errors import StoreError
@@ -86,12 +84,12 @@ class Journal:
         Raises StoreError, one sentence, where it could not be made so; then nothing is counted. Where
         the caller is cancelled the reply is kept all the same: it was paid for.
         """
-        await asyncio.wrap_future(self._put(reply))
+        await self._commit.write(replies.encode(reply))
         milestones.passed(milestones.ANSWER_APPENDED, reply.key)
 
     def append_now(self, reply: Reply) -> None:
         """As `append`, for a caller without an event loop."""
-        self._put(reply).result()
+        self._commit.write_now(replies.encode(reply))
         milestones.passed(milestones.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
@@ -203,12 +201,8 @@ class Journal:
     def _is_local(self) -> bool:
         return self.store.backend.folder is not None
 
-    def _put(self, reply: Reply) -> Future[None]:
-        return self._commit.add(replies.to_line(reply))
-
-    def _appended(self, spool: AppendLog, lines: Sequence[tuple[bytes, int]]) -> None:
-        """In the journal's thread: lines became safe."""
-        entries = [(start, replies.entry(line)) for line, start in lines]
+    def _appended(self, spool: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
+        """Index lines that became durable; called in the journal's thread."""
         self._index.add(Piece(spool.writer, 0, spool.path), entries, spool.end)
         if self._mirror is not None:
             self._mirror.grown(spool)

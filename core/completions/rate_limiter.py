@@ -92,6 +92,8 @@ class RateLimiter:
 
     def hint(self, headers: Mapping[str, str]) -> None:
         """Follow a response's x-ratelimit headers until the reset that they name."""
+        if not any("limit" in name.lower() for name in headers):
+            return
         kinds: tuple[Kind, ...] = ("requests", "tokens")
         for kind in kinds:
             limit = read_rate_limit(headers, kind)
@@ -305,14 +307,14 @@ def read_rate_limit(
     """
     lower = {name.lower(): value.strip() for name, value in headers.items()}
     for name in _NAMES[kind]:
-        limit, remaining = (
-            _number(lower.get(name.format("limit"))),
-            _number(lower.get(name.format("remaining"))),
-        )
+        limit = _number(lower.get(name.format("limit")))
+        remaining = _number(lower.get(name.format("remaining")))
+        # Some servers send -1 or a limit of 0 where they mean that there is none.
+        if remaining is None or remaining < 0 or limit == 0:
+            continue
         reset = reset_seconds(lower.get(name.format("reset"), ""), server_time(lower, now))
         longest = _BARE_WINDOW_S if name.endswith("ratelimit-{}") else math.inf
-        # Some servers say -1 or a limit of 0 where they mean that there is none.
-        if remaining is None or remaining < 0 or reset is None or limit == 0 or reset > longest:
+        if reset is None or reset > longest:
             continue
         return RateLimit(limit, remaining, reset)
     return None

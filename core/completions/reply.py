@@ -163,6 +163,13 @@ class Entry(NamedTuple):
     """False for a reply that failed, by its finish reason: it was paid for and answers nothing."""
 
 
+class Line(NamedTuple):
+    """A reply as it is written, and what an index keeps of it."""
+
+    data: bytes
+    entry: Entry
+
+
 _FIELDS = tuple(f.name for f in dataclasses.fields(Reply) if f.default is dataclasses.MISSING)
 _LATER = tuple(f.name for f in dataclasses.fields(Reply) if f.default is None)
 """Fields that lines of version 0.1 lack."""
@@ -178,12 +185,15 @@ _COUNTS = (
 
 
 def to_line(reply: Reply) -> bytes:
-    """The reply's line, with its end. Raises ValueError for NaN, and for a key or a time that is none."""
+    """Return the reply's line. Raises ValueError for NaN, and for an invalid key or time."""
+    return encode(reply).data
+
+
+def encode(reply: Reply) -> Line:
+    """Return the reply's line with its index entry. Raises ValueError as `to_line` does."""
     row = jsonio.as_row(reply)
-    _entry(row)
-    text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    # What a model says may hold half a surrogate pair, which json.loads takes back from bytes.
-    return text.encode("utf-8", "surrogatepass") + b"\n"
+    # A model's text may contain half a surrogate pair, which json.loads takes back from bytes.
+    return Line(jsonio.line(row).encode("utf-8", "surrogatepass"), _entry(row))
 
 
 def from_line(line: bytes) -> Reply:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -88,6 +88,7 @@ class PreparedRequest:
         return content
 
 
+@lru_cache(maxsize=16)
 def normalized(endpoint: str) -> str:
     """Return the one spelling of an endpoint: lower-case scheme and host, without a trailing slash, a default
     port, or user and password (they identify the client, not the server).
