@@ -34,11 +34,10 @@ class Spending:
 
 
 class Budget:
-    """Reserved before a request is sent, settled after; None is no limit.
+    """Limits of money and tokens, reserved before a request is sent and settled after; None means no limit.
 
-    What was spent stays within the limits as long as no answer costs more than was reserved for it,
-    and passes them otherwise by no more than what is under way. `spent` is what the journal says
-    that this run spent before.
+    Spending stays within the limits as long as no answer costs more than was reserved for it, and otherwise
+    exceeds them by no more than the requests in flight. `spent` is what earlier starts of the run spent.
     """
 
     def __init__(self, usd: float | None, tokens: int | None, spent: Spending | None = None) -> None:
@@ -61,10 +60,10 @@ class Budget:
         return self._reserved
 
     async def reserve(self, estimate: Spending) -> Spending:
-        """Hold `estimate` back, in the order of asking; give what is returned to `settle`.
+        """Reserve `estimate`, in the order of the calls; pass what is returned to `settle`.
 
-        Waits while only what others hold back stands in the way: most answers cost less than was
-        reserved. Raises BudgetSpent where what was spent leaves too little for this request.
+        Waits while only the reservations of others are in the way: most answers cost less than was reserved.
+        Raises BudgetSpent where the remaining budget is too small for this request.
         """
         async with self._gate:
             while True:
@@ -113,9 +112,9 @@ def price_of(endpoint: Endpoint) -> Price | None:
 
 
 def spent_before(journal: Journal, price: Price | None) -> Spending:
-    """What the journal says that earlier starts of this run spent.
+    """Return what earlier starts of this run spent, by the journal.
 
-    Of an answer without token counts it is what was reserved for it, as while the run goes on.
+    An answer without token counts costs what was reserved for it, as it does while the run continues.
     """
     found = journal.spent(journal.run)
     usage = Usage(

@@ -95,7 +95,7 @@ class Canary(Generic[P]):
             await self.close()
             self._turn = _Turn(context.journal.store, setup, context.endpoint.model)
             await self._turn.take()
-            # Whoever had the turn before may have been answered.
+            # The run that had the turn before may have got a usable completion.
             await asyncio.to_thread(context.journal.refresh)
             self._count_stored()
         self._counted = setup

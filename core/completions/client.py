@@ -142,7 +142,7 @@ def _dotenv(name: str) -> str | None:
     try:
         return dotenv_values(path, encoding="utf-8-sig").get(name)
     except (OSError, UnicodeDecodeError) as e:
-        raise UserError(f"{path.absolute()} cannot be read ({e}); mend it, or export {name}") from e
+        raise UserError(f"{path.absolute()} cannot be read ({e}); fix it, or export {name}") from e
 
 
 def _connection(error: BaseException) -> str:

@@ -82,7 +82,7 @@ def complete(
 
 
 class Completer(Generic[P]):
-    """Completes requests to one endpoint; `ledger` says what they took. See `complete`."""
+    """Completes requests to one endpoint; `ledger` counts what they took. See `complete`."""
 
     def __init__(
         self,

@@ -13,7 +13,7 @@ from typing import Literal
 from core.completions.rate_limiter import Clock
 
 Outcome = Literal["ok", "refused", "failed"]
-"""ok: answered; refused: 429 or a server that says it is overloaded; failed: anything else."""
+"""ok: answered; refused: 429 or a server that reports overload; failed: anything else."""
 
 _ON_REFUSAL = 0.8
 _ON_LATENCY = 0.7
@@ -78,7 +78,7 @@ class AdaptiveConcurrency:
 
     def learn(self, started: float, latency: float, outcome: Outcome, tokens: int | None) -> None:
         """Take in how a request went that `started` then and took `latency` seconds."""
-        # Where all is refused, it is no matter of how many at once: pace and pause deal with that.
+        # Where every request is refused, concurrency is not the cause: rate limiter and pause handle that.
         if outcome == "refused" and self._taken:
             self._trouble(started, _ON_REFUSAL)
         elif outcome == "ok":
@@ -113,7 +113,7 @@ class AdaptiveConcurrency:
             self._set(self._limit + trips * max(1.0, 0.5 * self._limit**0.5))
 
     def _dip(self) -> None:
-        """Below the knee for a round trip, the latency says again what it is without a queue."""
+        """Halve the limit for a round trip, to measure again the latency without a queue."""
         before = self._limit
         self._trouble(self._round_from, _DIP)
         self._dipped_from = before
@@ -190,7 +190,7 @@ class LatencyWatch:
     The baseline falls fast and rises slowly, so that it follows the server and not its queue.
     Medians, since completions differ in length; where the number of tokens is known, they are
     divided by it, with what a request costs besides taken to be a fifth of the first completions.
-    A round is as long as its median needs to be told from chance: of n values whose logarithms have
+    A round is as long as its median needs to be distinguished from chance: of n values whose logarithms have
     the standard deviation s it is off by 1.25 s / sqrt(n) (the median's asymptotic standard error).
     """
 

@@ -109,7 +109,7 @@ class RetryDecision:
     cause: Cause = "unknown"
     """What the failure is about, where status, code or message say so."""
     maybe_format: bool = False
-    """Whether the request may have failed for its output format alone, whatever `kind` says: ask in the next
+    """Whether the request may have failed for its output format alone, whatever `kind` is: ask in the next
     format, and act on `kind` only where a plain request fails too. Never True for key, account or rate."""
 
 
@@ -122,13 +122,13 @@ def classify(
     server's x-should-retry, which decides between retry and bad_request.
     """
     codes = (code or "").split()
-    said = " ".join(part for part in (code and codes[0], message) if part)
+    shown = " ".join(part for part in (code and codes[0], message) if part)
     cause = _cause(status, codes, message)
     kind = _kind(status, cause, f"{code or ''} {message}")
     if should_retry is not None and kind in ("retry", "bad_request"):
         kind = "retry" if should_retry else "bad_request"
     number = "no answer" if status is None else f"HTTP {status}"
-    words = f"{number}: {' '.join(said.split())}" if said.strip() else number
+    words = f"{number}: {' '.join(shown.split())}" if shown.strip() else number
     return RetryDecision(
         kind,
         words[:_SHOWN],
@@ -154,7 +154,7 @@ def _cause(status: int | None, codes: list[str], message: str) -> Cause:
     if named == "account" or named == "text" or (named == "key" and status != 403):
         return named
     if status in (400, 403, 422) and _MODERATED.search(message):
-        # One text that a filter does not like says nothing of the others.
+        # A filter that rejects one text may accept the others.
         return "text"
     if status in _CAUSES:
         return _CAUSES[status]
@@ -164,13 +164,13 @@ def _cause(status: int | None, codes: list[str], message: str) -> Cause:
 
 
 def _worded(message: str) -> Cause:
-    """What a message says where neither status nor code does."""
+    """Return the cause that a message names, where neither status nor code does."""
     if _FORMAT.search(message):
         return "unknown"
     return next((cause for cause, pattern in _WORDS if pattern.search(message)), "unknown")
 
 
-def _kind(status: int | None, cause: Cause, said: str) -> Kind:
+def _kind(status: int | None, cause: Cause, shown: str) -> Kind:
     if status is None:
         return "retry"
     if cause == "text":
@@ -178,7 +178,7 @@ def _kind(status: int | None, cause: Cause, said: str) -> Kind:
     # Money first: it comes as 429, 403, 402 and 400, and waiting does not help.
     if cause in ("key", "account", "model"):
         return "refused"
-    if status in (400, 422) and _FORMAT.search(said):
+    if status in (400, 422) and _FORMAT.search(shown):
         return "format_unsupported"
     return (
         "retry" if status in _RETRIED or status >= 500 or status < 400 or cause == "rate" else "bad_request"
@@ -203,7 +203,7 @@ _DEEPEST = 3
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What an error object says. `status` is the HTTP status that its codes stand for, None where unknown."""
+    """The content of an error object. `status` is the HTTP status that its codes mean; None where unknown."""
 
     message: str
     codes: tuple[str, ...] = ()
@@ -247,10 +247,10 @@ def read_error_object(error: Any) -> ErrorBody:
 def _message(error: Mapping[str, Any]) -> str:
     texts = [_text(error.get(name)) for name in _MESSAGE_FIELDS]
     metadata = error.get("metadata")
-    # OpenRouter's own message is the same for all; what the provider said is here.
+    # OpenRouter's own message is the same for all; the provider's is here.
     raw = _text(metadata.get("raw")) if isinstance(metadata, Mapping) else ""
-    said = next(filter(None, texts), "")
-    return _line(": ".join(filter(None, (said, raw))))
+    shown = next(filter(None, texts), "")
+    return _line(": ".join(filter(None, (shown, raw))))
 
 
 def _codes(error: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

@@ -1,7 +1,7 @@
-"""Where each reply stands: keys to files and offsets, a few dozen bytes for each, beside sums by run.
+"""An index of the stored replies: keys to files and offsets, a few dozen bytes each, and token sums by run.
 
-The index is a database that SQLite keeps in a temporary file of its own, as for recorded answers,
-but the replies themselves stay where they are.
+The index is a SQLite database in a temporary file; the replies themselves stay in their files. A dictionary
+of a million keys would take several times the memory.
 """
 
 from __future__ import annotations
@@ -78,13 +78,13 @@ class ReplyIndex:
     def take(self, piece: Piece, *, growing: bool = False) -> None:
         """Take in what is new in a file. A line that is broken is named in the log and left out.
 
-        `growing` says that its writer lives, so that an unfinished last line is nothing to speak of.
+        `growing` says that its writer lives, so that an unfinished last line is normal.
         """
         at = max(piece.start, self.read_until(piece.writer))
         if piece.start > self.read_until(piece.writer):
             log.warning("%s: replies before it are missing and will be asked for again", piece.path)
         batch: list[tuple[int, Entry]] = []
-        growing = growing or self._torn.get(piece.path) == at  # said already
+        growing = growing or self._torn.get(piece.path) == at  # reported already
         with explained(piece.path, "read"):
             for start, line in _whole_lines(piece, at, growing=growing):
                 at = start + len(line)
@@ -114,7 +114,7 @@ class ReplyIndex:
             self._read[piece.writer] = max(end, self.read_until(piece.writer))
 
     def line(self, key: str) -> tuple[bytes, str] | None:
-        """The line of the reply to a request, and the file it stands in."""
+        """Return the line of the reply to a request, and its file."""
         with self._lock, _database():
             found = self._db.execute(
                 "SELECT piece, start FROM reply WHERE key = ?", (bytes.fromhex(key),)

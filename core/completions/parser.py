@@ -1,4 +1,4 @@
-"""Completions, and how they are read: a parser says what a completion means and whether it is usable."""
+"""Completions, and parsers that read what they mean and whether they are usable."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from core.completions.request import ChatRequest
 
 
 class Parsed(Protocol):
-    """What a parser returns: whether a completion is usable, and if not, a short code that says why."""
+    """What a parser returns: whether a completion is usable, and if not, a short code for the reason."""
 
     @property
     def ok(self) -> bool: ...
@@ -41,7 +41,7 @@ class Parser(Protocol[P]):
 
 @dataclass(frozen=True, slots=True)
 class Completion(Generic[P]):
-    """A request with the stored reply and what it says."""
+    """A request with its stored reply and the parsed content."""
 
     request: ChatRequest
     reply: Reply

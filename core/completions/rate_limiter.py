@@ -101,7 +101,7 @@ class RateLimiter:
                 self._hints[kind] = (limit.rate, self._clock.monotonic() + limit.reset_s)
 
     def requests_per_second(self) -> float | None:
-        """The rate at the moment; None: there is no limit."""
+        """The present rate; None without a limit."""
         rate = self._rate("requests", self._clock.monotonic())
         return rate if rate < _UNBOUND else None
 
@@ -197,7 +197,7 @@ class ProbedRate:
 
     After a refusal the rate falls to nine tenths of what was delivered, then follows the cubic of
     TCP CUBIC (Ha, Rhee and Xu 2008; RFC 9438): back to the delivered rate fast, flat around it, and
-    slowly beyond. Refusals of requests sent before the last fall are no news and change nothing.
+    slowly beyond. Refusals of requests sent before the last fall change nothing.
     """
 
     def __init__(self) -> None:
@@ -228,7 +228,7 @@ class ProbedRate:
         span = min(max(_SHORT_S, _COUNTED / max(before, _LEAST_RATE)), _LONG_S)
         short, long = self._seen(self._answered, span, now), self._seen(self._answered, _LONG_S, now)
         # A server that counts in minutes answers nothing once one is used up, so the short look
-        # falls to nothing, and only the long one says what to come back to.
+        # falls to nothing, and only the long one shows what to return to.
         self._start = max(_BACK_OFF * min(short, long, before), 0.5 * before, _LEAST_RATE)
         self._plateau = max(long, self._start)
         self._fell_at = now
@@ -292,7 +292,7 @@ class RateLimit:
 
         Right for a server that counts in fixed windows: the rest is spread over the window. Of a
         server that refills all the time it asks to stay above half its limit and lets through, in
-        balance, exactly what it refills; so the two need not be told apart.
+        balance, exactly what it refills; so the two need not be distinguished.
         """
         if self.reset_s <= 0:
             return None

@@ -59,7 +59,7 @@ def ending(finish_reason: str | None) -> Ending:
 class Reply:
     """An answer that was paid for. `run` paid it, `key` is its request's, `at` is ISO 8601 in UTC.
 
-    A failure that was paid for is one too: its finish reason says so, and its key is no request's.
+    A failure that was paid for is stored too: its finish reason states it, and its key belongs to no request.
 
     `model` is what the server called itself. Counts of tokens are None where the server gave none;
     `cached_tokens` are among `prompt_tokens`. The fields with a default are None in lines of version 0.1.
@@ -234,7 +234,7 @@ def _entry(row: dict[str, Any]) -> Entry:
     if len(key) != KEY_DIGITS // 2 or at.tzinfo is None or type(run) is not str:
         raise ValueError("its key, time or run is none")
     if any(type(count) not in _COUNT for count in counts):
-        raise ValueError("its tokens are no whole numbers")
+        raise ValueError("its token counts are not integers")
     setup = _setup(row)
     first_of = str(row["example_id"]) if setup is None and row["attempt"] == 0 else None
     finish_reason = row["finish_reason"]

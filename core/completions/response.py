@@ -18,7 +18,7 @@ from core.cost import Usage
 _REASONING = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details")
 """Fields of a message in which servers put what a model thought, in the order in which they are read."""
 _THOUGHTS = ("thinking", "reasoning")
-"""Types of content parts that are no answer."""
+"""Types of content parts that are not part of the answer."""
 _PART_TEXTS = ("text", "thinking", "summary", "content", "value")
 
 
@@ -26,7 +26,7 @@ class CallError(Exception):
     """A request without a usable reply. `status` is None where the connection failed, 200 where a reply came
     and states no error status; `code` holds the error's codes, separated by spaces.
 
-    `counted` is what the failed reply used all the same, None where it says nothing.
+    `counted` is what the failed reply used all the same; None where it does not state that.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class CallError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ServerReply:
-    """A reply: content and reasoning of the first choice, and what the server said about it."""
+    """A reply: content and reasoning of the first choice, and what the server states about it."""
 
     content: str
     reasoning: str | None
@@ -117,19 +117,19 @@ def _refuse_failed(
     if found is None and is_error(choice.get("error")):
         found = read_error_object(choice["error"])
     if found is not None:
-        said = found.message or "the reply states an error without a message"
+        message_text = found.message or "the reply states an error without a message"
         code = " ".join(found.codes)
-        raise CallError(said, found.status or 200, code, {**found.headers, **headers}, counted)
+        raise CallError(message_text, found.status or 200, code, {**found.headers, **headers}, counted)
     how = ending(finish_reason)
     if how == "failed":
         code = str(finish_reason).replace(" ", "_")
-        said = "the server broke the answer off"
-        raise CallError(said, status_of_codes([code]) or 200, code, headers, counted)
+        message_text = "the server broke the answer off"
+        raise CallError(message_text, status_of_codes([code]) or 200, code, headers, counted)
     if not isinstance(choice.get("message"), dict):
         raise CallError("the reply holds no choice with a message", 200, "", headers, counted)
     if how == "unknown":
-        said = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
-        raise CallError(said, 200, "", headers, counted)
+        message_text = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
+        raise CallError(message_text, 200, "", headers, counted)
 
 
 def _json(body: bytes) -> Any:
@@ -145,13 +145,13 @@ def _object(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         reply = _streamed(body) if body.lstrip().startswith((b"data:", b": ")) else _json(body)
     except (ValueError, RecursionError) as e:
         if "html" in headers.get("content-type", ""):
-            said = "the reply is a page and no JSON; is teacher.base_url right (with /v1)?"
-            raise CallError(said) from None
+            message_text = "the reply is an HTML page, not JSON; is teacher.base_url right (with /v1)?"
+            raise CallError(message_text) from None
         raise CallError(f"the reply cannot be read ({e})") from None
     if isinstance(reply, list) and read_error(reply):
         reply = reply[0]
     if not isinstance(reply, dict):
-        raise CallError("the reply is no JSON object; is teacher.base_url right (with /v1)?")
+        raise CallError("the reply is not a JSON object; is teacher.base_url right (with /v1)?")
     return reply
 
 
@@ -269,9 +269,9 @@ def read_usage(found: Any) -> Counted | None:
     if not isinstance(found, Mapping):
         return None
     cached, reasoning = _cached_count(found), _reasoning_count(found)
-    said, written = _prompt_count(found), _first(found, "completion_tokens", "output_tokens")
+    stated, written = _prompt_count(found), _first(found, "completion_tokens", "output_tokens")
     total = _count(found, "total_tokens")
-    prompt = max(said or 0, cached, _hits(found) + _count(found, "prompt_cache_miss_tokens"))
+    prompt = max(stated or 0, cached, _hits(found) + _count(found, "prompt_cache_miss_tokens"))
     completion = (written or 0) + (reasoning if reasoning > (written or 0) else 0)
     says_prompt, says_completion = prompt > 0, written is not None or reasoning > 0
     if not says_prompt and says_completion:
@@ -283,7 +283,7 @@ def read_usage(found: Any) -> Counted | None:
     return Counted(
         Usage(prompt, completion, min(cached, prompt)),
         is_partial or (prompt == 0 and says_completion),
-        _conflict(said, written, total, reasoning, cached),
+        _conflict(stated, written, total, reasoning, cached),
     )
 
 

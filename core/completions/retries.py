@@ -29,9 +29,9 @@ def retry_after(headers: Mapping[str, str], now: dt.datetime) -> float | None:
 
 
 def should_retry(headers: Mapping[str, str]) -> bool | None:
-    """What x-should-retry says; None where it says nothing."""
-    said = {name.lower(): value.strip().lower() for name, value in headers.items()}.get("x-should-retry")
-    return {"true": True, "false": False}.get(said or "")
+    """Return the value of the x-should-retry header; None without one."""
+    value = {name.lower(): value.strip().lower() for name, value in headers.items()}.get("x-should-retry")
+    return {"true": True, "false": False}.get(value or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,25 +67,25 @@ class Pause:
         self._spread = 0.0
 
     def hold(self, wait_s: float) -> None:
-        """Pause for so many seconds from now, or longer where that was said before."""
+        """Pause for so many seconds from now, or until the end of an earlier, longer pause."""
         until = self._clock.monotonic() + wait_s
         if until > self._until:
             self._until, self._spread = until, min(1.0, 0.1 * wait_s)
 
     async def over(self) -> None:
-        """Return when there is no pause; at once where there is none."""
+        """Return when no pause is left."""
         while (left := self._until - self._clock.monotonic()) > 1e-6:
             await self._clock.sleep(left + self._rng.uniform(0, self._spread))
 
 
 def refusal(decision: RetryDecision, endpoint: Endpoint) -> TeacherRefused:
     """Return the error of a decision that stops everything, with what to fix."""
-    said, section, key_env = decision.words.lower(), endpoint.section, endpoint.api_key_env
-    if said.startswith("http 401") or "key" in said:
+    words, section, key_env = decision.words.lower(), endpoint.section, endpoint.api_key_env
+    if words.startswith("http 401") or "key" in words:
         remedy = (
             f"check the key in {key_env}" if key_env else f"name the key's variable in {section}.api_key_env"
         )
-    elif said.startswith("http 404") or "model" in said:
+    elif words.startswith("http 404") or "model" in words:
         remedy = f"check {section}.model and {section}.base_url"
     else:
         remedy = "check the account's balance and what it may use"
@@ -137,7 +137,7 @@ class CircuitBreaker:
         self._row += 1
         self._window.append(False)
         lasted = now - self._row_since
-        # Many at once fail in the one second of a hiccup, so that a number alone says little.
+        # Many requests fail together in a hiccup of a second, so a number alone means little.
         if self._row >= self._config.failures and lasted >= self._config.patience_s:
             self._trip(f"{self._row} requests in a row failed, for {lasted:.0f} seconds", words)
         failed = self._window.count(False)
@@ -153,6 +153,6 @@ class CircuitBreaker:
             BreakerOpen(
                 f"the teacher's endpoint does not work: {what}, the last with {words}; see whether it is "
                 "up (teacher.base_url), and run the same command again: no answer given so far is asked "
-                "for twice. teacher.limits.breaker says how much is borne"
+                "for twice. teacher.limits.breaker sets how many failures are tolerated"
             )
         )

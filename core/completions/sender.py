@@ -258,7 +258,7 @@ class Sender(Generic[P]):
     async def _keep_failed(self, sending: _Sending, error: CallError) -> None:
         """Store what a failed reply used, so that the next start of the run counts it too.
 
-        Its key is no request's: it answers nothing.
+        Its key belongs to no request: it answers nothing.
         """
         if error.counted is not None:
             failed = ServerReply("", None, "error", "", error.counted, 0.0)

@@ -1,8 +1,8 @@
-"""Replies under a root that is no folder: spools go up in parts, others' parts come down as copies.
+"""Replies under a remote root: logs are uploaded in parts, and the parts of other machines are downloaded.
 
-A part is `answers/<writer>/<offset>.jsonl`, whole lines of the writer's spool from that byte on, and
-is only ever created. So the names say what is missing, an upload that happened twice is one, and
-anybody who has the spool may complete it.
+A part is `answers/<writer>/<offset>.jsonl`, whole lines of the writer's log from that byte on, and is never
+changed. So the names show what is missing, an upload that happens twice counts once, and any process that has
+the log may complete it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def missing_here(there: Iterable[Part], local: Mapping[str, int], read: Callable
 
 
 def copied(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator[Piece]:
-    """The parts as local files, fetched where there is no copy, in their order."""
+    """Yield the parts as local files in their order, downloaded where they have no copy yet."""
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         yield from pool.map(lambda part: _copy(backend, part, folder), wanted)
 
@@ -81,7 +81,7 @@ def heal(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
     """Upload what is missing of spools that nobody writes any more.
 
     Completing a spool whose writer lives after all would do no harm: the bytes are the same, and the
-    writer goes on behind them.
+    writer continues behind them.
     """
     by_writer: dict[str, list[Part]] = defaultdict(list)
     for part in there:
@@ -113,7 +113,8 @@ class Uploader:
             self._thread.start()
 
     def close(self) -> None:
-        """Upload the rest. Where that fails the log says so: whoever opens the root here next does it."""
+        """Upload the rest. Where that fails it is logged, and the next run on this machine that opens the
+        root does it."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()

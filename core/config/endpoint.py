@@ -12,14 +12,14 @@ from pydantic import Field
 
 from core.config.base import NotInKey, Section
 
-SPEED = NotInKey("speed is no ingredient")
-MONEY = NotInKey("money is no ingredient")
+SPEED = NotInKey("speed does not affect the output")
+MONEY = NotInKey("money does not affect the output")
 TokenLimitName = Literal["max_tokens", "max_completion_tokens"]
 """How an endpoint names the token limit of a request."""
 
 
 class BreakerConfig(Section):
-    """When an endpoint that fails is given up. A 429 is no failure."""
+    """When an endpoint that fails is given up. A 429 is not a failure."""
 
     failures: Annotated[int, SPEED] = Field(20, ge=1)
     """So many requests in a row without an answer ..."""
@@ -96,11 +96,14 @@ def wrong_url(url: str) -> str | None:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as e:
-        return f"is no URL ({e})"
+        return f"is not a URL ({e})"
     if parts.scheme.lower() not in ("http", "https") or not host:
         return "must begin with http:// or https:// and name a host"
     if parts.username is not None or parts.password is not None:
-        return "holds a user or a password, which would stand in logs; put the key where api_key_env says"
+        return (
+            "contains a user or a password, which would appear in logs; put the key in the variable that "
+            "api_key_env names"
+        )
     if parts.query or parts.fragment:
         return "holds ? or #, after which no path can follow; extra fields go into teacher.extra_body"
     if parts.path.rstrip("/").endswith("/chat/completions"):

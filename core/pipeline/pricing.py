@@ -11,7 +11,7 @@ from core.pipeline.stages import Pipeline
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.forecast import Taken, forecast, in_all, told
+from core.teacher.forecast import Taken, describe, forecast, in_all
 
 
 def prices(pipeline: Pipeline, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
@@ -29,7 +29,7 @@ def prices(pipeline: Pipeline, store: Store, parts: Manifest, journal: Journal) 
         rows = scan_examples(store.file(parts, f"{name}.csv"))
         each, counter = forecast(teacher, rows, journal, taken)
         about = f" about {name}" if len(splits) > 1 else ""
-        yield from told(each, counter, f"{teacher.model}{about}")
+        yield from describe(each, counter, f"{teacher.model}{about}")
         found.append(each)
     if len(splits) > 1:
         yield in_all(found)

@@ -88,7 +88,7 @@ class AnswerFile:
         self._db.execute("COMMIT")
 
     def _free(self, row: Recorded) -> int:
-        """The sample of a run's line: a text that stood twice in its data was asked about twice."""
+        """The sample of a run's line: a text that occurs twice in its data was asked about twice."""
         there = "SELECT MAX(sample), SUM(sample = ?) FROM answer WHERE id = ?"
         last, taken = self._db.execute(there, (row.sample, row.id)).fetchone()
         return int(last) + 1 if taken else row.sample
@@ -99,7 +99,7 @@ class AnswerFile:
         ).fetchone()[0]
         return (
             f"{self.place}:{number}: a second answer to id {row.id!r}, sample {row.sample}; the first "
-            f"stands on line {first}; remove one or number them with sample"
+            f"is on line {first}; remove one or number them with sample"
         )
 
 
@@ -107,7 +107,7 @@ class AnswerFile:
 def open_answers(url: str) -> Iterator[AnswerFile]:
     """Read the whole file, or that of a run's folder, unpacked where its name ends in .gz.
 
-    Raises AnswersError with file and line for anything that is no answer, and where the file is
+    Raises AnswersError with file and line for anything that is not an answer, and where the file is
     missing or empty.
     """
     source = source_of(url)
@@ -138,7 +138,7 @@ def _open(url: str) -> IO[bytes]:
     except FileNotFoundError:
         raise AnswersError(f"{sources.missing(url)}; set teacher.answers") from None
     except PermissionError:
-        raise AnswersError(f"{sources.place(url)} may not be read; mend its permissions") from None
+        raise AnswersError(f"{sources.place(url)} may not be read; fix its permissions") from None
     except (ConnectionError, TimeoutError) as e:
         raise PassingError(f"{url} could not be reached: {e}") from e
     except (ValueError, ImportError) as e:
@@ -188,16 +188,16 @@ class Recorded:
 
 
 def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
-    """Read one line that stands `at` file:line; `model` answered where it names none.
+    """Read the line `at` file:line; `model` answered where it names none.
 
     Raises AnswersError with place, reason and remedy.
     """
     try:
         row = json.loads(line)
     except json.JSONDecodeError as e:
-        raise AnswersError(f"{at}: not JSON ({e.msg} at column {e.colno}); mend or remove the line") from None
+        raise AnswersError(f"{at}: not JSON ({e.msg} at column {e.colno}); fix or remove the line") from None
     except (ValueError, RecursionError) as e:
-        raise AnswersError(f"{at}: not JSON ({e}); mend or remove the line") from None
+        raise AnswersError(f"{at}: not JSON ({e}); fix or remove the line") from None
     if not isinstance(row, dict):
         raise AnswersError(f"{at}: not a JSON object; a line holds id and raw_output, or reasoning and label")
     text = row.get("text")
@@ -314,9 +314,9 @@ def source_of(url: str) -> Source:
 
 
 def _model(url: str) -> str:
-    """Who answered, as the run's summary says; the predecessor's answers do not."""
+    """The model that the run's summary names; the predecessor's answers do not."""
     try:
-        said = json.loads(sources.read_bytes(url))["teacher_model"]
+        model = json.loads(sources.read_bytes(url))["teacher_model"]
     except (DataError, ValueError, KeyError, TypeError):
         return UNNAMED
-    return clean(said.strip()) if isinstance(said, str) and said.strip() else UNNAMED
+    return clean(model.strip()) if isinstance(model, str) and model.strip() else UNNAMED

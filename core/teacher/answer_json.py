@@ -1,4 +1,4 @@
-"""JSON answers, whole, fenced or inside other text; cut and broken ones told apart."""
+"""JSON answers, whole, fenced or inside other text; cut and broken ones are distinguished."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """A JSON object's answer: every value that stands under the name, in order."""
+    """A JSON object's answer: every value under the name, in order."""
 
     labels: tuple[object, ...]
     reasonings: tuple[object, ...]

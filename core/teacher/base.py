@@ -13,8 +13,8 @@ from core.teacher.summary import TeacherFacts
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One asking: the how-manieth (from 0), at which temperature (None: the model's own), and whether
-    gold is shown."""
+    """One sampling attempt: its zero-based index, its temperature (None: the provider's default), and whether
+    the gold label is shown to the teacher."""
 
     number: int
     temperature: float | None
@@ -23,8 +23,8 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class AttemptPolicy:
-    """How often a text is put to the teacher: until `keep` answers agree with gold, or `attempts`
-    are used; then, where `hint` is on and none agreed, once more with the gold label shown.
+    """How often the teacher is asked about a text: until `keep` answers agree with gold or `attempts` are
+    used; then, with `hint` and without an agreeing answer, once more with the gold label shown.
 
     A pure function of the answers so far, so that a restarted run asks exactly what is missing.
     """
@@ -76,7 +76,7 @@ class Teacher(Protocol):
         """Who answers, for the summary; known at the latest when the last answer was given."""
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
-        """Answer `examples`, of which there are `total`; tells `progress` how many are done."""
+        """Answer `examples`, of which there are `total`; reports to `progress` how many are done."""
 
     def facts(self) -> TeacherFacts:
         """What only this kind of teacher reports, for the summary; complete once `answers` has ended."""

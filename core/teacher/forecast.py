@@ -52,7 +52,7 @@ def forecast(
     return found, counter
 
 
-def told(found: Forecast, counter: str, whom: str) -> Iterator[str]:
+def describe(found: Forecast, counter: str, whom: str) -> Iterator[str]:
     """The forecast in lines for people; `whom` is the model, and what about where that is not clear."""
     yield f"asking {whom}: {_range(found.calls)} calls, tokens counted by: {counter}"
     prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)

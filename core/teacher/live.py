@@ -112,7 +112,7 @@ class LiveTeacher:
         words = "; ".join(f"{words} ({n})" for words, n in ledger.given_up.most_common(3))
         raise TeacherError(
             f"{missing} of {total} texts of {self.split} got no answer: {words}; run the same command again, "
-            f"which asks only these, or set teacher.max_missing to {missing} or more to go on without them"
+            f"which asks only these, or set teacher.max_missing to {missing} or more to continue without them"
         )
 
     def _facts_of(self, completer: Completer[Parsed], journal: Journal, answers: int) -> TeacherFacts:
@@ -169,7 +169,7 @@ class AnswerParser:
         self._config, self._names = config, names
 
     def parse(self, reply: Reply) -> Parsed:
-        """Return what a completion says."""
+        """Return label and reasoning of a completion, or why they cannot be read."""
         return parse_reply(
             reply.raw_output, reply.reasoning_content, reply.finish_reason, self._config.parse, self._names
         )

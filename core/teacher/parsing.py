@@ -8,7 +8,7 @@
 
 All but the whole output is looked for outside the reasoning blocks (<think>, <reason>, <reasoning>,
 <rationale>), and a tag inside a JSON answer is text. One answer only: two labels that differ are an
-error, two that agree are one. What stands in a JSON answer's or a block's reasoning is never taken for
+error, two that agree are one. Text in a JSON answer's or a block's reasoning is never taken for
 the label. Nothing is ever evaluated. What was found is recorded.
 """
 
@@ -43,7 +43,7 @@ _OPEN_LABEL = re.compile(r"<label>", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What an output says. Where `ok` is False, label and reasoning are None and `error` says why."""
+    """What an output means. Where `ok` is False, label and reasoning are None and `error` says why."""
 
     ok: bool
     source: str | None
@@ -54,7 +54,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A text taken apart: what stands inside a tag, and what outside. `inside` None: no such tag."""
+    """A text taken apart: what is inside a tag, and what is outside. `inside` None: no such tag."""
 
     inside: str | None
     outside: str
@@ -63,7 +63,7 @@ class _Block:
 
 def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
     """Read `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
-    reasoning_not_text, several_labels, unknown_label: <what stood there>."""
+    reasoning_not_text, several_labels, unknown_label: <what was found>."""
     text = _stopped(clean(raw), rules.stop).strip()
     if not text:
         return _failed("empty")
@@ -146,7 +146,7 @@ def _stopped(text: str, stop: tuple[str, ...]) -> str:
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:
     """Take the text apart at the first of `tags` that it uses. Several blocks are all taken out
-    and the first one counts; a closing alone (its opening stood in the prompt) ends a block that
+    and the first one counts; a closing alone (its opening was in the prompt) ends a block that
     began with the text; an opening alone leaves the block unclosed."""
     for tag in tags:
         marks = list(re.finditer(rf"<(/?){tag}>", text, re.IGNORECASE))
@@ -196,7 +196,7 @@ def _find_tags(think: _Block, reason: _Block) -> Found | None:
 
 
 def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | None:
-    """The reasoning is the reasoning block, or what stands before the match, or, with nothing before
+    """The reasoning is the reasoning block, or the text before the match, or, with nothing before
     it, after it: in a recorded run-on output what follows the answer belongs to another question."""
     text = reason.outside
     if rules.label_pattern is None:
@@ -208,8 +208,8 @@ def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | 
     groups = match.groupdict()
     label = groups["label"] if "label" in groups else match.group(1 if match.re.groups else 0)
     before, after = text[: match.start()], _AFTER_LABEL.sub("", text[match.end() :], count=1)
-    said = before if before.strip(_MARKS) else after
-    return Found("pattern", (label,), reason.inside or said or think.inside or "")
+    around = before if before.strip(_MARKS) else after
+    return Found("pattern", (label,), reason.inside or around or think.inside or "")
 
 
 _WORDS: Mapping[str, int] = {

@@ -18,7 +18,7 @@ from core.teacher.summary import RecordedLabels, TeacherFacts
 
 @dataclass(slots=True)
 class _Agreement:
-    """How labels read from raw_output compare with those recorded beside them."""
+    """How labels read from raw_output compare with the recorded labels."""
 
     counts: Counter[str] = field(default_factory=Counter)
     first_id: str | None = None
@@ -46,7 +46,7 @@ class _Agreement:
         return [
             f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
             f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
-            f"first is to id {self.first_id!r}): mend teacher.parse, or take the recorded labels with "
+            f"first is to id {self.first_id!r}): fix teacher.parse, or take the recorded labels with "
             "teacher.parse.prefer: fields"
         ]
 

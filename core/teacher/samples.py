@@ -14,8 +14,8 @@ from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
 from core.teacher.summary import AnswerAgreement, FirstAnswers
 
-_SAID = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
-"""What only a live teacher's server says; written and read under the record's own names."""
+_FROM_SERVER = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
+"""Fields that only a live teacher's server provides; written and read under the record's names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def sample_row(example: Example, answer: TeacherAnswer, *, split: str = "train")
         "finish_reason": answer.finish_reason,
         "temperature": answer.temperature,
         "hinted": answer.hinted,
-        **{name: getattr(answer, name) for name in _SAID},
+        **{name: getattr(answer, name) for name in _FROM_SERVER},
     }
 
 
@@ -76,7 +76,7 @@ def _row(row: dict[str, Any]) -> SampleRow:
         finish_reason=row["finish_reason"],
         temperature=row["temperature"],
         hinted=row["hinted"],
-        **{name: row[name] for name in _SAID},
+        **{name: row[name] for name in _FROM_SERVER},
     )
     return SampleRow(Example(row["example_id"], row["text"], row["gold_label"]), answer)
 
@@ -100,9 +100,9 @@ class Agreement:
     pairs: int = 0
     alike: int = 0
 
-    def add(self, gold: int, said: Iterable[int | None]) -> None:
+    def add(self, gold: int, answered: Iterable[int | None]) -> None:
         """Take in the labels that the answers to one text named; None names none."""
-        labels = [label for label in said if label is not None]
+        labels = [label for label in answered if label is not None]
         if len(labels) < 2:
             return
         self.texts += 1
@@ -158,7 +158,7 @@ class Tally:
                 self.missing_ids.append(answered.example.id)
             return
         self.first[gold, answered.answers[0].label] += 1
-        # One that was shown the label is no vote.
+        # An answer that was shown the label does not count as a vote.
         self.agreement.add(gold, (a.label for a in answered.answers if not a.hinted))
         for answer in answered.answers:
             self.answers += 1

@@ -78,10 +78,14 @@ def test_thinking_is_read_under_its_other_name_too() -> None:
 @pytest.mark.parametrize(
     ("raw", "headers", "said"),
     [
-        (b"<html>hello</html>", {"content-type": "text/html"}, r"a page and no JSON; is teacher\.base_url"),
+        (
+            b"<html>hello</html>",
+            {"content-type": "text/html"},
+            r"an HTML page, not JSON; is teacher\.base_url",
+        ),
         (b'{"choices": [', {}, "the reply cannot be read"),
         (b"\xff\xfe", {}, "the reply cannot be read"),
-        (b"[]", {}, "no JSON object"),
+        (b"[]", {}, "not a JSON object"),
         (b"{}", {}, "holds no choice"),
         (b'{"choices": []}', {}, "holds no choice"),
         (b'{"choices": [null]}', {}, "holds no choice"),

@@ -126,7 +126,7 @@ def test_labels_read_from_outputs_are_compared_with_those_recorded_beside_them(t
     }  # fmt: skip
     assert list(who.facts().notices) == [
         "the label read from raw_output is not the recorded one in 3 of 6 answers (differ: 1, not read: 1, "
-        "none recorded: 1; the first is to id 'differ'): mend teacher.parse, or take the recorded labels "
+        "none recorded: 1; the first is to id 'differ'): fix teacher.parse, or take the recorded labels "
         "with teacher.parse.prefer: fields"
     ]
 
@@ -169,7 +169,7 @@ def test_what_cannot_be_written_as_utf8_is_replaced(tmp_path: Path) -> None:
 BROKEN = [
     (
         b'{"id": "a", "raw_output": "x"',
-        "not JSON (Expecting ',' delimiter at column 30); mend or remove the line",
+        "not JSON (Expecting ',' delimiter at column 30); fix or remove the line",
     ),
     (b"[1]", "not a JSON object; a line holds id and raw_output, or reasoning and label"),
     (b'{"raw_output": "x"}', "neither id nor text; give the text's id, or the text itself"),
@@ -183,7 +183,7 @@ BROKEN = [
     (b'{"id": "a", "raw_output": "caf\xe9"}', "byte 30 of the line is not UTF-8; save it as UTF-8"),
     (
         b'{"id": "first", "raw_output": "x"}',
-        "a second answer to id 'first', sample 0; the first stands on line 1; "
+        "a second answer to id 'first', sample 0; the first is on line 1; "
         "remove one or number them with sample",
     ),
 ]
