@@ -1,4 +1,4 @@
-"""One writer's file of replies: appended, made safe by one thread for all who wait, never rewritten."""
+"""One writer's append-only file of replies, and the thread that makes lines durable together."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from core.store.holder import is_dead, this_process, writer_id
 
 SUFFIX = ".jsonl"
 IDLE_S, GATHER_S = 0.1, 0.005
-"""After this long without a line the next is written at once; else lines wait this long for company."""
+"""After this long without a line, the next is written at once; otherwise lines wait this long for others."""
 
 _open: set[str] = set()
-"""This process's spools that are being written: its number alone does not tell them from closed ones."""
+"""Logs that this process is writing: its process id alone does not distinguish them from closed ones."""
 
 State = Literal["growing", "finished", "unknown"]
 
 
 @dataclass(slots=True)
 class AppendLog:
-    """A file that this process appends to. `end` is how far it is safe, in bytes."""
+    """A file that this process appends to. `end` is the number of bytes that are durable."""
 
     writer: str
     path: Path
@@ -43,7 +43,7 @@ class AppendLog:
 
     @classmethod
     def create(cls, folder: Path, writer: str, run: str) -> AppendLog:
-        """A new file, whose first line will say who writes. Raises OSError."""
+        """Create a file whose first line names its writer. Raises OSError."""
         header = {"holder": this_process(), "run": run, "version": 1}
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{writer}{SUFFIX}"
@@ -52,11 +52,11 @@ class AppendLog:
         return cls(writer, path, handle, json.dumps(header).encode() + b"\n")
 
     def append(self, lines: Sequence[bytes]) -> list[int]:
-        """Write lines and wait until they are safe; returns the offset of each. Raises OSError.
+        """Write lines, wait until they are durable, and return the offset of each. Raises OSError.
 
-        After a failure the file ends where it was safe before, and takes no more: what a disk that
-        failed once has kept is not known (Rebello et al. 2020, "Can Applications Recover from
-        fsync Failures?").
+        After a failure the file is cut back to what was durable before, and closed: what a disk has kept
+        after a failed fsync is unknown (Rebello et al. 2020, "Can Applications Recover from fsync
+        Failures?").
         """
         start = self.end or len(self._header)
         data = b"".join(lines) if self.end else self._header + b"".join(lines)
@@ -76,7 +76,7 @@ class AppendLog:
         return offsets
 
     def close(self) -> None:
-        """Take no more lines."""
+        """Accept no more lines."""
         os.close(self._handle)
         _open.discard(self.writer)
 
@@ -90,7 +90,7 @@ class AppendLog:
 
 
 def state(path: Path) -> State:
-    """Whether the writer of a spool still writes, as far as that can be known here."""
+    """Return whether a log's writer still writes, as far as this machine can know."""
     with explained(path, "read"), path.open("rb") as f:
         line = f.readline()
     try:

@@ -36,7 +36,7 @@ _INSERT = """
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A local file with what one writer wrote from byte `start` of its spool on."""
+    """A local file with what one writer wrote from byte `start` of its log on."""
 
     writer: str
     start: int
@@ -46,7 +46,7 @@ class Piece:
 class ReplyIndex:
     """Finds a reply's place by its request's key; safe to use from several threads.
 
-    A line's name is its writer and its offset in the writer's spool, so a line that several files
+    A line's name is its writer and its offset in the writer's log, so a line that several files
     hold is one line. Of two replies to one request the first in (at, writer, offset) is found.
     """
 
@@ -72,7 +72,7 @@ class ReplyIndex:
         )
 
     def read_until(self, writer: str) -> int:
-        """How much of a writer's spool is in the index, in bytes."""
+        """How much of a writer's log is in the index, in bytes."""
         return self._read.get(writer, 0)
 
     def take(self, piece: Piece, *, growing: bool = False) -> None:
@@ -97,7 +97,7 @@ class ReplyIndex:
         self.add(piece, batch, at)
 
     def add(self, piece: Piece, entries: Sequence[tuple[int, Entry]], end: int) -> None:
-        """Take in lines of a file by their offsets in the spool, which has been read until `end`."""
+        """Take in lines of a file by their offsets in the log, which has been read until `end`."""
         with self._lock:
             if not self._pieces or self._pieces[-1] != piece:
                 self._pieces.append(piece)
@@ -230,7 +230,7 @@ def whole_end(path: Path) -> int:
 
 
 def _whole_lines(piece: Piece, at: int, *, growing: bool) -> Iterator[tuple[int, bytes]]:
-    """Lines from offset `at` of the spool on, with their offsets; a torn last one is left out."""
+    """Lines from offset `at` of the log on, with their offsets; a torn last one is left out."""
     with piece.path.open("rb") as f:
         f.seek(at - piece.start)
         for line in f:

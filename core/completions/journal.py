@@ -1,13 +1,12 @@
-"""The journal: every reply of a live teacher, safe before it counts, found by request in any run.
+"""The journal: every reply of an endpoint, durable before it counts, found by its request in any run.
 
-Each writer appends to a spool of its own, `answers/<writer>.jsonl` under a root that is a folder.
-Under any other root the spool is in the user's cache, and its parts go up every few seconds: kill -9
-loses nothing that was appended, and losing the machine loses the last seconds. Reading is the union
-of all that all writers wrote.
+Each writer appends to a file of its own, `answers/<writer>.jsonl` under a root that is a folder. Under a
+remote root the file is in the user's cache, and its parts are uploaded every few seconds: kill -9 loses
+nothing that was appended, and losing the machine loses the last seconds. Readers see the union of all files.
 
-A last line that a crash tore is left out and named in the log. So is a line that is broken in the
-midst of a file, which no crash leaves: what it answered is asked again, and nothing else is lost,
-where refusing the file would hold up every run under the root for the price of one answer.
+A last line that a crash cut off is skipped and logged. So is a broken line in the middle of a file, which no
+crash leaves: its request is sent again. Refusing the file instead would stop every run under the root for
+the price of one answer.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from core import jsonio, milestones
-from core.completions import append_log as spools
+from core.completions import append_log
 from core.completions import reply as replies
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import OldTexts, Piece, ReplyIndex, whole_end
@@ -38,22 +37,22 @@ INTERVAL_S = 3.0
 class Journal:
     """The replies under one root, for one run. Open it with `open`, and close it.
 
-    Its methods may be called from any thread; a fork must not take it along.
+    Its methods may be called from any thread, but not from a forked process.
     """
 
     def __init__(self, store: Store, run: str, interval: float) -> None:
         self.store, self.run = store, run
         self._index = ReplyIndex()
-        self._folder = spool_folder(store)
+        self._folder = log_folder(store)
         self._commit = GroupCommit(self._folder, run, self._appended)
-        self._mirror = None if self._is_local else Uploader(store.backend, interval)
+        self._uploader = None if self._is_local else Uploader(store.backend, interval)
 
     @classmethod
     def open(cls, store: Store, run: str, *, interval: float = INTERVAL_S, heals: bool = True) -> Journal:
-        """Read all that was replied under the root so far.
+        """Open the journal, and index all replies under the root.
 
-        Uploads come every `interval` seconds. `heals` completes what dead runs of this machine could
-        not upload. Raises StoreError or PassingError where the root cannot be read.
+        Replies are uploaded every `interval` seconds. `heals` uploads what dead runs of this machine could
+        not. Raises StoreError or PassingError where the root cannot be read.
         """
         journal = cls(store, run, interval)
         try:
@@ -72,17 +71,17 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Make safe and upload what still waits."""
+        """Make durable and upload what still waits."""
         self._commit.close()
-        if self._mirror is not None:
-            self._mirror.close()
+        if self._uploader is not None:
+            self._uploader.close()
         self._index.close()
 
     async def append(self, reply: Reply) -> None:
-        """Return when the reply is safe on this machine and found by `get`.
+        """Return when the reply is durable on this machine and found by `get`.
 
-        Raises StoreError, one sentence, where it could not be made so; then nothing is counted. Where
-        the caller is cancelled the reply is kept all the same: it was paid for.
+        Raises StoreError where it could not be written; then nothing is counted. If the caller is cancelled,
+        the reply is kept all the same: it was paid for.
         """
         await self._commit.write(replies.encode(reply))
         milestones.passed(milestones.ANSWER_APPENDED, reply.key)
@@ -93,7 +92,7 @@ class Journal:
         milestones.passed(milestones.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
-        """The first reply to a request, by time, then writer; None where nobody asked yet."""
+        """Return the first reply to a request, by time, then writer; None if there is none."""
         found = self._index.line(key)
         if found is None:
             return None
@@ -150,7 +149,7 @@ class Journal:
         return self._index.totals()
 
     def refresh(self, *, heals: bool = False) -> None:
-        """Read what others have replied since."""
+        """Index what other writers have added since."""
         there = parts(self.store.backend)
         if self._is_local:
             assert self.store.backend.folder is not None
@@ -201,21 +200,21 @@ class Journal:
     def _is_local(self) -> bool:
         return self.store.backend.folder is not None
 
-    def _appended(self, spool: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
+    def _appended(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
         """Index lines that became durable; called in the journal's thread."""
-        self._index.add(Piece(spool.writer, 0, spool.path), entries, spool.end)
-        if self._mirror is not None:
-            self._mirror.grown(spool)
+        self._index.add(Piece(source.writer, 0, source.path), entries, source.end)
+        if self._uploader is not None:
+            self._uploader.grown(source)
 
     def _take(self, piece: Piece) -> None:
         """Read a file of another's, or of this process's earlier journals."""
         if piece.writer not in self._commit.writers:
-            growing = piece.path.parent == self._folder and spools.state(piece.path) == "growing"
+            growing = piece.path.parent == self._folder and append_log.state(piece.path) == "growing"
             self._index.take(piece, growing=growing)
 
 
-def spool_folder(store: Store) -> Path:
-    """Where this machine's writers of a root have their spools."""
+def log_folder(store: Store) -> Path:
+    """Return the folder of the logs that this machine writes for a root."""
     if store.backend.folder is not None:
         return store.backend.folder / FOLDER
     copies = store.copies.folder

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.completions import append_log as spools
+from core.completions import append_log
 from core.completions.append_log import SUFFIX, AppendLog
 from core.completions.index import Piece, whole_end
 from core.errors import PassingError, StoreError
@@ -30,13 +30,13 @@ FOLDER, FORMATS = "answers", "formats"
 PART_BYTES = 4 << 20
 """About the size of the largest part, small enough for a slow line within a request's time."""
 LONE_S = 60.0
-"""A spool of a writer that cannot be judged from here is completed when it is this old."""
+"""A log of a writer that cannot be judged from here is completed when it is this old."""
 _AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of replies under the root: whose, from which byte of its spool on, and how many."""
+    """A file of replies under the root: whose, from which byte of its log on, and how many."""
 
     writer: str
     start: int
@@ -45,21 +45,21 @@ class Part:
 
     @property
     def end(self) -> int:
-        """The byte of the spool after its last."""
+        """The byte of the log after its last."""
         return self.start + self.bytes
 
 
 def parts(backend: Backend) -> list[Part]:
     """All files of replies under a root, in the order of writers and offsets.
 
-    A whole spool counts as a part from byte 0, so that a root may be copied from a disk to S3 or back.
+    A whole log counts as a part from byte 0, so that a root may be copied from a disk to S3 or back.
     """
     found = (part for f in backend.list(FOLDER) if (part := _part(f)) is not None)
     return sorted(found, key=lambda p: (p.writer, p.start, -p.bytes))
 
 
 def missing_here(there: Iterable[Part], local: Mapping[str, int], read: Callable[[str], int]) -> list[Part]:
-    """The parts that no spool on this machine (writer -> whole bytes), no part before them and not the
+    """The parts that no log on this machine (writer -> whole bytes), no part before them and not the
     index holds yet.
     """
     out = []
@@ -78,9 +78,9 @@ def copied(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator[P
 
 
 def heal(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
-    """Upload what is missing of spools that nobody writes any more.
+    """Upload what is missing of logs whose writers have ended.
 
-    Completing a spool whose writer lives after all would do no harm: the bytes are the same, and the
+    Completing a log whose writer lives after all would do no harm: the bytes are the same, and the
     writer continues behind them.
     """
     by_writer: dict[str, list[Part]] = defaultdict(list)
@@ -95,7 +95,7 @@ def heal(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
 
 
 class Uploader:
-    """Uploads what became safe in this process's spools, every few seconds and at the end."""
+    """Uploads what became durable in this process's logs, every few seconds and at the end."""
 
     def __init__(self, backend: Backend, interval: float) -> None:
         self.backend, self.interval = backend, interval
@@ -105,9 +105,9 @@ class Uploader:
         self._thread: threading.Thread | None = None
         self._said = ""
 
-    def grown(self, spool: AppendLog) -> None:
-        """The spool has become longer; the first time, the uploading begins."""
-        self._safe[spool.writer] = (spool.path, spool.end)
+    def grown(self, source: AppendLog) -> None:
+        """Note that a log has grown; the first call starts the uploading thread."""
+        self._safe[source.writer] = (source.path, source.end)
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="journal mirror", daemon=True)
             self._thread.start()
@@ -136,7 +136,7 @@ class Uploader:
 
 
 def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
-    """Create parts for bytes `start` to `end` of a spool, both at a line's beginning; returns `end`."""
+    """Create parts for bytes `start` to `end` of a log, both at a line's beginning; returns `end`."""
     with explained(path, "read"), path.open("rb") as f:
         while start < end:
             f.seek(start)
@@ -148,7 +148,7 @@ def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
 
 
 def _create(backend: Backend, part: str, data: bytes, source: Path) -> int:
-    """Create a part, or find that another upload of the same spool was first; returns its size."""
+    """Create a part, or find that another upload of the same log was first; returns its size."""
     if backend.create(part, data):
         return len(data)
     found = backend.read(part)
@@ -211,5 +211,5 @@ def _gaps(there: Iterable[Part], end: int) -> Iterator[tuple[int, int]]:
 
 
 def _is_left(path: Path) -> bool:
-    found = spools.state(path)
+    found = append_log.state(path)
     return found == "finished" or (found == "unknown" and time.time() - path.stat().st_mtime > LONE_S)

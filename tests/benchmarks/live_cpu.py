@@ -25,43 +25,56 @@ from core.prompts import load_prompts
 from core.rulebook import load_rulebook
 from core.teacher.live import ANSWER_SCHEMA
 from tests.killing.driver import project
+from tests.servers import prefect_api
+from tests.servers.prefect_api import PrefectServer
 from tests.servers.teacher import TeacherServer
 
 REPO = Path(__file__).resolve().parents[2]
-TRAIN, AT_ONCE, ROUNDS = 3000, 64, 3
+TRAIN, FEW, AT_ONCE, ROUNDS = 3000, 30, 64, 3
 WORDS = 900
 TEXT = "Message {i} of round {round}: are you coming to the harbor tonight, or shall I ask the others first?"
 GOAL = 1.6
 
 
-def measure(server: TeacherServer, folder: Path) -> Iterator[str]:
-    """Yield the medians of some rounds; each runs the command, the command again, and the bare client."""
+def measure(server: TeacherServer, folder: Path, rounds: int = ROUNDS) -> Iterator[str]:
+    """Yield the medians of some rounds. Each runs the command for all rows, for a few rows, and once more
+    with nothing to do, and the bare client; the Prefect server is a process of its own and is not counted.
+    """
     config = Path(project(folder))
     (folder / "rules/R3_long.txt").write_text("R3 " + " ".join(f"word{i % 90}" for i in range(WORDS)))
-    command, bare, ratios = [], [], []
-    for number in range(ROUNDS):
-        changes = _prepare(config, number, server.base_url)
-        before = server.totals().received
-        first, again = (_command(config, changes) for _ in range(2))
-        rows = server.totals().received - before
-        command.append(1000 * (first - again) / rows)
-        bare.append(1000 * _bare(config, number, server.base_url) / TRAIN)
-        ratios.append(command[-1] / bare[-1])
+    each, whole, bare, start = [], [], [], []
+    with prefect_api.serve(folder / "prefect") as prefect:
+        for number in range(rounds):
+            all_rows, few = (
+                _command(config, _prepare(config, f"{number}{name}", server.base_url, rows), prefect)
+                for name, rows in (("all", TRAIN), ("few", FEW))
+            )
+            again = _command(config, _prepare(config, f"{number}few", server.base_url, FEW), prefect)
+            each.append(1000 * (all_rows - few) / (TRAIN - FEW))
+            whole.append(1000 * (all_rows - again) / TRAIN)
+            start.append(few - again)
+            bare.append(1000 * _bare(config, number, server.base_url) / TRAIN)
+    ratios = [a / b for a, b in zip(each, bare, strict=True)]
     yield (
-        f"whole command, {rows} rows, rulebook of {WORDS} words, {AT_ONCE} at once: "
-        f"{statistics.median(command):.2f} ms CPU a row beyond the same command with nothing to do; bare "
-        f"AsyncOpenAI {statistics.median(bare):.2f} ms; ratio {statistics.median(ratios):.2f} "
+        f"whole command, {TRAIN} rows, rulebook of {WORDS} words, {AT_ONCE} at once: "
+        f"{statistics.median(each):.2f} ms CPU a row more than with {FEW} rows; bare AsyncOpenAI "
+        f"{statistics.median(bare):.2f} ms; ratio {statistics.median(ratios):.2f} "
         f"({min(ratios):.2f} to {max(ratios):.2f}, goal {GOAL})"
+    )
+    yield (
+        f"with what a first start takes ({statistics.median(start):.1f} s CPU, of which the student's "
+        f"tokenizer is most): {statistics.median(whole):.2f} ms CPU a row more than the same command with "
+        f"nothing to do, {statistics.median(whole) / statistics.median(bare):.2f} times the bare client"
     )
 
 
-def _prepare(config: Path, number: int, base_url: str) -> list[str]:
-    """Write new texts, and return the changes of the config that ask a live teacher about them."""
-    rows = round(TRAIN / 0.7)
+def _prepare(config: Path, name: str, base_url: str, train: int) -> list[str]:
+    """Write texts, and return the changes of the config that ask a live teacher about them."""
+    rows = round(train / 0.7)
     with (config.parent / "texts.csv").open("w", newline="") as f:
         writer = csv.writer(f)
         writer.writerow(("id", "text", "label"))
-        writer.writerows((f"t{i}", TEXT.format(i=i, round=number), int(i % 3 == 0)) for i in range(rows))
+        writer.writerows((f"t{i}", TEXT.format(i=i, round=name), int(i % 3 == 0)) for i in range(rows))
     teacher = {
         "kind": "openai",
         "base_url": base_url,
@@ -71,11 +84,11 @@ def _prepare(config: Path, number: int, base_url: str) -> list[str]:
         "prices": str(REPO / "configs/prices.yaml"),
         "limits": {"concurrency": AT_ONCE},
     }
-    return [f"run.root=out{number}", f"teacher={json.dumps(teacher)}"]
+    return [f"run.root=out{name}", f"teacher={json.dumps(teacher)}"]
 
 
-def _command(config: Path, changes: list[str]) -> float:
-    """Seconds of processor time that a run up to the teacher's answers takes, child processes included."""
+def _command(config: Path, changes: list[str], prefect: PrefectServer) -> float:
+    """Seconds of processor time that a run up to the teacher's answers takes."""
     options = [part for change in changes for part in ("--set", change)]
     code = "import sys; from flows.cli import main; main(sys.argv[1:])"
     command = [
@@ -90,7 +103,7 @@ def _command(config: Path, changes: list[str]) -> float:
         "--only",
         "sample",
     ]
-    return _processor_time(command, config.parent)
+    return _processor_time(command, config.parent, prefect.environment(OMP_NUM_THREADS="1"))
 
 
 def _bare(config: Path, number: int, base_url: str) -> float:
@@ -104,22 +117,18 @@ def _bare(config: Path, number: int, base_url: str) -> float:
             messages = prompts.teacher_messages(TEXT.format(i=i, round=f"{number} bare"), rulebook)
             f.write(json.dumps([{"role": m.role, "content": m.content} for m in messages]) + "\n")
     command = [sys.executable, "-m", "tests.benchmarks.live_cpu", base_url, str(path)]
-    done = subprocess.run(command, env=_environment(), capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(REPO)}, capture_output=True, text=True, check=True
+    )
     return float(done.stdout)
 
 
-def _processor_time(command: list[str], folder: Path) -> float:
+def _processor_time(command: list[str], folder: Path, environment: dict[str, str]) -> float:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        command, cwd=folder, env=_environment(), capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-
-
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(REPO), "OMP_NUM_THREADS": "1"}
 
 
 async def _send_all(base_url: str, path: str) -> float:

@@ -15,7 +15,7 @@ import pytest
 
 from core import milestones
 from core.completions.context import RequestContext, ResponseSchema
-from core.completions.journal import Journal, spool_folder
+from core.completions.journal import Journal, log_folder
 from core.completions.parser import TextParser
 from core.completions.reply import Reply, Usage, from_line, to_line
 from core.config.endpoint import Endpoint
@@ -33,11 +33,11 @@ def read(store: Store, names: range) -> list[Reply | None]:
 
 def written(store: Store, names: range, run: str = "r") -> Path:
     """Append replies in one journal, close it, and return its spool."""
-    before = set(spool_folder(store).glob("*.jsonl"))
+    before = set(log_folder(store).glob("*.jsonl"))
     with Journal.open(store, run, interval=60) as journal:
         for n in names:
             journal.append_now(reply(n, run=run))
-    return (set(spool_folder(store).glob("*.jsonl")) - before).pop()
+    return (set(log_folder(store).glob("*.jsonl")) - before).pop()
 
 
 def test_what_one_run_was_answered_every_later_run_finds(store: Store) -> None:
@@ -50,14 +50,14 @@ def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> 
         assert journal.get(key_of(0)) is None
         asyncio.run(journal.append(reply(0)))
         assert journal.get(key_of(0)) == reply(0)
-        spool = next(spool_folder(store).glob("*.jsonl"))
+        spool = next(log_folder(store).glob("*.jsonl"))
         assert spool.read_bytes().splitlines(keepends=True)[-1] == to_line(reply(0))
 
 
 def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
     assert read(store, range(1)) == [None]
     assert store.backend.list("answers") == []
-    assert list(spool_folder(store).glob("*")) == []
+    assert list(log_folder(store).glob("*")) == []
 
 
 def test_every_append_that_returned_survives_kill_9(root: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -281,7 +281,7 @@ def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once
     store = Store.open(str(tmp_path))
     with Journal.open(store, "r") as journal:
         journal.append_now(reply(0))
-        spool = next(spool_folder(store).glob("*.jsonl"))
+        spool = next(log_folder(store).glob("*.jsonl"))
         spool.write_bytes(spool.read_bytes().replace(b'"raw_output"', b'"raw_ouxput"'))
         assert journal.get(key_of(0)) is None
         journal.append_now(reply(0, second=1))

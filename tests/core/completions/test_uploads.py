@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.completions import uploads as mirror
-from core.completions.journal import Journal, spool_folder
+from core.completions.journal import Journal, log_folder
 from core.completions.uploads import LONE_S, parts
 from core.errors import PassingError
 from core.store.memory import Memory
@@ -134,7 +134,7 @@ def test_a_part_that_was_uploaded_twice_counts_once(
 
 def test_overlapping_parts_count_each_line_once(remote: Store, elsewhere: Store) -> None:
     appended(remote, range(3))
-    spool = next(spool_folder(remote).glob("*.jsonl"))
+    spool = next(log_folder(remote).glob("*.jsonl"))
     remote.backend.write(f"answers/{spool.name}", spool.read_bytes())
     assert counted(elsewhere, range(3)) == 3
     assert counted(remote, range(3)) == 3
@@ -154,7 +154,7 @@ def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
 ) -> None:
     """After a restart nothing tells this machine's processes of then from another's of now."""
     appended(remote, range(1))
-    spool = next(spool_folder(remote).glob("*.jsonl"))
+    spool = next(log_folder(remote).glob("*.jsonl"))
     header, _, rest = spool.read_bytes().partition(b"\n")
     content = json.loads(header)
     content["holder"]["machine"] = "this one, started another time"
