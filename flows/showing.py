@@ -76,6 +76,13 @@ def show(view: RunView, failures: Failures) -> None:
             create_link_artifact(key=key, link=_address(place), link_text=place, description=about)
 
 
+def show_report(key: str, file: str, view: RunView, failures: Failures) -> None:
+    """A report as an artifact, which is optional."""
+    with failures.optional(Part.ARTIFACT, key):
+        if (text := view.read(file)) is not None:
+            create_markdown_artifact(key=key, markdown=text, description=view.name)
+
+
 def _address(place: str) -> str:
     return place if "://" in place else Path(place).absolute().as_uri()
 

@@ -1,1 +1,1 @@
-"""One Prefect task a stage: retries, caching and progress, no logic."""
+"""Prefect tasks: generated from the declared stages, with their caching and retries."""

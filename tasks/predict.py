@@ -14,8 +14,8 @@ from core.bundle.contents import FILE
 from core.engines.base import Device
 from core.predict.shards import Shard, answer_shard
 from core.predict.student import Student, open_student
-from tasks.policy import RETRIES
 from tasks.progress import ArtifactProgress
+from tasks.stages import RETRIES
 
 
 @task(name="answer", task_run_name="shard {shard.number}", cache_policy=NO_CACHE, **RETRIES)

@@ -198,13 +198,13 @@ _SPLIT = """
 from pathlib import Path
 import core
 from core.config.loading import load
-from core.pipeline.stages import Pipeline
+from core.data.stage import SplitSlice, split
 from core.progress import Silent
-from core.stages import make
+from core.stage import build
 from core.store.objects import Store
 print("package", Path(core.__file__).parents[1])
 config = load(Path("mine.yaml")).config
-make(Store.open(config.run.root), Pipeline(config).split(), Silent())
+build(Store.open(config.run.root), split.call(SplitSlice.of(config)), Silent())
 """
 _LIVE = """
 data: {path: texts.csv, id_column: id, near_duplicates: {enabled: false}}

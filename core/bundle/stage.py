@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -16,23 +16,22 @@ from core.bundle.contents import Base, BundlePrompt, Columns, Contents, Labels
 from core.bundle.merging import write_merged
 from core.bundle.opening import Bundle, open_bundle, write_prompts
 from core.bundle.parity import Parity
+from core.config import Config
 from core.config.base import CONTENT, Section
 from core.config.engine import EngineChoice
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
-from core.engines.base import Device, Engine, Sampler
+from core.engines.base import Device, Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import Predictions
 from core.evaluation.stage import SCORES
 from core.optional import Part, separable, unless_left_out
-from core.prompts import Prompts
 from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.summary import TeacherSummary
-from core.rulebook import Rulebook
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.segment import checkpoint, read_checkpoint
 from core.student.stage import SUMMARY_FILE as ENCODED
@@ -41,9 +40,8 @@ from core.student.tokenizer import tokenizer_digest, tokenizer_files
 
 if TYPE_CHECKING:
     from core.base_model import ModelSource
+    from core.pipeline.context import RunContext
 
-NAME = "bundle"
-VERSION = 2
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
 _UNCHECKED = Parity(checked=False, why="the check failed; run_summary.json says why")
@@ -68,114 +66,140 @@ class BundleSlice(Section):
     without: tuple[Part, ...] = ()
     """Parts that failed and are left out: merged weights, the parity check."""
 
+    @classmethod
+    def of(cls, config: Config, *, label_only: bool) -> BundleSlice:
+        """The part of the config that decides the bundle."""
+        student, data = config.student, config.data
+        return cls(
+            engine=student.engine.for_sampling(),
+            model=student.model,
+            prompt=EncodeSlice.of(student),
+            label_only=label_only,
+            dataset=data.name,
+            positive=data.positive,
+            negative=data.negative,
+            text_column=data.text_column,
+            id_column=data.id_column,
+            max_new_tokens=config.longest_reasoning,
+            merged=config.export.merged,
+            parity_rows=student.parity_rows,
+        )
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """What the stage needs of a run, opened when it is needed."""
 
-    engine: Callable[[], Engine]
-    encoder: Callable[[bool], Encoder]
-    prompts: Callable[[], Prompts]
-    rulebook: Callable[[], Rulebook]
-    tokenizer: Callable[[], Path]
-    base: Callable[[], Mapping[str, str]]
+def content(config: BundleSlice, context: RunContext) -> dict[str, str]:
+    """Digests of model, prompts, rulebook and tokenizer."""
+    source = context.engine.local_model
+    return {
+        **context.student_content(),
+        "rulebook": context.rulebook.digest,
+        "prompts": context.prompts.student_digest,
+        "tokenizer": tokenizer_digest(context.tokenizer_folder),
+        "local_model": source.digest if source else "none",
+    }
 
 
-@dataclass(frozen=True, slots=True)
-class BundleRun:
-    """The stage's function.
+@stage(
+    "bundle",
+    version=2,
+    inputs=("split", "kept?", "encoded?", "scored", "decision", "analysis", "checkpoint?", "home?"),
+    content=content,
+    publishes={f"{FOLDER}/": f"{{phase.folder}}/{FOLDER}/"},
+    shows=f"{{phase.folder}}/{FOLDER}/{names.CARD}",
+    switch="export",
+    slot="bundle/{phase.slot}",
+    label="bundle the {phase.said}student",
+)
+def bundle(config: BundleSlice, io: StageIO) -> dict[str, Any]:
+    """Write the bundle.
 
     Inputs: `split`; `kept` (the reject stage) and `encoded` (the encode stage), absent where the student
     learned from rewards; `scored` (the student on val), `decision`, `analysis`; `checkpoint`, absent where
-    the untrained model was chosen; `home`, the adapter of one on a server.
+    the untrained model was chosen; `home`, the adapter downloaded from a server. Raises ModelError where
+    what was written cannot be opened again, and PartFailed where the merged weights or the parity check
+    fail, without which it can be written.
     """
+    folder = io.out / FOLDER
+    contents = _files(config, io, folder)
+    _write(folder, contents)
+    opened = open_bundle(folder)
+    found = unless_left_out(
+        Part.PARITY, config.without, lambda: _parity(config, io, opened), lambda: _UNCHECKED
+    )
+    found.write(folder / names.PARITY)
+    shown = card.render(_card_data(config, io, contents, found))
+    (folder / names.CARD).write_text(shown, encoding="utf-8")
+    _write(folder, contents)
+    size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+    return {"bytes": size, "parity": found.to_json()}
 
-    tools: Tools
 
-    def __call__(self, config: BundleSlice, io: StageIO) -> dict[str, Any]:
-        """Write the bundle.
+def _files(config: BundleSlice, io: StageIO, folder: Path) -> Contents:
+    """Everything but parity, card and bundle.json itself."""
+    context, adapter = io.context, _adapter(io)
+    prompts, rulebook, encoder = context.prompts, context.rulebook, context.encoder(config.label_only)
+    home = folder / names.TOKENIZER
+    home.mkdir(parents=True)
+    for path in tokenizer_files(context.tokenizer_folder):
+        shutil.copy(path, home / path.name)
+    if adapter is not None:
+        shutil.copytree(adapter, folder / names.ADAPTER, ignore=shutil.ignore_patterns("download.json"))
+    write_prompts(folder / names.PROMPTS, prompts)
+    (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
+    shutil.copy(io.inputs["decision"] / names.DECISION, folder / names.DECISION)
+    source = context.engine.local_model
+    if config.merged is not None and source is not None and Part.MERGED not in config.without:
+        copied = None if adapter is None else folder / names.ADAPTER
+        end = encoder.frame.end_of_turn
+        with separable(Part.MERGED):
+            write_merged(source, copied, home, folder / names.MERGED, config.merged, end_of_turn=end)
+    return Contents(
+        base=_base(config, io, source),
+        adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
+        prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
+        prompts_digest=prompts.student_digest,
+        tokenizer_digest=tokenizer_digest(home),
+        template_digest=encoder.tokenizer.template_digest,
+        encoder_digest=encoder.digest,
+        rulebook_digest=rulebook.digest,
+        rule_ids=rulebook.ids,
+        labels=Labels(config.positive, config.negative),
+        columns=Columns(config.text_column, config.id_column),
+        max_new_tokens=config.max_new_tokens,
+        files={},
+    )
 
-        Raises ModelError where what was written cannot be opened again, and PartFailed where the merged
-        weights or the parity check fail, without which it can be written.
-        """
-        folder = io.out / FOLDER
-        contents = self._files(config, io, folder)
-        _write(folder, contents)
-        opened = open_bundle(folder)
-        found = unless_left_out(
-            Part.PARITY, config.without, lambda: self._parity(config, io, opened), lambda: _UNCHECKED
-        )
-        found.write(folder / names.PARITY)
-        shown = card.render(_card_data(config, io, contents, found))
-        (folder / names.CARD).write_text(shown, encoding="utf-8")
-        _write(folder, contents)
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        return {"bytes": size, "parity": found.to_json()}
 
-    def _files(self, config: BundleSlice, io: StageIO, folder: Path) -> Contents:
-        """Everything but parity, card and bundle.json itself."""
-        tools, adapter = self.tools, _adapter(io)
-        prompts, rulebook, encoder = tools.prompts(), tools.rulebook(), tools.encoder(config.label_only)
-        home = folder / names.TOKENIZER
-        home.mkdir(parents=True)
-        for path in tokenizer_files(tools.tokenizer()):
-            shutil.copy(path, home / path.name)
-        if adapter is not None:
-            shutil.copytree(adapter, folder / names.ADAPTER, ignore=shutil.ignore_patterns("download.json"))
-        write_prompts(folder / names.PROMPTS, prompts)
-        (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
-        shutil.copy(io.inputs["decision"] / names.DECISION, folder / names.DECISION)
-        source = tools.engine().local_model
-        if config.merged is not None and source is not None and Part.MERGED not in config.without:
-            copied = None if adapter is None else folder / names.ADAPTER
-            end = encoder.frame.end_of_turn
-            with separable(Part.MERGED):
-                write_merged(source, copied, home, folder / names.MERGED, config.merged, end_of_turn=end)
-        return Contents(
-            base=self._base(config, io, source),
-            adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
-            prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
-            prompts_digest=prompts.student_digest,
-            tokenizer_digest=tokenizer_digest(home),
-            template_digest=encoder.tokenizer.template_digest,
-            encoder_digest=encoder.digest,
-            rulebook_digest=rulebook.digest,
-            rule_ids=rulebook.ids,
-            labels=Labels(config.positive, config.negative),
-            columns=Columns(config.text_column, config.id_column),
-            max_new_tokens=config.max_new_tokens,
-            files={},
-        )
+def _base(config: BundleSlice, io: StageIO, source: ModelSource | None) -> Base:
+    base = io.context.base
+    of = Base(config.engine.kind, config.model, base["base_model"], base.get("server"))
+    if not config.engine.capabilities.remote:
+        return of
+    weights = None
+    if "checkpoint" in io.inputs:
+        weights = checkpoint(io.context.engine, io.inputs["checkpoint"]).sampler.location
+    of = replace(of, sampler_path=weights)
+    return of if source is None else replace(of, local_spec=source.spec, local_digest=source.digest)
 
-    def _base(self, config: BundleSlice, io: StageIO, source: ModelSource | None) -> Base:
-        base = self.tools.base()
-        of = Base(config.engine.kind, config.model, base["base_model"], base.get("server"))
-        if not config.engine.capabilities.remote:
-            return of
-        weights = None
-        if "checkpoint" in io.inputs:
-            weights = checkpoint(self.tools.engine(), io.inputs["checkpoint"]).sampler.location
-        of = replace(of, sampler_path=weights)
-        return of if source is None else replace(of, local_spec=source.spec, local_digest=source.digest)
 
-    def _parity(self, config: BundleSlice, io: StageIO, opened: Bundle) -> Parity:
-        """The trained model against the bundle as it is opened again, and against the merged weights."""
-        if self.tools.engine().local_model is None:
-            return Parity(checked=False, why="student.engine.local_model names no base model to load it with")
-        device = config.engine.device_here
-        ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: self._trained(io)}
-        ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
-        if opened.has_merged:
-            ways["merged"] = lambda: _merged(opened, device)
-        return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
+def _parity(config: BundleSlice, io: StageIO, opened: Bundle) -> Parity:
+    """The trained model against the bundle as it is opened again, and against the merged weights."""
+    if io.context.engine.local_model is None:
+        return Parity(checked=False, why="student.engine.local_model names no base model to load it with")
+    device = config.engine.device_here
+    ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: _trained(io)}
+    ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
+    if opened.has_merged:
+        ways["merged"] = lambda: _merged(opened, device)
+    return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
 
-    def _trained(self, io: StageIO) -> Sampler:
-        """The checkpoint as training left it: not merged into the base's weights."""
-        engine = self.tools.engine()
-        if "checkpoint" not in io.inputs:
-            return engine.sampler(None)
-        ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
-        return engine.sampler(ref, merge=False)
+
+def _trained(io: StageIO) -> Sampler:
+    """The checkpoint as training left it: not merged into the base's weights."""
+    engine = io.context.engine
+    if "checkpoint" not in io.inputs:
+        return engine.sampler(None)
+    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
+    return engine.sampler(ref, merge=False)
 
 
 def _merged(opened: Bundle, device: Device) -> Sampler:

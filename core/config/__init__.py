@@ -116,6 +116,13 @@ class Config(Section):
     """Take those of split, sample and reject that are switched off from this run under the root."""
 
     @property
+    def longest_reasoning(self) -> int:
+        """Tokens of a reasoning at most. For reason_first it decides the label, so that it is generated as
+        on val."""
+        first = self.student.target == "reason_first"
+        return self.evaluation.max_new_tokens if first else self.export.max_new_tokens
+
+    @property
     def training_seed(self) -> int:
         """What decides the order of batches and the adapter's start."""
         return self.student.seeds[0] if self.student.seeds else self.seed

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, PrivateAttr, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -37,6 +37,26 @@ class ResolvedConfig:
         """The name the run's files go under."""
         assert self.config.run.name is not None
         return self.config.run.name
+
+    def as_parameter(self) -> Config:
+        """The config for a parameter of a flow, which `from_parameter` takes apart again."""
+        found = _WithOrigins.model_construct(self.config.model_fields_set, **dict(self.config))
+        found._origins = self.origins
+        return found
+
+    @classmethod
+    def from_parameter(cls, config: Config, origin: str) -> ResolvedConfig:
+        """The config that a flow was called with. Values that came as plain data get `origin`."""
+        if isinstance(config, _WithOrigins):
+            plain = Config.model_construct(config.model_fields_set, **dict(config))
+            return cls(plain, config._origins)
+        return cls(config, dict.fromkeys(held(config), origin))
+
+
+class _WithOrigins(Config):
+    """A config on its way through Prefect, whose parameters hold nothing next to it."""
+
+    _origins: Mapping[KeyPath, str] = PrivateAttr()
 
 
 def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio
+from core.config import Config
 from core.config.base import Section
 from core.config.data import DataConfig
-from core.data import locate
+from core.data import locate, splitting
 from core.data.cleaning import clean
 from core.data.reading import read
-from core.data.splitting import split
 from core.data.summary import notices, summarise
 from core.data.writing import write_examples
 from core.records import SPLITS
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 
-NAME = "split"
-VERSION = 2
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
+SUMMARY_FILE = "split_summary.json"
 
 
 class SplitSlice(Section):
@@ -28,13 +30,24 @@ class SplitSlice(Section):
     data: DataConfig
     """The config's `data:`."""
 
+    @classmethod
+    def of(cls, config: Config) -> SplitSlice:
+        """The part of the config that decides the split."""
+        return cls(seed=config.seed, data=config.data)
 
-def content(slice: SplitSlice) -> dict[str, str]:
-    """What the files that the config names hold, by config key, for this stage's cache key."""
+
+def content(slice: SplitSlice, context: RunContext | None = None) -> dict[str, str]:
+    """Digests of the files that the config names, by config key."""
     return locate.content(slice.data)
 
 
-def run(slice: SplitSlice, io: StageIO) -> dict[str, Any]:
+@stage(
+    "split",
+    version=2,
+    content=content,
+    publishes={**{f"{name}.csv": f"data_splits/{name}.csv" for name in SPLITS}, SUMMARY_FILE: SUMMARY_FILE},
+)
+def split(slice: SplitSlice, io: StageIO) -> dict[str, Any]:
     """Write train.csv, val.csv, test.csv and split_summary.json, and return counts and notices.
 
     Raises DataError for data that cannot be used as it is.
@@ -42,11 +55,11 @@ def run(slice: SplitSlice, io: StageIO) -> dict[str, Any]:
     config = slice.data
     readings = read(config)
     cleaned = clean(readings.rows, config)
-    parts = split(cleaned, config, slice.seed, io.progress)
+    parts = splitting.split(cleaned, config, slice.seed, io.progress)
     summary = summarise(readings, cleaned, parts, config, slice.seed, locate.tables(config))
     summary["notices"] = notices(summary)
     for name in SPLITS:
         write_examples(io.out / f"{name}.csv", (row.example for row in parts.used[name]))
-    jsonio.write_json(io.out / "split_summary.json", summary)
+    jsonio.write_json(io.out / SUMMARY_FILE, summary)
     labels = {name: summary["used_split_summary"][name]["label_counts"] for name in SPLITS}
     return {"counts": summary["counts"], "labels": labels, "notices": summary["notices"]}

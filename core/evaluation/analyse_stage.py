@@ -11,8 +11,8 @@ from core.config.base import Section
 from core.config.measure import metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
-from core.evaluation import decision
-from core.evaluation.analysis import FILE, Kind, Scored, analyse
+from core.evaluation import analysis, decision
+from core.evaluation.analysis import FILE, Kind, Scored
 from core.evaluation.bootstrap import RESAMPLES
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
@@ -20,11 +20,8 @@ from core.evaluation.predictions import Predictions
 from core.evaluation.stage import SCORES
 from core.optional import Part
 from core.records import SplitName
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.teacher.samples import read_samples
-
-NAME = "analyse"
-VERSION = 6
 
 
 class ScorerSlice(Section):
@@ -76,12 +73,21 @@ class AnalyseSlice(Section):
         return metrics_code()
 
 
-def run(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
+@stage(
+    "analyse",
+    version=6,
+    inputs=("split", "*"),
+    switch="export",
+    shows="student_phase/analysis.json",
+    slot="analyse/{who}",
+    label="analyse {who} on {settings.split}",
+)
+def analyse(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
     """Write analysis.json. Inputs: `split`, and those that the scorers name.
 
     Raises StageError if a scorer lacks rows of the split, and PartFailed for a part that can be left out.
     """
-    found = analyse(
+    found = analysis.analyse(
         config.split,
         read_examples(io.inputs["split"] / f"{config.split}.csv"),
         [_scorer(s, io) for s in config.scorers],

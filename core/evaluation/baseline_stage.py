@@ -11,10 +11,8 @@ from core.errors import DataError
 from core.evaluation.classical import TITLES, Baseline, fit
 from core.optional import CLASSICAL, Part, separable
 from core.records import SPLITS
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 
-NAME = "baseline"
-VERSION = 4
 IMPOSSIBLE = "impossible"
 """The field of baselines.json that says why a baseline cannot be made from these rows."""
 
@@ -28,7 +26,8 @@ class BaselineSlice(Section):
     """Baselines that failed and are left out."""
 
 
-def run(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
+@stage("baseline", version=4, inputs=("split",), switch="export", shows="baseline_phase/baselines.json")
+def baseline(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
     """Fit on train, choose strengths on val, score all splits; returns the C of each that has one.
 
     A baseline that these rows make impossible has its reason in baselines.json and no scores. Raises

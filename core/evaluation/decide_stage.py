@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from core.config import Config
 from core.config.base import Section
 from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
 from core.data.writing import read_examples
 from core.errors import StageError
-from core.evaluation.decision import decide
+from core.evaluation import decision
 from core.evaluation.predictions import Predictions
 from core.evaluation.stage import SCORES
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 
-NAME = "decide"
-VERSION = 2
 DECISION = "decision.json"
 
 
@@ -34,8 +33,28 @@ class DecideSlice(Section):
         """Return what identifies the code of metrics that are not built in."""
         return metrics_code()
 
+    @classmethod
+    def of(cls, config: Config, file: str = SCORES) -> DecideSlice:
+        """The part of the config that decides; `file` holds val's scores."""
+        evaluation = config.evaluation
+        return cls(
+            threshold=evaluation.threshold,
+            calibration=evaluation.calibration,
+            scores=file,
+            seed=config.seed,
+        )
 
-def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:
+
+@stage(
+    "decide",
+    version=2,
+    inputs=("split", "scored"),
+    switch="export",
+    shows="student_phase/decision.json",
+    slot="decide/{who}",
+    label="decide the threshold of {who}",
+)
+def decide(config: DecideSlice, io: StageIO) -> dict[str, Any]:
     """Write decision.json. Inputs: `scored`, and `split` for the rows' groups.
 
     Rows that a server failed on are left out. Raises StageError where a score is of no row of val.
@@ -49,7 +68,7 @@ def run(config: DecideSlice, io: StageIO) -> dict[str, Any]:
             "calibration and threshold are fitted on val only"
         )
     groups = [group_of[name] for name in scored.ids]
-    found = decide(scored, config.threshold, config.calibration, groups, seed=config.seed)
+    found = decision.decide(scored, config.threshold, config.calibration, groups, seed=config.seed)
     found.write(io.out / DECISION)
     return {
         "rows": len(scored),

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import field_validator
 
+from core.config import Config
 from core.config.base import Section
 from core.config.measure import metrics_code
 from core.config.rejection import RejectionConfig, RuleContext
@@ -27,15 +28,16 @@ from core.evaluation.stage import SCORES
 from core.jsonrecords import Record
 from core.labels import LabelSet
 from core.records import Example, SplitName
-from core.rejection.hard import Hardness, HardWriter, Judged, read_tags, tagged_file
+from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, read_tags, tagged_file
 from core.rejection.intervals import Difference, Share
 from core.rejection.rules import judge
 from core.rejection.stage import SUMMARY_FILE, first_reason, matched
 from core.rulebook import load_rulebook
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 
-NAME = "hardness"
-VERSION = 2
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 HARDNESS = "hardness.json"
 NAMES: Mapping[bool, str] = {True: "hard", False: "not hard"}
 
@@ -98,13 +100,43 @@ class HardnessSlice(Section):
         """Return what identifies the code of metrics that are not built in."""
         return metrics_code()
 
+    @classmethod
+    def of(cls, config: Config, split: SplitName) -> HardnessSlice:
+        """The part of the config that decides what is hard in a split."""
+        judging = JudgingSlice(
+            rejection=config.rejection,
+            rules=config.rules,
+            positive=config.data.positive,
+            negative=config.data.negative,
+        )
+        return cls(split=split, judging=None if split == "train" else judging, seed=config.seed)
 
-def content(slice: HardnessSlice) -> dict[str, str]:
+
+def content(slice: HardnessSlice, context: RunContext | None = None) -> dict[str, str]:
     """The digest of the rulebook, where answers are judged here."""
     return {} if slice.judging is None else {"rules.dir": load_rulebook(slice.judging.rules).digest}
 
 
-def run(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
+def published(slice: HardnessSlice) -> dict[str, str]:
+    """Of val and test the hard texts and the marked split; those of train are of the reject stage."""
+    if slice.split == "train":
+        return {}
+    marked, listed = tagged_file(slice.split), HARD_FILE.replace(".", f"_{slice.split}.")
+    return {HARD_FILE: f"teacher_phase/{listed}", marked: f"data_splits/{marked}"}
+
+
+@stage(
+    "hardness",
+    version=2,
+    inputs=("split", "answers", "scored?", "decision?"),
+    content=content,
+    publishes=published,
+    shows="data_splits/{settings.split}_with_hard_tag.csv",
+    switch="export",
+    slot="hardness/{who}/{settings.split}",
+    label="hard texts of {settings.split}",
+)
+def hardness(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
     """Write hardness.json and, where answers are judged here, hard_examples.jsonl and the marked split.
 
     Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's else; and, where

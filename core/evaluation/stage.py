@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from core import jsonio
+from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
@@ -25,14 +26,14 @@ from core.evaluation.scoring import ScoreSettings, add_reasoning, score_texts
 from core.evaluation.threshold import choose
 from core.jsonrecords import Record
 from core.progress import Saying
-from core.records import Example
-from core.stageio import StageIO
+from core.records import Example, SplitName
+from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.segment import checkpoint
 
-EVALUATE = "evaluate"
-EXPORT = "export"
-VERSION = 4
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 SCORES = "scores.jsonl"
 METRICS = "metrics.json"
 MOST_FAILED = 0.01
@@ -71,58 +72,149 @@ class MeasureSlice(Section):
         """Return what identifies the code of metrics that are not built in."""
         return metrics_code() if self.measured else {}
 
+    @property
+    def mode(self) -> str:
+        """How the student is asked, as slots and file names say it."""
+        return "label_only" if self.label_only else "reasoning"
 
-@dataclass(frozen=True, slots=True)
-class MeasureRun:
-    """The stage's function, bound to the engine and to the encoder, opened only when needed.
+    @classmethod
+    def for_evaluation(cls, config: Config) -> MeasureSlice:
+        """Of a checkpoint on val, while the student is trained."""
+        evaluation = config.evaluation
+        return cls._of(
+            config,
+            "val",
+            measured=True,
+            max_examples=evaluation.max_examples,
+            max_new_tokens=evaluation.max_new_tokens,
+        )
 
-    Inputs: `split`; `checkpoint`, a training segment, absent for the untrained model; `scored`,
-    rows that were scored before, so that only reasoning is left to generate.
+    @classmethod
+    def for_export(
+        cls,
+        config: Config,
+        split: SplitName,
+        *,
+        label_only: bool = False,
+        generates: bool = False,
+        rulebook: bool | None = None,
+    ) -> MeasureSlice:
+        """Of all rows of a split; `generates` reasonings for some. `rulebook` shows it, or not, whatever
+        the student's own prompt does."""
+        return cls._of(
+            config,
+            split,
+            label_only=label_only,
+            max_new_tokens=config.longest_reasoning,
+            reasoning_rows=config.export.reasoning_rows if generates and not label_only else 0,
+            rulebook=rulebook,
+        )
+
+    @classmethod
+    def _of(
+        cls,
+        config: Config,
+        split: SplitName,
+        *,
+        max_new_tokens: int,
+        label_only: bool = False,
+        measured: bool = False,
+        max_examples: int = 0,
+        reasoning_rows: int = 0,
+        rulebook: bool | None = None,
+    ) -> MeasureSlice:
+        student = config.student
+        prompt = EncodeSlice.of(student)
+        if rulebook is not None:
+            prompt = prompt.model_copy(update={"rulebook": rulebook})
+        return cls(
+            engine=student.engine.for_sampling(),
+            prompt=prompt,
+            split=split,
+            label_only=label_only,
+            measured=measured,
+            max_examples=max_examples,
+            max_new_tokens=max_new_tokens,
+            reasoning_rows=reasoning_rows,
+            seed=config.seed,
+        )
+
+
+def content(config: MeasureSlice, context: RunContext) -> dict[str, str]:
+    """Digests of the base model and of the prompt."""
+    return context.student_content(config.prompt.rulebook)
+
+
+def score_split(config: MeasureSlice, io: StageIO) -> dict[str, Any]:
+    """Write scores.jsonl and, where the rows are `measured`, metrics.json.
+
+    Inputs: `split`; `checkpoint`, a training segment, absent for the untrained model; `scored`, the same
+    rows scored before, so that only reasoning is left to generate.
     """
+    examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
+    examples = [examples[i] for i in subset(examples, config.max_examples, config.seed)]
+    progress = Saying(io.progress, 0, len(examples))
+    rows, usage = _rows(config, replace(io, progress=progress), examples, progress.say)
+    counted = _without_failed(rows)
+    rows.write(io.out / SCORES)
+    if config.measured:
+        _measure(config, counted, io.out / METRICS)
+    return {
+        "rows": len(rows),
+        "cut_texts": int((rows.truncated_tokens > 0).sum()),
+        "reasonings": sum(generated.text is not None for generated in rows.generated),
+        "failed_rows": len(rows) - len(counted),
+        "bounded_rows": int(rows.bounded.sum()),
+        **usage,
+    }
 
-    engine: Callable[[], Engine]
-    encoder: Callable[[EncodeSlice, bool], Encoder]
 
-    def __call__(self, config: MeasureSlice, io: StageIO) -> dict[str, Any]:
-        examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
-        examples = [examples[i] for i in subset(examples, config.max_examples, config.seed)]
-        progress = Saying(io.progress, 0, len(examples))
-        rows, usage = self._rows(config, replace(io, progress=progress), examples, progress.say)
-        counted = _without_failed(rows)
-        rows.write(io.out / SCORES)
-        if config.measured:
-            _measure(config, counted, io.out / METRICS)
-        return {
-            "rows": len(rows),
-            "cut_texts": int((rows.truncated_tokens > 0).sum()),
-            "reasonings": sum(generated.text is not None for generated in rows.generated),
-            "failed_rows": len(rows) - len(counted),
-            "bounded_rows": int(rows.bounded.sum()),
-            **usage,
-        }
+evaluate = stage(
+    "evaluate",
+    version=4,
+    inputs=("split", "checkpoint?"),
+    content=content,
+    shows="{phase.folder}/eval_history.jsonl",
+    slot="evaluate/{phase.slot}{step}",
+    label="evaluate {phase.said}step {step} on val",
+)(score_split)
+"""Measures a checkpoint, or the untrained model, on val."""
 
-    def _rows(
-        self, config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
-    ) -> tuple[Predictions, dict[str, Any]]:
-        """The predictions with gold labels, and the summary's tokens where a server bills them."""
-        encoder = self.encoder(config.prompt, config.label_only)
-        settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
-        scored = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
-        if scored is not None and not _needs_generation(encoder, settings):
-            return scored, {}
-        engine, texts = self.engine(), [e.text for e in examples]
-        with engine.report_waits(say), closing(self._sampler(engine, io)) as sampler:
-            if scored is not None:
-                rows = add_reasoning(sampler, encoder, texts, scored, settings, io.progress)
-            else:
-                ids = [e.id for e in examples]
-                rows = score_texts(sampler, encoder, ids, texts, settings, io.progress)
-        return rows.with_gold([e.label for e in examples]), used(sampler)
+export = stage(
+    "export",
+    version=4,
+    inputs=("split", "checkpoint?", "scored?"),
+    content=content,
+    shows="student_phase/{settings.split}.json",
+    slot=lambda config: f"export/{{who}}/{config.split}/{config.mode}",
+    label=lambda config: f"export {{who}} on {config.split}, {config.mode}",
+)(score_split)
+"""Scores a split; calibration, threshold and metrics follow in other stages."""
 
-    def _sampler(self, engine: Engine, io: StageIO) -> Sampler:
-        if "checkpoint" not in io.inputs:
-            return engine.sampler(None)
-        return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
+
+def _rows(
+    config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
+) -> tuple[Predictions, dict[str, Any]]:
+    """The predictions with gold labels, and the summary's tokens where a server bills them."""
+    encoder = io.context.encoder_of(config.prompt, config.label_only)
+    settings = ScoreSettings(config.max_new_tokens, config.reasoning_rows)
+    scored = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
+    if scored is not None and not _needs_generation(encoder, settings):
+        return scored, {}
+    engine, texts = io.context.engine, [e.text for e in examples]
+    with engine.report_waits(say), closing(_sampler(engine, io)) as sampler:
+        if scored is not None:
+            rows = add_reasoning(sampler, encoder, texts, scored, settings, io.progress)
+        else:
+            ids = [e.id for e in examples]
+            rows = score_texts(sampler, encoder, ids, texts, settings, io.progress)
+    return rows.with_gold([e.label for e in examples]), used(sampler)
+
+
+def _sampler(engine: Engine, io: StageIO) -> Sampler:
+    if "checkpoint" not in io.inputs:
+        return engine.sampler(None)
+    return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
 
 
 def _measure(config: MeasureSlice, rows: Predictions, path: Path) -> None:

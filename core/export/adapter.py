@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio
+from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.student import LoraConfig
 from core.data.writing import iter_examples
 from core.engines.base import Checkpoint, Device, Engine
 from core.engines.peft import check_fits, open_peft, parity
-from core.stageio import StageIO
-from core.student.encoding import Encoder, EncodeSlice
+from core.stage import StageIO, stage
+from core.student.encoding import EncodeSlice
 from core.student.segment import checkpoint, lora_spec_of
 
-NAME = "adapter"
-VERSION = 2
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 FOLDER = "adapter"
 PARITY = "parity.json"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class AdapterSlice(Section):
@@ -34,49 +36,75 @@ class AdapterSlice(Section):
     prompt: EncodeSlice
     parity_rows: int
 
+    @classmethod
+    def of(cls, config: Config) -> AdapterSlice:
+        """The part of the config that decides the download and its check."""
+        student = config.student
+        return cls(
+            engine=student.engine,
+            seed=config.training_seed,
+            lora=student.lora,
+            prompt=EncodeSlice.of(student),
+            parity_rows=student.parity_rows,
+        )
 
-@dataclass(frozen=True, slots=True)
-class AdapterRun:
-    """The stage's function, bound to the engine and the encoder."""
 
-    engine: Callable[[], Engine]
-    encoder: Callable[[bool], Encoder]
+def content(config: AdapterSlice, context: RunContext) -> dict[str, str]:
+    """Digests of what was trained and of the base model that it is checked with."""
+    source = context.engine.local_model
+    return {**context.student_content(), "local_model": source.digest if source else "none"}
 
-    def __call__(self, config: AdapterSlice, io: StageIO) -> dict[str, Any]:
-        """Write adapter/ in PEFT's layout and parity.json. Inputs: `checkpoint` and `split`.
 
-        Raises CheckpointGone, StageError, SessionLost, and ModelError for an adapter that does not fit
-        the base model.
-        """
-        engine = self.engine()
-        point = checkpoint(engine, io.inputs["checkpoint"])
-        engine.keep(point)
-        folder = io.out / FOLDER
-        adapter = engine.download_adapter(point, folder)
-        found = self._parity(config, engine, point, folder, io)
-        jsonio.write_json(io.out / PARITY, found)
-        return {"bytes": adapter.bytes, "files": dict(adapter.files), "parity": found}
+@stage(
+    "adapter",
+    version=2,
+    inputs=("split", "checkpoint"),
+    content=content,
+    publishes={
+        **{f"{FOLDER}/{name}": f"{{phase.folder}}/{FOLDER}/{name}" for name in ADAPTER_FILES},
+        PARITY: f"{{phase.folder}}/{FOLDER}/{PARITY}",
+    },
+    shows=f"{{phase.folder}}/{FOLDER}/{ADAPTER_FILES[-1]}",
+    switch="export",
+    slot="adapter/{phase.slot}",
+    label="download the adapter",
+)
+def adapter(config: AdapterSlice, io: StageIO) -> dict[str, Any]:
+    """Write adapter/ in PEFT's layout and parity.json.
 
-    def _parity(
-        self, config: AdapterSlice, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
-    ) -> dict[str, Any]:
-        source = engine.local_model
-        if source is None:
-            return {
-                "checked": False,
-                "why": "student.engine.local_model names no base model to check it with",
-            }
-        trained = check_fits(folder, source, lora_spec_of(config.lora, config.seed))
-        encoder = self.encoder(False)
-        texts = [e.text for e in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows)]
-        encoded = encoder.tokenizer.encode_texts(texts)
-        prompts = [encoder.prompt_with_room(text, encoder.label_tokens).tokens for text in encoded]
-        choices = [choice for forms in encoder.choices().values() for choice in forms]
-        there = engine.sampler(point.sampler)
-        here = open_peft(source, folder, Device("cpu"))
-        try:
-            apart = parity(there, here, prompts, choices)
-        finally:
-            there.close()
-            here.close()
-        return {"checked": True, "trained_tensors": trained, "base_digest": source.digest, **asdict(apart)}
+    Raises CheckpointGone, StageError, SessionLost, and ModelError for an adapter that does not fit the base
+    model.
+    """
+    engine = io.context.engine
+    point = checkpoint(engine, io.inputs["checkpoint"])
+    engine.keep(point)
+    folder = io.out / FOLDER
+    adapter = engine.download_adapter(point, folder)
+    found = _parity(config, engine, point, folder, io)
+    jsonio.write_json(io.out / PARITY, found)
+    return {"bytes": adapter.bytes, "files": dict(adapter.files), "parity": found}
+
+
+def _parity(
+    config: AdapterSlice, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
+) -> dict[str, Any]:
+    source = engine.local_model
+    if source is None:
+        return {
+            "checked": False,
+            "why": "student.engine.local_model names no base model to check it with",
+        }
+    trained = check_fits(folder, source, lora_spec_of(config.lora, config.seed))
+    encoder = io.context.encoder()
+    texts = [e.text for e in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows)]
+    encoded = encoder.tokenizer.encode_texts(texts)
+    prompts = [encoder.prompt_with_room(text, encoder.label_tokens).tokens for text in encoded]
+    choices = [choice for forms in encoder.choices().values() for choice in forms]
+    there = engine.sampler(point.sampler)
+    here = open_peft(source, folder, Device("cpu"))
+    try:
+        apart = parity(there, here, prompts, choices)
+    finally:
+        there.close()
+        here.close()
+    return {"checked": True, "trained_tensors": trained, "base_digest": source.digest, **asdict(apart)}

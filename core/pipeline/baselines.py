@@ -1,4 +1,4 @@
-"""What the baseline flow leaves in baseline_phase/."""
+"""The baselines by themselves: the results that a student has to exceed, before one is trained."""
 
 from __future__ import annotations
 
@@ -6,33 +6,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core.config import Config
+from core.data.stage import SplitSlice
+from core.data.stage import split as split_stage
+from core.errors import StageError, UserError
+from core.evaluation.analyse_stage import analyse
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
+from core.evaluation.stage import MeasureSlice, evaluate
 from core.evaluation.threshold import rule
-from core.optional import Failures
+from core.optional import Failures, Part
+from core.pipeline.comparing import check_label_only_run, compare_baselines
+from core.pipeline.distill import label_splits
+from core.pipeline.exporting import analyse_scorers
 from core.pipeline.facts import setup_of
+from core.pipeline.phases import STUDENT
+from core.pipeline.preflight import preflight
+from core.pipeline.runners import Runner
 from core.pipeline.scorers import Readings, Scorer
+from core.pipeline.training import Trained
 from core.records import SplitName
 from core.report import markdown
 from core.report.data import BaselineData
 from core.report.reports import baseline_report
+from core.stage import action
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.teacher.stage import SUMMARY_FILE
+from core.teacher.stage import SUMMARY_FILE, SampleSlice, sample
 from core.teacher.summary import SampleSummary
 
 FOLDER = "baseline_phase"
 REPORT = f"{FOLDER}/baseline_report.md"
 UNTRAINED = ("untrained_rulebook", "untrained")
-"""Whose metrics stand in metrics_<split>.json: the first of these that was asked."""
+"""Scorers for metrics_<split>.json: the first of these that was measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Baselines:
-    """The manifests of a finished baseline flow. `sampled` are the teacher's answers to train."""
+    """The objects of measured baselines. `sampled` are the teacher's answers to train."""
 
     config: Config
     scorers: Sequence[Scorer]
@@ -43,8 +56,54 @@ class Baselines:
     """Optional parts that failed; the report lists them."""
 
 
-def write(b: Baselines, view: RunView) -> str:
-    """baselines.json, analysis.json, metrics_<split>.json and the report; returns where that is."""
+def measure_baselines(run: Runner) -> str:
+    """Measure every baseline in order; returns where the report is. A run reuses what is built here.
+
+    A baseline that fails is named in the report. Raises StageError if all of them fail.
+    """
+    config = run.config
+    preflight(run.context, online=run.executes)
+    _require_inputs(run)
+    check_label_only_run(run)
+    parts = run.stage(split_stage, SplitSlice.of(config))
+    check_label_only_run(run, parts)
+
+    asks = run.switches.on(sample) and config.teacher.kind != "gold"
+    answers = run.stage(sample, SampleSlice.of(config), split=parts) if asks else None
+    labels = label_splits(run, parts) if asks else {}
+
+    # Without the evaluations of training, which would replace the learning curve by step 0 alone.
+    trained = Trained({}, {}, [])
+    with run.optional(Part.UNTRAINED):
+        settings, at = MeasureSlice.for_evaluation(config), {"phase": STUDENT, "step": 0}
+        trained.evaluations[0] = run.stage(evaluate, settings, at, split=parts)
+    split: SplitName = "test" if "test" in config.export.splits else "val"
+    scorers = [s for s in compare_baselines(run, parts, trained, labels) if split in s.rows]
+    if not scorers:
+        reasons = "; ".join(f"{f.part}: {f.message}" for f in run.failures)
+        raise StageError(f"no baseline could be measured: {reasons}")
+    analysis = analyse_scorers(run, parts, scorers, split, "baselines")
+    measured = Baselines(config, scorers, split, analysis, answers, run.failures)
+    where: str = run.perform(write_baselines, measured, run.view)
+    return where
+
+
+def _require_inputs(run: Runner) -> None:
+    """Find, before any work, that a stage which is off has no earlier object.
+
+    Raises MissingInputError naming the run and the file, and UserError if the baselines themselves are off.
+    """
+    if not run.switches.on(analyse):
+        raise UserError("the baselines are measured with the stage export: switch it on")
+    if not run.switches.on(split_stage):
+        run.earlier(split_stage.name, split_stage.shown())
+    if not run.switches.on(evaluate):
+        run.earlier("evaluate/0", f"{FOLDER}/metrics_val.json")
+
+
+@action("baseline-report")
+def write_baselines(b: Baselines, view: RunView) -> str:
+    """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
     readings = Readings(view.store)
     view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
     view.write_json(f"{FOLDER}/baselines.json", readings.summaries(b.scorers))

@@ -20,7 +20,7 @@ from core.cost import TrainingPrice
 from core.data.writing import read_examples
 from core.engines.choices import choice_plan
 from core.errors import PromptError
-from core.pipeline.stages import Pipeline
+from core.pipeline.context import RunContext
 from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -112,9 +112,9 @@ class Estimate:
         yield from (f"  {note}" for note in self.notes)
 
 
-def estimate(pipeline: Pipeline, store: Store, split: Manifest, encoded: Manifest | None) -> Estimate:
+def estimate(context: RunContext, store: Store, split: Manifest, encoded: Manifest | None) -> Estimate:
     """Count what is to come; `encoded` are the samples, where they are known."""
-    return _Counting(pipeline, store, split, encoded).whole()
+    return _Counting(context, store, split, encoded).whole()
 
 
 def note_estimate(view: RunView, found: Estimate) -> None:
@@ -128,8 +128,8 @@ def note_estimate(view: RunView, found: Estimate) -> None:
 class _Counting:
     """Counts for one run; texts are tokenised once."""
 
-    def __init__(self, pipeline: Pipeline, store: Store, split: Manifest, encoded: Manifest | None) -> None:
-        self._pipeline, self._config, self._bench = pipeline, pipeline.config, pipeline.bench
+    def __init__(self, context: RunContext, store: Store, split: Manifest, encoded: Manifest | None) -> None:
+        self._config, self._bench = context.config, context
         self._file: Callable[[str], Path] = lambda name: store.file(split, name)
         self._folder = None if encoded is None else store.folder(encoded)
         self._texts: dict[SplitName, Sequence[TextTokens]] = {}
@@ -141,7 +141,8 @@ class _Counting:
         """Everything, in the order of the run."""
         lengths, labels = self._examples()
         steps = plan.plan(self._config.student, self._config.training_seed, labels, [""] * len(labels))
-        stops = self._pipeline.segments(steps)
+        interval, save_every = self._config.evaluation.interval, self._config.student.save_every
+        stops = plan.segments(len(steps), interval, save_every)
         trained = sum(lengths[row] for step in steps for row in step.rows)
         times = 1 + sum(part.evaluate for part in stops)
         parts = [Part("training", trained_tokens=trained), self._evaluations(times), *self._exports()]
@@ -180,7 +181,7 @@ class _Counting:
             scored = [self._scores(s, self._encoder) for s in fresh]
             said = [self._says(s) for s in splits] if self._encoder.target == "label_first" else []
             yield _added("the student on all splits", [*scored, *said])
-        same = config.export.reasoning and self._pipeline.measuring.label_only_is_the_same
+        same = config.export.reasoning and self._bench.label_only_is_the_same
         if config.export.label_only and not same:
             encoder = self._bench.encoder(label_only=True)
             yield _added("the student with the label-only prompt", [self._scores(s, encoder) for s in splits])

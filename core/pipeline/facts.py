@@ -24,8 +24,8 @@ from core.optional import Part
 from core.pipeline import seeds
 from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome, ledger
+from core.pipeline.run_folder import adapter_path, state_path
 from core.pipeline.scorers import Scorer
-from core.pipeline.views import adapter_path, state_path
 from core.provenance import current_code
 from core.report.data import (
     CurvePoint,

@@ -11,20 +11,18 @@ from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
-from core.evaluation.baseline_stage import NAME as BASELINE
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
 from core.evaluation.intervals import Interval
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
-from core.evaluation.stage import EXPORT
 from core.export.ledger import ledger as ledger_of
 from core.export.ledger import student_ledger
 from core.jsonrecords import Record
 from core.optional import Failures
+from core.pipeline.context import RunContext
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.starting import Start
-from core.pipeline.workbench import Workbench
 from core.records import SplitName
 from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.summary import TeacherSummary
@@ -52,7 +50,7 @@ class Outcome:
     store: Store
     run: str
     config: Config
-    bench: Workbench
+    bench: RunContext
     parts: Manifest
     kept: Manifest | None
     encoded: Manifest | None
@@ -178,8 +176,8 @@ def seconds(o: Outcome) -> dict[str, float]:
         "train" if o.reinforcement is None else "reinforce": o.trained,
         "reward": [] if o.reinforcement is None else list(o.reinforcement.rewards.values()),
         "evaluate": list(o.evaluations.values()),
-        "export": [m for m in scored.values() if m.stage == EXPORT],
-        "baseline": [m for m in scored.values() if m.stage == BASELINE],
+        "export": [m for m in scored.values() if m.stage == "export"],
+        "baseline": [m for m in scored.values() if m.stage == "baseline"],
         "decide": [s.decision for s in (*o.modes, *o.others)],
         "analyse": [o.analysis],
         "explain": [o.explained],

@@ -1,4 +1,4 @@
-"""The two phases that leave checkpoints of a student in a run: learning from answers, and from rewards."""
+"""The two phases that train a student: learning from answers, and from rewards."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """Where a phase's files stand in the run's folder, and how its stages are told from the other's."""
+    """The folder of a phase in the run's folder, and what distinguishes its stages in records and logs."""
 
     folder: str
     slot: str = ""

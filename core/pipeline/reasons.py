@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from core.errors import StoreError
-from core.stages import Stage, changed
+from core.stage import StageCall, changed
 from core.store.manifest import Manifest
 from core.store.runs import FOLDER, RECORD, RunView
 
@@ -28,49 +28,49 @@ class Reasons:
         self._view, self._store, self._before = view, view.store, before
         self._records: dict[str, Mapping[str, Any]] = {}
 
-    def own(self, stage: Stage) -> str:
+    def own(self, call: StageCall) -> str:
         """What changed since this run made the stage; "not cached" where it never did.
 
         A run that was begun anew under its name is compared with what it was before.
         """
-        earlier = self._found(stage, self._view.stages())
+        earlier = self._found(call, self._view.stages())
         if earlier is None and self._before is not None:
-            earlier = self._found(stage, self._record(self._before))
-        return "not cached" if earlier is None else self._differences(stage, earlier, "")
+            earlier = self._found(call, self._record(self._before))
+        return "not cached" if earlier is None else self._differences(call, earlier, "")
 
-    def why(self, stage: Stage) -> str:
+    def why(self, call: StageCall) -> str:
         """The same for a plan, which also compares with the run that was last at work."""
-        earlier, whose = self._found(stage, self._view.stages()), ""
+        earlier, whose = self._found(call, self._view.stages()), ""
         if earlier is None:
-            earlier, whose = self._elsewhere(stage)
-        return "not made before" if earlier is None else self._differences(stage, earlier, whose)
+            earlier, whose = self._elsewhere(call)
+        return "not made before" if earlier is None else self._differences(call, earlier, whose)
 
-    def _differences(self, stage: Stage, earlier: Manifest, whose: str) -> str:
-        differences = changed(stage, earlier.ingredients)
+    def _differences(self, call: StageCall, earlier: Manifest, whose: str) -> str:
+        differences = changed(call, earlier.ingredients)
         if not differences:
             return "its files are missing or damaged"
         return "; ".join(differences[:SHOWN]) + (f" (compared with {whose})" if whose else "")
 
-    def _found(self, stage: Stage, record: Mapping[str, Any]) -> Manifest | None:
-        entry = record.get(stage.slot)
-        return self._store.find(stage.name, entry["key"]) if entry else None
+    def _found(self, call: StageCall, record: Mapping[str, Any]) -> Manifest | None:
+        entry = record.get(call.slot)
+        return self._store.find(call.name, entry["key"]) if entry else None
 
-    def _elsewhere(self, stage: Stage) -> tuple[Manifest | None, str]:
+    def _elsewhere(self, call: StageCall) -> tuple[Manifest | None, str]:
         """The same place in another run; where none has it, the newest object.
 
         Of a stage that a run calls several times, one object says nothing about another.
         """
         for name in self._others:
-            if (manifest := self._found(stage, self._record(name))) is not None:
+            if (manifest := self._found(call, self._record(name))) is not None:
                 return manifest, f"run {name}"
-        return self._newest(stage) if stage.slot == stage.name else (None, "")
+        return self._newest(call) if call.slot == call.name else (None, "")
 
-    def _newest(self, stage: Stage) -> tuple[Manifest | None, str]:
-        folder = f"objects/{stage.name}"
+    def _newest(self, call: StageCall) -> tuple[Manifest | None, str]:
+        folder = f"objects/{call.name}"
         manifests = [f for f in self._store.backend.list(folder) if f.path.count("/") == 2]
         for found in sorted(manifests, key=lambda f: f.modified, reverse=True):
             key = found.path.removeprefix(f"{folder}/").removesuffix(".json")
-            if (manifest := self._store.find(stage.name, key)) is not None:
+            if (manifest := self._store.find(call.name, key)) is not None:
                 return manifest, f"what was made {manifest.created_at}"
         return None, ""
 

@@ -19,8 +19,8 @@ from core.export.pointer import Pointer
 from core.optional import Failures, Part
 from core.pipeline import facts, outcome
 from core.pipeline.outcome import Outcome
+from core.pipeline.run_folder import adapter_path, fingerprints, state_path
 from core.pipeline.scorers import Scorer
-from core.pipeline.views import adapter_path, fingerprints, state_path
 from core.provenance import current_code
 from core.records import SplitName
 from core.report import markdown, page

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.config import Config
 from core.data.writing import scan_examples
-from core.pipeline.workbench import Workbench
+from core.pipeline.context import RunContext
 from core.report.text import plural
 from core.student import plan
 
@@ -16,7 +16,7 @@ _LOOKED_AT = 200
 _MILLION = 1_000_000
 
 
-def forecast(config: Config, bench: Workbench, texts: Path, counts: dict[str, int]) -> Iterator[str]:
+def forecast(config: Config, bench: RunContext, texts: Path, counts: dict[str, int]) -> Iterator[str]:
     """Lines for people. `texts` is the folder of the split, `counts` its rows by split.
 
     Prompts are counted as the first texts have them, answers at their longest; an early end costs less.
@@ -50,7 +50,7 @@ def forecast(config: Config, bench: Workbench, texts: Path, counts: dict[str, in
         yield _money(config, bench, trained, prefilled, sampled)
 
 
-def _prompt_tokens(bench: Workbench, texts: Path, room: int) -> int:
+def _prompt_tokens(bench: RunContext, texts: Path, room: int) -> int:
     """Tokens of a prompt, the mean over the first texts of train."""
     encoder = bench.encoder()
     encoder.require_room(room)
@@ -59,7 +59,7 @@ def _prompt_tokens(bench: Workbench, texts: Path, room: int) -> int:
     return round(sum(len(encoder.prompt_with_room(t, room).tokens) for t in found) / max(len(found), 1))
 
 
-def _money(config: Config, bench: Workbench, trained: int, prefilled: int, sampled: int) -> str:
+def _money(config: Config, bench: RunContext, trained: int, prefilled: int, sampled: int) -> str:
     price = bench.engine.price
     if price is None:
         return (

@@ -9,7 +9,7 @@ from core.optional import Part
 from core.pipeline import facts, reporting
 from core.pipeline.outcome import Outcome, Reinforcement
 from core.pipeline.phases import RL
-from core.pipeline.views import adapter_path, state_path
+from core.pipeline.run_folder import adapter_path, state_path
 from core.results import (
     RL_SUMMARY,
     ReinforcedVal,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core import jsonio
-from core.evaluation import baseline_stage, decision
+from core.evaluation import decision
 from core.evaluation.analyse_stage import ScorerSlice
 from core.evaluation.analysis import Kind
 from core.evaluation.decide_stage import DECISION
@@ -113,7 +113,7 @@ class Readings:
     def _about(self, scorer: Scorer) -> dict[str, Any]:
         """How a classical baseline was made, as its stage wrote it."""
         made = next(iter(scorer.rows.values()))
-        if made.stage != baseline_stage.NAME:
+        if made.stage != "baseline":
             return {}
         found: dict[str, Any] = jsonio.read_json(self._store.file(made, BASELINES))[scorer.name]
         return found

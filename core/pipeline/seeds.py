@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from core.config import Config
 from core.config.differences import differences
+from core.config.loading import ResolvedConfig, held
 from core.errors import ConfigError
 from core.export.manifests import SplitMetrics, metrics_name
 from core.pipeline.naming import run_config
@@ -35,6 +36,15 @@ def config_of(config: Config, run: str, seed: int) -> Config:
     named = config.run.model_copy(update={"name": name_of(run, seed)})
     student = config.student.model_copy(update={"seeds": (seed,)})
     return config.model_copy(update={"run": named, "student": student, "publish": False})
+
+
+def resolved_of(resolved: ResolvedConfig, seed: int) -> ResolvedConfig:
+    """The config of a run with another seed, and where its values come from."""
+    config = config_of(resolved.config, resolved.run_name, seed)
+    origins = {key: resolved.origins.get(key, "") for key in held(config)}
+    for key in (("run", "name"), ("student", "seeds"), ("publish",)):
+        origins[key] = f"student.seeds of run {resolved.run_name}"
+    return ResolvedConfig(config, origins)
 
 
 def results(

@@ -9,9 +9,9 @@ from typing import Any
 from core.config import Config
 from core.config.differences import differences
 from core.errors import MissingInputError, UserError
+from core.pipeline.context import RunContext
 from core.pipeline.naming import run_config
 from core.pipeline.phases import RL
-from core.pipeline.workbench import Workbench
 from core.results import RL_SUMMARY
 from core.store import pointers
 from core.store.manifest import Manifest
@@ -42,7 +42,7 @@ class Start:
         return {"run": self.run, "step": self.step, "checkpoint_digest": digest}
 
 
-def find(view: RunView, config: Config, bench: Workbench, parts: Manifest, source: str | None) -> Start:
+def find(view: RunView, config: Config, bench: RunContext, parts: Manifest, source: str | None) -> Start:
     """The start that `source` names: None for the run's own student, latest, a run's name, or base.
 
     Raises MissingInputError where it is not there, UserError where this config cannot go on from it.
@@ -104,7 +104,7 @@ def _checkpoint(run: RunView, step: int) -> Manifest:
 
 
 def _refuse_other(
-    name: str, run: RunView, pointer: Mapping[str, Any], config: Config, bench: Workbench, parts: Manifest
+    name: str, run: RunView, pointer: Mapping[str, Any], config: Config, bench: RunContext, parts: Manifest
 ) -> None:
     if pointer.get("phase") == "rl":
         raise UserError(
@@ -119,7 +119,7 @@ def _refuse_other(
 
 
 def _compared(
-    run: RunView, pointer: Mapping[str, Any], config: Config, bench: Workbench, parts: Manifest
+    run: RunView, pointer: Mapping[str, Any], config: Config, bench: RunContext, parts: Manifest
 ) -> Iterator[tuple[str, Any, Any]]:
     student, before = config.student, run_config(run).config.student
     yield "engine (student.engine)", pointer["engine"], student.engine.kind

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio
+from core.config import Config
 from core.config.base import Section
 from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
@@ -19,22 +20,23 @@ from core.jsonio import LinesWriter
 from core.labels import LabelSet
 from core.records import Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
-from core.rejection.hard import Hardness, HardWriter, Judged
+from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, tagged_file
 from core.rejection.remembered import Remembered
 from core.rejection.rules import judge
 from core.rejection.samples import accepted_row, rejected_row
 from core.rejection.skew import REJECTED_FILE, notices, remedy, skew
 from core.rejection.summary import TeacherSummary
 from core.rulebook import load_rulebook
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.teacher.base import Answered
 from core.teacher.samples import read_samples
 from core.teacher.summary import SampleSummary
 
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 log = logging.getLogger(__name__)
 
-NAME = "reject"
-VERSION = 5
 ACCEPTED_FILE = "accepted_samples.jsonl"
 SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSummary.model_fields) - {"notices"}
@@ -56,8 +58,19 @@ class RejectSlice(Section):
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
 
+    @classmethod
+    def of(cls, config: Config) -> RejectSlice:
+        """The part of the config that decides what is accepted."""
+        return cls(
+            rejection=config.rejection,
+            rules=config.rules,
+            keep=config.teacher.keep,
+            positive=config.data.positive,
+            negative=config.data.negative,
+        )
 
-def content(slice: RejectSlice) -> dict[str, str]:
+
+def content(slice: RejectSlice, context: RunContext | None = None) -> dict[str, str]:
     """The digest of the rulebook. Raises PromptError where it cannot be read, and ConfigError where
     a rejection rule needs ids that it does not have: before any answer is paid for."""
     rulebook = load_rulebook(slice.rules)
@@ -65,7 +78,17 @@ def content(slice: RejectSlice) -> dict[str, str]:
     return {"rules.dir": rulebook.digest}
 
 
-def run(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
+@stage(
+    "reject",
+    version=5,
+    inputs=("split", "sample"),
+    content=content,
+    publishes={
+        **{name: f"teacher_phase/{name}" for name in (ACCEPTED_FILE, REJECTED_FILE, HARD_FILE, SUMMARY_FILE)},
+        tagged_file("train"): f"data_splits/{tagged_file('train')}",
+    },
+)
+def reject(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     """Write accepted_samples.jsonl, rejected_samples.jsonl, hard_examples.jsonl, train_with_hard_tag.csv
     and teacher_summary.json.
 

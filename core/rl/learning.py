@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
-from core.config.reinforce import ReinforceConfig, RewardWeights, rewards_code
+from core.config.reinforce import RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.engines.base import (
     Engine,
@@ -31,7 +32,7 @@ from core.records import Example
 from core.rl import rollouts
 from core.rl.rewards import Rubric
 from core.rl.rollouts import Asking, Sampled
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.plan import PlannedStep
 from core.student.segment import adam_params, checkpoint
@@ -62,10 +63,17 @@ class PolicySlice(Section):
     rollouts_kept: int
 
     @classmethod
-    def of(cls, config: ReinforceConfig, **others: Any) -> PolicySlice:
-        """The slice of a whole reinforce section; `others` are of other sections."""
-        own = {n: getattr(config, n) for n in cls.model_fields if n in type(config).model_fields}
-        return cls(**own, **others)
+    def of(cls, config: Config) -> PolicySlice:
+        """The part of the config that decides how a step samples, rewards and learns."""
+        own, student = config.reinforce, config.student
+        return cls(
+            **{n: getattr(own, n) for n in cls.model_fields if n in type(own).model_fields},
+            engine=student.engine,
+            seed=config.training_seed,
+            lora=student.lora,
+            adam=student.adam,
+            prompt=EncodeSlice.of(student),
+        )
 
     def key_extras(self) -> dict[str, Any]:
         """Return what identifies the code of rewards that are not built in."""

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio
+from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.making import subset
 from core.data.writing import read_examples
-from core.engines.base import Engine, GenerateParams, Generation, Sampler
+from core.engines.base import GenerateParams, Generation, Sampler
 from core.evaluation.stage import used
 from core.progress import Saying
 from core.records import Example
 from core.rl.rewards import Rubric
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSlice
 from core.student.segment import checkpoint
 
-NAME = "reward"
-VERSION = 2
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 ANSWERS = "answers.jsonl"
 
 
@@ -43,39 +45,59 @@ class RewardSlice(Section):
         """Return what identifies the code of rewards that are not built in."""
         return rewards_code(self.rewards)
 
-
-@dataclass(frozen=True, slots=True)
-class RewardRun:
-    """The stage's function. Inputs: `split`; `checkpoint`, absent for the base model."""
-
-    engine: Callable[[], Engine]
-    encoder: Callable[[], Encoder]
-    rule_ids: Callable[[], tuple[str, ...]]
-
-    def __call__(self, config: RewardSlice, io: StageIO) -> dict[str, Any]:
-        every = read_examples(io.inputs["split"] / "val.csv")
-        examples = [every[i] for i in subset(every, config.rows, config.seed)]
-        engine, progress = self.engine(), Saying(io.progress, 0, len(examples))
-        ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
-        with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
-            found = self._judged(sampler, config, examples, replace(io, progress=progress))
-        jsonio.write_jsonl(io.out / ANSWERS, found)
-        return {**_means(found), **used(sampler)}
-
-    def _judged(
-        self, sampler: Sampler, config: RewardSlice, examples: Sequence[Example], io: StageIO
-    ) -> list[dict[str, Any]]:
-        encoder = self.encoder()
-        encoder.require_room(config.max_new_tokens)
-        texts = encoder.tokenizer.encode_texts([e.text for e in examples])
-        prompts = [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts]
-        params = GenerateParams(max_tokens=config.max_new_tokens, stop_tokens=encoder.stop_tokens)
-        said = sampler.generate(prompts, params, progress=io.progress.update)
-        rubric = Rubric(
-            encoder.wording, encoder.target, self.rule_ids(), config.length_tokens, config.rewards
+    @classmethod
+    def of(cls, config: Config) -> RewardSlice:
+        """The part of the config that decides the rewards on val."""
+        own, student = config.reinforce, config.student
+        return cls(
+            engine=student.engine.for_sampling(),
+            prompt=EncodeSlice.of(student),
+            rows=own.reward_rows,
+            max_new_tokens=own.max_new_tokens,
+            rewards=own.rewards,
+            length_tokens=own.length_tokens,
+            seed=config.seed,
         )
-        pairs = zip(examples, said, strict=True)
-        return [_row(example, given, encoder, rubric) for example, given in pairs]
+
+
+def content(config: RewardSlice, context: RunContext) -> dict[str, str]:
+    """Digests of model, prompt and rule ids."""
+    return {**context.student_content(), "rule_ids": jsonio.digest(list(context.rulebook.ids))}
+
+
+@stage(
+    "reward",
+    version=2,
+    inputs=("split", "checkpoint?"),
+    content=content,
+    shows="rl_phase/val_rewards.jsonl",
+    switch=None,
+    slot="reward/rl/{step}",
+    label="reward RL step {step} on val",
+)
+def reward(config: RewardSlice, io: StageIO) -> dict[str, Any]:
+    """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and what they earn."""
+    every = read_examples(io.inputs["split"] / "val.csv")
+    examples = [every[i] for i in subset(every, config.rows, config.seed)]
+    engine, progress = io.context.engine, Saying(io.progress, 0, len(examples))
+    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
+    with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
+        found = _judged(sampler, config, examples, replace(io, progress=progress))
+    jsonio.write_jsonl(io.out / ANSWERS, found)
+    return {**_means(found), **used(sampler)}
+
+
+def _judged(
+    sampler: Sampler, config: RewardSlice, examples: Sequence[Example], io: StageIO
+) -> list[dict[str, Any]]:
+    encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
+    encoder.require_room(config.max_new_tokens)
+    texts = encoder.tokenizer.encode_texts([e.text for e in examples])
+    prompts = [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts]
+    params = GenerateParams(max_tokens=config.max_new_tokens, stop_tokens=encoder.stop_tokens)
+    said = sampler.generate(prompts, params, progress=io.progress.update)
+    rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
+    return [_row(*pair, encoder, rubric) for pair in zip(examples, said, strict=True)]
 
 
 def _row(example: Example, said: Generation, encoder: Encoder, rubric: Rubric) -> dict[str, Any]:

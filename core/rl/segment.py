@@ -7,10 +7,10 @@ All that is random comes from (seed, step).
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio, milestones
 from core.data.writing import read_examples
@@ -19,76 +19,89 @@ from core.errors import ConfigError
 from core.progress import Saying
 from core.rl.learning import Course, PolicySlice, Trainer
 from core.rl.rewards import Rubric
-from core.stageio import StageIO
-from core.student.encoding import Encoder
+from core.stage import StageIO, stage
+from core.student import plan
 from core.student.segment import LiveSession, checkpoint, described, lora_spec_of
 
-NAME = "reinforce"
-VERSION = 2
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyRun:
-    """The stage's function, bound to engine, encoder and steps.
+def content(config: PolicySlice, context: RunContext, *, course: Course) -> dict[str, str]:
+    """Digests of model, prompt and rule ids, of the steps' texts and of their learning rates."""
+    return {
+        **context.student_content(),
+        "rule_ids": jsonio.digest(list(context.rulebook.ids)),
+        "first_step": str(course.steps[0].step),
+        **plan.content(course.steps),
+    }
+
+
+@stage(
+    "reinforce",
+    version=2,
+    inputs=("split", "parent?", "start?", "reference?"),
+    content=content,
+    shows="rl_phase/rl_history.jsonl",
+    switch=None,
+    slot="reinforce/{stop}",
+    label="reinforce steps {first} to {stop} of {total}",
+    after=lambda context: context.live.keep(),
+)
+def reinforce(config: PolicySlice, io: StageIO, *, course: Course) -> dict[str, Any]:
+    """Take the steps of `course` and save the state after them.
 
     Inputs: `split`, the texts; `parent`, the segment before, or `start`, the student to begin with, or
     neither: the base model; `reference`, what a penalty on drift is measured from, the base model if absent.
     """
-
-    engine: Callable[[], Engine]
-    encoder: Callable[[], Encoder]
-    rule_ids: Callable[[], tuple[str, ...]]
-    live: LiveSession
-    course: Course
-
-    def __call__(self, config: PolicySlice, io: StageIO) -> dict[str, Any]:
-        engine = self.engine()
-        refuse_unknown_loss(engine, config.loss)
-        progress = Saying(io.progress, self.course.steps[0].step, self.course.total)
-        with engine.report_waits(progress.say):
-            return self._run(engine, config, replace(io, progress=progress))
-
-    def _run(self, engine: Engine, config: PolicySlice, io: StageIO) -> dict[str, Any]:
-        session, ref = self._opened(engine, config, io)
-        self.live.pending = session
+    engine, live = io.context.engine, io.context.live
+    refuse_unknown_loss(engine, config.loss)
+    progress = Saying(io.progress, course.steps[0].step, course.total)
+    io = replace(io, progress=progress)
+    with engine.report_waits(progress.say):
+        session, ref = _opened(engine, live, config, io)
+        live.pending = session
         try:
             with tempfile.TemporaryDirectory() as folder:
-                trainer = self._trainer(engine, config, io, session, Path(folder))
+                trainer = _trainer(engine, config, course, io, session, Path(folder))
                 rows, kept = trainer.train(ref)
             label = SaveLabel(key=io.key, writer=io.out.name)
-            saved = session.save(io.out, step=self.course.steps[-1].step + 1, label=label)
+            saved = session.save(io.out, step=course.steps[-1].step + 1, label=label)
             jsonio.write_jsonl(io.out / STEPS, rows)
             jsonio.write_jsonl(io.out / ROLLOUTS, kept)
         except BaseException:
-            self.live.close()  # what failed may hold memory, or requests on their way
+            live.close()  # what failed may hold memory, or requests on their way
             raise
         milestones.passed(milestones.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
         return {**described(saved, engine), **_summary(rows, trainer)}
 
-    def _opened(self, engine: Engine, config: PolicySlice, io: StageIO) -> tuple[Session, SamplerRef | None]:
-        """The session to train, and where the weights lie that it begins with."""
-        lora = lora_spec_of(config.lora, config.seed)
-        if "parent" in io.inputs:
-            parent = checkpoint(engine, io.inputs["parent"])
-            return self.live.take(engine, lora, parent), parent.sampler
-        self.live.close()
-        if "start" not in io.inputs:
-            return engine.open(lora, None), None
-        start = checkpoint(engine, io.inputs["start"])
-        return engine.open(lora, start.state, optimizer=config.keep_optimiser), start.sampler
 
-    def _trainer(
-        self, engine: Engine, config: PolicySlice, io: StageIO, session: Session, folder: Path
-    ) -> Trainer:
-        encoder = self.encoder()
-        rubric = Rubric(
-            encoder.wording, encoder.target, self.rule_ids(), config.length_tokens, config.rewards
-        )
-        examples = read_examples(io.inputs["split"] / "train.csv")
-        return Trainer(self.course, config, io, engine, session, encoder, rubric, examples, folder)
+def _opened(
+    engine: Engine, live: LiveSession, config: PolicySlice, io: StageIO
+) -> tuple[Session, SamplerRef | None]:
+    """The session to train, and where the weights are that it begins with."""
+    lora = lora_spec_of(config.lora, config.seed)
+    if "parent" in io.inputs:
+        parent = checkpoint(engine, io.inputs["parent"])
+        return live.take(engine, lora, parent), parent.sampler
+    live.close()
+    if "start" not in io.inputs:
+        return engine.open(lora, None), None
+    start = checkpoint(engine, io.inputs["start"])
+    return engine.open(lora, start.state, optimizer=config.keep_optimiser), start.sampler
+
+
+def _trainer(
+    engine: Engine, config: PolicySlice, course: Course, io: StageIO, session: Session, folder: Path
+) -> Trainer:
+    encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
+    rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
+    examples = read_examples(io.inputs["split"] / "train.csv")
+    return Trainer(course, config, io, engine, session, encoder, rubric, examples, folder)
 
 
 def refuse_unknown_loss(engine: Engine, loss: str) -> None:

@@ -205,6 +205,22 @@ class RunView:
         return f"{FOLDER}/{self.name}/{place}"
 
 
+class ReadOnlyRun(RunView):
+    """A run's folder for a plan: what would be written to it is discarded."""
+
+    __slots__ = ()
+
+    def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
+        """Discard."""
+
+    def write(self, place: str, data: str) -> str:
+        """Discard."""
+        return self.where(place)
+
+    def clear(self, place: str) -> None:
+        """Keep what is there."""
+
+
 def _is_entry(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("key", "at"))
 

@@ -6,9 +6,10 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core import jsonio, milestones
+from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.student import AdamConfig, LoraConfig
@@ -24,12 +25,13 @@ from core.engines.base import (
 )
 from core.jsonrecords import Record
 from core.progress import Saying
-from core.stageio import StageIO
-from core.store.manifest import Manifest
+from core.stage import StageIO, stage
+from core.student import plan
 from core.student.plan import PlannedStep
 
-NAME = "train"
-VERSION = 1
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 IN_FLIGHT = 2
 STEPS_FILE = "steps.jsonl"
 
@@ -56,6 +58,17 @@ class SegmentSlice(Section):
     lora: LoraConfig
     adam: AdamConfig
     loss: str = "cross_entropy"
+
+    @classmethod
+    def of(cls, config: Config) -> SegmentSlice:
+        """The part of the config that decides how a step is taken."""
+        student = config.student
+        return cls(
+            engine=student.engine,
+            seed=config.training_seed,
+            lora=student.lora,
+            adam=student.adam,
+        )
 
 
 @dataclass(slots=True)
@@ -95,68 +108,87 @@ class LiveSession:
         self.session = self.pending = None
 
 
-@dataclass(frozen=True, slots=True)
-class SegmentRun:
-    """The function of a training stage, bound to what is no ingredient: the engine and the data."""
+def content(
+    config: SegmentSlice, context: RunContext, *, steps: Sequence[PlannedStep], **given: Any
+) -> dict[str, str]:
+    """Digests of the base model, of the batches and of the learning rates."""
+    return {**context.base, **plan.content(steps)}
 
-    engine: Callable[[], Engine]
-    live: LiveSession
-    steps: Sequence[PlannedStep]
-    data: Callable[[], Sequence[Datum]]
-    total: int
 
-    def __call__(self, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
-        engine = self.engine()
-        progress = Saying(io.progress, self.steps[0].step, self.total)
-        with engine.report_waits(progress.say):
-            return self._run(engine, config, replace(io, progress=progress))
-
-    def _run(self, engine: Engine, config: SegmentSlice, io: StageIO) -> dict[str, Any]:
+@stage(
+    "train",
+    version=1,
+    inputs=("parent?",),
+    content=content,
+    shows="student_phase/train_history.jsonl",
+    slot="train/{stop}",
+    label="train steps {first} to {stop} of {total}",
+    after=lambda context: context.live.keep(),
+)
+def train(
+    config: SegmentSlice,
+    io: StageIO,
+    *,
+    steps: Sequence[PlannedStep],
+    total: int,
+    data: Callable[[], Sequence[Datum]],
+) -> dict[str, Any]:
+    """Take `steps` of `total` from the parent's state, or from a new adapter, and save the state."""
+    engine, live = io.context.engine, io.context.live
+    progress = Saying(io.progress, steps[0].step, total)
+    io = replace(io, progress=progress)
+    with engine.report_waits(progress.say):
         parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
-        session = self.live.take(engine, lora_spec(config), parent)
-        self.live.pending = session
+        session = live.take(engine, lora_spec(config), parent)
+        live.pending = session
         try:
-            rows, waiting = self._steps(session, config.adam, io)
+            rows, waiting = _submit(session, config.adam, steps, data(), io, total)
             # The save follows the last steps without waiting for them.
             label = SaveLabel(key=io.key, writer=io.out.name)
-            saved = session.save(io.out, step=self.steps[-1].step + 1, label=label)
-            rows += [self._finish(*each, io) for each in waiting]
+            saved = session.save(io.out, step=steps[-1].step + 1, label=label)
+            rows += [_finished(*each, io, total) for each in waiting]
             jsonio.write_jsonl(io.out / STEPS_FILE, rows)
         except BaseException:
-            self.live.close()  # what failed may hold memory, or requests on their way
+            live.close()  # what failed may hold memory, or requests on their way
             raise
         milestones.passed(milestones.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
         tokens = sum(row["tokens"] for row in rows)
         return {**described(saved, engine), "last_loss": rows[-1]["loss"], "tokens": tokens}
 
-    def _steps(
-        self, session: Session, adam: AdamConfig, io: StageIO
-    ) -> tuple[list[dict[str, Any]], deque[tuple[PlannedStep, Pending]]]:
-        """Submit every step; the rows of those that were waited for, and the last ones on their way."""
-        data = self.data()
-        waiting: deque[tuple[PlannedStep, Pending]] = deque()
-        rows: list[dict[str, Any]] = []
-        for step in self.steps:
-            batch = mean_over_examples([data[r] for r in step.rows])
-            pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
-            milestones.passed(milestones.STEP_SUBMITTED, str(step.step))
-            waiting.append((step, pending))
-            if len(waiting) >= IN_FLIGHT:
-                rows.append(self._finish(*waiting.popleft(), io))
-        return rows, waiting
 
-    def _finish(self, step: PlannedStep, pending: Pending, io: StageIO) -> dict[str, Any]:
-        result = pending.result()
-        io.progress.update(step.step + 1, self.total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")
-        return {
-            "step": step.step,
-            "learning_rate": step.learning_rate,
-            "batch_hash": step.batch_hash,
-            "loss": result.loss,
-            "grad_norm": result.grad_norm,
-            "tokens": result.tokens,
-        }
+def _submit(
+    session: Session,
+    adam: AdamConfig,
+    steps: Sequence[PlannedStep],
+    data: Sequence[Datum],
+    io: StageIO,
+    total: int,
+) -> tuple[list[dict[str, Any]], deque[tuple[PlannedStep, Pending]]]:
+    """Submit every step; returns the rows of the finished steps, and the last steps, which are in flight."""
+    waiting: deque[tuple[PlannedStep, Pending]] = deque()
+    rows: list[dict[str, Any]] = []
+    for step in steps:
+        batch = mean_over_examples([data[r] for r in step.rows])
+        pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
+        milestones.passed(milestones.STEP_SUBMITTED, str(step.step))
+        waiting.append((step, pending))
+        if len(waiting) >= IN_FLIGHT:
+            rows.append(_finished(*waiting.popleft(), io, total))
+    return rows, waiting
+
+
+def _finished(step: PlannedStep, pending: Pending, io: StageIO, total: int) -> dict[str, Any]:
+    result = pending.result()
+    io.progress.update(step.step + 1, total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")
+    return {
+        "step": step.step,
+        "learning_rate": step.learning_rate,
+        "batch_hash": step.batch_hash,
+        "loss": result.loss,
+        "grad_norm": result.grad_norm,
+        "tokens": result.tokens,
+    }
 
 
 def read_steps(path: Path) -> list[TrainStep]:
@@ -218,12 +250,3 @@ def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
 def read_checkpoint(folder: Path) -> SavedCheckpoint:
     """Return what a segment's checkpoint.json says."""
     return SavedCheckpoint.read(folder / "checkpoint.json")
-
-
-def after_commit(live: LiveSession) -> Callable[[Manifest], None]:
-    """What follows the manifest: the session may be used again."""
-
-    def keep(manifest: Manifest) -> None:
-        live.keep()
-
-    return keep

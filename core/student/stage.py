@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,13 +18,12 @@ from core.errors import DataError
 from core.jsonrecords import Record
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.student.encoding import EncodedExample, Encoder, EncodeSlice
 from core.student.rationales import shuffled
 
-NAME = "encode"
-VERSION = 3
 DATA_FILE = "examples.parquet"
+SFT_FILE = "train_sft.jsonl"
 SUMMARY_FILE = "encode_summary.json"
 _CHUNK = 1000
 _WHY = {
@@ -82,42 +81,47 @@ class EncodedSet:
     hashes: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class EncodeRun:
-    """The stage's function, bound to the encoder, which is opened only when it is needed."""
+@stage(
+    "encode",
+    version=3,
+    inputs=("reject",),
+    content=lambda config, context: context.token_content(),
+    publishes={name: f"student_phase/{name}" for name in (SFT_FILE, SUMMARY_FILE)},
+)
+def encode(config: EncodeStageSlice, io: StageIO) -> dict[str, Any]:
+    """Write examples.parquet, train_sft.jsonl and encode_summary.json.
 
-    encoder: Callable[[], Encoder]
-
-    def __call__(self, config: EncodeStageSlice, io: StageIO) -> dict[str, Any]:
-        encoder = self.encoder()
-        accepted = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
-        whose = accepted if config.seed is None else shuffled(accepted, config.seed)
-        samples = [replace(s, reasoning=w.reasoning) for s, w in zip(accepted, whose, strict=True)]
-        rationale_of = {s.sample_id: w.sample_id for s, w in zip(accepted, whose, strict=True)}
-        encoded, dropped = list[EncodedExample](), dict[str, str]()
-        for sample, found in _encode(encoder, samples, config.min_text_share, io):
-            if isinstance(found, str):
-                dropped[sample.sample_id] = found
-            else:
-                encoded.append(found)
-        if not encoded:
-            encoder.require_room(encoder.label_tokens)
-            raise DataError(
-                f"none of {len(samples)} accepted samples can be trained on with student.max_length "
-                f"{config.max_length}: {_why(dropped)}; raise it, or add the rule too_long"
-            )
-        _write_examples(io.out / DATA_FILE, encoded)
-        jsonio.write_jsonl(
-            io.out / "train_sft.jsonl",
-            (
-                {**_conversation(encoder, s), "rationale_of": rationale_of[s.sample_id]}
-                for s in samples
-                if s.sample_id not in dropped
-            ),
+    Raises DataError where no accepted sample can be trained on.
+    """
+    encoder = io.context.encoder()
+    accepted = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
+    whose = accepted if config.seed is None else shuffled(accepted, config.seed)
+    samples = [replace(s, reasoning=w.reasoning) for s, w in zip(accepted, whose, strict=True)]
+    rationale_of = {s.sample_id: w.sample_id for s, w in zip(accepted, whose, strict=True)}
+    encoded, dropped = list[EncodedExample](), dict[str, str]()
+    for sample, found in _encode(encoder, samples, config.min_text_share, io):
+        if isinstance(found, str):
+            dropped[sample.sample_id] = found
+        else:
+            encoded.append(found)
+    if not encoded:
+        encoder.require_room(encoder.label_tokens)
+        raise DataError(
+            f"none of {len(samples)} accepted samples can be trained on with student.max_length "
+            f"{config.max_length}: {_why(dropped)}; raise it, or add the rule too_long"
         )
-        summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
-        jsonio.write_json(io.out / SUMMARY_FILE, summary)
-        return summary
+    _write_examples(io.out / DATA_FILE, encoded)
+    jsonio.write_jsonl(
+        io.out / SFT_FILE,
+        (
+            {**_conversation(encoder, s), "rationale_of": rationale_of[s.sample_id]}
+            for s in samples
+            if s.sample_id not in dropped
+        ),
+    )
+    summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
+    jsonio.write_json(io.out / SUMMARY_FILE, summary)
+    return summary
 
 
 def read_set(folder: Path) -> EncodedSet:

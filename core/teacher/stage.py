@@ -8,11 +8,12 @@ asked once, at temperature 0 (the model's own, where none is sent), never with i
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
 from core import jsonio, milestones
+from core.config import Config
 from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
@@ -20,7 +21,7 @@ from core.errors import AnswersError
 from core.prompts import load_prompts
 from core.records import Example, SplitName
 from core.rulebook import load_rulebook
-from core.stageio import StageIO
+from core.stage import StageIO, stage
 from core.teacher.answer_file import answers_digest
 from core.teacher.base import AttemptPolicy, GoldTeacher, Teacher
 from core.teacher.live import LiveTeacher, OpenJournal
@@ -29,8 +30,9 @@ from core.teacher.recorded import RecordedTeacher
 from core.teacher.samples import Tally, sample_row
 from core.teacher.summary import SampleSummary, TeacherFacts
 
-NAME = "sample"
-VERSION = 5
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
 SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
 
@@ -58,8 +60,20 @@ class SampleSlice(Section):
             self.__dict__["teacher"] = self.teacher.model_copy(update=once)
         return self
 
+    @classmethod
+    def of(cls, config: Config, split: SplitName = "train") -> SampleSlice:
+        """The part of the config that decides the answers to a split."""
+        return cls(
+            teacher=config.teacher,
+            rules=config.rules,
+            prompts=config.prompts,
+            positive=config.data.positive,
+            negative=config.data.negative,
+            split=split,
+        )
 
-def content(slice: SampleSlice) -> dict[str, str]:
+
+def content(slice: SampleSlice, context: RunContext | None = None) -> dict[str, str]:
     """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
 
     Raises PromptError or AnswersError where one of them cannot be read.
@@ -89,7 +103,26 @@ def open_teacher(slice: SampleSlice, journal: OpenJournal | None = None) -> Teac
     return LiveTeacher(config, prompts, rulebook, names, journal, slice.split)
 
 
-def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> dict[str, Any]:
+def published(slice: SampleSlice) -> dict[str, str]:
+    """The answers and the rulebook; of another split than train the answers and how they agree with gold."""
+    if slice.split == "train":
+        return {name: f"teacher_phase/{name}" for name in (SAMPLES_FILE, "rulebook.txt", "rule_files.json")}
+    named = {SAMPLES_FILE: f"teacher_samples_{slice.split}.jsonl"}
+    named[SUMMARY_FILE] = f"sample_summary_{slice.split}.json"
+    return {name: f"teacher_phase/{place}" for name, place in named.items()}
+
+
+@stage(
+    "sample",
+    version=5,
+    inputs=("split",),
+    content=content,
+    publishes=published,
+    slot=lambda slice: "sample" if slice.split == "train" else f"sample/{slice.split}",
+    label=lambda slice: "sample" if slice.split == "train" else f"the teacher labels {slice.split}",
+    before=lambda context: context.check_room(),
+)
+def sample(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
     A text without an answer is counted as missing, in any split. Raises AnswersError where recorded
@@ -99,6 +132,7 @@ def run(slice: SampleSlice, io: StageIO, journal: OpenJournal | None = None) -> 
     rulebook = load_rulebook(slice.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
+    journal = None if io.run is None else io.run.journal
     teacher, tally = open_teacher(slice, journal), Tally()
     examples = scan_examples(io.inputs["split"] / f"{slice.split}.csv")
     jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, slice.split, io))

@@ -31,7 +31,7 @@ from flows.cli.sweeping import sweep
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
-    from flows.switches import Switches
+    from core.pipeline.switches import Switches
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Request:
     def check(self) -> tuple[ResolvedConfig, Switches]:
         """Load config and switches before anything heavy is imported: mistakes answer at once."""
         from core.config.loading import load
-        from flows.switches import switches
+        from core.pipeline.switches import switches
 
         resolved = load(self.config, self.overrides)
         return resolved, switches(resolved.config.stages, self.only, self.skip, self.refresh)
@@ -117,10 +117,9 @@ def run(debug: bool, request: Request, new: bool) -> None:
     check_place(resolved, new=new)
     prepare(resolved, debug)
     from flows.distill import distill
-    from flows.parameters import lending
 
-    with lending(resolved) as config:
-        report = distill(config, None, list(request.only), list(request.skip), list(request.refresh), new=new)
+    only, skip, refresh = list(request.only), list(request.skip), list(request.refresh)
+    report = distill(resolved.as_parameter(), None, only, skip, refresh, new=new)
     saying.show(f"Done. Look at {report}")
 
 
@@ -135,10 +134,8 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
     check_place(resolved, new=new)
     prepare(resolved, debug)
     from flows.baseline import baseline
-    from flows.parameters import lending
 
-    with lending(resolved) as config:
-        report = baseline(config, None, list(request.skip), list(request.refresh), new)
+    report = baseline(resolved.as_parameter(), None, list(request.skip), list(request.refresh), new)
     saying.show(f"Done. Look at {report}")
 
 
@@ -147,7 +144,7 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
 def plan(debug: bool, request: Request) -> None:
     """Say what a run of CONFIG would reuse and what it would make, and show the first prompt."""
     resolved, switched = request.check()
-    from flows.planning import describe_plan
+    from core.pipeline.planning import describe_plan
 
     saying.show(describe_plan(resolved, switched))
 

@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
     """Root, name, data, rules, prompts and answers are there: said before Prefect takes its seconds."""
     from core.pipeline.naming import refuse_other
-    from core.pipeline.stages import Pipeline
+    from core.pipeline.preflight import check_files
     from core.store.objects import Store
     from core.store.runs import RunView
 
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     if not new:
         refuse_other(view, resolved)
-    Pipeline(resolved.config).check_files()
+    check_files(resolved.config)
 
 
 def prepare(resolved: ResolvedConfig, debug: bool) -> None:

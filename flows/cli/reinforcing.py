@@ -36,20 +36,18 @@ def reinforce(
 ) -> None:
     """Reinforce the student of CONFIG's run by rewards for its own answers, as `reinforce:` says."""
     from core.config.loading import load
-    from flows.switches import switches
+    from core.pipeline.switches import switches
 
     resolved = load(config, overrides)
     switches(resolved.config.stages, (), (), refresh)
     check_place(resolved, new=False)
     if plan:
-        from flows.rl_planning import describe
+        from core.pipeline.planning import describe_reinforcement
 
-        saying.show(describe(resolved, start))
+        saying.show(describe_reinforcement(resolved, start))
         return
     prepare(resolved, debug)
-    from flows.parameters import lending
     from flows.reinforce import reinforce
 
-    with lending(resolved) as lent:
-        report = reinforce(lent, None, start, list(refresh), replace)
+    report = reinforce(resolved.as_parameter(), None, start, list(refresh), replace)
     saying.show(f"Done. Look at {report}")

@@ -24,7 +24,7 @@ def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, 
 
     of = load_sweep(file, overrides)
     if only_plan:
-        from flows.planning_arms import describe_sweep
+        from core.pipeline.planning import describe_sweep
 
         saying.show(describe_sweep(of))
         return

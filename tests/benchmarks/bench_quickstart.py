@@ -23,7 +23,7 @@ def main() -> None:
 
 def timed(root: str) -> float:
     """Seconds that one run takes."""
-    command = [sys.executable, "-m", "flows.distill", CONFIG, "--set", f"run.root={root}"]
+    command = [sys.executable, "-m", "flows.cli", "run", CONFIG, "--set", f"run.root={root}"]
     started = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     return time.monotonic() - started

@@ -15,15 +15,19 @@ from scipy import stats
 from core import jsonio
 from core.base_model import resolve_model
 from core.config.loading import load
-from core.evaluation.stage import METRICS, read_metrics
-from core.pipeline.stages import Pipeline
+from core.evaluation.stage import METRICS, MeasureSlice, evaluate, read_metrics
+from core.pipeline.context import RunContext
+from core.pipeline.phases import RL
 from core.progress import Silent
-from core.rl.reward_stage import ANSWERS
-from core.stages import Stage, make
-from core.store.manifest import Manifest
+from core.rl.learning import PolicySlice
+from core.rl.reward_stage import ANSWERS, RewardSlice, reward
+from core.rl.segment import reinforce
+from core.stage import build
 from core.store.objects import Store
 from tests.answering_model import write_answering_model
+from tests.building import build_split
 from tests.conftest import SMOLLM2
+from tests.core.pipeline.making import policy
 from tests.small_project import HAM, SPAM, WORDS, write_project
 
 SEEDS = (1, 2, 3)
@@ -76,25 +80,24 @@ def write_texts(path: Path) -> None:
 
 
 def one(config: Path, seed: int) -> Gained:
-    of = Pipeline(load(config, [*SETTINGS, f"student.seeds=[{seed}]", f"run.root=out-{seed}"]).config)
+    of = RunContext(load(config, [*SETTINGS, f"student.seeds=[{seed}]", f"run.root=out-{seed}"]).config)
     store = Store.open(of.config.run.root)
-
-    def made(stage: Stage) -> Manifest:
-        return make(store, stage, Silent()).manifest
-
-    split = made(of.split())
-    steps = of.reinforcing.plan(store.folder(split))
-    [part] = of.reinforcing.segments(steps)
+    split = build_split(store, of.config)
+    [arguments] = policy(of, store, split)
     began = time.monotonic()
-    end = made(of.reinforcing.reinforce(part, steps, split, None, None))
+    call = reinforce.call(PolicySlice.of(of.config), of, *arguments, split=split)
+    end = build(store, call, Silent()).manifest
     seconds = time.monotonic() - began
     of.close()
     earned, f1 = [], []
     for checkpoint in (None, end):
-        rewarded = made(of.reinforcing.reward(split, checkpoint, STEPS if checkpoint else 0))
-        earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded, ANSWERS))])
-        measured = made(of.measuring.evaluate(split, checkpoint, STEPS if checkpoint else 0))
-        f1.append(read_metrics(store.file(measured, METRICS))["macro_f1"] or 0.0)
+        on = {"split": split, "checkpoint": checkpoint}
+        at = {"phase": RL, "step": STEPS if checkpoint else 0}
+        rewarded = build(store, reward.call(RewardSlice.of(of.config), of, at, **on), Silent())
+        earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded.manifest, ANSWERS))])
+        settings = MeasureSlice.for_evaluation(of.config)
+        measured = build(store, evaluate.call(settings, of, at, **on), Silent())
+        f1.append(read_metrics(store.file(measured.manifest, METRICS))["macro_f1"] or 0.0)
     gains = [after - before for before, after in zip(*earned, strict=True)]
     return Gained(seed, gains, f1[0], f1[1], seconds)
 

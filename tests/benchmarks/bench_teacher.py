@@ -20,7 +20,7 @@ from core.data.writing import write_examples
 from core.progress import Silent
 from core.records import Example
 from core.rejection import stage as reject_stage
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher import stage as sample_stage
 from core.teacher.base import AttemptPolicy
 from core.teacher.parsing import LabelNames
@@ -107,7 +107,7 @@ def _slice(folder: Path) -> sample_stage.SampleSlice:
 
 def _sample(folder: Path) -> None:
     (folder / "sample").mkdir()
-    sample_stage.run(_slice(folder), StageIO({"split": folder / "split"}, folder / "sample"))
+    sample_stage.sample(_slice(folder), StageIO({"split": folder / "split"}, folder / "sample"))
 
 
 def _reject(folder: Path) -> None:
@@ -116,7 +116,7 @@ def _reject(folder: Path) -> None:
         rejection=RejectionConfig.model_validate({"rules": tuple(RULES)}), rules=_slice(folder).rules
     )
     inputs = {"split": folder / "split", "sample": folder / "sample"}
-    reject_stage.run(slice, StageIO(inputs, folder / "reject"))
+    reject_stage.reject(slice, StageIO(inputs, folder / "reject"))
 
 
 if __name__ == "__main__":

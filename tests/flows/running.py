@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from core.config.loading import load
-from flows.parameters import lending
 
 REPO = Path(__file__).resolve().parents[2]
 # By log loss: so few rows of val have a threshold without an error even before anything is learnt.
@@ -30,8 +29,7 @@ def distill(config: Path, *overrides: str, **switches: Any) -> Any:
     """What the flow returns: where the report is, or its state where `return_state` asks for that."""
     from flows.distill import distill as flow
 
-    with lending(load(config, list(overrides))) as lent:
-        return flow(lent, **switches)
+    return flow(load(config, list(overrides)).as_parameter(), **switches)
 
 
 def run(config: Path, *overrides: str, **switches: Any) -> Path:
@@ -61,13 +59,11 @@ def reinforce(config: Path, *overrides: str, **switches: Any) -> Path:
     """The folder of a reinforcement."""
     from flows.reinforce import reinforce as flow
 
-    with lending(load(config, list(overrides))) as lent:
-        return Path(flow(lent, **switches)).parent
+    return Path(flow(load(config, list(overrides)).as_parameter(), **switches)).parent
 
 
 def baseline(config: Path, *overrides: str, **switches: Any) -> Path:
     """The folder of the baselines."""
     from flows.baseline import baseline as flow
 
-    with lending(load(config, list(overrides))) as lent:
-        return Path(flow(lent, **switches)).parent
+    return Path(flow(load(config, list(overrides)).as_parameter(), **switches)).parent

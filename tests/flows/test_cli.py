@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -82,21 +81,11 @@ def test_a_plan_writes_nothing_and_says_what_waits(project: Path, capsys: pytest
     assert not (project.parent / "out").exists()
 
 
-@pytest.mark.parametrize("module", ["flows.distill"])
-def test_the_flow_runs_as_a_module_too(project: Path, module: str) -> None:
-    env = {**os.environ, "PYTHONPATH": str(REPO)}
-    found = subprocess.run(
-        [sys.executable, "-m", module, "none.yaml"], capture_output=True, text=True, env=env, check=False
-    )
-    assert found.returncode == 2
-    assert "no config file at" in found.stderr
-
-
 def test_a_folder_that_shadows_core_is_named(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     (tmp_path / "core/__init__.py").write_text("")
     found = subprocess.run(
-        [sys.executable, "-m", "flows.distill", "none.yaml"],
+        [sys.executable, "-m", "flows.cli", "run", "none.yaml"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -15,12 +15,10 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from core.pipeline.stages import Pipeline
-from core.progress import Silent
-from core.stages import make
 from core.store.objects import Store
 from core.store.runs import RunView
 from flows.cli import main, saying
+from tests.building import build_split
 
 REPO = Path(__file__).resolve().parents[2]
 TEXTS = ("🎁💰 prêmio über", "встреча в 8 ☀", "見てください")
@@ -48,7 +46,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.write_text(json.dumps(config))
     resolved = load(path)
     store = Store.open(resolved.config.run.root)
-    split = make(store, Pipeline(resolved.config).split(), Silent()).manifest
+    split = build_split(store, resolved.config)
     RunView(store, "fêté").record("split", split, reused=False)
     return path
 

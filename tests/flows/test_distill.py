@@ -118,13 +118,13 @@ def test_the_same_command_again_makes_nothing_and_gives_the_same_files(finished:
 
 def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
     from core.config.loading import load
-    from flows.planning import describe_plan
-    from flows.switches import Switches
+    from core.pipeline.planning import describe_plan
+    from core.pipeline.switches import Switches
 
     none = Switches(frozenset(), frozenset())
     plan = describe_plan(load(finished), none)
     for stage in ("split", "sample", "reject", "encode", "train/6", "evaluate/6"):
-        assert re.search(rf"^{stage} +reuse \(made ", plan, re.MULTILINE), plan
+        assert re.search(rf"^{stage} +reuse \(built ", plan, re.MULTILINE), plan
     assert re.search(r"^export/student/test/reasoning +reuse", plan, re.MULTILINE)
     assert re.search(r"^baseline +reuse", plan, re.MULTILINE)
     assert "run: " not in plan
@@ -133,7 +133,7 @@ def test_a_plan_says_what_is_reused_what_runs_and_why(finished: Path) -> None:
     assert re.search(r"^encode +reuse", changed, re.MULTILINE)
     assert re.search(r"^train/2 +run: config.lora.rank changed from 2 to 3$", changed, re.MULTILINE)
     assert re.search(r"^train/4 to train/6 +waits for train/2$", changed, re.MULTILINE)
-    assert re.search(r"^evaluate/2 to evaluate/6 +waits for its training segment", changed, re.MULTILINE)
+    assert re.search(r"^evaluate/2 to evaluate/6 +waits for train/2", changed, re.MULTILINE)
     assert re.search(r"^export +waits for train/2$", changed, re.MULTILINE)
     assert "would stop here: run small at" in changed
     assert "student.lora.rank: 2 -> 3" in changed
@@ -255,7 +255,8 @@ def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
 def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from flows import evaluate
+    from core.pipeline import evaluate
+    from flows.evaluate import evaluate_checkpoint
 
     @contextlib.contextmanager
     def waited(store: Store, name: str, what: str) -> Iterator[None]:
@@ -263,8 +264,9 @@ def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
         yield
 
     monkeypatch.setattr(Store, "lease", waited)
-    monkeypatch.setattr(evaluate, "_evaluate", lambda run, checkpoint: str(run.config.evaluation.interval))
-    assert evaluate.evaluate_checkpoint.fn("small", "out") == "3"
+    interval = lambda run, checkpoint: str(run.config.evaluation.interval)  # noqa: E731
+    monkeypatch.setattr(evaluate, "evaluate_checkpoint", interval)
+    assert evaluate_checkpoint.fn("small", "out") == "3"
 
 
 def test_answers_that_are_all_wrong_stop_the_run_after_the_reasons_are_written(project: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 import yaml
 
 from core.config.loading import load
-from flows.planning import describe_plan
-from flows.switches import switches
+from core.pipeline.planning import describe_plan
+from core.pipeline.switches import switches
 from tests.flows.running import run
 from tests.servers import tinker
 
@@ -68,7 +68,7 @@ def test_gold_labels_cost_on_a_server_what_was_estimated_before_anything_was_sen
 ) -> None:
     priced(project, **{NAME: {"train": 3.0, "prefill": 1.0, "sample": 2.0}})
     changes = [*remote, *GOLD]
-    assert "can be said once the data is split" in plan(project, changes)
+    assert "is known once the data is split" in plan(project, changes)
     folder = run(project, *changes)
     said, took = read(folder, "cost_estimate.json"), read(folder, "ledger.json")["student"]
     assert said["trained_tokens"] == took["trained_tokens"]

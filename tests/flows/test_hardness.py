@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from flows.planning import describe_plan
-from flows.switches import Switches
+from core.pipeline.planning import describe_plan
+from core.pipeline.switches import Switches
 from tests.flows.running import run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

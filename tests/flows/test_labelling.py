@@ -11,12 +11,11 @@ import pytest
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.cost import Usage, cost, load_prices
-from core.pipeline.stages import Pipeline
-from core.progress import Silent
-from core.stages import make
+from core.pipeline.context import RunContext
+from core.pipeline.planning import describe_plan
+from core.pipeline.switches import Switches
 from core.store.objects import Store
-from flows.planning import describe_plan
-from flows.switches import Switches
+from tests.building import build_sample, build_split
 from tests.flows.running import distill, run
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer
@@ -51,8 +50,8 @@ def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(projec
     with endpoint.serve() as server:
         resolved = load(project, [asking(server, "test", "val")])
         store = Store.open(resolved.config.run.root)
-        of = Pipeline(resolved.config, lambda: Journal.open(store, resolved.run_name))
-        parts = make(store, of.split(), Silent()).manifest
+        of = RunContext(resolved.config, lambda: Journal.open(store, resolved.run_name))
+        parts = build_split(store, of.config)
         plan = describe_plan(resolved, NOTHING_OFF)
         assert [line(plan, f"sample{more}") for more in ("", "/test", "/val")] == ["run: not made before"] * 3
         assert line(plan, "reject") == "waits for sample"
@@ -60,8 +59,8 @@ def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(projec
         assert "asking gpt-4o-mini about test: 9 calls, tokens counted by: a token for 4 bytes" in plan
         assert re.search(r"^in all: 60 \(60 to 102\) calls; \$\S+ \(\$\S+ to \$\S+\); \d+ s \(", plan, re.M)
 
-        make(store, of.sample(parts), Silent())
-        make(store, of.sample(parts, "test"), Silent())
+        build_sample(store, of, parts)
+        build_sample(store, of, parts, "test")
         learnt = describe_plan(resolved, NOTHING_OFF)
         assert line(learnt, "sample/test").startswith("reuse (made ")
         assert "asking gpt-4o-mini about test: 0 calls" in learnt
@@ -74,7 +73,7 @@ def test_a_plan_has_a_line_and_a_price_for_each_split_the_teacher_answers(projec
 def test_a_plan_without_other_splits_is_as_short_as_before(project: Path) -> None:
     resolved = load(project)
     store = Store.open(resolved.config.run.root)
-    make(store, Pipeline(resolved.config).split(), Silent())
+    build_split(store, resolved.config)
     plan = describe_plan(resolved, NOTHING_OFF)
     assert "sample/" not in plan
     assert "asking" not in plan

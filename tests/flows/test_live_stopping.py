@@ -32,7 +32,15 @@ def started(config: Path, server: TeacherServer) -> subprocess.Popen[str]:
         "prices": None,
         "limits": {"concurrency": 4},
     }
-    command = [sys.executable, "-m", "flows.distill", str(config), "--set", f"teacher={json.dumps(teacher)}"]
+    command = [
+        sys.executable,
+        "-m",
+        "flows.cli",
+        "run",
+        str(config),
+        "--set",
+        f"teacher={json.dumps(teacher)}",
+    ]
     return subprocess.Popen(
         command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     )

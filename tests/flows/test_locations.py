@@ -8,17 +8,15 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from core.pipeline.stages import Pipeline
-from core.progress import Silent
-from core.stages import make
+from core.pipeline.planning import describe_plan
+from core.pipeline.switches import switches
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import RunView
 from flows.cli import main
 from flows.cli.commands import cli
 from flows.cli.locating import local_output, readable, writable
-from flows.planning import describe_plan
-from flows.switches import switches
+from tests.building import build_split
 from tests.small_project import write_project
 
 
@@ -73,7 +71,7 @@ def test_plan_reuses_what_was_made_under_another_spelling_of_the_root(here: Path
     (here / "model/config.json").write_text("{}")
     (here / "model/model.safetensors").write_bytes(b"weights")
     resolved = load(write_project(here, "./model"), [f"run.root={root}"])
-    make(Store.open("out/a"), Pipeline(resolved.config).split(), Silent())
+    build_split(Store.open("out/a"), resolved.config)
     plan = describe_plan(resolved, switches(resolved.config.stages))
     assert plan.splitlines()[0] == f"run small under {here}/out/a"
     assert next(line for line in plan.splitlines() if line.startswith("split")).split()[1] == "reuse"

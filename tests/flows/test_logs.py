@@ -35,7 +35,7 @@ def in_prefect() -> list[str]:
 
 
 def command(config: Path, override: str) -> subprocess.CompletedProcess[str]:
-    run = [sys.executable, "-m", "flows.distill", str(config), "--set", override]
+    run = [sys.executable, "-m", "flows.cli", "run", str(config), "--set", override]
     env = {**environment(), "UNDERSTUDY_LOG_FORMAT": "json"}
     return subprocess.run(run, env=env, capture_output=True, text=True, check=False)
 

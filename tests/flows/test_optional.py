@@ -19,10 +19,10 @@ from core.bundle import parity, stage
 from core.errors import StageError, UserError
 from core.evaluation import analysis, baseline_stage, explain_stage, hardness_stage
 from core.optional import Part
+from core.pipeline import comparing, exporting
 from core.report.markdown import plain
 from core.report.sections import setup
-from flows import baseline as baseline_flow
-from flows import comparing, exporting, showing
+from flows import showing
 from tests.flows.running import baseline, folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -198,7 +198,7 @@ def test_the_baseline_report_names_a_baseline_that_fails(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LogisticRegression, "fit", broken)
-    monkeypatch.setattr(baseline_flow, "create_markdown_artifact", broken)
+    monkeypatch.setattr(showing, "create_markdown_artifact", broken)
     folder = baseline(finished, "run.name=second", "seed=7")
     report = (folder / "baseline_report.md").read_text()
     assert Part.TFIDF_WORDS in report
@@ -207,7 +207,7 @@ def test_the_baseline_report_names_a_baseline_that_fails(
 
     monkeypatch.setattr(baseline_stage, "fit", broken)
     monkeypatch.setattr(comparing, "score", broken)
-    monkeypatch.setattr(comparing, "decided", broken)
+    monkeypatch.setattr(comparing, "freeze_decision", broken)
     with pytest.raises(StageError, match=r"no baseline could be measured: .*made to fail"):
         baseline(finished, "run.name=third", "seed=7")
 

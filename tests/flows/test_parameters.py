@@ -12,7 +12,7 @@ from core.config.loading import fields_at, leaves, load
 from core.config.reading import KeyPath
 from core.config.writing import render
 from core.errors import ConfigError
-from flows.parameters import lending, resolved_of, slug
+from flows.parameters import resolved_of, slug
 
 
 @pytest.fixture
@@ -50,9 +50,7 @@ def test_prefects_form_shows_every_field_of_the_config_with_its_key_and_descript
 
 def test_a_config_that_was_loaded_keeps_the_places_of_its_values(project: Path) -> None:
     loaded = load(project, ["seed=7"])
-    with lending(loaded) as config:
-        given = Config.model_validate(config.model_dump(mode="json"))  # as Prefect hands it over
-        assert resolved_of(given) is loaded
+    assert resolved_of(loaded.as_parameter()) == loaded
     alone = resolved_of(loaded.config)
     assert set(alone.origins.values()) == {"flow parameter"}
     assert alone.origins.keys() == loaded.origins.keys()

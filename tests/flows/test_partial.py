@@ -15,13 +15,13 @@ import pytest
 
 from core.config.loading import load
 from core.errors import UnderstudyError, UserError
+from core.pipeline.distill import distill
+from core.pipeline.opening import opened
+from core.pipeline.planning import describe_plan
+from core.pipeline.runners import InlineRunner
+from core.pipeline.switches import NAMES, switches
 from flows.cli import main
-from flows.distill import pipeline
-from flows.execution import execution
-from flows.planning import describe_plan
-from flows.switches import NAMES, switches
 from tests.flows.running import copied
-from tests.killing.direct import Direct
 from tests.small_project import write_project
 
 SETTINGS = (
@@ -80,14 +80,14 @@ def folder_of(config: Path) -> Path:
 
 
 def started(config: Path, *overrides: str, **chosen: Sequence[str]) -> Ended:
-    """A run of some stages, with tasks as plain functions, in the config's folder."""
+    """A run of some stages, in this process, in the config's folder."""
     code, message = 0, ""
     with chdir(config.parent):
         resolved = load(config, [*SETTINGS, *overrides])
         try:
             on = switches(resolved.config.stages, **chosen)
-            with execution(resolved, on, kind=Direct) as run:
-                pipeline(run)
+            with opened(resolved, on, InlineRunner) as run:
+                distill(run)
         except UnderstudyError as e:
             code, message = e.exit_code, str(e)
     folder = folder_of(config)
@@ -264,7 +264,7 @@ def test_a_plan_says_of_each_stage_what_a_partial_run_does_with_it(whole: Path, 
     for i, stage in enumerate(NAMES):
         said = [what for slot, what in lines.items() if slot.partition("/")[0] == stage]
         if i < NAMES.index(name):
-            assert all(what.startswith("off: takes what was made") for what in said), plan
+            assert all(what.startswith("off: takes what was built") for what in said), plan
         elif stage == name:
             assert all(what.startswith("reuse") for what in said), plan
         else:

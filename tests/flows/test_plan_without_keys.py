@@ -8,10 +8,10 @@ import pytest
 
 from core.config.loading import load
 from core.errors import UserError
-from core.pipeline.stages import Pipeline
-from core.progress import Silent
-from core.stages import make
+from core.pipeline.context import RunContext
+from core.pipeline.preflight import preflight
 from core.store.objects import Store
+from tests.building import build_split
 from tests.flows.test_cli import understudy
 
 LIVE = {
@@ -48,7 +48,7 @@ def options(changes: dict[str, str]) -> list[str]:
 def split(config: Path, changes: dict[str, str]) -> None:
     """Split the data, so that the plan counts the teacher's calls and shows prompts."""
     resolved = load(config, [f"{name}={value}" for name, value in changes.items()])
-    make(Store.open(resolved.config.run.root), Pipeline(resolved.config).split(), Silent())
+    build_split(Store.open(resolved.config.run.root), resolved.config)
 
 
 def test_a_plan_names_each_key_that_the_run_will_need(
@@ -94,5 +94,5 @@ def test_a_run_stops_before_any_work(project: Path, tinker: dict[str, str], name
     changes = LIVE if name == "TEST_TEACHER_KEY" else tinker
     config = load(project, [f"{key}={value}" for key, value in changes.items()]).config
     with pytest.raises(UserError, match=name) as stopped:
-        Pipeline(config).preflight()
+        preflight(RunContext(config))
     assert stopped.value.exit_code == 2

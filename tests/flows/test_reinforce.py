@@ -11,8 +11,8 @@ import pytest
 
 from core.config.loading import load
 from core.errors import MissingInputError, UserError
+from core.pipeline.planning import describe_reinforcement
 from core.store.objects import Store
-from flows.rl_planning import describe
 from tests.conftest import AnsweringModel
 from tests.flows.running import REINFORCED, copied, folder_of, reinforce, run
 from tests.small_project import write_project
@@ -222,14 +222,14 @@ def test_a_student_that_does_not_fit_is_refused_in_a_sentence(student: Path, cha
 
 
 def test_the_plan_of_a_new_project_says_what_it_cannot_know_yet(project: Path) -> None:
-    assert "not split yet" in describe(load(project, list(REINFORCED)), "base")
+    assert "not split yet" in describe_reinforcement(load(project, list(REINFORCED)), "base")
 
 
 def test_the_plan_counts_answers_and_tokens_and_makes_nothing(student: Path) -> None:
     resolved = load(student, list(REINFORCED))
     store = Store.open(str(student.parent / "out"))
     before = [found.path for found in store.backend.list("")]
-    text = describe(resolved, None)
+    text = describe_reinforcement(resolved, None)
     assert "from the student of run small, step" in text
     assert "6 steps of 4 texts, 4 answers each: 96 answers of up to 12 tokens" in text
     assert "on val 3 evaluations" in text

@@ -11,7 +11,9 @@ import pytest
 
 from core.config.loading import load
 from core.engines.tinker.session import SAMPLER_TTL_S
-from flows.rl_planning import describe
+from core.pipeline.planning import describe_reinforcement
+from core.store.objects import Store
+from tests.building import build_split
 from tests.conftest import AnsweringModel
 from tests.flows.running import reinforce
 from tests.servers import tinker
@@ -125,15 +127,10 @@ def test_the_plan_names_a_price_before_anything_is_spent(
 ) -> None:
     """No key is needed (OUT2), and the one that the run will need is named."""
     monkeypatch.delenv("TINKER_API_KEY")
-    from core.pipeline.stages import Pipeline
-    from core.progress import Silent
-    from core.stages import make
-    from core.store.objects import Store
-
     resolved = load(project, settings)
     since = len(server.records())
-    make(Store.open("out"), Pipeline(resolved.config).split(), Silent())
-    text = describe(resolved, "base")
+    build_split(Store.open("out"), resolved.config)
+    text = describe_reinforcement(resolved, "base")
     assert "64 answers of up to 12 tokens, 2 updates a step" in text
     assert "at most about US$ 0." in text
     assert "the run will need a key: " in text

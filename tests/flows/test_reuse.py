@@ -118,7 +118,7 @@ def test_another_machine_with_an_empty_prefect_database_reuses_everything(
         "UNDERSTUDY_CACHE": str(tmp_path / "another-cache"),
         "PYTHONPATH": str(REPO),
     }
-    command = [sys.executable, "-m", "flows.distill", "small.yaml", "--set", f"run.root={root}"]
+    command = [sys.executable, "-m", "flows.cli", "run", "small.yaml", "--set", f"run.root={root}"]
     done = subprocess.run(command, cwd=elsewhere, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "run: " not in done.stderr

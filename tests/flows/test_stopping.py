@@ -25,7 +25,7 @@ PATIENCE = 120.0
 
 def started(config: Path) -> subprocess.Popen[str]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "flows.distill", str(config)]
+    command = [sys.executable, "-m", "flows.cli", "run", str(config)]
     return subprocess.Popen(
         command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
     )
@@ -43,7 +43,7 @@ def wait_for_a_segment(process: subprocess.Popen[str], root: Path) -> None:
 def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) -> None:
     """A terminal sends it to the whole group of processes, Prefect's temporary server among them."""
     env = {k: v for k, v in environment().items() if k != "PREFECT_API_URL"}
-    command = [sys.executable, "-m", "flows.distill", str(project)]
+    command = [sys.executable, "-m", "flows.cli", "run", str(project)]
     process = subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True, start_new_session=True)
     wait_for_a_segment(process, project.parent / "out")
     sent = time.monotonic()

@@ -11,11 +11,11 @@ import pytest
 
 from core import jsonio
 from core.errors import StageError
+from core.pipeline.planning import describe_sweep
 from core.store import pointers, reads
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.sweep.arms import load_sweep
-from flows.planning_arms import describe_sweep
 from tests.small_project import texts, write_project
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -175,7 +175,7 @@ def test_the_plan_says_what_an_earlier_arm_will_have_made_and_what_is_there(proj
     plan = describe_sweep(sweep)
     assert "arm short, run small-short: student.steps=2" in plan
     assert "split     run: not made before" in plan
-    assert "split     reuse, once arm short has made it" in plan
+    assert "split     reuse, once arm short has built it" in plan
     carry_out(project, arms)
     again = describe_sweep(sweep)
     assert "run: " not in again

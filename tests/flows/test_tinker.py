@@ -71,7 +71,7 @@ def steps(server: tinker.TinkerServer, since: int) -> list[Stepped]:
 
 def started(config: Path, changes: list[str]) -> subprocess.Popen[bytes]:
     """The command in a process of its own."""
-    command = [sys.executable, "-m", "flows.distill", str(config)]
+    command = [sys.executable, "-m", "flows.cli", "run", str(config)]
     for change in changes:
         command += ["--set", change]
     return subprocess.Popen(command, env=environment(), start_new_session=True, stderr=subprocess.DEVNULL)

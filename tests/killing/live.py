@@ -23,10 +23,12 @@ from typing import Any
 from core import jsonio, milestones
 from core.completions.journal import Journal
 from core.config.loading import load
-from core.pipeline.stages import Pipeline
+from core.data import stage as data_stage
+from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.stages import make
+from core.stage import build
 from core.store.objects import Store
+from tests.building import build_reject, build_sample, build_split
 from tests.killing import driver
 from tests.killing.children import TO_THE_END, Moment, ask_child, run_in_child
 from tests.killing.trials import Kill
@@ -63,10 +65,10 @@ class Work:
 
     def __call__(self) -> None:
         """What the command does until the student comes in."""
-        store, pipeline = self._opened()
-        split = make(store, pipeline.split(), Silent()).manifest
-        sample = make(store, pipeline.sample(split), Silent()).manifest
-        make(store, pipeline.reject(split, sample), Silent())
+        store, of = self._opened()
+        parts = build_split(store, of.config)
+        answers = build_sample(store, of, parts).manifest
+        build_reject(store, of, parts, answers)
 
     def safe(self) -> int:
         """How many answers are safe now."""
@@ -75,11 +77,11 @@ class Work:
 
     def left(self) -> dict[str, Any]:
         """Who was asked how, and what was accepted, of a finished run; nothing is made."""
-        store, pipeline = self._opened()
-        split = make(store, pipeline.split(), Silent())
-        sample = make(store, pipeline.sample(split.manifest), Silent())
-        kept = make(store, pipeline.reject(split.manifest, sample.manifest), Silent())
-        assert all(made.reused for made in (split, sample, kept)), "a finished run is found whole"
+        store, of = self._opened()
+        split = build(store, data_stage.split.call(data_stage.SplitSlice.of(of.config)), Silent())
+        sample = build_sample(store, of, split.manifest)
+        kept = build_reject(store, of, split.manifest, sample.manifest)
+        assert all(built.reused for built in (split, sample, kept)), "a finished run is found whole"
         rows = list(jsonio.read_jsonl(store.file(sample.manifest, "teacher_samples.jsonl")))
         accepted = list(jsonio.read_jsonl(store.file(kept.manifest, "accepted_samples.jsonl")))
         return {
@@ -88,7 +90,7 @@ class Work:
             "missing": sample.manifest.summary["missing"],
         }
 
-    def _opened(self) -> tuple[Store, Pipeline]:
+    def _opened(self) -> tuple[Store, RunContext]:
         teacher = {
             "kind": "openai",
             "base_url": self.base_url,
@@ -101,7 +103,7 @@ class Work:
         changes = [f"run.root={self.root}", f"teacher={json.dumps(teacher)}"]
         resolved = load(self.config, changes)
         store = Store.open(self.root)
-        return store, Pipeline(resolved.config, lambda: Journal.open(store, RUN))
+        return store, RunContext(resolved.config, lambda: Journal.open(store, RUN))
 
 
 def main() -> None:

@@ -12,19 +12,22 @@ import transformers.utils.chat_template_utils
 
 from core.base_model import ModelSource, resolve_model
 from core.bundle.opening import open_bundle
-from core.bundle.stage import FOLDER
+from core.bundle.stage import FOLDER, BundleSlice, bundle
 from core.data.writing import read_examples
 from core.engines.base import Device
+from core.evaluation.analyse_stage import analyse
+from core.evaluation.decide_stage import DecideSlice, decide
 from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES
-from core.pipeline.bundling import bundle
+from core.evaluation.stage import SCORES, MeasureSlice, evaluate, export
+from core.pipeline.context import RunContext
+from core.pipeline.phases import STUDENT
 from core.pipeline.scorers import Scorer
-from core.pipeline.stages import Pipeline
 from core.predict.student import open_student
 from core.store.objects import Store
-from core.student.stage import read_data
+from core.student.segment import SegmentSlice, train
+from core.student.stage import EncodeStageSlice, encode, read_data
 from core.student.tokenizer import ChatTokenizer
-from tests.core.pipeline.making import Maker, make_texts, pipeline
+from tests.core.pipeline.making import Maker, analysed, context, make_texts, planned, segment
 from tests.small_project import write_project
 
 OnDay = Callable[[str], None]
@@ -57,33 +60,33 @@ def project(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     return write_project(tmp_path, "./model")
 
 
-def opened(config: Path, *overrides: str) -> Pipeline:
+def opened(config: Path, *overrides: str) -> RunContext:
     """As every process opens it anew."""
     prompts = config.parent / "prompts.yaml"
     if not prompts.exists():
         shown = ("teacher_user", "student_user", "student_label_only_user")
         lines = ["task_instruction: Spam?", *(f'{name}: "Is it? {{{{ text }}}}"' for name in shown)]
         prompts.write_text("\n".join(lines))
-    return pipeline(config, ["student.steps=2", "evaluation.interval=2", *overrides])
+    return context(config, ["student.steps=2", "evaluation.interval=2", *overrides])
 
 
-def trained_prompts(of: Pipeline, store: Store, maker: Maker) -> list[str]:
+def trained_prompts(of: RunContext, store: Store, maker: Maker) -> list[str]:
     """The texts of the prompts in the encoded examples."""
-    inner = of.bench.tokenizer.inner
+    inner = of.tokenizer.inner
     data = read_data(store.folder(maker.manifests["encode"]))
     return [inner.decode(d.tokens).partition("<label>")[0] for d in data]
 
 
-def asked(of: Pipeline, text: str) -> str:
-    found: str = of.bench.tokenizer.inner.decode(of.bench.encoder().prompt_tokens(text))
+def asked(of: RunContext, text: str) -> str:
+    found: str = of.tokenizer.inner.decode(of.encoder().prompt_tokens(text))
     return found
 
 
 def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_day: OnDay) -> None:
     on_day("2031-03-04 10:00")
     of = opened(project)
-    maker = Maker(Store.open(of.config.run.root))
-    make_texts(of, maker)
+    maker = Maker(Store.open(of.config.run.root), of)
+    make_texts(maker)
     split, data = maker.manifests["split"], maker.store.folder(maker.manifests["encode"])
     date = "It is Friday, 26 July 2024 00:00."
     assert all(date in prompt for prompt in trained_prompts(of, maker.store, maker))
@@ -92,22 +95,28 @@ def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_
 
     on_day("2031-03-05 23:59")
     again = opened(project)
-    assert again.encode(maker.manifests["reject"]).key == maker.manifests["encode"].key
+    config = again.config
+    settings = EncodeStageSlice.for_training(config.student, config.seed)
+    encoded = encode.call(settings, again, reject=maker.manifests["reject"])
+    assert encoded.key == maker.manifests["encode"].key
     assert asked(again, "You have won") == first
-    steps = again.plan(data)
-    (part,) = again.segments(steps)
-    tip = maker.make(again.train(part, steps, None, data))
-    scored = maker.make(again.measuring.evaluate(split, tip, len(steps)))
-    val = maker.make(again.measuring.export(split, tip, "val", scored=scored))
-    test = maker.make(again.measuring.export(split, tip, "test"))
+    maker.of = again
+    steps, (part,) = planned(again, data)
+    tip = maker.make(train, SegmentSlice.of(config), *segment(steps, part, data))
+    on, at = {"split": split, "checkpoint": tip}, {"phase": STUDENT, "step": len(steps), "who": "student"}
+    scored = maker.make(evaluate, MeasureSlice.for_evaluation(config), at, **on)
+    exported = [MeasureSlice.for_export(config, name, generates=True) for name in ("val", "test")]
+    val = maker.make(export, exported[0], at, **on, scored=scored)
+    test = maker.make(export, exported[1], at, **on)
 
     on_day("2031-03-06 12:00")
-    third = opened(project)
-    assert third.measuring.export(split, tip, "test").key == test.key, "no stage is made again"
-    frozen = maker.make(third.measuring.decide(split, "student/reasoning", val))
+    third = maker.of = opened(project)
+    assert export.call(exported[1], third, **on).key == test.key, "no stage is made again"
+    frozen = maker.make(decide, DecideSlice.of(config), at, split=split, scored=val)
     student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
-    analysis = maker.make(third.measuring.analyse(split, [student], "test"))
-    made = maker.make(bundle(third.measuring, split, maker.manifests["reject"], tip, student, analysis))
+    analysis = maker.make(analyse, analysed(third, [student]), at, split=split, **student.inputs("test"))
+    published = {"kept": maker.manifests["reject"], "scored": val, "decision": frozen, "analysis": analysis}
+    made = maker.make(bundle, BundleSlice.of(config, label_only=False), at, **on, **published)
     folder = maker.store.folder(made) / FOLDER
 
     on_day("2031-04-30 08:00")
@@ -128,11 +137,16 @@ def test_another_date_is_another_prompt_and_another_key(project: Path, on_day: O
     of, other = opened(project), opened(project, "student.template_date='2025-01-05'")
     assert "It is Sunday, 5 January 2025 00:00." in asked(other, "You have won")
     assert asked(other, "You have won") != asked(of, "You have won")
-    maker = Maker(Store.open(of.config.run.root))
-    make_texts(of, maker)
+    maker = Maker(Store.open(of.config.run.root), of)
+    make_texts(maker)
     reject, split = maker.manifests["reject"], maker.manifests["split"]
-    assert other.encode(reject).key != maker.manifests["encode"].key
-    one, two = (each.measuring.export(split, None, "test").key for each in (of, other))
+    settings = EncodeStageSlice.for_training(other.config.student, other.config.seed)
+    assert encode.call(settings, other, reject=reject).key != maker.manifests["encode"].key
+    exported = [MeasureSlice.for_export(each.config, "test") for each in (of, other)]
+    one, two = (
+        export.call(settings, each, split=split).key
+        for settings, each in zip(exported, (of, other), strict=True)
+    )
     assert one != two
 
 
@@ -140,5 +154,5 @@ def test_the_template_before_its_date_is_left_as_it_is(project: Path) -> None:
     model: ModelSource = resolve_model("./model")
     tokenizer = ChatTokenizer.load(model.folder, {})
     plain = tokenizer.inner.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    dated = tokenizer.render(opened(project).bench.frame(label_only=False), generate=False)
+    dated = tokenizer.render(opened(project).frame(label_only=False), generate=False)
     assert dated.partition("It is ")[0] == plain.partition("It is ")[0]

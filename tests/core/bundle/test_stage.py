@@ -23,8 +23,9 @@ from core.evaluation.scoring import ScoreSettings, score_texts
 from core.evaluation.stage import SCORES
 from core.optional import Part, PartFailed
 from core.progress import Silent
-from core.stageio import StageIO
-from tests.core.pipeline.making import Made, pipeline
+from core.stage import StageIO
+from core.student.stage import EncodeStageSlice, encode
+from tests.core.pipeline.making import Made, context
 
 
 @pytest.fixture
@@ -35,11 +36,11 @@ def copied(bundle: Path, tmp_path: Path) -> Path:
 
 def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any) -> Path:
     """The bundle written once more with other settings, or of other encoded answers."""
-    stage = made.stages["bundle"]
-    inputs = {name: made.store.folder(m) for name, m in stage.inputs.items()}
+    call = made.stages["bundle"]
+    inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     inputs |= {} if encoded is None else {"encoded": encoded}
-    assert isinstance(stage.slice, BundleSlice)
-    stage.run(stage.slice.model_copy(update=changes), StageIO(inputs, out, Silent()))
+    settings: BundleSlice = call.settings.model_copy(update=changes)
+    stage.bundle(settings, StageIO(inputs, out, run=call.context))
     return out / FOLDER
 
 
@@ -172,8 +173,9 @@ def test_the_card_states_how_many_answers_were_trained_on(
         row["reasoning"] *= 40
     jsonio.write_jsonl(tmp_path / "accepted_samples.jsonl", rows)
     (tmp_path / "encoded").mkdir()
-    encode = pipeline(made.config).encode(made.manifests["reject"])
-    summary = encode.run(encode.slice, StageIO({"reject": tmp_path}, tmp_path / "encoded", Silent()))
+    of = context(made.config)
+    settings = EncodeStageSlice.for_training(of.config.student, of.config.seed)
+    summary = encode(settings, StageIO({"reject": tmp_path}, tmp_path / "encoded", run=of))
     assert (summary["examples"], summary["dropped"]) == (len(rows) - 5, 5)
     card = (rewritten(made, tmp_path / "out", encoded=tmp_path / "encoded") / "README.md").read_text()
     assert f"learned from {len(rows) - 5} answers of the teacher" in card

@@ -12,11 +12,11 @@ from core import jsonio, packages
 from core.config.data import DataConfig
 from core.data.cleaning import clean
 from core.data.reading import Row, read
-from core.data.stage import SplitSlice, content, run
+from core.data.stage import SplitSlice, content, split
 from core.data.writing import read_examples
 from core.errors import UserError
 from core.records import SPLITS, Example
-from core.stageio import StageIO
+from core.stage import StageIO
 
 Write = Callable[..., Path]
 SPAM = "package://textdescriptives/textdescriptives/data/spam.csv"
@@ -25,7 +25,7 @@ SPLIT_FILE = Path(__file__).resolve().parents[3] / "dataset" / "quickstart" / "s
 
 def stage(out: Path, seed: int = 42, **data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the stage returns and what it wrote."""
-    returned = run(SplitSlice(seed=seed, data=DataConfig(**data)), StageIO({}, out))
+    returned = split(SplitSlice(seed=seed, data=DataConfig(**data)), StageIO({}, out))
     return returned, jsonio.read_json(out / "split_summary.json")
 
 

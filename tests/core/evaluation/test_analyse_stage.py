@@ -25,7 +25,7 @@ from core.evaluation.slices import LEAST_ROWS
 from core.jsonrecords import InvalidFile
 from core.optional import Part, PartFailed
 from core.records import SPLITS, Example, TeacherAnswer
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher.samples import sample_row
 from tests.core.evaluation.scored import draw
 
@@ -65,7 +65,7 @@ def folder(tmp_path: Path) -> Path:
     for who in ("student", "untrained"):
         inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
         part = DecideSlice.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
-        decide_stage.run(part, StageIO(inputs, tmp_path / f"{who}_decision"))
+        decide_stage.decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
     said = [TeacherAnswer(e.id, 0, "m", "x", True, "json", e.label, "r") for e in examples("test")]
     said[3] = dataclasses.replace(said[3], label=None, parse_ok=False)
     rows_of = [sample_row(e, a, split="test") for e, a in zip(examples("test"), said, strict=True)]
@@ -99,7 +99,7 @@ def analysed(
     part = AnalyseSlice(
         split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1, without=without
     )
-    summary = analyse_stage.run(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
+    summary = analyse_stage.analyse(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
     return summary, jsonio.read_json(folder / "out/analysis.json")
 
 
@@ -157,12 +157,12 @@ def test_slices_and_faithfulness_are_the_students(folder: Path) -> None:
 
 def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Path) -> None:
     part = baseline_stage.BaselineSlice(seed=1)
-    baseline_stage.run(part, StageIO({"split": folder / "split"}, folder / "baseline"))
+    baseline_stage.baseline(part, StageIO({"split": folder / "split"}, folder / "baseline"))
     frozen = DecideSlice.model_validate(
         {"threshold": {}, "calibration": {}, "scores": "tfidf_words_val.jsonl", "seed": 1}
     )
     inputs = {"split": folder / "split", "scored": folder / "baseline"}
-    decide_stage.run(frozen, StageIO(inputs, folder / "words_decision"))
+    decide_stage.decide(frozen, StageIO(inputs, folder / "words_decision"))
     words = ScorerSlice(
         name="tfidf_words",
         title="Words",

@@ -15,7 +15,7 @@ from core.evaluation import baseline_stage
 from core.evaluation.baseline_stage import IMPOSSIBLE, BaselineSlice
 from core.optional import CLASSICAL, Part, PartFailed
 from core.records import SPLITS, Example
-from core.stageio import StageIO
+from core.stage import StageIO
 
 WORDS, CHARACTERS = "tfidf_words", "tfidf_chars"
 LETTERS = [("a I a", 1), ("I a I I", 0), ("a a", 1), ("I", 0)]
@@ -28,7 +28,7 @@ def measured(folder: Path, rows: list[tuple[str, int]], without: tuple[Part, ...
         write_examples(folder / f"{split}.csv", examples)
     out = folder / "out"
     out.mkdir()
-    baseline_stage.run(BaselineSlice(seed=1, without=without), StageIO({"split": folder}, out))
+    baseline_stage.baseline(BaselineSlice(seed=1, without=without), StageIO({"split": folder}, out))
     found: dict[str, Any] = json.loads((out / "baselines.json").read_text())
     scored = {path.name.rpartition("_")[0] for path in out.glob("*.jsonl")}
     assert scored == {name for name, about in found.items() if IMPOSSIBLE not in about}

@@ -18,7 +18,7 @@ from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
 from core.records import Example
-from core.stageio import StageIO
+from core.stage import StageIO
 from tests.core.evaluation.scored import Row, draw, predictions
 
 
@@ -30,7 +30,7 @@ def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, A
     rows.write(folder / "scored/scores.jsonl")
     part = DecideSlice.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
     inputs = {"split": folder / "split", "scored": folder / "scored"}
-    summary = decide_stage.run(part, StageIO(inputs, folder / "out"))
+    summary = decide_stage.decide(part, StageIO(inputs, folder / "out"))
     return summary, jsonio.read_json(folder / "out/decision.json")
 
 
@@ -91,7 +91,7 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     part = DecideSlice(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):
-        decide_stage.run(part, io)
+        decide_stage.decide(part, io)
 
 
 def test_of_few_groups_no_range_is_told(tmp_path: Path) -> None:

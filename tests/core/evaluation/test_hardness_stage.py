@@ -23,7 +23,7 @@ from core.evaluation.predictions import Predictions
 from core.records import Example, TeacherAnswer
 from core.rejection.hard import HARD_FILE, Hardness, tagged_file
 from core.rejection.intervals import difference, share
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher.samples import sample_row
 
 EXAMPLES = [Example(f"t{i}", f"Text {i}", i % 2) for i in range(60)]
@@ -58,7 +58,7 @@ def io(tmp_path: Path) -> StageIO:
         threshold=ThresholdConfig(), calibration=CalibrationConfig(method="none"), seed=1
     )
     inputs = {"split": tmp_path / "split", "scored": tmp_path / "scored"}
-    decide_stage.run(part, StageIO(inputs, tmp_path / "decision"))
+    decide_stage.decide(part, StageIO(inputs, tmp_path / "decision"))
     return StageIO({n: tmp_path / n for n in ("split", "answers", "scored", "decision")}, tmp_path / "out")
 
 
@@ -90,7 +90,7 @@ def look(
     if split != "train":
         rejection = RejectionConfig.model_validate({"rules": list(rules)})
         judging = JudgingSlice(rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules")))
-    hardness_stage.run(HardnessSlice(split=split, judging=judging, resamples=50, seed=1), io)
+    hardness_stage.hardness(HardnessSlice(split=split, judging=judging, resamples=50, seed=1), io)
     found: dict[str, Any] = json.loads((io.out / HARDNESS).read_text())
     return found
 

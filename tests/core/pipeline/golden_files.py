@@ -15,16 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.bundle import stage as bundle_stage
-from core.data import stage as split_stage
-from core.evaluation import analyse_stage, baseline_stage, decide_stage, explain_stage, hardness_stage
-from core.evaluation import stage as measure_stage
-from core.rejection import stage as reject_stage
-from core.rl import reward_stage
-from core.rl import segment as policy_stage
-from core.student import segment
-from core.student import stage as encode_stage
-from core.teacher import stage as sample_stage
+from core.pipeline import baselines, reinforce  # noqa: F401  # they declare all stages
+from core.stage import STAGES
 from tests.answering_model import write_answering_model
 from tests.core.pipeline.describing import describe, differences
 from tests.core.pipeline.making import Made, make_all, write_small_project
@@ -32,24 +24,6 @@ from tests.small_project import write_tiny_model
 
 FOLDER = Path(__file__).parent / "golden"
 COMMAND = "python -m tests.core.pipeline.golden_files"
-# Each stage with the module that holds its VERSION.
-MODULES = {
-    "split": split_stage,
-    "sample": sample_stage,
-    "reject": reject_stage,
-    "encode": encode_stage,
-    "train": segment,
-    "evaluate": measure_stage,
-    "export": measure_stage,
-    "baseline": baseline_stage,
-    "decide": decide_stage,
-    "analyse": analyse_stage,
-    "explain": explain_stage,
-    "bundle": bundle_stage,
-    "hardness": hardness_stage,
-    "reinforce": policy_stage,
-    "reward": reward_stage,
-}
 READS = {
     "sample": ("split",),
     "reject": ("split", "sample"),
@@ -67,6 +41,9 @@ READS = {
     "reward": ("split", "reinforce"),
 }
 
+NAMES = ("split", *READS)
+"""The stages in their order, without adapter: the small project has no server to download one from."""
+
 
 @dataclass(frozen=True, slots=True)
 class Golden:
@@ -79,7 +56,7 @@ class Golden:
 
 def golden_of(made: Made, stage: str) -> Golden:
     """What a stage gives now."""
-    return Golden(stage, MODULES[stage].VERSION, describe(made, stage))
+    return Golden(stage, STAGES[stage].version, describe(made, stage))
 
 
 def read(stage: str) -> Golden:
@@ -110,11 +87,11 @@ def complaint(golden: Golden, found: Golden) -> str | None:
     if not differing:
         return None
     shown = "".join(f"\n  {what}" for what in differing[:10])
-    module = MODULES[found.stage].__name__.replace(".", "/") + ".py"
+    module = STAGES[found.stage].function.__module__.replace(".", "/") + ".py"
     return (
         f"the output of stage {found.stage} differs from its golden file in {len(differing)} places, but "
         f"its version is the same ({found.version}):{shown}\n"
-        f"If this is meant, raise VERSION in {module}, since what users have in their stores is stale, and "
+        f"If this is meant, raise its version in {module}, since users' stored objects are stale, and "
         f"write new golden files with `{COMMAND}`.{_before(found.stage)}"
     )
 
@@ -128,7 +105,7 @@ def refused(made: Made) -> dict[str, str]:
     """Complaints about stages whose output changed by themselves and whose version did not."""
     out: dict[str, str] = {}
     changed: set[str] = set()
-    for stage in MODULES:
+    for stage in NAMES:
         found = golden_of(made, stage)
         if not (FOLDER / f"{stage}.json").is_file():
             continue
@@ -155,7 +132,7 @@ def main() -> int:
             sys.stderr.write("\n\n".join(wrong.values()) + "\nNothing was written.\n")
             return 1
         FOLDER.mkdir(exist_ok=True)
-        for stage in MODULES:
+        for stage in NAMES:
             write(golden_of(made, stage))
     return 0
 

@@ -1,4 +1,4 @@
-"""The small project's stages, built and made without Prefect, one after another."""
+"""The small project's stages, built without Prefect, one after another."""
 
 from __future__ import annotations
 
@@ -6,19 +6,43 @@ import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from safetensors.numpy import load_file, save_file
 
+from core import jsonio
+from core.bundle.stage import BundleSlice, bundle
+from core.config import Section
 from core.config.loading import load
-from core.pipeline.bundling import bundle
+from core.data.stage import SplitSlice, split
+from core.data.writing import read_examples
+from core.evaluation.analyse_stage import AnalyseSlice, analyse
+from core.evaluation.baseline_stage import BaselineSlice, baseline
+from core.evaluation.decide_stage import DecideSlice, decide
+from core.evaluation.explain_stage import ExplainSlice, explain
+from core.evaluation.hardness_stage import HardnessSlice, hardness
+from core.evaluation.stage import MeasureSlice, evaluate, export
+from core.export.adapter import AdapterSlice, adapter
+from core.pipeline.context import RunContext
+from core.pipeline.phases import STUDENT
 from core.pipeline.scorers import Scorer
-from core.pipeline.stages import Pipeline
 from core.progress import Silent
-from core.stages import Stage, make
+from core.records import SplitName
+from core.rejection.stage import RejectSlice, reject
+from core.rl.learning import Course, PolicySlice
+from core.rl.reward_stage import RewardSlice, reward
+from core.rl.segment import reinforce
+from core.stage import Stage, StageCall, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
+from core.student import plan
+from core.student.plan import PlannedSegment, PlannedStep
+from core.student.segment import SegmentSlice, train
+from core.student.stage import EncodeStageSlice, encode, read_data, read_set
+from core.teacher.stage import SampleSlice, sample
 from tests.small_project import texts, write_project
 
 # A text of its own, so that new words in prompts/default.yaml are no change of any stage's output.
@@ -48,7 +72,7 @@ class Made:
 
     config: Path
     store: Store
-    stages: Mapping[str, Stage]
+    stages: Mapping[str, StageCall]
     manifests: Mapping[str, Manifest]
 
     @property
@@ -103,133 +127,203 @@ def _sharpen(weights: Path) -> None:
     save_file(tensors, weights, metadata={"format": "pt"})
 
 
-def pipeline(config: Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """The pipeline of the small project with changes; its folder is the working directory."""
-    return Pipeline(load(config, [*BASE, *overrides]).config)
+def context(config: Path, overrides: Sequence[str] = ()) -> RunContext:
+    """The small project with changes; its folder is the working directory."""
+    return RunContext(load(config, [*BASE, *overrides]).config)
 
 
 class Maker:
-    """Makes stages in a store and remembers them by slot."""
+    """Builds stages in a store and remembers them by slot."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.stages: dict[str, Stage] = {}
+    def __init__(self, store: Store, of: RunContext) -> None:
+        self.store, self.of = store, of
+        self.stages: dict[str, StageCall] = {}
         self.manifests: dict[str, Manifest] = {}
 
-    def make(self, stage: Stage) -> Manifest:
+    def make(
+        self,
+        stage: Stage[Any],
+        settings: Section,
+        at: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
+        /,
+        **inputs: Manifest | None,
+    ) -> Manifest:
         """One stage's object."""
-        manifest = make(self.store, stage, Silent()).manifest
-        self.stages[stage.slot], self.manifests[stage.slot] = stage, manifest
+        call = stage.call(settings, self.of, at, given, **inputs)
+        manifest = build(self.store, call, Silent()).manifest
+        self.stages[call.slot], self.manifests[call.slot] = call, manifest
         return manifest
 
 
-def make_texts(of: Pipeline, maker: Maker) -> None:
+def make_texts(maker: Maker) -> None:
     """The stages that need no engine: split, sample, reject, encode."""
-    split = maker.make(of.split())
-    sample = maker.make(of.sample(split))
-    reject = maker.make(of.reject(split, sample))
-    maker.make(of.encode(reject))
+    config = maker.of.config
+    parts = maker.make(split, SplitSlice.of(config))
+    answers = maker.make(sample, SampleSlice.of(config), split=parts)
+    kept = maker.make(reject, RejectSlice.of(config), split=parts, sample=answers)
+    maker.make(encode, EncodeStageSlice.for_training(config.student, config.seed), reject=kept)
+
+
+def segment(
+    steps: Sequence[PlannedStep], part: PlannedSegment, data: Path
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`at` and `given` of a call of train."""
+    given = {
+        "steps": steps[part.start : part.stop],
+        "total": len(steps),
+        "data": partial(read_data, data),
+    }
+    return {"first": part.start + 1, "stop": part.stop, "total": len(steps)}, given
+
+
+def planned(of: RunContext, data: Path) -> tuple[list[PlannedStep], list[PlannedSegment]]:
+    """The steps over encoded examples, and their segments."""
+    config, encoded = of.config, read_set(data)
+    steps = plan.plan(config.student, config.training_seed, encoded.labels, encoded.hashes)
+    return steps, plan.segments(len(steps), config.evaluation.interval, config.student.save_every)
+
+
+def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """`at` and `given` of each call of reinforce."""
+    config = of.config.reinforce
+    examples = read_examples(store.file(parts, "train.csv"))
+    hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
+    steps = plan.plan(config, of.config.training_seed, [e.label for e in examples], hashes)
+    per_epoch = plan.steps_per_epoch(config, len(hashes))
+    return [
+        (
+            {"first": part.start + 1, "stop": part.stop, "total": len(steps)},
+            {"course": Course(steps[part.start : part.stop], per_epoch, len(steps))},
+        )
+        for part in plan.segments(len(steps), config.interval, config.save_every)
+    ]
 
 
 def make_all(config: Path) -> Made:
     """Every stage of the small project: two segments, and an export in either mode."""
-    of = pipeline(config)
-    maker = Maker(Store.open(of.config.run.root))
-    make_texts(of, maker)
-    split = maker.manifests["split"]
-    data = maker.store.folder(maker.manifests["encode"])
-    steps, tip = of.plan(data), None
-    for part in of.segments(steps):
-        tip = maker.make(of.train(part, steps, tip, data))
-    scored = maker.make(of.measuring.evaluate(split, tip, len(steps)))
-    val = maker.make(of.measuring.export(split, tip, "val", scored=scored))
-    test = maker.make(of.measuring.export(split, tip, "test"))
-    maker.make(of.measuring.export(split, tip, "test", label_only=True))
-    baseline = maker.make(of.measuring.baseline(split))
-    frozen = maker.make(of.measuring.decide(split, "student/reasoning", val))
-    student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
-    words = _words(of, maker, split, baseline)
-    analysis = maker.make(of.measuring.analyse(split, [student, words], "test"))
+    of = context(config)
+    maker = Maker(Store.open(of.config.run.root), of)
+    make_texts(maker)
+    parts, kept, encoded = (maker.manifests[name] for name in ("split", "reject", "encode"))
+    data = maker.store.folder(encoded)
+    (steps, segments), tip = planned(of, data), None
+    for part in segments:
+        tip = maker.make(train, SegmentSlice.of(of.config), *segment(steps, part, data), parent=tip)
     assert tip is not None
-    maker.make(of.measuring.explain(split, tip, student, "test"))
-    maker.make(
-        bundle(
-            of.measuring,
-            split,
-            maker.manifests["reject"],
-            tip,
-            student,
-            analysis,
-            encoded=maker.manifests["encode"],
-        )
+    on = {"split": parts, "checkpoint": tip}
+    at = {"phase": STUDENT, "step": len(steps), "who": "student"}
+    scored = maker.make(evaluate, MeasureSlice.for_evaluation(of.config), at, **on)
+    val = maker.make(export, _exported(of, "val"), at, **on, scored=scored)
+    test = maker.make(export, _exported(of, "test"), at, **on)
+    maker.make(export, MeasureSlice.for_export(of.config, "test", label_only=True), at, **on)
+    classical = maker.make(baseline, BaselineSlice(seed=of.config.seed), split=parts)
+    who = {"who": "student/reasoning"}
+    frozen = maker.make(decide, DecideSlice.of(of.config), who, split=parts, scored=val)
+    student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
+    words = _words(maker, parts, classical)
+    analysis = maker.make(
+        analyse,
+        analysed(of, [student, words]),
+        at,
+        split=parts,
+        **student.inputs("test"),
+        **words.inputs("test"),
     )
-    _look_into_hard_texts(of, maker, tip, student)
+    maker.make(explain, ExplainSlice.of(of.config, "test"), at, **on, scored=test, decision=frozen)
+    settings = BundleSlice.of(of.config, label_only=False)
+    learned = {"kept": kept, "encoded": encoded, "scored": val, "decision": frozen, "analysis": analysis}
+    maker.make(bundle, settings, at, **on, **learned)
+    _look_into_hard_texts(maker, tip, student)
     of.live.close()
     _reinforce(config, maker)
     return Made(config, maker.store, maker.stages, maker.manifests)
 
 
+def _exported(of: RunContext, name: SplitName) -> MeasureSlice:
+    return MeasureSlice.for_export(of.config, name, generates=True)
+
+
+def analysed(of: RunContext, scorers: Sequence[Scorer]) -> AnalyseSlice:
+    """The settings of an analysis of test."""
+    return AnalyseSlice(
+        split="test",
+        scorers=tuple(scorer.slice("test") for scorer in scorers),
+        rule_ids=of.rulebook.ids,
+        seed=of.config.seed,
+    )
+
+
 def _reinforce(config: Path, maker: Maker) -> None:
     """One segment from the base model, and what its answers earn then."""
-    of, split = pipeline(config, POLICY), maker.manifests["split"]
-    steps = of.reinforcing.plan(maker.store.folder(split))
-    (part,) = of.reinforcing.segments(steps)
-    tip = maker.make(of.reinforcing.reinforce(part, steps, split, None, None))
-    maker.make(of.reinforcing.reward(split, tip, len(steps)))
+    of = maker.of = context(config, POLICY)
+    parts = maker.manifests["split"]
+    (call,) = policy(of, maker.store, parts)
+    tip = maker.make(reinforce, PolicySlice.of(of.config), *call, split=parts)
+    at = {"step": call[0]["total"]}
+    maker.make(reward, RewardSlice.of(of.config), at, split=parts, checkpoint=tip)
     of.live.close()
 
 
-def _look_into_hard_texts(of: Pipeline, maker: Maker, tip: Manifest, student: Scorer) -> None:
+def _look_into_hard_texts(maker: Maker, tip: Manifest, student: Scorer) -> None:
     """Of train and of test; what they are made of here has golden files elsewhere."""
-    split, reject = maker.manifests["split"], maker.manifests["reject"]
-    train = make(maker.store, of.measuring.export(split, tip, "train"), Silent()).manifest
-    asked = make(maker.store, of.sample(split, "test"), Silent()).manifest
-    on_train = replace(student, rows={**student.rows, "train": train})
-    maker.make(of.measuring.hardness(split, reject, on_train, "train"))
-    maker.make(of.measuring.hardness(split, asked, student, "test"))
+    of, parts, kept = maker.of, maker.manifests["split"], maker.manifests["reject"]
+    settings, at = _exported(of, "train"), {"who": "student"}
+    on_train = export.call(settings, of, at, split=parts, checkpoint=tip)
+    train_rows = build(maker.store, on_train, Silent()).manifest
+    asked = sample.call(SampleSlice.of(of.config, "test"), of, split=parts)
+    answers = build(maker.store, asked, Silent()).manifest
+    frozen = {"split": parts, "decision": student.decision}
+    hard = HardnessSlice.of(of.config, "train")
+    maker.make(hardness, hard, at, answers=kept, scored=train_rows, **frozen)
+    hard = HardnessSlice.of(of.config, "test")
+    maker.make(hardness, hard, at, answers=answers, scored=student.rows["test"], **frozen)
 
 
-def _words(of: Pipeline, maker: Maker, split: Manifest, baseline: Manifest) -> Scorer:
+def _words(maker: Maker, parts: Manifest, classical: Manifest) -> Scorer:
     file = "tfidf_words_{split}.jsonl"
-    frozen = maker.make(of.measuring.decide(split, "tfidf_words", baseline, file.format(split="val")))
-    return Scorer("tfidf_words", "Words", "baseline", {"test": baseline}, frozen, file=file)
+    settings = DecideSlice.of(maker.of.config, file.format(split="val"))
+    frozen = maker.make(decide, settings, {"who": "tfidf_words"}, split=parts, scored=classical)
+    return Scorer("tfidf_words", "Words", "baseline", {"test": classical}, frozen, file=file)
 
 
-def _somebody(rows: Manifest) -> Scorer:
-    """Somebody to analyse; of which objects is no config field's to say."""
-    return Scorer("majority", "Majority", "baseline", {"test": rows}, threshold=0.5)
-
-
-def keys(of: Pipeline, manifests: Mapping[str, Manifest], store: Store) -> dict[str, str]:
+def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dict[str, str]:
     """The key of every stage, all inputs being those of `manifests`; of a chain its first segment.
 
     evaluate and export measure the last checkpoint in `manifests`, or the untrained model.
     """
-    split = manifests["split"]
+    config, parts = of.config, manifests["split"]
     tips = [manifest for slot, manifest in manifests.items() if slot.startswith("train/")]
     tip = tips[-1] if tips else None
     data = store.folder(manifests["encode"])
-    steps = of.plan(data)
-    stages = [
-        of.split(),
-        of.sample(split),
-        of.reject(split, manifests["sample"]),
-        of.encode(manifests["reject"]),
-        of.train(of.segments(steps)[0], steps, None, data),
-        of.measuring.evaluate(split, tip, 6),
-        of.measuring.export(split, tip, "test"),
-        of.measuring.baseline(split),
-        of.measuring.decide(split, "student/reasoning", split),
-        of.measuring.analyse(split, [_somebody(split)], "test"),
-        of.measuring.hardness(split, split, _somebody(split), "test"),
+    steps, segments = planned(of, data)
+    somebody = Scorer("majority", "Majority", "baseline", {"test": parts}, threshold=0.5)
+    on = {"split": parts, "checkpoint": tip}
+    learned = {"kept": parts, "encoded": parts, "scored": parts, "decision": parts, "analysis": parts}
+    calls = [
+        split.call(SplitSlice.of(config), of),
+        sample.call(SampleSlice.of(config), of, split=parts),
+        reject.call(RejectSlice.of(config), of, split=parts, sample=manifests["sample"]),
+        encode.call(
+            EncodeStageSlice.for_training(config.student, config.seed), of, reject=manifests["reject"]
+        ),
+        train.call(SegmentSlice.of(config), of, *segment(steps, segments[0], data)),
+        evaluate.call(MeasureSlice.for_evaluation(config), of, **on),
+        export.call(MeasureSlice.for_export(config, "test", generates=tip is not None), of, **on),
+        baseline.call(BaselineSlice(seed=config.seed), of, split=parts),
+        decide.call(DecideSlice.of(config), of, split=parts, scored=parts),
+        analyse.call(analysed(of, [somebody]), of, split=parts, majority=parts),
+        hardness.call(HardnessSlice.of(config, "test"), of, split=parts, answers=parts),
+        reinforce.call(PolicySlice.of(config), of, *policy(of, store, parts)[0], **_begin(of, parts, tip)),
+        reward.call(RewardSlice.of(config), of, **on),
+        bundle.call(BundleSlice.of(config, label_only=False), of, **on, **learned),
     ]
-    policy = of.reinforcing.plan(store.folder(split))
-    stages.append(of.reinforcing.reinforce(of.reinforcing.segments(policy)[0], policy, split, None, tip))
-    stages.append(of.reinforcing.reward(split, tip, 6))
     if tip is not None:
-        stages.append(of.measuring.explain(split, tip, _somebody(split), "test"))
-    published = Scorer("student", "Student", "student", {"val": split}, split)
-    stages.append(bundle(of.measuring, split, split, tip, published, split, encoded=split))
+        calls.append(explain.call(ExplainSlice.of(config, "test"), of, **on, scored=parts))
     if of.capabilities.remote and tip is not None:
-        stages.append(of.measuring.adapter(split, tip))
-    return {stage.name: stage.key for stage in stages}
+        calls.append(adapter.call(AdapterSlice.of(config), of, **on))
+    return {call.name: call.key for call in calls}
+
+
+def _begin(of: RunContext, parts: Manifest, tip: Manifest | None) -> dict[str, Manifest | None]:
+    return {"split": parts, "start": tip, "reference": tip if of.config.reinforce.kl else None}

@@ -12,26 +12,25 @@ from typing import Any
 
 import pytest
 
-from core.evaluation import baseline_stage, classical
-from core.progress import Silent
-from core.stageio import StageIO
+from core.evaluation import classical
+from core.stage import STAGES, StageIO
 from core.student.encoding import Completion, Encoder
 from tests.core.pipeline import golden_files
 from tests.core.pipeline.describing import described, differences
-from tests.core.pipeline.golden_files import COMMAND, FOLDER, MODULES, Golden, complaint, golden_of, read
+from tests.core.pipeline.golden_files import COMMAND, FOLDER, NAMES, Golden, complaint, golden_of, read
 from tests.core.pipeline.making import Made
 
 
 def test_every_stage_has_a_golden_file_and_no_other() -> None:
-    assert {path.stem for path in FOLDER.iterdir()} == set(MODULES)
+    assert {path.stem for path in FOLDER.iterdir()} == set(NAMES)
 
 
 def test_every_stage_that_the_project_makes_has_a_golden_file(made: Made) -> None:
-    assert {stage.name for stage in made.stages.values()} == set(MODULES)
-    assert {s.name: s.version for s in made.stages.values()} == {n: m.VERSION for n, m in MODULES.items()}
+    assert {stage.name for stage in made.stages.values()} == set(NAMES)
+    assert {s.name: s.stage.version for s in made.stages.values()} == {n: STAGES[n].version for n in NAMES}
 
 
-@pytest.mark.parametrize("stage", MODULES)
+@pytest.mark.parametrize("stage", NAMES)
 def test_the_output_of_a_stage_is_that_of_its_golden_file(made: Made, stage: str) -> None:
     said = complaint(read(stage), golden_of(made, stage))
     assert said is None, said
@@ -42,13 +41,13 @@ def test_the_output_of_a_stage_is_that_of_its_golden_file(made: Made, stage: str
 
 def again(made: Made, slot: str, out: Path) -> Golden:
     """The stage's output made once more, by the code as it is now."""
-    stage = made.stages[slot]
-    inputs = {name: made.store.folder(m) for name, m in stage.inputs.items()}
+    call = made.stages[slot]
+    inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     out.mkdir()
-    summary = stage.run(stage.slice, StageIO(inputs=inputs, out=out, progress=Silent()))
-    found = described(stage.name, out, summary, made.folder)
-    outputs = {**read(stage.name).outputs, slot: {**found, "(summary)": _with_seconds(found["(summary)"])}}
-    return Golden(stage.name, stage.version, outputs)
+    summary = call.stage(call.settings, StageIO(inputs, out, run=call.context), **call.given)
+    found = described(call.name, out, summary, made.folder)
+    outputs = {**read(call.name).outputs, slot: {**found, "(summary)": _with_seconds(found["(summary)"])}}
+    return Golden(call.name, call.stage.version, outputs)
 
 
 def _with_seconds(summary: dict[str, Any]) -> dict[str, Any]:
@@ -70,7 +69,7 @@ def test_an_encoder_that_writes_another_token_is_found(
     said = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
     assert "the output of stage encode differs" in said
     assert "encode: examples.parquet: tokens is list<element: int32> " in said
-    assert "raise VERSION in core/student/stage.py" in said
+    assert "raise its version in core/student/stage.py" in said
     assert f"`{COMMAND}`" in said
     assert "encode: examples.parquet: label" not in said
 
@@ -88,7 +87,7 @@ def test_a_baseline_that_is_fitted_otherwise_is_found(
 
 
 def test_a_raised_version_asks_for_a_new_golden_file(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(baseline_stage, "VERSION", 99)
+    monkeypatch.setitem(STAGES, "baseline", dataclasses.replace(STAGES["baseline"], version=99))
     said = complaint(read("baseline"), golden_of(made, "baseline")) or ""
     assert "stage baseline is of version 99" in said
     assert f"write the golden file anew with `{COMMAND}`" in said

@@ -19,7 +19,7 @@ from core.config.loading import fields_at, leaves, load
 from core.config.rejection import RULES
 from tests.core.pipeline.key_line import Line, PathLine
 from tests.core.pipeline.key_table import LINES, PATHS, fields
-from tests.core.pipeline.making import BASE, Made, Maker, keys, make_texts, pipeline
+from tests.core.pipeline.making import BASE, Made, Maker, context, keys, make_texts
 from tests.small_project import REPO, texts
 
 
@@ -45,8 +45,8 @@ def project(made: Made, monkeypatch: pytest.MonkeyPatch) -> Made:
 
 def moved(made: Made, before: Sequence[str], change: Sequence[str]) -> set[str]:
     """The stages whose key is another after the change, all they read being the same."""
-    old = keys(pipeline(made.config, before), made.manifests, made.store)
-    new = keys(pipeline(made.config, [*before, *change]), made.manifests, made.store)
+    old = keys(context(made.config, before), made.manifests, made.store)
+    new = keys(context(made.config, [*before, *change]), made.manifests, made.store)
     return {name for name in old if old[name] != new[name]}
 
 
@@ -144,8 +144,8 @@ def test_other_contents_move_the_keys_of_the_line_and_no_other(
 
 def made_again(made: Made, *change: str) -> list[str]:
     """Which of the stages without an engine are made again in the same store after a change."""
-    maker = Maker(made.store)
-    make_texts(pipeline(made.config, change), maker)
+    maker = Maker(made.store, context(made.config, change))
+    make_texts(maker)
     return [slot for slot, stage in maker.stages.items() if stage.key != made.stages[slot].key]
 
 
@@ -190,17 +190,18 @@ _KEYS = """
 import json, sys
 from pathlib import Path
 from core.store.objects import Store
-from tests.core.pipeline.making import Maker, keys, make_texts, pipeline
+from tests.core.pipeline.making import Maker, context, keys, make_texts
 
-of, maker = pipeline(Path(sys.argv[1])), Maker(Store.open("out"))
-make_texts(of, maker)
+of = context(Path(sys.argv[1]))
+maker = Maker(Store.open("out"), of)
+make_texts(maker)
 print(json.dumps([keys(of, maker.manifests, maker.store), "torch" in sys.modules]))
 """
 
 
 def test_keys_are_the_same_in_every_process_and_found_without_torch(project: Made) -> None:
     texts_only = {slot: project.manifests[slot] for slot in ("split", "sample", "reject", "encode")}
-    expected = keys(pipeline(project.config), texts_only, project.store)
+    expected = keys(context(project.config), texts_only, project.store)
     for seed in ("1", "2"):
         env = {**os.environ, "PYTHONPATH": str(REPO), "PYTHONHASHSEED": seed}
         command = [sys.executable, "-c", _KEYS, str(project.config)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.core.pipeline.making import Made, pipeline
+from tests.core.pipeline.making import Made, context
 
 
 @pytest.mark.parametrize(
@@ -13,7 +13,7 @@ from tests.core.pipeline.making import Made, pipeline
 def test_a_student_that_learnt_label_only_is_asked_the_same_in_either_mode(
     made: Made, target: str, same: bool
 ) -> None:
-    of = pipeline(made.config, [f"student.target={target}"])
-    assert of.measuring.label_only_is_the_same == same
-    frames = [of.bench.encoder(label_only).frame for label_only in (False, True)]
+    of = context(made.config, [f"student.target={target}"])
+    assert of.label_only_is_the_same == same
+    frames = [of.encoder(label_only).frame for label_only in (False, True)]
     assert (frames[0] == frames[1]) == same

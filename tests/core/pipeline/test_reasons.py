@@ -13,8 +13,7 @@ import pytest
 from core.config.base import Section
 from core.pipeline.reasons import LOOKED_AT, Reasons
 from core.progress import Silent
-from core.stageio import StageIO
-from core.stages import Stage, make
+from core.stage import Stage, StageCall, StageIO, build
 from core.store.disk import Disk
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -27,8 +26,8 @@ class Part(Section):
     seed: int
 
 
-def stage(seed: int, slot: str = "split") -> Stage:
-    return Stage(slot.partition("/")[0], 1, Part(seed=seed), {}, {}, run, slot=slot)
+def stage(seed: int, slot: str = "split") -> StageCall:
+    return Stage(slot.partition("/")[0], 1, run, Part, slot=slot).call(Part(seed=seed))
 
 
 def run(part: Part, io: StageIO) -> dict[str, Any]:
@@ -36,14 +35,14 @@ def run(part: Part, io: StageIO) -> dict[str, Any]:
     return {}
 
 
-def made(store: Store, name: str, of: Stage, *, reused: bool = False) -> Manifest:
+def made(store: Store, name: str, of: StageCall, *, reused: bool = False) -> Manifest:
     """A stage's object, in the record of a run."""
-    manifest = make(store, of, Silent()).manifest
+    manifest = build(store, of, Silent()).manifest
     RunView(store, name).record(of.slot, manifest, reused=reused)
     return manifest
 
 
-def why(store: Store, name: str, of: Stage) -> str:
+def why(store: Store, name: str, of: StageCall) -> str:
     return Reasons(RunView(store, name)).why(of)
 
 
@@ -89,13 +88,13 @@ def test_a_stage_is_never_said_to_differ_from_itself(store: Store) -> None:
 
 
 def test_what_no_run_records_is_compared_with_the_newest_object(store: Store) -> None:
-    manifest = make(store, stage(1), Silent()).manifest
+    manifest = build(store, stage(1), Silent()).manifest
     expected = f"config.seed changed from 1 to 2 (compared with what was made {manifest.created_at})"
     assert why(store, "a", stage(2)) == expected
 
 
 def test_the_log_of_a_new_name_compares_it_with_no_other_run(store: Store) -> None:
-    make(store, stage(1), Silent())
+    build(store, stage(1), Silent())
     made(store, "b", stage(2))
     made(store, "b", stage(2, "train/2"))
     for name in ("new", "another"):

@@ -6,13 +6,13 @@ import pytest
 
 from core.errors import PromptError
 from core.student.encoding import EncodeSlice
-from tests.core.pipeline.making import Made, pipeline
+from tests.core.pipeline.making import Made, context
 
 
 def test_texts_are_cut_alike_whether_the_rulebook_is_shown_or_not(made: Made) -> None:
     """max_length leaves 30 tokens for a text in the student's own prompt, and so in the other."""
-    own = pipeline(made.config).bench.encoder()
-    bench = pipeline(made.config, [f"student.max_length={len(own.frame) + own.label_tokens + 30}"]).bench
+    own = context(made.config).encoder()
+    bench = context(made.config, [f"student.max_length={len(own.frame) + own.label_tokens + 30}"])
     shown = EncodeSlice.of(bench.config.student).model_copy(update={"rulebook": True})
     text = bench.tokenizer.encode_texts(["one more word " * 40])[0]
     prompts = [
@@ -24,8 +24,8 @@ def test_texts_are_cut_alike_whether_the_rulebook_is_shown_or_not(made: Made) ->
 
 
 def test_a_prompt_beyond_the_models_context_is_refused(made: Made) -> None:
-    pipeline(made.config, ["student.max_length=2048"]).bench.check_room()
+    context(made.config, ["student.max_length=2048"]).check_room()
     with pytest.raises(PromptError, match=r"with up to 2049 tokens, but \./model has room for 2048"):
-        pipeline(made.config, ["student.max_length=2049"]).bench.check_room()
+        context(made.config, ["student.max_length=2049"]).check_room()
     with pytest.raises(PromptError, match="has room for 2048"):
-        pipeline(made.config, ["student.max_length=2048"]).bench.check_room(rulebook=True)
+        context(made.config, ["student.max_length=2048"]).check_room(rulebook=True)

@@ -19,7 +19,7 @@ from core.data.writing import write_examples
 from core.errors import AnswersError, UserError
 from core.pipeline.naming import claim, run_config
 from core.records import Example
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.store import collecting
 from core.store.objects import Store
 from core.store.runs import RunView
@@ -51,7 +51,7 @@ def sampled(folder: Path, answers: Path, train: list[Example]) -> tuple[dict[str
         rules=RulesConfig(dir=str(folder / "rules")),
         prompts=PromptsConfig(file=str(folder / "p.yaml")),
     )
-    summary = sample_stage.run(part, StageIO({"split": folder / "split"}, folder / "out"))
+    summary = sample_stage.sample(part, StageIO({"split": folder / "split"}, folder / "out"))
     return summary, list(read_samples(folder / "out/teacher_samples.jsonl"))
 
 

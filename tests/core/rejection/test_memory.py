@@ -15,7 +15,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.records import Example
 from core.rejection import stage as reject_stage
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher import stage as sample_stage
 
 REPO = Path(__file__).resolve().parents[3]
@@ -43,9 +43,9 @@ def run(folder: Path) -> None:
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
     )
     inputs = {name: folder / name for name in ("split", "sample")}
-    sample_stage.run(slice, StageIO(inputs, folder / "sample"))
+    sample_stage.sample(slice, StageIO(inputs, folder / "sample"))
     rules = RejectionConfig.model_validate({"rules": tuple(RULES)})
-    summary = reject_stage.run(
+    summary = reject_stage.reject(
         reject_stage.RejectSlice(rejection=rules, rules=slice.rules), StageIO(inputs, folder / "reject")
     )
     assert 0 < summary["accepted_samples"] < summary["requested_samples"] < summary["examples"]

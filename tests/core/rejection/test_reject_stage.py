@@ -19,7 +19,7 @@ from core.errors import ConfigError, StageError, UserError
 from core.records import AcceptedSample, Example
 from core.rejection import stage
 from core.rejection.samples import read_accepted
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher import stage as sample_stage
 
 REPO = Path(__file__).resolve().parents[3]
@@ -49,14 +49,14 @@ def sampled(
         prompts=PromptsConfig(file=str(tmp_path / "p.yaml")),
     )
     inputs = {"split": tmp_path / "split", "sample": tmp_path / "sample"}
-    sample_stage.run(slice, StageIO(inputs, tmp_path / "sample"))
+    sample_stage.sample(slice, StageIO(inputs, tmp_path / "sample"))
     return StageIO(inputs, tmp_path / "out")
 
 
 def reject(tmp_path: Path, io: StageIO, *rules: Any, keep: int = 1) -> dict[str, Any]:
     config = RejectionConfig.model_validate({"rules": rules} if rules else {})
     where = RulesConfig(dir=str(tmp_path / "rules"))
-    return stage.run(stage.RejectSlice(rejection=config, rules=where, keep=keep), io)
+    return stage.reject(stage.RejectSlice(rejection=config, rules=where, keep=keep), io)
 
 
 def rows(io: StageIO, name: str) -> list[dict[str, Any]]:
@@ -230,9 +230,9 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
         rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
     )
-    sample_stage.run(slice, StageIO(io.inputs, tmp_path / "sample"))
+    sample_stage.sample(slice, StageIO(io.inputs, tmp_path / "sample"))
     every = RejectionConfig.model_validate({"rules": tuple(RULES)})
-    summary = stage.run(stage.RejectSlice(rejection=every, rules=slice.rules), io)
+    summary = stage.reject(stage.RejectSlice(rejection=every, rules=slice.rules), io)
     assert (summary["requested_samples"], summary["accepted_samples"]) == (400, 395)
     rejected = [v for row in rows(io, "rejected_samples.jsonl") for v in row["verdicts"] if v["rejected"]]
     assert {v["rule"] for v in rejected} == {"label_mismatch"}
@@ -250,8 +250,8 @@ def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: 
         rules=RulesConfig(dir=str(REPO / "rules/fpb")),
         prompts=PromptsConfig(file=str(REPO / "prompts/fpb.yaml")),
     )
-    sample_stage.run(slice, StageIO(io.inputs, tmp_path / "sample"))
-    summary = stage.run(stage.RejectSlice(rejection=RejectionConfig(), rules=slice.rules), io)
+    sample_stage.sample(slice, StageIO(io.inputs, tmp_path / "sample"))
+    summary = stage.reject(stage.RejectSlice(rejection=RejectionConfig(), rules=slice.rules), io)
     assert (summary["requested_samples"], summary["missing"]) == (1118, 0)
     assert summary["acceptance_rate"] == pytest.approx(0.940, abs=5e-4)
     assert set(summary["funnel"]["answers"]["by_reason"]) == {"label_mismatch"}

@@ -12,14 +12,18 @@ import pytest
 from core import jsonio
 from core.config.loading import load
 from core.errors import ConfigError
-from core.pipeline.stages import Pipeline
+from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.rl.segment import ROLLOUTS, STEPS, refuse_unknown_loss
-from core.stages import make
+from core.rl.learning import PolicySlice
+from core.rl.reward_stage import RewardSlice, reward
+from core.rl.segment import ROLLOUTS, STEPS, refuse_unknown_loss, reinforce
+from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.student.encoding import Target
+from tests.building import build_split
 from tests.conftest import AnsweringModel
+from tests.core.pipeline.making import policy
 from tests.small_project import write_project
 
 SETTINGS = (
@@ -44,20 +48,23 @@ class Reinforced:
             write_project(folder, model)
         places = [f"{key}={folder / name}" for key, name in (("data.path", "texts.csv"), ("run.root", "out"))]
         files = [f"rules.dir={folder / 'rules'}", f"teacher.answers={folder / 'answers.jsonl'}"]
-        self.of = Pipeline(load(config, [*places, *files, *SETTINGS, *settings]).config)
+        self.of = RunContext(load(config, [*places, *files, *SETTINGS, *settings]).config)
         self.store, self.restores = Store.open(str(folder / "out")), restores
-        self.split = make(self.store, self.of.split(), Silent()).manifest
-        self.steps = self.of.reinforcing.plan(self.store.folder(self.split))
+        self.split = build_split(self.store, self.of.config)
+        self.calls = policy(self.of, self.store, self.split)
 
     def run(self, start: Manifest | None = None, upto: int | None = None) -> list[Manifest]:
         """Every segment, or the first `upto`."""
         made: list[Manifest] = []
-        for part in self.of.reinforcing.segments(self.steps)[:upto]:
+        settings = PolicySlice.of(self.of.config)
+        reference = start if self.of.config.reinforce.kl else None
+        for arguments in self.calls[:upto]:
             if self.restores:
                 self.of.live.close()
-            parent = made[-1] if made else None
-            stage = self.of.reinforcing.reinforce(part, self.steps, self.split, parent, start)
-            made.append(make(self.store, stage, Silent()).manifest)
+            begin = {"parent": made[-1]} if made else {"start": start}
+            inputs = {"split": self.split, "reference": reference, **begin}
+            call = reinforce.call(settings, self.of, *arguments, **inputs)
+            made.append(build(self.store, call, Silent()).manifest)
         self.of.live.close()
         return made
 
@@ -69,7 +76,9 @@ class Reinforced:
         return [row for m in made for row in jsonio.read_jsonl(self.store.file(m, name))]
 
     def rewards(self, checkpoint: Manifest | None) -> Manifest:
-        return make(self.store, self.of.reinforcing.reward(self.split, checkpoint, 0), Silent()).manifest
+        inputs = {"split": self.split, "checkpoint": checkpoint}
+        call = reward.call(RewardSlice.of(self.of.config), self.of, {"step": 0}, **inputs)
+        return build(self.store, call, Silent()).manifest
 
 
 @pytest.fixture
@@ -204,4 +213,4 @@ def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp
 def test_a_loss_that_the_engine_does_not_compute_is_refused(model: Path, tmp_path: Path) -> None:
     of = Reinforced(tmp_path, model)
     with pytest.raises(ConfigError, match=r"reinforce\.loss dro is not one that this engine computes"):
-        refuse_unknown_loss(of.of.bench.engine, "dro")
+        refuse_unknown_loss(of.of.engine, "dro")

@@ -14,8 +14,7 @@ import pytest
 
 from core.config.base import Section
 from core.progress import Silent
-from core.stageio import StageIO
-from core.stages import Stage, make
+from core.stage import Stage, StageCall, StageIO, build
 from core.store import holder, leases
 from core.store.leases import Terms
 from core.store.objects import Store
@@ -33,7 +32,7 @@ class Nothing(Section):
     """A slice without a field."""
 
 
-def stage_of(seconds: float, calls: list[float]) -> Stage:
+def stage_of(seconds: float, calls: list[float]) -> StageCall:
     """A stage that takes a while and counts how often it is made."""
 
     def run(config: Nothing, io: StageIO) -> dict[str, Any]:
@@ -42,7 +41,7 @@ def stage_of(seconds: float, calls: list[float]) -> Stage:
         (io.out / "out.txt").write_text("made\n")
         return {}
 
-    return Stage("split", 1, Nothing(), {"x": "y"}, {}, run)
+    return Stage("split", 1, run, Nothing, content=lambda *_: {"x": "y"}).call(Nothing())
 
 
 def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.LogCaptureFixture) -> None:
@@ -50,7 +49,7 @@ def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.
     found = []
 
     def one() -> None:
-        found.append(make(quick, stage_of(1.2, calls), Silent()))
+        found.append(build(quick, stage_of(1.2, calls), Silent()))
 
     with caplog.at_level(logging.INFO):
         threads = [threading.Thread(target=one) for _ in range(2)]

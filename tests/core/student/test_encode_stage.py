@@ -11,11 +11,13 @@ from core import jsonio
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.errors import DataError
+from core.pipeline.context import RunContext
 from core.prompts import load_prompts
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.student.encoding import Encoder
-from core.student.stage import EncodeRun, EncodeStageSlice, read_data
+from core.student.stage import EncodeStageSlice, encode, read_data
 from core.student.tokenizer import ChatTokenizer
+from tests.building import small_config
 
 REPO = Path(__file__).resolve().parents[3]
 TEXT = "You have won a prize, call now to claim it before noon. " * 2
@@ -49,8 +51,9 @@ def encoded(
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     config = EncodeStageSlice.for_training(student, 7)
     (folder / "out").mkdir()
-    run = EncodeRun(lambda: Encoder(tokenizer, prompts, None, config))
-    return run(config, StageIO({"reject": folder / "in"}, folder / "out"))
+    of = RunContext(small_config(student={"max_length": LENGTH, **settings}))
+    of.prompts, of.tokenizer = prompts, tokenizer
+    return encode(config, StageIO({"reject": folder / "in"}, folder / "out", run=of))
 
 
 def reason_that_leaves(tokenizer: ChatTokenizer, tokens: int) -> int:

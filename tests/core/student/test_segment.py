@@ -15,12 +15,14 @@ from core.engines.base import Datum
 from core.engines.local import LocalEngine
 from core.engines.local.settings import LocalSettings
 from core.errors import StageError
+from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.stages import Stage, make
+from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.student.plan import PlannedStep, plan
-from core.student.segment import LiveSession, SegmentRun, SegmentSlice, after_commit, mean_over_examples
+from core.student.segment import SegmentSlice, mean_over_examples, train
+from tests.building import small_config
 
 DATA = [
     Datum(tuple(range(n, n + 12)), tuple(range(n + 1, n + 13)), (0.0,) * 6 + (1 / 6,) * 6)
@@ -43,29 +45,22 @@ class Trainer:
     """Runs segments against a store, with one live session or a new one each time."""
 
     def __init__(self, engine: LocalEngine, root: Path, *, restores: bool) -> None:
-        self.engine, self.store, self.restores = engine, Store.open(str(root)), restores
-        self.live = LiveSession()
+        self.of, self.store, self.restores = RunContext(small_config()), Store.open(str(root)), restores
+        self.of.engine, self.of.base = engine, {"base_model": "tiny"}
 
     def run(self, steps: Sequence[PlannedStep], parent: Manifest | None) -> Manifest:
         if self.restores:
-            self.live.close()
+            self.of.live.close()
         config = SegmentSlice(
             engine=LocalSettings(device="cpu", threads=1),
             seed=3,
             lora=LoraConfig(rank=2, alpha=4),
             adam=AdamConfig(),
         )
-        batches = {"batches": jsonio.digest([s.batch_hash for s in steps])}
-        stage = Stage(
-            "train",
-            1,
-            config,
-            batches,
-            {"parent": parent} if parent else {},
-            SegmentRun(lambda: self.engine, self.live, steps, lambda: DATA, STEPS),
-            on_commit=after_commit(self.live),
-        )
-        return make(self.store, stage, Silent()).manifest
+        given = {"steps": steps, "total": STEPS, "data": lambda: DATA}
+        at = {"first": steps[0].step + 1, "stop": steps[-1].step + 1, "total": STEPS}
+        call = train.call(config, self.of, at, given, parent=parent)
+        return build(self.store, call, Silent()).manifest
 
     def chain(self, *lengths: int) -> Manifest:
         steps, parent, at = planned(), None, 0
@@ -104,10 +99,10 @@ def test_a_live_session_is_taken_only_at_exactly_the_checkpoint_asked_for(
 
 def test_a_segment_that_fails_leaves_no_session_behind(engine: LocalEngine, tmp_path: Path) -> None:
     trainer = Trainer(engine, tmp_path, restores=False)
-    bad = [PlannedStep(0, (0, 1), float("inf"), "x"), PlannedStep(1, (2, 3), 1.0, "y")]
+    bad = [PlannedStep(0, (0, 1), 1e38, "x"), PlannedStep(1, (2, 3), 1.0, "y")]
     with pytest.raises(StageError, match="learning rate"):
         trainer.run(bad, None)
-    assert trainer.live.session is None
+    assert trainer.of.live.session is None
 
 
 def test_each_step_records_what_it_was(engine: LocalEngine, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.errors import AnswersError
 from core.records import Example
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.teacher import stage
 from core.teacher.samples import read_samples
 
@@ -50,7 +50,7 @@ def raw(name: str, label: int | str, **more: Any) -> dict[str, Any]:
 
 def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> None:
     slice, io = prepare(tmp_path, [raw("c", "Spam", model="m"), raw("a", 0, sample=4), raw("x", 1)])
-    summary = stage.run(slice, io)
+    summary = stage.sample(slice, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
     assert [(r["sample_id"], r["gold_label"], r["pred_label"]) for r in rows] == [
         ("a_k4", 1, 0),
@@ -77,7 +77,7 @@ def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
     slice, io = prepare(
         tmp_path, [raw("a", 0, **more), raw("a", 1, sample=1), {"id": "c", "raw_output": "?"}]
     )
-    stage.run(slice, io)
+    stage.sample(slice, io)
     read = {a.example.id: a for a in read_samples(io.out / "teacher_samples.jsonl")}
     given = {a.example.id: a for a in stage.open_teacher(slice).answers(TEXTS, 3, io.progress) if a.answers}
     assert read == given
@@ -87,7 +87,7 @@ def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
 
 def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
     slice, io = prepare(tmp_path, [], kind="gold")
-    summary = stage.run(slice, io)
+    summary = stage.sample(slice, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
     assert [(r["pred_label"], r["reasoning"], r["parse_source"]) for r in rows] == [
         (1, "", "gold"), (0, "", "gold"), (1, "", "gold"),
@@ -98,19 +98,19 @@ def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
 def test_a_live_teacher_is_not_asked_without_a_journal(tmp_path: Path) -> None:
     slice, io = prepare(tmp_path, [], kind="openai")
     with pytest.raises(ValueError, match="a live teacher needs a journal"):
-        stage.run(slice, io)
+        stage.sample(slice, io)
 
 
 def test_answers_to_other_texts_are_refused_with_an_id_of_each_side(tmp_path: Path) -> None:
     slice, io = prepare(tmp_path, [raw("fpb-1", 1)])
     with pytest.raises(AnswersError, match="answers none of the 3 texts of train: its ids look like 'fpb-1'"):
-        stage.run(slice, io)
+        stage.sample(slice, io)
 
 
 def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
     slice, io = prepare(tmp_path, [raw("a", 1)], max_missing=1)
     with pytest.raises(AnswersError) as e:
-        stage.run(slice, io)
+        stage.sample(slice, io)
     assert str(e.value) == (
         f"2 of 3 texts of train have no answer in {tmp_path}/answers.jsonl (b, c); "
         "teacher.max_missing allows 1: record them, or raise it"
@@ -138,5 +138,5 @@ def test_agreement_is_of_texts_that_failed_first_only_where_one_right_answer_is_
     tmp_path: Path, keep: int, only_failed: bool
 ) -> None:
     slice, io = prepare(tmp_path, [raw("a", 1), raw("a", 0, sample=1)], attempts=3, keep=keep)
-    found = stage.run(slice, io)["agreement"]
+    found = stage.sample(slice, io)["agreement"]
     assert found["only_texts_whose_first_answer_failed"] is only_failed

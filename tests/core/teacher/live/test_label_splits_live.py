@@ -13,10 +13,12 @@ from core.completions.journal import Journal
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import write_examples
 from core.errors import TeacherError
+from core.pipeline.context import RunContext
 from core.records import Example, SplitName
-from core.stageio import StageIO
+from core.stage import StageIO
 from core.store.objects import Store
 from core.teacher import stage
+from tests.building import small_config
 from tests.core.teacher.live.textbook import REPO, examples
 from tests.servers.teacher import TeacherServer
 
@@ -48,9 +50,10 @@ def label(server: TeacherServer, tmp_path: Path) -> Label:
         )
         (tmp_path / "split").mkdir(exist_ok=True)
         write_examples(tmp_path / f"split/{split}.csv", texts)
-        io = StageIO({"split": tmp_path / "split"}, tmp_path / split)
+        of = RunContext(small_config(), lambda: Journal.open(store, run))
+        io = StageIO({"split": tmp_path / "split"}, tmp_path / split, run=of)
         io.out.mkdir(exist_ok=True)
-        return stage.run(slice, io, lambda: Journal.open(store, run))
+        return stage.sample(slice, io)
 
     return labelled
 

@@ -11,14 +11,13 @@ import pytest
 from core import jsonio
 from core.completions.journal import Journal
 from core.config.loading import load
-from core.pipeline.stages import Pipeline
-from core.progress import Silent
+from core.pipeline.context import RunContext
+from core.pipeline.planning import describe_plan
+from core.pipeline.switches import Switches
 from core.prompts import TEXT_SLOT
-from core.stages import make
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from flows.planning import describe_plan
-from flows.switches import Switches
+from tests.building import build_reject, build_sample, build_split
 from tests.servers import teacher as endpoint
 from tests.servers.teacher_answers import write_texts
 
@@ -32,11 +31,10 @@ def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_th
     monkeypatch.chdir(REPO)
     monkeypatch.setenv("TEST_TEACHER_KEY", "key")
     store = Store.open(str(tmp_path / "root"))
-    recorded = Pipeline(load(Path("configs/quickstart.yaml")).config)
+    recorded = RunContext(load(Path("configs/quickstart.yaml")).config)
     split, wanted = accepted(recorded, store)
 
-    bench = recorded.bench
-    user = bench.prompts.teacher_messages(TEXT_SLOT, bench.rulebook.text)[-1].content
+    user = recorded.prompts.teacher_messages(TEXT_SLOT, recorded.rulebook.text)[-1].content
     before, _, after = user.partition(TEXT_SLOT)
     with store.file(split, "train.csv").open(encoding="utf-8", newline="") as f:
         texts = {row["id"]: row["text"] for row in csv.DictReader(f)}
@@ -57,7 +55,7 @@ def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_th
         }
         overrides = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
         resolved = load(Path("configs/quickstart.yaml"), overrides)
-        live = Pipeline(resolved.config, lambda: Journal.open(store, "live"))
+        live = RunContext(resolved.config, lambda: Journal.open(store, "live"))
         nothing_off = Switches(frozenset(), frozenset())
         plan = describe_plan(resolved, nothing_off)
         assert "asking gpt-4o-mini: 400 calls, tokens counted by: a token for 4 bytes, a guess" in plan
@@ -67,10 +65,10 @@ def test_live_and_recorded_answers_accept_the_same_samples_and_the_plan_knows_th
         assert "asking gpt-4o-mini: 0 calls" in describe_plan(resolved, nothing_off)
 
 
-def accepted(pipeline: Pipeline, store: Store) -> tuple[Manifest, list[tuple[str, int, str]]]:
+def accepted(of: RunContext, store: Store) -> tuple[Manifest, list[tuple[str, int, str]]]:
     """The split, and what rejection kept of the teacher's answers."""
-    split = make(store, pipeline.split(), Silent()).manifest
-    sample = make(store, pipeline.sample(split), Silent()).manifest
-    kept = make(store, pipeline.reject(split, sample), Silent()).manifest
+    parts = build_split(store, of.config)
+    answers = build_sample(store, of, parts).manifest
+    kept = build_reject(store, of, parts, answers).manifest
     rows = jsonio.read_jsonl(store.file(kept, "accepted_samples.jsonl"))
-    return split, [(row["sample_id"], row["label"], row["reasoning"]) for row in rows]
+    return parts, [(row["sample_id"], row["label"], row["reasoning"]) for row in rows]

@@ -1,0 +1,190 @@
+"""What the stages of a run share: model, tokenizer, prompts, rulebook, engine, live training session.
+
+Each is opened on first use, so that a run whose stages are all reused loads neither torch nor a
+tokenizer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from core import jsonio
+from core.base_model import resolve_tokenizer
+from core.config import Config
+from core.engines.base import Capabilities, Engine
+from core.errors import PromptError
+from core.prompts import Message, Prompts, load_prompts
+from core.rulebook import Rulebook, load_rulebook
+from core.student.encoding import Encoder, EncodeSlice
+from core.student.segment import LiveSession, checkpoint
+from core.student.tokenizer import ChatTokenizer, tokenizer_digest
+from core.teacher.live import OpenJournal
+
+
+class RunContext:
+    """What the stages of one run share. No ingredient of a key; its digests are."""
+
+    def __init__(self, config: Config, journal: OpenJournal | None = None) -> None:
+        """`journal` opens the journal of the run's root, which a live teacher needs."""
+        self.config, self.journal = config, journal
+        self.live: LiveSession = LiveSession()
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The checked templates."""
+        return load_prompts(self.config.prompts)
+
+    @cached_property
+    def rulebook(self) -> Rulebook:
+        """The policy."""
+        return load_rulebook(self.config.rules)
+
+    @property
+    def base_digest(self) -> str:
+        """What stands for the base model in keys, checkpoints and pointers."""
+        return self.base["base_model"]
+
+    @cached_property
+    def base(self) -> dict[str, str]:
+        """The base model's digest, and the server of a remote engine."""
+        identity = self.engine.identity
+        server = {} if identity.server is None else {"server": identity.server}
+        return {"base_model": identity.base_digest, **server}
+
+    @property
+    def local_weights(self) -> bool:
+        """Whether student.model names weights and a tokenizer on this machine."""
+        return self.config.student.engine.capabilities.local_weights
+
+    @cached_property
+    def tokenizer_folder(self) -> Path:
+        """Where the tokenizer is: with the model, or where student.tokenizer says."""
+        student = self.config.student
+        source = self.engine.local_model if self.local_weights else None
+        if student.tokenizer is None and source is not None:
+            return source.folder
+        return resolve_tokenizer(student.tokenizer or student.model)
+
+    @cached_property
+    def tokenizer(self) -> ChatTokenizer:
+        """The loaded tokenizer."""
+        student = self.config.student
+        return ChatTokenizer.load(self.tokenizer_folder, student.chat_template_args, student.template_date)
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The engine over the base model."""
+        student = self.config.student
+        return student.engine.open(student.model)
+
+    def close(self) -> None:
+        """End what is open: the live training session, and the engine's session on a server."""
+        self.live.close()
+        if "engine" in vars(self):
+            self.engine.close()
+
+    def encoder(self, label_only: bool = False) -> Encoder:
+        """The encoder of the student's prompt, or of the label-only prompt."""
+        return self.encoder_of(EncodeSlice.of(self.config.student), label_only)
+
+    def encoder_of(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
+        """The encoder of a prompt that may show the rulebook though the student's does not, or hide it.
+
+        Texts then have the room that they have in the student's own prompt: both are asked about the same.
+        """
+        encoder = self._encoder(prompt, label_only)
+        if prompt.rulebook == self.config.student.rulebook:
+            return encoder
+        longer = len(encoder.frame) - len(self.encoder(label_only).frame)
+        same_room = prompt.model_copy(update={"max_length": prompt.max_length + longer})
+        return self._encoder(same_room, label_only)
+
+    def _encoder(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
+        shown = self.rulebook.text if prompt.rulebook else None
+        return Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
+
+    def check_room(self, rulebook: bool | None = None) -> None:
+        """Raise PromptError where a prompt does not fit even without its text, or into the model's context.
+
+        With `rulebook`, that of the prompt that shows it or not, whatever the student's own does.
+        """
+        student = self.config.student
+        prompt = EncodeSlice.of(student)
+        if rulebook is not None:
+            prompt = prompt.model_copy(update={"rulebook": rulebook})
+        for label_only in (False, True):
+            encoder = self.encoder_of(prompt, label_only)
+            reasons = encoder.target == "reason_first"
+            reasoning = self.config.evaluation.max_new_tokens if reasons else 0
+            encoder.require_room(encoder.label_tokens + reasoning)
+            if self.context is not None and encoder.max_length > self.context:
+                raise PromptError(
+                    f"the student is asked with up to {encoder.max_length} tokens, but {student.model} has "
+                    f"room for {self.context}: lower student.max_length"
+                )
+
+    @cached_property
+    def context(self) -> int | None:
+        """The tokens that a local base model was made for; None where nobody says."""
+        source = self.engine.local_model if self.local_weights else None
+        if source is None:
+            return None
+        found: int | None = jsonio.read_json(source.folder / "config.json").get("max_position_embeddings")
+        return found
+
+    def frame(self, *, label_only: bool) -> tuple[Message, ...]:
+        """The student's prompt with a slot for the text. Raises PromptError where it is missing."""
+        rulebook = self.rulebook.text if self.config.student.rulebook else None
+        return self.prompts.student_frame(rulebook, label_only=label_only)
+
+    @property
+    def label_only_is_the_same(self) -> bool:
+        """Whether the label-only mode asks exactly what the student was trained on, at the same place:
+        the prompts agree and the label comes first. Its scores are then taken over."""
+        target = self.config.student.target
+        own = self.frame(label_only=target == "label_only")
+        return self.frame(label_only=True) == own and target != "reason_first"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do, and what it needs of the pipeline."""
+        return self.config.student.engine.capabilities
+
+    def checkpoint_exists(self, folder: Path) -> bool:
+        """Whether a segment's checkpoint is still there; `folder` has the segment's files."""
+        return self.engine.checkpoint_exists(checkpoint(self.engine, folder))
+
+    def student_messages(self, text: str) -> tuple[Message, ...]:
+        """What the student is asked of one text, before any tokenizer."""
+        student = self.config.student
+        rulebook = self.rulebook.text if student.rulebook else None
+        return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
+
+    def token_content(self, rulebook: bool | None = None) -> dict[str, str]:
+        """Digests of what decides the student's tokens, besides the config.
+
+        With `rulebook`, of the prompt that shows it or not, whatever the student's own does.
+        """
+        shown = self.config.student.rulebook if rulebook is None else rulebook
+        content = {"student_prompts": self._frames(shown)}
+        if self.local_weights:
+            content["base_model"] = self.base_digest
+        if self.config.student.tokenizer is not None or not self.local_weights:
+            content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
+        if shown:
+            content["rulebook"] = self.rulebook.digest
+        if shown != self.config.student.rulebook:  # its length decides how far texts are cut
+            content["own_prompts"] = self._frames(self.config.student.rulebook)
+            content["rulebook"] = self.rulebook.digest
+        return content
+
+    def student_content(self, rulebook: bool | None = None) -> dict[str, str]:
+        """Digests of what decides the student's tokens and scores, besides the config."""
+        return {**self.base, **self.token_content(rulebook)}
+
+    def _frames(self, rulebook: bool) -> str:
+        """Digest of the two templates that are used: the target's own, and the label-only one."""
+        return jsonio.digest(
+            [self.prompts.frame_digest(rulebook=rulebook, label_only=x) for x in (False, True)]
+        )

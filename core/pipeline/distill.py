@@ -1,0 +1,128 @@
+"""The main pipeline: texts and rules in, a measured student out. Reads from top to bottom."""
+
+from __future__ import annotations
+
+import logging
+
+from core.data.stage import SplitSlice, split
+from core.evaluation.hardness_stage import HardnessSlice, hardness
+from core.evaluation.selection import select
+from core.optional import Part
+from core.pipeline import phases, reporting
+from core.pipeline.comparing import check_label_only_run, compare_baselines
+from core.pipeline.estimate import estimate, note_estimate
+from core.pipeline.exporting import bundle_student, download_adapter, export_checkpoint, outcome_of
+from core.pipeline.outcome import Outcome
+from core.pipeline.preflight import preflight, require_inputs
+from core.pipeline.run_folder import RunFolder
+from core.pipeline.runners import Runner
+from core.pipeline.scorers import Scorer
+from core.pipeline.training import train_and_evaluate
+from core.records import SplitName
+from core.rejection.stage import RejectSlice, ensure_usable, reject
+from core.report.sections.teaching import dropped
+from core.stage import action
+from core.store.manifest import Manifest
+from core.store.runs import RunView
+from core.student.stage import EncodeStageSlice, EncodeSummary, encode
+from core.teacher.stage import SampleSlice, sample
+
+log = logging.getLogger(__name__)
+
+
+@action("report")
+def report(outcome: Outcome, view: RunView) -> str:
+    """Write predictions, metrics, the report and the summary; return where the report is."""
+    reporting.write_exports(outcome, view)
+    return reporting.write_report(outcome, view)
+
+
+@action("publish")
+def publish(outcome: Outcome, view: RunView) -> list[str]:
+    """Replace model/<run>.json and model/latest.json, after everything they name exists."""
+    return reporting.publish(outcome, view)
+
+
+def distill(run: Runner) -> Outcome | None:
+    """Run every stage in order; returns None if the last stages are switched off."""
+    config, last = run.config, run.switches.last
+    folder = RunFolder(run.view, trackers=run.trackers)
+    preflight(run.context, online=run.executes)
+    require_inputs(run)
+    if last == "export":
+        check_label_only_run(run)
+
+    parts = run.stage(split, SplitSlice.of(config))
+    if last == "split":
+        return None
+    if last == "export":
+        check_label_only_run(run, parts)
+
+    answers = run.stage(sample, SampleSlice.of(config), split=parts)
+    labels = label_splits(run, parts)
+    if last == "sample":
+        return None
+
+    kept = run.stage(reject, RejectSlice.of(config), split=parts, sample=answers)
+    folder.teacher(kept)
+    ensure_usable(dict(kept.summary))
+    if last == "reject":
+        return None
+
+    encoded = run.stage(encode, EncodeStageSlice.for_training(config.student, config.seed), reject=kept)
+    if (lost := dropped(EncodeSummary.from_json(encoded.summary, encoded.path))) is not None:
+        log.warning("%s", lost)
+    if run.executes and run.context.capabilities.metered:
+        with run.optional(Part.ESTIMATE):
+            note_estimate(run.view, estimate(run.context, run.store, parts, encoded))
+    if last == "encode":
+        return None
+
+    trained = train_and_evaluate(run, folder, parts, encoded)
+    if last == "train":
+        return None
+    chosen = select(trained.curve, config.evaluation.metric)
+    log.info("%s", chosen.reason)
+    if last == "evaluate":
+        return None
+
+    others = compare_baselines(run, parts, trained, labels)
+    exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
+    hard = analyse_hard_texts(run, parts, {"train": kept, **labels}, exported.modes[0])
+    home = download_adapter(run, parts, exported.checkpoint)
+    bundled = bundle_student(run, parts, exported, home, kept=kept, encoded=encoded)
+
+    known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
+    outcome = outcome_of(run, parts, trained, chosen, exported, **known)
+    run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])
+    run.perform(report, outcome, run.view)
+    if config.publish:
+        run.perform(publish, outcome, run.view)
+    return outcome
+
+
+def label_splits(run: Runner, parts: Manifest) -> dict[SplitName, Manifest]:
+    """The teacher's answers to each split in teacher.label_splits; one that fails is left out."""
+    found: dict[SplitName, Manifest] = {}
+    for name in run.config.teacher.label_splits:
+        with run.optional(Part.TEACHER, name):
+            found[name] = run.stage(sample, SampleSlice.of(run.config, name), split=parts)
+    return found
+
+
+def analyse_hard_texts(
+    run: Runner, parts: Manifest, answers: dict[SplitName, Manifest], student: Scorer
+) -> dict[SplitName, Manifest]:
+    """How the student does on texts that were hard for the teacher, by split; one that fails is left out.
+
+    `answers` are of the reject stage for train and of the sample stage for other splits. For gold labels no
+    text is hard.
+    """
+    found: dict[SplitName, Manifest] = {}
+    for name, of in answers.items() if run.config.teacher.kind != "gold" else ():
+        with run.optional(Part.HARDNESS, name):
+            measured = name in student.rows and student.decision is not None
+            scored = {"scored": student.rows[name], "decision": student.decision} if measured else {}
+            at, settings = {"who": "student"}, HardnessSlice.of(run.config, name)
+            found[name] = run.stage(hardness, settings, at, split=parts, answers=of, **scored)
+    return found

@@ -1,0 +1,82 @@
+"""Measure and export any checkpoint of a run, next to what the run exported itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+from core.errors import MissingInputError
+from core.evaluation.selection import select
+from core.pipeline.exporting import export_checkpoint, outcome_of
+from core.pipeline.reporting import write_exports
+from core.pipeline.run_folder import adapter_path
+from core.pipeline.runners import Runner
+from core.pipeline.training import Trained, metrics_of
+from core.store.manifest import Manifest
+
+HISTORY = "student_phase/train_history.jsonl"
+
+
+def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
+    """Measure `checkpoint` (best, final, step_<n>, or the path of one of the run's adapters).
+
+    Returns the folder with predictions and metrics. Nothing else of the run is changed, and nothing is
+    published. Raises MissingInputError if there is no such checkpoint.
+    """
+    view = run.view
+    parts = view.earlier("split", file="data_splits/train.csv")
+    trained = recorded(run)
+    chosen = select(trained.curve, run.config.evaluation.metric)
+    step = _step(checkpoint, trained, chosen.step, run)
+    name = f"step_{step}"
+    exported = export_checkpoint(run, parts, trained, step, who=name)
+    outcome = outcome_of(
+        run,
+        parts,
+        trained,
+        dataclasses.replace(chosen, step=step),
+        exported,
+        kept=view.earlier("reject", file="teacher_phase/accepted_samples.jsonl"),
+        encoded=view.earlier("encode", file="student_phase/train_sft.jsonl"),
+    )
+    folder = f"student_phase/{name}"
+    write_exports(outcome, view, folder)
+    return view.where(folder)
+
+
+def recorded(run: Runner) -> Trained:
+    """What the run's record says was trained and evaluated."""
+    trained, stages = Trained({}, {}, []), run.view.stages()
+    for step in sorted(int(slot.partition("/")[2]) for slot in stages if slot.startswith("train/")):
+        trained.checkpoints[step] = run.view.earlier(f"train/{step}", file=HISTORY)
+    for step in (0, *trained.checkpoints):
+        if f"evaluate/{step}" in stages:
+            file = f"student_phase/metrics_val_step_{step}.json"
+            manifest = run.view.earlier(f"evaluate/{step}", file=file)
+            trained.add(step, manifest, metrics_of(run, manifest))
+    return trained
+
+
+def _step(checkpoint: str, trained: Trained, best: int, run: Runner) -> int:
+    """The step that a checkpoint's name means. Raises MissingInputError naming those that exist."""
+    named = {"best": best, "final": trained.last}
+    if checkpoint in named:
+        return named[checkpoint]
+    match = re.fullmatch(r"step_(\d+)", checkpoint)
+    if match and (int(match[1]) in trained.checkpoints or match[1] == "0"):
+        return int(match[1])
+    for step, manifest in trained.checkpoints.items():
+        if _same(checkpoint, manifest, run):
+            return step
+    there = ", ".join(f"step_{s}" for s in (0, *trained.checkpoints))
+    raise MissingInputError(
+        f"run {run.view.name} has no checkpoint {checkpoint}; there are best, final, {there}"
+    )
+
+
+def _same(path: str, manifest: Manifest, run: Runner) -> bool:
+    named = path.rstrip("/")
+    under_root = [p for p in (manifest.folder, adapter_path(manifest)) if p is not None]
+    places = [run.store.where(p) for p in under_root]
+    return named in (*under_root, *places) or str(Path(named).absolute()) in places

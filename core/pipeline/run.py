@@ -1,0 +1,100 @@
+"""Running a config in this process, without Prefect: `understudy.run` in a notebook or a script."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from core.config import Config
+from core.config.loading import ResolvedConfig, held, load
+from core.errors import ConfigError
+from core.optional import Failures
+from core.pipeline import seeds
+from core.pipeline.distill import distill, report
+from core.pipeline.opening import opened
+from core.pipeline.outcome import Outcome
+from core.pipeline.reporting import REPORT, page_of
+from core.pipeline.runners import InlineRunner
+from core.pipeline.switches import switches
+from core.stage import Action
+from core.store.runs import RunView
+
+log = logging.getLogger(__name__)
+
+Show = Callable[[RunView, Failures], None]
+"""Shows a finished run to people; parts that cannot be shown are added to the failures."""
+
+
+def run(
+    config: Config | ResolvedConfig | Path | str,
+    *,
+    only: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    refresh: Sequence[str] = (),
+    new: bool = False,
+) -> Outcome | None:
+    """Run the pipeline of a config, reusing every stage whose ingredients did not change.
+
+    `config` may be a path. `only`, `skip` and `refresh` name stages, as on the command line; with `new`, a
+    run of another config that has this name is kept under another one. Returns None if the last stages are
+    switched off. Raises UnderstudyError.
+    """
+    resolved = resolve_for_run(config)
+    chosen = switches(resolved.config.stages, only, skip, refresh)
+    with opened(resolved, chosen, InlineRunner, new=new) as this:
+        return distill_all(this, lambda seed: run(seed, only=only, skip=skip, refresh=refresh, new=new))
+
+
+def resolve_for_run(config: Config | ResolvedConfig | Path | str, origin: str = "argument") -> ResolvedConfig:
+    """A config with the origin of each value. Raises ConfigError if the run has no name."""
+    if isinstance(config, ResolvedConfig):
+        return config
+    if isinstance(config, Path | str):
+        return load(Path(config))
+    if config.run.name is None:
+        raise ConfigError("run.name is missing: a run that is started from parameters needs one")
+    return ResolvedConfig(config, dict.fromkeys(held(config), origin))
+
+
+def distill_all(
+    run: InlineRunner, distill_seed: Callable[[ResolvedConfig], object], show: Show | None = None
+) -> Outcome | None:
+    """Distill, then call `distill_seed` for each other seed, whose run the report includes, then `show`."""
+    outcome = distill(run)
+    if outcome is None:
+        log.info("the stages after %s are off: no report, nothing published", run.switches.last)
+        return None
+    others = seeds.others(run.config)
+    for seed in others:
+        distill_seed(seeds.resolved_of(run.resolved, seed))
+    if others:
+        run.perform(report, outcome, run.view)
+    finish(run, outcome, report, show)
+    if run.failures:
+        log.warning("optional parts left out: %d; %s lists them", len(run.failures), run.view.where(REPORT))
+    return outcome
+
+
+def finish(run: InlineRunner, outcome: Outcome, report: Action, show: Show | None = None) -> None:
+    """End the trackers and show the run; optional parts that fail only now are added to the report."""
+    with _added_to_report(run, outcome, report):
+        run.trackers.finish(run.view)
+    if show is not None:
+        with _added_to_report(run, outcome, report):
+            show(run.view, run.failures)
+
+
+def report_page(run: InlineRunner, outcome: Outcome | None) -> str:
+    """Where to look at the results of a distillation: the report, or the run's folder without one."""
+    return run.view.where() if outcome is None else run.view.where(page_of(outcome))
+
+
+@contextlib.contextmanager
+def _added_to_report(run: InlineRunner, outcome: Outcome, report: Action) -> Iterator[None]:
+    """Write the report again if an optional part fails inside."""
+    before = len(run.failures)
+    yield
+    if len(run.failures) > before:
+        run.perform(report, outcome, run.view)

@@ -1,0 +1,269 @@
+"""Runners execute a pipeline: in this process, as Prefect tasks (flows.runtime), or as a plan (planning)."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from core.completions.journal import Journal
+from core.config.loading import ResolvedConfig
+from core.errors import MissingInputError
+from core.optional import Failures, Part, PartFailed
+from core.pipeline.context import RunContext
+from core.pipeline.reasons import Reasons
+from core.pipeline.switches import Switches
+from core.progress import LogProgress, Progress
+from core.stage import Action, Settings, Stage, StageCall, build
+from core.store import reads
+from core.store.clock import now
+from core.store.manifest import Manifest
+from core.store.runs import RunView
+from core.tracking.trackers import Trackers
+
+log = logging.getLogger(__name__)
+
+_FROM_TEACHER_RUN = ("split", "sample", "reject")
+"""Stages whose results `teacher_from` takes from another run."""
+
+
+class Pending(Protocol):
+    """The object of a stage, which may still be built in another thread."""
+
+    def done(self) -> bool:
+        """Whether waiting for it takes no time."""
+
+    def result(self) -> Manifest:
+        """Wait for the object. Raises the error of its stage."""
+
+    def release(self) -> None:
+        """Wait for the end of the stage; nobody needs its result any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """An object that is there."""
+
+    manifest: Manifest
+
+    def done(self) -> bool:
+        """Always."""
+        return True
+
+    def result(self) -> Manifest:
+        """The object."""
+        return self.manifest
+
+    def release(self) -> None:
+        """Nothing is left to wait for."""
+
+
+class Runner(ABC):
+    """What a pipeline is written against; see core.pipeline.distill."""
+
+    executes = True
+    """Whether stages are executed; a plan only says what would become of them."""
+
+    def __init__(
+        self, resolved: ResolvedConfig, switches: Switches, view: RunView, context: RunContext
+    ) -> None:
+        self.resolved, self.config, self.switches = resolved, resolved.config, switches
+        self.store, self.view, self.context = view.store, view, context
+        self.trackers = Trackers()
+        self.failures = Failures()
+        self.used: dict[str, Manifest] = {}
+        """The objects of this run by slot."""
+
+    def call(
+        self,
+        stage: Stage[Settings],
+        settings: Settings,
+        at: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
+        /,
+        **inputs: Manifest | None,
+    ) -> StageCall:
+        """A call of a stage in this run; see Stage.call."""
+        return stage.call(settings, self.context, at, given, **inputs)
+
+    def stage(
+        self,
+        stage: Stage[Settings],
+        settings: Settings,
+        at: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
+        /,
+        **inputs: Manifest | None,
+    ) -> Manifest:
+        """The object of a stage, whose files are then in the run's folder as the stage declares."""
+        return self.do(self.call(stage, settings, at, given, **inputs))
+
+    def earlier(self, slot: str, file: str) -> Manifest:
+        """The earlier object of a stage that is off. Raises MissingInputError naming the run and the file."""
+        return self.source(slot).earlier(slot, file=file)
+
+    def source(self, slot: str) -> RunView:
+        """The run from which the earlier object of a stage is taken: this one, or that of teacher_from."""
+        teacher = self.config.teacher_from
+        if teacher is None or slot.partition("/")[0] not in _FROM_TEACHER_RUN:
+            return self.view
+        source = RunView(self.store, teacher)
+        if not source.exists():
+            raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.where()}")
+        return source
+
+    @abstractmethod
+    def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
+        """The object of a call: built, reused, or, if the stage is off, taken from the run's record.
+
+        With `refresh` it is built again. Optional parts of the stage that fail are recorded and left out.
+        """
+
+    @abstractmethod
+    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+        """As `do`; with `overlap` the runner may build the object while the pipeline continues."""
+
+    @abstractmethod
+    def must_build(self, call: StageCall) -> bool:
+        """Whether the stage is on and its object is missing, or has to be built again."""
+
+    @abstractmethod
+    def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
+        """Record what fails inside, and continue without it."""
+
+    @abstractmethod
+    def leave_out(self, part: Part, error: Exception) -> None:
+        """Record a part that is impossible."""
+
+    @abstractmethod
+    def perform(self, action: Action, *arguments: Any) -> Any:
+        """Call an action, such as writing the report; a plan does not."""
+
+    @abstractmethod
+    def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """Record that test is about to be read for what `frozen` consists of."""
+
+
+class InlineRunner(Runner):
+    """Executes stages in this process and thread, without Prefect: in notebooks, tests and scripts."""
+
+    never_optional: tuple[type[Exception], ...] = ()
+    """Exceptions that end a run wherever they are raised, such as a cancellation."""
+
+    def __init__(
+        self,
+        resolved: ResolvedConfig,
+        switches: Switches,
+        view: RunView,
+        trackers: Trackers | None = None,
+        failures: Failures | None = None,
+        before: str | None = None,
+    ) -> None:
+        """`before` is the run that had this name until the name was given to this one."""
+        context = RunContext(resolved.config, lambda: Journal.open(view.store, view.name))
+        super().__init__(resolved, switches, view, context)
+        self.trackers = trackers or Trackers()
+        self.failures = failures if failures is not None else Failures(self.never_optional)
+        self._taken: dict[str, str] = {}
+        self._reasons = Reasons(view, before)
+
+    def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
+        """See Runner."""
+        left_out: tuple[Part, ...] = ()
+        while True:
+            try:
+                return self._publish(call, self._object(call, refresh=refresh))
+            except PartFailed as e:
+                if not call.separable or e.part in left_out:
+                    raise
+                self.failures.note(e.part, e)
+                left_out = (*left_out, e.part)
+                call = call.without(left_out)
+
+    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+        """See Runner; in one thread nothing overlaps."""
+        return Done(self.do(call))
+
+    def must_build(self, call: StageCall) -> bool:
+        """See Runner."""
+        if not self.switches.on(call.stage):
+            return False
+        return self._asked_for(call) or self.store.sound(call.name, call.key) is None
+
+    def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
+        """See Runner."""
+        return self.failures.optional(part, detail)
+
+    def leave_out(self, part: Part, error: Exception) -> None:
+        """See Runner."""
+        self.failures.note(part, error)
+
+    def perform(self, action: Action, *arguments: Any) -> Any:
+        """See Runner."""
+        return action(*arguments)
+
+    def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """See Runner; once for each set of frozen objects, however often it is called."""
+        reads.note(self.store, split, frozen, self.view.name, what)
+
+    def progress(self, label: str) -> Progress:
+        """Where a stage reports its progress."""
+        return LogProgress(label)
+
+    def execute(self, call: StageCall, *, refresh: bool, cached: bool) -> bool:
+        """Build the object and return whether it was there; with `cached` it was verified already."""
+        return cached or build(self.store, call, self.progress(call.label), refresh=refresh).reused
+
+    def close(self) -> None:
+        """End the live training session and that on a server."""
+        self.context.close()
+
+    def _object(self, call: StageCall, *, refresh: bool) -> Manifest:
+        if not self.switches.on(call.stage):
+            return self._earlier(call)
+        refresh = refresh or self._asked_for(call)
+        sound = None if refresh else self.store.sound(call.name, call.key)
+        log.info("%s: %s", call.label, self._why(call, sound, refresh=refresh))
+        reused = self.execute(call, refresh=refresh, cached=sound is not None)
+        return self._recorded(call, sound, reused=reused)
+
+    def _recorded(self, call: StageCall, sound: Manifest | None = None, *, reused: bool) -> Manifest:
+        """The object, recorded: the one that was verified before, else the one that was built."""
+        manifest = sound or self.store.find(call.name, call.key)
+        assert manifest is not None, f"stage {call.label} ended without a manifest"
+        self.view.record(call.slot, manifest, reused=reused)
+        return manifest
+
+    def _publish(self, call: StageCall, manifest: Manifest) -> Manifest:
+        """Fill the run's folder, whether the object was built or reused."""
+        self.used[call.slot] = manifest
+        files = {name: place for name, place in call.places.items() if not name.endswith("/")}
+        for name, place in call.places.items():
+            if name.endswith("/"):
+                self.view.clear(place.rstrip("/"))
+                inner = [file for file in manifest.files if file.startswith(name)]
+                files |= {file: place + file.removeprefix(name) for file in inner}
+        if files:
+            self.view.fill(manifest, files)
+        return manifest
+
+    def _earlier(self, call: StageCall) -> Manifest:
+        source, manifest = self.source(call.slot), self.earlier(call.slot, call.shows)
+        if source is self.view:
+            return manifest
+        self.view.record(call.slot, manifest, reused=True)
+        self._taken[call.slot] = manifest.path
+        copied = {"run": source.name, "copied_at": now(), "objects": self._taken}
+        self.view.write_json("teacher_source.json", copied)
+        return manifest
+
+    def _asked_for(self, call: StageCall) -> bool:
+        return call.name in self.switches.refresh and call.slot not in self.used
+
+    def _why(self, call: StageCall, sound: Manifest | None, *, refresh: bool) -> str:
+        if sound is not None:
+            return f"reuse (built {sound.created_at})"
+        return "run: asked for by --refresh" if refresh else "run: " + self._reasons.own(call)

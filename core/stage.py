@@ -1,0 +1,354 @@
+"""Declared stages. A stage is a function `(settings, io) -> summary` with a declaration next to it:
+
+    @stage("reject", version=5, inputs=("split", "sample"), publishes={"a.jsonl": "teacher_phase/a.jsonl"})
+    def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]: ...
+
+Cache key, files in the run's folder, Prefect task, plan entry, switch and timing are derived from it.
+The key hashes all settings, the digests of what their paths hold, the digests of the inputs, and the
+version; so a forgotten field can cost a re-run, never a stale result.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
+
+from core import jsonio
+from core.config.base import Section, key_fields
+from core.errors import PassingError, StoreError, UnderstudyError
+from core.progress import Progress, Silent
+from core.store.manifest import Manifest
+from core.store.objects import Store
+
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
+log = logging.getLogger(__name__)
+
+Settings = TypeVar("Settings", bound=Section)
+Summary = dict[str, Any]
+"""Counts and notices of an object, as its manifest holds them."""
+
+
+Template = str | Callable[[Any], str]
+"""A text with placeholders, or a function of the settings that returns one."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageIO:
+    """What a stage function reads from and writes to; it needs neither Prefect nor a store.
+
+    `inputs` maps an input's name to a local folder with its files; whatever is written into `out` becomes
+    the stage's object, unchanged from then on.
+    """
+
+    inputs: Mapping[str, Path]
+    out: Path
+    progress: Progress = field(default_factory=Silent)
+    key: str = ""
+    """The key of the object, for names on servers."""
+    run: RunContext | None = None
+
+    @property
+    def context(self) -> RunContext:
+        """The engine, prompts, rulebook and tokenizer of the run, each opened on first use."""
+        if self.run is None:
+            raise ValueError("this stage needs the context of a run: StageIO(..., run=RunContext(config))")
+        return self.run
+
+
+def no_content(settings: Section, context: RunContext, **given: Any) -> dict[str, str]:
+    """The content of a stage that settings and inputs alone decide."""
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Generic[Settings]):
+    """The declaration of a stage; calling it calls its function."""
+
+    name: str
+    version: int
+    function: Callable[..., Summary]
+    settings: type[Settings]
+    inputs: tuple[str, ...] = ()
+    """Names of inputs; "?" ends one that may be absent, and "*" allows any other name."""
+    content: Callable[..., Mapping[str, str]] = no_content
+    """Digests of everything besides settings and inputs that decides the output."""
+    publishes: Mapping[str, str] | Callable[[Settings], Mapping[str, str]] = field(default_factory=dict)
+    """Places in the run's folder by file of the object; a name that ends in a slash is a folder, whose
+    copy replaces what was there."""
+    shows: str = ""
+    """The file of the run's folder that a reader looks for first."""
+    switch: str | None = None
+    """The name in `stages:`, --only and --skip that switches it; None for always on."""
+    slot: Template = ""
+    """Its place in the run's record, where a run calls it several times."""
+    label: Template = ""
+    """What people read in logs and in Prefect's pages."""
+    before: Callable[[RunContext], None] | None = None
+    """A check made only if the object has to be built."""
+    after: Callable[[RunContext], None] | None = None
+    """Called once the manifest of a new object is written."""
+
+    def __call__(self, settings: Settings, io: StageIO, **given: Any) -> Summary:
+        return self.function(settings, io, **given)
+
+    def call(
+        self,
+        settings: Settings,
+        context: RunContext | None = None,
+        at: Mapping[str, Any] | None = None,
+        given: Mapping[str, Any] | None = None,
+        /,
+        **inputs: Manifest | None,
+    ) -> StageCall:
+        """One call of the stage. An input that is None is absent; `at` fills the templates, `given` are
+        arguments of the function that are in its content and not in the settings."""
+        present = {name: manifest for name, manifest in inputs.items() if manifest is not None}
+        self._check_inputs(set(present))
+        return StageCall(self, settings, present, context, at or {}, given or {})
+
+    def shown(self, settings: Settings | None = None, **at: Any) -> str:
+        """The file of the run's folder in which a reader sees the output of such a call."""
+        return StageCall(self, settings, {}, at=at).shows
+
+    def _check_inputs(self, names: set[str]) -> None:
+        required = {n for n in self.inputs if n[-1] not in "?*"}
+        allowed = {n.rstrip("?") for n in self.inputs}
+        unknown = set() if "*" in allowed else names - allowed
+        if required - names or unknown:
+            raise ValueError(f"stage {self.name} has the inputs {self.inputs} and got {sorted(names)}")
+
+
+STAGES: dict[str, Stage[Any]] = {}
+"""All declared stages by name, in the order of their declaration."""
+
+
+def stage(
+    name: str,
+    *,
+    version: int,
+    inputs: tuple[str, ...] = (),
+    content: Callable[..., Mapping[str, str]] = no_content,
+    publishes: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None,
+    shows: str = "",
+    switch: str | None = "",
+    slot: Template = "",
+    label: Template = "",
+    before: Callable[[RunContext], None] | None = None,
+    after: Callable[[RunContext], None] | None = None,
+) -> Callable[[Callable[Concatenate[Settings, StageIO, ...], Summary]], Stage[Settings]]:
+    """Declare the decorated function as a stage; see Stage for the fields.
+
+    Slot, label and published places are templates that are filled with the settings, as {settings.split},
+    and with what a call gives in `at`, as {phase.folder} or {step}.
+    """
+
+    def declare(function: Callable[Concatenate[Settings, StageIO, ...], Summary]) -> Stage[Settings]:
+        if name in STAGES:
+            raise ValueError(f"two stages are called {name}")
+        found = STAGES[name] = Stage(
+            name=name,
+            version=version,
+            function=function,
+            settings=_settings_of(function),
+            inputs=inputs,
+            content=content,
+            publishes=publishes or {},
+            shows=shows,
+            switch=name if switch == "" else switch,
+            slot=slot,
+            label=label,
+            before=before,
+            after=after,
+        )
+        return found
+
+    return declare
+
+
+def _settings_of(function: Callable[..., Any]) -> type[Any]:
+    """The class that annotates the first parameter."""
+    annotation = next(iter(inspect.signature(function).parameters.values())).annotation
+    found = vars(inspect.getmodule(function))[annotation] if isinstance(annotation, str) else annotation
+    if not (isinstance(found, type) and issubclass(found, Section)):
+        raise TypeError(f"{function.__qualname__}: the first parameter is annotated with its settings")
+    return found
+
+
+@dataclass(frozen=True)
+class StageCall:
+    """A stage with its settings and inputs. The content is read when the key is first asked for."""
+
+    stage: Stage[Any]
+    settings: Any
+    inputs: Mapping[str, Manifest]
+    context: RunContext | None = None
+    at: Mapping[str, Any] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """The stage's name."""
+        return self.stage.name
+
+    @cached_property
+    def ingredients(self) -> Mapping[str, Any]:
+        """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
+        content = self.stage.content(self.settings, self.context, **self.given)
+        return {
+            "version": self.stage.version,
+            **_flat("config", key_fields(self.settings)),
+            **{f"content.{name}": digest for name, digest in content.items()},
+            **{f"input.{name}": manifest.digest for name, manifest in self.inputs.items()},
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """What names the object."""
+        return jsonio.digest([self.name, self.ingredients])[:32]
+
+    @property
+    def slot(self) -> str:
+        """The place in the run's record, such as "train/40"."""
+        return self._filled(self.stage.slot or self.name).rstrip("/")
+
+    @property
+    def label(self) -> str:
+        """What people read in logs and in Prefect's pages."""
+        return self._filled(self.stage.label or self.stage.slot or self.name)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Files and folders (which end in a slash) of the object by their place in the run's folder."""
+        publishes = self.stage.publishes
+        found = publishes(self.settings) if callable(publishes) else publishes
+        return {name: self._filled(place) for name, place in found.items()}
+
+    @property
+    def shows(self) -> str:
+        """The file of the run's folder in which a reader sees the output."""
+        return self._filled(self.stage.shows) or next(iter(self.places.values()), f"result of {self.slot}")
+
+    @property
+    def separable(self) -> bool:
+        """Whether parts can be left out: the settings then list them in `without`."""
+        return "without" in self.stage.settings.model_fields
+
+    def without(self, parts: tuple[Any, ...]) -> StageCall:
+        """The same without these optional parts."""
+        return replace(self, settings=self.settings.model_copy(update={"without": parts}))
+
+    def _filled(self, template: Template) -> str:
+        found = template(self.settings) if callable(template) else template
+        return found.format(settings=self.settings, **self.at)
+
+
+def _flat(at: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not value:
+        return {at: value}
+    out: dict[str, Any] = {}
+    for name, inner in value.items():
+        escaped = str(name).replace(".", "\\.")  # a user's own names may hold dots, fields do not
+        out.update(_flat(f"{at}.{escaped}", inner))
+    return out
+
+
+def changed(call: StageCall, earlier: Mapping[str, Any]) -> list[str]:
+    """The ingredients that differ from an earlier record, as `name changed from a to b`."""
+    names = [*call.ingredients, *(n for n in earlier if n not in call.ingredients)]
+    out = []
+    for name in names:
+        old, new = earlier.get(name), call.ingredients.get(name)
+        if old != new:
+            out.append(f"{name} changed from {_short(old)} to {_short(new)}")
+    return out
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text[:10] if len(text) == 64 else text[:60]
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A stage's object, and whether it was there before."""
+
+    manifest: Manifest
+    reused: bool
+
+
+def build(store: Store, call: StageCall, progress: Progress, *, refresh: bool = False) -> Built:
+    """Return the object of a call: verified in the store, or built now; with `refresh`, always built.
+
+    If another run is building it, wait for that run. Errors of the stage pass through after its unfinished
+    files are removed. Errors of the system, such as a full disk, become a StoreError that says where and
+    how to fix it.
+    """
+    if not refresh and (manifest := store.sound(call.name, call.key)) is not None:
+        return Built(manifest, reused=True)
+    with store.lease(f"{call.name}/{call.key}", call.label):
+        if not refresh and (manifest := store.sound(call.name, call.key)) is not None:
+            return Built(manifest, reused=True)
+        manifest = _built(store, call, progress, refresh=refresh)
+    if call.stage.after is not None and call.context is not None:
+        call.stage.after(call.context)
+    return Built(manifest, reused=False)
+
+
+def _built(store: Store, call: StageCall, progress: Progress, *, refresh: bool) -> Manifest:
+    inputs = {name: store.folder(m) for name, m in call.inputs.items()}
+    folder = store.begin(call.name, call.key)
+    started = time.monotonic()
+    try:
+        if call.stage.before is not None and call.context is not None:
+            call.stage.before(call.context)
+        io = StageIO(inputs, folder, progress, call.key, call.context)
+        summary = call.stage(call.settings, io, **call.given)
+        summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
+        return store.commit(call.name, call.key, folder, call.ingredients, summary, replace=refresh)
+    except UnderstudyError:
+        store.abandon(folder)
+        raise
+    except (ConnectionError, TimeoutError) as e:
+        store.abandon(folder)
+        raise PassingError(f"stage {call.label} lost a connection: {e}; it is retried") from e
+    except OSError as e:
+        store.abandon(folder)
+        raise StoreError(
+            f"stage {call.label} could not read or write {e.filename or folder}: {e.strerror or e}; free "
+            "disk space or fix the disk, then run the same command again: finished stages are kept"
+        ) from e
+    except BaseException:
+        store.abandon(folder)
+        raise
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """A step of a pipeline that leaves no object and is never cached, such as writing the report."""
+
+    name: str
+    function: Callable[..., Any]
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.function(*arguments)
+
+
+ACTIONS: dict[str, Action] = {}
+"""All actions by name."""
+
+
+def action(name: str) -> Callable[[Callable[..., Any]], Action]:
+    """Declare the decorated function as an action."""
+
+    def declare(function: Callable[..., Any]) -> Action:
+        return ACTIONS.setdefault(name, Action(name, function))
+
+    return declare

@@ -1,0 +1,136 @@
+"""The Prefect runner: a task for each stage, with retries, caching, overlapping evaluations and artifacts."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from prefect import Task
+from prefect.client.schemas.objects import State, StateDetails
+from prefect.exceptions import CancelledRun, CrashedRun
+from prefect.futures import PrefectFuture
+from prefect.states import Completed
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+
+from core.pipeline.runners import InlineRunner, Pending
+from core.progress import Progress
+from core.stage import Action, StageCall
+from core.store.manifest import Manifest
+from tasks.progress import ArtifactProgress
+from tasks.stages import ACTION_TASKS, STAGE_TASKS, StageWork
+from tasks.storage import result_storage
+
+log = logging.getLogger(__name__)
+
+# Evaluations of a remote engine; everything else is called on the flow's thread.
+TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
+
+
+@dataclass(frozen=True, slots=True)
+class _Submitted:
+    """A stage's task in another thread: its Prefect future, and what follows its end."""
+
+    future: Any
+    finish: Callable[[], Manifest]
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return bool(self.future.state.is_final())
+
+    def result(self) -> Manifest:
+        """Wait for the object, which is then recorded. Raises the error of its stage."""
+        self.future.result()
+        return self.finish()
+
+    def release(self) -> None:
+        """Wait for the end: a future that nobody reads would be dropped silently."""
+        with contextlib.suppress(Exception):
+            self.future.result()
+
+
+class PrefectRunner(InlineRunner):
+    """Executes stages as Prefect tasks.
+
+    Stages pass manifests, so that Prefect does not see what depends on what. Each task is therefore called
+    with `wait_for` the task runs that built its inputs, from which the server draws the run's graph.
+    """
+
+    never_optional = (CancelledRun, CrashedRun)
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self._task_runs: dict[str, Any] = {}
+        """The id of the task run by the path of the manifest that it built or found."""
+        self._unread: dict[str, Any] = {}
+        """Those that no later task run depends on yet."""
+
+    def progress(self, label: str) -> Progress:
+        """A progress artifact, a bar on a terminal, and lines in the log."""
+        return ArtifactProgress(label)
+
+    def execute(self, call: StageCall, *, refresh: bool, cached: bool) -> bool:
+        """Call the stage's task. Unless `cached`, Prefect's record is not asked: it may name an object that
+        is gone."""
+        work = self._work(call, refresh=refresh)
+        state: State[Any] = self._task(call, cached=cached)(
+            work, wait_for=self._inputs(call), return_state=True
+        )
+        if not state.is_completed():
+            raise work.error or _error_of(state)
+        self._note(call, state.state_details.task_run_id)
+        return cached or work.reused
+
+    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+        """With `overlap` and an object that must be built, the task runs in another thread."""
+        if not (overlap and self.must_build(call)):
+            return super().submit(call, overlap=overlap)
+        refresh = self._asked_for(call)
+        log.info("%s: %s", call.label, self._why(call, None, refresh=refresh))
+        work = self._work(call, refresh=refresh)
+        future = self._task(call, cached=False).submit(work, wait_for=self._inputs(call))
+        self._note(call, future.task_run_id)
+        return _Submitted(future, lambda: self._publish(call, self._recorded(call, reused=work.reused)))
+
+    def perform(self, action: Action, *arguments: Any) -> Any:
+        """Call the action's task, after all that no other task depends on."""
+        task, before = ACTION_TASKS[action.name], _states(self._unread.values())
+        state: State[Any] = task(*arguments, wait_for=before, return_state=True)
+        result = state.result()
+        self._unread = {action.name: state.state_details.task_run_id}
+        return result
+
+    def _work(self, call: StageCall, *, refresh: bool) -> StageWork:
+        return StageWork(self.store, call, lambda: self.progress(call.label), refresh=refresh)
+
+    def _task(self, call: StageCall, *, cached: bool) -> Task[..., Any]:
+        return STAGE_TASKS[call.name].with_options(
+            task_run_name=call.label.replace("{", "(").replace("}", ")"),
+            result_storage=result_storage(self.store),
+            result_serializer="json",
+            refresh_cache=not cached,
+        )
+
+    def _note(self, call: StageCall, task_run: Any) -> None:
+        for manifest in call.inputs.values():
+            self._unread.pop(manifest.path, None)
+        path = f"objects/{call.name}/{call.key}.json"
+        self._task_runs[path] = self._unread[path] = task_run
+
+    def _inputs(self, call: StageCall) -> list[State[Any]]:
+        """The task runs of this run that built the inputs; earlier runs' objects have none."""
+        paths = [manifest.path for manifest in call.inputs.values()]
+        return _states(self._task_runs[path] for path in paths if path in self._task_runs)
+
+
+def _states(task_runs: Iterable[Any]) -> list[State[Any]]:
+    """A reference to each task run. Its own state would make Prefect read the result from the storage."""
+    return [Completed(data=True, state_details=StateDetails(task_run_id=each)) for each in task_runs]
+
+
+def _error_of(state: State[Any]) -> BaseException:
+    """The error that ended a task run before its function began."""
+    found = state.result(raise_on_failure=False)
+    return found if isinstance(found, BaseException) else CrashedRun(str(found))

@@ -1,0 +1,93 @@
+"""One task for each declared stage and action, and how all of them are cached and retried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prefect import Task, task
+from prefect.cache_policies import NO_CACHE, CachePolicy
+from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
+from prefect.tasks import exponential_backoff
+
+from core.errors import PassingError
+from core.pipeline import baselines, distill, reinforce  # noqa: F401  # they declare all stages
+from core.progress import Progress
+from core.stage import ACTIONS, STAGES, Action, Stage, StageCall, build
+from core.store.objects import Store
+
+
+class StageWork:
+    """What a stage's task is given. Not a dataclass: Prefect searches those for futures."""
+
+    __slots__ = ("call", "error", "progress", "refresh", "reused", "store")
+
+    def __init__(
+        self, store: Store, call: StageCall, progress: Callable[[], Progress], *, refresh: bool
+    ) -> None:
+        self.store, self.call, self.progress, self.refresh = store, call, progress, refresh
+        self.reused = False
+        """Whether the task found the object, built by another run that it may have waited for."""
+        self.error: Exception | None = None
+        """What the last attempt raised."""
+
+
+@dataclass(kw_only=True)
+class StageKey(CachePolicy):
+    """The result of a stage depends on its own key and on nothing else."""
+
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **kwargs: Any
+    ) -> str | None:
+        """`<stage>/<key>.json`, under which the record is in <root>/cache."""
+        call: StageCall = inputs["work"].call
+        return f"{call.name}/{call.key}.json"
+
+
+async def _is_temporary(task: Any, run: Any, state: State[Any]) -> bool:
+    """Retry errors that may pass, such as lost connections; no full disk and no mistakes of the user."""
+    try:
+        await state.result(raise_on_failure=True)
+    except (PassingError, ConnectionError, TimeoutError):
+        return True
+    except Exception:
+        return False
+    return False
+
+
+RETRIES: dict[str, Any] = {
+    "retries": 3,
+    "retry_delay_seconds": exponential_backoff(backoff_factor=2),
+    "retry_jitter_factor": 0.5,
+    "retry_condition_fn": _is_temporary,
+}
+
+
+def _of_stage(stage: Stage[Any]) -> Task[[StageWork], dict[str, Any]]:
+    def run(work: StageWork) -> dict[str, Any]:
+        try:
+            built = build(work.store, work.call, work.progress(), refresh=work.refresh)
+        except Exception as e:
+            work.error = e
+            raise
+        work.reused = built.reused
+        return {"manifest": built.manifest.path, "digest": built.manifest.digest}
+
+    run.__name__ = run.__qualname__ = stage.name
+    run.__doc__ = stage.function.__doc__
+    return task(name=stage.name, cache_policy=StageKey(), persist_result=True, **RETRIES)(run)
+
+
+def _of_action(action: Action) -> Task[..., Any]:
+    options: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+    return task(name=action.name, task_run_name=action.name, **options)(action.function)
+
+
+STAGE_TASKS: Mapping[str, Task[[StageWork], dict[str, Any]]] = {
+    name: _of_stage(stage) for name, stage in STAGES.items()
+}
+"""By the name of the stage. The result is a pointer to the manifest."""
+ACTION_TASKS: Mapping[str, Task[..., Any]] = {name: _of_action(action) for name, action in ACTIONS.items()}
+"""By the name of the action."""

@@ -1,0 +1,100 @@
+"""Keys: opt-out, by content, and explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+
+from core.config.base import NotInKey, Section
+from core.errors import StageError, StoreError
+from core.progress import Silent
+from core.stage import Stage, StageCall, StageIO, build, changed
+from core.store.objects import Store
+
+
+class Inner(Section):
+    rank: int = 1
+
+
+class Slice(Section):
+    epochs: int = 1
+    inner: Inner = Inner()
+    root: Annotated[str, NotInKey("a place")] = "a"
+
+
+def run(config: Slice, io: StageIO) -> dict[str, Any]:
+    (io.out / "out.txt").write_text(f"{config.epochs}\n")
+    return {"epochs": config.epochs}
+
+
+def stage(
+    config: Slice | None = None, *, content: dict[str, str] | None = None, version: int = 1
+) -> StageCall:
+    digests = content or {"rules": "x"}
+    return Stage("split", version, run, Slice, content=lambda *_: digests).call(config or Slice())
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store.open(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        stage(Slice(epochs=2)),
+        stage(Slice(inner=Inner(rank=2))),
+        stage(content={"rules": "y"}),
+        stage(version=2),
+    ],
+)
+def test_every_ingredient_moves_the_key(other: StageCall) -> None:
+    assert other.key != stage().key
+    assert len(changed(other, stage().ingredients)) == 1
+
+
+def test_a_field_marked_as_no_ingredient_does_not_move_the_key() -> None:
+    assert stage(Slice(root="b")).key == stage().key
+
+
+def test_the_key_is_the_same_in_every_process() -> None:
+    assert stage().key == "358c75bc2290db47a9453be4a0c94397"
+
+
+def test_what_changed_is_named_with_both_values() -> None:
+    found = changed(stage(Slice(epochs=2)), stage().ingredients)
+    assert found == ["config.epochs changed from 1 to 2"]
+
+
+def test_a_stage_is_made_once(store: Store) -> None:
+    calls = []
+
+    def counted(config: Slice, io: StageIO) -> dict[str, Any]:
+        calls.append(config)
+        return run(config, io)
+
+    def counting() -> StageCall:
+        return Stage("split", 1, counted, Slice).call(Slice())
+
+    first = build(store, counting(), Silent())
+    again = build(store, counting(), Silent())
+    assert (first.reused, again.reused) == (False, True)
+    assert again.manifest == first.manifest
+    assert len(calls) == 1
+    build(store, counting(), Silent(), refresh=True)
+    assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "error", [StageError("no"), OSError(28, "No space left on device"), RuntimeError("x")]
+)
+def test_a_stage_that_fails_leaves_nothing_half_made(store: Store, error: Exception) -> None:
+    def fail(config: Slice, io: StageIO) -> dict[str, Any]:
+        (io.out / "half").write_text("")
+        raise error
+
+    with pytest.raises(StoreError if isinstance(error, OSError) else type(error)):
+        build(store, Stage("split", 1, fail, Slice).call(Slice()), Silent())
+    assert store.backend.list("objects") == []
