@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.engines.base import ChoiceScores, Sampler, difference
-from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.decision import Decision
+from core.evaluation.predictions import Bools, at_or_above
 from core.evaluation.scoring import label_probability
 from core.jsonrecords import Stored
 from core.student.encoding import Encoder

@@ -11,14 +11,13 @@ import numpy as np
 from core.errors import StageError
 from core.evaluation import curves
 from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap
-from core.evaluation.columns import Bools
 from core.evaluation.comparison import Comparison, compare
 from core.evaluation.decision import Decision
 from core.evaluation.faithfulness import Faithfulness, faithfulness
 from core.evaluation.intervals import Interval, of_replicates
 from core.evaluation.metrics import Confusion, Metrics, compute
 from core.evaluation.objectives import DEFAULT
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Predictions
 from core.evaluation.reliability import Reliability, reliability
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
 from core.jsonrecords import Record

@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core.config.measure import METRICS
-from core.evaluation.columns import Bools, Floats, at_or_above
 from core.evaluation.metrics import Counts, ratio
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
 from core.evaluation.ranks import RankedRows, Ranks, Weights
 
 RESAMPLES = 10_000

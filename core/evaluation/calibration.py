@@ -22,9 +22,9 @@ import numpy as np
 
 from core.config.measure import CalibrationConfig
 from core.evaluation.bootstrap import units_of
-from core.evaluation.calibration_fits import FITS, Parameters, Unfit, curve, log_loss
-from core.evaluation.columns import Bools, Floats
-from core.evaluation.predictions import Predictions
+from core.evaluation.calibration_fits import FITS, Parameters, Unfit, curve
+from core.evaluation.metrics import log_loss
+from core.evaluation.predictions import Bools, Floats, Predictions
 
 Kind = Literal["none", "temperature", "platt", "isotonic"]
 SIMPLEST_FIRST: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")

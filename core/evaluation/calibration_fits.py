@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.metrics import CLIP
+from core.evaluation.predictions import Bools, Floats
 
 Parameters = Mapping[str, Any]
 """Numbers, or tuples of numbers, by name."""
@@ -118,12 +118,6 @@ def sigmoid(z: Floats) -> Floats:
     from scipy.special import expit
 
     out: Floats = expit(z)
-    return out
-
-
-def log_loss(y: Bools, p: Floats) -> Floats:
-    """Each row's -ln P(gold), in nats, clipped as in core.evaluation.metrics."""
-    out: Floats = -np.log(np.clip(np.where(y, p, 1 - p), CLIP, None))
     return out
 
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.metrics import Counts
+from core.evaluation.predictions import Bools, Floats
 
 Ints = NDArray[np.int64]
 Weights = NDArray[np.int32]

@@ -3,26 +3,29 @@
 All learn from the gold labels of every train row, whatever the teacher answered and whatever was
 rejected. How a text is counted is fixed: single words and pairs, or two to four characters within
 words, which are two baselines of their own. How strongly each regression is held back is chosen on the
-val rows at hand (core.evaluation.strength); nothing looks at test. Their thresholds are decided as
+val rows at hand (choose_strength); nothing looks at test. Their thresholds are decided as
 everybody's are (core.evaluation.decide_stage).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from core.errors import DataError
-from core.evaluation.columns import Floats
-from core.evaluation.predictions import Predictions
-from core.evaluation.strength import GRID, choose_strength, undecided
+from core.evaluation.metrics import compute
+from core.evaluation.predictions import Floats, Predictions
 from core.optional import CLASSICAL
 from core.records import Example, SplitName
 
 MAX_ITER = 1000
+GRID = (0.1, 1.0, 10.0, 100.0)
+"""What is tried, the simplest model first: of equals the first wins."""
+DEFAULT_C = 10.0
+"""What is taken where val cannot tell."""
 WORDS = {"analyzer": "word", "ngram_range": (1, 2), "sublinear_tf": True}
 CHARACTERS = {"analyzer": "char_wb", "ngram_range": (2, 4), "sublinear_tf": True}
 FEATURES: Mapping[str, Mapping[str, Any]] = {"tfidf_words": WORDS, "tfidf_chars": CHARACTERS}
@@ -143,3 +146,53 @@ class _Fits:
 
 def _scored(examples: Sequence[Example], p: Floats) -> Predictions:
     return Predictions.of([e.id for e in examples], p, gold=[e.label for e in examples])
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One C and what it reaches on val; AUROC is told, and decides nothing."""
+
+    C: float
+    log_loss: float | None
+    auroc: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """The C that was chosen, all that were tried, and why it is what it is."""
+
+    C: float
+    tried: tuple[Tried, ...]
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What is written of the choice."""
+        return {"grid": [asdict(one) for one in self.tried], "settings_reason": self.reason}
+
+
+def undecided(labels: Sequence[int]) -> Strength | None:
+    """The default, and why, where val cannot choose by its gold labels; None where it can."""
+    if len(set(labels)) == 2:
+        return None
+    why = f"all {len(labels)} rows of val are {'positive' if labels[0] else 'negative'}" if labels else ""
+    return Strength(
+        DEFAULT_C, (), f"C {DEFAULT_C:g} by default: {why or 'val has no rows'}, so it cannot choose"
+    )
+
+
+def choose_strength(on_val: Mapping[float, Predictions]) -> Strength:
+    """Return the C with the smallest log loss on val, where all have scored the same rows, of both classes.
+
+    Log loss is a proper score: it asks for probabilities that are right and not only in the right order, it
+    moves with every row, and it is a column of the table that has the baseline. AUROC ignores how far apart
+    the scores are, which is most of what C changes, and near its ceiling or with a few dozen positives it
+    depends on single pairs of rows or ties. Class weights are not tried: they move the intercept more than
+    anything else, which the threshold chosen on val compensates, and worsen the probabilities. `on_val` has
+    the simplest model first, and of equals the first wins.
+    """
+    measured = {c: compute(rows, threshold=None) for c, rows in on_val.items()}
+    tried = tuple(Tried(c, m["log_loss"], m["auroc"]) for c, m in measured.items())
+    best = min(tried, key=lambda one: one.log_loss if one.log_loss is not None else float("inf"))
+    rows = len(next(iter(on_val.values())))
+    among = ", ".join(f"{c:g}" for c in on_val)
+    return Strength(best.C, tried, f"the smallest log loss on {rows} rows of val, of C {among}")

@@ -20,7 +20,6 @@ import numpy as np
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, Replicates
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.intervals import MOST_UNDEFINED, TOO_FEW
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.paired import (
@@ -35,6 +34,7 @@ from core.evaluation.paired import (
     ranking_p,
     sign_flip_p,
 )
+from core.evaluation.predictions import Bools, Floats
 from core.evaluation.simultaneous import Family, family
 
 DIGITS = 3

@@ -10,8 +10,8 @@ import numpy as np
 
 from core.evaluation.calibration_fits import log_odds
 from core.evaluation.candidates import candidates
-from core.evaluation.columns import Bools, Floats, at_or_above
 from core.evaluation.metrics import f1, macro_f1, precision, recall
+from core.evaluation.predictions import Bools, Floats, at_or_above
 
 MOST_POINTS = 200
 

@@ -11,11 +11,10 @@ from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation import calibration
 from core.evaluation.bootstrap import RESAMPLES, Judged, units_of
 from core.evaluation.calibration import Calibrator, calibrate
-from core.evaluation.columns import Bools, at_or_above
 from core.evaluation.intervals import Interval, intervals
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.objectives import DEFAULT, Choice, choose_by
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Predictions, at_or_above
 from core.evaluation.threshold_spread import ThresholdSpread, spread
 from core.jsonrecords import Record
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation.columns import at_or_above
 from core.evaluation.intervals import Interval, proportion
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Predictions, at_or_above
 from core.rejection.cited import cited, missing_quotes, quotes
 
 EVEN_ODDS = 0.5

@@ -27,7 +27,7 @@ from core.evaluation.bootstrap import (
     Replicates,
     bootstrap,
 )
-from core.evaluation.columns import Bools, Floats
+from core.evaluation.predictions import Bools, Floats
 from core.rejection.intervals import share
 
 LEVEL = 0.95

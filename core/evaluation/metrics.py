@@ -19,8 +19,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from core.config.measure import METRICS, metric
-from core.evaluation.columns import Bools, Floats, at_or_above
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
 from core.evaluation.ranks import RankedRows, Ranks
 
 CLIP = 1e-12

@@ -27,8 +27,8 @@ import numpy as np
 from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.candidates import Candidates, Ints, candidates
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.metrics import Counts, f1, macro_f1, precision, ratio, recall
+from core.evaluation.predictions import Bools, Floats
 
 DEFAULT = 0.5
 

@@ -9,7 +9,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from core.evaluation.columns import Bools, Floats
+from core.evaluation.predictions import Bools, Floats
 from core.rejection.intervals import share
 
 ALPHA, POWER = 0.05, 0.80

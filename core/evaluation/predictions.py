@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from core import jsonio
 from core.errors import StageError
-from core.evaluation.columns import Bools, Floats
 
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
 NO_PROBABILITY = 0.5
@@ -205,6 +206,15 @@ class Predictions:
                 "error": error,
                 "bounded": bounded,
             }
+
+
+def at_or_above(probability: ArrayLike, threshold: float) -> Bools:
+    """Return whether each probability is at or above the threshold; NaN never is.
+
+    Every decision is made here, in float64: NumPy compares a float32 score with a Python number in float32,
+    where numbers that differ in float64 may be equal.
+    """
+    return np.asarray(np.asarray(probability, np.float64) >= np.float64(threshold))
 
 
 def optional(value: float) -> float | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.evaluation.columns import Floats
+from core.evaluation.predictions import Floats
 
 Weights = NDArray[np.int32]
 

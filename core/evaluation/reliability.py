@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.intervals import Interval, proportion
+from core.evaluation.predictions import Bools, Floats
 
 BINS = 10
 

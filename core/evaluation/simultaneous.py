@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from core.evaluation.columns import Floats
 from core.evaluation.paired import ALPHA, bootstrap_p, without_noise
+from core.evaluation.predictions import Floats
 
 _ROUNDING = 1e-9
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.evaluation.bootstrap import Judged
-from core.evaluation.columns import Bools
 from core.evaluation.intervals import Interval, intervals
+from core.evaluation.predictions import Bools
 from core.rejection.cited import cited
 
 RESAMPLES = 2_000

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core.config.measure import ThresholdConfig
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.objectives import DEFAULT, choose_by
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Floats, Predictions
 
 __all__ = ["DEFAULT", "RULE", "Threshold", "choose", "choose_from"]
 

@@ -12,10 +12,10 @@ from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
 from core.evaluation.candidates import Candidates, Resampled
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.intervals import LEVEL, Interval, percentile
 from core.evaluation.metrics import Counts
 from core.evaluation.objectives import achieved, pick
+from core.evaluation.predictions import Bools, Floats
 
 RESAMPLES = 2_000
 """Each resample chooses a threshold anew, of all its candidates."""

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import StageError
-from core.evaluation.columns import at_or_above
 from core.evaluation.decision import Decision
-from core.evaluation.predictions import Generated, Predictions, optional
+from core.evaluation.predictions import Generated, Predictions, at_or_above, optional
 from core.records import Example, SplitName
 
 EVEN_ODDS = 0.5

@@ -17,11 +17,10 @@ from core.config.measure import METRICS, CalibrationConfig, ThresholdConfig
 from core.evaluation.analysis import Scored, analyse
 from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import calibrate, identity
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.decision import Decision
 from core.evaluation.intervals import intervals
 from core.evaluation.objectives import choose_by
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Bools, Floats, Predictions
 from core.evaluation.threshold_spread import RESAMPLES, spread
 from core.records import Example
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
-from core.evaluation.columns import Bools, Floats
-from core.evaluation.predictions import Generated, Predictions
+from core.evaluation.predictions import Bools, Floats, Generated, Predictions
 
 Scored = list[tuple[int, float | None]]
 

@@ -12,10 +12,10 @@ from sklearn import metrics as sk
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap, units_of, weights
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.comparison import compare
 from core.evaluation.intervals import TOO_FEW, of_replicates
 from core.evaluation.metrics import compute, value
+from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
 
 TOLERANCE = 1e-9

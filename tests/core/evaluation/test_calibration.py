@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from core.config.measure import CalibrationConfig
 from core.evaluation.calibration import Calibrator, calibrate, from_json
 from core.evaluation.calibration_fits import isotonic, platt, temperature
-from core.evaluation.columns import Bools, Floats
+from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
 METHODS = ("none", "temperature", "platt", "isotonic", "auto")

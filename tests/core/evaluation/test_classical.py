@@ -13,12 +13,11 @@ import pytest
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.errors import DataError, UserError
 from core.evaluation import classical
-from core.evaluation.classical import Baseline, baselines
+from core.evaluation.classical import GRID, Baseline, baselines, choose_strength, undecided
 from core.evaluation.decision import Decision, decide
 from core.evaluation.metrics import Confusion, Metrics, compute
 from core.evaluation.objectives import DEFAULT
 from core.evaluation.predictions import Predictions
-from core.evaluation.strength import GRID, choose_strength, undecided
 from core.packages import find
 from core.records import SPLITS, Example, SplitName
 

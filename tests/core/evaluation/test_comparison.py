@@ -11,8 +11,8 @@ import pytest
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.columns import Bools, Floats
 from core.evaluation.comparison import CLUSTERED, Comparison, compare
+from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import draw, groups_of
 
 

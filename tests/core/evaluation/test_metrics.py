@@ -18,8 +18,8 @@ from sklearn import metrics as sk
 from core.config.measure import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.columns import Floats
 from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio, value
+from core.evaluation.predictions import Floats
 from tests.core.evaluation.scored import Row, predictions
 
 

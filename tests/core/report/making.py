@@ -12,11 +12,10 @@ import numpy as np
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation.analysis import Kind, ProbabilityAnalysis, Scored, analyse
 from core.evaluation.calibration import identity
-from core.evaluation.columns import Bools
 from core.evaluation.decision import Decided, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.objectives import describe
-from core.evaluation.predictions import Generated, Predictions
+from core.evaluation.predictions import Bools, Generated, Predictions
 from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.optional import Failures, strict
 from core.records import Example, SplitName

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import Calibrator
 from core.evaluation.calibration_fits import curve
-from core.evaluation.columns import at_or_above
 from core.evaluation.curves import by_coverage
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, compute
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import Predictions, at_or_above
 from core.export.predictions import records
 from core.predict.sink import field, line
 from core.records import Example
