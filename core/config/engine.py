@@ -113,7 +113,7 @@ class _Registered:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """One variant for each engine."""
-        return {"oneOf": [handler(engine.__pydantic_core_schema__) for _, engine in ENGINES.items()]}
+        return {"anyOf": [handler(engine.__pydantic_core_schema__) for _, engine in ENGINES.items()]}
 
 
 EngineChoice = Annotated[SerializeAsAny[EngineSettings], _Registered()]

@@ -90,7 +90,7 @@ def test_a_missing_price_is_said_and_aborts_nothing(project: Path, remote: list[
     assert said["usd"] is None
     assert said["trained_tokens"] > 0
     assert said["notes"] == [
-        f"prices.yaml has no price of {NAME} under students: tokens are counted, money is not"
+        f"no price of {NAME} is known (student.engine.prices): tokens are counted, money is not"
     ]
     assert "will take an unknown sum" in plan(project, changes)
     assert said["notes"][0] in plan(project, changes)

@@ -22,14 +22,18 @@ def config(project: Path) -> Config:
 
 def described(schema: dict[str, Any], key: KeyPath) -> tuple[str, str]:
     """A field's title and description in the schema from which Prefect makes its form."""
-    at = schema["properties"]["config"]
-    for part in key:
+
+    def resolved(at: dict[str, Any]) -> dict[str, Any]:
         at = at.get("allOf", [at])[0]
-        if "anyOf" in at:
-            at = next(each for each in at["anyOf"] if "$ref" in each)
         while "$ref" in at:
             at = schema["definitions"][at["$ref"].rpartition("/")[2]]
-        at = at["properties"][part]
+        return at
+
+    at = schema["properties"]["config"]
+    for part in key:
+        variants = [resolved(each) for each in resolved(at).get("anyOf", [at])]
+        # Each engine is a variant; what is not set is one without properties.
+        at = next(v for v in variants if part in v.get("properties", {}))["properties"][part]
     return str(at.get("title")), str(at.get("description", ""))
 
 

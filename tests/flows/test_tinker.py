@@ -238,7 +238,7 @@ def test_key_server_and_model_are_checked_before_any_work(
     changes = overrides(server, tiny_model)
     with pytest.raises(ModelError, match=r"does not serve 'tiny/studnt'; nearest: tiny/student"):
         run(project, [*changes, "student.model=tiny/studnt"])
-    with pytest.raises(ConfigError, match=r"student\.lora\.alpha is 4, but a Tinker server cannot be told"):
+    with pytest.raises(ConfigError, match=r"student\.lora\.alpha is 4, but the Tinker protocol"):
         run(project, [*changes, "student.lora={rank: 2, alpha: 4}"])
     server.ask_for_key("tml-another")
     with pytest.raises(ConfigError, match="does not take the key in TINKER_API_KEY"):

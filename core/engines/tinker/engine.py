@@ -112,9 +112,9 @@ class TinkerEngine(Engine):
         Raises PassingError if it cannot be reached, ConfigError for a rejected key and for LoRA
         settings that the protocol does not have, ModelError with the closest names for another model.
         """
+        self.require_credentials()
         if lora is not None:
             _require_supported(lora)
-        self.require_credentials()
         self.service.connection.probe()
         names = self.models()
         if self.model not in names:

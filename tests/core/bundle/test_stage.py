@@ -159,7 +159,7 @@ def test_another_base_model_is_refused(made: Made, copied: Path, tmp_path: Path)
 def test_weights_that_are_not_there_are_refused(bundle: Path) -> None:
     with pytest.raises(ModelError, match="no merged weights"):
         open_bundle(bundle).sampler("merged")
-    with pytest.raises(ModelError, match="no server has its weights"):
+    with pytest.raises(ModelError, match="no server has the weights"):
         open_bundle(bundle).sampler("server")
 
 

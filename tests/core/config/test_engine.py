@@ -98,5 +98,5 @@ def test_scores_do_not_depend_on_how_the_engine_trains() -> None:
 
 def test_the_form_has_one_variant_for_each_engine() -> None:
     schema = StudentConfig.model_json_schema()["properties"]["engine"]
-    assert [variant["title"] for variant in schema["oneOf"]] == list(ENGINES)
+    assert [variant["title"] for variant in schema["anyOf"]] == list(ENGINES)
     assert schema["default"] == {"kind": "local"}
