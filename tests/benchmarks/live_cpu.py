@@ -43,7 +43,9 @@ def measure(server: TeacherServer, folder: Path, rounds: int = ROUNDS) -> Iterat
     config = Path(project(folder))
     (folder / "rules/R3_long.txt").write_text("R3 " + " ".join(f"word{i % 90}" for i in range(WORDS)))
     each, whole, bare, start = [], [], [], []
-    with prefect_api.serve(folder / "prefect") as prefect:
+    home = folder / "prefect"
+    home.mkdir()
+    with prefect_api.serve(home) as prefect:
         for number in range(rounds):
             all_rows, few = (
                 _command(config, _prepare(config, f"{number}{name}", server.base_url, rows), prefect)
