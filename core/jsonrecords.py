@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -76,20 +77,34 @@ def parse(model: type[Model], data: bytes) -> tuple[Model, bool]:
         raise InvalidFile(message(e)) from e
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """The first mistake that pydantic found: its type there, the path of the field, and what is wrong."""
+
+    type: str
+    path: tuple[str, ...]
+    text: str
+    found: Any
+    expected: str
+
+    @classmethod
+    def of(cls, error: ValidationError) -> Mistake:
+        """Return the first mistake; items of a list are called record 1, record 2 and so on."""
+        first = error.errors(include_url=False)[0]
+        path = tuple(f"record {part + 1}" if isinstance(part, int) else part for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        return cls(first["type"], path, text, first["input"], str(first.get("ctx", {}).get("expected", "")))
+
+
 def message(error: ValidationError) -> str:
     """Describe the first mistake as `field: what is wrong, found value`."""
-    first = error.errors(include_url=False)[0]
-    loc = first["loc"]
-    if loc and isinstance(loc[0], int):
-        loc = (f"record {loc[0] + 1}", *loc[1:])
-    field = ".".join(str(part) for part in loc)
-    if field == "version" and first["type"] == "literal_error":
+    first = Mistake.of(error)
+    if first.path == ("version",) and first.type == "literal_error":
         return (
-            f"format version {first['input']!r} is unknown, this code reads {first['ctx']['expected']}; "
-            "the file was written by a newer version of Understudy: upgrade to read it"
+            f"format version {first.found!r} is unknown, this code reads {first.expected}; the file was "
+            "written by a newer version of Understudy: upgrade to read it"
         )
-    what = first["msg"].removeprefix("Value error, ")
-    what = what[:1].lower() + what[1:]
-    if first["type"] != "missing" and not isinstance(first["input"], dict | list):
-        what += f", found {first['input']!r}"[:80]
-    return f"{field}: {what}" if field else what
+    text = first.text[:1].lower() + first.text[1:]
+    if first.type != "missing" and not isinstance(first.found, dict | list):
+        text += f", found {first.found!r}"[:80]
+    return f"{'.'.join(first.path)}: {text}" if first.path else text

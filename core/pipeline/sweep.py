@@ -10,7 +10,7 @@ from core.errors import StageError
 from core.report.text import plural
 from core.store.objects import Store
 from core.sweep.arms import Arm, Sweep
-from core.sweep.finished import Ended
+from core.sweep.comparing import Ended
 from core.sweep.report import write
 
 log = logging.getLogger(__name__)

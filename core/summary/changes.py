@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,8 @@ from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
 from core.evaluation.paired import exact_interval
 from core.evaluation.predictions import NO_PROBABILITY
+from core.jsonrecords import Record
+from core.records import SplitName
 from core.summary.pairing import OUTCOMES, Outcome, Pair, Paired, Predicted
 from core.summary.tables import save
 
@@ -107,7 +108,7 @@ def _defined(value: float) -> float | None:
 
 def write(folder: Path, paired: Paired, found: Changes) -> list[Path]:
     """Write comparison.json, changed.csv with all changed texts and left_out.csv. Raises StoreError."""
-    content = json.dumps(to_json(paired, found), indent=2, ensure_ascii=False, allow_nan=False)
+    content = json.dumps(ComparisonFile.of(paired, found).to_json(), indent=2, ensure_ascii=False)
     changed = (
         _row(pair)
         for outcome in ("fixed", "broken", "both_wrong")
@@ -128,20 +129,54 @@ def _row(pair: Pair) -> tuple[object, ...]:
     return (pair.outcome, a.example_id, *decisions, a.text, a.reasoning, b.reasoning)
 
 
-def to_json(paired: Paired, found: Changes) -> dict[str, Any]:
-    """The content of `comparison.json`; differences are B's value minus A's."""
-    return {
-        "a": paired.a.run,
-        "b": paired.b.run,
-        "split": paired.a.split,
-        "dataset_fingerprint": {"a": paired.a.dataset, "b": paired.b.dataset, "same": paired.same_data},
-        "n": len(paired.pairs),
-        **{str(outcome): n for outcome, n in found.counts.items()},
-        "verdict": found.verdict,
-        "metrics": {name: {"a": a, "b": b} for name, (a, b) in found.metrics.items()},
-        "comparison": None if found.comparison is None else asdict(found.comparison),
-        "left_out": dict(Counter(each.why for each in paired.left_out)),
-    }
+class SameDataset(Record):
+    """The dataset fingerprints of both runs, and whether they are equal; None if one is not recorded."""
+
+    a: str | None
+    b: str | None
+    same: bool | None
+
+
+class Both(Record):
+    """A metric of A and of B; None is undefined."""
+
+    a: float | None
+    b: float | None
+
+
+class ComparisonFile(Record):
+    """`comparison.json`; differences are B's value minus A's. `left_out` counts texts by reason."""
+
+    a: str
+    b: str
+    split: SplitName
+    dataset_fingerprint: SameDataset
+    n: int
+    fixed: int
+    broken: int
+    both_wrong: int
+    both_right: int
+    verdict: str
+    metrics: dict[str, Both]
+    comparison: Comparison | None
+    left_out: dict[str, int]
+
+    @classmethod
+    def of(cls, paired: Paired, found: Changes) -> ComparisonFile:
+        """Return what is written about a comparison."""
+        a, b = paired.a, paired.b
+        return cls(
+            a=a.run,
+            b=b.run,
+            split=a.split,
+            dataset_fingerprint=SameDataset(a=a.dataset, b=b.dataset, same=paired.same_data),
+            n=len(paired.pairs),
+            **{str(outcome): n for outcome, n in found.counts.items()},
+            verdict=found.verdict,
+            metrics={name: Both(a=a, b=b) for name, (a, b) in found.metrics.items()},
+            comparison=found.comparison,
+            left_out=Counter(each.why for each in paired.left_out),
+        )
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,61 +1,163 @@
-"""The arms on the same rows: a recommendation by val, and test for all, each against the first."""
+"""The finished arms of a sweep on the same rows: a recommendation by val, and test for all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.config.measure import METRICS
-from core.evaluation.analysis import Analysis, analyse
+from core.data.writing import read_examples
+from core.errors import DataError, MissingInputError, StoreError
+from core.evaluation import decision
+from core.evaluation.analysis import Analysis, Scored, analyse
+from core.evaluation.decide_stage import DECISION
 from core.evaluation.metrics import lower_is_better
-from core.records import SplitName
+from core.evaluation.predictions import Predictions
+from core.evaluation.stage import SCORES
+from core.records import Example, SplitName
+from core.results import RunResult, load_run_result
+from core.store import reads
+from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.sweep.finished import Finished
+from core.store.runs import FOLDER, RunView
+from core.sweep.arms import Arm
 
+VAL: SplitName = "val"
 FALLBACK = "macro_f1"
+"""The metric of recommendation if the sweep's own has no intervals."""
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class Ended:
+    """How an arm's run ended; `error` is None if it finished."""
+
+    arm: Arm
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedArm:
+    """A finished arm: its result, its split, and of the first mode it exported the rows and the decision."""
+
+    arm: Arm
+    result: RunResult
+    split: Manifest
+    rows: Mapping[SplitName, Manifest]
+    decision: Manifest
+    made: int
+    """Stages that were made for this arm; the others were reused."""
+    stages: int
+
+    @property
+    def name(self) -> str:
+        """The arm's name."""
+        return self.arm.name
+
+    def scored(self, store: Store, split: SplitName) -> Scored:
+        """Return its rows of a split with its frozen decision."""
+        rows = Predictions.read(store.file(self.rows[split], SCORES))
+        frozen = decision.read(store.file(self.decision, DECISION))
+        return Scored(self.name, self.name, rows, frozen, kind="student")
+
+    def examples(self, store: Store, split: SplitName) -> list[Example]:
+        """Return the examples of a split."""
+        return list(read_examples(store.file(self.split, f"{split}.csv")))
+
+    def same_data(self, other: FinishedArm) -> bool:
+        """Whether both arms have the same val and test."""
+        val, others_val = (arm.split.files[f"{VAL}.csv"].sha256 for arm in (self, other))
+        return val == others_val and reads.digest(self.split) == reads.digest(other.split)
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOutArm:
+    """An arm that is not compared, and why."""
+
+    arm: Arm
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ArmComparison:
     """`val` has the recommended arm first, `test` the arms in the sweep's order.
 
-    `recommended` is None where no arm has a value on val; `test` is None where an arm has no rows of it.
+    `recommended` is None if no arm has a value on val; `test` is None if an arm has no rows of it.
     """
 
     metric: str
-    recommended: Finished | None
+    recommended: FinishedArm | None
     val: Analysis
     test: Analysis | None
 
 
-def compare_arms(store: Store, arms: Sequence[Finished], metric: str) -> Compared:
-    """All arms, which share their rows. Controls are compared and never recommended."""
-    by = metric if metric in METRICS else FALLBACK
-    val = _analysed(store, arms, "val")
-    best = _best(arms, val, by)
+def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], list[LeftOutArm]]:
+    """Return the arms that can be compared with one another, and those that cannot."""
+    found: list[FinishedArm] = []
+    left_out: list[LeftOutArm] = []
+    for each in ended:
+        if each.error is not None:
+            left_out.append(LeftOutArm(each.arm, each.error))
+            continue
+        try:
+            arm = _read(store, each.arm)
+        except (MissingInputError, StoreError, DataError) as e:
+            left_out.append(LeftOutArm(each.arm, str(e)))
+            continue
+        if found and not arm.same_data(found[0]):
+            why = f"its val or test differs from that of {found[0].name}, so they share no rows"
+            left_out.append(LeftOutArm(each.arm, why))
+        else:
+            found.append(arm)
+    return found, left_out
+
+
+def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmComparison:
+    """Compare arms that share their rows. Controls are compared, and never recommended."""
+    metric = metric if metric in METRICS else FALLBACK
+    val = _analyse(store, arms, "val")
+    best = _best(arms, val, metric)
     if best is not None and best is not arms[0]:
-        # Once more with it in front: it is what the others are to be held against on val.
-        val = _analysed(store, [best, *(arm for arm in arms if arm is not best)], "val")
+        # Once more with the best first, which is compared with each other arm.
+        val = _analyse(store, [best, *(arm for arm in arms if arm is not best)], "val")
     has_test = all("test" in arm.rows for arm in arms)
-    return Compared(by, best, val, _analysed(store, arms, "test") if has_test else None)
+    return ArmComparison(metric, best, val, _analyse(store, arms, "test") if has_test else None)
 
 
-def _analysed(store: Store, arms: Sequence[Finished], name: SplitName) -> Analysis:
-    scored = [arm.scored(store, name) for arm in arms]
+def _read(store: Store, arm: Arm) -> FinishedArm:
+    view = RunView(store, arm.run)
+    stages = view.recorded_stages()
+    mode = next((m for m in ("reasoning", "label_only") if f"decide/student/{m}" in stages), None)
+    if mode is None:
+        raise MissingInputError(
+            f"run {arm.run} exported nothing (stages.export), so there is nothing to compare"
+        )
+    splits: tuple[SplitName, ...] = ("val", "test")
+    return FinishedArm(
+        arm=arm,
+        result=load_run_result(store, arm.run) or RunResult(run_dir=f"{FOLDER}/{arm.run}"),
+        split=view.earlier("split", file="data_splits/test.csv"),
+        rows={
+            split: view.earlier(f"export/student/{split}/{mode}", file=f"student_phase/{split}.json")
+            for split in splits
+            if f"export/student/{split}/{mode}" in stages
+        },
+        decision=view.earlier(f"decide/student/{mode}", file="student_phase/decision.json"),
+        made=sum(not stage.reused for stage in stages.values()),
+        stages=len(stages),
+    )
+
+
+def _analyse(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Analysis:
+    scored = [arm.scored(store, split) for arm in arms]
     seed = arms[0].arm.resolved.config.seed
-    return analyse(name, arms[0].examples(store, name), scored, seed=seed)
+    return analyse(split, arms[0].examples(store, split), scored, seed=seed)
 
 
-def _best(arms: Sequence[Finished], val: Analysis, metric: str) -> Finished | None:
-    """The best value on val; of equals the first."""
-    measured = {arm.arm.name: _value(val, arm, metric) for arm in arms if not arm.arm.is_control}
-    known = {name: value for name, value in measured.items() if value is not None}
+def _best(arms: Sequence[FinishedArm], val: Analysis, metric: str) -> FinishedArm | None:
+    """The arm with the best value on val, the first of equals."""
+    values = [(val.scorers[arm.name].intervals[metric].value, arm) for arm in arms if not arm.arm.is_control]
+    known = [(value, arm) for value, arm in values if value is not None]
     if not known:
         return None
     pick = min if lower_is_better(metric) else max
-    name = pick(known, key=lambda name: known[name])
-    return next(arm for arm in arms if arm.arm.name == name)
-
-
-def _value(analysis: Analysis, arm: Finished, metric: str) -> float | None:
-    return analysis.scorers[arm.arm.name].intervals[metric].value
+    return pick(known, key=lambda each: each[0])[1]

@@ -15,6 +15,7 @@ from core.config.base import Section
 from core.config.loading import leaves
 from core.config.reading import Source, read_source
 from core.errors import ConfigError
+from core.jsonrecords import Mistake
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RUN = ("run.name", "run.root")
@@ -66,7 +67,7 @@ def read(path: Path) -> SweepFile:
     try:
         return SweepFile.model_validate_json(json.dumps(source.values, default=str), strict=True)
     except ValidationError as e:
-        raise ConfigError(_sentence(e, source)) from None
+        raise ConfigError(_message(e, source)) from None
 
 
 def _keys(file: SweepFile) -> Iterator[str]:
@@ -90,19 +91,17 @@ def _slug(value: Any) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "none"
 
 
-def _sentence(error: ValidationError, source: Source) -> str:
-    first = error.errors()[0]
-    key = tuple(str(part) for part in first["loc"])
-    name = ".".join(key)
-    place = source.place(key)
-    if first["type"] == "extra_forbidden":
+def _message(error: ValidationError, source: Source) -> str:
+    mistake = Mistake.of(error)
+    name, place = ".".join(mistake.path), source.place(mistake.path)
+    if mistake.type == "extra_forbidden":
         known = ", ".join(SweepFile.model_fields)
-        where = "; what changes from arm to arm belongs into arms or grid" if _is_config(key) else ""
+        where = "; what changes from arm to arm belongs into arms or grid" if _is_config(mistake.path) else ""
         return f"{place}: {name} is not a key of a sweep; there are: {known}{where}"
-    if first["type"] == "missing":
+    if mistake.type == "missing":
         return f"{place}: {name} is missing; see configs/sweep.yaml for an example"
-    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{place}: {name + ': ' if name else ''}{message}; see configs/sweep.yaml for an example"
+    text = mistake.text.removeprefix("Input ")
+    return f"{place}: {name + ': ' if name else ''}{text}; see configs/sweep.yaml for an example"
 
 
 def _is_config(key: tuple[str, ...]) -> bool:

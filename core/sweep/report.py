@@ -1,26 +1,45 @@
-"""The sweep's report, as Markdown, as a page, and as values for scripts."""
+"""The report of a sweep: what val recommends, what each arm cost, and test for all."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from core import jsonio
 from core.evaluation.analysis import Analysis
+from core.evaluation.comparison import MetricDifference
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
+from core.jsonrecords import Record
 from core.optional import Failures
 from core.pipeline.facts import setup_of
+from core.records import SplitName
 from core.report import markdown, page
-from core.report.data import ComparisonData as OnRows
-from core.report.document import Document, Section
+from core.report.data import ComparisonData
+from core.report.document import (
+    UNDEFINED,
+    Bullets,
+    Cell,
+    Conclusion,
+    Document,
+    Finding,
+    Findings,
+    Prose,
+    Section,
+    Table,
+    Tile,
+    build_sections,
+    cells,
+    conclusion,
+)
+from core.report.sections import results, verdict
+from core.report.text import and_, begins, name_of, number, p_value, plural, signed, span, with_interval
 from core.store.clock import now
 from core.store.objects import Store
-from core.sweep import recommendation, tables
 from core.sweep.arms import Sweep
-from core.sweep.comparing import compare_arms
-from core.sweep.facts import SweepReport
-from core.sweep.finished import Ended, Finished, collect
+from core.sweep.comparing import ArmComparison, Ended, FinishedArm, LeftOutArm, collect, compare_arms
 
 FOLDER = "sweeps"
 MARKDOWN = "sweep_report.md"
@@ -28,74 +47,314 @@ PAGE = "sweep_report.html"
 VALUES = "sweep.json"
 
 
+@dataclass(frozen=True, slots=True)
+class SweepData:
+    """What the report shows. `compared` is None if no arm finished."""
+
+    sweep: Sweep
+    generated_at: str
+    finished: Sequence[FinishedArm]
+    left_out: Sequence[LeftOutArm]
+    compared: ArmComparison | None
+    on_test: ComparisonData | None
+    """None if an arm has no rows of test."""
+
+
 def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
-    """sweep_report.md, sweep_report.html and sweep.json under sweeps/<name>/; returns where the page is."""
-    report = _report(store, sweep, ended)
-    at, failures = f"{FOLDER}/{sweep.name}", Failures()
-    document = Document(
-        title=f"Sweep: {sweep.name}",
-        sections=sections(report),
-        generated_at=report.generated_at,
-        kind="Report of a sweep",
-        name=sweep.name,
-        facts=(f"{len(report.finished)} of {len(sweep.arms)} arms", sweep.base, report.generated_at),
-    )
-    shown = page.render(document, failures)
+    """Write sweep_report.md, sweep_report.html and sweep.json to sweeps/<name>/; return the page's place."""
+    data, folder, failures = _collect(store, sweep, ended), f"{FOLDER}/{sweep.name}", Failures()
+    document = sweep_report(data, failures)
     files = {
-        VALUES: jsonio.canonical(values(report)).decode() + "\n",
+        VALUES: jsonio.canonical(sweep_values(data).to_json()).decode() + "\n",
+        PAGE: page.render(document, failures),
         MARKDOWN: markdown.render(document, failures),
-        PAGE: shown,
     }
     for name, text in files.items():
-        store.backend.write(f"{at}/{name}", text.encode())
-    return store.where(f"{at}/{PAGE}")
+        store.backend.write(f"{folder}/{name}", text.encode())
+    return store.where(f"{folder}/{PAGE}")
 
 
-def sections(report: SweepReport) -> list[Section]:
-    """In the order they are read."""
-    out = [Section("recommendation", "What val recommends", [recommendation.findings(report)])]
-    if report.on_val is not None:
-        out.append(tables.val(report, report.on_val))
-    out.append(tables.arms(report))
-    if report.left:
-        out.append(tables.left(report))
-    if report.on_test is not None:
-        out += tables.on_test(report, report.on_test)
+def sweep_report(data: SweepData, failures: Failures) -> Document:
+    """Return the report; sections that fail are recorded in `failures`."""
+    builders = {
+        "recommendation": recommendation,
+        "val": on_val,
+        "arms": arms,
+        "left": left_out,
+        "test": on_test,
+    }
+    return Document(
+        title=f"Sweep: {data.sweep.name}",
+        sections=build_sections(builders, data, failures),
+        generated_at=data.generated_at,
+        kind="Report of a sweep",
+        name=data.sweep.name,
+        facts=(f"{len(data.finished)} of {len(data.sweep.arms)} arms", data.sweep.base, data.generated_at),
+    )
+
+
+class ArmSettings(Record):
+    """An arm's run, and what its config changes of the base."""
+
+    run: str
+    sets: tuple[str, ...]
+
+
+class SweepValues(Record):
+    """`sweep.json`: the report for scripts. `left` has the reason of each arm that is not compared."""
+
+    sweep: str
+    base: str
+    generated_at: str
+    metric: str | None
+    recommended: str | None
+    recommended_by: SplitName
+    arms: dict[str, ArmSettings]
+    finished: tuple[str, ...]
+    left: dict[str, str]
+    val: Analysis | None
+    test: Analysis | None
+
+
+def sweep_values(data: SweepData) -> SweepValues:
+    """Return the content of `sweep.json`."""
+    compared = data.compared
+    best = None if compared is None else compared.recommended
+    return SweepValues(
+        sweep=data.sweep.name,
+        base=data.sweep.base,
+        generated_at=data.generated_at,
+        metric=None if compared is None else compared.metric,
+        recommended=None if best is None else best.name,
+        recommended_by="val",
+        arms={arm.name: ArmSettings(run=arm.run, sets=arm.sets) for arm in data.sweep.arms},
+        finished=tuple(arm.name for arm in data.finished),
+        left={each.arm.name: each.why for each in data.left_out},
+        val=None if compared is None else compared.val,
+        test=None if compared is None else compared.test,
+    )
+
+
+def _collect(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepData:
+    finished, left = collect(store, ended)
+    compared = compare_arms(store, finished, sweep.metric) if finished else None
+    test, at = None, now()
+    if compared is not None and compared.test is not None:
+        config = finished[0].arm.resolved.config
+        test = ComparisonData(
+            run_name=sweep.name,
+            generated_at=at,
+            setup=setup_of(config, config.teacher.kind),
+            analysis=compared.test,
+            decisions={arm.name: Decided.read(store.file(arm.decision, DECISION)) for arm in finished},
+        )
+    return SweepData(sweep, at, finished, left, compared, test)
+
+
+def recommendation(data: SweepData) -> Section:
+    """The recommended arm, how certain that is, and what must not be concluded."""
+    compared, found = data.compared, list[Finding]()
+    if compared is not None and compared.recommended is not None:
+        metric = compared.metric
+        found = [
+            Finding(
+                against=f"{other.title}, on val",
+                kind="student",
+                conclusions=[(metric, conclusion(d), f"On val, {d.verdict}")],
+                detectable=_detectable(d),
+            )
+            for other, d in _differences(compared.val, metric)
+        ]
+    block = Findings(_headline(compared), found, [*_remarks(data), *_controls(data)], _tiles(data))
+    return Section("recommendation", "What val recommends", [block])
+
+
+def _differences(analysis: Analysis, metric: str) -> list[tuple[Any, MetricDifference]]:
+    return [(other, c.differences[metric]) for other, c in analysis.compared()]
+
+
+def _detectable(d: MetricDifference) -> str:
+    if d.detectable is None:
+        return ""
+    return f"The smallest difference of {name_of(d.metric)} that val shows (80 % power): {d.detectable:.3f}."
+
+
+def _headline(compared: ArmComparison | None) -> str:
+    if compared is None or compared.recommended is None:
+        return "No arm can be recommended: none was measured on val."
+    metric, best, val = compared.metric, compared.recommended, compared.val
+    cell = with_interval(val.scorers[best.name].intervals[metric])
+    value = f"{cell.text}, interval {cell.detail}" if cell.detail else cell.text
+    text = f"By {name_of(metric)} on {plural(val.rows, 'row')} of val, {best.name} is recommended ({value})"
+    others: dict[Conclusion, list[str]] = {}
+    for other, d in _differences(val, metric):
+        others.setdefault(conclusion(d), []).append(other.title)
+    wordings: dict[Conclusion, str] = {
+        "better": "it is shown to be better than {others}",
+        "even": "no difference is shown between it and {others}",
+        "worse": "{others} {are} better, but a control",
+    }
+    parts = [
+        wording.format(others=and_(others[found]), are="is" if len(others[found]) == 1 else "are")
+        for found, wording in wordings.items()
+        if found in others
+    ]
+    return f"{text}: {'; '.join(parts)}." if parts else f"{text}; there is no other arm to compare it with."
+
+
+def _remarks(data: SweepData) -> list[str]:
+    compared, n = data.compared, plural(len(data.finished), "arm")
+    if compared is None:
+        return []
+    out = [
+        "Checkpoint, calibration and threshold of each arm were fitted on these rows of val, so its figures "
+        f"there are too good, and those of the best of {n} even more: they are for choosing."
+    ]
+    if compared.test is None:
+        return out
+    out.append(
+        f"Test was read once for each of {n}, with everything of the arm frozen before, and had no part in "
+        "the recommendation. Choosing among the arms by their figures on test is test-set selection: the "
+        "best of several looks better there than it is, and only rows that no arm was measured on would "
+        "show by how much."
+    )
+    if (best := compared.recommended) is not None:
+        cell = with_interval(compared.test.scorers[best.name].intervals[compared.metric])
+        interval = f" ({cell.detail})" if cell.detail else ""
+        out.append(f"On test {best.name} reaches a {name_of(compared.metric)} of {cell.text}{interval}.")
     return out
 
 
-def values(report: SweepReport) -> dict[str, Any]:
-    """`sweep.json`: the same for scripts."""
-    best, compared = report.recommended, report.compared
-    return {
-        "sweep": report.sweep.name,
-        "base": report.sweep.base,
-        "generated_at": report.generated_at,
-        "metric": None if compared is None else compared.metric,
-        "recommended": None if best is None else best.arm.name,
-        "recommended_by": "val",
-        "arms": {arm.name: {"run": arm.run, "sets": list(arm.sets)} for arm in report.sweep.arms},
-        "finished": [arm.arm.name for arm in report.finished],
-        "left": {left.arm.name: left.why for left in report.left},
-        "val": None if compared is None else compared.val.to_json(),
-        "test": None if compared is None or compared.test is None else compared.test.to_json(),
-    }
+def _controls(data: SweepData) -> list[str]:
+    controls = [arm.name for arm in data.finished if arm.arm.is_control]
+    if not controls:
+        return []
+    return [
+        f"{and_(controls)} learned rationales of other texts, as a control, and "
+        f"{'is' if len(controls) == 1 else 'are'} not recommended, whatever the figures: if an arm with its "
+        "own rationales is not shown to be better, the content of the rationales is not shown to matter."
+    ]
 
 
-def _report(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepReport:
-    finished, left = collect(store, ended)
-    compared = compare_arms(store, finished, sweep.metric) if finished else None
-    val = None if compared is None else _on(store, sweep, finished, compared.val)
-    test = None if compared is None or compared.test is None else _on(store, sweep, finished, compared.test)
-    return SweepReport(sweep, now(), finished, left, compared, val, test)
+def _tiles(data: SweepData) -> list[Tile]:
+    compared = data.compared
+    if compared is None or (best := compared.recommended) is None:
+        return []
+    out = [Tile("Recommended", best.name)]
+    for analysis in (compared.val, compared.test):
+        if analysis is not None:
+            cell = with_interval(analysis.scorers[best.name].intervals[compared.metric])
+            label = f"{begins(name_of(compared.metric))} on {analysis.split}"
+            out.append(Tile(label, cell.text, cell.detail))
+    return [*out, Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}")]
 
 
-def _on(store: Store, sweep: Sweep, finished: Sequence[Finished], found: Analysis) -> OnRows:
-    config = finished[0].arm.resolved.config
-    return OnRows(
-        run_name=sweep.name,
-        generated_at=now(),
-        setup=setup_of(config, config.teacher.kind),
-        analysis=found,
-        decisions={arm.arm.name: Decided.read(store.file(arm.decision, DECISION)) for arm in finished},
+def on_val(data: SweepData) -> Section | None:
+    """The rows that decide, with the recommended arm first."""
+    if data.compared is None:
+        return None
+    metric, val = data.compared.metric, data.compared.val
+    others = [m for m in ("auroc", "log_loss") if m != metric]
+    steps = {arm.name: arm.result.best_step for arm in data.finished}
+    differences = {other.title: d for other, d in _differences(val, metric)}
+    rows = [
+        [
+            Cell(s.title),
+            *(with_interval(s.intervals[m]) for m in (metric, *others)),
+            Cell(UNDEFINED if steps[name] is None else str(steps[name])),
+            *_difference(differences.get(s.title)),
+        ]
+        for name, s in val.scorers.items()
+    ]
+    columns = ["arm", *map(name_of, (metric, *others)), "step", f"Δ {name_of(metric)}, first minus this", "p"]
+    intro = (
+        f"{plural(val.rows, 'row')} of val, {val.positive:,} of them positive. The recommended arm comes "
+        "first. A difference from it is shown if its 95 % interval excludes 0: the intervals hold for all "
+        "arms at once, and p, from the paired bootstrap, is adjusted in the same way."
     )
+    blocks = [Prose(intro), Table(columns, rows, strong=results.FIRST)]
+    return Section("val", "All on the same rows of val", blocks)
+
+
+def _difference(d: MetricDifference | None) -> list[Cell]:
+    if d is None:
+        return cells(UNDEFINED, UNDEFINED)
+    return [Cell(signed(d.value), span(d.low, d.high, sign=True)), Cell(p_value(d.p_adjusted))]
+
+
+def arms(data: SweepData) -> Section:
+    """What each arm changes, and what it cost."""
+    finished = {arm.name: arm for arm in data.finished}
+    rows = []
+    for arm in data.sweep.arms:
+        changes = Cell(" ".join(arm.sets) or "as the base", code=bool(arm.sets))
+        rows.append([Cell(arm.name), changes, Cell(arm.run, code=True), *_cost(finished.get(arm.name))])
+    intro = (
+        f"Each arm is a run on {data.sweep.base} with a report of its own under runs/. Existing stages are "
+        "reused, and stages that arms share are made once. Seconds and money are those that an arm's stages "
+        "took when they were made, so their sum counts shared stages more than once."
+    )
+    columns = ["arm", "changes", "run", "", "stages made", "seconds", "US$"]
+    publish = [] if data.compared is None or data.compared.recommended is None else [_publish(data)]
+    return Section("arms", "The arms", [Prose(intro), Table(columns, rows, left=4), *publish])
+
+
+def _cost(arm: FinishedArm | None) -> list[Cell]:
+    if arm is None:
+        return cells("not compared", UNDEFINED, UNDEFINED, UNDEFINED)
+    ledger = arm.result.ledger
+    usd, seconds = ledger.usd, ledger.total_seconds
+    return cells(
+        "finished",
+        f"{arm.made} of {arm.stages}",
+        f"{seconds:,.0f}" if seconds else UNDEFINED,
+        UNDEFINED if usd is None else f"{usd:.4f}",
+    )
+
+
+def _publish(data: SweepData) -> Table:
+    """The command that publishes the recommended arm."""
+    assert data.compared is not None
+    assert data.compared.recommended is not None
+    sweep, arm = data.sweep, data.compared.recommended.arm
+    sets = [*sweep.overrides, *arm.sets, f"run.name={arm.run}", "publish=true"]
+    command = ["understudy", "run", sweep.base, *(word for text in sets for word in ("--set", text))]
+    label = Cell(f"To publish {arm.name} (sweeps publish nothing)")
+    return Table(["", ""], [[label, Cell(shlex.join(command), code=True)]], left=2)
+
+
+def left_out(data: SweepData) -> Section | None:
+    """The arms that failed or cannot be compared, and why."""
+    if not data.left_out:
+        return None
+    intro = "These arms are in no table. The same command continues with what is left to do for them."
+    items = [f"{each.arm.name} (run {each.arm.run}): {each.why}" for each in data.left_out]
+    return Section("left", "Arms that are not compared", [Prose(intro, warning=True), Bullets(items)])
+
+
+def on_test(data: SweepData) -> list[Section]:
+    """The tables of a run's report for all arms, each compared with the first."""
+    test = data.on_test
+    if test is None or data.compared is None:
+        return []
+    table = results.results(test)
+    warning = (
+        f"Not for choosing: test was read once for each of {plural(len(data.finished), 'arm')}; the "
+        "recommendation above is by val."
+    )
+    metrics = dict.fromkeys([data.compared.metric, *verdict.SHOWN])
+    in_words = [_sentence(c.differences[m]) for _, c in test.analysis.compared() for m in metrics]
+    title = f"Each arm against {data.finished[0].name}, in words"
+    found = [
+        Section(table.key, table.title, [Prose(warning, warning=True), *table.blocks]),
+        Section("words", title, [Bullets(in_words)]) if in_words else None,
+        results.comparisons(test),
+        results.default(test),
+    ]
+    return [section for section in found if section is not None]
+
+
+def _sentence(d: MetricDifference) -> str:
+    if d.detectable is None:
+        return begins(d.verdict)
+    return f"{begins(d.verdict)} These rows show a difference of {number(d.detectable)} with 80 % power."

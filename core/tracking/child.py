@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from core.batches import batched
 
@@ -29,13 +29,16 @@ _MLFLOW_BATCH, _MLFLOW_VALUE = 100, 6_000
 """MLflow's limits: parameters per request, and characters of a value."""
 
 
+ConfigValue: TypeAlias = "bool | int | float | str | list[ConfigValue] | dict[str, ConfigValue] | None"
+
+
 @dataclass(frozen=True, slots=True)
 class TrackedRun:
     """A run as trackers know it; `config` is flat, by dotted keys."""
 
     id: str
     name: str
-    config: Mapping[str, Any]
+    config: Mapping[str, ConfigValue]
 
 
 @dataclass(frozen=True, slots=True)
