@@ -39,7 +39,10 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns; the first `left` columns hold words. `strong` are the rows to look at first."""
+    """Rows under columns; the first `left` columns hold words. `strong` are the rows to look at first.
+
+    A `sortable` table can be sorted and filtered on the page. `words` are further columns that hold words.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -47,6 +50,14 @@ class Table:
     left: int = 1
     strong: frozenset[int] = frozenset()
     notes: Sequence[str] = ()
+    sortable: bool = False
+    words: frozenset[int] = frozenset()
+
+    @property
+    def classes(self) -> list[str]:
+        """The class attribute of each column's cells: numbers are aligned to the right."""
+        columns = range(len(self.columns))
+        return ["" if i < self.left or i in self.words else ' class="n"' for i in columns]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,79 +1,59 @@
-"""The rows as one HTML page that needs nothing else: sortable, searchable, readable on a phone."""
+"""The rows of a summary as an HTML page with one table that can be sorted and searched."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-from collections.abc import Iterable, Mapping
-from importlib import resources
+from collections.abc import Sequence
 
-from jinja2 import Environment, StrictUndefined
-
+from core.optional import strict
+from core.report import page
+from core.report.document import Cell, Document, Prose, Section, Table
+from core.report.text import number, plural, span
 from core.summary.collecting import Row
-from core.summary.tables import Cell, cells
+from core.summary.files import Interval
 
-INTERVALS = ("macro_f1", "auroc", "accuracy", "precision", "recall", "log_loss")
+METRICS = ("macro_f1", "auroc", "accuracy", "precision", "recall", "log_loss")
 COLUMNS = (
-    "run",
-    "split",
-    "mode",
-    "n",
-    *INTERVALS,
-    "usd",
-    "seconds",
-    "engine",
-    "base_model",
-    "target",
-    "teacher_model",
-    "best_step",
-    "created_at",
-    "data",
-    "commit",
+    *("run", "split", "mode", "n", *METRICS, "US$", "seconds", "step"),
+    *("engine", "base_model", "target", "teacher_model", "created_at", "data", "commit"),
 )
-_SHORT = {"data": 8, "commit": 8}
+_FIRST_WORDS = COLUMNS.index("n")
+_LAST_WORDS = frozenset(range(COLUMNS.index("engine"), len(COLUMNS)))
+_DIGEST = 8
 """Characters that are shown of digests."""
 
 
-def render(rows: Iterable[Row], root: str, made_at: str) -> str:
-    """The page; every text of a run is escaped, and no script but its own may run."""
-    table = [_shown(cells(row)) for row in rows]
-    script, style, page = (_part(name) for name in ("summary.js", "summary.css", "summary.html.j2"))
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+def render(rows: Sequence[Row], root: str, made_at: str) -> str:
+    """Return the page; every text of a run is escaped, and no script but the page's own may run."""
+    runs = plural(len({row.run for row in rows}), "run")
+    intro = (
+        "Click a column's name to sort by it, and again to reverse the order. An empty cell is undefined, or "
+        "was not written; intervals are below their values."
     )
-    return environment.from_string(page).render(
-        root=root,
-        made_at=made_at,
-        columns=COLUMNS,
-        numbers=[_is_number(name) for name in COLUMNS],
-        rows=table,
-        runs=len({row[0] for row in table}),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        style=style,
+    table = Table(COLUMNS, [_cells(row) for row in rows], left=_FIRST_WORDS, sortable=True, words=_LAST_WORDS)
+    document = Document(
+        title=f"Runs under {root}",
+        sections=[Section("runs", runs, [Prose(intro), table])],
+        kind="Summary of runs",
+        name=root,
+        facts=(runs, made_at),
     )
+    return page.render(document, strict())
 
 
-def _part(name: str) -> str:
-    return resources.files("core.summary").joinpath(f"templates/{name}").read_text("utf-8")
+def _cells(row: Row) -> list[Cell]:
+    file, facts = row.file, row.facts
+    metrics = [_metric(getattr(file.metrics, name), file.interval(name)) for name in METRICS]
+    usd = "" if facts.usd is None else f"{facts.usd:.2f}"
+    numbers = (usd, _whole(facts.seconds), _whole(facts.best_step))
+    words = (facts.engine, facts.base_model, facts.target, facts.teacher_model, file.created_at)
+    digests = ((digest or "")[:_DIGEST] for digest in (file.dataset_fingerprint, facts.commit))
+    first = map(Cell, (row.run, row.split, row.mode, _whole(file.n)))
+    return [*first, *metrics, *map(Cell, numbers), *(Cell(word or "") for word in words), *map(Cell, digests)]
 
 
-def _is_number(name: str) -> bool:
-    return name in (*INTERVALS, "n", "usd", "seconds", "best_step")
+def _metric(value: float | None, interval: Interval) -> Cell:
+    return Cell("") if value is None else Cell(number(value), span(interval.low, interval.high))
 
 
-def _shown(found: Mapping[str, Cell]) -> list[str]:
-    return [_cell(name, found) for name in COLUMNS]
-
-
-def _cell(name: str, found: Mapping[str, Cell]) -> str:
-    value = found[name]
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value[: _SHORT.get(name)]
-    if name not in INTERVALS:
-        return f"{value:.2f}" if name == "usd" else f"{value:.0f}"
-    low, high = found[f"{name}_low"], found[f"{name}_high"]
-    ends = f" [{low:.3f}, {high:.3f}]" if isinstance(low, float) and isinstance(high, float) else ""
-    return f"{value:.3f}{ends}"
+def _whole(value: float | None) -> str:
+    return "" if value is None else f"{value:.0f}"
