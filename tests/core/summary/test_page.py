@@ -6,8 +6,10 @@ import base64
 import hashlib
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
+from playwright.sync_api import Page as BrowserPage
 
 from core.store.objects import Store
 from core.summary.page import COLUMNS
@@ -85,3 +87,25 @@ def test_intervals_follow_their_values_and_digests_are_short(store: Store) -> No
     assert row["auroc"] == ""
     assert (row["data"], row["commit"]) == ("01234567", "cccccccc")
     assert (row["US$"], row["seconds"], row["step"]) == ("1.50", "20", "40")
+
+
+def test_the_table_is_sorted_and_filtered_in_a_browser(
+    store: Store, chromium_page: BrowserPage, tmp_path: Path
+) -> None:
+    for name, macro_f1 in (("a", 0.25), ("b", None), ("c", 0.75)):
+        write_run(store, name, splits=["test"], modes=["reasoning"], macro_f1=macro_f1)
+    path = tmp_path / "summary.html"
+    path.write_text(rendered(store), encoding="utf-8")
+    chromium_page.goto(path.as_uri())
+
+    def runs() -> list[str]:
+        return chromium_page.locator("tbody tr:visible td:first-child").all_text_contents()
+
+    head = chromium_page.get_by_role("button", name="macro_f1")
+    head.click()
+    assert runs() == ["a", "c", "b"]
+    head.click()
+    assert runs() == ["c", "a", "b"], "undefined stays last"
+    chromium_page.locator("input.filter").fill("0.750")
+    assert runs() == ["c"]
+    assert chromium_page.locator("output").text_content() == "1 of 3 rows"
