@@ -272,8 +272,8 @@ def on_val(data: SweepData) -> Section | None:
         "first. A difference from it is shown if its 95 % interval excludes 0: the intervals hold for all "
         "arms at once, and p, from the paired bootstrap, is adjusted in the same way."
     )
-    blocks = [Prose(intro), Table(columns, rows, strong=results.FIRST)]
-    return Section("val", "All on the same rows of val", blocks)
+    table = Table(columns, rows, strong=results.FIRST)
+    return Section("val", "All on the same rows of val", [Prose(intro), table])
 
 
 def _difference(d: MetricDifference | None) -> list[Cell]:
