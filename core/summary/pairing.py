@@ -1,4 +1,4 @@
-"""Predictions of two runs on one split, paired by example id."""
+"""RunPredictions of two runs on one split, paired by example id."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class _PredictionsFile(RootModel[tuple[Predicted, ...]]):
 
 
 @dataclass(frozen=True, slots=True)
-class Predictions:
+class RunPredictions:
     """A run's predictions of one split. `dataset` is the digest of the data, None if it is not recorded."""
 
     run: str
@@ -79,8 +79,8 @@ class LeftOut:
 class Paired:
     """The predictions of both runs, the texts that both have in A's order, and the others."""
 
-    a: Predictions
-    b: Predictions
+    a: RunPredictions
+    b: RunPredictions
     pairs: Sequence[Pair]
     left_out: Sequence[LeftOut]
 
@@ -92,7 +92,7 @@ class Paired:
         return self.a.dataset == self.b.dataset
 
 
-def read_predictions(store: Store, run: str, split: SplitName) -> Predictions:
+def read_predictions(store: Store, run: str, split: SplitName) -> RunPredictions:
     """Read a run's predictions of a split.
 
     Raises MissingInputError if there is no such run or file, DataError if the file is invalid.
@@ -111,10 +111,10 @@ def read_predictions(store: Store, run: str, split: SplitName) -> Predictions:
     except InvalidFile as e:
         remedy = f"the command that made run {run} writes it again from the stored scores"
         raise DataError(f"{store.where(path)}: {e}; {remedy}") from e
-    return Predictions(run, split, _dataset(store, run, split), rows, _groups(store, run, split))
+    return RunPredictions(run, split, _dataset(store, run, split), rows, _groups(store, run, split))
 
 
-def pair(a: Predictions, b: Predictions) -> Paired:
+def pair(a: RunPredictions, b: RunPredictions) -> Paired:
     """Pair by example id; text and gold label have to be equal."""
     repeated = {**_repeated(a, "A"), **_repeated(b, "B")}
     in_a, in_b = ({row.example_id: row for row in each.rows} for each in (a, b))
@@ -166,6 +166,6 @@ def _why_not(a: Predicted | None, b: Predicted | None) -> str | None:
     return f"{' and '.join(missing)} got no score from the server" if missing else None
 
 
-def _repeated(predictions: Predictions, name: str) -> dict[str, str]:
+def _repeated(predictions: RunPredictions, name: str) -> dict[str, str]:
     counts = Counter(row.example_id for row in predictions.rows)
     return {example_id: f"{name} has it more than once" for example_id, n in counts.items() if n > 1}

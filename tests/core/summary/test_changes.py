@@ -10,17 +10,17 @@ import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
 from core.summary.changes import Changes, ComparisonFile, changes
-from core.summary.pairing import Predicted, Predictions, pair
+from core.summary.pairing import Predicted, RunPredictions, pair
 
 
-def run(name: str, gold: list[int], said: list[int]) -> Predictions:
+def run(name: str, gold: list[int], said: list[int]) -> RunPredictions:
     rows = [
         Predicted.model_validate(
             {"example_id": f"t{i}", "text": f"text {i}", "gold_label": g, "predicted": s, "probability": 0.5}
         )
         for i, (g, s) in enumerate(zip(gold, said, strict=True))
     ]
-    return Predictions(name, "test", "d", rows)
+    return RunPredictions(name, "test", "d", rows)
 
 
 def compared(gold: list[int], a: list[int], b: list[int]) -> Changes:
