@@ -106,7 +106,7 @@ def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: P
     assert len(reads.of(store, parts)) == 4
     report = (folder / "sweep_report.md").read_text()
     assert "Test was read once for each of 4 arms" in report
-    assert "selects on test" in report
+    assert "test-set selection" in report
     page = (folder / "sweep_report.html").read_text()
     assert "<!doctype html>" in page.lower()
     assert "Report of a sweep" in page
