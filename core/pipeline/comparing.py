@@ -166,7 +166,8 @@ def _finished(run: Runner, named: str) -> RunView:
     if named == run.config.run.name:
         raise UserError(f"baselines.label_only_run names run {named} itself; name another run")
     run_config(view)  # whether there is such a run
-    state = view.state().get("state")
+    recorded = view.state()
+    state = "unknown" if recorded is None else recorded.state
     if state != "finished":
         raise UserError(
             f"baselines.label_only_run: run {named} is not finished (state {state}), so that its "

@@ -91,7 +91,8 @@ def _foreign(view: RunView) -> list[str]:
 
 
 def _came_to_nothing(view: RunView) -> bool:
-    return bool(view.state().get("mistake")) and view.read(SUMMARY) is None
+    state = view.state()
+    return state is not None and state.mistake and view.read(SUMMARY) is None
 
 
 def refusal(view: RunView, differing: list[str]) -> str:

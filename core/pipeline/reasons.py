@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
 
 from core.errors import StoreError
 from core.stage import StageCall, changed
 from core.store.manifest import Manifest
-from core.store.runs import FOLDER, RECORD, RunView
+from core.store.runs import FOLDER, RECORD, RunView, StageRecord
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ class Reasons:
     def __init__(self, view: RunView, before: str | None = None) -> None:
         """`before` is the run that this name stood for until it was begun anew."""
         self._view, self._store, self._before = view, view.store, before
-        self._records: dict[str, Mapping[str, Any]] = {}
+        self._records: dict[str, Mapping[str, StageRecord]] = {}
 
     def own(self, call: StageCall) -> str:
         """What changed since this run made the stage; "not cached" where it never did.
@@ -51,9 +50,9 @@ class Reasons:
             return "its files are missing or damaged"
         return "; ".join(differences[:SHOWN]) + (f" (compared with {whose})" if whose else "")
 
-    def _found(self, call: StageCall, record: Mapping[str, Any]) -> Manifest | None:
+    def _found(self, call: StageCall, record: Mapping[str, StageRecord]) -> Manifest | None:
         entry = record.get(call.slot)
-        return self._store.find(call.name, entry["key"]) if entry else None
+        return self._store.find(call.name, entry.key) if entry else None
 
     def _elsewhere(self, call: StageCall) -> tuple[Manifest | None, str]:
         """The same place in another run; where none has it, the newest object.
@@ -83,7 +82,7 @@ class Reasons:
         names = [path.removeprefix(start).removesuffix(end) for path in records]
         return [name for name in names if name != self._view.name][:LOOKED_AT]
 
-    def _record(self, name: str) -> Mapping[str, Any]:
+    def _record(self, name: str) -> Mapping[str, StageRecord]:
         if name not in self._records:
             try:
                 self._records[name] = RunView(self._store, name).stages()

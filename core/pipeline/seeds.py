@@ -76,7 +76,9 @@ def missing(config: Config, measured: Sequence[SeedResult]) -> list[str]:
 
 
 def _same(view: RunView, expected: Config, encoded: Manifest) -> bool:
-    if view.read(CONFIG) is None or view.stages().get("encode", {}).get("digest") != encoded.digest:
+    recorded, slot = view.stages(), "encode"
+    record = recorded.get(slot)
+    if view.read(CONFIG) is None or record is None or record.digest != encoded.digest:
         return False
     try:
         return not differences(run_config(view).config, expected)

@@ -94,7 +94,7 @@ def _flat(value: Any, at: str = "") -> dict[str, Any]:
 
 def _checkpoint(run: RunView, step: int) -> Manifest:
     entry = run.stages().get(f"train/{step}")
-    manifest = run.store.sound("train", entry["key"]) if entry else None
+    manifest = run.store.sound("train", entry.key) if entry else None
     if manifest is None:
         raise MissingInputError(
             f"the checkpoint of step {step}, which run {run.name} published, is missing or damaged under "
@@ -129,7 +129,9 @@ def _compared(
     for field in _LIKE:
         yield f"student.{field}", getattr(before, field), getattr(student, field)
     yield "student's prompts", pointer["prompts_digest"][:12], bench.prompts.student_digest[:12]
-    split = run.stages().get("split", {}).get("digest", "missing")
+    recorded, slot = run.stages(), "split"
+    record = recorded.get(slot)
+    split = "missing" if record is None or record.digest is None else record.digest
     yield "split of the data (its test texts must be no train texts here)", split[:12], parts.digest[:12]
 
 

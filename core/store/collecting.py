@@ -83,9 +83,9 @@ def referred(store: Store) -> Referred:
     out = Referred()
     for name in run_names(store):
         for slot, entry in RunView(store, name).stages().items():
-            out.objects.add((slot.partition("/")[0], entry["key"]))
-            if "writer" in entry:
-                out.writers.add(f"objects/{slot.partition('/')[0]}/{entry['key']}/{entry['writer']}")
+            out.objects.add((slot.partition("/")[0], entry.key))
+            if entry.writer is not None:
+                out.writers.add(f"objects/{slot.partition('/')[0]}/{entry.key}/{entry.writer}")
     for name in pointers.names(store):
         _refer(pointers.read(store, name) or {}, out)
     for found in store.backend.list(leases.FOLDER):

@@ -6,9 +6,9 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from core import milestones
 from core.errors import MissingInputError, StoreError
@@ -26,22 +26,24 @@ SUMMARY = "run_summary.json"
 
 @dataclass(frozen=True, slots=True)
 class StageRecord:
-    """Which object a stage of a run came from; see `RunView.record`."""
+    """An entry of stages.json: which object a stage of a run came from, and when it was recorded."""
 
     key: str
-    writer: str
-    digest: str
-    reused: bool
     at: str
+    writer: str | None = None
+    digest: str | None = None
+    reused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """run_state.json: running, finished, stopped or failed, since when, and the error of a failed run."""
+    """run_state.json: running, finished, stopped or failed, since when, and why a failed run failed."""
 
     state: str
     at: str | None = None
     error: str | None = None
+    mistake: bool = False
+    """Whether the user can fix the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,31 +110,24 @@ class RunView:
 
     def record(self, slot: str, manifest: Manifest, *, reused: bool) -> None:
         """Note in stages.json which object a stage of this run came from."""
-        stages = dict(self.stages())
-        stages[slot] = {
-            "key": manifest.key,
-            "writer": manifest.writer,
-            "digest": manifest.digest,
-            "reused": reused,
-            "at": now(),
-        }
-        self.write_json(RECORD, stages)
+        record = StageRecord(manifest.key, now(), manifest.writer, manifest.digest, reused)
+        self._write_stages({**self.stages(), slot: record})
         milestones.passed(milestones.RECORD_WRITTEN, slot)
 
     def keep_only(self, slots: Iterable[str]) -> None:
         """Forget the record of stages that the finished run did not come by."""
-        kept, stages = set(slots), self.stages()
-        self.write_json(RECORD, {slot: entry for slot, entry in stages.items() if slot in kept})
+        kept = set(slots)
+        self._write_stages({slot: record for slot, record in self.stages().items() if slot in kept})
 
     def forget(self, slots: Iterable[str]) -> None:
         """Forget the record of these stages."""
         gone = set(slots)
         self.keep_only(slot for slot in self.stages() if slot not in gone)
 
-    def stages(self) -> Mapping[str, Any]:
-        """The record of the last run under this name, empty where there is none.
+    def stages(self) -> dict[str, StageRecord]:
+        """The record of the last run under this name; empty if there is none.
 
-        Raises StoreError where it is damaged: what it named must not be taken for garbage.
+        Raises StoreError if it is damaged: what it refers to must not be taken for garbage.
         """
         found = self.store.read_json(self._at(RECORD))
         if found is None:
@@ -141,31 +136,21 @@ class RunView:
             raise StoreError(
                 f"{self.where(RECORD)} is no record of stages; remove it and run the same command again"
             )
-        return found
+        return {slot: _known(StageRecord, entry) for slot, entry in found.items()}
 
-    def recorded_stages(self) -> dict[str, StageRecord]:
-        """As `stages`, typed."""
-        names = [f.name for f in fields(StageRecord)]
-        return {
-            slot: StageRecord(**{name: entry.get(name) for name in names})
-            for slot, entry in self.stages().items()
-        }
+    def _write_stages(self, stages: Mapping[str, StageRecord]) -> None:
+        self.write_json(RECORD, {slot: asdict(record) for slot, record in stages.items()})
 
     def note_state(self, state: str, **more: Any) -> None:
         """Write down how the run stands: running, finished, stopped or failed."""
         self.write_json(STATE, {"state": state, "at": now(), **more})
 
-    def state(self) -> Mapping[str, Any]:
-        """What was noted last, empty where nothing was."""
-        found = self.store.read_json(self._at(STATE))
-        return found if isinstance(found, dict) else {}
-
-    def recorded_state(self) -> RunState | None:
+    def state(self) -> RunState | None:
         """The state that was recorded last; None if there is none."""
-        found = self.state()
-        if not isinstance(found.get("state"), str):
+        found = self.store.read_json(self._at(STATE))
+        if not isinstance(found, dict) or not isinstance(found.get("state"), str):
             return None
-        return RunState(found["state"], found.get("at"), found.get("error"))
+        return _known(RunState, found)
 
     def earlier(self, slot: str, *, file: str) -> Manifest:
         """The object that this run's record names for a stage, checked.
@@ -178,10 +163,10 @@ class RunView:
                 f"stage {slot} is switched off, and run {self.name} has no {file} of its own "
                 f"({self.where(file)}); switch the stage on, or name a run with teacher_from"
             )
-        manifest = self.store.sound(slot.partition("/")[0], entry["key"])
+        manifest = self.store.sound(slot.partition("/")[0], entry.key)
         if manifest is None:
             raise MissingInputError(
-                f"run {self.name}: the {slot} it used (key {entry['key'][:12]}) is missing or damaged "
+                f"run {self.name}: the {slot} it used (key {entry.key[:12]}) is missing or damaged "
                 f"under {self.store.where('objects')}; switch the stage on to make it again"
             )
         return manifest
@@ -219,6 +204,14 @@ class ReadOnlyRun(RunView):
 
     def clear(self, place: str) -> None:
         """Keep what is there."""
+
+
+_Known = TypeVar("_Known", StageRecord, RunState)
+
+
+def _known(record: type[_Known], entry: Mapping[str, Any]) -> _Known:
+    """The record in a JSON object; fields that it does not have are ignored."""
+    return record(**{f.name: entry[f.name] for f in fields(record) if f.name in entry})
 
 
 def _is_entry(value: Any) -> bool:

@@ -57,7 +57,7 @@ def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
         raise MissingInputError(f"there is no run {name} under {store.backend.url}; there are: {names}")
     if leases.is_live(store.backend, f"{FOLDER}/{name}"):
         raise UserError(f"run {name} is running; stop it first")
-    if is_of_predecessor(view.files(), recorded=view.recorded_state() is not None) and not force:
+    if is_of_predecessor(view.files(), recorded=view.state() is not None) and not force:
         raise UserError(
             f"run {name} was made by the scripts before this project, and its teacher's answers are not "
             "stored anywhere else; add --force to remove it"
@@ -85,7 +85,7 @@ def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
 def _entry(
     view: RunView, found: Sequence[Found], sizes: Mapping[tuple[str, str], int], latest: str | None
 ) -> RunEntry:
-    recorded, stages = view.recorded_state(), view.recorded_stages()
+    recorded, stages = view.state(), view.stages()
     files = [f for f in found if f.path.startswith(f"{FOLDER}/{view.name}/")]
     state = "unknown" if recorded is None else recorded.state
     best_step, metrics = _result(view)

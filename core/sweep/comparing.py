@@ -125,7 +125,7 @@ def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmC
 
 def _read(store: Store, arm: Arm) -> FinishedArm:
     view = RunView(store, arm.run)
-    stages = view.recorded_stages()
+    stages = view.stages()
     mode = next((m for m in ("reasoning", "label_only") if f"decide/student/{m}" in stages), None)
     if mode is None:
         raise MissingInputError(

@@ -44,7 +44,7 @@ def manifests(store: Store) -> dict[str, float]:
 
 def reused(store: Store, name: str) -> dict[str, bool]:
     """Of each stage of a run, whether it was there already."""
-    return {slot: entry["reused"] for slot, entry in RunView(store, name).stages().items()}
+    return {slot: entry.reused for slot, entry in RunView(store, name).stages().items()}
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:

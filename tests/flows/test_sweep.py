@@ -88,8 +88,8 @@ def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: P
     }
     assert counts["encode"] == 4
     stages = RunView(store, "small-shuffled").stages()
-    assert stages["evaluate/0"]["reused"], "the untrained model is asked what label_first's was"
-    assert not stages["evaluate/6"]["reused"]
+    assert stages["evaluate/0"].reused, "the untrained model is asked what label_first's was"
+    assert not stages["evaluate/6"].reused
 
     found = values(folder)
     assert found["finished"] == list(ARMS)
@@ -166,7 +166,7 @@ def test_an_arm_that_fails_is_told_at_the_end_and_the_same_command_goes_on(
     assert values(folder)["finished"] == ["ends", "fails", "also"]
     after = made(store)
     assert after["split"] == before["split"] == 1
-    assert all(entry["reused"] for entry in RunView(store, "small-ends").stages().values())
+    assert all(entry.reused for entry in RunView(store, "small-ends").stages().values())
 
 
 def test_the_plan_says_what_an_earlier_arm_will_have_made_and_what_is_there(project: Path) -> None:

@@ -80,7 +80,7 @@ def remains(root: str, run: str) -> dict[str, str]:
     assert store.backend.list("leases") == [], "what a killed run held is still held"
     found: dict[str, str] = {}
     for slot, entry in view.stages().items():
-        manifest = store.sound(slot.partition("/")[0], entry["key"])
+        manifest = store.sound(slot.partition("/")[0], entry.key)
         assert manifest is not None, f"{slot} is damaged"
         found[f"object {slot}"] = manifest.digest
     for file in store.backend.list(f"runs/{run}"):

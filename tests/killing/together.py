@@ -68,7 +68,7 @@ def _told(ended: Ended) -> dict[str, object]:
 
 
 def _digests(root: str, name: str) -> dict[str, str]:
-    return {slot: e["digest"] for slot, e in RunView(Store.at(root), name).stages().items()}
+    return {slot: e.digest or "" for slot, e in RunView(Store.at(root), name).stages().items()}
 
 
 if __name__ == "__main__":

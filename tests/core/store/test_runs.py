@@ -59,7 +59,7 @@ def test_a_record_names_each_stage_and_forgets_what_the_run_did_not_come_by(stor
     view.record("split", made(store), reused=False)
     view.record("train/5", made(store, "k2"), reused=True)
     view.keep_only(["split"])
-    assert {slot: entry["key"] for slot, entry in view.stages().items()} == {"split": "k1"}
+    assert {slot: entry.key for slot, entry in view.stages().items()} == {"split": "k1"}
 
 
 def test_runs_are_listed_by_name_and_a_file_beside_them_is_none(store: Store) -> None:
