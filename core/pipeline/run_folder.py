@@ -13,12 +13,12 @@ from core.export.manifests import Fingerprints
 from core.pipeline.phases import RL, STUDENT, Phase
 from core.rejection.stage import SUMMARY_FILE
 from core.rejection.summary import TeacherSummary
+from core.rl.history import RLStep
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
+from core.student.segment import TrainStep
 from core.tracking.points import (
-    RewardStep,
-    TrainStep,
     evaluation_point,
     reward_points,
     teacher_point,
@@ -63,7 +63,7 @@ class RunFolder:
         seconds = manifest.summary["seconds_by_step"]
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept
-        self._trackers.send(reward_points(map(RewardStep.model_validate, self._steps[stop])))
+        self._trackers.send(reward_points(map(RLStep.model_validate, self._steps[stop])))
         for name, segments in (("rl_history", self._steps), ("rollouts", self._rollouts)):
             rows = [row for stop in sorted(segments) for row in segments[stop]]
             self._lines(f"{self.phase.folder}/{name}.jsonl", rows)

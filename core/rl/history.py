@@ -23,6 +23,9 @@ class RLStep(Record):
     answer_tokens: float | None
     kl_logprob_diff_mean: float | None
     """How much likelier a sampled token is than at the start, in nats."""
+    loss: float | None = None
+    reward_std: float | None = None
+    learning_rate: float | None = None
 
 
 class ValRewards(Record):

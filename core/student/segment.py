@@ -48,6 +48,9 @@ class TrainStep(Record):
 
     step: int
     loss: float
+    learning_rate: float | None = None
+    grad_norm: float | None = None
+    tokens: int | None = None
 
 
 class SegmentSlice(Section):

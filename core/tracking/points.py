@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.evaluation.metrics import Metrics
-from core.jsonrecords import Record
 from core.rejection.summary import TeacherSummary
 from core.results import RunResult
+from core.rl.history import RLStep
+from core.student.segment import TrainStep
 
 Value = float | str
 LOG_LOSS = "log_loss"
@@ -23,29 +24,6 @@ class Point:
     values: Mapping[str, Value]
 
 
-class TrainStep(Record):
-    """A row of train_history.jsonl; steps count from 0."""
-
-    step: int
-    loss: float
-    learning_rate: float
-    grad_norm: float | None = None
-    tokens: int | None = None
-
-
-class RewardStep(Record):
-    """A row of rl_history.jsonl."""
-
-    step: int
-    loss: float | None = None
-    reward_mean: float | None = None
-    reward_std: float | None = None
-    batch_acc: float | None = None
-    invalid_rate: float | None = None
-    kl_logprob_diff_mean: float | None = None
-    learning_rate: float | None = None
-
-
 def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
     """Training by step, counted from 1."""
     for row in rows:
@@ -58,7 +36,7 @@ def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
         yield Point("train", row.step + 1, _defined(values))
 
 
-def reward_points(rows: Iterable[RewardStep]) -> Iterator[Point]:
+def reward_points(rows: Iterable[RLStep]) -> Iterator[Point]:
     """Reinforcement by step."""
     for row in rows:
         values = {

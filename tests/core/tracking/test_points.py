@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from core.results import Ledger, RunResult, StudentLedger
+from core.rl.history import RLStep
+from core.student.segment import TrainStep
 from core.tracking.points import (
-    RewardStep,
-    TrainStep,
     evaluation_point,
     result_point,
     reward_points,
@@ -14,15 +14,23 @@ from core.tracking.points import (
 from tests.core.export.making import metrics, with_values
 
 
+def rl_step(**values: float) -> RLStep:
+    """Step 1, with these values defined."""
+    counts = ("n_rollouts", "failed_rollouts", "n_groups", "groups_skipped", "updates")
+    undefined = ("reward_mean", "batch_acc", "invalid_rate", "answer_tokens", "kl_logprob_diff_mean")
+    row = {"step": 1, **dict.fromkeys(counts, 1), **dict.fromkeys(undefined), **values}
+    return RLStep.model_validate(row)
+
+
 def test_rewards_are_a_series_of_their_own_without_what_is_undefined() -> None:
-    (point,) = reward_points([RewardStep(step=1, reward_mean=0.25, batch_acc=0.5)])
+    (point,) = reward_points([rl_step(reward_mean=0.25, batch_acc=0.5)])
     assert (point.series, point.step) == ("rl", 1)
     assert dict(point.values) == {"rl/reward_mean": 0.25, "rl/accuracy": 0.5}
 
 
 def test_a_step_of_training_and_one_of_reinforcement_have_different_names() -> None:
     (trained,) = training_points([TrainStep(step=0, loss=1.0, learning_rate=0.1)])
-    (rewarded,) = reward_points([RewardStep(step=1, loss=1.0, learning_rate=0.1)])
+    (rewarded,) = reward_points([rl_step(loss=1.0, learning_rate=0.1)])
     assert trained.step == rewarded.step == 1
     assert trained.series != rewarded.series
     assert not set(trained.values) & set(rewarded.values)

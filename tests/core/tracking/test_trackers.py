@@ -21,8 +21,9 @@ from core.optional import Failures
 from core.results import Ledger, RunResult, StudentLedger
 from core.store.objects import Store
 from core.store.runs import SUMMARY, RunView
+from core.student.segment import TrainStep
 from core.tracking.child import main
-from core.tracking.points import TrainStep, evaluation_point, training_points
+from core.tracking.points import evaluation_point, training_points
 from core.tracking.trackers import FILE, TrackerProcess, tracked
 from tests.core.export.making import metrics, with_values
 
