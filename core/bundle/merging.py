@@ -15,6 +15,9 @@ from core import jsonio
 from core.base_model import ModelSource
 from core.engines.peft import merge
 
+_TEXT_MODEL = "text_config"
+"""The key under which models of text and images configure the text model."""
+
 
 def write_merged(
     source: ModelSource,
@@ -53,9 +56,9 @@ def _set_end_of_text(folder: Path, end_of_turn: int) -> None:
 
 
 def _change(path: Path, values: Mapping[str, Any]) -> None:
-    """Set values in a file, and those that it has in a nested text_config."""
+    """Set values in a configuration file, and those that its nested text model has too."""
     found: dict[str, Any] = jsonio.read_json(path) if path.is_file() else {}
-    nested = found.get("text_config")
+    nested = found.get(_TEXT_MODEL)
     if isinstance(nested, dict):
         nested.update({name: value for name, value in values.items() if name in nested})
     path.unlink(missing_ok=True)  # a copied file may be read-only

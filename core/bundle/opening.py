@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from core.engines.peft import open_peft
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
+from core.jsonrecords import Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
@@ -118,18 +121,31 @@ def read_contents(folder: Path) -> Contents:
 
 
 def write_prompts(path: Path, prompts: Prompts) -> None:
-    """The student's templates, and how it words its answer."""
-    shown = {name: text for name, text in prompts.templates.items() if name.startswith("student")}
-    target = {name: getattr(prompts.target, name) for name in TargetWording.__slots__}
-    value = {"task_instruction": prompts.task_instruction, **shown, "target": target}
+    """Write the student's templates, and how it words its answer."""
+    value = {
+        "task_instruction": prompts.task_instruction,
+        **_of_the_student(prompts.templates),
+        "target": dataclasses.asdict(prompts.target),
+    }
     path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
+class _PromptsFile(Record):
+    """The content of prompts.yaml besides the templates."""
+
+    task_instruction: str
+    target: TargetWording
+
+
 def read_prompts(path: Path) -> Prompts:
-    """What `write_prompts` wrote."""
+    """Read what `write_prompts` wrote. Raises InvalidFile if it is damaged."""
     value: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    instruction, target = value.pop("task_instruction"), TargetWording(**value.pop("target"))
-    return Prompts(str(path), instruction, value, target)
+    found = _PromptsFile.from_json(value, str(path))
+    return Prompts(str(path), found.task_instruction, _of_the_student(value), found.target)
+
+
+def _of_the_student(templates: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in templates.items() if name.startswith("student")}
 
 
 def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
@@ -153,7 +169,7 @@ def check_first_version(folder: Path, encoder: Encoder) -> None:
     tokenizer = encoder.tokenizer
     frame = tokenizer.render(encoder.prompt_messages(TEXT_SLOT), generate=True)
     parts = frame.replace(TEXT_SLOT, f"{TEXT_SLOT}x{TEXT_SLOT}").split(TEXT_SLOT)
-    tokens = tuple(t for part in parts for t in tokenizer.inner(part, add_special_tokens=False)["input_ids"])
+    tokens = tuple(t for part in parts for t in tokenizer.inner(part, add_special_tokens=False).input_ids)
     if tokens != encoder.prompt_tokens("x") or "strftime_now" in str(tokenizer.inner.chat_template):
         raise ModelError(_differs(folder, "prompt", "version 0.1 rendered this chat template otherwise"))
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Literal
+
+from core.evaluation.calibration import Calibrator
+from core.jsonrecords import Record
+from core.results import ReinforcementStart
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer:
+class Pointer(Record):
     """What `predict --model` needs to find and to reproduce the model. `saved_at` is ISO 8601."""
 
     saved_at: str
@@ -18,7 +19,7 @@ class Pointer:
     resume_state_path: str | None
     best_step: int
     threshold: float | None
-    """On calibrated probabilities; None where no threshold did what the config asked for."""
+    """On calibrated probabilities; None if no threshold meets the config's objective."""
     metrics_path: str | None
     run_dir: str
     engine: str
@@ -29,17 +30,21 @@ class Pointer:
     target: str
     prompts_digest: str
     threshold_reason: str
-    calibrator: Mapping[str, Any]
-    """Its kind and parameters, as core.evaluation.calibration reads them."""
+    calibrator: Calibrator
     decision_path: str
-    """decision.json: how calibrator and threshold were fitted, and how sure the threshold is."""
+    """decision.json: how calibrator and threshold were fitted, and how certain the threshold is."""
     bundle_path: str | None = None
     """The folder that `predict` loads; see core.bundle."""
     server: str | None = None
     """tinker: where the base model and the checkpoints are."""
     sampler_path: str | None = None
-    """tinker: the chosen weights on the server, beside the adapter at home."""
+    """tinker: the chosen weights on the server, in addition to the downloaded adapter."""
 
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return asdict(self)
+
+class ReinforcedPointer(Pointer):
+    """The pointer to a student that learned from rewards."""
+
+    phase: Literal["rl"] = "rl"
+    start: ReinforcementStart
+    best_val_macro_f1: float | None
+    final_state_path: str | None

@@ -1,17 +1,19 @@
-"""`{split}.json`: what the model says of each text, one record a line inside one JSON array.
+"""`{split}.json`: what the model predicts for each text, one record per line inside one JSON array.
 
-Two labels stand in a record and may differ. `predicted` is the decision: the probability against
-the threshold. `pred_label` is what the model itself says: read from its generated answer, or,
-where none was generated, the more probable label at the place where it would say it.
+A record has two labels, which may differ. `predicted` is the decision: the probability against the threshold.
+`pred_label` is the model's own answer: read from the generated text, or, if none was generated, the more
+probable label at the place where the model would write it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
+from core import jsonio
 from core.errors import StageError
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated, Predictions, at_or_above, optional
@@ -20,13 +22,41 @@ from core.records import Example, SplitName
 EVEN_ODDS = 0.5
 
 
+@dataclass(frozen=True, slots=True)
+class PredictionRecord:
+    """One record, with the fields of the file in their order.
+
+    `probability` is calibrated, as the threshold is for calibrated ones. `predicted` is None without a
+    threshold, and for a row that a server failed on. `raw_output` is None if no answer was generated.
+    """
+
+    sample_id: str
+    example_id: str
+    split: SplitName
+    k_index: int
+    text: str
+    gold_label: int
+    raw_output: str | None
+    parse_ok: bool
+    parse_source: Literal["generated", "scored"] | None
+    pred_label: int | None
+    reasoning: str | None
+    error: str | None
+    probability: float | None
+    uncalibrated_probability: float | None
+    threshold: float | None
+    predicted: int | None
+    outside_mass: float
+    valid: bool
+    truncated_tokens: int
+    bounded: bool
+
+
 def records(
     split: SplitName, examples: Sequence[Example], scored: Predictions, decision: Decision
-) -> Iterator[dict[str, Any]]:
-    """Yield one record for each example, in order; `scored` before calibration.
+) -> Iterator[PredictionRecord]:
+    """Yield one record for each example, in order; `scored` are not calibrated.
 
-    `raw_output` and `error` are None where no answer was generated. `probability` is the calibrated one, for
-    which the threshold is. Nothing is predicted without a threshold, nor for a row that a server failed on.
     Raises StageError if examples and predictions do not match.
     """
     if len(examples) != len(scored):
@@ -37,29 +67,41 @@ def records(
         if example.id != scored.ids[i]:
             raise StageError(f"{split} row {i} is example {example.id}, but {scored.ids[i]} was scored")
         generated, error = scored.generated[i], scored.errors[i]
-        by_probability = None if invalid[i] else int(probable[i])
-        yield {
-            "sample_id": f"{split}_{i}_k0",
-            "example_id": example.id,
-            "split": split,
-            "k_index": 0,
-            "text": example.text,
-            "gold_label": example.label,
-            "raw_output": generated.text,
-            **(_scored(by_probability, generated, error) if generated.text is None else _parsed(generated)),
-            "probability": optional(calibrated[i]),
-            "uncalibrated_probability": optional(scored.probability[i]),
-            "threshold": decision.threshold,
-            "predicted": None if predicted is None or error is not None else int(predicted[i]),
-            "outside_mass": float(scored.off_label_mass[i]),
-            "valid": not invalid[i],
-            "truncated_tokens": int(scored.truncated_tokens[i]),
-            "bounded": bool(scored.bounded[i]),
-        }
+        own_label = generated.label
+        if generated.text is None:
+            own_label = None if invalid[i] else int(probable[i])
+        yield PredictionRecord(
+            sample_id=f"{split}_{i}_k0",
+            example_id=example.id,
+            split=split,
+            k_index=0,
+            text=example.text,
+            gold_label=example.label,
+            raw_output=generated.text,
+            parse_ok=own_label is not None,
+            parse_source=None if own_label is None else "scored" if generated.text is None else "generated",
+            pred_label=own_label,
+            reasoning=generated.reasoning,
+            error=error if generated.text is None else _parse_error(generated.text, generated),
+            probability=optional(calibrated[i]),
+            uncalibrated_probability=optional(scored.probability[i]),
+            threshold=decision.threshold,
+            predicted=None if predicted is None or error is not None else int(predicted[i]),
+            outside_mass=float(scored.off_label_mass[i]),
+            valid=not invalid[i],
+            truncated_tokens=int(scored.truncated_tokens[i]),
+            bounded=bool(scored.bounded[i]),
+        )
 
 
-def write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write a JSON array, one record a line, holding one at a time. Raises ValueError on NaN."""
+def _parse_error(text: str, generated: Generated) -> str | None:
+    if not text.strip():
+        return "empty_response"
+    return "parse_failed" if generated.label is None else None
+
+
+def write(path: Path, rows: Iterable[PredictionRecord]) -> int:
+    """Write a JSON array, one record per line, with one row in memory at a time. Raises ValueError on NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
     n = 0
     with path.open("wb") as f:
@@ -72,34 +114,9 @@ def write(path: Path, rows: Iterable[dict[str, Any]]) -> int:
     return n
 
 
-def _parsed(generated: Generated) -> dict[str, Any]:
-    """The label that the model states in its generated answer."""
-    parsed = generated.label is not None
-    error = None if parsed else "parse_failed"
-    if not (generated.text or "").strip():
-        error = "empty_response"
-    return {
-        "parse_ok": parsed,
-        "parse_source": "generated" if parsed else None,
-        "pred_label": generated.label,
-        "reasoning": generated.reasoning,
-        "error": error,
-    }
-
-
-def _scored(label: int | None, generated: Generated, error: str | None) -> dict[str, Any]:
-    """The more probable label at the label's place; None for an invalid row."""
-    return {
-        "parse_ok": label is not None,
-        "parse_source": None if label is None else "scored",
-        "pred_label": label,
-        "reasoning": generated.reasoning,
-        "error": error,
-    }
-
-
-def _line(row: dict[str, Any]) -> bytes:
+def _line(row: PredictionRecord) -> bytes:
+    fields = jsonio.as_row(row)
     try:
-        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:  # half a surrogate pair: JSON can escape it, UTF-8 cannot hold it
-        return json.dumps(row, allow_nan=False).encode()
+        return json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot encode it
+        return json.dumps(fields, allow_nan=False).encode()

@@ -106,7 +106,8 @@ def write_baselines(b: Baselines, view: RunView) -> str:
     """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
     readings = Readings(view.store)
     view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
-    view.write_json(f"{FOLDER}/baselines.json", readings.summaries(b.scorers))
+    summaries = readings.summaries(b.scorers)
+    view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in summaries.items()})
     asked = next((s for name in UNTRAINED for s in b.scorers if s.name == name), None)
     for split, manifest in asked.rows.items() if asked is not None else ():
         assert asked is not None

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 from core.bundle.stage import FOLDER as BUNDLE
@@ -96,8 +94,8 @@ def write_report(o: Outcome, view: RunView) -> str:
     """
     data, result = facts.report_of(o), _result(o)
     save_curve(data, view, CURVE, o.failures)
-    compared = partial(o.readings.summaries, o.others)
-    write_optional_json(view, "baseline_phase/baselines.json", compared, o.failures)
+    place = "baseline_phase/baselines.json"
+    write_optional_json(view, place, lambda: _compared(o), o.failures)
     write_documents(data, view, PAGE, REPORT, o.failures)
     ledger = write_ledger(data, view, "ledger.json", o.failures)
     last = {"ledger": ledger, "failed_parts": tuple(o.failures)}
@@ -190,17 +188,20 @@ def _untrained(o: Outcome) -> dict[SplitName, Metrics]:
     return {split: o.readings.metrics(s, split) for s in untrained for split in s.rows}
 
 
+def _compared(o: Outcome) -> dict[str, Any]:
+    """The content of baselines.json."""
+    return {name: found.to_json() for name, found in o.readings.summaries(o.others).items()}
+
+
 def _baselines(o: Outcome) -> dict[str, ScorerResult]:
-    found = o.readings.summaries([s for s in o.others if s.kind == "baseline"])
-    return {name: ScorerResult.model_validate(about) for name, about in found.items()}
+    return o.readings.summaries([s for s in o.others if s.kind == "baseline"])
 
 
 def publish(o: Outcome, view: RunView) -> list[str]:
     """model/<run>.json and model/latest.json, after everything they name exists."""
     pointer = pointer_of(o)
-    content = json.loads(json.dumps(pointer.to_json(), allow_nan=False))
     reports = {f"{pointer.run_dir}/{name}" for name in (REPORT, page_of(o))}
-    return pointers.publish(o.store, o.run, content, [*needed(o, pointer), *reports])
+    return pointers.publish(o.store, o.run, pointer.to_json(), [*needed(o, pointer), *reports])
 
 
 def pointer_of(o: Outcome) -> Pointer:
@@ -218,7 +219,7 @@ def pointer_of(o: Outcome) -> Pointer:
         best_step=o.selection.step,
         threshold=frozen.threshold,
         threshold_reason=frozen.reason,
-        calibrator=frozen.calibrator.to_json(),
+        calibrator=frozen.calibrator,
         decision_path=f"{mode.decision.folder}/{DECISION}",
         metrics_path=f"runs/{o.run}/{o.phase.folder}/{metrics}",
         run_dir=f"runs/{o.run}",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
-from core.evaluation.metrics import Metrics
+from core.evaluation.metrics import Metrics, value
+from core.export.pointer import ReinforcedPointer
 from core.optional import Part
 from core.pipeline import facts, reporting
 from core.pipeline.outcome import Outcome, Reinforcement
@@ -17,6 +16,7 @@ from core.results import (
     ReinforcementStart,
     SelectedStep,
 )
+from core.rl.history import RLSegmentSummary, ValRewards
 from core.store import pointers
 from core.store.runs import RunView
 
@@ -48,30 +48,23 @@ def page_of(o: Outcome) -> str:
 
 def publish(o: Outcome, view: RunView) -> list[str]:
     """model/<run>-rl.json and model/rl_latest.json, after everything they name exists."""
-    pointer, of = reporting.pointer_of(o), _reinforcement(o)
-    content = {
-        **pointer.to_json(),
-        "phase": "rl",
-        "start": of.start.to_json(),
-        "best_val_macro_f1": _metrics_at(o, o.selection.step)["macro_f1"],
-        "final_state_path": state_path(o.final),
-    }
-    plain = json.loads(json.dumps(content, allow_nan=False))
+    pointer = ReinforcedPointer(
+        **dict(reporting.pointer_of(o)),
+        start=_start(o),
+        best_val_macro_f1=value(_metrics_at(o, o.selection.step), "macro_f1"),
+        final_state_path=state_path(o.final),
+    )
     reports = {f"runs/{o.run}/{name}" for name in (REPORT, page_of(o))}
     needed = [*reporting.needed(o, pointer), *reports]
-    return pointers.publish(o.store, pointer_name(o.run), plain, needed, latest=LATEST)
+    return pointers.publish(o.store, pointer_name(o.run), pointer.to_json(), needed, latest=LATEST)
 
 
 def _result(o: Outcome) -> ReinforcementResult:
     """The result without what is only known once the reports are written: cost and failed parts."""
     of, chosen = _reinforcement(o), o.selection
-    segments = [m.summary for m in o.trained]
-
-    def total(name: str) -> int:
-        return sum(summary[name] for summary in segments)
-
+    segments = [RLSegmentSummary.from_json(m.summary, m.path) for m in o.trained]
     return ReinforcementResult(
-        start=ReinforcementStart.model_validate(of.start.to_json()),
+        start=_start(o),
         steps=max(o.checkpoints),
         steps_planned=of.planned,
         best_step=chosen.step,
@@ -80,15 +73,23 @@ def _result(o: Outcome) -> ReinforcementResult:
         final_model_path=adapter_path(o.final),
         final_state_path=state_path(o.final),
         val=ReinforcedVal(start=_metrics_at(o, 0), best=_metrics_at(o, chosen.step)),
-        val_reward={str(step): m.summary["reward_mean"] for step, m in of.rewards.items()},
-        rollouts=total("rollouts"),
-        failed_rollouts=total("failed_rollouts"),
-        groups=total("groups"),
-        groups_skipped=total("groups_skipped"),
-        steps_without_update=total("steps_without_update"),
+        val_reward={
+            str(step): ValRewards.from_json(m.summary, m.path).reward_mean for step, m in of.rewards.items()
+        },
+        rollouts=sum(s.rollouts for s in segments),
+        failed_rollouts=sum(s.failed_rollouts for s in segments),
+        groups=sum(s.groups for s in segments),
+        groups_skipped=sum(s.groups_skipped for s in segments),
+        steps_without_update=sum(s.steps_without_update for s in segments),
         test={m.name: o.readings.metrics(m, "test") for m in o.modes if "test" in m.rows},
         compared=o.failures.attempt(Part.FACTS, "compared", lambda: _compared(o), dict),
     )
+
+
+def _start(o: Outcome) -> ReinforcementStart:
+    start = _reinforcement(o).start
+    digest = None if start.checkpoint is None else start.checkpoint.digest
+    return ReinforcementStart(run=start.run, step=start.step, checkpoint_digest=digest)
 
 
 def _compared(o: Outcome) -> dict[str, Metrics]:
@@ -100,5 +101,5 @@ def _metrics_at(o: Outcome, step: int) -> Metrics:
 
 
 def _reinforcement(o: Outcome) -> Reinforcement:
-    assert o.reinforcement is not None, "only what learnt from rewards is reported here"
+    assert o.reinforcement is not None, "only a student that learned from rewards is reported here"
     return o.reinforcement

@@ -16,6 +16,7 @@ from core.evaluation.metrics import Metrics
 from core.evaluation.predictions import Predictions
 from core.evaluation.stage import SCORES
 from core.records import SplitName
+from core.results import ScorerResult
 from core.store.manifest import Manifest
 from core.store.objects import Store
 
@@ -92,28 +93,27 @@ class Readings:
             self._metrics[at] = self.decision(scorer).metrics(self.rows(scorer, split))
         return self._metrics[at]
 
-    def summaries(self, scorers: Sequence[Scorer]) -> dict[str, dict[str, Any]]:
-        """By name, each baseline's title, settings, threshold and metrics by split."""
-        found = {}
-        for scorer in scorers:
-            if scorer.labels_only:
-                continue
-            frozen = self.decision(scorer)
-            found[scorer.name] = {
-                "title": scorer.title,
-                "kind": scorer.kind,
-                **self._about(scorer),
-                "calibration": frozen.calibrator.kind,
-                "decision_threshold": frozen.threshold,
-                "decision_threshold_reason": frozen.reason,
-                "metrics": {split: self.metrics(scorer, split).to_json() for split in scorer.rows},
-            }
-        return found
+    def summaries(self, scorers: Sequence[Scorer]) -> dict[str, ScorerResult]:
+        """Return how each scorer with probabilities was built and decides, and its metrics, by name."""
+        return {scorer.name: self._summary(scorer) for scorer in scorers if not scorer.labels_only}
 
-    def _about(self, scorer: Scorer) -> dict[str, Any]:
-        """How a classical baseline was made, as its stage wrote it."""
-        made = next(iter(scorer.rows.values()))
-        if made.stage != "baseline":
+    def _summary(self, scorer: Scorer) -> ScorerResult:
+        frozen = self.decision(scorer)
+        found = {
+            "title": scorer.title,
+            "kind": scorer.kind,
+            **self._settings(scorer),
+            "calibration": frozen.calibrator.kind,
+            "decision_threshold": frozen.threshold,
+            "decision_threshold_reason": frozen.reason,
+            "metrics": {split: self.metrics(scorer, split) for split in scorer.rows},
+        }
+        return ScorerResult.from_json(found, scorer.name)
+
+    def _settings(self, scorer: Scorer) -> dict[str, Any]:
+        """How a classical baseline was built, from its stage's file; empty for other scorers."""
+        built = next(iter(scorer.rows.values()))
+        if built.stage != "baseline":
             return {}
-        found: dict[str, Any] = jsonio.read_json(self._store.file(made, BASELINES))[scorer.name]
+        found: dict[str, Any] = jsonio.read_json(self._store.file(built, BASELINES))[scorer.name]
         return found

@@ -48,7 +48,7 @@ def test_another_objective_scores_nothing_anew_and_is_another_read_of_test(finis
     assert decision["threshold"]["objective"] == "recall_at_precision"
     report = (strict / "test_report.md").read_text()
     assert "largest recall at a precision of at least 1.0" in report
-    assert "2 students of 2 runs under this root were measured on this very test split" in report
+    assert "2 students of 2 runs under this root were measured on this test split" in report
     assert "Who has read test" in (strict / "report.html").read_text()
     assert "2 students of 2 runs" not in (folder / "test_report.md").read_text()
     assert len(list(root.glob("test_reads/*/*.json"))) == 2

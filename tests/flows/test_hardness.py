@@ -40,7 +40,7 @@ def test_hard_texts_are_listed_marked_counted_and_measured(project: Path) -> Non
     assert summary["hard"]["texts"] == marks(folder, "train").count("1") >= 10
     report = (folder / "test_report.md").read_text()
     assert "The student on hard texts of train and on the others" in report
-    assert "No metrics of hard texts of test: they are fewer than 10" in report
+    assert "No metrics of hard texts of test: there are fewer than 10" in report
     plan = describe_plan(load(project, [labelled]), Switches(frozenset(), frozenset()))
     said = [line for line in plan.splitlines() if line.startswith("hardness/")]
     assert [line.split()[:2] for line in said] == [

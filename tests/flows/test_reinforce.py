@@ -166,7 +166,7 @@ def test_it_is_reported_against_what_it_began_with_on_the_same_rows(project: Pat
     assert summary["best_step"] > 0
     assert set(summary["compared"]) >= {"untrained", "majority"}
     assert "## Learning from rewards" in report
-    assert "It began with the base model and took 30 steps: 464 answers in 116 groups" in report
+    assert "It started from the base model and took 30 steps: 464 answers in 116 groups" in report
     assert "Step 0 is the base model" in report
     assert "the student beats" in report or "no difference is shown" in report
     page = (folder / "report.html").read_text()

@@ -127,7 +127,7 @@ def test_the_student_of_every_arm_learns_without_the_rulebook_that_the_teacher_h
         assert shown
         assert not any("Prizes nobody asked for" in text for text in shown)
         report = (folder / "test_report.md").read_text()
-        assert "no: what the rules ask has to be learnt" in report
+        assert "no: what the rules ask has to be learned" in report
         assert "context distillation" in report
 
 

@@ -48,9 +48,9 @@ def test_a_score_gets_one_label_everywhere(
         assert compute(c, at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
         assert by_coverage(c.positive, c.probability, at).accuracy == [expected]
         (exported,) = records("test", [Example("r0", "text", 1)], c, by_definition(at))
-        assert exported["predicted"] == expected
+        assert exported.predicted == expected
         c.write(path)
-        through_json = json.loads(line({"probability": exported["probability"]}))["probability"]
+        through_json = json.loads(line({"probability": exported.probability}))["probability"]
         for again in (Predictions.read(path).probability[0], through_json, _through_csv(through_json)):
             assert int(at_or_above(again, at)) == expected
 

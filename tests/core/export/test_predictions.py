@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
     lower = Calibrator("platt", {"slope": 1.0, "shift": -0.1}, "platt", 1, 1, None, None, "as asked")
     rows = predictions([scored("spam-9", truncated_tokens=3)])
     (made,) = records("val", [Example("spam-9", "hello", 1)], rows, Decision(lower, 0.35, "for a test"))
-    assert list(made.items()) == [
+    assert list(dataclasses.asdict(made).items()) == [
         ("sample_id", "val_0_k0"),
         ("example_id", "spam-9"),
         ("split", "val"),
@@ -86,9 +87,9 @@ def test_what_the_model_says_is_told_apart_from_what_was_decided(
     row: Row, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
     (made,) = records("test", [Example("a", "t", 1)], predictions([row]), by_definition(0.2))
-    assert (made["parse_ok"], made["parse_source"], made["pred_label"]) == (parse_ok, source, label)
-    assert made["error"] == error
-    assert made["predicted"] == (0 if row.probability is None else 1)
+    assert (made.parse_ok, made.parse_source, made.pred_label) == (parse_ok, source, label)
+    assert made.error == error
+    assert made.predicted == (0 if row.probability is None else 1)
 
 
 def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
@@ -96,17 +97,17 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
     rows = predictions([scored("a", probability=0.5), scored("b", probability=0.8)])
     examples = [Example("a", "t", 1), Example("b", "t", 1)]
     made = list(records("test", examples, rows, Decision(halved, 0.4, "for a test")))
-    assert [r["uncalibrated_probability"] for r in made] == [0.5, 0.8]
-    assert [round(r["probability"], 4) for r in made] == [0.2689, 0.5954]
-    assert [r["predicted"] for r in made] == [0, 1]
+    assert [r.uncalibrated_probability for r in made] == [0.5, 0.8]
+    assert [round(r.probability or 0, 4) for r in made] == [0.2689, 0.5954]
+    assert [r.predicted for r in made] == [0, 1]
     # What the model itself says is not calibrated.
-    assert [r["pred_label"] for r in made] == [1, 1]
+    assert [r.pred_label for r in made] == [1, 1]
 
 
 def test_without_a_threshold_nothing_is_predicted() -> None:
     none = Decision(by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
     made = next(records("test", [Example("a", "t", 1)], predictions([scored("a")]), none))
-    assert (made["predicted"], made["threshold"], made["probability"]) == (None, None, 0.4)
+    assert (made.predicted, made.threshold, made.probability) == (None, None, 0.4)
 
 
 def test_scores_of_other_rows_are_refused() -> None:
@@ -121,7 +122,8 @@ def test_scores_of_other_rows_are_refused() -> None:
 
 
 def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
+    (made,) = records("test", [Example("a", "t", 1)], predictions([scored("a")]), by_definition(0.5))
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "bad.json", [{"outside_mass": float("nan")}])
+        write(tmp_path / "bad.json", [dataclasses.replace(made, outside_mass=float("nan"))])
     assert write(tmp_path / "empty.json", []) == 0
     assert json.loads((tmp_path / "empty.json").read_text()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from core import jsonio
 from core.evaluation.decision import by_definition
 from core.evaluation.predictions import Generated
 from core.export.predictions import records
@@ -34,7 +35,7 @@ def predicted(
         )
         for i, said in decisions.items()
     ]
-    return list(records("test", examples, predictions(scored), by_definition(0.5)))
+    return list(map(jsonio.as_row, records("test", examples, predictions(scored), by_definition(0.5))))
 
 
 def write(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:
