@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from core.config import Config
     from core.config.loading import load as load_config
     from core.errors import StageError, UnderstudyError, UserError
+    from core.pipeline.run import run
     from core.predict.student import Prediction, Student, load
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "UserError",
     "load",
     "load_config",
+    "run",
 ]
 
 _SOURCES = {
@@ -43,6 +45,7 @@ _SOURCES = {
     "UserError": ("core.errors", "UserError"),
     "load": ("core.predict.student", "load"),
     "load_config": ("core.config.loading", "load"),
+    "run": ("core.pipeline.run", "run"),
 }
 
 

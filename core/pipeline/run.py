@@ -18,6 +18,7 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import REPORT, page_of
 from core.pipeline.runners import InlineRunner
 from core.pipeline.switches import switches
+from core.results import RunResult, load_run_result
 from core.stage import Action
 from core.store.runs import RunView
 
@@ -34,17 +35,18 @@ def run(
     skip: Sequence[str] = (),
     refresh: Sequence[str] = (),
     new: bool = False,
-) -> Outcome | None:
+) -> RunResult | None:
     """Run the pipeline of a config, reusing every stage whose ingredients did not change.
 
     `config` may be a path. `only`, `skip` and `refresh` name stages, as on the command line; with `new`, a
-    run of another config that has this name is kept under another one. Returns None if the last stages are
-    switched off. Raises UnderstudyError.
+    run of another config that has this name is kept under another one. Returns the contents of
+    run_summary.json, or None if the last stages are switched off. Raises UnderstudyError.
     """
     resolved = resolve_for_run(config)
     chosen = switches(resolved.config.stages, only, skip, refresh)
     with opened(resolved, chosen, InlineRunner, new=new) as this:
-        return distill_all(this, lambda seed: run(seed, only=only, skip=skip, refresh=refresh, new=new))
+        outcome = distill_all(this, lambda seed: run(seed, only=only, skip=skip, refresh=refresh, new=new))
+        return None if outcome is None else load_run_result(this.store, this.view.name)
 
 
 def resolve_for_run(config: Config | ResolvedConfig | Path | str, origin: str = "argument") -> ResolvedConfig:

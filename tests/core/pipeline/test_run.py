@@ -1,0 +1,76 @@
+"""A config is run in this process, without Prefect, and its result is returned."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.config.loading import load
+from core.errors import ConfigError, UserError
+from core.pipeline.run import run
+from core.stage import STAGES
+from tests.small_project import REPO, write_project
+
+SETTINGS = [
+    "teacher={kind: gold}",
+    "student.target=label_only",
+    "student.steps=2",
+    "evaluation.interval=2",
+    "export.label_only=false",
+    "baselines.other_prompt=false",
+]
+
+
+@pytest.fixture
+def project(tmp_path: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with everything a config names; returns the config's path."""
+    monkeypatch.chdir(tmp_path)
+    return write_project(tmp_path, tiny_model)
+
+
+def test_a_run_returns_its_result_and_a_second_one_reuses_every_stage(project: Path) -> None:
+    config = load(project, SETTINGS)
+    result = run(config)
+    assert result is not None
+    folder = project.parent / "out/runs/small"
+    assert result.run_dir == "runs/small"
+    assert result.best_step == json.loads((folder / "run_summary.json").read_text())["best_step"]
+    assert (folder / "report.html").is_file()
+    assert (project.parent / "out/model/latest.json").is_file()
+    assert run(config.config) == result
+    record = json.loads((folder / "stages.json").read_text())
+    assert [slot for slot, entry in record.items() if not entry["reused"]] == []
+
+
+def test_stages_can_be_switched_off(project: Path) -> None:
+    assert run(load(project, SETTINGS), only=["split"]) is None
+    assert (project.parent / "out/runs/small/data_splits/test.csv").is_file()
+    with pytest.raises(UserError, match="there is no such stage"):
+        run(load(project, SETTINGS), only=["splitt"])
+
+
+def test_a_config_without_a_name_is_refused(project: Path) -> None:
+    config = load(project, SETTINGS).config
+    nameless = config.model_copy(update={"run": config.run.model_copy(update={"name": None})})
+    with pytest.raises(ConfigError, match=r"run\.name is missing"):
+        run(nameless)
+
+
+def test_running_and_planning_import_neither_prefect_nor_torch() -> None:
+    code = (
+        "import sys, core.pipeline.run, core.pipeline.planning, understudy; understudy.run; "
+        "print({'prefect', 'torch'} & sys.modules.keys())"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "set()"
+
+
+def test_every_stage_names_a_switch_of_the_config_or_is_always_on() -> None:
+    from core.pipeline import baselines, reinforce  # noqa: F401  # they declare all stages
+    from core.pipeline.switches import NAMES
+
+    assert {stage.switch for stage in STAGES.values()} - {None} == set(NAMES)
