@@ -92,7 +92,11 @@ def test_a_runs_page_has_a_name_that_says_what_it_is_and_a_graph_of_stages_and_s
     seen(page.get_by_text("small: texts.csv").first)
     seen(page.get_by_text("reject: run: not cached"))
 
-    drawn = {node["label"] for _, node in heard.value.json()["nodes"]}
+    nodes = dict(heard.value.json()["nodes"])
+    drawn = {node["label"] for node in nodes.values()}
+    edges = {(nodes[of["id"]]["label"], node["label"]) for node in nodes.values() for of in node["parents"]}
+    assert {("split", "sample"), ("reject", "encode"), ("report", "publish")} <= edges
+    assert ("train steps 1 to 2 of 6", "train steps 3 to 4 of 6") in edges
     assert {"split", "sample", "reject", "encode", "baseline", "analyse student on test"} <= drawn
     assert {f"train steps {segment} of 6" for segment in SEGMENTS} <= drawn
     assert {f"evaluate step {step} on val" for step in (0, 2, 4, 6)} <= drawn
