@@ -7,7 +7,7 @@ so are those of the scripts before this project, which is why most fields have a
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -24,6 +24,7 @@ from core.store.runs import FOLDER, SUMMARY
 VERSION: Literal[1] = 1
 RL_SUMMARY = "rl_phase/rl_summary.json"
 Setting = bool | int | float | str | None
+_Result = TypeVar("_Result", bound=Record)
 
 
 class SplitSize(Record):
@@ -259,11 +260,19 @@ def load_run_result(store: Store, run: str) -> RunResult | None:
 
     Raises InvalidFile, which names the file and the field, also for a version this code cannot read.
     """
-    path = f"{FOLDER}/{run}/{SUMMARY}"
+    return _load(store, f"{FOLDER}/{run}/{SUMMARY}", RunResult)
+
+
+def load_reinforcement_result(store: Store, run: str) -> ReinforcementResult | None:
+    """Read `rl_phase/rl_summary.json` of a run; None if the run has none. Raises InvalidFile."""
+    return _load(store, f"{FOLDER}/{run}/{RL_SUMMARY}", ReinforcementResult)
+
+
+def _load(store: Store, path: str, kind: type[_Result]) -> _Result | None:
     found = store.backend.read(path)
     if found is None:
         return None
     try:
-        return parse(RunResult, found.data)[0]
+        return parse(kind, found.data)[0]
     except InvalidFile as e:
         raise InvalidFile(f"{store.where(path)}: {e}") from e

@@ -1,9 +1,12 @@
 """Turn a written policy and labeled texts into a small model that applies the policy.
 
     >>> import understudy
-    >>> student = understudy.load("out/runs/quickstart")  # doctest: +SKIP
+    >>> result = understudy.run("configs/quickstart.yaml")  # doctest: +SKIP
+    >>> result.best_step  # doctest: +SKIP
+    75
+    >>> student = understudy.load("quickstart")  # doctest: +SKIP
     >>> student(["You have won a prize, call now"])[0].label  # doctest: +SKIP
-    'spam'
+    '1'
 
 Importing this package loads neither torch nor Prefect: each name is imported on first use.
 """
@@ -19,32 +22,57 @@ check_packages()
 
 if TYPE_CHECKING:
     from core.config import Config
+    from core.config.engine import register_engine
     from core.config.loading import load as load_config
+    from core.config.measure import metric as register_metric
+    from core.config.reinforce import reward as register_reward
+    from core.config.rejection import rule as register_rule
     from core.errors import StageError, UnderstudyError, UserError
-    from core.pipeline.run import run
+    from core.pipeline.run import reinforce, run
     from core.predict.student import Prediction, Student, load
+    from core.report.document import section as register_section
+    from core.results import ReinforcementResult, RunResult
+    from core.stage import stage as register_stage
 
 __all__ = [
     "Config",
     "Prediction",
+    "ReinforcementResult",
+    "RunResult",
     "StageError",
     "Student",
     "UnderstudyError",
     "UserError",
     "load",
     "load_config",
+    "register_engine",
+    "register_metric",
+    "register_reward",
+    "register_rule",
+    "register_section",
+    "register_stage",
+    "reinforce",
     "run",
 ]
 
 _SOURCES = {
     "Config": ("core.config", "Config"),
     "Prediction": ("core.predict.student", "Prediction"),
+    "ReinforcementResult": ("core.results", "ReinforcementResult"),
+    "RunResult": ("core.results", "RunResult"),
     "StageError": ("core.errors", "StageError"),
     "Student": ("core.predict.student", "Student"),
     "UnderstudyError": ("core.errors", "UnderstudyError"),
     "UserError": ("core.errors", "UserError"),
     "load": ("core.predict.student", "load"),
     "load_config": ("core.config.loading", "load"),
+    "register_engine": ("core.config.engine", "register_engine"),
+    "register_metric": ("core.config.measure", "metric"),
+    "register_reward": ("core.config.reinforce", "reward"),
+    "register_rule": ("core.config.rejection", "rule"),
+    "register_section": ("core.report.document", "section"),
+    "register_stage": ("core.stage", "stage"),
+    "reinforce": ("core.pipeline.run", "reinforce"),
     "run": ("core.pipeline.run", "run"),
 }
 

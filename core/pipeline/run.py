@@ -15,10 +15,12 @@ from core.pipeline import seeds
 from core.pipeline.distill import distill, report
 from core.pipeline.opening import opened
 from core.pipeline.outcome import Outcome
+from core.pipeline.reinforce import reinforce as reinforce_student
+from core.pipeline.reinforce import rl_report
 from core.pipeline.reporting import REPORT, page_of
 from core.pipeline.runners import InlineRunner
 from core.pipeline.switches import switches
-from core.results import RunResult, load_run_result
+from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
 from core.stage import Action
 from core.store.runs import RunView
 
@@ -39,14 +41,34 @@ def run(
     """Run the pipeline of a config, reusing every stage whose ingredients did not change.
 
     `config` may be a path. `only`, `skip` and `refresh` name stages, as on the command line; with `new`, a
-    run of another config that has this name is kept under another one. Returns the contents of
-    run_summary.json, or None if the last stages are switched off. Raises UnderstudyError.
+    run of another config that has this name is kept under another one. Returns what run_summary.json
+    contains; None if the last stages are switched off. Raises UnderstudyError.
     """
     resolved = resolve_for_run(config)
     chosen = switches(resolved.config.stages, only, skip, refresh)
     with opened(resolved, chosen, InlineRunner, new=new) as this:
         outcome = distill_all(this, lambda seed: run(seed, only=only, skip=skip, refresh=refresh, new=new))
         return None if outcome is None else load_run_result(this.store, this.view.name)
+
+
+def reinforce(
+    config: Config | ResolvedConfig | Path | str,
+    start: str | None = None,
+    *,
+    refresh: Sequence[str] = (),
+    replace: bool = False,
+) -> ReinforcementResult | None:
+    """Reinforce a student by a config's `reinforce:`, in the run's rl_phase/.
+
+    `start` is a run whose published student to start from, "latest", or "base"; by default the run's own
+    student. With `replace`, files of a reinforcement with other settings are replaced. Returns what
+    rl_phase/rl_summary.json contains. Raises UnderstudyError.
+    """
+    resolved = resolve_for_run(config)
+    with opened(resolved, switches(resolved.config.stages, (), (), refresh), InlineRunner) as this:
+        outcome = reinforce_student(this, start, replace=replace)
+        finish(this, outcome, rl_report)
+        return load_reinforcement_result(this.store, this.view.name)
 
 
 def resolve_for_run(config: Config | ResolvedConfig | Path | str, origin: str = "argument") -> ResolvedConfig:
