@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
@@ -156,6 +157,35 @@ class DownloadedAdapter:
     """Files that the server offered in addition to PEFT's two."""
     completed: tuple[str, ...] = ()
     """Fields that its configuration lacked and that were derived from the weights."""
+
+
+RemoteKind = Literal["state", "sampler", "adapter"]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteCheckpoint:
+    """A training state, a sampler's weights, or an adapter prepared for download, as a server lists it."""
+
+    location: str
+    kind: RemoteKind
+    step: int | None
+    """None for what this project did not save."""
+    bytes: int | None
+    """None if the server does not report it."""
+    created: datetime
+    expires: datetime | None
+    """None: never."""
+
+
+@runtime_checkable
+class CheckpointServer(Protocol):
+    """An engine whose checkpoints can be listed and removed by location."""
+
+    def checkpoints(self) -> list[RemoteCheckpoint]:
+        """Return all checkpoints of the user, the latest first."""
+
+    def remove(self, location: str) -> None:
+        """Delete one. Raises CheckpointGone."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`understudy checkpoints ls|rm`: what lies on a Tinker server, and making room there."""
+"""`understudy checkpoints ls|rm`: list and remove checkpoints on a training server."""
 
 from __future__ import annotations
 
@@ -13,36 +13,40 @@ from flows.cli.locating import root_option
 from flows.cli.tables import shown_size, table
 
 if TYPE_CHECKING:
-    from core.engines.tinker import TinkerEngine
-    from core.engines.tinker.checkpoints import Listed
+    from core.engines.base import CheckpointServer, RemoteCheckpoint
 
+_ENGINE = click.option(
+    "--engine", "kind", default="tinker", show_default=True, help="Which engine saved them."
+)
 _SERVER = click.option(
-    "--server", default=None, help="Its address; by default TINKER_BASE_URL, else the hosted service."
+    "--server", default=None, help="The server's address; by default as in a config of the engine."
 )
 
 
 @click.group("checkpoints")
 def checkpoints() -> None:
-    """List and remove checkpoints on a Tinker server; the key is in TINKER_API_KEY."""
+    """List and remove checkpoints on a training server; a Tinker server's key is in TINKER_API_KEY."""
 
 
 @checkpoints.command("ls")
+@_ENGINE
 @_SERVER
 @click.option("--all", "everything", is_flag=True, help="Those that this project did not name, too.")
-def list_checkpoints(server: str | None, everything: bool) -> None:
+def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
     """List the checkpoints that runs of this project saved, the latest first."""
-    with _engine(server) as engine:
-        found = [each for each in engine.checkpoints() if everything or each.name is not None]
+    with _opened(kind, server) as engine:
+        found = [each for each in engine.checkpoints() if everything or each.step is not None]
     for line in _table(found) if found else ["there are no checkpoints"]:
         saying.show(line)
 
 
 @checkpoints.command("rm")
 @click.argument("paths", nargs=-1, required=True)
+@_ENGINE
 @_SERVER
 @root_option("Whose pointers are looked at first.")
 @click.option("--force", is_flag=True, help="Even if a pointer under the root names it.")
-def remove_checkpoints(paths: tuple[str, ...], server: str | None, root: str, force: bool) -> None:
+def remove_checkpoints(paths: tuple[str, ...], kind: str, server: str | None, root: str, force: bool) -> None:
     """Remove the checkpoints at PATHS (tinker://...)."""
     from core.errors import UserError
     from core.store import pointers
@@ -60,25 +64,29 @@ def remove_checkpoints(paths: tuple[str, ...], server: str | None, root: str, fo
             raise UserError(
                 f"{path} is named by model/{named[path]}.json; add --force to remove it all the same"
             )
-    with _engine(server) as engine:
+    with _opened(kind, server) as engine:
         for path in paths:
             engine.remove(path)
             saying.show(f"removed {path}")
 
 
 @contextmanager
-def _engine(server: str | None) -> Iterator[TinkerEngine]:
-    from core.engines.tinker import TinkerEngine, connection
+def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
+    from core.config.engine import ENGINES
+    from core.engines.base import CheckpointServer
+    from core.errors import UserError
 
-    engine = TinkerEngine("", connection(server))
-    engine.service.connection.probe()
+    engine = ENGINES.get(kind).for_server(server).open("")
+    if not isinstance(engine, CheckpointServer):
+        raise UserError(f"engine {kind} has no checkpoints on a server")
+    engine.require_credentials()
     try:
         yield engine
     finally:
         engine.close()
 
 
-def _table(found: list[Listed]) -> list[str]:
+def _table(found: list[RemoteCheckpoint]) -> list[str]:
     head = ("kind", "step", "size", "made", "until", "path")
     rows = [
         (

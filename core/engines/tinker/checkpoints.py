@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
-from core.engines.base import SamplerRef, StateRef
-from core.engines.tinker.paths import SaveName, name_of, run_of
+from core.engines.base import RemoteCheckpoint, RemoteKind, SamplerRef, StateRef
+from core.engines.tinker.paths import name_of, run_of
 from core.engines.tinker.service import Service
 from core.errors import CheckpointGone, StageError
 
 _PAGE = 100
-Kind = Literal["state", "sampler", "adapter"]
-_KINDS: dict[str, Kind] = {"training": "state", "sampler": "sampler", "external": "adapter"}
+_KINDS: dict[str, RemoteKind] = {"training": "state", "sampler": "sampler", "external": "adapter"}
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A checkpoint as the server lists it."""
-
-    location: str
-    kind: Kind
-    """adapter: files that were laid out for download."""
-    name: SaveName | None
-    """Key, step and writer, where the name is one of ours."""
-    bytes: int | None
-    """None where the server does not say."""
-    created: datetime
-    expires: datetime | None
-    """None: never."""
-
-    @property
-    def step(self) -> int | None:
-        return self.name.step if self.name else None
-
-
-def listed(service: Service) -> list[Listed]:
+def listed(service: Service) -> list[RemoteCheckpoint]:
     """All checkpoints of this key's owner, the latest first."""
     found = (_listed(each) for each in _all(service))
     return sorted(found, key=lambda each: (each.created, each.location), reverse=True)
 
 
-def find(service: Service, ref: StateRef | SamplerRef) -> Listed | None:
+def find(service: Service, ref: StateRef | SamplerRef) -> RemoteCheckpoint | None:
     """What lies at a path, None where the server does not have it (any more)."""
     try:
         found = _of_run(service, run_of(ref.location))
@@ -52,7 +30,7 @@ def find(service: Service, ref: StateRef | SamplerRef) -> Listed | None:
     return next((each for each in _living(found) if each.location == ref.location), None)
 
 
-def require(service: Service, ref: StateRef | SamplerRef) -> Listed:
+def require(service: Service, ref: StateRef | SamplerRef) -> RemoteCheckpoint:
     """As `find`. Raises CheckpointGone."""
     found = find(service, ref)
     if found is None:
@@ -118,19 +96,19 @@ def _pages(
             return
 
 
-def _living(found: Iterable[Any]) -> Iterator[Listed]:
+def _living(found: Iterable[Any]) -> Iterator[RemoteCheckpoint]:
     now = datetime.now(UTC)
     for each in map(_listed, found):
         if each.expires is None or each.expires > now:
             yield each
 
 
-def _listed(found: Any) -> Listed:
+def _listed(found: Any) -> RemoteCheckpoint:
     expires = getattr(found, "expires_at", None)
-    return Listed(
+    return RemoteCheckpoint(
         location=found.tinker_path,
         kind=_KINDS[found.checkpoint_type],
-        name=name_of(found.tinker_path),
+        step=None if (name := name_of(found.tinker_path)) is None else name.step,
         bytes=getattr(found, "size_bytes", None),
         created=_aware(found.time),
         expires=None if expires is None else _aware(expires),

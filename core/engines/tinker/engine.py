@@ -16,6 +16,7 @@ from core.engines.base import (
     Engine,
     EngineIdentity,
     LoraSpec,
+    RemoteCheckpoint,
     SamplerRef,
     StateRef,
     Usage,
@@ -36,7 +37,6 @@ from core.errors import ConfigError, ModelError, SessionLost
 if TYPE_CHECKING:
     from core.base_model import ModelSource
     from core.cost import TrainingPrice
-    from core.engines.tinker.checkpoints import Listed
 
 ALPHA = 32.0
 """Servers scale an adapter by this over its rank; the protocol has no field for it."""
@@ -194,7 +194,7 @@ class TinkerEngine(Engine):
             if checkpoints.require(self.service, ref).expires is not None:
                 checkpoints.set_ttl(self.service, ref.location, None)
 
-    def checkpoints(self) -> list[Listed]:
+    def checkpoints(self) -> list[RemoteCheckpoint]:
         """Return all checkpoints of the key's owner, the latest first."""
         return checkpoints.listed(self.service)
 

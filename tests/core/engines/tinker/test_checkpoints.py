@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.base import Checkpoint, LoraSpec, SaveLabel
+from core.engines.base import Checkpoint, LoraSpec, RemoteCheckpoint, SaveLabel
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.checkpoints import Listed, set_ttl
+from core.engines.tinker.checkpoints import set_ttl
+from core.engines.tinker.paths import name_of
 from core.engines.tinker.settings import TinkerSettings
 from core.errors import CheckpointGone
 from tests.core.engines.tinker.conftest import MakeEngine
@@ -21,7 +22,7 @@ def saved(engine: TinkerEngine, lora: LoraSpec, folder: Path) -> Checkpoint:
     return engine.open(lora, None).save(folder, step=40, label=SaveLabel("abc", "w1"))
 
 
-def listed(engine: TinkerEngine, saved: Checkpoint) -> dict[str, Listed]:
+def listed(engine: TinkerEngine, saved: Checkpoint) -> dict[str, RemoteCheckpoint]:
     paths = (saved.state.location, saved.sampler.location)
     return {each.kind: each for each in engine.checkpoints() if each.location in paths}
 
@@ -30,8 +31,9 @@ def test_both_parts_are_listed_with_size_expiry_and_step(engine: TinkerEngine, s
     found = listed(engine, saved)
     assert set(found) == {"state", "sampler"}
     for each in found.values():
-        assert each.name is not None
-        assert (each.step, each.name.key, each.name.writer) == (40, "abc", "w1")
+        name = name_of(each.location)
+        assert name is not None
+        assert (each.step, name.key, name.writer) == (40, "abc", "w1")
         assert each.bytes is not None
         assert each.bytes > 1000
         assert each.expires is not None
