@@ -31,8 +31,8 @@ PREDECESSOR_CONFIG = "resolved_config.json"
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """libyaml's loader is ten times as fast, where PyYAML was built with it."""
 _STUDENT_SECTION = re.compile(rb"^student:.*(?:\n(?:[ #].*)?)*", re.MULTILINE)
-_STUDENT_KEYS = re.compile(rb"^(?:student:|  (?:engine|model|target):).*$", re.MULTILINE)
-"""Only these lines are parsed, since YAML is slow; resolved configs have one key per line."""
+_STUDENT_KEYS = re.compile(rb"^(?:student:.*|  engine:.*(?:\n {4}.*)*|  (?:model|target):.*)$", re.MULTILINE)
+"""Only these keys are parsed, since YAML is slow; resolved configs have one key per line."""
 
 
 class Strict(Record):

@@ -65,7 +65,7 @@ def test_a_summary_says_what_it_wrote(
     assert understudy("summary", "--root", root, *arguments) == 0
     out, err = capsys.readouterr()
     assert (out, err) == (f"{said}\n", "")
-    assert Path(said.split()[1].rstrip(":")).read_text(encoding="utf-8").startswith(head)
+    assert Path(said.split()[1].rstrip(":")).read_text(encoding="utf-8").lstrip().startswith(head)
 
 
 @ON_DISK
