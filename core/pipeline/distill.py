@@ -105,8 +105,11 @@ def label_splits(run: Runner, parts: Manifest) -> dict[SplitName, Manifest]:
     """The teacher's answers to each split in teacher.label_splits; one that fails is left out."""
     found: dict[SplitName, Manifest] = {}
     for name in run.config.teacher.label_splits:
+        call = run.call(sample, SampleSlice.of(run.config, name), split=parts)
         with run.optional(Part.TEACHER, name):
-            found[name] = run.stage(sample, SampleSlice.of(run.config, name), split=parts)
+            run.do(call)
+        if call.slot in run.used:  # also if only the files in the run's folder could not be written
+            found[name] = run.used[call.slot]
     return found
 
 

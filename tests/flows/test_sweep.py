@@ -151,7 +151,7 @@ def test_an_arm_that_fails_is_told_at_the_end_and_the_same_command_goes_on(
 ) -> None:
     store = Store.at(str(project.parent / "out"))
     arms = {"ends": ["student.steps=2"], "fails": ["student.model=elsewhere"], "also": ["student.steps=4"]}
-    with pytest.raises(StageError, match=r"1 of 3 arms came to no end.*\narm fails: .*elsewhere"):
+    with pytest.raises(StageError, match=r"1 of 3 arms did not finish.*\narm fails: .*elsewhere"):
         carry_out(project, arms)
     found = values(Path("out/sweeps/sweep"))
     assert found["finished"] == ["ends", "also"]
