@@ -7,7 +7,7 @@ of our packages, and the distribution `understudy` of another project, which shi
 from __future__ import annotations
 
 import importlib.util
-from importlib import metadata
+import sys
 from pathlib import Path
 
 HOME = Path(__file__).resolve().parents[1]
@@ -35,8 +35,6 @@ def check_packages() -> None:
 
 
 def _is_installed(distribution: str) -> bool:
-    try:
-        metadata.distribution(distribution)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    """Look for the distribution's metadata folder; importlib.metadata would double the time of `--help`."""
+    folders = [Path(entry) for entry in sys.path]
+    return any(found for folder in folders for found in folder.glob(f"{distribution}-*.dist-info"))

@@ -13,14 +13,16 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from core.evaluation.comparison import MetricDifference, better
 from core.evaluation.metrics import lower_is_better
 from core.optional import Failure, Failures, Part
 from core.registry import Registry
 from core.report import sections
-from core.report.data import Mistake, ReportData
+
+if TYPE_CHECKING:
+    from core.report.data import Mistake, ReportData  # loads all that a report is made from
 
 UNDEFINED = "–"
 
@@ -170,7 +172,7 @@ class Document:
 
 
 Built = Section | Sequence[Section] | None
-_Builder = TypeVar("_Builder", bound=Callable[[ReportData], Built])
+_Builder = TypeVar("_Builder", bound="Callable[[ReportData], Built]")
 _Data = TypeVar("_Data")
 
 
