@@ -41,3 +41,11 @@ def baseline(
         page = measure_baselines(run)
         show_report("baseline-report", REPORT, run.view, run.failures)
     return page
+
+
+if __name__ == "__main__":  # `python -m flows.baseline ...` is `understudy baseline ...`
+    import runpy
+    import sys
+
+    sys.argv.insert(1, "baseline")
+    runpy.run_module("flows.cli", run_name="__main__")

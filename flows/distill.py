@@ -42,3 +42,11 @@ def distill(
             run, lambda seed: distill(seed.as_parameter(), None, only, skip, refresh, new), show
         )
         return report_page(run, outcome)
+
+
+if __name__ == "__main__":  # `python -m flows.distill ...` is `understudy run ...`
+    import runpy
+    import sys
+
+    sys.argv.insert(1, "run")
+    runpy.run_module("flows.cli", run_name="__main__")

@@ -44,3 +44,11 @@ def reinforce(
         outcome = pipeline(run, start, replace=replace)
         finish(run, outcome, rl_report, partial(show_report, "rl-report", rl_reporting.REPORT))
         return run.view.where(rl_reporting.page_of(outcome))
+
+
+if __name__ == "__main__":  # `python -m flows.reinforce ...` is `understudy reinforce ...`
+    import runpy
+    import sys
+
+    sys.argv.insert(1, "reinforce")
+    runpy.run_module("flows.cli", run_name="__main__")

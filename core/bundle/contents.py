@@ -101,7 +101,7 @@ class Contents(Record):
         """Return the contents in a JSON value. Raises ModelError for another format and damaged contents."""
         try:
             version = _Format.from_json(value, place).format
-            if version != FORMAT:
+            if version not in (None, FORMAT):  # without one it is not a bundle.json, and damaged
                 raise ModelError(
                     f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
                     "export it again, or use the version of understudy that wrote it"

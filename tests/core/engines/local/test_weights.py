@@ -161,9 +161,10 @@ def test_without_torch_the_engine_says_what_to_install(
 ) -> None:
     from core.engines.local import LocalEngine
 
+    engine = LocalEngine(make_model("llama"))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"pip install 'understudy-distill\[local\]'"):
-        LocalEngine(make_model("llama"))
+        engine.sampler(None)
 
 
 def test_the_real_model_has_what_the_quickstart_counts_on(smollm2: ModelSource) -> None:
