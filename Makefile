@@ -49,8 +49,8 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
-# Locks, golden files and stored answers hold digests, the ids of the dataset are digests; the rest is searched.
-NOT_SEARCHED := '^(\.secrets|dataset/|requirements.*\.(lock|txt)$$|tests/.*\.lock$$|tests/core/pipeline/golden/|tests/core/teacher/data/)'
+# Locks, golden files, stored answers and a stored run hold digests, the ids of the dataset are digests; the rest is searched.
+NOT_SEARCHED := '^(\.secrets|dataset/|requirements.*\.(lock|txt)$$|tests/.*\.lock$$|tests/core/pipeline/golden/|tests/core/teacher/data/|tests/core/summary/run_0_1/)'
 secure: setup
 	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive understudy core flows tasks 2>/dev/null
 	cp .secrets.baseline .secrets.seen
