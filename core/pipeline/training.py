@@ -252,7 +252,8 @@ class SegmentChain:
     def _do(self, i: int, *, refresh: bool = False) -> None:
         stop, manifest = self._segments[i].stop, self._run.do(self._segment_call(i), refresh=refresh)
         self._trained.checkpoints[stop] = manifest
-        self._show(stop, manifest)
+        if self._run.executes:
+            self._show(stop, manifest)
 
     def _segment_call(self, i: int) -> StageCall:
         parent = self._trained.checkpoints[self._segments[i - 1].stop] if i else None
