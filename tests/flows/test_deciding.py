@@ -135,7 +135,7 @@ def test_a_label_only_student_of_another_run_stands_in_the_table_and_a_wrong_one
         other["metrics"],
         other["intervals"]["auroc"]["value"],
     )
-    with pytest.raises(UserError, match="the student of run both learnt label_first, not label_only"):
+    with pytest.raises(UserError, match="the student of run both learned label_first, not label_only"):
         go("baselines.label_only_run=both", "run.name=third")
     go(*labels, "run.name=elsewhere", "seed=7")
     with pytest.raises(UserError, match="run elsewhere has another test split"):
