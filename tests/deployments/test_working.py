@@ -64,7 +64,7 @@ def test_published_tables_become_students_one_after_the_other_and_again_all_is_c
     assert len(made) > 8
     assert {name for name, state in made.items() if state != "Cached"} == set()
     logs = server.post("logs/filter", logs={"flow_run_id": {"any_": [again]}}, limit=200)
-    assert any(each["message"].startswith("split: reuse (made") for each in logs), "our lines are not there"
+    assert any(each["message"].startswith("split: reuse (built") for each in logs), "our lines are not there"
 
 
 def test_a_cancelled_run_leaves_whole_artifacts_and_no_process(

@@ -48,7 +48,7 @@ def reused(store: Store, name: str) -> dict[str, bool]:
 
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """From now on collects calls of the teacher and of the engine, which is not opened any more."""
+    """From now on collects calls of the teacher and uses of the engine; creating an engine loads nothing."""
     from core.engines.local.engine import LocalEngine
 
     calls: list[str] = []
@@ -61,7 +61,8 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         calls.append("engine")
 
     monkeypatch.setattr(milestones, "on_passing", passing)
-    monkeypatch.setattr(LocalEngine, "__init__", refused)
+    monkeypatch.setattr(LocalEngine, "open", refused)
+    monkeypatch.setattr(LocalEngine, "sampler", refused)
     return calls
 
 
