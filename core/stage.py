@@ -349,6 +349,9 @@ def action(name: str) -> Callable[[Callable[..., Any]], Action]:
     """Declare the decorated function as an action."""
 
     def declare(function: Callable[..., Any]) -> Action:
-        return ACTIONS.setdefault(name, Action(name, function))
+        if name in ACTIONS:
+            raise ValueError(f"two actions are called {name}")
+        ACTIONS[name] = Action(name, function)
+        return ACTIONS[name]
 
     return declare

@@ -6,6 +6,7 @@ of our packages, and the distribution `understudy` of another project, which shi
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ _OTHER_PROJECT = "understudy"
 """A distribution on the package index that is not ours; ours is `understudy-distill`."""
 
 
+@functools.cache  # both our package and flows ask, whichever is imported first
 def check_packages() -> None:
     """Raise ImportError if a package of ours is shadowed or shares its files with another project's."""
     for name in ("core", "tasks", "flows"):
