@@ -15,7 +15,7 @@ from typing import Any
 
 from core.config.teacher import PromptsConfig
 from core.prompts import load_prompts
-from core.student.encoding import Encoder, EncodeSlice, Target
+from core.student.encoding import Encoder, EncodeSettings, Target
 from core.student.tokenizer import ChatTokenizer
 from tests.small_project import REPO, texts
 
@@ -81,7 +81,7 @@ def _trained(model: Any, batches: list[list[Row]], used: list[int]) -> Any:
 
 
 def _batches(folder: Path, target: Target) -> Iterator[list[Row]]:
-    slice_ = EncodeSlice(
+    settings = EncodeSettings(
         target=target,
         rulebook=False,
         max_length=256,
@@ -90,7 +90,7 @@ def _batches(folder: Path, target: Target) -> Iterator[list[Row]]:
         token_weights=None,
     )
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-    encoder = Encoder(ChatTokenizer.load(folder, {}), prompts, None, slice_)
+    encoder = Encoder(ChatTokenizer.load(folder, {}), prompts, None, settings)
     known = encoder.tokenizer.encode_texts([text for _, text, _ in texts()])
     dice = random.Random(5)
     while True:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from core.config import Config
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.pipeline.context import RunContext
 from core.progress import Silent
 from core.records import SplitName
-from core.rejection.stage import RejectSlice, reject
+from core.rejection.stage import RejectSettings, reject
 from core.stage import Built, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.teacher.stage import SampleSlice, sample
+from core.teacher.stage import SampleSettings, sample
 
 
 def small_config(**sections: Any) -> Config:
@@ -24,15 +24,15 @@ def small_config(**sections: Any) -> Config:
 
 def build_split(store: Store, config: Config) -> Manifest:
     """The split of a config's data."""
-    return build(store, split.call(SplitSlice.of(config)), Silent()).manifest
+    return build(store, split.call(SplitSettings.of(config)), Silent()).manifest
 
 
 def build_sample(store: Store, of: RunContext, parts: Manifest, name: SplitName = "train") -> Built:
     """The teacher's answers to a split."""
-    return build(store, sample.call(SampleSlice.of(of.config, name), of, split=parts), Silent())
+    return build(store, sample.call(SampleSettings.of(of.config, name), of, split=parts), Silent())
 
 
 def build_reject(store: Store, of: RunContext, parts: Manifest, answers: Manifest) -> Built:
     """The accepted answers."""
-    call = reject.call(RejectSlice.of(of.config), of, split=parts, sample=answers)
+    call = reject.call(RejectSettings.of(of.config), of, split=parts, sample=answers)
     return build(store, call, Silent())

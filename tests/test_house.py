@@ -198,13 +198,13 @@ _SPLIT = """
 from pathlib import Path
 import core
 from core.config.loading import load
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.progress import Silent
 from core.stage import build
 from core.store.objects import Store
 print("package", Path(core.__file__).parents[1])
 config = load(Path("mine.yaml")).config
-build(Store.open(config.run.root), split.call(SplitSlice.of(config)), Silent())
+build(Store.open(config.run.root), split.call(SplitSettings.of(config)), Silent())
 """
 _LIVE = """
 data: {path: texts.csv, id_column: id, near_duplicates: {enabled: false}}

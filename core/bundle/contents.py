@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from core.errors import ModelError
 from core.jsonrecords import InvalidFile, Record
 from core.labels import LabelSet
-from core.student.encoding import EncodeSlice
+from core.student.encoding import EncodeSettings
 
 FILE = "bundle.json"
 FORMAT: Literal[1] = 1
@@ -53,16 +53,16 @@ class Columns:
     id: str | None = None
 
 
-class BundlePrompt(EncodeSlice):
+class BundlePrompt(EncodeSettings):
     """How the student is asked."""
 
     label_only: bool
     """Whether the label-only prompt is used instead of the one it was trained on."""
 
     @property
-    def encoding(self) -> EncodeSlice:
+    def encoding(self) -> EncodeSettings:
         """The settings of the encoder."""
-        return EncodeSlice(**self.model_dump(exclude={"label_only"}))
+        return EncodeSettings(**self.model_dump(exclude={"label_only"}))
 
 
 class _Format(Record):

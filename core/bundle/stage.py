@@ -32,7 +32,7 @@ from core.optional import Part, separable, unless_left_out
 from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.summary import TeacherSummary
 from core.stage import StageIO, stage
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.segment import checkpoint, read_checkpoint
 from core.student.stage import SUMMARY_FILE as ENCODED
 from core.student.stage import EncodeSummary
@@ -47,12 +47,12 @@ _WEIGHTS = "adapter_model.safetensors"
 _UNCHECKED = Parity(checked=False, why="the check failed; run_summary.json says why")
 
 
-class BundleSlice(Section):
+class BundleSettings(Section):
     """What decides the bundle's files, besides the checkpoint and what was measured of it."""
 
     engine: EngineChoice
     model: Annotated[str, CONTENT]
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     label_only: bool
     """Whether the label-only prompt is the one that is published."""
     dataset: str
@@ -67,13 +67,13 @@ class BundleSlice(Section):
     """Parts that failed and are left out: merged weights, the parity check."""
 
     @classmethod
-    def of(cls, config: Config, *, label_only: bool) -> BundleSlice:
+    def of(cls, config: Config, *, label_only: bool) -> BundleSettings:
         """The part of the config that decides the bundle."""
         student, data = config.student, config.data
         return cls(
             engine=student.engine.for_sampling(),
             model=student.model,
-            prompt=EncodeSlice.of(student),
+            prompt=EncodeSettings.of(student),
             label_only=label_only,
             dataset=data.name,
             positive=data.positive,
@@ -86,7 +86,7 @@ class BundleSlice(Section):
         )
 
 
-def content(config: BundleSlice, context: RunContext) -> dict[str, str]:
+def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     """Digests of model, prompts, rulebook and tokenizer."""
     source = context.engine.local_model
     return {
@@ -109,7 +109,7 @@ def content(config: BundleSlice, context: RunContext) -> dict[str, str]:
     slot="bundle/{phase.slot}",
     label="bundle the {phase.said}student",
 )
-def bundle(config: BundleSlice, io: StageIO) -> dict[str, Any]:
+def bundle(config: BundleSettings, io: StageIO) -> dict[str, Any]:
     """Write the bundle.
 
     Inputs: `split`; `kept` (the reject stage) and `encoded` (the encode stage), absent where the student
@@ -133,7 +133,7 @@ def bundle(config: BundleSlice, io: StageIO) -> dict[str, Any]:
     return {"bytes": size, "parity": found.to_json()}
 
 
-def _files(config: BundleSlice, io: StageIO, folder: Path) -> Contents:
+def _files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     """Everything but parity, card and bundle.json itself."""
     context, adapter = io.context, _adapter(io)
     prompts, rulebook, encoder = context.prompts, context.rulebook, context.encoder(config.label_only)
@@ -169,7 +169,7 @@ def _files(config: BundleSlice, io: StageIO, folder: Path) -> Contents:
     )
 
 
-def _base(config: BundleSlice, io: StageIO, source: ModelSource | None) -> Base:
+def _base(config: BundleSettings, io: StageIO, source: ModelSource | None) -> Base:
     base = io.context.base
     of = Base(config.engine.kind, config.model, base["base_model"], base.get("server"))
     if not config.engine.capabilities.remote:
@@ -181,7 +181,7 @@ def _base(config: BundleSlice, io: StageIO, source: ModelSource | None) -> Base:
     return of if source is None else replace(of, local_spec=source.spec, local_digest=source.digest)
 
 
-def _parity(config: BundleSlice, io: StageIO, opened: Bundle) -> Parity:
+def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
     """The trained model against the bundle as it is opened again, and against the merged weights."""
     if io.context.engine.local_model is None:
         return Parity(checked=False, why="student.engine.local_model names no base model to load it with")
@@ -215,7 +215,7 @@ def _adapter(io: StageIO) -> Path | None:
     return io.inputs["checkpoint"] / names.ADAPTER if "checkpoint" in io.inputs else None
 
 
-def _prompts(config: BundleSlice, io: StageIO, encoder: Encoder) -> list[tuple[int, ...]]:
+def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tuple[int, ...]]:
     """Rows of val up to where the label is said: for reason_first with the student's own reasoning."""
     scored = Predictions.read(io.inputs["scored"] / SCORES)
     generated = dict(zip(scored.ids, scored.generated, strict=True))
@@ -238,7 +238,7 @@ def _write(folder: Path, contents: Contents) -> None:
     contents.model_copy(update={"files": files}).write(folder / names.FILE)
 
 
-def _card_data(config: BundleSlice, io: StageIO, contents: Contents, found: Parity) -> card.CardData:
+def _card_data(config: BundleSettings, io: StageIO, contents: Contents, found: Parity) -> card.CardData:
     at = io.inputs
     return card.CardData(
         contents=contents,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SUMMARY_FILE = "split_summary.json"
 
 
-class SplitSlice(Section):
+class SplitSettings(Section):
     """What the splits depend on."""
 
     seed: int
@@ -31,14 +31,14 @@ class SplitSlice(Section):
     """The config's `data:`."""
 
     @classmethod
-    def of(cls, config: Config) -> SplitSlice:
+    def of(cls, config: Config) -> SplitSettings:
         """The part of the config that decides the split."""
         return cls(seed=config.seed, data=config.data)
 
 
-def content(slice: SplitSlice, context: RunContext | None = None) -> dict[str, str]:
+def content(settings: SplitSettings, context: RunContext | None = None) -> dict[str, str]:
     """Digests of the files that the config names, by config key."""
-    return locate.content(slice.data)
+    return locate.content(settings.data)
 
 
 @stage(
@@ -47,16 +47,16 @@ def content(slice: SplitSlice, context: RunContext | None = None) -> dict[str, s
     content=content,
     publishes={**{f"{name}.csv": f"data_splits/{name}.csv" for name in SPLITS}, SUMMARY_FILE: SUMMARY_FILE},
 )
-def split(slice: SplitSlice, io: StageIO) -> dict[str, Any]:
+def split(settings: SplitSettings, io: StageIO) -> dict[str, Any]:
     """Write train.csv, val.csv, test.csv and split_summary.json, and return counts and notices.
 
     Raises DataError for data that cannot be used as it is.
     """
-    config = slice.data
+    config = settings.data
     readings = read(config)
     cleaned = clean(readings.rows, config)
-    parts = splitting.split(cleaned, config, slice.seed, io.progress)
-    summary = summarise(readings, cleaned, parts, config, slice.seed, locate.tables(config))
+    parts = splitting.split(cleaned, config, settings.seed, io.progress)
+    summary = summarise(readings, cleaned, parts, config, settings.seed, locate.tables(config))
     summary["notices"] = notices(summary)
     for name in SPLITS:
         write_examples(io.out / f"{name}.csv", (row.example for row in parts.used[name]))

@@ -24,7 +24,7 @@ from core.stage import StageIO, stage
 from core.teacher.samples import read_samples
 
 
-class ScorerSlice(Section):
+class ScorerSettings(Section):
     """One scorer: where its rows are among the stage's inputs, and what was frozen for it."""
 
     name: str
@@ -45,19 +45,19 @@ class ScorerSlice(Section):
     """Whether the file holds a teacher's answers: labels without probabilities."""
 
     @model_validator(mode="after")
-    def _one_decision(self) -> ScorerSlice:
+    def _one_decision(self) -> ScorerSettings:
         given = sum([self.decision is not None, self.threshold is not None, self.labels_only])
         if given != 1:
             raise ValueError(f"{self.name} needs one of decision, threshold and labels_only, and has {given}")
         return self
 
 
-class AnalyseSlice(Section):
+class AnalyseSettings(Section):
     """What is measured."""
 
     split: SplitName
     """Which rows."""
-    scorers: tuple[ScorerSlice, ...]
+    scorers: tuple[ScorerSettings, ...]
     """The first is compared with each other one, and sliced."""
     rule_ids: tuple[str, ...] = ()
     """The ids that a reasoning may cite."""
@@ -82,7 +82,7 @@ class AnalyseSlice(Section):
     slot="analyse/{who}",
     label="analyse {who} on {settings.split}",
 )
-def analyse(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
+def analyse(config: AnalyseSettings, io: StageIO) -> dict[str, Any]:
     """Write analysis.json. Inputs: `split`, and those that the scorers name.
 
     Raises StageError if a scorer lacks rows of the split, and PartFailed for a part that can be left out.
@@ -103,7 +103,7 @@ def analyse(config: AnalyseSlice, io: StageIO) -> dict[str, Any]:
     return {"rows": found.rows, "left_out": found.left_out, "verdicts": verdicts}
 
 
-def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
+def _scorer(config: ScorerSettings, io: StageIO) -> Scored:
     path = io.inputs[config.scored] / config.file
     if config.labels_only:
         return Scored(config.name, config.title, None, None, _first_labels(path), config.kind)
@@ -114,7 +114,7 @@ def _scorer(config: ScorerSlice, io: StageIO) -> Scored:
     return Scored(config.name, config.title, predictions, _decision(config, io), kind=config.kind)
 
 
-def _decision(config: ScorerSlice, io: StageIO) -> Decision:
+def _decision(config: ScorerSettings, io: StageIO) -> Decision:
     if config.decision is not None:
         return decision.read(io.inputs[config.decision] / DECISION)
     assert config.threshold is not None, "a scorer has one way to decide"

@@ -17,7 +17,7 @@ IMPOSSIBLE = "impossible"
 """The field of baselines.json that says why a baseline cannot be made from these rows."""
 
 
-class BaselineSlice(Section):
+class BaselineSettings(Section):
     """The baselines have no settings in the config: theirs are fixed, or chosen on val; see
     core.evaluation.classical."""
 
@@ -27,7 +27,7 @@ class BaselineSlice(Section):
 
 
 @stage("baseline", version=4, inputs=("split",), switch="export", shows="baseline_phase/baselines.json")
-def baseline(config: BaselineSlice, io: StageIO) -> dict[str, Any]:
+def baseline(config: BaselineSettings, io: StageIO) -> dict[str, Any]:
     """Fit on train, choose strengths on val, score all splits; returns the C of each that has one.
 
     A baseline that these rows make impossible has its reason in baselines.json and no scores. Raises

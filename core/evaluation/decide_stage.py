@@ -17,7 +17,7 @@ from core.stage import StageIO, stage
 DECISION = "decision.json"
 
 
-class DecideSlice(Section):
+class DecideSettings(Section):
     """What decides the calibrator and the threshold, besides the scores."""
 
     threshold: ThresholdConfig
@@ -34,7 +34,7 @@ class DecideSlice(Section):
         return metrics_code()
 
     @classmethod
-    def of(cls, config: Config, file: str = SCORES) -> DecideSlice:
+    def of(cls, config: Config, file: str = SCORES) -> DecideSettings:
         """The part of the config that decides; `file` holds val's scores."""
         evaluation = config.evaluation
         return cls(
@@ -54,7 +54,7 @@ class DecideSlice(Section):
     slot="decide/{who}",
     label="decide the threshold of {who}",
 )
-def decide(config: DecideSlice, io: StageIO) -> dict[str, Any]:
+def decide(config: DecideSettings, io: StageIO) -> dict[str, Any]:
     """Write decision.json. Inputs: `scored`, and `split` for the rows' groups.
 
     Rows that a server failed on are left out. Raises StageError where a score is of no row of val.

@@ -18,28 +18,28 @@ from core.evaluation.stage import SCORES, used
 from core.progress import Saying
 from core.records import SplitName
 from core.stage import StageIO, stage
-from core.student.encoding import EncodeSlice
+from core.student.encoding import EncodeSettings
 from core.student.segment import checkpoint
 
 EXPLAINED = "explained.jsonl"
 
 
-class ExplainSlice(Section):
+class ExplainSettings(Section):
     """What decides which rows are explained, and how."""
 
     engine: EngineChoice
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     split: SplitName
     rows: int
     """Of the worst errors, how many."""
     max_new_tokens: int
 
     @classmethod
-    def of(cls, config: Config, split: SplitName) -> ExplainSlice:
+    def of(cls, config: Config, split: SplitName) -> ExplainSettings:
         """The part of the config that decides the explanations of a split."""
         return cls(
             engine=config.student.engine.for_sampling(),
-            prompt=EncodeSlice.of(config.student),
+            prompt=EncodeSettings.of(config.student),
             split=split,
             rows=config.export.error_rows,
             max_new_tokens=config.longest_reasoning,
@@ -56,7 +56,7 @@ class ExplainSlice(Section):
     slot="explain/{who}",
     label="explain the worst errors of {who} on {settings.split}",
 )
-def explain(config: ExplainSlice, io: StageIO) -> dict[str, Any]:
+def explain(config: ExplainSettings, io: StageIO) -> dict[str, Any]:
     """Write explained.jsonl, the rows with their reasoning, the most confident errors first."""
     examples = read_examples(io.inputs["split"] / f"{config.split}.csv")
     scored = Predictions.read(io.inputs["scored"] / SCORES)
@@ -69,7 +69,7 @@ def explain(config: ExplainSlice, io: StageIO) -> dict[str, Any]:
 
 
 def _explain(
-    config: ExplainSlice, io: StageIO, texts: list[str], scored: Predictions
+    config: ExplainSettings, io: StageIO, texts: list[str], scored: Predictions
 ) -> tuple[Predictions, dict[str, Any]]:
     """The rows with their reasoning, and the summary's tokens where a server bills them."""
     if not texts:

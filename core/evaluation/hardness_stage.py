@@ -65,7 +65,7 @@ class _Counted(Record):
     hard: Hardness
 
 
-class JudgingSlice(Section):
+class JudgingSettings(Section):
     """What the answers to val or test are judged by."""
 
     rejection: RejectionConfig
@@ -84,12 +84,12 @@ class JudgingSlice(Section):
         return rejection.model_copy(update={"rules": kept})
 
 
-class HardnessSlice(Section):
+class HardnessSettings(Section):
     """What is looked at."""
 
     split: SplitName
     """Which rows."""
-    judging: JudgingSlice | None = None
+    judging: JudgingSettings | None = None
     """How answers are judged; None where the reject stage did that."""
     resamples: int = RESAMPLES
     """Of each interval."""
@@ -101,9 +101,9 @@ class HardnessSlice(Section):
         return metrics_code()
 
     @classmethod
-    def of(cls, config: Config, split: SplitName) -> HardnessSlice:
+    def of(cls, config: Config, split: SplitName) -> HardnessSettings:
         """The part of the config that decides what is hard in a split."""
-        judging = JudgingSlice(
+        judging = JudgingSettings(
             rejection=config.rejection,
             rules=config.rules,
             positive=config.data.positive,
@@ -112,16 +112,16 @@ class HardnessSlice(Section):
         return cls(split=split, judging=None if split == "train" else judging, seed=config.seed)
 
 
-def content(slice: HardnessSlice, context: RunContext | None = None) -> dict[str, str]:
+def content(settings: HardnessSettings, context: RunContext | None = None) -> dict[str, str]:
     """The digest of the rulebook, where answers are judged here."""
-    return {} if slice.judging is None else {"rules.dir": load_rulebook(slice.judging.rules).digest}
+    return {} if settings.judging is None else {"rules.dir": load_rulebook(settings.judging.rules).digest}
 
 
-def published(slice: HardnessSlice) -> dict[str, str]:
+def published(settings: HardnessSettings) -> dict[str, str]:
     """Of val and test the hard texts and the marked split; those of train are of the reject stage."""
-    if slice.split == "train":
+    if settings.split == "train":
         return {}
-    marked, listed = tagged_file(slice.split), HARD_FILE.replace(".", f"_{slice.split}.")
+    marked, listed = tagged_file(settings.split), HARD_FILE.replace(".", f"_{settings.split}.")
     return {HARD_FILE: f"teacher_phase/{listed}", marked: f"data_splits/{marked}"}
 
 
@@ -136,7 +136,7 @@ def published(slice: HardnessSlice) -> dict[str, str]:
     slot="hardness/{who}/{settings.split}",
     label="hard texts of {settings.split}",
 )
-def hardness(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
+def hardness(config: HardnessSettings, io: StageIO) -> dict[str, Any]:
     """Write hardness.json and, where answers are judged here, hard_examples.jsonl and the marked split.
 
     Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's else; and, where
@@ -161,7 +161,7 @@ def hardness(config: HardnessSlice, io: StageIO) -> dict[str, Any]:
     return {"hard": counted.texts, "unanswered": counted.unanswered}
 
 
-def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> Hardness:
+def _judge(by: JudgingSettings, path: Path, split: SplitName, io: StageIO) -> Hardness:
     """The counts, while the texts are marked."""
     labels = LabelSet.binary(by.positive, by.negative)
     context = RuleContext(load_rulebook(by.rules).ids, labels)
@@ -175,7 +175,7 @@ def _judge(by: JudgingSlice, path: Path, split: SplitName, io: StageIO) -> Hardn
 
 
 def _sliced(
-    config: HardnessSlice, examples: Iterable[Example], tags: Mapping[str, bool | None], io: StageIO
+    config: HardnessSettings, examples: Iterable[Example], tags: Mapping[str, bool | None], io: StageIO
 ) -> list[Slice]:
     """Measure the student on hard texts and on the others; empty if it was not scored on the split."""
     if "scored" not in io.inputs:

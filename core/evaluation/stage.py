@@ -28,7 +28,7 @@ from core.jsonrecords import Record
 from core.progress import Saying
 from core.records import Example, SplitName
 from core.stage import StageIO, stage
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.segment import checkpoint
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ class ScoringSummary(Record):
     """Rows with a label that the server did not list, so that its probability is an upper bound."""
 
 
-class MeasureSlice(Section):
+class MeasureSettings(Section):
     """What decides the numbers of one checkpoint on one split."""
 
     engine: EngineChoice
     """Its settings decide the last bits of every score."""
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     split: Literal["train", "val", "test"]
     label_only: bool
     """Ask with the label-only prompt instead of the one the student was trained on."""
@@ -78,7 +78,7 @@ class MeasureSlice(Section):
         return "label_only" if self.label_only else "reasoning"
 
     @classmethod
-    def for_evaluation(cls, config: Config) -> MeasureSlice:
+    def for_evaluation(cls, config: Config) -> MeasureSettings:
         """Of a checkpoint on val, while the student is trained."""
         evaluation = config.evaluation
         return cls._of(
@@ -98,7 +98,7 @@ class MeasureSlice(Section):
         label_only: bool = False,
         generates: bool = False,
         rulebook: bool | None = None,
-    ) -> MeasureSlice:
+    ) -> MeasureSettings:
         """Of all rows of a split; `generates` reasonings for some. `rulebook` shows it, or not, whatever
         the student's own prompt does."""
         return cls._of(
@@ -122,9 +122,9 @@ class MeasureSlice(Section):
         max_examples: int = 0,
         reasoning_rows: int = 0,
         rulebook: bool | None = None,
-    ) -> MeasureSlice:
+    ) -> MeasureSettings:
         student = config.student
-        prompt = EncodeSlice.of(student)
+        prompt = EncodeSettings.of(student)
         if rulebook is not None:
             prompt = prompt.model_copy(update={"rulebook": rulebook})
         return cls(
@@ -140,12 +140,12 @@ class MeasureSlice(Section):
         )
 
 
-def content(config: MeasureSlice, context: RunContext) -> dict[str, str]:
+def content(config: MeasureSettings, context: RunContext) -> dict[str, str]:
     """Digests of the base model and of the prompt."""
     return context.student_content(config.prompt.rulebook)
 
 
-def score_split(config: MeasureSlice, io: StageIO) -> dict[str, Any]:
+def score_split(config: MeasureSettings, io: StageIO) -> dict[str, Any]:
     """Write scores.jsonl and, where the rows are `measured`, metrics.json.
 
     Inputs: `split`; `checkpoint`, a training segment, absent for the untrained model; `scored`, the same
@@ -193,7 +193,7 @@ export = stage(
 
 
 def _rows(
-    config: MeasureSlice, io: StageIO, examples: list[Example], say: Callable[[str], None]
+    config: MeasureSettings, io: StageIO, examples: list[Example], say: Callable[[str], None]
 ) -> tuple[Predictions, dict[str, Any]]:
     """The predictions with gold labels, and the summary's tokens where a server bills them."""
     encoder = io.context.encoder_of(config.prompt, config.label_only)
@@ -217,7 +217,7 @@ def _sampler(engine: Engine, io: StageIO) -> Sampler:
     return engine.sampler(checkpoint(engine, io.inputs["checkpoint"]).sampler)
 
 
-def _measure(config: MeasureSlice, rows: Predictions, path: Path) -> None:
+def _measure(config: MeasureSettings, rows: Predictions, path: Path) -> None:
     if config.split != "val":
         raise ValueError("a threshold is found on val only")
     jsonio.write_json(path, metrics.compute(rows, choose(rows).value).to_json())

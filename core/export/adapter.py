@@ -16,7 +16,7 @@ from core.data.writing import iter_examples
 from core.engines.base import Checkpoint, Device, Engine
 from core.engines.peft import check_fits, open_peft, parity
 from core.stage import StageIO, stage
-from core.student.encoding import EncodeSlice
+from core.student.encoding import EncodeSettings
 from core.student.segment import checkpoint, lora_spec_of
 
 if TYPE_CHECKING:
@@ -27,29 +27,29 @@ PARITY = "parity.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-class AdapterSlice(Section):
+class AdapterSettings(Section):
     """What decides the files and the rows they are checked on."""
 
     engine: EngineChoice
     seed: int
     lora: LoraConfig
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     parity_rows: int
 
     @classmethod
-    def of(cls, config: Config) -> AdapterSlice:
+    def of(cls, config: Config) -> AdapterSettings:
         """The part of the config that decides the download and its check."""
         student = config.student
         return cls(
             engine=student.engine,
             seed=config.training_seed,
             lora=student.lora,
-            prompt=EncodeSlice.of(student),
+            prompt=EncodeSettings.of(student),
             parity_rows=student.parity_rows,
         )
 
 
-def content(config: AdapterSlice, context: RunContext) -> dict[str, str]:
+def content(config: AdapterSettings, context: RunContext) -> dict[str, str]:
     """Digests of what was trained and of the base model that it is checked with."""
     source = context.engine.local_model
     return {**context.student_content(), "local_model": source.digest if source else "none"}
@@ -69,7 +69,7 @@ def content(config: AdapterSlice, context: RunContext) -> dict[str, str]:
     slot="adapter/{phase.slot}",
     label="download the adapter",
 )
-def adapter(config: AdapterSlice, io: StageIO) -> dict[str, Any]:
+def adapter(config: AdapterSettings, io: StageIO) -> dict[str, Any]:
     """Write adapter/ in PEFT's layout and parity.json.
 
     Raises CheckpointGone, StageError, SessionLost, and ModelError for an adapter that does not fit the base
@@ -86,7 +86,7 @@ def adapter(config: AdapterSlice, io: StageIO) -> dict[str, Any]:
 
 
 def _parity(
-    config: AdapterSlice, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
+    config: AdapterSettings, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
 ) -> dict[str, Any]:
     source = engine.local_model
     if source is None:

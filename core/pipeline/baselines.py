@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from core.config import Config
-from core.data.stage import SplitSlice
+from core.data.stage import SplitSettings
 from core.data.stage import split as split_stage
 from core.errors import StageError, UserError
 from core.evaluation.analyse_stage import analyse
@@ -14,7 +14,7 @@ from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
-from core.evaluation.stage import MeasureSlice, evaluate
+from core.evaluation.stage import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
 from core.optional import Failures, Part
 from core.pipeline.comparing import check_label_only_run, compare_baselines
@@ -34,7 +34,7 @@ from core.stage import action
 from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.teacher.stage import SUMMARY_FILE, SampleSlice, sample
+from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
 from core.teacher.summary import SampleSummary
 
 FOLDER = "baseline_phase"
@@ -65,17 +65,17 @@ def measure_baselines(run: Runner) -> str:
     preflight(run.context, online=run.executes)
     _require_inputs(run)
     check_label_only_run(run)
-    parts = run.stage(split_stage, SplitSlice.of(config))
+    parts = run.stage(split_stage, SplitSettings.of(config))
     check_label_only_run(run, parts)
 
     asks = run.switches.on(sample) and config.teacher.kind != "gold"
-    answers = run.stage(sample, SampleSlice.of(config), split=parts) if asks else None
+    answers = run.stage(sample, SampleSettings.of(config), split=parts) if asks else None
     labels = label_splits(run, parts) if asks else {}
 
     # Without the evaluations of training, which would replace the learning curve by step 0 alone.
     trained = Trained({}, {}, [])
     with run.optional(Part.UNTRAINED):
-        settings, at = MeasureSlice.for_evaluation(config), {"phase": STUDENT, "step": 0}
+        settings, at = MeasureSettings.for_evaluation(config), {"phase": STUDENT, "step": 0}
         trained.evaluations[0] = run.stage(evaluate, settings, at, split=parts)
     split: SplitName = "test" if "test" in config.export.splits else "val"
     scorers = [s for s in compare_baselines(run, parts, trained, labels) if split in s.rows]

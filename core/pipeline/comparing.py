@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from core import jsonio
 from core.errors import ConfigError, DataError, MissingInputError, StoreError, UserError
-from core.evaluation.baseline_stage import IMPOSSIBLE, BaselineSlice, baseline
+from core.evaluation.baseline_stage import IMPOSSIBLE, BaselineSettings, baseline
 from core.evaluation.objectives import DEFAULT
 from core.optional import CLASSICAL, Part
 from core.pipeline.exporting import freeze_decision, score, scored_val
@@ -52,7 +52,7 @@ def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
     """Majority and TF-IDF with logistic regression, from one stage."""
     out: list[Scorer] = []
     with run.optional(Part.BASELINES):
-        found = run.stage(baseline, BaselineSlice(seed=run.config.seed), split=parts)
+        found = run.stage(baseline, BaselineSettings(seed=run.config.seed), split=parts)
         for name, about in jsonio.read_json(run.store.file(found, BASELINES)).items():
             if IMPOSSIBLE in about:
                 run.leave_out(CLASSICAL[name], DataError(about[IMPOSSIBLE]))

@@ -16,7 +16,7 @@ from core.engines.base import Capabilities, Engine
 from core.errors import PromptError
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.segment import LiveSession, checkpoint
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 from core.teacher.live import OpenJournal
@@ -86,9 +86,9 @@ class RunContext:
 
     def encoder(self, label_only: bool = False) -> Encoder:
         """The encoder of the student's prompt, or of the label-only prompt."""
-        return self.encoder_of(EncodeSlice.of(self.config.student), label_only)
+        return self.encoder_of(EncodeSettings.of(self.config.student), label_only)
 
-    def encoder_of(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
+    def encoder_of(self, prompt: EncodeSettings, label_only: bool) -> Encoder:
         """The encoder of a prompt that may show the rulebook though the student's does not, or hide it.
 
         Texts then have the room that they have in the student's own prompt: both are asked about the same.
@@ -100,7 +100,7 @@ class RunContext:
         same_room = prompt.model_copy(update={"max_length": prompt.max_length + longer})
         return self._encoder(same_room, label_only)
 
-    def _encoder(self, prompt: EncodeSlice, label_only: bool) -> Encoder:
+    def _encoder(self, prompt: EncodeSettings, label_only: bool) -> Encoder:
         shown = self.rulebook.text if prompt.rulebook else None
         return Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
 
@@ -110,7 +110,7 @@ class RunContext:
         With `rulebook`, that of the prompt that shows it or not, whatever the student's own does.
         """
         student = self.config.student
-        prompt = EncodeSlice.of(student)
+        prompt = EncodeSettings.of(student)
         if rulebook is not None:
             prompt = prompt.model_copy(update={"rulebook": rulebook})
         for label_only in (False, True):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from core.data.stage import SplitSlice, split
-from core.evaluation.hardness_stage import HardnessSlice, hardness
+from core.data.stage import SplitSettings, split
+from core.evaluation.hardness_stage import HardnessSettings, hardness
 from core.evaluation.selection import select
 from core.optional import Part
 from core.pipeline import phases, reporting
@@ -19,13 +19,13 @@ from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.training import train_and_evaluate
 from core.records import SplitName
-from core.rejection.stage import RejectSlice, ensure_usable, reject
+from core.rejection.stage import RejectSettings, ensure_usable, reject
 from core.report.sections.teaching import dropped
 from core.stage import action
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.student.stage import EncodeStageSlice, EncodeSummary, encode
-from core.teacher.stage import SampleSlice, sample
+from core.student.stage import EncodeStageSettings, EncodeSummary, encode
+from core.teacher.stage import SampleSettings, sample
 
 log = logging.getLogger(__name__)
 
@@ -52,24 +52,24 @@ def distill(run: Runner) -> Outcome | None:
     if last == "export":
         check_label_only_run(run)
 
-    parts = run.stage(split, SplitSlice.of(config))
+    parts = run.stage(split, SplitSettings.of(config))
     if last == "split":
         return None
     if last == "export":
         check_label_only_run(run, parts)
 
-    answers = run.stage(sample, SampleSlice.of(config), split=parts)
+    answers = run.stage(sample, SampleSettings.of(config), split=parts)
     labels = label_splits(run, parts)
     if last == "sample":
         return None
 
-    kept = run.stage(reject, RejectSlice.of(config), split=parts, sample=answers)
+    kept = run.stage(reject, RejectSettings.of(config), split=parts, sample=answers)
     folder.teacher(kept)
     ensure_usable(dict(kept.summary))
     if last == "reject":
         return None
 
-    encoded = run.stage(encode, EncodeStageSlice.for_training(config.student, config.seed), reject=kept)
+    encoded = run.stage(encode, EncodeStageSettings.for_training(config.student, config.seed), reject=kept)
     if (lost := dropped(EncodeSummary.from_json(encoded.summary, encoded.path))) is not None:
         log.warning("%s", lost)
     if run.executes and run.context.capabilities.metered:
@@ -105,7 +105,7 @@ def label_splits(run: Runner, parts: Manifest) -> dict[SplitName, Manifest]:
     """The teacher's answers to each split in teacher.label_splits; one that fails is left out."""
     found: dict[SplitName, Manifest] = {}
     for name in run.config.teacher.label_splits:
-        call = run.call(sample, SampleSlice.of(run.config, name), split=parts)
+        call = run.call(sample, SampleSettings.of(run.config, name), split=parts)
         with run.optional(Part.TEACHER, name):
             run.do(call)
         if call.slot in run.used:  # also if only the files in the run's folder could not be written
@@ -126,6 +126,6 @@ def analyse_hard_texts(
         with run.optional(Part.HARDNESS, name):
             measured = name in student.rows and student.decision is not None
             scored = {"scored": student.rows[name], "decision": student.decision} if measured else {}
-            at, settings = {"who": "student"}, HardnessSlice.of(run.config, name)
+            at, settings = {"who": "student"}, HardnessSettings.of(run.config, name)
             found[name] = run.stage(hardness, settings, at, split=parts, answers=of, **scored)
     return found

@@ -26,7 +26,7 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student import plan
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.stage import DATA_FILE, read_set
 from core.student.tokenizer import TextTokens
 
@@ -194,7 +194,7 @@ class _Counting:
             yield self._says(measured[-1], config.export.error_rows, "the worst errors, explained")
 
     def _other_prompt(self, measured: Sequence[SplitName]) -> list[Part]:
-        prompt = EncodeSlice.of(self._config.student)
+        prompt = EncodeSettings.of(self._config.student)
         other = prompt.model_copy(update={"rulebook": not prompt.rulebook})
         try:
             encoder = self._bench.encoder_of(other, False)

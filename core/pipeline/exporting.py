@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.bundle.stage import BundleSlice, bundle
-from core.evaluation.analyse_stage import AnalyseSlice, analyse
-from core.evaluation.decide_stage import DecideSlice, decide
-from core.evaluation.explain_stage import ExplainSlice, explain
+from core.bundle.stage import BundleSettings, bundle
+from core.evaluation.analyse_stage import AnalyseSettings, analyse
+from core.evaluation.decide_stage import DecideSettings, decide
+from core.evaluation.explain_stage import ExplainSettings, explain
 from core.evaluation.selection import Selection
-from core.evaluation.stage import SCORES, MeasureSlice, export
-from core.export.adapter import AdapterSlice, adapter
+from core.evaluation.stage import SCORES, MeasureSettings, export
+from core.export.adapter import AdapterSettings, adapter
 from core.optional import Part
 from core.pipeline.outcome import Outcome
 from core.pipeline.phases import STUDENT, Phase
@@ -86,7 +86,7 @@ def score(
     `scored` are the same rows as they were scored before. `rulebook` shows it, or not, whatever the
     student's own prompt does.
     """
-    settings = MeasureSlice.for_export(
+    settings = MeasureSettings.for_export(
         run.config, split, label_only=label_only, generates=checkpoint is not None, rulebook=rulebook
     )
     inputs = {"split": parts, "checkpoint": checkpoint, "scored": scored}
@@ -95,7 +95,7 @@ def score(
 
 def freeze_decision(run: Runner, parts: Manifest, who: str, scored: Manifest, file: str = SCORES) -> Manifest:
     """Calibration and threshold of a scorer, from its scores of val in `file`."""
-    return run.stage(decide, DecideSlice.of(run.config, file), {"who": who}, split=parts, scored=scored)
+    return run.stage(decide, DecideSettings.of(run.config, file), {"who": who}, split=parts, scored=scored)
 
 
 def scored_val(run: Runner, trained: Trained, step: int) -> Manifest | None:
@@ -107,9 +107,9 @@ def analyse_scorers(
     run: Runner, parts: Manifest, scorers: Sequence[Scorer], split: SplitName, who: str
 ) -> Manifest:
     """The analysis of scorers on the same rows, the first compared with each other one."""
-    settings = AnalyseSlice(
+    settings = AnalyseSettings(
         split=split,
-        scorers=tuple(scorer.slice(split) for scorer in scorers),
+        scorers=tuple(scorer.settings(split) for scorer in scorers),
         rule_ids=run.context.rulebook.ids,
         seed=run.config.seed,
     )
@@ -126,7 +126,7 @@ def download_adapter(
     if checkpoint is None or not run.context.capabilities.remote:
         return None
     at = {"phase": phase}
-    manifest = run.stage(adapter, AdapterSlice.of(run.config), at, split=parts, checkpoint=checkpoint)
+    manifest = run.stage(adapter, AdapterSettings.of(run.config), at, split=parts, checkpoint=checkpoint)
     found = manifest.summary["parity"]
     if found["checked"]:
         log.info(
@@ -155,7 +155,7 @@ def bundle_student(
     assert first.decision is not None, "what is published has a decision"
     return run.stage(
         bundle,
-        BundleSlice.of(run.config, label_only=first.kind == "label_only"),
+        BundleSettings.of(run.config, label_only=first.kind == "label_only"),
         {"phase": phase},
         split=parts,
         kept=kept,
@@ -243,6 +243,6 @@ def _explain(
     reasons_later = first.kind == "student" and run.config.student.target == "label_first"
     if checkpoint is None or not reasons_later or run.config.export.error_rows == 0:
         return None
-    settings, rows = ExplainSlice.of(run.config, split), first.rows[split]
+    settings, rows = ExplainSettings.of(run.config, split), first.rows[split]
     inputs = {"split": parts, "checkpoint": checkpoint, "scored": rows, "decision": first.decision}
     return run.stage(explain, settings, {"who": who}, **inputs)

@@ -10,7 +10,7 @@ from core.completions.client import api_key
 from core.config import Config
 from core.config.base import Section
 from core.data import stage as split_stage
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.engines.base import Capabilities
 from core.errors import ConfigError, UserError
 from core.evaluation.stage import evaluate
@@ -18,13 +18,13 @@ from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.runners import Runner
 from core.pipeline.training import planned_segments, planned_steps
-from core.rejection.stage import RejectSlice, reject
+from core.rejection.stage import RejectSettings, reject
 from core.stage import Stage
 from core.student.plan import PlannedSegment
 from core.student.segment import lora_spec_of, train
-from core.student.stage import EncodeStageSlice, encode
+from core.student.stage import EncodeStageSettings, encode
 from core.teacher import stage as sample_stage
-from core.teacher.stage import SampleSlice, sample
+from core.teacher.stage import SampleSettings, sample
 
 
 def preflight(context: RunContext, *, online: bool = True) -> None:
@@ -57,8 +57,8 @@ def check_capabilities(can: Capabilities, config: Config) -> None:
 
 def check_files(config: Config) -> None:
     """Find what is missing of the files that the config names, as far as that takes no time."""
-    split_stage.content(SplitSlice.of(config))
-    sample_stage.content(SampleSlice.of(config))
+    split_stage.content(SplitSettings.of(config))
+    sample_stage.content(SampleSettings.of(config))
     context = RunContext(config)
     for label_only in (False, True):
         context.frame(label_only=label_only)
@@ -88,10 +88,10 @@ def require_inputs(run: Runner) -> None:
         return
     config, off = run.config, run.switches.read()
     before_training: list[tuple[Stage[Any], Section]] = [
-        (split, SplitSlice.of(config)),
-        (sample, SampleSlice.of(config)),
-        (reject, RejectSlice.of(config)),
-        (encode, EncodeStageSlice.for_training(config.student, config.seed)),
+        (split, SplitSettings.of(config)),
+        (sample, SampleSettings.of(config)),
+        (reject, RejectSettings.of(config)),
+        (encode, EncodeStageSettings.for_training(config.student, config.seed)),
     ]
     for stage, settings in before_training:
         if stage.name in off:

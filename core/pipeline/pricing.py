@@ -13,7 +13,7 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.teacher.forecast import Taken, describe, forecast, in_all
 from core.teacher.live import LiveTeacher
-from core.teacher.stage import SampleSlice, open_teacher
+from core.teacher.stage import SampleSettings, open_teacher
 
 
 def prices(config: Config, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
@@ -25,7 +25,7 @@ def prices(config: Config, store: Store, parts: Manifest, journal: Journal) -> I
     splits: tuple[SplitName, ...] = ("train", *config.teacher.label_splits)
     taken, found = Taken(config.teacher.endpoint), []
     for name in splits:
-        teacher = open_teacher(SampleSlice.of(config, name), lambda: contextlib.nullcontext(journal))
+        teacher = open_teacher(SampleSettings.of(config, name), lambda: contextlib.nullcontext(journal))
         assert isinstance(teacher, LiveTeacher)
         rows = scan_examples(store.file(parts, f"{name}.csv"))
         each, counter = forecast(teacher, rows, journal, taken)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from core import jsonio
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
 from core.evaluation.selection import select
 from core.optional import Part
@@ -30,8 +30,8 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.starting import Start
 from core.pipeline.training import Evaluations, SegmentChain, Trained
 from core.records import SplitName
-from core.rl.learning import Course, PolicySlice
-from core.rl.reward_stage import RewardSlice, reward
+from core.rl.learning import Course, PolicySettings
+from core.rl.reward_stage import RewardSettings, reward
 from core.rl.segment import reinforce as reinforce_segment
 from core.stage import StageCall, action
 from core.store.manifest import Manifest
@@ -63,7 +63,7 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
     """
     config, folder = run.config, RunFolder(run.view, RL, run.trackers)
     preflight(run.context, online=run.executes)
-    parts = run.stage(split, SplitSlice.of(config))
+    parts = run.stage(split, SplitSettings.of(config))
     start = starting.find(run.view, config, run.context, parts, source)
     if run.executes:
         starting.claim(run.view, config, start, replace=replace)
@@ -110,12 +110,12 @@ def train_on_rewards(
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
         given = {"course": Course(steps[part.start : part.stop], per_epoch, len(steps))}
         inputs = {"split": parts, **begin, "reference": reference}
-        return run.call(reinforce_segment, PolicySlice.of(config), at, given, **inputs)
+        return run.call(reinforce_segment, PolicySettings.of(config), at, given, **inputs)
 
     def rewarded(step: int) -> StageCall:
         checkpoint = trained.checkpoints.get(step)
         at = {"step": step}
-        return run.call(reward, RewardSlice.of(config), at, split=parts, checkpoint=checkpoint)
+        return run.call(reward, RewardSettings.of(config), at, split=parts, checkpoint=checkpoint)
 
     def measure_rewards(step: int) -> None:
         call = rewarded(step)

@@ -8,7 +8,7 @@ from typing import Any
 
 from core import jsonio
 from core.evaluation import decision
-from core.evaluation.analyse_stage import ScorerSlice
+from core.evaluation.analyse_stage import ScorerSettings
 from core.evaluation.analysis import Kind
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decision
@@ -45,9 +45,9 @@ class Scorer:
         """The file that holds its rows of a split."""
         return self.file.format(split=split)
 
-    def slice(self, split: SplitName) -> ScorerSlice:
+    def settings(self, split: SplitName) -> ScorerSettings:
         """What the analyse stage is told of it."""
-        return ScorerSlice(
+        return ScorerSettings(
             name=self.name,
             title=self.title,
             kind=self.kind,

@@ -12,14 +12,14 @@ from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
 from core.evaluation.metrics import Metrics, value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
-from core.evaluation.stage import METRICS, MeasureSlice, evaluate, read_metrics
+from core.evaluation.stage import METRICS, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import RunFolder, evaluation_row
 from core.pipeline.runners import Pending, Runner
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.student import plan
 from core.student.plan import PlannedSegment, PlannedStep
-from core.student.segment import SegmentSlice, train
+from core.student.segment import SegmentSettings, train
 from core.student.stage import read_data, read_set
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded:
         own = steps[part.start : part.stop]
         given = {"steps": own, "total": len(steps), "data": partial(read_data, examples)}
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        return run.call(train, SegmentSlice.of(config), at, given, parent=parent)
+        return run.call(train, SegmentSettings.of(config), at, given, parent=parent)
 
     trained = Trained({}, {}, [])
     stopping = config.evaluation.early_stopping
@@ -144,7 +144,7 @@ class Evaluations:
         return not self._waiting and should_stop(values, self._stopping, metric)
 
     def _call(self, step: int) -> StageCall:
-        settings = MeasureSlice.for_evaluation(self._run.config)
+        settings = MeasureSettings.for_evaluation(self._run.config)
         at = {"phase": self._folder.phase, "step": step}
         checkpoint = self.trained.checkpoints.get(step)
         return self._run.call(evaluate, settings, at, split=self._split, checkpoint=checkpoint)

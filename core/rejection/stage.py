@@ -44,7 +44,7 @@ _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSumma
 _BOTH = "a student needs both labels"
 
 
-class RejectSlice(Section):
+class RejectSettings(Section):
     """What rejection depends on."""
 
     rejection: RejectionConfig
@@ -59,7 +59,7 @@ class RejectSlice(Section):
     """The data's names of the negative class."""
 
     @classmethod
-    def of(cls, config: Config) -> RejectSlice:
+    def of(cls, config: Config) -> RejectSettings:
         """The part of the config that decides what is accepted."""
         return cls(
             rejection=config.rejection,
@@ -70,11 +70,11 @@ class RejectSlice(Section):
         )
 
 
-def content(slice: RejectSlice, context: RunContext | None = None) -> dict[str, str]:
+def content(settings: RejectSettings, context: RunContext | None = None) -> dict[str, str]:
     """The digest of the rulebook. Raises PromptError where it cannot be read, and ConfigError where
     a rejection rule needs ids that it does not have: before any answer is paid for."""
-    rulebook = load_rulebook(slice.rules)
-    _refuse_without_ids(slice.rejection, rulebook.ids)
+    rulebook = load_rulebook(settings.rules)
+    _refuse_without_ids(settings.rejection, rulebook.ids)
     return {"rules.dir": rulebook.digest}
 
 
@@ -88,7 +88,7 @@ def content(slice: RejectSlice, context: RunContext | None = None) -> dict[str, 
         tagged_file("train"): f"data_splits/{tagged_file('train')}",
     },
 )
-def reject(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
+def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
     """Write accepted_samples.jsonl, rejected_samples.jsonl, hard_examples.jsonl, train_with_hard_tag.csv
     and teacher_summary.json.
 
@@ -96,9 +96,9 @@ def reject(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
     kept. Raises ConfigError for rules that need ids the rulebook does not have, and StageError
     where the answers were made from other texts.
     """
-    rule_ids = load_rulebook(slice.rules).ids
-    _refuse_without_ids(slice.rejection, rule_ids)
-    labels = LabelSet.binary(slice.positive, slice.negative)
+    rule_ids = load_rulebook(settings.rules).ids
+    _refuse_without_ids(settings.rejection, rule_ids)
+    labels = LabelSet.binary(settings.positive, settings.negative)
     counter = FunnelCounter(labels)
     sample = io.inputs["sample"]
     sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
@@ -109,7 +109,7 @@ def reject(slice: RejectSlice, io: StageIO) -> dict[str, Any]:
         HardWriter(io.out, "train", labels) as hard,
     ):
         context = RuleContext(rule_ids, labels, remembered.times)
-        sorter = _Sorter(slice, context, remembered, accepted, rejected)
+        sorter = _Sorter(settings, context, remembered, accepted, rejected)
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
             judged = sorter.sort(answered)
@@ -135,13 +135,13 @@ class _Sorter:
 
     def __init__(
         self,
-        slice: RejectSlice,
+        settings: RejectSettings,
         context: RuleContext,
         remembered: Remembered,
         accepted: LinesWriter,
         rejected: LinesWriter,
     ) -> None:
-        self.rejection, self.keep, self.context = slice.rejection, slice.keep, context
+        self.rejection, self.keep, self.context = settings.rejection, settings.keep, context
         self.accepted, self.rejected, self.remembered = accepted, rejected, remembered
         rules = (*self.rejection.rules, *self.rejection.hinted)
         self.counts_accepted = any(rule.counts_accepted for rule in rules)

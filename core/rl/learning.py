@@ -33,21 +33,21 @@ from core.rl import rollouts
 from core.rl.rewards import Rubric
 from core.rl.rollouts import Asking, Sampled
 from core.stage import StageIO
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.plan import PlannedStep
 from core.student.segment import adam_params, checkpoint
 
 log = logging.getLogger(__name__)
 
 
-class PolicySlice(Section):
+class PolicySettings(Section):
     """What decides a segment besides its start, its texts and its learning rates."""
 
     engine: EngineChoice
     seed: int
     lora: LoraConfig
     adam: AdamConfig
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     group_size: int
     temperature: float
     max_new_tokens: int
@@ -63,7 +63,7 @@ class PolicySlice(Section):
     rollouts_kept: int
 
     @classmethod
-    def of(cls, config: Config) -> PolicySlice:
+    def of(cls, config: Config) -> PolicySettings:
         """The part of the config that decides how a step samples, rewards and learns."""
         own, student = config.reinforce, config.student
         return cls(
@@ -72,7 +72,7 @@ class PolicySlice(Section):
             seed=config.training_seed,
             lora=student.lora,
             adam=student.adam,
-            prompt=EncodeSlice.of(student),
+            prompt=EncodeSettings.of(student),
         )
 
     def key_extras(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Trainer:
     """Takes the steps of one segment, and counts what they took; `folder` is for weights that are lent."""
 
     course: Course
-    config: PolicySlice
+    config: PolicySettings
     io: StageIO
     engine: Engine
     session: Session

@@ -21,7 +21,7 @@ from core.progress import Saying
 from core.records import Example
 from core.rl.rewards import Rubric
 from core.stage import StageIO, stage
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.segment import checkpoint
 
 if TYPE_CHECKING:
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 ANSWERS = "answers.jsonl"
 
 
-class RewardSlice(Section):
+class RewardSettings(Section):
     """What decides the answers and what they earn."""
 
     engine: EngineChoice
-    prompt: EncodeSlice
+    prompt: EncodeSettings
     rows: int
     max_new_tokens: int
     rewards: RewardWeights
@@ -46,12 +46,12 @@ class RewardSlice(Section):
         return rewards_code(self.rewards)
 
     @classmethod
-    def of(cls, config: Config) -> RewardSlice:
+    def of(cls, config: Config) -> RewardSettings:
         """The part of the config that decides the rewards on val."""
         own, student = config.reinforce, config.student
         return cls(
             engine=student.engine.for_sampling(),
-            prompt=EncodeSlice.of(student),
+            prompt=EncodeSettings.of(student),
             rows=own.reward_rows,
             max_new_tokens=own.max_new_tokens,
             rewards=own.rewards,
@@ -60,7 +60,7 @@ class RewardSlice(Section):
         )
 
 
-def content(config: RewardSlice, context: RunContext) -> dict[str, str]:
+def content(config: RewardSettings, context: RunContext) -> dict[str, str]:
     """Digests of model, prompt and rule ids."""
     return {**context.student_content(), "rule_ids": jsonio.digest(list(context.rulebook.ids))}
 
@@ -75,7 +75,7 @@ def content(config: RewardSlice, context: RunContext) -> dict[str, str]:
     slot="reward/rl/{step}",
     label="reward RL step {step} on val",
 )
-def reward(config: RewardSlice, io: StageIO) -> dict[str, Any]:
+def reward(config: RewardSettings, io: StageIO) -> dict[str, Any]:
     """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and what they earn."""
     every = read_examples(io.inputs["split"] / "val.csv")
     examples = [every[i] for i in subset(every, config.rows, config.seed)]
@@ -88,7 +88,7 @@ def reward(config: RewardSlice, io: StageIO) -> dict[str, Any]:
 
 
 def _judged(
-    sampler: Sampler, config: RewardSlice, examples: Sequence[Example], io: StageIO
+    sampler: Sampler, config: RewardSettings, examples: Sequence[Example], io: StageIO
 ) -> list[dict[str, Any]]:
     encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
     encoder.require_room(config.max_new_tokens)

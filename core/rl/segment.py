@@ -17,7 +17,7 @@ from core.data.writing import read_examples
 from core.engines.base import Engine, SamplerRef, SaveLabel, Session, Usage
 from core.errors import ConfigError
 from core.progress import Saying
-from core.rl.learning import Course, PolicySlice, Trainer
+from core.rl.learning import Course, PolicySettings, Trainer
 from core.rl.rewards import Rubric
 from core.stage import StageIO, stage
 from core.student import plan
@@ -30,7 +30,7 @@ STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 
 
-def content(config: PolicySlice, context: RunContext, *, course: Course) -> dict[str, str]:
+def content(config: PolicySettings, context: RunContext, *, course: Course) -> dict[str, str]:
     """Digests of model, prompt and rule ids, of the steps' texts and of their learning rates."""
     return {
         **context.student_content(),
@@ -51,7 +51,7 @@ def content(config: PolicySlice, context: RunContext, *, course: Course) -> dict
     label="reinforce steps {first} to {stop} of {total}",
     after=lambda context: context.live.keep(),
 )
-def reinforce(config: PolicySlice, io: StageIO, *, course: Course) -> dict[str, Any]:
+def reinforce(config: PolicySettings, io: StageIO, *, course: Course) -> dict[str, Any]:
     """Take the steps of `course` and save the state after them.
 
     Inputs: `split`, the texts; `parent`, the segment before, or `start`, the student to begin with, or
@@ -81,7 +81,7 @@ def reinforce(config: PolicySlice, io: StageIO, *, course: Course) -> dict[str, 
 
 
 def _opened(
-    engine: Engine, live: LiveSession, config: PolicySlice, io: StageIO
+    engine: Engine, live: LiveSession, config: PolicySettings, io: StageIO
 ) -> tuple[Session, SamplerRef | None]:
     """The session to train, and where the weights are that it begins with."""
     lora = lora_spec_of(config.lora, config.seed)
@@ -96,7 +96,7 @@ def _opened(
 
 
 def _trainer(
-    engine: Engine, config: PolicySlice, course: Course, io: StageIO, session: Session, folder: Path
+    engine: Engine, config: PolicySettings, course: Course, io: StageIO, session: Session, folder: Path
 ) -> Trainer:
     encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
     rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)

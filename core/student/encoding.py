@@ -33,7 +33,7 @@ _TEXT, _REASON = "x", "It says so."
 """What stands for a text and a reason where only the tokens around them are of interest."""
 
 
-class EncodeSlice(Section):
+class EncodeSettings(Section):
     """The part of the student's config that decides tokens and weights."""
 
     target: Target
@@ -45,8 +45,8 @@ class EncodeSlice(Section):
     token_weights: TokenWeights | None
 
     @classmethod
-    def of(cls, config: StudentConfig) -> EncodeSlice:
-        """The slice of a whole student section."""
+    def of(cls, config: StudentConfig) -> EncodeSettings:
+        """The part of a student section that these settings need."""
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
 
@@ -125,7 +125,7 @@ class Encoder:
         tokenizer: ChatTokenizer,
         prompts: Prompts,
         rulebook: str | None,
-        config: EncodeSlice,
+        config: EncodeSettings,
         *,
         label_only: bool = False,
         labels: LabelSet = BINARY,

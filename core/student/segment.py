@@ -53,7 +53,7 @@ class TrainStep(Record):
     tokens: int | None = None
 
 
-class SegmentSlice(Section):
+class SegmentSettings(Section):
     """What decides a segment besides its parent and its batches."""
 
     engine: EngineChoice
@@ -63,7 +63,7 @@ class SegmentSlice(Section):
     loss: str = "cross_entropy"
 
     @classmethod
-    def of(cls, config: Config) -> SegmentSlice:
+    def of(cls, config: Config) -> SegmentSettings:
         """The part of the config that decides how a step is taken."""
         student = config.student
         return cls(
@@ -112,7 +112,7 @@ class LiveSession:
 
 
 def content(
-    config: SegmentSlice, context: RunContext, *, steps: Sequence[PlannedStep], **given: Any
+    config: SegmentSettings, context: RunContext, *, steps: Sequence[PlannedStep], **given: Any
 ) -> dict[str, str]:
     """Digests of the base model, of the batches and of the learning rates."""
     return {**context.base, **plan.content(steps)}
@@ -129,7 +129,7 @@ def content(
     after=lambda context: context.live.keep(),
 )
 def train(
-    config: SegmentSlice,
+    config: SegmentSettings,
     io: StageIO,
     *,
     steps: Sequence[PlannedStep],
@@ -225,7 +225,7 @@ def adam_params(config: AdamConfig, rate: float) -> AdamParams:
     )
 
 
-def lora_spec(config: SegmentSlice) -> LoraSpec:
+def lora_spec(config: SegmentSettings) -> LoraSpec:
     """The adapter as the engine wants it."""
     return lora_spec_of(config.lora, config.seed)
 

@@ -19,7 +19,7 @@ from core.jsonrecords import Record
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stage import StageIO, stage
-from core.student.encoding import EncodedExample, Encoder, EncodeSlice
+from core.student.encoding import EncodedExample, Encoder, EncodeSettings
 from core.student.rationales import shuffled
 
 DATA_FILE = "examples.parquet"
@@ -33,7 +33,7 @@ _WHY = {
 """Why a sample is not trained on, by the name under which the summary counts it."""
 
 
-class EncodeStageSlice(EncodeSlice):
+class EncodeStageSettings(EncodeSettings):
     """What decides the examples: how they are asked and answered, and whose rationale each has."""
 
     min_text_share: float
@@ -42,9 +42,9 @@ class EncodeStageSlice(EncodeSlice):
     """Draws the order; None where nothing is drawn."""
 
     @classmethod
-    def for_training(cls, config: StudentConfig, seed: int) -> EncodeStageSlice:
-        """The slice of a whole student section."""
-        of = EncodeSlice.of(config).model_dump()
+    def for_training(cls, config: StudentConfig, seed: int) -> EncodeStageSettings:
+        """The part of a student section that these settings need."""
+        of = EncodeSettings.of(config).model_dump()
         drawn = seed if config.rationales == "shuffled" else None
         return cls(**of, min_text_share=config.min_text_share, rationales=config.rationales, seed=drawn)
 
@@ -88,7 +88,7 @@ class EncodedSet:
     content=lambda config, context: context.token_content(),
     publishes={name: f"student_phase/{name}" for name in (SFT_FILE, SUMMARY_FILE)},
 )
-def encode(config: EncodeStageSlice, io: StageIO) -> dict[str, Any]:
+def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
     """Write examples.parquet, train_sft.jsonl and encode_summary.json.
 
     Raises DataError where no accepted sample can be trained on.
@@ -183,7 +183,7 @@ def _conversation(encoder: Encoder, sample: AcceptedSample) -> dict[str, Any]:
 
 
 def _rationales(
-    config: EncodeStageSlice, accepted: list[AcceptedSample], whose: list[AcceptedSample]
+    config: EncodeStageSettings, accepted: list[AcceptedSample], whose: list[AcceptedSample]
 ) -> dict[str, Any]:
     """Whose rationales are learnt; `own` counts samples with one of their own text's, `same_words` those
     whose rationale reads as their own, whoever's it is."""

@@ -37,7 +37,7 @@ SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
 
 
-class SampleSlice(Section):
+class SampleSettings(Section):
     """What the teacher's answers depend on."""
 
     teacher: TeacherConfig
@@ -54,14 +54,14 @@ class SampleSlice(Section):
     """Whose texts are answered."""
 
     @model_validator(mode="after")
-    def _asks_once(self) -> SampleSlice:
+    def _asks_once(self) -> SampleSettings:
         if self.split != "train":
             once = {"attempts": 1, "keep": 1, "hint": False}
             self.__dict__["teacher"] = self.teacher.model_copy(update=once)
         return self
 
     @classmethod
-    def of(cls, config: Config, split: SplitName = "train") -> SampleSlice:
+    def of(cls, config: Config, split: SplitName = "train") -> SampleSettings:
         """The part of the config that decides the answers to a split."""
         return cls(
             teacher=config.teacher,
@@ -73,42 +73,42 @@ class SampleSlice(Section):
         )
 
 
-def content(slice: SampleSlice, context: RunContext | None = None) -> dict[str, str]:
+def content(settings: SampleSettings, context: RunContext | None = None) -> dict[str, str]:
     """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
 
     Raises PromptError or AnswersError where one of them cannot be read.
     """
     found = {
-        "rules.dir": load_rulebook(slice.rules).digest,
-        "prompts.file": load_prompts(slice.prompts).teacher_digest,
+        "rules.dir": load_rulebook(settings.rules).digest,
+        "prompts.file": load_prompts(settings.prompts).teacher_digest,
     }
-    if slice.teacher.answers is not None:
-        found["teacher.answers"] = answers_digest(slice.teacher.answers)
+    if settings.teacher.answers is not None:
+        found["teacher.answers"] = answers_digest(settings.teacher.answers)
     return found
 
 
-def open_teacher(slice: SampleSlice, journal: OpenJournal | None = None) -> Teacher:
+def open_teacher(settings: SampleSettings, journal: OpenJournal | None = None) -> Teacher:
     """The teacher that the config names; a live one keeps its answers in `journal`."""
-    config = slice.teacher
+    config = settings.teacher
     if config.kind == "gold":
         return GoldTeacher()
-    names = LabelNames.of(config.parse.labels, slice.positive, slice.negative)
+    names = LabelNames.of(config.parse.labels, settings.positive, settings.negative)
     if config.kind == "recorded":
         assert config.answers is not None, "the config asks for answers where the kind is recorded"
         policy = AttemptPolicy(config.attempts, config.keep)
-        return RecordedTeacher(config.answers, config.parse, names, policy, hinted=slice.split == "train")
+        return RecordedTeacher(config.answers, config.parse, names, policy, hinted=settings.split == "train")
     if journal is None:
         raise ValueError("a live teacher needs a journal, so that no answer is paid for twice")
-    prompts, rulebook = load_prompts(slice.prompts), load_rulebook(slice.rules).text
-    return LiveTeacher(config, prompts, rulebook, names, journal, slice.split)
+    prompts, rulebook = load_prompts(settings.prompts), load_rulebook(settings.rules).text
+    return LiveTeacher(config, prompts, rulebook, names, journal, settings.split)
 
 
-def published(slice: SampleSlice) -> dict[str, str]:
+def published(settings: SampleSettings) -> dict[str, str]:
     """The answers and the rulebook; of another split than train the answers and how they agree with gold."""
-    if slice.split == "train":
+    if settings.split == "train":
         return {name: f"teacher_phase/{name}" for name in (SAMPLES_FILE, "rulebook.txt", "rule_files.json")}
-    named = {SAMPLES_FILE: f"teacher_samples_{slice.split}.jsonl"}
-    named[SUMMARY_FILE] = f"sample_summary_{slice.split}.json"
+    named = {SAMPLES_FILE: f"teacher_samples_{settings.split}.jsonl"}
+    named[SUMMARY_FILE] = f"sample_summary_{settings.split}.json"
     return {name: f"teacher_phase/{place}" for name, place in named.items()}
 
 
@@ -118,26 +118,26 @@ def published(slice: SampleSlice) -> dict[str, str]:
     inputs=("split",),
     content=content,
     publishes=published,
-    slot=lambda slice: "sample" if slice.split == "train" else f"sample/{slice.split}",
-    label=lambda slice: "sample" if slice.split == "train" else f"the teacher labels {slice.split}",
+    slot=lambda settings: "sample" if settings.split == "train" else f"sample/{settings.split}",
+    label=lambda settings: "sample" if settings.split == "train" else f"the teacher labels {settings.split}",
     before=lambda context: context.check_room(),
 )
-def sample(slice: SampleSlice, io: StageIO) -> dict[str, Any]:
+def sample(settings: SampleSettings, io: StageIO) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
     A text without an answer is counted as missing, in any split. Raises AnswersError where recorded
     answers cannot be read, belong to other texts, or where more texts of the split lack one than
     `teacher.max_missing` allows, and TeacherError where a live teacher stops.
     """
-    rulebook = load_rulebook(slice.rules)
+    rulebook = load_rulebook(settings.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
     journal = None if io.run is None else io.run.journal
-    teacher, tally = open_teacher(slice, journal), Tally()
-    examples = scan_examples(io.inputs["split"] / f"{slice.split}.csv")
-    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, slice.split, io))
-    summary = _summary(slice, teacher, tally)
-    _refuse_missing(slice, examples, summary)
+    teacher, tally = open_teacher(settings, journal), Tally()
+    examples = scan_examples(io.inputs["split"] / f"{settings.split}.csv")
+    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, settings.split, io))
+    summary = _summary(settings, teacher, tally)
+    _refuse_missing(settings, examples, summary)
     jsonio.write_json(io.out / SUMMARY_FILE, summary.to_json())
     return summary.to_json()
 
@@ -152,10 +152,10 @@ def _rows(
             yield sample_row(answered.example, answer, split=split)
 
 
-def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> SampleSummary:
+def _summary(settings: SampleSettings, teacher: Teacher, tally: Tally) -> SampleSummary:
     missing, facts = sum(tally.missing.values()), teacher.facts()
     return SampleSummary(
-        teacher_kind=slice.teacher.kind,
+        teacher_kind=settings.teacher.kind,
         teacher_model=teacher.model,
         models=dict(tally.models.most_common()),
         examples=tally.examples,
@@ -168,8 +168,8 @@ def _summary(slice: SampleSlice, teacher: Teacher, tally: Tally) -> SampleSummar
         parse_errors=dict(tally.errors.most_common()),
         finish_reasons=dict(tally.finish_reasons.most_common()),
         first_answers=tally.first_answers(),
-        agreement=tally.agreement.summary(until_right=slice.teacher.keep == 1 < slice.teacher.attempts),
-        **{**facts.to_json(), "notices": _notices(slice.split, tally, missing, facts)},
+        agreement=tally.agreement.summary(until_right=settings.teacher.keep == 1 < settings.teacher.attempts),
+        **{**facts.to_json(), "notices": _notices(settings.split, tally, missing, facts)},
     )
 
 
@@ -188,9 +188,9 @@ def _notices(split: SplitName, tally: Tally, missing: int, facts: TeacherFacts) 
     return [*notices, *facts.notices]
 
 
-def _refuse_missing(slice: SampleSlice, examples: Examples, summary: SampleSummary) -> None:
+def _refuse_missing(settings: SampleSettings, examples: Examples, summary: SampleSummary) -> None:
     """Raise AnswersError where recorded answers lack too many texts; a live teacher has already raised."""
-    missing, config, split = summary.missing, slice.teacher, slice.split
+    missing, config, split = summary.missing, settings.teacher, settings.split
     if config.kind != "recorded":
         return
     if 0 < missing == summary.examples:

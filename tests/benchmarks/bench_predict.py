@@ -29,7 +29,7 @@ from core.predict import Student
 from core.predict.job import Job, held, run
 from core.predict.source import Source
 from core.prompts import load_prompts
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 from tests.small_project import REPO, write_tiny_model
 
@@ -102,7 +102,7 @@ def write_table(path: Path, rows: int) -> list[str]:
 
 def student_of(folder: Path, model: Path) -> Student:
     """The untrained model with the label-only prompt, deciding at 0.5."""
-    part = EncodeSlice(
+    part = EncodeSettings(
         target="label_only",
         rulebook=False,
         max_length=256,

@@ -15,12 +15,12 @@ from scipy import stats
 from core import jsonio
 from core.base_model import resolve_model
 from core.config.loading import load
-from core.evaluation.stage import METRICS, MeasureSlice, evaluate, read_metrics
+from core.evaluation.stage import METRICS, MeasureSettings, evaluate, read_metrics
 from core.pipeline.context import RunContext
 from core.pipeline.phases import RL
 from core.progress import Silent
-from core.rl.learning import PolicySlice
-from core.rl.reward_stage import ANSWERS, RewardSlice, reward
+from core.rl.learning import PolicySettings
+from core.rl.reward_stage import ANSWERS, RewardSettings, reward
 from core.rl.segment import reinforce
 from core.stage import build
 from core.store.objects import Store
@@ -85,7 +85,7 @@ def one(config: Path, seed: int) -> Gained:
     split = build_split(store, of.config)
     [arguments] = policy(of, store, split)
     began = time.monotonic()
-    call = reinforce.call(PolicySlice.of(of.config), of, *arguments, split=split)
+    call = reinforce.call(PolicySettings.of(of.config), of, *arguments, split=split)
     end = build(store, call, Silent()).manifest
     seconds = time.monotonic() - began
     of.close()
@@ -93,9 +93,9 @@ def one(config: Path, seed: int) -> Gained:
     for checkpoint in (None, end):
         on = {"split": split, "checkpoint": checkpoint}
         at = {"phase": RL, "step": STEPS if checkpoint else 0}
-        rewarded = build(store, reward.call(RewardSlice.of(of.config), of, at, **on), Silent())
+        rewarded = build(store, reward.call(RewardSettings.of(of.config), of, at, **on), Silent())
         earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded.manifest, ANSWERS))])
-        settings = MeasureSlice.for_evaluation(of.config)
+        settings = MeasureSettings.for_evaluation(of.config)
         measured = build(store, evaluate.call(settings, of, at, **on), Silent())
         f1.append(read_metrics(store.file(measured.manifest, METRICS))["macro_f1"] or 0.0)
     gains = [after - before for before, after in zip(*earned, strict=True)]

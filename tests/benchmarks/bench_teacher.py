@@ -97,8 +97,8 @@ def _teacher(folder: Path, rows: int) -> None:
     assert answered == rows
 
 
-def _slice(folder: Path) -> sample_stage.SampleSlice:
-    return sample_stage.SampleSlice(
+def _settings(folder: Path) -> sample_stage.SampleSettings:
+    return sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
         rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
@@ -107,16 +107,16 @@ def _slice(folder: Path) -> sample_stage.SampleSlice:
 
 def _sample(folder: Path) -> None:
     (folder / "sample").mkdir()
-    sample_stage.sample(_slice(folder), StageIO({"split": folder / "split"}, folder / "sample"))
+    sample_stage.sample(_settings(folder), StageIO({"split": folder / "split"}, folder / "sample"))
 
 
 def _reject(folder: Path) -> None:
     (folder / "reject").mkdir()
-    slice = reject_stage.RejectSlice(
-        rejection=RejectionConfig.model_validate({"rules": tuple(RULES)}), rules=_slice(folder).rules
+    settings = reject_stage.RejectSettings(
+        rejection=RejectionConfig.model_validate({"rules": tuple(RULES)}), rules=_settings(folder).rules
     )
     inputs = {"split": folder / "split", "sample": folder / "sample"}
-    reject_stage.reject(slice, StageIO(inputs, folder / "reject"))
+    reject_stage.reject(settings, StageIO(inputs, folder / "reject"))
 
 
 if __name__ == "__main__":

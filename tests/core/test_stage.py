@@ -18,22 +18,22 @@ class Inner(Section):
     rank: int = 1
 
 
-class Slice(Section):
+class Settings(Section):
     epochs: int = 1
     inner: Inner = Inner()
     root: Annotated[str, NotInKey("a place")] = "a"
 
 
-def run(config: Slice, io: StageIO) -> dict[str, Any]:
+def run(config: Settings, io: StageIO) -> dict[str, Any]:
     (io.out / "out.txt").write_text(f"{config.epochs}\n")
     return {"epochs": config.epochs}
 
 
 def stage(
-    config: Slice | None = None, *, content: dict[str, str] | None = None, version: int = 1
+    config: Settings | None = None, *, content: dict[str, str] | None = None, version: int = 1
 ) -> StageCall:
     digests = content or {"rules": "x"}
-    return Stage("split", version, run, Slice, content=lambda *_: digests).call(config or Slice())
+    return Stage("split", version, run, Settings, content=lambda *_: digests).call(config or Settings())
 
 
 @pytest.fixture
@@ -44,8 +44,8 @@ def store(tmp_path: Path) -> Store:
 @pytest.mark.parametrize(
     "other",
     [
-        stage(Slice(epochs=2)),
-        stage(Slice(inner=Inner(rank=2))),
+        stage(Settings(epochs=2)),
+        stage(Settings(inner=Inner(rank=2))),
         stage(content={"rules": "y"}),
         stage(version=2),
     ],
@@ -56,7 +56,7 @@ def test_every_ingredient_moves_the_key(other: StageCall) -> None:
 
 
 def test_a_field_marked_as_no_ingredient_does_not_move_the_key() -> None:
-    assert stage(Slice(root="b")).key == stage().key
+    assert stage(Settings(root="b")).key == stage().key
 
 
 def test_the_key_is_the_same_in_every_process() -> None:
@@ -64,19 +64,19 @@ def test_the_key_is_the_same_in_every_process() -> None:
 
 
 def test_what_changed_is_named_with_both_values() -> None:
-    found = changed(stage(Slice(epochs=2)), stage().ingredients)
+    found = changed(stage(Settings(epochs=2)), stage().ingredients)
     assert found == ["config.epochs changed from 1 to 2"]
 
 
 def test_a_stage_is_made_once(store: Store) -> None:
     calls = []
 
-    def counted(config: Slice, io: StageIO) -> dict[str, Any]:
+    def counted(config: Settings, io: StageIO) -> dict[str, Any]:
         calls.append(config)
         return run(config, io)
 
     def counting() -> StageCall:
-        return Stage("split", 1, counted, Slice).call(Slice())
+        return Stage("split", 1, counted, Settings).call(Settings())
 
     first = build(store, counting(), Silent())
     again = build(store, counting(), Silent())
@@ -91,10 +91,10 @@ def test_a_stage_is_made_once(store: Store) -> None:
     "error", [StageError("no"), OSError(28, "No space left on device"), RuntimeError("x")]
 )
 def test_a_stage_that_fails_leaves_nothing_half_made(store: Store, error: Exception) -> None:
-    def fail(config: Slice, io: StageIO) -> dict[str, Any]:
+    def fail(config: Settings, io: StageIO) -> dict[str, Any]:
         (io.out / "half").write_text("")
         raise error
 
     with pytest.raises(StoreError if isinstance(error, OSError) else type(error)):
-        build(store, Stage("split", 1, fail, Slice).call(Slice()), Silent())
+        build(store, Stage("split", 1, fail, Settings).call(Settings()), Silent())
     assert store.backend.list("objects") == []

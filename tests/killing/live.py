@@ -78,7 +78,7 @@ class Work:
     def left(self) -> dict[str, Any]:
         """Who was asked how, and what was accepted, of a finished run; nothing is made."""
         store, of = self._opened()
-        split = build(store, data_stage.split.call(data_stage.SplitSlice.of(of.config)), Silent())
+        split = build(store, data_stage.split.call(data_stage.SplitSettings.of(of.config)), Silent())
         sample = build_sample(store, of, split.manifest)
         kept = build_reject(store, of, split.manifest, sample.manifest)
         assert all(built.reused for built in (split, sample, kept)), "a finished run is found whole"

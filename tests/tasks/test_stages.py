@@ -17,18 +17,20 @@ from core.store.objects import Store
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-class Slice(Section):
+class Settings(Section):
     """No settings."""
 
 
-def called(store: Store, run: Callable[[Slice, StageIO], dict[str, Any]], *, refresh: bool = False) -> None:
+def called(
+    store: Store, run: Callable[[Settings, StageIO], dict[str, Any]], *, refresh: bool = False
+) -> None:
     """Call the split task with a stage of ours, without its waiting times, within a flow."""
     from prefect import flow
 
     from tasks.stages import STAGE_TASKS, StageWork
     from tasks.storage import result_storage
 
-    call = Stage("split", 1, run, Slice).call(Slice())
+    call = Stage("split", 1, run, Settings).call(Settings())
     quick = STAGE_TASKS["split"].with_options(
         retry_delay_seconds=0, result_storage=result_storage(store), result_serializer="json"
     )
@@ -55,7 +57,7 @@ def called(store: Store, run: Callable[[Slice, StageIO], dict[str, Any]], *, ref
 def test_only_what_can_pass_is_tried_again(tmp_path: Path, error: Exception, calls: int) -> None:
     seen = []
 
-    def fail(config: Slice, io: StageIO) -> dict[str, Any]:
+    def fail(config: Settings, io: StageIO) -> dict[str, Any]:
         seen.append(1)
         raise error
 
@@ -67,7 +69,7 @@ def test_only_what_can_pass_is_tried_again(tmp_path: Path, error: Exception, cal
 def test_a_failure_that_passes_costs_one_more_call_and_no_more(tmp_path: Path) -> None:
     seen = []
 
-    def once(config: Slice, io: StageIO) -> dict[str, Any]:
+    def once(config: Settings, io: StageIO) -> dict[str, Any]:
         seen.append(1)
         if len(seen) == 1:
             raise PassingError("the server was away")

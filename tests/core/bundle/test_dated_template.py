@@ -12,20 +12,20 @@ import transformers.utils.chat_template_utils
 
 from core.base_model import ModelSource, resolve_model
 from core.bundle.opening import open_bundle
-from core.bundle.stage import FOLDER, BundleSlice, bundle
+from core.bundle.stage import FOLDER, BundleSettings, bundle
 from core.data.writing import read_examples
 from core.engines.base import Device
 from core.evaluation.analyse_stage import analyse
-from core.evaluation.decide_stage import DecideSlice, decide
+from core.evaluation.decide_stage import DecideSettings, decide
 from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES, MeasureSlice, evaluate, export
+from core.evaluation.stage import SCORES, MeasureSettings, evaluate, export
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.scorers import Scorer
 from core.predict.student import open_student
 from core.store.objects import Store
-from core.student.segment import SegmentSlice, train
-from core.student.stage import EncodeStageSlice, encode, read_data
+from core.student.segment import SegmentSettings, train
+from core.student.stage import EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.core.pipeline.making import Maker, analysed, context, make_texts, planned, segment
 from tests.small_project import write_project
@@ -96,27 +96,27 @@ def test_train_evaluation_bundle_and_predictions_see_one_date(project: Path, on_
     on_day("2031-03-05 23:59")
     again = opened(project)
     config = again.config
-    settings = EncodeStageSlice.for_training(config.student, config.seed)
+    settings = EncodeStageSettings.for_training(config.student, config.seed)
     encoded = encode.call(settings, again, reject=maker.manifests["reject"])
     assert encoded.key == maker.manifests["encode"].key
     assert asked(again, "You have won") == first
     maker.of = again
     steps, (part,) = planned(again, data)
-    tip = maker.make(train, SegmentSlice.of(config), *segment(steps, part, data))
+    tip = maker.make(train, SegmentSettings.of(config), *segment(steps, part, data))
     on, at = {"split": split, "checkpoint": tip}, {"phase": STUDENT, "step": len(steps), "who": "student"}
-    scored = maker.make(evaluate, MeasureSlice.for_evaluation(config), at, **on)
-    exported = [MeasureSlice.for_export(config, name, generates=True) for name in ("val", "test")]
+    scored = maker.make(evaluate, MeasureSettings.for_evaluation(config), at, **on)
+    exported = [MeasureSettings.for_export(config, name, generates=True) for name in ("val", "test")]
     val = maker.make(export, exported[0], at, **on, scored=scored)
     test = maker.make(export, exported[1], at, **on)
 
     on_day("2031-03-06 12:00")
     third = maker.of = opened(project)
     assert export.call(exported[1], third, **on).key == test.key, "no stage is made again"
-    frozen = maker.make(decide, DecideSlice.of(config), at, split=split, scored=val)
+    frozen = maker.make(decide, DecideSettings.of(config), at, split=split, scored=val)
     student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
     analysis = maker.make(analyse, analysed(third, [student]), at, split=split, **student.inputs("test"))
     published = {"kept": maker.manifests["reject"], "scored": val, "decision": frozen, "analysis": analysis}
-    made = maker.make(bundle, BundleSlice.of(config, label_only=False), at, **on, **published)
+    made = maker.make(bundle, BundleSettings.of(config, label_only=False), at, **on, **published)
     folder = maker.store.folder(made) / FOLDER
 
     on_day("2031-04-30 08:00")
@@ -140,9 +140,9 @@ def test_another_date_is_another_prompt_and_another_key(project: Path, on_day: O
     maker = Maker(Store.open(of.config.run.root), of)
     make_texts(maker)
     reject, split = maker.manifests["reject"], maker.manifests["split"]
-    settings = EncodeStageSlice.for_training(other.config.student, other.config.seed)
+    settings = EncodeStageSettings.for_training(other.config.student, other.config.seed)
     assert encode.call(settings, other, reject=reject).key != maker.manifests["encode"].key
-    exported = [MeasureSlice.for_export(each.config, "test") for each in (of, other)]
+    exported = [MeasureSettings.for_export(each.config, "test") for each in (of, other)]
     one, two = (
         export.call(settings, each, split=split).key
         for settings, each in zip(exported, (of, other), strict=True)

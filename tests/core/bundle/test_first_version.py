@@ -11,7 +11,7 @@ from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.errors import ModelError
 from core.prompts import load_prompts
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 from tests.core.student.template_shapes import SHAPES, Shape
 
@@ -24,7 +24,7 @@ ALIKE = {"smollm2", "qwen2.5", "whitespace"}
 def test_only_prompts_with_the_same_tokens_are_taken(tmp_path: Path, shape: Shape) -> None:
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     tokenizer = ChatTokenizer.load(shape.save(tmp_path), {})
-    encoder = Encoder(tokenizer, prompts, None, EncodeSlice.of(StudentConfig()))
+    encoder = Encoder(tokenizer, prompts, None, EncodeSettings.of(StudentConfig()))
     if shape.name in ALIKE:
         check_first_version(tmp_path, encoder)
         return

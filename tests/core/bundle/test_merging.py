@@ -15,7 +15,7 @@ from core.bundle.merging import write_merged
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.prompts import load_prompts
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 from tests.core.student.template_shapes import SHAPES, Shape
 
@@ -27,7 +27,7 @@ def write_model(folder: Path, shape: Shape) -> Encoder:
     """A base model that ends its turn at once and then goes on, since its own end is another token."""
     tokenizer = ChatTokenizer.load(shape.save(folder), {})
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-    encoder = Encoder(tokenizer, prompts, None, EncodeSlice.of(StudentConfig()))
+    encoder = Encoder(tokenizer, prompts, None, EncodeSettings.of(StudentConfig()))
     config = AutoConfig.for_model(
         "llama",
         vocab_size=len(tokenizer.inner),

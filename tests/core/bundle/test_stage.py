@@ -14,7 +14,7 @@ import pytest
 from core import jsonio
 from core.bundle import parity, stage
 from core.bundle.opening import open_bundle
-from core.bundle.stage import FOLDER, BundleSlice
+from core.bundle.stage import FOLDER, BundleSettings
 from core.data.writing import read_examples
 from core.engines.base import Sampler
 from core.errors import ModelError
@@ -24,7 +24,7 @@ from core.evaluation.stage import SCORES
 from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stage import StageIO
-from core.student.stage import EncodeStageSlice, encode
+from core.student.stage import EncodeStageSettings, encode
 from tests.core.pipeline.making import Made, context
 
 
@@ -39,7 +39,7 @@ def rewritten(made: Made, out: Path, encoded: Path | None = None, **changes: Any
     call = made.stages["bundle"]
     inputs = {name: made.store.folder(m) for name, m in call.inputs.items()}
     inputs |= {} if encoded is None else {"encoded": encoded}
-    settings: BundleSlice = call.settings.model_copy(update=changes)
+    settings: BundleSettings = call.settings.model_copy(update=changes)
     stage.bundle(settings, StageIO(inputs, out, run=call.context))
     return out / FOLDER
 
@@ -174,7 +174,7 @@ def test_the_card_states_how_many_answers_were_trained_on(
     jsonio.write_jsonl(tmp_path / "accepted_samples.jsonl", rows)
     (tmp_path / "encoded").mkdir()
     of = context(made.config)
-    settings = EncodeStageSlice.for_training(of.config.student, of.config.seed)
+    settings = EncodeStageSettings.for_training(of.config.student, of.config.seed)
     summary = encode(settings, StageIO({"reject": tmp_path}, tmp_path / "encoded", run=of))
     assert (summary["examples"], summary["dropped"]) == (len(rows) - 5, 5)
     card = (rewritten(made, tmp_path / "out", encoded=tmp_path / "encoded") / "README.md").read_text()

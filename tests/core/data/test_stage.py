@@ -12,7 +12,7 @@ from core import jsonio, packages
 from core.config.data import DataConfig
 from core.data.cleaning import clean
 from core.data.reading import Row, read
-from core.data.stage import SplitSlice, content, split
+from core.data.stage import SplitSettings, content, split
 from core.data.writing import read_examples
 from core.errors import UserError
 from core.records import SPLITS, Example
@@ -25,7 +25,7 @@ SPLIT_FILE = Path(__file__).resolve().parents[3] / "dataset" / "quickstart" / "s
 
 def stage(out: Path, seed: int = 42, **data: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the stage returns and what it wrote."""
-    returned = split(SplitSlice(seed=seed, data=DataConfig(**data)), StageIO({}, out))
+    returned = split(SplitSettings(seed=seed, data=DataConfig(**data)), StageIO({}, out))
     return returned, jsonio.read_json(out / "split_summary.json")
 
 
@@ -119,7 +119,7 @@ def test_the_quickstarts_split_is_the_one_its_answers_were_made_for(
     assert (summary["rows_read"], summary["rows_left_out"]) == (5572, 4143)
     assert (summary["duplicates"]["texts"], summary["duplicates"]["dropped_rows"]) == (85, 129)
     assert summary["overflow_columns"] == {"rows_read": 50, "texts_used": 9}
-    assert list(content(SplitSlice(seed=1, data=DataConfig(**spam)))) == ["data.path", "data.split_file"]
+    assert list(content(SplitSettings(seed=1, data=DataConfig(**spam)))) == ["data.path", "data.split_file"]
 
 
 def test_digits_stay_text_and_conflicts_and_leaks_are_counted_on_nsmc(real_data: Path) -> None:

@@ -7,13 +7,13 @@ import pytest
 from core import jsonio
 from core.config.engine import ENGINES, register_engine
 from core.errors import ConfigError
-from core.evaluation.stage import MeasureSlice, evaluate
+from core.evaluation.stage import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.preflight import check_capabilities
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.segment import SegmentSlice, train
+from core.student.segment import SegmentSettings, train
 from tests.core.engines.bigram import BigramSettings
 from tests.core.pipeline.making import Made, Maker, context, make_texts, planned, segment
 
@@ -34,7 +34,7 @@ def trained(of: RunContext, maker: Maker, *, resumes: bool = False) -> Manifest:
     data = maker.store.folder(maker.manifests["encode"])
     (steps, segments), tip = planned(of, data), None
     for part in segments:
-        tip = maker.make(train, SegmentSlice.of(of.config), *segment(steps, part, data), parent=tip)
+        tip = maker.make(train, SegmentSettings.of(of.config), *segment(steps, part, data), parent=tip)
         if resumes:
             of.live.close()
     assert tip is not None
@@ -50,7 +50,7 @@ def test_its_checkpoints_are_trained_and_measured(made: Made) -> None:
     for step, checkpoint in ((0, None), (6, tip)):
         at = {"phase": STUDENT, "step": step, "who": "student"}
         inputs = {"split": maker.manifests["split"], "checkpoint": checkpoint}
-        found = maker.make(evaluate, MeasureSlice.for_evaluation(of.config), at, **inputs)
+        found = maker.make(evaluate, MeasureSettings.for_evaluation(of.config), at, **inputs)
         losses.append(jsonio.read_json(maker.store.file(found, "metrics.json"))["loss"])
     assert losses[1] < losses[0]
 

@@ -16,9 +16,9 @@ from core.config.measure import METRICS
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import analyse_stage, analysis, baseline_stage, decide_stage, decision
-from core.evaluation.analyse_stage import AnalyseSlice, ScorerSlice
+from core.evaluation.analyse_stage import AnalyseSettings, ScorerSettings
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis
-from core.evaluation.decide_stage import DecideSlice
+from core.evaluation.decide_stage import DecideSettings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
@@ -64,7 +64,7 @@ def folder(tmp_path: Path) -> Path:
             rows.write(tmp_path / f"{who}_{split}/scores.jsonl")
     for who in ("student", "untrained"):
         inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
-        part = DecideSlice.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
+        part = DecideSettings.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
         decide_stage.decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
     said = [TeacherAnswer(e.id, 0, "m", "x", True, "json", e.label, "r") for e in examples("test")]
     said[3] = dataclasses.replace(said[3], label=None, parse_ok=False)
@@ -73,17 +73,17 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-STUDENT = ScorerSlice(
+STUDENT = ScorerSettings(
     name="student", title="Student", kind="student", scored="student_test", decision="student_decision"
 )
-UNTRAINED = ScorerSlice(
+UNTRAINED = ScorerSettings(
     name="untrained",
     title="Untrained",
     kind="untrained",
     scored="untrained_test",
     decision="untrained_decision",
 )
-TEACHER = ScorerSlice(
+TEACHER = ScorerSettings(
     name="teacher",
     title="Teacher",
     kind="teacher",
@@ -94,9 +94,9 @@ TEACHER = ScorerSlice(
 
 
 def analysed(
-    folder: Path, *scorers: ScorerSlice, without: tuple[Part, ...] = ()
+    folder: Path, *scorers: ScorerSettings, without: tuple[Part, ...] = ()
 ) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    part = AnalyseSlice(
+    part = AnalyseSettings(
         split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1, without=without
     )
     summary = analyse_stage.analyse(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
@@ -156,14 +156,14 @@ def test_slices_and_faithfulness_are_the_students(folder: Path) -> None:
 
 
 def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Path) -> None:
-    part = baseline_stage.BaselineSlice(seed=1)
+    part = baseline_stage.BaselineSettings(seed=1)
     baseline_stage.baseline(part, StageIO({"split": folder / "split"}, folder / "baseline"))
-    frozen = DecideSlice.model_validate(
+    frozen = DecideSettings.model_validate(
         {"threshold": {}, "calibration": {}, "scores": "tfidf_words_val.jsonl", "seed": 1}
     )
     inputs = {"split": folder / "split", "scored": folder / "baseline"}
     decide_stage.decide(frozen, StageIO(inputs, folder / "words_decision"))
-    words = ScorerSlice(
+    words = ScorerSettings(
         name="tfidf_words",
         title="Words",
         kind="baseline",
@@ -171,7 +171,7 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
         file="tfidf_words_test.jsonl",
         decision="words_decision",
     )
-    majority = ScorerSlice(
+    majority = ScorerSettings(
         name="majority",
         title="Majority",
         kind="baseline",
@@ -244,7 +244,7 @@ def test_equal_seeds_write_equal_files(folder: Path) -> None:
 @pytest.mark.parametrize("given", [{}, {"decision": "d", "threshold": 0.5}])
 def test_a_scorer_has_exactly_one_way_to_decide(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="needs one of decision, threshold and labels_only"):
-        ScorerSlice.model_validate({"name": "a", "title": "A", "kind": "baseline", "scored": "s", **given})
+        ScorerSettings.model_validate({"name": "a", "title": "A", "kind": "baseline", "scored": "s", **given})
 
 
 @pytest.mark.parametrize("part", [Part.SLICES, Part.FAITHFULNESS])

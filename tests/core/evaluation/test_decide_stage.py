@@ -13,7 +13,7 @@ from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import decide_stage, decision
-from core.evaluation.decide_stage import DecideSlice
+from core.evaluation.decide_stage import DecideSettings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
@@ -28,7 +28,7 @@ def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, A
     examples = [Example(name, "a text", int(gold), f"g{i // 3}") for i, (name, gold) in enumerate(golds)]
     write_examples(folder / "split/val.csv", examples)
     rows.write(folder / "scored/scores.jsonl")
-    part = DecideSlice.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
+    part = DecideSettings.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
     inputs = {"split": folder / "split", "scored": folder / "scored"}
     summary = decide_stage.decide(part, StageIO(inputs, folder / "out"))
     return summary, jsonio.read_json(folder / "out/decision.json")
@@ -88,7 +88,7 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     write_examples(
         tmp_path / "split/val.csv", [Example(name, "x", i % 2) for i, name in enumerate(rows.ids[1:])]
     )
-    part = DecideSlice(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
+    part = DecideSettings(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):
         decide_stage.decide(part, io)

@@ -18,7 +18,7 @@ from core.config.teacher import RulesConfig
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation import decide_stage, hardness_stage
-from core.evaluation.hardness_stage import HARDNESS, HardnessSlice, JudgingSlice
+from core.evaluation.hardness_stage import HARDNESS, HardnessSettings, JudgingSettings
 from core.evaluation.predictions import Predictions
 from core.records import Example, TeacherAnswer
 from core.rejection.hard import HARD_FILE, Hardness, tagged_file
@@ -54,7 +54,7 @@ def io(tmp_path: Path) -> StageIO:
         write_examples(tmp_path / f"split/{split}.csv", EXAMPLES)
     scored().write(tmp_path / "scored/scores.jsonl")
     write_examples(tmp_path / "split/val.csv", EXAMPLES)
-    part = decide_stage.DecideSlice(
+    part = decide_stage.DecideSettings(
         threshold=ThresholdConfig(), calibration=CalibrationConfig(method="none"), seed=1
     )
     inputs = {"split": tmp_path / "split", "scored": tmp_path / "scored"}
@@ -89,8 +89,8 @@ def look(
     judging = None
     if split != "train":
         rejection = RejectionConfig.model_validate({"rules": list(rules)})
-        judging = JudgingSlice(rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules")))
-    hardness_stage.hardness(HardnessSlice(split=split, judging=judging, resamples=50, seed=1), io)
+        judging = JudgingSettings(rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules")))
+    hardness_stage.hardness(HardnessSettings(split=split, judging=judging, resamples=50, seed=1), io)
     found: dict[str, Any] = json.loads((io.out / HARDNESS).read_text())
     return found
 

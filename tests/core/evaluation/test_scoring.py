@@ -19,7 +19,7 @@ from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, sco
 from core.progress import Silent
 from core.prompts import load_prompts
 from core.records import Example
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 
 REPO = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def tokenizer(tiny_model: Path) -> ChatTokenizer:
 def encoder(tokenizer: ChatTokenizer, target: str) -> Encoder:
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     config = StudentConfig.model_validate({"target": target, "max_length": 256})
-    return Encoder(tokenizer, prompts, None, EncodeSlice.of(config))
+    return Encoder(tokenizer, prompts, None, EncodeSettings.of(config))
 
 
 def by_hand(sampler: Sampler, e: Encoder, example: Example) -> tuple[float, float]:

@@ -190,7 +190,12 @@ STUDENT_PROMPT = [
     line("student.max_length", "200", STUDENT),
     line("student.template_date", "'2025-01-31'", STUDENT, why="also where the template is not dated"),
     line("student.min_text_share", "0.1", "encode", why="also where no text is cut"),
-    line("student.label_share", "0.4", STUDENT, why="of evaluate and export too, which hold encode's slice"),
+    line(
+        "student.label_share",
+        "0.4",
+        STUDENT,
+        why="of evaluate and export too, which contain encode's",
+    ),
     line("student.token_weights.label", "2.0", STUDENT, before=WEIGHTS, why="as label_share"),
     line("student.token_weights.reasoning", "0.5", STUDENT, before=WEIGHTS, why="as label_share"),
 ]

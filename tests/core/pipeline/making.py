@@ -14,35 +14,35 @@ from typing import Any
 from safetensors.numpy import load_file, save_file
 
 from core import jsonio
-from core.bundle.stage import BundleSlice, bundle
+from core.bundle.stage import BundleSettings, bundle
 from core.config import Section
 from core.config.loading import load
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
-from core.evaluation.analyse_stage import AnalyseSlice, analyse
-from core.evaluation.baseline_stage import BaselineSlice, baseline
-from core.evaluation.decide_stage import DecideSlice, decide
-from core.evaluation.explain_stage import ExplainSlice, explain
-from core.evaluation.hardness_stage import HardnessSlice, hardness
-from core.evaluation.stage import MeasureSlice, evaluate, export
-from core.export.adapter import AdapterSlice, adapter
+from core.evaluation.analyse_stage import AnalyseSettings, analyse
+from core.evaluation.baseline_stage import BaselineSettings, baseline
+from core.evaluation.decide_stage import DecideSettings, decide
+from core.evaluation.explain_stage import ExplainSettings, explain
+from core.evaluation.hardness_stage import HardnessSettings, hardness
+from core.evaluation.stage import MeasureSettings, evaluate, export
+from core.export.adapter import AdapterSettings, adapter
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.scorers import Scorer
 from core.progress import Silent
 from core.records import SplitName
-from core.rejection.stage import RejectSlice, reject
-from core.rl.learning import Course, PolicySlice
-from core.rl.reward_stage import RewardSlice, reward
+from core.rejection.stage import RejectSettings, reject
+from core.rl.learning import Course, PolicySettings
+from core.rl.reward_stage import RewardSettings, reward
 from core.rl.segment import reinforce
 from core.stage import Stage, StageCall, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.student import plan
 from core.student.plan import PlannedSegment, PlannedStep
-from core.student.segment import SegmentSlice, train
-from core.student.stage import EncodeStageSlice, encode, read_data, read_set
-from core.teacher.stage import SampleSlice, sample
+from core.student.segment import SegmentSettings, train
+from core.student.stage import EncodeStageSettings, encode, read_data, read_set
+from core.teacher.stage import SampleSettings, sample
 from tests.small_project import texts, write_project
 
 # A text of its own, so that new words in prompts/default.yaml are no change of any stage's output.
@@ -159,10 +159,10 @@ class Maker:
 def make_texts(maker: Maker) -> None:
     """The stages that need no engine: split, sample, reject, encode."""
     config = maker.of.config
-    parts = maker.make(split, SplitSlice.of(config))
-    answers = maker.make(sample, SampleSlice.of(config), split=parts)
-    kept = maker.make(reject, RejectSlice.of(config), split=parts, sample=answers)
-    maker.make(encode, EncodeStageSlice.for_training(config.student, config.seed), reject=kept)
+    parts = maker.make(split, SplitSettings.of(config))
+    answers = maker.make(sample, SampleSettings.of(config), split=parts)
+    kept = maker.make(reject, RejectSettings.of(config), split=parts, sample=answers)
+    maker.make(encode, EncodeStageSettings.for_training(config.student, config.seed), reject=kept)
 
 
 def segment(
@@ -209,17 +209,17 @@ def make_all(config: Path) -> Made:
     data = maker.store.folder(encoded)
     (steps, segments), tip = planned(of, data), None
     for part in segments:
-        tip = maker.make(train, SegmentSlice.of(of.config), *segment(steps, part, data), parent=tip)
+        tip = maker.make(train, SegmentSettings.of(of.config), *segment(steps, part, data), parent=tip)
     assert tip is not None
     on = {"split": parts, "checkpoint": tip}
     at = {"phase": STUDENT, "step": len(steps), "who": "student"}
-    scored = maker.make(evaluate, MeasureSlice.for_evaluation(of.config), at, **on)
+    scored = maker.make(evaluate, MeasureSettings.for_evaluation(of.config), at, **on)
     val = maker.make(export, _exported(of, "val"), at, **on, scored=scored)
     test = maker.make(export, _exported(of, "test"), at, **on)
-    maker.make(export, MeasureSlice.for_export(of.config, "test", label_only=True), at, **on)
-    classical = maker.make(baseline, BaselineSlice(seed=of.config.seed), split=parts)
+    maker.make(export, MeasureSettings.for_export(of.config, "test", label_only=True), at, **on)
+    classical = maker.make(baseline, BaselineSettings(seed=of.config.seed), split=parts)
     who = {"who": "student/reasoning"}
-    frozen = maker.make(decide, DecideSlice.of(of.config), who, split=parts, scored=val)
+    frozen = maker.make(decide, DecideSettings.of(of.config), who, split=parts, scored=val)
     student = Scorer("student", "Student", "student", {"val": val, "test": test}, frozen)
     words = _words(maker, parts, classical)
     analysis = maker.make(
@@ -230,8 +230,8 @@ def make_all(config: Path) -> Made:
         **student.inputs("test"),
         **words.inputs("test"),
     )
-    maker.make(explain, ExplainSlice.of(of.config, "test"), at, **on, scored=test, decision=frozen)
-    settings = BundleSlice.of(of.config, label_only=False)
+    maker.make(explain, ExplainSettings.of(of.config, "test"), at, **on, scored=test, decision=frozen)
+    settings = BundleSettings.of(of.config, label_only=False)
     learned = {"kept": kept, "encoded": encoded, "scored": val, "decision": frozen, "analysis": analysis}
     maker.make(bundle, settings, at, **on, **learned)
     _look_into_hard_texts(maker, tip, student)
@@ -240,15 +240,15 @@ def make_all(config: Path) -> Made:
     return Made(config, maker.store, maker.stages, maker.manifests)
 
 
-def _exported(of: RunContext, name: SplitName) -> MeasureSlice:
-    return MeasureSlice.for_export(of.config, name, generates=True)
+def _exported(of: RunContext, name: SplitName) -> MeasureSettings:
+    return MeasureSettings.for_export(of.config, name, generates=True)
 
 
-def analysed(of: RunContext, scorers: Sequence[Scorer]) -> AnalyseSlice:
+def analysed(of: RunContext, scorers: Sequence[Scorer]) -> AnalyseSettings:
     """The settings of an analysis of test."""
-    return AnalyseSlice(
+    return AnalyseSettings(
         split="test",
-        scorers=tuple(scorer.slice("test") for scorer in scorers),
+        scorers=tuple(scorer.settings("test") for scorer in scorers),
         rule_ids=of.rulebook.ids,
         seed=of.config.seed,
     )
@@ -259,9 +259,9 @@ def _reinforce(config: Path, maker: Maker) -> None:
     of = maker.of = context(config, POLICY)
     parts = maker.manifests["split"]
     (call,) = policy(of, maker.store, parts)
-    tip = maker.make(reinforce, PolicySlice.of(of.config), *call, split=parts)
+    tip = maker.make(reinforce, PolicySettings.of(of.config), *call, split=parts)
     at = {"step": call[0]["total"]}
-    maker.make(reward, RewardSlice.of(of.config), at, split=parts, checkpoint=tip)
+    maker.make(reward, RewardSettings.of(of.config), at, split=parts, checkpoint=tip)
     of.live.close()
 
 
@@ -271,18 +271,18 @@ def _look_into_hard_texts(maker: Maker, tip: Manifest, student: Scorer) -> None:
     settings, at = _exported(of, "train"), {"who": "student"}
     on_train = export.call(settings, of, at, split=parts, checkpoint=tip)
     train_rows = build(maker.store, on_train, Silent()).manifest
-    asked = sample.call(SampleSlice.of(of.config, "test"), of, split=parts)
+    asked = sample.call(SampleSettings.of(of.config, "test"), of, split=parts)
     answers = build(maker.store, asked, Silent()).manifest
     frozen = {"split": parts, "decision": student.decision}
-    hard = HardnessSlice.of(of.config, "train")
+    hard = HardnessSettings.of(of.config, "train")
     maker.make(hardness, hard, at, answers=kept, scored=train_rows, **frozen)
-    hard = HardnessSlice.of(of.config, "test")
+    hard = HardnessSettings.of(of.config, "test")
     maker.make(hardness, hard, at, answers=answers, scored=student.rows["test"], **frozen)
 
 
 def _words(maker: Maker, parts: Manifest, classical: Manifest) -> Scorer:
     file = "tfidf_words_{split}.jsonl"
-    settings = DecideSlice.of(maker.of.config, file.format(split="val"))
+    settings = DecideSettings.of(maker.of.config, file.format(split="val"))
     frozen = maker.make(decide, settings, {"who": "tfidf_words"}, split=parts, scored=classical)
     return Scorer("tfidf_words", "Words", "baseline", {"test": classical}, frozen, file=file)
 
@@ -301,27 +301,27 @@ def keys(of: RunContext, manifests: Mapping[str, Manifest], store: Store) -> dic
     on = {"split": parts, "checkpoint": tip}
     learned = {"kept": parts, "encoded": parts, "scored": parts, "decision": parts, "analysis": parts}
     calls = [
-        split.call(SplitSlice.of(config), of),
-        sample.call(SampleSlice.of(config), of, split=parts),
-        reject.call(RejectSlice.of(config), of, split=parts, sample=manifests["sample"]),
+        split.call(SplitSettings.of(config), of),
+        sample.call(SampleSettings.of(config), of, split=parts),
+        reject.call(RejectSettings.of(config), of, split=parts, sample=manifests["sample"]),
         encode.call(
-            EncodeStageSlice.for_training(config.student, config.seed), of, reject=manifests["reject"]
+            EncodeStageSettings.for_training(config.student, config.seed), of, reject=manifests["reject"]
         ),
-        train.call(SegmentSlice.of(config), of, *segment(steps, segments[0], data)),
-        evaluate.call(MeasureSlice.for_evaluation(config), of, **on),
-        export.call(MeasureSlice.for_export(config, "test", generates=tip is not None), of, **on),
-        baseline.call(BaselineSlice(seed=config.seed), of, split=parts),
-        decide.call(DecideSlice.of(config), of, split=parts, scored=parts),
+        train.call(SegmentSettings.of(config), of, *segment(steps, segments[0], data)),
+        evaluate.call(MeasureSettings.for_evaluation(config), of, **on),
+        export.call(MeasureSettings.for_export(config, "test", generates=tip is not None), of, **on),
+        baseline.call(BaselineSettings(seed=config.seed), of, split=parts),
+        decide.call(DecideSettings.of(config), of, split=parts, scored=parts),
         analyse.call(analysed(of, [somebody]), of, split=parts, majority=parts),
-        hardness.call(HardnessSlice.of(config, "test"), of, split=parts, answers=parts),
-        reinforce.call(PolicySlice.of(config), of, *policy(of, store, parts)[0], **_begin(of, parts, tip)),
-        reward.call(RewardSlice.of(config), of, **on),
-        bundle.call(BundleSlice.of(config, label_only=False), of, **on, **learned),
+        hardness.call(HardnessSettings.of(config, "test"), of, split=parts, answers=parts),
+        reinforce.call(PolicySettings.of(config), of, *policy(of, store, parts)[0], **_begin(of, parts, tip)),
+        reward.call(RewardSettings.of(config), of, **on),
+        bundle.call(BundleSettings.of(config, label_only=False), of, **on, **learned),
     ]
     if tip is not None:
-        calls.append(explain.call(ExplainSlice.of(config, "test"), of, **on, scored=parts))
+        calls.append(explain.call(ExplainSettings.of(config, "test"), of, **on, scored=parts))
     if of.capabilities.remote and tip is not None:
-        calls.append(adapter.call(AdapterSlice.of(config), of, **on))
+        calls.append(adapter.call(AdapterSettings.of(config), of, **on))
     return {call.name: call.key for call in calls}
 
 

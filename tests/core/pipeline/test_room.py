@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from core.errors import PromptError
-from core.student.encoding import EncodeSlice
+from core.student.encoding import EncodeSettings
 from tests.core.pipeline.making import Made, context
 
 
@@ -13,7 +13,7 @@ def test_texts_are_cut_alike_whether_the_rulebook_is_shown_or_not(made: Made) ->
     """max_length leaves 30 tokens for a text in the student's own prompt, and so in the other."""
     own = context(made.config).encoder()
     bench = context(made.config, [f"student.max_length={len(own.frame) + own.label_tokens + 30}"])
-    shown = EncodeSlice.of(bench.config.student).model_copy(update={"rulebook": True})
+    shown = EncodeSettings.of(bench.config.student).model_copy(update={"rulebook": True})
     text = bench.tokenizer.encode_texts(["one more word " * 40])[0]
     prompts = [
         encoder.prompt_with_room(text, encoder.label_tokens)

@@ -46,7 +46,7 @@ def sampled(folder: Path, answers: Path, train: list[Example]) -> tuple[dict[str
     (folder / "p.yaml").write_text(
         "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ text }}'"
     )
-    part = sample_stage.SampleSlice(
+    part = sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(answers)),
         rules=RulesConfig(dir=str(folder / "rules")),
         prompts=PromptsConfig(file=str(folder / "p.yaml")),

@@ -37,16 +37,16 @@ def prepare(folder: Path, rows: int) -> None:
 
 
 def run(folder: Path) -> None:
-    slice = sample_stage.SampleSlice(
+    settings = sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(folder / "answers.jsonl")),
         rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
     )
     inputs = {name: folder / name for name in ("split", "sample")}
-    sample_stage.sample(slice, StageIO(inputs, folder / "sample"))
+    sample_stage.sample(settings, StageIO(inputs, folder / "sample"))
     rules = RejectionConfig.model_validate({"rules": tuple(RULES)})
     summary = reject_stage.reject(
-        reject_stage.RejectSlice(rejection=rules, rules=slice.rules), StageIO(inputs, folder / "reject")
+        reject_stage.RejectSettings(rejection=rules, rules=settings.rules), StageIO(inputs, folder / "reject")
     )
     assert 0 < summary["accepted_samples"] < summary["requested_samples"] < summary["examples"]
 

@@ -43,20 +43,20 @@ def sampled(
         "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ text }}'"
     )
     config = {"answers": str(tmp_path / "answers.jsonl"), **teacher}
-    slice = sample_stage.SampleSlice(
+    settings = sample_stage.SampleSettings(
         teacher=TeacherConfig.model_validate(config),
         rules=RulesConfig(dir=str(tmp_path / "rules")),
         prompts=PromptsConfig(file=str(tmp_path / "p.yaml")),
     )
     inputs = {"split": tmp_path / "split", "sample": tmp_path / "sample"}
-    sample_stage.sample(slice, StageIO(inputs, tmp_path / "sample"))
+    sample_stage.sample(settings, StageIO(inputs, tmp_path / "sample"))
     return StageIO(inputs, tmp_path / "out")
 
 
 def reject(tmp_path: Path, io: StageIO, *rules: Any, keep: int = 1) -> dict[str, Any]:
     config = RejectionConfig.model_validate({"rules": rules} if rules else {})
     where = RulesConfig(dir=str(tmp_path / "rules"))
-    return stage.reject(stage.RejectSlice(rejection=config, rules=where, keep=keep), io)
+    return stage.reject(stage.RejectSettings(rejection=config, rules=where, keep=keep), io)
 
 
 def rows(io: StageIO, name: str) -> list[dict[str, Any]]:
@@ -197,11 +197,11 @@ def test_rules_that_need_ids_are_refused_before_anything_is_asked(tmp_path: Path
     sampled(tmp_path, ANSWERS)
     (tmp_path / "rules/a.txt").write_text("Be kind.")
     config = RejectionConfig.model_validate({"rules": ["no_rule_cited"]})
-    slice = stage.RejectSlice(rejection=config, rules=RulesConfig(dir=str(tmp_path / "rules")))
+    settings = stage.RejectSettings(rejection=config, rules=RulesConfig(dir=str(tmp_path / "rules")))
     with pytest.raises(
         ConfigError, match=r"rejection\.rules has no_rule_cited, but no rule of the rulebook has"
     ):
-        stage.content(slice)
+        stage.content(settings)
 
 
 def test_answers_made_from_another_split_are_refused(tmp_path: Path) -> None:
@@ -225,14 +225,14 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
     train = [Example(i, texts[i][1], int(texts[i][0] == "spam")) for i in ids]
     io = sampled(tmp_path, ANSWERS)
     write_examples(tmp_path / "split/train.csv", train)
-    slice = sample_stage.SampleSlice(
+    settings = sample_stage.SampleSettings(
         teacher=TeacherConfig(answers=str(answers)),
         rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
         prompts=PromptsConfig(file=str(REPO / "prompts/quickstart.yaml")),
     )
-    sample_stage.sample(slice, StageIO(io.inputs, tmp_path / "sample"))
+    sample_stage.sample(settings, StageIO(io.inputs, tmp_path / "sample"))
     every = RejectionConfig.model_validate({"rules": tuple(RULES)})
-    summary = stage.reject(stage.RejectSlice(rejection=every, rules=slice.rules), io)
+    summary = stage.reject(stage.RejectSettings(rejection=every, rules=settings.rules), io)
     assert (summary["requested_samples"], summary["accepted_samples"]) == (400, 395)
     rejected = [v for row in rows(io, "rejected_samples.jsonl") for v in row["verdicts"] if v["rejected"]]
     assert {v["rule"] for v in rejected} == {"label_mismatch"}
@@ -245,13 +245,13 @@ def test_recorded_answers_of_another_kind_go_through_the_same_stages(real_data: 
     write_examples(tmp_path / "split/train.csv", texts)
     parse = {"label_pattern": r"^\W*(?P<label>\w+)", "labels": {"neutral": 0, "positive": 1, "negative": 1}}
     answers = str(real_data / "fpb_opinionated/teacher/gpt-4.jsonl")
-    slice = sample_stage.SampleSlice(
+    settings = sample_stage.SampleSettings(
         teacher=TeacherConfig.model_validate({"answers": answers, "parse": parse}),
         rules=RulesConfig(dir=str(REPO / "rules/fpb")),
         prompts=PromptsConfig(file=str(REPO / "prompts/fpb.yaml")),
     )
-    sample_stage.sample(slice, StageIO(io.inputs, tmp_path / "sample"))
-    summary = stage.reject(stage.RejectSlice(rejection=RejectionConfig(), rules=slice.rules), io)
+    sample_stage.sample(settings, StageIO(io.inputs, tmp_path / "sample"))
+    summary = stage.reject(stage.RejectSettings(rejection=RejectionConfig(), rules=settings.rules), io)
     assert (summary["requested_samples"], summary["missing"]) == (1118, 0)
     assert summary["acceptance_rate"] == pytest.approx(0.940, abs=5e-4)
     assert set(summary["funnel"]["answers"]["by_reason"]) == {"label_mismatch"}

@@ -14,8 +14,8 @@ from core.config.loading import load
 from core.errors import ConfigError
 from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.rl.learning import PolicySlice
-from core.rl.reward_stage import RewardSlice, reward
+from core.rl.learning import PolicySettings
+from core.rl.reward_stage import RewardSettings, reward
 from core.rl.segment import ROLLOUTS, STEPS, refuse_unknown_loss, reinforce
 from core.stage import build
 from core.store.manifest import Manifest
@@ -56,7 +56,7 @@ class Reinforced:
     def run(self, start: Manifest | None = None, upto: int | None = None) -> list[Manifest]:
         """Every segment, or the first `upto`."""
         made: list[Manifest] = []
-        settings = PolicySlice.of(self.of.config)
+        settings = PolicySettings.of(self.of.config)
         reference = start if self.of.config.reinforce.kl else None
         for arguments in self.calls[:upto]:
             if self.restores:
@@ -77,7 +77,7 @@ class Reinforced:
 
     def rewards(self, checkpoint: Manifest | None) -> Manifest:
         inputs = {"split": self.split, "checkpoint": checkpoint}
-        call = reward.call(RewardSlice.of(self.of.config), self.of, {"step": 0}, **inputs)
+        call = reward.call(RewardSettings.of(self.of.config), self.of, {"step": 0}, **inputs)
         return build(self.store, call, Silent()).manifest
 
 

@@ -29,7 +29,7 @@ def quick(store: Store) -> Store:
 
 
 class Nothing(Section):
-    """A slice without a field."""
+    """Settings without a field."""
 
 
 def stage_of(seconds: float, calls: list[float]) -> StageCall:

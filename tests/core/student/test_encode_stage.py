@@ -15,7 +15,7 @@ from core.pipeline.context import RunContext
 from core.prompts import load_prompts
 from core.stage import StageIO
 from core.student.encoding import Encoder
-from core.student.stage import EncodeStageSlice, encode, read_data
+from core.student.stage import EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.building import small_config
 
@@ -49,7 +49,7 @@ def encoded(
     jsonio.write_jsonl(folder / "in/accepted_samples.jsonl", rows)
     student = StudentConfig.model_validate({"max_length": LENGTH, **settings})
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-    config = EncodeStageSlice.for_training(student, 7)
+    config = EncodeStageSettings.for_training(student, 7)
     (folder / "out").mkdir()
     of = RunContext(small_config(student={"max_length": LENGTH, **settings}))
     of.prompts, of.tokenizer = prompts, tokenizer
@@ -59,7 +59,7 @@ def encoded(
 def reason_that_leaves(tokenizer: ChatTokenizer, tokens: int) -> int:
     """Words of a reason next to which `tokens` tokens of TEXT have room."""
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
-    config = EncodeStageSlice.for_training(StudentConfig(max_length=LENGTH), 7)
+    config = EncodeStageSettings.for_training(StudentConfig(max_length=LENGTH), 7)
     encoder = Encoder(tokenizer, prompts, None, config)
     text = tokenizer.encode_texts([TEXT])[0]
     for words in range(LENGTH):

@@ -10,7 +10,7 @@ from core.config.student import StudentConfig, TokenWeights
 from core.config.teacher import PromptsConfig
 from core.errors import PromptError
 from core.prompts import load_prompts
-from core.student.encoding import EncodedExample, Encoder, EncodeSlice
+from core.student.encoding import EncodedExample, Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 
 REPO = Path(__file__).resolve().parents[3]
@@ -28,7 +28,7 @@ def tokenizer(smollm2_folder: Path) -> ChatTokenizer:
 def encoder(tokenizer: ChatTokenizer, **settings: object) -> Encoder:
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     config = StudentConfig.model_validate({"max_length": 512, **settings})
-    return Encoder(tokenizer, prompts, RULEBOOK, EncodeSlice.of(config))
+    return Encoder(tokenizer, prompts, RULEBOOK, EncodeSettings.of(config))
 
 
 def encode(e: Encoder, text: str = TEXT, label: int = 1, reasoning: str = REASON) -> EncodedExample:

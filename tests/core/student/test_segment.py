@@ -21,7 +21,7 @@ from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.student.plan import PlannedStep, plan
-from core.student.segment import SegmentSlice, mean_over_examples, train
+from core.student.segment import SegmentSettings, mean_over_examples, train
 from tests.building import small_config
 
 DATA = [
@@ -51,7 +51,7 @@ class Trainer:
     def run(self, steps: Sequence[PlannedStep], parent: Manifest | None) -> Manifest:
         if self.restores:
             self.of.live.close()
-        config = SegmentSlice(
+        config = SegmentSettings(
             engine=LocalSettings(device="cpu", threads=1),
             seed=3,
             lora=LoraConfig(rank=2, alpha=4),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.prompts import load_prompts
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 from tests.core.student.template_shapes import SHAPES, Shape
 
@@ -61,7 +61,7 @@ def encoder(shape: Shape, target: str, folder: Path, rulebook: str | None = None
         shape.save(home)
     prompts = load_prompts(PromptsConfig(file=str(REPO / "prompts/default.yaml")))
     config = StudentConfig.model_validate({"target": target, "rulebook": rulebook is not None})
-    return Encoder(ChatTokenizer.load(home, {}), prompts, rulebook, EncodeSlice.of(config))
+    return Encoder(ChatTokenizer.load(home, {}), prompts, rulebook, EncodeSettings.of(config))
 
 
 def tokens_of(e: Encoder, text: str, label: int, reason: str) -> tuple[int, ...]:

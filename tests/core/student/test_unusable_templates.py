@@ -13,7 +13,7 @@ from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
 from core.errors import ModelError, PromptError, UserError
 from core.prompts import Prompts, TargetWording, load_prompts
-from core.student.encoding import Encoder, EncodeSlice
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
 from tests.core.student.template_shapes import Shape, byte_level, sentencepiece
 
@@ -39,7 +39,7 @@ def prompts(wording: TargetWording | None = None, **templates: str) -> Prompts:
 def opened(shape: Shape, folder: Path, target: str = "label_first", shown: Prompts | None = None) -> Encoder:
     config = StudentConfig.model_validate({"target": target})
     tokenizer = ChatTokenizer.load(shape.save(folder), {})
-    return Encoder(tokenizer, shown or prompts(), None, EncodeSlice.of(config))
+    return Encoder(tokenizer, shown or prompts(), None, EncodeSettings.of(config))
 
 
 def answering(answer: str) -> Shape:

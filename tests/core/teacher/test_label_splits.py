@@ -28,20 +28,20 @@ def raw(name: str, label: int, **more: Any) -> dict[str, Any]:
 
 def prepare(
     tmp_path: Path, answers: list[dict[str, Any]], split: SplitName = "test", **teacher: Any
-) -> tuple[stage.SampleSlice, StageIO]:
+) -> tuple[stage.SampleSettings, StageIO]:
     for name in ("split", "rules", "out"):
         (tmp_path / name).mkdir(exist_ok=True)
     write_examples(tmp_path / f"split/{split}.csv", TEXTS)
     (tmp_path / "rules/a.txt").write_text("R1 one")
     (tmp_path / "prompts.yaml").write_text(PROMPTS)
     (tmp_path / "answers.jsonl").write_text("".join(json.dumps(a) + "\n" for a in answers))
-    slice = stage.SampleSlice(
+    settings = stage.SampleSettings(
         teacher=TeacherConfig.model_validate({"answers": str(tmp_path / "answers.jsonl"), **teacher}),
         rules=RulesConfig(dir=str(tmp_path / "rules")),
         prompts=PromptsConfig(file=str(tmp_path / "prompts.yaml")),
         split=split,
     )
-    return slice, StageIO({"split": tmp_path / "split"}, tmp_path / "out")
+    return settings, StageIO({"split": tmp_path / "split"}, tmp_path / "out")
 
 
 def rows(io: StageIO) -> list[tuple[str, str, int | None]]:
@@ -53,20 +53,20 @@ WRONG_FIRST = [raw("a", 0), raw("a", 1, sample=1), raw("b", 0), raw("c", 0), raw
 
 
 def test_a_wrong_first_answer_stands_where_train_would_take_the_next(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, WRONG_FIRST, attempts=3)
-    summary = stage.sample(slice, io)
+    settings, io = prepare(tmp_path, WRONG_FIRST, attempts=3)
+    summary = stage.sample(settings, io)
     assert rows(io) == [("a_k0", "test", 0), ("b_k0", "test", 0), ("c_k0", "test", 0)]
     assert summary["first_answers"] == {"tp": 0, "fn": 2, "fp": 0, "tn": 1, "unread": 0}
     assert summary["agreement"]["texts_with_several_answers"] == 0
-    slice, io = prepare(tmp_path, WRONG_FIRST, "train", attempts=3)
-    stage.sample(slice, io)
+    settings, io = prepare(tmp_path, WRONG_FIRST, "train", attempts=3)
+    stage.sample(settings, io)
     assert [name for name, _, _ in rows(io)] == ["a_k0", "a_k1", "b_k0", "c_k0", "c_k1"]
 
 
 def test_an_answer_that_was_shown_the_label_is_no_answer_and_is_counted(tmp_path: Path) -> None:
     answers = [raw("a", 1, hinted=True), raw("a", 0, sample=1), raw("b", 0), raw("c", 1, hinted=True)]
-    slice, io = prepare(tmp_path, answers)
-    summary = stage.sample(slice, io)
+    settings, io = prepare(tmp_path, answers)
+    summary = stage.sample(settings, io)
     assert rows(io) == [("a_k1", "test", 0), ("b_k0", "test", 0)]
     assert summary["missing_ids"] == ["c"]
     assert summary["notices"] == [
@@ -76,18 +76,18 @@ def test_an_answer_that_was_shown_the_label_is_no_answer_and_is_counted(tmp_path
 
 
 def test_answers_to_the_texts_of_other_splits_are_nothing_to_notice(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("a", 1), raw("b", 0), raw("c", 1), raw("of train", 1)], "val")
-    summary = stage.sample(slice, io)
+    settings, io = prepare(tmp_path, [raw("a", 1), raw("b", 0), raw("c", 1), raw("of train", 1)], "val")
+    summary = stage.sample(settings, io)
     assert summary["notices"] == []
     assert (summary["unknown_ids"], summary["examples"], summary["missing"]) == (1, 3, 0)
 
 
 def test_texts_without_an_answer_are_missing_and_stop_only_what_allows_fewer(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("b", 0)])
-    assert stage.sample(slice, io)["missing_by_label"] == {"0": 0, "1": 2}
-    slice, io = prepare(tmp_path, [raw("b", 0)], max_missing=1)
+    settings, io = prepare(tmp_path, [raw("b", 0)])
+    assert stage.sample(settings, io)["missing_by_label"] == {"0": 0, "1": 2}
+    settings, io = prepare(tmp_path, [raw("b", 0)], max_missing=1)
     with pytest.raises(AnswersError) as e:
-        stage.sample(slice, io)
+        stage.sample(settings, io)
     assert str(e.value) == (
         f"2 of 3 texts of test have no answer in {tmp_path}/answers.jsonl (a, c); "
         "teacher.max_missing allows 1: record them, or raise it"
@@ -95,9 +95,9 @@ def test_texts_without_an_answer_are_missing_and_stop_only_what_allows_fewer(tmp
 
 
 def test_a_file_that_answers_no_text_of_the_split_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("of train", 0)])
+    settings, io = prepare(tmp_path, [raw("of train", 0)])
     with pytest.raises(AnswersError) as e:
-        stage.sample(slice, io)
+        stage.sample(settings, io)
     assert str(e.value) == (
         f"{tmp_path}/answers.jsonl answers none of the 3 texts of test: its ids look like 'of train', those "
         "of test like 'a'; name the right file in teacher.answers, or the right column in data.id_column, or "

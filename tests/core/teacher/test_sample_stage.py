@@ -24,7 +24,7 @@ PROMPTS = "task_instruction: T\nteacher_user: '{{ text }}'\nstudent_user: '{{ te
 
 def prepare(
     tmp_path: Path, answers: list[dict[str, Any]], **teacher: Any
-) -> tuple[stage.SampleSlice, StageIO]:
+) -> tuple[stage.SampleSettings, StageIO]:
     for name in ("split", "rules", "out"):
         (tmp_path / name).mkdir(exist_ok=True)
     write_examples(tmp_path / "split/train.csv", TEXTS)
@@ -35,13 +35,13 @@ def prepare(
     config = {"answers": str(file), **teacher}
     if config.get("kind", "recorded") != "recorded":
         del config["answers"]
-    slice = stage.SampleSlice(
+    settings = stage.SampleSettings(
         teacher=TeacherConfig.model_validate(config),
         rules=RulesConfig(dir=str(tmp_path / "rules")),
         prompts=PromptsConfig(file=str(tmp_path / "prompts.yaml")),
         positive=("spam",),
     )
-    return slice, StageIO({"split": tmp_path / "split"}, tmp_path / "out")
+    return settings, StageIO({"split": tmp_path / "split"}, tmp_path / "out")
 
 
 def raw(name: str, label: int | str, **more: Any) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def raw(name: str, label: int | str, **more: Any) -> dict[str, Any]:
 
 
 def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("c", "Spam", model="m"), raw("a", 0, sample=4), raw("x", 1)])
-    summary = stage.sample(slice, io)
+    settings, io = prepare(tmp_path, [raw("c", "Spam", model="m"), raw("a", 0, sample=4), raw("x", 1)])
+    summary = stage.sample(settings, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
     assert [(r["sample_id"], r["gold_label"], r["pred_label"]) for r in rows] == [
         ("a_k4", 1, 0),
@@ -74,20 +74,22 @@ def test_answers_and_what_the_teacher_was_shown_are_written(tmp_path: Path) -> N
 
 def test_written_answers_are_read_back_as_they_were(tmp_path: Path) -> None:
     more = {"finish_reason": "stop", "temperature": 0.5, "hinted": True, "model": "m"}
-    slice, io = prepare(
+    settings, io = prepare(
         tmp_path, [raw("a", 0, **more), raw("a", 1, sample=1), {"id": "c", "raw_output": "?"}]
     )
-    stage.sample(slice, io)
+    stage.sample(settings, io)
     read = {a.example.id: a for a in read_samples(io.out / "teacher_samples.jsonl")}
-    given = {a.example.id: a for a in stage.open_teacher(slice).answers(TEXTS, 3, io.progress) if a.answers}
+    given = {
+        a.example.id: a for a in stage.open_teacher(settings).answers(TEXTS, 3, io.progress) if a.answers
+    }
     assert read == given
     assert read["a"].answers[0].hinted
     assert read["c"].answers[0].error == "no_label"
 
 
 def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [], kind="gold")
-    summary = stage.sample(slice, io)
+    settings, io = prepare(tmp_path, [], kind="gold")
+    summary = stage.sample(settings, io)
     rows = list(jsonio.read_jsonl(io.out / "teacher_samples.jsonl"))
     assert [(r["pred_label"], r["reasoning"], r["parse_source"]) for r in rows] == [
         (1, "", "gold"), (0, "", "gold"), (1, "", "gold"),
@@ -96,21 +98,21 @@ def test_gold_answers_every_text_without_a_reason(tmp_path: Path) -> None:
 
 
 def test_a_live_teacher_is_not_asked_without_a_journal(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [], kind="openai")
+    settings, io = prepare(tmp_path, [], kind="openai")
     with pytest.raises(ValueError, match="a live teacher needs a journal"):
-        stage.sample(slice, io)
+        stage.sample(settings, io)
 
 
 def test_answers_to_other_texts_are_refused_with_an_id_of_each_side(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("fpb-1", 1)])
+    settings, io = prepare(tmp_path, [raw("fpb-1", 1)])
     with pytest.raises(AnswersError, match="answers none of the 3 texts of train: its ids look like 'fpb-1'"):
-        stage.sample(slice, io)
+        stage.sample(settings, io)
 
 
 def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
-    slice, io = prepare(tmp_path, [raw("a", 1)], max_missing=1)
+    settings, io = prepare(tmp_path, [raw("a", 1)], max_missing=1)
     with pytest.raises(AnswersError) as e:
-        stage.sample(slice, io)
+        stage.sample(settings, io)
     assert str(e.value) == (
         f"2 of 3 texts of train have no answer in {tmp_path}/answers.jsonl (b, c); "
         "teacher.max_missing allows 1: record them, or raise it"
@@ -118,25 +120,25 @@ def test_more_missing_answers_than_allowed_stop_the_run(tmp_path: Path) -> None:
 
 
 def test_the_key_moves_with_answers_rules_and_the_teachers_templates_only(tmp_path: Path) -> None:
-    slice, _ = prepare(tmp_path, [raw("a", 1)])
-    before = stage.content(slice)
+    settings, _ = prepare(tmp_path, [raw("a", 1)])
+    before = stage.content(settings)
     (tmp_path / "prompts.yaml").write_text(PROMPTS.replace("student_user: '", "student_user: 'Text: "))
-    assert stage.content(slice) == before
+    assert stage.content(settings) == before
     for name, text in (
         ("prompts.yaml", PROMPTS.replace("teacher_user: '", "teacher_user: 'Text: ")),
         ("rules/a.txt", "R1 two"),
         ("answers.jsonl", json.dumps(raw("a", 0))),
     ):
         (tmp_path / name).write_text(text)
-    after = stage.content(slice)
+    after = stage.content(settings)
     assert all(after[name] != before[name] for name in ("prompts.file", "rules.dir", "teacher.answers"))
-    assert str(tmp_path) not in json.dumps(key_fields(slice))
+    assert str(tmp_path) not in json.dumps(key_fields(settings))
 
 
 @pytest.mark.parametrize(("keep", "only_failed"), [(1, True), (2, False), (3, False)])
 def test_agreement_is_of_texts_that_failed_first_only_where_one_right_answer_is_enough(
     tmp_path: Path, keep: int, only_failed: bool
 ) -> None:
-    slice, io = prepare(tmp_path, [raw("a", 1), raw("a", 0, sample=1)], attempts=3, keep=keep)
-    found = stage.sample(slice, io)["agreement"]
+    settings, io = prepare(tmp_path, [raw("a", 1), raw("a", 0, sample=1)], attempts=3, keep=keep)
+    found = stage.sample(settings, io)["agreement"]
     assert found["only_texts_whose_first_answer_failed"] is only_failed

@@ -42,7 +42,7 @@ def label(server: TeacherServer, tmp_path: Path) -> Label:
             "limits": {"concurrency": 8, "tries": 2},
             **config,
         }
-        slice = stage.SampleSlice(
+        settings = stage.SampleSettings(
             teacher=TeacherConfig.model_validate(values),
             rules=RulesConfig(dir=str(REPO / "rules/quickstart")),
             prompts=PromptsConfig(file=str(REPO / "prompts/default.yaml")),
@@ -53,7 +53,7 @@ def label(server: TeacherServer, tmp_path: Path) -> Label:
         of = RunContext(small_config(), lambda: Journal.open(store, run))
         io = StageIO({"split": tmp_path / "split"}, tmp_path / split, run=of)
         io.out.mkdir(exist_ok=True)
-        return stage.sample(slice, io)
+        return stage.sample(settings, io)
 
     return labelled
 

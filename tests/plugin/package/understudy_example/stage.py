@@ -6,7 +6,7 @@ from typing import Any
 
 from core import jsonio
 from core.config.base import Section
-from core.data.stage import SplitSlice, split
+from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
 from core.pipeline.runners import Runner
 from core.stage import StageIO
@@ -34,4 +34,4 @@ def lengths(settings: LengthSettings, io: StageIO) -> dict[str, Any]:
 
 def count_lengths(run: Runner, unit: str) -> Manifest:
     """Split the data, then count."""
-    return run.stage(lengths, LengthSettings(unit=unit), split=run.stage(split, SplitSlice.of(run.config)))
+    return run.stage(lengths, LengthSettings(unit=unit), split=run.stage(split, SplitSettings.of(run.config)))
