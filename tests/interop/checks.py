@@ -13,7 +13,7 @@ from tests.interop.server import Running
 
 STEPS = 4
 FIRST = 2
-"""Steps of the first run; the second goes on from what it saved."""
+"""Steps of the first run; the second resumes from its checkpoint."""
 SAME = 1e-3
 """Nats. Both engines compute in fp32 and begin with the same function; see also core.engines.tinker."""
 
@@ -81,7 +81,7 @@ def _restored(run: Path, server: Running) -> Finding:
     reused = stages[f"train/{FIRST}"]["reused"], stages[f"train/{STEPS}"]["reused"]
     loads = server.said("Loaded training checkpoint from")
     return Finding(
-        "save, restore: another process goes on from the saved state",
+        "save, restore: another process resumes from the saved state",
         f"steps 1 to {FIRST} reused: {reused[0]}, states loaded by the server: {loads}",
         reused == (True, False) and loads == 1,
     )
@@ -117,7 +117,7 @@ def _exported(run: Path) -> Iterator[Finding]:
     yield Finding("export: the adapter names its modules", ", ".join(modules), len(modules) == 7)
     parity = _json(folder / "parity.json")
     yield Finding(
-        "export: the adapter at home scores as on the server",
+        "export: the downloaded adapter scores as on the server",
         f"{parity['rows']} rows, at most {parity['largest']:.1e} nats apart",
         parity["checked"] and parity["left_out"] == 0 and parity["largest"] < SAME,
     )

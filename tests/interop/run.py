@@ -36,7 +36,7 @@ SMALL = {
     "export.reasoning_rows": "2",
     "export.max_new_tokens": "16",
 }
-BEGUN, GONE_ON = "begun", "gone-on"
+FIRST_RUN, RESUMED_RUN = "first", "resumed"
 NO_EXPORT = ("--skip", "export")
 VERSIONS = (
     "import importlib.metadata as m, sys; print(*(f'{n} {m.version(n)}' for n in sys.argv[1:]), sep=', ')"
@@ -52,9 +52,10 @@ def main() -> None:
     print(f"installed ({time.monotonic() - began:.0f} s); all that follows lies in {last}", flush=True)
     with skyrl(server, resolve_model(MODEL).folder, last / "server") as running:
         remote = _remote(running)
+        options = {"student.steps": str(FIRST)}
         seconds = {
-            BEGUN: _understudy(client, last, BEGUN, {**remote, "student.steps": str(FIRST)}, *NO_EXPORT),
-            GONE_ON: _understudy(client, last, GONE_ON, {**remote, "student.steps": str(STEPS)}),
+            FIRST_RUN: _understudy(client, last, FIRST_RUN, remote | options, *NO_EXPORT),
+            RESUMED_RUN: _understudy(client, last, RESUMED_RUN, {**remote, "student.steps": str(STEPS)}),
         }
         print("the same steps on both engines", flush=True)
         steps = _stepwise(client, running, last)
@@ -141,7 +142,7 @@ def _tell(
     seconds: Mapping[str, float],
     steps: Sequence[Step],
 ) -> int:
-    found = findings(root / "runs" / GONE_ON, running, steps)
+    found = findings(root / "runs" / RESUMED_RUN, running, steps)
     server, client = pythons
     print("\nserver: " + _versions(server, "skyrl", "jax", "flax", "torch", "transformers"))
     print("client: " + _versions(client, "understudy", "tinker", "prefect", "torch", "transformers"))
