@@ -1,8 +1,7 @@
-"""The house: imports run one way, and what a user needs is in the wheel."""
+"""Packaging: what a user needs is in the wheel, and foreign packages of our names are reported."""
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import subprocess
@@ -13,35 +12,12 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).resolve().parents[1]
-FORBIDDEN = {
-    "core": ("prefect", "tasks", "flows"),
-    "tasks": ("flows",),
-    "flows": (),
-    "understudy": ("prefect", "torch"),
-}
-
-
-def imported(path: Path) -> set[str]:
-    """The top-level packages that a file imports, wherever in it."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    names |= {n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    return {name.partition(".")[0] for name in names}
-
-
-@pytest.mark.parametrize("package", list(FORBIDDEN))
-def test_imports_run_one_way(package: str) -> None:
-    wrong = {
-        str(p.relative_to(REPO)): bad
-        for p in (REPO / package).rglob("*.py")
-        if (bad := imported(p) & set(FORBIDDEN[package]))
-    }
-    assert wrong == {}
+PACKAGES = ("core", "tasks", "flows", "understudy")
 
 
 def test_no_module_has_a_name_of_the_standard_library() -> None:
     """A folder of ours that ends up on the path must not hide one of Python's own modules."""
-    names = {p.stem for package in FORBIDDEN for p in (REPO / package).iterdir()} | set(FORBIDDEN)
+    names = {p.stem for package in PACKAGES for p in (REPO / package).iterdir()} | set(PACKAGES)
     assert names & sys.stdlib_module_names == set()
 
 
