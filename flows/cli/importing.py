@@ -13,7 +13,7 @@ from flows.cli import saying
 from flows.cli.locating import local_output
 
 if TYPE_CHECKING:
-    from core.predecessor.importing import Defaults, Imported
+    from core.legacy.importing import Defaults, Imported
 
 
 @click.command("import-config")
@@ -39,8 +39,8 @@ def import_config(
 
     What it says and what the written file does not say is listed, with the reason.
     """
-    from core.predecessor.importing import import_config as imported
-    from core.predecessor.writing import render
+    from core.legacy.importing import import_config as imported
+    from core.legacy.writing import render
 
     to = output or Path(f"{file.stem}.yaml")
     if to.suffix not in (".yaml", ".yml"):
@@ -67,7 +67,7 @@ def _save(texts: dict[Path, str], *, force: bool) -> None:
 
 
 def _told(found: Imported, paths: list[Path]) -> Iterator[str]:
-    from core.predecessor.writing import grouped, said
+    from core.legacy.writing import grouped, said
 
     keys = len(found.flat.values)
     yield (

@@ -8,7 +8,7 @@ import pytest
 
 from core.config.loading import load
 from flows.cli import main
-from tests.core.predecessor.olden import write_config, write_project
+from tests.core.legacy.olden import write_config, write_project
 
 
 def understudy(*arguments: str) -> int:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.predecessor.files import FILES
-from core.predecessor.flags import FLAGS
-from core.predecessor.keys import KEYS
-from core.predecessor.page import PATH, render
+from core.legacy.files import FILES
+from core.legacy.flags import FLAGS
+from core.legacy.keys import KEYS
+from core.legacy.page import PATH, render
 
 REPO = Path(__file__).resolve().parents[3]
 SCRIPTS = {
@@ -39,7 +39,7 @@ def rows(title: str) -> list[str]:
 
 
 def test_the_page_is_what_the_tables_say() -> None:
-    assert (REPO / PATH).read_text() == render(), "write it anew with `python -m core.predecessor.page`"
+    assert (REPO / PATH).read_text() == render(), "write it anew with `python -m core.legacy.page`"
 
 
 def test_every_key_flag_and_file_has_its_row() -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from core.errors import ConfigError
-from core.predecessor.flat import Flat
-from core.predecessor.places import Places
+from core.legacy.flat import Flat
+from core.legacy.places import Places
 
 Version = Literal["old", "new"]
 """Its first published state, and a later one with more keys and other defaults."""

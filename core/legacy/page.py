@@ -1,6 +1,6 @@
 """The page for users of the predecessor: its keys, flags and files, and ours. Written by the command
 
-python -m core.predecessor.page
+python -m core.legacy.page
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from core.predecessor.files import FILES, File
-from core.predecessor.flags import FLAGS, Flag
-from core.predecessor.keys import FIXED, KEYS
-from core.predecessor.settings import Key, Value
+from core.legacy.files import FILES, File
+from core.legacy.flags import FLAGS, Flag
+from core.legacy.keys import FIXED, KEYS
+from core.legacy.settings import Key, Value
 
 PATH = Path("configs/from_earlier_scripts.md")
 _HEAD = """\

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from core.predecessor.places import Columns
-from core.predecessor.settings import Convert, Fields, Settings
+from core.legacy.places import Columns
+from core.legacy.settings import Convert, Fields, Settings
 
 DEEPSEEK = "https://api.deepseek.com"
 DEEPSEEK_KEY = "DEEPSEEK_API_KEY"

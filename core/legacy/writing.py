@@ -9,7 +9,7 @@ from typing import Any
 from core.config import Config
 from core.config.loading import leaves
 from core.config.writing import written
-from core.predecessor.importing import Imported, Remark, What, nested
+from core.legacy.importing import Imported, Remark, What, nested
 
 TITLES: Mapping[What, str] = {
     "left out": "Without a counterpart here",

@@ -11,11 +11,11 @@ from core.config import Config
 from core.config.loading import leaves, load
 from core.data.reading import read as read_data
 from core.errors import ConfigError, PromptError
-from core.predecessor.importing import Imported, import_config, nested
-from core.predecessor.keys import FIXED, KEYS
-from core.predecessor.writing import render
+from core.legacy.importing import Imported, import_config, nested
+from core.legacy.keys import FIXED, KEYS
+from core.legacy.writing import render
 from core.prompts import load_prompts
-from tests.core.predecessor.olden import (
+from tests.core.legacy.olden import (
     FIRST,
     LATER,
     TAGGED,

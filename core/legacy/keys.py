@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from core.predecessor import conversions as to
-from core.predecessor.settings import Convert, Key, Kind, Value
+from core.legacy import conversions as to
+from core.legacy.settings import Convert, Key, Kind, Value
 
 _WANDB = "only where the file has one of the wandb keys: nothing is sent anywhere by default"
 _RL = "understudy reinforce asks as the student was trained: with its own prompt, and student.rulebook"

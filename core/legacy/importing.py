@@ -12,12 +12,12 @@ from typing import Any, Literal
 from core.config.loading import validate
 from core.config.reading import KeyPath, Source
 from core.errors import ConfigError
-from core.predecessor import prompts
-from core.predecessor.conversions import columns_of
-from core.predecessor.flat import Flat, read
-from core.predecessor.keys import FIXED, KEYS
-from core.predecessor.places import Places
-from core.predecessor.settings import Key, Settings, Version
+from core.legacy import prompts
+from core.legacy.conversions import columns_of
+from core.legacy.flat import Flat, read
+from core.legacy.keys import FIXED, KEYS
+from core.legacy.places import Places
+from core.legacy.settings import Key, Settings, Version
 from core.teacher.answer_file import source_of
 
 Defaults = Literal["auto", "old", "new"]

@@ -27,7 +27,7 @@ from core.summary.collecting import collect
 from core.summary.listing import list_runs, remove_run
 from core.teacher import stage as sample_stage
 from core.teacher.samples import read_samples
-from tests.core.predecessor.olden import metrics, write_run
+from tests.core.legacy.olden import metrics, write_run
 from tests.small_project import texts, write_project
 
 LATER = pytest.mark.parametrize("later", [False, True], ids=["first version", "later version"])
