@@ -1,1 +1,1 @@
-"""Coming from the scripts that this project replaces: their config, flags and files in our terms."""
+"""Import configs, prompts and answers of the scripts that this project replaces."""

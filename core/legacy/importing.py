@@ -1,78 +1,93 @@
-"""From the predecessor's config to one of ours: what was taken over, and the list of what was not."""
+"""Convert a config of the earlier scripts to ours, and list what could not be taken over as it is."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from core.config.loading import validate
-from core.config.reading import KeyPath, Source
+from core.config import Config
+from core.config.loading import leaves, validate
+from core.config.reading import Source
+from core.config.writing import written
 from core.errors import ConfigError
 from core.legacy import prompts
-from core.legacy.conversions import columns_of
-from core.legacy.flat import Flat, read
 from core.legacy.keys import FIXED, KEYS
-from core.legacy.places import Places
-from core.legacy.settings import Key, Settings, Version
+from core.legacy.settings import FlatFile, Settings, Version, read_flat
 from core.teacher.answer_file import source_of
 
 Defaults = Literal["auto", "old", "new"]
-What = Literal["left out", "otherwise", "unknown", "missing"]
+Kind = Literal["left out", "different", "unknown", "missing"]
+TITLES: Mapping[Kind, str] = {
+    "left out": "No counterpart",
+    "different": "Taken over with a difference",
+    "unknown": "Unknown",
+    "missing": "Not found",
+}
+_NEEDED = {"dataset_root_dir": "data.dir", "prompt_file": "prompts.file", "rules_root_dir": "rules.dir"}
 
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """A line of the list: a key that was left out, means something else here, or is not known; or a path
-    that leads nowhere."""
+    """A key that was not taken over as it is, or whose path does not exist."""
 
-    what: What
+    kind: Kind
     place: str
     key: str
-    said: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """Our values and where each comes from, both by dotted name, and what else the file said.
+    """Our values and the origin of each, both by dotted name, and remarks on the other keys.
 
-    `prompts` is a prompts file for `prompts.file`, where the predecessor's could be written in our form.
+    `prompts` is the content of a prompts file in our form, None if the earlier one is not converted.
     """
 
-    flat: Flat
+    file: FlatFile
     version: Version
     values: Mapping[str, Any]
     origins: Mapping[str, str]
     remarks: tuple[Remark, ...]
-    prompts: str | None
+    prompts: str | None = None
 
     @property
     def mapped(self) -> int:
-        """How many keys of the file are in force."""
-        left_out = {r.key for r in self.remarks if r.what in ("left out", "unknown")}
-        return len(self.flat.values.keys() - left_out)
+        """The number of the file's keys that are taken over."""
+        left_out = {r.key for r in self.remarks if r.kind in ("left out", "unknown")}
+        return len(self.file.given.keys() - left_out)
+
+    def listed(self) -> Iterator[tuple[str, list[str]]]:
+        """Yield each title that has remarks, with a line for each of them."""
+        for kind, title in TITLES.items():
+            if lines := [f"{r.place}: {r.key}: {r.text}" for r in self.remarks if r.kind == kind]:
+                yield title, lines
 
 
 def import_config(
     path: Path, *, prompts_file: Path, defaults: Defaults = "auto", answers: Path | None = None
 ) -> Imported:
-    """Read the predecessor's config and say all of it in our terms.
+    """Convert a config of the earlier scripts.
 
-    `prompts_file` is where a prompts file in our form would go, `answers` the folder of a run of its, or a
-    file of it, whose answers and splits are taken instead of a live teacher and the dataset. Raises
-    ConfigError with place and remedy for a file that is no such config, and for values that no version
-    could have worked with.
+    `defaults` is the version whose defaults hold for keys that the file lacks. `prompts_file` is where a
+    converted prompts file will be written. `answers`, a run's folder or a file in it, replaces the teacher
+    and the dataset by the run's answers and splits. Raises ConfigError with file, line and remedy for an
+    invalid file, and for values with which no version of the scripts worked.
     """
-    flat = read(path)
-    version: Version = _version(flat) if defaults == "auto" else defaults
-    for name in flat.values:
-        if name in KEYS:
-            KEYS[name].check(flat)
-    settings = Settings(flat, version, KEYS, Places(path, Path.cwd()))
-    found = Imported(flat, version, *_mapped(settings), tuple(_remarks(settings)), None)
+    file = read_flat(path)
+    known = [KEYS[name] for name in file.given if name in KEYS]
+    version: Version = "new" if any(key.later for key in known) else "old"
+    if defaults != "auto":
+        version = defaults
+    for key in known:
+        key.check(file)
+    default = {k.name: k.default if version == "old" else k.new_default for k in KEYS.values()}
+    settings = Settings(file, version, {**default, **file.given})
+    found = _mapped(settings)
     found = _with_prompts(found, settings, prompts_file)
     if answers is not None:
         found = _with_answers(found, answers)
@@ -80,8 +95,25 @@ def import_config(
     return found
 
 
+def render(found: Imported) -> str:
+    """Return our config as YAML: remarks first, and a comment with the origin of each value."""
+    version = "first" if found.version == "old" else "later"
+    lines = [
+        f"# Converted from {found.file.path} by `understudy import-config`. A comment names the key that a",
+        f'# value comes from; "by default" is what the {version} version of the scripts did without it.',
+    ]
+    for title, remarks in found.listed():
+        lines += ["#", f"# {title}:"]
+        for remark in remarks:
+            lines += textwrap.wrap(remark, 108, initial_indent="#   ", subsequent_indent="#     ")
+    lines.append("")
+    order = {".".join(path): i for i, path in enumerate(leaves(Config))}
+    values = dict(sorted(found.values.items(), key=lambda item: order[item[0]]))
+    return "\n".join([*lines, *_yaml(nested(values), (), found.origins)]) + "\n"
+
+
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by dotted name as the sections of a config."""
+    """Return values by dotted name as nested sections."""
     out: dict[str, Any] = {}
     for dotted, value in values.items():
         *sections, name = dotted.split(".")
@@ -92,129 +124,117 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _version(flat: Flat) -> Version:
-    """By the keys that only the later one has."""
-    return "new" if any(name in KEYS and KEYS[name].later for name in flat.values) else "old"
+def _yaml(values: Any, at: tuple[str, ...], origins: Mapping[str, str]) -> Iterator[str]:
+    indent = "  " * len(at)
+    for name, value in values.items():
+        origin = origins.get(".".join((*at, name)))
+        if origin is not None:
+            yield f"{indent}{name}: {written(value)}  # {origin}"
+        else:
+            yield from [f"{indent}{name}:"] if at else ["", f"{name}:"]
+            yield from _yaml(value, (*at, name), origins)
 
 
-def _mapped(s: Settings) -> tuple[dict[str, Any], dict[str, str]]:
-    values: dict[str, Any] = {name: value for name, (value, _) in FIXED.items()}
+def _mapped(s: Settings) -> Imported:
+    file, converted = s.file, {name: key.value(s) for name, key in KEYS.items() if key.fields}
+    values = {name: value for name, (value, _) in FIXED.items()}
     origins = {name: why for name, (_, why) in FIXED.items()}
-    for key in KEYS.values():
-        for field, value in (key.convert(s) if key.convert else {}).items():
+    for name, value in converted.items():
+        for field in KEYS[name].fields if value is not None else ():
             values[field] = value
-            if field not in origins or s.given(key.name):
-                origins[field] = key.name if s.given(key.name) else f"{key.name}, by default"
-    return values, origins
+            if field not in origins or name in file.given:
+                origins[field] = name if name in file.given else f"{name}, by default"
+    remarks = []
+    for name, given in file.given.items():
+        key = KEYS.get(name)
+        if key is None:
+            near = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            text = f"not a key of the earlier scripts, which ignored it{hint}"
+            remarks.append(Remark("unknown", file.place(name), name, text))
+        elif not key.fields:
+            text = json.dumps(given, ensure_ascii=False)
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
+            remarks.append(Remark("left out", file.place(name), name, f"{shown}: {key.note}"))
+        elif key.note and key.is_different(given, converted[name]) and name != "prompt_file":
+            text = f"{', '.join(key.fields)}: {key.note}"
+            remarks.append(Remark("different", file.place(name), name, text))
+    return Imported(file, s.version, values, origins, (*remarks, *_missing(s)))
 
 
-def _remarks(s: Settings) -> Iterator[Remark]:
-    for name, value in s.flat.values.items():
-        place = s.flat.place(name)
-        if name not in KEYS:
-            yield Remark("unknown", place, name, _nearest(name))
-        elif not KEYS[name].fields:
-            yield Remark("left out", place, name, f"{_shown(value)}: {KEYS[name].why}")
-        elif value is not None and _differs(KEYS[name], s):
-            said = ", ".join(KEYS[name].fields)
-            yield Remark("otherwise", place, name, f"{said}: {KEYS[name].why}")
-    yield from _nowhere(s)
-
-
-def _differs(key: Key, s: Settings) -> bool:
-    """Whether what is otherwise here has to be said. Of prompts it is said where they are converted."""
-    if not key.why or key.name == "prompt_file":
-        return False
-    found = key.convert(s) if key.convert and key.quiet else {}
-    return not key.quiet or any(value != s[key.name] for value in found.values())
-
-
-def _nowhere(s: Settings) -> Iterator[Remark]:
-    """Paths that lead nowhere from here, though the predecessor needed what they name."""
-    sought = {"dataset_root_dir": "data.dir", "prompt_file": "prompts.file", "rules_root_dir": "rules.dir"}
-    for name, field in sought.items():
-        if s.places.find(s[name]) is None and not (
-            name == "rules_root_dir" and s.places.find(s["rules_dir"])
-        ):
-            said = f"{s.places.missing(s[name])}: set {field}"
-            yield Remark("missing", s.flat.place(name), name, said)
-        elif name == "dataset_root_dir" and columns_of(s) is None:
-            said = (
-                f"no train table of {s['dataset_name']} is in it: set data.text_column and data.label_column"
-            )
-            yield Remark("missing", s.flat.place(name), name, said)
-
-
-def _nearest(name: str) -> str:
-    near = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6)
-    meant = f"; did you mean {near[0]}?" if near else ""
-    return f"no key of the predecessor, which passed over it in silence{meant}"
+def _missing(s: Settings) -> Iterator[Remark]:
+    """Paths that do not exist here, although the scripts needed what they name."""
+    for name, field in _NEEDED.items():
+        if name == "rules_root_dir" and s.find(s["rules_dir"]):
+            continue
+        if s.find(s[name]) is None:
+            tried = ", ".join(dict.fromkeys(map(str, s.candidates(s[name]))))
+            text = f"{s[name]} does not exist (tried: {tried}): set {field}"
+        elif name == "dataset_root_dir" and s.columns() is None:
+            text = f"it has no train table of {s['dataset_name']}: set data.text_column and data.label_column"
+        else:
+            continue
+        yield Remark("missing", s.file.place(name), name, text)
 
 
 def _with_prompts(found: Imported, s: Settings, to: Path) -> Imported:
-    """A prompts file of the predecessor's kind is written in ours; one of ours stays where it is."""
-    source = s.places.find(s["prompt_file"])
-    if source is None or not prompts.is_theirs(source):
+    """Convert a prompts file of the earlier scripts; one of ours remains where it is."""
+    source = s.find(s["prompt_file"])
+    if source is None or not prompts.is_legacy(source):
         return found
-    text, said = prompts.converted(source)
-    remarks = [Remark("otherwise", str(source), "prompt_file", each) for each in said]
+    text, notes = prompts.convert(source)
+    notes = [KEYS["prompt_file"].note, *notes]
     return replace(
         found,
         prompts=text,
         values={**found.values, "prompts.file": str(to)},
-        origins={**found.origins, "prompts.file": f"made from {source}"},
-        remarks=(*found.remarks, *remarks),
+        origins={**found.origins, "prompts.file": f"converted from {source}"},
+        remarks=(*found.remarks, *(Remark("different", str(source), "prompt_file", note) for note in notes)),
     )
 
 
 def _with_answers(found: Imported, answers: Path) -> Imported:
-    """Recorded answers in the live teacher's place, and the texts that they were given to."""
+    """Take recorded answers instead of the live teacher, and the texts that were answered."""
     source = Path(source_of(str(answers)).url)
     if not source.is_file():
-        raise ConfigError(f"--answers {answers}: there is no such file or folder; name a run's folder")
+        raise ConfigError(f"--answers {answers} does not exist; give the folder of a run")
     values: dict[str, Any] = {"teacher.kind": "recorded", "teacher.answers": str(answers)}
     splits = source.parent.parent / "data_splits"
     if splits.is_dir():
-        columns = {"text_column": "text", "label_column": "label", "separator": ","}
-        values |= {"data.dir": str(splits), **{f"data.{name}": value for name, value in columns.items()}}
+        values |= {"data.dir": str(splits), "data.text_column": "text", "data.label_column": "label"}
+        values |= {"data.separator": ","}
     replaced = [name for name, key in KEYS.items() if set(key.fields) & set(values)]
-    said = "the run that --answers names has the texts, as text and label with commas"
-    remarks = [r for r in found.remarks if r.key not in replaced]
-    flat = found.flat
+    text = "not needed: the run that --answers names has the texts as CSV, in the columns text and label"
+    left_out = [
+        Remark("left out", found.file.place(name), name, text)
+        for name in replaced
+        if name in found.file.given
+    ]
     return replace(
         found,
         values={**found.values, **values},
         origins={**found.origins, **dict.fromkeys(values, "--answers")},
-        remarks=(
-            *remarks,
-            *(Remark("left out", flat.place(n), n, said) for n in replaced if n in flat.values),
-        ),
+        remarks=(*(r for r in found.remarks if r.key not in replaced), *left_out),
     )
 
 
 def _validate(found: Imported) -> None:
-    """Our own limits hold; what breaks one is told by the name and line that the user knows."""
-    lines: dict[KeyPath, int] = {
-        tuple(field.split(".")): found.flat.lines[name]
-        for name in found.flat.values
-        if name in KEYS and name in found.flat.lines
+    """Raise ConfigError for values outside our limits, with the key and line in the earlier config."""
+    lines = {
+        tuple(field.split(".")): line
+        for name, line in found.file.lines.items()
+        if name in KEYS
         for field in KEYS[name].fields
     }
     try:
-        validate(nested(found.values), Source(str(found.flat.path), {}, lines))
+        validate(nested(found.values), Source(str(found.file.path), {}, lines))
     except ConfigError as e:
-        raise ConfigError("\n".join(_named(line, found) for line in str(e).splitlines())) from None
+        raise ConfigError("\n".join(_with_old_key(line, found) for line in str(e).splitlines())) from None
 
 
-def _named(line: str, found: Imported) -> str:
-    """An error's line with the key that the value came from."""
-    field = next((f for f in found.values if f": {f}: " in line), None)
-    origin = found.origins.get(field or "", "").partition(",")[0]
+def _with_old_key(line: str, found: Imported) -> str:
+    field = next((f for f in found.values if f": {f}: " in line), "")
+    origin = found.origins.get(field, "").partition(",")[0]
     if origin not in KEYS or origin == field:
         return line
     return line.replace(f": {field}: ", f": {origin} (here {field}): ", 1)
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else f"{text[:57]}..."

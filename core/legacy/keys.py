@@ -1,327 +1,300 @@
-"""Every key of the predecessor's config: what it is here, or why it has no counterpart. One row a key."""
+"""The keys of the earlier scripts' config: their defaults, and what they become in ours."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from core.legacy import conversions as to
-from core.legacy.settings import Convert, Key, Kind, Value
+from core.legacy.settings import Columns, FlatFile, Settings
 
-_WANDB = "only where the file has one of the wandb keys: nothing is sent anywhere by default"
-_RL = "understudy reinforce asks as the student was trained: with its own prompt, and student.rulebook"
+Convert = Callable[[Settings, Any], Any]
+_EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "true or false"}
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key. `fields` are the dotted names of our config that it sets; without any it has no counterpart.
+
+    `new` is the later version's default if it differs; a `later` key is unknown to the first version, which
+    behaved as by `default`.
+    """
+
+    name: str
+    type: type[str] | type[float] | type[int] | type[bool]
+    default: str | float | None
+    fields: tuple[str, ...] = ()
+    convert: Convert | None = None
+    new: str | float | None = None
+    later: bool = False
+
+    @property
+    def new_default(self) -> str | float | None:
+        """The later version's default."""
+        return self.default if self.new is None else self.new
+
+    @property
+    def note(self) -> str:
+        """What is different here, or what to do instead."""
+        return NOTES.get(self.name, "")
+
+    def value(self, settings: Settings) -> Any:
+        """Return the value for our fields; None leaves them at our default."""
+        value = settings[self.name]
+        return value if self.convert is None else self.convert(settings, value)
+
+    def is_different(self, given: Any, converted: Any) -> bool:
+        """Whether the note concerns the given value: a converted value is different only if it changed."""
+        return converted is not None and (self.convert is None or converted != given)
+
+    def check(self, file: FlatFile) -> None:
+        """Raise ConfigError if the file gives the key a value of another type."""
+        value, allowed = file.given[self.name], (int, float) if self.type is float else self.type
+        if value is None and self.new_default is None:
+            return
+        if not isinstance(value, allowed) or isinstance(value, bool) != (self.type is bool):
+            raise file.error(
+                self.name,
+                f"{value!r:.60} is not {_EXPECTED[self.type]}; correct it, or remove the key, which is then "
+                f"{self.new_default!r}",
+            )
+
+
+def _path(s: Settings, value: str) -> str:
+    return s.our_path(value)
+
+
+def _column(index: int) -> Convert:
+    return lambda s, value: (s.columns() or Columns("text", "label", ","))[index]
+
+
+def _separator(s: Settings, value: str) -> Any:
+    if len(value) != 1:
+        raise s.file.error("csv_sep", f'{value!r} is not one character; give one, such as ";" or "\\t"')
+    return _column(2)(s, value)
+
+
+def _rules(s: Settings, value: str) -> str:
+    """The first of three folders that exists, as in the scripts."""
+    name, rules_dir = s["dataset_name"], s["rules_dir"]
+    tried = (str(Path(s["rules_root_dir"]) / name), str(Path(rules_dir) / name), rules_dir)
+    return s.our_path(next((path for path in tried if s.find(path)), tried[0]))
+
+
+def _or_google(google: str) -> Convert:
+    """The later version sent Gemini models to Google unless an endpoint was set."""
+
+    def convert(s: Settings, value: str) -> str:
+        untouched = (s["teacher_base_url"], s["teacher_api_key_env"]) == (_DEEPSEEK, _DEEPSEEK_KEY)
+        is_gemini = s.version == "new" and s["teacher_model"].startswith("gemini")
+        return google if is_gemini and untouched else value
+
+    return convert
+
+
+def _requests_per_minute(s: Settings, seconds: float) -> float | None:
+    if seconds < 0:
+        raise s.file.error("teacher_sleep_seconds", f"{seconds} is negative; give 0 or more seconds")
+    return 60.0 * s["teacher_workers"] / seconds if seconds else None
+
+
+def _rejection_rules(s: Settings, min_chars: int) -> list[Any]:
+    too_short = [{"rule": "too_short", "min_chars": min_chars}] if min_chars else []
+    return ["unparsed", "label_mismatch", *too_short]
+
+
+def _base_model(s: Settings, value: str) -> str:
+    """Tinker accepted this name, the hub does not."""
+    return "Qwen/Qwen3-8B" if value == "Qwen3-8B" else value
+
+
+def _thinking(s: Settings, value: bool) -> dict[str, bool] | None:
+    """The first version passed no arguments to the chat template."""
+    is_set = s.version == "new" or "student_enable_thinking" in s.file.given
+    return {"enable_thinking": value} if is_set else None
+
+
+def _batches(s: Settings, value: str) -> str:
+    if value not in ("random", "stratified"):
+        raise s.file.error("batch_strategy", f"{value!r} is not random or stratified; give one of them")
+    return value
+
+
+def _schedule(s: Settings, value: str) -> str:
+    return value if value == "constant" else "linear"
+
+
+def _metric(s: Settings, value: str) -> str:
+    metrics = {m: m for m in ("macro_f1", "auroc", "auprc", "accuracy")}
+    metrics |= {"loss": "log_loss", "cls_loss": "log_loss"}
+    if value not in metrics:
+        known = ", ".join(metrics)
+        raise s.file.error("selection_metric", f"{value!r} is not one of its metrics; give one of {known}")
+    return metrics[value]
+
+
+def _max_new_tokens(s: Settings, value: int) -> int:
+    return min(value, int(s["max_length"]) // 2)
+
+
+def _root(s: Settings, value: str) -> str:
+    """The folder that holds runs/, so that new runs are next to the earlier ones."""
+    found = Path(s.our_path(value))
+    return str(found.parent if found.name == "runs" else found)
+
+
+def _wandb(s: Settings, value: str | None) -> str | None:
+    """Nothing is sent unless the file has one of the keys."""
+    return value if any(f"wandb_{key}" in s.file.given for key in ("project", "entity", "mode")) else None
+
+
+_DEEPSEEK, _DEEPSEEK_KEY = "https://api.deepseek.com", "DEEPSEEK_API_KEY"
+_google_key = _or_google("GOOGLE_API_KEY")
+_google_url = _or_google("https://generativelanguage.googleapis.com/v1beta/openai/")
+_INSTRUCTION = "Decide whether the following text is hate speech."
+_NEW_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
+_CONCURRENCY = "student.engine.max_concurrent_requests"
+_TTL = "student.engine.checkpoint_ttl_days"
+
+_ROWS = (
+    # Data
+    Key("dataset_root_dir", str, "tinker/dataset", ("data.dir",), _path),
+    Key("dataset_name", str, "ethos", ("data.name",)),
+    Key("data_path", str, "datasets/ethos/Ethos_Dataset_Binary.csv"),
+    Key("text_column", str, "comment", ("data.text_column",), _column(0)),
+    Key("label_column", str, "isHate", ("data.label_column",), _column(1)),
+    Key("label_threshold", float, 0.5, ("data.label_threshold",)),
+    Key("csv_sep", str, ";", ("data.separator",), _separator),
+    Key("seed", int, 42, ("seed",)),
+    Key("max_train_examples", int, 0, ("data.max_train_examples",)),
+    Key("max_val_examples", int, 0, ("data.max_val_examples",)),
+    Key("max_test_examples", int, 0, ("data.max_test_examples",)),
+    # Prompts and rules
+    Key("prompt_file", str, "tinker/prompts/sft_reasoning.yaml", ("prompts.file",), _path),
+    Key("task_instruction", str, _INSTRUCTION, ("prompts.task_instruction",)),
+    Key("rules_root_dir", str, "tinker/rules", ("rules.dir",), _rules),
+    Key("rules_dir", str, "tinker/rules", ("rules.dir",), _rules),
+    Key("rules_glob", str, "*.txt", ("rules.glob",)),
+    Key("rl_prompt_file", str, "prompts/rl_reasoning.yaml", later=True),
+    Key("rl_use_rulebook", bool, False, later=True),
+    # Teacher
+    Key("teacher_env_file", str, "extraction/.env", new="../extraction/.env"),
+    Key("teacher_api_key_env", str, _DEEPSEEK_KEY, ("teacher.api_key_env",), _google_key),
+    Key("teacher_base_url", str, _DEEPSEEK, ("teacher.base_url",), _google_url),
+    Key("teacher_model", str, "deepseek/deepseek-chat", ("teacher.model",)),
+    Key("teacher_temperature", float, 0.7, ("teacher.temperature",)),
+    Key("teacher_max_tokens", int, 300, ("teacher.max_tokens",), new=4096),
+    Key("teacher_k", int, 3, ("teacher.attempts",)),
+    Key("teacher_workers", int, 1, ("teacher.limits.concurrency",)),
+    Key("teacher_max_retries", int, 3, ("teacher.limits.tries",)),
+    Key("teacher_request_timeout", float, 90, ("teacher.limits.read_timeout_s",)),
+    Key("teacher_json_mode", bool, True, new=False),
+    Key("teacher_sleep_seconds", float, 0.0, ("teacher.limits.requests_per_minute",), _requests_per_minute),
+    Key("min_reasoning_chars", int, 20, ("rejection.rules",), _rejection_rules),
+    # Student
+    Key("student_model_name", str, "Qwen3-8B", ("student.model",), _base_model),
+    Key("student_use_rulebook", bool, True, ("student.rulebook",), later=True),
+    Key("student_enable_thinking", bool, True, ("student.chat_template_args",), _thinking, later=True),
+    Key("tinker_base_url", str, None, ("student.engine.base_url",)),
+    Key("lora_rank", int, 32, ("student.lora.rank",)),
+    Key("ttl_seconds", int, 604800, (_TTL,), lambda s, value: value / 86400, new=7776000),
+    Key("num_epochs", float, 3, ("student.epochs",)),
+    Key("batch_size", int, 16, ("student.batch_size",)),
+    Key("batch_strategy", str, "random", ("student.batches",), _batches, new="stratified", later=True),
+    Key("learning_rate", float, 2e-4, ("student.learning_rate",)),
+    Key("adam_beta1", float, 0.9, ("student.adam.beta1",)),
+    Key("adam_beta2", float, 0.95, ("student.adam.beta2",)),
+    Key("adam_eps", float, 1e-8, ("student.adam.eps",)),
+    Key("lr_schedule", str, "linear", ("student.schedule",), _schedule),
+    Key("min_lr_ratio", float, 0.1, ("student.min_lr_ratio",)),
+    Key("max_length", int, 2048, ("student.max_length",)),
+    Key("reasoning_token_weight", float, 1.0, ("student.token_weights.reasoning",), later=True),
+    Key("label_token_weight", float, 1.0, ("student.token_weights.label",), later=True),
+    Key("save_sft_jsonl", bool, True),
+    # Evaluation, run and trackers
+    Key("eval_interval", int, 10, ("evaluation.interval",)),
+    Key("max_eval_samples", int, 0, ("evaluation.max_examples",)),
+    Key("eval_max_concurrency", int, 64, (_CONCURRENCY,)),
+    Key("eval_reasoning_placeholder", str, ""),
+    Key("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
+    Key("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
+    Key("max_new_tokens", int, 512, _NEW_TOKENS, _max_new_tokens, new=4096, later=True),
+    Key("val_export_every_evals", int, 0, later=True),
+    Key("eval_test_during_train", bool, False, later=True),
+    Key("train_checkpoint_e2e_eval", bool, False, later=True),
+    Key("log_dir", str, "tinker/runs", ("run.root",), _root),
+    Key("run_name", str, None, ("run.name",)),
+    Key("wandb_project", str, "reasoning-sft-tinker", ("trackers.wandb.project",), _wandb),
+    Key("wandb_entity", str, None, ("trackers.wandb.entity",), _wandb),
+    Key("wandb_mode", str, "online", ("trackers.wandb.mode",), _wandb),
+)
+KEYS: Mapping[str, Key] = {key.name: key for key in _ROWS}
+
 _READ = (
-    "as the train table has it: text and label with commas, else the file's columns with commas, else these "
-    "with its separator"
+    "depends on the train table: text and label with commas, else the config's columns with commas, else the "
+    "config's columns with its separator"
 )
-_DRAW = "drawn by label too, but other rows"
+_SUBSET = "drawn by label too, but other rows are drawn"
+_RL = "understudy reinforce uses the student's own prompt and student.rulebook"
+_TRACKED = "written only if the file has one of the wandb keys: by default nothing is sent"
 
-
-def _key(
-    name: str,
-    kind: Kind,
-    default: Value,
-    fields: str = "",
-    convert: Convert | None = None,
-    *,
-    why: str = "",
-    later: Value | None = None,
-    only_later: bool = False,
-    quiet: bool = False,
-) -> Key:
-    """`default` is the first version's; `later` the other's, where that is not the same."""
-    names = tuple(fields.split())
-    return Key(
-        name,
-        kind,
-        default,
-        default if later is None else later,
-        names,
-        why,
-        convert or (to.same(name, names[0]) if names else None),
-        only_later,
-        quiet,
-    )
-
-
-_DATA = (
-    _key("dataset_root_dir", "text", "tinker/dataset", "data.dir", to.path("dataset_root_dir", "data.dir")),
-    _key("dataset_name", "text", "ethos", "data.name"),
-    _key(
-        "data_path",
-        "text",
-        "datasets/ethos/Ethos_Dataset_Binary.csv",
-        why="the staged scripts did not read it; to have one table split, give data.path and data.sizes "
-        "instead of data.dir",
-    ),
-    _key("text_column", "text", "comment", "data.text_column", to.column("text"), why=_READ, quiet=True),
-    _key("label_column", "text", "isHate", "data.label_column", to.column("label"), why=_READ, quiet=True),
-    _key("label_threshold", "number", 0.5, "data.label_threshold"),
-    _key("csv_sep", "text", ";", "data.separator", to.separator, why=_READ, quiet=True),
-    _key("seed", "whole", 42, "seed"),
-    _key("max_train_examples", "whole", 0, "data.max_train_examples", why=_DRAW),
-    _key("max_val_examples", "whole", 0, "data.max_val_examples", why=_DRAW),
-    _key("max_test_examples", "whole", 0, "data.max_test_examples", why=_DRAW),
-)
-
-_WORDING = (
-    _key(
-        "prompt_file",
-        "text",
-        "tinker/prompts/sft_reasoning.yaml",
-        "prompts.file",
-        to.path("prompt_file", "prompts.file"),
-        why="templates are Jinja2 here, {{ text }} for {text}: a copy is written beside the config",
-    ),
-    _key(
-        "task_instruction",
-        "text",
-        "Decide whether the following text is hate speech.",
-        "prompts.task_instruction",
-    ),
-    _key(
-        "rules_root_dir",
-        "text",
-        "tinker/rules",
-        "rules.dir",
-        to.rules,
-        why="the dataset's folder itself: <rules_root_dir>/<dataset_name>, else <rules_dir>/<dataset_name>, "
-        "else rules_dir",
-    ),
-    _key("rules_dir", "text", "tinker/rules", "rules.dir", to.rules, why="as rules_root_dir"),
-    _key("rules_glob", "text", "*.txt", "rules.glob"),
-    _key("rl_prompt_file", "text", "prompts/rl_reasoning.yaml", why=_RL, only_later=True),
-    _key("rl_use_rulebook", "switch", False, why=_RL, only_later=True),
-)
-
-_TEACHER = (
-    _key(
-        "teacher_env_file",
-        "text",
-        "extraction/.env",
-        later="../extraction/.env",
-        why="keys are in the environment, or in .env of the directory you run from: put it there, or export "
-        "its variables",
-    ),
-    _key(
-        "teacher_api_key_env",
-        "text",
-        to.DEEPSEEK_KEY,
-        "teacher.api_key_env",
-        to.endpoint("teacher_api_key_env", "teacher.api_key_env", to.GOOGLE_KEY),
-    ),
-    _key(
-        "teacher_base_url",
-        "text",
-        to.DEEPSEEK,
-        "teacher.base_url",
-        to.endpoint("teacher_base_url", "teacher.base_url", to.GOOGLE),
-    ),
-    _key("teacher_model", "text", "deepseek/deepseek-chat", "teacher.model"),
-    _key(
-        "teacher_temperature",
-        "number",
-        0.7,
-        "teacher.temperature",
-        why="of every attempt but the first, which is at 0",
-    ),
-    _key("teacher_max_tokens", "whole", 300, "teacher.max_tokens", later=4096),
-    _key(
-        "teacher_k",
-        "whole",
-        3,
-        "teacher.attempts",
-        why="asked again until the label agrees with gold; the other rules judge afterwards",
-    ),
-    _key("teacher_workers", "whole", 1, "teacher.limits.concurrency"),
-    _key(
-        "teacher_max_retries",
-        "whole",
-        3,
-        "teacher.limits.tries",
-        why="for failures of the endpoint; an answer that cannot be read is an attempt",
-    ),
-    _key("teacher_request_timeout", "number", 90, "teacher.limits.read_timeout_s"),
-    _key(
-        "teacher_json_mode",
-        "switch",
-        True,
-        later=False,
-        why="the first request settles what the endpoint can: a schema, JSON, or plain text",
-    ),
-    _key(
-        "teacher_sleep_seconds",
-        "number",
-        0.0,
-        "teacher.limits.requests_per_minute",
-        to.pace,
-        why="as a rate, which is kept by all workers together",
-        quiet=True,
-    ),
-    _key(
-        "min_reasoning_chars",
-        "whole",
-        20,
-        "rejection.rules",
-        to.too_short,
-        why="as min_chars of too_short, which does not count the tags around the reasoning",
-    ),
-)
-
-_STUDENT = (
-    _key("student_model_name", "text", "Qwen3-8B", "student.model", to.model),
-    _key(
-        "student_use_rulebook",
-        "switch",
-        True,
-        "student.rulebook",
-        why="wherever the student is asked; it showed the rulebook at inference whatever this said",
-        only_later=True,
-    ),
-    _key(
-        "student_enable_thinking",
-        "switch",
-        True,
-        "student.chat_template_args",
-        to.thinking,
-        why="heeded here; the staged scripts did not read it",
-        only_later=True,
-    ),
-    _key("tinker_base_url", "text", None, "student.engine.base_url"),
-    _key("lora_rank", "whole", 32, "student.lora.rank"),
-    _key(
-        "ttl_seconds",
-        "whole",
-        604800,
-        "student.engine.checkpoint_ttl_days",
-        to.days,
-        later=7776000,
-        why="of all checkpoints but the chosen one, which stays for ever",
-    ),
-    _key("num_epochs", "number", 3, "student.epochs"),
-    _key("batch_size", "whole", 16, "student.batch_size"),
-    _key(
-        "batch_strategy", "text", "random", "student.batches", to.batches, later="stratified", only_later=True
-    ),
-    _key("learning_rate", "number", 2e-4, "student.learning_rate"),
-    _key("adam_beta1", "number", 0.9, "student.adam.beta1"),
-    _key("adam_beta2", "number", 0.95, "student.adam.beta2"),
-    _key("adam_eps", "number", 1e-8, "student.adam.eps"),
-    _key(
-        "lr_schedule",
-        "text",
-        "linear",
-        "student.schedule",
-        to.schedule,
-        why="constant, or linear for any other word, as before",
-        quiet=True,
-    ),
-    _key("min_lr_ratio", "number", 0.1, "student.min_lr_ratio"),
-    _key(
-        "max_length",
-        "whole",
-        2048,
-        "student.max_length",
-        why="texts are cut to fit, rules and answers never; room for the answer is kept",
-    ),
-    _key("reasoning_token_weight", "number", 1.0, "student.token_weights.reasoning", only_later=True),
-    _key("label_token_weight", "number", 1.0, "student.token_weights.label", only_later=True),
-    _key("save_sft_jsonl", "switch", True, why="student_phase/train_sft.jsonl is always written"),
-)
-
-_MEASURING = (
-    _key("eval_interval", "whole", 10, "evaluation.interval"),
-    _key(
-        "max_eval_samples",
-        "whole",
-        0,
-        "evaluation.max_examples",
-        why="rows of val, drawn by label and not the first ones; test is never cut",
-    ),
-    _key("eval_max_concurrency", "whole", 64, "student.engine.max_concurrent_requests"),
-    _key(
-        "eval_reasoning_placeholder",
-        "text",
-        "",
-        why="there is none: the label is scored after the reasoning that the student writes itself",
-    ),
-    _key("invalid_label_warn_rate", "number", 0.1, "evaluation.invalid_warn_rate"),
-    _key(
-        "selection_metric",
-        "text",
-        "macro_f1",
-        "evaluation.metric",
-        to.metric,
-        why="loss and cls_loss, which were one, are log_loss",
-        quiet=True,
-    ),
-    _key(
-        "max_new_tokens",
-        "whole",
-        512,
-        "evaluation.max_new_tokens export.max_new_tokens",
-        to.new_tokens,
-        later=4096,
-        why="half of max_length at most, since room is kept for the answer",
-        only_later=True,
-        quiet=True,
-    ),
-    _key(
-        "val_export_every_evals",
-        "whole",
-        0,
-        why="every checkpoint's metrics are kept; for its predictions: understudy evaluate --run <run> "
-        "--checkpoint step_<n>",
-        only_later=True,
-    ),
-    _key(
-        "eval_test_during_train",
-        "switch",
-        False,
-        why="test is read once, at the end, with everything frozen",
-        only_later=True,
-    ),
-    _key(
-        "train_checkpoint_e2e_eval",
-        "switch",
-        False,
-        why="train is measured once, whole, at the end",
-        only_later=True,
-    ),
-    _key("log_dir", "text", "tinker/runs", "run.root", to.root, why="the folder that holds runs/"),
-    _key(
-        "run_name",
-        "text",
-        None,
-        "run.name",
-        why="a name stands for one config; by default it is that of the config file, without the time",
-    ),
-    _key(
-        "wandb_project",
-        "text",
-        "reasoning-sft-tinker",
-        "trackers.wandb.project",
-        to.wandb("project"),
-        why=_WANDB,
-        quiet=True,
-    ),
-    _key("wandb_entity", "text", None, "trackers.wandb.entity", to.wandb("entity"), why=_WANDB, quiet=True),
-    _key("wandb_mode", "text", "online", "trackers.wandb.mode", to.wandb("mode"), why=_WANDB, quiet=True),
-)
-
-KEYS: Mapping[str, Key] = {key.name: key for key in (*_DATA, *_WORDING, *_TEACHER, *_STUDENT, *_MEASURING)}
+NOTES: Mapping[str, str] = {
+    "data_path": "the staged scripts did not read it; to split one table, set data.path and data.sizes "
+    "instead of data.dir",
+    "text_column": _READ,
+    "label_column": _READ,
+    "csv_sep": _READ,
+    "max_train_examples": _SUBSET,
+    "max_val_examples": _SUBSET,
+    "max_test_examples": _SUBSET,
+    "prompt_file": "templates are Jinja2 here, {{ text }} for {text}: a copy is written next to the config",
+    "rules_root_dir": "the folder of the dataset: <rules_root_dir>/<dataset_name>, else "
+    "<rules_dir>/<dataset_name>, else rules_dir",
+    "rules_dir": "see rules_root_dir",
+    "rl_prompt_file": _RL,
+    "rl_use_rulebook": _RL,
+    "teacher_env_file": "API keys are read from the environment or from .env in the working directory",
+    "teacher_temperature": "for every attempt after the first, which is at 0",
+    "teacher_k": "attempts end when the label agrees with gold; the other rules are applied afterwards",
+    "teacher_max_retries": "for failures of the endpoint; an unreadable answer counts as an attempt",
+    "teacher_json_mode": "the first request finds what the endpoint supports: a schema, JSON or plain text",
+    "teacher_sleep_seconds": "converted to a rate that all workers share",
+    "min_reasoning_chars": "min_chars of the rule too_short, which does not count tags around the reasoning",
+    "student_use_rulebook": "applies wherever the student is used; the scripts always showed the rulebook at "
+    "inference",
+    "student_enable_thinking": "applied here; the staged scripts did not read it",
+    "ttl_seconds": "of all checkpoints except the selected one, which never expires",
+    "lr_schedule": "constant, or linear for any other value, as before",
+    "max_length": "texts are truncated to fit, rules and answers never; room is reserved for the answer",
+    "save_sft_jsonl": "student_phase/train_sft.jsonl is always written",
+    "max_eval_samples": "rows of val, drawn by label instead of the first ones; test is always complete",
+    "eval_reasoning_placeholder": "not used: labels are scored after the student's own reasoning",
+    "selection_metric": "loss and cls_loss, which were equal, are log_loss",
+    "max_new_tokens": "at most half of max_length, since room is reserved for the answer",
+    "val_export_every_evals": "metrics of every checkpoint are stored; for predictions: understudy evaluate "
+    "--run <run> --checkpoint step_<n>",
+    "eval_test_during_train": "test is evaluated once, at the end, with everything frozen",
+    "train_checkpoint_e2e_eval": "train is evaluated once, completely, at the end",
+    "log_dir": "the folder that holds runs/",
+    "run_name": "a name belongs to one config; the default is the config file's name, without a timestamp",
+    "wandb_project": _TRACKED,
+    "wandb_entity": _TRACKED,
+    "wandb_mode": _TRACKED,
+}
+"""By key: what is different here or, for a key without a counterpart, what to do instead."""
 
 FIXED: Mapping[str, tuple[Any, str]] = {
-    "data.duplicates": ("drop", "it did not look, so that a text which stands twice counted twice"),
-    "data.conflicts": ("drop", "it did not look for texts with both labels either"),
-    "data.leaks": ("keep", "nor for texts shared between splits, which drop takes out of train"),
-    "teacher.kind": ("openai", "a live teacher; for answers of an earlier run: recorded, and answers"),
-    "teacher.keep": (1, "it kept one answer a text"),
-    "student.engine.kind": ("tinker", "it trained there alone"),
+    "data.duplicates": ("drop", "not checked before, so a repeated text counted twice"),
+    "data.conflicts": ("drop", "texts with both labels were not checked either"),
+    "data.leaks": ("keep", "nor texts shared between splits; drop removes them from train"),
+    "teacher.kind": ("openai", "a live teacher; to use answers of an earlier run: recorded, and answers"),
+    "teacher.keep": (1, "one accepted answer per text"),
+    "student.engine.kind": ("tinker", "the only engine of the scripts"),
     "student.target": ("reason_first", "the reasoning, then the label"),
-    "student.lora.alpha": (32.0, "what Tinker has"),
-    "student.adam.weight_decay": (0.0, "it had none"),
-    "student.adam.grad_clip_norm": (0.0, "it did not clip"),
-    "student.warmup_steps": (0, "it had none"),
+    "student.lora.alpha": (32.0, "Tinker's value"),
+    "student.adam.weight_decay": (0.0, "none before"),
+    "student.adam.grad_clip_norm": (0.0, "no clipping before"),
+    "student.warmup_steps": (0, "none before"),
 }
-"""What it did without a key for it: value and comment by our dotted name."""
+"""What the scripts did without a key for it: value and comment by our dotted name."""

@@ -1,10 +1,10 @@
-"""The predecessor's prompts file in our form: its templates, with Jinja2's braces and under our names."""
+"""Convert the earlier scripts' prompts file: str.format templates become Jinja2 under our names."""
 
 from __future__ import annotations
 
 import re
 import string
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,12 @@ from core.errors import PromptError
 from core.promptfile import ALIASES
 
 _FIELDS = ("task_instruction", "rulebook", "text")
-_THINK = "<think>"
-_OPENS = re.compile(r"\{(?=[{%#]|$)")
-_OURS: Mapping[str, str] = {
+_BEGINS_JINJA = re.compile(r"\{(?=[{%#]|$)")
+_STUDENT: Mapping[str, str] = {
     "student_user": "Answer with a short reason, then the label.",
     "student_label_only_user": "Answer with the label alone.",
 }
-"""Student's prompts without the rulebook, where the file has none: the first version always showed it."""
+"""The last line of prompts without the rulebook, which the first version of the scripts did not have."""
 _TAGS = {
     "label_open": "<label>\n",
     "label_close": "\n</label>",
@@ -28,94 +27,85 @@ _TAGS = {
     "reason_close": "\n</think>",
     "separator": "\n",
 }
-"""How the later version had answers written."""
+"""The form of answers in the later version."""
 
 
-def is_theirs(path: Path) -> bool:
-    """Whether a file holds templates under the predecessor's names."""
-    values = _values(path)
+def is_legacy(path: Path) -> bool:
+    """Whether a file has templates under the earlier scripts' names."""
+    values = _read(path)
     return isinstance(values, dict) and any(name in ALIASES for name in values)
 
 
-def converted(path: Path) -> tuple[str, list[str]]:
-    """The text of a prompts file of ours, and what to know of it.
+def convert(path: Path) -> tuple[str, list[str]]:
+    """Return the text of a prompts file in our form, and notes for the user.
 
-    Raises PromptError for a template that the predecessor could not have rendered either.
+    Raises PromptError for a template that the scripts could not have rendered.
     """
-    values = _values(path)
+    values = _read(path)
     texts: dict[str, str] = {}
     for name, ours in ALIASES.items():
         if values.get(name) is not None:
             texts |= dict.fromkeys(ours, _jinja(values[name], f"{path}: {name}"))
-    added = {name: _own(words) for name, words in _OURS.items() if name not in texts}
-    tagged = _THINK in str(values.get("reasoning_user_prompt_template"))
-    return _file(path, values.get("task_instruction"), texts, added, tagged=tagged), [
-        *_said(added, tagged=tagged)
-    ]
+    added = {name: ending for name, ending in _STUDENT.items() if name not in texts}
+    tagged = "<think>" in str(values.get("reasoning_user_prompt_template"))
 
-
-def _file(
-    path: Path, task: object, texts: Mapping[str, str], added: Mapping[str, str], *, tagged: bool
-) -> str:
-    parts = [
-        f"# Made from {path} by `understudy import-config`; prompts/default.yaml says what may stand here.\n"
-    ]
-    if task is not None:
+    parts = [f"# Converted from {path} by `understudy import-config`; prompts/default.yaml has all keys.\n"]
+    if (task := values.get("task_instruction")) is not None:
         parts.append(_yaml({"task_instruction": str(task)}))
     parts += [_yaml({name: text}) for name, text in texts.items()]
-    parts += [f"# It had no such prompt: to be looked at.\n{_yaml({n: text})}" for n, text in added.items()]
-    return "\n".join([*parts, *([_yaml({"target": _TAGS})] if tagged else [])])
+    for name, ending in added.items():
+        template = f"{{{{ task_instruction }}}}\n\nText:\n{{{{ text }}}}\n\n{ending}\n"
+        parts.append(f"# The earlier scripts had no such prompt: check it.\n{_yaml({name: template})}")
+    if tagged:
+        parts.append(_yaml({"target": _TAGS}))
 
-
-def _said(added: Mapping[str, str], *, tagged: bool) -> Iterator[str]:
-    yield "a copy with Jinja2's {{ text }} for {text} is written beside the config"
-    yield "templates of the student are the teacher's, as before; here each can have words of its own"
+    notes = ["the student's templates are the teacher's, as before; here each can have its own wording"]
     if added:
-        yield f"it has no {' and no '.join(added)}: plain ones stand in the copy, to be looked at"
+        notes.append(f"it has no {' and no '.join(added)}: check the plain ones in the copy")
     if not tagged:
-        yield (
+        notes.append(
             "the student answers <reason>...</reason> and <label>1</label>, whatever its prompt asks for: "
-            "mend the last lines of its prompts in the copy"
+            "correct the last lines of its prompts in the copy"
         )
+    return "\n".join(parts), notes
 
 
-def _values(path: Path) -> Any:
+def _read(path: Path) -> Any:
     try:
         return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except yaml.YAMLError as e:
-        raise PromptError(f"{path} is not YAML ({' '.join(str(e).split())[:120]}); mend it") from None
+        raise PromptError(f"{path} is not YAML: {' '.join(str(e).split())[:120]}; correct it") from None
     except (OSError, UnicodeDecodeError) as e:
-        raise PromptError(f"{path} cannot be read as prompts: {e}") from None
+        raise PromptError(f"cannot read prompts from {path}: {e}") from None
 
 
 def _jinja(template: object, place: str) -> str:
-    """The same template with {{ text }} for {text}, and single braces for double ones."""
+    """Replace {text} by {{ text }}, and doubled braces by single ones."""
     if not isinstance(template, str):
         raise PromptError(f"{place} is {template!r:.40}; give a text")
     out, literal = [], ""
     try:
         for more, field, spec, conversion in string.Formatter().parse(template):
-            literal += more  # a doubled brace ends a part of its own
+            literal += more  # the parser ends a part after each doubled brace
             if field is None:
                 continue
             if field not in _FIELDS or spec or conversion:
                 known = ", ".join(f"{{{name}}}" for name in _FIELDS)
-                raise PromptError(
-                    f"{place} holds {{{field}}}, which the predecessor could not fill; it knew {known}"
-                )
-            out += [_OPENS.sub("{{ '{' }}", literal), f"{{{{ {field} }}}}"]
+                raise PromptError(f"{place} has {{{field}}}, which the scripts did not know; use {known}")
+            out += [_escaped(literal), f"{{{{ {field} }}}}"]
             literal = ""
     except ValueError as e:
-        raise PromptError(f"{place} holds a brace that is no field ({e}); write it twice") from None
-    return "".join([*out, _OPENS.sub("{{ '{' }}", literal)])
+        raise PromptError(f"{place} has a brace that is not a field ({e}); double it") from None
+    return "".join([*out, _escaped(literal)])
 
 
-def _own(words: str) -> str:
-    return f"{{{{ task_instruction }}}}\n\nText:\n{{{{ text }}}}\n\n{words}\n"
+def _escaped(literal: str) -> str:
+    """Escape braces that Jinja2 would read as the beginning of a tag."""
+    return _BEGINS_JINJA.sub("{{ '{' }}", literal)
 
 
 class _Dumper(yaml.SafeDumper):
-    """Texts of several lines as they read."""
+    """Dumps texts of several lines as block scalars."""
 
 
 def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:

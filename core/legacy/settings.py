@@ -1,97 +1,161 @@
-"""The predecessor's settings as they were in force: what the file says, else the default of its version."""
+"""Read the earlier scripts' config, a flat JSON object, and find the paths in it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, NoReturn
 
-from core.errors import ConfigError
-from core.legacy.flat import Flat
-from core.legacy.places import Places
+from core.config import Config
+from core.config.data import DataConfig
+from core.config.reading import file_text
+from core.data import locate
+from core.errors import ConfigError, DataError
 
 Version = Literal["old", "new"]
-"""Its first published state, and a later one with more keys and other defaults."""
-Kind = Literal["text", "number", "whole", "switch"]
-Value = str | float | bool | None
-Fields = Mapping[str, Any]
-"""Values by the dotted names of our config."""
+"""The first published version of the scripts, and a later one with more keys and other defaults."""
+_PARENTS = 3
+"""Relative paths are looked up in this many folders, from the config's own folder upwards."""
+_CLONE = "tinker"
+"""The scripts' own folder, with which their paths may begin."""
 
-_WANTED: Mapping[Kind, str] = {
-    "text": "a text in quotes",
-    "number": "a number",
-    "whole": "a whole number",
-    "switch": "true or false",
-}
+
+class Columns(NamedTuple):
+    """How the train table is written."""
+
+    text: str
+    label: str
+    separator: str
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
-    """One key: its defaults, and what it is here.
+class FlatFile:
+    """The keys of the file and their lines, which start at 1."""
 
-    `fields` are our dotted names, `convert` what is written there; a key without fields has no counterpart,
-    and `why` says what to do instead. Of a key with fields `why` says what is otherwise here; where it is
-    `quiet`, only if the value is not taken as it is. Where the later version alone has the key, `old` is
-    what the first one did.
-    """
+    path: Path
+    given: Mapping[str, Any]
+    lines: Mapping[str, int]
 
-    name: str
-    kind: Kind
-    old: Value
-    new: Value
-    fields: tuple[str, ...] = ()
-    why: str = ""
-    convert: Convert | None = None
-    later: bool = False
-    quiet: bool = False
+    def place(self, key: str) -> str:
+        """Return `file:line` of a key; only the file if the key is not in it."""
+        return f"{self.path}:{self.lines[key]}" if key in self.lines else str(self.path)
 
-    def default(self, version: Version) -> Value:
-        """What was in force where the file had no such key."""
-        return self.old if version == "old" else self.new
-
-    def check(self, flat: Flat) -> None:
-        """Raise ConfigError where the file gives the key a value of another type."""
-        value = flat.values[self.name]
-        if value is None and self.new is None:
-            return
-        if not _is(value, self.kind):
-            raise ConfigError(
-                f"{flat.place(self.name)}: {self.name} is {value!r:.60}; give {_WANTED[self.kind]}, "
-                f"or take the key out, which then counts as {self.new!r}"
-            )
+    def error(self, key: str, why: str) -> ConfigError:
+        """Return the error for a key's value."""
+        return ConfigError(f"{self.place(key)}: {key}: {why}")
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Every key's value in force; `keys` are all there are."""
+    """The value of every key: from the file, or else the default of the scripts' version."""
 
-    flat: Flat
+    file: FlatFile
     version: Version
-    keys: Mapping[str, Key]
-    places: Places
+    values: Mapping[str, Any]
 
-    def __getitem__(self, name: str) -> Any:
-        if name in self.flat.values:
-            return self.flat.values[name]
-        return self.keys[name].default(self.version)
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
 
-    def given(self, name: str) -> bool:
-        """Whether the file has the key."""
-        return name in self.flat.values
+    def find(self, path: str) -> Path | None:
+        """Return what a path of the config names; None if it does not exist."""
+        return next((found for found in self.candidates(path) if found.exists()), None)
 
-    def refuse(self, name: str, why: str) -> ConfigError:
-        """The error for a key's value."""
-        return ConfigError(f"{self.flat.place(name)}: {name}: {why}")
+    def candidates(self, path: str) -> Iterator[Path]:
+        """Yield the places where the scripts' versions would look for a path."""
+        given = Path(path).expanduser()
+        if given.is_absolute():
+            yield given
+            return
+        folder = self.file.path.absolute().parent
+        for start in (*[folder, *folder.parents][:_PARENTS], Path.cwd()):
+            yield start / given
+            if given.parts[:1] == (_CLONE,):
+                yield start / given.relative_to(_CLONE)
+
+    def our_path(self, path: str) -> str:
+        """Return a path for our config: relative to the working directory if it is below it."""
+        found = self.find(path)
+        if found is None:
+            return path
+        found, here = found.resolve(), Path.cwd().resolve()
+        return str(found.relative_to(here)) if found.is_relative_to(here) else str(found)
+
+    def columns(self) -> Columns | None:
+        """Return the first of three ways to read the train table; None without a table.
+
+        The scripts tried text and label, then the config's columns, both separated by commas, then the
+        config's columns with its separator. The last one is the result if none fits.
+        """
+        folder = self.find(self["dataset_root_dir"])
+        if folder is None:
+            return None
+        try:
+            tables = locate.tables(DataConfig(dir=str(folder), name=self["dataset_name"]))
+            with Path(tables[0].url).open(encoding="utf-8", errors="replace", newline="") as f:
+                head = f.readline().removeprefix("\ufeff")
+        except (DataError, OSError):
+            return None
+        own = Columns(self["text_column"], self["label_column"], self["csv_sep"])
+        for tried in (Columns("text", "label", ","), own._replace(separator=",")):
+            names = next(csv.reader([head], delimiter=tried.separator), [])
+            if {tried.text, tried.label} <= {name.strip() for name in names}:
+                return tried
+        return own
 
 
-Convert = Callable[[Settings], Fields]
+class _Pairs(list[tuple[str, Any]]):
+    """The keys and values of a JSON object, which may repeat a key."""
 
 
-def _is(value: object, kind: Kind) -> bool:
-    if kind == "text":
-        return isinstance(value, str)
-    if kind == "switch":
-        return isinstance(value, bool)
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return False
-    return kind == "number" or isinstance(value, int)
+def read_flat(path: Path) -> FlatFile:
+    """Read the file. Raises ConfigError unless it is one flat JSON object without repeated keys."""
+    text = file_text(path)
+    try:
+        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_reject_constant)
+    except json.JSONDecodeError as e:
+        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}; {_hint(path, text)}") from None
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(f"{path}: not JSON: {e}") from None
+    if not isinstance(pairs, _Pairs):
+        raise ConfigError(f"{path}: expected one JSON object with a key per setting, found {_kind(pairs)}")
+    names = [name for name, _ in pairs]
+    file = FlatFile(path, dict(pairs), _lines(text, names))
+    for name, value in pairs:
+        if names.count(name) > 1:
+            raise file.error(name, "the key is repeated; keep one")
+        if isinstance(value, _Pairs) and name in Config.model_fields:
+            why = "is an object, as in a config of this project, which needs no import: run it as it is"
+            raise file.error(name, why)
+        if isinstance(value, list):
+            raise file.error(name, f"is {_kind(value)}; the earlier scripts have single values only")
+    return file
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number; give a number")
+
+
+def _lines(text: str, names: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for name in names:
+        match = re.search(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text)
+        if match:
+            found[name] = text.count("\n", 0, match.start()) + 1
+    return found
+
+
+def _hint(path: Path, text: str) -> str:
+    if path.suffix in (".yaml", ".yml"):
+        return "a config in YAML needs no import: run it as it is"
+    return "JSON has no comments and no comma after the last key" if text.strip() else "the file is empty"
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, _Pairs):
+        return "an object"
+    names = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -31,12 +31,12 @@ def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
     assert understudy("import-config", str(old)) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; what the file "
-        "does not say is as in the predecessor's first version\n"
+        "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; the others "
+        "have the defaults of the scripts' first version\n"
     )
     assert f"{old}:3: teacher_json_mode: " in said
     assert "did you mean teacher_k?" in said
-    assert said.endswith("then: understudy plan reasoning_sft.yaml\n")
+    assert said.endswith("then run: understudy plan reasoning_sft.yaml\n")
     config = load(Path("reasoning_sft.yaml")).config
     assert (config.teacher.attempts, config.data.dir, config.rules.dir) == (4, "dataset", "rules/ethos")
 
@@ -44,7 +44,7 @@ def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
 def test_it_writes_nothing_over_unless_it_is_forced(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("mine.prompts.yaml").write_text("mine")
     assert understudy("import-config", str(old), "--output", "mine.yaml") == 2
-    error = "mine.prompts.yaml is there already; give another --output, or say --force"
+    error = "mine.prompts.yaml already exists; give another --output, or --force"
     assert error in capsys.readouterr().err
     assert not Path("mine.yaml").exists()
     assert understudy("import-config", str(old), "--output", "mine.yaml", "--force") == 0

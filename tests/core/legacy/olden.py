@@ -1,4 +1,4 @@
-"""A folder as the predecessor's users have it: config, prompts, rules and data, with texts of our own."""
+"""A project of the earlier scripts: config, prompts, rules, data and runs, with texts of our own."""
 
 from __future__ import annotations
 

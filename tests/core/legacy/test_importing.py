@@ -11,9 +11,8 @@ from core.config import Config
 from core.config.loading import leaves, load
 from core.data.reading import read as read_data
 from core.errors import ConfigError, PromptError
-from core.legacy.importing import Imported, import_config, nested
+from core.legacy.importing import Imported, import_config, nested, render
 from core.legacy.keys import FIXED, KEYS
-from core.legacy.writing import render
 from core.prompts import load_prompts
 from tests.core.legacy.olden import (
     FIRST,
@@ -30,7 +29,7 @@ OTHER: dict[str, Any] = {
     "batch_strategy": "stratified", "tinker_base_url": "http://localhost:1", "run_name": "mine",
     "wandb_entity": "we", "teacher_base_url": "http://localhost:2/v1",
 }  # fmt: skip
-"""A value for keys whose own default is no good example."""
+"""A value for keys whose default is not a good example."""
 
 
 def imported(path: Path, **more: Any) -> Imported:
@@ -53,8 +52,7 @@ def test_the_table_has_a_row_for_each_of_its_65_keys_and_no_other() -> None:
 def test_55_keys_are_taken_over_and_the_other_10_have_a_reason() -> None:
     without = [name for name, key in KEYS.items() if not key.fields]
     assert (len(KEYS) - len(without), len(without)) == (55, 10)
-    assert all(KEYS[name].why for name in without)
-    assert all(key.convert for key in KEYS.values() if key.fields)
+    assert all(KEYS[name].note for name in without)
 
 
 def test_every_field_that_is_written_is_one_of_ours() -> None:
@@ -67,16 +65,16 @@ def test_every_field_that_is_written_is_one_of_ours() -> None:
 def test_each_key_alone_is_in_the_file_with_its_name_or_in_the_list_with_a_reason(
     tmp_path: Path, name: str, version: Any
 ) -> None:
-    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new)})
+    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new_default)})
     found = imported(path, defaults=version)
     mapped = [field for field, origin in found.origins.items() if origin == name]
-    listed = [r for r in found.remarks if r.key == name and r.place == f"{path}:2" and r.what != "missing"]
+    listed = [r for r in found.remarks if r.key == name and r.place == f"{path}:2" and r.kind != "missing"]
     if KEYS[name].fields:
         assert set(mapped) <= set(KEYS[name].fields)
         assert mapped or found.values.keys().isdisjoint(KEYS[name].fields) or listed
     else:
         assert mapped == []
-        assert [r.what for r in listed] == ["left out"]
+        assert [r.kind for r in listed] == ["left out"]
     assert load(written(found, tmp_path)).config == Config.model_validate(
         nested({"run.name": "imported", **found.values})
     )
@@ -84,11 +82,11 @@ def test_each_key_alone_is_in_the_file_with_its_name_or_in_the_list_with_a_reaso
 
 @pytest.mark.parametrize(("version", "keys"), [("old", FIRST), ("new", [*FIRST, *LATER])])
 def test_all_keys_at_once_are_taken_over_or_listed(tmp_path: Path, version: str, keys: list[str]) -> None:
-    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new) for name in keys})
+    path = write_config(tmp_path, **{name: OTHER.get(name, KEYS[name].new_default) for name in keys})
     found = imported(path)
     assert found.version == version
     assert found.mapped == sum(bool(KEYS[name].fields) for name in keys)
-    assert [r.key for r in found.remarks if r.what == "left out"] == [n for n in keys if not KEYS[n].fields]
+    assert [r.key for r in found.remarks if r.kind == "left out"] == [n for n in keys if not KEYS[n].fields]
     assert load(written(found, tmp_path)).run_name == "mine"
 
 
@@ -124,11 +122,11 @@ def test_every_line_says_where_its_value_comes_from(tmp_path: Path) -> None:
     )
     assert "  attempts: 4  # teacher_k\n" in text
     assert "  epochs: 3  # num_epochs, by default\n" in text
-    assert "    kind: tinker  # it trained there alone\n" in text
+    assert "    kind: tinker  # the only engine of the scripts\n" in text
     assert "    mode: offline  # wandb_mode\n" in text
     assert "    project: reasoning-sft-tinker  # wandb_project, by default\n" in text
     unwrapped = text.replace("\n#     ", " ")  # a long path of the file wraps what follows
-    assert "teacher_json_mode: true: the first request settles" in unwrapped
+    assert "teacher_json_mode: true: the first request finds" in unwrapped
     assert "did you mean teacher_k?" in unwrapped
     values = [line for line in text.splitlines() if line and not line.startswith("#") and line[-1] != ":"]
     assert all("  # " in line for line in values)
@@ -144,7 +142,7 @@ def test_paths_are_found_from_the_folders_above_the_config_with_or_without_tinke
     found = imported(write_config(tmp_path, **given))
     assert (found.values["data.dir"], found.values["rules.dir"]) == ("dataset", "rules/ethos")
     assert found.values["run.root"] == "."
-    assert [r for r in found.remarks if r.what == "missing"] == []
+    assert [r for r in found.remarks if r.kind == "missing"] == []
     monkeypatch.chdir(tmp_path / "tinker/rules")
     assert imported(write_config(tmp_path, **given)).values["data.dir"] == str(home / "dataset")
 
@@ -171,9 +169,9 @@ def test_what_is_not_found_is_listed_with_the_places_tried(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = write_config(tmp_path, dataset_root_dir="data")
-    missing = {r.key: r.said for r in imported(path).remarks if r.what == "missing"}
+    missing = {r.key: r.text for r in imported(path).remarks if r.kind == "missing"}
     assert list(missing) == ["dataset_root_dir", "prompt_file", "rules_root_dir"]
-    assert missing["dataset_root_dir"].startswith(f"there is no data (tried: {path.parent}/data, ")
+    assert missing["dataset_root_dir"].startswith(f"data does not exist (tried: {path.parent}/data, ")
     assert missing["dataset_root_dir"].endswith("): set data.dir")
 
 
@@ -187,7 +185,7 @@ def test_its_prompts_become_ours_word_for_word(tmp_path: Path) -> None:
         "You judge messages.",
         'Is it spam?\nRules: THE RULES\nMessage: {a} text\nGive {"reasoning": "...", "label": 0}.',
     ]
-    said = [r.said for r in found.remarks if r.key == "prompt_file"]
+    said = [r.text for r in found.remarks if r.key == "prompt_file"]
     assert "no student_user and no student_label_only_user" in " ".join(said)
 
 
@@ -244,7 +242,7 @@ def test_answers_of_an_earlier_run_stand_in_for_the_teacher_with_its_splits(
         str(run.relative_to(home) / "data_splits"), "text", ",",
     )  # fmt: skip
     assert len(read_data(config.data).rows) == 60
-    assert [r.key for r in found.remarks if "--answers" in r.said] == ["text_column", "csv_sep"]
+    assert [r.key for r in found.remarks if "--answers" in r.text] == ["text_column", "csv_sep"]
     assert found.mapped == 0
 
 
@@ -258,34 +256,34 @@ def test_prompts_that_could_not_be_rendered_are_named(tmp_path: Path, prompts: s
 
 
 def test_answers_that_are_not_there_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--answers no/run: there is no such file or folder; name a run"):
+    with pytest.raises(ConfigError, match="--answers no/run does not exist; give the folder of a run"):
         imported(write_config(tmp_path, seed=1), answers=Path("no/run"))
 
 
 BROKEN = [
     ("", "{path}:1: not JSON: Expecting value; the file is empty"),
     ('{"seed": 1,}', "{path}:1: not JSON: .*JSON has no comments and no comma after the last key"),
-    ("[1]", "{path}: one JSON object with a key a setting is wanted, not a list"),
-    ("3", "{path}: one JSON object with a key a setting is wanted, not a number"),
-    ('{\n"seed": 1,\n"seed": 2}', "{path}:2: seed stands twice; keep one"),
-    ('{"learning_rate": NaN}', "{path}: NaN is no JSON value; give a number"),
-    ('{"teacher": {"kind": "gold"}}', "{path}:1: teacher is an object, as in a config of this project"),
-    ('{"seed": [1, 2]}', "{path}:1: seed is a list, where the predecessor's file has a single value"),
-    ('{\n"teacher_k": "4"}', "{path}:2: teacher_k is '4'; give a whole number, or take the key out"),
-    ('{"teacher_k": true}', "{path}:1: teacher_k is True; give a whole number"),
-    ('{"teacher_k": 1.5}', "{path}:1: teacher_k is 1.5; give a whole number"),
-    ('{"save_sft_jsonl": 1}', "{path}:1: save_sft_jsonl is 1; give true or false"),
-    ('{"num_epochs": null}', "{path}:1: num_epochs is None; give a number"),
+    ("[1]", "{path}: expected one JSON object with a key per setting, found a list"),
+    ("3", "{path}: expected one JSON object with a key per setting, found a number"),
+    ('{\n"seed": 1,\n"seed": 2}', "{path}:2: seed: the key is repeated; keep one"),
+    ('{"learning_rate": NaN}', "{path}: not JSON: NaN is not a JSON number; give a number"),
+    ('{"teacher": {"kind": "gold"}}', "{path}:1: teacher: is an object, as in a config of this project"),
+    ('{"seed": [1, 2]}', "{path}:1: seed: is a list; the earlier scripts have single values only"),
+    ('{\n"teacher_k": "4"}', "{path}:2: teacher_k: '4' is not a whole number; correct it, or remove the key"),
+    ('{"teacher_k": true}', "{path}:1: teacher_k: True is not a whole number"),
+    ('{"teacher_k": 1.5}', "{path}:1: teacher_k: 1.5 is not a whole number"),
+    ('{"save_sft_jsonl": 1}', "{path}:1: save_sft_jsonl: 1 is not true or false"),
+    ('{"num_epochs": null}', "{path}:1: num_epochs: None is not a number"),
     ('{"teacher_k": 0}', "{path}:1: teacher_k \\(here teacher.attempts\\): should be greater than or equal"),
     ('{"seed": -1}', "{path}:1: seed: should be greater than or equal to 0, not -1"),
     ('{"ttl_seconds": 60}', "{path}:1: ttl_seconds \\(here student.engine.checkpoint_ttl_days\\): should be"),
     ('{"csv_sep": "||"}', "{path}:1: csv_sep: '||' is not one character; give one"),
-    ('{"label_threshold": "half"}', "{path}:1: label_threshold is 'half'; give a number"),
-    ('{"selection_metric": "f2"}', "{path}:1: selection_metric: 'f2' was no metric; give one of macro_f1"),
-    ('{"batch_strategy": "none"}', "{path}:1: batch_strategy: 'none' is neither random nor stratified"),
+    ('{"label_threshold": "half"}', "{path}:1: label_threshold: 'half' is not a number"),
+    ('{"selection_metric": "f2"}', "{path}:1: selection_metric: 'f2' is not one of its metrics; give one"),
+    ('{"batch_strategy": "none"}', "{path}:1: batch_strategy: 'none' is not random or stratified"),
     ('{"wandb_mode": "dryrun"}', "{path}:1: wandb_mode \\(here trackers.wandb.mode\\): should be 'online'"),
     ('{"run_name": "a/b"}', "{path}:1: run_name \\(here run.name\\): "),
-    ('{"teacher_sleep_seconds": -1}', "{path}:1: teacher_sleep_seconds: -1 is below 0; give 0 or more"),
+    ('{"teacher_sleep_seconds": -1}', "{path}:1: teacher_sleep_seconds: -1 is negative; give 0 or more"),
 ]  # fmt: skip
 
 

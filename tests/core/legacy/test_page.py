@@ -1,18 +1,18 @@
-"""The page for its users names every key, flag and file of the tables, and cannot drift from them."""
+"""The page for users of the earlier scripts has every key, flag and file, as in the code."""
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
-from core.legacy.files import FILES
-from core.legacy.flags import FLAGS
-from core.legacy.keys import KEYS
-from core.legacy.page import PATH, render
+from core.legacy.keys import FIXED, KEYS, Key
 
 REPO = Path(__file__).resolve().parents[3]
+PAGE = "configs/from_earlier_scripts.md"
+TEXT = (REPO / PAGE).read_text(encoding="utf-8")
 SCRIPTS = {
     "common": "config seed run-name wandb-mode",
     "teacher": "dataset-name dataset-root-dir rules-root-dir teacher-k teacher-workers selection-metric "
@@ -29,39 +29,47 @@ SCRIPTS = {
     "progress",
     "others": "baseline-model-name runs-dir output mode",
 }
-"""The flags of its scripts."""
+"""The flags of the scripts."""
+RENAMED = {"--baseline-model-name": "student_model_name", "--teacher-model-name": "teacher_model",
+           "--workers": "eval_max_concurrency"}  # fmt: skip
 
 
-def rows(title: str) -> list[str]:
-    """The first cells of the tables under a heading."""
-    section = (REPO / PATH).read_text().split(title)[1].split("\n## ")[0]
-    return re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)
+def shown(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return f"`{text}`" if text else ""
 
 
-def test_the_page_is_what_the_tables_say() -> None:
-    assert (REPO / PATH).read_text() == render(), "write it anew with `python -m core.legacy.page`"
+def row(key: Key) -> str:
+    """A key's row of the page."""
+    new = shown(key.new_default)
+    default = f"(none) → {new}" if key.later else shown(key.default)
+    if not key.later and key.new is not None:
+        default += f" → {new}"
+    here = ", ".join(f"`{field}`" for field in key.fields) or "–"
+    note = key.note.replace("<", "&lt;").replace("|", "&#124;")
+    return f"| `{key.name}` | {default} | {here} | {note} |"
 
 
-def test_every_key_flag_and_file_has_its_row() -> None:
-    assert rows("keys of its config")[: len(KEYS)] == list(KEYS)
-    assert rows("flags of its scripts") == list(FLAGS)
-    assert rows("## Its files") == list(FILES)
+@pytest.mark.parametrize("name", KEYS)
+def test_every_key_has_its_row(name: str) -> None:
+    assert row(KEYS[name]) in TEXT.splitlines()
 
 
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_every_flag_of_its_scripts_is_in_the_table(script: str) -> None:
-    assert {f"--{name}" for name in SCRIPTS[script].split()} <= set(FLAGS)
+@pytest.mark.parametrize("field", FIXED)
+def test_every_setting_without_a_key_has_its_row(field: str) -> None:
+    value, why = FIXED[field]
+    assert f"| `{field}` | {shown(value)} | {why} |" in TEXT.splitlines()
 
 
-def test_every_flag_sets_a_key_or_says_what_to_do() -> None:
-    assert {f"--{name}" for names in SCRIPTS.values() for name in names.split()} == set(FLAGS)
-    assert [f.name for f in FLAGS.values() if bool(f.key) == bool(f.here)] == []
-    assert {f.key for f in FLAGS.values() if f.key} <= set(KEYS)
-
-
-def test_every_file_has_its_like_or_a_reason() -> None:
-    assert [f.name for f in FILES.values() if not f.here and not f.said] == []
+def test_every_flag_has_its_row_with_the_fields_of_the_key_that_it_sets() -> None:
+    section = TEXT.split("flags of the scripts")[1].split("\n## ")[0]
+    flags = dict(re.findall(r"^\| `(--[^`]+)` \| [^|]+ \| (.+) \|$", section, re.MULTILINE))
+    assert {f"--{name}" for names in SCRIPTS.values() for name in names.split()} == set(flags)
+    for flag, here in flags.items():
+        key = KEYS.get(RENAMED.get(flag, flag.removeprefix("--").replace("-", "_")))
+        if key is not None and key.fields:
+            assert here == ", ".join(f"`--set {field}=…`" for field in key.fields)
 
 
 def test_the_readme_links_the_page() -> None:
-    assert f"({PATH})" in (REPO / "README.md").read_text()
+    assert f"({PAGE})" in (REPO / "README.md").read_text()
