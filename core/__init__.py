@@ -1,9 +1,12 @@
 """The pipeline without an orchestrator: data, teacher, rejection, student, evaluation, export, store.
 
-Importing it sets how OpenMP threads wait (see core.openmp): the one moment that precedes torch in the
-command line, in Prefect's and Dask's workers, in child processes, and where a program loads a student.
+Importing it sets OMP_WAIT_POLICY=PASSIVE unless the environment says how OpenMP threads wait. By default a
+waiting thread keeps its core busy, which next to another process takes the time from the thread it waits for
+(`make bench ONLY=contention`). OpenMP runtimes read the variable when they are loaded, so this comes before
+torch; child processes inherit it. It changes no result.
 """
 
-from core.openmp import wait_passively
+import os
 
-wait_passively()
+if not any(os.environ.get(name) for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")):
+    os.environ["OMP_WAIT_POLICY"] = "PASSIVE"

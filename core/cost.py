@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from core import shipped
+from core import packages
 from core.config.base import Section
 from core.config.reading import Source, read_source
 from core.errors import ConfigError
@@ -112,11 +112,11 @@ class Prices:
 
 
 def load_prices(path: str | Path) -> PriceTable:
-    """Read the price table that a config names; the package has one of its own (see core.shipped).
+    """Read the price table that a config names; the package has one of its own (see core.packages).
 
     Raises ConfigError, in one sentence, with file and line.
     """
-    found = shipped.find(str(path), "prices")
+    found = packages.find_default(str(path), "prices")
     if not found.is_file():
         raise ConfigError(f"no price table at {found.absolute()}; set teacher.prices to one, or to null")
     source = read_source(found)

@@ -1,15 +1,20 @@
-"""JSON as this project writes it: sorted where it is hashed, never NaN, one line a row."""
+"""JSON files: one canonical form for digests, typed records, UTC timestamps, never NaN."""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, TypeVar
 
-# json.dumps builds an encoder at each call, which takes longer than a short row.
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from core.errors import DataError
+
+# json.dumps builds an encoder in each call, which takes longer than a short row.
 _canonical = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
 ).encode
@@ -19,11 +24,6 @@ _line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 def canonical(value: Any) -> bytes:
     """The one byte string of a JSON value: sorted keys, no spaces. Raises ValueError on NaN."""
     return _canonical(value).encode("utf-8", "surrogatepass")
-
-
-def line(row: Mapping[str, Any]) -> str:
-    """Return one line of JSON, with its end. Raises ValueError on NaN."""
-    return _line(row) + "\n"
 
 
 def digest(value: Any) -> str:
@@ -37,16 +37,30 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def now() -> str:
+    """The current time in UTC, ISO 8601, to the second."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
 def as_row(record: Any) -> dict[str, Any]:
-    """A dataclass as the mapping that is written."""
+    """The fields of a dataclass, not copied."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
+def line(row: Mapping[str, Any]) -> str:
+    """One line of JSON, with its line end. Raises ValueError on NaN."""
+    return _line(row) + "\n"
+
+
+def indented(value: Any, indent: int = 2) -> str:
+    """The text of a JSON file for people. Raises ValueError on NaN: an undefined number is null."""
+    return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write one value, indented. Raises ValueError on NaN: an undefined number is null."""
+    """Write one value, indented. Raises ValueError on NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(indented(value), encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
@@ -55,18 +69,25 @@ def read_json(path: Path) -> Any:
 
 
 def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write one row a line and return how many."""
+    """Write one row per line; return the number of rows."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    n = 0
-    with path.open("w", encoding="utf-8", newline="\n") as f:
+    count = 0
+    with LinesWriter(path) as out:
         for row in rows:
-            f.write(line(row))
-            n += 1
-    return n
+            out.write(row)
+            count += 1
+    return count
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a file that this project wrote; files of others need `core.data.tables`."""
+    with path.open(encoding="utf-8", newline="\n") as f:
+        for text in f:
+            yield json.loads(text)
 
 
 class LinesWriter:
-    """A JSON-lines file that is written a row at a time; a context."""
+    """A JSON-lines file that is written one row at a time; a context manager."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("w", encoding="utf-8", newline="\n")
@@ -82,8 +103,98 @@ class LinesWriter:
         self._file.write(line(row))
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file that this project wrote (for files of others see core.data.reading)."""
-    with path.open(encoding="utf-8", newline="\n") as f:
-        for line in f:
-            yield json.loads(line)
+class InvalidFile(DataError):
+    """A JSON file that does not have the expected content; the message names the field."""
+
+
+class Record(BaseModel):
+    """A frozen record of a JSON file. Unknown fields are ignored, NaN is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that is written."""
+        return self.model_dump(mode="json", by_alias=True)
+
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> Self:
+        """The record in a JSON value. Raises InvalidFile, which names `place` and the field."""
+        try:
+            return cls.model_validate(value)
+        except ValidationError as e:
+            raise InvalidFile(f"{place}: {message(e)}") from e
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """The record in a file that this project wrote. Raises InvalidFile as `from_json` does."""
+        return cls.from_json(read_json(path), str(path))
+
+    def write(self, path: Path) -> None:
+        """Write the record as an indented JSON file. Raises ValueError on NaN."""
+        write_json(path, self.to_json())
+
+
+class Stored(Record):
+    """A result as a stage writes it to JSON. Fields that are left unset are not written."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that is written."""
+        return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def parse(model: type[Model], data: bytes) -> tuple[Model, bool]:
+    """Validate the bytes of a JSON file; also return whether NaN or infinities were read as None.
+
+    Raises InvalidFile with the first mistake.
+    """
+    try:
+        return model.model_validate_json(data), False
+    except ValidationError as e:
+        if not any(error["type"] in ("json_invalid", "finite_number") for error in e.errors()):
+            raise InvalidFile(message(e)) from e
+    # The json module accepts NaN, which other tools write; it is slower, and rarely needed.
+    constants: list[str] = []
+    try:
+        value = json.loads(data, parse_constant=constants.append)
+    except (ValueError, RecursionError) as e:
+        raise InvalidFile(f"not JSON ({' '.join(str(e).split())[:120]})") from e
+    try:
+        return model.model_validate(value), bool(constants)
+    except ValidationError as e:
+        raise InvalidFile(message(e)) from e
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mistake:
+    """The first mistake that pydantic found: its type there, the path of the field, and what is wrong."""
+
+    type: str
+    path: tuple[str, ...]
+    text: str
+    found: Any
+    expected: str
+
+    @classmethod
+    def of(cls, error: ValidationError) -> Mistake:
+        """The first mistake; items of a list are called record 1, record 2 and so on."""
+        first = error.errors(include_url=False)[0]
+        path = tuple(f"record {part + 1}" if isinstance(part, int) else part for part in first["loc"])
+        text = first["msg"].removeprefix("Value error, ")
+        return cls(first["type"], path, text, first["input"], str(first.get("ctx", {}).get("expected", "")))
+
+
+def message(error: ValidationError) -> str:
+    """Describe the first mistake as `field: what is wrong, found value`."""
+    first = Mistake.of(error)
+    if first.path == ("version",) and first.type == "literal_error":
+        return (
+            f"format version {first.found!r} is unknown, this code reads {first.expected}; the file was "
+            "written by a newer version of Understudy: upgrade to read it"
+        )
+    text = first.text[:1].lower() + first.text[1:]
+    if first.type != "missing" and not isinstance(first.found, dict | list):
+        text += f", found {first.found!r}"[:80]
+    return f"{'.'.join(first.path)}: {text}" if first.path else text

@@ -1,21 +1,25 @@
-"""Files inside installed packages, named `package://<distribution>/<path as it lists it>`.
+"""Files inside installed packages: of any distribution by URL, and the defaults of this one.
 
-The package is never imported: its list of files says where the file is.
+`package://<distribution>/<path>` names a file as the distribution lists it; the package is never imported.
+The defaults are `prompts/*.yaml` and `configs/prices.yaml`; a wheel has copies of them in `core/defaults/`.
 """
 
 from __future__ import annotations
 
 import difflib
-from importlib import metadata
-from pathlib import Path
+from importlib import metadata, resources
+from pathlib import Path, PurePosixPath
 
+from core import locations
 from core.errors import UserError
 
 SCHEME = "package://"
+PRICES = "configs/prices.yaml"
+PROMPTS = "prompts"
 
 
 def find(url: str, setting: str = "the setting that names it") -> Path:
-    """The file that `url` names. Raises UserError with the nearest names where there is none.
+    """The file that `url` names. Raises UserError with the nearest names if it does not exist.
 
     No message advises an install command: a misspelled name may be that of a stranger's package.
     """
@@ -27,25 +31,36 @@ def find(url: str, setting: str = "the setting that names it") -> Path:
     try:
         files = metadata.files(distribution) or []
     except metadata.PackageNotFoundError:
+        installed = sorted({str(d.name) for d in metadata.distributions() if d.name})
+        near = difflib.get_close_matches(distribution, installed, n=3, cutoff=0.6)
+        hint = f" (near it: {', '.join(near)})" if near else ""
         raise UserError(
-            f"{url}: the distribution {distribution} is not installed{_near(distribution)}; correct "
-            f"{setting}, or add that distribution to your environment if you know who publishes it"
+            f"{url}: the distribution {distribution} is not installed{hint}; correct {setting}, or add "
+            "that distribution to your environment if you know who publishes it"
         ) from None
-    for file in files:
-        if file.as_posix() == inside:
-            return _existing(Path(str(file.locate())), url)
-    near = difflib.get_close_matches(inside, [f.as_posix() for f in files], n=3, cutoff=0.5)
-    hint = f"; near it: {', '.join(near)}" if near else f"; it lists {len(files)} other files"
-    raise UserError(f"{url}: the package {distribution} lists no file {inside!r}{hint}")
-
-
-def _near(distribution: str) -> str:
-    installed = {str(d.name) for d in metadata.distributions() if d.name}
-    near = difflib.get_close_matches(distribution, sorted(installed), n=3, cutoff=0.6)
-    return f" (near it: {', '.join(near)})" if near else ""
-
-
-def _existing(path: Path, url: str) -> Path:
+    listed = {file.as_posix(): file for file in files}
+    if inside not in listed:
+        near = difflib.get_close_matches(inside, list(listed), n=3, cutoff=0.5)
+        hint = f"; near it: {', '.join(near)}" if near else f"; it lists {len(files)} other files"
+        raise UserError(f"{url}: the package {distribution} lists no file {inside!r}{hint}")
+    path = Path(str(listed[inside].locate()))
     if not path.is_file():
         raise UserError(f"{url}: the package lists this file, but {path} does not exist; reinstall it")
     return path.resolve()
+
+
+def find_default(path: str, setting: str) -> Path:
+    """The file that a config names: in the working directory, else among the defaults of this package.
+
+    If neither exists, the path as the config names it. Raises UserError, naming `setting`, for a
+    misspelled location.
+    """
+    location = locations.normalized(path, setting)
+    locations.require(location, setting, (), "a local file")
+    named, parts = Path(location), PurePosixPath(location).parts
+    if named.exists() or not (location == PRICES or (len(parts) == 2 and parts[0] == PROMPTS)):
+        return named
+    package = Path(str(resources.files("core")))
+    installed = package / "defaults"
+    default = (installed if installed.is_dir() else package.parent) / location
+    return default if default.is_file() else named

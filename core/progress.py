@@ -1,23 +1,29 @@
-"""How a stage tells whoever watches how far it is, without knowing who watches."""
+"""Progress of a stage: counts, rate and remaining time in the log, and a bar on a terminal."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sys
 import time
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 log = logging.getLogger(__name__)
 
+allowed = True
+"""Whether bars may be shown; false where a program reads stderr."""
+
 
 class Progress(Protocol):
-    """Called by a stage as it goes; must be cheap enough to call for every row."""
+    """Called by a stage as it advances; cheap enough to call for every row."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """`done` of `total` units are finished; `note` says what, for instance "loss 0.41"."""
+        """`done` of `total` units are finished; `note` is shown with them, for instance "loss 0.41"."""
 
 
 class Silent:
-    """Watches nothing."""
+    """Shows nothing."""
 
     def update(self, done: int, total: int, note: str = "") -> None:
         return
@@ -28,22 +34,22 @@ class LogProgress:
 
     def __init__(self, what: str, *, every: float = 10.0) -> None:
         self.what, self.every = what, every
-        self.last = time.monotonic()
+        self._last = time.monotonic()
         self._speed, self._ended = Speed(), False
 
     def update(self, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         rate = self._speed.rate(done)
         ends = done >= total and not self._ended
-        if now - self.last < self.every and not ends:
+        if now - self._last < self.every and not ends:
             return
         self._ended = done >= total
-        self.last = now
+        self._last = now
         log.info("%s: %s", self.what, describe(done, total, rate, note))
 
 
 class Saying:
-    """Passes on, and says something between two units: what is waited for. Begins at `done` of `total`."""
+    """Passes updates on, and shows notes between two units, such as what is waited for."""
 
     def __init__(self, inner: Progress, done: int, total: int) -> None:
         self._inner, self._at = inner, (done, total)
@@ -53,18 +59,44 @@ class Saying:
         self._inner.update(done, total, note)
 
     def say(self, words: str) -> None:
-        """As many are finished as before."""
+        """Show `words` with the counts of the last update."""
         self._inner.update(*self._at, words)
 
 
+class Bar:
+    """A bar on a terminal that moves in place; in a pipe or a file nothing is shown."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._bar: Any = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Move the bar; at the end it stays as a line."""
+        if not on_terminal() or (self._bar is None and done >= total):
+            return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                desc=self._what, total=total, initial=done, file=sys.stderr, dynamic_ncols=True, unit="row"
+            )
+        if self._bar.disable:  # closed
+            return
+        self._bar.total = total
+        self._bar.set_postfix_str(note, refresh=False)
+        self._bar.update(done - self._bar.n)
+        if done >= total:
+            self._bar.close()
+
+
 class Speed:
-    """Units a second since the first that was told of: what was loaded or done before does not count."""
+    """Units per second since the first update: what was done before it does not count."""
 
     def __init__(self) -> None:
         self._first: tuple[float, int] | None = None
 
     def rate(self, done: int) -> float:
-        """The mean rate until now; 0 where it cannot be told yet."""
+        """The mean rate until now; 0 while it is unknown."""
         now = time.monotonic()
         if self._first is None:
             self._first = now, done
@@ -73,11 +105,27 @@ class Speed:
 
 
 def describe(done: int, total: int, rate: float, note: str = "") -> str:
-    """`40/100 (40 %), 8.0/s, 8 s left, note`: what a terminal line and an artifact both show."""
-    left = (total - done) / rate if rate > 0 else None
+    """`40/100 (40 %), 8.0/s, 8 s left, note`, as a log line and a Prefect artifact show it."""
     parts = [f"{done}/{total} ({100 * done // max(total, 1)} %)"]
     if rate > 0:
         parts.append(f"{rate:.1f}/s")
-    if left is not None and done < total:
-        parts.append(f"{left:.0f} s left")
+        if done < total:
+            parts.append(f"{(total - done) / rate:.0f} s left")
     return ", ".join([*parts, note] if note else parts)
+
+
+def on_terminal() -> bool:
+    """Whether a bar would be visible."""
+    return allowed and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide the bars while a line is written."""
+    if not on_terminal() or "tqdm" not in sys.modules:
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        yield

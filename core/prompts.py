@@ -10,7 +10,7 @@ from typing import Any, Literal
 from jinja2 import Environment, StrictUndefined, Template, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from core import shipped
+from core import packages
 from core.config.teacher import PromptsConfig
 from core.errors import PromptError
 from core.jsonio import digest
@@ -147,7 +147,7 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     Raises PromptError with file and line for an unknown key or variable, a template without what
     it must hold, and a student's template that does not hold the text once and as it is.
     """
-    path = shipped.find(config.file, "prompts.file")
+    path = packages.find_default(config.file, "prompts.file")
     file = read_prompt_file(path, tuple(TEMPLATES), tuple(TargetWording().__slots__))
     instruction = config.task_instruction or file.task_instruction
     if instruction is None:

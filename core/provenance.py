@@ -8,8 +8,7 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
-from core.jsonrecords import InvalidFile, Record, parse
-from core.store.clock import now
+from core.jsonio import InvalidFile, Record, now, parse
 from core.store.runs import RunView
 
 FILE = "made_by.json"

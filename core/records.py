@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +19,11 @@ class Example:
     text: str
     label: int
     group: str | None = None
+
+
+def text_id(text: str) -> str:
+    """The id of a text without an id column: 16 hex digits of sha256 over the stripped text, UTF-8."""
+    return hashlib.sha256(text.strip().encode("utf-8")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

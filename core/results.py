@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, field_validator
 
 from core.evaluation.metrics import Metrics
-from core.jsonrecords import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure
 from core.provenance import CodeVersion
 from core.records import SplitName

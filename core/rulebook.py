@@ -11,7 +11,6 @@ from core import locations
 from core.config.teacher import RulesConfig
 from core.errors import PromptError
 from core.jsonio import digest
-from core.natural import natural_key
 
 _ID = r"[A-Z][A-Za-z]{0,3}-?\d{1,3}(?:\.\d{1,3})*[a-z]?"
 _FILE_ID = re.compile(rf"({_ID})(?=[\s_.-]|$)")
@@ -60,6 +59,18 @@ def load_rulebook(config: RulesConfig) -> Rulebook:
     _refuse_twice(rules, folder)
     text = "\n\n".join(f"## {name}\n{body}" for name, body in texts.items())
     return Rulebook(text, rules, tuple(texts), digest(text))
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key of a name: the plain order, except that numbers count as numbers.
+
+    >>> sorted(["R10", "R2", "R1"], key=natural_key)
+    ['R1', 'R2', 'R10']
+    """
+    return tuple(
+        (ord("0"), int(part), part) if part.isascii() and part.isdigit() else (ord(part), 0, "")
+        for part in re.findall(r"[0-9]+|[^0-9]", name, re.DOTALL)
+    )
 
 
 def _files(folder: Path, config: RulesConfig) -> list[Path]:

@@ -7,7 +7,7 @@ import copy
 import logging
 import sys
 
-from core import progress, progressbar
+from core import progress
 from core.pipeline.run_log import OURS
 
 
@@ -20,13 +20,13 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """One line; of progress none where a bar shows it."""
-        if record.name == progress.__name__ and progressbar.on_terminal():
+        if record.name == progress.__name__ and progress.on_terminal():
             return
         if record.exc_info and not self.tracebacks:
             record = copy.copy(record)
             record.exc_info = record.exc_text = None
         # A terminal that has gone must not end a run, which its train.log still describes.
-        with progressbar.beside(), contextlib.suppress(BrokenPipeError):
+        with progress.without_bars(), contextlib.suppress(BrokenPipeError):
             print(self.format(record), file=sys.stderr)  # noqa: T201
 
 

@@ -8,8 +8,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from core.progress import LogProgress, Speed, describe
-from core.progressbar import Bar
+from core.progress import Bar, LogProgress, Speed, describe
 
 log = logging.getLogger(__name__)
 

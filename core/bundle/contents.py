@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from core.errors import ModelError
-from core.jsonrecords import InvalidFile, Record
+from core.jsonio import InvalidFile, Record
 from core.labels import LabelSet
 from core.student.encoding import EncodeSettings
 

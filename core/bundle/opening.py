@@ -21,7 +21,7 @@ from core.engines.peft import open_peft
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest

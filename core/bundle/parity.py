@@ -14,7 +14,7 @@ from core.engines.base import ChoiceScores, Sampler, difference
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Bools, at_or_above
 from core.evaluation.scoring import label_probability
-from core.jsonrecords import Stored
+from core.jsonio import Stored
 from core.student.encoding import Encoder
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 from core import files
 from core.completions.reply import Entry, Line
 from core.store.disk import explained
-from core.store.holder import is_dead, this_process, writer_id
+from core.store.leases import is_dead, this_process, writer_id
 
 SUFFIX = ".jsonl"
 IDLE_S, GATHER_S = 0.1, 0.005

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from core import jsonio, milestones
+from core import failpoints, jsonio
 from core.completions import append_log
 from core.completions import reply as replies
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
@@ -26,7 +26,7 @@ from core.completions.reply import Entry, Reply, Usage
 from core.completions.request import normalized
 from core.completions.uploads import FOLDER, FORMATS, Uploader, copied, heal, missing_here, parts
 from core.errors import StoreError
-from core.store.clock import now
+from core.jsonio import now
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
@@ -84,12 +84,12 @@ class Journal:
         the reply is kept all the same: it was paid for.
         """
         await self._commit.write(replies.encode(reply))
-        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+        failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
 
     def append_now(self, reply: Reply) -> None:
         """As `append`, for a caller without an event loop."""
         self._commit.write_now(replies.encode(reply))
-        milestones.passed(milestones.ANSWER_APPENDED, reply.key)
+        failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
         """Return the first reply to a request, by time, then writer; None if there is none."""

@@ -26,7 +26,7 @@ from core.completions.response import CallError, ServerReply
 from core.completions.retries import Backoff, CircuitBreaker, Pause, refusal, retry_after, should_retry
 from core.cost import Usage
 from core.errors import TeacherRefused
-from core.store.clock import now
+from core.jsonio import now
 
 log = logging.getLogger(__name__)
 

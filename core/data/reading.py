@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 
 from core.config.data import DataConfig
 from core.data import sources, streaming
-from core.data.hashing import text_id
 from core.data.labels import LabelMap
 from core.data.locate import ALIASES, Format, Table, tables
 from core.data.tables import RawRow, TextFormat
 from core.errors import DataError
-from core.records import Example, SplitName
+from core.records import Example, SplitName, text_id
 
 SHOWN = 5
 """How many cases an error lists before it only counts."""

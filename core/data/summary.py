@@ -14,7 +14,7 @@ from core.data.cleaning import Cleaned
 from core.data.locate import Table
 from core.data.reading import Readings, Row
 from core.data.splitting import Split, Splits, label_counts, shared_groups
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.records import SPLITS, SplitName
 
 FILE = "split_summary.json"

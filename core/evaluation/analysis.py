@@ -20,7 +20,7 @@ from core.evaluation.objectives import DEFAULT
 from core.evaluation.predictions import Bools, Predictions
 from core.evaluation.reliability import Reliability, reliability
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.optional import Part, unless_left_out
 from core.records import Example, SplitName
 

@@ -16,7 +16,7 @@ from core.evaluation.metrics import Metrics, compute
 from core.evaluation.objectives import DEFAULT, Choice, choose_by
 from core.evaluation.predictions import Bools, Predictions, at_or_above
 from core.evaluation.threshold_spread import ThresholdSpread, spread
-from core.jsonrecords import Record
+from core.jsonio import Record
 
 BY_DEFINITION = "by definition"
 

@@ -25,7 +25,7 @@ from core.evaluation.decide_stage import DECISION
 from core.evaluation.predictions import Predictions
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
 from core.evaluation.stage import SCORES
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.labels import LabelSet
 from core.records import Example, SplitName
 from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, read_tags, tagged_file

@@ -16,7 +16,7 @@ from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
-from core.data.making import subset
+from core.data.splitting import subset
 from core.data.writing import read_examples
 from core.engines.base import Engine, Metered, Sampler
 from core.errors import StageError
@@ -24,7 +24,7 @@ from core.evaluation import metrics
 from core.evaluation.predictions import Predictions
 from core.evaluation.scoring import ScoreSettings, add_reasoning, score_texts
 from core.evaluation.threshold import choose
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.progress import Saying
 from core.records import Example, SplitName
 from core.stage import StageIO, stage

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from core.cost import TrainingPrice
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.results import Ledger, StudentLedger, TeacherTotals
 from core.store.manifest import Manifest
 from core.teacher.summary import TeacherLedger

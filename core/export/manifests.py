@@ -9,7 +9,7 @@ from typing import Any
 from core.evaluation.decision import Decision
 from core.evaluation.intervals import Interval
 from core.evaluation.metrics import Metrics
-from core.jsonrecords import Stored
+from core.jsonio import Stored
 from core.records import SplitName
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from core.evaluation.calibration import Calibrator
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.results import ReinforcementStart
 
 

@@ -16,6 +16,7 @@ from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
 from core.evaluation.stage import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
+from core.jsonio import now
 from core.optional import Failures, Part
 from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.distill import label_splits
@@ -31,7 +32,6 @@ from core.report import markdown
 from core.report.data import BaselineData
 from core.report.reports import baseline_report
 from core.stage import action
-from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample

@@ -20,6 +20,7 @@ from core.evaluation.predictions import Predictions
 from core.evaluation.stage import ScoringSummary
 from core.export.ledger import CostEstimate
 from core.export.manifests import decision_name
+from core.jsonio import now
 from core.optional import Part
 from core.pipeline import seeds
 from core.pipeline.estimate import FILE as ESTIMATE
@@ -42,7 +43,6 @@ from core.report.text import plural, were
 from core.rl.history import RLStep, ValRewards
 from core.rl.segment import STEPS
 from core.store import reads
-from core.store.clock import now
 from core.store.reads import Read
 from core.store.runs import FOLDER
 from core.student.segment import STEPS_FILE, read_steps

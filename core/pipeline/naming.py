@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import itertools
 import json
 import logging
@@ -15,7 +16,6 @@ from core.config.student import from_first_version
 from core.config.writing import render
 from core.errors import ConfigError, UserError
 from core.store import pointers
-from core.store.clock import stamp
 from core.store.objects import Store
 from core.store.runs import CONFIG, SUMMARY, RunView, run_names
 
@@ -108,7 +108,7 @@ def refusal(view: RunView, differing: list[str]) -> str:
 
 def set_aside(view: RunView) -> RunView:
     """Keep a run under its name and the present time, and free its name; pointers follow."""
-    aside = _free(view.store, f"{view.name}.{stamp()}")
+    aside = _free(view.store, f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}")
     backend = view.store.backend
     before, after = f"runs/{view.name}/", f"runs/{aside.name}/"
     files = [f.path for f in backend.list(before)]

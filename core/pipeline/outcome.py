@@ -17,7 +17,7 @@ from core.evaluation.intervals import Interval
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.export.ledger import ledger as ledger_of
 from core.export.ledger import student_ledger
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.optional import Failures
 from core.pipeline.context import RunContext
 from core.pipeline.phases import RL, STUDENT, Phase

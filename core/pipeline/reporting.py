@@ -14,6 +14,7 @@ from core.evaluation.threshold import rule
 from core.export import manifests, predictions
 from core.export.manifests import Measured, Output
 from core.export.pointer import Pointer
+from core.jsonio import now
 from core.optional import Failures, Part
 from core.pipeline import facts, outcome
 from core.pipeline.outcome import Outcome
@@ -36,7 +37,6 @@ from core.results import (
     TeacherFigures,
 )
 from core.store import pointers
-from core.store.clock import now
 from core.store.runs import SUMMARY, RunView
 
 REPORT = "test_report.md"

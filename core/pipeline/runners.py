@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError
+from core.jsonio import now
 from core.optional import Failures, Part, PartFailed
 from core.pipeline.context import RunContext
 from core.pipeline.reasons import Reasons
@@ -19,7 +20,6 @@ from core.pipeline.switches import Switches
 from core.progress import LogProgress, Progress
 from core.stage import Action, Settings, Stage, StageCall, build
 from core.store import reads
-from core.store.clock import now
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.tracking.trackers import Trackers

@@ -13,12 +13,12 @@ from typing import BinaryIO, Literal
 
 from core.bundle.opening import read_contents
 from core.data import sources, streaming
-from core.data.hashing import text_id
 from core.data.locate import FORMATS, Format
 from core.data.tables import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
 from core.data.text_lines import TextLines, lines_of
 from core.errors import DataError
 from core.predict.options import STANDARD, InputFormat, PredictOptions
+from core.records import text_id
 
 log = logging.getLogger(__name__)
 

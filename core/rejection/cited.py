@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 
-from core.natural import natural_key
+from core.rulebook import natural_key
 
 # Straight and curly double quotes and guillemets; an apostrophe quotes nothing.
 _QUOTED = re.compile(r'"([^"]*)"|[“„‟]([^“”„‟]*)[”“‟]|«([^»]*)»')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.jsonrecords import Stored
+from core.jsonio import Stored
 from core.rejection.funnel import Funnel
 from core.rejection.hard import Hardness
 from core.rejection.skew import Skew

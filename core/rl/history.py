@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.jsonrecords import Record
+from core.jsonio import Record
 
 
 class RLStep(Record):

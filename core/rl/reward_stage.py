@@ -13,7 +13,7 @@ from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
-from core.data.making import subset
+from core.data.splitting import subset
 from core.data.writing import read_examples
 from core.engines.base import GenerateParams, Generation, Sampler
 from core.evaluation.stage import used

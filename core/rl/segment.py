@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jsonio, milestones
+from core import failpoints, jsonio
 from core.data.writing import read_examples
 from core.engines.base import Engine, SamplerRef, SaveLabel, Session, Usage
 from core.errors import ConfigError
@@ -75,7 +75,7 @@ def reinforce(config: PolicySettings, io: StageIO, *, course: Course) -> dict[st
         except BaseException:
             live.close()  # what failed may hold memory, or requests on their way
             raise
-        milestones.passed(milestones.STATE_SAVED, str(saved.step))
+        failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
         return {**described(saved, engine), **_summary(rows, trainer)}
 

@@ -1,44 +1,47 @@
-"""Leases: of two runs that need the same thing, one makes it and the other waits and says so.
+"""Leases: of two runs that need the same object, one builds it and the other waits.
 
-A lease is a small file with its holder's name and a counter that the holder raises while it works
-(the heartbeat). It is free again when it is given back, when its holder is known to be dead, or
-when the counter has stood still for `expiry` seconds by the waiter's own clock, so that machines
-need not agree on the time. Gray & Cheriton 1989, "Leases".
+A lease is a small file with the holder's identity and a counter that the holder raises while it works (the
+heartbeat). It is free when it is released, when its holder is known to be dead, or when the counter has not
+changed for `expiry` seconds of the waiter's own clock, so that machines need not agree on the time.
+Gray & Cheriton 1989, "Leases".
 """
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import json
 import logging
+import os
+import platform
 import threading
 import time
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
-from core import milestones
+from core import failpoints
 from core.errors import UnderstudyError
-from core.store import holder
-from core.store.backend import Backend, Content
-from core.store.clock import now, seconds_since
+from core.jsonio import indented, now
+from core.store.backend import Backend
 
 log = logging.getLogger(__name__)
 
 FOLDER = "leases"
-HEARTBEAT = 10.0
-EXPIRY = 60.0
-"""Seconds; six heartbeats, so that a busy machine does not lose what it holds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How often a holder shows that it lives, and how long it is believed; in seconds."""
+    """Timing of leases, in seconds."""
 
-    heartbeat: float = HEARTBEAT
-    expiry: float = EXPIRY
+    heartbeat: float = 10.0
+    expiry: float = 60.0
+    """Six heartbeats, so that a busy machine keeps its leases."""
     poll: float = 1.0
-    """Longest pause between two looks at a lease one waits for."""
+    """The longest pause of a waiter between two looks."""
 
 
 TERMS = Terms()
@@ -46,71 +49,99 @@ TERMS = Terms()
 
 @contextlib.contextmanager
 def held(backend: Backend, name: str, what: str, terms: Terms) -> Iterator[None]:
-    """Hold the lease `name`, waiting for it if need be; `what` is for people."""
+    """Hold the lease `name`, waiting for it if need be; `what` is for log messages."""
     lease = _Lease(backend, f"{FOLDER}/{name}.json", what, terms)
-    try:  # Ctrl-C may come in the very moment in which it is taken
-        lease.take()
-        milestones.passed(milestones.LEASE_TAKEN, name)
+    try:  # Ctrl-C may arrive while the lease is acquired
+        lease.acquire()
+        failpoints.hit(failpoints.LEASE_TAKEN, name)
         yield
     finally:
         try:
-            lease.give_back()
-        except BaseException:  # or in which it is given back
-            lease.give_back()
+            lease.release()
+        except BaseException:  # or while it is released
+            lease.release()
             raise
 
 
 def is_live(backend: Backend, name: str) -> bool:
-    """Whether somebody holds the lease now, as far as one look can tell."""
+    """Whether the holder of a lease seems to be at work: not known to be dead, and with a recent beat."""
     found = backend.read(f"{FOLDER}/{name}.json")
-    return found is not None and looks_live(_parsed(found.data))
+    lease = _parsed(found.data) if found is not None else {}
+    return bool(lease) and not is_dead(lease["holder"]) and _age(lease["beat_at"]) < TERMS.expiry
 
 
-def looks_live(lease: Mapping[str, Any]) -> bool:
-    """Whether a lease's holder seems to be at work: it is not known dead, and its beat is young."""
-    if not lease or holder.is_dead(lease["holder"]):
+def writer_id() -> str:
+    """A name for one writing of one process, never used twice."""
+    return f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+def this_process() -> dict[str, Any]:
+    """The identity of this process among all processes of all machines."""
+    pid = os.getpid()
+    return {"host": platform.node(), "machine": _machine(), "pid": pid, "started": _started(pid)}
+
+
+def is_dead(holder: Mapping[str, Any]) -> bool:
+    """Whether a process is known to have ended, which can be known on its own machine only."""
+    if holder.get("machine") != _machine():
         return False
-    return seconds_since(lease["beat_at"]) < EXPIRY
+    pid = int(holder["pid"])
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return _started(pid) != holder.get("started") or _stat(pid)[:1] == ["Z"]  # a zombie
 
 
 class _Lease:
-    """One lease of this process, kept alive by a thread while it is held."""
+    """One lease of this process; a thread sends the heartbeat while it is held."""
 
     def __init__(self, backend: Backend, path: str, what: str, terms: Terms) -> None:
         self.backend, self.path, self.what, self.terms = backend, path, what, terms
-        self._id, self._beats, self._data = holder.writer_id(), 0, b""
-        self._taken_at = now()
-        self._ended = threading.Event()
+        self._id, self._beats, self._taken_at = writer_id(), 0, now()
+        self._released = threading.Event()
         self._thread: threading.Thread | None = None
 
-    def take(self) -> None:
-        """Return once it is ours."""
-        wait = _Wait(self.what, self.terms)
-        while not self._try(wait):
-            time.sleep(wait.pause())
+    def acquire(self) -> None:
+        """Return once this process holds the lease."""
+        version, since, pause = "", time.monotonic(), 0.05
+        while True:
+            found = self.backend.read(self.path)
+            if found is None:
+                acquired = self.backend.create(self.path, self._next())
+            else:
+                lease = _parsed(found.data)
+                free = not lease or is_dead(lease["holder"])
+                if not free:
+                    if not version:
+                        holder = "process {pid} on {host}".format(**{"host": "?", **lease["holder"]})
+                        log.info("%s: waiting for the lease, held by %s", self.what, holder)
+                    if found.version != version:
+                        version, since = found.version, time.monotonic()
+                    free = time.monotonic() - since > self.terms.expiry
+                if free:
+                    log.warning("%s: taking over the lease, its holder is gone", self.what)
+                acquired = free and self.backend.swap(self.path, self._next(), found.version)
+            if acquired:
+                break
+            pause = min(pause * 1.5, self.terms.poll)
+            time.sleep(pause)
         self._thread = threading.Thread(target=self._beat, name=f"lease {self.what}", daemon=True)
         self._thread.start()
 
-    def give_back(self) -> None:
-        """Stop the heartbeat and remove the lease if it is still ours."""
-        self._ended.set()
+    def release(self) -> None:
+        """Stop the heartbeat and remove the lease if it is still that of this process."""
+        self._released.set()
         if self._thread is not None:
             self._thread.join()
         try:
             found = self.backend.read(self.path)
             if found is not None and _parsed(found.data).get("id") == self._id:
                 self.backend.discard(self.path, found.version)
-        except UnderstudyError as e:  # what was made is safe; the lease expires by itself
-            log.warning("the lease of %s was not given back: %s", self.what, e)
-
-    def _try(self, wait: _Wait) -> bool:
-        found = self.backend.read(self.path)
-        if found is None:
-            return self.backend.create(self.path, self._next())
-        if wait.is_over(found):
-            log.warning("%s: its maker is gone; going on in its place", self.what)
-            return self.backend.swap(self.path, self._next(), found.version)
-        return False
+        except UnderstudyError as e:  # what was built is safe; the lease expires by itself
+            log.warning("the lease of %s was not released: %s", self.what, e)
 
     def _next(self) -> bytes:
         self._beats += 1
@@ -118,56 +149,60 @@ class _Lease:
             "id": self._id,
             "beat": self._beats,
             "what": self.what,
-            "holder": holder.this_process(),
+            "holder": this_process(),
             "taken_at": self._taken_at,
             "beat_at": now(),
         }
-        return (json.dumps(value, indent=1) + "\n").encode()
+        return indented(value, 1).encode()
 
     def _beat(self) -> None:
-        while not self._ended.wait(self.terms.heartbeat):
+        while not self._released.wait(self.terms.heartbeat):
             try:
                 found = self.backend.read(self.path)
                 ours = found is not None and _parsed(found.data).get("id") == self._id
                 if found is None or not ours or not self.backend.swap(self.path, self._next(), found.version):
-                    log.warning("the lease of %s was taken by another; both results are the same", self.what)
+                    log.warning("the lease of %s was taken over; both results are the same", self.what)
                     return
             except UnderstudyError as e:
                 log.warning("the heartbeat of %s was not written: %s", self.what, e)
 
 
-class _Wait:
-    """What a waiter has seen of a lease."""
-
-    def __init__(self, what: str, terms: Terms) -> None:
-        self.what, self.terms = what, terms
-        self._version: str | None = None
-        self._since = time.monotonic()
-        self._pause, self._told = 0.05, False
-
-    def is_over(self, found: Content) -> bool:
-        """Whether the lease is free to be taken."""
-        lease = _parsed(found.data)
-        if not lease or holder.is_dead(lease["holder"]):
-            return True
-        if found.version != self._version:
-            self._version, self._since = found.version, time.monotonic()
-        if not self._told:
-            self._told = True
-            log.info("%s: %s is at it; waiting", self.what, holder.named(lease["holder"]))
-        return time.monotonic() - self._since > self.terms.expiry
-
-    def pause(self) -> float:
-        """Seconds until the next look: short at first."""
-        self._pause = min(self._pause * 1.5, self.terms.poll)
-        return self._pause
-
-
 def _parsed(data: bytes) -> dict[str, Any]:
-    """The lease in a file, empty where it is none: a lease nobody can read is nobody's."""
+    """The lease in a file, empty if it cannot be read: such a lease has no holder."""
     try:
         value = json.loads(data)
-        int(value["holder"]["pid"]), seconds_since(value["beat_at"])
+        int(value["holder"]["pid"]), _age(value["beat_at"])
         return dict(value)
     except (ValueError, TypeError, KeyError):
         return {}
+
+
+def _age(moment: str) -> float:
+    """Seconds since a timestamp."""
+    return (dt.datetime.now(dt.UTC) - dt.datetime.fromisoformat(moment)).total_seconds()
+
+
+@lru_cache
+def _machine() -> str:
+    """Host, boot and PID namespace: where a process number means the same process."""
+    parts = [platform.node()]
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    if boot.exists():
+        parts.append(boot.read_text(encoding="ascii").strip())
+        parts.append(str(Path("/proc/self/ns/pid").stat().st_ino))
+    return "/".join(parts)
+
+
+def _started(pid: int) -> str:
+    """The start of a process in clock ticks, so that a reused number is not taken for it."""
+    fields = _stat(pid)
+    return fields[19] if len(fields) > 19 else ""
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/<pid>/stat after the name, first the state; empty where there is none."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return text.rpartition(")")[2].split()

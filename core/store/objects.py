@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import files, jsonio, milestones
+from core import failpoints, files, jsonio
 from core.errors import StoreError
+from core.jsonio import now
 from core.store import leases
 from core.store.backend import Backend
-from core.store.clock import now
 from core.store.copies import Copies
 from core.store.disk import explained
-from core.store.holder import writer_id
-from core.store.leases import TERMS, Terms
+from core.store.leases import TERMS, Terms, writer_id
 from core.store.manifest import FileEntry, Manifest, manifest_path
 from core.store.roots import backend_at
 
@@ -139,13 +138,13 @@ class Store:
         manifest = Manifest(stage, key, folder.name, now(), entries, ingredients, summary)
         if self.backend.folder is None:
             manifest = self._uploaded(manifest, folder)
-        milestones.passed(milestones.FILES_WRITTEN, f"{stage}/{key}")
+        failpoints.hit(failpoints.FILES_WRITTEN, f"{stage}/{key}")
         kept = self._create(manifest, replaces=replace)
         if kept is not manifest:
             self.abandon(folder)
             if self.backend.folder is None:
                 self.backend.remove(f"{manifest.folder}/{name}" for name in manifest.files)
-        milestones.passed(milestones.MANIFEST_WRITTEN, f"{stage}/{key}")
+        failpoints.hit(failpoints.MANIFEST_WRITTEN, f"{stage}/{key}")
         return kept
 
     def read_json(self, relative: str) -> Any | None:

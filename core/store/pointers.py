@@ -8,9 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from core import milestones
+from core import failpoints
 from core.errors import PassingError, StoreError
-from core.store.holder import writer_id
+from core.store.leases import writer_id
 from core.store.objects import Store
 
 FOLDER = "model"
@@ -34,9 +34,9 @@ def publish(
             )
     writer = writer_id()
     swap(store, run, content, writer)
-    milestones.passed(milestones.RUN_POINTER_SWAPPED, run)
+    failpoints.hit(failpoints.RUN_POINTER_SWAPPED, run)
     swap(store, latest, content, writer)
-    milestones.passed(milestones.LATEST_POINTER_SWAPPED, run)
+    failpoints.hit(failpoints.LATEST_POINTER_SWAPPED, run)
     return [store.where(_path(run)), store.where(_path(latest))]
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from core import jsonio
 from core.errors import StoreError
-from core.store.clock import now
+from core.jsonio import now
 from core.store.manifest import Manifest
 from core.store.objects import Store
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from core import milestones
+from core import failpoints
 from core.errors import MissingInputError, StoreError
-from core.store.clock import now
+from core.jsonio import now
 from core.store.disk import Disk
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -70,7 +70,7 @@ class RunView:
         """Copy an object's files (name in the object -> place in the view), each at once."""
         for name, place in files.items():
             self.store.backend.copy(f"{manifest.folder}/{name}", self._at(place))
-        milestones.passed(milestones.VIEW_FILLED, manifest.stage)
+        failpoints.hit(failpoints.VIEW_FILLED, manifest.stage)
 
     def read(self, place: str) -> str | None:
         """One text of the view, None where there is none; bytes that are no text come as U+FFFD."""
@@ -112,7 +112,7 @@ class RunView:
         """Note in stages.json which object a stage of this run came from."""
         record = StageRecord(manifest.key, now(), manifest.writer, manifest.digest, reused)
         self._write_stages({**self.stages(), slot: record})
-        milestones.passed(milestones.RECORD_WRITTEN, slot)
+        failpoints.hit(failpoints.RECORD_WRITTEN, slot)
 
     def keep_only(self, slots: Iterable[str]) -> None:
         """Forget the record of stages that the finished run did not come by."""

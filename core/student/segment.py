@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from core import jsonio, milestones
+from core import failpoints, jsonio
 from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
@@ -23,7 +23,7 @@ from core.engines.base import (
     SaveLabel,
     Session,
 )
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.progress import Saying
 from core.stage import StageIO, stage
 from core.student import plan
@@ -154,7 +154,7 @@ def train(
         except BaseException:
             live.close()  # what failed may hold memory, or requests on their way
             raise
-        milestones.passed(milestones.STATE_SAVED, str(saved.step))
+        failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
         jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
         tokens = sum(row["tokens"] for row in rows)
         return {**described(saved, engine), "last_loss": rows[-1]["loss"], "tokens": tokens}
@@ -174,7 +174,7 @@ def _submit(
     for step in steps:
         batch = mean_over_examples([data[r] for r in step.rows])
         pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
-        milestones.passed(milestones.STEP_SUBMITTED, str(step.step))
+        failpoints.hit(failpoints.STEP_SUBMITTED, str(step.step))
         waiting.append((step, pending))
         if len(waiting) >= IN_FLIGHT:
             rows.append(_finished(*waiting.popleft(), io, total))

@@ -15,7 +15,7 @@ from core import jsonio
 from core.config.student import StudentConfig
 from core.engines.base import Datum
 from core.errors import DataError
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stage import StageIO, stage

@@ -17,7 +17,7 @@ from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
 from core.evaluation.paired import exact_interval
 from core.evaluation.predictions import NO_PROBABILITY
-from core.jsonrecords import Record
+from core.jsonio import Record
 from core.records import SplitName
 from core.summary.pairing import OUTCOMES, Outcome, Pair, Paired, Predicted
 from core.summary.tables import save

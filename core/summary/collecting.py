@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from core.errors import StoreError
-from core.jsonrecords import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, Record, parse
 from core.records import SPLITS, SplitName
 from core.store.disk import explained
 from core.store.objects import Store

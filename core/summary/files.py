@@ -15,7 +15,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from core.export.manifests import metrics_name
-from core.jsonrecords import InvalidFile, Record, message, parse
+from core.jsonio import InvalidFile, Record, message, parse
 from core.provenance import FILE as MADE_BY
 from core.provenance import MadeBy
 from core.records import SplitName

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from core.errors import MissingInputError, UserError
-from core.jsonrecords import InvalidFile
+from core.jsonio import InvalidFile
 from core.results import load_run_result
 from core.store import leases, pointers
 from core.store.backend import Found

@@ -13,7 +13,7 @@ from pydantic import RootModel
 
 from core.data.writing import iter_examples
 from core.errors import DataError, MissingInputError
-from core.jsonrecords import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, Record, parse
 from core.records import SplitName
 from core.store.objects import Store
 from core.store.runs import FOLDER, run_names

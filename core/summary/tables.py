@@ -12,9 +12,8 @@ from typing import Literal
 
 from core import files
 from core.errors import StoreError
-from core.jsonio import as_row
+from core.jsonio import as_row, now
 from core.records import SPLITS
-from core.store.clock import now
 from core.store.objects import Store
 from core.summary.collecting import Collected, Row, collect
 from core.summary.files import MODES, MetricValues, Modes

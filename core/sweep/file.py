@@ -15,7 +15,7 @@ from core.config.base import Section
 from core.config.loading import leaves
 from core.config.reading import Source, read_source
 from core.errors import ConfigError
-from core.jsonrecords import Mistake
+from core.jsonio import Mistake
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RUN = ("run.name", "run.root")

@@ -12,7 +12,7 @@ from core.evaluation.analysis import Analysis
 from core.evaluation.comparison import MetricDifference
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
-from core.jsonrecords import Record
+from core.jsonio import Record, now
 from core.optional import Failures
 from core.pipeline.facts import setup_of
 from core.records import SplitName
@@ -36,7 +36,6 @@ from core.report.document import (
 )
 from core.report.sections import results, verdict
 from core.report.text import and_, begins, name_of, number, p_value, plural, signed, span, with_interval
-from core.store.clock import now
 from core.store.objects import Store
 from core.sweep.arms import Sweep
 from core.sweep.comparing import ArmComparison, Ended, FinishedArm, LeftOutArm, collect, compare_arms

@@ -21,9 +21,8 @@ from typing import IO, Any
 import fsspec
 
 from core.data import sources
-from core.data.hashing import text_id
 from core.errors import AnswersError, DataError, PassingError
-from core.records import Example
+from core.records import Example, text_id
 from core.teacher.parsing import clean
 
 UNNAMED = "unnamed"

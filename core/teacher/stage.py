@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import model_validator
 
-from core import jsonio, milestones
+from core import failpoints, jsonio
 from core.config import Config
 from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
@@ -146,7 +146,7 @@ def _rows(
     teacher: Teacher, examples: Examples, tally: Tally, split: SplitName, io: StageIO
 ) -> Iterator[dict[str, Any]]:
     for answered in teacher.answers(examples, len(examples), io.progress):
-        milestones.passed(milestones.TEACHER_ASKED, answered.example.id)
+        failpoints.hit(failpoints.TEACHER_ASKED, answered.example.id)
         tally.add(answered)
         for answer in answered.answers:
             yield sample_row(answered.example, answer, split=split)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.jsonrecords import Stored
+from core.jsonio import Stored
 
 
 class FirstAnswers(Stored):

@@ -25,7 +25,7 @@ from typing import Any
 
 from core.config import Config
 from core.config.loading import held
-from core.jsonrecords import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
 from core.results import load_run_result
 from core.store.runs import RunView

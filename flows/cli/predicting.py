@@ -87,8 +87,8 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
 
 
 def _answer_texts(given: tuple[str, ...], options: PredictOptions) -> None:
-    from core.data.hashing import text_id
     from core.predict.source import InputRow
+    from core.records import text_id
 
     texts = [_decoded(text) for text in given]
     rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in texts]
@@ -175,8 +175,7 @@ class _Shown:
     """A bar on a terminal, lines in a pipe."""
 
     def __init__(self, what: str) -> None:
-        from core.progress import LogProgress
-        from core.progressbar import Bar
+        from core.progress import Bar, LogProgress
 
         self._log, self._bar = LogProgress(what), Bar(what)
 

@@ -36,9 +36,9 @@ def prepare(resolved: ResolvedConfig, debug: bool) -> None:
 
 def speak(level: str, *, debug: bool = False) -> None:
     """The log on the terminal from `level` on, and bars where people look on."""
-    from core import progressbar
+    from core import progress
     from flows.logs import configure
 
-    progressbar.allowed = not saying.in_json()
+    progress.allowed = not saying.in_json()
     configure(level, debug=debug, formatter=saying.formatter())
     logging.captureWarnings(True)

@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
-from core.openmp import WAIT_POLICY
-
+WAIT_POLICY = "OMP_WAIT_POLICY"
 WAITING = {"passive (default)": {WAIT_POLICY: "PASSIVE"}, "active": {"GOMP_SPINCOUNT": "300000"}}
 """The spin count is what GNU's libgomp takes where neither variable is set."""
 ROUNDS = 4

@@ -13,7 +13,7 @@ REPO = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import logging, time
 from core.progress import LogProgress
-from core.progressbar import Bar
+from core.progress import Bar
 from flows.cli import saying
 from flows.logs import configure
 configure("INFO", debug=False, formatter=saying.formatter())

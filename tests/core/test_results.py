@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.jsonrecords import InvalidFile, parse
+from core.jsonio import InvalidFile, parse
 from core.results import (
     VERSION,
     Ledger,

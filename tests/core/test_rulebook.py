@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from core.config.teacher import RulesConfig
 from core.errors import PromptError
-from core.natural import natural_key
-from core.rulebook import Rulebook, load_rulebook
+from core.rulebook import Rulebook, load_rulebook, natural_key
 
 REPO = Path(__file__).resolve().parents[2]
 

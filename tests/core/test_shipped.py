@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core import shipped
+from core import packages
 from core.config import PromptsConfig
 from core.config.teacher import TeacherConfig
 from core.cost import load_prices
@@ -27,25 +27,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_defaults_of_the_config_are_found_from_any_folder() -> None:
     assert load_prompts(PromptsConfig()).templates["student_user"]
     for named in (TeacherConfig(kind="openai").prices, TinkerSettings().prices):
-        assert named == shipped.PRICES
+        assert named == packages.PRICES
         assert load_prices(named).models
 
 
 @pytest.mark.parametrize("name", ["default", "quickstart", "fpb", "esnli"])
 def test_every_prompts_file_of_the_repository_is_found(name: str) -> None:
-    found = shipped.find(f"./prompts//{name}.yaml", "prompts.file")
+    found = packages.find_default(f"./prompts//{name}.yaml", "prompts.file")
     assert found.read_bytes() == (REPO / f"prompts/{name}.yaml").read_bytes()
 
 
 def test_a_projects_own_file_comes_first(here: Path) -> None:
     for name in ("prompts", "configs"):
         (here / name).mkdir()
-    assert shipped.find("prompts/default.yaml", "prompts.file").is_file()
+    assert packages.find_default("prompts/default.yaml", "prompts.file").is_file()
     (here / "prompts/default.yaml").write_text("task_instruction: ours\n")
     with pytest.raises(PromptError, match=rf"{here}/prompts/default.yaml has no teacher_user"):
         load_prompts(PromptsConfig())
     (here / "configs/prices.yaml").write_text("as_of: 2026-11-01\nsource: ours\nmodels: {}\n")
-    assert load_prices(shipped.PRICES).source == "ours"
+    assert load_prices(packages.PRICES).source == "ours"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core import milestones
+from core import failpoints
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import RunView
@@ -54,13 +54,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
     def passing(name: str, about: str) -> None:
-        if name in (milestones.TEACHER_ASKED, milestones.STEP_SUBMITTED):
+        if name in (failpoints.TEACHER_ASKED, failpoints.STEP_SUBMITTED):
             calls.append(name)
 
     def refused(self: LocalEngine, *arguments: Any, **options: Any) -> None:
         calls.append("engine")
 
-    monkeypatch.setattr(milestones, "on_passing", passing)
+    monkeypatch.setattr(failpoints, "on_hit", passing)
     monkeypatch.setattr(LocalEngine, "open", refused)
     monkeypatch.setattr(LocalEngine, "sampler", refused)
     return calls

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from prefect.artifacts import Artifact
 
-from core import milestones
+from core import failpoints
 from core.store.objects import Store
 from tests.flows.running import distill, environment
 
@@ -90,10 +90,10 @@ def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
     root = project.parent / "out"
 
     def fail(name: str, about: str) -> None:
-        if (name, about) == (milestones.STATE_SAVED, "6"):
+        if (name, about) == (failpoints.STATE_SAVED, "6"):
             raise RuntimeError("the machine had a bad day")
 
-    monkeypatch.setattr(milestones, "on_passing", fail)
+    monkeypatch.setattr(failpoints, "on_hit", fail)
     state = distill(project, return_state=True)
     assert state.is_failed()
     shown: Any = Artifact.get("what-happened")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import milestones
+from core import failpoints
 from core.store import collecting, pointers
 from core.store.objects import Store
 from core.store.runs import RunView
@@ -62,8 +62,8 @@ def saved(root: str) -> dict[str, Any]:
 
 def done_twice(before: dict[str, Any], passed: Sequence[Passed]) -> Twice:
     """Compare what was safe when a run was killed with what its successor did."""
-    steps = [int(p.about) for p in passed if p.name == milestones.STEP_SUBMITTED]
-    asked = [p for p in passed if p.name == milestones.TEACHER_ASKED]
+    steps = [int(p.about) for p in passed if p.name == failpoints.STEP_SUBMITTED]
+    asked = [p for p in passed if p.name == failpoints.TEACHER_ASKED]
     again = sum(step < before["step"] for step in steps) + len(steps) - len(set(steps))
     return Twice(len(asked) if before["answers"] else 0, again)
 

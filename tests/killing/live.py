@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core import jsonio, milestones
+from core import failpoints, jsonio
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.data import stage as data_stage
@@ -151,9 +151,9 @@ def _results(config: Path, given: argparse.Namespace, server: TeacherServer) -> 
     ended = _run(whole, Kill())
     assert ended.code == 0, "an undisturbed run failed; see its traceback"
     asked, reference = server.totals().received, ask_child(whole.left)
-    answered = [p.after for p in ended.passed if p.name == milestones.ANSWER_APPENDED]
+    answered = [p.after for p in ended.passed if p.name == failpoints.ANSWER_APPENDED]
     counts = sorted({round(i * (asked - 1) / max(given.each - 1, 1)) for i in range(given.each)})
-    named = [[Kill(Moment(milestones.ANSWER_APPENDED, count))] for count in counts]
+    named = [[Kill(Moment(failpoints.ANSWER_APPENDED, count))] for count in counts]
     drawn = random.Random(given.seed)
     for kills in [*named, *_random(drawn, answered[0], answered[-1], given.random)]:
         yield _trial(fresh(), kills, server, asked, reference)

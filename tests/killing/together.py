@@ -16,7 +16,7 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from core import milestones
+from core import failpoints
 from core.store.objects import Store
 from core.store.runs import RunView
 from tests.killing import driver
@@ -36,7 +36,7 @@ def main() -> None:
         config = Path(ask_child(lambda: driver.project(Path(folder))))
         driver.import_once()
         alone = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", TO_THE_END)
-        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(milestones.STATE_SAVED, 1))
+        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(failpoints.STATE_SAVED, 1))
     print(json.dumps({"alone": alone, "killed": killed}))
 
 
@@ -61,9 +61,9 @@ def _told(ended: Ended) -> dict[str, object]:
     return {
         "killed": ended.killed,
         "code": ended.code,
-        "steps": [int(p.about) for p in ended.passed if p.name == milestones.STEP_SUBMITTED],
-        "asked": sum(p.name == milestones.TEACHER_ASKED for p in ended.passed),
-        "made": [p.about for p in ended.passed if p.name == milestones.MANIFEST_WRITTEN],
+        "steps": [int(p.about) for p in ended.passed if p.name == failpoints.STEP_SUBMITTED],
+        "asked": sum(p.name == failpoints.TEACHER_ASKED for p in ended.passed),
+        "made": [p.about for p in ended.passed if p.name == failpoints.MANIFEST_WRITTEN],
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core import milestones
+from core import failpoints
 from core.engines.base import (
     AdamParams,
     Checkpoint,
@@ -110,7 +110,7 @@ class TinkerSession:
         data, params = [_datum(each, loss) for each in batch], _adam(adam)
         self._tip = None
         forward = plain(self._client.sdk.forward_backward(data, loss.name, _clips(loss)))
-        milestones.passed(milestones.FORWARD_SENT, str(step))
+        failpoints.hit(failpoints.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
         self._meter.add(Usage(trained=sum(len(each.tokens) for each in batch)))
         submitted = Submitted(self, step, batch, loss, adam.learning_rate, forward, update)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from core import milestones
+from core import failpoints
 from core.completions.context import RequestContext, ResponseSchema
 from core.completions.journal import Journal, log_folder
 from core.completions.parser import TextParser
@@ -226,10 +226,10 @@ def test_the_milestone_is_passed_once_for_each_append_and_after_it(
         passed.append(name)
 
     with Journal.open(store, "r") as journal:
-        monkeypatch.setattr(milestones, "on_passing", passing)
+        monkeypatch.setattr(failpoints, "on_hit", passing)
         journal.append_now(reply(0))
         asyncio.run(journal.append(reply(1)))
-    assert passed == [milestones.ANSWER_APPENDED] * 2
+    assert passed == [failpoints.ANSWER_APPENDED] * 2
 
 
 def test_the_first_format_that_is_settled_holds_for_all(store: Store) -> None:

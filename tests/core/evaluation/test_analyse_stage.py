@@ -22,7 +22,7 @@ from core.evaluation.decide_stage import DecideSettings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
-from core.jsonrecords import InvalidFile
+from core.jsonio import InvalidFile
 from core.optional import Part, PartFailed
 from core.records import SPLITS, Example, TeacherAnswer
 from core.stage import StageIO

@@ -13,12 +13,11 @@ from core import jsonio
 from core.config.data import DataConfig
 from core.config.loading import load
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.hashing import text_id
 from core.data.reading import read
 from core.data.writing import write_examples
 from core.errors import AnswersError, UserError
 from core.pipeline.naming import claim, run_config
-from core.records import Example
+from core.records import Example, text_id
 from core.stage import StageIO
 from core.store import collecting
 from core.store.objects import Store

@@ -16,9 +16,9 @@ import pyarrow.parquet
 import pytest
 from hypothesis import given, settings
 
-from core.data.hashing import text_id
 from core.errors import DataError
 from core.predict.source import InputRow, Source, text_columns
+from core.records import text_id
 from tests.row_files import RowFile, row_files
 
 

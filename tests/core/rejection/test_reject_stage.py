@@ -13,10 +13,9 @@ import pytest
 from core import jsonio, packages
 from core.config.rejection import RULES, RejectionConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.hashing import text_id
 from core.data.writing import write_examples
 from core.errors import ConfigError, StageError, UserError
-from core.records import AcceptedSample, Example
+from core.records import AcceptedSample, Example, text_id
 from core.rejection import stage
 from core.rejection.samples import read_accepted
 from core.stage import StageIO

@@ -15,7 +15,7 @@ import pytest
 from core.config.base import Section
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
-from core.store import holder, leases
+from core.store import leases
 from core.store.leases import Terms
 from core.store.objects import Store
 
@@ -59,7 +59,7 @@ def test_two_that_need_the_same_stage_make_it_once(quick: Store, caplog: pytest.
             thread.join()
     assert len(calls) == 1, "longer than the expiry, so it was the heartbeat that kept the lease"
     assert sorted(made.reused for made in found) == [False, True]
-    assert "is at it; waiting" in caplog.text
+    assert "waiting for the lease, held by process" in caplog.text
 
 
 def test_a_lease_is_given_back_even_after_a_failure(quick: Store) -> None:
@@ -100,18 +100,18 @@ def test_the_lease_of_a_process_that_is_dead_on_this_machine_is_free_at_once(
 ) -> None:
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
-    who = {**holder.this_process(), "pid": process.pid, "started": "never"}
+    who = {**leases.this_process(), "pid": process.pid, "started": "never"}
     process.join()
     foreign(store, holder=who)
     started = time.monotonic()
     with caplog.at_level(logging.WARNING), store.lease("split/k", "split"):
         assert time.monotonic() - started < 5
-    assert "its maker is gone" in caplog.text
+    assert "its holder is gone" in caplog.text
 
 
 def test_a_number_that_another_process_has_now_is_not_taken_for_the_holder(quick: Store) -> None:
-    assert holder.is_dead({**holder.this_process(), "started": "0"})
-    assert not holder.is_dead(holder.this_process())
+    assert leases.is_dead({**leases.this_process(), "started": "0"})
+    assert not leases.is_dead(leases.this_process())
 
 
 @pytest.mark.parametrize(
@@ -138,5 +138,5 @@ def test_who_lost_the_lease_says_so_and_does_not_remove_it(
     with caplog.at_level(logging.WARNING), quick.lease("split/k", "split"):
         foreign(quick)
         time.sleep(0.5)
-    assert "was taken by another" in caplog.text
+    assert "was taken over" in caplog.text
     assert [f.path for f in quick.backend.list("leases")] == ["leases/split/k.json"]

@@ -11,7 +11,7 @@ from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, Metrics
 from core.export import manifests
 from core.export.manifests import Fingerprints, Measured
-from core.jsonrecords import parse
+from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
 from core.store.objects import Store

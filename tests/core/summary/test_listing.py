@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import MissingInputError, UserError
 from core.results import RunResult
-from core.store import holder, leases, pointers
+from core.store import leases, pointers
 from core.store.objects import Store
 from core.store.runs import RunView, run_names
 from core.summary.listing import RunEntry, list_runs, remove_run
@@ -72,7 +72,7 @@ def test_a_run_is_running_while_somebody_holds_its_name_and_died_otherwise(store
     with store.lease("runs/r", "run r"):
         assert only(store).state == "running"
     assert only(store).state == "died"
-    leave_lease(store, {**holder.this_process(), "started": "never"})
+    leave_lease(store, {**leases.this_process(), "started": "never"})
     assert only(store).state == "died"
 
 

@@ -1,7 +1,6 @@
-"""Named moments of a run at which something has just become safe, or is about to.
+"""Named moments of a run at which something has just become durable, or is about to.
 
-They do nothing by themselves. Whoever proves what survives a crash sets `on_passing` and ends the
-process at one of them; see tests/killing.
+They do nothing by themselves. A test sets `on_hit` and kills the process at one of them; see tests/killing.
 """
 
 from __future__ import annotations
@@ -11,9 +10,9 @@ from collections.abc import Callable
 LEASE_TAKEN = "lease taken"
 TEACHER_ASKED = "teacher asked"
 ANSWER_APPENDED = "answer appended"
-"""Passed with a live teacher only, so not in ALL; killed at in tests/killing/live.py."""
+"""Hit with a live teacher only, so not in ALL."""
 FORWARD_SENT = "forward sent"
-"""Passed with a remote engine only, between a step's two requests, so not in ALL either."""
+"""Hit with a remote engine only, between the two requests of a step, so not in ALL."""
 STEP_SUBMITTED = "step submitted"
 STATE_SAVED = "state saved"
 FILES_WRITTEN = "files written"
@@ -36,11 +35,11 @@ ALL = (
     LATEST_POINTER_SWAPPED,
 )
 
-on_passing: Callable[[str, str], None] | None = None
-"""Called with a moment's name and what it is about."""
+on_hit: Callable[[str, str], None] | None = None
+"""Called with the moment's name and what it is about."""
 
 
-def passed(name: str, about: str = "") -> None:
-    """Say that the run has come to one of the moments above."""
-    if on_passing is not None:
-        on_passing(name, about)
+def hit(name: str, about: str = "") -> None:
+    """Report one of the moments above."""
+    if on_hit is not None:
+        on_hit(name, about)

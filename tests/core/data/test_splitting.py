@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from core.config.data import DataConfig
 from core.data.cleaning import clean
-from core.data.making import apportion, make, subset, targets
 from core.data.reading import Row
-from core.data.splitting import Split, split
+from core.data.splitting import Split, apportion, assign, split, subset, targets
 from core.data.units import components
 from core.errors import DataError
 from core.records import SPLITS, Example
@@ -78,7 +77,7 @@ def _labels(rows: list[Row]) -> tuple[int, int]:
 def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[int, int]], seed: int) -> None:
     rows = [Row(Example(f"r{i}", str(i), label), "a", i) for i, (label, _) in enumerate(values)]
     units = [unit for _, unit in values]
-    placed = make(rows, units, DataConfig(path="a"), seed)
+    placed = assign(rows, units, DataConfig(path="a"), seed)
     assert all(p in (0, 1, 2) for p in placed)
     by_unit: dict[int, set[int]] = {}
     for unit, split_number in zip(units, placed, strict=True):
@@ -146,12 +145,12 @@ def test_limits_keep_the_stratification_and_a_smaller_one_takes_a_part_of_a_larg
     [
         (
             table(2),
-            "val and test would hold no rows (train 1 negative, 1 positive; val 0 negative, 0 positive; "
+            "val and test would have no rows (train 1 negative, 1 positive; val 0 negative, 0 positive; "
             "test 0 negative, 0 positive); give more rows, other data.sizes, or another split",
         ),
         (
             [Row(Example(str(i), str(i), 1), "a", i) for i in range(20)],
-            "train would hold one class only (train 0 negative, 14 positive; val 0 negative, 3 positive; "
+            "train would have one class only (train 0 negative, 14 positive; val 0 negative, 3 positive; "
             "test 0 negative, 3 positive); check data.positive and data.negative, or give train rows of both",
         ),
     ],
