@@ -24,7 +24,7 @@ from core.report.document import (
     cells,
     conclusion,
 )
-from core.report.sections.teaching import dropped, skewed
+from core.report.sections.training import dropped, skewed
 from core.report.text import and_, name_of, number, plural, sentence, with_interval
 from core.student.stage import EncodeSummary
 

@@ -30,7 +30,7 @@ from core.pipeline.training import Trained
 from core.records import SplitName
 from core.report import markdown
 from core.report.data import BaselineData
-from core.report.reports import baseline_report
+from core.report.document import baseline_report
 from core.stage import action
 from core.store.manifest import Manifest
 from core.store.runs import RunView

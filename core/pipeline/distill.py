@@ -20,7 +20,7 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.training import train_and_evaluate
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
-from core.report.sections.teaching import dropped
+from core.report.sections.training import dropped
 from core.stage import action
 from core.store.manifest import Manifest
 from core.store.runs import RunView

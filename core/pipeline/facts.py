@@ -28,6 +28,7 @@ from core.pipeline.outcome import Outcome, ledger
 from core.pipeline.run_folder import adapter_path, state_path
 from core.pipeline.scorers import Scorer
 from core.provenance import current_code
+from core.records import SplitName
 from core.report.data import (
     CurvePoint,
     Mistake,
@@ -36,10 +37,10 @@ from core.report.data import (
     ReportData,
     SeedResult,
     Setup,
-    SplitSize,
 )
-from core.report.sections.errors import worst
+from core.report.sections.rows import worst
 from core.report.text import plural, were
+from core.results import SplitSize
 from core.rl.history import RLStep, ValRewards
 from core.rl.segment import STEPS
 from core.store import reads
@@ -86,7 +87,7 @@ def report_of(o: Outcome) -> ReportData:
         decisions=_decisions(o),
         selection=o.selection,
         curve=curve_points(o),
-        sizes=[SplitSize(*size) for size in sizes(o)],
+        sizes=sizes(o),
         models=_models(o),
         losses=losses(o),
         val_baselines=optional("baselines on val", lambda: _on_val(o), dict),
@@ -141,10 +142,12 @@ def _other_seeds(o: Outcome, first: Scorer) -> list[SeedResult]:
     return seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
 
 
-def sizes(o: Outcome) -> list[tuple[str, int, int]]:
-    """Return name, rows and positives of each split."""
+def sizes(o: Outcome) -> dict[SplitName, SplitSize]:
+    """Return rows and positives of each split."""
     splits = o.split_summary.used_split_summary
-    return [(name, part.count, part.label_counts.positive) for name, part in splits.items()]
+    return {
+        name: SplitSize(rows=part.count, positive=part.label_counts.positive) for name, part in splits.items()
+    }
 
 
 def losses(o: Outcome) -> list[tuple[int, float]]:
@@ -290,7 +293,7 @@ def _provenance(o: Outcome) -> list[tuple[str, str]]:
         ("commit", code.commit or ""),
         ("python", platform.python_version()),
         *packages,
-        *((f"{name}.csv", o.parts.files[f"{name}.csv"].sha256) for name, _, _ in sizes(o)),
+        *((f"{name}.csv", o.parts.files[f"{name}.csv"].sha256) for name in sizes(o)),
         ("base model", o.bench.base_digest),
         ("prompts", o.bench.prompts.student_digest),
         ("rulebook", o.bench.rulebook.digest),

@@ -24,15 +24,14 @@ from core.provenance import current_code
 from core.records import SplitName
 from core.report import markdown, page
 from core.report.data import ReportData
-from core.report.plots import curve
-from core.report.reports import run_report
+from core.report.document import run_report
+from core.report.plots.training import save_learning_curve
 from core.results import (
     AdapterDownload,
     AdapterDownloads,
     Ledger,
     RunResult,
     ScorerResult,
-    SplitSize,
     StudentSetup,
     TeacherFigures,
 )
@@ -128,7 +127,7 @@ def page_of(o: Outcome) -> str:
 def save_curve(data: ReportData, view: RunView, place: str, failures: Failures) -> None:
     """Write the learning curve as an image, which is optional."""
     with failures.optional(Part.PLOT, "learning curve as an image file"), view.replacing(place) as path:
-        curve.save(data, path)
+        save_learning_curve(data, path)
 
 
 def write_optional_json(view: RunView, place: str, make: Callable[[], Any], failures: Failures) -> None:
@@ -158,10 +157,7 @@ def _result(o: Outcome) -> RunResult:
         beats_untrained=o.selection.beats_untrained,
         selection_reason=o.selection.reason,
         teacher_summary=TeacherFigures(**figures),
-        sizes={
-            name: SplitSize(rows=part.count, positive=part.label_counts.positive)
-            for name, part in o.split_summary.used_split_summary.items()
-        },
+        sizes=facts.sizes(o),
         test={mode.name: o.readings.metrics(mode, "test") for mode in o.modes if "test" in mode.rows},
         untrained=o.failures.attempt(Part.FACTS, "untrained", lambda: _untrained(o), dict),
         baselines=o.failures.attempt(Part.FACTS, "baselines", lambda: _baselines(o), dict),

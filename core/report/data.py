@@ -1,4 +1,4 @@
-"""What reports are built from: typed values, collected by whoever has a finished run."""
+"""What reports are built from: the typed values of a finished run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from core.evaluation.selection import Selection
 from core.export.ledger import CostEstimate
 from core.records import SplitName
 from core.rejection.summary import TeacherSummary
-from core.results import Ledger
+from core.results import Ledger, SplitSize
 from core.rl.history import RLStep, ValRewards
 from core.store.reads import Read
 from core.teacher.summary import FirstAnswers
@@ -41,15 +41,6 @@ class CurvePoint:
     step: int
     metrics: Metrics
     train_loss: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SplitSize:
-    """How many rows a split has, and how many of them are positive."""
-
-    name: str
-    rows: int
-    positive: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +83,7 @@ class Reinforced:
     start: str
     """What it started from, in words."""
     planned: int
-    """Steps; fewer are taken if it was stopped early."""
+    """Steps; early stopping takes fewer."""
     history: Sequence[RLStep]
     val_rewards: Mapping[int, ValRewards]
     """By step, what greedy answers on val earn."""
@@ -132,7 +123,7 @@ class ReportData(ComparisonData):
 
     selection: Selection
     curve: Sequence[CurvePoint]
-    sizes: Sequence[SplitSize]
+    sizes: Mapping[SplitName, SplitSize]
     models: Sequence[ModelBlock]
     losses: Sequence[tuple[int, float]] = ()
     """Step and train loss."""

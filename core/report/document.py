@@ -1,8 +1,8 @@
-"""Documents: sections of blocks, rendered to Markdown by markdown.py and to a page by page.py.
+"""Reports as documents: sections of blocks, rendered by markdown.py and page.py.
 
 A section of the run report is a function from ReportData to a Section, a list of them, or None if the run has
-nothing to show there. It is registered where it is defined, and so is one from another distribution, through
-an entry point of the group `understudy.report_sections`:
+nothing to show there. It is registered where it is defined; other distributions register theirs through an
+entry point of the group `understudy.report_sections`:
 
     @section("emoji", order=205)
     def emoji(report: ReportData) -> Section | None: ...
@@ -22,7 +22,7 @@ from core.registry import Registry
 from core.report import sections
 
 if TYPE_CHECKING:
-    from core.report.data import Mistake, ReportData  # loads all that a report is made from
+    from core.report.data import BaselineData, Mistake, ReportData  # imports all that reports are built from
 
 UNDEFINED = "–"
 
@@ -38,12 +38,17 @@ class Cell:
     detail: str = ""
     code: bool = False
 
+    @property
+    def line(self) -> str:
+        """Value and detail as they appear in a sentence."""
+        return f"{self.text} ({self.detail})" if self.detail else self.text
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows under columns; the first `left` columns hold words. `strong` are the rows to look at first.
+    """Rows under columns; the first `left` columns and those in `words` hold words, the others numbers.
 
-    A `sortable` table can be sorted and filtered on the page. `words` are further columns that hold words.
+    `strong` are the rows to look at first. A `sortable` table can be sorted and filtered on the page.
     """
 
     columns: Sequence[str]
@@ -64,7 +69,7 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """A paragraph; a warning is set apart."""
+    """A paragraph; a warning is highlighted."""
 
     text: str
     warning: bool = False
@@ -105,7 +110,6 @@ class Finding:
     """The comparison with one other scorer: by metric a conclusion and a sentence."""
 
     against: str
-    kind: str
     conclusions: Sequence[tuple[str, Conclusion, str]]
     detectable: str
 
@@ -181,14 +185,15 @@ class ReportSection:
     """A registered section of the run report; the smallest `order` comes first."""
 
     order: int
-    build: Callable[[ReportData], Built]
+    build: Callable[[Any], Built]
 
 
-def _modules() -> list[str]:
-    return [f"{sections.__name__}.{found.name}" for found in pkgutil.iter_modules(sections.__path__)]
-
-
-SECTIONS: Registry[ReportSection] = Registry("report section", "understudy.report_sections", _modules())
+SECTIONS: Registry[ReportSection] = Registry(
+    "report section",
+    "understudy.report_sections",
+    [f"{sections.__name__}.{found.name}" for found in pkgutil.iter_modules(sections.__path__)],
+)
+_OF_BASELINES = ("results", "comparisons", "default", "threshold", "probabilities", "teacher")
 
 
 def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
@@ -203,6 +208,30 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
         return build
 
     return register
+
+
+def run_report(data: ReportData, failures: Failures) -> Document:
+    """Return the report of a run, or of its reinforcement; sections that fail are recorded in `failures`."""
+    state = data.resume_state_path
+    return Document(
+        title=f"Test report: {data.run_name}",
+        sections=run_sections(data, failures),
+        generated_at=data.generated_at,
+        kind="Report of a run",
+        name=data.run_name,
+        facts=(f"measured on {data.split}", data.setup.base_model, data.generated_at),
+        lines=() if state is None else (("resume_state_path", state),),
+    )
+
+
+def baseline_report(data: BaselineData, failures: Failures) -> Document:
+    """Return the report of scorers that need no training; sections that fail are recorded in `failures`."""
+    builders = {name: SECTIONS.get(name).build for name in _OF_BASELINES}
+    return Document(
+        title=f"Baselines: {data.run_name}",
+        sections=build_sections(builders, data, failures),
+        generated_at=data.generated_at,
+    )
 
 
 def run_sections(data: ReportData, failures: Failures) -> list[Section]:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from core import jsonio
 from core.evaluation.analysis import Analysis
-from core.evaluation.comparison import MetricDifference
 from core.evaluation.decide_stage import DECISION
 from core.evaluation.decision import Decided
 from core.jsonio import Record, now
@@ -20,11 +18,10 @@ from core.report import markdown, page
 from core.report.data import ComparisonData
 from core.report.document import (
     UNDEFINED,
+    Block,
     Bullets,
     Cell,
-    Conclusion,
     Document,
-    Finding,
     Findings,
     Prose,
     Section,
@@ -32,10 +29,9 @@ from core.report.document import (
     Tile,
     build_sections,
     cells,
-    conclusion,
 )
 from core.report.sections import results, verdict
-from core.report.text import and_, begins, name_of, number, p_value, plural, signed, span, with_interval
+from core.report.text import and_, begins, name_of, number, plural, with_interval
 from core.store.objects import Store
 from core.sweep.arms import Sweep
 from core.sweep.comparing import ArmComparison, Ended, FinishedArm, LeftOutArm, collect, compare_arms
@@ -57,39 +53,6 @@ class SweepData:
     compared: ArmComparison | None
     on_test: ComparisonData | None
     """None if an arm has no rows of test."""
-
-
-def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
-    """Write sweep_report.md, sweep_report.html and sweep.json to sweeps/<name>/; return the page's place."""
-    data, folder, failures = _collect(store, sweep, ended), f"{FOLDER}/{sweep.name}", Failures()
-    document = sweep_report(data, failures)
-    files = {
-        VALUES: jsonio.canonical(sweep_values(data).to_json()).decode() + "\n",
-        PAGE: page.render(document, failures),
-        MARKDOWN: markdown.render(document, failures),
-    }
-    for name, text in files.items():
-        store.backend.write(f"{folder}/{name}", text.encode())
-    return store.where(f"{folder}/{PAGE}")
-
-
-def sweep_report(data: SweepData, failures: Failures) -> Document:
-    """Return the report; sections that fail are recorded in `failures`."""
-    builders = {
-        "recommendation": recommendation,
-        "val": on_val,
-        "arms": arms,
-        "left": left_out,
-        "test": on_test,
-    }
-    return Document(
-        title=f"Sweep: {data.sweep.name}",
-        sections=build_sections(builders, data, failures),
-        generated_at=data.generated_at,
-        kind="Report of a sweep",
-        name=data.sweep.name,
-        facts=(f"{len(data.finished)} of {len(data.sweep.arms)} arms", data.sweep.base, data.generated_at),
-    )
 
 
 class ArmSettings(Record):
@@ -115,23 +78,26 @@ class SweepValues(Record):
     test: Analysis | None
 
 
-def sweep_values(data: SweepData) -> SweepValues:
-    """Return the content of `sweep.json`."""
-    compared = data.compared
-    best = None if compared is None else compared.recommended
-    return SweepValues(
-        sweep=data.sweep.name,
-        base=data.sweep.base,
+def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
+    """Write sweep_report.md, sweep_report.html and sweep.json to sweeps/<name>/; return the page's place."""
+    data, folder, failures = _collect(store, sweep, ended), f"{FOLDER}/{sweep.name}", Failures()
+    builders = {"recommendation": recommendation, "val": on_val, "arms": arms, "left": left_out}
+    document = Document(
+        title=f"Sweep: {sweep.name}",
+        sections=build_sections({**builders, "test": on_test}, data, failures),
         generated_at=data.generated_at,
-        metric=None if compared is None else compared.metric,
-        recommended=None if best is None else best.name,
-        recommended_by="val",
-        arms={arm.name: ArmSettings(run=arm.run, sets=arm.sets) for arm in data.sweep.arms},
-        finished=tuple(arm.name for arm in data.finished),
-        left={each.arm.name: each.why for each in data.left_out},
-        val=None if compared is None else compared.val,
-        test=None if compared is None else compared.test,
+        kind="Report of a sweep",
+        name=sweep.name,
+        facts=(f"{len(data.finished)} of {len(sweep.arms)} arms", sweep.base, data.generated_at),
     )
+    files = {
+        VALUES: jsonio.canonical(_values(data).to_json()).decode() + "\n",
+        PAGE: page.render(document, failures),
+        MARKDOWN: markdown.render(document, failures),
+    }
+    for name, text in files.items():
+        store.backend.write(f"{folder}/{name}", text.encode())
+    return store.where(f"{folder}/{PAGE}")
 
 
 def _collect(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepData:
@@ -150,61 +116,63 @@ def _collect(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepData:
     return SweepData(sweep, at, finished, left, compared, test)
 
 
+def _values(data: SweepData) -> SweepValues:
+    compared = data.compared
+    best = None if compared is None else compared.recommended
+    return SweepValues(
+        sweep=data.sweep.name,
+        base=data.sweep.base,
+        generated_at=data.generated_at,
+        metric=None if compared is None else compared.metric,
+        recommended=None if best is None else best.name,
+        recommended_by="val",
+        arms={arm.name: ArmSettings(run=arm.run, sets=arm.sets) for arm in data.sweep.arms},
+        finished=tuple(arm.name for arm in data.finished),
+        left={each.arm.name: each.why for each in data.left_out},
+        val=None if compared is None else compared.val,
+        test=None if compared is None else compared.test,
+    )
+
+
 def recommendation(data: SweepData) -> Section:
     """The recommended arm, how certain that is, and what must not be concluded."""
-    compared, found = data.compared, list[Finding]()
-    if compared is not None and compared.recommended is not None:
-        metric = compared.metric
-        found = [
-            Finding(
-                against=f"{other.title}, on val",
-                kind="student",
-                conclusions=[(metric, conclusion(d), f"On val, {d.verdict}")],
-                detectable=_detectable(d),
-            )
-            for other, d in _differences(compared.val, metric)
-        ]
-    block = Findings(_headline(compared), found, [*_remarks(data), *_controls(data)], _tiles(data))
+    compared, block = data.compared, Findings("No arm can be recommended: none was measured on val.", [], [])
+    if compared is not None:
+        remarks = [*_remarks(data, compared), *_controls(data)]
+        block = Findings(block.headline, [], remarks)
+        if (best := compared.recommended) is not None:
+            found = verdict.findings(compared.val, [compared.metric])
+            tiles = [
+                Tile("Recommended", best.name),
+                *(
+                    verdict.metric_tile(analysis, best.name, compared.metric, f" on {analysis.split}")
+                    for analysis in (compared.val, compared.test)
+                    if analysis is not None
+                ),
+                Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}"),
+            ]
+            block = Findings(_headline(compared, best), found, remarks, tiles)
     return Section("recommendation", "What val recommends", [block])
 
 
-def _differences(analysis: Analysis, metric: str) -> list[tuple[Any, MetricDifference]]:
-    return [(other, c.differences[metric]) for other, c in analysis.compared()]
-
-
-def _detectable(d: MetricDifference) -> str:
-    if d.detectable is None:
-        return ""
-    return f"The smallest difference of {name_of(d.metric)} that val shows (80 % power): {d.detectable:.3f}."
-
-
-def _headline(compared: ArmComparison | None) -> str:
-    if compared is None or compared.recommended is None:
-        return "No arm can be recommended: none was measured on val."
-    metric, best, val = compared.metric, compared.recommended, compared.val
+def _headline(compared: ArmComparison, best: FinishedArm) -> str:
+    metric, val = compared.metric, compared.val
     cell = with_interval(val.scorers[best.name].intervals[metric])
     value = f"{cell.text}, interval {cell.detail}" if cell.detail else cell.text
     text = f"By {name_of(metric)} on {plural(val.rows, 'row')} of val, {best.name} is recommended ({value})"
-    others: dict[Conclusion, list[str]] = {}
-    for other, d in _differences(val, metric):
-        others.setdefault(conclusion(d), []).append(other.title)
-    wordings: dict[Conclusion, str] = {
-        "better": "it is shown to be better than {others}",
-        "even": "no difference is shown between it and {others}",
-        "worse": "{others} {are} better, but a control",
-    }
-    parts = [
-        wording.format(others=and_(others[found]), are="is" if len(others[found]) == 1 else "are")
-        for found, wording in wordings.items()
-        if found in others
-    ]
+    by = {found: [s.title for s in scorers] for found, scorers in verdict.by_conclusion(val, metric).items()}
+    parts = []
+    if names := by.get("better"):
+        parts.append(f"it is shown to be better than {and_(names)}")
+    if names := by.get("even"):
+        parts.append(f"no difference is shown between it and {and_(names)}")
+    if names := by.get("worse"):
+        parts.append(f"{and_(names)} {'is' if len(names) == 1 else 'are'} better, but a control")
     return f"{text}: {'; '.join(parts)}." if parts else f"{text}; there is no other arm to compare it with."
 
 
-def _remarks(data: SweepData) -> list[str]:
-    compared, n = data.compared, plural(len(data.finished), "arm")
-    if compared is None:
-        return []
+def _remarks(data: SweepData, compared: ArmComparison) -> list[str]:
+    n = plural(len(data.finished), "arm")
     out = [
         "Checkpoint, calibration and threshold of each arm were fitted on these rows of val, so its figures "
         f"there are too good, and those of the best of {n} even more: they are for choosing."
@@ -219,8 +187,7 @@ def _remarks(data: SweepData) -> list[str]:
     )
     if (best := compared.recommended) is not None:
         cell = with_interval(compared.test.scorers[best.name].intervals[compared.metric])
-        interval = f" ({cell.detail})" if cell.detail else ""
-        out.append(f"On test {best.name} reaches a {name_of(compared.metric)} of {cell.text}{interval}.")
+        out.append(f"On test {best.name} reaches a {name_of(compared.metric)} of {cell.line}.")
     return out
 
 
@@ -235,37 +202,24 @@ def _controls(data: SweepData) -> list[str]:
     ]
 
 
-def _tiles(data: SweepData) -> list[Tile]:
-    compared = data.compared
-    if compared is None or (best := compared.recommended) is None:
-        return []
-    out = [Tile("Recommended", best.name)]
-    for analysis in (compared.val, compared.test):
-        if analysis is not None:
-            cell = with_interval(analysis.scorers[best.name].intervals[compared.metric])
-            label = f"{begins(name_of(compared.metric))} on {analysis.split}"
-            out.append(Tile(label, cell.text, cell.detail))
-    return [*out, Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}")]
-
-
 def on_val(data: SweepData) -> Section | None:
     """The rows that decide, with the recommended arm first."""
     if data.compared is None:
         return None
     metric, val = data.compared.metric, data.compared.val
-    others = [m for m in ("auroc", "log_loss") if m != metric]
+    metrics = list(dict.fromkeys([metric, "auroc", "log_loss"]))
     steps = {arm.name: arm.result.best_step for arm in data.finished}
-    differences = {other.title: d for other, d in _differences(val, metric)}
+    differences = {other.title: c.differences[metric] for other, c in val.compared()}
     rows = [
         [
             Cell(s.title),
-            *(with_interval(s.intervals[m]) for m in (metric, *others)),
+            *(with_interval(s.intervals[m]) for m in metrics),
             Cell(UNDEFINED if steps[name] is None else str(steps[name])),
-            *_difference(differences.get(s.title)),
+            *results.difference(differences.get(s.title)),
         ]
         for name, s in val.scorers.items()
     ]
-    columns = ["arm", *map(name_of, (metric, *others)), "step", f"Δ {name_of(metric)}, first minus this", "p"]
+    columns = ["arm", *map(name_of, metrics), "step", f"Δ {name_of(metric)}, first minus this", "p"]
     intro = (
         f"{plural(val.rows, 'row')} of val, {val.positive:,} of them positive. The recommended arm comes "
         "first. A difference from it is shown if its 95 % interval excludes 0: the intervals hold for all "
@@ -275,51 +229,39 @@ def on_val(data: SweepData) -> Section | None:
     return Section("val", "All on the same rows of val", [Prose(intro), table])
 
 
-def _difference(d: MetricDifference | None) -> list[Cell]:
-    if d is None:
-        return cells(UNDEFINED, UNDEFINED)
-    return [Cell(signed(d.value), span(d.low, d.high, sign=True)), Cell(p_value(d.p_adjusted))]
-
-
 def arms(data: SweepData) -> Section:
-    """What each arm changes, and what it cost."""
-    finished = {arm.name: arm for arm in data.finished}
+    """What each arm changes, what it cost, and the command that publishes the recommended one."""
+    sweep, finished = data.sweep, {arm.name: arm for arm in data.finished}
     rows = []
-    for arm in data.sweep.arms:
+    for arm in sweep.arms:
         changes = Cell(" ".join(arm.sets) or "as the base", code=bool(arm.sets))
         rows.append([Cell(arm.name), changes, Cell(arm.run, code=True), *_cost(finished.get(arm.name))])
     intro = (
-        f"Each arm is a run on {data.sweep.base} with a report of its own under runs/. Existing stages are "
+        f"Each arm is a run on {sweep.base} with a report of its own under runs/. Existing stages are "
         "reused, and stages that arms share are made once. Seconds and money are those that an arm's stages "
         "took when they were made, so their sum counts shared stages more than once."
     )
     columns = ["arm", "changes", "run", "", "stages made", "seconds", "US$"]
-    publish = [] if data.compared is None or data.compared.recommended is None else [_publish(data)]
-    return Section("arms", "The arms", [Prose(intro), Table(columns, rows, left=4), *publish])
+    blocks: list[Block] = [Prose(intro), Table(columns, rows, left=4)]
+    if data.compared is not None and data.compared.recommended is not None:
+        best = data.compared.recommended.arm
+        sets = [*sweep.overrides, *best.sets, f"run.name={best.run}", "publish=true"]
+        command = ["understudy", "run", sweep.base, *(word for text in sets for word in ("--set", text))]
+        label = Cell(f"To publish {best.name} (sweeps publish nothing)")
+        blocks.append(Table(["", ""], [[label, Cell(shlex.join(command), code=True)]], left=2))
+    return Section("arms", "The arms", blocks)
 
 
 def _cost(arm: FinishedArm | None) -> list[Cell]:
     if arm is None:
         return cells("not compared", UNDEFINED, UNDEFINED, UNDEFINED)
-    ledger = arm.result.ledger
-    usd, seconds = ledger.usd, ledger.total_seconds
+    usd, seconds = arm.result.ledger.usd, arm.result.ledger.total_seconds
     return cells(
         "finished",
         f"{arm.made} of {arm.stages}",
         f"{seconds:,.0f}" if seconds else UNDEFINED,
         UNDEFINED if usd is None else f"{usd:.4f}",
     )
-
-
-def _publish(data: SweepData) -> Table:
-    """The command that publishes the recommended arm."""
-    assert data.compared is not None
-    assert data.compared.recommended is not None
-    sweep, arm = data.sweep, data.compared.recommended.arm
-    sets = [*sweep.overrides, *arm.sets, f"run.name={arm.run}", "publish=true"]
-    command = ["understudy", "run", sweep.base, *(word for text in sets for word in ("--set", text))]
-    label = Cell(f"To publish {arm.name} (sweeps publish nothing)")
-    return Table(["", ""], [[label, Cell(shlex.join(command), code=True)]], left=2)
 
 
 def left_out(data: SweepData) -> Section | None:
@@ -341,19 +283,18 @@ def on_test(data: SweepData) -> list[Section]:
         f"Not for choosing: test was read once for each of {plural(len(data.finished), 'arm')}; the "
         "recommendation above is by val."
     )
-    metrics = dict.fromkeys([data.compared.metric, *verdict.SHOWN])
-    in_words = [_sentence(c.differences[m]) for _, c in test.analysis.compared() for m in metrics]
+    sentences = []
+    for _, c in test.analysis.compared():
+        for metric in dict.fromkeys([data.compared.metric, *verdict.SHOWN]):
+            d = c.differences[metric]
+            power = f" These rows show a difference of {number(d.detectable)} with 80 % power."
+            power = "" if d.detectable is None else power
+            sentences.append(f"{begins(d.verdict)}{power}")
     title = f"Each arm against {data.finished[0].name}, in words"
     found = [
         Section(table.key, table.title, [Prose(warning, warning=True), *table.blocks]),
-        Section("words", title, [Bullets(in_words)]) if in_words else None,
+        Section("words", title, [Bullets(sentences)]) if sentences else None,
         results.comparisons(test),
         results.default(test),
     ]
     return [section for section in found if section is not None]
-
-
-def _sentence(d: MetricDifference) -> str:
-    if d.detectable is None:
-        return begins(d.verdict)
-    return f"{begins(d.verdict)} These rows show a difference of {number(d.detectable)} with 80 % power."

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.evaluation.decision import by_definition
-from core.report.plots import curve
-from core.report.sections.errors import worst
+from core.report.plots.training import save_learning_curve
+from core.report.sections.rows import worst
 from tests.core.report.making import (
     RULES,
     as_markdown,
@@ -47,7 +47,9 @@ def main() -> None:
     report = dataclasses.replace(report, mistakes=wrong)
     seconds = {f"{len(wrong)} worst errors of {ROWS:,} rows": took}
     with tempfile.TemporaryDirectory() as folder:
-        seconds["learning_curve.png"] = _timed(lambda: curve.save(report, Path(folder) / "curve.png"))[0]
+        seconds["learning_curve.png"] = _timed(
+            lambda: save_learning_curve(report, Path(folder) / "curve.png")
+        )[0]
     seconds["test_report.md"], text = _timed(lambda: as_markdown(report))
     seconds["report.html with its pictures"], html = _timed(lambda: as_page(report))
     pictures = html.count('class="plot"')

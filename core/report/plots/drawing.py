@@ -1,8 +1,8 @@
-"""How pictures look, and how they become SVG that fits into a page.
+"""The style of plots, and their SVG for the page.
 
-Few colors, distinguishable for color-blind readers, and light axes. A page that allows no foreign styles
-drops every style attribute, and matplotlib writes its colors and fonts into those. They become attributes of
-SVG itself, with a class for each color, by which the page may change it.
+Few colors, which color-blind readers can distinguish, and light axes. The page's Content-Security-Policy
+ignores style attributes, into which matplotlib writes colors and fonts, so they become SVG attributes. Each
+color also gets a class, by which the page changes it in dark mode.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 from xml.etree import ElementTree  # nosec B405  # what matplotlib has just written
 
-from core.report.document import Picture
+from core.report.document import Key, Picture
 
 BLUE, RED, GREEN, PINK, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6872", "#d9dde2", "#ffffff"
@@ -30,8 +30,7 @@ NAMES: Mapping[str, str] = {
     GRID: "grid",
     PAPER: "paper",
 }
-"""The page's name of each color, so that it can have another value in dark mode. The five colors are those of
-Okabe & Ito (2008)."""
+"""The class of each color on the page. The first five are those of Okabe & Ito (2008)."""
 
 STUDENT = BLUE
 OTHERS = ((RED, "6 2"), (GREEN, "2 2"), (PINK, "8 2 2 2"), (ORANGE, "4 1"), (MUTED, "1 2"), (INK, "10 3"))
@@ -57,39 +56,35 @@ _SETTINGS: Mapping[str, Any] = {
 }
 
 _LONGEST = 46
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_REFERS = re.compile(r"#([\w.-]+)")
-_DROPPED = ("metadata", "style")
 _LONGEST_LABEL = 600
 """Characters of a picture's label for screen readers."""
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_REFERENCE = re.compile(r"#([\w.-]+)")
+_REFERRING = ("href", "clip-path")
 
 
 def draw(picture: Picture) -> str:
     """Return the picture as an `<svg>` element. Equal pictures give equal text."""
-    return _for_page(picture, ElementTree.fromstring(_painted(picture)))  # nosec B314
-
-
-def _painted(picture: Picture) -> bytes:
     from matplotlib.figure import Figure
 
     out = io.BytesIO()
-    # The salt makes names that do not change from one drawing to the next. Fonts are chosen by the page.
+    # The salt makes ids reproducible. The page chooses the fonts, so matplotlib may lack a glyph.
     with warnings.catch_warnings(), painting({"svg.hashsalt": picture.name}):
         warnings.filterwarnings("ignore", message="Glyph")
         figure = Figure(figsize=picture.size, layout="constrained")
         picture.paint(figure)
         figure.savefig(out, format="svg", metadata={"Date": None})
-    return out.getvalue()
-
-
-def _for_page(picture: Picture, root: ElementTree.Element) -> str:
-    _without(root, _DROPPED)
-    names = _names(root, picture.name)
+    root = ElementTree.fromstring(out.getvalue())  # nosec B314
+    for parent in list(root.iter()):
+        for child in [c for c in parent if _local(c.tag) in ("metadata", "style")]:
+            parent.remove(child)
+    attributes = [(_local(k), v) for element in root.iter() for k, v in element.attrib.items()]
+    used = {ref for name, value in attributes if name in _REFERRING for ref in _REFERENCE.findall(value)}
+    ids = {old: f"{picture.name}-{i}" for i, old in enumerate(sorted(used))}
     for element in root.iter():
-        _plain(element, names)
-    box = {name: value for name, value in root.attrib.items() if name == "viewBox"}
+        _clean(element, ids)
     root.attrib = {
-        **box,
+        "viewBox": root.attrib["viewBox"],
         "role": "img",
         "aria-label": label(f"{picture.title}. {picture.description}", _LONGEST_LABEL),
         "class": "plot",
@@ -98,55 +93,32 @@ def _for_page(picture: Picture, root: ElementTree.Element) -> str:
     return ElementTree.tostring(root, encoding="unicode")
 
 
-def _without(root: ElementTree.Element, tags: tuple[str, ...]) -> None:
-    for parent in list(root.iter()):
-        for child in [c for c in parent if _local(c.tag) in tags]:
-            parent.remove(child)
-
-
-def _names(root: ElementTree.Element, prefix: str) -> dict[str, str]:
-    """New names of the parts that others refer to; the rest need none."""
-    used = {
-        name
-        for element in root.iter()
-        for key, value in element.attrib.items()
-        if _local(key) in ("href", "clip-path")
-        for name in _REFERS.findall(value)
-    }
-    return {name: f"{prefix}-{i}" for i, name in enumerate(sorted(used))}
-
-
-def _plain(element: ElementTree.Element, names: dict[str, str]) -> None:
+def _clean(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
+    """Remove namespaces, styles, spaces and ids that nothing refers to."""
     element.tag = _local(element.tag)
     out: dict[str, str] = {}
     for key, value in element.attrib.items():
         name = _local(key)
-        if name == "id":
-            if value in names:
-                out |= {"id": names[value]}
-        elif name == "style":
+        if name == "style":
             out |= _attributes(value)
-        elif name in ("href", "clip-path"):
-            out[name] = _REFERS.sub(lambda m: f"#{names[m[1]]}", value)
-        elif name == "d":
-            out[name] = " ".join(value.split())
-        else:
-            out[name] = value
+        elif name in _REFERRING:
+            out[name] = _REFERENCE.sub(lambda m: f"#{ids[m[1]]}", value)
+        elif name != "id":
+            out[name] = " ".join(value.split()) if name == "d" else value
+        elif value in ids:
+            out["id"] = ids[value]
     element.attrib = out
     if element.tag != "text":
         element.text = element.text if (element.text or "").strip() else None
     element.tail = None
 
 
-def _attributes(written: str) -> dict[str, str]:
-    """A style attribute as SVG attributes, without the font family, which the page chooses."""
-    pairs = [part.split(":", 1) for part in written.split(";") if ":" in part]
+def _attributes(style: str) -> dict[str, str]:
+    """Return a style as SVG attributes, without the font family, which the page chooses."""
+    pairs = [part.split(":", 1) for part in style.split(";") if ":" in part]
     given = {name.strip(): value.strip() for name, value in pairs if name.strip() != "font-family"}
-    classes = [
-        f"{letter}-{NAMES[color]}"
-        for letter, key in (("f", "fill"), ("s", "stroke"))
-        if (color := given.get(key, "")) in NAMES
-    ]
+    letters = {"fill": "f", "stroke": "s"}
+    classes = [f"{letters[key]}-{NAMES[given[key]]}" for key in letters if given.get(key) in NAMES]
     return {**given, **({"class": " ".join(classes)} if classes else {})}
 
 
@@ -155,11 +127,26 @@ def _local(name: Any) -> str:
 
 
 def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:
-    """Apply these settings to figures that are painted inside the context."""
+    """Apply the style, with these settings added, to figures that are painted inside the context."""
     import matplotlib
 
     settings: Any = {**_SETTINGS, **more}
     return matplotlib.rc_context(settings)
+
+
+def key(
+    label: str,
+    color: str,
+    mark: Literal["line", "point", "square", "diamond", "band"] = "line",
+    dash: str = "",
+) -> Key:
+    """Return an entry of a legend."""
+    return Key(label, NAMES[color], mark, dash)
+
+
+def other_strokes(n: int) -> list[tuple[str, str]]:
+    """Return color and dashes of `n` scorers other than the student."""
+    return [OTHERS[i % len(OTHERS)] for i in range(n)]
 
 
 def dashes(pattern: str) -> Any:

@@ -1,24 +1,26 @@
-"""All scorers on the same rows: metrics with intervals, decisions, comparisons, and the result at 0.5."""
+"""All scorers on the same rows: metrics, comparisons, thresholds, and how good the probabilities are."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis, ScorerAnalysis
-from core.evaluation.comparison import Comparison
+from core.evaluation.comparison import Comparison, MetricDifference
+from core.evaluation.decision import Decided
 from core.evaluation.metrics import value
 from core.report.data import ComparisonData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells, section
-from core.report.plots.comparisons import confusion, differences
+from core.report.plots import scorers as plots
 from core.report.text import count, grouped, name_of, number, p_value, plural, signed, span, with_interval
 
 _FIRST = ("macro_f1", "auroc", "accuracy", "precision", "recall")
-"""The metrics that a reader looks for first."""
+"""The metrics that readers look for first."""
 TESTED = ("macro_f1", "auroc")
 _AT_DEFAULT = ("macro_f1", "accuracy", "precision", "recall")
+_COVERED = (0.5, 0.8, 0.9, 1.0)
 FIRST = frozenset({0})
-"""The student's row, to look at first."""
+"""The row of the first scorer, in a run the student."""
 
 
 def compared() -> tuple[str, ...]:
@@ -30,46 +32,35 @@ def compared() -> tuple[str, ...]:
 def results(data: ComparisonData) -> Section:
     """Every metric of every scorer with its interval, and the decisions counted."""
     analysis = data.analysis
+    method = f"Intervals are percentiles of {analysis.resamples:,} bootstrap resamples"
+    if analysis.clustered:
+        method += f", {plural(analysis.groups, 'group')} drawn whole."
+    else:
+        method += ", drawn within each class, and Wilson's for accuracy, precision and recall."
     intro = (
         f"Values on {plural(analysis.rows, 'row')} of {data.split}, {analysis.positive:,} of them positive, "
-        f"with 95 % intervals. {_method(analysis)} Precision, recall, F1 and AUPRC are those of the positive "
+        f"with 95 % intervals. {method} Precision, recall, F1 and AUPRC are those of the positive "
         "class; log loss and Brier score are better when smaller. A text is predicted positive when its "
         "probability is at or above the scorer's own threshold, which was chosen on val (that of the "
         "majority class is 0.5)."
     )
-    picture = confusion(analysis)
+    picture = plots.confusion(analysis)
     blocks: list[Block] = [Prose(intro), _metrics(analysis), _decisions(analysis)]
-    return Section(
-        "results", f"All on the same rows of {data.split}", [*blocks, *([picture] if picture else [])]
-    )
-
-
-def _method(analysis: Analysis) -> str:
-    text = f"Intervals are percentiles of {analysis.resamples:,} bootstrap resamples"
-    if analysis.clustered:
-        return f"{text}, {plural(analysis.groups, 'group')} drawn whole."
-    return f"{text}, drawn within each class, and Wilson's for accuracy, precision and recall."
+    title = f"All on the same rows of {data.split}"
+    return Section("results", title, [*blocks, *([picture] if picture else [])])
 
 
 def _metrics(analysis: Analysis) -> Table:
-    rows = [
-        [
-            Cell(s.title),
-            *(with_interval(s.intervals[m]) for m in compared()),
-            Cell(number(s.threshold)),
-            Cell(number(_unlabelled_share(s, analysis.rows))),
-        ]
-        for s in analysis.scorers.values()
-    ]
+    rows = []
+    for s in analysis.scorers.values():
+        if isinstance(s, ProbabilityAnalysis):
+            unlabeled = s.at_default.invalid_label_rate
+        else:
+            unlabeled = s.unlabelled / analysis.rows if analysis.rows else None
+        metrics = [with_interval(s.intervals[m]) for m in compared()]
+        rows.append([Cell(s.title), *metrics, *cells(number(s.threshold), number(unlabeled))])
     columns = ["", *map(name_of, compared()), "threshold", "without a label"]
     return Table(columns, rows, strong=FIRST, notes=_reasons(analysis.scorers.values()))
-
-
-def _unlabelled_share(s: ProbabilityAnalysis | LabelAnalysis, rows: int) -> float | None:
-    """The share of rows that a scorer gave no valid label."""
-    if isinstance(s, ProbabilityAnalysis):
-        return s.at_default.invalid_label_rate
-    return s.unlabelled / rows if rows else None
 
 
 def _reasons(scorers: Iterable[ScorerAnalysis]) -> list[str]:
@@ -79,19 +70,14 @@ def _reasons(scorers: Iterable[ScorerAnalysis]) -> list[str]:
         undefined = grouped((name_of(m), i.undefined) for m, i in s.intervals.items() if i.undefined)
         noted = grouped((name_of(m), i.note) for m, i in s.intervals.items() if i.note)
         for why, names in undefined.items():
-            out.append(f"{s.title}: {', '.join(names)} undefined, {_without_name(why, s.title)}.")
+            if why.startswith(f"{s.title} "):  # the title is already in front
+                why = f"it{why.removeprefix(s.title)}"
+            out.append(f"{s.title}: {', '.join(names)} undefined, {why.removeprefix(f'{s.title}: ')}.")
         if isinstance(s, LabelAnalysis) and s.unlabelled:
             rows = plural(s.unlabelled, "row")
             out.append(f"{s.title}: {rows} without a label, which counts as negative.")
         out += [f"{s.title}, {', '.join(names)}: {why}." for why, names in noted.items()]
     return out
-
-
-def _without_name(why: str, title: str) -> str:
-    """A reason that begins with its scorer's name, without it."""
-    if why.startswith(f"{title}: "):
-        return why.removeprefix(f"{title}: ")
-    return f"it{why.removeprefix(title)}" if why.startswith(f"{title} ") else why
 
 
 def _decisions(analysis: Analysis) -> Table:
@@ -118,28 +104,31 @@ def comparisons(data: ComparisonData) -> Section | None:
         "its p is not adjusted and decides nothing here. The smallest difference is the one that these rows "
         "show with 80 % power."
     )
-    pictures = [differences(analysis, metric) for metric in TESTED]
-    notes = grouped((other.title, c.note) for other, c in analysis.compared() if c.note)
-    bullets = [Bullets([f"{', '.join(titles)}: {note}." for note, titles in notes.items()])] if notes else []
-    blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), _tests(analysis), *bullets]
-    return Section("comparisons", "Against the others", blocks)
-
-
-def _tests(analysis: Analysis) -> Table:
+    pictures = [plots.differences(analysis, metric) for metric in TESTED]
     rows = [[Cell(other.title), *_tests_against(c)] for other, c in analysis.compared()]
     by_metric = [column for m in map(name_of, TESTED) for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
-    return Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
+    table = Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
+    notes = grouped((other.title, c.note) for other, c in analysis.compared() if c.note)
+    bullets = [Bullets([f"{', '.join(titles)}: {note}." for note, titles in notes.items()])] if notes else []
+    blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), table, *bullets]
+    return Section("comparisons", "Against the others", blocks)
 
 
 def _tests_against(c: Comparison) -> list[Cell]:
     out: list[Cell] = []
     for metric in TESTED:
         d = c.differences[metric]
-        out.append(Cell(signed(d.value), span(d.low, d.high, sign=True)))
-        out += cells(p_value(d.p_adjusted), number(d.detectable))
+        out += [*difference(d), Cell(number(d.detectable))]
     m = c.mcnemar
     alone = UNDEFINED if m is None else f"{m.only_a:,} : {m.only_b:,}"
     return [*out, *cells(alone, p_value(None if m is None else m.p))]
+
+
+def difference(d: MetricDifference | None) -> list[Cell]:
+    """Return a difference with its interval, and its adjusted p-value."""
+    if d is None:
+        return cells(UNDEFINED, UNDEFINED)
+    return [Cell(signed(d.value), span(d.low, d.high, sign=True)), Cell(p_value(d.p_adjusted))]
 
 
 @section("default", order=40)
@@ -159,14 +148,93 @@ def default(data: ComparisonData) -> Section:
     return Section("default", "At 0.5, declared in advance", [Prose(intro), table])
 
 
+@section("threshold", order=50)
+def threshold(data: ComparisonData) -> Section | None:
+    """Each scorer's threshold and calibrator, with reasons; None if none was fitted."""
+    scorers = data.analysis.scorers
+    fitted = {s.title: data.decisions[name] for name, s in scorers.items() if name in data.decisions}
+    if not fitted:
+        return None
+    intro = (
+        f"Objective: {data.setup.objective}; calibration: {data.setup.calibration}. Each scorer has its own, "
+        "fitted on val alone: no row of another split was used. The range holds 95 % of the thresholds that "
+        "resamples of val choose; the optimism is how much better the objective looks on val than on other "
+        "rows."
+    )
+    columns = ["", "threshold", "range", "objective on val", "optimism", "calibration", "log loss on val"]
+    table = Table(columns, [_fitted(title, d) for title, d in fitted.items()], strong=FIRST)
+    picture = plots.by_threshold(data)
+    blocks: list[Block] = [Prose(intro), *([picture] if picture else []), table, Bullets(_why(fitted))]
+    return Section("threshold", "Threshold and calibration", blocks)
+
+
+def _fitted(title: str, d: Decided) -> list[Cell]:
+    objective, optimism, ends = Cell(number(d.threshold.reached)), UNDEFINED, UNDEFINED
+    if (moved := d.threshold_spread) is not None:
+        objective, optimism = with_interval(moved.objective), signed(moved.optimism)
+        ends = span(moved.low, moved.high) or UNDEFINED
+    before, after = number(d.calibrator.log_loss_before), number(d.calibrator.log_loss_after)
+    change = before if d.calibrator.kind == "none" else f"{before} to {after}"
+    return [
+        *cells(title, number(d.threshold.value), ends),
+        objective,
+        *cells(optimism, d.calibrator.kind, change),
+    ]
+
+
+def _why(fitted: Mapping[str, Decided]) -> list[str]:
+    """The reason of each choice; scorers with the same reason share a sentence."""
+    thresholds = grouped((title, d.threshold.reason) for title, d in fitted.items())
+    calibrators = grouped(
+        (title, f"{d.calibrator.kind}, {d.calibrator.reason}") for title, d in fitted.items()
+    )
+    out = [f"Threshold: {why} ({'; '.join(titles)})." for why, titles in thresholds.items()]
+    out += [f"Calibration: {why} ({'; '.join(titles)})." for why, titles in calibrators.items()]
+    for title, d in fitted.items():
+        moved = d.threshold_spread
+        if moved is not None and moved.unreached:
+            out.append(f"{title}: {moved.unreached} of {moved.resamples} resamples had no threshold.")
+    return out
+
+
+@section("probabilities", order=60)
+def probabilities(data: ComparisonData) -> Section | None:
+    """Calibration error and accuracy by coverage; None without a scorer that gives probabilities."""
+    found = data.analysis.with_probabilities.values()
+    if not found:
+        return None
+    drawn = (plots.reliability, plots.precision_recall, plots.coverage)
+    pictures = [picture for draw in drawn if (picture := draw(data.analysis)) is not None]
+    intro = (
+        f"On {data.split}, after calibration. A calibration error is above 0 even if probabilities are "
+        "right, by about the bins' own noise."
+    )
+    rows = []
+    for s in found:
+        r = s.reliability
+        error, covered = number(r.expected_calibration_error), [_at_coverage(s, share) for share in _COVERED]
+        rows.append(cells(s.title, error, str(len(r.points)), f"{r.rows:,}", *covered))
+    shares = [f"accuracy of the {c:.0%} most confident" for c in _COVERED]
+    table = Table(["", "calibration error", "bins", "rows", *shares], rows, strong=FIRST)
+    return Section("probabilities", "What the probabilities are worth", [Prose(intro), *pictures, table])
+
+
+def _at_coverage(s: ProbabilityAnalysis, share: float) -> str:
+    """Accuracy of the most confident rows, as few as make up at least `share` of all rows."""
+    curve = s.curves.by_coverage
+    if curve is None:
+        return UNDEFINED
+    reached = [a for c, a in zip(curve.coverage, curve.accuracy, strict=True) if c >= share - 1e-9]
+    return number(reached[0] if reached else None)
+
+
 def scorer_rows(analysis: Analysis) -> list[dict[str, str]]:
     """Return the table of all scorers as plain rows, the student first, for tables outside of reports."""
-    out = []
-    for s in analysis.scorers.values():
-        row = {"scorer": s.title}
-        for metric in compared():
-            cell = with_interval(s.intervals[metric])
-            row[name_of(metric)] = f"{cell.text} ({cell.detail})" if cell.detail else cell.text
-        row |= {"threshold": number(s.threshold)}
-        out.append(row)
-    return out
+    return [
+        {
+            "scorer": s.title,
+            **{name_of(m): with_interval(s.intervals[m]).line for m in compared()},
+            "threshold": number(s.threshold),
+        }
+        for s in analysis.scorers.values()
+    ]

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from core.evaluation.metrics import value
 from core.export.ledger import CostEstimate
-from core.report.data import ModelBlock, ReportData, Setup
+from core.report.data import ModelBlock, ReportData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Facts, Prose, Section, Table, cells, section
-from core.report.sections.teaching import skewed
+from core.report.sections.training import skewed
 from core.report.text import count, number, sentence
 from core.results import Ledger
 
@@ -29,16 +29,18 @@ _LEARNED_FROM: Mapping[str, str] = {"gold": "from the labels", "none": "from rew
 def setup(data: ReportData) -> Section:
     """The configuration in a few lines."""
     s = data.setup
+    learned = _LEARNED_FROM.get(s.teacher, "from the teacher's answers (context distillation)")
+    without_rules = f"no: what the rules ask has to be learned {learned}"
     rows = [
         [Cell("Run"), Cell(data.run_name, code=True)],
         [Cell("Base model"), Cell(s.base_model, code=True)],
         cells("Engine", s.engine),
         cells("Target", s.target),
-        cells("Rulebook in the student's prompt", _rulebook(s)),
+        cells("Rulebook in the student's prompt", "yes" if s.rulebook_in_prompt else without_rules),
         cells("Rationales that are learned", _RATIONALES[s.rationales]),
         cells("Teacher", s.teacher),
         cells("Seed", str(s.seed)),
-        cells("Rows", ", ".join(f"{size.rows:,} {size.name}" for size in data.sizes)),
+        cells("Rows", ", ".join(f"{size.rows:,} {name}" for name, size in data.sizes.items())),
         cells("Chosen step", str(data.selection.step)),
         cells("Calibration", s.calibration),
         cells("Threshold", s.objective),
@@ -46,19 +48,12 @@ def setup(data: ReportData) -> Section:
     return Section("setup", "What was run", [Table(["", ""], rows, left=2)])
 
 
-def _rulebook(s: Setup) -> str:
-    if s.rulebook_in_prompt:
-        return "yes"
-    learned = _LEARNED_FROM.get(s.teacher, "from the teacher's answers (context distillation)")
-    return f"no: what the rules ask has to be learned {learned}"
-
-
 @section("data", order=260)
 def rows(data: ReportData) -> Section:
     """Rows and positives of each split, and what became of rows that are in none."""
     sizes = [
-        cells(s.name, f"{s.rows:,}", f"{s.positive:,}", number(s.positive / s.rows if s.rows else None))
-        for s in data.sizes
+        cells(name, f"{s.rows:,}", f"{s.positive:,}", number(s.positive / s.rows if s.rows else None))
+        for name, s in data.sizes.items()
     ]
     blocks: list[Block] = [Table(["split", "rows", "positive", "share"], sizes)]
     shown_with_the_funnel = skewed(data.teacher)
@@ -81,7 +76,14 @@ def costs(data: ReportData) -> Section | None:
     text += " Stages that were reused count with the seconds and the money they took when they were made."
     blocks: list[Block] = [Prose(text), _tokens(ledger, data.estimate)]
     if ledger.seconds:
-        blocks.append(_seconds(ledger.seconds))
+        whole = ledger.total_seconds
+        seconds = [
+            cells(stage, f"{s:,.1f}", f"{s / whole:.1%}" if whole else UNDEFINED)
+            for stage, s in ledger.seconds.items()
+        ]
+        seconds.append(cells("all", f"{whole:,.1f}", ""))
+        last = frozenset({len(seconds) - 1})
+        blocks.append(Table(["stage", "seconds", "share"], seconds, strong=last))
     return Section("cost", "Cost and time", blocks)
 
 
@@ -107,15 +109,6 @@ def _used(who: str, usd: float | None, *counts: int | None) -> list[Cell]:
     return cells(who, *map(count, counts), UNDEFINED if usd is None else f"{usd:.4f}")
 
 
-def _seconds(seconds: Mapping[str, float]) -> Table:
-    whole = sum(seconds.values())
-    table = [
-        cells(stage, f"{s:,.1f}", f"{s / whole:.1%}" if whole else UNDEFINED) for stage, s in seconds.items()
-    ]
-    table.append(cells("all", f"{whole:,.1f}", ""))
-    return Table(["stage", "seconds", "share"], table, strong=frozenset({len(table) - 1}))
-
-
 @section("provenance", order=500)
 def provenance(data: ReportData) -> Section | None:
     """Versions, commit and digests."""
@@ -128,7 +121,7 @@ def provenance(data: ReportData) -> Section | None:
 
 @section("files", order=700)
 def files(data: ReportData) -> Section | None:
-    """Where to look for what is not here."""
+    """The other files of the run."""
     if not data.files:
         return None
     rows = [[Cell(name, code=True), Cell(what)] for name, what in data.files.items()]

@@ -1,4 +1,4 @@
-"""How the student was trained: the learning curve on val, learning from rewards, and other seeds."""
+"""What the student learned from and how: teacher answers, learning curve, rewards, and other seeds."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, mean, stdev
 
 from core.evaluation.analysis import ProbabilityAnalysis
-from core.evaluation.metrics import value
-from core.report.data import Reinforced, ReportData, SeedResult
-from core.report.document import Block, Cell, Prose, Section, Table, cells, section
-from core.report.plots.curve import learning_curve
-from core.report.text import name_of, number, plural, signed
+from core.evaluation.intervals import proportion
+from core.evaluation.metrics import Counts, macro_f1, value
+from core.rejection.funnel import Level
+from core.rejection.summary import TeacherSummary
+from core.report.data import BaselineData, Reinforced, ReportData, SeedResult
+from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, cells, section
+from core.report.plots.training import funnel as drawn_funnel
+from core.report.plots.training import learning_curve
+from core.report.text import name_of, number, plural, sentence, signed, span, with_interval
 from core.rl.history import RLStep
+from core.student.stage import EncodeSummary
+from core.teacher.summary import FirstAnswers
 
 CURVE: Mapping[str, str] = {
     "macro-F1": "macro_f1",
@@ -74,39 +80,32 @@ def reinforcement(data: ReportData) -> Section | None:
     of = data.reinforced
     if of is None:
         return None
-    blocks: list[Block] = [Prose(_steps(of)), *_warnings(of.history), _by_steps(data, of), _by_name(data, of)]
-    return Section("reinforcement", "Learning from rewards", blocks)
-
-
-def _steps(of: Reinforced) -> str:
     groups, skipped = sum(s.n_groups for s in of.history), sum(s.groups_skipped for s in of.history)
     answers = sum(s.n_rollouts for s in of.history)
     early = "" if len(of.history) == of.planned else f" of {of.planned:,} planned"
-    return (
+    intro = (
         f"It started from {of.start} and took {len(of.history):,} steps{early}: {answers:,} answers in "
         f"{plural(groups, 'group')}; {skipped:,} of them were skipped, because all answers in them earned "
         "the same."
     )
-
-
-def _warnings(history: Sequence[RLStep]) -> list[Prose]:
-    """Answers that failed, and steps that changed nothing."""
-    out = []
-    if failed := sum(s.failed_rollouts for s in history):
+    blocks: list[Block] = [Prose(intro)]
+    if failed := sum(s.failed_rollouts for s in of.history):
         text = f"{plural(failed, 'answer')} failed on the server and were neither rewarded nor learned from."
-        out.append(Prose(text, warning=True))
-    if idle := sum(not s.updates for s in history):
+        blocks.append(Prose(text, warning=True))
+    if idle := sum(not s.updates for s in of.history):
         text = f"{plural(idle, 'step')} changed nothing: in no group did rewards differ."
-        out.append(Prose(text, warning=True))
-    return out
+        blocks.append(Prose(text, warning=True))
+    blocks += [_rewards_by_step(data, of), _rewards_on_val(data, of)]
+    return Section("reinforcement", "Learning from rewards", blocks)
 
 
-def _by_steps(data: ReportData, of: Reinforced) -> Table:
+def _rewards_by_step(data: ReportData, of: Reinforced) -> Table:
     rows, before, steps = [], 0, sorted(of.val_rewards)
     for step in steps:
         since = [s for s in of.history if before < s.step <= step]
-        sampled = [number(_mean([read(s) for s in since])) for read in _BY_STEP.values()]
-        rows.append(cells(str(step), *sampled, number(of.val_rewards[step].reward_mean)))
+        sampled = [[v for s in since if (v := read(s)) is not None] for read in _BY_STEP.values()]
+        means = [number(fmean(values) if values else None) for values in sampled]
+        rows.append(cells(str(step), *means, number(of.val_rewards[step].reward_mean)))
         before = step
     note = (
         "Sampled answers to train texts, mean over the steps since the previous row; on val, greedy answers. "
@@ -116,12 +115,7 @@ def _by_steps(data: ReportData, of: Reinforced) -> Table:
     return Table(["step", *_BY_STEP, "reward on val"], rows, left=0, strong=chosen, notes=[note])
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    found = [v for v in values if v is not None]
-    return fmean(found) if found else None
-
-
-def _by_name(data: ReportData, of: Reinforced) -> Table:
+def _rewards_on_val(data: ReportData, of: Reinforced) -> Table:
     """Each reward on the same rows of val, at the start and at the chosen step."""
     step = data.selection.step
     start, chosen = of.val_rewards[0], of.val_rewards[step]
@@ -147,12 +141,13 @@ def seeds(data: ReportData) -> Section | None:
         f"The student of {len(runs)} seeds on the same rows of {data.split}, each at the threshold that its "
         "own val chose. Intervals elsewhere are about the rows; this spread is about training."
     )
+    by_metric = {m: [value(r.metrics, m) for r in runs] for m in MEASURED}
     rows = [
-        [Cell(r.run, code=True), *cells(str(r.seed), *(number(value(r.metrics, m)) for m in MEASURED))]
-        for r in runs
+        [Cell(r.run, code=True), *cells(str(r.seed), *(number(by_metric[m][i]) for m in MEASURED))]
+        for i, r in enumerate(runs)
     ]
     for name, of in _SPREAD.items():
-        rows.append(cells(name, "", *(number(_spread(runs, m, of)) for m in MEASURED)))
+        rows.append(cells(name, "", *(number(_spread(values, of)) for values in by_metric.values())))
     strong = frozenset({0, len(runs)})
     table = Table(["run", "seed", *map(name_of, MEASURED)], rows, strong=strong)
     return Section("seeds", "Other seeds", [Prose(intro), table])
@@ -166,8 +161,95 @@ def own_seed(data: ReportData) -> list[SeedResult]:
     return [SeedResult(data.run_name, data.setup.seed, student.metrics)]
 
 
-def _spread(runs: Sequence[SeedResult], metric: str, of: Callable[[Sequence[float]], float]) -> float | None:
+def _spread(values: Sequence[float | None], of: Callable[[Sequence[float]], float]) -> float | None:
     """None if a seed lacks the metric: a spread of some of them would be another number."""
-    found = [value(r.metrics, metric) for r in runs]
-    defined = [v for v in found if v is not None]
-    return of(defined) if len(defined) == len(found) else None
+    defined = [v for v in values if v is not None]
+    return of(defined) if len(defined) == len(values) else None
+
+
+@section("teacher", order=200)
+def teacher(data: ReportData | BaselineData) -> Section | None:
+    """The funnel from train texts to accepted answers; before training, only the teacher's first answers.
+
+    None without a teacher.
+    """
+    if isinstance(data, BaselineData):
+        blocks = _first_answers(data.first_answers)
+        return Section("teacher", "The teacher on train", blocks) if blocks else None
+    t = data.teacher
+    if t is None:
+        return None
+    texts, missing = t.funnel.texts, t.funnel.missing
+    intro = "No teacher was asked: the student learns the gold labels."
+    if not t.is_gold:
+        intro = f"The teacher: {t.teacher_model} ({t.teacher_kind})."
+    d = texts.difference
+    if d.value is None or d.low is None or d.high is None:
+        intro += f" How acceptance differs between gold labels is undefined: {d.undefined}."
+    else:
+        beyond_chance = "" if d.low <= 0 <= d.high else ", which chance hardly explains"
+        intro += (
+            f" The accepted share of positives minus that of negatives is {signed(d.value)} (95 % interval "
+            f"{span(d.low, d.high, sign=True)}){beyond_chance}."
+        )
+    blocks = [
+        Prose(intro),
+        *([Prose(sentence(t.skew.said), warning=True)] if t.skew is not None else []),
+        drawn_funnel(texts, missing),
+        _funnel(texts, missing),
+        *([] if t.is_gold else _first_answers(t.first_answers)),
+    ]
+    return Section("teacher", "From train texts to accepted answers", blocks)
+
+
+def skewed(t: TeacherSummary | None) -> str | None:
+    """Return how rejection takes more of one class, and the remedy; None if it does not."""
+    return None if t is None or t.skew is None else t.skew.said
+
+
+def dropped(encoded: EncodeSummary) -> str | None:
+    """Return how many accepted answers were not trained on, and why; None if all were."""
+    lost = encoded.dropped
+    if not lost:
+        return None
+    accepted = plural(lost + encoded.examples, "accepted answer")
+    return f"{lost:,} of {accepted} {'was' if lost == 1 else 'were'} not trained on: {encoded.dropped_reason}"
+
+
+def _funnel(texts: Level, missing: Mapping[str, int]) -> Table:
+    """What became of the train texts, by gold label: negative, positive, and all."""
+    by = texts.by_label
+    lines = [("Train texts", [by[k].total + missing[k] for k in by])]
+    if any(missing.values()):
+        lines.append(("without an answer", [missing[k] for k in by]))
+    lines += [(f"rejected: {why}", [counts[k] for k in by]) for why, counts in texts.by_reason.items()]
+    lines.append(("Accepted", [by[k].count for k in by]))
+    rows = [cells(name, *(f"{n:,}" for n in (*counts, sum(counts)))) for name, counts in lines]
+    shares = [Cell(number(s.rate), span(s.low, s.high)) for s in by.values()]
+    whole = with_interval(proportion(texts.accepted, texts.total))
+    rows.append([Cell("Share accepted of the answered"), *shares, whole])
+    return Table(["", "gold negative", "gold positive", "all"], rows)
+
+
+def _first_answers(first: FirstAnswers | None) -> list[Block]:
+    """First answers to train against gold."""
+    if first is None:
+        return []
+    tp, fp, fn, tn = first.tp, first.fp, first.fn, first.tn
+    whole = tp + fp + fn + tn + first.unread
+    f1 = float(macro_f1(Counts.of(tp, fp, tp + fn, fp + tn)))
+    row = [
+        *cells("first answers on train", f"{whole:,}"),
+        with_interval(proportion(tp + tn, whole)),
+        Cell(UNDEFINED if f1 != f1 else number(f1)),
+        with_interval(proportion(tp, tp + fp)),
+        with_interval(proportion(tp, tp + fn)),
+        Cell(f"{first.unread:,}"),
+    ]
+    columns = ["", "texts", "accuracy", "macro-F1", "precision", "recall", "unreadable"]
+    text = (
+        "How right the teacher is by itself: its first answer to each train text, before anything was chosen "
+        "by gold. This is another split than the table of scorers, so it shows roughly how good a student "
+        "can get, and not which is better. An unreadable answer is wrong in accuracy and in no other number."
+    )
+    return [Prose(text), Table(columns, [row], title="The teacher against gold")]

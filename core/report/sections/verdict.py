@@ -1,40 +1,45 @@
-"""The verdict in sentences, which hide neither a baseline's win nor that nothing was shown."""
+"""The verdict, which hides neither a baseline's win nor that nothing was shown, and the results' limits."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis, ScorerAnalysis
+from core.evaluation.intervals import TOO_FEW
 from core.evaluation.metrics import value
 from core.report.data import ReportData
-from core.report.document import Conclusion, Finding, Findings, Section, Tile, conclusion, section
-from core.report.sections.limits import selected_on_test
-from core.report.text import and_, begins, name_of, number, plural, with_interval
+from core.report.document import (
+    Bullets,
+    Cell,
+    Conclusion,
+    Finding,
+    Findings,
+    Prose,
+    Section,
+    Table,
+    Tile,
+    conclusion,
+    section,
+)
+from core.report.text import and_, begins, name_of, number, plural, were, with_interval
 
 SHOWN = ("macro_f1", "auroc")
 _IN_SENTENCES = {"label_only": "its own label-only prompt", "teacher": "the teacher"}
+_WORDINGS: dict[Conclusion, str] = {
+    "better": "{student} beats {others}",
+    "worse": "{student} loses to {others}",
+    "even": "no difference is shown between {student} and {others}",
+    "open": "{student} could not be compared with {others}",
+}
 
 
 @section("verdict", order=10)
 def verdict(data: ReportData) -> Section:
     """The student against each other scorer, by the metric of selection, macro-F1 and AUROC."""
-    return Section("verdict", "Verdict", [findings(data)])
-
-
-def findings(data: ReportData) -> Findings:
-    """Return the verdict's block."""
-    metrics = shown(data)
-    found = [
-        Finding(
-            against=other.title,
-            kind=other.kind,
-            conclusions=[
-                (m, conclusion(c.differences[m]), begins(c.differences[m].verdict)) for m in metrics
-            ],
-            detectable=_detectable(c.differences[metrics[0]].detectable, metrics[0]),
-        )
-        for other, c in data.analysis.compared()
-    ]
-    return Findings(headline(data), found, remarks(data), tiles(data))
+    analysis = data.analysis
+    found = Findings(headline(data), findings(analysis, shown(data)), remarks(data), tiles(data))
+    return Section("verdict", "Verdict", [found])
 
 
 def shown(data: ReportData) -> list[str]:
@@ -43,26 +48,44 @@ def shown(data: ReportData) -> list[str]:
     return list(dict.fromkeys([*([first] if first in METRICS else []), *SHOWN]))
 
 
+def findings(analysis: Analysis, metrics: Sequence[str]) -> list[Finding]:
+    """Return the comparison of the first scorer with each other one; `metrics[0]` decides."""
+    out = []
+    for other, c in analysis.compared():
+        differences = [c.differences[m] for m in metrics]
+        least = differences[0].detectable
+        out.append(
+            Finding(
+                against=other.title,
+                conclusions=[(d.metric, conclusion(d), begins(d.verdict)) for d in differences],
+                detectable=""
+                if least is None
+                else f"The smallest difference of {name_of(metrics[0])} that these rows show: {least:.3f}.",
+            )
+        )
+    return out
+
+
+def by_conclusion(analysis: Analysis, metric: str) -> dict[Conclusion, list[ScorerAnalysis]]:
+    """Return the other scorers by the conclusion about the first one."""
+    out: dict[Conclusion, list[ScorerAnalysis]] = {}
+    for other, c in analysis.compared():
+        out.setdefault(conclusion(c.differences[metric]), []).append(other)
+    return out
+
+
 def headline(data: ReportData) -> str:
     """Return one sentence on whom the student beats, whom it loses to, and where nothing is shown."""
     metric, rows = shown(data)[0], plural(data.analysis.rows, "row")
-    by: dict[Conclusion, list[str]] = {}
-    for other, c in data.analysis.compared():
-        by.setdefault(conclusion(c.differences[metric]), []).append(_short(other))
+    by = by_conclusion(data.analysis, metric)
     if not by:
         return f"Nothing else was measured on these {rows} of {data.split}, so the student beats nothing."
-    wordings: dict[Conclusion, str] = {
-        "better": "{student} beats {others}",
-        "worse": "{loses} to {others}",
-        "even": "no difference is shown between {it} and {others}",
-        "open": "{it} could not be compared with {others}",
-    }
     parts: list[str] = []
-    for found, wording in wordings.items():
+    for found, wording in _WORDINGS.items():
         if found in by:
-            it = "it" if parts else "the student"
-            loses = "loses" if parts else "the student loses"
-            parts.append(wording.format(student="the student", loses=loses, it=it, others=and_(by[found])))
+            student = "it" if parts else "the student"
+            wording = wording.removeprefix("{student} ") if found == "worse" and parts else wording
+            parts.append(wording.format(student=student, others=and_([_short(s) for s in by[found]])))
     return f"By {name_of(metric)} on {rows} of {data.split}, {'; '.join(parts)}."
 
 
@@ -78,16 +101,16 @@ def remarks(data: ReportData) -> list[str]:
     """Return what has to be read together with the verdict."""
     metric = shown(data)[0]
     return [
-        *_of_training(data.analysis, metric),
-        *_smallest(data.analysis, metric),
+        *_training_helps(data.analysis, metric),
+        *_smallest_difference(data.analysis, metric),
         *_at_default(data.analysis.first, metric),
         *selected_on_test(data),
         data.selection.reason,
     ]
 
 
-def _of_training(analysis: Analysis, metric: str) -> list[str]:
-    """A student that is not shown to beat the untrained model: that its training is not shown to help."""
+def _training_helps(analysis: Analysis, metric: str) -> list[str]:
+    """A warning if the student is not shown to beat the untrained model."""
     untrained = [
         (_short(other), conclusion(c.differences[metric]))
         for other, c in analysis.compared()
@@ -104,7 +127,7 @@ def _of_training(analysis: Analysis, metric: str) -> list[str]:
     ]
 
 
-def _smallest(analysis: Analysis, metric: str) -> list[str]:
+def _smallest_difference(analysis: Analysis, metric: str) -> list[str]:
     found = [
         (d, other.title)
         for other, c in analysis.compared()
@@ -118,10 +141,10 @@ def _smallest(analysis: Analysis, metric: str) -> list[str]:
         f"The smallest difference that can be shown here: {plural(analysis.rows, 'row')} {verb} a difference "
         f"of {name_of(metric)}, with 80 % power, from {low:.3f} up"
     )
-    if f"{low:.3f}" == f"{high:.3f}" and len(found) > 1:
-        return [f"{text}, against any other scorer."]
     if len(found) == 1:
         return [f"{text} (against {one})."]
+    if f"{low:.3f}" == f"{high:.3f}":
+        return [f"{text}, against any other scorer."]
     return [
         f"{text} against {one}, and from {high:.3f} up against {other_one}; a smaller one may exist and not "
         "be visible."
@@ -132,35 +155,27 @@ def _at_default(student: ScorerAnalysis, metric: str) -> list[str]:
     if not isinstance(student, ProbabilityAnalysis):
         return []
     at_default, chosen = value(student.at_default, metric), student.intervals[metric]
+    shown_default = "undefined" if at_default is None else number(at_default)
     text = (
-        f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is "
-        f"{_in_sentence(at_default)}; "
+        f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is {shown_default}; "
     )
     if student.threshold is None:
         return [f"{text}no other threshold was found ({student.threshold_reason})."]
-    cell = with_interval(chosen)
-    interval = f" ({cell.detail})" if cell.detail else ""
-    at = f"at the threshold that val chose, {number(student.threshold)}, it is {_in_sentence(chosen.value)}"
-    return [f"{text}{at}{interval}."]
+    shown_chosen = "undefined" if chosen.value is None else with_interval(chosen).line
+    return [f"{text}at the threshold that val chose, {number(student.threshold)}, it is {shown_chosen}."]
 
 
-def _in_sentence(value: float | None) -> str:
-    return "undefined" if value is None else number(value)
-
-
-def _detectable(found: float | None, metric: str) -> str:
-    if found is None:
-        return ""
-    return f"The smallest difference of {name_of(metric)} that these rows show: {found:.3f}."
+def metric_tile(analysis: Analysis, scorer: str, metric: str, where: str = "") -> Tile:
+    """Return a scorer's metric as a number to see first."""
+    cell = with_interval(analysis.scorers[scorer].intervals[metric])
+    return Tile(f"{begins(name_of(metric))}{where}", cell.text, cell.detail)
 
 
 def tiles(data: ReportData) -> list[Tile]:
     """Return the student in a few numbers, and what the run took."""
-    student, ledger = data.analysis.first, data.ledger
-    out = []
-    for metric in dict.fromkeys([*shown(data), "accuracy"]):
-        cell = with_interval(student.intervals[metric])
-        out.append(Tile(begins(name_of(metric)), cell.text, cell.detail))
+    student, ledger, name = data.analysis.first, data.ledger, next(iter(data.analysis.scorers))
+    metrics = dict.fromkeys([*shown(data), "accuracy"])
+    out = [metric_tile(data.analysis, name, metric) for metric in metrics]
     if isinstance(student, ProbabilityAnalysis):
         error = student.reliability.expected_calibration_error
         out.append(Tile("Calibration error", number(error)))
@@ -169,5 +184,137 @@ def tiles(data: ReportData) -> list[Tile]:
     if ledger is not None and ledger.usd is not None:
         out.append(Tile("Cost", f"US$ {ledger.usd:.2f}"))
     if ledger is not None and ledger.seconds:
-        out.append(Tile("Time", f"{sum(ledger.seconds.values()) / 60:.1f} min"))
+        out.append(Tile("Time", f"{ledger.total_seconds / 60:.1f} min"))
+    return out
+
+
+@section("reads of test", order=300)
+def reads(data: ReportData) -> Section | None:
+    """Every student measured on this test split under the root; None if none was counted."""
+    if not data.reads:
+        return None
+    rows = [[Cell(r.run, code=True), Cell(r.at), Cell(r.what)] for r in data.reads]
+    table = Table(["run", "when", "what was measured"], rows, left=3)
+    return Section("reads", "Who has read test", [Prose(_meaning(data), _several(data)), table])
+
+
+def selected_on_test(data: ReportData) -> list[str]:
+    """Return the warning for the verdict, if there is one."""
+    return [_meaning(data)] if _several(data) else []
+
+
+def _meaning(data: ReportData) -> str:
+    n = len(data.reads)
+    if n == 1:
+        return (
+            "One student was measured on this test split, with checkpoint, calibration and threshold frozen "
+            "before: nothing was chosen by its results."
+        )
+    if not _several(data):
+        return (
+            f"{n} students were measured on this test split, one of each seed of this run: the seeds were "
+            "named in advance, and nothing was chosen among them by these results."
+        )
+    runs = len({r.run for r in data.reads})
+    return (
+        f"{n} students of {plural(runs, 'run')} under this root were measured on this test split. Choosing "
+        "among them by these results selects on test: the best of several looks better than it is, and only "
+        "rows that none of them was measured on can show by how much."
+    )
+
+
+def _several(data: ReportData) -> bool:
+    """Whether more were measured than one student, or one of each seed."""
+    runs = [r.run for r in data.reads]
+    seeds = {data.run_name, *(s.run for s in data.seeds)}
+    return len(runs) > 1 and (len(set(runs)) < len(runs) or not set(runs) <= seeds)
+
+
+@section("what was not tested", order=600)
+def untested(data: ReportData) -> Section:
+    """Always there: something is always untested."""
+    return Section("untested", "What was not tested", [Bullets(sentences(data))])
+
+
+def sentences(data: ReportData) -> list[str]:
+    """Return the limits of the results, the most serious first."""
+    return [
+        *_limits_of_rows(data),
+        *_limits_of_scorers(data),
+        "Checkpoint, calibration and threshold were fitted on val, so results on val are too good.",
+        "All splits come from the same data: texts of another time or source, or written to mislead, are not "
+        "tested.",
+        "Gold labels are taken as correct; their errors count against any scorer that is right there.",
+        *data.untested,
+    ]
+
+
+def _limits_of_rows(data: ReportData) -> list[str]:
+    """What follows from the split, the threshold, the number of rows, the seeds and the groups."""
+    analysis, student, out = data.analysis, data.analysis.first, []
+    if data.split != "test":
+        out.append(
+            f"Test was not exported: all results are of {data.split}, on which checkpoint, calibration and "
+            "threshold were chosen, and so too good."
+        )
+    if student.threshold is None:
+        reason = (
+            student.threshold_reason if isinstance(student, ProbabilityAnalysis) else "it gives labels only"
+        )
+        out.append(
+            f"The student has no threshold ({reason}): its ranking was measured, its decisions were not, "
+            "apart from those at 0.5."
+        )
+    if analysis.positive:
+        out.append(
+            f"{begins(data.split)} has {plural(analysis.rows, 'row')}, {analysis.positive:,} of them "
+            f"positive: one more text found or missed moves recall by {1 / analysis.positive:.4f} and "
+            f"accuracy by {1 / analysis.rows:.4f}."
+        )
+    if analysis.left_out:
+        left = were(analysis.left_out, "row")
+        out.append(f"{left} left out for all scorers, because a server failed on one of them.")
+    if not data.seeds:
+        out.append(
+            f"One seed ({data.setup.seed}): intervals cover which rows were drawn, not which batches were; "
+            "another seed may train a better or a worse student."
+        )
+    if not analysis.clustered:
+        out.append(
+            "The data names no groups (data.group_column), so every row counts as independent: if several "
+            "texts come from one source, intervals are too narrow."
+        )
+    elif all(i.note == TOO_FEW for i in student.intervals.values() if i.value is not None):
+        out.append(f"{begins(TOO_FEW)}, so nothing is shown to be better or worse.")
+    return out
+
+
+def _limits_of_scorers(data: ReportData) -> list[str]:
+    """What was not measured, and whether the student's reasoning was."""
+    kinds = {s.kind for s in data.analysis.scorers.values()}
+    is_gold = data.teacher is not None and data.teacher.is_gold
+    out = []
+    if "teacher" not in kinds and not is_gold and data.reinforced is None:
+        out.append(
+            "The teacher was not asked about these rows, so it is unknown how far the student is behind it "
+            "here."
+        )
+    if "untrained" not in kinds:
+        out.append("The untrained model was not measured on these rows: the effect of training is unknown.")
+    if "baseline" not in kinds:
+        out.append("No baseline was measured: it is unknown whether a simpler model does as well.")
+    if len(data.analysis.comparisons) > 1:
+        out.append(
+            "Intervals of differences and p-values are adjusted for the number of scorers compared, and not "
+            "for the number of metrics and slices."
+        )
+    found, rows = data.analysis.faithfulness, data.analysis.rows
+    if found is None:
+        but = " except for the worst errors" if any(m.reasoning for m in data.mistakes) else ""
+        out.append(
+            f"No reasoning was generated{but}: whether the student's reasoning is true was not evaluated."
+        )
+    elif found.with_reasoning.total < rows:
+        asked = found.with_reasoning.total
+        out.append(f"The student's reasoning was evaluated on {asked:,} of {rows:,} rows only.")
     return out

@@ -24,10 +24,10 @@ from core.rejection.hard import Hardness
 from core.rejection.skew import skew
 from core.rejection.summary import TeacherSummary
 from core.report import markdown, page
-from core.report.data import CurvePoint, ModelBlock, ReportData, SeedResult, Setup, SplitSize
-from core.report.reports import run_report
-from core.report.sections.errors import worst
-from core.results import Ledger, StudentLedger, TeacherTotals
+from core.report.data import CurvePoint, ModelBlock, ReportData, SeedResult, Setup
+from core.report.document import run_report
+from core.report.sections.rows import worst
+from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
 from core.store.reads import Read
 from core.teacher.samples import Agreement
 from core.teacher.summary import FirstAnswers
@@ -201,11 +201,11 @@ def usual(
         "analysis": analyse(split, test, made, RULES, resamples=resamples),
         "decisions": decisions,
         "mistakes": worst(test, first.predictions, first.decision, RULES),
-        "sizes": (
-            SplitSize("train", 400, 134),
-            SplitSize("val", rows, rows // 4),
-            SplitSize("test", rows, rows // 4),
-        ),
+        "sizes": {
+            "train": SplitSize(rows=400, positive=134),
+            "val": SplitSize(rows=rows, positive=rows // 4),
+            "test": SplitSize(rows=rows, positive=rows // 4),
+        },
         "teacher": teacher_summary(),
         "ledger": ledger(),
         "models": (

@@ -11,7 +11,7 @@ from core.evaluation.calibration import identity
 from core.evaluation.decision import Decision, decide
 from core.evaluation.predictions import Generated, Predictions
 from core.records import Example
-from core.report.sections.errors import MOST, worst
+from core.report.sections.rows import MOST, worst
 from tests.core.evaluation.scored import ROWS, Row, Scored, as_rows, draw, predictions
 
 

@@ -9,7 +9,7 @@ from core.evaluation.slices import LEAST_ROWS
 from core.records import SplitName
 from core.rejection.intervals import difference, share
 from core.report.document import Prose, Table
-from core.report.sections.slices import hard
+from core.report.sections.rows import hard
 from tests.core.report.making import as_markdown, full
 
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from core.optional import Failure, Failures, Part
 from core.report.document import left_out
-from core.report.sections import errors, results, setup, teaching, verdict
+from core.report.sections import results, rows, setup, training, verdict
 from tests.core.report.making import as_markdown, as_page, full
 
 LEFT_OUT = "Left out of this run"
@@ -22,8 +22,8 @@ def broken(*arguments: object, **named: object) -> object:
     [
         (verdict, "headline", "verdict"),
         (setup, "_tokens", "costs"),
-        (errors, "Mistakes", "errors"),
-        (teaching, "_funnel", "teacher"),
+        (rows, "Mistakes", "errors"),
+        (training, "_funnel", "teacher"),
     ],
 )
 def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(

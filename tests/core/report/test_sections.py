@@ -13,11 +13,10 @@ from core.evaluation.metrics import value
 from core.optional import Failures, strict
 from core.report.data import ReportData
 from core.report.document import SECTIONS, Bullets, Prose, Section, Table, run_sections, section
-from core.report.sections.limits import reads, selected_on_test, sentences
 from core.report.sections.results import compared, results
 from core.report.sections.setup import costs, rows
-from core.report.sections.teaching import teacher
-from core.report.sections.training import own_seed, seeds
+from core.report.sections.training import own_seed, seeds, teacher
+from core.report.sections.verdict import reads, selected_on_test, sentences
 from core.store.reads import Read
 from tests.core.report.making import (
     SCORERS,

@@ -14,7 +14,7 @@ from core.evaluation.decision import Decision
 from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.report.data import ReportData
 from core.report.document import conclusion
-from core.report.sections.verdict import findings, headline, remarks, shown
+from core.report.sections.verdict import SHOWN, findings, headline, remarks, shown
 from tests.core.report.making import SCORERS, Scorer, examples, full, scored, usual
 
 
@@ -95,7 +95,7 @@ def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> No
 
 
 def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
-    for finding, (other, c) in zip(findings(full()).findings, full().analysis.compared(), strict=True):
+    for finding, (other, c) in zip(findings(full().analysis, SHOWN), full().analysis.compared(), strict=True):
         assert finding.against == other.title
         assert f"{c.differences['macro_f1'].detectable:.3f}" in finding.detectable
 
@@ -103,7 +103,7 @@ def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
 def test_without_others_nobody_is_beaten() -> None:
     alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
     assert "so the student beats nothing" in headline(alone)
-    assert findings(alone).findings == []
+    assert findings(alone.analysis, SHOWN) == []
 
 
 def prompts(own: float, other: float) -> ReportData:

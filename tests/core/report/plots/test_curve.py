@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.report.plots.curve import save
+from core.report.plots.training import save_learning_curve
 from tests.core.report.making import full
 
 
@@ -21,12 +21,12 @@ def test_it_is_drawn_whatever_the_baselines_are_called(tmp_path: Path, metric: s
     data = dataclasses.replace(report, selection=selection, val_baselines=dict.fromkeys(names, measured))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        save(data, path)
+        save_learning_curve(data, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
 
 
 def test_it_is_drawn_without_losses_and_baselines(tmp_path: Path) -> None:
     bare = dataclasses.replace(full(), curve=full().curve[:1], losses=(), val_baselines={})
-    save(bare, tmp_path / "curve.png")
+    save_learning_curve(bare, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5_000

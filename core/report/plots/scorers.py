@@ -1,0 +1,315 @@
+"""Plots of scorers: values with intervals, the decisions, and what the probabilities are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from core.evaluation.analysis import Analysis, ProbabilityAnalysis
+from core.evaluation.curves import ByCoverage, ByThreshold
+from core.evaluation.metrics import Confusion, value
+from core.evaluation.reliability import Point
+from core.evaluation.threshold_spread import ThresholdSpread
+from core.report.data import ComparisonData
+from core.report.document import Conclusion, Key, Picture, conclusion
+from core.report.plots import drawing
+from core.report.plots.drawing import BLUE, INK, MUTED, PAPER, RED, STUDENT, dashes
+from core.report.text import name_of, number, span
+
+_ROW_INCHES = 0.4
+_MARKS: dict[Conclusion, tuple[str, str, bool]] = {
+    "better": (BLUE, "o", True),
+    "worse": (RED, "s", True),
+    "even": (MUTED, "D", False),
+    "open": (MUTED, "x", False),
+}
+"""Color, shape, and whether it is filled: a reader who does not see colors has the shape."""
+_KEYS: dict[Conclusion, Key] = {
+    "better": drawing.key("shown to be better", BLUE, "point"),
+    "worse": drawing.key("shown to be worse", RED, "square"),
+    "even": drawing.key("no difference shown", MUTED, "diamond"),
+}
+_NAN = float("nan")
+_STROKES = ((BLUE, ""), (RED, "6 2"), (drawing.GREEN, "2 2"), (MUTED, "8 2 2 2"))
+
+
+@dataclass(frozen=True, slots=True)
+class ForestRow:
+    """A value with its interval, whose ends may be missing."""
+
+    name: str
+    value: float
+    low: float | None
+    high: float | None
+    conclusion: Conclusion | None = None
+
+
+def differences(analysis: Analysis, metric: str) -> Picture | None:
+    """Draw the student minus each other scorer; None if nothing was compared in this metric."""
+    rows = [
+        ForestRow(other.title, d.value, d.low, d.high, conclusion(d))
+        for other, c in analysis.compared()
+        if (d := c.differences[metric]).value is not None
+    ]
+    if not rows:
+        return None
+    return forest(
+        rows,
+        name=f"differences-{metric}".replace("_", "-"),
+        title=f"Difference in {name_of(metric)}",
+        axis=f"{analysis.first.title} minus the other",
+        line=0.0,
+        keys=[key for found, key in _KEYS.items() if any(row.conclusion == found for row in rows)],
+    )
+
+
+def forest(
+    rows: Sequence[ForestRow],
+    *,
+    name: str,
+    title: str,
+    axis: str,
+    keys: Sequence[Key] = (),
+    line: float | None = None,
+) -> Picture:
+    """Draw rows from top to bottom; `line` is the position of a vertical line."""
+    return Picture(
+        name=name,
+        title=title,
+        description="; ".join(f"{r.name} {r.value:.3f}" for r in rows),
+        paint=partial(_paint_forest, rows=rows, axis=axis, line=line),
+        keys=keys,
+        size=(4.6, _ROW_INCHES * len(rows) + 0.7),
+    )
+
+
+def _paint_forest(figure: Any, rows: Sequence[ForestRow], axis: str, line: float | None) -> None:
+    panel = figure.subplots()
+    if line is not None:
+        panel.axvline(line, color=INK, linewidth=1)
+    for at, row in enumerate(rows):
+        color, shape, filled = _MARKS[row.conclusion or "better"]
+        if row.low is not None and row.high is not None:
+            panel.plot([row.low, row.high], [at, at], color=color, linewidth=1.6)
+        mark = {"marker": shape, "markersize": 6, "markeredgecolor": color}
+        panel.plot([row.value], [at], color=color, markerfacecolor=color if filled else PAPER, **mark)
+        panel.text(
+            0,
+            at - 0.32,
+            drawing.label(row.name),
+            transform=panel.get_yaxis_transform(),
+            fontsize=9,
+            va="center",
+            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
+        )
+    panel.set_ylim(len(rows) - 0.5, -0.75)
+    panel.set_yticks([])
+    panel.set_xlabel(drawing.label(axis))
+    drawing.tidy(panel)
+    panel.spines.left.set_visible(False)
+    panel.margins(x=0.08)
+
+
+def confusion(analysis: Analysis) -> Picture | None:
+    """Draw the student's decisions by gold label; None if there are none."""
+    counts, title = analysis.first.counts, analysis.first.title
+    if counts is None or not analysis.rows:
+        return None
+    return Picture(
+        name="confusion",
+        title=f"Decisions of {title}",
+        description=f"tp {counts.tp}, fp {counts.fp}, fn {counts.fn}, tn {counts.tn}",
+        paint=partial(_paint_confusion, counts=counts),
+        note="Each row of the square is one gold label; the shares are of that label.",
+        size=(4.0, 2.5),
+    )
+
+
+def _paint_confusion(figure: Any, counts: Confusion) -> None:
+    from matplotlib.patches import Rectangle
+
+    panel = figure.subplots()
+    # Rows are gold negative and positive, columns predicted negative and positive.
+    for i, row in enumerate(((counts.tn, counts.fp), (counts.fn, counts.tp))):
+        for j, n in enumerate(row):
+            share = n / sum(row) if sum(row) else 0.0
+            color = BLUE if i == j else RED
+            panel.add_patch(Rectangle((j, i), 0.97, 0.95, facecolor=color, alpha=0.08 + 0.4 * share))
+            panel.text(j + 0.48, i + 0.4, f"{n:,}", ha="center", va="center", fontsize=15)
+            text = f"{'right' if i == j else 'wrong'}, {share:.1%}"
+            panel.text(j + 0.48, i + 0.72, text, ha="center", va="center", fontsize=8.5)
+    panel.set_xlim(0, 2)
+    panel.set_ylim(1.97, 0)
+    panel.set_xticks([0.48, 1.48], ["predicted negative", "predicted positive"])
+    panel.set_yticks([0.48, 1.48], ["gold\nnegative", "gold\npositive"])
+    panel.xaxis.tick_top()
+    panel.tick_params(length=0)
+    panel.spines[:].set_visible(False)
+
+
+def reliability(analysis: Analysis) -> Picture | None:
+    """Draw the student's bins with their intervals, against the diagonal."""
+    student = analysis.first
+    if not isinstance(student, ProbabilityAnalysis) or not student.reliability.points:
+        return None
+    points = student.reliability.points
+    error = number(student.reliability.expected_calibration_error)
+    return Picture(
+        name="reliability",
+        title="Reliability",
+        description=f"Share of positives by probability in {len(points)} bins; calibration error {error}.",
+        paint=partial(_paint_reliability, points=points),
+        keys=[
+            drawing.key("share of positives, 95 % interval", STUDENT, "point"),
+            drawing.key("perfect calibration", MUTED, dash="4 3"),
+        ],
+        note=f"Expected calibration error {error}, in bins of equal size. Below the line probabilities are "
+        "too high.",
+    )
+
+
+def _paint_reliability(figure: Any, points: Sequence[Point]) -> None:
+    panel = figure.subplots()
+    panel.plot([0, 1], [0, 1], color=MUTED, linestyle=dashes("4 3"), linewidth=1)
+    shares = [(p.positive.value or 0.0, p.positive.low or 0.0, p.positive.high or 0.0) for p in points]
+    panel.errorbar(
+        [p.mean_probability for p in points],
+        [share for share, _, _ in shares],
+        yerr=[[share - low for share, low, _ in shares], [high - share for share, _, high in shares]],
+        color=STUDENT,
+        fmt="o",
+        markersize=4.5,
+        linewidth=1.4,
+    )
+    panel.set_xlabel("mean probability")
+    panel.set_ylabel("share positive")
+    drawing.unit_square(panel)
+
+
+def precision_recall(analysis: Analysis) -> Picture | None:
+    """Draw all scorers with probabilities, with the student's threshold."""
+    found = list(analysis.with_probabilities.values())
+    if not any(s.curves.precision_recall.recall for s in found):
+        return None
+    share = analysis.positive / analysis.rows
+    return Picture(
+        name="precision",
+        title="Precision by recall",
+        description=f"One line for each of {len(found)} scorers; {number(share)} of all rows are positive.",
+        paint=partial(_paint_precision, found=found, share=share),
+        keys=_keys(found, found),
+        note=f"The dot is the student's threshold; the dotted line the share of positives, {number(share)}.",
+    )
+
+
+def _paint_precision(figure: Any, found: Sequence[ProbabilityAnalysis], share: float) -> None:
+    panel = figure.subplots()
+    panel.axhline(share, color=MUTED, linestyle=":", linewidth=1)
+    strokes = _strokes(found)
+    for s in reversed(found):  # the student is drawn above the others
+        curve, (color, dash) = s.curves.precision_recall, strokes[s.title]
+        style = {"color": color, "linestyle": dashes(dash), "linewidth": 2.0 if s is found[0] else 1.3}
+        panel.step(curve.recall, curve.precision, where="post", **style)
+    recall, precision = (value(found[0].metrics, name) for name in ("recall", "precision"))
+    if recall is not None and precision is not None:
+        panel.plot([recall], [precision], color=STUDENT, marker="o", markersize=7)
+    panel.set_xlabel("recall")
+    panel.set_ylabel("precision")
+    drawing.unit_square(panel)
+
+
+def by_threshold(data: ComparisonData) -> Picture | None:
+    """Draw the student's metrics at every threshold, with the chosen one and its bootstrap range."""
+    student = data.analysis.first
+    if not isinstance(student, ProbabilityAnalysis) or not student.curves.by_threshold.threshold:
+        return None
+    curve, chosen = student.curves.by_threshold, student.threshold
+    decided = data.decisions.get(next(iter(data.analysis.scorers)))
+    spread = None if decided is None else decided.threshold_spread
+    note = "No threshold was chosen. The dotted line is 0.5."
+    if chosen is not None:
+        note = f"The vertical line is the chosen threshold, {number(chosen)}; the dotted one is 0.5."
+        if spread is not None and spread.low is not None:
+            ends = span(spread.low, spread.high)
+            note += f" Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
+    strokes = zip(_lines(curve), _STROKES, strict=True)
+    return Picture(
+        name="threshold",
+        title="Metrics by threshold",
+        description="Macro-F1, precision, recall and the share flagged at every threshold.",
+        paint=partial(_paint_threshold, curve=curve, chosen=chosen, spread=spread),
+        keys=[drawing.key(name, color, dash=dash) for name, (color, dash) in strokes],
+        note=note,
+    )
+
+
+def _lines(curve: ByThreshold) -> Mapping[str, Sequence[float | None]]:
+    return {
+        "macro-F1": curve.macro_f1,
+        "precision": curve.precision,
+        "recall": curve.recall,
+        "share flagged": curve.share_flagged,
+    }
+
+
+def _paint_threshold(
+    figure: Any, curve: ByThreshold, chosen: float | None, spread: ThresholdSpread | None
+) -> None:
+    panel = figure.subplots()
+    if spread is not None and spread.low is not None:
+        panel.axvspan(spread.low, spread.high, color=BLUE, alpha=0.14, linewidth=0)
+    panel.axvline(0.5, color=MUTED, linestyle=":", linewidth=1)
+    if chosen is not None:
+        panel.axvline(chosen, color=INK, linewidth=1.2)
+    for values, stroke in zip(_lines(curve).values(), _STROKES, strict=True):
+        _plot(panel, curve.threshold, values, stroke)
+    panel.set_xlabel("threshold")
+    drawing.unit_square(panel)
+
+
+def coverage(analysis: Analysis) -> Picture | None:
+    """Draw the accuracy of the most confident rows by their share of all rows."""
+    everyone = list(analysis.with_probabilities.values())
+    found = {s.title: s.curves.by_coverage for s in everyone if s.curves.by_coverage is not None}
+    if not found:
+        return None
+    return Picture(
+        name="coverage",
+        title="Accuracy of the most confident texts",
+        description="Accuracy by the share of texts that are decided, the most confident first.",
+        paint=partial(_paint_coverage, found=found, strokes=_strokes(everyone), first=everyone[0].title),
+        keys=_keys([s for s in everyone if s.title in found], everyone),
+        note="The other texts would be passed to a person. At the far left the line rests on few rows.",
+    )
+
+
+def _paint_coverage(
+    figure: Any, found: Mapping[str, ByCoverage], strokes: Mapping[str, tuple[str, str]], first: str
+) -> None:
+    panel = figure.subplots()
+    for title, curve in reversed(list(found.items())):
+        _plot(panel, curve.coverage, curve.accuracy, strokes[title], 2.0 if title == first else 1.3)
+    panel.set_xlabel("share of texts decided")
+    panel.set_ylabel("accuracy")
+    panel.set_xlim(-0.02, 1.02)
+    drawing.tidy(panel)
+
+
+def _plot(
+    panel: Any, x: Sequence[float], y: Sequence[float | None], stroke: tuple[str, str], width: float = 1.5
+) -> None:
+    values = [_NAN if v is None else v for v in y]
+    panel.plot(x, values, color=stroke[0], linestyle=dashes(stroke[1]), linewidth=width)
+
+
+def _strokes(scorers: Sequence[ProbabilityAnalysis]) -> dict[str, tuple[str, str]]:
+    """Color and dashes by title: the first scorer has its own, the others follow in order."""
+    first, *others = [s.title for s in scorers]
+    return {first: (STUDENT, ""), **dict(zip(others, drawing.other_strokes(len(others)), strict=True))}
+
+
+def _keys(shown: Sequence[ProbabilityAnalysis], among: Sequence[ProbabilityAnalysis]) -> list[Key]:
+    strokes = _strokes(among)
+    return [drawing.key(s.title, strokes[s.title][0], dash=strokes[s.title][1]) for s in shown]
