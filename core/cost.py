@@ -14,7 +14,8 @@ from pydantic import Field, ValidationError
 
 from core import packages
 from core.config.base import Section
-from core.config.reading import Source, read_source
+from core.config.endpoint import Endpoint
+from core.config.reading import read_source
 from core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -36,16 +37,26 @@ class Usage:
         """Prompt and completion."""
         return self.prompt + self.completion
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached
+        )
+
 
 class Price(Section):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0)
-    """Of the prompt, where it is not cached."""
+    """Of the prompt, except its cached part."""
     cached_input: float | None = Field(None, ge=0)
-    """Of what the server had in its cache; by default as `input`."""
+    """Of the part of the prompt in the server's cache; by default as `input`."""
     output: float = Field(ge=0)
     """Of the completion."""
+
+    def of_input(self, cached_share: float) -> float:
+        """Return the mean price of prompts with a share of cached tokens."""
+        cached = self.input if self.cached_input is None else self.cached_input
+        return (1 - cached_share) * self.input + cached_share * cached
 
 
 class TrainingPrice(Section):
@@ -63,16 +74,16 @@ class PriceTable(Section):
     """Prices of models, by name or pattern."""
 
     as_of: dt.date
-    """When they were looked up."""
+    """The day of the prices."""
     source: str
-    """Where."""
+    """The page or offer that lists them."""
     models: dict[str, Price]
     """By the model's name at the endpoint, with * and ? for any characters."""
     students: dict[str, TrainingPrice] = {}
     """Of training servers, by the base model's name there."""
 
     def price_of(self, model: str) -> Price | None:
-        """The price of the nearest name; None, and a warning, where there is none."""
+        """Return the price of the nearest name, or None."""
         for name in (model, _DATED.sub("", model)):
             fitting = [pattern for pattern in self.models if fnmatchcase(name, pattern)]
             if fitting:
@@ -80,70 +91,55 @@ class PriceTable(Section):
         return None
 
 
-class Prices:
-    """The table of a run, or none; warns once of each model that it does not know."""
+def price_of(endpoint: Endpoint) -> Price | None:
+    """Return the price of an endpoint's model; None to count tokens only, with a warning if a table lacks it.
 
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._table = None if path is None else load_prices(path)
-        self._warned: set[str] = set()
-
-    def price_of(self, model: str) -> Price | None:
-        """The price of a model; None where only its tokens can be counted."""
-        price = self._table.price_of(model) if self._table else None
-        if price is None and self._path is not None and model not in self._warned:
-            self._warned.add(model)
-            log.warning(
-                "%s has no price of %s: tokens are counted and money is not; add a line under models",
-                self._path,
-                model,
-            )
-        return price
-
-    def demand(self, model: str) -> Price:
-        """As `price_of`, for a budget in money. Raises ConfigError where there is no price."""
-        price = self.price_of(model)
-        if price is None:
-            raise ConfigError(
-                f"teacher.budget.usd needs a price of {model}, and {self._path or 'teacher.prices: null'} "
-                "has none; add it to the file that teacher.prices names, or set teacher.budget.tokens"
-            )
-        return price
+    Raises ConfigError if a budget in money needs a price and there is none.
+    """
+    model, path, section = endpoint.model, endpoint.prices, endpoint.section
+    price = None if path is None else load_prices(path, f"{section}.prices").price_of(model)
+    if price is None and endpoint.budget.usd is not None:
+        raise ConfigError(
+            f"{section}.budget.usd needs a price of {model}, and {path or f'{section}.prices: null'} "
+            f"has none; add it to the file that {section}.prices names, or set {section}.budget.tokens"
+        )
+    if price is None and path is not None:
+        message = "%s has no price of %s: tokens are counted and money is not; add a line under models"
+        log.warning(message, path, model)
+    return price
 
 
-def load_prices(path: str | Path) -> PriceTable:
-    """Read the price table that a config names; the package has one of its own (see core.packages).
+def load_prices(path: str | Path, setting: str = "teacher.prices") -> PriceTable:
+    """Read the price table that a config's `setting` names; the package has one of its own (core.packages).
 
     Raises ConfigError, in one sentence, with file and line.
     """
     found = packages.find_default(str(path), "prices")
     if not found.is_file():
-        raise ConfigError(f"no price table at {found.absolute()}; set teacher.prices to one, or to null")
+        raise ConfigError(f"no price table at {found.absolute()}; set {setting} to one, or to null")
     source = read_source(found)
     try:
         return PriceTable.model_validate_json(json.dumps(source.values, default=str), strict=True)
     except ValidationError as e:
-        raise ConfigError(_sentence(e, source)) from None
+        first = e.errors()[0]
+        key = tuple(str(part) for part in first["loc"])
+        given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
+        message = f"{source.place(key)}: {'.'.join(key)}: {first['msg'].removeprefix('Input ')}{given}"
+        raise ConfigError(f"{message}; see configs/prices.yaml for an example") from None
 
 
-def cost(usage: Usage, price: Price) -> float:
-    """US dollars."""
+def cost(usage: Usage, price: Price | None) -> float:
+    """Return the cost in US dollars; 0 without a price."""
+    if price is None:
+        return 0.0
     cached = price.input if price.cached_input is None else price.cached_input
     fresh = usage.prompt - usage.cached
     return (fresh * price.input + usage.cached * cached + usage.completion * price.output) / _MILLION
 
 
-def _sentence(error: ValidationError, source: Source) -> str:
-    first = error.errors()[0]
-    key = tuple(str(part) for part in first["loc"])
-    given = "" if first["type"] == "missing" else f", not {first['input']!r:.40}"
-    message = first["msg"].removeprefix("Input ")
-    return f"{source.place(key)}: {'.'.join(key)}: {message}{given}; see configs/prices.yaml for an example"
-
-
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A mean, and the bounds between which it lies with a probability of about .95."""
+    """A mean with bounds of about 95 % probability."""
 
     low: float
     mean: float
@@ -151,20 +147,21 @@ class Range:
 
     @classmethod
     def exact(cls, value: float) -> Range:
-        """A value without a doubt."""
+        """Return a range of one value."""
         return cls(value, value, value)
 
-    def __mul__(self, factor: float) -> Range:
-        return Range(self.low * factor, self.mean * factor, self.high * factor)
+    def __mul__(self, factor: float | Range) -> Range:
+        by = factor if isinstance(factor, Range) else Range.exact(factor)
+        return Range(self.low * by.low, self.mean * by.mean, self.high * by.high)
 
     def __add__(self, other: Range) -> Range:
-        """Bounds of the sum, where both may err the same way."""
+        """Bounds of the sum if both err in the same direction."""
         return Range(self.low + other.low, self.mean + other.mean, self.high + other.high)
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """What bounds the rate: requests under way, seconds for each, and limits a minute, where there are."""
+    """What bounds the rate: requests in flight, seconds for each, and limits a minute, if any."""
 
     concurrency: int
     latency_s: Range
@@ -203,29 +200,18 @@ def estimate_run(
 ) -> Forecast:
     """Forecast `calls` requests of so many tokens each.
 
-    `cached_share` of each prompt is taken to be in the server's cache; 0 is the cautious guess.
-    The bounds are those of all ingredients at once, so they are wide rather than narrow.
+    `cached_share` of each prompt is assumed to be in the server's cache; 0 is the cautious assumption.
+    The bounds combine those of all ingredients at once, so they are wide rather than narrow.
     """
-    prompts, completions = _times(calls, prompt), _times(calls, completion)
-    usd = (
-        None
-        if price is None
-        else prompts * _input(price, cached_share) + completions * (price.output / _MILLION)
-    )
+    prompts, completions = calls * prompt, calls * completion
+    usd = None
+    if price is not None:
+        usd = prompts * (price.of_input(cached_share) / _MILLION) + completions * (price.output / _MILLION)
     tokens = prompts + completions
-    bounds = [_times(calls, speed.latency_s) * (1 / speed.concurrency)]
+    bounds = [calls * speed.latency_s * (1 / speed.concurrency)]
     if speed.requests_per_minute:
         bounds.append(calls * (60 / speed.requests_per_minute))
     if speed.tokens_per_minute:
         bounds.append(tokens * (60 / speed.tokens_per_minute))
     seconds = Range(max(b.low for b in bounds), max(b.mean for b in bounds), max(b.high for b in bounds))
     return Forecast(calls, prompts, completions, usd, seconds)
-
-
-def _times(a: Range, b: Range) -> Range:
-    return Range(a.low * b.low, a.mean * b.mean, a.high * b.high)
-
-
-def _input(price: Price, cached_share: float) -> float:
-    cached = price.input if price.cached_input is None else price.cached_input
-    return ((1 - cached_share) * price.input + cached_share * cached) / _MILLION

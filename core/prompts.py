@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+import yaml
 from jinja2 import Environment, StrictUndefined, Template, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -14,40 +18,29 @@ from core import packages
 from core.config.teacher import PromptsConfig
 from core.errors import PromptError
 from core.jsonio import digest
-from core.promptfile import Entry, PromptFile, nearest, read_prompt_file
 
 TEXT_SLOT = "⟦understudy:text⟧"
-"""Stands for the text in a frame; whoever cuts texts to length splits the rendered prompt on it."""
+"""Marks the place of the text in a frame, the prompt around it."""
 
-_PROBES = ("  A b <&> 'q' {{ x }}\n ", TEXT_SLOT, "word " * 5000)
-
-
-@dataclass(frozen=True, slots=True)
-class _Key:
-    """Which variables a template may use, and which of them it must."""
-
-    allowed: frozenset[str]
-    needed: frozenset[str] = frozenset()
-    framed: bool = False
-
-
-def _key(allowed: str, needed: str = "", *, framed: bool = False) -> _Key:
-    return _Key(frozenset(allowed.split()), frozenset(needed.split()), framed)
-
-
-TEMPLATES: Mapping[str, _Key] = {
-    "teacher_system": _key("task_instruction rulebook"),
-    "teacher_user": _key("task_instruction rulebook text", "text"),
-    "teacher_hint": _key("task_instruction rulebook text gold", "gold"),
-    "student_system": _key("task_instruction"),
-    "student_user": _key("task_instruction text", "text", framed=True),
-    "student_user_with_rulebook": _key("task_instruction text rulebook", "text rulebook", framed=True),
-    "student_label_only_user": _key("task_instruction text", "text", framed=True),
-    "student_label_only_user_with_rulebook": _key(
-        "task_instruction text rulebook", "text rulebook", framed=True
-    ),
+TEMPLATES: Mapping[str, tuple[str, str]] = {
+    "teacher_system": ("task_instruction rulebook", ""),
+    "teacher_user": ("task_instruction rulebook text", "text"),
+    "teacher_hint": ("task_instruction rulebook text gold", "gold"),
+    "student_system": ("task_instruction", ""),
+    "student_user": ("task_instruction text", "text"),
+    "student_user_with_rulebook": ("task_instruction text rulebook", "text rulebook"),
+    "student_label_only_user": ("task_instruction text", "text"),
+    "student_label_only_user_with_rulebook": ("task_instruction text rulebook", "text rulebook"),
 }
-REQUIRED = ("teacher_user", "student_user")
+"""The variables that each template may use, and those that it must use."""
+_REQUIRED = ("teacher_user", "student_user")
+ALIASES: Mapping[str, tuple[str, ...]] = {
+    "teacher_system_prompt": ("teacher_system",),
+    "reasoning_user_prompt_template": ("teacher_user", "student_user_with_rulebook"),
+    "label_only_user_prompt_template": ("student_label_only_user_with_rulebook",),
+    "student_reasoning_user_prompt_template_no_rulebook": ("student_user",),
+}
+"""Key names of this project's predecessor, with the templates that replace each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +53,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class TargetWording:
-    """How the student writes label and reason, and what stands between the two."""
+    """How the student writes label and reason, and what separates the two."""
 
     label_open: str = "<label>"
     label_close: str = "</label>"
@@ -71,7 +64,7 @@ class TargetWording:
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """Checked templates by name, the task's sentence, and the wording of the student's answer."""
+    """Checked templates by name, the task instruction, and the wording of the student's answer."""
 
     file: str
     task_instruction: str
@@ -79,7 +72,7 @@ class Prompts:
     target: TargetWording
 
     def teacher_messages(self, text: str, rulebook: str, *, gold: int | None = None) -> tuple[Message, ...]:
-        """What the teacher is asked; with `gold`, the hint is added. Raises PromptError."""
+        """Return the teacher's prompt; with `gold`, the hint is added. Raises PromptError."""
         values = {"task_instruction": self.task_instruction, "rulebook": rulebook, "text": text}
         user = self._render("teacher_user", values)
         if gold is not None:
@@ -87,9 +80,9 @@ class Prompts:
         return (*self._system("teacher_system", values), Message("user", user))
 
     def student_messages(self, text: str, rulebook: str | None, *, label_only: bool) -> tuple[Message, ...]:
-        """What the student is asked; `rulebook` None takes the template without it.
+        """Return the student's prompt; `rulebook` None selects the template without it.
 
-        Raises PromptError where the file lacks the template that is needed.
+        Raises PromptError if the file lacks the template.
         """
         values = {"task_instruction": self.task_instruction, "text": text}
         if rulebook is not None:
@@ -98,27 +91,27 @@ class Prompts:
         return (*self._system("student_system", values), Message("user", user))
 
     def student_frame(self, rulebook: str | None, *, label_only: bool) -> tuple[Message, ...]:
-        """The student's messages with TEXT_SLOT, exactly once, in the place of the text.
+        """Return the student's messages with TEXT_SLOT, exactly once, in the place of the text.
 
-        Raises PromptError where the template is missing or the rulebook itself holds the slot.
+        Raises PromptError if the template is missing or the rulebook itself contains the slot.
         """
         messages = self.student_messages(TEXT_SLOT, rulebook, label_only=label_only)
         if sum(m.content.count(TEXT_SLOT) for m in messages) != 1:
-            raise PromptError(f"the rulebook or {self.file} holds the mark {TEXT_SLOT}; take it out")
+            raise PromptError(f"the rulebook or {self.file} contains the mark {TEXT_SLOT}; remove it")
         return messages
 
     @property
     def teacher_digest(self) -> str:
-        """sha256 over what the teacher is shown, rulebook and text aside."""
+        """sha256 over the teacher's templates, without rulebook and text."""
         return self._digest("teacher_system", "teacher_user", "teacher_hint")
 
     @property
     def student_digest(self) -> str:
-        """sha256 over all the student may be shown or learn to write, rulebook and text aside."""
+        """sha256 over the student's templates and the wording of its answer, without rulebook and text."""
         return digest([self._digest(*(k for k in TEMPLATES if k.startswith("student"))), self._wording])
 
     def frame_digest(self, *, rulebook: bool, label_only: bool) -> str:
-        """sha256 over the one student prompt that is used, and the wording of its answer."""
+        """sha256 over the student template that is used, and the wording of its answer."""
         return digest([self._digest("student_system", _student_key(rulebook, label_only)), self._wording])
 
     @property
@@ -144,27 +137,123 @@ class Prompts:
 def load_prompts(config: PromptsConfig) -> Prompts:
     """Read and check the templates of `config.file`.
 
-    Raises PromptError with file and line for an unknown key or variable, a template without what
-    it must hold, and a student's template that does not hold the text once and as it is.
+    Raises PromptError with file and line for an unknown key or variable, a template without a variable that
+    it must use, and a student's template that does not contain the text once and unchanged.
     """
-    path = packages.find_default(config.file, "prompts.file")
-    file = read_prompt_file(path, tuple(TEMPLATES), tuple(TargetWording().__slots__))
-    instruction = config.task_instruction or file.task_instruction
+    path = packages.find_default(config.file, "prompts.file").absolute()
+    entries, target = _read_file(path)
+    given = entries.pop("task_instruction", None)
+    instruction = config.task_instruction or (given.text.strip() if given else None)
     if instruction is None:
-        raise PromptError(
-            f"{file.path} has no task_instruction; add it there or set prompts.task_instruction"
-        )
-    for name in REQUIRED:
-        if name not in file.templates:
-            raise PromptError(f"{file.path} has no {name}; add it (see prompts/default.yaml)")
-    for name, entry in file.templates.items():
-        _check(name, entry, file)
-    sources = {name: entry.text for name, entry in file.templates.items()}
-    return Prompts(str(config.file), instruction, sources, TargetWording(**file.target))
+        raise PromptError(f"{path} has no task_instruction; add it there or set prompts.task_instruction")
+    for name in _REQUIRED:
+        if name not in entries:
+            raise PromptError(f"{path} has no {name}; add it (see prompts/default.yaml)")
+    for name, entry in entries.items():
+        _check(name, entry)
+    sources = {name: entry.text for name, entry in entries.items()}
+    return Prompts(str(config.file), instruction, sources, TargetWording(**target))
 
 
 def _student_key(rulebook: bool, label_only: bool) -> str:
     return f"student{'_label_only' if label_only else ''}_user{'_with_rulebook' if rulebook else ''}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A text of the file. `body` is the line of its first line; None if YAML folds its lines."""
+
+    text: str
+    path: Path
+    line: int
+    body: int | None
+
+    def place(self, lineno: int | None = None) -> str:
+        """Return file and line, of the text's line `lineno` (from 1) or of its key."""
+        line = self.line if lineno is None or self.body is None else self.body + lineno - 1
+        return f"{self.path}:{line}"
+
+
+def _read_file(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
+    """Return the file's texts by key, and the wording under `target`.
+
+    Raises PromptError with its line for anything but known keys with texts.
+    """
+    entries: dict[str, _Entry] = {}
+    target: dict[str, str] = {}
+    known = ("task_instruction", *TEMPLATES, "target")
+    for key, node in _pairs(_parse_yaml(path), path):
+        place = f"{path}:{node.start_mark.line + 1}"
+        if key not in known and key not in ALIASES:
+            raise PromptError(f"{place}: unknown key {key}; {_suggestion(key, known, 'known are')}")
+        if node.tag == "tag:yaml.org,2002:null":
+            continue
+        if key == "target":
+            target = dict(_wording(node, path))
+            continue
+        text = _text(key, node, place)
+        if not text.strip():
+            raise PromptError(f"{place}: {key} is empty; write it or leave the key out")
+        line = node.start_mark.line + 1
+        entry = _Entry(text, path, line, line + 1 if getattr(node, "style", None) == "|" else None)
+        for name in ALIASES.get(key, (key,)):
+            if name in entries:
+                raise PromptError(f"{place}: {key} and {name} are one; keep one of them")
+            entries[name] = entry
+    return entries, target
+
+
+def _parse_yaml(path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
+    except FileNotFoundError:
+        raise PromptError(f"{path} does not exist; set prompts.file to a prompts file") from None
+    except OSError as e:
+        raise PromptError(f"{path} cannot be read: {e.strerror}; set prompts.file") from e
+    except UnicodeDecodeError as e:
+        raise PromptError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from e
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        line = mark.line + 1 if mark else 1
+        raise PromptError(f"{path}:{line}: not YAML: {e.problem or e.context}; fix this line") from e
+    except yaml.YAMLError as e:
+        raise PromptError(f"{path}: not YAML: {e}") from e
+
+
+def _pairs(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        raise PromptError(f"{path} has no keys; it must map names to templates (see prompts/default.yaml)")
+    seen = set[str]()
+    for key, value in node.value:
+        name = str(key.value)
+        if name in seen:
+            raise PromptError(f"{path}:{key.start_mark.line + 1}: {name} occurs twice; keep one of them")
+        seen.add(name)
+        yield name, value
+
+
+def _wording(node: yaml.Node, path: Path) -> Iterator[tuple[str, str]]:
+    known = tuple(TargetWording.__slots__)
+    for key, value in _pairs(node, path):
+        place = f"{path}:{value.start_mark.line + 1}"
+        if key not in known:
+            raise PromptError(f"{place}: unknown key {key}; {_suggestion(key, known, 'known are')}")
+        text = _text(f"target.{key}", value, place)
+        if key != "separator" and not text.strip():
+            raise PromptError(f"{place}: target.{key} is empty; write a mark")
+        yield key, text
+
+
+def _text(key: str, node: yaml.Node, place: str) -> str:
+    if isinstance(node, yaml.ScalarNode):
+        return str(node.value)
+    kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    raise PromptError(f"{place}: {key} must be a text, not {kind}")
+
+
+def _suggestion(name: str, known: Sequence[str], listed: str) -> str:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]}?" if near else f"{listed} {', '.join(known)}"
 
 
 @functools.cache
@@ -191,51 +280,48 @@ def _render(source: str, values: Mapping[str, Any], place: str) -> str:
         raise PromptError(f"{place} cannot be rendered: {e}") from e
 
 
-def _check(name: str, entry: Entry, file: PromptFile) -> None:
-    key = TEMPLATES[name]
+_FORMAT_FIELD = re.compile(r"(?<![{%#])\{(text|rulebook|task_instruction|gold)\}(?!\})")
+_PROBES = ("  A b <&> 'q' {{ x }}\n ", TEXT_SLOT, "word " * 5000)
+
+
+def _check(name: str, entry: _Entry) -> None:
+    if found := _FORMAT_FIELD.search(entry.text):
+        place = entry.place(entry.text.count("\n", 0, found.start()) + 1)
+        raise PromptError(
+            f"{place}: {name} contains {found.group(0)}; these are Jinja2 templates, "
+            f"write {{{{ {found.group(1)} }}}}"
+        )
     try:
         tree = _environment().parse(entry.text)
         _compiled(entry.text)
     except Exception as e:
-        line = entry.line_of(getattr(e, "lineno", 1))
-        raise PromptError(f"{file.path}:{line}: {name} is no Jinja2 template: {e}") from e
-    for variable in sorted(meta.find_undeclared_variables(tree) - key.allowed):
-        _refuse_variable(variable, name, entry, tree, file)
-    place = f"{file.path}:{entry.line}: {name}"
-    for variable in sorted(key.needed - meta.find_undeclared_variables(tree)):
-        raise PromptError(f"{place} does not use {{{{ {variable} }}}}, which it must hold; add it")
-    values = dict.fromkeys(key.allowed, "x")
+        place = entry.place(getattr(e, "lineno", 1))
+        raise PromptError(f"{place}: {name} is not a Jinja2 template: {e}") from e
+    allowed, needed = (set(variables.split()) for variables in TEMPLATES[name])
+    used = meta.find_undeclared_variables(tree)
+    for variable in sorted(used - allowed):
+        line = min((n.lineno for n in tree.find_all(nodes.Name) if n.name == variable), default=1)
+        hint = _suggestion(variable, sorted(allowed), "it may use")
+        if variable == "rulebook" and name.startswith("student") and needed:
+            hint = f"the rulebook belongs into {name.removesuffix('_with_rulebook')}_with_rulebook"
+        raise PromptError(f"{entry.place(line)}: {name} uses the unknown variable {variable}; {hint}")
+    place = f"{entry.place()}: {name}"
+    for variable in sorted(needed - used):
+        raise PromptError(f"{place} does not use {{{{ {variable} }}}}, which it must contain; add it")
+    values = dict.fromkeys(sorted(allowed), "x")
     _render(entry.text, values, place)
-    if key.framed:
-        _check_frame(entry, tree, values, place)
+    if name.startswith("student") and needed:
+        _check_frame(entry.text, tree, values, place)
 
 
-def _refuse_variable(variable: str, name: str, entry: Entry, tree: nodes.Template, file: PromptFile) -> None:
-    lines = [n.lineno for n in tree.find_all(nodes.Name) if n.name == variable]
-    line = entry.line_of(min(lines, default=1))
-    known = sorted(TEMPLATES[name].allowed)
-    near = nearest(variable, known)
-    if variable == "rulebook":
-        hint = f"the rulebook belongs into {name.removesuffix('_with_rulebook')}_with_rulebook"
-        hint = hint if TEMPLATES[name].framed else f"it may use {', '.join(known)}"
-    elif near:
-        hint = f"did you mean {near}?"
-    else:
-        hint = f"it may use {', '.join(known)}"
-    raise PromptError(f"{file.path}:{line}: {name} uses the unknown variable {variable}; {hint}")
-
-
-def _check_frame(entry: Entry, tree: nodes.Template, values: dict[str, str], place: str) -> None:
+def _check_frame(source: str, tree: nodes.Template, values: dict[str, str], place: str) -> None:
     """The encoder cuts the text between a head and a tail that must not depend on it."""
     uses = sum(n.name == "text" for n in tree.find_all(nodes.Name))
-    plain = sum(
-        isinstance(n, nodes.Name) and n.name == "text"
-        for output in tree.find_all(nodes.Output)
-        for n in output.nodes
-    )
-    frames = {tuple(_render(entry.text, {**values, "text": p}, place).split(p)) for p in _PROBES}
+    outputs: Iterable[nodes.Output] = tree.find_all(nodes.Output)
+    plain = sum(isinstance(n, nodes.Name) and n.name == "text" for output in outputs for n in output.nodes)
+    frames = {tuple(_render(source, {**values, "text": p}, place).split(p)) for p in _PROBES}
     if uses != 1 or plain != 1 or len(frames) != 1 or len(next(iter(frames))) != 2:
         raise PromptError(
-            f"{place} must hold {{{{ text }}}} once and as it is: no filter, no condition or loop on "
-            "it; the text is cut to length between what stands before and after it"
+            f"{place} must contain {{{{ text }}}} once and as it is: no filter, no condition or loop on "
+            "it; the text is cut to length between what is before and after it"
         )

@@ -1,4 +1,4 @@
-"""The rulebook: a folder of rule files, put together as one text, and the ids it names."""
+"""The rulebook: a folder of rule files, joined to one text, and the ids in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.jsonio import digest
 
 _ID = r"[A-Z][A-Za-z]{0,3}-?\d{1,3}(?:\.\d{1,3})*[a-z]?"
 _FILE_ID = re.compile(rf"({_ID})(?=[\s_.-]|$)")
-# Marks of lists, headings and emphasis may stand before an id: "- R1:", "## R1", "**[R1]**".
+# Marks of lists, headings and emphasis may precede an id: "- R1:", "## R1", "**[R1]**".
 _LINE_ID = re.compile(rf"[#>*\-\s]*[\[(*]*({_ID})[\])*]*(?=[\s:.)–—-]|$)")
 
 
@@ -43,20 +43,25 @@ class Rulebook:
 
 
 def load_rulebook(config: RulesConfig) -> Rulebook:
-    """Read the rule files of `config.dir`, in natural order of their names, the empty ones left out.
+    """Read the rule files of `config.dir`, in natural order of their names, without the empty ones.
 
     A file whose name begins with an id (R1_prizes.txt) is that rule; in any other file each line
     that begins with an id (`R1 Prizes: ...`) begins a rule. A file without ids is shown but cannot
-    be cited. Raises PromptError where there is no text at all, and where an id stands twice.
+    be cited. Raises PromptError if there is no text at all or an id occurs twice.
     """
     folder = locations.absolute(config.dir, "rules.dir")
-    texts = {path.name: text for path in _files(folder, config) if (text := _read(path))}
+    texts = {path.name: text for path in _files(folder, config.glob) if (text := _read(path))}
     if not texts:
         raise PromptError(
             f"{folder}: every file that matches {config.glob!r} is empty; write the rules into them"
         )
     rules = tuple(rule for name, text in texts.items() for rule in _rules_of(name, text))
-    _refuse_twice(rules, folder)
+    files: dict[str, str] = {}
+    for rule in rules:
+        if rule.id in files:
+            where = " and ".join(dict.fromkeys((files[rule.id], rule.file)))
+            raise PromptError(f"{folder}: the rule id {rule.id} occurs twice, in {where}; rename one")
+        files[rule.id] = rule.file
     text = "\n\n".join(f"## {name}\n{body}" for name, body in texts.items())
     return Rulebook(text, rules, tuple(texts), digest(text))
 
@@ -73,24 +78,20 @@ def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _files(folder: Path, config: RulesConfig) -> list[Path]:
+def _files(folder: Path, glob: str) -> list[Path]:
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise PromptError(f"{folder} {what}; set rules.dir to the folder of your rule files")
-    files = (p for p in folder.glob(config.glob) if p.is_file())
-    found = sorted(files, key=lambda p: natural_key(p.name))
-    if not found:
-        raise PromptError(f"{folder}: no file matches {config.glob!r}; {_remedy(folder, config.glob)}")
-    return found
-
-
-def _remedy(folder: Path, glob: str) -> str:
-    inside = sorted(p.name for p in folder.iterdir() if p.is_dir() and any(p.glob(glob)))
+    if found := [path for path in folder.glob(glob) if path.is_file()]:
+        return sorted(found, key=lambda path: natural_key(path.name))
+    inside = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(path.glob(glob)))
+    others = sorted(path.name for path in folder.iterdir() if path.is_file())[:3]
     if inside:
-        return f"its folders {', '.join(inside)} hold such files: set rules.dir to one of them"
-    others = sorted(p.name for p in folder.iterdir() if p.is_file())[:3]
-    there = f"it holds {', '.join(others)}" if others else "it is empty"
-    return f"{there}: put rule files there or set rules.glob"
+        remedy = f"its folders {', '.join(inside)} contain such files: set rules.dir to one of them"
+    else:
+        there = f"it contains {', '.join(others)}" if others else "it is empty"
+        remedy = f"{there}: put rule files there or set rules.glob"
+    raise PromptError(f"{folder}: no file matches {glob!r}; {remedy}")
 
 
 def _read(path: Path) -> str:
@@ -99,30 +100,17 @@ def _read(path: Path) -> str:
     except UnicodeDecodeError as e:
         raise PromptError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from e
     except OSError as e:
-        raise PromptError(f"{path} cannot be read: {e.strerror}; mend its permissions") from e
+        raise PromptError(f"{path} cannot be read: {e.strerror}; fix its permissions") from e
 
 
 def _rules_of(name: str, text: str) -> Iterator[Rule]:
     lines = text.splitlines()
     starts = [(i, m.group(1)) for i, line in enumerate(lines) if (m := _LINE_ID.match(line))]
-    own = _FILE_ID.match(name)
-    if own and _one_rule(own.group(1), {rule_id for _, rule_id in starts}):
+    own, inside = _FILE_ID.match(name), {rule_id for _, rule_id in starts}
+    # A name such as V2_policy.txt over lines R1, R2, ... is a version and not a rule's id.
+    if own and (own.group(1) in inside or len(inside) < 2):
         yield Rule(own.group(1), name, text)
         return
     ends = [*(i for i, _ in starts), len(lines)][1:]
     for (start, rule_id), end in zip(starts, ends, strict=True):
         yield Rule(rule_id, name, "\n".join(lines[start:end]).strip())
-
-
-def _one_rule(own: str, inside: set[str]) -> bool:
-    """A name such as V2_policy.txt over lines R1, R2, ... is a version and no rule's id."""
-    return own in inside or len(inside) < 2
-
-
-def _refuse_twice(rules: tuple[Rule, ...], folder: Path) -> None:
-    seen: dict[str, str] = {}
-    for rule in rules:
-        if rule.id in seen:
-            where = " and ".join(dict.fromkeys((seen[rule.id], rule.file)))
-            raise PromptError(f"{folder}: the rule id {rule.id} stands twice, in {where}; rename one")
-        seen[rule.id] = rule.file

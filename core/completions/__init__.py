@@ -4,10 +4,17 @@
 """
 
 from core.completions.completer import Completer, complete
-from core.completions.context import ResponseSchema
+from core.completions.context import RequestContext
 from core.completions.journal import Journal
-from core.completions.parser import Completion, Parser, Problem, Text, TextParser
-from core.completions.request import ChatRequest
+from core.completions.request import (
+    ChatRequest,
+    Completion,
+    Parser,
+    Problem,
+    ResponseSchema,
+    Text,
+    TextParser,
+)
 from core.config.endpoint import Endpoint
 
 __all__ = [
@@ -18,6 +25,7 @@ __all__ = [
     "Journal",
     "Parser",
     "Problem",
+    "RequestContext",
     "ResponseSchema",
     "Text",
     "TextParser",

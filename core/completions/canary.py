@@ -17,10 +17,8 @@ from typing import Generic
 
 from core import jsonio
 from core.completions.context import RequestContext
-from core.completions.parser import Completion, P, Problem
 from core.completions.reply import Reply, Setup
-from core.completions.request import ChatRequest
-from core.config.endpoint import Endpoint
+from core.completions.request import ChatRequest, Completion, P, Problem
 from core.errors import AnswersUnusable
 from core.store.objects import Store
 
@@ -28,10 +26,10 @@ _SHOWN = 100
 
 
 class Canary(Generic[P]):
-    """Asked before each request is sent: open once a completion of the prompt was usable.
+    """Checked before each request is sent: open once a completion of the prompt was usable.
 
     While it is closed, a lease makes other runs that send the same prompt under the same root wait.
-    `stored_old` yields stored completions that do not state their prompt and are known to be of this one.
+    `stored_old` yields stored completions of version 0.1, which do not identify their prompt.
     """
 
     def __init__(
@@ -46,12 +44,12 @@ class Canary(Generic[P]):
         self._examples: dict[str, tuple[Problem, Reply]] = {}
         self._error: AnswersUnusable | None = None
         self._counting, self._changed = asyncio.Lock(), asyncio.Event()
-        self._turn: _Turn | None = None
+        self._lease: _Lease | None = None
 
     async def enter(self) -> None:
         """Wait until a request may be sent; call `leave` if it brings no completion, else `judge`.
 
-        Raises AnswersUnusable where enough completions are known to be unusable.
+        Raises AnswersUnusable if enough completions are known to be unusable.
         """
         if not self._is_open:
             async with self._counting:
@@ -63,7 +61,7 @@ class Canary(Generic[P]):
         self._used += 1
 
     def leave(self) -> None:
-        """Take back a request that brought no completion."""
+        """Return the permit of a request that brought no completion."""
         self._used -= 1
         self._changed.set()
 
@@ -76,14 +74,14 @@ class Canary(Generic[P]):
         self._changed.set()
 
     def check(self) -> None:
-        """Raise AnswersUnusable where nothing more may be sent."""
+        """Raise AnswersUnusable if nothing more may be sent."""
         if self._error is not None:
             raise self._error
 
     async def close(self) -> None:
-        """Let other runs have their turn."""
-        if self._turn is not None:
-            await asyncio.to_thread(self._turn.close)
+        """Release the lease, so that other runs continue."""
+        if self._lease is not None:
+            await asyncio.to_thread(self._lease.close)
 
     async def _count_journal(self) -> None:
         """Count the journal's completions in the present setup; once for each setup."""
@@ -93,9 +91,9 @@ class Canary(Generic[P]):
         self._count_stored()
         if not self._is_open:
             await self.close()
-            self._turn = _Turn(context.journal.store, setup, context.endpoint.model)
-            await self._turn.take()
-            # The run that had the turn before may have got a usable completion.
+            self._lease = _Lease(context.journal.store, setup, context.endpoint.model)
+            await self._lease.acquire()
+            # The run that had the lease before may have received a usable completion.
             await asyncio.to_thread(context.journal.refresh)
             self._count_stored()
         self._counted = setup
@@ -108,17 +106,19 @@ class Canary(Generic[P]):
         any(map(self._count, self._stored()))
 
     def _stored(self) -> Iterator[Completion[P]]:
-        """The journal's completions that show what others will be like."""
+        """Yield the journal's completions that show what others will be like."""
         setup = self._context.setup
         for reply in self._context.journal.replies_of(setup.prompt_digest, setup.settled_format):
-            completion = self._context.completion(_request_of(reply), reply)
+            # The prompt is not stored, and not needed.
+            request = ChatRequest(reply.example_id, (), reply.attempt, reply.temperature, reply.hinted)
+            completion = self._context.completion(request, reply)
             limit = reply.max_tokens or 0
             if limit == setup.max_tokens or (limit < setup.max_tokens and completion.parsed.ok):
                 yield completion
         yield from self._stored_old()
 
     def _count(self, completion: Completion[P]) -> bool:
-        """Count a completion; whether it is usable."""
+        """Count a completion; return whether it is usable."""
         problem = self._context.parser.problem(completion.reply, completion.parsed)
         if problem is None:
             self._is_open = True
@@ -128,43 +128,34 @@ class Canary(Generic[P]):
         return False
 
     def _conclude(self) -> None:
-        """Open, or stop where enough completions are unusable."""
+        """Open, or stop if enough completions are unusable."""
+        total = self._problems.total()
         if self._is_open:
-            if self._turn is not None:
-                self._turn.give_back()
-        elif self._problems.total() >= self._limit:
-            (code, count), total = self._problems.most_common(1)[0], self._problems.total()
+            if self._lease is not None:
+                self._lease.release()
+        elif total >= self._limit:
+            endpoint, (code, count) = self._context.endpoint, self._problems.most_common(1)[0]
             problem, reply = self._examples[code]
-            self._error = AnswersUnusable(_sentence(self._context.endpoint, problem, reply, count, total))
+            shown = " ".join(reply.raw_output.split())[:_SHOWN]
+            begins = f" (one begins {shown!r})" if shown else ""
+            self._error = AnswersUnusable(
+                f"none of the first {total} answers of {endpoint.model} at {endpoint.base_url} can be used: "
+                f"{count} of them {problem.what}{begins}; {problem.remedy}, and run the same command again. "
+                "The answers are stored: what the change makes usable is not requested again. To pay for "
+                f"more of them as they are, raise {endpoint.section}.canary ({endpoint.canary})"
+            )
 
 
-def _request_of(reply: Reply) -> ChatRequest:
-    """A stored reply's request without its prompt, which is not stored."""
-    return ChatRequest(reply.example_id, (), reply.attempt, reply.temperature, reply.hinted)
-
-
-def _sentence(endpoint: Endpoint, problem: Problem, reply: Reply, count: int, total: int) -> str:
-    example = " ".join(reply.raw_output.split())[:_SHOWN]
-    begins = f" (one begins {example!r})" if example else ""
-    return (
-        f"none of the first {total} answers of {endpoint.model} at {endpoint.base_url} can be used: "
-        f"{count} of them {problem.what}{begins}; {problem.remedy}, and run the same command again. The "
-        f"answers are stored: what the change makes usable is not asked for again. To pay for more of them "
-        f"as they are, raise {endpoint.section}.canary ({endpoint.canary})"
-    )
-
-
-class _Turn:
+class _Lease:
     """A lease held by a thread of its own: waiting for a lease blocks, and Ctrl-C must not wait for it."""
 
     def __init__(self, store: Store, setup: Setup, model: str) -> None:
         self._store, self._name = store, f"canary/{jsonio.digest(list(setup))[:32]}"
         self._what = f"the first answers of {model}"
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._hold, name="canary", daemon=True)
-        self._waiting = True
+        self._is_acquired = False
 
-    async def take(self) -> None:
+    async def acquire(self) -> None:
         """Return once the lease is held."""
         loop = asyncio.get_running_loop()
         held: asyncio.Future[None] = loop.create_future()
@@ -173,33 +164,30 @@ class _Turn:
             if not held.done():
                 held.set_result(None) if error is None else held.set_exception(error)
 
-        self._report: Callable[[BaseException | None], object] = lambda error: loop.call_soon_threadsafe(
-            report, error
-        )
+        def hold() -> None:
+            with contextlib.suppress(RuntimeError):  # a loop that has ended has nothing that waits
+                try:
+                    with self._store.lease(self._name, self._what):
+                        loop.call_soon_threadsafe(report, None)
+                        self._over.wait()
+                except Exception as e:
+                    loop.call_soon_threadsafe(report, e)
+
+        self._thread = threading.Thread(target=hold, name="canary", daemon=True)
         self._thread.start()
         try:
             await held
-            self._waiting = False
+            self._is_acquired = True
         finally:
-            if self._waiting:
+            if not self._is_acquired:
                 self._over.set()
 
-    def give_back(self) -> None:
-        """Let the next one have it, soon."""
+    def release(self) -> None:
+        """Release the lease soon."""
         self._over.set()
 
     def close(self) -> None:
-        """Return once it is given back."""
+        """Return once the lease is released."""
         self._over.set()
-        if not self._waiting:
+        if self._is_acquired:
             self._thread.join()
-
-    def _hold(self) -> None:
-        # A loop that has ended takes no report, and then nobody waits for one.
-        with contextlib.suppress(RuntimeError):
-            try:
-                with self._store.lease(self._name, self._what):
-                    self._report(None)
-                    self._over.wait()
-            except Exception as e:
-                self._report(e)

@@ -1,7 +1,7 @@
 """Complete many chat requests: each is looked up in the journal, else sent, and its reply is stored.
 
-Results come in the order of the items, whatever the order of the replies, so that they do not depend on a
-restart or on which request was fastest. A window bounds what waits for an earlier item.
+Results are in the order of the items, whatever the order of the replies, so that they do not depend on a
+restart or on which request was fastest. A window bounds how many wait for an earlier item.
 """
 
 from __future__ import annotations
@@ -15,11 +15,10 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from core.completions.budget import RequestLedger
 from core.completions.canary import Canary
-from core.completions.context import RequestContext, ResponseSchema
+from core.completions.context import RequestContext
 from core.completions.formats import FormatNegotiator
 from core.completions.journal import Journal
-from core.completions.parser import Completion, P, Parser
-from core.completions.request import ChatRequest, PreparedRequest
+from core.completions.request import ChatRequest, Completion, P, Parser, PreparedRequest, ResponseSchema
 from core.completions.sender import Sender
 from core.completions.work_queue import Work, WorkQueue
 from core.config.endpoint import Endpoint
@@ -58,15 +57,15 @@ def complete(
 
     A completion that the journal has, whatever run paid for it, is not requested again; `ChatRequest.attempt`
     asks for another one. New ones are sent concurrently within the endpoint's rate limits and budget, retried
-    where that may help, and stored before they are yielded, so that a run that is killed and started again
+    if that may help, and stored before they are yielded, so that a run that is killed and started again
     sends only the requests that were in flight. Until one completion is usable, at most `endpoint.canary`
     requests are sent.
 
     `parser` reads each completion once. `schema` is sent as a structured output format if the endpoint
     accepts one. `frame` is the prompt that the requests share; the canary watches each frame separately.
 
-    Raises TeacherError where the endpoint refuses access, fails too often or the budget is spent; and, after
-    the last completion, where requests got no answer.
+    Raises TeacherError if the endpoint refuses access, fails too often or the budget is spent; and, after
+    the last completion, if requests got no answer.
 
     Example::
 
@@ -74,36 +73,23 @@ def complete(
             for completion in complete(requests, endpoint, journal, TextParser()):
                 print(completion.request.id, completion.parsed.text)
     """
-    completer = Completer(endpoint, journal, parser, schema=schema, frame=frame, progress=progress)
-    yield from completer.complete(requests)
+    completer = Completer(RequestContext(endpoint, journal, parser, frame, schema), progress)
+    total = len(requests) if isinstance(requests, Collection) else 0
+    for _, found in completer.complete_each(requests, lambda r, given: None if given else r, total):
+        yield from found
     if missing := completer.ledger.given_up:
         words = "; ".join(f"{words} ({n})" for words, n in missing.most_common(3))
         raise TeacherError(f"{missing.total()} requests to {endpoint.base_url} got no answer: {words}")
 
 
 class Completer(Generic[P]):
-    """Completes requests to one endpoint; `ledger` counts what they took. See `complete`."""
+    """Completes the requests about items, several for each; `ledger` counts what they took."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        journal: Journal,
-        parser: Parser[P],
-        *,
-        schema: ResponseSchema | None = None,
-        frame: Sequence[Message] = (),
-        progress: Progress | None = None,
-    ) -> None:
-        self.context = RequestContext(endpoint, journal, parser, frame, schema)
+    def __init__(self, context: RequestContext[P], progress: Progress | None = None) -> None:
+        self.context = context
         self.ledger = RequestLedger()
-        """Of the last call of `complete` or `complete_each`."""
+        """Of the last call of `complete_each`."""
         self._progress = progress or Silent()
-
-    def complete(self, requests: Iterable[ChatRequest]) -> Iterator[Completion[P]]:
-        """Yield the completion of each request that gets one, in the order of the requests."""
-        total = len(requests) if isinstance(requests, Collection) else 0
-        for _, found in self.complete_each(requests, lambda r, given: None if given else r, total):
-            yield from found
 
     def complete_each(
         self, items: Iterable[I], next_request: NextRequest[I, P], total: int
@@ -111,21 +97,21 @@ class Completer(Generic[P]):
         """Yield each of `total` items with its completions, in the order of the items.
 
         `next_request` is called for an item until it returns None. An item whose request gets no answer is
-        yielded with its completions so far. Raises TeacherError where nothing more may be sent; what was
+        yielded with its completions so far. Raises TeacherError if nothing more may be sent; what was
         completed until then is stored. A caller that stops early closes the iterator.
         """
+
+        async def start() -> _Session[I, P]:
+            return _Session(self.context, items, next_request, self._progress, total)
+
         with _event_loop() as run:
-            session = run(self._open(items, next_request, total))
+            session = run(start())
+            self.ledger = session.ledger
             try:
                 while batch := run(session.batch()):
                     yield from batch
             finally:
                 run(session.close())
-
-    async def _open(self, items: Iterable[I], next_request: NextRequest[I, P], total: int) -> _Session[I, P]:
-        session = _Session(self.context, items, next_request, self._progress, total)
-        self.ledger = session.ledger
-        return session
 
 
 def stored_completions(
@@ -152,7 +138,7 @@ class _Session(Generic[I, P]):
         progress: Progress,
         total: int,
     ) -> None:
-        if context.journal.old_formats and not isinstance(items, Collection):
+        if context.journal.index.old_formats and not isinstance(items, Collection):
             items = list(items)
         self._context, self._items, self._next_request = context, items, next_request
         self._progress, self._total = progress, total
@@ -160,7 +146,7 @@ class _Session(Generic[I, P]):
         self._sender = Sender(context, self._canary)
         self._formats = FormatNegotiator(context, self._sender)
         self.ledger = self._sender.ledger
-        self._same: dict[str, asyncio.Event] = {}
+        self._being_sent: dict[str, asyncio.Event] = {}
         self._queue = WorkQueue[I, P](context.journal.run, items)
         self._asked = self._finished = 0
         self._has_stopped = False
@@ -202,27 +188,22 @@ class _Session(Generic[I, P]):
         """
         count = 2 * self._context.endpoint.limits.concurrency
         workers = [asyncio.create_task(self._work()) for _ in range(min(count, self._total or count))]
-        if not workers:
-            return
         try:
             done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
             errors = [e for task in done if (e := task.exception()) is not None]
             if errors:
-                await self._stop(errors[0], workers)
+                self._has_stopped = True
+                in_flight = self._sender.in_flight & set(workers)
+                if in_flight:
+                    log.info("nothing more is sent; waiting for %d answers in flight", len(in_flight))
+                for task in set(workers) - in_flight:
+                    task.cancel()
+                await asyncio.wait(workers)
+                raise errors[0]
         finally:
             for task in workers:
                 task.cancel()
             await asyncio.wait(workers)
-
-    async def _stop(self, error: BaseException, workers: Sequence[asyncio.Task[None]]) -> None:
-        self._has_stopped = True
-        in_flight = self._sender.in_flight & set(workers)
-        if in_flight:
-            log.info("nothing more is sent; waiting for %d answers that are in flight", len(in_flight))
-        for task in set(workers) - in_flight:
-            task.cancel()
-        await asyncio.wait(workers)
-        raise error
 
     async def _work(self) -> None:
         while not self._has_stopped and (work := await self._queue.next()) is not None:
@@ -239,7 +220,7 @@ class _Session(Generic[I, P]):
             self._progress.update(self._finished, self._total, self._note())
 
     async def _finish(self, work: Work[I, P]) -> str | None:
-        """Complete what an item still needs; the id of the request that failed in all tries, if one did."""
+        """Complete what an item needs; return the id of the request that failed in all tries, if one did."""
         was_asked = False
         while (request := self._next_request(work.item, work.given)) is not None:
             prepared = self._context.prepare(request)
@@ -255,36 +236,36 @@ class _Session(Generic[I, P]):
 
     async def _send(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
         """Send a request; equal ones wait for the first."""
-        while (other := self._same.get(prepared.key)) is not None:
+        while (other := self._being_sent.get(prepared.key)) is not None:
             await other.wait()
             if (found := self._context.stored(request, prepared)) is not None:
                 return found
-        self._same[prepared.key] = done = asyncio.Event()
+        self._being_sent[prepared.key] = done = asyncio.Event()
         try:
             return await self._formats.send(request, prepared)
         finally:
-            del self._same[prepared.key]
+            del self._being_sent[prepared.key]
             done.set()
 
     def _stored_by_version_01(self) -> Iterator[Completion[P]]:
-        """Stored completions of these items that do not state their prompt."""
-        for item in self._items if self._context.journal.old_formats else ():
+        """Yield stored completions of these items that do not identify their prompt."""
+        for item in self._items if self._context.journal.index.old_formats else ():
             for completion in stored_completions(self._context, item, self._next_request):
                 if completion.reply.prompt_digest is None:
                     yield completion
 
     async def _read_others(self) -> None:
-        """Read every few seconds what other runs under the root were answered."""
+        """Read the replies to other runs under the root every few seconds."""
         while True:
             await asyncio.sleep(_OTHERS_S)
             try:
                 await asyncio.to_thread(self._context.journal.refresh)
             except (StoreError, PassingError) as e:
-                log.warning("%s: what other runs are answered meanwhile may be asked for again", e)
+                log.warning("%s: requests that other runs send meanwhile may be sent again", e)
 
     def _note(self) -> str:
         """What the run has spent, and what the remaining items will take if they are like those asked."""
-        spent, ledger = self._sender.accounts.spent, self.ledger
+        spent, ledger = self._sender.accounts.budget.spent, self.ledger
         left = (self._total - self._finished) / max(self._asked, 1)
         if spent.usd:
             return f"${spent.usd:.4f} spent, about ${ledger.usd * left:.4f} to come"
@@ -293,8 +274,9 @@ class _Session(Generic[I, P]):
 
 @contextlib.contextmanager
 def _event_loop() -> Iterator[_Run]:
-    """An event loop of our own that runs only while a coroutine is passed to it; in a thread of its own where
-    the caller is inside a running loop."""
+    """An event loop that runs only while a coroutine is passed to it; in a thread of its own if the caller is
+    inside a running loop.
+    """
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""How many requests are in flight at once, by how the server responds."""
+"""How many requests are in flight at once, adapted to how the server responds."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _DIP = 0.5
 
 
 class AdaptiveConcurrency:
-    """Bounds how many requests are under way, by how the server takes them.
+    """Bounds how many requests are in flight, by how the server responds.
 
     Doubles each round trip until the first sign of trouble (slow start), then adds half its square
     root each round trip (the queue that Netflix' concurrency-limits allows, which recovers 256 in
     few round trips) and multiplies on trouble, at most once in a round trip: a refusal, or a
     latency that has left its baseline, as TCP Vegas (Brakmo and Peterson 1995) and the Gradient2
-    limit of Netflix concurrency-limits (2018) tell a queue. Never below 1 or above `maximum`.
+    limit of Netflix concurrency-limits (2018) detect a queue. Never below 1 or above `maximum`.
     """
 
     def __init__(self, clock: Clock, maximum: int, start: int = 8) -> None:
@@ -46,16 +46,16 @@ class AdaptiveConcurrency:
 
     @property
     def limit(self) -> int:
-        """How many may be under way now."""
+        """How many may be in flight now."""
         return int(self._limit)
 
     @property
     def inflight(self) -> int:
-        """How many are under way."""
+        """How many are in flight."""
         return self._inflight
 
     def slot(self) -> Slot:
-        """`async with limiter.slot() as slot:` waits for its turn, in the order of asking."""
+        """`async with limiter.slot() as slot:` waits for a place, in the order of the calls."""
         return Slot(self, self._clock)
 
     async def acquire(self) -> None:
@@ -72,12 +72,12 @@ class AdaptiveConcurrency:
             self._enter()
 
     def release(self) -> None:
-        """Give a place back."""
+        """Release a place."""
         self._inflight -= 1
         self._admit()
 
     def learn(self, started: float, latency: float, outcome: Outcome, tokens: int | None) -> None:
-        """Take in how a request went that `started` then and took `latency` seconds."""
+        """Report the outcome of a request that `started` then and took `latency` seconds."""
         # Where every request is refused, concurrency is not the cause: rate limiter and pause handle that.
         if outcome == "refused" and self._taken:
             self._trouble(started, _ON_REFUSAL)
@@ -108,15 +108,12 @@ class AdaptiveConcurrency:
             factor = 1 / ratio if self._slow_start else max(_ON_LATENCY, self._watch.QUEUEING / ratio)
             self._trouble(sent_from, factor)
         elif self._watch.doubtful:
-            self._dip()
+            # Halve the limit for a round trip, to measure the latency without a queue again.
+            before = self._limit
+            self._trouble(self._round_from, _DIP)
+            self._dipped_from = before
         elif ratio <= self._watch.QUEUEING and used and not self._slow_start:
             self._set(self._limit + trips * max(1.0, 0.5 * self._limit**0.5))
-
-    def _dip(self) -> None:
-        """Halve the limit for a round trip, to measure again the latency without a queue."""
-        before = self._limit
-        self._trouble(self._round_from, _DIP)
-        self._dipped_from = before
 
     def _trouble(self, started: float, factor: float) -> None:
         if started < self._fell_at:
@@ -146,12 +143,12 @@ class AdaptiveConcurrency:
         if turn.done() and not turn.cancelled():
             self.release()
         else:
-            # Cancelled ones are passed over when their turn comes.
+            # Skipped when its turn comes.
             turn.cancel()
 
 
 class Slot:
-    """A place among the requests under way, given back at the end of `async with`."""
+    """A place among the requests in flight, released at the end of `async with`."""
 
     def __init__(self, limiter: AdaptiveConcurrency, clock: Clock) -> None:
         self._limiter = limiter
@@ -169,7 +166,7 @@ class Slot:
         self._limiter.release()
 
     def done(self, latency: float, outcome: Outcome, tokens: int | None = None) -> None:
-        """Say how the request went; `tokens`, the completion's, makes latencies comparable."""
+        """Report the outcome; `tokens`, those of the completion, make latencies comparable."""
         now = self._clock.monotonic()
         self._limiter.learn(now - latency, latency, outcome, tokens)
 
@@ -188,8 +185,8 @@ class LatencyWatch:
     """The latency of a round trip against its baseline, in seconds, or seconds a token.
 
     The baseline falls fast and rises slowly, so that it follows the server and not its queue.
-    Medians, since completions differ in length; where the number of tokens is known, they are
-    divided by it, with what a request costs besides taken to be a fifth of the first completions.
+    Medians, since completions differ in length; if the number of tokens is known, latencies are
+    divided by it, and the fixed part of a request is assumed to be a fifth of the first completions.
     A round is as long as its median needs to be distinguished from chance: of n values whose logarithms have
     the standard deviation s it is off by 1.25 s / sqrt(n) (the median's asymptotic standard error).
     """
@@ -212,13 +209,14 @@ class LatencyWatch:
         self._unconfirmed = 0
         self._slow = 0
         self._short = 0.0
+        """The median of the last round."""
         self._needed = self.LEAST
         self.doubtful = False
-        """Whether the baseline was not seen for long, and should be looked at again."""
+        """Whether the baseline was not seen for long, and should be measured again."""
 
     def add(self, latency: float, tokens: int | None, current: bool) -> bool:
-        """Take in an answer, `current` where it was asked for in this round; whether it is the one
-        that made the first baseline."""
+        """Add an answer, `current` if its request was sent in this round; return whether it completes
+        the first baseline."""
         sample = latency / self._unit(tokens)
         self._recent.append(sample)
         if current:
@@ -243,7 +241,7 @@ class LatencyWatch:
         return len(self._round)
 
     def full(self, limit: int) -> bool:
-        """Whether the round has enough answers to be judged."""
+        """Whether the round has enough answers to be compared."""
         n = len(self._round)
         if n < max(limit, self._needed):
             return False
@@ -251,7 +249,7 @@ class LatencyWatch:
         return n >= self._needed
 
     def close(self) -> float:
-        """End the round: its latency, as a multiple of the baseline."""
+        """End the round, and return its latency as a multiple of the baseline."""
         short = self._short = median(self._round)
         self._round.clear()
         if self._baseline is None:
@@ -259,12 +257,20 @@ class LatencyWatch:
             return 1.0
         ratio = short / self._baseline
         self._baseline += (_DOWN if ratio < 1 else _UP) * (short - self._baseline)
-        return self._judged(ratio, short)
+        self._unconfirmed = 0 if ratio <= 1.1 else self._unconfirmed + 1
+        if self._unconfirmed >= _DOUBT_AFTER:
+            self._unconfirmed, self.doubtful = 0, True
+        self._slow = self._slow + 1 if ratio > self.TOO_SLOW else 0
+        if self._slow >= _ACCEPT_AFTER:
+            # Sending less did not help: this is how slow the server is now, not a queue of ours.
+            self._slow, self._baseline = 0, short
+            return 1.0
+        return ratio
 
     def reconsider(self) -> float:
-        """End a round made with half the requests: how much of the former ones had room.
+        """End a round with half the requests, and return the share of the earlier ones that had room.
 
-        What it took is the new baseline; the share is 1 where the former round was as fast.
+        Its latency is the new baseline; the share is 1 if the earlier round was as fast.
         """
         before, self._short = self._short, median(self._round)
         self._round.clear()
@@ -277,19 +283,8 @@ class LatencyWatch:
         self._round.clear()
         self._recent.clear()
 
-    def _judged(self, ratio: float, short: float) -> float:
-        self._unconfirmed = 0 if ratio <= 1.1 else self._unconfirmed + 1
-        if self._unconfirmed >= _DOUBT_AFTER:
-            self._unconfirmed, self.doubtful = 0, True
-        self._slow = self._slow + 1 if ratio > self.TOO_SLOW else 0
-        if self._slow >= _ACCEPT_AFTER:
-            # Sending less did not help: this is how slow the server is now, not a queue of ours.
-            self._slow, self._baseline = 0, short
-            return 1.0
-        return ratio
-
     def _unit(self, tokens: int | None) -> float:
-        """What a latency is divided by: the size of the completion, where it is known."""
+        """What a latency is divided by: the size of the completion, if it is known."""
         if tokens is not None and self._measured < _EARLY:
             self._measured += 1
             self._typical += (tokens - self._typical) / self._measured
@@ -299,8 +294,8 @@ class LatencyWatch:
 
 
 def _enough(latencies: Collection[float], error: float) -> int:
-    """How many values it takes for their median to be off by so much, as a share of it."""
+    """How many values it takes for a relative error of their median."""
     logs = [math.log(max(value, 1e-9)) for value in latencies]
     low, _, high = quantiles(logs, n=4)
-    spread = (high - low) / 1.349  # of a normal distribution; quartiles do not mind outliers
+    spread = (high - low) / 1.349  # of a normal distribution; quartiles ignore outliers
     return math.ceil((1.25 * spread / error) ** 2)

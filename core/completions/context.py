@@ -2,7 +2,7 @@
 
 A stored reply answers a request that differs from its own in the token limit or the output format only, with
 two exceptions: a completion that the token limit cut off does not answer a request with a higher limit, and
-an unusable completion in another format does not answer where another format is settled.
+an unusable completion in another format does not answer if another format is settled.
 """
 
 from __future__ import annotations
@@ -10,46 +10,36 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Generic
+from typing import Generic
 
 from core import jsonio
-from core.completions.index import OldTexts
 from core.completions.journal import Journal
-from core.completions.parser import Completion, P, Parser
 from core.completions.reply import Reply, Setup, ending
-from core.completions.request import ChatRequest, PreparedRequest, normalized
+from core.completions.request import (
+    ChatRequest,
+    Completion,
+    P,
+    Parser,
+    PreparedRequest,
+    ResponseSchema,
+    normalized,
+    response_formats,
+)
 from core.config.endpoint import Endpoint
 from core.errors import StoreError
 from core.prompts import Message
 
 log = logging.getLogger(__name__)
 
-PLAIN = "plain"
 _OLD_MISSES_AT_MOST = 3
-"""Texts with an answer of version 0.1 under no known token limit, after which none is searched any more: the
-prompt is another."""
+"""Texts with an answer of version 0.1 under no known token limit, after which the search stops: the prompt
+is another."""
 _OLD_LIMITS = tuple(
     sorted({*range(1, 10_001), *range(10_000, 1_000_001, 100), *range(10_240, 1_048_577, 1024)}),
 )
 """Every limit up to 10,000, and round ones above; about 10 microseconds each."""
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseSchema:
-    """A JSON schema that the endpoint is asked to follow, and its name."""
-
-    name: str
-    schema: Mapping[str, Any]
-    is_in_key: bool = True
-    """False only for the teacher's, whose keys are those of version 0.1."""
-
-    @property
-    def digest(self) -> str | None:
-        """What request keys contain of it."""
-        return jsonio.digest([self.name, self.schema])[:16] if self.is_in_key else None
 
 
 class RequestContext(Generic[P]):
@@ -86,8 +76,8 @@ class RequestContext(Generic[P]):
         settled = self.journal.settled_format(url, model)
         if settled is not None and settled not in self.formats:
             raise StoreError(
-                f"{self.journal.format_file(url, model)} names an output format {settled!r:.40} that is none "
-                f"of {', '.join(self.formats)}; remove it and run again"
+                f"{self.journal.format_file(url, model)} names an output format {settled!r:.40} that is not "
+                f"one of {', '.join(self.formats)}; remove it and run again"
             )
         self.output_format = settled or self.output_format
         return settled is not None
@@ -128,66 +118,60 @@ class RequestContext(Generic[P]):
         """Parse a reply."""
         return Completion(request, reply, self.parser.parse(reply))
 
-    def stored(self, request: ChatRequest, prepared: PreparedRequest | None = None) -> Completion[P] | None:
-        """Return the journal's completion of a request: its own, or the earliest under another token limit or
-        format; None where it has to be sent.
-        """
-        prepared = prepared or self.prepare(request)
-        own = self.own(request, prepared)
-        if own is not None and not self._is_truncated(own):
-            return own
-        others = self._others(request, prepared, self._variants())
-        found = [*([own] if own else []), *others]
-        if not found and (limits := self._new_old_limits(request, prepared)):
-            variants = itertools.product(limits, self.journal.old_formats)
-            found = list(self._others(request, prepared, variants))
-        return min(found, key=self._preference) if found else None
-
     def own(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
         """Return the journal's completion of exactly this request."""
         reply = self.journal.get(prepared.key)
         return None if reply is None else self.completion(request, reply)
 
-    def _variants(self) -> Iterator[tuple[int, str]]:
-        yield from self.journal.variants
-        yield from itertools.product(self._old_limits, self.journal.old_formats)
+    def stored(self, request: ChatRequest, prepared: PreparedRequest | None = None) -> Completion[P] | None:
+        """Return the journal's completion of a request: its own, or the earliest under another token limit or
+        format; None if it has to be sent.
+        """
+        prepared = prepared or self.prepare(request)
+        own = self.own(request, prepared)
+        if own is not None and not _is_truncated(own):
+            return own
+        index = self.journal.index
+        old = itertools.product(self._old_limits, index.old_formats)
+        found = [own] if own else []
+        found += self._others(request, prepared, itertools.chain(index.variants, old))
+        if not found and (limits := self._new_old_limits(request, prepared)):
+            found += self._others(request, prepared, itertools.product(limits, index.old_formats))
+        return min(found, key=lambda c: (_is_truncated(c), c.reply.at, c.reply.key)) if found else None
 
     def _others(
-        self, request: ChatRequest, prepared: PreparedRequest, variants: Iterator[tuple[int, str]]
+        self, request: ChatRequest, prepared: PreparedRequest, variants: Iterable[tuple[int, str]]
     ) -> Iterator[Completion[P]]:
-        """Completions under other token limits and formats that will do for a request."""
+        """Yield completions under other token limits and formats that answer a request."""
         for limit, output_format in variants:
             if (limit, output_format) == (prepared.max_tokens, prepared.output_format):
                 continue
             other = dataclasses.replace(prepared, max_tokens=limit, output_format=output_format)
             found = self.own(request, other)
-            if found is not None and self._answers(found, prepared, limit):
+            if found is None or (_is_truncated(found) and limit < prepared.max_tokens):
+                continue
+            if found.parsed.ok or prepared.output_format in (
+                found.reply.output_format,
+                found.reply.settled_format,
+            ):
                 yield found
 
-    def _answers(self, found: Completion[P], prepared: PreparedRequest, limit: int) -> bool:
-        if self._is_truncated(found) and limit < prepared.max_tokens:
-            return False
-        alike = prepared.output_format in (found.reply.output_format, found.reply.settled_format)
-        return alike or found.parsed.ok
-
-    def _preference(self, found: Completion[P]) -> tuple[bool, str, str]:
-        return self._is_truncated(found), found.reply.at, found.reply.key
-
-    def _is_truncated(self, found: Completion[P]) -> bool:
-        how = ending(found.reply.finish_reason)
-        return how == "truncated" or (how in ("unstated", "unknown") and found.parsed.error == "truncated")
-
     def _new_old_limits(self, request: ChatRequest, prepared: PreparedRequest) -> frozenset[int]:
-        """Search the token limit under which version 0.1 asked this, and return limits that were unknown.
+        """Search the token limit under which version 0.1 sent this, and return limits that were unknown.
 
-        Its lines do not state the limit, which is part of the key. A limit is right when the key of some
+        Its lines do not contain the limit, which is part of the key. A limit is right if the key of some
         request under it is in the journal.
         """
-        if not self.journal.old_formats or request.attempt or self._old_misses == _OLD_MISSES_AT_MOST:
+        index = self.journal.index
+        if not index.old_formats or request.attempt or self._old_misses == _OLD_MISSES_AT_MOST:
             return frozenset()
-        if request.id not in self._old_texts:
+        if not index.has_old_text(request.id):
             return frozenset()
-        found = self._old_limits_of(prepared)
+        forms = [dataclasses.replace(prepared, output_format=name) for name in sorted(index.old_formats)]
+        found: frozenset[int] = frozenset()
+        for limits in (sorted(self._old_limits | {prepared.max_tokens}), _OLD_LIMITS):
+            keys = ((limit, key) for form in forms for limit, key in form.keys_by_limit(limits))
+            found = found or frozenset(limit for limit, key in keys if index.has(key))
         self._old_misses = 0 if found else self._old_misses + 1
         new = found - self._old_limits
         if new:
@@ -195,27 +179,7 @@ class RequestContext(Generic[P]):
         self._old_limits |= new
         return new
 
-    def _old_limits_of(self, prepared: PreparedRequest) -> frozenset[int]:
-        formats = sorted(self.journal.old_formats)
-        forms = [dataclasses.replace(prepared, output_format=name) for name in formats]
-        for limits in (sorted(self._old_limits | {prepared.max_tokens}), _OLD_LIMITS):
-            keys = ((limit, key) for form in forms for limit, key in form.keys_by_limit(limits))
-            if found := frozenset(limit for limit, key in keys if self.journal.has(key)):
-                return found
-        return frozenset()
 
-    @cached_property
-    def _old_texts(self) -> OldTexts:
-        return self.journal.old_texts()
-
-
-def response_formats(schema: ResponseSchema | None) -> Mapping[str, Mapping[str, Any] | None]:
-    """Return the output formats, the most binding first, with the response_format that asks for each."""
-    if schema is None:
-        return {PLAIN: None}
-    described = {"name": schema.name, "strict": True, "schema": schema.schema}
-    return {
-        "json_schema": {"type": "json_schema", "json_schema": described},
-        "json_object": {"type": "json_object"},
-        PLAIN: None,
-    }
+def _is_truncated(found: Completion[P]) -> bool:
+    how = ending(found.reply.finish_reason)
+    return how == "truncated" or (how in ("unstated", "unknown") and found.parsed.error == "truncated")

@@ -1,4 +1,4 @@
-"""Find the output format that an endpoint accepts, and fall back to a simpler one where it is rejected."""
+"""Find the output format that an endpoint accepts, and fall back to a simpler one if it is rejected."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ import logging
 from typing import Generic, NoReturn
 
 from core.completions.context import RequestContext
-from core.completions.parser import Completion, P
-from core.completions.request import ChatRequest, PreparedRequest
+from core.completions.request import ChatRequest, Completion, P, PreparedRequest
 from core.completions.sender import REJECTED_AT_MOST, FormatRefused, Sender
 from core.errors import TeacherError
 
@@ -33,9 +32,9 @@ class FormatNegotiator(Generic[P]):
         self._rejections = self._simpler_worked = self._simpler_failed = 0
 
     async def send(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
-        """Return the completion; None where this one request cannot be answered.
+        """Return the completion; None if this one request cannot be answered.
 
-        Raises TeacherError where nothing more may be sent.
+        Raises TeacherError if nothing more may be sent.
         """
         if not self._is_settled:
             async with self._settling:
@@ -54,19 +53,10 @@ class FormatNegotiator(Generic[P]):
             self._stop_unsettled()
 
     async def _settle(self, request: ChatRequest) -> Completion[P] | None:
-        """Settle the format by one request. Whether others are rejected too, one rejected text cannot show:
+        """Settle the format by one request. One rejected text does not show whether others are rejected too:
         the next request tries again.
         """
         self._was_tried = True
-        completion = await self._in_first_accepted(request)
-        if completion is not None:
-            self._context.settle_format()
-            self._is_settled = True
-        elif self._rejections + self._sender.ledger.unread.total() >= REJECTED_AT_MOST:
-            self._sender.stop_unread()
-        return completion
-
-    async def _in_first_accepted(self, request: ChatRequest) -> Completion[P] | None:
         doubtful = list[str]()
         for name in self._context.formats:
             try:
@@ -77,9 +67,16 @@ class FormatNegotiator(Generic[P]):
                 if e.may_pass:
                     doubtful.append(name)
                 continue
-            if completion is None and self._sender.ledger.failed:
+            if completion is not None:
+                completion = await self._reconsider(doubtful, request, completion)
+                self._context.settle_format()
+                self._is_settled = True
+                return completion
+            if self._sender.ledger.failed:
                 self._stop_unsettled()
-            return completion and await self._reconsider(doubtful, request, completion)
+            break
+        if self._rejections + self._sender.ledger.unread.total() >= REJECTED_AT_MOST:
+            self._sender.stop_unread()
         return None
 
     async def _try(self, name: str, request: ChatRequest) -> Completion[P] | None:
@@ -110,11 +107,11 @@ class FormatNegotiator(Generic[P]):
     async def _fall_back(
         self, request: ChatRequest, prepared: PreparedRequest, refused: FormatRefused
     ) -> Completion[P] | None:
-        """Return the completion in a simpler format where the settled one is rejected: of a router's
-        backends, some may not offer it. The settled format stays settled.
+        """Return the completion in a simpler format if the settled one is rejected: some backends of a router
+        may not offer it. The settled format stays settled.
 
-        Where simpler formats are rejected too, the format is not the reason, and after a few such requests
-        rejections are final. Where no request of this start was answered in the settled format, a few
+        If simpler formats are rejected too, the format is not the reason, and after a few such requests
+        rejections are final. If no request of this start was answered in the settled format, a few
         answers in a simpler one stop the run.
         """
         if not self._simpler_worked:
@@ -138,18 +135,13 @@ class FormatNegotiator(Generic[P]):
                 continue
             self._simpler_worked += completion is not None
             self._simpler_failed += completion is None
-            if completion is not None and prepared.output_format not in self._sender.accepted:
-                self._stop_rejected(prepared, refused)
+            is_accepted = prepared.output_format in self._sender.accepted
+            if completion is not None and not is_accepted and self._simpler_worked >= _WITHOUT_SUCCESS:
+                file = self._context.journal.format_file(prepared.endpoint, prepared.model)
+                raise TeacherError(
+                    f"{prepared.endpoint} refuses the output format {prepared.output_format}, which it took "
+                    f"before ({refused}); run the same command again, or, if that does not help, remove "
+                    f"{file}: requests without a usable answer are then sent in another format"
+                ) from refused
             return completion
         return None
-
-    def _stop_rejected(self, prepared: PreparedRequest, refused: FormatRefused) -> None:
-        """Stop where the settled format was rejected for several requests and accepted for none."""
-        if self._simpler_worked < _WITHOUT_SUCCESS:
-            return
-        file = self._context.journal.format_file(prepared.endpoint, prepared.model)
-        raise TeacherError(
-            f"{prepared.endpoint} refuses the output format {prepared.output_format}, which it took before "
-            f"({refused}); run the same command again, or, where that does not help, remove {file}: what has "
-            "no usable answer is then asked for in another format"
-        ) from refused

@@ -19,12 +19,19 @@ from types import TracebackType
 
 from core import failpoints, jsonio
 from core.completions import append_log
-from core.completions import reply as replies
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
-from core.completions.index import OldTexts, Piece, ReplyIndex, whole_end
-from core.completions.reply import Entry, Reply, Usage
+from core.completions.index import Piece, ReplyIndex, whole_end
+from core.completions.reply import Entry, Reply, ReplyUsage, encode, from_line
 from core.completions.request import normalized
-from core.completions.uploads import FOLDER, FORMATS, Uploader, copied, heal, missing_here, parts
+from core.completions.uploads import (
+    FOLDER,
+    FORMATS,
+    Uploader,
+    download,
+    missing_here,
+    parts,
+    upload_missing,
+)
 from core.errors import StoreError
 from core.jsonio import now
 from core.store.objects import Store
@@ -42,17 +49,17 @@ class Journal:
 
     def __init__(self, store: Store, run: str, interval: float) -> None:
         self.store, self.run = store, run
-        self._index = ReplyIndex()
+        self.index = ReplyIndex()
         self._folder = log_folder(store)
-        self._commit = GroupCommit(self._folder, run, self._appended)
-        self._uploader = None if self._is_local else Uploader(store.backend, interval)
+        self._commit = GroupCommit(self._folder, run, self._index_durable)
+        self._uploader = None if store.backend.folder is not None else Uploader(store.backend, interval)
 
     @classmethod
     def open(cls, store: Store, run: str, *, interval: float = INTERVAL_S, heals: bool = True) -> Journal:
         """Open the journal, and index all replies under the root.
 
         Replies are uploaded every `interval` seconds. `heals` uploads what dead runs of this machine could
-        not. Raises StoreError or PassingError where the root cannot be read.
+        not. Raises StoreError or PassingError if the root cannot be read.
         """
         journal = cls(store, run, interval)
         try:
@@ -75,100 +82,66 @@ class Journal:
         self._commit.close()
         if self._uploader is not None:
             self._uploader.close()
-        self._index.close()
+        self.index.close()
 
     async def append(self, reply: Reply) -> None:
         """Return when the reply is durable on this machine and found by `get`.
 
-        Raises StoreError where it could not be written; then nothing is counted. If the caller is cancelled,
+        Raises StoreError if it could not be written; then nothing is counted. If the caller is cancelled,
         the reply is kept all the same: it was paid for.
         """
-        await self._commit.write(replies.encode(reply))
-        failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
-
-    def append_now(self, reply: Reply) -> None:
-        """As `append`, for a caller without an event loop."""
-        self._commit.write_now(replies.encode(reply))
+        await self._commit.write(*encode(reply))
         failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
         """Return the first reply to a request, by time, then writer; None if there is none."""
-        found = self._index.line(key)
+        found = self.index.line(key)
         if found is None:
             return None
-        line, place = found
+        line, path = found
         try:
-            reply = replies.from_line(line)
+            reply = from_line(line)
         except ValueError:
             reply = None
         if reply is None or reply.key != key:
-            log.warning("%s was changed since it was read; request %s is asked again", place, key)
-            self._index.drop(key)
+            log.warning("%s was changed since it was read; request %s is sent again", path, key)
+            self.index.drop(key)
             return None
         return reply
 
-    def has(self, key: str) -> bool:
-        """Whether there is a reply to a request."""
-        return self._index.has(key)
-
-    @property
-    def variants(self) -> frozenset[tuple[int, str]]:
-        """Token limits and output formats under which replies may be found, those of version 0.1 aside."""
-        return self._index.variants
-
-    @property
-    def old_formats(self) -> frozenset[str]:
-        """Output formats of replies to version 0.1; empty where it was never used under the root."""
-        return self._index.old_formats
-
-    def old_texts(self) -> OldTexts:
-        """The texts that version 0.1 asked about."""
-        return self._index.old_texts()
-
     def replies_of(self, prompt_digest: str, settled_format: str) -> Iterator[Reply]:
-        """All replies to a prompt under a settled format, whatever the text, run and token limit."""
-        for setup in self._index.setups():
-            if (setup.prompt_digest, setup.settled_format) == (prompt_digest, settled_format):
-                yield from filter(None, map(self.get, self._index.keys_of(setup)))
+        """Yield all replies to a prompt under a settled format, whatever the text, run and token limit."""
+        yield from filter(None, map(self.get, self.index.keys_of(prompt_digest, settled_format)))
 
     def count(self) -> int:
-        """How many requests have a reply."""
-        return self._index.count()
+        """Return how many requests have a reply."""
+        return self.index.count()
 
-    @property
-    def broken(self) -> int:
-        """How many lines in the midst of files could not be read."""
-        return self._index.broken
-
-    def spent(self, run: str) -> Usage:
-        """What a run's own replies used, those included that another run also has."""
-        return self._index.usage(run)
-
-    def totals(self) -> Usage:
-        """What all runs under the root used."""
-        return self._index.totals()
+    def spent(self, run: str) -> ReplyUsage:
+        """Return what a run's own replies used, including those that another run has too."""
+        return self.index.usage(run)
 
     def refresh(self, *, heals: bool = False) -> None:
         """Index what other writers have added since."""
-        there = parts(self.store.backend)
-        if self._is_local:
-            assert self.store.backend.folder is not None
+        backend = self.store.backend
+        there = parts(backend)
+        if backend.folder is not None:
             for part in there:
-                self._take(Piece(part.writer, part.start, self.store.backend.folder / part.path))
+                self._index_file(Piece(part.writer, part.start, backend.folder / part.path))
             return
         local = {path.stem: path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
         ends = {writer: whole_end(path) for writer, path in local.items()}
         for writer, path in local.items():
-            self._take(Piece(writer, 0, path))
-        wanted = missing_here(there, ends, self._index.read_until)
-        for piece in copied(self.store.backend, wanted, self._folder / "parts"):
-            self._take(piece)
+            self._index_file(Piece(writer, 0, path))
+        wanted = missing_here(there, ends, self.index.read_until)
+        for piece in download(backend, wanted, self._folder / "parts"):
+            self._index_file(piece)
         if heals:
-            heal(self.store.backend, self._folder, there)
+            upload_missing(backend, self._folder, there)
 
     def settle_format(self, endpoint: str, model: str, output_format: str) -> str:
-        """Write down the output format that an endpoint's model understands, and return the one that holds:
-        of two at once, the first.
+        """Store the output format that an endpoint's model accepts, and return the one that is used: of two
+        stored at once, the first.
         """
         content = {
             "endpoint": normalized(endpoint),
@@ -181,9 +154,7 @@ class Journal:
         return self.settled_format(endpoint, model) or output_format
 
     def settled_format(self, endpoint: str, model: str) -> str | None:
-        """The format written down, None where nobody asked this model yet. Raises StoreError for a damaged
-        file.
-        """
+        """Return the stored format, or None. Raises StoreError for a damaged file."""
         path = _format_path(endpoint, model)
         found = self.store.read_json(path)
         if found is None:
@@ -193,24 +164,20 @@ class Journal:
         return str(found["output_format"])
 
     def format_file(self, endpoint: str, model: str) -> str:
-        """Where an endpoint's output format is written down, for people."""
+        """Return where an endpoint's output format is stored, for people."""
         return self.store.where(_format_path(endpoint, model))
 
-    @property
-    def _is_local(self) -> bool:
-        return self.store.backend.folder is not None
-
-    def _appended(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
+    def _index_durable(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
         """Index lines that became durable; called in the journal's thread."""
-        self._index.add(Piece(source.writer, 0, source.path), entries, source.end)
+        self.index.add(Piece(source.writer, 0, source.path), entries, source.end)
         if self._uploader is not None:
             self._uploader.grown(source)
 
-    def _take(self, piece: Piece) -> None:
-        """Read a file of another's, or of this process's earlier journals."""
+    def _index_file(self, piece: Piece) -> None:
+        """Index a file of another journal; this one's own are indexed only as far as they are durable."""
         if piece.writer not in self._commit.writers:
             growing = piece.path.parent == self._folder and append_log.state(piece.path) == "growing"
-            self._index.take(piece, growing=growing)
+            self.index.add_file(piece, growing=growing)
 
 
 def log_folder(store: Store) -> Path:

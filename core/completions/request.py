@@ -1,18 +1,19 @@
-"""A chat request, and the key under which its completion is stored."""
+"""Chat requests, the keys under which their completions are stored, and parsers of completions."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from core import jsonio
+from core.completions.reply import KEY_DIGITS, Reply, ending
 from core.prompts import Message
 
-KEY_DIGITS = 32
+PLAIN = "plain"
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -31,12 +32,39 @@ class ChatRequest:
     hinted: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ResponseSchema:
+    """A JSON schema that the endpoint is asked to follow, and its name."""
+
+    name: str
+    schema: Mapping[str, Any]
+    is_in_key: bool = True
+    """False only for the teacher's, whose keys are those of version 0.1."""
+
+    @property
+    def digest(self) -> str | None:
+        """What request keys contain of it."""
+        return jsonio.digest([self.name, self.schema])[:16] if self.is_in_key else None
+
+
+def response_formats(schema: ResponseSchema | None) -> Mapping[str, Mapping[str, Any] | None]:
+    """Return the output formats, the most binding first, with the response_format that asks for each."""
+    if schema is None:
+        return {PLAIN: None}
+    described = {"name": schema.name, "strict": True, "schema": schema.schema}
+    return {
+        "json_schema": {"type": "json_schema", "json_schema": described},
+        "json_object": {"type": "json_object"},
+        PLAIN: None,
+    }
+
+
 @dataclass(frozen=True)
 class PreparedRequest:
-    """Everything that decides what an endpoint may answer, credentials left out.
+    """Everything that decides what an endpoint may answer, without credentials.
 
     `extra` contains JSON values, such as a seed, and must not be changed afterwards. `schema_digest` is None
-    where the request has no schema of its own; the teacher's schema has none, since version 0.1 did not put
+    if the request has no schema of its own; the teacher's schema has none, since version 0.1 did not put
     it into keys.
     """
 
@@ -48,11 +76,11 @@ class PreparedRequest:
     max_tokens: int
     output_format: str
     extra: Mapping[str, Any]
-    schema_digest: str | None = field(default=None)
+    schema_digest: str | None = None
 
     @cached_property
     def key(self) -> str:
-        """32 hex digits over all fields. Raises ValueError where `extra` contains NaN.
+        """32 hex digits over all fields. Raises ValueError if `extra` contains NaN.
 
         The same as in version 0.1, so that its stored answers are found.
         """
@@ -77,7 +105,7 @@ class PreparedRequest:
             "model": self.model,
             "messages": [[m.role, m.content] for m in self.messages],
             "attempt": self.attempt,
-            # A config may contain 0 where the code has 0.0, and nobody means -0.0.
+            # A config may contain 0 or -0.0 where the code has 0.0.
             "temperature": None if self.temperature is None else float(self.temperature) + 0.0,
             "max_tokens": self.max_tokens,
             "output_format": self.output_format,
@@ -100,3 +128,72 @@ def normalized(endpoint: str) -> str:
     if parts.port is not None and parts.port != _PORTS.get(scheme):
         host = f"{host}:{parts.port}"
     return urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
+
+
+class Parsed(Protocol):
+    """The result of a parser: whether a completion is usable, and if not, a short code for the reason."""
+
+    @property
+    def ok(self) -> bool: ...
+
+    @property
+    def error(self) -> str | None: ...
+
+
+P = TypeVar("P", bound=Parsed)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a completion is unusable: a code, what is wrong in words, and how to fix it."""
+
+    code: str
+    what: str
+    remedy: str
+
+
+class Parser(Protocol[P]):
+    """Reads completions. Each is parsed once; `problem` returns None for a usable one."""
+
+    def parse(self, reply: Reply) -> P: ...
+
+    def problem(self, reply: Reply, parsed: P) -> Problem | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Completion(Generic[P]):
+    """A request with its stored reply and the parsed content."""
+
+    request: ChatRequest
+    reply: Reply
+    parsed: P
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The text of a completion; not ok if it is empty, cut off or withheld."""
+
+    text: str
+    error: str | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the completion is whole."""
+        return self.error is None
+
+
+class TextParser:
+    """Returns the text of completions."""
+
+    def parse(self, reply: Reply) -> Text:
+        """Return the text, with `error` if it is unusable."""
+        text, how = reply.raw_output.strip(), ending(reply.finish_reason)
+        if how in ("truncated", "filtered", "failed"):
+            return Text(text, how)
+        return Text(text, None if text else "empty")
+
+    def problem(self, reply: Reply, parsed: Text) -> Problem | None:
+        """Return why a completion is unusable, or None."""
+        if parsed.error is None:
+            return None
+        return Problem(parsed.error, f"are {parsed.error}", "check the model, its token limit and the prompt")

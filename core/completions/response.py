@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,17 +16,17 @@ from core.completions.reply import ending
 from core.cost import Usage
 
 _REASONING = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "reasoning_details")
-"""Fields of a message in which servers put what a model thought, in the order in which they are read."""
-_THOUGHTS = ("thinking", "reasoning")
+"""Fields of a message with reasoning, in the order in which they are read."""
+_REASONING_PARTS = ("thinking", "reasoning")
 """Types of content parts that are not part of the answer."""
 _PART_TEXTS = ("text", "thinking", "summary", "content", "value")
 
 
 class CallError(Exception):
-    """A request without a usable reply. `status` is None where the connection failed, 200 where a reply came
-    and states no error status; `code` holds the error's codes, separated by spaces.
+    """A request without a usable reply. `status` is None if the connection failed, 200 if a reply came
+    without an error status; `code` contains the error's codes, separated by spaces.
 
-    `counted` is what the failed reply used all the same; None where it does not state that.
+    `counted` is what the failed reply used all the same; None if it does not state that.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ServerReply:
 
     @property
     def usage(self) -> Usage | None:
-        """What it used; None where the server does not say."""
+        """What it used; None if the server does not state it."""
         return self.counted.usage if self.counted else None
 
     def token_counts(self) -> tuple[int | None, int | None, int | None]:
@@ -68,14 +68,15 @@ class ServerReply:
 
 
 def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> ServerReply:
-    """Read a reply that took so many `seconds`. Raises CallError for one that holds no answer.
+    """Read a reply that took so many `seconds`. Raises CallError for one without an answer.
 
-    A reply that states an error is a failed request with that error's status, whatever else it holds.
+    A reply that states an error is a failed request with that error's status, whatever else it contains.
     """
     reply = _object(body, headers)
     choices = reply.get("choices")
     choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    counted = _counted(reply, choice)
+    # Some servers put the usage of streams into the choice.
+    counted = read_usage(reply.get("usage")) or read_usage(choice.get("usage"))
     finish_reason = _finish_reason(choice)
     _refuse_failed(reply, choice, finish_reason, counted, headers)
     message = choice["message"]
@@ -95,7 +96,7 @@ def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Serve
 
 
 def error_of(status: int, body: bytes, headers: Mapping[str, str]) -> CallError:
-    """The error of a reply with another HTTP status than success."""
+    """Return the error of a reply with an HTTP status other than success."""
     try:
         found = read_error(_json(body))
     except (ValueError, RecursionError):
@@ -116,20 +117,20 @@ def _refuse_failed(
     found = read_error(reply)
     if found is None and is_error(choice.get("error")):
         found = read_error_object(choice["error"])
+    how, status, code = ending(finish_reason), None, ""
     if found is not None:
-        message_text = found.message or "the reply states an error without a message"
-        code = " ".join(found.codes)
-        raise CallError(message_text, found.status or 200, code, {**found.headers, **headers}, counted)
-    how = ending(finish_reason)
-    if how == "failed":
+        message = found.message or "the reply states an error without a message"
+        status, code, headers = found.status, " ".join(found.codes), {**found.headers, **headers}
+    elif how == "failed":
         code = str(finish_reason).replace(" ", "_")
-        message_text = "the server broke the answer off"
-        raise CallError(message_text, status_of_codes([code]) or 200, code, headers, counted)
-    if not isinstance(choice.get("message"), dict):
-        raise CallError("the reply holds no choice with a message", 200, "", headers, counted)
-    if how == "unknown":
-        message_text = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
-        raise CallError(message_text, 200, "", headers, counted)
+        message, status = "the server broke the answer off", status_of_codes([code])
+    elif not isinstance(choice.get("message"), dict):
+        message = "the reply contains no choice with a message"
+    elif how == "unknown":
+        message = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
+    else:
+        return
+    raise CallError(message, status or 200, code, headers, counted)
 
 
 def _json(body: bytes) -> Any:
@@ -137,7 +138,7 @@ def _json(body: bytes) -> Any:
     try:
         return from_json(body)
     except ValueError:
-        return json.loads(body)  # it also takes half a surrogate pair
+        return json.loads(body)  # also reads half a surrogate pair
 
 
 def _object(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
@@ -145,25 +146,27 @@ def _object(body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
         reply = _streamed(body) if body.lstrip().startswith((b"data:", b": ")) else _json(body)
     except (ValueError, RecursionError) as e:
         if "html" in headers.get("content-type", ""):
-            message_text = "the reply is an HTML page, not JSON; is teacher.base_url right (with /v1)?"
-            raise CallError(message_text) from None
+            raise CallError("the reply is an HTML page, not JSON; is base_url right (with /v1)?") from None
         raise CallError(f"the reply cannot be read ({e})") from None
     if isinstance(reply, list) and read_error(reply):
         reply = reply[0]
     if not isinstance(reply, dict):
-        raise CallError("the reply is not a JSON object; is teacher.base_url right (with /v1)?")
+        raise CallError("the reply is not a JSON object; is base_url right (with /v1)?")
     return reply
 
 
 def _streamed(body: bytes) -> dict[str, Any]:
-    """A reply that came as server-sent events although none were asked for, put together to one.
+    """Join a reply that was sent as server-sent events although none were asked for.
 
     Usage and finish reason are in the last chunks. Raises ValueError for a chunk that is not JSON.
     """
     reply: dict[str, Any] = {}
     message: dict[str, Any] = {}
     choice: dict[str, Any] = {}
-    for chunk in _chunks(body):
+    for line in body.splitlines():
+        data = line.removeprefix(b"data:").strip() if line.startswith(b"data:") else b""
+        if data in (b"", b"[DONE]") or not isinstance(chunk := _json(data), dict):
+            continue
         reply |= {name: value for name, value in chunk.items() if value is not None and name != "choices"}
         choices = chunk.get("choices")
         part = choices[0] if isinstance(choices, list) and choices else None
@@ -173,25 +176,11 @@ def _streamed(body: bytes) -> dict[str, Any]:
         delta = part.get("delta")
         for name, value in delta.items() if isinstance(delta, dict) else ():
             before = message.get(name)
-            message[name] = (
-                before + value if isinstance(before, str) and isinstance(value, str) else value or before
-            )
+            both = isinstance(before, str) and isinstance(value, str)
+            message[name] = before + value if both else value or before
     if message:
         choice.setdefault("message", message)
     return {**reply, "choices": [choice] if choice else []}
-
-
-def _chunks(body: bytes) -> Iterator[dict[str, Any]]:
-    for line in body.splitlines():
-        if line.startswith(b"data:") and (data := line[5:].strip()) not in (b"", b"[DONE]"):
-            chunk = _json(data)
-            if isinstance(chunk, dict):
-                yield chunk
-
-
-def _counted(reply: Mapping[str, Any], choice: Mapping[str, Any]) -> Counted | None:
-    """Usage of the reply, else of the choice, where some servers put it in streams."""
-    return read_usage(reply.get("usage")) or read_usage(choice.get("usage"))
 
 
 def _finish_reason(choice: Mapping[str, Any]) -> str | None:
@@ -205,16 +194,15 @@ def _finish_reason(choice: Mapping[str, Any]) -> str | None:
 
 
 def _content(message: Mapping[str, Any]) -> str:
-    """The content as text; where it is empty, the arguments of a tool call, if there is exactly one."""
+    """The content as text; if it is empty, the arguments of a tool call, if there is exactly one."""
     content = message.get("content")
     text = json.dumps(content) if isinstance(content, dict) and content else _text(content) or ""
     if text.strip():
         return text
     tools = message.get("tool_calls")
-    calls = (
-        [part.get("function") for part in tools if isinstance(part, dict)] if isinstance(tools, list) else []
-    )
-    found = [call for call in [*calls, message.get("function_call")] if isinstance(call, dict)]
+    parts = [part for part in tools if isinstance(part, dict)] if isinstance(tools, list) else []
+    calls = [part.get("function") for part in parts] + [message.get("function_call")]
+    found = [call for call in calls if isinstance(call, dict)]
     if len(found) != 1:
         return text
     arguments = found[0].get("arguments")
@@ -222,25 +210,24 @@ def _content(message: Mapping[str, Any]) -> str:
 
 
 def _reasoning(message: Mapping[str, Any]) -> str | None:
-    """What the model thought, in the first field that holds it, else in parts of the content."""
-    found = next(filter(None, (_text(message.get(name), thoughts=True) for name in _REASONING)), None)
+    """The reasoning, in the first field that has it, else in parts of the content."""
+    found = next(filter(None, (_text(message.get(name), reasoning=True) for name in _REASONING)), None)
     content = message.get("content")
     if found is None and isinstance(content, list):
-        thoughts = [part for part in content if isinstance(part, dict) and part.get("type") in _THOUGHTS]
-        found = _text(thoughts, thoughts=True)
+        parts = [part for part in content if isinstance(part, dict) and part.get("type") in _REASONING_PARTS]
+        found = _text(parts, reasoning=True)
     return found
 
 
-def _text(value: Any, *, thoughts: bool = False) -> str | None:
-    """A text, also where it comes in parts, without those that are thoughts; None for anything else, and for
-    an empty one.
-    """
+def _text(value: Any, *, reasoning: bool = False) -> str | None:
+    """A text, also in parts, without those that are reasoning; None for anything else or an empty text."""
     if isinstance(value, dict):
-        if not thoughts and value.get("type") in _THOUGHTS:
+        if not reasoning and value.get("type") in _REASONING_PARTS:
             return None
-        return next(filter(None, (_text(value.get(name), thoughts=thoughts) for name in _PART_TEXTS)), None)
+        texts = (_text(value.get(name), reasoning=reasoning) for name in _PART_TEXTS)
+        return next(filter(None, texts), None)
     if isinstance(value, list):
-        value = "".join(filter(None, (_text(part, thoughts=thoughts) for part in value)))
+        value = "".join(filter(None, (_text(part, reasoning=reasoning) for part in value)))
     return value if isinstance(value, str) and value else None
 
 
@@ -250,9 +237,9 @@ _NUMBER = re.compile(r"\s*\d{1,10}(\.\d+)?\s*", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """What a reply used. `is_partial`: the fields do not say how long the prompt or the completion was.
+    """What a reply used. `is_partial`: the fields do not state how long the prompt or the completion was.
 
-    `conflict` names the fields where they contradict each other; empty where they do not.
+    `conflict` names the fields if they contradict each other; otherwise it is empty.
     """
 
     usage: Usage
@@ -261,28 +248,36 @@ class Counted:
 
 
 def read_usage(found: Any) -> Counted | None:
-    """Read the usage object of a reply; None where it counts nothing.
+    """Read the usage object of a reply; None if it counts nothing.
 
     Counts that cannot be true (negative, not a number, a billion) are left out. A completion shorter than its
     reasoning excludes it, and a prompt shorter than its cached part is at least that long.
     """
     if not isinstance(found, Mapping):
         return None
-    cached, reasoning = _cached_count(found), _reasoning_count(found)
-    stated, written = _prompt_count(found), _first(found, "completion_tokens", "output_tokens")
+    hits = _count(found, "prompt_cache_hit_tokens")  # DeepSeek's name for cached tokens
+    read = _count(found, "cache_read_input_tokens")
+    prompt_details = found.get("prompt_tokens_details") or found.get("input_tokens_details")
+    cached = max(_count(prompt_details, "cached_tokens"), hits, _count(found, "cached_tokens"), read)
+    completion_details = found.get("completion_tokens_details") or found.get("output_tokens_details")
+    reasoning = max(_count(completion_details, "reasoning_tokens"), _count(found, "reasoning_tokens"))
+    stated, written = _first(found, "prompt_tokens"), _first(found, "completion_tokens", "output_tokens")
+    if stated is None and (fresh := _first(found, "input_tokens")) is not None:
+        # Anthropic's input_tokens exclude what was read from and written to the cache.
+        stated = fresh + read + _count(found, "cache_creation_input_tokens")
     total = _count(found, "total_tokens")
-    prompt = max(stated or 0, cached, _hits(found) + _count(found, "prompt_cache_miss_tokens"))
+    prompt = max(stated or 0, cached, hits + _count(found, "prompt_cache_miss_tokens"))
     completion = (written or 0) + (reasoning if reasoning > (written or 0) else 0)
-    says_prompt, says_completion = prompt > 0, written is not None or reasoning > 0
-    if not says_prompt and says_completion:
+    has_prompt, has_completion = prompt > 0, written is not None or reasoning > 0
+    if not has_prompt and has_completion:
         prompt = max(0, total - completion)
     completion = max(completion, total - prompt)
     if prompt + completion == 0:
         return None
-    is_partial = not total and not (says_prompt and says_completion)
+    is_partial = not total and not (has_prompt and has_completion)
     return Counted(
         Usage(prompt, completion, min(cached, prompt)),
-        is_partial or (prompt == 0 and says_completion),
+        is_partial or (prompt == 0 and has_completion),
         _conflict(stated, written, total, reasoning, cached),
     )
 
@@ -295,48 +290,17 @@ def _conflict(prompt: int | None, written: int | None, total: int, reasoning: in
     )
     if not disagree:
         return ""
-    counts = {
-        "prompt": prompt,
-        "completion": written,
-        "total": total,
-        "reasoning": reasoning,
-        "cached": cached,
-    }
-    return ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+    names = ("prompt", "completion", "total", "reasoning", "cached")
+    counts = (prompt, written, total, reasoning, cached)
+    return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True) if count)
 
 
-def _prompt_count(found: Mapping[str, Any]) -> int | None:
-    """Prompt tokens; Anthropic's input_tokens exclude what was read from and written to the cache."""
-    prompt = _first(found, "prompt_tokens")
-    if prompt is None and (fresh := _first(found, "input_tokens")) is not None:
-        caches = ("cache_read_input_tokens", "cache_creation_input_tokens")
-        prompt = fresh + sum(_count(found, name) for name in caches)
-    return prompt
-
-
-def _cached_count(found: Mapping[str, Any]) -> int:
-    details = found.get("prompt_tokens_details") or found.get("input_tokens_details")
-    named = _count(details, "cached_tokens") if isinstance(details, Mapping) else 0
-    return max(named, _hits(found), _count(found, "cached_tokens"), _count(found, "cache_read_input_tokens"))
-
-
-def _hits(found: Mapping[str, Any]) -> int:
-    """DeepSeek's name for cached tokens."""
-    return _count(found, "prompt_cache_hit_tokens")
-
-
-def _reasoning_count(found: Mapping[str, Any]) -> int:
-    details = found.get("completion_tokens_details") or found.get("output_tokens_details")
-    named = _count(details, "reasoning_tokens") if isinstance(details, Mapping) else 0
-    return max(named, _count(found, "reasoning_tokens"))
-
-
-def _count(found: Mapping[str, Any], name: str) -> int:
-    return _first(found, name) or 0
+def _count(found: Any, name: str) -> int:
+    return _first(found, name) or 0 if isinstance(found, Mapping) else 0
 
 
 def _first(found: Mapping[str, Any], *names: str) -> int | None:
-    """The first of these fields that holds a count, rounded up; None where none does."""
+    """The first of these fields with a count, rounded up; None without one."""
     for name in names:
         value = found.get(name)
         if isinstance(value, str) and _NUMBER.fullmatch(value):

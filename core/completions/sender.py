@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
-import random
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -15,15 +13,14 @@ from typing import Any, Generic, NoReturn
 from core.completions.budget import Accounts, Spending, rough_tokens
 from core.completions.canary import Canary
 from core.completions.client import ChatClient
-from core.completions.concurrency import AdaptiveConcurrency, Slot
-from core.completions.context import PLAIN, RequestContext
-from core.completions.failures import RetryDecision, classify
-from core.completions.parser import Completion, P
-from core.completions.rate_limiter import RateLimiter, RealClock
+from core.completions.concurrency import Slot
+from core.completions.context import RequestContext
+from core.completions.failures import RetryDecision, classify, refusal
+from core.completions.flow_control import FlowControl
+from core.completions.headers import should_retry
 from core.completions.reply import Reply
-from core.completions.request import ChatRequest, PreparedRequest
+from core.completions.request import PLAIN, ChatRequest, Completion, P, PreparedRequest
 from core.completions.response import CallError, ServerReply
-from core.completions.retries import Backoff, CircuitBreaker, Pause, refusal, retry_after, should_retry
 from core.cost import Usage
 from core.errors import TeacherRefused
 from core.jsonio import now
@@ -32,8 +29,6 @@ log = logging.getLogger(__name__)
 
 REJECTED_AT_MOST = 20
 _NOT_IMPLEMENTED = 501
-_SILENT_AT_MOST = 3
-"""Tries of a request to an endpoint that has never responded: a wrong address stays wrong."""
 
 
 class FormatRefused(Exception):
@@ -63,48 +58,42 @@ class _Sending:
 
 
 class Sender(Generic[P]):
-    """One endpoint and everything that decides when it may be asked. Created in a running event loop."""
+    """Sends requests to one endpoint, each as often as needed. Created in a running event loop."""
 
     def __init__(self, context: RequestContext[P], canary: Canary[P]) -> None:
         self._context, self._canary = context, canary
-        self._endpoint = endpoint = context.endpoint
-        self.accounts = Accounts(endpoint, context.journal)
+        self._endpoint = context.endpoint
+        self.accounts = Accounts(context.endpoint, context.journal)
         self.ledger = self.accounts.ledger
         self.accepted: set[str] = set()
-        """Output formats in which this start got an answer."""
-        self.in_flight: set[asyncio.Task[Any]] = set()
+        """Output formats in which this start received an answer."""
+        self.in_flight: set[asyncio.Task[Any] | None] = set()
         """Tasks whose request is at the server or whose reply is not durable yet."""
         self._no_doubt = asyncio.Event()
         self._no_doubt.set()
-        self._client = ChatClient(endpoint, context.formats)
-        clock, limits, rng = RealClock(), endpoint.limits, random.Random()
-        self._clock, self._rng = clock, rng
-        self._concurrency = AdaptiveConcurrency(clock, limits.concurrency)
-        self._rate = RateLimiter(clock, limits.requests_per_minute, limits.tokens_per_minute)
-        self._pause, self._backoff = Pause(clock, rng), Backoff(tries=limits.tries)
-        self._breaker = CircuitBreaker(clock, limits.breaker)
-        self._has_response = False
+        self._client = ChatClient(context.endpoint, context.formats)
+        self._flow = FlowControl(context.endpoint)
 
     async def send(
         self, request: ChatRequest, prepared: PreparedRequest, *, trial: bool = False
     ) -> Completion[P] | None:
-        """Return the completion, durable; None where this one request cannot be answered.
+        """Return the completion, durable; None if this one request cannot be answered.
 
         `trial`: the request shows whether the endpoint accepts its output format, so it is not repeated
         before a simpler one was tried, and is sent while others wait for the result. Raises TeacherError
-        where nothing more may be sent, FormatRefused where a simpler format may be accepted, and StoreError
-        where the reply could not be made durable.
+        if nothing more may be sent, FormatRefused if a simpler format may be accepted, and StoreError if the
+        reply could not be made durable.
         """
         sending = _Sending(request, prepared, trial, rough_tokens(request.messages))
         while isinstance(found := await self._try(sending), float):
-            self._breaker.check()
-            await self._clock.sleep(found)
+            self._flow.breaker.check()
+            await self._flow.clock.sleep(found)
             sending.tries += 1
         return found
 
     def stop(self, error: Exception) -> None:
         """Send nothing more, and raise `error` for every request."""
-        self._breaker.refuse(error)
+        self._flow.breaker.refuse(error)
 
     @contextlib.asynccontextmanager
     async def in_doubt(self) -> AsyncIterator[None]:
@@ -125,6 +114,17 @@ class Sender(Generic[P]):
         else:
             self._leave_out(decision.words)
 
+    def stop_unread(self) -> NoReturn:
+        """Stop because every text is rejected. Raises TeacherRefused."""
+        section = self._endpoint.section
+        stop = TeacherRefused(
+            f"{self._endpoint.base_url} will not read any text ({next(iter(self.ledger.unread))}); fix "
+            f"what it says of the request ({section}.max_tokens, {section}.extra_body), and run the same "
+            "command again"
+        )
+        self.stop(stop)
+        raise stop
+
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
@@ -134,35 +134,41 @@ class Sender(Generic[P]):
         try:
             return await self._attempt(sending)
         except CallError as e:
-            decision = classify(e.status, e.code, e.message, should_retry(e.headers))
             try:
-                wait = self._decide(decision, e, sending)
+                return self._decide(e, sending)
             finally:
-                await self._keep_failed(sending, e)
-            # The pause of a slow-down holds everybody back, this request included.
-            return 0.0 if wait is not None and decision.slow_down else wait
+                if e.counted is not None:
+                    # Stored, so that the next start of the run counts it. It answers no request.
+                    failed = ServerReply("", None, "error", "", e.counted, 0.0)
+                    reply = self._reply(sending, failed, Usage(0, 0))
+                    await self._context.journal.append(replace(reply, key=uuid.uuid4().hex))
         finally:
-            self._return_permit(sending)
-            task = asyncio.current_task()
-            assert task is not None, "requests are sent by tasks"
-            self.in_flight.discard(task)
+            if sending.holds_permit:
+                sending.holds_permit = False
+                self._canary.leave()
+            self.in_flight.discard(asyncio.current_task())
 
     async def _attempt(self, sending: _Sending) -> Completion[P]:
-        estimate = self.accounts.estimate(sending.rough)
+        estimate = self.accounts.estimator.reservation(sending.rough)
         answer, held = await self._in_turn(sending, estimate)
-        if isinstance(answer, Completion):
-            return answer
-        # The slot is free again: nobody waits in it for the disk.
         used = Spending()
+        if isinstance(answer, Completion):
+            self.accounts.budget.settle(held, used)
+            return answer
+        # The slot is free again: nothing waits in it for the disk.
         try:
-            used = self._count(answer, held, sending)
-            self._rate.settle(estimate.total, used.tokens or estimate.total)
-            self._breaker.success()
+            try:
+                used = self.accounts.count_answer(answer.counted, held, sending.rough)
+            except TeacherRefused as e:
+                self.stop(e)  # the reply is kept all the same: it was paid for
+                used = held
+            self._flow.settle(estimate.total, used.tokens or estimate.total)
+            self._flow.breaker.success()
             self.accepted.add(sending.prepared.output_format)
             reply = self._reply(sending, answer, estimate)
             await self._context.journal.append(reply)
         finally:
-            self.accounts.settle(held, used)
+            self.accounts.budget.settle(held, used)
         completion = self._context.completion(sending.request, reply)
         if sending.holds_permit:
             sending.holds_permit = False
@@ -172,74 +178,48 @@ class Sender(Generic[P]):
     async def _in_turn(
         self, sending: _Sending, estimate: Usage
     ) -> tuple[ServerReply | Completion[P], Spending]:
-        """Wait for a slot and send: the reply, and what is held back in the budget for it."""
+        """Wait for a slot, for the canary and for the budget, and send.
+
+        Returns the reply, or a stored completion, and what is reserved in the budget.
+        """
         while True:
-            async with self._concurrency.slot() as slot:
+            async with self._flow.slot() as slot:
                 if sending.is_trial or self._no_doubt.is_set():
-                    return await self._in_slot(sending, slot, estimate)
+                    await self._canary.enter()
+                    sending.holds_permit = True
+                    held = await self._reserve(estimate)
+                    try:
+                        return await self._ask(sending, slot, estimate.total), held
+                    except BaseException as e:
+                        used = self.accounts.count(e.counted) if isinstance(e, CallError) else Spending()
+                        self.accounts.budget.settle(held, used)
+                        raise
             # Outside of the slot: a trial needs one.
             await self._no_doubt.wait()
 
-    async def _in_slot(
-        self, sending: _Sending, slot: Slot, estimate: Usage
-    ) -> tuple[ServerReply | Completion[P], Spending]:
-        """Wait for canary, pause, budget and rate, and send.
-
-        The wait may be long: a reply that another run was given meanwhile is taken instead.
+    async def _ask(self, sending: _Sending, slot: Slot, tokens: int) -> ServerReply | Completion[P]:
+        """Wait for the turn and send. The wait may be long: a reply that another run received meanwhile is
+        used instead.
         """
-        await self._canary.enter()
-        sending.holds_permit = True
-        await self._pause.over()
-        held = await self._reserve(estimate)
-        used = Spending()
+        at = await self._flow.turn(tokens)
+        self._canary.check()
+        if (stored := self._stored(sending)) is not None:
+            self._flow.settle(tokens, 0)
+            return stored
+        self.in_flight.add(asyncio.current_task())
         try:
-            at = await self._rate.take(estimate.total)
-            self._breaker.check()
-            self._canary.check()
-            if (stored := self._stored(sending)) is not None:
-                self._rate.settle(estimate.total, 0)
-                self.accounts.settle(held, used)
-                return stored, used
-            self._note_in_flight()
-            return await self._ask(sending.prepared, slot, at, estimate.total), held
+            answer = await self._client.ask(sending.prepared)
         except CallError as e:
-            used = self.accounts.count(e.counted)
-            self.accounts.settle(held, used)
+            self._flow.failed(slot, e, at, tokens)
             raise
-        except BaseException:
-            self.accounts.settle(held, used)
-            raise
+        self._flow.replied(slot, answer)
+        return answer
 
     def _stored(self, sending: _Sending) -> Completion[P] | None:
         """The journal's completion; for a trial, only one in the format that is tried."""
         if sending.is_trial:
             return self._context.own(sending.request, sending.prepared)
         return self._context.stored(sending.request, sending.prepared)
-
-    def _return_permit(self, sending: _Sending) -> None:
-        if sending.holds_permit:
-            sending.holds_permit = False
-            self._canary.leave()
-
-    def _note_in_flight(self) -> None:
-        task = asyncio.current_task()
-        assert task is not None, "requests are sent by tasks"
-        self.in_flight.add(task)
-
-    async def _ask(self, prepared: PreparedRequest, slot: Slot, at: float, estimate: int) -> ServerReply:
-        """Send, and report to concurrency and rate control how it went."""
-        try:
-            answer = await self._client.ask(prepared)
-        except CallError as e:
-            self._has_response = self._has_response or e.status is not None
-            slot.done(self._clock.monotonic() - at, "refused" if e.status in (429, 503, 529) else "failed")
-            if e.status == 429:
-                self._rate.refused(at, estimate)
-            raise
-        self._has_response = True
-        slot.done(answer.seconds, "ok", answer.usage.completion if answer.usage else None)
-        self._rate.hint(answer.headers)
-        return answer
 
     async def _reserve(self, estimate: Usage) -> Spending:
         try:
@@ -248,25 +228,9 @@ class Sender(Generic[P]):
             self.stop(e)
             raise
 
-    def _count(self, answer: ServerReply, held: Spending, sending: _Sending) -> Spending:
-        try:
-            return self.accounts.count_answer(answer.counted, held, sending.rough)
-        except TeacherRefused as e:
-            self.stop(e)  # the reply is kept all the same: it was paid for
-            return held
-
-    async def _keep_failed(self, sending: _Sending, error: CallError) -> None:
-        """Store what a failed reply used, so that the next start of the run counts it too.
-
-        Its key belongs to no request: it answers nothing.
-        """
-        if error.counted is not None:
-            failed = ServerReply("", None, "error", "", error.counted, 0.0)
-            reply = self._reply(sending, failed, Usage(0, 0))
-            await self._context.journal.append(replace(reply, key=uuid.uuid4().hex))
-
-    def _decide(self, decision: RetryDecision, error: CallError, sending: _Sending) -> float | None:
+    def _decide(self, error: CallError, sending: _Sending) -> float | None:
         """Return the seconds before the next try; None to give the request up. Raises what stops the run."""
+        decision = classify(error.status, error.code, error.message, should_retry(error.headers))
         refused = FormatRefused(error, decision)
         doubtful = decision.maybe_format and sending.prepared.output_format != PLAIN
         # A server error in a format that was accepted before is an outage.
@@ -277,17 +241,11 @@ class Sender(Generic[P]):
         if decision.kind in ("bad_request", "format_unsupported"):
             self._leave_out(decision.words)
             return None
-        if error.status != 429:
-            self._breaker.failure(decision.words)
-        wait = self._backoff.wait(
-            sending.tries, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng
-        )
-        if wait is None or (not self._has_response and sending.tries >= _SILENT_AT_MOST):
+        wait = self._flow.wait_before_retry(error, decision, sending.tries)
+        if wait is None:
             self.ledger.failed[sending.request.id] = decision.words
-            return None
-        self.ledger.retried[decision.words.partition(":")[0]] += 1
-        if decision.slow_down:
-            self._pause.hold(wait)
+        else:
+            self.ledger.retried[decision.words.partition(":")[0]] += 1
         return wait
 
     def _refuse(self, decision: RetryDecision, error: CallError) -> NoReturn:
@@ -296,21 +254,10 @@ class Sender(Generic[P]):
         raise stop from error
 
     def _leave_out(self, words: str) -> None:
-        """Leave one text out; where every text is rejected, it is the request that is wrong."""
+        """Leave one text out; if every text is rejected, it is the request that is wrong."""
         self.ledger.unread[words] += 1
         if self.ledger.answered == 0 and self.ledger.unread.total() >= REJECTED_AT_MOST:
             self.stop_unread()
-
-    def stop_unread(self) -> NoReturn:
-        """Stop because every text is rejected. Raises TeacherRefused."""
-        section = self._endpoint.section
-        stop = TeacherRefused(
-            f"{self._endpoint.base_url} will not read any text ({next(iter(self.ledger.unread))}); fix "
-            f"what it says of the request ({section}.max_tokens, {section}.extra_body), and run the same "
-            f"command again"
-        )
-        self.stop(stop)
-        raise stop
 
     def _reply(self, sending: _Sending, answer: ServerReply, estimate: Usage) -> Reply:
         request, prepared, context = sending.request, sending.prepared, self._context

@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
-from core.completions.parser import Completion, P
+from core.completions.request import Completion, P
 
 BLOCK = 4096
 """Items that are sent in random order."""

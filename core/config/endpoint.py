@@ -91,7 +91,7 @@ class Endpoint(Section):
 def wrong_url(url: str) -> str | None:
     """Return why a URL is not an endpoint's, or None; never quotes the URL, which may contain a password."""
     if any(c.isspace() or not c.isprintable() for c in url):
-        return "holds a space or a line break"
+        return "contains a space or a line break"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -105,7 +105,7 @@ def wrong_url(url: str) -> str | None:
             "api_key_env names"
         )
     if parts.query or parts.fragment:
-        return "holds ? or #, after which no path can follow; extra fields go into teacher.extra_body"
+        return "contains ? or #, after which no path can follow; extra fields go into extra_body"
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return "ends in /chat/completions, which is added to it"
     return None

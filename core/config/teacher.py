@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -101,7 +101,12 @@ _SENT = {
     "stream": "nothing: whole replies are read",
     "n": "teacher.attempts",
 }
-"""What a request holds already, and what decides it."""
+"""Fields of every request, and what decides each."""
+
+
+def _preset_or(name: str, default: str) -> Callable[[dict[str, Any]], Any]:
+    """A default factory: what the preset gives for a field, else `default`."""
+    return lambda data: PRESETS.get(data.get("preset") or "", {}).get(name, default)
 
 
 class TeacherConfig(Section):
@@ -132,18 +137,22 @@ class TeacherConfig(Section):
         Literal["deepseek", "openai"] | None, NotInKey("it fills in other fields, and these are in the key")
     ] = None
     """openai: whose base_url, model, api_key_env and token_limit are meant where they are not given."""
-    model: str = Field("deepseek-chat", min_length=1)
+    model: str = Field(default_factory=_preset_or("model", "deepseek-chat"), min_length=1)
     """openai: the model's name at the endpoint."""
-    base_url: str = "https://api.deepseek.com"
+    base_url: str = Field(default_factory=_preset_or("base_url", "https://api.deepseek.com"))
     """openai: the endpoint."""
-    api_key_env: Annotated[str | None, NotInKey("the name of a credential")] = "DEEPSEEK_API_KEY"
+    api_key_env: Annotated[str | None, NotInKey("the name of a credential")] = Field(
+        default_factory=_preset_or("api_key_env", "DEEPSEEK_API_KEY")
+    )
     """openai: the environment variable that holds the key; null where the endpoint asks for none."""
     temperature: float | None = Field(0.7, ge=0, le=2)
     """openai: of every attempt but the first, which is greedy; null sends none at all, for models that
     take only their own."""
     max_tokens: int = Field(4096, ge=1)
     """openai: longest answer, in tokens, thinking included."""
-    token_limit: Annotated[TokenLimitName, NotInKey("a spelling decides no answer")] = "max_tokens"
+    token_limit: Annotated[TokenLimitName, NotInKey("a spelling decides no answer")] = Field(
+        default_factory=_preset_or("token_limit", "max_tokens")
+    )
     """openai: what the endpoint calls that limit."""
     extra_body: dict[str, Any] = {}
     """openai: more fields of each request, for instance what a local server takes."""
@@ -184,35 +193,23 @@ class TeacherConfig(Section):
     def _adds_only(cls, value: dict[str, Any]) -> dict[str, Any]:
         for name in value:
             if name in _SENT:
-                raise ValueError(f"{name} is decided by {_SENT[name]}; take it out")
+                raise ValueError(f"{name} is decided by {_SENT[name]}; remove it")
         if not is_finite(value):
-            raise ValueError("holds NaN or an infinite number, which JSON cannot carry")
+            raise ValueError("contains NaN or an infinite number, which JSON cannot represent")
         return value
 
     @model_validator(mode="after")
-    def _filled_in(self) -> TeacherConfig:
-        # Not before validation, which would then no longer take a YAML list for a tuple.
-        for name, value in PRESETS.get(self.preset or "", {}).items():
-            if name not in self.model_fields_set:
-                self.__dict__[name] = value
-        return self
-
-    @model_validator(mode="after")
-    def _answers_where_needed(self) -> TeacherConfig:
+    def _is_consistent(self) -> TeacherConfig:
         if self.kind == "recorded" and self.answers is None:
-            raise ValueError("kind recorded needs answers: the file that holds them")
+            raise ValueError("kind recorded needs answers: the file that contains them")
         if self.kind != "recorded" and self.answers is not None:
             raise ValueError(f"answers is given, but kind is {self.kind}; set kind: recorded")
         if self.keep > self.attempts:
             raise ValueError(f"keep ({self.keep}) is larger than attempts ({self.attempts})")
-        return self
-
-    @model_validator(mode="after")
-    def _labels_what_it_can(self) -> TeacherConfig:
         if self.label_splits and self.kind == "gold":
             raise ValueError(
-                "label_splits asks what the teacher reaches, but a teacher of kind gold is right by "
-                "definition; take label_splits out"
+                "label_splits measures the teacher, but a teacher of kind gold is right by definition; "
+                "remove label_splits"
             )
         if len(set(self.label_splits)) < len(self.label_splits):
             raise ValueError(f"label_splits names a split twice ({', '.join(self.label_splits)})")

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from core.errors import PromptError
-from core.promptfile import ALIASES
+from core.prompts import ALIASES
 
 _FIELDS = ("task_instruction", "rulebook", "text")
 _BEGINS_JINJA = re.compile(r"\{(?=[{%#]|$)")

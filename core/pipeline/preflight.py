@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from core.completions.budget import price_of
 from core.completions.client import api_key
 from core.config import Config
 from core.config.base import Section
+from core.cost import price_of
 from core.data import stage as split_stage
 from core.data.stage import SplitSettings, split
 from core.engines.base import Capabilities

@@ -1,7 +1,6 @@
 """A file of recorded answers: JSON lines, checked line by line, kept on disk and found by id.
 
-A million answers need no more memory than four hundred: they wait in a database that SQLite
-keeps in a temporary file of its own and removes when it is closed.
+The lines are stored in a temporary SQLite database, so that memory does not grow with their number.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import math
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -28,41 +27,46 @@ from core.teacher.parsing import clean
 UNNAMED = "unnamed"
 """The model of answers that name none."""
 _CHUNK = 1 << 20
+_PHASE = "teacher_phase"
+_FILES = ("teacher_samples.jsonl", "accepted_samples.jsonl")
+"""All answers, or, if a run took them over from another, those that were accepted."""
+_SUMMARY = "teacher_summary.json"
 
 
 class AnswerFile:
     """The answers of one file, by id. Open it with `open_answers`, and close it."""
 
     def __init__(self, place: str, model: str = UNNAMED) -> None:
-        """`model` answered where a line names none."""
+        """`model` answered if a line names none."""
         self.place, self._model = place, model
         self._db = sqlite3.connect("", isolation_level=None)
-        self._db.execute("PRAGMA journal_mode = OFF")
-        self._db.execute(
+        self._db.executescript(
+            "PRAGMA journal_mode = OFF;"
             "CREATE TABLE answer (id TEXT, sample INTEGER, line INTEGER, body TEXT,"
             " PRIMARY KEY (id, sample)) WITHOUT ROWID"
         )
 
     def of(self, example: Example) -> list[Recorded]:
-        """All answers to one text, in the order of their samples: by its id, else by the text itself."""
-        return self._of(example.id) or self._of(text_id(example.text))
-
-    def _of(self, key: str) -> list[Recorded]:
-        rows = self._db.execute(
-            "SELECT body, line, sample FROM answer WHERE id = ? ORDER BY sample", (key,)
-        ).fetchall()
-        found = [
-            (read_line(body, f"{self.place}:{line}", self._model), sample) for body, line, sample in rows
-        ]
-        return [row if row.sample == sample else replace(row, sample=sample) for row, sample in found]
+        """Return all answers to one text, in the order of their samples: by its id, else by the text."""
+        for key in (example.id, text_id(example.text)):
+            rows = self._db.execute(
+                "SELECT body, line, sample FROM answer WHERE id = ? ORDER BY sample", (key,)
+            ).fetchall()
+            if rows:
+                found = [read_line(body, f"{self.place}:{line}", self._model) for body, line, _ in rows]
+                return [
+                    row if row.sample == sample else replace(row, sample=sample)
+                    for row, (_, _, sample) in zip(found, rows, strict=True)
+                ]
+        return []
 
     def count(self) -> tuple[int, int]:
-        """How many answers there are, and to how many texts."""
+        """Return how many answers there are, and to how many texts."""
         row = self._db.execute("SELECT COUNT(*), COUNT(DISTINCT id) FROM answer").fetchone()
         return int(row[0]), int(row[1])
 
     def first(self) -> Recorded | None:
-        """The file's first answer, to show how its texts are named; None where there is none."""
+        """Return the file's first answer, which shows how its texts are named; None without any."""
         row = self._db.execute("SELECT body, line FROM answer ORDER BY line LIMIT 1").fetchone()
         return read_line(row[0], f"{self.place}:{row[1]}") if row else None
 
@@ -70,43 +74,44 @@ class AnswerFile:
         self._db.close()
 
     def fill(self, lines: Iterator[bytes]) -> None:
-        """Take in the file's lines. Raises AnswersError at the first that is broken or repeated."""
+        """Add the file's lines. Raises AnswersError at the first that is broken or repeated."""
         self._db.execute("BEGIN")
         for number, raw in enumerate(lines, start=1):
-            text = _decoded(raw, f"{self.place}:{number}")
+            at = f"{self.place}:{number}"
+            try:
+                text = raw.rstrip(b"\r\n").decode("utf-8").removeprefix("\ufeff")
+            except UnicodeDecodeError as e:
+                message = f"{at}: byte {e.start} of the line is not UTF-8; save it as UTF-8"
+                raise AnswersError(message) from None
             if not text.strip():
                 continue
-            row = read_line(text, f"{self.place}:{number}")
-            sample = row.sample if row.text is None else self._free(row)
+            row = read_line(text, at)
+            sample = row.sample if row.text is None else self._free_sample(row)
             try:
                 self._db.execute("INSERT INTO answer VALUES (?, ?, ?, ?)", (row.id, sample, number, text))
             except sqlite3.IntegrityError:
-                raise AnswersError(self._twice(row, number)) from None
-            except (sqlite3.OperationalError, sqlite3.DatabaseError) as e:
+                query = "SELECT line FROM answer WHERE id = ? AND sample = ?"
+                first = self._db.execute(query, (row.id, sample)).fetchone()[0]
+                raise AnswersError(
+                    f"{at}: a second answer to id {row.id!r}, sample {sample}; the first "
+                    f"is on line {first}; remove one or number them with sample"
+                ) from None
+            except sqlite3.DatabaseError as e:
                 raise OSError(f"the temporary database for {self.place} failed: {e}") from e
         self._db.execute("COMMIT")
 
-    def _free(self, row: Recorded) -> int:
-        """The sample of a run's line: a text that occurs twice in its data was asked about twice."""
-        there = "SELECT MAX(sample), SUM(sample = ?) FROM answer WHERE id = ?"
-        last, taken = self._db.execute(there, (row.sample, row.id)).fetchone()
+    def _free_sample(self, row: Recorded) -> int:
+        """The sample of a run's line: a text that occurs twice in its data was sampled twice."""
+        query = "SELECT MAX(sample), SUM(sample = ?) FROM answer WHERE id = ?"
+        last, taken = self._db.execute(query, (row.sample, row.id)).fetchone()
         return int(last) + 1 if taken else row.sample
-
-    def _twice(self, row: Recorded, number: int) -> str:
-        first = self._db.execute(
-            "SELECT line FROM answer WHERE id = ? AND sample = ?", (row.id, row.sample)
-        ).fetchone()[0]
-        return (
-            f"{self.place}:{number}: a second answer to id {row.id!r}, sample {row.sample}; the first "
-            f"is on line {first}; remove one or number them with sample"
-        )
 
 
 @contextmanager
 def open_answers(url: str) -> Iterator[AnswerFile]:
-    """Read the whole file, or that of a run's folder, unpacked where its name ends in .gz.
+    """Read the whole file, or that of a run's folder, decompressed if its name ends in .gz.
 
-    Raises AnswersError with file and line for anything that is not an answer, and where the file is
+    Raises AnswersError with file and line for anything that is not an answer, and if the file is
     missing or empty.
     """
     source = source_of(url)
@@ -115,19 +120,51 @@ def open_answers(url: str) -> Iterator[AnswerFile]:
         with _open(source.url) as f:
             file.fill(_lines(f, source.url))
         if file.first() is None:
-            raise AnswersError(f"{file.place} holds no answers; name another file in teacher.answers")
+            raise AnswersError(f"{file.place} contains no answers; name another file in teacher.answers")
         yield file
     finally:
         file.close()
 
 
 def answers_digest(url: str) -> str:
-    """sha256 of the file's bytes as they lie there, in hex; of a run's folder with who answered."""
+    """Return the sha256 of the file's bytes, in hex; for a run's folder with the model that answered."""
     source, found = source_of(url), hashlib.sha256()
     with _open(source.url) as f:
         while chunk := f.read(_CHUNK):
             found.update(chunk)
     return found.hexdigest() if source.model == UNNAMED else f"{found.hexdigest()}, {source.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file of answers, and the model of those that name none."""
+
+    url: str
+    model: str = UNNAMED
+
+
+def source_of(url: str) -> Source:
+    """Return the file that a config's `answers` means. Raises AnswersError for a folder without one."""
+    if not sources.is_folder(url):
+        return Source(url)
+    for folder in (sources.join(url, _PHASE), url):
+        for name in _FILES:
+            if sources.exists(found := sources.join(folder, name)):
+                return Source(found, _summarized_model(sources.join(folder, _SUMMARY)))
+    wanted = " or ".join(f"{_PHASE}/{name}" for name in _FILES)
+    raise AnswersError(
+        f"{sources.place(url)} is a folder without {wanted}: name a run's folder, or a file of answers, in "
+        "teacher.answers"
+    )
+
+
+def _summarized_model(url: str) -> str:
+    """The model in the run's summary; the predecessor's answers do not name it."""
+    try:
+        model = json.loads(sources.read_bytes(url))["teacher_model"]
+    except (DataError, ValueError, KeyError, TypeError):
+        return UNNAMED
+    return clean(model.strip()) if isinstance(model, str) and model.strip() else UNNAMED
 
 
 def _open(url: str) -> IO[bytes]:
@@ -155,22 +192,15 @@ def _lines(f: IO[bytes], url: str) -> Iterator[bytes]:
         raise AnswersError(f"{sources.place(url)} is not a whole gzip file ({e}); get it again") from None
 
 
-def _decoded(raw: bytes, at: str) -> str:
-    try:
-        return raw.rstrip(b"\r\n").decode("utf-8").removeprefix("\ufeff")
-    except UnicodeDecodeError as e:
-        raise AnswersError(f"{at}: byte {e.start} of the line is not UTF-8; save it as UTF-8") from None
-
-
 _SAMPLE_OF_ID = re.compile(r"_k(\d+)$")
 _THOUGHT = re.compile(r"\s*<think>(.*)</think>\s*", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """One line of the file: who answered which text, and what. `raw_output` None: only the fields
-    `label` and `reasoning` were recorded. `text` is that of a line without an id, whose `id` is then made
-    from it."""
+    """One line of the file: the answer of a model to a text. `raw_output` None: only the fields `label` and
+    `reasoning` were recorded. `text` is that of a line without an id, whose `id` is then derived from it.
+    """
 
     id: str
     sample: int
@@ -187,7 +217,7 @@ class Recorded:
 
 
 def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
-    """Read the line `at` file:line; `model` answered where it names none.
+    """Read the line `at` file:line; `model` answered if it names none.
 
     Raises AnswersError with place, reason and remedy.
     """
@@ -198,22 +228,25 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
     except (ValueError, RecursionError) as e:
         raise AnswersError(f"{at}: not JSON ({e}); fix or remove the line") from None
     if not isinstance(row, dict):
-        raise AnswersError(f"{at}: not a JSON object; a line holds id and raw_output, or reasoning and label")
+        raise AnswersError(
+            f"{at}: not a JSON object; a line contains id and raw_output, or reasoning and label"
+        )
     text = row.get("text")
     if "id" not in row and isinstance(text, str) and text.strip():
         row = _of_run(row, text)
     else:
         text = None
+    thought = row.get("reasoning_content")
     return Recorded(
         id=_id(row, at),
-        sample=_sample(row, at),
+        sample=_checked(row.get("sample", 0), "sample", at, _is_index, "a whole number from 0 on"),
         model=_text(row, "model", at) or model,
         raw_output=_text(row, "raw_output", at),
         label=row.get("label"),
         reasoning=row.get("reasoning"),
         has_fields=_has_fields(row, at),
         finish_reason=_text(row, "finish_reason", at),
-        reasoning_content=_thought(row),
+        reasoning_content=clean(thought) if isinstance(thought, str) else None,
         temperature=_temperature(row, at),
         hinted=row.get("hinted") is True,
         text=text,
@@ -221,7 +254,7 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
 
 
 def _of_run(row: dict[str, Any], text: str) -> dict[str, Any]:
-    """A line of a run's file in the words of a line with an id.
+    """Translate a line of a run's file to the field names of a line with an id.
 
     The predecessor's later version kept the reasoning inside the tags it was written in.
     """
@@ -237,43 +270,21 @@ def _of_run(row: dict[str, Any], text: str) -> dict[str, Any]:
 
 def _id(row: dict[str, Any], at: str) -> str:
     value = row.get("id")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, str) and value.strip():
-        return clean(value.strip())
     if value is None:
         raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
-    what = json.dumps(value)[:40]
-    raise AnswersError(f"{at}: id is {what}; give the text's id, as text or a whole number")
-
-
-def _sample(row: dict[str, Any], at: str) -> int:
-    value = row.get("sample", 0)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31:
-        return value
-    raise AnswersError(f"{at}: sample is {json.dumps(value)[:40]}; give a whole number from 0 on")
+    return clean(str(_checked(value, "id", at, _is_id, "the text's id, as text or a whole number")).strip())
 
 
 def _text(row: dict[str, Any], key: str, at: str) -> str | None:
     value = row.get(key)
-    if value is None or isinstance(value, str):
-        return clean(value) if value else value
-    raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give a text")
-
-
-def _thought(row: dict[str, Any]) -> str | None:
-    """What a live teacher's server put into its reasoning field; only a text counts."""
-    value = row.get("reasoning_content")
-    return clean(value) if isinstance(value, str) else None
+    if value is None or value == "":
+        return value
+    return clean(_checked(value, key, at, lambda v: isinstance(v, str), "a text"))
 
 
 def _temperature(row: dict[str, Any], at: str) -> float | None:
     value = row.get("temperature")
-    if value is None:
-        return None
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-        return float(value)
-    raise AnswersError(f"{at}: temperature is {json.dumps(value)[:40]}; give a number")
+    return None if value is None else float(_checked(value, "temperature", at, _is_finite, "a number"))
 
 
 def _has_fields(row: dict[str, Any], at: str) -> bool:
@@ -283,39 +294,20 @@ def _has_fields(row: dict[str, Any], at: str) -> bool:
     return fields
 
 
-_PHASE = "teacher_phase"
-_FILES = ("teacher_samples.jsonl", "accepted_samples.jsonl")
-"""All answers, or, where a run took them over from another, those that were accepted."""
-_SUMMARY = "teacher_summary.json"
+def _checked(value: Any, key: str, at: str, fits: Callable[[Any], bool], wanted: str) -> Any:
+    """Return a field's value. Raises AnswersError if it does not fit."""
+    if fits(value):
+        return value
+    raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give {wanted}")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file of answers, and who gave those that do not say."""
-
-    url: str
-    model: str = UNNAMED
+def _is_id(value: Any) -> bool:
+    return bool(value.strip()) if isinstance(value, str) else type(value) is int
 
 
-def source_of(url: str) -> Source:
-    """The file that a config's `answers` means. Raises AnswersError for a folder without one."""
-    if not sources.is_folder(url):
-        return Source(url)
-    for folder in (sources.join(url, _PHASE), url):
-        for name in _FILES:
-            if sources.exists(found := sources.join(folder, name)):
-                return Source(found, _model(sources.join(folder, _SUMMARY)))
-    wanted = " or ".join(f"{_PHASE}/{name}" for name in _FILES)
-    raise AnswersError(
-        f"{sources.place(url)} is a folder without {wanted}: name a run's folder, or a file of answers, in "
-        "teacher.answers"
-    )
+def _is_index(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**31
 
 
-def _model(url: str) -> str:
-    """The model that the run's summary names; the predecessor's answers do not."""
-    try:
-        model = json.loads(sources.read_bytes(url))["teacher_model"]
-    except (DataError, ValueError, KeyError, TypeError):
-        return UNNAMED
-    return clean(model.strip()) if isinstance(model, str) and model.strip() else UNNAMED
+def _is_finite(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)

@@ -1,4 +1,4 @@
-"""What a teacher is to the pipeline, recorded or live, and how often a text is put to it."""
+"""What a teacher is to the pipeline, recorded or live, and how often it is asked about a text."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Protocol
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
 from core.teacher.summary import TeacherFacts
+
+SOURCE = "gold"
+"""The parse source of gold labels used as answers; rules about reasons do not apply to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,13 @@ class AttemptPolicy:
         return None
 
     def least(self, gold: int, labels: Sequence[int | None]) -> int:
-        """How many more attempts it asks for at least, where there is a next one."""
+        """Return how many more attempts are made at least, if there is a next one."""
         return max(1, min(self.keep - labels.count(gold), self.attempts - len(labels)))
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """A text with the answers it got, in the order of their attempts; none at all is missing."""
+    """A text with its answers, in the order of their attempts; without any it is missing."""
 
     example: Example
     answers: tuple[TeacherAnswer, ...]
@@ -65,25 +68,19 @@ class Teacher(Protocol):
     """Answers texts. Opened with all it needs (prompts, rulebook, names of labels, policy).
 
     `examples` is read lazily, and only a collection (core.data.writing.Examples reads its file each
-    time) more than once. The answers come back in its order, one item for each text, whatever the
-    order in which they were earned; so a teacher that asks many at once holds no more than its
-    window, or reads finished answers back from its journal. A caller that stops early closes the
-    iterator, and what was answered until then stays answered.
+    time) more than once. The answers are in its order, one item for each text. A caller that stops early
+    closes the iterator, and texts that were answered until then stay answered.
     """
 
     @property
     def model(self) -> str:
-        """Who answers, for the summary; known at the latest when the last answer was given."""
+        """The answering model, for the summary; known at the latest when the last answer was given."""
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         """Answer `examples`, of which there are `total`; reports to `progress` how many are done."""
 
     def facts(self) -> TeacherFacts:
-        """What only this kind of teacher reports, for the summary; complete once `answers` has ended."""
-
-
-SOURCE = "gold"
-"""The parse source of an answer that nobody gave; rules about reasons do not judge it."""
+        """Return what only this kind of teacher reports; complete once `answers` has ended."""
 
 
 class GoldTeacher:
@@ -94,20 +91,17 @@ class GoldTeacher:
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         for done, example in enumerate(examples, start=1):
             progress.update(done, total)
-            yield Answered(example, (_gold_answer(example),))
+            answer = TeacherAnswer(
+                example_id=example.id,
+                sample=0,
+                model=self.model,
+                raw_output="",
+                parse_ok=True,
+                parse_source=SOURCE,
+                label=example.label,
+                reasoning="",
+            )
+            yield Answered(example, (answer,))
 
     def facts(self) -> TeacherFacts:
         return TeacherFacts()
-
-
-def _gold_answer(example: Example) -> TeacherAnswer:
-    return TeacherAnswer(
-        example_id=example.id,
-        sample=0,
-        model=GoldTeacher.model,
-        raw_output="",
-        parse_ok=True,
-        parse_source=SOURCE,
-        label=example.label,
-        reasoning="",
-    )

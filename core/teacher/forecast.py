@@ -1,4 +1,4 @@
-"""What asking a live teacher will take, before anything is sent: for the plan."""
+"""What the requests of a live teacher will take, before anything is sent: for the plan."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import add
 
-from core.completions.budget import LEARNT_AFTER, Estimator, price_of, rough_tokens
+from core.completions.budget import LEARNT_AFTER, Estimator, rough_tokens
 from core.completions.completer import stored_completions
 from core.completions.journal import Journal
-from core.completions.parser import Completion
 from core.completions.reply import Reply
-from core.config.endpoint import Endpoint, LimitsConfig
-from core.cost import Forecast, Range, Speed, Usage, estimate_run
+from core.completions.request import Completion
+from core.config.endpoint import Endpoint
+from core.cost import Forecast, Range, Speed, Usage, estimate_run, price_of
 from core.records import Example
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import Parsed
 
 _LATENCY = Range(1.0, 5.0, 30.0)
-"""Seconds an answer takes before any was seen; a guess."""
+"""Seconds for an answer before any was seen; a guess."""
 
 
 def forecast(
@@ -26,11 +26,12 @@ def forecast(
 ) -> tuple[Forecast, str]:
     """Return the forecast for what the journal lacks, and where its token counts come from, in words.
 
-    Goes over all texts and their stored answers; what these took (tokens, the cached share of prompts,
+    Reads all texts and their stored answers; what these took (tokens, the cached share of prompts,
     seconds, attempts per text) is expected of the others. `taken` is what other texts' answers took,
-    attempts aside; these are added to it.
+    without attempts; these are added to it.
     """
     endpoint, context = teacher.config.endpoint, teacher.context(journal)
+    limits = endpoint.limits
     taken = taken or Taken(endpoint)
     seen = _Seen(teacher, taken)
     context.take_format()
@@ -38,10 +39,10 @@ def forecast(
         seen.text(example, stored_completions(context, example, teacher.next_request))
     found = estimate_run(
         seen.calls(),
-        taken.estimator.prompt_interval(seen.rough / max(seen.fresh + seen.begun, 1)),
-        taken.estimator.completion_interval(),
+        taken.estimator.prompt(seen.rough / max(seen.fresh + seen.begun, 1)),
+        taken.estimator.completion(),
         price_of(endpoint),
-        _speed(endpoint.limits, taken.latency()),
+        Speed(limits.concurrency, taken.latency(), limits.requests_per_minute, limits.tokens_per_minute),
         taken.cached_share(),
     )
     counter = (
@@ -53,7 +54,7 @@ def forecast(
 
 
 def describe(found: Forecast, counter: str, whom: str) -> Iterator[str]:
-    """The forecast in lines for people; `whom` is the model, and what about where that is not clear."""
+    """Yield the forecast in lines for people; `whom` is the model, with the split if there are several."""
     yield f"asking {whom}: {_range(found.calls)} calls, tokens counted by: {counter}"
     prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
     yield f"  {prompt} prompt tokens, {completion} completion tokens"
@@ -62,7 +63,7 @@ def describe(found: Forecast, counter: str, whom: str) -> Iterator[str]:
 
 
 def in_all(found: Sequence[Forecast]) -> str:
-    """Several forecasts, one after the other, in one line."""
+    """Return several forecasts, one after the other, in one line."""
     total = reduce(add, found)
     return f"in all: {_range(total.calls)} calls; {_money(total)}; {_time(total)}"
 
@@ -76,29 +77,29 @@ class Taken:
         self._prompt = self._cached = 0
 
     def add(self, answer: Reply, rough: float) -> None:
-        """Take in an answer to a prompt that is `rough` tokens by its bytes."""
+        """Add an answer to a prompt that is `rough` tokens by its bytes."""
         if answer.prompt_tokens is None:
             return
         cached = answer.cached_tokens or 0
         self.estimator.learn(rough, Usage(answer.prompt_tokens, answer.completion_tokens or 0, cached))
-        if self.seconds:  # the first request of all found nothing cached, and no later one is like it
+        if self.seconds:  # the very first request, unlike all later ones, found nothing cached
             self._prompt += answer.prompt_tokens
             self._cached += cached
         self.seconds.append(answer.latency_s)
 
     def latency(self) -> Range:
-        """Seconds for an answer."""
+        """Return the seconds for an answer."""
         if len(self.seconds) < LEARNT_AFTER:
             return _LATENCY
         return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
 
     def cached_share(self) -> float:
-        """The share of prompts that the server had in its cache; 0, the cautious guess, until learnt."""
+        """Return the share of prompts in the server's cache; 0, the cautious guess, until learnt."""
         return self._cached / self._prompt if self.estimator.learnt and self._prompt else 0.0
 
 
 class _Seen:
-    """What is there of some texts, gathered text by text."""
+    """Counts of texts and of their stored answers."""
 
     def __init__(self, teacher: LiveTeacher, taken: Taken) -> None:
         self._teacher, self._most = teacher, teacher.config.attempts + teacher.config.hint
@@ -130,16 +131,12 @@ class _Seen:
             self._taken.add(each.reply, rough)
 
     def calls(self) -> Range:
-        """How many requests the texts that lack something will take."""
+        """Return how many requests the unfinished texts will take."""
         most = float(self._left)
         if self._finished < LEARNT_AFTER:
             return Range(self._least, self._least, most)
         mean = self.fresh * self._attempts / self._finished + self.begun
         return Range(self._least, min(max(mean, self._least), most), most)
-
-
-def _speed(limits: LimitsConfig, latency: Range) -> Speed:
-    return Speed(limits.concurrency, latency, limits.requests_per_minute, limits.tokens_per_minute)
 
 
 def _money(found: Forecast) -> str:

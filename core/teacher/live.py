@@ -1,18 +1,18 @@
-"""A live teacher: every text is sent to an endpoint until the policy has enough answers."""
+"""A live teacher: an endpoint is asked about every text until the policy has enough answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from core.completions.budget import price_of, spent_before
+from core.completions.budget import spent_before
 from core.completions.completer import Completer
-from core.completions.context import RequestContext, ResponseSchema
+from core.completions.context import RequestContext
 from core.completions.journal import Journal
-from core.completions.parser import Completion, Problem
 from core.completions.reply import Reply, ending
-from core.completions.request import ChatRequest
+from core.completions.request import ChatRequest, Completion, Problem, ResponseSchema
 from core.config.teacher import TeacherConfig
+from core.cost import price_of
 from core.errors import TeacherError
 from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
@@ -64,18 +64,11 @@ class LiveTeacher:
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         """Yield each text with its answers.
 
-        Raises TeacherError where the endpoint refuses access, fails too often, or the budget is spent, and
-        after the last text where some got no answer that they may get another time.
+        Raises TeacherError if the endpoint refuses access, fails too often, or the budget is spent, and
+        after the last text if some got no answer and may get one another time.
         """
         with self._open() as journal:
-            completer = Completer(
-                self.config.endpoint,
-                journal,
-                self._parser,
-                schema=ANSWER_SCHEMA,
-                frame=self._frame,
-                progress=progress,
-            )
+            completer = Completer(self.context(journal), progress)
             answers = 0
             for example, given in completer.complete_each(examples, self.next_request, total):
                 answers += len(given)
@@ -84,7 +77,7 @@ class LiveTeacher:
             self._facts = self._facts_of(completer, journal, answers)
 
     def facts(self) -> TeacherFacts:
-        """The output format and the ledger."""
+        """Return the output format and the ledger."""
         return self._facts
 
     def context(self, journal: Journal) -> RequestContext[Parsed]:
@@ -92,7 +85,7 @@ class LiveTeacher:
         return RequestContext(self.config.endpoint, journal, self._parser, self._frame, ANSWER_SCHEMA)
 
     def next_request(self, example: Example, given: Given) -> ChatRequest | None:
-        """Return the next request about a text after its completions so far; None when these are enough."""
+        """Return the next request about a text after its completions so far; None if these are enough."""
         labels = [each.parsed.label for each in given]
         attempt = self.policy.next(example.label, labels)
         if attempt is None:
@@ -138,30 +131,6 @@ class LiveTeacher:
         )
 
 
-def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
-    """A completion as an answer to its text."""
-    request, reply, parsed = completion.request, completion.reply, completion.parsed
-    return TeacherAnswer(
-        example_id=request.id,
-        sample=request.attempt,
-        model=reply.model,
-        raw_output=reply.raw_output,
-        parse_ok=parsed.ok,
-        parse_source=parsed.source,
-        label=parsed.label,
-        reasoning=parsed.reasoning,
-        error=parsed.error,
-        finish_reason=reply.finish_reason,
-        temperature=reply.temperature,
-        hinted=request.hinted,
-        reasoning_content=reply.reasoning_content,
-        prompt_tokens=reply.prompt_tokens,
-        cached_tokens=reply.cached_tokens,
-        completion_tokens=reply.completion_tokens,
-        latency_s=reply.latency_s,
-    )
-
-
 class AnswerParser:
     """Reads completions as label and reasoning by the config's `teacher.parse`."""
 
@@ -188,6 +157,30 @@ class AnswerParser:
         what, remedy = _PROBLEMS[found]
         limit = f" (teacher.max_tokens is {self._config.max_tokens})" if found == "truncated" else ""
         return Problem(found, f"{what}{limit}", remedy)
+
+
+def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
+    """A completion as an answer to its text."""
+    request, reply, parsed = completion.request, completion.reply, completion.parsed
+    return TeacherAnswer(
+        example_id=request.id,
+        sample=request.attempt,
+        model=reply.model,
+        raw_output=reply.raw_output,
+        parse_ok=parsed.ok,
+        parse_source=parsed.source,
+        label=parsed.label,
+        reasoning=parsed.reasoning,
+        error=parsed.error,
+        finish_reason=reply.finish_reason,
+        temperature=reply.temperature,
+        hinted=request.hinted,
+        reasoning_content=reply.reasoning_content,
+        prompt_tokens=reply.prompt_tokens,
+        cached_tokens=reply.cached_tokens,
+        completion_tokens=reply.completion_tokens,
+        latency_s=reply.latency_s,
+    )
 
 
 _PROBLEMS = {

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from core.config.teacher import ParseConfig
@@ -16,46 +15,11 @@ from core.teacher.parsing import LabelNames, Parsed, parse_reply, read_fields
 from core.teacher.summary import RecordedLabels, TeacherFacts
 
 
-@dataclass(slots=True)
-class _Agreement:
-    """How labels read from raw_output compare with the recorded labels."""
-
-    counts: Counter[str] = field(default_factory=Counter)
-    first_id: str | None = None
-
-    def add(self, example_id: str, read: int | None, recorded: int | None) -> None:
-        outcome = _outcome(read, recorded)
-        self.counts[outcome] += 1
-        if outcome not in ("agree", "neither") and self.first_id is None:
-            self.first_id = example_id
-
-    def facts(self) -> dict[str, Any]:
-        """Fields of TeacherFacts; none where no answer had both."""
-        n = self.counts
-        if not n:
-            return {}
-        kinds = ("agree", "differ", "unread", "unrecorded", "neither")
-        labels = RecordedLabels(both=n.total(), **{kind: n[kind] for kind in kinds})
-        return {"recorded_labels": labels, "notices": self._notices()}
-
-    def _notices(self) -> list[str]:
-        n = self.counts
-        if self.first_id is None:
-            return []
-        wrong = n["differ"] + n["unread"] + n["unrecorded"]
-        return [
-            f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
-            f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
-            f"first is to id {self.first_id!r}): fix teacher.parse, or take the recorded labels with "
-            "teacher.parse.prefer: fields"
-        ]
-
-
 class RecordedTeacher:
     """Answers from a JSON-lines file or a run's folder. A text without a recorded answer stays without one.
 
     The attempts of a text are its recorded samples in their order, as far as the policy asks; unless
-    `hinted`, those that were shown the gold label are left aside.
+    `hinted`, those that were shown the gold label are left out.
     """
 
     def __init__(
@@ -63,7 +27,7 @@ class RecordedTeacher:
     ) -> None:
         self.url, self.rules, self.names, self.policy, self._hinted = url, rules, names, policy, hinted
         self._models: Counter[str] = Counter()
-        self._agreement = _Agreement()
+        self._agreement = _LabelAgreement()
         self._facts = TeacherFacts()
 
     @property
@@ -72,44 +36,61 @@ class RecordedTeacher:
         return ", ".join(name for name, _ in self._models.most_common()) or "unnamed"
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
-        """Raises AnswersError with file and line before the first answer where a line is broken."""
-        used = ids = aside = 0
+        """Raises AnswersError with file and line before the first answer if a line is broken."""
+        used = ids = left_out = 0
         with open_answers(self.url) as file:
             for done, example in enumerate(examples, start=1):
                 recorded = file.of(example)
                 ids += bool(recorded)
-                taken = recorded if self._hinted else [row for row in recorded if not row.hinted]
-                aside += len(recorded) - len(taken)
-                given = self._ask(example, taken)
+                usable = recorded if self._hinted else [row for row in recorded if not row.hinted]
+                left_out += len(recorded) - len(usable)
+                given = self._attempts(example, usable)
                 used += len(given)
                 progress.update(done, total)
                 yield Answered(example, given)
-            answers, texts = file.count()
-            left_aside: dict[str, Any] = {} if self._hinted else {"hinted_left_aside": aside}
-            self._facts = TeacherFacts(
-                recorded_answers=answers,
-                recorded_not_asked=answers - used,
-                unknown_ids=texts - ids,
-                **_named(file.first()),
-                **left_aside,
-                **self._agreement.facts(),
-            )
+            (answers, texts), first = file.count(), file.first()
+        facts: dict[str, Any] = {
+            "recorded_answers": answers,
+            "recorded_not_asked": answers - used,
+            "unknown_ids": texts - ids,
+        }
+        if first is not None and first.text is not None:
+            facts["a_text_of_the_file"] = first.text.strip()[:60]
+        else:
+            facts["an_id_of_the_file"] = first.id if first else None
+        if not self._hinted:
+            facts["hinted_left_aside"] = left_out
+        self._facts = TeacherFacts(**facts, **self._agreement.facts())
 
     def facts(self) -> TeacherFacts:
-        """Counts of the file's answers, and how parsed labels compare with recorded ones."""
+        """Return counts of the file's answers, and how parsed labels compare with recorded ones."""
         return self._facts
 
-    def _ask(self, example: Example, recorded: list[Recorded]) -> tuple[TeacherAnswer, ...]:
+    def _attempts(self, example: Example, recorded: Sequence[Recorded]) -> tuple[TeacherAnswer, ...]:
         given: list[TeacherAnswer] = []
-        while self.policy.next(example.label, [answer.label for answer in given]) is not None:
-            if len(given) == len(recorded):
+        for row in recorded:
+            if self.policy.next(example.label, [answer.label for answer in given]) is None:
                 break
-            row = recorded[len(given)]
             self._models[row.model] += 1
-            given.append(_answer(example, row, self._parsed(row)))
+            parsed = self._parse(row)
+            answer = TeacherAnswer(
+                example_id=example.id,
+                sample=row.sample,
+                model=row.model,
+                raw_output=row.raw_output or "",
+                parse_ok=parsed.ok,
+                parse_source=parsed.source,
+                label=parsed.label,
+                reasoning=parsed.reasoning,
+                error=parsed.error,
+                finish_reason=row.finish_reason,
+                temperature=row.temperature,
+                hinted=row.hinted,
+            )
+            given.append(answer)
         return tuple(given)
 
-    def _parsed(self, row: Recorded) -> Parsed:
+    def _parse(self, row: Recorded) -> Parsed:
         if row.raw_output is None or (row.has_fields and self.rules.prefer == "fields"):
             return read_fields(row.label, row.reasoning, self.names)
         parsed = parse_reply(row.raw_output, row.reasoning_content, row.finish_reason, self.rules, self.names)
@@ -118,33 +99,38 @@ class RecordedTeacher:
         return parsed
 
 
-def _named(first: Recorded | None) -> dict[str, Any]:
-    """How the file names its texts, by its first answer."""
-    if first is None or first.text is None:
-        return {"an_id_of_the_file": first.id if first else None}
-    return {"a_text_of_the_file": first.text.strip()[:60]}
+class _LabelAgreement:
+    """How labels read from raw_output compare with the recorded labels."""
 
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._first_id: str | None = None
 
-def _outcome(read: int | None, recorded: int | None) -> str:
-    if read is None:
-        return "neither" if recorded is None else "unread"
-    if recorded is None:
-        return "unrecorded"
-    return "agree" if read == recorded else "differ"
+    def add(self, example_id: str, read: int | None, recorded: int | None) -> None:
+        if read is None:
+            outcome = "neither" if recorded is None else "unread"
+        elif recorded is None:
+            outcome = "unrecorded"
+        else:
+            outcome = "agree" if read == recorded else "differ"
+        self._counts[outcome] += 1
+        if outcome not in ("agree", "neither") and self._first_id is None:
+            self._first_id = example_id
 
-
-def _answer(example: Example, row: Recorded, parsed: Parsed) -> TeacherAnswer:
-    return TeacherAnswer(
-        example_id=example.id,
-        sample=row.sample,
-        model=row.model,
-        raw_output=row.raw_output or "",
-        parse_ok=parsed.ok,
-        parse_source=parsed.source,
-        label=parsed.label,
-        reasoning=parsed.reasoning,
-        error=parsed.error,
-        finish_reason=row.finish_reason,
-        temperature=row.temperature,
-        hinted=row.hinted,
-    )
+    def facts(self) -> dict[str, Any]:
+        """Fields of TeacherFacts; none if no answer had both."""
+        n = self._counts
+        if not n:
+            return {}
+        kinds = ("agree", "differ", "unread", "unrecorded", "neither")
+        labels = RecordedLabels(both=n.total(), **{kind: n[kind] for kind in kinds})
+        if self._first_id is None:
+            return {"recorded_labels": labels, "notices": []}
+        wrong = n["differ"] + n["unread"] + n["unrecorded"]
+        notice = (
+            f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
+            f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
+            f"first is to id {self._first_id!r}): fix teacher.parse, or take the recorded labels with "
+            "teacher.parse.prefer: fields"
+        )
+        return {"recorded_labels": labels, "notices": [notice]}

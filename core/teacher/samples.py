@@ -14,71 +14,62 @@ from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
 from core.teacher.summary import AnswerAgreement, FirstAnswers
 
-_FROM_SERVER = ("reasoning_content", "prompt_tokens", "cached_tokens", "completion_tokens", "latency_s")
-"""Fields that only a live teacher's server provides; written and read under the record's names."""
-
-
-@dataclass(frozen=True, slots=True)
-class SampleRow:
-    """One written row: the text as it was when it was answered, and the answer."""
-
-    example: Example
-    answer: TeacherAnswer
+_COLUMNS = {
+    field: "pred_label" if field == "label" else field
+    for field in (
+        "raw_output",
+        "parse_ok",
+        "parse_source",
+        "label",
+        "reasoning",
+        "error",
+        "model",
+        "finish_reason",
+        "temperature",
+        "hinted",
+        "reasoning_content",
+        "prompt_tokens",
+        "cached_tokens",
+        "completion_tokens",
+        "latency_s",
+    )
+}
+"""Fields of an answer in the order of a row's columns, with the column's name."""
 
 
 def sample_id(answer: TeacherAnswer) -> str:
-    """The name of an answer: its text's id and its sample."""
+    """Return the name of an answer: its text's id and its sample."""
     return f"{answer.example_id}_k{answer.sample}"
 
 
 def sample_row(example: Example, answer: TeacherAnswer, *, split: str = "train") -> dict[str, Any]:
-    """The mapping that is written for one answer."""
-    return {
+    """Return the row of one answer, with the text as it was when it was answered."""
+    row = {
         "sample_id": sample_id(answer),
         "example_id": answer.example_id,
         "split": split,
         "k_index": answer.sample,
         "text": example.text,
         "gold_label": example.label,
-        "raw_output": answer.raw_output,
-        "parse_ok": answer.parse_ok,
-        "parse_source": answer.parse_source,
-        "pred_label": answer.label,
-        "reasoning": answer.reasoning,
-        "error": answer.error,
-        "model": answer.model,
-        "finish_reason": answer.finish_reason,
-        "temperature": answer.temperature,
-        "hinted": answer.hinted,
-        **{name: getattr(answer, name) for name in _FROM_SERVER},
     }
+    for field_name, column in _COLUMNS.items():
+        row[column] = getattr(answer, field_name)
+    return row
 
 
 def read_samples(path: Path) -> Iterator[Answered]:
-    """The answered texts of a file that the sample stage wrote, a text at a time, in its order."""
-    rows = map(_row, read_jsonl(path))
-    for _, group in groupby(rows, key=lambda row: row.example.id):
-        together = list(group)
-        yield Answered(together[0].example, tuple(row.answer for row in together))
-
-
-def _row(row: dict[str, Any]) -> SampleRow:
-    answer = TeacherAnswer(
-        example_id=row["example_id"],
-        sample=row["k_index"],
-        model=row["model"],
-        raw_output=row["raw_output"],
-        parse_ok=row["parse_ok"],
-        parse_source=row["parse_source"],
-        label=row["pred_label"],
-        reasoning=row["reasoning"],
-        error=row["error"],
-        finish_reason=row["finish_reason"],
-        temperature=row["temperature"],
-        hinted=row["hinted"],
-        **{name: row[name] for name in _FROM_SERVER},
-    )
-    return SampleRow(Example(row["example_id"], row["text"], row["gold_label"]), answer)
+    """Yield the answered texts of a file that the sample stage wrote, in its order."""
+    for id, group in groupby(read_jsonl(path), key=lambda row: row["example_id"]):
+        rows = list(group)
+        answers = (
+            TeacherAnswer(
+                example_id=id,
+                sample=row["k_index"],
+                **{field_name: row[column] for field_name, column in _COLUMNS.items()},
+            )
+            for row in rows
+        )
+        yield Answered(Example(id, rows[0]["text"], rows[0]["gold_label"]), tuple(answers))
 
 
 _SHOWN = 20
@@ -86,7 +77,7 @@ _SHOWN = 20
 
 @dataclass(slots=True)
 class Agreement:
-    """How far a teacher's answers to one text agree, over the texts that have several that name a label.
+    """Agreement of a teacher's answers to one text, over the texts with several readable answers.
 
     `pairs` and `alike` count pairs of answers to the same text and those of them with one label: their
     ratio is the observed agreement of Fleiss (1971), with as many raters as a text has answers.
@@ -101,7 +92,7 @@ class Agreement:
     alike: int = 0
 
     def add(self, gold: int, answered: Iterable[int | None]) -> None:
-        """Take in the labels that the answers to one text named; None names none."""
+        """Count the labels of the answers to one text; None for an unreadable answer."""
         labels = [label for label in answered if label is not None]
         if len(labels) < 2:
             return
@@ -119,8 +110,8 @@ class Agreement:
         self.alike += sum(found)
 
     def summary(self, *, until_right: bool) -> AnswerAgreement:
-        """The counts and the observed agreement; `until_right`: the policy stops at an answer that agrees
-        with gold."""
+        """Return the counts and the observed agreement; `until_right`: the policy stops at an answer that
+        agrees with gold."""
         return AnswerAgreement(
             texts_with_several_answers=self.texts,
             unanimous=self.unanimous,
@@ -145,11 +136,11 @@ class Tally:
     models: Counter[str] = field(default_factory=Counter)
     finish_reasons: Counter[str] = field(default_factory=Counter)
     first: Counter[tuple[int, int | None]] = field(default_factory=Counter)
-    """First answers by gold label and by the label they named."""
+    """First answers by gold label and by their own."""
     agreement: Agreement = field(default_factory=Agreement)
 
     def add(self, answered: Answered) -> None:
-        """Take in a text with its answers."""
+        """Count a text with its answers."""
         self.examples += 1
         gold = answered.example.label
         if not answered.answers:
@@ -169,7 +160,7 @@ class Tally:
                 self.errors[answer.error.partition(":")[0]] += 1
 
     def first_answers(self) -> FirstAnswers:
-        """The confusion of first answers with gold."""
+        """Return the confusion of first answers with gold."""
         first = self.first
         return FirstAnswers(
             tp=first[1, 1],

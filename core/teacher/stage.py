@@ -1,16 +1,16 @@
-"""The sample stage: the texts of a split in, the teacher's answers and what they were shown out.
+"""The sample stage: from the texts of a split to the teacher's answers and what the teacher was shown.
 
-On train a text is asked until enough answers agree with its gold label: they are learnt from. On val and
-test the teacher's own figures are wanted, and asking until it is right would flatter it: each text is
-asked once, at temperature 0 (the model's own, where none is sent), never with its gold label shown.
+On train the teacher is asked about a text until enough answers agree with its gold label. On val and test,
+which measure the teacher, that would be biased: it is asked once, at temperature 0 (the model's own if none
+is sent), and never with the gold label shown.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from pydantic import model_validator
+from pydantic import ValidationInfo, field_validator
 
 from core import failpoints, jsonio
 from core.config import Config
@@ -40,8 +40,10 @@ SUMMARY_FILE = "sample_summary.json"
 class SampleSettings(Section):
     """What the teacher's answers depend on."""
 
+    split: SplitName = "train"
+    """Whose texts are answered."""
     teacher: TeacherConfig
-    """The config's `teacher:`; of another split than train its policy is to ask once."""
+    """The config's `teacher:`; for a split other than train its policy is to ask once."""
     rules: RulesConfig
     """The config's `rules:`."""
     prompts: PromptsConfig
@@ -50,19 +52,17 @@ class SampleSettings(Section):
     """The data's names of the positive class."""
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
-    split: SplitName = "train"
-    """Whose texts are answered."""
 
-    @model_validator(mode="after")
-    def _asks_once(self) -> SampleSettings:
-        if self.split != "train":
-            once = {"attempts": 1, "keep": 1, "hint": False}
-            self.__dict__["teacher"] = self.teacher.model_copy(update=once)
-        return self
+    @field_validator("teacher")
+    @classmethod
+    def _asks_once(cls, value: TeacherConfig, info: ValidationInfo) -> TeacherConfig:
+        if info.data.get("split", "train") == "train":
+            return value
+        return value.model_copy(update={"attempts": 1, "keep": 1, "hint": False})
 
     @classmethod
     def of(cls, config: Config, split: SplitName = "train") -> SampleSettings:
-        """The part of the config that decides the answers to a split."""
+        """Return the part of the config that decides the answers to a split."""
         return cls(
             teacher=config.teacher,
             rules=config.rules,
@@ -74,9 +74,9 @@ class SampleSettings(Section):
 
 
 def content(settings: SampleSettings, context: RunContext | None = None) -> dict[str, str]:
-    """Digests of the rulebook, of what the teacher is shown, and of the recorded answers.
+    """Return digests of the rulebook, of the teacher's prompts, and of the recorded answers.
 
-    Raises PromptError or AnswersError where one of them cannot be read.
+    Raises PromptError or AnswersError if one of them cannot be read.
     """
     found = {
         "rules.dir": load_rulebook(settings.rules).digest,
@@ -88,13 +88,13 @@ def content(settings: SampleSettings, context: RunContext | None = None) -> dict
 
 
 def open_teacher(settings: SampleSettings, journal: OpenJournal | None = None) -> Teacher:
-    """The teacher that the config names; a live one keeps its answers in `journal`."""
+    """Return the teacher that the config names; a live one stores its answers in `journal`."""
     config = settings.teacher
     if config.kind == "gold":
         return GoldTeacher()
     names = LabelNames.of(config.parse.labels, settings.positive, settings.negative)
     if config.kind == "recorded":
-        assert config.answers is not None, "the config asks for answers where the kind is recorded"
+        assert config.answers is not None, "the config requires answers for the kind recorded"
         policy = AttemptPolicy(config.attempts, config.keep)
         return RecordedTeacher(config.answers, config.parse, names, policy, hinted=settings.split == "train")
     if journal is None:
@@ -104,7 +104,7 @@ def open_teacher(settings: SampleSettings, journal: OpenJournal | None = None) -
 
 
 def published(settings: SampleSettings) -> dict[str, str]:
-    """The answers and the rulebook; of another split than train the answers and how they agree with gold."""
+    """Return the published files: answers and rulebook; except for train, answers and summary."""
     if settings.split == "train":
         return {name: f"teacher_phase/{name}" for name in (SAMPLES_FILE, "rulebook.txt", "rule_files.json")}
     named = {SAMPLES_FILE: f"teacher_samples_{settings.split}.jsonl"}
@@ -125,9 +125,9 @@ def published(settings: SampleSettings) -> dict[str, str]:
 def sample(settings: SampleSettings, io: StageIO) -> dict[str, Any]:
     """Write teacher_samples.jsonl, rulebook.txt, rule_files.json and sample_summary.json.
 
-    A text without an answer is counted as missing, in any split. Raises AnswersError where recorded
-    answers cannot be read, belong to other texts, or where more texts of the split lack one than
-    `teacher.max_missing` allows, and TeacherError where a live teacher stops.
+    A text without an answer is counted as missing, in any split. Raises AnswersError if recorded
+    answers cannot be read, belong to other texts, or if more texts of the split lack one than
+    `teacher.max_missing` allows, and TeacherError if a live teacher stops.
     """
     rulebook = load_rulebook(settings.rules)
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
@@ -174,7 +174,7 @@ def _summary(settings: SampleSettings, teacher: Teacher, tally: Tally) -> Sample
 
 
 def _notices(split: SplitName, tally: Tally, missing: int, facts: TeacherFacts) -> list[str]:
-    """Return what a reader should notice. Of another split than train, a file of recorded answers always
+    """Return what a reader should notice. For a split other than train, a file of recorded answers always
     contains answers to other texts, so these are not mentioned.
     """
     notices = []
@@ -189,12 +189,12 @@ def _notices(split: SplitName, tally: Tally, missing: int, facts: TeacherFacts) 
 
 
 def _refuse_missing(settings: SampleSettings, examples: Examples, summary: SampleSummary) -> None:
-    """Raise AnswersError where recorded answers lack too many texts; a live teacher has already raised."""
+    """Raise AnswersError if recorded answers lack too many texts; a live teacher has already raised."""
     missing, config, split = summary.missing, settings.teacher, settings.split
     if config.kind != "recorded":
         return
     if 0 < missing == summary.examples:
-        other = "" if split == "train" else f", or take {split} out of teacher.label_splits"
+        other = "" if split == "train" else f", or remove {split} from teacher.label_splits"
         raise AnswersError(
             f"{config.answers} answers none of the {missing} texts of {split}: "
             f"{_unlike(summary, next(iter(examples)), split)}{other}"
@@ -202,13 +202,13 @@ def _refuse_missing(settings: SampleSettings, examples: Examples, summary: Sampl
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
             f"{missing} of {summary.examples} texts of {split} have no answer in {config.answers} "
-            f"({_listed(summary.missing_ids, missing)}); teacher.max_missing allows {config.max_missing}: "
-            "record them, or raise it"
+            f"({', '.join(summary.missing_ids[:3])}{', ...' if missing > 3 else ''}); teacher.max_missing "
+            f"allows {config.max_missing}: record them, or raise it"
         )
 
 
 def _unlike(summary: SampleSummary, example: Example, split: SplitName) -> str:
-    """Why a file may answer none of the texts: how its texts are named, and one of this split."""
+    """Show how the file names its texts, and one text of the split: the two may not match."""
     if summary.a_text_of_the_file is not None:
         return (
             f"its texts look like {summary.a_text_of_the_file!r}, those of {split} like "
@@ -219,7 +219,3 @@ def _unlike(summary: SampleSummary, example: Example, split: SplitName) -> str:
         f"its ids look like {summary.an_id_of_the_file!r}, those of {split} like {example.id!r}; name the "
         "right file in teacher.answers, or the right column in data.id_column"
     )
-
-
-def _listed(ids: Sequence[str], total: int) -> str:
-    return ", ".join(ids[:3]) + (", ..." if total > 3 else "")

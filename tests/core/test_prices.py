@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from core.config.endpoint import BudgetConfig, Endpoint
 from core.config.teacher import TeacherConfig
-from core.cost import Price, Prices, PriceTable, Usage, cost, load_prices
+from core.cost import Price, PriceTable, Usage, cost, load_prices, price_of
 from core.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[2]
@@ -47,21 +48,26 @@ def test_what_was_cached_costs_its_own_price() -> None:
     assert cost(usage, Price(input=1.0, output=2.0)) == pytest.approx(2.0)
 
 
-def test_a_model_without_a_price_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    prices = Prices(str(write(tmp_path, f"{HEAD}  a: {{input: 1, output: 2}}\n")))
+def endpoint(model: str, prices: str | None, usd: float | None = None) -> Endpoint:
+    return Endpoint(
+        model=model, base_url="http://h/v1", prices=prices, budget=BudgetConfig(usd=usd), section="judge"
+    )
+
+
+def test_a_model_without_a_price_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = str(write(tmp_path, f"{HEAD}  a: {{input: 1, output: 2}}\n"))
     with caplog.at_level(logging.WARNING):
-        assert prices.price_of("b") is None
-        assert prices.price_of("b") is None
-        assert prices.price_of("a") is not None
+        assert price_of(endpoint("b", path)) is None
+        assert price_of(endpoint("a", path, usd=1.0)) is not None
     assert [r.getMessage().rpartition("/")[2] for r in caplog.records] == [
         "p.yaml has no price of b: tokens are counted and money is not; add a line under models"
     ]
 
 
 def test_without_a_table_only_tokens_are_counted_and_a_budget_in_money_is_refused() -> None:
-    assert Prices(None).price_of("a") is None
-    with pytest.raises(ConfigError, match=r"needs a price of a, and teacher\.prices: null has none"):
-        Prices(None).demand("a")
+    assert price_of(endpoint("a", None)) is None
+    with pytest.raises(ConfigError, match=r"judge\.budget\.usd needs a price of a, and judge\.prices: null"):
+        price_of(endpoint("a", None, usd=1.0))
 
 
 @pytest.mark.parametrize(

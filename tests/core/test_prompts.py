@@ -77,7 +77,7 @@ def test_a_frame_holds_the_slot_once_where_the_text_goes(tmp_path: Path) -> None
         frame = p.student_frame(rulebook, label_only=False)
         filled = [m.content.replace(TEXT_SLOT, "  a text\n") for m in frame]
         assert filled == [m.content for m in p.student_messages("  a text\n", rulebook, label_only=False)]
-    with pytest.raises(PromptError, match="holds the mark"):
+    with pytest.raises(PromptError, match="contains the mark"):
         p.student_frame(f"R1 {TEXT_SLOT}", label_only=False)
 
 
@@ -118,7 +118,7 @@ def test_digests_move_only_with_what_is_shown(tmp_path: Path) -> None:
 BAD = [
     (
         "student_user: |\n  {{ task_instruction }}",
-        "p.yaml:8: student_user does not use {{ text }}, which it must hold; add it",
+        "p.yaml:8: student_user does not use {{ text }}, which it must contain; add it",
     ),
     (
         "student_user: |\n  {{ task_instruction }}\n  {{ texxt }}",
@@ -135,12 +135,12 @@ BAD = [
     ),
     (
         "student_user: |\n  Text:\n  {text}",
-        "p.yaml:10: student_user holds {text}; these are Jinja2 templates, write {{ text }}",
+        "p.yaml:10: student_user contains {text}; these are Jinja2 templates, write {{ text }}",
     ),
     ("student_user: ['{{ text }}']", "p.yaml:8: student_user must be a text, not a list"),
     ("student_user: ''", "p.yaml:8: student_user is empty; write it or leave the key out"),
     ("studnt_user: '{{ text }}'", "p.yaml:8: unknown key studnt_user; did you mean student_user?"),
-    ("teacher_system: twice", "p.yaml:8: teacher_system stands twice; keep one of them"),
+    ("teacher_system: twice", "p.yaml:8: teacher_system occurs twice; keep one of them"),
     (
         "teacher_system_prompt: old",
         "p.yaml:8: teacher_system_prompt and teacher_system are one; keep one of them",
@@ -176,17 +176,17 @@ def test_a_file_that_cannot_work_is_refused_with_line_and_remedy(
 def test_a_students_template_must_hold_the_text_once_and_as_it_is(tmp_path: Path, template: str) -> None:
     head = GOOD[: GOOD.index("student_user:")]
     message = refused(tmp_path, f'{head}student_user: "{template}"\n')
-    assert message.startswith("p.yaml:8: student_user must hold {{ text }} once and as it is:")
+    assert message.startswith("p.yaml:8: student_user must contain {{ text }} once and as it is:")
 
 
 def test_what_is_no_template_or_no_yaml_says_where(tmp_path: Path) -> None:
     head = GOOD[: GOOD.index("student_user:")]
     assert refused(tmp_path, head + "student_user: |\n  a\n  {% if %}\n").startswith(
-        "p.yaml:10: student_user is no Jinja2 template: "
+        "p.yaml:10: student_user is not a Jinja2 template: "
     )
     assert refused(tmp_path, "a: 1\nb: [1\n").startswith("p.yaml:3: not YAML: ")
-    assert refused(tmp_path, "- a\n").startswith("p.yaml holds no keys; ")
-    assert refused(tmp_path, "").startswith("p.yaml holds no keys; ")
+    assert refused(tmp_path, "- a\n").startswith("p.yaml has no keys; ")
+    assert refused(tmp_path, "").startswith("p.yaml has no keys; ")
     assert refused(tmp_path, head) == "p.yaml has no student_user; add it (see prompts/default.yaml)"
     assert refused(tmp_path, "student_user: '{{ text }}'").startswith("p.yaml has no task_instruction; ")
 
@@ -214,7 +214,7 @@ def test_the_predecessors_keys_are_understood_once_their_fields_are_converted(tm
         "student_reasoning_user_prompt_template_no_rulebook: '{{ text }}'\n"
     )
     assert refused(tmp_path, old) == (
-        "p.yaml:3: teacher_user holds {rulebook}; these are Jinja2 templates, write {{ rulebook }}"
+        "p.yaml:3: teacher_user contains {rulebook}; these are Jinja2 templates, write {{ rulebook }}"
     )
     p = load(tmp_path, old.replace("{rulebook} {text}", "{{ rulebook }} {{ text }}"))
     assert p.student_messages("t", "R1", label_only=False)[0].content == "R1 t"

@@ -70,7 +70,7 @@ def test_line_ends_do_not_move_the_digest(tmp_path: Path) -> None:
         (
             {"a.md": "R1"},
             "*.txt",
-            "{d}: no file matches '*.txt'; it holds a.md: put rule files there or set rules.glob",
+            "{d}: no file matches '*.txt'; it contains a.md: put rule files there or set rules.glob",
         ),
         (
             {"a.txt": " \n"},
@@ -80,9 +80,9 @@ def test_line_ends_do_not_move_the_digest(tmp_path: Path) -> None:
         (
             {"a.txt": "R1 one", "b.txt": "R1 two"},
             "*.txt",
-            "{d}: the rule id R1 stands twice, in a.txt and b.txt; rename one",
+            "{d}: the rule id R1 occurs twice, in a.txt and b.txt; rename one",
         ),
-        ({"a.txt": "R1 one\nR1 two"}, "*.txt", "{d}: the rule id R1 stands twice, in a.txt; rename one"),
+        ({"a.txt": "R1 one\nR1 two"}, "*.txt", "{d}: the rule id R1 occurs twice, in a.txt; rename one"),
     ],
 )
 def test_what_is_no_rulebook_is_refused_with_its_place(
@@ -105,7 +105,9 @@ def test_a_missing_folder_is_named_by_the_absolute_path_that_was_tried(
 def test_a_folder_of_folders_says_which_of_them_hold_rules(tmp_path: Path) -> None:
     (tmp_path / "spam").mkdir()
     (tmp_path / "spam" / "a.txt").write_text("R1 one")
-    with pytest.raises(PromptError, match=r"its folders spam hold such files: set rules\.dir to one of them"):
+    with pytest.raises(
+        PromptError, match=r"its folders spam contain such files: set rules\.dir to one of them"
+    ):
         book(tmp_path, {})
 
 

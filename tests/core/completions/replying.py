@@ -56,6 +56,11 @@ def reply(
     )
 
 
+def append(journal: Journal, answer: Reply) -> None:
+    """Append a reply from a thread without an event loop."""
+    asyncio.run(journal.append(answer))
+
+
 def killed_while_appending(root: str, run: str, interval: float, wanted: int = 300) -> list[str]:
     """Kill -9 a process that appends, once `wanted` appends have returned; the keys of all that had."""
     command = [sys.executable, "-m", "tests.core.completions.replying", root, run, str(interval)]

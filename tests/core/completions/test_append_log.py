@@ -10,17 +10,17 @@ from pathlib import Path
 import pytest
 
 from core.completions.journal import Journal
-from core.completions.reply import to_line
+from core.completions.reply import encode
 from core.errors import StoreError
 from core.store.objects import Store
-from tests.core.completions.replying import key_of, reply
+from tests.core.completions.replying import append, key_of, reply
 
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
     """A journal on a disk, with one reply."""
     journal = Journal.open(Store.open(str(tmp_path)), "a/b ü")
-    journal.append_now(reply(0))
+    append(journal, reply(0))
     return journal
 
 
@@ -41,14 +41,14 @@ def test_an_append_waits_for_the_disk_and_is_not_counted_before(
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", slow)
-    thread = threading.Thread(target=lambda: journal.append_now(reply(1)))
+    thread = threading.Thread(target=lambda: append(journal, reply(1)))
     thread.start()
     assert reached.wait(60)
     thread.join(0.05)
     assert thread.is_alive()
     assert journal.get(key_of(1)) is None
     journal.refresh()
-    assert journal.totals().requests == 1, "its own spool is read only as far as it is safe"
+    assert journal.spent("r").requests == 1, "its own spool is read only as far as it is safe"
     released.set()
     thread.join()
     assert journal.get(key_of(1)) == reply(1)
@@ -70,13 +70,13 @@ def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
         with pytest.raises(StoreError, match=r"cannot write .*answers: No space left on device; make room"):
-            journal.append_now(reply(1))
+            append(journal, reply(1))
     assert spool.read_bytes() == before
-    journal.append_now(reply(2))
+    append(journal, reply(2))
     journal.close()
     assert spool.read_bytes() == before, "what failed once takes no more"
     (other,) = set(spools(tmp_path)) - {spool}
-    assert other.read_bytes().splitlines(keepends=True)[1:] == [to_line(reply(2))]
+    assert other.read_bytes().splitlines(keepends=True)[1:] == [encode(reply(2))[0]]
 
 
 def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pyt
     with Journal.open(Store.open(str(tmp_path)), "r") as journal:
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(StoreError):
-            journal.append_now(reply(0))
+            append(journal, reply(0))
     assert spools(tmp_path) == []
 
 
@@ -100,4 +100,4 @@ def test_a_closed_journal_takes_nothing(journal: Journal) -> None:
     journal.close()
     journal.close()
     with pytest.raises(RuntimeError, match="the journal is closed"):
-        journal.append_now(reply(1))
+        append(journal, reply(1))

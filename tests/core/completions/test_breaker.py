@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from core.completions.concurrency import AdaptiveConcurrency
-from core.completions.retries import CircuitBreaker
+from core.completions.flow_control import CircuitBreaker
 from core.config.endpoint import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
 from tests.core.completions.simulation import VirtualClock, run_virtually

@@ -69,15 +69,14 @@ def test_a_budget_is_used_although_estimates_are_far_too_high() -> None:
 
 def test_what_earlier_starts_spent_counts() -> None:
     async def main() -> None:
-        budget = Budget(1.0, None, spent=Spending(0.95, 100))
+        budget = Budget(1.0, None, spent=Spending(0.95, 100), section="judge")
         held = await budget.reserve(Spending(0.04, 10))
         budget.settle(held, Spending(0.04, 10))
         with pytest.raises(BudgetSpent) as e:
             await budget.reserve(Spending(0.04, 10))
         assert str(e.value) == (
-            "the teacher's budget is spent: $0.9900 of $1.0000, and the next request may take $0.0400; "
-            "raise teacher.budget.usd and run the same command again: no answer given so far is asked for "
-            "twice"
+            "judge.budget.usd is spent: $0.9900 of $1.0000, and the next request may take $0.0400; raise "
+            "judge.budget.usd and run the same command again: stored answers are not requested twice"
         )
 
     run_virtually(main())

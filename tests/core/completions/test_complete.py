@@ -18,6 +18,7 @@ from core.completions import (
     Endpoint,
     Journal,
     Problem,
+    RequestContext,
     ResponseSchema,
     TextParser,
     complete,
@@ -158,7 +159,7 @@ def test_a_schema_is_sent_and_is_part_of_the_key(server: TeacherServer, journal:
 def test_what_is_sent_next_may_depend_on_the_completions_so_far(
     server: TeacherServer, journal: Journal
 ) -> None:
-    completer = Completer(judge(server), journal, VerdictParser())
+    completer = Completer(RequestContext(judge(server), journal, VerdictParser()))
 
     def next_request(item: int, given: Sequence[Completion[Verdict]]) -> ChatRequest | None:
         return requests(item + 1, attempt=len(given))[item] if len(given) <= item else None

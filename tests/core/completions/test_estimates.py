@@ -20,9 +20,7 @@ PROMPT = rough("x" * 396)
 
 def test_at_first_a_token_is_four_bytes_and_an_answer_all_it_may_be() -> None:
     estimator = Estimator(max_tokens=512)
-    assert estimator.prompt(PROMPT) == 104
-    assert estimator.prompt(rough("я" * 198)) == 104
-    assert estimator.completion() == 512
+    assert estimator.reservation(PROMPT) == estimator.reservation(rough("я" * 198)) == Usage(104, 512)
 
 
 def test_twenty_answers_teach_both_ratios() -> None:
@@ -32,9 +30,9 @@ def test_twenty_answers_teach_both_ratios() -> None:
         content = "y" * rng.randrange(100, 4000)
         estimator.learn(rough(content), Usage((len(content) + 20) // 2, 200 + n))
     assert estimator.learnt
-    assert estimator.prompt(PROMPT) == pytest.approx(208, rel=0.02)
-    assert estimator.completion() == 210
-    assert estimator.completion_interval().low < 209.5 < estimator.completion_interval().high
+    assert estimator.reservation(PROMPT).prompt == pytest.approx(208, rel=0.02)
+    assert estimator.reservation(PROMPT).completion == 210
+    assert estimator.completion().low < 209.5 < estimator.completion().high
 
 
 def test_a_forecast_is_the_slowest_of_its_bounds() -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from core import failpoints
-from core.completions.context import RequestContext, ResponseSchema
+from core.completions.context import RequestContext
 from core.completions.journal import Journal, log_folder
-from core.completions.parser import TextParser
-from core.completions.reply import Reply, Usage, from_line, to_line
+from core.completions.reply import Reply, ReplyUsage, encode, from_line
+from core.completions.request import ResponseSchema, TextParser
 from core.config.endpoint import Endpoint
 from core.errors import StoreError
 from core.store import collecting
 from core.store.objects import Store
-from tests.core.completions.replying import key_of, killed_while_appending, reply
+from tests.core.completions.replying import append, key_of, killed_while_appending, reply
 
 
 def read(store: Store, names: range) -> list[Reply | None]:
@@ -36,7 +36,7 @@ def written(store: Store, names: range, run: str = "r") -> Path:
     before = set(log_folder(store).glob("*.jsonl"))
     with Journal.open(store, run, interval=60) as journal:
         for n in names:
-            journal.append_now(reply(n, run=run))
+            append(journal, reply(n, run=run))
     return (set(log_folder(store).glob("*.jsonl")) - before).pop()
 
 
@@ -51,7 +51,7 @@ def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> 
         asyncio.run(journal.append(reply(0)))
         assert journal.get(key_of(0)) == reply(0)
         spool = next(log_folder(store).glob("*.jsonl"))
-        assert spool.read_bytes().splitlines(keepends=True)[-1] == to_line(reply(0))
+        assert spool.read_bytes().splitlines(keepends=True)[-1] == encode(reply(0))[0]
 
 
 def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
@@ -64,7 +64,6 @@ def test_every_append_that_returned_survives_kill_9(root: str, caplog: pytest.Lo
     keys = killed_while_appending(root, "killed", 0.05)
     with caplog.at_level(logging.WARNING), Journal.open(Store.open(root), "next") as journal:
         assert [k for k in keys if journal.get(k) is None] == []
-        assert journal.broken == 0
         assert journal.spent("killed").requests == journal.count() >= len(keys)
     torn = [r for r in caplog.records if "torn" in r.message]
     assert len(caplog.records) == len(torn) <= 1
@@ -75,13 +74,13 @@ def test_of_two_replies_to_one_request_the_earlier_is_found_everywhere(store: St
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
         times = {"a": 1, "b": 1} | {first: 0}
         for journal in (a, b):
-            journal.append_now(reply("x", run=journal.run, second=times[journal.run]))
+            append(journal, reply("x", run=journal.run, second=times[journal.run]))
         for journal in (a, b):
             journal.refresh()
             found = journal.get(key_of("x"))
             assert found is not None
             assert found.run == first
-            assert journal.totals().requests == 2, "both were paid for"
+            assert [journal.spent(run).requests for run in "ab"] == [1, 1], "both were paid for"
 
 
 def test_replies_of_the_same_second_are_found_in_the_order_of_writers(store: Store) -> None:
@@ -93,7 +92,7 @@ def test_replies_of_the_same_second_are_found_in_the_order_of_writers(store: Sto
 def test_runs_that_are_at_work_agree_on_replies_of_the_same_second(store: Store) -> None:
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
         for journal in (a, b):
-            journal.append_now(reply(0, run=journal.run))
+            append(journal, reply(0, run=journal.run))
         a.refresh()
         b.refresh()
         assert a.get(key_of(0)) == b.get(key_of(0))
@@ -104,7 +103,7 @@ def test_two_writers_at_once_lose_nothing(store: Store) -> None:
 
         def work(journal: Journal) -> None:
             for n in range(50):
-                journal.append_now(reply((journal.run, n), run=journal.run))
+                append(journal, reply((journal.run, n), run=journal.run))
 
         threads = [threading.Thread(target=work, args=(j,)) for j in (a, b)]
         for thread in threads:
@@ -113,14 +112,13 @@ def test_two_writers_at_once_lose_nothing(store: Store) -> None:
             thread.join()
     with Journal.open(store, "c") as c:
         assert c.count() == 100
-        assert c.spent("a") == c.spent("b") == Usage(50, 500, 50, 100, 0)
-        assert c.totals() == Usage(100, 1000, 100, 200, 0)
+        assert c.spent("a") == c.spent("b") == ReplyUsage(50, 500, 50, 100, 0)
 
 
 def test_another_journal_sees_new_replies_after_a_refresh_and_counts_none_twice(store: Store) -> None:
     with Journal.open(store, "a", interval=0.01) as a, Journal.open(store, "b") as b:
         for n in range(5):
-            a.append_now(reply(n, run="a"))
+            append(a, reply(n, run="a"))
             b.refresh()
             b.refresh()
             assert b.get(key_of(n)) is not None
@@ -133,14 +131,14 @@ def test_a_last_line_torn_at_any_byte_costs_that_line_only(
     store = Store.open(str(tmp_path))
     spool = written(store, range(2))
     data = spool.read_bytes()
-    last = to_line(reply(1))
+    last = encode(reply(1))[0]
     for cut in range(1, len(last)):
         spool.write_bytes(data[:-cut])
         caplog.clear()
         with Journal.open(store, "next") as journal:
             assert journal.get(key_of(0)) == reply(0)
             assert journal.get(key_of(1)) is None
-            assert journal.totals().requests == 1
+            assert journal.spent("r").requests == 1
         assert f"{spool}:3: the last line is torn" in caplog.text
 
 
@@ -150,10 +148,9 @@ def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
 ) -> None:
     store = Store.open(str(tmp_path))
     spool = written(store, range(3))
-    spool.write_bytes(spool.read_bytes().replace(to_line(reply(1)), damage + b"\n"))
+    spool.write_bytes(spool.read_bytes().replace(encode(reply(1))[0], damage + b"\n"))
     with Journal.open(store, "next") as journal:
         assert [journal.get(key_of(n)) for n in range(3)] == [reply(0), None, reply(2)]
-        assert journal.broken == 1
     assert f"{spool}:3: no reply can be read there" in caplog.text
 
 
@@ -168,7 +165,7 @@ def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
         return await asyncio.gather(*work, return_exceptions=True)
 
     with Journal.open(store, "r", interval=0.01) as journal:
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
             failures = asyncio.run(many(journal, 1)) + asyncio.run(many(journal, 21))
@@ -177,7 +174,7 @@ def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
         assert journal.spent("r").requests == journal.count() == 1
         assert asyncio.run(many(journal, 1)) == [None] * 20, "there is room again"
     with Journal.open(store, "next") as journal:
-        assert journal.count() == journal.totals().requests == 21
+        assert journal.count() == journal.spent("r").requests == 21
         assert journal.get(key_of(30)) is None
 
 
@@ -227,7 +224,7 @@ def test_the_milestone_is_passed_once_for_each_append_and_after_it(
 
     with Journal.open(store, "r") as journal:
         monkeypatch.setattr(failpoints, "on_hit", passing)
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         asyncio.run(journal.append(reply(1)))
     assert passed == [failpoints.ANSWER_APPENDED] * 2
 
@@ -256,10 +253,10 @@ def test_collecting_takes_no_answers(store: Store) -> None:
 
 def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
     with Journal.open(store, "r") as journal:
-        journal.append_now(reply(0, tokens=None))
-        journal.append_now(reply(1))
-        assert journal.spent("r") == Usage(2, 10, 1, 2, unmetered=1)
-        assert journal.spent("other") == Usage()
+        append(journal, reply(0, tokens=None))
+        append(journal, reply(1))
+        assert journal.spent("r") == ReplyUsage(2, 10, 1, 2, unmetered=1)
+        assert journal.spent("other") == ReplyUsage()
 
 
 def test_a_line_of_a_later_version_is_read(store: Store) -> None:
@@ -273,18 +270,18 @@ def test_a_line_of_a_later_version_is_read(store: Store) -> None:
 def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: dict[str, object]) -> None:
     with Journal.open(Store.open(str(tmp_path)), "r") as journal:
         with pytest.raises(ValueError):
-            journal.append_now(dataclasses.replace(reply(0), **change))  # type: ignore[arg-type]
-        assert journal.totals() == Usage()
+            append(journal, dataclasses.replace(reply(0), **change))  # type: ignore[arg-type]
+        assert journal.spent("r") == ReplyUsage()
 
 
 def test_a_reply_that_was_altered_while_the_journal_was_open_is_asked_again_once(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     with Journal.open(store, "r") as journal:
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         spool = next(log_folder(store).glob("*.jsonl"))
         spool.write_bytes(spool.read_bytes().replace(b'"raw_output"', b'"raw_ouxput"'))
         assert journal.get(key_of(0)) is None
-        journal.append_now(reply(0, second=1))
+        append(journal, reply(0, second=1))
         assert journal.get(key_of(0)) == reply(0, second=1)
 
 

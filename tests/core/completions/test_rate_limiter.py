@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.completions.rate_limiter import RateLimiter, RealClock, read_rate_limit, seconds
+from core.completions.headers import read_rate_limit, seconds
+from core.completions.rate_limiter import RateLimiter, RealClock
 from tests.core.completions.simulation import (
     BucketLimit,
     Server,

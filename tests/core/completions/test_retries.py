@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.completions.failures import RetryDecision, classify
-from core.completions.retries import Backoff, Pause, refusal, retry_after, should_retry
+from core.completions.failures import RetryDecision, classify, refusal
+from core.completions.flow_control import Backoff, Pause
+from core.completions.headers import retry_after, should_retry
 from core.config.endpoint import Endpoint
 from tests.core.completions.simulation import VirtualClock, run_virtually
 

@@ -16,7 +16,7 @@ from core.completions.reply import Reply
 from core.completions.response import ServerReply, read_reply
 from core.cost import Price, cost
 from core.store.objects import Store
-from tests.core.completions.replying import reply
+from tests.core.completions.replying import append, reply
 
 PRICE = Price(input=3.0, cached_input=0.5, output=15.0)
 RESERVED = 4096
@@ -75,7 +75,7 @@ def test_what_was_spent_follows_from_the_stored_replies(
         with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
             journals = {"a": a, "b": b}
             for number, (answer, _, run) in enumerate(answers):
-                journals[run].append_now(stored(number, run, answer))
+                append(journals[run], stored(number, run, answer))
             before = {run: spent_before(journal, PRICE) for run, journal in journals.items()}
         for run in "ab":
             own = [(answer.usage, usage) for answer, usage, of in answers if of == run]
@@ -90,7 +90,7 @@ def test_what_was_spent_follows_from_the_stored_replies(
 
 def test_a_line_of_version_01_without_counts_counts_nothing() -> None:
     with tempfile.TemporaryDirectory() as folder, Journal.open(Store.open(folder), "r") as journal:
-        journal.append_now(reply(0, tokens=None))
-        journal.append_now(reply(1, tokens=10))
+        append(journal, reply(0, tokens=None))
+        append(journal, reply(1, tokens=10))
         assert spent_before(journal, None) == Spending(0.0, 12)
         assert journal.spent("r").unmetered == 1

@@ -9,8 +9,8 @@ import pytest
 
 from core.completions.budget import Budget, Spending
 from core.completions.concurrency import AdaptiveConcurrency
+from core.completions.flow_control import Backoff, CircuitBreaker, Pause
 from core.completions.rate_limiter import RateLimiter
-from core.completions.retries import Backoff, CircuitBreaker, Pause
 from core.config.endpoint import BreakerConfig
 from tests.core.completions.simulation import BucketLimit, Server, VirtualClock, WindowLimit, run_virtually
 

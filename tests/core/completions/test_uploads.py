@@ -17,7 +17,7 @@ from core.completions.uploads import LONE_S, parts
 from core.errors import PassingError
 from core.store.memory import Memory
 from core.store.objects import Store
-from tests.core.completions.replying import key_of, killed_while_appending, reply
+from tests.core.completions.replying import append, key_of, killed_while_appending, reply
 
 
 @pytest.fixture(params=["memory", "s3"])
@@ -43,7 +43,7 @@ def counted(store: Store, names: range) -> int:
         found = [journal.get(key_of(n)) for n in names]
         assert all(r in (None, reply(n)) for n, r in zip(names, found, strict=True))
         number = sum(r is not None for r in found)
-        assert journal.totals().requests == journal.count() == number
+        assert journal.spent("r").requests == journal.count() == number
     return number
 
 
@@ -53,7 +53,7 @@ def appended(store: Store, *groups: range) -> None:
         for group in groups:
             before = len(parts(store.backend))
             for n in group:
-                journal.append_now(reply(n))
+                append(journal, reply(n))
             until = time.monotonic() + 30
             while len(parts(store.backend)) == before and time.monotonic() < until:
                 time.sleep(0.01)
@@ -61,7 +61,7 @@ def appended(store: Store, *groups: range) -> None:
 
 def test_another_machine_finds_what_was_uploaded_meanwhile(remote: Store, elsewhere: Store) -> None:
     with Journal.open(remote, "r", interval=0.05) as journal:
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         until = time.monotonic() + 30
         while not parts(remote.backend) and time.monotonic() < until:
             time.sleep(0.02)
@@ -71,7 +71,7 @@ def test_another_machine_finds_what_was_uploaded_meanwhile(remote: Store, elsewh
 def test_closing_uploads_the_rest(remote: Store, elsewhere: Store) -> None:
     with Journal.open(remote, "r", interval=3600) as journal:
         for n in range(20):
-            journal.append_now(reply(n))
+            append(journal, reply(n))
         assert parts(remote.backend) == []
     assert counted(elsewhere, range(20)) == 20
 
@@ -87,7 +87,7 @@ def test_what_a_killed_run_could_not_upload_the_next_on_its_machine_uploads(
         assert [k for k in keys if near.get(k) is None] == []
     with Journal.open(elsewhere, "far") as far:
         assert [k for k in keys if far.get(k) is None] == []
-        assert far.totals().requests == far.count()
+        assert far.spent("killed").requests == far.count()
 
 
 @pytest.mark.parametrize("lost", [0, 1, 2])
@@ -115,17 +115,17 @@ def test_a_part_that_was_uploaded_twice_counts_once(
         done = create(self, path, data)
         if not lost:
             lost.append(path)
-            journal.append_now(reply(1))
+            append(journal, reply(1))
             raise PassingError("the answer was lost")
         return done
 
     with Journal.open(remote, "r", interval=0.01) as journal:
         monkeypatch.setattr(type(remote.backend), "create", loses_first)
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         until = time.monotonic() + 30
         while len(parts(remote.backend)) < 2 and time.monotonic() < until:
             time.sleep(0.01)
-        journal.append_now(reply(2))
+        append(journal, reply(2))
     there = parts(remote.backend)
     assert there[0].path == lost[0]
     assert [p.start for p in there] == [0, *(p.end for p in there[:-1])]
@@ -142,7 +142,7 @@ def test_overlapping_parts_count_each_line_once(remote: Store, elsewhere: Store)
 
 def test_a_spool_of_a_writer_that_lives_is_left_to_it(remote: Store) -> None:
     with Journal.open(remote, "r", interval=3600) as journal:
-        journal.append_now(reply(0))
+        append(journal, reply(0))
         with Journal.open(remote, "other") as other:
             assert other.get(key_of(0)) == reply(0)
         assert parts(remote.backend) == []
@@ -174,7 +174,7 @@ def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         with Journal.open(remote, "r", interval=0.01) as journal:
             patch.setattr(type(remote.backend), "create", away)
-            journal.append_now(reply(0))
+            append(journal, reply(0))
             time.sleep(0.1)
         assert 1 <= caplog.text.count("answers lie only on this machine so far") <= 2
     assert counted(elsewhere, range(1)) == 0
@@ -188,12 +188,12 @@ def test_large_spools_go_up_in_parts_of_whole_lines(
     monkeypatch.setattr(mirror, "PART_BYTES", 1000)
     with Journal.open(remote, "r", interval=3600) as journal:
         for n in range(30):
-            journal.append_now(reply(n))
-        journal.append_now(reply(30, text="x" * 5000))
-        journal.append_now(reply(31))
+            append(journal, reply(n))
+        append(journal, reply(30, text="x" * 5000))
+        append(journal, reply(31))
     assert len(parts(remote.backend)) > 10
     with Journal.open(elsewhere, "next") as journal:
-        assert journal.count() == journal.totals().requests == 32
+        assert journal.count() == journal.spent("r").requests == 32
 
 
 def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -211,7 +211,7 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
         ("base_url: ''", r"teacher\.base_url: must begin with http:// or https://"),
         ("base_url: 'http://h:99999/v1'", r"teacher\.base_url: is not a URL \(Port out of range"),
         ("base_url: 'http://[::1/v1'", r"teacher\.base_url: is not a URL"),
-        ("base_url: 'http://my host/v1'", r"teacher\.base_url: holds a space"),
+        ("base_url: 'http://my host/v1'", r"teacher\.base_url: contains a space"),
         ("base_url: 'http://h/v1/chat/completions/'", r"teacher\.base_url: ends in /chat/completions"),
         ("base_url: 'http://h/v1?k=SECRET'", r"teacher\.base_url: holds \? or #"),
         ("base_url: 'http://me:SECRET@h/v1'", r"teacher\.base_url: contains a user or a password"),
@@ -220,7 +220,7 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
         ("temperature: 5", r"teacher\.temperature: should be less than or equal to 2"),
         ("extra_body: {messages: []}", r"teacher\.extra_body: messages is decided by the prompts file"),
         ("extra_body: {n: 2}", r"teacher\.extra_body: n is decided by teacher\.attempts"),
-        ("extra_body: {a: [{b: .inf}]}", r"teacher\.extra_body: holds NaN or an infinite number"),
+        ("extra_body: {a: [{b: .inf}]}", r"teacher\.extra_body: contains NaN or an infinite number"),
     ],
 )
 def test_what_no_endpoint_takes_is_refused_before_anything_is_sent_and_no_secret_is_told(

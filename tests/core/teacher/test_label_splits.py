@@ -101,7 +101,7 @@ def test_a_file_that_answers_no_text_of_the_split_is_refused_with_what_to_do(tmp
     assert str(e.value) == (
         f"{tmp_path}/answers.jsonl answers none of the 3 texts of test: its ids look like 'of train', those "
         "of test like 'a'; name the right file in teacher.answers, or the right column in data.id_column, or "
-        "take test out of teacher.label_splits"
+        "remove test from teacher.label_splits"
     )
 
 
@@ -117,8 +117,8 @@ def test_how_train_is_asked_moves_the_key_of_no_other_split(tmp_path: Path) -> N
 MISTAKES = [
     (
         "{kind: gold, label_splits: [test]}",
-        "teacher: label_splits asks what the teacher reaches, but a teacher of kind gold is right by "
-        "definition; take label_splits out",
+        "teacher: label_splits measures the teacher, but a teacher of kind gold is right by definition; "
+        "remove label_splits",
     ),
     (
         "{answers: y, label_splits: [test, val, test]}",

@@ -171,7 +171,7 @@ BROKEN = [
         b'{"id": "a", "raw_output": "x"',
         "not JSON (Expecting ',' delimiter at column 30); fix or remove the line",
     ),
-    (b"[1]", "not a JSON object; a line holds id and raw_output, or reasoning and label"),
+    (b"[1]", "not a JSON object; a line contains id and raw_output, or reasoning and label"),
     (b'{"raw_output": "x"}', "neither id nor text; give the text's id, or the text itself"),
     (b'{"id": 1.5, "raw_output": "x"}', "id is 1.5; give the text's id, as text or a whole number"),
     (b'{"id": "a"}', "neither raw_output nor reasoning and label; give one of the two"),
@@ -204,7 +204,7 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "not.jsonl.gz").write_bytes(b"plain")
     for name, message in {
         "answers.jsonl": "there is no file .*; its folder holds answer.jsonl.*; set teacher.answers",
-        "answer.jsonl": "answer.jsonl holds no answers; name another file in teacher.answers",
+        "answer.jsonl": "answer.jsonl contains no answers; name another file in teacher.answers",
         "not.jsonl.gz": "not.jsonl.gz is not a whole gzip file",
         "cut.jsonl.gz": "cut.jsonl.gz is not a whole gzip file",
         "": "is a folder without teacher_phase/.* name a run's folder, or a file of answers",

@@ -20,6 +20,7 @@ from core.errors import BudgetSpent, TeacherError, TeacherRefused
 from core.store.objects import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
+from tests.core.completions.replying import append
 from tests.core.teacher.live.dialects.rows import ANSWER, error, reply, usage
 from tests.core.teacher.live.textbook import PROMPTS, RULES, asked, examples, ledger
 from tests.servers.connections import http_server
@@ -170,8 +171,8 @@ def test_a_failed_reply_that_an_earlier_version_stored_as_an_answer_is_asked_aga
             key, "r", example.id, 0, 0.0, False, "m", ANSWER[:9], None, "error", 200, 0, 5, 1.0,
             "json_schema", "2025-01-01T00:00:00+00:00",
         )  # fmt: skip
-        journal.append_now(broken)
-        journal.append_now(broken)
+        append(journal, broken)
+        append(journal, broken)
     live = serve(lambda n: GOOD)
     assert [a.label for a in asked(live, [example])[0].answers] == [1]
     assert requests() == 1

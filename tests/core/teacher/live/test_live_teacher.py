@@ -159,7 +159,7 @@ def test_a_key_is_read_from_env_files_as_editors_write_them_and_what_no_key_hold
     assert api_key(config.endpoint) == "k2"
     for bad in ("se cret", "sé", "se\ncret"):
         monkeypatch.setenv("A_KEY", bad)
-        with pytest.raises(UserError, match="A_KEY holds a space, a line break or a letter") as said:
+        with pytest.raises(UserError, match="A_KEY contains a space, a line break or a letter") as said:
             api_key(config.endpoint)
         assert bad not in str(said.value)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.headers import read_rate_limit, retry_after
 from core.completions.journal import Journal
-from core.completions.rate_limiter import read_rate_limit
-from core.completions.retries import retry_after
 from core.config.teacher import TeacherConfig
 from core.errors import TeacherRefused
 from core.store.objects import Store

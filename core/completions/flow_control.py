@@ -1,0 +1,188 @@
+"""When requests to an endpoint may be sent, whether a failed one is sent again, and when nothing more is."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections import deque
+from dataclasses import dataclass
+
+from core.completions.concurrency import AdaptiveConcurrency, Outcome, Slot
+from core.completions.failures import OVERLOAD_STATUSES, RetryDecision
+from core.completions.headers import retry_after
+from core.completions.rate_limiter import Clock, RateLimiter, RealClock
+from core.completions.response import CallError, ServerReply
+from core.config.endpoint import BreakerConfig, Endpoint
+from core.errors import BreakerOpen
+
+_TRIES_WITHOUT_RESPONSE = 3
+"""Tries of a request to an endpoint that has never responded: a wrong address stays wrong."""
+
+
+class FlowControl:
+    """Everything that decides when one endpoint may be asked. Created in a running event loop.
+
+    A request takes a slot (how many are in flight at once), then its turn (pauses, requests and tokens a
+    minute, the circuit breaker), and reports how it went.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        limits, self.clock, self._rng = endpoint.limits, RealClock(), random.Random()
+        self.breaker = CircuitBreaker(self.clock, limits.breaker, endpoint.section)
+        self._concurrency = AdaptiveConcurrency(self.clock, limits.concurrency)
+        self._rate = RateLimiter(self.clock, limits.requests_per_minute, limits.tokens_per_minute)
+        self._pause, self._backoff = Pause(self.clock, self._rng), Backoff(tries=limits.tries)
+        self._has_response = False
+
+    def slot(self) -> Slot:
+        """`async with flow.slot() as slot:` waits until one more may be in flight."""
+        return self._concurrency.slot()
+
+    async def turn(self, tokens: int) -> float:
+        """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent.
+
+        Raises what opened the breaker. Pass the tokens to `settle` if nothing is sent.
+        """
+        await self._pause.over()
+        at = await self._rate.take(tokens)
+        self.breaker.check()
+        return at
+
+    def replied(self, slot: Slot, reply: ServerReply) -> None:
+        """Report a reply, so that its slot and its headers count."""
+        self._has_response = True
+        slot.done(reply.seconds, "ok", reply.usage.completion if reply.usage else None)
+        self._rate.hint(reply.headers)
+
+    def failed(self, slot: Slot, error: CallError, at: float, tokens: int) -> None:
+        """Report the failure of a request of an estimated `tokens` that was sent at `at`."""
+        self._has_response = self._has_response or error.status is not None
+        outcome: Outcome = "refused" if error.status in OVERLOAD_STATUSES else "failed"
+        slot.done(self.clock.monotonic() - at, outcome)
+        if error.status == 429:
+            self._rate.refused(at, tokens)
+
+    def settle(self, estimated: int, used: int) -> None:
+        """Correct an estimate by the tokens that were used."""
+        self._rate.settle(estimated, used)
+
+    def wait_before_retry(self, error: CallError, decision: RetryDecision, tries: int) -> float | None:
+        """Return the seconds until a request is sent again after `tries`; None to give it up.
+
+        A server that is overloaded makes all requests wait, this one included.
+        """
+        if error.status != 429:
+            self.breaker.failure(decision.words)
+        wait = self._backoff.wait(tries, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng)
+        if wait is None or (not self._has_response and tries >= _TRIES_WITHOUT_RESPONSE):
+            return None
+        if decision.slow_down:
+            self._pause.hold(wait)
+            return 0.0
+        return wait
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often a request is tried, and how long it waits in between.
+
+    Full jitter: a uniform draw up to base_s * 2^n, no more than cap_s (Brooker, "Exponential Backoff
+    And Jitter", AWS Architecture Blog, 2015). What the server asks for comes before it.
+    """
+
+    tries: int = 8
+    base_s: float = 1.0
+    cap_s: float = 60.0
+    longest_s: float = 600.0
+    """A request is given up if the server asks for more."""
+
+    def wait(self, tried: int, asked: float | None, rng: random.Random) -> float | None:
+        """Return the seconds before the next try after `tried` ones (from 1); None: give the request up."""
+        if tried >= self.tries or (asked is not None and asked > self.longest_s):
+            return None
+        drawn = rng.uniform(0, min(self.cap_s, self.base_s * 2 ** (tried - 1)))
+        # A tenth more than was asked for, so that not all requests return in one moment.
+        return drawn if asked is None else asked + rng.uniform(0, max(0.1 * asked, 0.1))
+
+
+class Pause:
+    """A pause of all requests, since a 429 to one concerns all. They resume spread out."""
+
+    def __init__(self, clock: Clock, rng: random.Random) -> None:
+        self._clock, self._rng = clock, rng
+        self._until = clock.monotonic()
+        self._spread = 0.0
+
+    def hold(self, wait_s: float) -> None:
+        """Pause for so many seconds from now, or until the end of an earlier, longer pause."""
+        until = self._clock.monotonic() + wait_s
+        if until > self._until:
+            self._until, self._spread = until, min(1.0, 0.1 * wait_s)
+
+    async def over(self) -> None:
+        """Return when no pause is left."""
+        while (left := self._until - self._clock.monotonic()) > 1e-6:
+            await self._clock.sleep(left + self._rng.uniform(0, self._spread))
+
+
+class CircuitBreaker:
+    """Checked right before each request is sent: `check` raises once it is open.
+
+    It stays open; the next run starts with a closed one. Requests in flight are not canceled: their replies
+    are paid for and are kept. A 429 is flow control and not a failure: do not report it.
+    """
+
+    def __init__(self, clock: Clock, config: BreakerConfig, section: str = "teacher") -> None:
+        """`section` is the config section of the endpoint, for messages."""
+        self._clock, self._config, self._section = clock, config, section
+        self._failures = 0
+        self._failing_since = 0.0
+        self._share_since: float | None = None
+        self._window: deque[bool] = deque(maxlen=config.window)
+        self._error: Exception | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether nothing more may be sent."""
+        return self._error is not None
+
+    def check(self) -> None:
+        """Raise the error that opened it, if any."""
+        if self._error is not None:
+            raise self._error
+
+    def refuse(self, error: Exception) -> None:
+        """Open at once: a refusal of the key, the account or the model, or the budget spent."""
+        self._error = self._error or error
+
+    def success(self) -> None:
+        """Count a request that was answered, whatever the answer."""
+        self._failures = 0
+        self._window.append(True)
+
+    def failure(self, words: str) -> None:
+        """Count a failed request: no answer, 5xx, or given up. `words` are the server's."""
+        now, config = self._clock.monotonic(), self._config
+        self._failing_since = now if self._failures == 0 else self._failing_since
+        self._failures += 1
+        self._window.append(False)
+        lasted = now - self._failing_since
+        # Many requests fail together in a hiccup of a second, so a number alone means little.
+        if self._failures >= config.failures and lasted >= config.patience_s:
+            self._trip(f"{self._failures} requests in a row failed, for {lasted:.0f} seconds", words)
+        failed = self._window.count(False)
+        if len(self._window) < config.window or failed / len(self._window) < config.rate:
+            self._share_since = None
+            return
+        self._share_since = now if self._share_since is None else self._share_since
+        if now - self._share_since >= config.patience_s:
+            self._trip(f"{failed} of the last {len(self._window)} requests failed", words)
+
+    def _trip(self, what: str, words: str) -> None:
+        section = self._section
+        message = (
+            f"the endpoint does not work: {what}, the last with {words}; check whether it is up "
+            f"({section}.base_url), and run the same command again: stored answers are not requested twice. "
+            f"{section}.limits.breaker sets how many failures are tolerated"
+        )
+        self.refuse(BreakerOpen(message))
