@@ -102,7 +102,9 @@ def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPat
     try:
         return Config.model_validate_json(text, strict=True)
     except ValidationError as e:
-        lines = [_sentence(error, source, set(overridden)) for error in e.errors()]
+        # A default that depends on another field is not computed after a mistake; that is not another one.
+        errors = [error for error in e.errors() if error["type"] != "default_factory_not_called"]
+        lines = [_sentence(error, source, set(overridden)) for error in errors]
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 

@@ -213,7 +213,7 @@ def test_a_preset_fills_in_what_the_config_leaves_out(tmp_path: Path) -> None:
         ("base_url: 'http://[::1/v1'", r"teacher\.base_url: is not a URL"),
         ("base_url: 'http://my host/v1'", r"teacher\.base_url: contains a space"),
         ("base_url: 'http://h/v1/chat/completions/'", r"teacher\.base_url: ends in /chat/completions"),
-        ("base_url: 'http://h/v1?k=SECRET'", r"teacher\.base_url: holds \? or #"),
+        ("base_url: 'http://h/v1?k=SECRET'", r"teacher\.base_url: contains \? or #"),
         ("base_url: 'http://me:SECRET@h/v1'", r"teacher\.base_url: contains a user or a password"),
         ("api_key_env: sk-SECRET", r"teacher\.api_key_env: give an environment variable's name"),
         ("model: ''", r"teacher\.model: String should have at least 1 character"),
