@@ -26,8 +26,7 @@ from core.engines.base import Device, Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
-from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES
+from core.evaluation.predictions import SCORES, Predictions
 from core.optional import Part, separable, unless_left_out
 from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.summary import TeacherSummary

@@ -1,33 +1,39 @@
-"""`analysis.json`: scorers measured on the same rows of one split, and the first compared with the others."""
+"""The analyse stage and `analysis.json`: scorers measured on the same rows of one split with everything
+frozen before, and the first compared with the others."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import model_validator
 
+from core.config.base import Section
+from core.config.measure import metrics_code
+from core.data.writing import read_examples
 from core.errors import StageError
-from core.evaluation import curves
-from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap
+from core.evaluation import curves, decision
+from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap, intervals_of
 from core.evaluation.comparison import Comparison, compare
-from core.evaluation.decision import Decision
+from core.evaluation.curves import Reliability
+from core.evaluation.decision import DECISION, Decision
 from core.evaluation.faithfulness import Faithfulness, faithfulness
-from core.evaluation.intervals import Interval, of_replicates
 from core.evaluation.metrics import Confusion, Metrics, compute
-from core.evaluation.objectives import DEFAULT
-from core.evaluation.predictions import Bools, Predictions
-from core.evaluation.reliability import Reliability, reliability
+from core.evaluation.predictions import SCORES, Bools, Predictions
 from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
+from core.evaluation.threshold import DEFAULT
+from core.intervals import Interval
 from core.jsonio import Record
 from core.optional import Part, unless_left_out
 from core.records import Example, SplitName
+from core.stage import StageIO, stage
+from core.teacher.samples import read_samples
 
 FILE = "analysis.json"
 VERSION: Literal[2] = 2
 """Of the file that is written. Files of understudy 0.1 have no version and the same fields otherwise."""
-NO_PROBABILITY = "{} gives labels and no probabilities"
 
 Kind = Literal["student", "label_only", "untrained", "baseline", "teacher"]
 """What a scorer is to the reader; label_only is the student, asked with the label-only prompt."""
@@ -133,12 +139,8 @@ class _Aligned:
     calibrated: Predictions
     judged: Judged
 
-    @property
-    def threshold(self) -> float | None:
-        return None if self.of.decision is None else self.of.decision.threshold
 
-
-def analyse(
+def measure_scorers(
     split: SplitName,
     examples: Sequence[Example],
     scorers: Sequence[Scored],
@@ -157,7 +159,7 @@ def analyse(
     measured = [s.predictions for s in scorers if s.predictions is not None]
     failed = {name for p in measured for name in p.take(p.failed).ids}
     kept = [e for e in examples if e.id not in failed]
-    aligned = [_aligned(kept, s) for s in scorers]
+    aligned = [_align(kept, s) for s in scorers]
     positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
     groups = [e.group for e in kept]
     judged = [a.judged for a in aligned]
@@ -171,104 +173,91 @@ def analyse(
         clustered=found.clustered,
         resamples=resamples,
         seed=seed,
-        scorers={a.of.name: _scorer(a, positive, found, i) for i, a in enumerate(aligned)},
+        scorers={a.of.name: _measure(a, positive, found, i) for i, a in enumerate(aligned)},
         comparisons=tuple(compare(positive, [s.title for s in scorers], judged, found)),
         slices=unless_left_out(
-            Part.SLICES, without, lambda: tuple(_slices(kept, positive, aligned, rule_ids, seed)), tuple
+            Part.SLICES, without, lambda: tuple(_slice(kept, positive, aligned, rule_ids, seed)), tuple
         ),
         faithfulness=unless_left_out(
-            Part.FAITHFULNESS, without, lambda: _faithfulness(kept, aligned[0], rule_ids), lambda: None
+            Part.FAITHFULNESS, without, lambda: _check_reasoning(kept, aligned[0], rule_ids), lambda: None
         ),
     )
 
 
-def _aligned(examples: Sequence[Example], scorer: Scored) -> _Aligned:
-    if scorer.predictions is None:
-        return _labeled(examples, scorer, scorer.labels or {})
+def _align(examples: Sequence[Example], scorer: Scored) -> _Aligned:
+    ids, gold = [e.id for e in examples], [e.label for e in examples]
+    if scorer.predictions is None or scorer.decision is None:
+        labels = scorer.labels or {}
+        rows = Predictions.of(ids, np.full(len(ids), np.nan), gold=gold)
+        # A text without a label is predicted 0, as a row without a probability is.
+        predicted = np.array([labels.get(name) == 1 for name in ids], dtype=np.bool_)
+        lacks = f"{scorer.title} gives labels and no probabilities"
+        return _Aligned(scorer, rows, rows, Judged(None, predicted, lacks))
     at = scorer.predictions.indices()
-    missing = [e.id for e in examples if e.id not in at]
+    missing = [name for name in ids if name not in at]
     if missing:
         raise StageError(
             f"{scorer.title} has no score of {len(missing)} of {len(examples)} rows, {missing[0]} for one: "
             "scorers are compared on the same rows only"
         )
-    raw = scorer.predictions.take([at[e.id] for e in examples]).with_gold([e.label for e in examples])
-    calibrated = raw if scorer.decision is None else scorer.decision.calibrated(raw)
-    threshold = None if scorer.decision is None else scorer.decision.threshold
-    lacks = "no threshold was chosen" if scorer.decision is None else scorer.decision.reason
-    judged = Judged.of(calibrated, threshold, f"{scorer.title}: {lacks}")
+    raw, frozen = scorer.predictions.take([at[name] for name in ids]).with_gold(gold), scorer.decision
+    calibrated = frozen.calibrated(raw)
+    judged = Judged.of(calibrated, frozen.threshold, f"{scorer.title}: {frozen.reason}")
     return _Aligned(scorer, raw, calibrated, judged)
 
 
-def _labeled(examples: Sequence[Example], scorer: Scored, labels: Mapping[str, int | None]) -> _Aligned:
-    """Labels alone; a text without one is predicted 0, as a row without a probability is."""
-    none = np.full(len(examples), np.nan)
-    rows = Predictions.of([e.id for e in examples], none, gold=[e.label for e in examples])
-    predicted = np.array([labels.get(e.id) == 1 for e in examples], dtype=np.bool_)
-    return _Aligned(scorer, rows, rows, Judged(None, predicted, NO_PROBABILITY.format(scorer.title)))
-
-
-def _scorer(a: _Aligned, positive: Bools, found: Replicates, i: int) -> ProbabilityAnalysis | LabelAnalysis:
+def _measure(a: _Aligned, positive: Bools, found: Replicates, i: int) -> ProbabilityAnalysis | LabelAnalysis:
     of, p = a.of, a.calibrated.probability
-    intervals = of_replicates(positive, a.judged, found, i)
-    counts = None if a.judged.predicted is None else Confusion.of(positive, a.judged.predicted)
-    if of.labels is not None:
-        return LabelAnalysis(
-            title=of.title,
-            kind=of.kind,
-            threshold=a.threshold,
-            counts=counts,
-            intervals=intervals,
-            unlabelled=sum(of.labels.get(name) is None for name in a.raw.ids),
-        )
+    threshold = None if of.decision is None else of.decision.threshold
+    common: dict[str, Any] = {
+        "title": of.title,
+        "kind": of.kind,
+        "threshold": threshold,
+        "counts": None if a.judged.predicted is None else Confusion.of(positive, a.judged.predicted),
+        "intervals": intervals_of(positive, a.judged, found, i),
+    }
+    if of.decision is None:
+        labels = of.labels or {}
+        return LabelAnalysis(**common, unlabelled=sum(labels.get(name) is None for name in a.raw.ids))
     return ProbabilityAnalysis(
-        title=of.title,
-        kind=of.kind,
-        threshold=a.threshold,
-        counts=counts,
-        intervals=intervals,
-        threshold_reason=None if of.decision is None else of.decision.reason,
-        calibration="none" if of.decision is None else of.decision.calibrator.kind,
-        metrics=compute(a.calibrated, a.threshold, a.judged.lacks),
+        **common,
+        threshold_reason=of.decision.reason,
+        calibration=of.decision.calibrator.kind,
+        metrics=compute(a.calibrated, threshold, a.judged.lacks),
         at_default=compute(a.raw, DEFAULT),
-        reliability=reliability(positive, p),
+        reliability=curves.reliability(positive, p),
         curves=Curves(
             precision_recall=curves.precision_recall(positive, p),
             by_threshold=curves.by_threshold(positive, p),
-            by_coverage=None if a.threshold is None else curves.by_coverage(positive, p, a.threshold),
+            by_coverage=None if threshold is None else curves.by_coverage(positive, p, threshold),
         ),
     )
 
 
-def _slices(
+def _slice(
     examples: Sequence[Example],
     positive: Bools,
     aligned: Sequence[_Aligned],
     rule_ids: tuple[str, ...],
     seed: int,
-) -> list[Slice]:
-    """Of the first scorer."""
+) -> Iterator[Slice]:
+    """Yield the slices of the first scorer."""
     first, groups = aligned[0], [e.group for e in examples]
-    labellings = {
+    labelings = {
         "cited rule": by_cited_rule([g.reasoning for g in first.raw.generated], rule_ids) if rule_ids else {},
         "length": by_length([e.text for e in examples]),
         "group": by_group(groups),
-        **{
-            f"agreement with {a.of.title}": by_agreement(positive, [a.of.labels.get(e.id) for e in examples])
-            for a in aligned
-            if a.of.labels is not None
-        },
     }
-    return [
-        found
-        for by, labelling in labellings.items()
-        for found in slices(
-            by, labelling, positive, first.judged, None if by == "group" else groups, seed=seed
-        )
-    ]
+    for a in aligned:
+        if a.of.labels is not None:
+            labels = [a.of.labels.get(e.id) for e in examples]
+            labelings[f"agreement with {a.of.title}"] = by_agreement(positive, labels)
+    for by, labeling in labelings.items():
+        clusters = None if by == "group" else groups
+        yield from slices(by, labeling, positive, first.judged, clusters, seed=seed)
 
 
-def _faithfulness(
+def _check_reasoning(
     examples: Sequence[Example], first: _Aligned, rule_ids: tuple[str, ...]
 ) -> Faithfulness | None:
     if all(generated.text is None for generated in first.raw.generated):
@@ -276,3 +265,103 @@ def _faithfulness(
     predicted = first.judged.predicted
     decided = [None] * len(examples) if predicted is None else predicted.astype(int).tolist()
     return faithfulness(first.raw, [e.text for e in examples], decided, rule_ids)
+
+
+class ScorerSettings(Section):
+    """One scorer: where its rows are among the stage's inputs, and what was frozen for it."""
+
+    name: str
+    """Its name in analysis.json: student, untrained, tfidf_words, ..."""
+    title: str
+    """Its name in sentences."""
+    kind: Kind
+    """What it is to the reader."""
+    scored: str
+    """The input with its rows of the split."""
+    file: str = SCORES
+    """The file in that input."""
+    decision: str | None = None
+    """The input that the decide stage built for it."""
+    threshold: float | None = None
+    """A threshold by definition instead, on probabilities as they are (that of the majority class)."""
+    labels_only: bool = False
+    """Whether the file has a teacher's answers: labels without probabilities."""
+
+    @model_validator(mode="after")
+    def _one_decision(self) -> ScorerSettings:
+        given = sum([self.decision is not None, self.threshold is not None, self.labels_only])
+        if given != 1:
+            raise ValueError(f"{self.name} needs one of decision, threshold and labels_only, and has {given}")
+        return self
+
+    def read(self, io: StageIO) -> Scored:
+        """Return its rows and its decision. Raises StageError if two rows have the same id."""
+        path = io.inputs[self.scored] / self.file
+        if self.labels_only:
+            # The first answer without a hint: what asking once gives.
+            labels = {
+                a.example.id: next((s.label for s in a.answers if not s.hinted), None)
+                for a in read_samples(path)
+            }
+            return Scored(self.name, self.title, None, None, labels, self.kind)
+        predictions = Predictions.read(path)
+        twice = len(predictions) - len(predictions.indices())
+        if twice:
+            raise StageError(f"{self.title}: {twice} rows of {self.file} have an id that another one has")
+        if self.decision is not None:
+            frozen = decision.read(io.inputs[self.decision] / DECISION)
+        else:
+            assert self.threshold is not None, "a scorer has one way to decide"
+            frozen = decision.by_definition(self.threshold)
+        return Scored(self.name, self.title, predictions, frozen, kind=self.kind)
+
+
+class AnalyseSettings(Section):
+    """What is measured."""
+
+    split: SplitName
+    """Which rows."""
+    scorers: tuple[ScorerSettings, ...]
+    """The first is compared with each other one, and sliced."""
+    rule_ids: tuple[str, ...] = ()
+    """The ids that a reasoning may cite."""
+    resamples: int = RESAMPLES
+    """Of every interval except those of slices."""
+    seed: int
+    """Draws the resamples."""
+    without: tuple[Part, ...] = ()
+    """Parts that failed and are left out: slices, faithfulness."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
+
+
+@stage(
+    "analyse",
+    version=6,
+    inputs=("split", "*"),
+    switch="export",
+    shows="student_phase/analysis.json",
+    slot="analyse/{who}",
+    label="analyse {who} on {settings.split}",
+)
+def analyse(settings: AnalyseSettings, io: StageIO) -> dict[str, Any]:
+    """Write analysis.json. Inputs: `split`, and those that the scorers name.
+
+    Raises StageError if a scorer lacks rows of the split, and PartFailed for a part that can be left out.
+    """
+    found = measure_scorers(
+        settings.split,
+        read_examples(io.inputs["split"] / f"{settings.split}.csv"),
+        [scorer.read(io) for scorer in settings.scorers],
+        settings.rule_ids,
+        resamples=settings.resamples,
+        seed=settings.seed,
+        without=settings.without,
+    )
+    found.write(io.out / FILE)
+    verdicts = {
+        c.b: {name: c.differences[name].verdict for name in ("macro_f1", "auroc")} for c in found.comparisons
+    }
+    return {"rows": found.rows, "left_out": found.left_out, "verdicts": verdicts}

@@ -1,13 +1,13 @@
-"""Bootstrap replicates of every metric at once, of any number of scorers on the same rows.
+"""Bootstrap replicates of every metric at once, for any number of scorers on the same rows.
 
-Rows are drawn with replacement inside each gold class, so that every resample has the classes'
-sizes (stratified: Davison & Hinkley 1997, Bootstrap Methods and their Application, 3.2). Where rows
-come in groups, whole groups are drawn (the cluster bootstrap: Field & Welsh 2007, JRSS B 69,
-369-390), inside three strata: groups of positives, of negatives, and of both.
+Rows are drawn with replacement inside each gold class, so that every resample has the classes' sizes
+(stratified: Davison & Hinkley 1997, Bootstrap Methods and their Application, 3.2). Where rows come in groups,
+whole groups are drawn (the cluster bootstrap: Field & Welsh 2007, JRSS B 69, 369-390), inside three strata:
+groups of positives, of negatives, and of both.
 
-A resample is never put together: it is a weight for each row, the times it was drawn. Sums are
-products with these weights, and ranks are cumulative sums over rows sorted once. All scorers see
-the same resamples, so that the difference of two replicates is that of a paired bootstrap.
+A resample is never materialized: it is a weight for each row, the times it was drawn. Sums are products with
+these weights, and ranks are cumulative sums over rows sorted once. All scorers see the same resamples, so
+that the difference of two replicates is that of a paired bootstrap.
 """
 
 from __future__ import annotations
@@ -16,32 +16,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from core.config.measure import METRICS
-from core.evaluation.metrics import Counts, ratio
-from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
-from core.evaluation.ranks import RankedRows, Ranks, Weights
+from core.evaluation.metrics import Counts, RankedRows, Ranks, Weights, ratio
+from core.evaluation.predictions import Bools, Floats, Ints, Predictions, at_or_above
+from core.intervals import LEAST_GROUPS, Interval, percentile, proportion
 
 RESAMPLES = 10_000
-
-LEAST_GROUPS = 6
-"""Of fewer groups nothing is drawn: there are so few resamples that all may agree by chance, and not even
-a clean sweep of five is significant (2 / 2^5 is above 5 %)."""
-
 _CELLS = 1 << 16
 """Weights held at once: 256 kB, so that a block stays in the processor's cache. It decides which
 random numbers make which resample, so another value gives other intervals, within their noise."""
 
-Ints = NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What one scorer says of the rows: probabilities for ranking, and predictions at its threshold.
+    """One scorer's rows: probabilities for ranking, and predictions at its threshold.
 
-    Either may be missing (a teacher gives labels only; a threshold may be out of reach), `lacks`
-    then says why.
+    Either may be missing (a teacher gives labels only; a threshold may be out of reach), for the reason in
+    `lacks`.
     """
 
     probability: Floats | None
@@ -50,8 +42,19 @@ class Judged:
 
     @staticmethod
     def of(p: Predictions, threshold: float | None, lacks: str = "") -> Judged:
-        """A scorer's calibrated predictions at its threshold; without one `lacks` says why."""
+        """Return calibrated predictions at their threshold; `lacks` is why there is none."""
         return Judged(p.ranking, None if threshold is None else at_or_above(p.probability, threshold), lacks)
+
+    def take(self, rows: Bools) -> Judged:
+        """Return the rows of a mask."""
+        p, predicted = self.probability, self.predicted
+        return Judged(
+            None if p is None else p[rows], None if predicted is None else predicted[rows], self.lacks
+        )
+
+    def basis(self, metric: str) -> Floats | Bools | None:
+        """Return what a metric is computed from: predictions or probabilities; None if missing."""
+        return self.predicted if METRICS.get(metric).of == "counts" else self.probability
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,7 @@ class Units:
 
     @property
     def too_few(self) -> bool:
-        """Whether resamples of these groups would be sure of what they do not show."""
+        """Whether there are too few groups for resamples to show how sure a value is."""
         return self.clustered and self.count < LEAST_GROUPS
 
 
@@ -92,13 +95,44 @@ class Replicates:
         return int(self.values.shape[2])
 
     def of(self, scorer: int, metric: str) -> Floats:
-        """One metric of one scorer, in all resamples."""
+        """Return one metric of one scorer in all resamples."""
         out: Floats = self.values[scorer, self.metrics.index(metric)]
         return out
 
     def point(self, scorer: int, metric: str) -> float:
-        """One metric of one scorer on the rows themselves; NaN where it is undefined."""
+        """Return one metric of one scorer on the rows themselves; NaN if it is undefined."""
         return float(self.points[scorer, self.metrics.index(metric)])
+
+
+def intervals(
+    positive: Bools,
+    judged: Sequence[Judged],
+    groups: Sequence[str | None] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> list[dict[str, Interval]]:
+    """Return every metric of each scorer with its interval, from one set of resamples."""
+    found = bootstrap(positive, judged, groups, resamples=resamples, seed=seed)
+    return [intervals_of(positive, j, found, i) for i, j in enumerate(judged)]
+
+
+def intervals_of(positive: Bools, judged: Judged, found: Replicates, scorer: int) -> dict[str, Interval]:
+    """Return every metric of one scorer with its interval, from given replicates."""
+    out = {}
+    for name in found.metrics:
+        why = judged.lacks if judged.basis(name) is None else METRICS.get(name).undefined
+        out[name] = percentile(found.point(scorer, name), found.of(scorer, name), why)
+    predicted = judged.predicted
+    if predicted is not None and not found.clustered:
+        shares = {
+            "accuracy": (predicted == positive, len(positive)),
+            "recall": (predicted & positive, int(positive.sum())),
+            "precision": (predicted & positive, int(predicted.sum())),
+        }
+        for name, (hits, total) in shares.items():
+            out[name] = proportion(int(hits.sum()), total, METRICS.get(name).undefined)
+    return out
 
 
 def bootstrap(
@@ -109,11 +143,10 @@ def bootstrap(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Replicates:
-    """Every metric of every scorer in every resample. Memory does not grow with rows times resamples.
-    Of fewer than LEAST_GROUPS groups every replicate is NaN.
+    """Return every metric of every scorer in every resample; of fewer than LEAST_GROUPS groups all are NaN.
 
-    `groups` names each row's group, None for a row that stands alone. Equal arguments draw the same
-    rows on every machine.
+    `groups` names each row's group, None for a row without one. Equal arguments draw the same rows on every
+    machine. Memory does not grow with rows times resamples.
     """
     scorers = [_Scorer(positive, j) for j in judged]
     drawn = units_of(positive, groups)
@@ -127,20 +160,14 @@ def bootstrap(
     values = np.array([s.metrics(of, *sizes) for s, of in zip(scorers, sums, strict=True)])
     if drawn.too_few:
         values = np.full_like(values, np.nan)
-    points = [s.point() for s in scorers]
     metrics = tuple(METRICS)
     shape = len(judged), len(metrics)
-    return Replicates(
-        metrics,
-        values.reshape(*shape, resamples),
-        np.array(points).reshape(shape),
-        drawn.clustered,
-        drawn.count,
-    )
+    points = np.array([s.point() for s in scorers]).reshape(shape)
+    return Replicates(metrics, values.reshape(*shape, resamples), points, drawn.clustered, drawn.count)
 
 
 def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
-    """Rows as units by class; or, where any row has a group, groups by which classes they hold."""
+    """Return rows as units by class; or, if any row has a group, groups by the classes they contain."""
     n_up, n_down = int(positive.sum()), int((~positive).sum())
     if groups is None or all(g is None for g in groups):
         return Units((n_up, n_down), np.arange(n_up), n_up + np.arange(n_down), clustered=False)
@@ -159,7 +186,7 @@ def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
 
 
 def weights(units: Units, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
-    """Blocks of resamples: the first one's number, and the weights of positive and negative rows."""
+    """Yield blocks of resamples: the first one's number, and the weights of positive and negative rows."""
     rng = np.random.Generator(np.random.SFC64(seed))
     block = max(1, _CELLS // max(1, units.count))
     for start in range(0, resamples, block):
@@ -172,22 +199,22 @@ def weights(units: Units, resamples: int, seed: int) -> Iterator[tuple[int, Weig
 
 
 def _drawn(rng: np.random.Generator, many: int, size: int) -> Weights:
-    """How often each of `size` units was drawn in `size` draws, `many` times."""
+    """Return how often each of `size` units was drawn in `size` draws, `many` times."""
     if size == 0:
         return np.zeros((many, 0), dtype=np.int32)
     from scipy.sparse import csr_array
 
     drawn = rng.integers(0, size, size=many * size, dtype=np.int32)
     rows = np.arange(many + 1, dtype=np.int32) * size
-    # A dense form of ones adds those that fall on one place: a bincount without its wide integers.
+    # Densifying a sparse array of ones adds those of one place: a bincount without its wide integers.
     counts: Weights = csr_array((np.ones(len(drawn), np.int32), drawn, rows), shape=(many, size)).toarray()
     return counts
 
 
 class _Scorer:
-    """One scorer's rows, sorted once; what it lacks is NaN in all that follows from it.
+    """One scorer's rows, sorted once; everything that follows from what it lacks is NaN.
 
-    Sums of a resample are, in this order: true and false positives, the sum over rows of each metric of
+    The sums of a resample are, in this order: true and false positives, the sum over rows of each metric of
     probabilities, and the two sums of ranks.
     """
 
@@ -204,7 +231,7 @@ class _Scorer:
         self.count = self.up.shape[1] + 2
 
     def sums(self, up: Weights, down: Weights) -> Floats:
-        """The sums by resample, from the weights of positive and negative rows."""
+        """Return the sums by resample, from the weights of positive and negative rows."""
         out = np.full((self.count, len(up)), np.nan)
         out[:-2] = (up @ self.up + down @ self.down).T
         if self.ranks is not None:
@@ -212,7 +239,7 @@ class _Scorer:
         return out
 
     def metrics(self, sums: Floats, ups: Floats, downs: Floats) -> Floats:
-        """All metrics by resample, in the order of their registry, from the sums and the classes' sizes."""
+        """Return all metrics by resample, in registry order, from the sums and the classes' sizes."""
         tp, fp, *of_rows, disorder, precise = sums
         counts, ranks = Counts.of(tp, fp, ups, downs), Ranks.of(disorder, precise, ups, downs)
         means = iter([ratio(each, ups + downs) for each in of_rows])
@@ -225,6 +252,6 @@ class _Scorer:
         return np.array(found)
 
     def point(self) -> Floats:
-        """The metrics of the rows themselves."""
+        """Return the metrics of the rows themselves."""
         one = [np.ones((1, len(rows)), dtype=np.int32) for rows in (self.up, self.down)]
         return self.metrics(self.sums(*one), *(np.array([float(w.size)]) for w in one))[:, 0]

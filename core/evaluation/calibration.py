@@ -3,40 +3,50 @@
 none          the identity
 temperature   the log odds divided by one number (Guo et al. 2017, arXiv:1706.04599)
 platt         a slope and a shift of the log odds, fitted to Platt's smoothed targets (Platt 1999)
-isotonic      any rising curve (Zadrozny & Elkan 2002), straight between its steps; only with at least
+isotonic      any rising curve (Zadrozny & Elkan 2002), linear between its steps; only with at least
               200 rows and 50 of each class, since with fewer each step rests on a handful of rows
 auto          the simplest of these whose log loss on five held-out folds is within one standard error
               of the best one's (the rule of Breiman et al. 1984), in the order above
 
-All are fitted on val alone, by log loss. None turns the order of two rows round: a fit that would,
-or that the rows cannot carry, gives `none` and the reason.
+All are fitted on val alone, by log loss. No curve reverses the order of two rows: a fit that would, or that
+has too few rows, gives `none` and the reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from core import jsonio
 from core.config.measure import CalibrationConfig
 from core.evaluation.bootstrap import units_of
-from core.evaluation.calibration_fits import FITS, Parameters, Unfit, curve
-from core.evaluation.metrics import log_loss
+from core.evaluation.metrics import CLIP, log_loss
 from core.evaluation.predictions import Bools, Floats, Predictions
 
 Kind = Literal["none", "temperature", "platt", "isotonic"]
-SIMPLEST_FIRST: tuple[Kind, ...] = ("none", "temperature", "platt", "isotonic")
+Parameters = Mapping[str, Any]
+"""Numbers, or tuples of numbers, by name."""
 FOLDS = 5
 LEAST_FOR_AUTO = 50
-"""Rows that `auto` needs, and LEAST_OF_CLASS of each class: of fewer it takes none."""
+"""Rows that `auto` needs, and LEAST_OF_CLASS of each class; with fewer it chooses none."""
 LEAST_OF_CLASS = 10
+LEAST_FOR_ISOTONIC = 200
+LEAST_OF_CLASS_FOR_ISOTONIC = 50
+COLDEST, HOTTEST = 0.01, 100.0
+_NEWTON_STEPS = 100
+_UNRELATED = "the probabilities say nothing of the labels, or the opposite"
+
+
+class Unfit(ValueError):
+    """The rows cannot carry this curve, for the reason in the message."""
 
 
 @dataclass(frozen=True, slots=True)
 class Calibrator:
-    """A frozen curve, what it was fitted on, and why it is what it is.
+    """A frozen curve, what it was fitted on, and why it was chosen.
 
     `rows` and `positive` count the rows that had a probability. Log losses are in nats, on these
     rows; None where there are none.
@@ -51,37 +61,29 @@ class Calibrator:
     log_loss_after: float | None
     reason: str
 
+    @staticmethod
+    def identity(reason: str) -> Calibrator:
+        """Return the calibrator that changes nothing and was fitted to nothing."""
+        return Calibrator("none", {}, "none", 0, 0, None, None, reason)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Calibrator:
+        """Return the calibrator in a file that this project wrote."""
+        found = {k: tuple(v) if isinstance(v, list) else v for k, v in value["parameters"].items()}
+        return Calibrator(**{**value, "parameters": found})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mapping that is written."""
+        found = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
+        return {**jsonio.as_row(self), "parameters": found}
+
     def apply(self, probability: Floats) -> Floats:
-        """The calibrated probabilities; NaN, a row without one, stays NaN."""
+        """Return the calibrated probabilities; NaN stays NaN."""
         return curve(self.kind, self.parameters, probability)
 
     def apply_to(self, p: Predictions) -> Predictions:
         """Return the predictions with calibrated probabilities; a row without one stays as it is."""
         return p if self.kind == "none" else p.with_probability(self.apply(p.probability))
-
-    def to_json(self) -> dict[str, Any]:
-        """The mapping that is written."""
-        return {
-            "kind": self.kind,
-            "parameters": {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()},
-            "asked": self.asked,
-            "rows": self.rows,
-            "positive": self.positive,
-            "log_loss_before": self.log_loss_before,
-            "log_loss_after": self.log_loss_after,
-            "reason": self.reason,
-        }
-
-
-def identity(reason: str) -> Calibrator:
-    """The calibrator that changes nothing and was fitted to nothing."""
-    return Calibrator("none", {}, "none", 0, 0, None, None, reason)
-
-
-def from_json(value: Mapping[str, Any]) -> Calibrator:
-    """The calibrator in a file that this project wrote."""
-    found = {k: tuple(v) if isinstance(v, list) else v for k, v in value["parameters"].items()}
-    return Calibrator(**{**value, "parameters": found})
 
 
 def calibrate(
@@ -92,69 +94,193 @@ def calibrate(
     *,
     seed: int = 0,
 ) -> Calibrator:
-    """The calibrator that `config` asks for, fitted to the rows that have a probability.
+    """Return the calibrator that `config` asks for, fitted to the rows that have a probability.
 
     `groups` keeps rows of one group in one fold of `auto`.
     """
     scored = ~np.isnan(probability)
     y, p = positive[scored], probability[scored]
-    kept = None if groups is None else [g for g, s in zip(groups, scored, strict=True) if s]
+    kind: Kind = "none"
+    parameters: Parameters = {}
     if config.method == "none":
-        return _made("none", {}, "none", y, p, "not asked for")
-    if config.method == "auto":
-        return _auto(y, p, kept, seed)
-    try:
-        return _made(config.method, FITS[config.method](y, p), config.method, y, p, "as asked")
-    except Unfit as why:
-        return _made("none", {}, config.method, y, p, f"{config.method} cannot be fitted: {why}")
-
-
-def _made(kind: Kind, parameters: Parameters, asked: str, y: Bools, p: Floats, reason: str) -> Calibrator:
+        reason = "not asked for"
+    elif config.method == "auto":
+        kept = None if groups is None else [g for g, s in zip(groups, scored, strict=True) if s]
+        kind, reason = _simplest(y, p, kept, seed)
+        parameters = FITS[kind](y, p)
+    else:
+        try:
+            parameters = FITS[config.method](y, p)
+            kind, reason = config.method, "as asked"
+        except Unfit as why:
+            reason = f"{config.method} cannot be fitted: {why}"
     before = float(log_loss(y, p).mean()) if len(y) else None
     after = float(log_loss(y, curve(kind, parameters, p)).mean()) if len(y) else None
-    return Calibrator(kind, parameters, asked, len(y), int(y.sum()), before, after, reason)
+    return Calibrator(kind, parameters, config.method, len(y), int(y.sum()), before, after, reason)
 
 
-def _auto(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int) -> Calibrator:
+def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int) -> tuple[Kind, str]:
+    """Return what `auto` chooses, and why."""
     fewest = min(int(y.sum()), int((~y).sum()))
     if len(y) < LEAST_FOR_AUTO or fewest < LEAST_OF_CLASS:
         least = f"{LEAST_FOR_AUTO} rows and {LEAST_OF_CLASS} of each class"
-        return _made("none", {}, "auto", y, p, f"auto needs {least}; here are {len(y)} and {fewest}")
-    held_out = _held_out(y, p, _folds(y, groups, seed))
+        return "none", f"auto needs {least}; here are {len(y)} and {fewest}"
+    units = units_of(y, groups)
+    rng = np.random.default_rng(seed)
+    dealt = np.concatenate([rng.permutation(size) for size in units.sizes])  # classes spread evenly
+    fold = np.empty(len(y))
+    fold[y], fold[~y] = dealt[units.of_positive] % FOLDS, dealt[units.of_negative] % FOLDS
+    held_out = _held_out(y, p, fold)
     means = {kind: float(losses.mean()) for kind, losses in held_out.items()}
-    best = min(means, key=lambda kind: means[kind])
-    chosen = next(kind for kind in held_out if _as_good(held_out[kind], held_out[best]))
-    said = ", ".join(f"{kind} {mean:.4f}" for kind, mean in means.items())
-    reason = f"the simplest within one standard error of the best log loss on {FOLDS} held-out folds: {said}"
-    return _made(chosen, FITS[chosen](y, p), "auto", y, p, reason)
-
-
-def _as_good(losses: Floats, best: Floats) -> bool:
-    worse = losses - best
-    return bool(worse.mean() <= worse.std(ddof=1) / np.sqrt(len(worse)))
+    best = held_out[min(means, key=lambda kind: means[kind])]
+    worse = {kind: losses - best for kind, losses in held_out.items()}
+    chosen = next(k for k, by in worse.items() if by.mean() <= by.std(ddof=1) / np.sqrt(len(by)))
+    listed = ", ".join(f"{each} {mean:.4f}" for each, mean in means.items())
+    rule = f"the simplest within one standard error of the best log loss on {FOLDS} held-out folds"
+    return chosen, f"{rule}: {listed}"
 
 
 def _held_out(y: Bools, p: Floats, fold: Floats) -> dict[Kind, Floats]:
-    """Each row's log loss under the curve that was fitted without its fold, by kind, simplest first."""
+    """Return each row's log loss under the curve fitted without its fold, by kind, simplest first."""
     out: dict[Kind, Floats] = {}
-    for kind in SIMPLEST_FIRST:
+    for kind, fit in FITS.items():
         losses = np.empty(len(y))
         try:
-            FITS[kind](y, p)
+            fit(y, p)
             for k in range(FOLDS):
                 held = fold == k
-                losses[held] = log_loss(y[held], curve(kind, FITS[kind](y[~held], p[~held]), p[held]))
+                losses[held] = log_loss(y[held], curve(kind, fit(y[~held], p[~held]), p[held]))
         except Unfit:
             continue
         out[kind] = losses
     return out
 
 
-def _folds(y: Bools, groups: Sequence[str | None] | None, seed: int) -> Floats:
-    """The fold of each row; classes are spread evenly, groups stay whole."""
-    units = units_of(y, groups)
-    rng = np.random.default_rng(seed)
-    dealt = np.concatenate([rng.permutation(size) for size in units.sizes])
-    fold = np.empty(len(y))
-    fold[y], fold[~y] = dealt[units.of_positive] % FOLDS, dealt[units.of_negative] % FOLDS
-    return fold
+def temperature(y: Bools, p: Floats) -> Parameters:
+    """Fit T of sigmoid(log odds / T). The loss is convex in 1/T, so its slope has one root."""
+    from scipy.optimize import brentq
+    from scipy.special import expit
+
+    _require_both_classes(y)
+    z = log_odds(p)
+
+    def slope(inverse: float) -> float:
+        return float(((expit(inverse * z) - y) * z).sum())
+
+    cold, hot = 1 / COLDEST, 1 / HOTTEST
+    if slope(hot) >= 0:
+        raise Unfit(_UNRELATED)
+    if slope(cold) <= 0:
+        raise Unfit("the probabilities part the classes without error, so that no temperature is cold enough")
+    return {"temperature": 1 / brentq(slope, hot, cold, xtol=1e-14, rtol=1e-14)}
+
+
+def platt(y: Bools, p: Floats) -> Parameters:
+    """Fit slope and shift of the log odds to targets (n1 + 1)/(n1 + 2) and 1/(n0 + 2).
+
+    Uses Newton's method with halved steps (Lin, Lin & Weng 2007, Machine Learning 68, 267-276); the
+    smoothed targets keep the optimum finite.
+    """
+    _require_both_classes(y)
+    z = log_odds(p)
+    if np.ptp(z) == 0:
+        raise Unfit("all probabilities are the same")
+    ups, downs = int(y.sum()), int((~y).sum())
+    target = np.where(y, (ups + 1) / (ups + 2), 1 / (downs + 2))
+    middle, scale = z.mean(), z.std()
+    design = np.stack([(z - middle) / scale, np.ones_like(z)], axis=1)  # nearly independent columns
+    slope, shift = _logistic_regression(design, target)
+    if slope <= 0:
+        raise Unfit(_UNRELATED)
+    return {"slope": float(slope / scale), "shift": float(shift - slope * middle / scale)}
+
+
+def isotonic(y: Bools, p: Floats) -> Parameters:
+    """Fit the rising steps of least squares, which also have the least log loss among rising curves
+    (Robertson, Wright & Dykstra 1988, 1.5), at the rows' own probabilities.
+
+    The ends are kept 1/(n + 2) away from 0 and 1, which no number of rows can justify.
+    """
+    fewest = min(int(y.sum()), int((~y).sum()))
+    if len(y) < LEAST_FOR_ISOTONIC or fewest < LEAST_OF_CLASS_FOR_ISOTONIC:
+        least = f"{LEAST_FOR_ISOTONIC} rows and {LEAST_OF_CLASS_FOR_ISOTONIC} of each class"
+        raise Unfit(f"it needs {least}; here are {len(y)} and {fewest}")
+    from scipy.optimize import isotonic_regression
+
+    at, place, many = np.unique(p, return_inverse=True, return_counts=True)
+    share = np.bincount(place, weights=y) / many
+    rising = isotonic_regression(share, weights=many).x
+    if rising[0] == rising[-1]:
+        raise Unfit(_UNRELATED)
+    steps = rising[1:] != rising[:-1]
+    edge = np.append(True, steps) | np.append(steps, True)
+    least_share = 1 / (len(y) + 2)
+    held = np.clip(rising[edge], least_share, 1 - least_share)
+    return {"at": tuple(at[edge].tolist()), "to": tuple(held.tolist())}
+
+
+FITS: Mapping[Kind, Callable[[Bools, Floats], Parameters]] = {
+    "none": lambda y, p: {},
+    "temperature": temperature,
+    "platt": platt,
+    "isotonic": isotonic,
+}
+"""How each kind is fitted to gold labels and probabilities, the simplest first."""
+
+
+def curve(kind: str, parameters: Parameters, p: Floats) -> Floats:
+    """Return a fitted curve's values in float64, whatever the scores' own precision; NaN stays NaN."""
+    from scipy.special import expit
+
+    p = np.asarray(p, np.float64)
+    if kind == "temperature":
+        return np.asarray(expit(log_odds(p) / parameters["temperature"]))
+    if kind == "platt":
+        return np.asarray(expit(parameters["slope"] * log_odds(p) + parameters["shift"]))
+    if kind == "isotonic":
+        return np.interp(p, parameters["at"], parameters["to"])
+    return p
+
+
+def log_odds(p: Floats) -> Floats:
+    """Return ln(p / (1 - p)) of probabilities that are kept 1e-12 away from 0 and 1."""
+    held = np.clip(np.asarray(p, np.float64), CLIP, 1 - CLIP)
+    out: Floats = np.log(held) - np.log1p(-held)
+    return out
+
+
+def confidence(probability: Floats, threshold: float) -> Floats:
+    """Return the distance of each row's log odds from the threshold's; -1 for a row without a probability.
+
+    For a threshold of 0.5 it orders rows as the larger of p and 1 - p does.
+    """
+    away = np.abs(log_odds(probability) - log_odds(np.array([threshold])))
+    return np.where(np.isnan(away), -1.0, away)
+
+
+def _require_both_classes(y: Bools) -> None:
+    if y.all() or not y.any():
+        raise Unfit("the rows are of one class")
+
+
+def _logistic_regression(design: Floats, target: Floats) -> Floats:
+    """Return the weights of the logistic regression of `target` on `design`."""
+    from scipy.special import expit
+
+    def loss(w: Floats) -> float:
+        z = design @ w
+        return float((np.logaddexp(0, z) - target * z).sum())
+
+    w = np.zeros(design.shape[1])
+    for _ in range(_NEWTON_STEPS):
+        fitted = expit(design @ w)
+        gradient = design.T @ (fitted - target)
+        if np.abs(gradient).max() <= 1e-12 * len(target):
+            break
+        curvature = (design * (fitted * (1 - fitted))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-14 * np.eye(len(w)), gradient)
+        now, size = loss(w), 1.0
+        while loss(w - size * step) > now and size > 1e-10:
+            size /= 2
+        w = w - size * step
+    return w

@@ -2,7 +2,7 @@
 
 The interval decides: a difference is shown where its 95 % interval excludes 0. The intervals of one metric
 hold together for all comparisons made in it, and `p_adjusted` is the p-value that inverts them (see
-core.evaluation.simultaneous), so that interval, p-value and verdict never disagree.
+core.evaluation.significance), so that interval, p-value and verdict never disagree.
 
 A bootstrap of few rows is too sure of itself. So no p-value is smaller than that of a clean sweep in an
 exact test: of the order of positives and negatives for ranking metrics; of flipped signs for all others, on
@@ -20,10 +20,11 @@ import numpy as np
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, Replicates
-from core.evaluation.intervals import MOST_UNDEFINED, TOO_FEW
 from core.evaluation.metrics import lower_is_better
-from core.evaluation.paired import (
+from core.evaluation.predictions import Bools, Floats
+from core.evaluation.significance import (
     ALPHA,
+    Family,
     McNemar,
     bootstrap_p,
     detectable,
@@ -34,13 +35,12 @@ from core.evaluation.paired import (
     ranking_p,
     sign_flip_p,
 )
-from core.evaluation.predictions import Bools, Floats
-from core.evaluation.simultaneous import Family, family
+from core.intervals import MOST_UNDEFINED, TOO_FEW
 
 DIGITS = 3
-"""Of a difference in words: as many as the tables have."""
+"""Decimals of a difference in words, as in the tables."""
 LEAST_TAIL = 10
-"""Of fewer resamples beyond each end of an interval, the ends depend on which were drawn."""
+"""With fewer resamples beyond each end of an interval, the ends depend on which were drawn."""
 CLUSTERED = "rows come in groups, which McNemar's test takes as independent: rather trust the intervals"
 _MOST_DIGITS = 12
 _ROUNDING = 1e-12
@@ -77,7 +77,8 @@ class MetricDifference:
 class Comparison:
     """Two scorers on the same rows. McNemar's test is None where one of them predicts nothing.
 
-    `differing` rows are predicted otherwise; `detectable_accuracy` is McNemar's smallest difference.
+    `differing` is the number of rows that one has right and the other wrong; `detectable_accuracy` is
+    McNemar's smallest difference.
     """
 
     a: str
@@ -95,45 +96,54 @@ class _Measured:
     """One metric of one comparison before the number of comparisons is known.
 
     `drawn` are the differences of all resamples; `p` is None where nothing can be tested, which `untested`
-    explains; `fewest` is the p-value of a clean sweep, `differing` the rows that it is about.
+    explains; `sweep` is the p-value of a clean sweep, `differing` the rows that it is about.
     """
 
     metric: str
     value: float | None
     drawn: Floats
     p: float | None
-    fewest: float
+    sweep: float
     differing: int
     undefined: str | None
     untested: str | None
 
 
 def compare(
-    positive: Bools, names: Sequence[str], judged: Sequence[Judged], found: Replicates, first: int = 0
+    positive: Bools, names: Sequence[str], judged: Sequence[Judged], found: Replicates
 ) -> list[Comparison]:
-    """The scorer at `first` against each other one, all of the same rows, whose replicates are `found`.
+    """Compare the first scorer with each other one on the same rows, whose replicates are `found`.
 
-    Adjusted for all of these comparisons, metric by metric.
+    Intervals and p-values are adjusted for all of these comparisons, metric by metric.
     """
-    others = [i for i in range(len(names)) if i != first]
-    pairs = [_pair(positive, names, judged, found, (first, i)) for i in others]
-    measured = [
-        {name: _measured(name, positive, judged, found, (first, i)) for name in found.metrics} for i in others
-    ]
+    others = range(1, len(names))
     by_metric = {
-        name: _decided([of[name] for of in measured], found, len(positive)) for name in found.metrics
+        name: _differences([_measure(name, positive, judged, found, i) for i in others], found, len(positive))
+        for name in found.metrics
     }
     out = []
-    for k, pair in enumerate(pairs):
-        differences = {name: of[k] for name, of in by_metric.items()}
-        said = {name: with_verdict(d, pair) for name, d in differences.items()}
-        out.append(replace(pair, differences=said))
+    for i in others:
+        of_a, of_b, exact = judged[0].predicted, judged[i].predicted, None
+        if of_a is not None and of_b is not None:
+            exact = mcnemar(of_a == positive, of_b == positive)
+        detectable_difference = None
+        if exact is not None:
+            detectable_difference = detectable_accuracy(exact.discordant, len(positive))
+        out.append(
+            Comparison(
+                a=names[0],
+                b=names[i],
+                rows=len(positive),
+                mcnemar=exact,
+                differing=None if exact is None else exact.discordant,
+                detectable_accuracy=detectable_difference,
+                differences={
+                    name: with_verdict(of[i - 1], names[0], names[i]) for name, of in by_metric.items()
+                },
+                note=CLUSTERED if found.clustered and exact is not None else None,
+            )
+        )
     return out
-
-
-def with_verdict(difference: MetricDifference, comparison: Comparison) -> MetricDifference:
-    """Return the difference with its sentence, by what `better` finds."""
-    return replace(difference, verdict=_verdict(difference, comparison))
 
 
 def better(difference: MetricDifference) -> bool:
@@ -144,150 +154,122 @@ def better(difference: MetricDifference) -> bool:
     return not d.low <= 0 <= d.high
 
 
-def _pair(
-    positive: Bools,
-    names: Sequence[str],
-    judged: Sequence[Judged],
-    found: Replicates,
-    of: tuple[int, int],
-) -> Comparison:
-    a, b = (judged[i] for i in of)
-    exact = None
-    if a.predicted is not None and b.predicted is not None:
-        exact = mcnemar(a.predicted == positive, b.predicted == positive)
-    return Comparison(
-        a=names[of[0]],
-        b=names[of[1]],
-        rows=len(positive),
-        mcnemar=exact,
-        differing=None if exact is None else exact.discordant,
-        detectable_accuracy=None if exact is None else detectable_accuracy(exact.discordant, len(positive)),
-        differences={},
-        note=CLUSTERED if found.clustered and exact is not None else None,
-    )
+def with_verdict(difference: MetricDifference, a: str, b: str) -> MetricDifference:
+    """Return the difference of scorers `a` and `b` with its sentence, by what `better` finds."""
+    d, name = difference, METRICS.get(difference.metric).title
+    if d.value is None:
+        return replace(d, verdict=f"{name}: not compared, {d.undefined}.")
+    note = "" if d.note is None else f"; {d.note}"
+    if better(d):
+        a_wins = (d.value > 0) != lower_is_better(d.metric)
+        winner, loser = (a, b) if a_wins else (b, a)
+        by = f"{_span(d, 1 if a_wins else -1, f' {name}')}{note}"
+        return replace(d, verdict=f"{winner} is better than {loser} by {by}.")
+    why = "" if d.untested is None else f"; {d.untested}"
+    found = f"{_span(d, 1, '')}{why}{note}"
+    return replace(d, verdict=f"no difference shown between {a} and {b} in {name}: {found}.")
 
 
-def _measured(
-    name: str, positive: Bools, judged: Sequence[Judged], found: Replicates, of: tuple[int, int]
+def signed_end(value: float) -> str:
+    """Return a difference with its sign and three decimals, or as many as show that it is not 0."""
+    shown = (f"{value or 0.0:+.{digits}f}" for digits in range(DIGITS, _MOST_DIGITS))
+    return next((s for s in shown if value == 0 or float(s) != 0), f"{0.0:+.{DIGITS}f}")
+
+
+def _span(d: MetricDifference, sign: int, unit: str) -> str:
+    """Return the difference, negated where `sign` is -1, with its unit and interval."""
+    value = f"{signed_end(sign * (d.value or 0.0))}{unit}"
+    if d.low is None or d.high is None:
+        return value
+    low, high = sorted((sign * d.low, sign * d.high))
+    return f"{value} (95 % interval {signed_end(low)} to {signed_end(high)})"
+
+
+def _measure(
+    name: str, positive: Bools, judged: Sequence[Judged], found: Replicates, other: int
 ) -> _Measured:
-    a, b = of
-    drawn = found.of(a, name) - found.of(b, name)
-    point = found.point(a, name) - found.point(b, name)
-    differing = _differing(name, judged[a], judged[b])
-    fewest = _clean_sweep(name, positive, differing, found)
-    if np.isnan(point):
-        why = _lacking(name, judged, of) or _undefined(name, positive)
-        return _Measured(name, None, drawn, None, fewest, differing, why, None)
-    untested = _too_undefined(drawn)
-    p = None if untested is not None else bootstrap_p(drawn)
-    p = None if p is None else max(p, fewest)
-    return _Measured(name, point, drawn, p, fewest, differing, None, untested)
-
-
-def _differing(name: str, a: Judged, b: Judged) -> int:
-    """Rows on which two scorers differ, in what the metric is made of."""
-    of_counts = METRICS.get(name).of == "counts"
-    of_a, of_b = (a.predicted, b.predicted) if of_counts else (a.probability, b.probability)
-    return 0 if of_a is None or of_b is None else int((of_a != of_b).sum())
-
-
-def _clean_sweep(name: str, positive: Bools, differing: int, found: Replicates) -> float:
-    """The smallest p-value that an exact test of these rows, or groups, could give."""
-    of_groups = sign_flip_p(found.units) if found.clustered else 0.0
-    of_rows = (
-        ranking_p(len(positive), int(positive.sum()))
-        if METRICS.get(name).of == "ranks"
-        else sign_flip_p(differing)
-    )
-    return max(of_rows, of_groups)
-
-
-def _too_undefined(drawn: Floats) -> str | None:
+    """Measure one metric of the first scorer against another one."""
+    metric, rows = METRICS.get(name), len(positive)
+    drawn = found.of(0, name) - found.of(other, name)
+    value = found.point(0, name) - found.point(other, name)
+    of_a, of_b = judged[0].basis(name), judged[other].basis(name)
+    differing = 0 if of_a is None or of_b is None else int((of_a != of_b).sum())
+    ranks = metric.of == "ranks"
+    sweep = ranking_p(rows, int(positive.sum())) if ranks else sign_flip_p(differing)
+    sweep = max(sweep, sign_flip_p(found.units) if found.clustered else 0.0)
+    p = undefined = untested = None
     missing = int(np.isnan(drawn).sum())
-    if missing == len(drawn):
-        return TOO_FEW
-    if missing > MOST_UNDEFINED * len(drawn):
-        return f"not testable: undefined in {missing:,} of {len(drawn):,} resamples"
-    return None
+    if np.isnan(value):
+        lacking = [j.lacks for j in (judged[0], judged[other]) if j.basis(name) is None]
+        one = "not testable" if ranks or not rows else "undefined for one of the two"
+        undefined = "; ".join(lacking) or f"{one}: {metric.undefined}"
+    elif missing == len(drawn):
+        untested = TOO_FEW
+    elif missing > MOST_UNDEFINED * len(drawn):
+        untested = f"not testable: undefined in {missing:,} of {len(drawn):,} resamples"
+    else:
+        p = max(bootstrap_p(drawn) or 0.0, sweep)
+    defined = None if np.isnan(value) else value
+    return _Measured(name, defined, drawn, p, sweep, differing, undefined, untested)
 
 
-def _lacking(name: str, judged: Sequence[Judged], of: tuple[int, int]) -> str:
-    field = "predicted" if METRICS.get(name).of == "counts" else "probability"
-    return "; ".join(judged[i].lacks for i in of if getattr(judged[i], field) is None)
-
-
-def _undefined(name: str, positive: Bools) -> str:
-    """Why a metric of two scorers that have all it needs is undefined for one of them."""
-    each = METRICS.get(name)
-    if each.of == "ranks" or not len(positive):
-        return f"not testable: {each.undefined}"
-    return f"undefined for one of the two: {each.undefined}"
-
-
-def _decided(measured: Sequence[_Measured], found: Replicates, rows: int) -> list[MetricDifference]:
-    """All comparisons of one metric, adjusted for their number; those that cannot be tested do not count."""
+def _differences(measured: Sequence[_Measured], found: Replicates, rows: int) -> list[MetricDifference]:
+    """Return all comparisons of one metric, adjusted for the number of those that can be tested."""
     tested = [m for m in measured if m.p is not None]
-    together = family([m.drawn for m in tested])
-    by_holm = holm([m.p for m in measured])
-    return [
-        replace(
-            _difference(m, together, len(tested), found, rows)
-            if m.p is not None
-            else _not_tested(m, len(tested)),
-            p_holm=p,
+    together, out = Family.of([m.drawn for m in tested]), []
+    for m, p_holm in zip(measured, holm([m.p for m in measured]), strict=True):
+        d = MetricDifference(
+            metric=m.metric,
+            value=m.value,
+            low=None,
+            high=None,
+            p=m.p,
+            p_holm=p_holm,
+            detectable=None,
+            undefined_resamples=0 if m.value is None else int(np.isnan(m.drawn).sum()),
+            undefined=m.undefined,
+            verdict="",
+            comparisons=len(tested),
+            untested=m.untested,
         )
-        for m, p in zip(measured, by_holm, strict=True)
-    ]
+        out.append(d if m.p is None else _tested(d, m, together, found, rows))
+    return out
 
 
-def _not_tested(m: _Measured, comparisons: int) -> MetricDifference:
-    return MetricDifference(
-        metric=m.metric,
-        value=m.value,
-        low=None,
-        high=None,
-        p=None,
-        p_holm=None,
-        detectable=None,
-        undefined_resamples=0 if m.value is None else int(np.isnan(m.drawn).sum()),
-        undefined=m.undefined,
-        verdict="",
-        comparisons=comparisons,
-        untested=m.untested,
-    )
-
-
-def _difference(
-    m: _Measured, together: Family, comparisons: int, found: Replicates, rows: int
+def _tested(
+    d: MetricDifference, m: _Measured, together: Family, found: Replicates, rows: int
 ) -> MetricDifference:
-    d, ends = _not_tested(m, comparisons), together.interval(m.drawn)
+    """Return a difference with its interval and adjusted p-value."""
+    ends = together.interval(m.drawn)
     if ends is None:
-        why = f"not testable: {found.resamples:,} resamples are too few for {comparisons} comparisons"
-        return replace(d, p=m.p, p_adjusted=1.0, untested=why)
-    least = min(1.0, comparisons * m.fewest)
-    hopeless = least > ALPHA + _ROUNDING
-    if hopeless and not ends[0] <= 0 <= ends[1]:
-        ends = (
-            None  # the exact test cannot exclude 0, so an interval of the bootstrap that does is too narrow
-        )
+        why = f"not testable: {found.resamples:,} resamples are too few for {d.comparisons} comparisons"
+        return replace(d, p_adjusted=1.0, untested=why)
+    least = min(1.0, d.comparisons * m.sweep)
+    untestable = least > ALPHA + _ROUNDING
+    if untestable and not ends[0] <= 0 <= ends[1]:
+        ends = None  # too narrow: the exact test cannot exclude 0
     low, high = ends or (None, None)
+    note = None
+    if ends is not None and together.rank < LEAST_TAIL:
+        note = (
+            f"the ends of the interval are rough, {together.rank} of {together.resamples:,} resamples lie at "
+            f"or beyond each for {d.comparisons} comparisons"
+        )
+    # Of predictions, other rows might differ on more labels; of probabilities, no rows differ on more.
+    by_rows = untestable and METRICS.get(d.metric).of != "counts"
     return replace(
         d,
         low=low,
         high=high,
-        p=m.p,
         p_adjusted=max(together.p_value(m.drawn), least),
-        # Of predictions, other rows might differ on more labels; of probabilities, no rows differ on more.
-        detectable=None
-        if hopeless and METRICS.get(m.metric).of != "counts"
-        else detectable(m.drawn, together.level),
-        untested=_hopeless(m, comparisons, found, rows) if hopeless else None,
-        note=None if ends is None else _rough(together, comparisons),
+        detectable=None if by_rows else detectable(m.drawn, together.level),
+        untested=_untestable(m, d.comparisons, found, rows) if untestable else None,
+        note=note,
     )
 
 
-def _hopeless(m: _Measured, comparisons: int, found: Replicates, rows: int) -> str:
-    """Why even a clean sweep would not be significant."""
+def _untestable(m: _Measured, comparisons: int, found: Replicates, rows: int) -> str:
+    """Return why even a clean sweep would not be significant."""
     least = least_rows(comparisons)
     if found.clustered and found.units < least:
         return f"not testable: there are {found.units} groups, and fewer than {least} show nothing"
@@ -297,41 +279,3 @@ def _hopeless(m: _Measured, comparisons: int, found: Replicates, rows: int) -> s
     rows_of = f"{m.differing} {'row' if m.differing == 1 else 'rows'}"
     on = f"differ on {rows_of}, and fewer than {least} show nothing"
     return f"their labels {on}" if kind == "counts" else f"not testable: their probabilities {on}"
-
-
-def _rough(together: Family, comparisons: int) -> str | None:
-    """What to say of an interval whose ends rest on a handful of resamples."""
-    if together.rank >= LEAST_TAIL:
-        return None
-    return (
-        f"the ends of the interval are rough, {together.rank} of {together.resamples:,} resamples lie at or "
-        f"beyond each for {comparisons} comparisons"
-    )
-
-
-def _verdict(d: MetricDifference, c: Comparison) -> str:
-    name = METRICS.get(d.metric).title
-    if d.value is None:
-        return f"{name}: not compared, {d.undefined}."
-    note = "" if d.note is None else f"; {d.note}"
-    if better(d):
-        a_wins = (d.value > 0) != lower_is_better(d.metric)
-        winner, loser = (c.a, c.b) if a_wins else (c.b, c.a)
-        return f"{winner} is better than {loser} by {_span(d, 1 if a_wins else -1, name)}{note}."
-    why = "" if d.untested is None else f"; {d.untested}"
-    return f"no difference shown between {c.a} and {c.b} in {name}: {_span(d, 1, '')}{why}{note}."
-
-
-def _span(d: MetricDifference, sign: int, name: str) -> str:
-    """The difference, turned round where `sign` is -1, with its interval."""
-    value = f"{signed_end(sign * (d.value or 0.0))} {name}".rstrip()
-    if d.low is None or d.high is None:
-        return value
-    low, high = sorted((sign * d.low, sign * d.high))
-    return f"{value} (95 % interval {signed_end(low)} to {signed_end(high)})"
-
-
-def signed_end(value: float) -> str:
-    """Return a difference with its sign and three decimals, or as many as show that it is not 0."""
-    shown = (f"{value or 0.0:+.{digits}f}" for digits in range(DIGITS, _MOST_DIGITS))
-    return next((s for s in shown if value == 0 or float(s) != 0), f"{0.0:+.{DIGITS}f}")

@@ -1,19 +1,20 @@
-"""Curves for plots: precision by recall, metrics by threshold, accuracy by coverage; a few hundred points."""
+"""Curves for plots: precision by recall, metrics by threshold, accuracy by coverage, reliability."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from core.evaluation.calibration_fits import log_odds
-from core.evaluation.candidates import candidates
+from core.evaluation.calibration import confidence
 from core.evaluation.metrics import f1, macro_f1, precision, recall
-from core.evaluation.predictions import Bools, Floats, at_or_above
+from core.evaluation.predictions import Bools, Floats, Ints, at_or_above
+from core.evaluation.threshold import candidates
+from core.intervals import Interval, proportion
 
 MOST_POINTS = 200
+BINS = 10
 
 Values = list[float | None]
 """One value per point of a curve; None is undefined."""
@@ -59,37 +60,34 @@ def precision_recall(positive: Bools, probability: Floats) -> PrecisionRecall:
     More than MOST_POINTS are thinned evenly over recall.
     """
     found = candidates(positive, probability)
-    if found.positive == 0 or not (found.tp + found.fp).any():
+    flagged = np.flatnonzero(found.tp[0] + found.fp[0] > 0)[::-1]
+    if not positive.any() or len(flagged) == 0:
         return PrecisionRecall([], [], [])
-    at = np.flatnonzero(found.tp + found.fp > 0)[::-1]
-    recalled = recall(found.counts)[at]
-    at = at[_thinned(recalled)]
-    values = {"precision": precision(found.counts), "recall": recall(found.counts)}
-    return PrecisionRecall(found.at[at].tolist(), **_listed(values, at))
+    values = {"precision": precision(found.counts)[0], "recall": recall(found.counts)[0]}
+    at = flagged[_thinned(values["recall"][flagged])]
+    return PrecisionRecall(found.at[0, at].tolist(), **_listed(values, at))
 
 
 def by_threshold(positive: Bools, probability: Floats) -> ByThreshold:
-    """Return metrics of the predictions at thresholds from 0 to 1, evenly over thresholds."""
+    """Return metrics of the predictions at thresholds from 0 to 1, thinned evenly over thresholds."""
     found = candidates(positive, probability)
-    kept = _thinned(found.at)
-    k = found.counts
-    share = (k.tp + k.fp) / max(int(found.rows), 1)
+    at, k = _thinned(found.at[0]), found.counts
     values = {"precision": precision(k), "recall": recall(k), "f1": f1(k), "macro_f1": macro_f1(k)}
-    return ByThreshold(found.at[kept].tolist(), **_listed({**values, "share_flagged": share}, kept))
+    values["share_flagged"] = (k.tp + k.fp) / max(len(positive), 1)
+    curves = _listed({name: of[0] for name, of in values.items()}, at)
+    return ByThreshold(found.at[0, at].tolist(), **curves)
 
 
 def by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:
     """Return the accuracy of the most confident rows by their share of all rows.
 
     The other rows would be passed to a person (the risk-coverage curve: El-Yaniv & Wiener 2010, JMLR 11,
-    1605-1641). Confidence is the distance of the log odds from the threshold's, which for 0.5 orders rows as
-    the larger of p and 1 - p does; rows without a probability come last, and ties are covered together.
+    1605-1641). Confidence is that of `confidence`; ties are covered together.
     """
     n = len(positive)
     if n == 0:
         return ByCoverage([], [], [])
-    away = np.abs(log_odds(probability) - log_odds(np.array([threshold])))
-    away = np.where(np.isnan(away), -1.0, away)
+    away = confidence(probability, threshold)
     order = np.argsort(-away, kind="stable")
     right = np.cumsum((at_or_above(probability, threshold) == positive)[order])
     ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, True))
@@ -101,8 +99,8 @@ def by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCov
     )
 
 
-def _thinned(values: Floats) -> Any:
-    """Places of at most MOST_POINTS values, evenly over their range, both ends among them."""
+def _thinned(values: Floats) -> Ints:
+    """Return the places of at most MOST_POINTS values, evenly over their range, with both ends."""
     if len(values) <= MOST_POINTS:
         return np.arange(len(values))
     low, high = values[0], values[-1]
@@ -112,5 +110,50 @@ def _thinned(values: Floats) -> Any:
     return np.unique(np.concatenate([[0], np.minimum(places, len(values) - 1), [len(values) - 1]]))
 
 
-def _listed(values: Mapping[str, Floats], at: Any) -> dict[str, Values]:
+def _listed(values: Mapping[str, Floats], at: Ints) -> dict[str, Values]:
     return {name: [None if np.isnan(v) else float(v) for v in of[at]] for name, of in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A bin: its rows, their mean probability, and the share that is positive with its interval."""
+
+    rows: int
+    lowest: float
+    highest: float
+    mean_probability: float
+    positive: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """The bins from the lowest probability up, and the expected calibration error.
+
+    The error is the mean distance of a bin's mean probability from its share of positives, weighted by
+    rows (Naeini et al. 2015; in bins of equal size Nguyen & O'Connor 2015). None without rows. It is
+    above 0 even for a perfect model, by about the bins' own noise.
+    """
+
+    expected_calibration_error: float | None
+    rows: int
+    points: tuple[Point, ...]
+
+
+def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Reliability:
+    """Return bins of as equal sizes as ties allow: rows of one probability are never separated.
+
+    Ties belong to the bin of the first of them. Rows without a probability are in none.
+    """
+    scored = np.flatnonzero(~np.isnan(probability))
+    order = scored[np.argsort(probability[scored], kind="stable")]
+    p, y = probability[order], positive[order]
+    cuts = np.cumsum([len(part) for part in np.array_split(p, bins)])
+    # A cut inside a run of ties moves to the end of the run.
+    ends = sorted({int(np.searchsorted(p, p[k - 1], side="right")) for k in cuts if k > 0})
+    points = []
+    for start, end in zip([0, *ends], ends, strict=False):
+        part, ups = p[start:end], y[start:end]
+        share = proportion(int(ups.sum()), len(ups))
+        points.append(Point(len(part), float(part.min()), float(part.max()), float(part.mean()), share))
+    away = sum(each.rows * abs(each.mean_probability - (each.positive.value or 0.0)) for each in points)
+    return Reliability(away / len(order) if len(order) else None, len(order), tuple(points))

@@ -1,23 +1,30 @@
-"""What is fitted on val and then frozen: the calibrator and the threshold on what it gives."""
+"""What is fitted on val and then frozen: the calibrator and the threshold on calibrated probabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from core import jsonio
-from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.evaluation import calibration
-from core.evaluation.bootstrap import RESAMPLES, Judged, units_of
-from core.evaluation.calibration import Calibrator, calibrate
-from core.evaluation.intervals import Interval, intervals
+from core.config import Config
+from core.config.base import Section
+from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
+from core.data.writing import read_examples
+from core.errors import StageError
+from core.evaluation.bootstrap import Judged, intervals, units_of
+from core.evaluation.calibration import Calibrator, calibrate, confidence
 from core.evaluation.metrics import Metrics, compute
-from core.evaluation.objectives import DEFAULT, Choice, choose_by
-from core.evaluation.predictions import Bools, Predictions, at_or_above
-from core.evaluation.threshold_spread import ThresholdSpread, spread
+from core.evaluation.predictions import SCORES, Bools, Predictions, at_or_above
+from core.evaluation.threshold import DEFAULT, Choice, ThresholdSpread, choose, spread
+from core.intervals import Interval
 from core.jsonio import Record
+from core.stage import StageIO, stage
 
+DECISION = "decision.json"
 BY_DEFINITION = "by definition"
 
 
@@ -46,6 +53,32 @@ class Decision:
         return compute(self.calibrated(p.without_failed()), self.threshold, self.reason)
 
 
+def by_definition(threshold: float) -> Decision:
+    """Return a decision that nothing was fitted for, on probabilities as they are."""
+    return Decision(Calibrator.identity(BY_DEFINITION), threshold, BY_DEFINITION)
+
+
+def read(path: Path) -> Decision:
+    """Return the frozen part of a file that the decide stage wrote."""
+    value = jsonio.read_json(path)
+    chosen = value["threshold"]
+    return Decision(Calibrator.from_json(value["calibrator"]), chosen["value"], chosen["reason"])
+
+
+def worst_errors(p: Predictions, decision: Decision, most: int) -> list[int]:
+    """Return at most `most` rows, before calibration, that are decided wrongly, the most confident first.
+
+    Rows without a probability, which are decided 0, come last, and equal ones in their order. Rows that a
+    server failed on are not decided, and without a threshold none is.
+    """
+    predicted = decision.predicted(p)
+    if predicted is None or decision.threshold is None:
+        return []
+    away = confidence(decision.calibrated(p).probability, decision.threshold)
+    wrong = np.flatnonzero((predicted != p.positive) & ~p.failed)
+    return [int(i) for i in wrong[np.argsort(-away[wrong], kind="stable")][:most]]
+
+
 class Decided(Record):
     """The content of decision.json: how a decision was fitted, and what it does on the rows it was fitted to.
 
@@ -64,12 +97,7 @@ class Decided(Record):
     clustered: bool
 
 
-def by_definition(threshold: float) -> Decision:
-    """A threshold that nothing was fitted for, on probabilities as they are."""
-    return Decision(calibration.identity(BY_DEFINITION), threshold, BY_DEFINITION)
-
-
-def decide(
+def fit_decision(
     p: Predictions,
     threshold: ThresholdConfig,
     calibration: CalibrationConfig,
@@ -80,7 +108,7 @@ def decide(
     """Fit the calibrator, then the threshold, on rows of val; `groups` keeps rows together."""
     calibrator = calibrate(p.positive, p.probability, calibration, groups, seed=seed)
     c = calibrator.apply_to(p)
-    choice = choose_by(c.positive, c.probability, threshold)
+    choice = choose(c.positive, c.probability, threshold)
     at, moved = choice.value, None
     if at is not None and not units_of(c.positive, groups).too_few:
         moved = spread(c.positive, c.probability, at, threshold, groups, seed=seed)
@@ -90,14 +118,63 @@ def decide(
         threshold=choice,
         threshold_spread=moved,
         metrics=compute(c, at, choice.reason),
-        intervals=intervals(c.positive, [judged], groups, resamples=RESAMPLES, seed=seed)[0],
+        intervals=intervals(c.positive, [judged], groups, seed=seed)[0],
         at_default=compute(p, DEFAULT),
         clustered=groups is not None and any(g is not None for g in groups),
     )
 
 
-def read(path: Path) -> Decision:
-    """The frozen part of a file that the decide stage wrote."""
-    value = jsonio.read_json(path)
-    choice = value["threshold"]
-    return Decision(calibration.from_json(value["calibrator"]), choice["value"], choice["reason"])
+class DecideSettings(Section):
+    """What decides the calibrator and the threshold, besides the scores."""
+
+    threshold: ThresholdConfig
+    """The config's `evaluation.threshold`."""
+    calibration: CalibrationConfig
+    """The config's `evaluation.calibration`."""
+    scores: str = SCORES
+    """The file of the input `scored` with val's scores."""
+    seed: int
+    """Draws the resamples, and the folds of auto calibration."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
+
+    @classmethod
+    def of(cls, config: Config, file: str = SCORES) -> DecideSettings:
+        """Return the settings for val's scores in `file`."""
+        own = config.evaluation
+        return cls(threshold=own.threshold, calibration=own.calibration, scores=file, seed=config.seed)
+
+
+@stage(
+    "decide",
+    version=2,
+    inputs=("split", "scored"),
+    switch="export",
+    shows="student_phase/decision.json",
+    slot="decide/{who}",
+    label="decide the threshold of {who}",
+)
+def decide(settings: DecideSettings, io: StageIO) -> dict[str, Any]:
+    """Write decision.json. Inputs: `scored`, and `split` for the rows' groups.
+
+    Rows that a server failed on are left out. Raises StageError if a scored row is not in val.
+    """
+    scored = Predictions.read(io.inputs["scored"] / settings.scores).without_failed()
+    group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
+    strange = [name for name in scored.ids if name not in group_of]
+    if strange:
+        raise StageError(
+            f"{settings.scores} holds {len(strange)} rows that are not of val, {strange[0]} for one: "
+            "calibration and threshold are fitted on val only"
+        )
+    groups = [group_of[name] for name in scored.ids]
+    found = fit_decision(scored, settings.threshold, settings.calibration, groups, seed=settings.seed)
+    found.write(io.out / DECISION)
+    return {
+        "rows": len(scored),
+        "calibration": found.calibrator.kind,
+        "threshold": found.threshold.value,
+        "reason": found.threshold.reason,
+    }

@@ -14,19 +14,21 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from core.config.measure import METRICS, metric
+from core.config.measure import METRICS, Metric, metric
 from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
-from core.evaluation.ranks import RankedRows, Ranks
 
 CLIP = 1e-12
 """Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
 NO_THRESHOLD = "no threshold was chosen"
 _ONE_CLASS = "the rows are of one class"
 _NO_ROWS = "no rows"
+
+Weights = NDArray[np.int32]
+"""(resamples, rows): how often each resample has each row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,57 @@ class Counts:
         """From true and false positives and the sizes of the classes, which are broadcast."""
         t, f, p, n = (np.asarray(a, dtype=np.float64) for a in (tp, fp, positive, negative))
         return Counts(t, f, p - t, n - f)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Sums over the ranks of each resample's rows.
+
+    `pairs` of a positive and a negative row; `disorder` counts those in the wrong order twice and ties once;
+    `precision_sum` adds, over positive rows, the precision among the rows ranked at least as high;
+    `positives` counts the positive rows; it is 0 without negative ones.
+    """
+
+    pairs: Floats
+    disorder: Floats
+    precision_sum: Floats
+    positives: Floats
+
+    @staticmethod
+    def of(disorder: Floats, precision_sum: Floats, positive: Floats, negative: Floats) -> Ranks:
+        """Return the ranks from their sums and the sizes of the classes."""
+        return Ranks(positive * negative, disorder, precision_sum, np.where(negative == 0, 0, positive))
+
+
+class RankedRows:
+    """Rows sorted by probability once, for the rank sums of any resamples of them."""
+
+    def __init__(self, up: Floats, down: Floats) -> None:
+        """`up` and `down` are the probabilities of positive and of negative rows."""
+        self.up, self.down = np.argsort(-up, kind="stable"), np.argsort(-down, kind="stable")
+        ups, downs = -up[self.up], -down[self.down]
+        self.above = np.searchsorted(downs, ups, side="left")
+        self.not_below = np.searchsorted(downs, ups, side="right")
+        self.last = np.searchsorted(ups, ups, side="right") - 1
+        self.ties = bool((self.last != np.arange(len(up))).any())
+
+    def sums(self, up: Weights, down: Weights) -> tuple[Floats, Floats]:
+        """Return `disorder` and `precision_sum` of each resample; see Ranks."""
+        up = up.take(self.up, axis=1)
+        before = np.zeros((len(down), down.shape[1] + 1), dtype=np.int32)
+        np.cumsum(down.take(self.down, axis=1), axis=1, out=before[:, 1:])
+        wrong = before.take(self.not_below, axis=1)
+        disorder = _weighted(up, wrong + before.take(self.above, axis=1))
+        right = np.cumsum(up, axis=1, dtype=np.int32)
+        if self.ties:
+            right = right.take(self.last, axis=1)
+        flagged = np.maximum(right + wrong, 1)  # 0 only where the positive itself was not drawn
+        return disorder, _weighted(up, right / flagged)
+
+
+def _weighted(weights: Weights, of: NDArray[np.int32] | Floats) -> Floats:
+    out: Floats = np.einsum("ij,ij->i", weights, of, dtype=np.float64)
+    return out
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
@@ -178,6 +231,15 @@ class Confusion:
         return Confusion(tp=tp, fp=flagged - tp, fn=ups - tp, tn=len(positive) - flagged - ups + tp)
 
 
+_IN_FILES = {"f1": "F1"}
+"""Names in files that differ from the registry's."""
+_ORDER = (
+    *("loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"),
+    *("decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall", "tp", "fp", "fn", "tn"),
+    *("log_loss", "brier", "n", "n_positive", "outside_mass"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Metrics:
     """All registered metrics of some rows, by name, at one threshold; None is undefined.
@@ -197,8 +259,7 @@ class Metrics:
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
-        """Return a registered metric; None if it is undefined, or was not registered when the rows were
-        measured."""
+        """Return a registered metric; None if it is undefined, or was not registered at the measurement."""
         return self.values.get(METRICS.get(name).name)
 
     def to_json(self) -> dict[str, Any]:
@@ -219,23 +280,6 @@ class Metrics:
         }
         return {name: found[name] for name in (*_ORDER, *found)} | {"undefined": dict(self.undefined)}
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """In pydantic models too, metrics are what `to_json` gives."""
-        return core_schema.no_info_plain_validator_function(
-            Metrics._validated,
-            serialization=core_schema.plain_serializer_function_ser_schema(Metrics.to_json),
-        )
-
-    @staticmethod
-    def _validated(value: Any) -> Metrics:
-        if isinstance(value, Metrics):
-            return value
-        try:
-            return Metrics.from_json(value)
-        except (KeyError, TypeError, AttributeError) as e:
-            raise ValueError(f"not metrics, {type(e).__name__}: {e}") from e
-
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Metrics:
         """Return the metrics in a file that this project wrote."""
@@ -251,14 +295,19 @@ class Metrics:
             undefined=value["undefined"],
         )
 
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """In pydantic models metrics have the form of `to_json` too."""
 
-_IN_FILES = {"f1": "F1"}
-"""Metrics that files call otherwise."""
-_ORDER = (
-    *("loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"),
-    *("decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall", "tp", "fp", "fn", "tn"),
-    *("log_loss", "brier", "n", "n_positive", "outside_mass"),
-)
+        def validated(value: Any) -> Metrics:
+            try:
+                return value if isinstance(value, Metrics) else Metrics.from_json(value)
+            except (KeyError, TypeError, AttributeError) as e:
+                raise ValueError(f"not metrics, {type(e).__name__}: {e}") from e
+
+        return core_schema.no_info_plain_validator_function(
+            validated, serialization=core_schema.plain_serializer_function_ser_schema(Metrics.to_json)
+        )
 
 
 def compute(p: Predictions, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
@@ -269,16 +318,19 @@ def compute(p: Predictions, threshold: float | None, lacks: str = NO_THRESHOLD) 
     values: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     for name, each in METRICS.items():
+        value, why = math.nan, each.undefined
         if each.of == "counts" and confusion is None:
-            value, why = math.nan, lacks
+            why = lacks
         elif each.of == "counts":
             assert confusion is not None
             counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
-            value, why = float(each.function(counts)), each.undefined
+            value = float(each.function(counts))
         elif len(p) == 0:
-            value, why = math.nan, _NO_ROWS
+            why = _NO_ROWS
+        elif each.of == "probabilities":
+            value = float(each.function(p.positive, p.ranking).mean())
         else:
-            value, why = _of_probabilities(name, p), each.undefined
+            value = _of_ranks(each, p.positive, p.ranking)
         values[name] = None if math.isnan(value) else value
         if math.isnan(value):
             undefined[_IN_FILES.get(name, name)] = why
@@ -296,19 +348,16 @@ def compute(p: Predictions, threshold: float | None, lacks: str = NO_THRESHOLD) 
     )
 
 
-def _of_probabilities(name: str, p: Predictions) -> float:
-    """A metric of probabilities or ranks, of at least one row."""
-    each = METRICS.get(name)
-    if each.of == "probabilities":
-        return float(each.function(p.positive, p.ranking).mean())
-    if p.positive.all() or not p.positive.any():
+def _of_ranks(metric: Metric, positive: Bools, probability: Floats) -> float:
+    """Return a metric of ranks for at least one row; NaN if all are of one class."""
+    if positive.all() or not positive.any():
         return math.nan
-    if each.point is not None:
-        return each.point(p.positive, p.ranking)
-    ups, downs = p.ranking[p.positive], p.ranking[~p.positive]
+    if metric.point is not None:
+        return metric.point(positive, probability)
+    ups, downs = probability[positive], probability[~positive]
     once = (np.ones((1, len(rows)), dtype=np.int32) for rows in (ups, downs))
     sizes = (np.array([float(len(rows))]) for rows in (ups, downs))
-    return float(each.function(Ranks.of(*RankedRows(ups, downs).sums(*once), *sizes))[0])
+    return float(metric.function(Ranks.of(*RankedRows(ups, downs).sums(*once), *sizes))[0])
 
 
 def value(metrics: Metrics, name: str) -> float | None:
@@ -324,14 +373,13 @@ def value(metrics: Metrics, name: str) -> float | None:
 
 def lower_is_better(name: str) -> bool:
     """Return whether a metric is better when smaller, by its name in files or in the registry."""
-    return name in _LOWER or (name in METRICS and METRICS.get(name).better == "lower")
-
-
-_LOWER = ("loss", "cls_loss", "invalid_label_rate", "outside_mass")
+    if name in METRICS:
+        return METRICS.get(name).better == "lower"
+    return name in ("loss", "cls_loss", "invalid_label_rate", "outside_mass")
 
 
 def better(name: str, a: float | None, b: float | None, *, by: float = 0.0) -> bool:
-    """Return whether `a` is strictly better than `b`, by more than `by`; None is worse than any number."""
+    """Return whether `a` is better than `b` by more than `by`; None is worse than any number."""
     if a is None:
         return False
     if b is None:

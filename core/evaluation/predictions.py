@@ -17,6 +17,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+SCORES = "scores.jsonl"
+"""The file of the export and evaluate stages with a split's predictions."""
 NO_PROBABILITY = 0.5
 """What a row without a probability counts as in ranking, log loss and Brier score."""
 MOST_OFF_LABEL = 0.5

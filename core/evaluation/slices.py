@@ -1,7 +1,7 @@
 """How well a scorer does on parts of the rows: by cited rule, length, group, agreement with the teacher.
 
-Many slices are looked at, so that one of them is low by chance: each stands with its rows and interval,
-and none is tested against the rest.
+With many slices one of them is low by chance: each has its number of rows and interval, and none is tested
+against the rest.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.evaluation.bootstrap import Judged
-from core.evaluation.intervals import Interval, intervals
+from core.evaluation.bootstrap import Judged, intervals
 from core.evaluation.predictions import Bools
+from core.intervals import Interval
 from core.rejection.cited import cited
 
 RESAMPLES = 2_000
@@ -25,7 +25,7 @@ LENGTH_BUCKETS = 4
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """The rows of one name under one labelling ("length", "241 to 520 characters")."""
+    """The rows of one name under one labeling ("length", "241 to 520 characters")."""
 
     by: str
     name: str
@@ -34,13 +34,13 @@ class Slice:
     metrics: Mapping[str, Interval]
 
 
-Labelling = Mapping[str, Bools]
-"""By name, which rows are in; a row may be in several or in none."""
+Labeling = Mapping[str, Bools]
+"""Masks of rows by name; a row may be in several or in none."""
 
 
 def slices(
     by: str,
-    labelling: Labelling,
+    labeling: Labeling,
     positive: Bools,
     judged: Judged,
     groups: Sequence[str | None] | None = None,
@@ -48,24 +48,24 @@ def slices(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> list[Slice]:
-    """Every metric of each slice with at least LEAST_ROWS rows, in the order of the labelling.
+    """Return every metric of each slice with at least LEAST_ROWS rows, in the order of the labeling.
 
-    Of slices by group leave `groups` out: one group alone cannot be drawn again.
+    For slices by group leave `groups` out: one group alone cannot be resampled.
     """
     found = []
-    for name, rows in labelling.items():
+    for name, rows in labeling.items():
         n = int(rows.sum())
         if n < LEAST_ROWS:
             continue
         kept = None if groups is None else [g for g, r in zip(groups, rows, strict=True) if r]
-        part = _part(judged, rows)
-        metrics = intervals(positive[rows], [part], kept, resamples=resamples, seed=seed)[0]
+        part = [judged.take(rows)]
+        metrics = intervals(positive[rows], part, kept, resamples=resamples, seed=seed)[0]
         found.append(Slice(by, name, n, int(positive[rows].sum()), metrics))
     return found
 
 
-def by_length(texts: Sequence[str], buckets: int = LENGTH_BUCKETS) -> Labelling:
-    """As many texts in each bucket as ties of length allow; in characters."""
+def by_length(texts: Sequence[str], buckets: int = LENGTH_BUCKETS) -> Labeling:
+    """Return buckets of lengths in characters, of as equal sizes as ties allow."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     if len(lengths) == 0:
         return {}
@@ -78,30 +78,25 @@ def by_length(texts: Sequence[str], buckets: int = LENGTH_BUCKETS) -> Labelling:
     }
 
 
-def by_group(groups: Sequence[str | None]) -> Labelling:
-    """The largest groups, at most MOST_GROUPS, the largest first; of equals the first by name."""
+def by_group(groups: Sequence[str | None]) -> Labeling:
+    """Return the largest groups, at most MOST_GROUPS, the largest first; ties by name."""
     counted = Counter(g for g in groups if g is not None)
     largest = sorted(counted, key=lambda g: (-counted[g], g))[:MOST_GROUPS]
     return {name: np.array([g == name for g in groups], dtype=np.bool_) for name in largest}
 
 
-def by_cited_rule(reasonings: Sequence[str | None], known: tuple[str, ...]) -> Labelling:
-    """Rows whose reasoning cites a rule of the rulebook, in its order, and those that cite none.
+def by_cited_rule(reasonings: Sequence[str | None], known: tuple[str, ...]) -> Labeling:
+    """Return the rows whose reasoning cites each rule of the rulebook, in its order, and those with none.
 
     Rows without a reasoning are in no slice.
     """
-    said = [None if r is None else frozenset(cited(r, known)) & set(known) for r in reasonings]
-    rules = {rule: np.array([s is not None and rule in s for s in said], dtype=np.bool_) for rule in known}
-    return {**rules, "no rule": np.array([s is not None and not s for s in said], dtype=np.bool_)}
+    cites = [None if r is None else frozenset(cited(r, known)) & set(known) for r in reasonings]
+    rules = {rule: np.array([c is not None and rule in c for c in cites], dtype=np.bool_) for rule in known}
+    return {**rules, "no rule": np.array([c is not None and not c for c in cites], dtype=np.bool_)}
 
 
-def by_agreement(positive: Bools, teacher: Sequence[int | None]) -> Labelling:
-    """Rows that the teacher labels as gold does, and otherwise; `teacher` is None where it said nothing."""
-    said = np.array([-1 if t is None else t for t in teacher], dtype=np.int64)
-    right = said == positive.astype(np.int64)
-    return {"teacher agrees with gold": right, "teacher disagrees with gold": ~right & (said >= 0)}
-
-
-def _part(judged: Judged, rows: Bools) -> Judged:
-    p, said = judged.probability, judged.predicted
-    return Judged(None if p is None else p[rows], None if said is None else said[rows], judged.lacks)
+def by_agreement(positive: Bools, teacher: Sequence[int | None]) -> Labeling:
+    """Return the rows on which the teacher agrees with gold, and disagrees; None is no label."""
+    labels = np.array([-1 if t is None else t for t in teacher], dtype=np.int64)
+    right = labels == positive.astype(np.int64)
+    return {"teacher agrees with gold": right, "teacher disagrees with gold": ~right & (labels >= 0)}

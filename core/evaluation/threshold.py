@@ -1,52 +1,376 @@
-"""The decision threshold that every checkpoint is measured at: where macro-F1 is largest on val.
+"""The decision threshold by any objective, exact over all candidates, in O(n log n).
 
-Other objectives, and how candidates are made, stand in core.evaluation.objectives and candidates.
+Candidates are 0, 1 and the midpoints between neighboring distinct probabilities: every split of the rows that
+a threshold from 0 to 1 can make. A midpoint represents its whole gap. A threshold on an observed probability
+would be at the very edge of that gap, where a rounding error flips a row.
+
+Objectives rank candidates by whole numbers or by one division of whole numbers, which in floating point are
+equal only where the fractions are, up to 60 million rows. Near ties of macro-F1, a sum of two fractions, are
+decided by fractions. Ties are broken in this order, then by the distance from 0.5, then by the smaller one:
+
+macro_f1, f1, cost      the objective, then accuracy
+recall_at_precision     recall among thresholds that are precise enough, then precision
+precision_at_recall     precision among thresholds that find enough, then recall
+share_flagged           the most rows flagged that the share allows; gold labels play no part
+
+If no threshold reaches the objective there is none, with the reason. Macro-F1, which every threshold reaches,
+is 0.5 by default where it does not tell thresholds apart.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any
 
+import numpy as np
+
+from core import jsonio
 from core.config.measure import ThresholdConfig
-from core.evaluation.objectives import DEFAULT, choose_by
-from core.evaluation.predictions import Bools, Floats, Predictions
+from core.evaluation.bootstrap import units_of, weights
+from core.evaluation.metrics import Counts, Weights, f1, macro_f1, precision, ratio, recall
+from core.evaluation.predictions import Bools, Floats, Ints
+from core.intervals import Interval, percentile, percentile_ends
 
-__all__ = ["DEFAULT", "RULE", "Threshold", "choose", "choose_from"]
+DEFAULT = 0.5
+MACRO_F1 = ThresholdConfig()
+"""The objective by which every checkpoint is measured on val."""
+RESAMPLES = 2_000
+"""Resamples of `spread`; each chooses a threshold among all its candidates."""
+_NEAR = 1e-9
+"""More than the rounding error of macro-F1; within it, fractions decide."""
 
-RULE = "val_max_macro_f1"
-"""The name in files of the rule by which every checkpoint is measured on val."""
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A threshold, or None with the reason, and what it does on the rows it was chosen on.
+
+    `reached` is the objective's value there: for cost the mean cost of a row, in wrongly flagged
+    negatives; for recall_at_precision the recall.
+    """
+
+    value: float | None
+    objective: str
+    reached: float | None
+    accuracy: float | None
+    precision: float | None
+    recall: float | None
+    share_flagged: float | None
+    candidates: int
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mapping that is written."""
+        return jsonio.as_row(self)
 
 
-def rule(config: ThresholdConfig) -> str:
-    """The name in files of an objective: val_max_macro_f1, val_min_cost_5, val_recall_at_precision_0.9."""
+@dataclass(frozen=True, slots=True)
+class ThresholdSpread:
+    """How far a threshold can be trusted: what it would have been on other val rows of the same kind.
+
+    `low` to `high` hold 95 % of the thresholds that resamples choose; `objective` is that of the chosen
+    threshold. `optimism` is by how much the objective looks better on the rows it was fitted to than on
+    others (Efron 1983, JASA 78, 316-331): a resample's best, minus what that threshold reaches on all rows.
+    `unreached` resamples had no threshold; the other values are None if all have none.
+    """
+
+    low: float | None
+    high: float | None
+    objective: Interval
+    optimism: float | None
+    resamples: int
+    unreached: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the mapping that is written."""
+        return {**jsonio.as_row(self), "objective": self.objective.to_json()}
+
+
+def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO_F1) -> Choice:
+    """Return the threshold that `config` asks for; `probability` is NaN where a row has none.
+
+    A row without a probability is predicted 0 at any threshold.
+    """
+    why = _undecidable(positive, probability, config)
+    if why is None:
+        found = candidates(positive, probability)
+        i = int(pick(found, config)[0])
+        if i >= 0:
+            return _choice(found, i, config)
+        why = _unreached(found, config)
+    if config.objective == "macro_f1":
+        value, why = DEFAULT, f"the default {DEFAULT}: {why}"
+    else:
+        value = None
+    return Choice(value, config.objective, None, None, None, None, None, 0, why)
+
+
+def describe(config: ThresholdConfig) -> str:
+    """Return the objective in words."""
+    return {
+        "macro_f1": "largest macro-F1",
+        "f1": "largest F1",
+        "cost": f"least cost, a missed positive counting {config.cost_ratio} wrongly flagged negatives",
+        "recall_at_precision": f"largest recall at a precision of at least {config.precision}",
+        "precision_at_recall": f"largest precision at a recall of at least {config.recall}",
+        "share_flagged": f"most rows flagged, at most {config.share} of all",
+    }[config.objective]
+
+
+def rule(config: ThresholdConfig = MACRO_F1) -> str:
+    """Return the name of an objective in files: val_max_macro_f1, val_min_cost_5, ..."""
     if config.objective in ("macro_f1", "f1"):
         return f"val_max_{config.objective}"
     return f"val_{'min_' if config.objective == 'cost' else ''}{config.objective}_{config.number:g}"
 
 
 @dataclass(frozen=True, slots=True)
-class Threshold:
-    """A threshold, what it reaches on the rows it was chosen on, and why it is what it is."""
+class Candidates:
+    """The candidates of each resample in ascending order, with true and false positives at each.
 
-    value: float
-    macro_f1: float | None
-    accuracy: float | None
-    candidates: int
-    reason: str
-
-
-def choose(p: Predictions) -> Threshold:
-    """Return the threshold that maximizes macro-F1; see `choose_from`."""
-    return choose_from(p.positive, p.probability)
-
-
-def choose_from(positive: Bools, probability: Floats) -> Threshold:
-    """The threshold that maximises macro-F1; ties go to accuracy, then to the nearest to 0.5.
-
-    `probability` is NaN where a row has none: it is predicted 0 at any threshold. Of two equally
-    near thresholds the smaller wins. Without rows, with one class only, or without any probability
-    it is 0.5 and the reason says so.
+    All arrays are (resamples, candidates), the sizes of the classes (resamples, 1). Sizes include rows
+    without a probability. `real` marks the candidates that a resample's own rows give.
     """
-    found = choose_by(positive, probability, ThresholdConfig())
-    assert found.value is not None  # macro-F1 is reached everywhere
-    return Threshold(found.value, found.reached, found.accuracy, found.candidates, found.reason)
+
+    at: Floats
+    tp: Ints
+    fp: Ints
+    positive: Ints
+    negative: Ints
+    real: Bools
+
+    @property
+    def counts(self) -> Counts:
+        """The predictions by gold label at each candidate."""
+        return Counts.of(self.tp, self.fp, self.positive, self.negative)
+
+
+def candidates(positive: Bools, probability: Floats) -> Candidates:
+    """Return the candidates of the rows themselves, as of one resample."""
+    once = (np.ones((1, np.count_nonzero(part)), dtype=np.int32) for part in (positive, ~positive))
+    return ResampledRows(positive, probability).candidates(*once)
+
+
+class ResampledRows:
+    """Rows sorted by probability once, for the candidates of any resamples of them."""
+
+    def __init__(self, positive: Bools, probability: Floats) -> None:
+        """`probability` is NaN where a row has none."""
+        self._distinct = np.unique(probability[~np.isnan(probability)])
+        self._up = self._sorted(probability[positive])
+        self._down = self._sorted(probability[~positive])
+
+    def _sorted(self, probability: Floats) -> tuple[Ints, Ints]:
+        """Return the order of one class's rows, and where each distinct value begins in it."""
+        scored = np.flatnonzero(~np.isnan(probability))
+        order = scored[np.argsort(probability[scored], kind="stable")]
+        return order, np.append(np.searchsorted(probability[order], self._distinct), len(order))
+
+    def candidates(self, up: Weights, down: Weights) -> Candidates:
+        """Return the candidates of resamples given as weights of positive and of negative rows.
+
+        Weights are (resamples, rows), in the order of rows. A row of weight 0 is not in the resample: no
+        candidate is next to it.
+        """
+        tp, fp = _at_or_above(up, *self._up), _at_or_above(down, *self._down)
+        d, many = self._distinct, len(up)
+        here = (tp[:, :-1] > tp[:, 1:]) | (fp[:, :-1] > fp[:, 1:])
+        # For each value the next smaller one in the resample; -1 where there is none.
+        smaller = np.maximum.accumulate(np.where(here, np.arange(len(d)), -1), axis=1)[:, :-1]
+        zeros, ones = np.zeros((many, 1)), np.ones((many, 1))
+        at = np.concatenate([zeros, _between(d[smaller], d[1:]) if len(d) else zeros[:, :0], ones], axis=1)
+        always = np.ones((many, 1), dtype=np.bool_)
+        real = np.concatenate([always, here[:, 1:] & (smaller >= 0), always], axis=1)
+        if len(d) == 0:  # neither 0 nor 1 flags anything
+            tp, fp = tp.repeat(2, axis=1), fp.repeat(2, axis=1)
+        elif d[-1] == 1.0:  # 1 itself is flagged at 1
+            tp[:, -1], fp[:, -1] = tp[:, -2], fp[:, -2]
+        ups, downs = (weights.sum(axis=1, dtype=np.int64)[:, None] for weights in (up, down))
+        return Candidates(at, tp, fp, ups, downs, real)
+
+
+def _at_or_above(weights: Weights, order: Ints, first: Ints) -> Ints:
+    """Return for each distinct value the weight of rows with it or a larger one, and 0 beyond the last."""
+    ordered = weights.take(order, axis=1)
+    tails = np.zeros((len(ordered), ordered.shape[1] + 1), dtype=np.int64)
+    np.cumsum(ordered[:, ::-1], axis=1, out=tails[:, -2::-1])
+    return tails.take(first, axis=1)
+
+
+def _between(low: Floats, high: Floats) -> Floats:
+    """Return midpoints; `high` where no number is between the two."""
+    middle = low + (high - low) / 2
+    return np.where(middle > low, middle, high)
+
+
+def pick(found: Candidates, config: ThresholdConfig) -> Ints:
+    """Return the index of each resample's best candidate; -1 where none is allowed."""
+    keys, allowed = _ranking(found, config)
+    left = found.real & allowed
+    for key in (*keys, -np.abs(found.at - DEFAULT)):
+        least = -np.inf if key.dtype.kind == "f" else np.iinfo(key.dtype).min
+        left &= key >= np.where(left, key, least).max(axis=1, keepdims=True)
+    return np.where(left.any(axis=1), left.argmax(axis=1), -1)
+
+
+def achieved(counts: Counts, config: ThresholdConfig) -> Floats:
+    """Return the objective's value for tables of counts; NaN where it is undefined."""
+    rows = counts.tp + counts.fp + counts.fn + counts.tn
+    match config.objective:
+        case "cost":
+            return ratio(config.number * counts.fn + counts.fp, rows)
+        case "share_flagged":
+            return ratio(counts.tp + counts.fp, rows)
+        case "macro_f1":
+            return macro_f1(counts)
+        case "f1":
+            return f1(counts)
+        case "recall_at_precision":
+            return recall(counts)
+        case "precision_at_recall":
+            return precision(counts)
+
+
+def _ranking(found: Candidates, config: ThresholdConfig) -> tuple[tuple[Any, ...], Bools]:
+    """Return what is maximized, the most important first, and which candidates are allowed."""
+    right, flagged = found.tp - found.fp, found.tp + found.fp
+    match config.objective:
+        case "macro_f1":
+            return (right,), _of_largest_macro_f1(found)
+        case "f1":
+            return (f1(found.counts), right), found.real
+        case "cost":
+            price = Fraction(str(config.cost_ratio)).limit_denominator(1_000_000)
+            cost = price.numerator * (found.positive - found.tp) + price.denominator * found.fp
+            return (-cost, right), found.real
+        case "recall_at_precision":
+            precise = precision(found.counts)
+            return (found.tp, precise), precise >= config.number
+        case "precision_at_recall":
+            precise = precision(found.counts)
+            return (precise, found.tp), (recall(found.counts) >= config.number) & ~np.isnan(precise)
+        case "share_flagged":
+            share = flagged / (found.positive + found.negative)
+            return (flagged,), (flagged > 0) & (share <= config.number)
+
+
+def _of_largest_macro_f1(found: Candidates) -> Bools:
+    """Return the candidates of the largest macro-F1, exactly: equal fractions may differ in the last bit."""
+    value = np.where(found.real, macro_f1(found.counts), -np.inf)
+    near: Bools = found.real & (value >= value.max(axis=1, keepdims=True) - _NEAR)
+    for row in np.flatnonzero(near.sum(axis=1) > 1):
+        places = np.flatnonzero(near[row])
+        ups, downs = int(found.positive[row, 0]), int(found.negative[row, 0])
+        exact = [_exact_macro_f1(int(found.tp[row, i]), int(found.fp[row, i]), ups, downs) for i in places]
+        near[row, places] = [each == max(exact) for each in exact]
+    return near
+
+
+@lru_cache(maxsize=1 << 14)
+def _exact_macro_f1(tp: int, fp: int, positive: int, negative: int) -> Fraction:
+    """Return twice macro-F1. Cached because resamples share many counts."""
+    wrong, tn = fp + (positive - tp), negative - fp
+    return Fraction(2 * tp, 2 * tp + wrong) + Fraction(2 * tn, 2 * tn + wrong)
+
+
+def _undecidable(positive: Bools, probability: Floats, config: ThresholdConfig) -> str | None:
+    """Return why these rows do not tell thresholds apart; None if they do."""
+    n, ups = len(positive), int(positive.sum())
+    if n == 0:
+        return "there are no rows"
+    if ups in (0, n) and config.objective != "share_flagged":
+        what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
+        return f"all {n} rows are of one class, so {what} does not tell thresholds apart"
+    return f"none of {n} rows has a probability" if np.isnan(probability).all() else None
+
+
+def _unreached(found: Candidates, config: ThresholdConfig) -> str:
+    """Return why no candidate reaches the objective."""
+    flagged = found.tp + found.fp
+    if config.objective == "recall_at_precision":
+        most = np.nanmax(precision(found.counts)) if flagged.any() else 0.0
+        return f"no threshold has a precision of {config.precision}; the highest is {most:.4f}"
+    if config.objective == "precision_at_recall":
+        most = recall(found.counts).max()
+        return f"no threshold has a recall of {config.recall}; the highest is {most:.4f}"
+    least, rows = flagged[flagged > 0].min(), int((found.positive + found.negative)[0, 0])
+    return (
+        f"no threshold flags any row and at most {config.share} of all: the {least} rows of highest "
+        f"probability, {least / rows:.4f} of all, come together"
+    )
+
+
+def _choice(found: Candidates, i: int, config: ThresholdConfig) -> Choice:
+    tp, fp = int(found.tp[0, i]), int(found.fp[0, i])
+    positive, negative = int(found.positive[0, 0]), int(found.negative[0, 0])
+    rows, many = positive + negative, found.at.shape[1]
+    k = Counts.of(tp, fp, positive, negative)
+    return Choice(
+        value=float(found.at[0, i]),
+        objective=config.objective,
+        reached=float(achieved(k, config)),
+        accuracy=(tp + negative - fp) / rows,
+        precision=float(precision(k)) if tp + fp else None,
+        recall=float(recall(k)) if positive else None,
+        share_flagged=(tp + fp) / rows,
+        candidates=many,
+        reason=f"{describe(config)} on {rows} rows ({positive} positive), of {many} thresholds",
+    )
+
+
+def spread(
+    positive: Bools,
+    probability: Floats,
+    chosen: float,
+    config: ThresholdConfig,
+    groups: Sequence[str | None] | None = None,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> ThresholdSpread:
+    """Return threshold and objective over resamples of the rows, drawn as in core.evaluation.bootstrap."""
+    rows, flagged = ResampledRows(positive, probability), (probability >= chosen).astype(np.float64)
+    thresholds, best, frozen = np.full((3, resamples), np.nan)
+    for start, up, down in weights(units_of(positive, groups), resamples, seed):
+        block = slice(start, start + len(up))
+        counts = Counts.of(
+            up @ flagged[positive], down @ flagged[~positive], up.sum(axis=1), down.sum(axis=1)
+        )
+        frozen[block] = achieved(counts, config)
+        thresholds[block], best[block] = _chosen_by(rows.candidates(up, down), config)
+    on_all = achieved(_counts(positive, probability, np.append(thresholds, chosen)), config)
+    gain = (on_all[:-1] - best) if config.objective == "cost" else (best - on_all[:-1])
+    gain = gain[~np.isnan(gain)]
+    low, high = percentile_ends(thresholds) or (None, None)
+    return ThresholdSpread(
+        low=low,
+        high=high,
+        objective=percentile(float(on_all[-1]), frozen, "the objective is undefined at this threshold"),
+        optimism=float(gain.mean()) if len(gain) else None,
+        resamples=resamples,
+        unreached=int(np.isnan(thresholds).sum()),
+    )
+
+
+def _chosen_by(found: Candidates, config: ThresholdConfig) -> Floats:
+    """Return the thresholds that resamples choose, and the objective there; NaN where there is none."""
+    at = pick(found, config)
+    one_class = ((found.positive == 0) | (found.negative == 0))[:, 0] & (config.objective != "share_flagged")
+    here = np.flatnonzero((at >= 0) & ~one_class)
+    places = here, at[here]
+    counts = Counts.of(found.tp[places], found.fp[places], found.positive[here, 0], found.negative[here, 0])
+    out = np.full((2, len(at)), np.nan)
+    out[:, here] = found.at[places], achieved(counts, config)
+    return out
+
+
+def _counts(positive: Bools, probability: Floats, thresholds: Floats) -> Counts:
+    """Return the predictions on all rows at each threshold; nothing is flagged at NaN."""
+    ups, downs = np.sort(probability[positive]), np.sort(probability[~positive])
+    tp, fp = (
+        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, thresholds, side="left"), 0)
+        for p in (ups, downs)
+    )
+    return Counts.of(tp, fp, len(ups), len(downs))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.evaluation.decision import Decision
-from core.evaluation.intervals import Interval
 from core.evaluation.metrics import Metrics
+from core.intervals import Interval
 from core.jsonio import Stored
 from core.records import SplitName
 

@@ -9,12 +9,10 @@ from core.config import Config
 from core.data.stage import SplitSettings
 from core.data.stage import split as split_stage
 from core.errors import StageError, UserError
-from core.evaluation.analyse_stage import analyse
 from core.evaluation.analysis import FILE as ANALYSIS
-from core.evaluation.analysis import Analysis
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.decision import Decided
-from core.evaluation.stage import MeasureSettings, evaluate
+from core.evaluation.analysis import Analysis, analyse
+from core.evaluation.decision import DECISION, Decided
+from core.evaluation.stages import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
 from core.jsonio import now
 from core.optional import Failures, Part

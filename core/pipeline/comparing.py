@@ -9,8 +9,8 @@ from dataclasses import replace
 
 from core import jsonio
 from core.errors import ConfigError, DataError, MissingInputError, StoreError, UserError
-from core.evaluation.baseline_stage import IMPOSSIBLE, BaselineSettings, baseline
-from core.evaluation.objectives import DEFAULT
+from core.evaluation.baselines import IMPOSSIBLE, BaselineSettings, baseline
+from core.evaluation.threshold import DEFAULT
 from core.optional import CLASSICAL, Part
 from core.pipeline.exporting import freeze_decision, score, scored_val
 from core.pipeline.naming import run_config

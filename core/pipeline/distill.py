@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from core.data.stage import SplitSettings, split
-from core.evaluation.hardness_stage import HardnessSettings, hardness
+from core.evaluation.hardness import HardnessSettings, hardness
 from core.evaluation.selection import select
 from core.optional import Part
 from core.pipeline import phases, reporting

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.bundle.stage import BundleSettings, bundle
-from core.evaluation.analyse_stage import AnalyseSettings, analyse
-from core.evaluation.decide_stage import DecideSettings, decide
-from core.evaluation.explain_stage import ExplainSettings, explain
+from core.evaluation.analysis import AnalyseSettings, analyse
+from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.predictions import SCORES
 from core.evaluation.selection import Selection
-from core.evaluation.stage import SCORES, MeasureSettings, export
+from core.evaluation.stages import ExplainSettings, MeasureSettings, explain, export
 from core.export.adapter import AdapterSettings, adapter
 from core.optional import Part
 from core.pipeline.outcome import Outcome

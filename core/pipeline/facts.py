@@ -10,14 +10,12 @@ from typing import TypeVar
 from core import jsonio
 from core.config import Config
 from core.data.writing import read_examples
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.decision import Decided
-from core.evaluation.explain_stage import EXPLAINED
-from core.evaluation.hardness_stage import HARDNESS, HardTexts
+from core.evaluation.decision import DECISION, Decided
+from core.evaluation.hardness import HARDNESS, HardTexts
 from core.evaluation.metrics import Metrics
-from core.evaluation.objectives import describe
 from core.evaluation.predictions import Predictions
-from core.evaluation.stage import ScoringSummary
+from core.evaluation.stages import EXPLAINED, ScoringSummary
+from core.evaluation.threshold import describe
 from core.export.ledger import CostEstimate
 from core.export.manifests import decision_name
 from core.jsonio import now

@@ -11,12 +11,11 @@ from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.decision import Decided
-from core.evaluation.intervals import Interval
+from core.evaluation.decision import DECISION, Decided
 from core.evaluation.selection import EvaluatedCheckpoint, Selection
 from core.export.ledger import ledger as ledger_of
 from core.export.ledger import student_ledger
+from core.intervals import Interval
 from core.jsonio import Record
 from core.optional import Failures
 from core.pipeline.context import RunContext

@@ -13,7 +13,7 @@ from core.data import stage as split_stage
 from core.data.stage import SplitSettings, split
 from core.engines.base import Capabilities
 from core.errors import ConfigError, UserError
-from core.evaluation.stage import evaluate
+from core.evaluation.stages import evaluate
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.runners import Runner

@@ -8,7 +8,7 @@ from typing import Any
 from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analysis import FILE as ANALYSIS
-from core.evaluation.decide_stage import DECISION
+from core.evaluation.decision import DECISION
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
 from core.export import manifests, predictions

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import jsonio
 from core.evaluation.metrics import Metrics
-from core.evaluation.threshold import RULE
+from core.evaluation.threshold import rule
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.manifests import Fingerprints
 from core.pipeline.phases import RL, STUDENT, Phase
@@ -95,7 +95,7 @@ def evaluation_row(
     """What is written of one checkpoint's evaluation, in the field names that users already read."""
     return {
         "created_at": manifest.created_at,
-        "discrete_metrics_source": f"threshold_{RULE}",
+        "discrete_metrics_source": f"threshold_{rule()}",
         "checkpoint_path": adapter_path(checkpoint),
         "checkpoint_name": f"{run}_step_{step}",
         "step": step,

@@ -8,13 +8,10 @@ from typing import Any
 
 from core import jsonio
 from core.evaluation import decision
-from core.evaluation.analyse_stage import ScorerSettings
-from core.evaluation.analysis import Kind
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.decision import Decision
+from core.evaluation.analysis import Kind, ScorerSettings
+from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import Metrics
-from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES
+from core.evaluation.predictions import SCORES, Predictions
 from core.records import SplitName
 from core.results import ScorerResult
 from core.store.manifest import Manifest

@@ -12,7 +12,7 @@ from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
 from core.evaluation.metrics import Metrics, value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
-from core.evaluation.stage import METRICS, MeasureSettings, evaluate, read_metrics
+from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import RunFolder, evaluation_row
 from core.pipeline.runners import Pending, Runner
 from core.stage import StageCall

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from core.intervals import Difference, Share, difference, share
 from core.labels import BINARY, LabelSet
-from core.rejection.intervals import Difference, Share, difference, share
 from core.teacher import samples as tally
 
 SURPLUS = "surplus"

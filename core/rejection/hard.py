@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.intervals import Difference, Share, difference, share
 from core.jsonio import LinesWriter
 from core.labels import BINARY, LabelSet
 from core.records import Example, SplitName, TeacherAnswer, Verdict
-from core.rejection.intervals import Difference, Share, difference, share
 
 HARD_FILE = "hard_examples.jsonl"
 COLUMNS = ("id", "text", "label", "hard")

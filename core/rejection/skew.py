@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from core.config.rejection import RULES
+from core.intervals import Difference, Share, difference, share
 from core.labels import BINARY
 from core.rejection.funnel import Funnel, Level
-from core.rejection.intervals import Difference, Share, difference, share
 
 REJECTED_FILE = "rejected_samples.jsonl"
 _LABELS = (BINARY.codes[1], BINARY.codes[BINARY.negative])

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
-from core.evaluation.hardness_stage import HardTexts
+from core.evaluation.hardness import HardTexts
 from core.evaluation.metrics import Metrics
 from core.evaluation.selection import Selection
 from core.export.ledger import CostEstimate

@@ -16,7 +16,7 @@ from core.config.reinforce import RewardWeights, rewards_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
 from core.engines.base import GenerateParams, Generation, Sampler
-from core.evaluation.stage import used
+from core.evaluation.stages import billed
 from core.progress import Saying
 from core.records import Example
 from core.rl.rewards import Rubric
@@ -84,7 +84,7 @@ def reward(config: RewardSettings, io: StageIO) -> dict[str, Any]:
     with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
         found = _judged(sampler, config, examples, replace(io, progress=progress))
     jsonio.write_jsonl(io.out / ANSWERS, found)
-    return {**_means(found), **used(sampler)}
+    return {**_means(found), **billed(sampler)}
 
 
 def _judged(

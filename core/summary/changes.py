@@ -15,8 +15,8 @@ import numpy as np
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
-from core.evaluation.paired import exact_interval
 from core.evaluation.predictions import NO_PROBABILITY
+from core.evaluation.significance import exact_interval
 from core.jsonio import Record
 from core.records import SplitName
 from core.summary.pairing import OUTCOMES, Outcome, Pair, Paired, Predicted
@@ -92,7 +92,7 @@ def _with_exact_test(comparison: Comparison) -> Comparison:
     assert test is not None, "both runs have predictions"
     low, high = exact_interval(test)
     exact = replace(d, low=low, high=high, p=test.p, p_holm=test.p, p_adjusted=test.p, untested=None)
-    differences = {**comparison.differences, ACCURACY: with_verdict(exact, comparison)}
+    differences = {**comparison.differences, ACCURACY: with_verdict(exact, comparison.a, comparison.b)}
     return replace(comparison, differences=differences)
 
 

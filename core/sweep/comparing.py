@@ -9,11 +9,10 @@ from core.config.measure import METRICS
 from core.data.writing import read_examples
 from core.errors import DataError, MissingInputError, StoreError
 from core.evaluation import decision
-from core.evaluation.analysis import Analysis, Scored, analyse
-from core.evaluation.decide_stage import DECISION
+from core.evaluation.analysis import Analysis, Scored, measure_scorers
+from core.evaluation.decision import DECISION
 from core.evaluation.metrics import lower_is_better
-from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES
+from core.evaluation.predictions import SCORES, Predictions
 from core.records import Example, SplitName
 from core.results import RunResult, load_run_result
 from core.store import reads
@@ -150,7 +149,7 @@ def _read(store: Store, arm: Arm) -> FinishedArm:
 def _analyse(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Analysis:
     scored = [arm.scored(store, split) for arm in arms]
     seed = arms[0].arm.resolved.config.seed
-    return analyse(split, arms[0].examples(store, split), scored, seed=seed)
+    return measure_scorers(split, arms[0].examples(store, split), scored, seed=seed)
 
 
 def _best(arms: Sequence[FinishedArm], val: Analysis, metric: str) -> FinishedArm | None:

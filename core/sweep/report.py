@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from core import jsonio
 from core.evaluation.analysis import Analysis
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.decision import Decided
+from core.evaluation.decision import DECISION, Decided
 from core.jsonio import Record, now
 from core.optional import Failures
 from core.pipeline.facts import setup_of

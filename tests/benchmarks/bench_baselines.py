@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 import time
 
-from core.evaluation.classical import baselines
+from core.evaluation.baselines import baselines
 from core.records import Example, SplitName
 
 TRAIN, OTHER = 20_000, 2_000

@@ -14,14 +14,12 @@ from typing import TypeVar
 import numpy as np
 
 from core.config.measure import METRICS, CalibrationConfig, ThresholdConfig
-from core.evaluation.analysis import Scored, analyse
-from core.evaluation.bootstrap import Judged
-from core.evaluation.calibration import calibrate, identity
+from core.evaluation.analysis import Scored, measure_scorers
+from core.evaluation.bootstrap import Judged, intervals
+from core.evaluation.calibration import Calibrator, calibrate
 from core.evaluation.decision import Decision
-from core.evaluation.intervals import intervals
-from core.evaluation.objectives import choose_by
 from core.evaluation.predictions import Bools, Floats, Predictions
-from core.evaluation.threshold_spread import RESAMPLES, spread
+from core.evaluation.threshold import RESAMPLES, choose, spread
 from core.records import Example
 
 T = TypeVar("T")
@@ -65,7 +63,7 @@ def _bootstraps(rows: int = 10_000) -> None:
 def _thresholds(rows: int = 1_000_000) -> None:
     y, p = _draw(rows, 0.1, 2)
     for config in OBJECTIVES:
-        took, found = _timed(lambda: choose_by(y, p, config))  # noqa: B023
+        took, found = _timed(lambda: choose(y, p, config))  # noqa: B023
         print(
             f"exact threshold by {config.objective}, {rows:,} scores, {found.candidates:,} candidates: "
             f"{took} (goal {THRESHOLD_GOAL:.0f} s)"
@@ -84,13 +82,13 @@ def _fits(rows: int = 10_000) -> None:
 def _analysis(rows: int = 10_000, scorers: int = 6) -> None:
     y, p = _draw(rows, 0.3, 5)
     examples = [Example(f"r{i}", "x" * (i % 997), int(gold)) for i, gold in enumerate(y)]
-    decision = Decision(identity("none"), 0.5, "by definition")
+    decision = Decision(Calibrator.identity("none"), 0.5, "by definition")
     noise = np.random.default_rng(6).normal(0, 0.1, (scorers, rows))
     made = [
         Scored(f"s{k}", f"S{k}", _scored(examples, np.clip(p + k * noise[k], 0, 1)), decision)
         for k in range(scorers)
     ]
-    took, found = _timed(lambda: analyse("test", examples, made))
+    took, found = _timed(lambda: measure_scorers("test", examples, made))
     size = len(json.dumps(found)) / 1e6
     print(f"whole analysis, {rows:,} rows, {scorers} scorers: {took}, {size:.2f} MB of JSON")
 

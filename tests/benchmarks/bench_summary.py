@@ -16,10 +16,10 @@ from core.config.loading import resolve
 from core.config.reading import parse_source
 from core.config.writing import render
 from core.evaluation.decision import by_definition
-from core.evaluation.intervals import Interval
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.export.manifests import Fingerprints, Measured, split_metrics
+from core.intervals import Interval
 from core.records import SPLITS
 from core.store.objects import Store
 from core.summary.files import MODES, metrics_path

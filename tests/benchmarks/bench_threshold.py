@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 
-from core.evaluation.threshold import choose_from
+from core.evaluation.threshold import choose
 
 
 def main(rows: int = 1_000_000) -> None:
@@ -15,7 +15,7 @@ def main(rows: int = 1_000_000) -> None:
     smooth = np.clip(rng.normal(0.3 + 0.3 * positive, 0.15), 0, 1)
     for name, p in (("distinct", smooth), ("in steps of 1/1000", np.round(smooth, 3))):
         started = time.perf_counter()
-        found = choose_from(positive, p)
+        found = choose(positive, p)
         seconds = time.perf_counter() - started
         print(f"threshold, {rows:,} rows, scores {name}: {seconds:.2f} s, {found.candidates:,} candidates")
 

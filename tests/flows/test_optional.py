@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from core.bundle import parity, stage
 from core.errors import StageError, UserError
-from core.evaluation import analysis, baseline_stage, explain_stage, hardness_stage
+from core.evaluation import analysis, baselines, hardness, stages
 from core.optional import Part
 from core.pipeline import comparing, exporting
 from core.report.markdown import plain
@@ -100,8 +100,8 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (analysis, "slices"),
         (analysis, "faithfulness"),
-        (explain_stage, "surest_wrong"),
-        (hardness_stage, "slices"),
+        (stages, "worst_errors"),
+        (hardness, "slices"),
         (stage, "write_merged"),
         (parity, "compare"),
         (setup, "_tokens"),
@@ -205,7 +205,7 @@ def test_the_baseline_report_names_a_baseline_that_fails(
     assert "made to fail" in report
     assert list(read(folder / "analysis.json")["scorers"]) == ["untrained", "untrained_rulebook", "majority"]
 
-    monkeypatch.setattr(baseline_stage, "fit", broken)
+    monkeypatch.setattr(baselines, "fit", broken)
     monkeypatch.setattr(comparing, "score", broken)
     monkeypatch.setattr(comparing, "freeze_decision", broken)
     with pytest.raises(StageError, match=r"no baseline could be measured: .*made to fail"):

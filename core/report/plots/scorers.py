@@ -8,10 +8,9 @@ from functools import partial
 from typing import Any
 
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
-from core.evaluation.curves import ByCoverage, ByThreshold
+from core.evaluation.curves import ByCoverage, ByThreshold, Point
 from core.evaluation.metrics import Confusion, value
-from core.evaluation.reliability import Point
-from core.evaluation.threshold_spread import ThresholdSpread
+from core.evaluation.threshold import ThresholdSpread
 from core.report.data import ComparisonData
 from core.report.document import Conclusion, Key, Picture, conclusion
 from core.report.plots import drawing

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core.evaluation.decision import Decision
+from core.evaluation.decision import Decision, worst_errors
 from core.evaluation.faithfulness import Counted, Faithfulness
-from core.evaluation.hardness_stage import HardTexts
-from core.evaluation.mistakes import surest_wrong
+from core.evaluation.hardness import HardTexts
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.slices import LEAST_ROWS, Slice
 from core.records import Example
@@ -149,7 +148,7 @@ def worst(
     if predicted is None or decision.threshold is None:
         return []
     mistakes = []
-    for i in surest_wrong(aligned, decision, most):
+    for i in worst_errors(aligned, decision, most):
         generated = aligned.generated[i]
         rules = () if generated.reasoning is None else cited(generated.reasoning, rule_ids)
         mistakes.append(

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, mean, stdev
 
 from core.evaluation.analysis import ProbabilityAnalysis
-from core.evaluation.intervals import proportion
 from core.evaluation.metrics import Counts, macro_f1, value
+from core.intervals import proportion
 from core.rejection.funnel import Level
 from core.rejection.summary import TeacherSummary
 from core.report.data import BaselineData, Reinforced, ReportData, SeedResult

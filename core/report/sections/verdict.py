@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis, ScorerAnalysis
-from core.evaluation.intervals import TOO_FEW
 from core.evaluation.metrics import value
+from core.intervals import TOO_FEW
 from core.report.data import ReportData
 from core.report.document import (
     Bullets,

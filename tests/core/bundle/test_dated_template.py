@@ -15,10 +15,10 @@ from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSettings, bundle
 from core.data.writing import read_examples
 from core.engines.base import Device
-from core.evaluation.analyse_stage import analyse
-from core.evaluation.decide_stage import DecideSettings, decide
-from core.evaluation.predictions import Predictions
-from core.evaluation.stage import SCORES, MeasureSettings, evaluate, export
+from core.evaluation.analysis import analyse
+from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.predictions import SCORES, Predictions
+from core.evaluation.stages import MeasureSettings, evaluate, export
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.scorers import Scorer

@@ -18,9 +18,8 @@ from core.bundle.stage import FOLDER, BundleSettings
 from core.data.writing import read_examples
 from core.engines.base import Sampler
 from core.errors import ModelError
-from core.evaluation.predictions import Predictions
+from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.scoring import ScoreSettings, score_texts
-from core.evaluation.stage import SCORES
 from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stage import StageIO

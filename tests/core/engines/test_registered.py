@@ -7,7 +7,7 @@ import pytest
 from core import jsonio
 from core.config.engine import ENGINES, register_engine
 from core.errors import ConfigError
-from core.evaluation.stage import MeasureSettings, evaluate
+from core.evaluation.stages import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT
 from core.pipeline.preflight import check_capabilities

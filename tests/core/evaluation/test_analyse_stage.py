@@ -15,10 +15,15 @@ from core import jsonio
 from core.config.measure import METRICS
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import analyse_stage, analysis, baseline_stage, decide_stage, decision
-from core.evaluation.analyse_stage import AnalyseSettings, ScorerSettings
-from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis
-from core.evaluation.decide_stage import DecideSettings
+from core.evaluation import analysis, baselines, decision
+from core.evaluation.analysis import (
+    AnalyseSettings,
+    Analysis,
+    LabelAnalysis,
+    ProbabilityAnalysis,
+    ScorerSettings,
+)
+from core.evaluation.decision import DecideSettings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
@@ -65,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
     for who in ("student", "untrained"):
         inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
         part = DecideSettings.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
-        decide_stage.decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
+        decision.decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
     said = [TeacherAnswer(e.id, 0, "m", "x", True, "json", e.label, "r") for e in examples("test")]
     said[3] = dataclasses.replace(said[3], label=None, parse_ok=False)
     rows_of = [sample_row(e, a, split="test") for e, a in zip(examples("test"), said, strict=True)]
@@ -99,7 +104,7 @@ def analysed(
     part = AnalyseSettings(
         split="test", scorers=scorers, rule_ids=("R1", "R2"), resamples=400, seed=1, without=without
     )
-    summary = analyse_stage.analyse(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
+    summary = analysis.analyse(part, StageIO({p.name: p for p in folder.iterdir()}, folder / "out"))
     return summary, jsonio.read_json(folder / "out/analysis.json")
 
 
@@ -156,13 +161,13 @@ def test_slices_and_faithfulness_are_the_students(folder: Path) -> None:
 
 
 def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Path) -> None:
-    part = baseline_stage.BaselineSettings(seed=1)
-    baseline_stage.baseline(part, StageIO({"split": folder / "split"}, folder / "baseline"))
+    part = baselines.BaselineSettings(seed=1)
+    baselines.baseline(part, StageIO({"split": folder / "split"}, folder / "baseline"))
     frozen = DecideSettings.model_validate(
         {"threshold": {}, "calibration": {}, "scores": "tfidf_words_val.jsonl", "seed": 1}
     )
     inputs = {"split": folder / "split", "scored": folder / "baseline"}
-    decide_stage.decide(frozen, StageIO(inputs, folder / "words_decision"))
+    decision.decide(frozen, StageIO(inputs, folder / "words_decision"))
     words = ScorerSettings(
         name="tfidf_words",
         title="Words",

@@ -11,8 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from core import jsonio
 from core.data.writing import write_examples
-from core.evaluation import baseline_stage
-from core.evaluation.baseline_stage import IMPOSSIBLE, BaselineSettings
+from core.evaluation.baselines import IMPOSSIBLE, BaselineSettings, baseline
 from core.optional import CLASSICAL, Part, PartFailed
 from core.records import SPLITS, Example
 from core.stage import StageIO
@@ -28,7 +27,7 @@ def measured(folder: Path, rows: list[tuple[str, int]], without: tuple[Part, ...
         write_examples(folder / f"{split}.csv", examples)
     out = folder / "out"
     out.mkdir()
-    baseline_stage.baseline(BaselineSettings(seed=1, without=without), StageIO({"split": folder}, out))
+    baseline(BaselineSettings(seed=1, without=without), StageIO({"split": folder}, out))
     found: dict[str, Any] = json.loads((out / "baselines.json").read_text())
     scored = {path.name.rpartition("_")[0] for path in out.glob("*.jsonl")}
     assert scored == {name for name, about in found.items() if IMPOSSIBLE not in about}

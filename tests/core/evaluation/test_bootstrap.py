@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from core.config.measure import METRICS
-from core.evaluation.bootstrap import Judged, bootstrap, units_of, weights
+from core.evaluation.bootstrap import Judged, bootstrap, intervals_of, units_of, weights
 from core.evaluation.comparison import compare
-from core.evaluation.intervals import TOO_FEW, of_replicates
 from core.evaluation.metrics import compute, value
 from core.evaluation.predictions import Bools, Floats
+from core.intervals import TOO_FEW
 from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
 
 TOLERANCE = 1e-9
@@ -169,5 +169,5 @@ def test_of_few_groups_nothing_is_drawn_and_so_nothing_is_shown(groups: int, dra
     assert (difference.low is not None, difference.p is not None) == (drawn, drawn)
     if not drawn:
         assert difference.verdict.startswith("no difference shown between a and b in AUROC")
-        (a, _) = (of_replicates(sample.positive, j, found, i) for i, j in enumerate(judged))
+        (a, _) = (intervals_of(sample.positive, j, found, i) for i, j in enumerate(judged))
         assert {i.note for i in a.values()} == {TOO_FEW}

@@ -13,8 +13,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
 from core.config.measure import CalibrationConfig
-from core.evaluation.calibration import Calibrator, calibrate, from_json
-from core.evaluation.calibration_fits import isotonic, platt, temperature
+from core.evaluation.calibration import Calibrator, calibrate, isotonic, platt, temperature
 from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
@@ -162,7 +161,7 @@ def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str
 def test_a_calibrator_survives_its_file_to_the_bit(method: str) -> None:
     y, p = honest(300, seed=12, heat=2.0)
     found = fitted(y, p, method)
-    again = from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
+    again = Calibrator.from_json(json.loads(json.dumps(found.to_json(), allow_nan=False)))
     assert again == found
     assert (again.apply(p) == found.apply(p)).all()
 

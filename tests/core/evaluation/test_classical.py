@@ -12,12 +12,12 @@ import pytest
 
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.errors import DataError, UserError
-from core.evaluation import classical
-from core.evaluation.classical import GRID, Baseline, baselines, choose_strength, undecided
-from core.evaluation.decision import Decision, decide
+from core.evaluation import baselines as module
+from core.evaluation.baselines import GRID, Baseline, baselines, choose_c
+from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.metrics import Confusion, Metrics, compute
-from core.evaluation.objectives import DEFAULT
 from core.evaluation.predictions import Predictions
+from core.evaluation.threshold import DEFAULT
 from core.packages import find
 from core.records import SPLITS, Example, SplitName
 
@@ -54,7 +54,7 @@ def measured(quickstart: Splits) -> dict[str, Baseline]:
 
 def on_test(made: Baseline) -> Metrics:
     """A baseline's metrics on test, as the config's defaults decide on val."""
-    found = decide(made.scored["val"], ThresholdConfig(), CalibrationConfig(), seed=1)
+    found = fit_decision(made.scored["val"], ThresholdConfig(), CalibrationConfig(), seed=1)
     return Decision(found.calibrator, found.threshold.value, found.threshold.reason).metrics(
         made.scored["test"]
     )
@@ -151,7 +151,7 @@ def test_the_c_with_the_smallest_log_loss_on_val_is_taken_and_all_are_told(
     best = min(written["grid"], key=lambda one: one["log_loss"])
     assert written["settings"]["C"] == best["C"]
     assert log_loss(measured["tfidf_words"]) == pytest.approx(best["log_loss"])
-    monkeypatch.setattr(classical, "GRID", (1.0,))
+    monkeypatch.setattr(module, "GRID", (1.0,))
     fixed = baselines(quickstart["train"], {"val": quickstart["val"]})[1]
     assert log_loss(fixed) == pytest.approx(written["grid"][1]["log_loss"])
     assert "grid" not in measured["majority"].to_json()
@@ -183,15 +183,14 @@ def test_val_of_one_class_or_of_none_chooses_nothing_and_says_so(labels: list[in
     val = [Example(f"v{i}", "win a prize", label) for i, label in enumerate(labels)]
     written = baselines(tiny(), {"val": val, "test": tiny()})[1].to_json()
     assert (written["settings"]["C"], written["settings_reason"], written["grid"]) == (10.0, reason, [])
-    assert undecided([0, 1]) is None
 
 
 def test_of_equals_the_simpler_is_taken() -> None:
     rows = Predictions.of(["e0", "e1"], [0.3, 0.7], gold=[0, 1])
     worse = Predictions.of(["e0", "e1"], [0.5, 0.5], gold=[0, 1])
-    found = choose_strength({0.1: worse, 1.0: rows, 10.0: rows})
-    assert found.C == 1.0
-    assert [one.auroc for one in found.tried] == [0.5, 1.0, 1.0]
+    best, record = choose_c({0.1: worse, 1.0: rows, 10.0: rows})
+    assert best == 1.0
+    assert [tried["auroc"] for tried in record["grid"]] == [0.5, 1.0, 1.0]
 
 
 def test_each_list_of_rows_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:

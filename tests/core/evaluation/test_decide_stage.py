@@ -12,8 +12,8 @@ from core import jsonio
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import decide_stage, decision
-from core.evaluation.decide_stage import DecideSettings
+from core.evaluation import decision
+from core.evaluation.decision import DecideSettings
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
@@ -30,16 +30,18 @@ def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, A
     rows.write(folder / "scored/scores.jsonl")
     part = DecideSettings.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
     inputs = {"split": folder / "split", "scored": folder / "scored"}
-    summary = decide_stage.decide(part, StageIO(inputs, folder / "out"))
+    summary = decision.decide(part, StageIO(inputs, folder / "out"))
     return summary, jsonio.read_json(folder / "out/decision.json")
 
 
 def test_the_defaults_give_the_threshold_that_checkpoints_are_measured_at(tmp_path: Path) -> None:
     rows = draw(120, seed=1).rows()
     summary, written = decided(tmp_path, rows)
-    assert summary["threshold"] == choose(rows).value
+    assert summary["threshold"] == choose(rows.positive, rows.probability).value
     assert summary["calibration"] == "none"
-    assert written["metrics"] == json.loads(json.dumps(compute(rows, choose(rows).value).to_json()))
+    assert written["metrics"] == json.loads(
+        json.dumps(compute(rows, choose(rows.positive, rows.probability).value).to_json())
+    )
     assert written["at_default"] == json.loads(json.dumps(compute(rows, 0.5).to_json()))
     assert written["threshold_spread"]["low"] <= summary["threshold"] <= written["threshold_spread"]["high"]
     assert written["clustered"] is True
@@ -91,7 +93,7 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     part = DecideSettings(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):
-        decide_stage.decide(part, io)
+        decision.decide(part, io)
 
 
 def test_of_few_groups_no_range_is_told(tmp_path: Path) -> None:

@@ -17,12 +17,12 @@ from core.config.rejection import RejectionConfig
 from core.config.teacher import RulesConfig
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import decide_stage, hardness_stage
-from core.evaluation.hardness_stage import HARDNESS, HardnessSettings, JudgingSettings
+from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.hardness import HARDNESS, HardnessSettings, JudgingSettings, hardness
 from core.evaluation.predictions import Predictions
+from core.intervals import difference, share
 from core.records import Example, TeacherAnswer
 from core.rejection.hard import HARD_FILE, Hardness, tagged_file
-from core.rejection.intervals import difference, share
 from core.stage import StageIO
 from core.teacher.samples import sample_row
 
@@ -54,11 +54,9 @@ def io(tmp_path: Path) -> StageIO:
         write_examples(tmp_path / f"split/{split}.csv", EXAMPLES)
     scored().write(tmp_path / "scored/scores.jsonl")
     write_examples(tmp_path / "split/val.csv", EXAMPLES)
-    part = decide_stage.DecideSettings(
-        threshold=ThresholdConfig(), calibration=CalibrationConfig(method="none"), seed=1
-    )
+    part = DecideSettings(threshold=ThresholdConfig(), calibration=CalibrationConfig(method="none"), seed=1)
     inputs = {"split": tmp_path / "split", "scored": tmp_path / "scored"}
-    decide_stage.decide(part, StageIO(inputs, tmp_path / "decision"))
+    decide(part, StageIO(inputs, tmp_path / "decision"))
     return StageIO({n: tmp_path / n for n in ("split", "answers", "scored", "decision")}, tmp_path / "out")
 
 
@@ -90,7 +88,7 @@ def look(
     if split != "train":
         rejection = RejectionConfig.model_validate({"rules": list(rules)})
         judging = JudgingSettings(rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules")))
-    hardness_stage.hardness(HardnessSettings(split=split, judging=judging, resamples=50, seed=1), io)
+    hardness(HardnessSettings(split=split, judging=judging, resamples=50, seed=1), io)
     found: dict[str, Any] = json.loads((io.out / HARDNESS).read_text())
     return found
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from core.config.measure import METRICS
-from core.evaluation.bootstrap import Judged
-from core.evaluation.intervals import SAME, Interval, intervals, percentile, proportion
+from core.evaluation.bootstrap import Judged, intervals
+from core.intervals import SAME, Interval, percentile, proportion
 from tests.core.evaluation.scored import draw, groups_of
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from core.config.measure import ThresholdConfig
 from core.evaluation.metrics import compute
-from core.evaluation.objectives import Choice, choose_by
+from core.evaluation.threshold import Choice, choose
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, has_both
 
 LEVELS = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.9, 1.0])
@@ -30,7 +30,7 @@ CONFIGS = st.one_of(
 
 def chosen(scored: Scored, config: ThresholdConfig) -> Choice:
     c = as_rows(scored)
-    return choose_by(c.positive, c.probability, config)
+    return choose(c.positive, c.probability, config)
 
 
 def table(scored: Scored, t: float) -> tuple[int, int, int, int]:
@@ -187,14 +187,14 @@ def test_a_hundred_thousand_ties_are_settled_without_trying_each() -> None:
         ThresholdConfig(objective="recall_at_precision", precision=0.001),
         ThresholdConfig(objective="cost", cost_ratio=1),
     ):
-        assert choose_by(sample.positive, sample.probability, config).value is not None
+        assert choose(sample.positive, sample.probability, config).value is not None
     assert time.perf_counter() - started < 5
 
 
 def test_a_million_rows_keep_whole_numbers_whole() -> None:
     positive = np.arange(1_000_000) % 2 == 0
     p = np.linspace(0, 1, 1_000_000)
-    found = choose_by(positive, p, ThresholdConfig(objective="cost", cost_ratio=1e6))
+    found = choose(positive, p, ThresholdConfig(objective="cost", cost_ratio=1e6))
     assert found.value is not None
     assert found.recall == 1
     assert found.candidates == 1_000_001

@@ -8,10 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.evaluation.paired import (
+from core.evaluation.significance import (
     ALPHA,
     POWER,
-    Z_ALPHA,
     Z_POWER,
     bootstrap_p,
     detectable,
@@ -19,6 +18,7 @@ from core.evaluation.paired import (
     holm,
     mcnemar,
 )
+from core.intervals import Z95
 
 
 def rights(both: int, only_a: int, only_b: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def test_the_detectable_difference_solves_its_equation(rows: int, share: float) 
     if d is None:
         return
     r = discordant / rows
-    assert np.sqrt(rows) * d == pytest.approx(Z_ALPHA * np.sqrt(r) + Z_POWER * np.sqrt(r - d * d), abs=1e-9)
+    assert np.sqrt(rows) * d == pytest.approx(Z95 * np.sqrt(r) + Z_POWER * np.sqrt(r - d * d), abs=1e-9)
 
 
 def test_the_detectable_difference_is_found_four_times_in_five() -> None:
@@ -76,13 +76,13 @@ def test_too_few_discordant_rows_can_show_no_difference(discordant: int, rows: i
 
 
 def test_the_normal_quantiles_are_scipys() -> None:
-    assert pytest.approx(stats.norm.ppf(1 - ALPHA / 2), abs=1e-12) == Z_ALPHA
+    assert pytest.approx(stats.norm.ppf(1 - ALPHA / 2), abs=1e-12) == Z95
     assert pytest.approx(stats.norm.ppf(POWER), abs=1e-12) == Z_POWER
 
 
 def test_what_does_not_vary_has_no_detectable_difference() -> None:
     assert detectable(np.zeros(100)) is None
-    assert detectable(np.array([0.0, 2.0])) == pytest.approx((Z_ALPHA + Z_POWER) * np.sqrt(2))
+    assert detectable(np.array([0.0, 2.0])) == pytest.approx((Z95 + Z_POWER) * np.sqrt(2))
 
 
 def test_the_bootstraps_p_is_never_zero_and_one_where_nothing_differs() -> None:

@@ -13,8 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.evaluation.bootstrap import Judged
-from core.evaluation.calibration import Calibrator
-from core.evaluation.calibration_fits import curve
+from core.evaluation.calibration import Calibrator, curve
 from core.evaluation.curves import by_coverage
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, compute

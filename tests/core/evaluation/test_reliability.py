@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.calibration import calibration_curve
 
-from core.evaluation.reliability import reliability
+from core.evaluation.curves import reliability
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw
 
 

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, better, compare
-from core.evaluation.paired import ALPHA, exact_interval, mcnemar
-from core.evaluation.simultaneous import family
+from core.evaluation.significance import ALPHA, Family, exact_interval, mcnemar
 from tests.core.evaluation.scored import draw
 
 SHOWN = re.compile(r"95 % interval ([-+]\d+\.\d+) to ([-+]\d+\.\d+)")
@@ -88,9 +87,9 @@ def test_many_comparisons_hold_together() -> None:
         rows = truth[:, None] + shared + rng.normal(0, 1, (5, 120))
         weights = rng.multinomial(120, [1 / 120] * 120, size=399) / 120
         drawn = [weights @ of for of in rows]
-        of_all = family(drawn)
+        of_all = Family.of(drawn)
         inside = [_holds(of_all.interval(d), t) for d, t in zip(drawn, truth, strict=True)]
-        single = [_holds(family([d]).interval(d), t) for d, t in zip(drawn, truth, strict=True)]
+        single = [_holds(Family.of([d]).interval(d), t) for d, t in zip(drawn, truth, strict=True)]
         together += all(inside)
         alone += all(single)
     assert together / 150 > 0.91
@@ -109,11 +108,11 @@ def test_an_interval_is_between_that_of_one_comparison_and_bonferronis(
     rng = np.random.default_rng(seed)
     shared = rng.normal(0, 1, 999)
     drawn = [alike * shared + (1 - alike) * rng.normal(0.5, 1, 999) for _ in range(many)]
-    together = family(drawn)
+    together = Family.of(drawn)
     assert int(1000 * 0.025 / many) <= together.rank <= 25
     for of in drawn:
         low, high = together.interval(of) or (0.0, 0.0)
-        one = family([of]).interval(of)
+        one = Family.of([of]).interval(of)
         assert one is not None
         assert low <= one[0] <= one[1] <= high
         assert (together.p_value(of) <= 0.05) is (not low <= 0 <= high)
@@ -121,14 +120,14 @@ def test_an_interval_is_between_that_of_one_comparison_and_bonferronis(
 
 def test_one_comparison_has_the_percentile_interval() -> None:
     drawn = np.random.default_rng(1).normal(0.1, 1, 9999)
-    low, high = family([drawn]).interval(drawn) or (0.0, 0.0)
+    low, high = Family.of([drawn]).interval(drawn) or (0.0, 0.0)
     assert (low, high) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), abs=2e-3)
 
 
 def test_ten_thousand_resamples_resolve_every_interval_of_a_report_and_too_few_are_named() -> None:
     rng = np.random.default_rng(2)
     drawn = [rng.normal(0, 1, 10_000) for _ in range(20)]
-    assert family(drawn).rank >= 10
+    assert Family.of(drawn).rank >= 10
     few = compared(1, others=9, resamples=60)
     assert {d.low for c in few for d in c.differences.values()} == {None}
     assert all(

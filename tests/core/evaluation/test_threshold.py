@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from core.evaluation.metrics import compute
-from core.evaluation.threshold import choose, choose_from
+from core.evaluation.threshold import Choice, choose
 from tests.core.evaluation.scored import Scored, as_rows
 
 TINY = math.ulp(0.3)
@@ -23,6 +23,11 @@ SCORES = st.one_of(
     st.integers(0, 3).map(lambda k: 0.3 + k * TINY),  # neighbours with no number between them
 )
 ROWS = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=2, max_size=30)
+
+
+def chosen(scored: Scored) -> Choice:
+    rows = as_rows(scored)
+    return choose(rows.positive, rows.probability)
 
 
 def rank_at(scored: Scored, t: float) -> tuple[Fraction, int, float, float]:
@@ -52,17 +57,17 @@ def is_defined(scored: Scored) -> bool:
 @example([(0, 1.0), (1, 0.0)])
 @example([(1, 0.25), (0, 0.5), (1, 0.75), (0, None)])
 def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored) -> None:
-    found = choose(as_rows(scored))
+    found = chosen(scored)
     assert found.value == by_brute_force(scored)
     measured = compute(as_rows(scored), found.value)
-    assert found.macro_f1 == pytest.approx(measured["macro_f1"], abs=1e-12)
+    assert found.reached == pytest.approx(measured["macro_f1"], abs=1e-12)
     assert found.accuracy == measured["accuracy"]
 
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS.filter(is_defined))
 def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
-    best = rank_at(scored, choose(as_rows(scored)).value)[0]
+    best = rank_at(scored, chosen(scored).value or 0.0)[0]
     observed = [p for _, p in scored if p is not None]
     for t in [*observed, *(math.nextafter(p, 1) for p in observed), 0.5]:
         assert best <= rank_at(scored, t)[0]
@@ -73,18 +78,18 @@ def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
 def test_the_order_of_rows_does_not_matter(scored: Scored, random: object) -> None:
     shuffled = list(scored)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert choose(as_rows(shuffled)) == choose(as_rows(scored))
+    assert chosen(shuffled) == chosen(scored)
 
 
 def test_classes_that_part_cleanly_get_the_middle_of_the_gap() -> None:
-    found = choose(as_rows([(0, 0.1), (0, 0.2), (1, 0.6), (1, 0.9)]))
+    found = chosen([(0, 0.1), (0, 0.2), (1, 0.6), (1, 0.9)])
     assert found.value == pytest.approx(0.4)
-    assert found.macro_f1 == found.accuracy == 1
+    assert found.reached == found.accuracy == 1
     assert found.reason == "largest macro-F1 on 4 rows (2 positive), of 5 thresholds"
 
 
 def test_rows_without_a_probability_are_negative_at_any_threshold() -> None:
-    found = choose(as_rows([(1, None), (0, None), (1, 0.7), (0, 0.2)]))
+    found = chosen([(1, None), (0, None), (1, 0.7), (0, 0.2)])
     assert found.value == pytest.approx(0.45)
     assert found.accuracy == pytest.approx(3 / 4)
 
@@ -98,9 +103,9 @@ def test_rows_without_a_probability_are_negative_at_any_threshold() -> None:
     ],
 )
 def test_the_default_says_why(scored: Scored, reason: str) -> None:
-    found = choose(as_rows(scored))
+    found = chosen(scored)
     assert found.value == 0.5
-    assert found.macro_f1 is None
+    assert found.reached is None
     assert found.reason.startswith(reason)
 
 
@@ -108,11 +113,11 @@ def test_a_hundred_thousand_rows_are_as_exact_as_thirty() -> None:
     rng = np.random.default_rng(0)
     positive = rng.random(100_000) < 0.2
     p = np.clip(rng.normal(0.3 + 0.3 * positive, 0.15), 0, 1)
-    found = choose_from(positive, p)
+    found = choose(positive, p)
     grid = [choose_at(positive, p, t) for t in np.linspace(0, 1, 501)]
-    assert found.macro_f1 is not None
-    assert found.macro_f1 >= max(grid)
-    assert found.macro_f1 == pytest.approx(choose_at(positive, p, found.value), abs=1e-12)
+    assert found.reached is not None
+    assert found.reached >= max(grid)
+    assert found.reached == pytest.approx(choose_at(positive, p, found.value or 0.0), abs=1e-12)
 
 
 def choose_at(positive: np.ndarray, p: np.ndarray, t: float) -> float:

@@ -10,9 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.measure import ThresholdConfig
-from core.evaluation.candidates import Resampled
-from core.evaluation.objectives import choose_by, pick
-from core.evaluation.threshold_spread import spread
+from core.evaluation.threshold import ResampledRows, choose, pick, spread
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw, groups_of, has_both
 
 MACRO = ThresholdConfig()
@@ -35,10 +33,10 @@ def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.Data
         return
     c, other = as_rows(scored), as_rows(repeated)
     drawn = np.array([weights, weights], dtype=np.int32)
-    found, real = Resampled(c.positive, c.probability).candidates(drawn[:, c.positive], drawn[:, ~c.positive])
+    found = ResampledRows(c.positive, c.probability).candidates(drawn[:, c.positive], drawn[:, ~c.positive])
     for config in EVERY:
-        at = [float(found.at[row, i]) if i >= 0 else None for row, i in enumerate(pick(found, real, config))]
-        assert at == [choose_by(other.positive, other.probability, config).value] * 2, config
+        at = [float(found.at[row, i]) if i >= 0 else None for row, i in enumerate(pick(found, config))]
+        assert at == [choose(other.positive, other.probability, config).value] * 2, config
 
 
 @pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
@@ -58,7 +56,7 @@ def test_more_rows_make_the_threshold_surer() -> None:
     widths = []
     for n in (100, 2500):
         sample = draw(n, seed=1)
-        at = choose_by(sample.positive, sample.probability, MACRO).value
+        at = choose(sample.positive, sample.probability, MACRO).value
         assert at is not None
         found = spread(sample.positive, sample.probability, at, MACRO, resamples=300)
         assert found.low is not None
@@ -71,7 +69,7 @@ def test_more_rows_make_the_threshold_surer() -> None:
 def test_what_was_fitted_looks_better_than_it_is() -> None:
     sample = draw(80, seed=2)
     for config, sign in ((MACRO, 1), (ThresholdConfig(objective="cost", cost_ratio=4), 1)):
-        at = choose_by(sample.positive, sample.probability, config).value
+        at = choose(sample.positive, sample.probability, config).value
         assert at is not None
         found = spread(sample.positive, sample.probability, at, config, resamples=300)
         assert found.optimism is not None
@@ -85,7 +83,7 @@ def test_what_was_fitted_looks_better_than_it_is() -> None:
 def test_resamples_without_a_threshold_are_counted() -> None:
     sample = draw(60, seed=3, apart=0.1)
     config = ThresholdConfig(objective="recall_at_precision", precision=0.95)
-    at = choose_by(sample.positive, sample.probability, config).value or 1.0
+    at = choose(sample.positive, sample.probability, config).value or 1.0
     found = spread(sample.positive, sample.probability, at, config, groups_of(60, 3), resamples=200)
     assert 0 < found.unreached < 200
 

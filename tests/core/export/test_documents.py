@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 from core.evaluation.decision import by_definition
-from core.evaluation.intervals import Interval
 from core.export.manifests import (
     Fingerprints,
     Measured,
@@ -17,6 +16,7 @@ from core.export.manifests import (
     split_metrics,
 )
 from core.export.pointer import Pointer
+from core.intervals import Interval
 from core.records import SplitName
 from tests.core.export.making import metrics
 

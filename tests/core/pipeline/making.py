@@ -19,12 +19,11 @@ from core.config import Section
 from core.config.loading import load
 from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
-from core.evaluation.analyse_stage import AnalyseSettings, analyse
-from core.evaluation.baseline_stage import BaselineSettings, baseline
-from core.evaluation.decide_stage import DecideSettings, decide
-from core.evaluation.explain_stage import ExplainSettings, explain
-from core.evaluation.hardness_stage import HardnessSettings, hardness
-from core.evaluation.stage import MeasureSettings, evaluate, export
+from core.evaluation.analysis import AnalyseSettings, analyse
+from core.evaluation.baselines import BaselineSettings, baseline
+from core.evaluation.decision import DecideSettings, decide
+from core.evaluation.hardness import HardnessSettings, hardness
+from core.evaluation.stages import ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.adapter import AdapterSettings, adapter
 from core.pipeline.context import RunContext
 from core.pipeline.phases import STUDENT

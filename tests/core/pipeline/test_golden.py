@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from core.evaluation import classical
+from core.evaluation import baselines
 from core.stage import STAGES, StageIO
 from core.student.encoding import Completion, Encoder
 from tests.core.pipeline import golden_files
@@ -78,7 +78,7 @@ def test_a_baseline_that_is_fitted_otherwise_is_found(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert complaint(read("baseline"), again(made, "baseline", tmp_path / "same")) is None
-    monkeypatch.setattr(classical, "GRID", (9.0,))
+    monkeypatch.setattr(baselines, "GRID", (9.0,))
     found = again(made, "baseline", tmp_path / "other")
     assert "the output of stage baseline differs" in (complaint(read("baseline"), found) or "")
     said = list(differences(read("baseline").outputs, found.outputs))

@@ -11,8 +11,7 @@ from core import jsonio
 from core.bundle.opening import open_bundle
 from core.data.writing import read_examples
 from core.errors import MissingInputError, ModelError, UserError
-from core.evaluation.predictions import Predictions, optional
-from core.evaluation.stage import SCORES
+from core.evaluation.predictions import SCORES, Predictions, optional
 from core.predict import Student, load
 from core.predict.finding import find
 from core.store import pointers

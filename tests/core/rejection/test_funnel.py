@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from core.intervals import difference, share
 from core.rejection.funnel import Agreement, FunnelCounter
-from core.rejection.intervals import difference, share
 
 
 @given(total=st.integers(1, 500), data=st.data())

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.evaluation.analysis import Kind, ProbabilityAnalysis, Scored, analyse
-from core.evaluation.calibration import identity
-from core.evaluation.decision import Decided, Decision, decide
+from core.evaluation.analysis import Kind, ProbabilityAnalysis, Scored, measure_scorers
+from core.evaluation.calibration import Calibrator
+from core.evaluation.decision import Decided, Decision, fit_decision
 from core.evaluation.metrics import compute
-from core.evaluation.objectives import describe
 from core.evaluation.predictions import Bools, Generated, Predictions
 from core.evaluation.selection import EvaluatedCheckpoint, select
+from core.evaluation.threshold import describe
 from core.optional import Failures, strict
 from core.records import Example, SplitName
 from core.rejection.funnel import FunnelCounter
@@ -167,7 +167,7 @@ def usual(
     made: list[Scored] = []
     decisions: dict[str, Any] = {}
     for k, s in enumerate(scorers):
-        decided = decide(
+        decided = fit_decision(
             scored(val, apart=s.apart, seed=10 + k), threshold, CALIBRATION, [e.group for e in val]
         )
         found = scored(test, apart=s.apart, seed=20 + k, reasoning=reasoning if k == 0 else 0)
@@ -177,7 +177,7 @@ def usual(
         made.append(Scored(s.name, s.title, found, frozen(decided), kind=s.kind))
     if scorers is SCORERS:
         constant = Predictions.of([e.id for e in test], [0.25] * len(test), gold=[e.label for e in test])
-        by_definition = Decision(identity("a threshold by definition"), 0.5, "by definition")
+        by_definition = Decision(Calibrator.identity("a threshold by definition"), 0.5, "by definition")
         made.append(Scored("majority", "Majority", constant, by_definition))
     if teacher:
         labels = {e.id: e.label if i % 14 else 1 - e.label for i, e in enumerate(test)}
@@ -198,7 +198,7 @@ def usual(
             "platt",
             describe(threshold),
         ),
-        "analysis": analyse(split, test, made, RULES, resamples=resamples),
+        "analysis": measure_scorers(split, test, made, RULES, resamples=resamples),
         "decisions": decisions,
         "mistakes": worst(test, first.predictions, first.decision, RULES),
         "sizes": {

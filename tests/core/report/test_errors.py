@@ -7,8 +7,8 @@ import dataclasses
 from hypothesis import given, settings
 
 from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.evaluation.calibration import identity
-from core.evaluation.decision import Decision, decide
+from core.evaluation.calibration import Calibrator
+from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.predictions import Generated, Predictions
 from core.records import Example
 from core.report.sections.rows import MOST, worst
@@ -20,7 +20,7 @@ def examples(rows: Predictions) -> list[Example]:
 
 
 def at(threshold: float | None) -> Decision:
-    return Decision(identity("none"), threshold, "by definition")
+    return Decision(Calibrator.identity("none"), threshold, "by definition")
 
 
 @settings(max_examples=60, deadline=None)
@@ -42,7 +42,7 @@ def test_they_are_exactly_the_wrong_decisions_the_surest_first(drawn: Scored) ->
 
 def test_they_are_decided_on_calibrated_probabilities() -> None:
     rows = draw(300, seed=3, apart=0.2).rows()
-    decided = decide(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
+    decided = fit_decision(rows, ThresholdConfig(), CalibrationConfig(method="platt"))
     frozen = Decision(decided.calibrator, decided.threshold.value, decided.threshold.reason)
     found = worst(examples(rows), rows, frozen)
     calibrated = dict(zip(rows.ids, decided.calibrator.apply_to(rows).probability, strict=True))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from core.evaluation.hardness_stage import HardTexts
+from core.evaluation.hardness import HardTexts
 from core.evaluation.slices import LEAST_ROWS
+from core.intervals import difference, share
 from core.records import SplitName
-from core.rejection.intervals import difference, share
 from core.report.document import Prose, Table
 from core.report.sections.rows import hard
 from tests.core.report.making import as_markdown, full

@@ -8,8 +8,8 @@ import functools
 import numpy as np
 import pytest
 
-from core.evaluation.analysis import Scored, analyse
-from core.evaluation.calibration import identity
+from core.evaluation.analysis import Scored, measure_scorers
+from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision
 from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.report.data import ReportData
@@ -37,13 +37,13 @@ def one_class() -> ReportData:
             s.name,
             s.title,
             scored(rows, apart=s.apart, seed=k),
-            Decision(identity("as said"), 0.5, "as said"),
+            Decision(Calibrator.identity("as said"), 0.5, "as said"),
             kind=s.kind,
         )
         for k, s in enumerate(SCORERS[:3])
     ]
     report = usual(rows=60, scorers=SCORERS[:3], teacher=False, reasoning=0)
-    return dataclasses.replace(report, analysis=analyse("test", rows, made, resamples=200))
+    return dataclasses.replace(report, analysis=measure_scorers("test", rows, made, resamples=200))
 
 
 def test_a_baseline_that_wins_is_named() -> None:

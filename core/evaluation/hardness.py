@@ -1,12 +1,12 @@
 """The hardness stage: how a student does on a split's texts that were hard for its teacher, and on the rest.
 
-On train the reject stage has judged the answers; on val and test, where the teacher labelled them, they are
-judged here, by the same rules, but for the one that looks at what was accepted before.
+On train the reject stage has judged the answers. On val and test, if the teacher labeled them, they are
+judged here by the same rules, except those that count what was accepted before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,15 +21,14 @@ from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed, read_examples
 from core.evaluation import decision
 from core.evaluation.bootstrap import Judged as Scores
-from core.evaluation.decide_stage import DECISION
-from core.evaluation.predictions import Predictions
+from core.evaluation.decision import DECISION
+from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
-from core.evaluation.stage import SCORES
+from core.intervals import Difference, Share
 from core.jsonio import Record
 from core.labels import LabelSet
 from core.records import Example, SplitName
 from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, read_tags, tagged_file
-from core.rejection.intervals import Difference, Share
 from core.rejection.rules import judge
 from core.rejection.stage import SUMMARY_FILE, first_reason, matched
 from core.rulebook import load_rulebook
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
 HARDNESS = "hardness.json"
-NAMES: Mapping[bool, str] = {True: "hard", False: "not hard"}
 
 
 class HardTexts(Record):
@@ -113,12 +111,12 @@ class HardnessSettings(Section):
 
 
 def content(settings: HardnessSettings, context: RunContext | None = None) -> dict[str, str]:
-    """The digest of the rulebook, where answers are judged here."""
+    """Return the digest of the rulebook if answers are judged here."""
     return {} if settings.judging is None else {"rules.dir": load_rulebook(settings.judging.rules).digest}
 
 
 def published(settings: HardnessSettings) -> dict[str, str]:
-    """Of val and test the hard texts and the marked split; those of train are of the reject stage."""
+    """Return the places of hard texts and the marked split; the reject stage publishes those of train."""
     if settings.split == "train":
         return {}
     marked, listed = tagged_file(settings.split), HARD_FILE.replace(".", f"_{settings.split}.")
@@ -136,33 +134,35 @@ def published(settings: HardnessSettings) -> dict[str, str]:
     slot="hardness/{who}/{settings.split}",
     label="hard texts of {settings.split}",
 )
-def hardness(config: HardnessSettings, io: StageIO) -> dict[str, Any]:
-    """Write hardness.json and, where answers are judged here, hard_examples.jsonl and the marked split.
+def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
+    """Write hardness.json and, if answers are judged here, hard_examples.jsonl and the marked split.
 
-    Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's else; and, where
+    Inputs: `split`; `answers`, the reject stage's object for train and the sample stage's otherwise; and, if
     the split was scored, `scored` and `decision`.
     """
-    path = io.inputs["split"] / f"{config.split}.csv"
-    if config.judging is None:
-        counted = _Counted.read(io.inputs["answers"] / SUMMARY_FILE).hard
-        tags = dict(read_tags(io.inputs["answers"] / tagged_file(config.split)))
+    path, tagged = io.inputs["split"] / f"{settings.split}.csv", io.out
+    if settings.judging is None:
+        counted, tagged = _Counted.read(io.inputs["answers"] / SUMMARY_FILE).hard, io.inputs["answers"]
     else:
-        counted = _judge(config.judging, path, config.split, io)
-        tags = dict(read_tags(io.out / tagged_file(config.split)))
+        counted = _judge(settings.judging, path, settings.split, io)
+    tags = dict(read_tags(tagged / tagged_file(settings.split)))
+    found: list[Slice] = []
+    if "scored" in io.inputs:
+        found = _slices(settings, read_examples(path), tags, io)
     HardTexts(
-        split=config.split,
+        split=settings.split,
         texts=counted.texts,
         unanswered=counted.unanswered,
         by_label=counted.by_label,
         difference=counted.difference,
         least_rows=LEAST_ROWS,
-        slices=tuple(_sliced(config, read_examples(path), tags, io)),
+        slices=tuple(found),
     ).write(io.out / HARDNESS)
     return {"hard": counted.texts, "unanswered": counted.unanswered}
 
 
 def _judge(by: JudgingSettings, path: Path, split: SplitName, io: StageIO) -> Hardness:
-    """The counts, while the texts are marked."""
+    """Judge the answers, write the marked split, and return its counts."""
     labels = LabelSet.binary(by.positive, by.negative)
     context = RuleContext(load_rulebook(by.rules).ids, labels)
     with HardWriter(io.out, split, labels) as hard:
@@ -174,22 +174,19 @@ def _judge(by: JudgingSettings, path: Path, split: SplitName, io: StageIO) -> Ha
     return hard.hardness()
 
 
-def _sliced(
-    config: HardnessSettings, examples: Iterable[Example], tags: Mapping[str, bool | None], io: StageIO
+def _slices(
+    settings: HardnessSettings, examples: Sequence[Example], tags: Mapping[str, bool | None], io: StageIO
 ) -> list[Slice]:
-    """Measure the student on hard texts and on the others; empty if it was not scored on the split."""
-    if "scored" not in io.inputs:
-        return []
+    """Measure the student on hard texts and on the others."""
     frozen = decision.read(io.inputs["decision"] / DECISION)
     scored = Predictions.read(io.inputs["scored"] / SCORES).without_failed()
     at = scored.indices()
     kept = [e for e in examples if e.id in at]
     rows = frozen.calibrated(scored.take([at[e.id] for e in kept]))
     judged = Scores.of(rows, frozen.threshold, frozen.reason)
-    labelling = {
-        name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_) for hard, name in NAMES.items()
+    labeling = {
+        name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_)
+        for name, hard in (("hard", True), ("not hard", False))
     }
-    groups = [e.group for e in kept]
-    return slices(
-        "hard", labelling, rows.positive, judged, groups, resamples=config.resamples, seed=config.seed
-    )
+    groups, seed = [e.group for e in kept], settings.seed
+    return slices("hard", labeling, rows.positive, judged, groups, resamples=settings.resamples, seed=seed)

@@ -1,0 +1,221 @@
+"""Tests of scorers on the same rows: exact tests, the bootstrap's p-values, and simultaneous intervals.
+
+Each interval of a family of differences runs from the k-th smallest to the k-th largest replicate of its
+difference. k is the same for all: the largest one for which at least 95 % of the resamples lie inside all
+intervals at once. This is the balanced simultaneous percentile interval (Beran 1988, JASA 83, 679-686; Mandel
+& Betensky 2008, Computational Statistics & Data Analysis 52, 2158-2165). It is never narrower than the 95 %
+interval of one difference and never wider than Bonferroni's, and it uses how the differences depend on each
+other: all comparisons of a report share the student. The p-value that inverts it is the single-step min-P of
+Westfall & Young (1993, Resampling-Based Multiple Testing, 2.3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from core.evaluation.predictions import Bools, Floats, Ints
+from core.intervals import Z95, share
+
+ALPHA, POWER = 0.05, 0.80
+Z_POWER = 0.8416212335729143
+"""The normal quantile of POWER; Z95 is that of 1 - ALPHA / 2."""
+_ROUNDING = 1e-12
+"""Differences that are equal on paper vary by less, from rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class McNemar:
+    """Rows that one scorer has right and the other wrong, and how surprising their balance is.
+
+    `p` is the exact two-sided binomial test (McNemar 1947, Psychometrika 12, 153-157, with the exact
+    distribution); `mid_p` counts half of what was observed (Fagerland, Lydersen & Laake 2013, BMC
+    Medical Research Methodology 13:91) and is less cautious. Both take rows as independent.
+    """
+
+    both: int
+    only_a: int
+    only_b: int
+    neither: int
+    p: float
+    mid_p: float
+    discordant: int
+    """Rows that exactly one of the two has right."""
+
+
+def mcnemar(right_a: Bools, right_b: Bools) -> McNemar:
+    """Return the test, from which rows each scorer has right."""
+    from scipy.stats import binom
+
+    a, b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
+    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
+    n, p, mid_p = a + b, 1.0, 1.0
+    if n:
+        observed = float(binom.pmf(a, n, 0.5))
+        p = min(1.0, 2 * float(binom.cdf(min(a, b), n, 0.5)))
+        mid_p = (1 - observed / 2) if a == b else p - observed
+    return McNemar(both, a, b, neither, p, mid_p, discordant=n)
+
+
+def exact_interval(test: McNemar) -> tuple[float, float]:
+    """Return a 95 % interval of A's accuracy minus B's that excludes 0 exactly where McNemar's p <= 0.05.
+
+    The difference is the share of discordant rows times (2 s - 1), where s is A's share of them. s has the
+    interval of Clopper & Pearson (1934, Biometrika 26, 404-413), which inverts the exact test; the share of
+    discordant rows has Wilson's. The ends are the extreme products, so that the interval is conservative.
+    """
+    from scipy.stats import beta
+
+    a, b, n = test.only_a, test.only_b, test.discordant
+    discordant = share(n, test.both + test.neither + n)
+    few, many = discordant.low or 0.0, 1.0 if discordant.high is None else discordant.high
+    low = 2 * (0.0 if a == 0 else float(beta.ppf(ALPHA / 2, a, b + 1))) - 1
+    high = 2 * (1.0 if b == 0 else float(beta.ppf(1 - ALPHA / 2, a + 1, b))) - 1
+    return low * (many if low < 0 else few), high * (many if high > 0 else few)
+
+
+def detectable_accuracy(discordant: int, rows: int) -> float | None:
+    """Return the smallest difference of accuracy that McNemar's test finds with 80 % power at 5 %.
+
+    Solves sqrt(n) d = z_alpha sqrt(r) + z_power sqrt(r - d^2) for d, where r is the share of discordant
+    rows (Miettinen 1968, Biometrics 24, 339-352; Connor 1987, Biometrics 43, 207-211). None where no
+    difference would be found: d cannot exceed r.
+    """
+    if rows == 0 or discordant == 0:
+        return None
+    a, b, r = Z95, Z_POWER, discordant / rows
+    found = math.sqrt(r) * (a * math.sqrt(rows) + b * math.sqrt(max(0.0, rows - a * a + b * b)))
+    found /= rows + b * b
+    return found if found <= r else None
+
+
+def detectable(differences: Floats, level: float = ALPHA) -> float | None:
+    """Return the smallest difference that is found with 80 % power by a test at `level`.
+
+    At 5 % these are 2.80 standard errors (Bloom 1995, Evaluation Review 19, 547-556), of the paired
+    bootstrap's. None where nothing varies.
+    """
+    defined = differences[~np.isnan(differences)]
+    deviation = float(defined.std(ddof=1)) if len(defined) > 1 else 0.0
+    quantile = Z95 if level == ALPHA else NormalDist().inv_cdf(1 - level / 2)
+    return (quantile + Z_POWER) * deviation if deviation > _ROUNDING else None
+
+
+def bootstrap_p(differences: Floats) -> float | None:
+    """Return twice the share of resamples on 0's other side, at least 2 / (resamples + 1) (Davison & Hinkley
+    1997, 4.2 and 5.3); None where nothing is defined."""
+    defined = _without_noise(differences)
+    if len(defined) == 0:
+        return None
+    return min(1.0, 2 * (1 + _beyond_zero(defined)) / (1 + len(defined)))
+
+
+def ranking_p(rows: int, positive: int) -> float:
+    """Return the smallest p that an exact two-sided test of a ranking can give on so many rows.
+
+    Of four rows, two of them positive, even a clean sweep is one of six orders; a bootstrap of so few is
+    too sure of itself.
+    """
+    return min(1.0, 2 / math.comb(rows, positive))
+
+
+def sign_flip_p(rows: int) -> float:
+    """Return the smallest two-sided p of a sign-flip test on `rows` differences (Fisher 1935)."""
+    return min(1.0, 2.0 ** (1 - rows))
+
+
+def least_rows(comparisons: int = 1) -> int:
+    """Return how many rows must differ before a clean sweep of them is significant among `comparisons`."""
+    return 1 + math.ceil(math.log2(max(1, comparisons) / ALPHA) - _ROUNDING)
+
+
+def holm(ps: Sequence[float | None]) -> list[float | None]:
+    """Return adjusted p-values, with which the chance of one false alarm among all stays below the level
+    (Holm 1979, Scandinavian Journal of Statistics 6, 65-70). None, no test, stays None."""
+    order = sorted((p, i) for i, p in enumerate(ps) if p is not None)
+    out: list[float | None] = [None] * len(ps)
+    highest = 0.0
+    for rank, (p, i) in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p))
+        out[i] = highest
+    return out
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Differences that are decided together.
+
+    `shallowest` holds for each resample its smallest depth among all differences, in ascending order: the
+    depth of a replicate is the number of replicates at or beyond it, in the tail that has fewer.
+    """
+
+    shallowest: Ints
+    resamples: int
+
+    @staticmethod
+    def of(differences: Sequence[Floats]) -> Family:
+        """Return the family of differences with one replicate of each per resample; NaN is undefined."""
+        resamples = len(differences[0]) if differences else 0
+        if not resamples:
+            return Family(np.zeros(0, dtype=np.int64), 0)
+        depths = np.stack([_depths(of) for of in differences])
+        return Family(np.sort(depths.min(axis=0)), resamples)
+
+    @property
+    def rank(self) -> int:
+        """k, the rank of each interval's ends among the replicates; 0 if there are too few."""
+        outside, most = _floor(ALPHA * (self.resamples + 1)), _rank_of_one(self.resamples)
+        return most if outside >= len(self.shallowest) else min(most, int(self.shallowest[outside]) - 1)
+
+    @property
+    def level(self) -> float:
+        """The level of each test alone, at most 0.05; 0 if there are too few resamples."""
+        alone = self.rank == _rank_of_one(self.resamples)
+        return ALPHA if alone else 2 * self.rank / (self.resamples + 1)
+
+    def interval(self, differences: Floats) -> tuple[float, float] | None:
+        """Return the interval of one difference of the family; None if there are too few resamples."""
+        ordered = np.sort(_without_noise(differences))
+        rank = min(self.rank, _rank_of_one(len(ordered)))
+        return None if rank == 0 else (float(ordered[rank - 1]), float(ordered[-rank]))
+
+    def p_value(self, differences: Floats) -> float:
+        """Return the p-value of one difference, at most 0.05 exactly where its interval excludes 0."""
+        depth = 1 + _beyond_zero(_without_noise(differences))
+        as_shallow = int(np.searchsorted(self.shallowest, depth, side="right"))
+        return min(1.0, max(bootstrap_p(differences) or 0.0, as_shallow / (self.resamples + 1)))
+
+
+def _rank_of_one(resamples: int) -> int:
+    """Return k of a single difference (Davison & Hinkley 1997, 5.2)."""
+    return _floor((resamples + 1) * ALPHA / 2)
+
+
+def _floor(rank: float) -> int:
+    return math.floor(rank + 1e-9)
+
+
+def _depths(differences: Floats) -> Ints:
+    """Return the replicates at or beyond each one, in the smaller tail; an undefined one is in no tail."""
+    defined = _without_noise(differences)
+    ordered = np.sort(defined)
+    below = np.searchsorted(ordered, defined, side="right")
+    above = len(ordered) - np.searchsorted(ordered, defined, side="left")
+    out = np.full(len(differences), len(differences), dtype=np.int64)
+    out[~np.isnan(differences)] = np.minimum(below, above)
+    return out
+
+
+def _beyond_zero(defined: Floats) -> int:
+    """Return the replicates at or beyond 0, in the smaller tail."""
+    return min(int((defined <= 0).sum()), int((defined >= 0).sum()))
+
+
+def _without_noise(differences: Floats) -> Floats:
+    """Return the defined differences; those that are only rounding become 0."""
+    defined = differences[~np.isnan(differences)]
+    return np.where(np.abs(defined) <= _ROUNDING, 0.0, defined)

@@ -1,0 +1,259 @@
+"""The stages that ask the student: evaluate measures val, export scores a split, explain adds reasoning.
+
+The output of export depends on no threshold, so that another objective scores nothing again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from core import jsonio
+from core.config import Config
+from core.config.base import Section
+from core.config.engine import EngineChoice
+from core.config.measure import metrics_code
+from core.data.splitting import subset
+from core.data.writing import read_examples
+from core.engines.base import Metered, Sampler
+from core.errors import StageError
+from core.evaluation import decision
+from core.evaluation.decision import DECISION, worst_errors
+from core.evaluation.metrics import Metrics, compute
+from core.evaluation.predictions import SCORES, Predictions
+from core.evaluation.scoring import ScoreSettings, add_reasoning, score_texts
+from core.evaluation.threshold import choose
+from core.jsonio import Record
+from core.progress import Saying
+from core.records import SplitName
+from core.stage import StageIO, stage
+from core.student.encoding import EncodeSettings
+from core.student.segment import checkpoint
+
+if TYPE_CHECKING:
+    from core.pipeline.context import RunContext
+
+METRICS = "metrics.json"
+EXPLAINED = "explained.jsonl"
+MOST_FAILED = 0.01
+"""Share of rows that a server may fail on; these are in no metric, and the report counts them."""
+
+
+class ScoringSummary(Record):
+    """What is read of the summaries of evaluate and export."""
+
+    cut_texts: int = 0
+    """Texts that were truncated to fit the prompt."""
+    failed_rows: int = 0
+    """Rows that a server did not score; they are in no metric."""
+    bounded_rows: int = 0
+    """Rows with a label that the server did not list, so that its probability is an upper bound."""
+
+
+class MeasureSettings(Section):
+    """What decides the scores of one checkpoint on one split."""
+
+    engine: EngineChoice
+    """Its settings decide the last bits of every score."""
+    prompt: EncodeSettings
+    split: Literal["train", "val", "test"]
+    label_only: bool = False
+    """Ask with the label-only prompt instead of the one the student was trained on."""
+    measured: bool = False
+    """Choose the threshold on these rows, which must be val, and measure them at it; otherwise only score."""
+    max_examples: int = 0
+    max_new_tokens: int
+    reasoning_rows: int = 0
+    seed: int
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code() if self.measured else {}
+
+    @property
+    def mode(self) -> str:
+        """How the student is asked, as it is in slots and file names."""
+        return "label_only" if self.label_only else "reasoning"
+
+    @classmethod
+    def for_evaluation(cls, config: Config) -> MeasureSettings:
+        """Return the settings for a checkpoint on val during training."""
+        return cls(
+            engine=config.student.engine.for_sampling(),
+            prompt=EncodeSettings.of(config.student),
+            split="val",
+            measured=True,
+            max_examples=config.evaluation.max_examples,
+            max_new_tokens=config.evaluation.max_new_tokens,
+            seed=config.seed,
+        )
+
+    @classmethod
+    def for_export(
+        cls,
+        config: Config,
+        split: SplitName,
+        *,
+        label_only: bool = False,
+        generates: bool = False,
+        rulebook: bool | None = None,
+    ) -> MeasureSettings:
+        """Return the settings for all rows of a split; `generates` reasoning for some of them.
+
+        `rulebook` shows or hides it, overriding the student's own prompt.
+        """
+        prompt = EncodeSettings.of(config.student)
+        if rulebook is not None:
+            prompt = prompt.model_copy(update={"rulebook": rulebook})
+        return cls(
+            engine=config.student.engine.for_sampling(),
+            prompt=prompt,
+            split=split,
+            label_only=label_only,
+            max_new_tokens=config.longest_reasoning,
+            reasoning_rows=config.export.reasoning_rows if generates and not label_only else 0,
+            seed=config.seed,
+        )
+
+
+def content(settings: MeasureSettings, context: RunContext) -> dict[str, str]:
+    """Return the digests of the base model and of the prompt."""
+    return context.student_content(settings.prompt.rulebook)
+
+
+def score_split(settings: MeasureSettings, io: StageIO) -> dict[str, Any]:
+    """Write scores.jsonl and, if the rows are `measured`, metrics.json.
+
+    Inputs: `split`; `checkpoint`, a training segment, absent for the untrained model; `scored`, the same
+    rows scored before, so that only reasoning is left to generate. Raises StageError if a server failed on
+    more than MOST_FAILED of the rows.
+    """
+    examples = read_examples(io.inputs["split"] / f"{settings.split}.csv")
+    examples = [examples[i] for i in subset(examples, settings.max_examples, settings.seed)]
+    ids, texts = [e.id for e in examples], [e.text for e in examples]
+    encoder = io.context.encoder_of(settings.prompt, settings.label_only)
+    how, usage = ScoreSettings(settings.max_new_tokens, settings.reasoning_rows), {}
+    scored = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
+    if scored is not None and not (encoder.target == "label_first" and how.reasoning_rows > 0):
+        rows = scored
+    else:
+        with sampling(io, len(texts)) as (sampler, progress):
+            if scored is not None:
+                rows = add_reasoning(sampler, encoder, texts, scored, how, progress)
+            else:
+                rows = score_texts(sampler, encoder, ids, texts, how, progress)
+            usage = billed(sampler)
+        rows = rows.with_gold([e.label for e in examples])
+    counted, failed = rows.without_failed(), rows.take(rows.failed)
+    if len(failed) > max(1, MOST_FAILED * len(rows)):
+        raise StageError(
+            f"{len(failed)} of {len(rows)} rows could not be scored, {failed.ids[0]} for one "
+            f"({failed.errors[0]}); run the same command again"
+        )
+    rows.write(io.out / SCORES)
+    if settings.measured:
+        if settings.split != "val":
+            raise ValueError("a threshold is chosen on val only")
+        at = choose(counted.positive, counted.probability).value
+        jsonio.write_json(io.out / METRICS, compute(counted, at).to_json())
+    return {
+        "rows": len(rows),
+        "cut_texts": int((rows.truncated_tokens > 0).sum()),
+        "reasonings": sum(generated.text is not None for generated in rows.generated),
+        "failed_rows": len(failed),
+        "bounded_rows": int(rows.bounded.sum()),
+        **usage,
+    }
+
+
+evaluate = stage(
+    "evaluate",
+    version=4,
+    inputs=("split", "checkpoint?"),
+    content=content,
+    shows="{phase.folder}/eval_history.jsonl",
+    slot="evaluate/{phase.slot}{step}",
+    label="evaluate {phase.said}step {step} on val",
+)(score_split)
+"""Measures a checkpoint, or the untrained model, on val."""
+
+export = stage(
+    "export",
+    version=4,
+    inputs=("split", "checkpoint?", "scored?"),
+    content=content,
+    shows="student_phase/{settings.split}.json",
+    slot=lambda settings: f"export/{{who}}/{settings.split}/{settings.mode}",
+    label=lambda settings: f"export {{who}} on {settings.split}, {settings.mode}",
+)(score_split)
+"""Scores a split; calibration, threshold and metrics follow in other stages."""
+
+
+def read_metrics(path: Path) -> Metrics:
+    """Return the metrics in a METRICS file."""
+    return Metrics.from_json(jsonio.read_json(path))
+
+
+@contextmanager
+def sampling(io: StageIO, rows: int) -> Iterator[tuple[Sampler, Saying]]:
+    """Open a sampler of the input `checkpoint`, or of the untrained model, with progress over `rows`."""
+    engine, progress = io.context.engine, Saying(io.progress, 0, rows)
+    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
+    with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
+        yield sampler, progress
+
+
+def billed(sampler: Sampler) -> dict[str, Any]:
+    """Return the summary's tokens, if the server bills them."""
+    return {"usage": sampler.usage.to_json()} if isinstance(sampler, Metered) else {}
+
+
+class ExplainSettings(Section):
+    """What decides which rows are explained, and how."""
+
+    engine: EngineChoice
+    prompt: EncodeSettings
+    split: SplitName
+    rows: int
+    """Number of the worst errors."""
+    max_new_tokens: int
+
+    @classmethod
+    def of(cls, config: Config, split: SplitName) -> ExplainSettings:
+        """Return the settings for a split."""
+        return cls(
+            engine=config.student.engine.for_sampling(),
+            prompt=EncodeSettings.of(config.student),
+            split=split,
+            rows=config.export.error_rows,
+            max_new_tokens=config.longest_reasoning,
+        )
+
+
+@stage(
+    "explain",
+    version=3,
+    inputs=("split", "checkpoint", "scored", "decision?"),
+    content=lambda settings, context: context.student_content(),
+    switch="export",
+    shows="report.html",
+    slot="explain/{who}",
+    label="explain the worst errors of {who} on {settings.split}",
+)
+def explain(settings: ExplainSettings, io: StageIO) -> dict[str, Any]:
+    """Write explained.jsonl, the worst errors with their reasoning, the most confident first."""
+    examples = read_examples(io.inputs["split"] / f"{settings.split}.csv")
+    scored = Predictions.read(io.inputs["scored"] / SCORES)
+    wrong = worst_errors(scored, decision.read(io.inputs["decision"] / DECISION), settings.rows)
+    silent = [i for i in wrong if scored.generated[i].text is None]
+    explained, usage = scored.take(silent), {}
+    if silent:
+        encoder, texts = io.context.encoder_of(settings.prompt, False), [examples[i].text for i in silent]
+        how = ScoreSettings(settings.max_new_tokens, len(texts))
+        with sampling(io, len(texts)) as (sampler, progress):
+            explained = add_reasoning(sampler, encoder, texts, explained, how, progress)
+            usage = billed(sampler)
+    scored.take(wrong).with_generated(explained).write(io.out / EXPLAINED)
+    return {"rows": len(wrong), "generated": len(silent), **usage}
