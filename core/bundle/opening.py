@@ -16,8 +16,9 @@ from core.bundle import Weights
 from core.bundle import contents as names
 from core.bundle.contents import Contents
 from core.config.engine import ENGINES
-from core.engines.base import Device, Sampler, SamplerRef
+from core.engines.base import Device, SamplerRef
 from core.engines.peft import open_peft
+from core.engines.sampling import Sampler
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision

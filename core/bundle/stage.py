@@ -22,7 +22,8 @@ from core.config.engine import EngineChoice
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
-from core.engines.base import Device, Sampler
+from core.engines.base import Device
+from core.engines.sampling import Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided

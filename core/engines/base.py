@@ -1,22 +1,21 @@
 """The interface of engines, which train and sample LoRA adapters over one base model.
 
-Engines read and return tokens, never text. The vocabulary is that of the Tinker service: a `Session`
-trains, a `Sampler` scores and generates, and a `Checkpoint` is a value that names both a resumable
-training state and the weights that a sampler is opened from.
+Engines read and return tokens, never text. As in the Tinker service, a `Session` trains, a `Sampler` scores
+and generates, and a `Checkpoint` is a value that names a resumable training state and a sampler's weights.
 """
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from core.engines.losses import CROSS_ENTROPY, Loss
+from core.engines.sampling import Sampler
 from core.errors import StageError
 
 if TYPE_CHECKING:
@@ -63,10 +62,9 @@ class Capabilities:
 class Datum:
     """One training sequence. `targets[i]` is the token that follows `tokens[i]`.
 
-    All fields that are given have the same length. `weights`, none below 0, multiply each position's
-    term of the loss. The loss of a batch is the plain sum over all its data, so the caller has divided
-    by the number of examples already. A policy gradient needs `logprobs`, which the sampler gave the
-    targets (nats), and `advantages`.
+    All given fields have the same length. `weights`, none below 0, multiply each position's term of the loss;
+    the loss of a batch is the plain sum over its data, so the caller divides by the number of examples. A
+    policy gradient needs the targets' `logprobs` when they were sampled (nats), and `advantages`.
     """
 
     tokens: tuple[int, ...]
@@ -106,8 +104,7 @@ class LoraSpec:
 class StateRef:
     """Where a resumable training state is: a folder, or a path on a server.
 
-    Not a SamplerRef: sampling from a training state, or resuming from a sampler's weights (which
-    include no optimizer), is a type error. An engine rejects locations that it cannot have saved.
+    Sampling from a state, or resuming from a sampler's weights (which include no optimizer), is a type error.
     """
 
     location: str
@@ -133,23 +130,21 @@ class EngineIdentity:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A saved point of training: a value that is valid in any process."""
+    """A saved point of training, valid in any process."""
 
     engine: EngineIdentity
     step: int
     digest: str
-    """sha256 over the adapter's bytes, the same for two equal runs. For weights that stay on a server,
-    sha256 over the server and the location of the state."""
+    """sha256 over the adapter's bytes, or, for weights that stay on a server, over server and location."""
     state: StateRef
     sampler: SamplerRef
 
 
 @dataclass(frozen=True, slots=True)
 class DownloadedAdapter:
-    """An adapter that was downloaded from a server, in PEFT's layout."""
+    """An adapter that was downloaded from the path `source` on a server, in PEFT's layout."""
 
     source: str
-    """Path on the server of what was downloaded."""
     files: Mapping[str, str]
     """sha256 (hex) of each file."""
     bytes: int
@@ -219,12 +214,7 @@ class Usage:
     requests: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.trained + other.trained,
-            self.prefilled + other.prefilled,
-            self.sampled + other.sampled,
-            self.requests + other.requests,
-        )
+        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def to_json(self) -> dict[str, int]:
         """Return the fields that a stage's summary lists for samples and scores."""
@@ -263,97 +253,18 @@ class Session(Protocol):
         """Queue forward, backward and the update of the zero-based step `step`."""
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Save adapter, optimizer, schedule position and random state.
+        """Save adapter, optimizer and random state after all submitted steps; write what Engine.refs reads.
 
-        Writes into `folder` what Engine.refs reads. The save follows all submitted steps, including
-        those whose results were not waited for; their results can be read afterwards.
+        Results that were not waited for can be read afterwards.
         """
 
     def save_weights_for_sampler(
         self, folder: Path, *, step: int, label: SaveLabel | None = None
     ) -> SamplerRef:
-        """Save the current weights for a sampler that is opened at once and used briefly.
-
-        Files on this machine go into `folder`.
-        """
+        """Save the current weights, into `folder` or on the server, for a sampler that is used briefly."""
 
     def close(self) -> None:
         """End the session and wait for its requests."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceScores:
-    """Log-probabilities of whole choices, each directly after its prompt.
-
-    `logprobs[i][j]` is log P(choice j | prompt i) in nats, summed over the choice's tokens. A row
-    that failed is empty and has an entry in `errors`; it must never become a label.
-    """
-
-    logprobs: tuple[tuple[float, ...], ...]
-    exact: bool
-    """False if the server gave only a bound for a choice that it did not list."""
-    bounds: tuple[tuple[int, int], ...] = ()
-    """The (row, choice) pairs whose value is only an upper bound."""
-    errors: Mapping[int, str] = field(default_factory=dict)
-    """A sentence for each row that failed."""
-    method: str = "forward pass"
-    """How the values were computed, for the record."""
-
-
-def difference(a: float, b: float) -> float:
-    """Return how far two log-probabilities (nats) are apart; infinity if only one is minus infinity."""
-    return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)
-
-
-@dataclass(frozen=True, slots=True)
-class GenerateParams:
-    """How to generate. Temperature 0 is greedy."""
-
-    max_tokens: int
-    temperature: float = 0.0
-    seed: int = 0
-    stop_tokens: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """One completion; `tokens` exclude the stop token. A failed completion has no tokens."""
-
-    tokens: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    finish: Literal["stop", "length", "error"]
-    error: str | None = None
-    """A sentence if `finish` is "error"."""
-    stop: tuple[int, float] | None = None
-    """The stop token that ended it and its log-probability (nats), if the engine reports them."""
-
-
-@runtime_checkable
-class Sampler(Protocol):
-    """Weights that score and generate. Never shares a model object with a Session."""
-
-    def score(
-        self,
-        prompts: Sequence[Sequence[int]],
-        choices: Sequence[Sequence[int]],
-        *,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> ChoiceScores:
-        """Score each of `choices` (token sequences) after each of `prompts`, in order."""
-
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probability of every token but the first: row i has len(sequences[i]) - 1 values."""
-
-    def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: GenerateParams,
-        *,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> list[Generation]:
-        """Complete each prompt, in order; `progress` receives (rows done, rows)."""
-
-    def close(self) -> None: ...
 
 
 class Engine(ABC):
@@ -370,10 +281,6 @@ class Engine(ABC):
 
     @property
     @abstractmethod
-    def capabilities(self) -> Capabilities: ...
-
-    @property
-    @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """Everything that decides bits: versions, device, dtype, threads. Recorded with checkpoints."""
 
@@ -381,8 +288,7 @@ class Engine(ABC):
     def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> Session:
         """Open a training session: new from `lora`'s seed, or continued exactly from a saved state.
 
-        Without `optimizer` only the state's weights are used: the seed may differ, and the optimizer
-        starts from zero.
+        Without `optimizer` only the state's weights are used, and their seed may differ.
         """
 
     @abstractmethod

@@ -1,8 +1,8 @@
-"""What an optimiser step makes smaller: cross-entropy, or one of three policy gradients.
+"""Losses: cross-entropy, and three policy gradients as the Tinker service documents them.
 
-Each is a sum over positions of `weight * term`, and a term needs what stands at its own position
-alone: the target's log-probability now, and, for a policy gradient, its log-probability when it was
-sampled and its advantage. The terms are those that the Tinker service documents.
+Each is a sum over positions of `weight * term`. A term depends only on its own position: on the target's
+current log-probability and, for a policy gradient, on its log-probability when it was sampled and on its
+advantage.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LossName = Literal["cross_entropy", "importance_sampling", "ppo", "cispo"]
 class Loss:
     """A loss by name. `clip_low` and `clip_high` bound the ratio p/q of ppo and cispo, so they lie around 1.
 
-    importance_sampling: -(p/q) A, whose gradient is the policy gradient's off its own samples.
+    importance_sampling: -(p/q) A, whose gradient is the off-policy policy gradient.
     ppo: -min((p/q) A, clip(p/q) A) (Schulman et al. 2017).
     cispo: -clip(p/q) A log p, with the clipped ratio as a constant (Chen et al. 2025, MiniMax-M1).
     """
@@ -34,11 +34,11 @@ class Loss:
 
     @property
     def clips(self) -> bool:
-        """Whether the bounds mean anything."""
+        """Whether the bounds are used."""
         return self.name in ("ppo", "cispo")
 
     def term(self, logprob: float, sampled: float = 0.0, advantage: float = 0.0) -> float:
-        """The term of one position, of weight 1. Log-probabilities in nats."""
+        """Return the term of one position, for weight 1. Log-probabilities are in nats."""
         if self.name == "cross_entropy":
             return -logprob
         ratio = math.exp(logprob - sampled)

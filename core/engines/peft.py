@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.base_model import ModelSource
-from core.engines.base import Device, LoraSpec, Sampler, SamplerRef, difference
+from core.engines.base import Device, LoraSpec, SamplerRef
+from core.engines.sampling import Sampler, difference
 from core.errors import ModelError, StageError
 
 

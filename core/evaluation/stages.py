@@ -17,7 +17,8 @@ from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines.base import Metered, Sampler
+from core.engines.base import Metered
+from core.engines.sampling import Sampler
 from core.errors import StageError
 from core.evaluation import decision
 from core.evaluation.decision import DECISION, worst_errors

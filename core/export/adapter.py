@@ -17,7 +17,7 @@ from core.engines.base import Checkpoint, Device, Engine
 from core.engines.peft import check_fits, open_peft, parity
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
-from core.student.segment import checkpoint, lora_spec_of
+from core.student.segment import checkpoint, lora_spec
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
@@ -94,7 +94,7 @@ def _parity(
             "checked": False,
             "why": "student.engine.local_model names no base model to check it with",
         }
-    trained = check_fits(folder, source, lora_spec_of(config.lora, config.seed))
+    trained = check_fits(folder, source, lora_spec(config.lora, config.seed))
     encoder = io.context.encoder()
     texts = [e.text for e in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows)]
     encoded = encoder.tokenizer.encode_texts(texts)

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from core import jsonio
 from core.cost import TrainingPrice
 from core.data.writing import read_examples
-from core.engines.choices import choice_plan
+from core.engines.sampling import choice_plan
 from core.errors import PromptError
 from core.pipeline.context import RunContext
 from core.records import SplitName

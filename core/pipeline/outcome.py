@@ -143,7 +143,7 @@ def ledger(o: Outcome) -> Ledger:
     """Return what the run took, in tokens, money and seconds."""
     engine = o.bench.engine
     price = engine.price
-    if price is None and engine.capabilities.metered:
+    if price is None and o.bench.capabilities.metered:
         log.info(
             "no price of %s is known (student.engine.prices): tokens are counted", o.config.student.model
         )

@@ -21,7 +21,7 @@ from core.pipeline.training import planned_segments, planned_steps
 from core.rejection.stage import RejectSettings, reject
 from core.stage import Stage
 from core.student.plan import PlannedSegment
-from core.student.segment import lora_spec_of, train
+from core.student.segment import lora_spec, train
 from core.student.stage import EncodeStageSettings, encode
 from core.teacher import stage as sample_stage
 from core.teacher.stage import SampleSettings, sample
@@ -43,7 +43,7 @@ def preflight(context: RunContext, *, online: bool = True) -> None:
     check_capabilities(context.capabilities, config)
     _ = context.engine.price  # reads the table
     if online:
-        context.engine.check(lora_spec_of(config.student.lora, config.training_seed))
+        context.engine.check(lora_spec(config.student.lora, config.training_seed))
 
 
 def check_capabilities(can: Capabilities, config: Config) -> None:

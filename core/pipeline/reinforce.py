@@ -30,8 +30,8 @@ from core.pipeline.scorers import Scorer
 from core.pipeline.starting import Start
 from core.pipeline.training import Evaluations, SegmentChain, Trained
 from core.records import SplitName
-from core.rl.learning import Course, PolicySettings
 from core.rl.reward_stage import RewardSettings, reward
+from core.rl.segment import PolicySettings, RLSchedule
 from core.rl.segment import reinforce as reinforce_segment
 from core.stage import StageCall, action
 from core.store.manifest import Manifest
@@ -108,7 +108,7 @@ def train_on_rewards(
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
         reference = start.checkpoint if config.reinforce.kl else None
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        given = {"course": Course(steps[part.start : part.stop], per_epoch, len(steps))}
+        given = {"schedule": RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))}
         inputs = {"split": parts, **begin, "reference": reference}
         return run.call(reinforce_segment, PolicySettings.of(config), at, given, **inputs)
 

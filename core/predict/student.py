@@ -13,7 +13,8 @@ import numpy as np
 
 from core.bundle import Weights
 from core.bundle.opening import Bundle, open_bundle
-from core.engines.base import Device, Sampler
+from core.engines.base import Device
+from core.engines.sampling import Sampler
 from core.errors import UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts

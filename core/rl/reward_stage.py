@@ -15,7 +15,7 @@ from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines.base import GenerateParams, Generation, Sampler
+from core.engines.sampling import GenerateParams, Generation, Sampler
 from core.evaluation.stages import billed
 from core.progress import Saying
 from core.records import Example

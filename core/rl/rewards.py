@@ -16,7 +16,7 @@ from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 from core.records import Example
 from core.rejection.cited import checkable, cited, missing_quotes, quotes
-from core.student.wording import Said, read_answer, write_answer
+from core.student.wording import ParsedCompletion, parse_completion, write_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Answer:
     itself."""
 
     raw: str
-    said: Said
+    said: ParsedCompletion
     tokens: int
     ended: bool
 
@@ -43,7 +43,7 @@ class Rubric:
 
     def read(self, raw: str, tokens: int, *, ended: bool) -> Answer:
         """Parse an answer, as evaluations do."""
-        return Answer(raw, read_answer(raw, self.wording, self.target, self.labels), tokens, ended)
+        return Answer(raw, parse_completion(raw, self.wording, self.target, self.labels), tokens, ended)
 
     def judge(self, answer: Answer, example: Example) -> dict[str, float]:
         """Return each reward by name, whatever its weight."""

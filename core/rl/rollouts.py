@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from core.engines.base import Datum, GenerateParams, Generation, Sampler
+from core.engines.base import Datum
+from core.engines.sampling import GenerateParams, Generation, Sampler
 from core.records import Example
 from core.rl.advantages import Way, less_kl, mean_of, of_group
 from core.rl.rewards import Answer, Rubric

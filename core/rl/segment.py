@@ -1,42 +1,112 @@
-"""One segment of reinforcement: from a checkpoint through its steps to the next saved state.
+"""Train one segment of reinforcement: from a checkpoint through its steps to the next saved state.
 
-A step samples from the present weights and trains on what was sampled, so that no two steps overlap.
-All that is random comes from (seed, step).
+A step samples from the current weights, rewards the answers and trains on them, so that no two steps
+overlap. All random numbers come from (seed, step).
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
+import time
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from core import failpoints, jsonio
+from core import jsonio
+from core.config import Config
+from core.config.base import Section
+from core.config.engine import EngineChoice, EngineSettings
+from core.config.reinforce import RewardWeights, rewards_code
+from core.config.student import AdamConfig, LoraConfig
 from core.data.writing import read_examples
-from core.engines.base import Engine, SamplerRef, SaveLabel, Session, Usage
+from core.engines.base import Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
+from core.engines.losses import Loss
+from core.engines.sampling import GenerateParams, Sampler, derived_seed
 from core.errors import ConfigError
-from core.progress import Saying
-from core.rl.learning import Course, PolicySettings, Trainer
+from core.records import Example
+from core.rl import rollouts
 from core.rl.rewards import Rubric
+from core.rl.rollouts import Asking, Sampled
 from core.stage import StageIO, stage
 from core.student import plan
-from core.student.segment import LiveSession, checkpoint, described, lora_spec_of
+from core.student.encoding import Encoder, EncodeSettings
+from core.student.plan import PlannedStep
+from core.student.segment import adam_params, checkpoint, lora_spec, record, save, training
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
+
+log = logging.getLogger(__name__)
 
 STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 
 
-def content(config: PolicySettings, context: RunContext, *, course: Course) -> dict[str, str]:
-    """Digests of model, prompt and rule ids, of the steps' texts and of their learning rates."""
+class PolicySettings(Section):
+    """The settings that decide a segment, besides its start, its texts and its learning rates."""
+
+    engine: EngineChoice
+    seed: int
+    lora: LoraConfig
+    adam: AdamConfig
+    prompt: EncodeSettings
+    group_size: int
+    temperature: float
+    max_new_tokens: int
+    rewards: RewardWeights
+    length_tokens: int
+    advantages: Literal["normalised", "centred"]
+    loss: Literal["importance_sampling", "ppo", "cispo"]
+    clip_low: float
+    clip_high: float
+    substeps: int
+    kl: float
+    keep_optimiser: bool
+    rollouts_kept: int
+
+    @classmethod
+    def of(cls, config: Config) -> PolicySettings:
+        """Return the part of a config that these settings need."""
+        own, student = config.reinforce, config.student
+        return cls(
+            **{n: getattr(own, n) for n in cls.model_fields if n in type(own).model_fields},
+            engine=student.engine,
+            seed=config.training_seed,
+            lora=student.lora,
+            adam=student.adam,
+            prompt=EncodeSettings.of(student),
+        )
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of rewards that are not built in."""
+        return rewards_code(self.rewards)
+
+    @property
+    def policy_loss(self) -> Loss:
+        """The loss with its bounds."""
+        loss = Loss(self.loss)
+        return Loss(self.loss, self.clip_low, self.clip_high) if loss.clips else loss
+
+
+@dataclass(frozen=True, slots=True)
+class RLSchedule:
+    """The steps of one segment, and the number of steps of an epoch and of the whole training."""
+
+    steps: Sequence[PlannedStep]
+    per_epoch: int
+    total: int
+
+
+def content(config: PolicySettings, context: RunContext, *, schedule: RLSchedule) -> dict[str, str]:
+    """Return digests of model, prompt and rule ids, of the steps' texts and of their learning rates."""
     return {
         **context.student_content(),
         "rule_ids": jsonio.digest(list(context.rulebook.ids)),
-        "first_step": str(course.steps[0].step),
-        **plan.content(course.steps),
+        "first_step": str(schedule.steps[0].step),
+        **plan.content(schedule.steps),
     }
 
 
@@ -51,70 +121,34 @@ def content(config: PolicySettings, context: RunContext, *, course: Course) -> d
     label="reinforce steps {first} to {stop} of {total}",
     after=lambda context: context.live.keep(),
 )
-def reinforce(config: PolicySettings, io: StageIO, *, course: Course) -> dict[str, Any]:
-    """Take the steps of `course` and save the state after them.
+def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> dict[str, Any]:
+    """Take the steps of `schedule` and save the state after them.
 
-    Inputs: `split`, the texts; `parent`, the segment before, or `start`, the student to begin with, or
-    neither: the base model; `reference`, what a penalty on drift is measured from, the base model if absent.
+    Inputs: `split`, the texts; `parent`, the previous segment, or `start`, the student to begin with, or
+    neither for the base model; `reference`, the weights from which the penalty on drift is measured, by
+    default the base model's.
     """
     engine, live = io.context.engine, io.context.live
-    refuse_unknown_loss(engine, config.loss)
-    progress = Saying(io.progress, course.steps[0].step, course.total)
-    io = replace(io, progress=progress)
-    with engine.report_waits(progress.say):
-        session, ref = _opened(engine, live, config, io)
-        live.pending = session
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                trainer = _trainer(engine, config, course, io, session, Path(folder))
-                rows, kept = trainer.train(ref)
-            label = SaveLabel(key=io.key, writer=io.out.name)
-            saved = session.save(io.out, step=course.steps[-1].step + 1, label=label)
-            jsonio.write_jsonl(io.out / STEPS, rows)
-            jsonio.write_jsonl(io.out / ROLLOUTS, kept)
-        except BaseException:
-            live.close()  # what failed may hold memory, or requests on their way
-            raise
-        failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
-        jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
-        return {**described(saved, engine), **_summary(rows, trainer)}
+    require_loss(config.engine, config.loss)
+    at = {name: checkpoint(engine, io.inputs[name]) for name in ("parent", "start") if name in io.inputs}
+    parent, start, lora = at.get("parent"), at.get("start"), lora_spec(config.lora, config.seed)
 
+    def open_session() -> Session:
+        if parent is not None or start is None:
+            return live.take(engine, lora, parent)
+        live.close()
+        return engine.open(lora, start.state, optimizer=config.keep_optimiser)
 
-def _opened(
-    engine: Engine, live: LiveSession, config: PolicySettings, io: StageIO
-) -> tuple[Session, SamplerRef | None]:
-    """The session to train, and where the weights are that it begins with."""
-    lora = lora_spec_of(config.lora, config.seed)
-    if "parent" in io.inputs:
-        parent = checkpoint(engine, io.inputs["parent"])
-        return live.take(engine, lora, parent), parent.sampler
-    live.close()
-    if "start" not in io.inputs:
-        return engine.open(lora, None), None
-    start = checkpoint(engine, io.inputs["start"])
-    return engine.open(lora, start.state, optimizer=config.keep_optimiser), start.sampler
-
-
-def _trainer(
-    engine: Engine, config: PolicySettings, course: Course, io: StageIO, session: Session, folder: Path
-) -> Trainer:
-    encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
-    rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
-    examples = read_examples(io.inputs["split"] / "train.csv")
-    return Trainer(course, config, io, engine, session, encoder, rubric, examples, folder)
-
-
-def refuse_unknown_loss(engine: Engine, loss: str) -> None:
-    """Raise ConfigError where an engine does not compute a loss."""
-    known = engine.capabilities.losses
-    if loss not in known:
-        raise ConfigError(
-            f"reinforce.loss {loss} is not one that this engine computes; it has {', '.join(sorted(known))}"
-        )
-
-
-def _summary(rows: Sequence[dict[str, Any]], trainer: Trainer) -> dict[str, Any]:
-    found: dict[str, Any] = {
+    origin = parent or start
+    with training(io, schedule.steps, schedule.total, open_session) as (session, io):
+        with tempfile.TemporaryDirectory() as folder:
+            trainer = Trainer(config, schedule, io, session, Path(folder))
+            rows, kept = trainer.train(origin.sampler if origin else None)
+        saved = save(session, io, schedule.steps)
+        jsonio.write_jsonl(io.out / STEPS, rows)
+        jsonio.write_jsonl(io.out / ROLLOUTS, kept)
+    summary: dict[str, Any] = {
+        **record(saved, io),
         "reward_mean": rows[-1]["reward_mean"],
         "tokens": sum(row["tokens"] for row in rows),
         "rollouts": sum(row["n_rollouts"] for row in rows),
@@ -125,5 +159,144 @@ def _summary(rows: Sequence[dict[str, Any]], trainer: Trainer) -> dict[str, Any]
         "seconds_by_step": trainer.seconds,
     }
     if trainer.usage != Usage():
-        found["usage"] = trainer.usage.to_json()
-    return found
+        summary["usage"] = trainer.usage.to_json()
+    return summary
+
+
+def require_loss(engine: EngineSettings, loss: str) -> None:
+    """Raise ConfigError if an engine does not compute a loss."""
+    known = engine.capabilities.losses
+    if loss not in known:
+        raise ConfigError(
+            f"reinforce.loss {loss} is not one that this engine computes; it has {', '.join(sorted(known))}"
+        )
+
+
+@dataclass(slots=True)
+class Trainer:
+    """Takes the steps of one segment; `folder` is for weights that only the next step samples from."""
+
+    config: PolicySettings
+    schedule: RLSchedule
+    io: StageIO
+    session: Session
+    folder: Path
+    usage: Usage = field(default_factory=Usage)
+    seconds: list[float] = field(default_factory=list)
+
+    def train(self, ref: SamplerRef | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Take every step; return the rows of the steps and of the answers that are kept.
+
+        `ref` are the weights before the first step; None for the base model's.
+        """
+        encoder, rule_ids = self.io.context.encoder(), self.io.context.rulebook.ids
+        rubric = Rubric(
+            encoder.wording, encoder.target, rule_ids, self.config.length_tokens, self.config.rewards
+        )
+        examples = read_examples(self.io.inputs["split"] / "train.csv")
+        rows, kept = [], []
+        for step in self.schedule.steps:
+            began = time.monotonic()
+            sampled = self._sample(step, ref, encoder, rubric, [examples[i] for i in step.rows])
+            row = self._learn(step, sampled)
+            rows.append(row)
+            kept += [
+                {"step": row["step"], "epoch": row["epoch"], **rollouts.row(r)}
+                for r in sampled.rollouts[: self.config.rollouts_kept]
+            ]
+            if row["updates"] and step is not self.schedule.steps[-1]:
+                label, number = SaveLabel(key=self.io.key, writer=self.io.out.name), step.step + 1
+                folder = self.folder / str(number)
+                ref = self.session.save_weights_for_sampler(folder, step=number, label=label)
+            self.seconds.append(round(time.monotonic() - began, 2))
+            self._report(row)
+        return rows, kept
+
+    def _sample(
+        self,
+        step: PlannedStep,
+        ref: SamplerRef | None,
+        encoder: Encoder,
+        rubric: Rubric,
+        examples: Sequence[Example],
+    ) -> Sampled:
+        config = self.config
+        encoder.require_room(config.max_new_tokens)
+        texts = encoder.tokenizer.encode_texts([e.text for e in examples])
+        params = GenerateParams(
+            max_tokens=config.max_new_tokens,
+            temperature=config.temperature,
+            seed=derived_seed(config.seed, step.step),
+            stop_tokens=encoder.stop_tokens,
+        )
+        asking = Asking(
+            examples,
+            [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts],
+            config.group_size,
+            params,
+            rubric,
+            encoder.tokenizer.decode,
+            config.advantages,
+        )
+        with closing(self.io.context.engine.sampler(ref)) as sampler:
+            sampled = rollouts.sample(sampler, asking)
+            self._count(sampler)
+        return sampled
+
+    def _learn(self, step: PlannedStep, sampled: Sampled) -> dict[str, Any]:
+        """Train on the answers that have an advantage; return the step's row.
+
+        Steps count from 1 in it. The loss is the first substep's.
+        """
+        config, trained = self.config, sampled.trained
+        drift = self._drift(sampled) if config.kl else None
+        results: list[StepResult] = []
+        if trained:
+            batch = rollouts.data(trained, drift, config.kl)
+            adam, first = adam_params(config.adam, step.learning_rate), step.step * config.substeps
+            pending = [
+                self.session.submit(batch, adam, step=first + i, loss=config.policy_loss)
+                for i in range(config.substeps)
+            ]
+            results = [each.result() for each in pending]
+        return {
+            "step": step.step + 1,
+            "epoch": step.step // self.schedule.per_epoch + 1,
+            "learning_rate": step.learning_rate,
+            "batch_hash": step.batch_hash,
+            "loss": results[0].loss if results else None,
+            "grad_norm": results[0].grad_norm if results else None,
+            "tokens": sum(result.tokens for result in results),
+            "updates": len(results),
+            "loss_fn": config.loss,
+            "num_substeps": config.substeps,
+            "kl_beta": config.kl,
+            **rollouts.figures(sampled, drift),
+        }
+
+    def _drift(self, sampled: Sampled) -> list[list[float]]:
+        """Return how much likelier the tokens that are trained on are than under the reference (nats)."""
+        engine, folder = self.io.context.engine, self.io.inputs.get("reference")
+        ref = None if folder is None else checkpoint(engine, folder).sampler
+        with closing(engine.sampler(ref)) as reference:
+            found = rollouts.drifts(reference, sampled.trained) if sampled.trained else []
+            self._count(reference)
+        return found
+
+    def _report(self, row: dict[str, Any]) -> None:
+        reward, accuracy = row["reward_mean"], row["batch_acc"]
+        note = "no answer received" if reward is None else f"reward {reward:.3f}, right {accuracy:.1%}"
+        if not row["updates"]:
+            note += ", nothing to learn: no group's rewards differ"
+            log.info(
+                "step %d takes no update: in none of %d groups do rewards differ",
+                row["step"],
+                row["n_groups"],
+            )
+        if row["failed_rollouts"]:
+            log.warning("step %d: %d answers failed and are left out", row["step"], row["failed_rollouts"])
+        self.io.progress.update(row["step"], self.schedule.total, note)
+
+    def _count(self, sampler: Sampler) -> None:
+        if isinstance(sampler, Metered):
+            self.usage += sampler.usage

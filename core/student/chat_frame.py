@@ -1,4 +1,4 @@
-"""What the chat template writes around a text and around an answer, and whether it leaves both as they are.
+"""Read the text that a chat template writes around a text and an answer, and check that both survive it.
 
 A prompt is all that the template writes before an assistant's answer when it renders the whole
 conversation. This is what it renders with `add_generation_prompt`, or more: templates differ in whether
@@ -10,23 +10,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 from core.errors import ModelError, PromptError
 from core.prompts import TEXT_SLOT, Message
 from core.student.tokenizer import ChatTokenizer
 
+if TYPE_CHECKING:
+    from core.student.encoding import Encoder
+
 log = logging.getLogger(__name__)
 
 _ANSWER_SLOT = "⟦understudy:answer⟧"
 _EDGES = (" ", "\n", "\t\n ", "\u00a0")
+_SAMPLE_TEXTS = (
+    "See you at noon.",
+    " spaces around ",
+    "\nline\n\nbreaks\n",
+    'He said: "it\'s <b>free</b> & {{ x }} {% y %}"',
+    "naïve 日本 😀",
+)
+_SAMPLE_REASONS = ("It says so [R1].", 'The words "call now"\ndecide.', "{close}{label}{open}")
 
 
 @dataclass(frozen=True, slots=True)
 class ChatFrame:
     """Marked template text (see ControlTokens) before the text, between text and answer, and after it.
 
-    `trail` is the whitespace between answer and end of turn; `end_mark` is empty where the template does not
-    end an answer, and the tokenizer's end of text does.
+    `trail` is the whitespace between answer and end of turn; `end_mark` is empty if the tokenizer's end of
+    text ends an answer because the template does not.
     """
 
     head: str
@@ -38,21 +51,18 @@ class ChatFrame:
     trims_end: bool = False
 
     def prompt(self, text: str) -> str:
-        """The marked prompt of a text."""
-        return f"{self.head}{self.trimmed(text)}{self.tail}"
-
-    def trimmed(self, text: str) -> str:
-        """The text without the whitespace that the template takes from it."""
+        """Return the marked prompt of a text, without the whitespace that the template strips from it."""
         text = text.lstrip() if self.trims_start else text
-        return text.rstrip() if self.trims_end else text
+        text = text.rstrip() if self.trims_end else text
+        return f"{self.head}{text}{self.tail}"
 
 
 def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFrame:
-    """What the template writes around `messages`, which contain TEXT_SLOT, and around their answer.
+    """Render `messages`, which contain TEXT_SLOT, with an answer, and split the result around both.
 
-    Raises PromptError where the text is not shown once, ModelError where the template cannot be trained on.
+    Raises PromptError if the text is not shown exactly once, ModelError if the template cannot be trained on.
     """
-    head, tail, after = _parts(tokenizer, messages)
+    head, tail, after = _split(tokenizer, messages)
     trail, end = tokenizer.control.first_mark(after)
     if trail.strip():
         shown = tokenizer.control.plain(after).strip()
@@ -65,39 +75,21 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
     end = tokenizer.inner.eos_token_id if end is None else end
     if end is None:
         raise refused(tokenizer, "names no end of turn, and the tokenizer no end of text")
-    frame = ChatFrame(head, tail, trail, mark, end)
-    _compare_with_generation(tokenizer, messages, frame)
-    start, stop = _trims(tokenizer, messages, frame)
-    return replace(frame, trims_start=start, trims_end=stop)
-
-
-def check_rendering(
-    tokenizer: ChatTokenizer, frame: ChatFrame, messages: Sequence[Message], text: str, answer: str
-) -> str:
-    """The conversation of `messages`, which contain `text`, as the template itself renders it whole.
-
-    Raises ModelError where that is not the frame around text and answer.
-    """
-    whole = tokenizer.render([*messages, Message("assistant", answer)], generate=False)
-    expected = tokenizer.control.plain(f"{frame.prompt(text)}{answer}{frame.trail}")
-    if not whole.startswith(expected):
-        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
-        shown, found = (each[max(at - 20, 0) : at + 20] for each in (expected, whole))
-        raise refused(
-            tokenizer, f"does not show texts and answers as they are ({shown!r} comes out as {found!r})"
+    prompt = tokenizer.control.plain(f"{head}{TEXT_SLOT}{tail}")
+    generation_prompt = tokenizer.render(messages)
+    if generation_prompt.rstrip() != prompt.rstrip():
+        log.info(
+            "the chat template in %s ends a prompt with %r, but writes %r before an answer: the student is "
+            "trained and asked with the latter",
+            tokenizer.folder,
+            generation_prompt.rpartition(TEXT_SLOT)[2][-60:],
+            prompt.rpartition(TEXT_SLOT)[2][-60:],
         )
-    return whole
+    start, stop = _stripped_sides(tokenizer, messages, head, tail)
+    return ChatFrame(head, tail, trail, mark, end, trims_start=start, trims_end=stop)
 
 
-def refused(tokenizer: ChatTokenizer, what: str, remedy: str = "") -> ModelError:
-    """An error that says why a template cannot be trained on, where it is, and what to do."""
-    return ModelError(
-        f"the chat template in {tokenizer.folder} {what}: set student.tokenizer to a folder with another "
-        f"template, or correct it there{', ' if remedy else ''}{remedy}"
-    )
-
-
-def _parts(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[str, str, str]:
+def _split(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[str, str, str]:
     marked = tokenizer.render_marked([*messages, Message("assistant", _ANSWER_SLOT)])
     head, slot, rest = marked.partition(TEXT_SLOT)
     if not slot or TEXT_SLOT in rest:
@@ -110,31 +102,89 @@ def _parts(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[str, 
     return head, tail, after
 
 
-def _trims(tokenizer: ChatTokenizer, messages: Sequence[Message], frame: ChatFrame) -> tuple[bool, bool]:
-    """Whether the template takes whitespace from the beginning and from the end of a text."""
+def _stripped_sides(
+    tokenizer: ChatTokenizer, messages: Sequence[Message], head: str, tail: str
+) -> tuple[bool, bool]:
+    """Whether the template strips whitespace from the beginning and from the end of a text."""
     possible = {(start, end) for start in (True, False) for end in (True, False)}
     for edge in _EDGES:
         text = f"{edge}{TEXT_SLOT}{edge}"
         padded = [replace(m, content=m.content.replace(TEXT_SLOT, text)) for m in messages]
-        head, tail, _ = _parts(tokenizer, padded)
+        padded_head, padded_tail, _ = _split(tokenizer, padded)
         possible = {
             (start, end)
             for start, end in possible
-            if head == frame.head + ("" if start else edge) and tail == ("" if end else edge) + frame.tail
+            if padded_head == head + ("" if start else edge) and padded_tail == ("" if end else edge) + tail
         }
     if not possible:
         raise refused(tokenizer, "changes some of the whitespace around a text")
     return possible.pop()
 
 
-def _compare_with_generation(tokenizer: ChatTokenizer, messages: Sequence[Message], frame: ChatFrame) -> None:
-    prompt = tokenizer.control.plain(f"{frame.head}{TEXT_SLOT}{frame.tail}")
-    asked = tokenizer.render(messages)
-    if asked.rstrip() != prompt.rstrip():
-        log.info(
-            "the chat template in %s ends a prompt with %r, but writes %r before an answer: the student is "
-            "trained and asked with the latter",
-            tokenizer.folder,
-            asked.rpartition(TEXT_SLOT)[2][-60:],
-            prompt.rpartition(TEXT_SLOT)[2][-60:],
+def check_round_trip(encoder: Encoder) -> None:
+    """Check that sample answers are read back, and that sample conversations keep their tokens as a whole.
+
+    The sample reasons include one that contains the answer's own tags. Raises ModelError.
+    """
+    words, labels = encoder.wording, encoder.labels
+    block = f"{words.label_open}{labels.codes[0]}{words.label_close}"
+    tags = {"open": words.reason_open, "close": words.reason_close, "label": block}
+    reasons = [reason.format(**tags) for reason in _SAMPLE_REASONS]
+    for reason in reasons:
+        for label in labels:
+            _check_answer(encoder, label, reason)
+    texts = [text for text in _SAMPLE_TEXTS if encoder.tokenizer.control.hide(text) == text]
+    for i, (text, reason) in enumerate(zip(texts, cycle(reasons[:2]))):
+        _check_tokens(encoder, text, i % len(labels), reason)
+
+
+def _check_answer(encoder: Encoder, label: int, reason: str) -> None:
+    prompt = encoder.prompt_tokens(_SAMPLE_TEXTS[0])
+    *tokens, last = encoder.conversation(_SAMPLE_TEXTS[0], label, reason)[len(prompt) :]
+    stops, answer = encoder.stop_tokens, encoder.answer(label, reason)
+    early = next((i for i, token in enumerate(tokens) if token in stops), None)
+    if early is not None or last not in stops:
+        raise refused(
+            encoder.tokenizer,
+            f"ends the student's answer too early: only {encoder.tokenizer.decode(tokens[:early])!r} "
+            f"is read of {answer!r}",
         )
+    raw, parsed = encoder.read(tokens)
+    if parsed.label != label or (parsed.reasoning is None) != (encoder.target == "label_only"):
+        raise refused(
+            encoder.tokenizer,
+            f"does not give the student's answer back: {answer!r} is read as {raw!r}",
+            "or choose other tags (target in the prompts file)",
+        )
+
+
+def _check_tokens(encoder: Encoder, text: str, label: int, reason: str) -> None:
+    """Compare a conversation's tokens with those of the text that the template renders as a whole."""
+    tokenizer, chat, answer = encoder.tokenizer, encoder.chat, encoder.answer(label, reason)
+    messages = encoder.prompt_messages(text)
+    whole = tokenizer.render([*messages, Message("assistant", answer)], generate=False)
+    expected = tokenizer.control.plain(f"{chat.prompt(text)}{answer}{chat.trail}")
+    if not whole.startswith(expected):
+        at = next((i for i, (a, b) in enumerate(zip(whole, expected, strict=False)) if a != b), len(whole))
+        shown, found = (each[max(at - 20, 0) : at + 20] for each in (expected, whole))
+        raise refused(
+            tokenizer, f"does not show texts and answers as they are ({shown!r} comes out as {found!r})"
+        )
+    if any(tokenizer.control.hide(m.content) != m.content for m in messages):
+        return  # a rulebook that names control tokens: only the tokenizer would read them as such
+    ids = tuple(tokenizer.inner(whole, add_special_tokens=False)["input_ids"])
+    tokens, prompt = encoder.conversation(text, label, reason), encoder.prompt_tokens(text)
+    shared = tokens if chat.end_mark else tokens[:-1]
+    if ids[: len(shared)] != shared or tokens[: len(prompt)] != prompt:
+        raise refused(
+            tokenizer,
+            f"is tokenized otherwise as a whole than in the parts that the student sees (text {text!r})",
+        )
+
+
+def refused(tokenizer: ChatTokenizer, problem: str, remedy: str = "") -> ModelError:
+    """Return an error that names the template, its problem, and how to fix it."""
+    return ModelError(
+        f"the chat template in {tokenizer.folder} {problem}: set student.tokenizer to a folder with another "
+        f"template, or correct it there{', ' if remedy else ''}{remedy}"
+    )

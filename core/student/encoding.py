@@ -1,40 +1,38 @@
-"""From a text, a label and a reason to the tokens and weights the student learns.
+"""Encode a text, a label and a reasoning as the tokens and weights that the student learns.
 
 A prompt is what the chat template writes before and after a text, and the text between; only the text is
-ever cut. Prompt and answer have the tokens of the conversation that the template renders as a whole, but
-for control tokens in texts and reasons, which are plain text. Where the answer and its label are follows
-from the characters that each token comes from.
+ever cut. Prompt and answer have the tokens of the conversation that the template renders as a whole, except
+that control tokens in texts and reasonings are plain text. The positions of the answer and its label follow
+from the characters that each token covers.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import Any
 
 from core.config.base import Section
 from core.config.student import StudentConfig, TokenWeights
 from core.engines.base import Datum
 from core.errors import PromptError
 from core.labels import BINARY, LabelSet
-from core.prompts import Message, Prompts, TargetWording
-from core.student.chat_frame import read_frame, refused
-from core.student.round_trip import check_round_trip
+from core.prompts import Message, Prompts
+from core.student.chat_frame import check_round_trip, read_frame, refused
 from core.student.tokenizer import TEMPLATE_DATE, ChatTokenizer, TextTokens
-from core.student.wording import Part, Said, read_answer, write_answer
+from core.student.wording import AnswerPart, ParsedCompletion, Target, parse_completion, write_answer
 
-Target = Literal["label_only", "label_first", "reason_first"]
 DEFAULT_LABEL_SHARE = 0.5
 MIN_TEXT = 8
 """Tokens that must be left for a text: no character takes more."""
 _TEXT, _REASON = "x", "It says so."
-"""What stands for a text and a reason where only the tokens around them are of interest."""
+"""A text and a reasoning for when only the tokens around them matter."""
 
 
 class EncodeSettings(Section):
-    """The part of the student's config that decides tokens and weights."""
+    """The settings of the student that decide tokens and weights."""
 
     target: Target
     rulebook: bool
@@ -46,7 +44,7 @@ class EncodeSettings(Section):
 
     @classmethod
     def of(cls, config: StudentConfig) -> EncodeSettings:
-        """The part of a student section that these settings need."""
+        """Return the part of a student section that these settings need."""
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
 
 
@@ -72,20 +70,21 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the student is to say; `in_label[i]` marks the tokens of the label block."""
+    """An answer's tokens, the end of turn last. `in_label[i]` marks the tokens of the label block, and
+    `ends[i]` is the last character that token i covers, counted from the beginning of that block."""
 
     tokens: tuple[int, ...]
     in_label: tuple[bool, ...]
+    ends: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
-    """A datum with what is worth counting about it."""
+    """A datum with the counts that the encode stage reports."""
 
     example_id: str
     label: int
     datum: Datum
-    prompt_tokens: int
     cut: int
 
     @property
@@ -95,29 +94,11 @@ class EncodedExample:
         return hashlib.sha256(repr((d.tokens, d.targets, d.weights)).encode()).hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """A completion, the character where its label block begins, and those where its tokens end."""
-
-    completion: Completion
-    label: int
-    ends: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Opening:
-    """The marked beginning of an answer and its tokens: each prompt is tokenized with it, which shows where
-    the answer's tokens begin."""
-
-    text: str
-    ids: tuple[int, ...]
-
-
 class Encoder:
     """Encodes for one prompt (with or without rulebook, reasoning or label only) and one target.
 
-    Raises PromptError or ModelError where the chat template cannot be trained on: where it changes texts or
-    answers, or where a perfect answer would not be read back.
+    Raises PromptError or ModelError if the chat template cannot be trained on, because it changes texts or
+    answers or a correct answer would not be read back.
     """
 
     def __init__(
@@ -130,56 +111,53 @@ class Encoder:
         label_only: bool = False,
         labels: LabelSet = BINARY,
     ) -> None:
-        self.tokenizer, self.labels = tokenizer, labels
-        self.wording: TargetWording = prompts.target
+        self.tokenizer, self.labels, self.config = tokenizer, labels, config
+        self.wording = prompts.target
         self.target: Target = "label_only" if label_only else config.target
-        self.config = config
         self.max_length = config.max_length
         self._prompts, self._rulebook = prompts, rulebook if config.rulebook else None
         self._control = tokenizer.control
         messages = prompts.student_frame(self._rulebook, label_only=self.target == "label_only")
         self.chat = read_frame(tokenizer, messages)
-        self._fixed = self._split_off(self.chat.head)
-        self._opening = self._read_opening()
-        self._before = self._read_before()
-        self.frame = self._measured()
+        self.frame = self._read_tokens()
         self._check_labels()
         check_round_trip(self)
 
     @property
     def digest(self) -> str:
-        """sha256 of the tokens of one prompt and its answers: what encoders that ask alike agree on."""
+        """sha256 of the tokens of one prompt and its answers; equal for encoders with equal prompts."""
         answers = [self.completion(label, _REASON).tokens for label in self.labels]
         shown = (self.prompt_tokens(_TEXT), answers, self.stop_tokens)
         return hashlib.sha256(repr(shown).encode()).hexdigest()
 
-    # Prompts
-
     def prompt_messages(self, text: str) -> tuple[Message, ...]:
-        """The conversation before the answer, for a whole text."""
+        """Return the conversation before the answer, for a whole text."""
         return self._prompts.student_messages(text, self._rulebook, label_only=self.target == "label_only")
 
     def prompt(self, text: TextTokens, reserve: int) -> Prompt | None:
-        """The prompt that leaves `reserve` tokens for an answer; None where no text would be left."""
+        """Return the prompt that leaves `reserve` tokens for an answer; None if no text would be left."""
         room = self.max_length - reserve
-        blank = self._blank(text)
+        stripped = 0  # tokens at the beginning of the text that the template strips
+        if self.chat.trims_start:
+            first = len(text.text) - len(text.text.lstrip())
+            stripped = sum(end <= first for _, end in text.offsets)
         budget = room - len(self.frame)
         while budget > 0 or not text.ids:
-            kept = len(text.cut(blank + budget))
-            if text.ids and kept <= blank:
+            kept = len(text.cut(stripped + budget))
+            if text.ids and kept <= stripped:
                 return None
             tokens = self.prompt_tokens(text.begin(kept))
             if len(tokens) <= room or not text.ids:
                 return Prompt(tokens, len(text.ids) - kept)
-            budget = min(budget, kept - blank) - (len(tokens) - room)
+            budget = min(budget, kept - stripped) - (len(tokens) - room)
         return None
 
     def prompt_tokens(self, text: str) -> tuple[int, ...]:
-        """The tokens with which the conversation about a text begins, up to the answer; nothing is cut."""
-        marked = self._rest(self.chat.prompt(text))
-        found = self._control.encode(marked + self._opening.text)
+        """Return the tokens of the conversation up to the answer, without cutting the text."""
+        marked = self.chat.prompt(text)[self._fixed_length :]
+        found = self._control.encode(marked + self._opening)
         n = found.until(len(marked))
-        if found.ids[n:] != self._opening.ids:
+        if found.ids[n:] != self._opening_ids:
             raise PromptError(
                 f"the text that begins with {text[:40]!r} changes the tokens of the answer after it; end the "
                 "student's prompt with another character (prompts.file), or use another tokenizer"
@@ -187,14 +165,14 @@ class Encoder:
         return (*self._fixed, *found.ids[:n])
 
     def prompt_with_room(self, text: TextTokens, reserve: int) -> Prompt:
-        """As `prompt`, after `require_room` has held."""
+        """Return `prompt`, which exists if `require_room` passed."""
         prompt = self.prompt(text, reserve)
         if prompt is None:
             raise PromptError(f"no character of a text fits into student.max_length {self.max_length}")
         return prompt
 
     def require_room(self, reserve: int) -> None:
-        """Raise PromptError where the prompt does not fit even without its text."""
+        """Raise PromptError if the prompt does not fit even without its text."""
         needed = len(self.frame) + reserve + MIN_TEXT
         if needed > self.max_length:
             raise PromptError(
@@ -204,99 +182,73 @@ class Encoder:
             )
 
     def kept_share(self, text: TextTokens, cut: int) -> float:
-        """Of the tokens of a text that fit in next to the label alone, the share that is left after `cut`."""
+        """Return the share that is left after `cut` of the text's tokens that fit next to the label alone."""
         shown = self.prompt(text, self.label_tokens)
         fits = len(text.ids) - (shown.cut if shown is not None else 0)
         return (len(text.ids) - cut) / fits if fits else 1.0
 
-    def _blank(self, text: TextTokens) -> int:
-        """Tokens at the beginning of a text that the template takes away."""
-        if not self.chat.trims_start:
-            return 0
-        first = len(text.text) - len(text.text.lstrip())
-        return sum(end <= first for _, end in text.offsets)
+    def _read_tokens(self) -> Frame:
+        """Tokenize all that does not depend on the text: the head, and the beginning of an answer.
 
-    # What does not depend on the text
-
-    def _split_off(self, head: str) -> tuple[int, ...]:
-        """Tokens of the head up to its last control token, if nothing that follows can change them."""
-        encode, at = self._control.encode, self._control.last_mark(head)
+        Each prompt is tokenized with that beginning, which shows where the answer's tokens begin.
+        """
+        encode, head, at = self._control.encode, self.chat.head, self._control.last_mark(self.chat.head)
         first = encode(head[:at]).ids
-        separable = (*first, *encode(head[at:]).ids) == encode(head).ids
-        self._fixed_length = at if separable else 0
-        return first if separable else ()
-
-    def _rest(self, prompt: str) -> str:
-        return prompt[self._fixed_length :]
-
-    def _read_opening(self) -> _Opening:
-        text = self._marked(next(iter(self._parts(0, ""))))
-        marked = self._rest(self.chat.prompt(_TEXT))
-        found = self._control.encode(marked + text)
-        n = found.until(len(marked))
-        joined = (marked + text)[found.offsets[n][0] : len(marked)]
+        # The head is constant up to its last control token if nothing that follows can change its tokens.
+        constant = (*first, *encode(head[at:]).ids) == encode(head).ids
+        self._fixed, self._fixed_length = (first, at) if constant else ((), 0)
+        self._opening = self._marked(self._parts(0, "")[0])
+        marked = self.chat.prompt(_TEXT)[self._fixed_length :]
+        found = encode(marked + self._opening)
+        n, start = found.until(len(marked)), len(head) - self._fixed_length
+        joined = (marked + self._opening)[found.offsets[n][0] : len(marked)]
         if joined.strip():
             raise refused(
                 self.tokenizer,
                 f"ends the prompt with {joined!r}, which the tokenizer joins with the answer",
                 "or begin target.label_open and target.reason_open in the prompts file with a line break",
             )
-        return _Opening(text, found.ids[n:])
-
-    def _read_before(self) -> str:
-        """As much of a prompt's end as decides the tokens of the answer after it."""
-        marked = self._rest(self.chat.prompt(_TEXT))
+        self._opening_ids = found.ids[n:]
+        # The end of the prompt that decides the answer's tokens: from its last control token, if that does.
         at = self._control.last_mark(marked)
-        found = self._control.encode(marked[at:] + self._opening.text)
-        alike = found.ids[found.until(len(marked) - at) :] == self._opening.ids
-        return marked[at:] if alike else marked
-
-    def _measured(self) -> Frame:
-        """The tokens around a text of one character."""
-        marked = self._rest(self.chat.prompt(_TEXT))
-        start = len(self.chat.head) - self._fixed_length
-        found = self._control.encode(marked + self._opening.text)
-        n, before = found.until(len(marked)), found.until(start)
+        end = encode(marked[at:] + self._opening)
+        alike = end.ids[end.until(len(marked) - at) :] == self._opening_ids
+        self._before = marked[at:] if alike else marked
+        before = found.until(start)
         after = next((i for i, (begin, _) in enumerate(found.offsets) if begin > start), n)
         return Frame((*self._fixed, *found.ids[:before]), found.ids[min(after, n) : n], self.chat.end_of_turn)
 
-    # Completions
-
     def answer(self, label: int, reasoning: str) -> str:
-        """The target's text, without the end of turn."""
+        """Return the target's text, without the end of turn."""
         return "".join(part.text for part in self._parts(label, reasoning))
 
     def completion(self, label: int, reasoning: str) -> Completion:
-        """The target's tokens, the end of turn last. The end belongs to the block before it."""
-        return self._complete(self._parts(label, reasoning)).completion
+        """Return the target's tokens. The end of turn belongs to the block before it."""
+        return self._encode(self._parts(label, reasoning))
 
     def reason_prefix(self, reasoning: str) -> tuple[int, ...]:
-        """reason_first: the tokens between the prompt and the label block, for a given reasoning."""
+        """Return the tokens between the prompt and the label block of reason_first, for a reasoning."""
         whole = self.completion(0, reasoning)
         return whole.tokens[: whole.in_label.index(True)]
 
-    def read(self, tokens: Sequence[int]) -> tuple[str, Said]:
-        """The text of a generated answer, and what it says; `tokens` come without the stop token."""
+    def read(self, tokens: Sequence[int]) -> tuple[str, ParsedCompletion]:
+        """Decode and parse a generated answer, given without its stop token."""
         raw = self.tokenizer.decode(tokens)
-        return raw, read_answer(raw, self.wording, self.target, self.labels)
+        return raw, parse_completion(raw, self.wording, self.target, self.labels)
 
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Tokens that end a generation: the trained end of turn, and the tokenizer's end of text."""
         return self.tokenizer.stop_tokens(self.frame.end_of_turn)
 
-    def _parts(self, label: int, reasoning: str) -> Iterator[Part]:
-        return self._worded(self.labels.codes[label], reasoning)
+    def _parts(self, label: int, reasoning: str) -> list[AnswerPart]:
+        return write_answer(self.labels.codes[label], reasoning, self.wording, self.target)
 
-    def _worded(self, code: str, reasoning: str) -> Iterator[Part]:
-        return write_answer(code, reasoning, self.wording, self.target)
-
-    def _marked(self, part: Part) -> str:
-        """Control tokens are understood in the wording, never in what comes from outside."""
+    def _marked(self, part: AnswerPart) -> str:
+        """Return a part's text with its control tokens marked, unless it is a reasoning."""
         return part.text if part.kind == "reason" else self._control.mark(part.text)
 
-    def _complete(self, parts: Iterable[Part]) -> _Placed:
-        """The answer's tokens, and where its label block is."""
+    def _encode(self, parts: Sequence[AnswerPart]) -> Completion:
         text, label = self._before, (0, 0)
         for part in parts:
             marked = self._marked(part)
@@ -311,40 +263,38 @@ class Encoder:
         inside = [i for i, (begin, stop) in enumerate(spans) if begin < label[1] and stop > label[0]]
         leads, ends = self.target != "reason_first", label[1] == end
         marks = (leads if i < inside[0] else ends or i <= inside[-1] for i in range(len(ids)))
-        return _Placed(Completion(ids, tuple(marks)), label[0], tuple(stop for _, stop in spans))
-
-    # The label's place
+        return Completion(ids, tuple(marks), tuple(stop - label[0] for _, stop in spans))
 
     def choice(self, surface: str) -> tuple[int, ...] | None:
-        """The tokens from the beginning of the label block through one surface form of a label; None where
-        the form does not end with a token."""
-        placed = self._complete(self._worded(surface, _REASON))
-        tokens, in_label = placed.completion.tokens, placed.completion.in_label
-        at = placed.label + len(self._control.mark(self.wording.label_open)) + len(surface)
-        ends = [i for i, stop in enumerate(placed.ends) if stop == at]
-        return tokens[in_label.index(True) : ends[-1] + 1] if ends else None
+        """Return the tokens from the beginning of the label block through one surface form of a label; None
+        if the form does not end with a token."""
+        found = self._encode(write_answer(surface, _REASON, self.wording, self.target))
+        at = len(self._control.mark(self.wording.label_open)) + len(surface)
+        ends = [i for i, stop in enumerate(found.ends) if stop == at]
+        return found.tokens[found.in_label.index(True) : ends[-1] + 1] if ends else None
 
     def choices(self) -> Mapping[int, tuple[tuple[int, ...], ...]]:
-        """For each label the token sequences that say it: the label, or a space or line break and it.
+        """Return for each label the token sequences of its forms: the code, alone or after a space or line
+        break.
 
-        Only forms that share everything but their last token are listed, so that all are read from
-        one forward pass; a form that takes more tokens counts as mass outside both labels.
+        Only forms that share everything but their last token are listed, so that one forward pass scores
+        all of them; a form that takes more tokens counts as off-label mass.
         """
         found = {}
         for label in self.labels:
             code = self.labels.codes[label]
             plain, *others = [self.choice(s) for s in (code, f" {code}", f"\n{code}")]
-            assert plain is not None, "an encoder without it is not opened"
-            forms = dict.fromkeys(form for form in others if form is not None and _sister(form, plain))
-            found[label] = (plain, *forms)
+            assert plain is not None, "the constructor refuses such a tokenizer"
+            forms = [f for f in others if f is not None and f != plain and f[:-1] == plain[:-1]]
+            found[label] = (plain, *dict.fromkeys(forms))
         return found
 
     @property
     def label_tokens(self) -> int:
-        """Tokens of the longest label block with its end of turn: what every answer needs."""
+        """Tokens of the longest label block with its end of turn, which every answer needs."""
         target = "reason_first" if self.target == "reason_first" else "label_only"
         answers = [write_answer(code, "", self.wording, target) for code in self.labels.codes]
-        marks = [self._complete(parts).completion.in_label for parts in answers]
+        marks = [self._encode(parts).in_label for parts in answers]
         return max(len(mark) - mark.index(True) for mark in marks)
 
     def _check_labels(self) -> None:
@@ -356,40 +306,37 @@ class Encoder:
                 "choose another target.label_close in the prompts file"
             )
         if any(one[: len(other)] == other for one, other in permutations(known, 2)):
-            raise PromptError("one label's tokens begin the other's, so they cannot be told apart")
-
-    # Data
+            raise PromptError("one label's tokens begin the other's, so they cannot be distinguished")
 
     def example(self, example_id: str, text: TextTokens, label: int, reasoning: str) -> EncodedExample | None:
-        """One training example; None where the answer leaves no room for any text.
+        """Return one training example; None if the answer leaves no room for any text.
 
-        Raises PromptError where the conversation has other tokens as a whole.
+        Raises PromptError if the conversation has other tokens as a whole.
         """
         completion = self.completion(label, reasoning)
         prompt = self.prompt(text, len(completion.tokens))
         if prompt is None:
             return None
-        answer = self._complete(self._parts(label, reasoning)).completion.tokens
+        tokens = (*prompt.tokens, *completion.tokens)
         shown = text.begin(len(text.ids) - prompt.cut)
-        if (*prompt.tokens, *answer) != self.conversation(shown, label, reasoning):
+        if tokens != self.conversation(shown, label, reasoning):
             raise PromptError(
                 f"sample {example_id}: the conversation is tokenized otherwise as a whole than as prompt and "
                 "answer; change target in the prompts file, or use another tokenizer"
             )
-        tokens = (*prompt.tokens, *completion.tokens)
         weights = (*(0.0 for _ in prompt.tokens), *self._weights(completion))
         datum = Datum(tokens[:-1], tokens[1:], weights[1:])
-        return EncodedExample(example_id, label, datum, len(prompt.tokens), prompt.cut)
+        return EncodedExample(example_id, label, datum, prompt.cut)
 
     def conversation(self, text: str, label: int, reasoning: str) -> tuple[int, ...]:
-        """The tokens of prompt and answer as a whole, the end of turn last; nothing is cut."""
+        """Return the tokens of prompt and answer as a whole, the end of turn last; nothing is cut."""
         answer = "".join(self._marked(part) for part in self._parts(label, reasoning))
-        marked = self._rest(f"{self.chat.prompt(text)}{answer}{self.chat.trail}{self.chat.end_mark}")
+        marked = f"{self.chat.prompt(text)}{answer}{self.chat.trail}{self.chat.end_mark}"
         end = () if self.chat.end_mark else (self.chat.end_of_turn,)
-        return (*self._fixed, *self._control.encode(marked).ids, *end)
+        return (*self._fixed, *self._control.encode(marked[self._fixed_length :]).ids, *end)
 
     def _weights(self, completion: Completion) -> Sequence[float]:
-        """Weights that add up to 1: the label block's share, or plain token weights scaled."""
+        """Return weights that add up to 1: the label block's share, or scaled token weights."""
         plain = self.config.token_weights
         if plain is not None:
             raw = [plain.label if in_label else plain.reasoning for in_label in completion.in_label]
@@ -399,7 +346,3 @@ class Encoder:
         share = self.config.label_share if self.config.label_share is not None else DEFAULT_LABEL_SHARE
         share = share if n_rest else 1.0
         return [share / n_label if in_label else (1 - share) / n_rest for in_label in completion.in_label]
-
-
-def _sister(form: tuple[int, ...], plain: tuple[int, ...]) -> bool:
-    return form != plain and form[:-1] == plain[:-1]

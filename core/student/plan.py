@@ -1,4 +1,4 @@
-"""Which examples each optimiser step sees, and with which learning rate: decided before step 0."""
+"""Plan a training run before step 0: the examples and the learning rate of each step, and the segments."""
 
 from __future__ import annotations
 
@@ -6,38 +6,20 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from core import jsonio
+from core.config.reinforce import ReinforceConfig
+from core.config.student import StudentConfig
 from core.errors import DataError
 
 DEFAULT_EPOCHS = 3.0
-
-
-class Recipe(Protocol):
-    """What of a config decides steps: that of the student, or that of its reinforcement."""
-
-    @property
-    def steps(self) -> int | None: ...
-    @property
-    def epochs(self) -> float | None: ...
-    @property
-    def batch_size(self) -> int: ...
-    @property
-    def batches(self) -> Literal["stratified", "random"]: ...
-    @property
-    def learning_rate(self) -> float: ...
-    @property
-    def schedule(self) -> Literal["linear", "constant"]: ...
-    @property
-    def min_lr_ratio(self) -> float: ...
-    @property
-    def warmup_steps(self) -> int: ...
+Recipe = StudentConfig | ReinforceConfig
+"""A section with the settings of steps, batches and learning rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One optimiser step: `rows` index the encoded examples."""
+    """One optimizer step, counted from 0: `rows` index the encoded examples."""
 
     step: int
     rows: tuple[int, ...]
@@ -47,7 +29,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True)
 class PlannedSegment:
-    """The steps [start, stop) between two saved states; `evaluate` says what follows."""
+    """The steps [start, stop) between two saved states, and whether an evaluation follows."""
 
     start: int
     stop: int
@@ -55,21 +37,20 @@ class PlannedSegment:
 
 
 def total_steps(config: Recipe, n: int) -> int:
-    """Optimiser steps: `steps`, or whole batches an epoch times `epochs`, at least one."""
+    """Return `steps`, or whole batches an epoch times `epochs`, at least one."""
     if config.steps is not None:
         return config.steps
-    per_epoch = steps_per_epoch(config, n)
     epochs = config.epochs if config.epochs is not None else DEFAULT_EPOCHS
-    return max(1, round(per_epoch * epochs))
+    return max(1, round(steps_per_epoch(config, n) * epochs))
 
 
 def steps_per_epoch(config: Recipe, n: int) -> int:
-    """Steps of one pass over `n` examples."""
+    """Return the steps of one pass over `n` examples."""
     return math.ceil(n / config.batch_size)
 
 
 def learning_rate(config: Recipe, step: int, total: int) -> float:
-    """The rate of step `step` (from 0): linear warm-up, then flat or linear to min_lr_ratio."""
+    """Return the rate of a step: linear warm-up, then constant or linear to min_lr_ratio."""
     warmup = min(config.warmup_steps, total)
     if step < warmup:
         return config.learning_rate * (step + 1) / (warmup + 1)
@@ -80,19 +61,20 @@ def learning_rate(config: Recipe, step: int, total: int) -> float:
 
 
 def content(steps: Sequence[PlannedStep]) -> dict[str, str]:
-    """What of a segment's steps goes into its key."""
-    return {"batches": jsonio.digest([s.batch_hash for s in steps]), "learning_rates": rates(steps)}
-
-
-def rates(steps: Sequence[PlannedStep]) -> str:
-    """All learning rates of a segment in a few words that people can compare."""
-    found = [s.learning_rate for s in steps]
-    return f"{found[0]:g} to {found[-1]:g} ({jsonio.digest(found)[:16]})"
+    """Return the part of a segment's key that its steps decide; the rates are readable when keys differ."""
+    rates = [s.learning_rate for s in steps]
+    return {
+        "batches": jsonio.digest([s.batch_hash for s in steps]),
+        "learning_rates": f"{rates[0]:g} to {rates[-1]:g} ({jsonio.digest(rates)[:16]})",
+    }
 
 
 def plan(config: Recipe, seed: int, labels: Sequence[int], hashes: Sequence[str]) -> list[PlannedStep]:
-    """Every step of a training run. The order comes from hashes of seed, epoch and row, not from
-    a library's generator, so it is the same on every machine and version."""
+    """Return every step of a training run.
+
+    The order comes from hashes of seed, epoch and row, not from a library's generator, so it is the same on
+    every machine and version. Raises DataError without examples.
+    """
     if not labels:
         raise DataError("no example is left to train on; see the encode stage's counts")
     total = total_steps(config, len(labels))
@@ -121,8 +103,10 @@ def _order(config: Recipe, seed: int, epoch: int, labels: Sequence[int]) -> list
 
 
 def interleave(classes: Sequence[Sequence[int]]) -> list[int]:
-    """Merge so that every prefix holds each class in its share of the whole, as near as it goes:
-    the i-th of n rows of a class belongs at the place (i + 1/2) / n."""
+    """Merge so that every prefix has about each class's share of the whole.
+
+    The i-th of n rows of a class belongs at position (i + 1/2) / n.
+    """
     placed = [((i + 0.5) / len(rows), c, row) for c, rows in enumerate(classes) for i, row in enumerate(rows)]
     return [row for _, _, row in sorted(placed)]
 

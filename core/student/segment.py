@@ -1,10 +1,14 @@
-"""One segment of training: from a saved state through its steps to the next saved state."""
+"""Train one segment: from a saved state through its steps to the next saved state.
+
+`training` and `save` are shared with reinforcement, which trains segments with batches of its own.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,16 +17,7 @@ from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.student import AdamConfig, LoraConfig
-from core.engines.base import (
-    AdamParams,
-    Checkpoint,
-    Datum,
-    Engine,
-    LoraSpec,
-    Pending,
-    SaveLabel,
-    Session,
-)
+from core.engines.base import AdamParams, Checkpoint, Datum, Engine, LoraSpec, Pending, SaveLabel, Session
 from core.jsonio import Record
 from core.progress import Saying
 from core.stage import StageIO, stage
@@ -34,6 +29,7 @@ if TYPE_CHECKING:
 
 IN_FLIGHT = 2
 STEPS_FILE = "steps.jsonl"
+CHECKPOINT_FILE = "checkpoint.json"
 
 
 class SavedCheckpoint(Record):
@@ -54,7 +50,7 @@ class TrainStep(Record):
 
 
 class SegmentSettings(Section):
-    """What decides a segment besides its parent and its batches."""
+    """The settings that decide a segment, besides its parent and its batches."""
 
     engine: EngineChoice
     seed: int
@@ -64,57 +60,87 @@ class SegmentSettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> SegmentSettings:
-        """The part of the config that decides how a step is taken."""
+        """Return the part of a config that these settings need."""
         student = config.student
-        return cls(
-            engine=student.engine,
-            seed=config.training_seed,
-            lora=student.lora,
-            adam=student.adam,
-        )
+        return cls(engine=student.engine, seed=config.training_seed, lora=student.lora, adam=student.adam)
 
 
 @dataclass(slots=True)
 class LiveSession:
-    """At most one live session a process, so that segments in a row need not reload.
+    """At most one live session a process, so that consecutive segments need not reload.
 
-    It is taken only if its tip is exactly the checkpoint asked for, and put back only after the
-    segment's manifest is written.
+    A segment takes the session only if its tip is exactly the segment's parent, and it is kept for the next
+    one only after the segment's manifest is written.
     """
 
     session: Session | None = None
-    pending: Session | None = field(default=None)
+    pending: Session | None = None
 
     def take(self, engine: Engine, lora: LoraSpec, parent: Checkpoint | None) -> Session:
-        """The live session at `parent`, else a new one restored from its state."""
+        """Return the live session at `parent`, or open one from its state."""
         session, self.session = self.session, None
         if session is not None:
             tip = session.tip
-            if (
-                parent is not None
-                and tip is not None
-                and (tip.digest, tip.step) == (parent.digest, parent.step)
-            ):
+            if parent and tip and (tip.digest, tip.step) == (parent.digest, parent.step):
                 return session
             session.close()
         return engine.open(lora, parent.state if parent else None)
 
     def keep(self) -> None:
-        """Put the session back: its segment is safe."""
+        """Keep the session of the segment that was stored."""
         self.session, self.pending = self.pending, None
 
     def close(self) -> None:
-        """End whatever is open."""
+        """Close all sessions."""
         for session in (self.session, self.pending):
             if session is not None:
                 session.close()
         self.session = self.pending = None
 
 
+@contextmanager
+def training(
+    io: StageIO, steps: Sequence[PlannedStep], total: int, open_session: Callable[[], Session]
+) -> Iterator[tuple[Session, StageIO]]:
+    """Open a segment's session; report its progress and its waits for a server, through the `io` it yields.
+
+    If the block fails, all live sessions are closed: they may hold memory, or requests in flight.
+    """
+    progress, live = Saying(io.progress, steps[0].step, total), io.context.live
+    with io.context.engine.report_waits(progress.say):
+        live.pending = session = open_session()
+        try:
+            yield session, replace(io, progress=progress)
+        except BaseException:
+            live.close()
+            raise
+
+
+def save(session: Session, io: StageIO, steps: Sequence[PlannedStep]) -> Checkpoint:
+    """Save the state after the segment's steps."""
+    return session.save(io.out, step=steps[-1].step + 1, label=SaveLabel(key=io.key, writer=io.out.name))
+
+
+def record(saved: Checkpoint, io: StageIO) -> dict[str, Any]:
+    """Write checkpoint.json, and return what a segment's summary states about its checkpoint."""
+    failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
+    jsonio.write_json(io.out / CHECKPOINT_FILE, {"step": saved.step, "digest": saved.digest})
+    engine = io.context.engine
+    found = {
+        "step": saved.step,
+        "checkpoint_digest": saved.digest,
+        "base_digest": saved.engine.base_digest,
+        "fingerprint": engine.fingerprint,
+    }
+    if io.context.capabilities.remote:
+        found |= {"state_path": saved.state.location, "sampler_path": saved.sampler.location}
+    return found
+
+
 def content(
     config: SegmentSettings, context: RunContext, *, steps: Sequence[PlannedStep], **given: Any
 ) -> dict[str, str]:
-    """Digests of the base model, of the batches and of the learning rates."""
+    """Return digests of the base model, of the batches and of the learning rates."""
     return {**context.base, **plan.content(steps)}
 
 
@@ -137,51 +163,26 @@ def train(
     data: Callable[[], Sequence[Datum]],
 ) -> dict[str, Any]:
     """Take `steps` of `total` from the parent's state, or from a new adapter, and save the state."""
-    engine, live = io.context.engine, io.context.live
-    progress = Saying(io.progress, steps[0].step, total)
-    io = replace(io, progress=progress)
-    with engine.report_waits(progress.say):
-        parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
-        session = live.take(engine, lora_spec(config), parent)
-        live.pending = session
-        try:
-            rows, waiting = _submit(session, config.adam, steps, data(), io, total)
-            # The save follows the last steps without waiting for them.
-            label = SaveLabel(key=io.key, writer=io.out.name)
-            saved = session.save(io.out, step=steps[-1].step + 1, label=label)
-            rows += [_finished(*each, io, total) for each in waiting]
-            jsonio.write_jsonl(io.out / STEPS_FILE, rows)
-        except BaseException:
-            live.close()  # what failed may hold memory, or requests on their way
-            raise
-        failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
-        jsonio.write_json(io.out / "checkpoint.json", {"step": saved.step, "digest": saved.digest})
-        tokens = sum(row["tokens"] for row in rows)
-        return {**described(saved, engine), "last_loss": rows[-1]["loss"], "tokens": tokens}
+    engine, lora = io.context.engine, lora_spec(config.lora, config.seed)
+    parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
+    with training(io, steps, total, lambda: io.context.live.take(engine, lora, parent)) as (session, io):
+        examples, rows = data(), list[dict[str, Any]]()
+        in_flight: deque[tuple[PlannedStep, Pending]] = deque()
+        for step in steps:
+            batch = mean_over_examples([examples[r] for r in step.rows])
+            pending = session.submit(batch, adam_params(config.adam, step.learning_rate), step=step.step)
+            failpoints.hit(failpoints.STEP_SUBMITTED, str(step.step))
+            in_flight.append((step, pending))
+            if len(in_flight) >= IN_FLIGHT:
+                rows.append(_finish(*in_flight.popleft(), io, total))
+        saved = save(session, io, steps)  # follows the last steps without waiting for them
+        rows += [_finish(*each, io, total) for each in in_flight]
+        jsonio.write_jsonl(io.out / STEPS_FILE, rows)
+    return {**record(saved, io), "last_loss": rows[-1]["loss"], "tokens": sum(row["tokens"] for row in rows)}
 
 
-def _submit(
-    session: Session,
-    adam: AdamConfig,
-    steps: Sequence[PlannedStep],
-    data: Sequence[Datum],
-    io: StageIO,
-    total: int,
-) -> tuple[list[dict[str, Any]], deque[tuple[PlannedStep, Pending]]]:
-    """Submit every step; returns the rows of the finished steps, and the last steps, which are in flight."""
-    waiting: deque[tuple[PlannedStep, Pending]] = deque()
-    rows: list[dict[str, Any]] = []
-    for step in steps:
-        batch = mean_over_examples([data[r] for r in step.rows])
-        pending = session.submit(batch, adam_params(adam, step.learning_rate), step=step.step)
-        failpoints.hit(failpoints.STEP_SUBMITTED, str(step.step))
-        waiting.append((step, pending))
-        if len(waiting) >= IN_FLIGHT:
-            rows.append(_finished(*waiting.popleft(), io, total))
-    return rows, waiting
-
-
-def _finished(step: PlannedStep, pending: Pending, io: StageIO, total: int) -> dict[str, Any]:
+def _finish(step: PlannedStep, pending: Pending, io: StageIO, total: int) -> dict[str, Any]:
+    """Wait for a step, and return its row of steps.jsonl."""
     result = pending.result()
     io.progress.update(step.step + 1, total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")
     return {
@@ -199,19 +200,6 @@ def read_steps(path: Path) -> list[TrainStep]:
     return [TrainStep.from_json(row, str(path)) for row in jsonio.read_jsonl(path)]
 
 
-def described(saved: Checkpoint, engine: Engine) -> dict[str, Any]:
-    """What a segment's summary says of the checkpoint it ends with."""
-    found = {
-        "step": saved.step,
-        "checkpoint_digest": saved.digest,
-        "base_digest": saved.engine.base_digest,
-        "fingerprint": engine.fingerprint,
-    }
-    if not engine.capabilities.remote:
-        return found
-    return {**found, "state_path": saved.state.location, "sampler_path": saved.sampler.location}
-
-
 def mean_over_examples(batch: Sequence[Datum]) -> list[Datum]:
     """Scale weights by 1 / examples, so that the engines' plain sum is a mean over examples."""
     n = len(batch)
@@ -219,19 +207,12 @@ def mean_over_examples(batch: Sequence[Datum]) -> list[Datum]:
 
 
 def adam_params(config: AdamConfig, rate: float) -> AdamParams:
-    """All optimiser settings of one step."""
-    return AdamParams(
-        rate, config.beta1, config.beta2, config.eps, config.weight_decay, config.grad_clip_norm
-    )
+    """Return all optimizer settings of one step."""
+    return AdamParams(rate, **config.model_dump())
 
 
-def lora_spec(config: SegmentSettings) -> LoraSpec:
-    """The adapter as the engine wants it."""
-    return lora_spec_of(config.lora, config.seed)
-
-
-def lora_spec_of(lora: LoraConfig, seed: int) -> LoraSpec:
-    """The config's adapter, started from `seed`."""
+def lora_spec(lora: LoraConfig, seed: int) -> LoraSpec:
+    """Return the config's adapter, initialized from `seed`."""
     return LoraSpec(
         rank=lora.rank,
         alpha=lora.alpha,
@@ -244,12 +225,12 @@ def lora_spec_of(lora: LoraConfig, seed: int) -> LoraSpec:
 
 
 def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
-    """The checkpoint in a segment's folder."""
+    """Return the checkpoint in a segment's folder."""
     saved = read_checkpoint(folder)
     state, sampler = engine.refs(folder)
     return Checkpoint(engine.identity, step=saved.step, digest=saved.digest, state=state, sampler=sampler)
 
 
 def read_checkpoint(folder: Path) -> SavedCheckpoint:
-    """Return what a segment's checkpoint.json says."""
-    return SavedCheckpoint.read(folder / "checkpoint.json")
+    """Return the content of a segment's checkpoint.json."""
+    return SavedCheckpoint.read(folder / CHECKPOINT_FILE)

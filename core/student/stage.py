@@ -1,9 +1,10 @@
-"""The encode stage: accepted samples in, tokens and weights out, every cut and drop counted."""
+"""The encode stage: turn accepted samples into tokens and weights, and count every cut and drop."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,13 +21,12 @@ from core.records import AcceptedSample
 from core.rejection.samples import read_accepted
 from core.stage import StageIO, stage
 from core.student.encoding import EncodedExample, Encoder, EncodeSettings
-from core.student.rationales import shuffled
 
 DATA_FILE = "examples.parquet"
 SFT_FILE = "train_sft.jsonl"
 SUMMARY_FILE = "encode_summary.json"
 _CHUNK = 1000
-_WHY = {
+_DROP_REASONS = {
     "no_room": "the answer alone fills student.max_length",
     "too_little_text": "the answer leaves less of the text than student.min_text_share",
 }
@@ -34,16 +34,16 @@ _WHY = {
 
 
 class EncodeStageSettings(EncodeSettings):
-    """What decides the examples: how they are asked and answered, and whose rationale each has."""
+    """The settings that decide the examples: prompt, answer, and which rationale each sample has."""
 
     min_text_share: float
     rationales: Literal["own", "shuffled"]
     seed: int | None
-    """Draws the order; None where nothing is drawn."""
+    """Seed of the order of shuffled rationales; None otherwise."""
 
     @classmethod
     def for_training(cls, config: StudentConfig, seed: int) -> EncodeStageSettings:
-        """The part of a student section that these settings need."""
+        """Return the part of a student section that these settings need."""
         of = EncodeSettings.of(config).model_dump()
         drawn = seed if config.rationales == "shuffled" else None
         return cls(**of, min_text_share=config.min_text_share, rationales=config.rationales, seed=drawn)
@@ -51,8 +51,8 @@ class EncodeStageSettings(EncodeSettings):
 
 @dataclass(frozen=True, slots=True)
 class Rationales:
-    """Whose rationales are learned: `own` samples have one of their own text, and `same_words` one that reads
-    as their own, whoever's it is."""
+    """Which rationales are learned: `own` samples have one of their own text, and `same_words` one with the
+    same words as their own."""
 
     kind: Literal["own", "shuffled"]
     samples: int
@@ -75,7 +75,7 @@ class EncodeSummary(Record):
 
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
-    """What the plan needs of the encoded examples, without their tokens."""
+    """Labels and hashes of the encoded examples, in order."""
 
     labels: list[int]
     hashes: list[str]
@@ -91,58 +91,67 @@ class EncodedSet:
 def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
     """Write examples.parquet, train_sft.jsonl and encode_summary.json.
 
-    Raises DataError where no accepted sample can be trained on.
+    Raises DataError if no accepted sample can be trained on.
     """
     encoder = io.context.encoder()
     accepted = list(read_accepted(io.inputs["reject"] / "accepted_samples.jsonl"))
-    whose = accepted if config.seed is None else shuffled(accepted, config.seed)
-    samples = [replace(s, reasoning=w.reasoning) for s, w in zip(accepted, whose, strict=True)]
-    rationale_of = {s.sample_id: w.sample_id for s, w in zip(accepted, whose, strict=True)}
+    donors = accepted if config.seed is None else shuffled(accepted, config.seed)
+    pairs = list(zip(accepted, donors, strict=True))
+    samples = [replace(sample, reasoning=donor.reasoning) for sample, donor in pairs]
     encoded, dropped = list[EncodedExample](), dict[str, str]()
     for sample, found in _encode(encoder, samples, config.min_text_share, io):
         if isinstance(found, str):
             dropped[sample.sample_id] = found
         else:
             encoded.append(found)
+    counts = Counter(dropped.values())
+    reasons = "; ".join(f"{why} ({counts[name]})" for name, why in _DROP_REASONS.items() if counts[name])
     if not encoded:
         encoder.require_room(encoder.label_tokens)
         raise DataError(
             f"none of {len(samples)} accepted samples can be trained on with student.max_length "
-            f"{config.max_length}: {_why(dropped)}; raise it, or add the rule too_long"
+            f"{config.max_length}: {reasons}; raise it, or add the rule too_long"
         )
     _write_examples(io.out / DATA_FILE, encoded)
-    jsonio.write_jsonl(
-        io.out / SFT_FILE,
-        (
-            {**_conversation(encoder, s), "rationale_of": rationale_of[s.sample_id]}
-            for s in samples
-            if s.sample_id not in dropped
-        ),
+    conversations = (
+        {
+            "sample_id": sample.sample_id,
+            "messages": [
+                *(jsonio.as_row(m) for m in encoder.prompt_messages(sample.text)),
+                {"role": "assistant", "content": encoder.answer(sample.label, sample.reasoning)},
+            ],
+            "label": sample.label,
+            "rationale_of": donor.sample_id,
+        }
+        for sample, donor in zip(samples, donors, strict=True)
+        if sample.sample_id not in dropped
     )
-    summary = {**_summary(encoder, encoded, dropped), "rationales": _rationales(config, accepted, whose)}
+    jsonio.write_jsonl(io.out / SFT_FILE, conversations)
+    summary = {
+        "accepted": len(accepted),
+        **_counts(encoder, encoded),
+        "dropped": len(dropped),
+        "dropped_by": {name: counts[name] for name in _DROP_REASONS},
+        "dropped_samples": list(dropped)[:20],
+        "dropped_reason": reasons or None,
+        "chat_template_digest": encoder.tokenizer.template_digest,
+        "encoder_digest": encoder.digest,
+        "rationales": {
+            "kind": config.rationales,
+            "seed": config.seed,
+            "samples": len(pairs),
+            "own": sum(sample.text == donor.text for sample, donor in pairs),
+            "same_words": sum(sample.reasoning == donor.reasoning for sample, donor in pairs),
+        },
+    }
     jsonio.write_json(io.out / SUMMARY_FILE, summary)
     return summary
-
-
-def read_set(folder: Path) -> EncodedSet:
-    """Labels and hashes of the encoded examples, in order."""
-    table = pq.read_table(folder / DATA_FILE, columns=["label", "hash"])
-    return EncodedSet(table["label"].to_pylist(), table["hash"].to_pylist())
-
-
-def read_data(folder: Path) -> list[Datum]:
-    """The encoded examples themselves, in order."""
-    table = pq.read_table(folder / DATA_FILE, columns=["tokens", "weights"])
-    return [
-        Datum(tuple(tokens[:-1]), tuple(tokens[1:]), tuple(weights))
-        for tokens, weights in zip(table["tokens"].to_pylist(), table["weights"].to_pylist(), strict=True)
-    ]
 
 
 def _encode(
     encoder: Encoder, samples: list[AcceptedSample], min_share: float, io: StageIO
 ) -> Iterator[tuple[AcceptedSample, EncodedExample | str]]:
-    """Each sample with its example, or with the name of the reason why there is none."""
+    """Yield each sample with its example, or with the name of the reason why it is dropped."""
     for start in range(0, len(samples), _CHUNK):
         chunk = samples[start : start + _CHUNK]
         texts = encoder.tokenizer.encode_texts([s.text for s in chunk])
@@ -157,57 +166,9 @@ def _encode(
         io.progress.update(start + len(chunk), len(samples))
 
 
-def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
-    table = pa.table(
-        {
-            "example_id": pa.array([e.example_id for e in examples]),
-            "label": pa.array([e.label for e in examples], pa.int8()),
-            "tokens": pa.array(
-                [[*e.datum.tokens, e.datum.targets[-1]] for e in examples], pa.list_(pa.int32())
-            ),
-            "weights": pa.array([list(e.datum.weights) for e in examples], pa.list_(pa.float64())),
-            "hash": pa.array([e.hash for e in examples]),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
-
-
-def _conversation(encoder: Encoder, sample: AcceptedSample) -> dict[str, Any]:
-    prompt = encoder.prompt_messages(sample.text)
-    answer = encoder.answer(sample.label, sample.reasoning)
-    return {
-        "sample_id": sample.sample_id,
-        "messages": [*(jsonio.as_row(m) for m in prompt), {"role": "assistant", "content": answer}],
-        "label": sample.label,
-    }
-
-
-def _rationales(
-    config: EncodeStageSettings, accepted: list[AcceptedSample], whose: list[AcceptedSample]
-) -> dict[str, Any]:
-    """Whose rationales are learnt; `own` counts samples with one of their own text's, `same_words` those
-    whose rationale reads as their own, whoever's it is."""
-    pairs = list(zip(accepted, whose, strict=True))
-    return {
-        "kind": config.rationales,
-        "seed": config.seed,
-        "samples": len(pairs),
-        "own": sum(s.text == w.text for s, w in pairs),
-        "same_words": sum(s.reasoning == w.reasoning for s, w in pairs),
-    }
-
-
-def _why(dropped: Mapping[str, str]) -> str:
-    counts = Counter(dropped.values())
-    return "; ".join(f"{_WHY[name]} ({counts[name]})" for name in _WHY if counts[name])
-
-
-def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: Mapping[str, str]) -> dict[str, Any]:
-    """`examples` is the number trained on, of `accepted` samples."""
+def _counts(encoder: Encoder, encoded: list[EncodedExample]) -> dict[str, Any]:
     lengths = sorted(len(e.datum.tokens) + 1 for e in encoded)
-    counts = Counter(dropped.values())
     return {
-        "accepted": len(encoded) + len(dropped),
         "examples": len(encoded),
         "label_counts": {
             code: sum(e.label == label for e in encoded) for label, code in enumerate(encoder.labels.codes)
@@ -217,10 +178,53 @@ def _summary(encoder: Encoder, encoded: list[EncodedExample], dropped: Mapping[s
         "median_length": lengths[len(lengths) // 2],
         "cut_texts": sum(e.cut > 0 for e in encoded),
         "cut_tokens": sum(e.cut for e in encoded),
-        "dropped": len(dropped),
-        "dropped_by": {name: counts[name] for name in _WHY},
-        "dropped_samples": list(dropped)[:20],
-        "dropped_reason": _why(dropped) or None,
-        "chat_template_digest": encoder.tokenizer.template_digest,
-        "encoder_digest": encoder.digest,
     }
+
+
+def shuffled(samples: Sequence[AcceptedSample], seed: int) -> list[AcceptedSample]:
+    """Return the sample whose rationale each sample learns: one of another text with the same gold label.
+
+    Shuffled rationales are the control for whether rationales teach. Within each label the samples are
+    ordered by hashes of `seed` and text, those of one text next to each other, and each takes the rationale
+    of the one as many places later as the most frequent text has samples. So no text keeps one of its own
+    unless more than half of its label's samples are its own, and then as few as possible.
+    """
+
+    def rank(sample: AcceptedSample) -> tuple[bytes, str]:
+        return hashlib.sha256(f"{seed}:{sample.text}".encode()).digest(), sample.sample_id
+
+    donor: dict[str, AcceptedSample] = {}
+    for label in sorted({s.label for s in samples}):
+        of = sorted((s for s in samples if s.label == label), key=rank)
+        by = max(Counter(s.text for s in of).values(), default=0)
+        donor |= {s.sample_id: of[(i + by) % len(of)] for i, s in enumerate(of)}
+    return [donor[s.sample_id] for s in samples]
+
+
+def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
+    tokens = [[*e.datum.tokens, e.datum.targets[-1]] for e in examples]
+    table = pa.table(
+        {
+            "example_id": pa.array([e.example_id for e in examples]),
+            "label": pa.array([e.label for e in examples], pa.int8()),
+            "tokens": pa.array(tokens, pa.list_(pa.int32())),
+            "weights": pa.array([list(e.datum.weights) for e in examples], pa.list_(pa.float64())),
+            "hash": pa.array([e.hash for e in examples]),
+        }
+    )
+    pq.write_table(table, path, compression="zstd")
+
+
+def read_set(folder: Path) -> EncodedSet:
+    """Read labels and hashes of the encoded examples."""
+    table = pq.read_table(folder / DATA_FILE, columns=["label", "hash"])
+    return EncodedSet(table["label"].to_pylist(), table["hash"].to_pylist())
+
+
+def read_data(folder: Path) -> list[Datum]:
+    """Read the encoded examples, in order."""
+    table = pq.read_table(folder / DATA_FILE, columns=["tokens", "weights"])
+    return [
+        Datum(tuple(tokens[:-1]), tuple(tokens[1:]), tuple(weights))
+        for tokens, weights in zip(table["tokens"].to_pylist(), table["weights"].to_pylist(), strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""The student's tokenizer: text to tokens and back, and the chat template around them."""
+"""The student's tokenizer, and the chat template that comes with it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from core.student.control_tokens import ControlTokens
 
 TEMPLATE_DATE = "2024-07-26"
-"""The day on which the templates of Llama 3 are dated where nothing tells them the present one."""
+"""The date that the templates of Llama 3 contain if they are not given the current one."""
 
-# Takes the place of the function that tells templates the present date; templates cannot be given one.
+# Replaces the function that returns the current date to a template; templates cannot be given one.
 _DATED = (
     "{%- macro strftime_now(format) -%}{%- set ns = namespace(text=format) -%}"
     "{%- for directive, value in understudy_date.items() -%}"
@@ -27,7 +27,7 @@ _DATED = (
     "{%- endmacro %}\n"
 )
 
-# What a folder may hold besides weights that decides tokens or the chat template.
+# Files of a folder, other than weights, that decide tokens or the chat template.
 _FILES = (
     "tokenizer*",
     "special_tokens_map.json",
@@ -41,10 +41,7 @@ _FILES = (
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """sha256 over the tokenizer's files in a folder, weights beside them left out.
-
-    Raises ModelError where there is none.
-    """
+    """sha256 over the tokenizer's files in a folder. Raises ModelError if there are none."""
     files = tokenizer_files(folder)
     if not files:
         raise ModelError(f"student.tokenizer: {folder} holds no tokenizer's files")
@@ -52,16 +49,44 @@ def tokenizer_digest(folder: Path) -> str:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files in a folder that decide tokens or the chat template, by name."""
+    """Return the files in a folder that decide tokens or the chat template, sorted by name."""
     return sorted({path for pattern in _FILES for path in folder.glob(pattern) if path.is_file()})
+
+
+@dataclass(frozen=True, slots=True)
+class TextTokens:
+    """A text, its tokens, and the span of characters that each token covers."""
+
+    ids: tuple[int, ...]
+    offsets: tuple[tuple[int, int], ...]
+    text: str
+
+    def until(self, place: int) -> int:
+        """Return the number of tokens that end at or before a character's place."""
+        return next((i for i, (_, end) in enumerate(self.offsets) if end > place), len(self.ids))
+
+    def cut(self, budget: int) -> tuple[int, ...]:
+        """Return the longest prefix of at most `budget` tokens that does not end inside a character."""
+        if len(self.ids) <= budget:
+            return self.ids
+        k = max(budget, 0)
+        while k > 0 and self.offsets[k][0] < self.offsets[k - 1][1]:
+            k -= 1
+        return self.ids[:k]
+
+    def begin(self, tokens: int) -> str:
+        """Return the part of the text that its first `tokens` tokens cover."""
+        if tokens >= len(self.ids):
+            return self.text
+        return self.text[: self.offsets[tokens - 1][1]] if tokens else ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChatTokenizer:
     """A tokenizer with a chat template.
 
-    `template_args` are passed to the template as they are. `date` (YYYY-MM-DD) is the day that a template
-    is given when it asks for the present one, so that a prompt does not depend on when it is rendered.
+    `template_args` are passed to the template. `date` (YYYY-MM-DD) is returned to a template that asks for
+    the current date, so that a prompt does not depend on when it is rendered.
     """
 
     inner: Any
@@ -71,7 +96,7 @@ class ChatTokenizer:
 
     @classmethod
     def load(cls, folder: Path, template_args: Mapping[str, Any], day: str = TEMPLATE_DATE) -> ChatTokenizer:
-        """Load from a local folder. Raises ModelError where there is none or it has no template."""
+        """Load from a local folder. Raises ModelError if it has no fast tokenizer with a chat template."""
         from transformers import AutoTokenizer
 
         from core.student.control_tokens import ControlTokens
@@ -96,28 +121,28 @@ class ChatTokenizer:
 
     @property
     def folder(self) -> str:
-        """Where the tokenizer was loaded from, for messages."""
+        """The folder that the tokenizer was loaded from, for messages."""
         return str(self.inner.name_or_path)
 
     @property
     def template_digest(self) -> str:
-        """sha256 of the chat template, its extra arguments and, where it asks for one, the date."""
+        """sha256 of the chat template, its extra arguments and, if it asks for one, the date."""
         args = sorted((k, str(v)) for k, v in self.template_args.items())
         dated = f"\0{self.date}" if "strftime_now" in str(self.inner.chat_template) else ""
         return hashlib.sha256(f"{self.inner.chat_template}\0{args}{dated}".encode()).hexdigest()
 
     def render(self, messages: Sequence[Message], *, generate: bool = True) -> str:
-        """The chat template's text; with `generate` up to where the model begins to answer."""
+        """Return the chat template's text; with `generate` up to where the model begins to answer."""
         turns = [{"role": m.role, "content": m.content} for m in messages]
         template, args = self.inner.get_chat_template(), {**self.template_args}
         if "strftime_now" in template:
             template = _DATED + template
-            args["understudy_date"] = _directives(date.fromisoformat(self.date))
+            args["understudy_date"] = _date_directives(date.fromisoformat(self.date))
         try:
             text: str = self.inner.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=generate, **args
             )
-        except Exception as e:  # templates raise what they like
+        except Exception as e:  # a template raises any error that it likes
             system = any(m.role == "system" for m in messages)
             hint = ", or leave student_system out of the prompts file" if system else ""
             raise ModelError(
@@ -127,54 +152,29 @@ class ChatTokenizer:
         return text
 
     def render_marked(self, messages: Sequence[Message]) -> str:
-        """The template's text with its control tokens marked; those that messages contain are plain text."""
+        """Return the template's text with its control tokens marked; those in messages are plain text."""
         hidden = [Message(m.role, self.control.hide(m.content)) for m in messages]
         return self.control.show(self.control.mark(self.render(hidden, generate=False)))
 
     def stop_tokens(self, end_of_turn: int) -> tuple[int, ...]:
-        """Tokens that end a generation."""
+        """Return the tokens that end a generation."""
         eos = self.inner.eos_token_id
         return tuple(dict.fromkeys(t for t in (end_of_turn, eos) if t is not None))
 
     def encode_texts(self, texts: Sequence[str]) -> list[TextTokens]:
-        """Tokens of users' texts, each by itself: what looks like a control token in them is plain text."""
-        found = [(self.control.encode(text), text) for text in texts]
-        return [TextTokens(each.ids, each.offsets, text) for each, text in found]
+        """Encode each of some user texts; the text of a control token in them is plain text."""
+        return [self.control.encode(text) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """Text of generated tokens, special tokens left out."""
+        """Return the text of generated tokens without special tokens."""
         text: str = self.inner.decode(
             list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
         return text
 
 
-@dataclass(frozen=True, slots=True)
-class TextTokens:
-    """A text, its tokens, and the span of characters each stands for."""
-
-    ids: tuple[int, ...]
-    offsets: tuple[tuple[int, int], ...]
-    text: str
-
-    def cut(self, budget: int) -> tuple[int, ...]:
-        """The longest prefix of at most `budget` tokens that does not end inside a character."""
-        if len(self.ids) <= budget:
-            return self.ids
-        k = max(budget, 0)
-        while k > 0 and self.offsets[k][0] < self.offsets[k - 1][1]:
-            k -= 1
-        return self.ids[:k]
-
-    def begin(self, tokens: int) -> str:
-        """The part of the text that its first `tokens` tokens stand for."""
-        if tokens >= len(self.ids):
-            return self.text
-        return self.text[: self.offsets[tokens - 1][1]] if tokens else ""
-
-
-def _directives(day: date) -> dict[str, str]:
-    """What each directive of strftime stands for at the beginning of a day; longer ones come first."""
+def _date_directives(day: date) -> dict[str, str]:
+    """Return the value of each strftime directive at the beginning of a day, longer directives first."""
     begin = datetime.combine(day, time())
     found = {f"%{c}": begin.strftime(f"%{c}") for c in "aAbBcdfHIjmMpSuUVwWxXyYzZGDFTeRhn%"}
     return {**{f"%-{c}": str(int(found[f"%{c}"])) for c in "dHIjmMSUWy"}, **found}

@@ -19,9 +19,8 @@ from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metr
 from core.pipeline.context import RunContext
 from core.pipeline.phases import RL
 from core.progress import Silent
-from core.rl.learning import PolicySettings
 from core.rl.reward_stage import ANSWERS, RewardSettings, reward
-from core.rl.segment import reinforce
+from core.rl.segment import PolicySettings, reinforce
 from core.stage import build
 from core.store.objects import Store
 from tests.answering_model import write_answering_model

@@ -241,18 +241,18 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
 ) -> None:
     """Ended in the middle of its second segment, as by a signal."""
     whole = reinforce(project, *REINFORCED, "run.root=whole", start="base")
-    from core.rl import learning
+    from core.rl import segment
 
     sampled: list[int] = []
-    real = learning.Trainer._sample
+    real = segment.Trainer._sample
 
-    def dying(self: Any, step: Any, ref: Any) -> Any:
+    def dying(self: Any, step: Any, *given: Any) -> Any:
         sampled.append(step.step)
         if len(sampled) == 5:
             raise KeyboardInterrupt
-        return real(self, step, ref)
+        return real(self, step, *given)
 
-    monkeypatch.setattr(learning.Trainer, "_sample", dying)
+    monkeypatch.setattr(segment.Trainer, "_sample", dying)
     with pytest.raises(KeyboardInterrupt):
         reinforce(project, *REINFORCED, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"

@@ -241,7 +241,7 @@ def test_key_server_and_model_are_checked_before_any_work(
     with pytest.raises(ConfigError, match=r"student\.lora\.alpha is 4, but the Tinker protocol"):
         run(project, [*changes, "student.lora={rank: 2, alpha: 4}"])
     server.ask_for_key("tml-another")
-    with pytest.raises(ConfigError, match="does not take the key in TINKER_API_KEY"):
+    with pytest.raises(ConfigError, match="does not accept the key in TINKER_API_KEY"):
         run(project, changes)
     monkeypatch.delenv("TINKER_API_KEY")
     with pytest.raises(ConfigError, match="TINKER_API_KEY is not set"):

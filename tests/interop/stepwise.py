@@ -16,8 +16,8 @@ from core.base_model import resolve_model
 from core.engines.base import AdamParams, Datum, LoraSpec, Session, StateRef
 from core.engines.local import LocalEngine
 from core.engines.local.adapter import WEIGHTS, adapter_digest, load_tensors
-from core.engines.local.state import STATE
-from core.engines.tinker import TinkerEngine, connection
+from core.engines.local.session import STATE
+from core.engines.tinker import Connection, TinkerEngine, server_address
 from core.student.segment import mean_over_examples
 from core.student.stage import read_data
 
@@ -32,7 +32,7 @@ def main(server: str, name: str, model: str, encoded: str) -> None:
     data = read_data(Path(encoded))
     rows = [data[i % len(data)] for i in range(STEPS * BATCH)]
     batches = [mean_over_examples(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
-    remote = TinkerEngine(name, connection(server))
+    remote = TinkerEngine(name, Connection(server_address(server)))
     local = LocalEngine(resolve_model(model), device="cpu", train_dtype="float32")
     with tempfile.TemporaryDirectory() as folder:
         there = remote.open(LORA, None)

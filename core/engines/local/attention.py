@@ -1,8 +1,8 @@
-"""Attention over packed rows: every other layer sees one long sequence without padding.
+"""Attention over packed rows: all other layers process one long sequence without padding.
 
-A prompt prefix that many rows share is computed once; its keys and values are kept in a
-`PrefixMemory` and every row of a pack attends to them and, causally, to itself. Rows are padded
-only inside attention, within groups of similar length.
+A prompt prefix that many rows share is computed once; its keys and values are kept in a `PrefixMemory`, and
+every row of a pack attends to them and, causally, to itself. Rows are padded only inside attention, within
+groups of similar length.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _GROUP_KEYS = 65536
 
 
 class Unsupported(Exception):
-    """The architecture asks its attention for something that packing does not do."""
+    """The architecture needs something of its attention that packing does not implement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One layer's attention, as transformers asks for it."""
+    """One layer's attention, as transformers calls it."""
 
     layer: int
     query: Tensor
@@ -42,14 +42,14 @@ class Call:
     value: Tensor
     scale: float | None
     window: int | None
-    """How many tokens back a query may look, itself counted; None without limit."""
+    """How many tokens back a query sees, itself counted; None without limit."""
 
 
 class Plan(Protocol):
-    """What a forward pass hands to every layer's attention."""
+    """Passed by a forward pass to every layer's attention."""
 
     def attend(self, call: Call) -> Tensor:
-        """Attention's output for one layer, (1, heads, n, d)."""
+        """Return attention's output for one layer, (1, heads, n, d)."""
 
 
 @dataclass(slots=True)
@@ -59,25 +59,36 @@ class PrefixMemory:
     length: int = 0
     layers: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
     windows: dict[int, int | None] = field(default_factory=dict)
-    """How far back each layer was told to look."""
+    """How far back each layer sees."""
 
     def leaves(self) -> PrefixMemory:
-        """The same values cut from their graph, so that several packs add up one gradient."""
+        """Return the same values, detached from their graph, so that several packs add up one gradient."""
         cut = {
             i: (k.detach().requires_grad_(), v.detach().requires_grad_()) for i, (k, v) in self.layers.items()
         }
         return PrefixMemory(self.length, cut, self.windows)
 
+    def backward(self, leaves: PrefixMemory) -> None:
+        """Propagate the gradient that all packs added to `leaves` into the weights."""
+        pairs = [
+            (root, leaf.grad)
+            for layer, pair in self.layers.items()
+            for root, leaf in zip(pair, leaves.layers[layer], strict=True)
+            if leaf.grad is not None and root.requires_grad
+        ]
+        if pairs:
+            torch.autograd.backward([root for root, _ in pairs], [grad for _, grad in pairs])
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Neighbouring rows of a pack that one attention call serves."""
+    """Adjacent rows of a pack that one attention call serves."""
 
     start: int
     rows: int
     longest: int
     real: Tensor | None
-    """Flat places of the real tokens in the padded (rows, longest) grid; None without padding."""
+    """Flat positions of the real tokens in the padded (rows, longest) grid; None without padding."""
     before: int
     """Length of the prefix that all rows see."""
 
@@ -93,8 +104,7 @@ class PackedPlan:
     groups: tuple[Group, ...]
     prefix: PrefixMemory | None = None
     record: PrefixMemory | None = None
-    """Where this pass leaves its own keys and values, if anybody wants them."""
-
+    """Receives the keys and values of this pass, if given."""
     _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     def attend(self, call: Call) -> Tensor:
@@ -122,7 +132,7 @@ class PackedPlan:
         return _flat(group, out.reshape(group.rows, heads, group.longest, -1))
 
     def _mask(self, group: Group, call: Call) -> Tensor:
-        """(share * longest, before + longest): True where a query may look; the same for all layers."""
+        """(share * longest, before + longest): True where a query sees; cached, since layers share it."""
         kind = (group.start, call.window)
         if kind not in self._masks:
             share = call.query.shape[1] // call.key.shape[1]
@@ -145,13 +155,13 @@ def packed_plan(
     before = prefix.length if prefix is not None else 0
     groups, start, row = [], 0, 0
     while row < len(lengths):
-        taken = _together(lengths[row:], before)
+        taken = _first_group(lengths[row:], before)
         groups.append(Group(start, len(taken), taken[0], _places(taken, device), before))
         start, row = start + sum(taken), row + len(taken)
     return PackedPlan(tuple(groups), prefix, record)
 
 
-def _together(lengths: Sequence[int], before: int) -> list[int]:
+def _first_group(lengths: Sequence[int], before: int) -> list[int]:
     longest, real = lengths[0], 0
     for count, length in enumerate(lengths, start=1):
         real += length
@@ -184,7 +194,7 @@ def _flat(group: Group, out: Tensor) -> Tensor:
 
 
 class _Spread(torch.autograd.Function):  # type: ignore[misc]
-    """Put rows at their (distinct) places among zeros; the inverse of _Gather, which is its gradient."""
+    """Put rows at their (distinct) places among zeros; the gradient is _Gather."""
 
     @staticmethod
     def forward(ctx: Any, flat: Tensor, places: Tensor, size: int) -> Tensor:
@@ -228,6 +238,6 @@ def _attention(
 
 
 def register() -> None:
-    """Make this attention known to transformers under NAME; without a plan it is plain sdpa."""
+    """Register this attention with transformers under NAME; without a plan it is plain sdpa."""
     AttentionInterface.register(NAME, _attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)

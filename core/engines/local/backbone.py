@@ -1,9 +1,9 @@
-"""A base model in memory, with the two ways of running rows through it: packed and padded."""
+"""A base model in memory, which runs rows packed end to end, or padded if its architecture needs it."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,13 +20,17 @@ from core.errors import ModelError
 
 log = logging.getLogger(__name__)
 
-# Agreement asked of a shortcut before it is used; fp32 runs differ by about 1e-5.
+# A shorter prefix is not worth a pass of its own.
+_WORTH = 8
+# Each row of a pack also holds the prefix's keys in attention: this many count as one token.
+_KEYS_PER_TOKEN = 16
+# Required agreement of a shortcut before it is used; fp32 runs differ by about 1e-5.
 _TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
 class Shortcuts:
-    """What this architecture allows; found by trying, recorded in the fingerprint."""
+    """What an architecture allows, found by trying; recorded in the fingerprint."""
 
     packed: bool
     """Rows end to end with a shared prefix; otherwise rows padded to the longest."""
@@ -35,10 +39,10 @@ class Shortcuts:
 
 
 class Backbone:
-    """A causal language model and how to get hidden states and logits out of it.
+    """A causal language model, and its hidden states and logits.
 
-    `features` are hidden states, or logits where the architecture does more than its output
-    layer says (scaling, soft caps); `logits` turns either into fp32 logits.
+    `features` are hidden states, or logits if the architecture does more than apply its output layer
+    (scaling, soft caps); `logits` turns either into fp32 logits.
     """
 
     def __init__(
@@ -47,11 +51,11 @@ class Backbone:
         self.model, self.device, self.autocast, self.shortcuts = model, device, autocast, shortcuts
 
     def precision(self) -> AbstractContextManager[Any]:
-        """Autocast where training runs in bf16, nothing otherwise."""
+        """Autocast if training runs in bf16."""
         return torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext()
 
     def prefix(self, tokens: Sequence[int]) -> PrefixMemory:
-        """Run a prefix once and keep its keys and values, with their graph if gradients are on."""
+        """Run a prefix once; return its keys and values, with their graph if gradients are enabled."""
         memory = PrefixMemory(len(tokens))
         if tokens:
             self.features([tokens], record=memory)
@@ -66,10 +70,14 @@ class Backbone:
     ) -> Tensor:
         """Run rows (longest first, without the prefix) -> (sum of lengths, width), end to end.
 
-        Without packing `prefix` must be None or empty and `record` is left alone.
+        Without packing `prefix` must be None or empty, and `record` is not filled.
         """
         if not self.shortcuts.packed:
-            return self._padded(rows)
+            longest = max(len(row) for row in rows)
+            grid = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
+            # Padding on the right follows every real token, so the causal mask alone hides it.
+            out = self._call(input_ids=grid, use_cache=False)
+            return torch.cat([out[i, : len(row)] for i, row in enumerate(rows)])
         before = prefix if prefix is not None and prefix.length else None
         lengths = [len(row) for row in rows]
         plan = packed_plan(lengths, prefix=before, record=record, device=self.device)
@@ -79,8 +87,8 @@ class Backbone:
         return self.run(tokens[None], places[None], plan)[0]
 
     def run(self, tokens: Tensor, places: Tensor, plan: Plan) -> Tensor:
-        """One packed pass: (1, n) tokens at positions `places` -> (1, n, width)."""
-        # A four-dimensional mask is taken as it is, so none is built; the plan has its own.
+        """Run one packed pass: (1, n) tokens at positions `places` -> (1, n, width)."""
+        # A four-dimensional mask is used as it is, so none is built; the plan has its own.
         empty = torch.ones(1, 1, 1, 1, dtype=torch.bool, device=self.device)
         return self._call(
             input_ids=tokens, position_ids=places, attention_mask=empty, use_cache=False, plan=plan
@@ -90,13 +98,6 @@ class Backbone:
         """(n, width) features -> (n, vocabulary) logits in fp32."""
         return (self.model.get_output_embeddings()(features) if self.shortcuts.head else features).float()
 
-    def _padded(self, rows: Sequence[Sequence[int]]) -> Tensor:
-        longest = max(len(row) for row in rows)
-        grid = torch.tensor([[*row, *[0] * (longest - len(row))] for row in rows], device=self.device)
-        # Padding on the right is behind every real token, so the causal mask alone hides it.
-        out = self._call(input_ids=grid, use_cache=False)
-        return torch.cat([out[i, : len(row)] for i, row in enumerate(rows)])
-
     def _call(self, **inputs: Any) -> Tensor:
         if self.shortcuts.head:
             return self.model.get_decoder()(**inputs).last_hidden_state
@@ -104,7 +105,7 @@ class Backbone:
 
 
 def load_model(folder: Path, spec: str, known: Shortcuts | None = None) -> tuple[Any, Shortcuts]:
-    """Load a base model in fp32 on the CPU and find out what it allows, unless that is `known`.
+    """Load a base model in fp32 on the CPU, and try what it allows unless that is `known`.
 
     Raises ModelError.
     """
@@ -117,8 +118,8 @@ def load_model(folder: Path, spec: str, known: Shortcuts | None = None) -> tuple
         shortcuts = Shortcuts(packed=True, head=_head_is_all(model))
         if _packs(model, shortcuts):
             return model, shortcuts
-    except Exception as error:  # files that are damaged fail below again, and are said to be
-        log.info("%s: rows are padded, since this architecture does not take packed ones (%s)", spec, error)
+    except Exception as error:  # damaged files fail again below, with their own message
+        log.info("%s: rows are padded, since this architecture does not support packing (%s)", spec, error)
     try:
         model = _load(folder, None)
     except Exception as error:
@@ -145,31 +146,56 @@ def _head_is_all(model: Any) -> bool:
 
 
 def _packs(model: Any, shortcuts: Shortcuts) -> bool:
-    """Compare packed rows behind a shared prefix with the same rows run alone."""
-    if not set(_layer_kinds(model.config)) <= {"full_attention", "sliding_attention"}:
+    """Whether packed rows behind a shared prefix give the logits of the same rows run alone."""
+    config = model.config
+    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    alike = ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
+    kinds = list(getattr(config, "layer_types", None) or alike)
+    if not set(kinds) <= {"full_attention", "sliding_attention"}:
         return False
+    reach = {"sliding_attention": getattr(config, "sliding_window", None)}
+    windows = {layer: reach.get(kind) for layer, kind in enumerate(kinds)}
     backbone = Backbone(model, torch.device("cpu"), None, shortcuts)
     prefix, rows = [3, 4, 5], [[6, 7, 8, 9], [7, 6], [9]]
     with torch.no_grad():
         memory = backbone.prefix(prefix)
-        if memory.windows != _windows(model.config):
+        if memory.windows != windows:
             return False
         packed = backbone.logits(backbone.features(rows, prefix=memory))
         alone = [model(input_ids=torch.tensor([prefix + row]), use_cache=False).logits[0, 3:] for row in rows]
         return _agree(packed, torch.cat(alone).float())
 
 
-def _layer_kinds(config: Any) -> list[str]:
-    slides = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    alike = ["sliding_attention" if slides else "full_attention"] * config.num_hidden_layers
-    return list(getattr(config, "layer_types", None) or alike)
-
-
-def _windows(config: Any) -> dict[int, int | None]:
-    """How far each layer's attention must have been told to look back."""
-    reach = {"sliding_attention": getattr(config, "sliding_window", None)}
-    return {layer: reach.get(kind) for layer, kind in enumerate(_layer_kinds(config))}
-
-
 def _agree(found: Tensor, wanted: Tensor) -> bool:
     return bool(torch.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE))
+
+
+def shared_prefix(rows: Sequence[Sequence[int]], limit: int) -> int:
+    """Return the length of the common prefix, at most `limit`; 0 if it is not worth a pass of its own."""
+    if len(rows) < 2:
+        return 0
+    low, high = min(map(tuple, rows)), max(map(tuple, rows))
+    length = next(
+        (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
+    )
+    length = min(length, limit)
+    return length if length >= _WORTH else 0
+
+
+def packs(lengths: Sequence[int], budget: int, *, prefix: int = 0) -> Iterator[list[int]]:
+    """Split rows, given by length, into packs of about `budget` tokens; yield indices, longest first.
+
+    A row longer than the budget is a pack of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    pack: list[int] = []
+    cost = 0
+    for i in order:
+        price = lengths[i] + prefix // _KEYS_PER_TOKEN
+        if pack and cost + price > budget:
+            yield pack
+            pack, cost = [], 0
+        pack.append(i)
+        cost += price
+    if pack:
+        yield pack

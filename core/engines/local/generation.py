@@ -1,4 +1,4 @@
-"""Batched generation: a shared prefix once, rows of a batch one token at a time, finished rows out."""
+"""Generate completions in batches behind a shared prefix, with a cache of keys and values."""
 
 from __future__ import annotations
 
@@ -8,33 +8,32 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from core.engines.base import GenerateParams, Generation
-from core.engines.local.attention import PrefixMemory
-from core.engines.local.backbone import Backbone
-from core.engines.local.decoding import DecodingPlan
-from core.engines.local.packing import shared_prefix
-from core.engines.seeds import derived_seed
+from core.engines.local.attention import Call, PrefixMemory
+from core.engines.local.backbone import Backbone, shared_prefix
+from core.engines.sampling import GenerateParams, Generation, derived_seed
 
 # A batch of 64 reads the weights once for 64 tokens; more rows bring little on a CPU.
 _ROWS = {"cpu": 64, "cuda": 512}
 # Keys and values kept for a batch at most, in tokens: 46 kB each with 135 M parameters.
 _TOKENS = {"cpu": 32768, "cuda": 524288}
-# Finished rows are carried along until they are this share of the batch.
+# Finished rows stay in the batch until they are this share of it.
 _RETIRE = 0.25
+# The cache grows by this many tokens at a time.
+_BLOCK = 64
 
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt being continued."""
+    """One prompt and its completion."""
 
     index: int
-    tokens: tuple[int, ...]
+    prompt: tuple[int, ...]
     draws: Tensor | None
-    """A uniform number for each token to come; None when greedy."""
-    said: list[int] = field(default_factory=list)
+    """A uniform random number for each new token; None if greedy."""
+    tokens: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
-    finish: str = ""
     stop: tuple[int, float] | None = None
+    finished: bool = False
 
 
 def generate(
@@ -44,76 +43,69 @@ def generate(
     *,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Generation]:
-    """Continue each prompt; tokens and log-probabilities (nats) come without the stop token.
-
-    Log-probabilities are the model's own, before temperature. A row's random numbers come from
-    (seed, its place in `prompts`), so batching changes nothing but rounding.
-    """
-    rows = [_Row(i, tuple(prompt), _draws(params, i)) for i, prompt in enumerate(prompts)]
+    """Continue each prompt; see Sampler.generate. Batching changes only rounding."""
     if params.max_tokens < 1:
-        return [Generation((), (), "length") for _ in rows]
-    done = 0
-    for batch in (
-        _run_all(backbone, rows, params) if backbone.shortcuts.packed else _run_alone(backbone, rows, params)
-    ):
+        return [Generation((), (), "length") for _ in prompts]
+    rows = []
+    for i, prompt in enumerate(prompts):
+        draws = None
+        if params.temperature > 0:
+            generator = torch.Generator().manual_seed(derived_seed(params.seed, i))
+            draws = torch.rand(params.max_tokens, generator=generator, dtype=torch.float64)
+        rows.append(_Row(i, tuple(prompt), draws))
+    run, done = _run_packed if backbone.shortcuts.packed else _run_one_by_one, 0
+    for batch in run(backbone, rows, params):
         done += len(batch)
         if progress is not None:
             progress(done, len(rows))
     return [
-        Generation(tuple(r.said), tuple(r.logprobs), "stop" if r.finish == "stop" else "length", stop=r.stop)
-        for r in rows
+        Generation(tuple(row.tokens), tuple(row.logprobs), "stop" if row.stop else "length", stop=row.stop)
+        for row in rows
     ]
 
 
-def _draws(params: GenerateParams, index: int) -> Tensor | None:
-    if params.temperature <= 0:
-        return None
-    dice = torch.Generator().manual_seed(derived_seed(params.seed, index))
-    return torch.rand(params.max_tokens, generator=dice, dtype=torch.float64)
-
-
 def _batches(rows: Sequence[_Row], max_tokens: int, common: int, device: str) -> list[list[_Row]]:
-    """Batches of rows, longest prompts first, bounded in rows and in tokens kept."""
+    """Split rows into batches, longest prompts first, bounded in rows and in cached tokens."""
     batches: list[list[_Row]] = []
-    for row in sorted(rows, key=lambda row: -len(row.tokens)):
+    for row in sorted(rows, key=lambda row: -len(row.prompt)):
         batch = batches[-1] if batches else []
-        most = len(batch[0].tokens) - common + max_tokens if batch else 0
+        most = len(batch[0].prompt) - common + max_tokens if batch else 0
         if not batch or len(batch) >= _ROWS[device] or (len(batch) + 1) * most > _TOKENS[device]:
             batches.append([])
         batches[-1].append(row)
     return batches
 
 
-def _run_all(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
-    shortest = min((len(row.tokens) for row in rows), default=1)
-    common = shared_prefix([row.tokens for row in rows], shortest - 1)
-    prefix = backbone.prefix(rows[0].tokens[:common] if common else ())
+def _run_packed(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
+    shortest = min((len(row.prompt) for row in rows), default=1)
+    common = shared_prefix([row.prompt for row in rows], shortest - 1)
+    prefix = backbone.prefix(rows[0].prompt[:common] if common else ())
     for batch in _batches(rows, params.max_tokens, common, backbone.device.type):
-        _run(backbone, batch, prefix, params)
+        _run_batch(backbone, batch, prefix, params)
         yield batch
 
 
-def _run_alone(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
-    """One row at a time with the architecture's own cache: for architectures that refuse packing."""
+def _run_one_by_one(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
+    """Run one row at a time with the architecture's own cache, for architectures without packing."""
     for row in rows:
-        tokens, cache = torch.tensor([row.tokens], device=backbone.device), None
+        tokens, cache = torch.tensor([row.prompt], device=backbone.device), None
         living = [0]
         while living:
             out = backbone.model(input_ids=tokens, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
             tokens = _choose(out.logits[:, -1].float(), [row], params)[None]
-            living = _say([row], tokens[0], params)
+            living = _append([row], tokens[0], params)
         yield [row]
 
 
-def _run(backbone: Backbone, rows: list[_Row], prefix: PrefixMemory, params: GenerateParams) -> None:
+def _run_batch(backbone: Backbone, rows: list[_Row], prefix: PrefixMemory, params: GenerateParams) -> None:
     record = PrefixMemory()
-    lengths = [len(row.tokens) - prefix.length for row in rows]
-    features = backbone.features([row.tokens[prefix.length :] for row in rows], prefix=prefix, record=record)
+    lengths = [len(row.prompt) - prefix.length for row in rows]
+    features = backbone.features([row.prompt[prefix.length :] for row in rows], prefix=prefix, record=record)
     last = torch.tensor(lengths, device=features.device).cumsum(0) - 1
     plan = DecodingPlan(prefix, record, lengths)
     chosen = _choose(backbone.logits(features.index_select(0, last)), rows, params)
-    living = _say(rows, chosen, params)
+    living = _append(rows, chosen, params)
     while living:
         if len(living) <= (1 - _RETIRE) * len(rows):
             plan.keep(torch.tensor(living, device=backbone.device))
@@ -121,35 +113,124 @@ def _run(backbone: Backbone, rows: list[_Row], prefix: PrefixMemory, params: Gen
         plan.advance()
         features = backbone.run(chosen[None], plan.places[None], plan)[0]
         chosen = _choose(backbone.logits(features), rows, params)
-        living = _say(rows, chosen, params)
+        living = _append(rows, chosen, params)
 
 
 def _choose(logits: Tensor, rows: list[_Row], params: GenerateParams) -> Tensor:
-    """Pick each row's next token and note its log-probability; finished rows' picks are not used."""
+    """Choose each row's next token and record its log-probability; those of finished rows are not used."""
     if params.temperature <= 0:
         chosen = logits.argmax(1)
     else:
         sums = (logits.double() / params.temperature).softmax(1).cumsum(1)
-        draws = [row.draws[min(len(row.said), len(row.draws) - 1)] for row in rows if row.draws is not None]
+        draws = [row.draws[min(len(row.tokens), len(row.draws) - 1)] for row in rows if row.draws is not None]
         bar = torch.stack(draws).to(logits.device)[:, None] * sums[:, -1:]
         chosen = torch.searchsorted(sums, bar, right=True)[:, 0].clamp(max=logits.shape[1] - 1)
     found = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(1)
     for row, value in zip(rows, found.tolist(), strict=True):
-        if not row.finish:
+        if not row.finished:
             row.logprobs.append(value)
     return chosen
 
 
-def _say(rows: list[_Row], chosen: Tensor, params: GenerateParams) -> list[int]:
-    """Add the chosen tokens to the rows; returns the places of those that go on."""
+def _append(rows: list[_Row], chosen: Tensor, params: GenerateParams) -> list[int]:
+    """Append the chosen tokens; return the indices of the rows that continue."""
     for row, token in zip(rows, chosen.tolist(), strict=True):
-        if row.finish:
+        if row.finished:
             continue
         if token in params.stop_tokens:
-            row.finish = "stop"
-            row.stop = token, row.logprobs.pop()
+            row.stop, row.finished = (token, row.logprobs.pop()), True
             continue
-        row.said.append(token)
-        if len(row.said) == params.max_tokens:
-            row.finish = "length"
-    return [i for i, row in enumerate(rows) if not row.finish]
+        row.tokens.append(token)
+        row.finished = len(row.tokens) == params.max_tokens
+    return [i for i, row in enumerate(rows) if not row.finished]
+
+
+class DecodingPlan:
+    """Attention for one new token per row, over a shared prefix and each row's own keys and values.
+
+    The prefix is stored once. The own columns are a row's prompt from the left, padding up to the longest
+    prompt, then one column for each new token.
+    """
+
+    def __init__(self, prefix: PrefixMemory, record: PrefixMemory, lengths: Sequence[int]) -> None:
+        self._prefix = prefix
+        device = next(iter(record.layers.values()))[0].device
+        self._lengths = torch.tensor(lengths, device=device)
+        self._column = max(lengths) - 1
+        self._first_new = max(lengths)
+        grid = torch.arange(max(lengths), device=device)[None, :] < self._lengths[:, None]
+        self._real = grid
+        self._own = {i: (_grid(k, grid), _grid(v, grid)) for i, (k, v) in record.layers.items()}
+        self.places = prefix.length + self._lengths - 1
+
+    def advance(self) -> None:
+        """Add a column for the next token of every row."""
+        self._column += 1
+        self.places = self.places + 1
+        if self._column == self._real.shape[1]:
+            self._real = _wider(self._real, 1)
+            self._own = {i: (_wider(k, 2), _wider(v, 2)) for i, (k, v) in self._own.items()}
+        self._real[:, self._column] = True
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows."""
+        self._real, self.places, self._lengths = self._real[rows], self.places[rows], self._lengths[rows]
+        self._own = {i: (k[rows], v[rows]) for i, (k, v) in self._own.items()}
+
+    def attend(self, call: Call) -> Tensor:
+        keys, values = self._own[call.layer]
+        keys[:, :, self._column] = call.key[0].transpose(0, 1)
+        values[:, :, self._column] = call.value[0].transpose(0, 1)
+        upto = self._column + 1
+        rows, kv_heads, width = keys.shape[0], keys.shape[1], keys.shape[3]
+        scale = call.scale if call.scale is not None else width**-0.5
+        q = call.query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width) * scale
+        scores = q @ keys[:, :, :upto].transpose(2, 3)
+        scores = scores.masked_fill(~self._own_visible(call.window)[:, None, None], float("-inf"))
+        if not self._prefix.length:
+            return _joined(scores.softmax(3) @ values[:, :, :upto])
+        old_keys, old_values = self._prefix.layers[call.layer]
+        old = _over_prefix(q, old_keys.transpose(2, 3))
+        if call.window is not None:
+            columns = torch.arange(self._prefix.length, device=self.places.device)[None, :]
+            visible = self.places[:, None] - columns < call.window
+            old = old.masked_fill(~visible[:, None, None], float("-inf"))
+        shares = torch.cat([old, scores], dim=3).softmax(3)
+        before, own = shares.split([self._prefix.length, upto], dim=3)
+        return _joined(_over_prefix(before, old_values) + own @ values[:, :, :upto])
+
+    def _own_visible(self, window: int | None) -> Tensor:
+        """(rows, columns so far): the own columns that each row's new token sees."""
+        real = self._real[:, : self._column + 1]
+        if window is None:
+            return real
+        columns = torch.arange(self._column + 1, device=real.device)[None, :]
+        gap = (self._first_new - self._lengths)[:, None]
+        place = self._prefix.length + columns - torch.where(columns >= self._first_new, gap, 0)
+        return real & (self.places[:, None] - place < window)
+
+
+def _over_prefix(rows: Tensor, shared: Tensor) -> Tensor:
+    """(rows, kv heads, share, a) by one (1, kv heads, a, b) -> (rows, kv heads, share, b), one product."""
+    count, kv_heads, share, _ = rows.shape
+    out = rows.transpose(0, 1).reshape(kv_heads, count * share, -1) @ shared[0]
+    return out.reshape(kv_heads, count, share, -1).transpose(0, 1)
+
+
+def _joined(out: Tensor) -> Tensor:
+    """(rows, kv heads, share, d) -> (1, heads, rows, d)."""
+    return out.reshape(out.shape[0], -1, out.shape[3]).transpose(0, 1)[None]
+
+
+def _grid(packed: Tensor, real: Tensor) -> Tensor:
+    """(1, kv heads, n, d) laid end to end -> (rows, kv heads, longest, d)."""
+    flat = packed[0].transpose(0, 1)
+    grid = flat.new_zeros(*real.shape, *flat.shape[1:])
+    grid[real] = flat
+    return grid.transpose(1, 2).contiguous()
+
+
+def _wider(tensor: Tensor, axis: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[axis] = _BLOCK
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)

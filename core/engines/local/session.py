@@ -1,16 +1,20 @@
-"""A training session: one base model with one adapter and its optimiser, in this process."""
+"""Train one adapter in this process, and save and restore its state."""
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from safetensors.torch import save_file
 
 from core.engines.base import (
+    ADAPTER,
     AdamParams,
     Checkpoint,
     Datum,
@@ -21,34 +25,23 @@ from core.engines.base import (
     StateRef,
     StepResult,
 )
-from core.engines.local import state
-from core.engines.local.adapter import write_adapter
+from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
 from core.engines.local.attention import PrefixMemory
-from core.engines.local.backbone import Backbone
-from core.engines.local.loss import weighted_loss
-from core.engines.local.packing import packs, shared_prefix
-from core.engines.local.terms import pack_terms
+from core.engines.local.backbone import Backbone, packs, shared_prefix
+from core.engines.local.loss import pack_terms, weighted_loss
 from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.seeds import derived_seed
-from core.errors import StageError
+from core.engines.sampling import derived_seed
+from core.errors import ModelError, StageError
+from core.files import replace_bytes, sync
 
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """A step that is finished: `result` returns what it gave or raises what it raised."""
-
-    value: StepResult | None
-    error: BaseException | None = None
-
-    def result(self) -> StepResult:
-        if self.error is not None:
-            raise self.error
-        assert self.value is not None
-        return self.value
+OPTIMIZER = "optimizer.safetensors"
+RANDOM = "random.safetensors"
+STATE = "state.json"
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class LocalSession:
-    """Implements core.engines.base.Session; one thread at a time, work done inside `submit`."""
+    """Implements core.engines.base.Session. `submit` computes the step before it returns."""
 
     def __init__(
         self,
@@ -67,78 +60,69 @@ class LocalSession:
         ]
         self._names = [name for name, _ in trained]
         self._weights = [weight for _, weight in trained]
-        # lr and the rest are set anew with every step; fused updates all tensors in one call.
-        self._optimiser = torch.optim.AdamW(self._weights, lr=0.0, fused=True)
+        # The settings are set in every step; fused updates all tensors in one call.
+        self._optimizer = torch.optim.AdamW(self._weights, lr=0.0, fused=True)
 
     @property
     def tip(self) -> Checkpoint | None:
         return self._tip
 
+    def close(self) -> None:
+        del self._backbone, self._weights, self._optimizer
+
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
-    ) -> Done:
-        """Forward, backward and update, finished on return; failures come out of `result`."""
+    ) -> Future[StepResult]:
+        """Compute forward, backward and update, and return the finished step or its failure."""
+        done: Future[StepResult] = Future()
         try:
-            return Done(self._step(batch, adam, step, loss))
+            done.set_result(self._step(batch, adam, step, loss))
         except Exception as error:
-            return Done(None, error)
-
-    def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Write adapter/, optimizer.safetensors, random.safetensors and state.json into `folder`."""
-        self._tip = state.write(
-            folder,
-            state.Held(self._backbone.model, self._names, self._weights, self._optimiser),
-            state.Facts(step, self._identity, self._lora, self._fingerprint),
-        )
-        return self._tip
-
-    def save_weights_for_sampler(
-        self, folder: Path, *, step: int, label: SaveLabel | None = None
-    ) -> SamplerRef:
-        """Write only the adapter into `folder`."""
-        write_adapter(self._backbone.model, folder)
-        return SamplerRef(str(folder))
-
-    def restore(self, ref: StateRef, *, optimizer: bool = True) -> None:
-        """Read weights, optimizer and random state of a saved state bit for bit, or only its weights."""
-        folder = Path(ref.location)
-        held = state.Held(self._backbone.model, self._names, self._weights, self._optimiser)
-        if optimizer:
-            self._tip = state.read(folder, held, self._identity, self._lora)
-        else:
-            state.read_weights(folder, held, self._identity, self._lora)
-
-    def close(self) -> None:
-        del self._backbone, self._weights, self._optimiser
+            done.set_exception(error)
+        return done
 
     def _step(self, batch: Sequence[Datum], adam: AdamParams, step: int, loss: Loss) -> StepResult:
         torch.manual_seed(derived_seed(self._lora.seed, step))
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad(set_to_none=True)
         value = self._backward(batch, loss)
-        norm = float(torch.nn.utils.get_total_norm([w.grad for w in self._weights if w.grad is not None]))
-        self._refuse_non_finite(value, norm, adam, step)
-        self._update(adam, norm)
+        grads = [weight.grad for weight in self._weights if weight.grad is not None]
+        norm = float(torch.nn.utils.get_total_norm(grads))
+        if not (math.isfinite(value) and math.isfinite(norm)):
+            self._optimizer.zero_grad(set_to_none=True)
+            raise StageError(
+                f"training stopped at step {step}, before its update: loss {value}, gradient norm {norm}; "
+                f"try a learning rate below {adam.learning_rate:g}"
+            )
+        if adam.grad_clip_norm > 0 and norm > adam.grad_clip_norm:
+            for grad in grads:
+                grad.mul_(adam.grad_clip_norm / norm)
+        for group in self._optimizer.param_groups:
+            group["lr"], group["betas"] = adam.learning_rate, (adam.beta1, adam.beta2)
+            group["eps"], group["weight_decay"] = adam.eps, adam.weight_decay
+        self._optimizer.step()
         self._tip = None
         return StepResult(loss=value, grad_norm=norm, tokens=sum(len(datum.tokens) for datum in batch))
 
     def _backward(self, batch: Sequence[Datum], loss: Loss) -> float:
-        """Add up the gradient of the batch's loss in the weights; returns the loss."""
-        borne = [datum for datum in batch if any(datum.weights)]
-        rows = [datum.tokens[: _last_borne(datum) + 1] for datum in borne]
-        common = self._prefix_length(borne, rows)
+        """Accumulate the gradient of the batch's loss; return the loss.
+
+        Rows are cut after their last weighted token. The prefix that they share is computed once: each pack
+        adds to the gradient of its keys and values, which is propagated at the end.
+        """
+        weighted = [datum for datum in batch if any(datum.weights)]
+        places = [[i for i, weight in enumerate(datum.weights) if weight] for datum in weighted]
+        rows = [datum.tokens[: at[-1] + 1] for datum, at in zip(weighted, places, strict=True)]
+        common = 0
+        if rows and self._backbone.shortcuts.packed:
+            common = shared_prefix(rows, min(at[0] for at in places))
         with self._backbone.precision():
             prefix = self._backbone.prefix(rows[0][:common] if common else ())
         leaves = prefix.leaves()
         value = 0.0
         for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
-            value += self._backward_pack([borne[i] for i in pack], [rows[i] for i in pack], leaves, loss)
-        _backward_prefix(prefix, leaves)
+            value += self._backward_pack([weighted[i] for i in pack], [rows[i] for i in pack], leaves, loss)
+        prefix.backward(leaves)
         return value
-
-    def _prefix_length(self, data: Sequence[Datum], rows: Sequence[Sequence[int]]) -> int:
-        if not data or not self._backbone.shortcuts.packed:
-            return 0
-        return shared_prefix(rows, min(_first_borne(datum) for datum in data))
 
     def _backward_pack(
         self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory, loss: Loss
@@ -153,42 +137,91 @@ class LocalSession:
         value.backward()
         return float(value.detach())
 
-    def _refuse_non_finite(self, loss: float, norm: float, adam: AdamParams, step: int) -> None:
-        if math.isfinite(loss) and math.isfinite(norm):
+    def save_weights_for_sampler(
+        self, folder: Path, *, step: int, label: SaveLabel | None = None
+    ) -> SamplerRef:
+        """Write only the adapter, into `folder`."""
+        write_adapter(self._backbone.model, folder)
+        return SamplerRef(str(folder))
+
+    def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
+        """Write adapter, optimizer and random state into `folder`, without pickles, and state.json last.
+
+        Every file is synced before state.json exists.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        digest = write_adapter(self._backbone.model, folder / ADAPTER)
+        moments, updates = {}, 0
+        for name, weight in zip(self._names, self._weights, strict=True):
+            for part, value in self._optimizer.state.get(weight, {}).items():
+                moments[f"{name}.{part}"] = value.detach().cpu().contiguous()
+                updates = max(updates, int(value)) if part == "step" else updates
+        save_file(moments, folder / OPTIMIZER)
+        random = {"cpu": torch.get_rng_state()}
+        if torch.cuda.is_available():
+            random["cuda"] = torch.cuda.get_rng_state()
+        save_file(random, folder / RANDOM)
+        sync([*(folder / ADAPTER).iterdir(), folder / ADAPTER, folder / OPTIMIZER, folder / RANDOM])
+        content = {
+            "adapter_digest": digest,
+            "step": step,
+            "engine": asdict(self._identity),
+            "lora": asdict(self._lora),
+            "fingerprint": self._fingerprint,
+            "updates": updates,
+        }
+        replace_bytes(folder / STATE, json.dumps(content, indent=1, sort_keys=True).encode())
+        sync([folder])
+        self._tip = self._checkpoint(folder, step, digest)
+        return self._tip
+
+    def restore(self, ref: StateRef, *, optimizer: bool = True) -> None:
+        """Read weights, optimizer and random state of a saved state bit for bit.
+
+        Without `optimizer` only the weights are read, which may come from another seed. Raises ModelError if
+        the state is missing, damaged, or of another model or adapter.
+        """
+        folder = Path(ref.location)
+        saved = _read_state(folder)
+        lora = saved["lora"] if optimizer else {**saved["lora"], "seed": self._lora.seed}
+        for what, found, wanted in (
+            ("base model", saved["engine"]["base_digest"], self._identity.base_digest),
+            ("LoRA settings", lora, asdict(self._lora)),
+        ):
+            if found != wanted:
+                raise ModelError(
+                    f"training state in {folder} is of another {what}: it has {found}, this run {wanted}"
+                )
+        digest = read_adapter(self._backbone.model, folder / ADAPTER)
+        if digest != saved["adapter_digest"]:
+            raise ModelError(
+                f"adapter in {folder} is not what {STATE} recorded; restore the checkpoint or train again"
+            )
+        if not optimizer:
             return
-        self._optimiser.zero_grad(set_to_none=True)
-        raise StageError(
-            f"training stopped at step {step}, before its update: loss {loss}, gradient norm {norm}; "
-            f"try a learning rate below {adam.learning_rate:g}"
-        )
+        moments, random = load_tensors(folder / OPTIMIZER), load_tensors(folder / RANDOM)
+        for name, weight in zip(self._names, self._weights, strict=True):
+            parts = {p: f"{name}.{p}" for p in _MOMENTS if f"{name}.{p}" in moments}
+            if parts:
+                self._optimizer.state[weight] = {p: moments[n].to(weight.device) for p, n in parts.items()}
+        torch.set_rng_state(random["cpu"])
+        if "cuda" in random and torch.cuda.is_available():
+            torch.cuda.set_rng_state(random["cuda"])
+        self._tip = self._checkpoint(folder, int(saved["step"]), digest)
 
-    def _update(self, adam: AdamParams, norm: float) -> None:
-        if adam.grad_clip_norm > 0 and norm > adam.grad_clip_norm:
-            for weight in self._weights:
-                if weight.grad is not None:
-                    weight.grad.mul_(adam.grad_clip_norm / norm)
-        for group in self._optimiser.param_groups:
-            group["lr"], group["betas"] = adam.learning_rate, (adam.beta1, adam.beta2)
-            group["eps"], group["weight_decay"] = adam.eps, adam.weight_decay
-        self._optimiser.step()
+    def _checkpoint(self, folder: Path, step: int, digest: str) -> Checkpoint:
+        state, sampler = StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
+        return Checkpoint(engine=self._identity, step=step, digest=digest, state=state, sampler=sampler)
 
 
-def _first_borne(datum: Datum) -> int:
-    return next(i for i, weight in enumerate(datum.weights) if weight)
-
-
-def _last_borne(datum: Datum) -> int:
-    return max(i for i, weight in enumerate(datum.weights) if weight)
-
-
-def _backward_prefix(prefix: PrefixMemory, leaves: PrefixMemory) -> None:
-    """Send the gradient that all packs left at the prefix's keys and values on into the weights."""
-    roots: list[Tensor] = []
-    grads: list[Tensor] = []
-    for layer, pair in prefix.layers.items():
-        for root, leaf in zip(pair, leaves.layers[layer], strict=True):
-            if leaf.grad is not None and root.requires_grad:
-                roots.append(root)
-                grads.append(leaf.grad)
-    if roots:
-        torch.autograd.backward(roots, grads)
+def _read_state(folder: Path) -> dict[str, Any]:
+    try:
+        return json.loads((folder / STATE).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    except FileNotFoundError:
+        raise ModelError(
+            f"no training state in {folder}: {STATE} is missing; name a folder that a run saved"
+        ) from None
+    except ValueError as error:
+        raise ModelError(
+            f"{folder / STATE} cannot be read ({error}); restore the checkpoint or train again"
+        ) from error

@@ -1,37 +1,178 @@
-"""What lies on the server: listing, removing, and how long it lives."""
+"""Checkpoints on a server: their names, the record of a save, and listing, removing and keeping them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
-from core.engines.base import RemoteCheckpoint, RemoteKind, SamplerRef, StateRef
-from core.engines.tinker.paths import name_of, run_of
+from core import jsonio
+from core.engines.base import (
+    Checkpoint,
+    EngineIdentity,
+    LoraSpec,
+    RemoteCheckpoint,
+    RemoteKind,
+    SamplerRef,
+    SaveLabel,
+    StateRef,
+)
 from core.engines.tinker.service import Service
-from core.errors import CheckpointGone, StageError
+from core.errors import CheckpointGone, ModelError, StageError
+from core.jsonio import InvalidFile, Record
 
+FILE = "tinker.json"
 _PAGE = 100
 _KINDS: dict[str, RemoteKind] = {"training": "state", "sampler": "sampler", "external": "adapter"}
+# Every server accepts letters, digits, - and _.
+_NAME = re.compile(
+    r"understudy-(?P<key>[A-Za-z0-9]+)-step(?P<step>[0-9]+)-(?P<writer>[A-Za-z0-9]+)-(?P<nonce>[0-9a-f]+)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SaveName:
+    """The name of one save, shared by its state and its sampler's weights.
+
+    Key, step and writer keep two saves from colliding, and `nonce` differs between attempts, so that a save
+    whose answer was lost does not block a later one.
+    """
+
+    key: str
+    step: int
+    writer: str
+    nonce: str
+
+    @classmethod
+    def new(cls, label: SaveLabel | None, step: int) -> SaveName:
+        """Return a name that no other save has."""
+        parts = (label.key, label.writer) if label else ("", "")
+        key, writer = (re.sub(r"[^A-Za-z0-9]", "", part)[:16] or "none" for part in parts)
+        return cls(key, step, writer, secrets.token_hex(4))
+
+    @classmethod
+    def read(cls, location: str) -> SaveName | None:
+        """Return the name at the end of a path; None if `new` did not create it."""
+        found = _NAME.fullmatch(location.rsplit("/", 1)[-1])
+        return found and cls(found["key"], int(found["step"]), found["writer"], found["nonce"])
+
+    def __str__(self) -> str:
+        return f"understudy-{self.key}-step{self.step:06d}-{self.writer}-{self.nonce}"
+
+
+def require_path(ref: StateRef | SamplerRef) -> str:
+    """Return the path of a state, or of a sampler's weights. Raises ModelError for any other location."""
+    kind, what = ("weights", "training state")
+    if isinstance(ref, SamplerRef):
+        kind, what = ("sampler_weights", "sampler's weights")
+    if not re.fullmatch(rf"tinker://[^/]+/{kind}/[^/]+", ref.location):
+        raise ModelError(
+            f"{ref.location} is not the path of a {what}; such a path reads tinker://<run>/{kind}/<name>"
+        )
+    return ref.location
+
+
+def run_of(location: str) -> str:
+    """Return the training run on the server that a path belongs to."""
+    return location.removeprefix("tinker://").split("/")[0]
+
+
+def sampler_ref(path: str) -> SamplerRef:
+    """Return the reference to a path from a server; some (SkyRL 0.3) omit the path's kind."""
+    run, _, name = path.removeprefix("tinker://").partition("/")
+    return SamplerRef(path if "/" in name else f"tinker://{run}/sampler_weights/{name}")
+
+
+def checkpoint_at(identity: EngineIdentity, state: StateRef) -> Checkpoint | None:
+    """Return the checkpoint that a session saved at a state; None for states of other programs."""
+    name = SaveName.read(state.location)
+    if name is None:
+        return None
+    sampler = SamplerRef(state.location.replace("/weights/", "/sampler_weights/"))
+    return Checkpoint(identity, name.step, digest_of(str(identity.server), state), state, sampler)
+
+
+class Saved(Record):
+    """A save on a server, as tinker.json records it."""
+
+    server: str
+    model: str
+    run: str
+    """The training run on the server."""
+    name: str
+    step: int
+    digest: str
+    state: str
+    sampler: str
+    ttl_seconds: int | None
+    """Time to live that was requested; None: forever."""
+    lora: LoraSpec
+    sdk: str
+
+    @classmethod
+    def of(cls, folder: Path) -> Saved:
+        """Read the record in a folder. Raises ModelError if it is missing or cannot be read."""
+        path = folder / FILE
+        try:
+            return cls.read(path)
+        except FileNotFoundError:
+            raise ModelError(
+                f"no checkpoint of a Tinker server in {folder}: {FILE} is missing; name a folder that a "
+                f"run saved"
+            ) from None
+        except (InvalidFile, ValueError) as error:
+            raise ModelError(f"{path} cannot be read ({error}); restore it or train again") from error
+
+    def refs(self) -> tuple[StateRef, SamplerRef]:
+        """Return both paths. Raises ModelError for a path of another kind."""
+        state, sampler = StateRef(self.state), SamplerRef(self.sampler)
+        require_path(state)
+        require_path(sampler)
+        return state, sampler
+
+
+def digest_of(server: str, state: StateRef) -> str:
+    """Return the digest of weights that stay on a server: of the only place where they are."""
+    return jsonio.digest([server, state.location])
 
 
 def listed(service: Service) -> list[RemoteCheckpoint]:
-    """All checkpoints of this key's owner, the latest first."""
-    found = (_listed(each) for each in _all(service))
-    return sorted(found, key=lambda each: (each.created, each.location), reverse=True)
+    """Return all checkpoints of the key's owner, the latest first."""
+
+    def pages(request: Callable[[Any, int], Any], rows: Callable[[Any], Sequence[Any]]) -> Iterator[Any]:
+        offset = 0
+        while True:
+            page = service.query(lambda rest: request(rest, offset), "the list of checkpoints")  # noqa: B023
+            yield from rows(page)
+            offset += len(rows(page))
+            if not rows(page) or page.cursor is None or offset >= page.cursor.total_count:
+                return
+
+    try:
+        own = list(pages(lambda rest, at: rest.list_user_checkpoints(_PAGE, at), lambda p: p.checkpoints))
+    except CheckpointGone:  # some servers (SkyRL 0.3) list checkpoints only by run
+        runs = pages(lambda rest, at: rest.list_training_runs(_PAGE, at), lambda page: page.training_runs)
+        own = [each for run in runs for each in _of_run(service, run.training_run_id)]
+    return sorted(map(_listed, own), key=lambda each: (each.created, each.location), reverse=True)
 
 
 def find(service: Service, ref: StateRef | SamplerRef) -> RemoteCheckpoint | None:
-    """What lies at a path, None where the server does not have it (any more)."""
+    """Return the checkpoint at a path; None if the server does not have it (any more)."""
     try:
-        found = _of_run(service, run_of(ref.location))
+        found = map(_listed, _of_run(service, run_of(ref.location)))
     except CheckpointGone:
         return None
-    return next((each for each in _living(found) if each.location == ref.location), None)
+    now = datetime.now(UTC)
+    living = (each for each in found if each.expires is None or each.expires > now)
+    return next((each for each in living if each.location == ref.location), None)
 
 
 def require(service: Service, ref: StateRef | SamplerRef) -> RemoteCheckpoint:
-    """As `find`. Raises CheckpointGone."""
+    """Return the checkpoint at a path. Raises CheckpointGone."""
     found = find(service, ref)
     if found is None:
         raise CheckpointGone(f"{service.connection.server} no longer has {ref.location}")
@@ -39,12 +180,12 @@ def require(service: Service, ref: StateRef | SamplerRef) -> RemoteCheckpoint:
 
 
 def remove(service: Service, location: str) -> None:
-    """Delete it. Raises CheckpointGone where it is not there, StageError where the server cannot."""
+    """Delete a checkpoint. Raises CheckpointGone, or StageError if the server does not support it."""
     _change(service, location, "removing", lambda rest: rest.delete_checkpoint_from_tinker_path(location))
 
 
 def set_ttl(service: Service, location: str, ttl_s: int | None) -> None:
-    """Let it live so many seconds from now (3600 or more), or, with None, for ever. As `remove`."""
+    """Keep a checkpoint for so many seconds from now (3600 or more), or, with None, forever; as `remove`."""
     _change(
         service,
         location,
@@ -54,67 +195,33 @@ def set_ttl(service: Service, location: str, ttl_s: int | None) -> None:
 
 
 def _change(service: Service, location: str, doing: str, call: Callable[[Any], Any]) -> None:
-    """A server that has no such request answers as one that has no such checkpoint."""
     try:
-        service.look(call, f"{doing} {location}")
+        service.query(call, f"{doing} {location}")
     except CheckpointGone as error:
+        # A server without this request answers as one without the checkpoint.
         if not any(each.tinker_path == location for each in _of_run(service, run_of(location))):
             raise
         server = service.connection.server
-        raise StageError(f"{server} does not know how to change {location} ({doing} it); it stays") from error
-
-
-def _all(service: Service) -> Iterator[Any]:
-    """Some servers (SkyRL 0.3) list checkpoints by run alone."""
-    try:
-        yield from _pages(
-            service, lambda rest, at: rest.list_user_checkpoints(_PAGE, at), lambda page: page.checkpoints
-        )
-    except CheckpointGone:
-        runs = _pages(
-            service, lambda rest, at: rest.list_training_runs(_PAGE, at), lambda page: page.training_runs
-        )
-        for run in runs:
-            yield from _of_run(service, run.training_run_id)
+        raise StageError(f"{server} cannot change {location} ({doing} it), which is unchanged") from error
 
 
 def _of_run(service: Service, run: str) -> Sequence[Any]:
-    found = service.look(lambda rest: rest.list_checkpoints(run), "the run's checkpoints")
-    checkpoints: Sequence[Any] = found.checkpoints
-    return checkpoints
-
-
-def _pages(
-    service: Service, ask: Callable[[Any, int], Any], rows: Callable[[Any], Sequence[Any]]
-) -> Iterator[Any]:
-    offset = 0
-    while True:
-        page = service.look(lambda rest: ask(rest, offset), "the list of checkpoints")  # noqa: B023
-        yield from rows(page)
-        offset += len(rows(page))
-        if not rows(page) or page.cursor is None or offset >= page.cursor.total_count:
-            return
-
-
-def _living(found: Iterable[Any]) -> Iterator[RemoteCheckpoint]:
-    now = datetime.now(UTC)
-    for each in map(_listed, found):
-        if each.expires is None or each.expires > now:
-            yield each
+    found: Sequence[Any] = service.query(
+        lambda rest: rest.list_checkpoints(run), "the run's checkpoints"
+    ).checkpoints
+    return found
 
 
 def _listed(found: Any) -> RemoteCheckpoint:
-    expires = getattr(found, "expires_at", None)
+    def aware(time: datetime) -> datetime:  # servers without a zone mean UTC
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+    expires, name = getattr(found, "expires_at", None), SaveName.read(found.tinker_path)
     return RemoteCheckpoint(
         location=found.tinker_path,
         kind=_KINDS[found.checkpoint_type],
-        step=None if (name := name_of(found.tinker_path)) is None else name.step,
+        step=None if name is None else name.step,
         bytes=getattr(found, "size_bytes", None),
-        created=_aware(found.time),
-        expires=None if expires is None else _aware(expires),
+        created=aware(found.time),
+        expires=None if expires is None else aware(expires),
     )
-
-
-def _aware(time: datetime) -> datetime:
-    """Servers that name no zone mean UTC."""
-    return time if time.tzinfo else time.replace(tzinfo=UTC)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit, urlunsplit
 
@@ -14,29 +13,39 @@ from core.errors import ConfigError, PassingError
 HOSTED = "https://tinker.thinkingmachines.dev/services/tinker-prod"
 KEY = "TINKER_API_KEY"
 SERVER = "TINKER_BASE_URL"
-_BEGINNINGS = ("tml-", "eyJ")
+_KEY_PREFIXES = ("tml-", "eyJ")
 _PORTS = {"http": 80, "https": 443}
 _HEALTH = "/api/v1/healthz"
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A server's normalized address, and the key for it. None takes the key from TINKER_API_KEY."""
+    """A server's normalized address, and its key; None reads the key from TINKER_API_KEY."""
 
     server: str
     key: str | None = field(default=None, repr=False)
 
     def require_key(self) -> str:
         """Return the key. Raises ConfigError if it is missing or malformed."""
-        return self.key or _key(os.environ)
+        if self.key is not None:
+            return self.key
+        key = os.environ.get(KEY, "").strip()
+        if not key:
+            raise ConfigError(f"student.engine is tinker, but {KEY} is not set; set it to your key")
+        if not key.startswith(_KEY_PREFIXES):
+            raise ConfigError(
+                f"{KEY} is not a key: keys begin with {' or '.join(_KEY_PREFIXES)}; copy it again from the "
+                "console"
+            )
+        return key
 
     def probe(self, timeout_s: float = 10.0) -> None:
-        """Send one health request; any answer will do. Raises PassingError.
+        """Send one health request, whose answer may be anything. Raises PassingError.
 
         Without it the SDK retries an unreachable server for more than five minutes.
         """
         try:
-            # Only http and https come through `connection`.
+            # `server_address` accepts only http and https.
             urllib.request.urlopen(self.server + _HEALTH, timeout=timeout_s).close()  # nosec B310
         except urllib.error.HTTPError as error:
             error.close()
@@ -48,34 +57,13 @@ class Connection:
             ) from error
 
 
-def connection(server: str | None = None, environment: Mapping[str, str] | None = None) -> Connection:
-    """Return the connection to `server`, else TINKER_BASE_URL, else the hosted service.
+def server_address(server: str | None = None) -> str:
+    """Return the normalized address of `server`, else TINKER_BASE_URL, else of the hosted service.
 
-    Sends no request. Raises ConfigError for a missing or malformed key or address.
+    Sends no request. Raises ConfigError.
     """
-    environment = os.environ if environment is None else environment
-    return Connection(server_address(server, environment), _key(environment))
-
-
-def server_address(server: str | None = None, environment: Mapping[str, str] | None = None) -> str:
-    """Return the address that `connection` uses; needs no key. Raises ConfigError."""
-    environment = os.environ if environment is None else environment
-    address = server or environment.get(SERVER) or HOSTED
-    return _normalised(address, "student.engine.base_url" if server else SERVER)
-
-
-def _key(environment: Mapping[str, str]) -> str:
-    key = environment.get(KEY, "").strip()
-    if not key:
-        raise ConfigError(f"student.engine is tinker, but {KEY} is not set; set it to your key")
-    if not key.startswith(_BEGINNINGS):
-        raise ConfigError(
-            f"{KEY} is not a key: keys begin with {' or '.join(_BEGINNINGS)}; copy it again from the console"
-        )
-    return key
-
-
-def _normalised(address: str, source: str) -> str:
+    address = server or os.environ.get(SERVER) or HOSTED
+    source = "student.engine.base_url" if server else SERVER
     try:
         parts = urlsplit(address.strip())
         port = parts.port
@@ -87,5 +75,5 @@ def _normalised(address: str, source: str) -> str:
             f"http://host:port, with a path if the server has one"
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    place = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
-    return urlunsplit((parts.scheme, place, parts.path.rstrip("/"), "", ""))
+    netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))

@@ -1,4 +1,4 @@
-"""The Tinker engine: opens sessions and samplers over one base model on a server."""
+"""Open sessions and samplers over one base model on a Tinker server."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from core import jsonio
 from core.engines.base import (
-    Capabilities,
     Checkpoint,
     DownloadedAdapter,
     Engine,
@@ -22,15 +22,13 @@ from core.engines.base import (
     Usage,
 )
 from core.engines.tinker import checkpoints, sdk
+from core.engines.tinker.checkpoints import Saved, checkpoint_at, require_path
 from core.engines.tinker.connection import Connection
-from core.engines.tinker.home import LARGEST, download_adapter
-from core.engines.tinker.paths import name_of, require_path, sampler_beside
+from core.engines.tinker.download import LARGEST, download_adapter
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.saved import Saved, base_digest, digest_of
-from core.engines.tinker.service import Client, Service
-from core.engines.tinker.session import Course, TinkerSession
+from core.engines.tinker.service import Meter, Service
+from core.engines.tinker.session import SessionSpec, TinkerSession
 from core.engines.tinker.settings import TinkerSettings
-from core.engines.tinker.usage import Meter
 from core.engines.tinker.waiting import Report, Watch
 from core.errors import ConfigError, ModelError, SessionLost
 
@@ -44,7 +42,7 @@ _DAY_S = 24 * 3600
 
 
 class TinkerEngine(Engine):
-    """Trains and samples on a server that speaks the Tinker protocol.
+    """Trains and samples on a server that implements the Tinker protocol.
 
     `model` is the server's name for the base model. `report` receives each wait, every `tick_s`.
     """
@@ -67,11 +65,7 @@ class TinkerEngine(Engine):
 
     @property
     def identity(self) -> EngineIdentity:
-        return EngineIdentity("tinker", server=self.server, base_digest=base_digest(self.model))
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return self.settings.capabilities
+        return EngineIdentity("tinker", server=self.server, base_digest=jsonio.digest(self.model))
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -100,7 +94,7 @@ class TinkerEngine(Engine):
 
     @property
     def usage(self) -> Usage:
-        """Tokens of all sessions and samplers until now."""
+        """Tokens of all sessions and samplers so far."""
         return self._meter.usage
 
     def require_credentials(self) -> None:
@@ -116,21 +110,17 @@ class TinkerEngine(Engine):
         if lora is not None:
             _require_supported(lora)
         self.service.connection.probe()
-        names = self.models()
+        doing = "the list of models"
+        if sdk.load().own_rest:
+            served = self.service.query(lambda rest: rest.get_server_capabilities(), doing)
+        else:
+            served = self.service.open(lambda service: service.get_server_capabilities(), doing).sdk
+        names = [model.model_name for model in served.supported_models if model.model_name]
         if self.model not in names:
             near = difflib.get_close_matches(self.model, names, n=3, cutoff=0.3) or sorted(names)[:3]
             raise ModelError(
                 f"student.model: {self.server} does not serve {self.model!r}; nearest: {', '.join(near)}"
             )
-
-    def models(self) -> list[str]:
-        """Return the names of the base models that the server serves."""
-        doing = "the list of models"
-        if sdk.load().own_rest:
-            found = self.service.look(lambda rest: rest.get_server_capabilities(), doing)
-        else:
-            found, _ = self.service.ask(lambda service: service.get_server_capabilities(), doing)
-        return [model.model_name for model in found.supported_models if model.model_name]
 
     def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> TinkerSession:
         """Open a session: a new adapter from `lora.seed`, or a saved state.
@@ -140,43 +130,52 @@ class TinkerEngine(Engine):
         """
         _require_supported(lora)
         if from_state is None:
-            client, owner = self.service.ask(lambda service: self._new(service, lora), "a new adapter")
+            client = self.service.open(
+                lambda service: service.create_lora_training_client(
+                    base_model=self.model,
+                    rank=lora.rank,
+                    seed=lora.seed,
+                    train_mlp=lora.train_mlp,
+                    train_attn=lora.train_attention,
+                    train_unembed=lora.train_unembed,
+                ),
+                "a new adapter",
+            )
         else:
             path = require_path(from_state)
-            self._require_same(lora, from_state)
-            client, owner = self.service.ask(
-                lambda service: _restored(service, path, optimizer=optimizer), "restoring the saved state"
+            self._require_same(lora, path)
+            restore = "create_training_client_from_state" + ("_with_optimizer" if optimizer else "")
+            client = self.service.open(
+                lambda service: getattr(service, restore)(path), "restoring the saved state"
             )
-        self.watch.queue.observe(client)
-        tip = self._checkpoint_at(from_state) if from_state and optimizer else None
+        self.watch.queue.observe(client.sdk)
+        tip = checkpoint_at(self.identity, from_state) if from_state and optimizer else None
         days = self.settings.checkpoint_ttl_days
-        course = Course(self.identity, self.model, lora, None if days is None else round(days * _DAY_S))
-        return TinkerSession(Client(client, owner, self.service), course, Meter(self._meter), tip)
+        spec = SessionSpec(self.identity, self.model, lora, None if days is None else round(days * _DAY_S))
+        return TinkerSession(client, spec, Meter(self._meter), tip)
 
     def sampler(
         self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False
     ) -> TinkerSampler:
         """Open a sampling client. Raises CheckpointGone, SessionLost. The server decides about `merge`."""
-        asked = {"base_model": self.model} if ref is None else {"model_path": require_path(ref)}
+        weights = {"base_model": self.model} if ref is None else {"model_path": require_path(ref)}
         try:
-            client, owner = self.service.ask(
-                lambda service: service.create_sampling_client(**asked), "a sampler"
-            )
+            client = self.service.open(lambda service: service.create_sampling_client(**weights), "a sampler")
         except SessionLost:
             if ref is not None:
                 checkpoints.require(self.service, ref)
             raise
         return TinkerSampler(
-            Client(client, owner, self.service),
+            client,
             Meter(self._meter),
             outstanding=self.settings.max_concurrent_requests,
             top_k=self._top_k,
-            closing=self.close if owns_engine else None,
+            on_close=self.close if owns_engine else None,
         )
 
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
-        """Return the paths that a session's save wrote. Raises ModelError, also for another server's."""
-        saved = Saved.read(folder)
+        """Return the paths in a session's folder. Raises ModelError, also for another server's."""
+        saved = Saved.of(folder)
         if saved.server != self.server:
             raise ModelError(f"the checkpoint in {folder} is on {saved.server}, not on {self.server}")
         return saved.refs()
@@ -186,7 +185,7 @@ class TinkerEngine(Engine):
         return all(checkpoints.find(self.service, ref) is not None for ref in refs)
 
     def report_waits(self, report: Callable[[str], None]) -> AbstractContextManager[None]:
-        return self.watch.telling(lambda wait: report(str(wait)))
+        return self.watch.reporting(lambda wait: report(str(wait)))
 
     def keep(self, checkpoint: Checkpoint) -> None:
         for ref in (checkpoint.state, checkpoint.sampler):
@@ -205,27 +204,17 @@ class TinkerEngine(Engine):
     def download_adapter(
         self, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST
     ) -> DownloadedAdapter:
-        """Download an adapter of at most `limit` bytes; see the base class."""
+        """Download an adapter of at most `limit` bytes."""
         return download_adapter(self.service, checkpoint, folder, limit=limit)
 
     def close(self) -> None:
         """Finish the session on the server."""
         self.service.close()
 
-    def _new(self, service: Any, lora: LoraSpec) -> Any:
-        return service.create_lora_training_client(
-            base_model=self.model,
-            rank=lora.rank,
-            seed=lora.seed,
-            train_mlp=lora.train_mlp,
-            train_attn=lora.train_attention,
-            train_unembed=lora.train_unembed,
-        )
-
-    def _require_same(self, lora: LoraSpec, state: StateRef) -> None:
-        """Compare a state with this run, as far as the server describes it."""
-        found = self.service.look(
-            lambda rest: rest.get_weights_info_by_tinker_path(state.location), f"the state {state.location}"
+    def _require_same(self, lora: LoraSpec, path: str) -> None:
+        """Raise ModelError if a state is of another model or adapter, as far as the server describes it."""
+        found = self.service.query(
+            lambda rest: rest.get_weights_info_by_tinker_path(path), f"the state {path}"
         )
         for what, there, wanted in (
             ("base model", found.base_model, self.model),
@@ -236,22 +225,8 @@ class TinkerEngine(Engine):
         ):
             if there is not None and there != wanted:
                 raise ModelError(
-                    f"training state {state.location} is of another {what}: it has {there}, this run {wanted}"
+                    f"training state {path} is of another {what}: it has {there}, this run {wanted}"
                 )
-
-    def _checkpoint_at(self, state: StateRef) -> Checkpoint | None:
-        """The checkpoint that a session of this engine saved there; None for states of others."""
-        name = name_of(state.location)
-        if name is None:
-            return None
-        digest = digest_of(self.server, state)
-        return Checkpoint(self.identity, name.step, digest, state, sampler_beside(state))
-
-
-def _restored(service: Any, path: str, *, optimizer: bool) -> Any:
-    if optimizer:
-        return service.create_training_client_from_state_with_optimizer(path)
-    return service.create_training_client_from_state(path)
 
 
 def _require_supported(lora: LoraSpec) -> None:

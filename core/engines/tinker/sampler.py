@@ -1,4 +1,4 @@
-"""A sampler on a server: scores and log-probabilities, one request a row, and completions, one a prompt."""
+"""Sample on a server: one request for each row to score, and one for each distinct prompt to continue."""
 
 from __future__ import annotations
 
@@ -7,26 +7,29 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from core.engines.base import ChoiceScores, GenerateParams, Generation, Usage
-from core.engines.seeds import derived_seed
-from core.engines.tinker.asking import Asker, RowError
-from core.engines.tinker.questions import NotGiven, Question, prompt_logprobs
-from core.engines.tinker.scoring import PREFILL, Scorer, refuse_all_failed
-from core.engines.tinker.service import Client
-from core.engines.tinker.usage import Meter
-from core.errors import DataError, StageError
+from core.engines.base import Usage
+from core.engines.sampling import (
+    ChoiceScores,
+    GenerateParams,
+    Generation,
+    Report,
+    derived_seed,
+    require_tokens,
+)
+from core.engines.tinker.requests import RequestPool, RowError, SampleRequest, require_answers
+from core.engines.tinker.scoring import NotGiven, Scorer, prompt_logprobs
+from core.engines.tinker.service import Client, Meter
+from core.errors import StageError
 
-Report = Callable[[int, int], None]
 # Seeds are 32 bits on some servers.
 _SEEDS = 1 << 31
 
 
 class TinkerSampler:
-    """Implements core.engines.base.Sampler; one thread at a time.
+    """Implements core.engines.sampling.Sampler; one thread at a time.
 
-    At most `outstanding` requests are on their way. A row that fails is recorded as failed; where
-    all do, StageError is raised, and SessionLost where the session is over. `closing` is called when
-    the sampler is closed.
+    At most `outstanding` requests are in flight. A row that fails is recorded as failed; StageError is
+    raised if all fail, and SessionLost if the session is over. Closing the sampler calls `on_close`.
     """
 
     def __init__(
@@ -36,11 +39,11 @@ class TinkerSampler:
         *,
         outstanding: int,
         top_k: int,
-        closing: Callable[[], None] | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> None:
-        self._meter, self._closing = meter, closing
-        self._asker = Asker(client, meter, outstanding)
-        self._scorer = Scorer(self._asker, client.service.connection.server, top_k)
+        self._meter, self._on_close = meter, on_close
+        self._pool = RequestPool(client, meter, outstanding)
+        self._scorer = Scorer(self._pool, top_k)
 
     @property
     def usage(self) -> Usage:
@@ -54,29 +57,20 @@ class TinkerSampler:
         *,
         progress: Report | None = None,
     ) -> ChoiceScores:
-        """Log-probability (nats) of each choice directly after each prompt.
-
-        One request a row where the choices share all but their last token. How the server is asked
-        is settled by the first row and told in `method`: see questions. `progress(done, total)`
-        counts prompts. Raises DataError for an empty prompt or choice.
-        """
-        _refuse_empty(prompts, "prompt")
-        _refuse_empty(choices, "choice")
-        rows, asked = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
-        return self._scorer.score(rows, asked, _told(progress, len(rows), len(rows)))
+        """Score choices, in one request a row if they share all but their last token; see scoring."""
+        require_tokens(prompts, "prompt")
+        require_tokens(choices, "choice")
+        rows, forms = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
+        return self._scorer.score(rows, forms, _by_rows(progress, len(rows), len(rows)))
 
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
-        """Log-probability (nats) of every token but the first; row i has len(sequences[i]) - 1 values.
-
-        Raises DataError for an empty sequence, StageError where a request fails.
-        """
-        _refuse_empty(sequences, "sequence")
-        options = {"include_prompt_logprobs": True}
-        places = [i for i, row in enumerate(sequences) if len(row) > 1]
-        asked = [(Question(tuple(sequences[i]), options), PREFILL) for i in places]
-        answers = self._asker.ask(asked, "log-probabilities", _ignored)
+        """Raises StageError if a request fails."""
+        require_tokens(sequences, "sequence")
+        rows = [i for i, row in enumerate(sequences) if len(row) > 1]
+        requests = [SampleRequest(tuple(sequences[i]), {"include_prompt_logprobs": True}) for i in rows]
+        answers = self._pool.send_all(requests, "log-probabilities", lambda done: None)
         found: list[list[float]] = [[] for _ in sequences]
-        for i, answer in zip(places, answers, strict=True):
+        for i, answer in zip(rows, answers, strict=True):
             found[i] = _after_first(i, answer, len(sequences[i]))
         return found
 
@@ -87,45 +81,45 @@ class TinkerSampler:
         *,
         progress: Report | None = None,
     ) -> list[Generation]:
-        """Continue each prompt until a stop token or `max_tokens`.
+        """Continue each prompt. Equal adjacent prompts are one request, whose prompt is billed once.
 
-        Tokens and the server's log-probabilities (nats) come without the stop token. Equal prompts
-        beside one another are one request, whose prompt is computed once; its seed comes from (seed,
-        the place of its first row in `prompts`). Raises DataError for an empty prompt.
+        Its seed comes from (seed, the position of its first row).
         """
-        _refuse_empty(prompts, "prompt")
+        require_tokens(prompts, "prompt")
         if params.max_tokens < 1:
             return [Generation((), (), "length") for _ in prompts]
-        asked, place = list[tuple[Question, GenerateParams]](), 0
+        requests, position = list[SampleRequest](), 0
         for prompt, equal in groupby(tuple(prompt) for prompt in prompts):
-            seed = derived_seed(params.seed, place) % _SEEDS
-            asked.append((Question(prompt, {}, samples=len(list(equal))), replace(params, seed=seed)))
-            place += asked[-1][0].samples
-        answers = self._asker.ask(asked, "completions", _told(progress, len(prompts), len(asked)))
-        pairs = zip(asked, answers, strict=True)
-        said = [one for (question, _), answer in pairs for one in _generations(question, answer, params)]
-        errors = {i: row.error for i, row in enumerate(said) if row.error is not None}
-        refuse_all_failed(len(said), errors, "completions")
-        return said
+            seeded = replace(params, seed=derived_seed(params.seed, position) % _SEEDS)
+            requests.append(SampleRequest(prompt, {}, seeded, samples=len(list(equal))))
+            position += requests[-1].samples
+        answers = self._pool.send_all(
+            requests, "completions", _by_rows(progress, len(prompts), len(requests))
+        )
+        pairs = zip(requests, answers, strict=True)
+        found = [generation for request, answer in pairs for generation in _generations(request, answer)]
+        errors = {i: row.error for i, row in enumerate(found) if row.error is not None}
+        require_answers(len(found), errors, "completions")
+        return found
 
     def close(self) -> None:
-        """Nothing stays on its way between calls; a session that was begun for this alone ends."""
-        if self._closing is not None:
-            self._closing()
+        """No request is in flight between calls."""
+        if self._on_close is not None:
+            self._on_close()
 
 
-def _generations(question: Question, answer: Any, params: GenerateParams) -> list[Generation]:
-    """One for each completion that was asked for."""
+def _generations(request: SampleRequest, answer: Any) -> list[Generation]:
+    """Return one generation for each requested completion."""
     if isinstance(answer, RowError):
-        return [Generation((), (), "error", answer.why)] * question.samples
-    said = [_generation(sequence, params) for sequence in answer.sequences[: question.samples]]
-    why = f"the answer has {len(said)} of {question.samples} completions"
-    return said + [Generation((), (), "error", why)] * (question.samples - len(said))
+        return [Generation((), (), "error", answer.why)] * request.samples
+    found = [_generation(sequence, request.params) for sequence in answer.sequences[: request.samples]]
+    why = f"the answer has {len(found)} of {request.samples} completions"
+    return found + [Generation((), (), "error", why)] * (request.samples - len(found))
 
 
 def _generation(sequence: Any, params: GenerateParams) -> Generation:
     tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
-    # Servers differ in whether they give the stop token back; one that does not know it goes on after it.
+    # Servers may return the stop token or not; one that does not support stop tokens continues after it.
     at = next((i for i, token in enumerate(tokens) if token in params.stop_tokens), None)
     if at is not None:
         ended = (tokens[at], logprobs[at]) if len(logprobs) == len(tokens) else None
@@ -134,6 +128,7 @@ def _generation(sequence: Any, params: GenerateParams) -> Generation:
 
 
 def _after_first(row: int, answer: Any, length: int) -> list[float]:
+    """Return the log-probabilities of a sequence's tokens but the first. Raises StageError."""
     if isinstance(answer, RowError):
         raise StageError(f"the log-probabilities of sequence {row} failed: {answer.why}")
     try:
@@ -148,15 +143,8 @@ def _after_first(row: int, answer: Any, length: int) -> list[float]:
     return known
 
 
-def _told(progress: Report | None, rows: int, requests: int) -> Callable[[int], None]:
-    """Tells of rows, in proportion, when it is told of requests."""
-    return (lambda done: progress(done * rows // requests, rows)) if progress is not None else _ignored
-
-
-def _ignored(done: int) -> None: ...
-
-
-def _refuse_empty(rows: Sequence[Sequence[int]], what: str) -> None:
-    for i, row in enumerate(rows):
-        if not row:
-            raise DataError(f"{what} {i} has no tokens, so there is nothing to score or continue; drop it")
+def _by_rows(progress: Report | None, rows: int, requests: int) -> Callable[[int], None]:
+    """Return a report of finished requests as a proportional number of rows."""
+    if progress is None:
+        return lambda done: None
+    return lambda done: progress(done * rows // requests, rows)

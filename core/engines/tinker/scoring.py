@@ -1,94 +1,265 @@
-"""Scores rows on a server, by the best way of asking that it knows."""
+"""Score choices after prompts on a server, with the best method that it supports.
+
+TargetLogprobs names the tokens at each place and gets their exact values in one request a row. TopLogprobs
+gets the most likely tokens at the label's place in one request a row, and an upper bound for a choice that is
+not among them. EachChoice gets exact values in one request for each choice of a row.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from core.engines.base import ChoiceScores, GenerateParams
-from core.engines.choices import choice_plan
-from core.engines.tinker.asking import Asker, RowError
-from core.engines.tinker.questions import Incomplete, NotGiven, RowScore, Tokens, Way, ways
+from core.engines.sampling import ChoicePlan, ChoiceScores, choice_plan
+from core.engines.tinker import sdk
+from core.engines.tinker.requests import RequestPool, RowError, SampleRequest, Tokens, require_answers
 from core.errors import StageError
 
 log = logging.getLogger(__name__)
 
-PREFILL = GenerateParams(max_tokens=1)
-"""A prompt is computed by sampling one token after it."""
+Report = Callable[[int], None]
 
-Told = Callable[[int], None]
+
+class NotGiven(Exception):
+    """The server ignored the option: it does not support this method."""
+
+
+class Incomplete(Exception):
+    """The server's answer is missing something for this row; the message states what."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowScore:
+    """Log-probabilities (nats) of all choices after one prompt; `bounds` are the choices with a bound."""
+
+    logprobs: tuple[float, ...]
+    bounds: tuple[int, ...] = ()
+
+
+class Method(Protocol):
+    """A method to request scores."""
+
+    @property
+    def name(self) -> str: ...
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        """Return the requests for one row."""
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        """Read the answers. Raises NotGiven, Incomplete."""
 
 
 class Scorer:
-    """Scores with one sampling client. How its server is asked is settled once, by the first row."""
+    """Scores with one sampling client. The first row that is scored decides the method."""
 
-    def __init__(self, asker: Asker, server: str, top_k: int) -> None:
-        self._asker, self._server, self._top_k = asker, server, top_k
+    def __init__(self, pool: RequestPool, top_k: int) -> None:
+        self._pool, self._top_k = pool, top_k
+        self._server = pool.client.service.connection.server
         self._settled: str | None = None
 
-    def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], told: Told) -> ChoiceScores:
-        """`told` is given the rows that are done. Raises StageError where all rows fail."""
-        known = ways(choice_plan(choices), choices, self._top_k)
-        way = next((way for way in known if way.name == self._settled), None)
+    def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], report: Report) -> ChoiceScores:
+        """`report` receives the number of finished rows. Raises StageError if all rows fail."""
+        known = methods(choice_plan(choices), choices, self._top_k)
+        method = next((each for each in known if each.name == self._settled), None)
         rows: list[RowScore | RowError] = []
-        while way is None and len(rows) < len(prompts):
-            row, way = self._first(prompts[len(rows)], known)
+        while method is None and len(rows) < len(prompts):
+            row, method = self._try_methods(prompts[len(rows)], known)
             rows.append(row)
-            told(len(rows))
-        if way is not None:
-            self._settle(way)
-            begun = len(rows)
-            rows += self._rows(way, prompts[begun:], lambda done: told(begun + done))
-        return _scores(rows, self._settled or "none")
+            report(len(rows))
+        if method is not None:
+            if self._settled is None and not isinstance(method, TargetLogprobs):
+                log.warning("%s does not score named tokens: using %s", self._server, method.name)
+            self._settled, begun = method.name, len(rows)
+            rows += self._rows(method, prompts[begun:], lambda done: report(begun + done))
+        errors = {i: row.why for i, row in enumerate(rows) if isinstance(row, RowError)}
+        require_answers(len(rows), errors, "scores")
+        scored = {i: row for i, row in enumerate(rows) if isinstance(row, RowScore)}
+        bounds = tuple((i, choice) for i, row in scored.items() for choice in row.bounds)
+        return ChoiceScores(
+            logprobs=tuple(scored[i].logprobs if i in scored else () for i in range(len(rows))),
+            exact=not bounds,
+            bounds=bounds,
+            errors=errors,
+            method=self._settled or "none",
+        )
 
-    def _first(self, prompt: Tokens, known: Sequence[Way]) -> tuple[RowScore | RowError, Way | None]:
-        """A row's score and the way it was come by; a row that fails by itself settles nothing."""
-        for way in known:
+    def _try_methods(
+        self, prompt: Tokens, known: Sequence[Method]
+    ) -> tuple[RowScore | RowError, Method | None]:
+        """Return a row's score and the method that gave it; a row that failed alone decides none."""
+        for method in known:
             try:
-                (row,) = self._rows(way, [prompt], lambda done: None)
+                (row,) = self._rows(method, [prompt], lambda done: None)
             except NotGiven:
                 continue
-            return row, way if isinstance(row, RowScore) else None
-        raise StageError(f"{self._server} gives no log-probabilities of prompts: rows cannot be scored on it")
+            return row, method if isinstance(row, RowScore) else None
+        raise StageError(f"{self._server} returns no log-probabilities of prompts: it cannot score rows")
 
-    def _settle(self, way: Way) -> None:
-        if self._settled is None and not way.exact_at_once:
-            log.warning("%s does not score tokens that are named: scores come by %s", self._server, way.name)
-        self._settled = way.name
-
-    def _rows(self, way: Way, prompts: Sequence[Tokens], told: Told) -> list[RowScore | RowError]:
-        asked = [way.questions(prompt) for prompt in prompts]
-        flat = [(question, PREFILL) for questions in asked for question in questions]
-        answers = iter(self._asker.ask(flat, "scores", lambda done: told(done * len(prompts) // len(flat))))
-        given = [[next(answers) for _ in questions] for questions in asked]
-        return [_read(way, prompt, row) for prompt, row in zip(prompts, given, strict=True)]
-
-
-def _read(way: Way, prompt: Tokens, answers: Sequence[object]) -> RowScore | RowError:
-    failed = next((answer for answer in answers if isinstance(answer, RowError)), None)
-    if failed is not None:
-        return failed
-    try:
-        return way.read(prompt, answers)
-    except Incomplete as error:
-        return RowError(str(error))
+    def _rows(self, method: Method, prompts: Sequence[Tokens], report: Report) -> list[RowScore | RowError]:
+        requests = [method.requests(prompt) for prompt in prompts]
+        flat = [request for row in requests for request in row]
+        answers = iter(
+            self._pool.send_all(flat, "scores", lambda done: report(done * len(prompts) // len(flat)))
+        )
+        rows: list[RowScore | RowError] = []
+        for prompt, sent in zip(prompts, requests, strict=True):
+            given = [next(answers) for _ in sent]
+            failed = next((answer for answer in given if isinstance(answer, RowError)), None)
+            try:
+                rows.append(failed or method.read(prompt, given))
+            except Incomplete as error:
+                rows.append(RowError(str(error)))
+        return rows
 
 
-def _scores(rows: Sequence[RowScore | RowError], method: str) -> ChoiceScores:
-    errors = {i: row.why for i, row in enumerate(rows) if isinstance(row, RowError)}
-    refuse_all_failed(len(rows), errors, "scores")
-    scored = {i: row for i, row in enumerate(rows) if isinstance(row, RowScore)}
-    bounds = tuple((i, choice) for i, row in scored.items() for choice in row.bounds)
-    return ChoiceScores(
-        logprobs=tuple(scored[i].logprobs if i in scored else () for i in range(len(rows))),
-        exact=not bounds,
-        bounds=bounds,
-        errors=errors,
-        method=method,
-    )
+def methods(plan: ChoicePlan, choices: Sequence[Sequence[int]], k: int) -> list[Method]:
+    """Return the methods that the SDK supports, the best first."""
+    found: list[Method] = [TargetLogprobs(plan)] if sdk.load().targets else []
+    return [*found, TopLogprobs(plan, k), EachChoice(tuple(tuple(choice) for choice in choices))]
 
 
-def refuse_all_failed(rows: int, errors: dict[int, str], what: str) -> None:
-    """Single rows may fail; raise StageError where nothing was answered at all."""
-    if rows and len(errors) == rows:
-        raise StageError(f"none of {rows} requests for {what} was answered; the first failed so: {errors[0]}")
+@dataclass(frozen=True, slots=True)
+class TargetLogprobs:
+    """Names the tokens of all choices at their places (SDK 0.38 and later)."""
+
+    plan: ChoicePlan
+    name: str = "target_prompt_logprobs"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        requests = []
+        for head, tail in enumerate(self.plan.heads):
+            named = self._named(head)
+            # The last token is at a choice's place; it does not affect the places before it.
+            whole = (*prompt, *tail, self.plan.tokens[0])
+            pointers = [0] * len(prompt)
+            for tokens in named:
+                pointers.append(pointers[-1] + len(tokens))
+            tensor = sdk.load().module.types.TensorData(
+                data=[token for tokens in named for token in tokens],
+                dtype="int64",
+                shape=[len(whole) - 1, max(map(len, named))],
+                sparse_crow_indices=pointers,
+                sparse_col_indices=[i for tokens in named for i in range(len(tokens))],
+            )
+            requests.append(SampleRequest(whole, {"target_prompt_logprobs": tensor}))
+        return requests
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values = [0.0] * len(self.plan.steps)
+        for head, answer in enumerate(answers):
+            cells, named = _cells(answer.target_prompt_logprobs), self._named(head)
+            for choice in self.plan.members[head]:
+                for place, token in self.plan.steps[choice]:
+                    cell = len(prompt) - 1 + place, named[place].index(token)
+                    values[choice] += _require(cells.get(cell), place)
+        return RowScore(tuple(values))
+
+    def _named(self, head: int) -> list[list[int]]:
+        """For each place after the prompt, the tokens that are scored there, in order."""
+        named: list[list[int]] = [[] for _ in range(len(self.plan.heads[head]) + 1)]
+        for choice in self.plan.members[head]:
+            for place, token in self.plan.steps[choice]:
+                if token not in named[place]:
+                    named[place].append(token)
+        return named
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprobs:
+    """Requests the `k` most likely tokens at the last place, and the prompt's own log-probabilities."""
+
+    plan: ChoicePlan
+    k: int
+    name: str = "topk_prompt_logprobs"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        options = {"include_prompt_logprobs": True, "topk_prompt_logprobs": self.k}
+        return [SampleRequest((*prompt, *head, self.plan.tokens[0]), options) for head in self.plan.heads]
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values, bounds = [0.0] * len(self.plan.steps), set[int]()
+        for head, answer in enumerate(answers):
+            listing, tail = answer.topk_prompt_logprobs, self.plan.heads[head]
+            if listing is None:
+                raise NotGiven
+            own = prompt_logprobs(answer, len(prompt) + len(tail) + 1)
+            for choice in self.plan.members[head]:
+                for place, token in self.plan.steps[choice]:
+                    at = len(prompt) + place
+                    if tail[place : place + 1] == (token,):
+                        values[choice] += _require(_at(own, at), place)
+                        continue
+                    listed = dict(_at(listing, at) or ())
+                    if not listed:
+                        raise Incomplete(f"the answer is missing place {place} after the prompt")
+                    if token not in listed:
+                        bounds.add(choice)
+                    values[choice] += listed[token] if token in listed else bound(list(listed.values()))
+        return RowScore(tuple(values), tuple(sorted(bounds)))
+
+
+@dataclass(frozen=True, slots=True)
+class EachChoice:
+    """Requests each choice by itself, as the end of a prompt, which every server supports."""
+
+    choices: tuple[Tokens, ...]
+    name: str = "prompt_logprobs, one request a choice"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        return [
+            SampleRequest((*prompt, *choice), {"include_prompt_logprobs": True}) for choice in self.choices
+        ]
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values = []
+        for choice, answer in zip(self.choices, answers, strict=True):
+            own = prompt_logprobs(answer, len(prompt) + len(choice))
+            values.append(sum(_require(_at(own, len(prompt) + p), p) for p in range(len(choice))))
+        return RowScore(tuple(values))
+
+
+def prompt_logprobs(answer: Any, length: int) -> Sequence[float | None]:
+    """Return the log-probabilities (nats) of a prompt of `length` tokens by place; the first is None.
+
+    Some servers (SkyRL 0.3) omit the first and begin with the second. Raises NotGiven.
+    """
+    values: Sequence[float | None] | None = answer.prompt_logprobs
+    if values is None:
+        raise NotGiven
+    begins_with_second = len(values) == length - 1 and values[:1] != [None]
+    return [None, *values] if begins_with_second else values
+
+
+def bound(listed: Sequence[float]) -> float:
+    """Return the largest log-probability (nats) of a token that is not among the most likely, `listed`.
+
+    It is at most the smallest of them, and at most what they leave over.
+    """
+    left = 1.0 - math.fsum(math.exp(value) for value in listed)
+    # Rounding may leave a negative rest.
+    return min(min(listed), math.log(max(left, 1e-7)))
+
+
+def _cells(tensor: Any) -> dict[tuple[int, int], float]:
+    """Return values by (row, column), from a dense or sparse tensor."""
+    if tensor is None:
+        raise NotGiven
+    data, pointers = tensor.data, tensor.sparse_crow_indices
+    if pointers is None:
+        width = tensor.shape[1]
+        return {divmod(i, width): value for i, value in enumerate(data)}
+    rows = [row for row in range(len(pointers) - 1) for _ in range(pointers[row], pointers[row + 1])]
+    return dict(zip(zip(rows, tensor.sparse_col_indices, strict=True), data, strict=True))
+
+
+def _at(values: Sequence[Any], place: int) -> Any:
+    return values[place] if place < len(values) else None
+
+
+def _require(value: float | None, place: int) -> float:
+    if value is None or (not math.isfinite(value) and value != -math.inf):
+        raise Incomplete(f"the answer is missing place {place} after the prompt")
+    return float(value)

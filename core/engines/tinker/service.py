@@ -1,4 +1,4 @@
-"""The SDK's clients of one server: opened when first needed, and anew once their session was lost."""
+"""The SDK's clients of one server: opened on first use, and replaced after a lost session."""
 
 from __future__ import annotations
 
@@ -8,13 +8,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from core.engines.base import Usage
 from core.engines.tinker import sdk
 from core.engines.tinker.connection import Connection
-from core.engines.tinker.failures import status_of, translated
 from core.engines.tinker.waiting import Watch, plain
 from core.errors import CheckpointGone, SessionLost, UnderstudyError
 
 log = logging.getLogger(__name__)
+
+
+class Meter:
+    """Adds up usage from any thread, also in the meter `whole` that it is part of."""
+
+    def __init__(self, whole: Meter | None = None) -> None:
+        self._whole, self._lock, self.usage = whole, threading.Lock(), Usage()
+
+    def add(self, usage: Usage) -> None:
+        with self._lock:
+            self.usage += usage
+        if self._whole is not None:
+            self._whole.add(usage)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +39,12 @@ class Client:
     service: Service
 
     def failed(self, error: BaseException, doing: str) -> UnderstudyError:
-        """This project's error for one of the SDK's."""
+        """Return this project's error for one of the SDK's."""
         return self.service.failed(error, doing, self.owner)
 
 
 class Service:
-    """Clients that any thread may ask for; what a training client made stays with its own thread."""
+    """Clients for any thread; a training client stays with the thread that opened it."""
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self.connection, self.watch = connection, watch
@@ -41,7 +54,7 @@ class Service:
         self._rest: Any = None
 
     def client(self) -> Any:
-        """The service client of a session that is not known to be lost. Raises PassingError."""
+        """Return the service client of a session that is not known to be lost. Raises PassingError."""
         with self._lock:
             if self._client is None:
                 loaded = sdk.load()
@@ -51,30 +64,38 @@ class Service:
                 )
             return self._client
 
-    def ask(self, call: Callable[[Any], Any], doing: str) -> tuple[Any, Any]:
-        """What `call` makes of the service client, waited for, and that client. Raises UnderstudyError."""
-        client = self.client()
+    def open(self, call: Callable[[Any], Any], doing: str) -> Client:
+        """Wait for the client that `call` requests of the service client. Raises UnderstudyError."""
+        owner = self.client()
         try:
-            return self.got(call(client), doing), client
+            return Client(self.result(call(owner), doing), owner, self)
         except Exception as error:
-            raise self.failed(error, doing, client) from error
+            raise self.failed(error, doing, owner) from error
 
-    def look(self, call: Callable[[Any], Any], doing: str) -> Any:
-        """What `call` makes of the client that needs no session, waited for.
+    def query(self, call: Callable[[Any], Any], doing: str) -> Any:
+        """Wait for what `call` requests of the client without a session.
 
-        Raises CheckpointGone where the server does not know what is asked about, UnderstudyError.
+        Raises CheckpointGone if the server does not have what the request is about, else UnderstudyError.
         """
+        with self._lock:
+            rest = self._rest
+        server = self.connection.server
         try:
-            return self.got(call(self._rest_client()), doing)
+            if rest is None:
+                loaded = sdk.load()
+                self.connection.probe()
+                rest = loaded.rest(self.client, server, self.connection.require_key())
+                with self._lock:
+                    self._rest = rest
+            return self.result(call(rest), doing)
         except Exception as error:
-            server = self.connection.server
-            if status_of(error) in (404, 410):
+            if sdk.status_of(error) in sdk.GONE:
                 raise CheckpointGone(f"{server} does not have (any more) what {doing} is about") from error
-            raise translated(error, doing, server) from error
+            raise sdk.translated(error, doing, server) from error
 
     def failed(self, error: BaseException, doing: str, client: Any) -> UnderstudyError:
-        """This project's error for one of the SDK's; a client whose session is lost is not used again."""
-        found = translated(error, doing, self.connection.server)
+        """Return this project's error for one of the SDK's; a client whose session is lost is not reused."""
+        found = sdk.translated(error, doing, self.connection.server)
         if isinstance(found, SessionLost):
             with self._lock:
                 if self._client is client:
@@ -83,9 +104,9 @@ class Service:
         return found
 
     def close(self) -> None:
-        """Finish the session on the server, and let the clients of lost ones go: they would call for ever.
+        """Finish the session on the server, and close the clients of lost ones, which would poll forever.
 
-        Not before, since other threads may still wait for what they asked a lost one.
+        They are not closed earlier, since other threads may still wait for their requests.
         """
         with self._lock:
             clients = [(client, "errored") for client in self._lost]
@@ -97,24 +118,12 @@ class Service:
         while waiting:
             waiting -= self.watch.first(waiting, "the end of the session")
         for finished, how in ends.items():
-            if how == "success" and finished.exception() is not None:
-                log.info(
-                    "the session on %s did not end well: %s", self.connection.server, finished.exception()
-                )
+            error = finished.exception()
+            if how == "success" and error is not None:
+                log.info("the session on %s did not end well: %s", self.connection.server, error)
         self.watch.queue.close()
 
-    def got(self, value: Any, doing: str) -> Any:
-        """What a call of the SDK comes to; its older versions give some values at once."""
+    def result(self, value: Any, doing: str) -> Any:
+        """Wait for the value of an SDK call; older versions return some values at once."""
         waits = hasattr(value, "future") or hasattr(value, "add_done_callback")
         return self.watch.result(plain(value), doing) if waits else value
-
-    def _rest_client(self) -> Any:
-        with self._lock:
-            known = self._rest
-        if known is None:
-            loaded = sdk.load()
-            self.connection.probe()
-            known = loaded.rest(self.client, self.connection.server, self.connection.require_key())
-            with self._lock:
-                self._rest = known
-        return known

@@ -1,4 +1,4 @@
-"""A training session on a server: steps and saves are sent at once and waited for later."""
+"""Train on a server: steps and saves are sent at once, and their results waited for later."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ from core.engines.base import (
 )
 from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.tinker import sdk
-from core.engines.tinker.paths import SaveName, run_of, sampler_ref
-from core.engines.tinker.saved import Saved, digest_of
-from core.engines.tinker.service import Client
-from core.engines.tinker.usage import Meter
+from core.engines.tinker.checkpoints import FILE, Saved, SaveName, digest_of, run_of, sampler_ref
+from core.engines.tinker.service import Client, Meter
 from core.engines.tinker.waiting import plain, settle
 from core.errors import DataError, StageError, UnderstudyError
 
@@ -39,12 +37,12 @@ SAMPLER_TTL_S = 3600
 _LOSS_METRIC = "loss:sum"
 _NORM_METRICS = ("grad_norm", "total_grad_norm")
 # The server adds up in its own precision and order.
-_SAME_LOSS = 1e-3
+_LOSS_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """What a session trains, and how long its saves live."""
+class SessionSpec:
+    """What a session trains, and how long its saves are kept; `ttl_s` None: forever."""
 
     identity: EngineIdentity
     model: str
@@ -53,20 +51,20 @@ class Course:
 
 
 @dataclass(slots=True, eq=False)
-class Submitted:
-    """A step on its way: both its requests were sent together."""
+class SubmittedStep:
+    """A step in flight: forward and backward, and the update, were sent together."""
 
     session: TinkerSession
     step: int
     batch: Sequence[Datum]
     loss: Loss
-    rate: float
+    learning_rate: float
     forward: Future[Any]
     update: Future[Any]
     value: StepResult | None = None
 
     def result(self) -> StepResult:
-        """Wait for the update. Raises SessionLost, StageError; then the session is over."""
+        """Wait for the update. Raises SessionLost or StageError, after which the session is over."""
         if self.value is None:
             self.value = self.session.finish(self)
         return self.value
@@ -75,17 +73,19 @@ class Submitted:
 class TinkerSession:
     """Implements core.engines.base.Session; one thread at a time.
 
-    After any failure the session is over: every request on its way is let go of, and every later
-    call raises the same error. A new one from the last saved state goes on.
+    After any failure the session is over: every request in flight is canceled, and every later call raises
+    the same error. A new session continues from the last saved state.
     """
 
-    def __init__(self, client: Client, course: Course, meter: Meter, tip: Checkpoint | None = None) -> None:
-        self._client, self._course, self._meter = client, course, meter
+    def __init__(
+        self, client: Client, spec: SessionSpec, meter: Meter, tip: Checkpoint | None = None
+    ) -> None:
+        self._client, self._spec, self._meter = client, spec, meter
         self._tip = tip
-        self._steps: list[Submitted] = []
+        self._steps: list[SubmittedStep] = []
         self._saves: list[Future[Any]] = []
         self._over: UnderstudyError | None = None
-        self._said_other_loss = False
+        self._warned = False
 
     @property
     def tip(self) -> Checkpoint | None:
@@ -98,136 +98,133 @@ class TinkerSession:
 
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
-    ) -> Submitted:
-        """Send forward, backward and the update, and wait for none of them.
+    ) -> SubmittedStep:
+        """Send forward, backward and the update, without waiting for them.
 
-        Raises DataError for an empty batch; what fails later comes out of `result`.
+        Raises DataError for an empty batch; `result` raises later failures.
         """
-        self._refuse_over()
+        self._require_open()
         if not batch:
             raise DataError(f"the batch of step {step} is empty; there is nothing to train on")
-        # Both are made before either is sent: a gradient without its update would join the next step's.
-        data, params = [_datum(each, loss) for each in batch], _adam(adam)
+        # Both are built before either is sent: a gradient without its update would join the next step's.
+        # Adam's settings and both clipping bounds are sent: SDK and servers have other defaults.
+        data, params = (
+            [_datum(each, loss) for each in batch],
+            sdk.load().module.types.AdamParams(**asdict(adam)),
+        )
+        bounds = {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
         self._tip = None
-        forward = plain(self._client.sdk.forward_backward(data, loss.name, _clips(loss)))
+        forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
         failpoints.hit(failpoints.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
         self._meter.add(Usage(trained=sum(len(each.tokens) for each in batch)))
-        submitted = Submitted(self, step, batch, loss, adam.learning_rate, forward, update)
+        submitted = SubmittedStep(self, step, batch, loss, adam.learning_rate, forward, update)
         self._steps.append(submitted)
         return submitted
 
-    def finish(self, submitted: Submitted) -> StepResult:
-        """A submitted step's result, once it was applied."""
-        self._refuse_over()
+    def finish(self, submitted: SubmittedStep) -> StepResult:
+        """Wait until a step was applied, and return its result."""
+        self._require_open()
         output = self._wait(submitted.forward, f"step {submitted.step}, forward and backward")
         loss = self._loss(output, submitted)
-        norm = _norm(self._wait(submitted.update, f"step {submitted.step}, update"))
+        norm = grad_norm(self._wait(submitted.update, f"step {submitted.step}, update"))
         self._steps.remove(submitted)
         tokens = sum(len(each.tokens) for each in submitted.batch)
         return StepResult(loss=loss, grad_norm=norm, tokens=tokens)
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Save state and sampler's weights on the server, and write where they lie into `folder`.
+        """Save state and sampler's weights on the server, and record their paths in `folder`.
 
-        Both are sent behind the steps on their way, without waiting for those or for each other.
-        Raises SessionLost, StageError.
+        Both are sent after the steps in flight, without waiting for those or for each other. Raises
+        SessionLost, StageError.
         """
-        self._refuse_over()
-        name = SaveName.new(label, step)
-        asked = {"ttl_seconds": self._course.ttl_s}
-        state = plain(self._client.sdk.save_state(str(name), **asked))
-        sampler = plain(self._client.sdk.save_weights_for_sampler(str(name), **asked))
-        self._saves = [state, sampler]
-        # A step that failed says why better than the save that fails for it.
-        for each in list(self._steps):
-            each.result()
-        refs = (
-            StateRef(self._wait(state, f"the state after step {step}").path),
-            sampler_ref(self._wait(sampler, f"the sampler's weights after step {step}").path),
-        )
+        self._require_open()
+        spec, name, client = self._spec, str(SaveName.new(label, step)), self._client.sdk
+        state = plain(client.save_state(name, ttl_seconds=spec.ttl_s))
+        weights = plain(client.save_weights_for_sampler(name, ttl_seconds=spec.ttl_s))
+        self._saves = [state, weights]
+        self._finish_steps()
+        ref = StateRef(self._wait(state, f"the state after step {step}").path)
+        sampler = sampler_ref(self._wait(weights, f"the sampler's weights after step {step}").path)
         self._saves = []
-        self._tip = self._written(folder, name, *refs)
+        saved = Saved(
+            server=str(spec.identity.server),
+            model=spec.model,
+            run=run_of(ref.location),
+            name=name,
+            step=step,
+            digest=digest_of(str(spec.identity.server), ref),
+            state=ref.location,
+            sampler=sampler.location,
+            ttl_seconds=spec.ttl_s,
+            lora=spec.lora,
+            sdk=sdk.load().version,
+        )
+        saved.write(folder / FILE)
+        refs = saved.refs()
+        self._tip = Checkpoint(spec.identity, step=step, digest=saved.digest, state=refs[0], sampler=refs[1])
         return self._tip
 
     def save_weights_for_sampler(
         self, folder: Path, *, step: int, label: SaveLabel | None = None
     ) -> SamplerRef:
         """Save the sampler's weights on the server, for an hour; writes nothing into `folder`."""
-        self._refuse_over()
-        name = SaveName.new(label, step)
-        saved = plain(self._client.sdk.save_weights_for_sampler(str(name), ttl_seconds=SAMPLER_TTL_S))
+        self._require_open()
+        name = str(SaveName.new(label, step))
+        saved = plain(self._client.sdk.save_weights_for_sampler(name, ttl_seconds=SAMPLER_TTL_S))
         self._saves = [saved]
-        for each in list(self._steps):
-            each.result()
+        self._finish_steps()
         ref = sampler_ref(self._wait(saved, f"the weights to sample step {step} with").path)
         self._saves = []
         return ref
 
     def close(self) -> None:
-        """Let go of all that is on its way."""
+        """Cancel all requests in flight."""
         self._settle()
         self._over = self._over or StageError("this training session was closed; open another")
 
-    def _written(self, folder: Path, name: SaveName, state: StateRef, sampler: SamplerRef) -> Checkpoint:
-        course = self._course
-        saved = Saved(
-            server=str(course.identity.server),
-            model=course.model,
-            run=run_of(state.location),
-            name=str(name),
-            step=name.step,
-            digest=digest_of(str(course.identity.server), state),
-            state=state.location,
-            sampler=sampler.location,
-            ttl_seconds=course.ttl_s,
-            lora=course.lora,
-            sdk=sdk.load().version,
-        )
-        saved.write(folder)
-        return saved.checkpoint(course.identity)
+    def _finish_steps(self) -> None:
+        """Wait for all steps: a failed step has a better error than the save that fails because of it."""
+        for each in list(self._steps):
+            each.result()
 
     def _wait(self, future: Future[Any], what: str) -> Any:
         try:
             return self._client.service.watch.result(future, what)
         except Exception as error:
-            raise self._ended(self._client.failed(error, what)) from error
+            raise self._end(self._client.failed(error, what)) from error
 
-    def _loss(self, output: Any, submitted: Submitted) -> float:
-        """The loss as this project means it, from the log-probabilities where the server gives them."""
-        told = (output.metrics or {}).get(_LOSS_METRIC)
-        own = _weighted(output.loss_fn_outputs, submitted.batch, submitted.loss)
-        loss = told if own is None else own
+    def _loss(self, output: Any, submitted: SubmittedStep) -> float:
+        """Return the weighted sum over the log-probabilities that the server returns, or else its loss."""
+        reported = (output.metrics or {}).get(_LOSS_METRIC)
+        own = _weighted_sum(output.loss_fn_outputs, submitted.batch, submitted.loss)
+        loss = reported if own is None else own
         if loss is None:
-            raise self._ended(
+            raise self._end(
                 StageError("the server gives neither a loss nor log-probabilities; it cannot be trained on")
             )
-        if told is not None and own is not None:
-            self._compare(float(told), own, submitted.step)
+        if reported is not None and own is not None and not self._warned:
+            self._warned = abs(reported - own) > _LOSS_TOLERANCE * max(1.0, abs(own))
+            if self._warned:
+                log.warning(
+                    "%s: the server's loss at step %d is %g, the weighted sum over its log-probabilities %g: "
+                    "it normalizes loss and gradients in its own way; losses here are the weighted sum",
+                    self._spec.identity.server,
+                    submitted.step,
+                    reported,
+                    own,
+                )
         if not math.isfinite(loss):
-            raise self._ended(
+            raise self._end(
                 StageError(
                     f"training stopped at step {submitted.step}: loss {loss}; its update is in the weights "
-                    "on the server, so go on from the last save, with a learning rate below "
-                    f"{submitted.rate:g}"
+                    "on the server, so resume from the last save, with a learning rate below "
+                    f"{submitted.learning_rate:g}"
                 )
             )
         return float(loss)
 
-    def _compare(self, told: float, own: float, step: int) -> None:
-        if abs(told - own) <= _SAME_LOSS * max(1.0, abs(own)) or self._said_other_loss:
-            return
-        self._said_other_loss = True
-        log.warning(
-            "%s: the server's loss at step %d is %g, the weighted sum over its log-probabilities %g: it "
-            "normalises in its own way, and its gradients too; losses here are the weighted sum",
-            self._course.identity.server,
-            step,
-            told,
-            own,
-        )
-
-    def _ended(self, error: UnderstudyError) -> UnderstudyError:
+    def _end(self, error: UnderstudyError) -> UnderstudyError:
         self._over = error
         self._settle()
         return error
@@ -237,15 +234,17 @@ class TinkerSession:
         settle(self._saves)
         self._steps, self._saves = [], []
 
-    def _refuse_over(self) -> None:
+    def _require_open(self) -> None:
         if self._over is not None:
             raise self._over
 
 
 def _datum(datum: Datum, loss: Loss) -> Any:
-    """The terms of a policy gradient are proportional to the advantage, so that this bears the weight."""
-    types = sdk.load().module.types
-    size = [len(datum.tokens)]
+    """Return a datum of the SDK.
+
+    A policy gradient has no weights there, but its terms are proportional to the advantage.
+    """
+    types, size = sdk.load().module.types, [len(datum.tokens)]
     if loss.is_policy:
         weighted = [w * a for w, a in zip(datum.weights, datum.advantages, strict=True)]
         inputs = {"logprobs": list(datum.logprobs), "advantages": weighted}
@@ -261,41 +260,25 @@ def _datum(datum: Datum, loss: Loss) -> Any:
     )
 
 
-def _clips(loss: Loss) -> dict[str, float] | None:
-    """Both bounds: a server's own defaults are others."""
-    if not loss.clips:
-        return None
-    return {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
-
-
-def _adam(adam: AdamParams) -> Any:
-    """All of them: the SDK's own defaults are others."""
-    return sdk.load().module.types.AdamParams(**asdict(adam))
-
-
-def _weighted(outputs: Sequence[Any], batch: Sequence[Datum], loss: Loss) -> float | None:
-    """Sum of weighted terms (nats); None where the server gives no log-probabilities."""
+def _weighted_sum(outputs: Sequence[Any], batch: Sequence[Datum], loss: Loss) -> float | None:
+    """Return the sum of weighted terms (nats); None if the server returns no log-probabilities."""
     if len(outputs) != len(batch) or any("logprobs" not in output for output in outputs):
         return None
-    return math.fsum(
-        loss.term(logprob, *at) * weight
-        for output, datum in zip(outputs, batch, strict=True)
-        for logprob, weight, at in zip(output["logprobs"].data, datum.weights, _at(datum, loss), strict=True)
-        if weight
-    )
+    terms = []
+    for output, datum in zip(outputs, batch, strict=True):
+        given: Sequence[tuple[float, ...]] = [()] * len(datum.weights)
+        if loss.is_policy:
+            given = list(zip(datum.logprobs, datum.advantages, strict=True))
+        for logprob, weight, at in zip(output["logprobs"].data, datum.weights, given, strict=True):
+            if weight:
+                terms.append(loss.term(logprob, *at) * weight)
+    return math.fsum(terms)
 
 
-def _at(datum: Datum, loss: Loss) -> Sequence[tuple[float, ...]]:
-    """What each position's term needs besides the log-probability now."""
-    if not loss.is_policy:
-        return [()] * len(datum.weights)
-    return list(zip(datum.logprobs, datum.advantages, strict=True))
-
-
-def _norm(response: Any) -> float | None:
-    """The gradient's norm before clipping, where the server gives one."""
+def grad_norm(response: Any) -> float | None:
+    """Return the gradient's norm before clipping, if the server reports it."""
     for name, value in (getattr(response, "metrics", None) or {}).items():
-        # Some servers (SkyRL 0.3) put their own name before it; how it was summed up stands behind.
+        # Some servers (SkyRL 0.3) put their own name before it, and how it was summed up after it.
         bare = name.rpartition("/")[2].partition(":")[0]
         if bare in _NORM_METRICS and value is not None and math.isfinite(value):
             return float(value)

@@ -1,6 +1,6 @@
-"""Waiting for the server, and telling meanwhile for what, since when, and what the queue said.
+"""Wait for the server, and report what is waited for, since when, and the state of its queue.
 
-Nothing here ends a wait: the SDK's own clocks and retries are the only ones.
+Nothing here ends a wait: the SDK has its own timeouts and retries.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from typing import Any
 
 log = logging.getLogger(__name__)
 
-# Where the SDK says that it was told to wait; it repeats itself every minute at most.
-_SAID_AT = ("tinker.lib.queue_state_logger", "tinker.lib.public_interfaces.sampling_client")
-_SAID_FOR_S = 90.0
+# The SDK's loggers of the queue's state, which repeat it at most every minute.
+_QUEUE_LOGGERS = ("tinker.lib.queue_state_logger", "tinker.lib.public_interfaces.sampling_client")
+_QUEUE_VALID_S = 90.0
 _LOG_EVERY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """A wait that goes on."""
+    """A wait that continues."""
 
     what: str
     """For instance "step 12"."""
     seconds: float
-    """Since when."""
+    """Since its beginning."""
     queue: str | None
-    """The queue's last words, where the SDK passes them on."""
+    """The queue's last state, if the SDK passes it on."""
 
     def __str__(self) -> str:
         queue = f", queue: {self.queue}" if self.queue else ""
@@ -43,94 +43,91 @@ Report = Callable[[Wait], None]
 
 
 class Watch:
-    """Waits for futures; `report` is told every `tick_s` while one is not there."""
+    """Waits for futures; `report` is called every `tick_s` during a wait, by default to log long ones."""
 
     def __init__(self, report: Report | None = None, *, tick_s: float = 1.0) -> None:
         self.report = report or LogWaits()
         self.tick_s = tick_s
         self.queue = Queue()
-        self._here = threading.local()
+        self._local = threading.local()
 
     @contextmanager
-    def telling(self, tell: Report) -> Iterator[None]:
-        """Within it, waits of this thread are told to `tell` too."""
-        before = getattr(self._here, "tell", None)
-        self._here.tell = tell
+    def reporting(self, report: Report) -> Iterator[None]:
+        """Within the context, report this thread's waits to `report` too."""
+        before = getattr(self._local, "report", None)
+        self._local.report = report
         try:
             yield
         finally:
-            self._here.tell = before
+            self._local.report = before
 
     def result(self, future: Future[Any], what: str) -> Any:
-        """The future's result, or what it raised."""
+        """Wait for a future; return its result or raise its error."""
         self.first([future], what)
         return future.result()
 
     def first(self, futures: Collection[Future[Any]], what: str) -> set[Future[Any]]:
-        """Those that are done, once one is."""
-        since, told = time.monotonic(), False
+        """Wait until at least one future is done; return those that are."""
+        since, waited = time.monotonic(), False
         while True:
             done = concurrent.futures.wait(
                 futures, self.tick_s, return_when=concurrent.futures.FIRST_COMPLETED
             ).done
             if done:
-                # A result says that the queue moves again, which older SDKs do not.
-                if told:
-                    self.queue.forget()
+                # A result means that the queue moves again, which older SDKs do not report.
+                if waited:
+                    self.queue.update(None)
                 return done
-            told = True
-            wait = Wait(what, time.monotonic() - since, self.queue.words)
+            waited = True
+            wait = Wait(what, time.monotonic() - since, self.queue.state)
             self.report(wait)
-            if (tell := getattr(self._here, "tell", None)) is not None:
-                tell(wait)
+            if (report := getattr(self._local, "report", None)) is not None:
+                report(wait)
 
 
 class Queue(logging.Handler):
-    """What the SDK was last told of the queue: by its observer of training, or by its log."""
+    """The last state of the server's queue, from the SDK's observer of training or from its log."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._words: str | None = None
+        self._state: str | None = None
         self._until = 0.0
-        for name in _SAID_AT:
+        for name in _QUEUE_LOGGERS:
             logging.getLogger(name).addHandler(self)
 
     @property
-    def words(self) -> str | None:
-        """None where it works, or nothing was said for a while."""
-        return self._words if time.monotonic() < self._until else None
+    def state(self) -> str | None:
+        """None if it works, or nothing was reported for a while."""
+        return self._state if time.monotonic() < self._until else None
+
+    def update(self, state: str | None) -> None:
+        """Set the state."""
+        self._state, self._until = state, time.monotonic() + _QUEUE_VALID_S
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._hear(record.getMessage())
+        self.update(record.getMessage())
 
     def on_queue_state_change(self, queue_state: Any, queue_state_reason: str | None) -> None:
-        """As the SDK's observers are told."""
+        """Implement the SDK's observer."""
         state = str(getattr(queue_state, "value", queue_state))
-        words = [part for part in (state.replace("_", " "), queue_state_reason) if part]
-        self._hear(None if state == "active" else ": ".join(words))
+        parts = [part for part in (state.replace("_", " "), queue_state_reason) if part]
+        self.update(None if state == "active" else ": ".join(parts))
 
     def observe(self, client: Any) -> None:
-        """Listen to a training client's queue too: its own observer keeps silent for 15 minutes."""
+        """Observe a training client's queue too: its own observer is silent for 15 minutes."""
         if hasattr(client, "_queue_state_logger"):
-            client._queue_state_logger = _Both((client._queue_state_logger, self))
-
-    def forget(self) -> None:
-        """What was said holds no longer."""
-        self._hear(None)
+            client._queue_state_logger = _Observers((client._queue_state_logger, self))
 
     def close(self) -> None:
-        """Listen no more."""
-        for name in _SAID_AT:
+        """Stop listening."""
+        for name in _QUEUE_LOGGERS:
             logging.getLogger(name).removeHandler(self)
         super().close()
 
-    def _hear(self, words: str | None) -> None:
-        self._words, self._until = words, time.monotonic() + _SAID_FOR_S
-
 
 @dataclass(frozen=True, slots=True)
-class _Both:
-    """Passes on to several observers."""
+class _Observers:
+    """Several observers of a queue as one."""
 
     observers: tuple[Any, ...]
 
@@ -154,13 +151,13 @@ class LogWaits:
 
 
 def plain(future: Any) -> Future[Any]:
-    """The concurrent.futures.Future of what a call of the SDK gave."""
+    """Return the concurrent.futures.Future of an SDK call."""
     inner: Future[Any] = future.future() if hasattr(future, "future") else future
     return inner
 
 
 def settle(futures: Iterable[Future[Any]]) -> None:
-    """Let go of results that nobody wants any more: none is left on its way, none goes unread."""
+    """Cancel futures, and read the results of those that cannot be cancelled."""
     for future in futures:
         future.cancel()
         if not future.cancelled():

@@ -16,7 +16,7 @@ from core.bundle import parity, stage
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSettings
 from core.data.writing import read_examples
-from core.engines.base import Sampler
+from core.engines.sampling import Sampler
 from core.errors import ModelError
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.scoring import ScoreSettings, score_texts

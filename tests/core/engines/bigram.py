@@ -19,12 +19,9 @@ from core.engines.base import (
     AdamParams,
     Capabilities,
     Checkpoint,
-    ChoiceScores,
     Datum,
     Engine,
     EngineIdentity,
-    GenerateParams,
-    Generation,
     LoraSpec,
     SamplerRef,
     SaveLabel,
@@ -32,6 +29,7 @@ from core.engines.base import (
     StepResult,
 )
 from core.engines.losses import CROSS_ENTROPY, Loss
+from core.engines.sampling import ChoiceScores, GenerateParams, Generation
 
 VOCABULARY = 49_152
 Weights = dict[int, dict[int, float]]
@@ -65,10 +63,6 @@ class BigramEngine(Engine):
     @property
     def identity(self) -> EngineIdentity:
         return EngineIdentity("bigram", None, self.local_model.digest)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return BigramSettings().capabilities
 
     @property
     def fingerprint(self) -> Mapping[str, str]:

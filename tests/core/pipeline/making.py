@@ -31,9 +31,8 @@ from core.pipeline.scorers import Scorer
 from core.progress import Silent
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, reject
-from core.rl.learning import Course, PolicySettings
 from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import reinforce
+from core.rl.segment import PolicySettings, RLSchedule, reinforce
 from core.stage import Stage, StageCall, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -193,7 +192,7 @@ def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str
     return [
         (
             {"first": part.start + 1, "stop": part.stop, "total": len(steps)},
-            {"course": Course(steps[part.start : part.stop], per_epoch, len(steps))},
+            {"schedule": RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))},
         )
         for part in plan.segments(len(steps), config.interval, config.save_every)
     ]

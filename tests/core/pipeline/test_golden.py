@@ -14,7 +14,8 @@ import pytest
 
 from core.evaluation import baselines
 from core.stage import STAGES, StageIO
-from core.student.encoding import Completion, Encoder
+from core.student.encoding import EncodedExample, Encoder
+from core.student.tokenizer import TextTokens
 from tests.core.pipeline import golden_files
 from tests.core.pipeline.describing import described, differences
 from tests.core.pipeline.golden_files import COMMAND, FOLDER, NAMES, Golden, complaint, golden_of, read
@@ -59,13 +60,18 @@ def test_an_encoder_that_writes_another_token_is_found(
     made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert complaint(read("encode"), again(made, "encode", tmp_path / "same")) is None
-    completion = Encoder.completion
+    example = Encoder.example
 
-    def another(self: Encoder, label: int, reasoning: str) -> Completion:
-        whole = completion(self, label, reasoning)
-        return dataclasses.replace(whole, tokens=(*whole.tokens[:-1], whole.tokens[-1] + 1))
+    def another(
+        self: Encoder, example_id: str, text: TextTokens, label: int, reasoning: str
+    ) -> EncodedExample | None:
+        found = example(self, example_id, text, label, reasoning)
+        assert found is not None
+        *first, last = found.datum.targets
+        datum = dataclasses.replace(found.datum, targets=(*first, last + 1))
+        return dataclasses.replace(found, datum=datum)
 
-    monkeypatch.setattr(Encoder, "completion", another)
+    monkeypatch.setattr(Encoder, "example", another)
     said = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
     assert "the output of stage encode differs" in said
     assert "encode: examples.parquet: tokens is list<element: int32> " in said

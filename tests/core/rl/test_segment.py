@@ -14,13 +14,12 @@ from core.config.loading import load
 from core.errors import ConfigError
 from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.rl.learning import PolicySettings
 from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import ROLLOUTS, STEPS, refuse_unknown_loss, reinforce
+from core.rl.segment import ROLLOUTS, STEPS, PolicySettings, reinforce, require_loss
 from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.encoding import Target
+from core.student.wording import Target
 from tests.building import build_split
 from tests.conftest import AnsweringModel
 from tests.core.pipeline.making import policy
@@ -213,4 +212,4 @@ def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp
 def test_a_loss_that_the_engine_does_not_compute_is_refused(model: Path, tmp_path: Path) -> None:
     of = Reinforced(tmp_path, model)
     with pytest.raises(ConfigError, match=r"reinforce\.loss dro is not one that this engine computes"):
-        refuse_unknown_loss(of.of.engine, "dro")
+        require_loss(of.of.config.student.engine, "dro")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.prompts import TargetWording
-from core.student.wording import Said, read_answer, write_answer
+from core.student.wording import ParsedCompletion, parse_completion, write_answer
 
 W = TargetWording()
 CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "-", "/", "</r></r>")
@@ -16,24 +16,28 @@ CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "
 @pytest.mark.parametrize(
     ("raw", "target", "said"),
     [
-        ("<label>1</label>\n<reason>why</reason>", "label_first", Said(1, "why")),
-        ("<label>0</label>", "label_only", Said(0, None)),
-        ("<label> 1 </label>", "label_only", Said(1, None)),
-        ("<reason>a\nb</reason>\n<label>0</label>", "reason_first", Said(0, "a\nb")),
-        ("<reason>cut", "reason_first", Said(None, None)),
+        ("<label>1</label>\n<reason>why</reason>", "label_first", ParsedCompletion(1, "why")),
+        ("<label>0</label>", "label_only", ParsedCompletion(0, None)),
+        ("<label> 1 </label>", "label_only", ParsedCompletion(1, None)),
+        ("<reason>a\nb</reason>\n<label>0</label>", "reason_first", ParsedCompletion(0, "a\nb")),
+        ("<reason>cut", "reason_first", ParsedCompletion(None, None)),
         (
             "<reason>it says <label>1</label></reason>\n<label>0</label>",
             "reason_first",
-            Said(0, "it says <label>1</label>"),
+            ParsedCompletion(0, "it says <label>1</label>"),
         ),
-        ("<reason>it says <label>1</label></reason>", "label_first", Said(None, "it says <label>1</label>")),
-        ("Sure! <label>1</label>", "label_first", Said(None, None)),
-        ("<label>2</label>", "label_only", Said(None, None)),
-        ("", "label_only", Said(None, None)),
+        (
+            "<reason>it says <label>1</label></reason>",
+            "label_first",
+            ParsedCompletion(None, "it says <label>1</label>"),
+        ),
+        ("Sure! <label>1</label>", "label_first", ParsedCompletion(None, None)),
+        ("<label>2</label>", "label_only", ParsedCompletion(None, None)),
+        ("", "label_only", ParsedCompletion(None, None)),
     ],
 )
-def test_a_label_counts_only_where_the_target_puts_it(raw: str, target: str, said: Said) -> None:
-    assert read_answer(raw, W, target) == said
+def test_a_label_counts_only_where_the_target_puts_it(raw: str, target: str, said: ParsedCompletion) -> None:
+    assert parse_completion(raw, W, target) == said
 
 
 def written(label: int, reason: str, target: str, wording: TargetWording = W) -> str:
@@ -57,7 +61,7 @@ def written(label: int, reason: str, target: str, wording: TargetWording = W) ->
 def test_a_reason_cannot_close_its_own_tag(reason: str, target: str) -> None:
     raw = written(1, reason, target)
     assert raw.count(W.reason_close) == 1
-    assert read_answer(raw, W, target) == Said(1, reason)
+    assert parse_completion(raw, W, target) == ParsedCompletion(1, reason)
 
 
 def test_a_reason_without_the_tag_is_written_as_it_is() -> None:
@@ -72,5 +76,5 @@ def test_every_reason_is_read_back_whatever_the_tag(data: st.DataObject, tag: st
     letters = sorted({*tag, *"\\/~-+a\n"})
     reason = data.draw(st.text(st.sampled_from(letters), max_size=12) | st.lists(st.just(tag)).map("".join))
     wording = TargetWording(reason_open="(why) ", reason_close=tag)
-    said = read_answer(written(1, reason, target, wording), wording, target)
-    assert said == Said(1, reason.strip())
+    said = parse_completion(written(1, reason, target, wording), wording, target)
+    assert said == ParsedCompletion(1, reason.strip())

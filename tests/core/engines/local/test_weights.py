@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.base_model import ModelSource, resolve_model
-from core.base_model.digest import file_digest
-from core.base_model.gguf import convert_gguf
+from core.base_model import ModelSource, convert_gguf, file_digest, resolve_model
 from core.errors import ModelError
 from core.files import whole_folder
 from tests.core.engines.local.conftest import MakeModel
@@ -200,7 +198,7 @@ def test_a_files_digest_is_looked_up_where_it_was_noted(
     def refused(path: Path) -> str:
         raise AssertionError(f"{path} was read again")
 
-    monkeypatch.setattr("core.base_model.digest.plain_digest", refused)
+    monkeypatch.setattr("core.jsonio.file_digest", refused)
     assert file_digest(model, tmp_path / "cache") == digest
 
 
@@ -269,7 +267,7 @@ def test_a_gguf_that_is_replaced_at_the_same_size_and_time_is_converted_again(
         (folder / "model.safetensors").write_bytes(path.read_bytes())
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr("core.base_model.gguf._convert", converted)
+    monkeypatch.setattr("core.base_model._convert", converted)
     source, cache = tmp_path / "model.gguf", tmp_path / "cache"
     source.write_bytes(b"first")
     first = convert_gguf(source, cache)
@@ -310,7 +308,7 @@ def test_a_converted_model_that_was_damaged_is_converted_again(
         (folder / "model.safetensors").write_bytes(b"weights")
         (folder / "config.json").write_text("{}")
 
-    monkeypatch.setattr("core.base_model.gguf._convert", converted)
+    monkeypatch.setattr("core.base_model._convert", converted)
     source, cache = tmp_path / "model.gguf", tmp_path / "cache"
     source.write_bytes(b"gguf")
     folder = convert_gguf(source, cache)

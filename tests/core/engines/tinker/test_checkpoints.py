@@ -10,8 +10,7 @@ import pytest
 
 from core.engines.base import Checkpoint, LoraSpec, RemoteCheckpoint, SaveLabel
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.checkpoints import set_ttl
-from core.engines.tinker.paths import name_of
+from core.engines.tinker.checkpoints import SaveName, set_ttl
 from core.engines.tinker.settings import TinkerSettings
 from core.errors import CheckpointGone
 from tests.core.engines.tinker.conftest import MakeEngine
@@ -31,7 +30,7 @@ def test_both_parts_are_listed_with_size_expiry_and_step(engine: TinkerEngine, s
     found = listed(engine, saved)
     assert set(found) == {"state", "sampler"}
     for each in found.values():
-        name = name_of(each.location)
+        name = SaveName.read(each.location)
         assert name is not None
         assert (each.step, name.key, name.writer) == (40, "abc", "w1")
         assert each.bytes is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.engines.base import GenerateParams
 from core.engines.local.sampler import LocalSampler
+from core.engines.sampling import GenerateParams
 from core.engines.tinker import sdk
 from core.engines.tinker.sampler import TinkerSampler, _generation
 from core.errors import DataError, StageError

@@ -10,37 +10,46 @@ import time
 
 import pytest
 
-from core.engines.tinker import Connection, TinkerEngine, connection
+from core.engines.tinker import Connection, TinkerEngine, server_address
 from core.errors import ConfigError, ModelError, PassingError
 from tests.core.engines.tinker.conftest import MODEL
 from tests.servers import tinker
 
-KEY = {"TINKER_API_KEY": "tml-abc"}
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TINKER_API_KEY", "TINKER_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
-def test_a_missing_key_is_said_in_one_sentence() -> None:
+def environment_key(monkeypatch: pytest.MonkeyPatch, key: str) -> str:
+    monkeypatch.setenv("TINKER_API_KEY", key)
+    return Connection(server_address()).require_key()
+
+
+def test_a_missing_key_is_an_error() -> None:
     with pytest.raises(ConfigError, match=r"^student\.engine is tinker, but TINKER_API_KEY is not set"):
-        connection(environment={})
+        Connection(server_address()).require_key()
 
 
 @pytest.mark.parametrize("key", ["sk-abc", "abc", "TML-abc"])
-def test_a_malformed_key_is_refused_and_not_repeated(key: str) -> None:
+def test_a_malformed_key_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
     with pytest.raises(ConfigError, match="keys begin with tml- or eyJ") as caught:
-        connection(environment={"TINKER_API_KEY": key})
+        environment_key(monkeypatch, key)
     assert key not in str(caught.value)
 
 
 @pytest.mark.parametrize("key", ["tml-abc", "eyJabc", " tml-abc\n"])
-def test_both_kinds_of_key_are_taken(key: str) -> None:
-    assert connection(environment={"TINKER_API_KEY": key}).key == key.strip()
+def test_both_kinds_of_key_are_accepted(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    assert environment_key(monkeypatch, key) == key.strip()
 
 
 def test_the_key_is_in_no_representation() -> None:
-    assert "abc" not in repr(connection(environment=KEY))
+    assert "abc" not in repr(Connection("http://x", "tml-abc"))
 
 
 @pytest.mark.parametrize(
-    ("given", "normalised"),
+    ("given", "normalized"),
     [
         ("https://Tinker.Example/", "https://tinker.example"),
         ("https://tinker.example:443/services/x/", "https://tinker.example/services/x"),
@@ -48,33 +57,39 @@ def test_the_key_is_in_no_representation() -> None:
         ("http://[::1]:8000", "http://[::1]:8000"),
     ],
 )
-def test_one_server_has_one_address(given: str, normalised: str) -> None:
-    assert connection(given, KEY).server == normalised
-    assert connection(None, {**KEY, "TINKER_BASE_URL": given}).server == normalised
+def test_one_server_has_one_address(monkeypatch: pytest.MonkeyPatch, given: str, normalized: str) -> None:
+    assert server_address(given) == normalized
+    monkeypatch.setenv("TINKER_BASE_URL", given)
+    assert server_address() == normalized
 
 
-def test_the_config_goes_before_the_environment_and_that_before_the_hosted_service() -> None:
-    environment = {**KEY, "TINKER_BASE_URL": "http://there:1"}
-    assert connection("http://here:1", environment).server == "http://here:1"
-    assert connection(None, environment).server == "http://there:1"
-    assert connection(None, KEY).server.startswith("https://tinker.thinkingmachines.dev/")
+def test_the_config_precedes_the_environment_and_that_the_hosted_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert server_address().startswith("https://tinker.thinkingmachines.dev/")
+    monkeypatch.setenv("TINKER_BASE_URL", "http://there:1")
+    assert server_address() == "http://there:1"
+    assert server_address("http://here:1") == "http://here:1"
 
 
 @pytest.mark.parametrize("address", ["tinker.example", "ftp://x", "http://", "http://a:b", "https://a?b=c"])
-def test_what_is_no_address_is_refused_with_its_source(address: str) -> None:
+def test_a_malformed_address_is_refused_with_its_source(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
     with pytest.raises(ConfigError, match=r"^student\.engine\.base_url is .* not a server's address"):
-        connection(address, KEY)
+        server_address(address)
+    monkeypatch.setenv("TINKER_BASE_URL", address)
     with pytest.raises(ConfigError, match=r"^TINKER_BASE_URL is .* not a server's address"):
-        connection(None, {**KEY, "TINKER_BASE_URL": address})
+        server_address()
 
 
-def test_a_server_that_is_not_there_is_told_at_once() -> None:
+def test_an_unreachable_server_is_an_error_at_once() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
         began = time.monotonic()
         with pytest.raises(PassingError, match=f"the Tinker server {address} cannot be reached .*check"):
-            TinkerEngine(MODEL, connection(address, KEY)).check()
+            TinkerEngine(MODEL, Connection(server_address(address), "tml-abc")).check()
     assert time.monotonic() - began < 5
 
 
@@ -83,7 +98,7 @@ def test_a_key_that_the_server_refuses_is_the_user_s_business(server: tinker.Tin
     server.fail(kind)  # type: ignore[arg-type]
     # The SDK keeps one client for each key: another one, so that this is a new client.
     engine = TinkerEngine(MODEL, Connection(server.base_url, f"tml-{kind}"))
-    with pytest.raises(ConfigError, match=r"does not take the key in TINKER_API_KEY .* check the key"):
+    with pytest.raises(ConfigError, match=r"does not accept the key in TINKER_API_KEY .* check the key"):
         engine.check()
 
 
@@ -100,9 +115,9 @@ def test_a_wrong_model_is_answered_with_the_nearest(connected: Connection, wrong
 def test_nothing_is_sent_but_what_was_asked(server: tinker.TinkerServer) -> None:
     """The SDK's telemetry is off, in a process of its own since it reads the setting once."""
     script = (
-        "import sys; from core.engines.tinker import TinkerEngine, connection\n"
+        "import sys; from core.engines.tinker import Connection, TinkerEngine, server_address\n"
         "from core.engines.base import LoraSpec\n"
-        "engine = TinkerEngine('tiny/base', connection())\n"
+        "engine = TinkerEngine('tiny/base', Connection(server_address()))\n"
         "engine.check(); engine.open(LoraSpec(4, 32.0, 0.0, 1), None).close(); engine.close()\n"
     )
     before = server.counts().calls.get("telemetry", 0)

@@ -14,9 +14,7 @@ from core.engines.base import AdamParams, Checkpoint, Datum, Device, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.peft import check_fits, open_peft, parity
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.download import Room, checked, fetch, unpack
-from core.engines.tinker.home import CONFIG, RECORD, WEIGHTS
-from core.engines.tinker.layout import complete
+from core.engines.tinker.download import CONFIG, RECORD, WEIGHTS, ByteLimit, checked, complete, fetch, unpack
 from core.errors import CheckpointGone, ModelError, PassingError, StageError
 from tests.core.engines.tinker.conftest import MakeEngine
 from tests.servers import tinker
@@ -126,7 +124,7 @@ def test_the_folder_must_be_new_and_stays_absent_after_a_failure(
     engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
 ) -> None:
     server.fail("server_failure", on="save_weights_external", first=1)
-    with pytest.raises(PassingError, match="laying out for download"):
+    with pytest.raises(PassingError, match="saving the adapter for download"):
         engine.download_adapter(saved, home)
     assert list(home.parent.iterdir()) == []
     engine.download_adapter(saved, home)
@@ -147,7 +145,7 @@ def test_a_file_name_that_leads_out_of_the_folder_is_refused(
     engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path, kind: Damage
 ) -> None:
     server.fail(kind, on="external_weights_urls", first=1)
-    with pytest.raises(StageError, match="leads out of its folder; nothing was taken"):
+    with pytest.raises(StageError, match="leads out of its folder; nothing was downloaded"):
         engine.download_adapter(saved, home)
     assert list(home.parent.iterdir()) == []
 
@@ -175,8 +173,8 @@ def archive_url(server: tinker.TinkerServer, saved: Checkpoint) -> str:
 
 
 def test_an_archive_is_unpacked(archive_url: str, tmp_path: Path) -> None:
-    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
-    unpack(tmp_path / "a.tar", tmp_path / "out", Room(ROOM))
+    fetch(archive_url, tmp_path / "a.tar", ByteLimit(ROOM), secure=False)
+    unpack(tmp_path / "a.tar", tmp_path / "out", ByteLimit(ROOM))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([CONFIG, WEIGHTS])
 
 
@@ -185,7 +183,7 @@ def test_an_archive_is_unpacked(archive_url: str, tmp_path: Path) -> None:
     [
         ("member_outside", "leads out of its folder"),
         ("member_absolute", "leads out of its folder"),
-        ("member_link", "'extra.bin' is no plain file"),
+        ("member_link", "'extra.bin' is not a plain file"),
         ("member_oversize", "is larger than"),
     ],
 )
@@ -193,19 +191,19 @@ def test_nothing_of_an_unsafe_archive_is_unpacked(
     server: tinker.TinkerServer, archive_url: str, tmp_path: Path, kind: Damage, said: str
 ) -> None:
     server.fail(kind, on="archive_file", first=1, bytes=64 << 20)
-    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
+    fetch(archive_url, tmp_path / "a.tar", ByteLimit(ROOM), secure=False)
     with pytest.raises(StageError, match=said):
-        unpack(tmp_path / "a.tar", tmp_path / "out", Room(ROOM))
+        unpack(tmp_path / "a.tar", tmp_path / "out", ByteLimit(ROOM))
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.tar"]
     assert not (tmp_path / "out").exists()
 
 
 def test_a_damaged_archive_is_said_to_be_one(archive_url: str, tmp_path: Path) -> None:
-    fetch(archive_url, tmp_path / "a.tar", Room(ROOM), secure=False)
+    fetch(archive_url, tmp_path / "a.tar", ByteLimit(ROOM), secure=False)
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(StageError, match="cannot be unpacked"):
-        unpack(tmp_path / "b.tar", tmp_path / "out", Room(ROOM))
+        unpack(tmp_path / "b.tar", tmp_path / "out", ByteLimit(ROOM))
 
 
 def test_a_link_that_leads_on_is_not_followed(
@@ -213,14 +211,14 @@ def test_a_link_that_leads_on_is_not_followed(
 ) -> None:
     run, kind, name = saved.sampler.location.removeprefix("tinker://").split("/")
     url = f"{server.base_url}/api/v1/training_runs/{run}/checkpoints/{kind}/{name}/archive"
-    with pytest.raises(StageError, match="leads on to another"):
-        fetch(url, tmp_path / "a", Room(ROOM), secure=False)
+    with pytest.raises(StageError, match="redirects to another"):
+        fetch(url, tmp_path / "a", ByteLimit(ROOM), secure=False)
 
 
 @pytest.mark.parametrize("url", ["file:///etc/hostname", "ftp://x/y", "http://x/y"])
 def test_only_secure_links_of_a_secure_server_are_followed(url: str, tmp_path: Path) -> None:
     with pytest.raises(StageError, match="which is not followed"):
-        fetch(url, tmp_path / "a", Room(ROOM), secure=True)
+        fetch(url, tmp_path / "a", ByteLimit(ROOM), secure=True)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -238,5 +236,5 @@ def test_a_download_that_fails_may_pass(
         server.recover()
         server.fail(kind, on="archive_file", first=1)
         with pytest.raises(PassingError, match="the download of a"):
-            fetch(archive_url, tmp_path / "a", Room(ROOM), secure=False)
+            fetch(archive_url, tmp_path / "a", ByteLimit(ROOM), secure=False)
         (tmp_path / "a").unlink(missing_ok=True)

@@ -202,7 +202,7 @@ def test_a_key_that_is_refused_in_between_is_no_passing_failure(
 ) -> None:
     session = engine.open(lora, None)
     server.fail("unauthorized", on="forward_backward")
-    with pytest.raises(ConfigError, match="does not take the key"):
+    with pytest.raises(ConfigError, match="does not accept the key"):
         session.submit(batches[0], adam, step=0).result()
 
 

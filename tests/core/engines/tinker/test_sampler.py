@@ -12,12 +12,13 @@ import pytest
 from tinker.proto.response_conv import deserialize_sample_response
 from tinker.types import SampleResponse
 
-from core.engines.base import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
+from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
+from core.engines.sampling import ChoiceScores, GenerateParams
 from core.engines.tinker import TinkerEngine, scoring
-from core.engines.tinker.questions import Forms, Incomplete, RowScore, bound
 from core.engines.tinker.sampler import TinkerSampler
+from core.engines.tinker.scoring import EachChoice, Incomplete, RowScore, bound
 from core.engines.tinker.settings import TinkerSettings
 from core.engines.tinker.waiting import plain
 from core.errors import ConfigError, DataError, SessionLost, StageError
@@ -114,7 +115,7 @@ def test_an_older_server_gives_bounds_and_says_so(
     with caplog.at_level(logging.WARNING):
         found = sampler.score(prompts, choices)
         sampler.score(prompts, choices)
-    assert caplog.text.count("scores come by topk_prompt_logprobs") == 1
+    assert caplog.text.count("using topk_prompt_logprobs") == 1
     # The first row is asked twice, once.
     assert server.counts().sampled - before == 2 * len(prompts) + 1
     assert (found.exact, found.method) == (False, "topk_prompt_logprobs")
@@ -139,7 +140,7 @@ def test_top_k_that_lists_every_label_is_exact(
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that knows neither named tokens nor the likeliest ones: choices are asked one by one."""
-    monkeypatch.setattr(scoring, "ways", lambda plan, choices, k: [Forms(tuple(map(tuple, choices)))])
+    monkeypatch.setattr(scoring, "methods", lambda plan, choices, k: [EachChoice(tuple(map(tuple, choices)))])
 
 
 def test_choices_that_are_asked_one_by_one_are_exact(
@@ -156,7 +157,7 @@ def test_a_row_whose_answer_is_incomplete_is_recorded(
 ) -> None:
     server.fail("missing_row", on="asample", prompts=[prompt_hash((*prompts[3], *choices[2]))])
     found = sampler.score(prompts, choices)
-    assert found.errors == {3: "the answer lacks place 3 after the prompt"}
+    assert found.errors == {3: "the answer is missing place 3 after the prompt"}
     assert found.logprobs[3] == ()
 
 
@@ -166,13 +167,13 @@ def received(logprobs: Sequence[float]) -> SampleResponse:
 
 
 def test_a_prompt_s_log_probabilities_are_read_with_and_without_a_place_for_its_first_token() -> None:
-    forms, prompt = Forms(((7,), (8, 9))), (1, 2, 3)
+    forms, prompt = EachChoice(((7,), (8, 9))), (1, 2, 3)
     rows = [[math.nan, -1.0, -2.0, -3.0], [math.nan, -1.0, -2.0, -4.0, -5.0]]
     for first in (0, 1):
         answers = [received(row[first:]) for row in rows]
         assert forms.read(prompt, answers) == RowScore((-3.0, -9.0))
     short = [received(row[:-1]) for row in rows]
-    with pytest.raises(Incomplete, match="lacks place 0"):
+    with pytest.raises(Incomplete, match="is missing place 0"):
         forms.read(prompt, short)
 
 
@@ -209,9 +210,7 @@ def test_where_all_rows_fail_the_scoring_fails(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     server.fail("user_error", on="asample")
-    with pytest.raises(
-        StageError, match="none of 12 requests for scores was answered; the first failed so: "
-    ):
+    with pytest.raises(StageError, match="none of 12 requests for scores was answered; the first error: "):
         sampler.score(prompts, choices)
 
 
@@ -234,7 +233,7 @@ def test_a_key_that_is_refused_in_between_is_no_row_s_failure(
     sampler: TinkerSampler, server: tinker.TinkerServer, prompts: Rows, choices: Rows
 ) -> None:
     server.fail("forbidden", on="asample", after=3)
-    with pytest.raises(ConfigError, match="does not take the key"):
+    with pytest.raises(ConfigError, match="does not accept the key"):
         sampler.score(prompts, choices)
 
 

@@ -16,8 +16,8 @@ from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel
 from core.engines.local import LocalEngine
 from core.engines.losses import CROSS_ENTROPY
 from core.engines.tinker import TinkerEngine
-from core.engines.tinker.paths import SaveName, name_of, require_path, sampler_ref
-from core.engines.tinker.session import Submitted, TinkerSession, _norm
+from core.engines.tinker.checkpoints import SaveName, require_path, sampler_ref
+from core.engines.tinker.session import SubmittedStep, TinkerSession, grad_norm
 from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, DataError, ModelError, StageError
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
@@ -101,17 +101,16 @@ def test_an_empty_batch_is_refused(engine: TinkerEngine, lora: LoraSpec, adam: A
         engine.open(lora, None).submit([], adam, step=3)
 
 
-def test_at_most_eleven_cycles_for_ten_steps_and_their_saves(
+def cycles_of_two_segments(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
     lora: LoraSpec,
     adam: AdamParams,
     batches: Batches,
     folder: Path,
-) -> None:
-    """Steps two in flight, the save queued behind the last of them, one session over both segments."""
+) -> int:
+    """Take ten steps and save, twice, with two steps in flight; return the server's cycles."""
     session = engine.open(lora, None)
-    server.cycle(0.1)
     for segment in range(2):
         waiting = []
         for step in range(10 * segment, 10 * segment + 10):
@@ -120,9 +119,31 @@ def test_at_most_eleven_cycles_for_ten_steps_and_their_saves(
                 waiting.pop(0).result()
         session.save(folder / str(segment), step=10 * segment + 10)
         [last.result() for last in waiting]
+    session.close()
     rows = server.steps(newest(server))
     assert [row.step for row in rows] == list(range(20))
-    assert rows[-1].cycle - rows[0].cycle + 1 <= 22
+    return rows[-1].cycle - rows[0].cycle + 1
+
+
+def test_ten_steps_and_their_save_take_at_most_eleven_cycles(
+    engine: TinkerEngine,
+    server: tinker.TinkerServer,
+    lora: LoraSpec,
+    adam: AdamParams,
+    batches: Batches,
+    folder: Path,
+) -> None:
+    """A client that waits for each step takes two cycles a step, however long a cycle is.
+
+    A loaded machine may be too slow for a short cycle, so that longer ones are tried.
+    """
+    used = []
+    for seconds in (0.1, 0.4, 1.6):
+        server.cycle(seconds)
+        used.append(cycles_of_two_segments(engine, server, lora, adam, batches, folder / str(seconds)))
+        if used[-1] <= 22:
+            break
+    assert used[-1] <= 22, used
 
 
 def test_a_save_makes_both_paths_of_one_name(
@@ -137,7 +158,7 @@ def test_a_save_makes_both_paths_of_one_name(
     session.submit(batches[0], adam, step=0)
     saved = session.save(folder, step=1, label=SaveLabel("0123456789abcdef99", "writer-7"))
     run = newest(server)
-    name = name_of(saved.state.location)
+    name = SaveName.read(saved.state.location)
     assert name is not None
     assert (name.key, name.step, name.writer) == ("0123456789abcdef", 1, "writer7")
     assert saved.state.location == f"tinker://{run}/weights/{name}"
@@ -269,7 +290,7 @@ class Answered:
     def __init__(self, session: TinkerSession, batch: Sequence[Datum]) -> None:
         self.session, self.step = (
             session,
-            Submitted(session, 0, batch, CROSS_ENTROPY, 1e-3, Future(), Future()),
+            SubmittedStep(session, 0, batch, CROSS_ENTROPY, 1e-3, Future(), Future()),
         )
 
     def loss(self, logprobs: list[list[float]], metrics: dict[str, float]) -> float:
@@ -300,7 +321,7 @@ def test_a_loss_without_log_probabilities_is_the_server_s(answered: Answered) ->
 
 def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
     with pytest.raises(
-        StageError, match=r"training stopped at step 0: loss nan; .* go on from the last save"
+        StageError, match=r"training stopped at step 0: loss nan; .* resume from the last save"
     ):
         answered.loss([[0.0, math.nan], [0.0]], {})
     with pytest.raises(StageError, match="training stopped at step 0"):
@@ -321,4 +342,4 @@ def test_a_loss_that_is_no_number_ends_the_session(answered: Answered) -> None:
 def test_a_norm_that_the_server_does_not_give_is_none(
     metrics: dict[str, float] | None, norm: float | None
 ) -> None:
-    assert _norm(types.OptimStepResponse(metrics=metrics)) == norm
+    assert grad_norm(types.OptimStepResponse(metrics=metrics)) == norm

@@ -10,7 +10,8 @@ from concurrent.futures import Future
 
 import pytest
 
-from core.engines.base import AdamParams, Datum, GenerateParams, LoraSpec
+from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines.sampling import GenerateParams
 from core.engines.tinker import TinkerEngine, Wait
 from core.engines.tinker.waiting import LogWaits, Queue, Watch
 from tests.servers import tinker
@@ -53,7 +54,7 @@ def test_a_step_that_is_waited_for_is_named_with_the_queue_s_words(
     assert [wait.seconds for wait in waits] == sorted(wait.seconds for wait in waits)
     # After it works again a slow machine may see another wait, of which the queue says nothing.
     assert {wait.queue for wait in waits} <= {None, "paused capacity: no room for now"}
-    assert engine.watch.queue.words is None
+    assert engine.watch.queue.state is None
 
 
 def test_samples_that_are_waited_for_are_counted(
@@ -78,9 +79,9 @@ def test_the_queue_s_last_words_are_forgotten_when_it_works_again() -> None:
     queue = Queue()
     try:
         queue.on_queue_state_change("paused_capacity", None)
-        assert queue.words == "paused capacity"
+        assert queue.state == "paused capacity"
         queue.on_queue_state_change("active", None)
-        assert not queue.words
+        assert not queue.state
     finally:
         queue.close()
 
@@ -121,7 +122,7 @@ def test_each_thread_is_told_of_its_own_waits() -> None:
     never: dict[str, Future[int]] = {"here": Future(), "there": Future()}
 
     def wait(name: str) -> None:
-        with watch.telling(lambda wait: told[name].append(str(wait))):
+        with watch.reporting(lambda wait: told[name].append(str(wait))):
             watch.result(never[name], f"what is wanted {name}")
 
     threads = [threading.Thread(target=wait, args=(name,)) for name in never]

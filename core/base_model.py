@@ -1,0 +1,292 @@
+"""Find the base model that a config names, as a folder of safetensors with a tokenizer.
+
+A model is named by a folder, a .gguf file, `package://<distribution>/<path>` for a file inside an installed
+package, or a hub id. A .gguf file is converted once, into the user's cache.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from core import jsonio, locations, packages
+from core.errors import ModelError, UserError
+from core.files import replace_bytes, user_cache, whole_folder
+
+log = logging.getLogger(__name__)
+
+# In this order; the hub's own client reads only the first two.
+HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
+_TOKENIZER_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
+_DIGESTED_FILES = (
+    "*.safetensors",
+    "*.bin",
+    "tokenizer*",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab*",
+    "merges.txt",
+    "chat_template*",
+)
+# Entries of config.json that depend on who wrote it.
+_IGNORED_ENTRIES = ("transformers_version", "_name_or_path", "_model_name_or_path")
+# Raise when the same .gguf would be converted to something else.
+_CONVERSION = 1
+_CONVERTED = "converted.json"
+"""The sha256 of each file of a converted model, by name."""
+_BLOCK, _BLOCKS = 1 << 16, 16
+"""Bytes that identify a file before its digest is looked up: one megabyte of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A base model that was found: a folder with safetensors, tokenizer and config.json."""
+
+    folder: Path
+    digest: str
+    """sha256 over weights, tokenizer files and configuration."""
+    spec: str
+    """As the config names it; this goes into adapters, the folder does not."""
+
+
+def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
+    """Find the base model that `spec` names.
+
+    Converted models are kept in `cache`, by default in the user's. Raises ModelError, which states what was
+    looked for, where, and the remedy.
+    """
+    kept = (cache or user_cache()).absolute()
+    folder = _model_folder(spec, kept)
+    return ModelSource(folder=folder, digest=_model_digest(folder, kept), spec=spec)
+
+
+def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
+    """Return the folder with the tokenizer of the model that `spec` names, without downloading weights.
+
+    Raises ModelError.
+    """
+    normalized, path = _normalize(spec, "student.tokenizer")
+    if path.is_dir():
+        return path.absolute()
+    if normalized.startswith(packages.SCHEME) or path.exists() or _looks_like_path(normalized):
+        return _model_folder(normalized, (cache or user_cache()).absolute())
+    return _download(normalized, _TOKENIZER_FILES, "student.tokenizer")
+
+
+def _model_folder(spec: str, cache: Path) -> Path:
+    spec, path = _normalize(spec, "base model")
+    if spec.startswith(packages.SCHEME):
+        try:
+            path = packages.find(spec, "student.model")
+        except UserError as error:
+            raise ModelError(f"base model {error}") from error
+    elif not path.exists() and not _looks_like_path(spec):
+        return _require_model(_download(spec, ("*.safetensors", *_TOKENIZER_FILES), "base model"))
+    path = path.absolute()
+    if path.is_dir():
+        return _require_model(path)
+    if not path.exists():
+        names = [entry.name for entry in path.parent.glob("*")]
+        near = ", ".join(difflib.get_close_matches(path.name, names, n=3, cutoff=0.5))
+        hint = f" (nearest: {near})" if near else ""
+        raise ModelError(f"base model not found: nothing is at {path}{hint}; correct student.model")
+    if path.suffix != ".gguf":
+        raise ModelError(f"base model {path} is a file but not a .gguf; name its folder instead")
+    return convert_gguf(path, cache)
+
+
+def _normalize(spec: str, setting: str) -> tuple[str, Path]:
+    """Return the name without `file://` and `~`, and as a path. Raises ModelError for a misspelled one."""
+    try:
+        found = locations.normalized(spec, setting)
+        locations.require(found, setting, ("package",), "a folder, a .gguf file, a hub id or package://")
+    except UserError as error:
+        raise ModelError(str(error)) from None
+    path = Path(found)
+    # `./model` and `model/` name a folder, which a hub id never is.
+    is_path = spec.startswith((".", "/", "~", "file:")) or spec.endswith("/")
+    return (str(path.absolute()) if is_path and not locations.scheme(found) else found), path
+
+
+def _looks_like_path(spec: str) -> bool:
+    return spec.startswith((".", "/", "~")) or spec.endswith(".gguf") or spec.count("/") > 1
+
+
+def _require_model(folder: Path) -> Path:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"base model folder {folder} has no config.json; name a folder that save_pretrained wrote"
+        )
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(
+            f"base model folder {folder} has no *.safetensors; download the model's weights into it"
+        )
+    return folder
+
+
+def _download(spec: str, patterns: Sequence[str], what: str) -> Path:
+    import huggingface_hub
+
+    token = next((os.environ[name] for name in HUB_TOKENS if os.environ.get(name)), None)
+    try:
+        # The latest revision; its digest is in every key.
+        found = huggingface_hub.snapshot_download(  # nosec B615
+            spec, token=token, allow_patterns=list(patterns)
+        )
+        return Path(found)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ModelError(
+            f"{what} {spec!r} is neither a folder here ({Path(spec).absolute()}) nor could it be downloaded "
+            f"from the hub ({type(error).__name__}: {reason}); name a local folder or a .gguf file, or set "
+            f"HF_TOKEN if the model needs a login"
+        ) from error
+
+
+def _model_digest(folder: Path, cache: Path) -> str:
+    """sha256 (hex) over a model folder's weights, tokenizer files and configuration.
+
+    Names and contents count; the folder's location and the writer of config.json do not. Raises ModelError.
+    """
+    whole = hashlib.sha256()
+    paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}
+    for path in sorted(paths, key=lambda path: path.name):
+        whole.update(f"{path.name}\0{file_digest(path, cache)}\0".encode())
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read ({error}); name a folder that save_pretrained wrote"
+        ) from error
+    for key in _IGNORED_ENTRIES:
+        config.pop(key, None)
+    whole.update(json.dumps(config, sort_keys=True).encode())
+    return whole.hexdigest()
+
+
+def file_digest(path: Path, cache: Path) -> str:
+    """sha256 (hex) of a file's bytes, remembered in `cache` by the file's identity.
+
+    A damaged note is not used, and a cache that cannot be written costs only time.
+    """
+    identity = _identity(path)
+    note = cache / "file-digests" / hashlib.sha256(identity.encode()).hexdigest()
+
+    def line(digest: str) -> str:
+        return f"{digest} {hashlib.sha256(f'{identity}{digest}'.encode()).hexdigest()}"
+
+    with suppress(OSError, ValueError):
+        text = note.read_text(encoding="ascii")
+        digest = text.partition(" ")[0]
+        if text == line(digest):
+            return digest
+    digest = jsonio.file_digest(path)
+    if _identity(path) == identity:  # it was not replaced while it was read
+        with suppress(OSError):
+            replace_bytes(note, line(digest).encode("ascii"))
+    return digest
+
+
+def _identity(path: Path) -> str:
+    """Return what changes with a file's content: path, inode, size, both times of change, sampled bytes.
+
+    Copying tools restore the time of modification, but no program sets that of the inode's change, and a
+    file that is moved here has its own inode. The samples (all of a small file) are for file systems that
+    have neither, and for changes within one tick of their clock. The number at the start is the format's:
+    version 0.1 remembered digests by path, size and time of modification only.
+    """
+    stat = path.stat()
+    sample = hashlib.blake2b(digest_size=16)
+    last = max(stat.st_size - _BLOCK, 0)
+    with path.open("rb") as file:
+        for i in range(_BLOCKS):
+            file.seek(last * i // (_BLOCKS - 1))
+            sample.update(file.read(_BLOCK))
+    known = (2, path.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return "\0".join(map(str, (*known, sample.hexdigest())))
+
+
+def convert_gguf(path: Path, cache: Path) -> Path:
+    """Return the folder that `path` was converted to; convert it if that was never done.
+
+    If two processes need it, one converts and the other waits. A killed conversion leaves nothing that is
+    used, since the folder gets its name last; a damaged one is repeated. Raises ModelError.
+    """
+    final = cache / "models" / f"{file_digest(path, cache)[:16]}-v{_CONVERSION}"
+    if _is_whole(final, cache):
+        return final
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{final}.lock"):
+        if not _is_whole(final, cache):
+            if final.exists():
+                log.warning("%s was damaged", final)
+                shutil.rmtree(final)
+            log.info("converting %s to safetensors in %s, once; about half a minute", path, final)
+            with whole_folder(final) as part:
+                _convert(path, part)
+                digests = {p.name: jsonio.file_digest(p) for p in part.iterdir() if p.is_file()}
+                jsonio.write_json(part / _CONVERTED, digests)
+    return final
+
+
+def _is_whole(folder: Path, cache: Path) -> bool:
+    """Whether a converted model's files are those that were written."""
+    if not folder.is_dir():
+        return False
+    try:
+        written = jsonio.read_json(folder / _CONVERTED)
+    except FileNotFoundError:  # converted by a version that did not write it
+        return (folder / "config.json").is_file()
+    except (OSError, ValueError):
+        return False
+    try:
+        return all(file_digest(folder / name, cache) == digest for name, digest in written.items())
+    except OSError:
+        return False
+
+
+def _convert(path: Path, folder: Path) -> None:
+    require_torch()
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name)  # nosec B615  # a local folder
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)  # nosec B615  # a local folder
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be read as a GGUF model ({type(error).__name__}: {error})"
+        ) from error
+    # The weights were expanded on loading, but save_pretrained refuses while these are set.
+    for name in ("is_quantized", "quantization_method"):
+        if hasattr(model, name):
+            delattr(model, name)
+    model.hf_quantizer = None
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    model.config._name_or_path = ""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def require_torch() -> None:
+    """Raise ModelError naming the extra to install if torch, peft, gguf or safetensors is missing."""
+    needed = ("torch", "peft", "gguf", "safetensors")
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ModelError(
+            f"the local engine needs {', '.join(missing)}, which is not installed: "
+            f"run `pip install 'understudy-distill[local]'`"
+        )
