@@ -1,6 +1,6 @@
-"""Duplicates, texts with both labels, and texts shared between given splits: counted and handled.
+"""Duplicates, texts with both labels, and texts shared between given splits: counted, and handled as set.
 
-A text is compared stripped. Duplicates and conflicts are a matter of one split (or of the table, where
+Texts are compared stripped. Duplicates and conflicts are searched within one split (or within the table, if
 the splits are still to be made); a text that two splits share is a leak, whatever its labels.
 """
 
@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 from core.config.data import DataConfig
-from core.data.reading import Row
+from core.data.reading import SHOWN, Row, listed
 from core.errors import DataError
 from core.records import SPLITS, SplitName
 
 Parts = dict[SplitName | None, list[Row]]
-"""Rows by split; under None where the splits are still to be made."""
-_SHOWN = 5
+"""Rows by split; under None if the splits are still to be made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Texts of one kind: how many, in how many rows, what was done, and where the first few stand."""
+    """Texts of one kind: how many, in how many rows, what was done, and the places of the first few."""
 
     texts: int
     rows: int
@@ -31,19 +29,10 @@ class Finding:
     dropped_rows: int
     examples: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "texts": self.texts,
-            "rows": self.rows,
-            "action": self.action,
-            "dropped_rows": self.dropped_rows,
-            "examples": list(self.examples),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class Cleaned:
-    """The rows that are left, and what was found. `shared` counts leaking texts by pair of splits."""
+    """The remaining rows, and what was found. `shared` counts leaking texts by pair of splits."""
 
     parts: Parts
     duplicates: Finding
@@ -55,20 +44,21 @@ class Cleaned:
 def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
     """Handle conflicts, then duplicates, then leaks, as the config says.
 
-    Raises DataError where it says "error" and there are any.
+    Raises DataError if it says "error" and there are any.
     """
-    parts = _by_split(rows)
-    parts, conflicts = _conflicts(parts, config.conflicts)
-    parts, duplicates = _duplicates(parts, config.duplicates)
-    parts, leaks, shared = _leaks(parts, config.leaks)
-    return Cleaned(parts, duplicates, conflicts, leaks, shared)
-
-
-def _by_split(rows: Iterable[Row]) -> Parts:
     parts: Parts = {}
     for row in rows:
         parts.setdefault(row.split, []).append(row)
-    return parts
+    found = [same for part in parts.values() for same in _conflicts(part)]
+    dropped = [row for same in found for row in same]
+    parts, conflicts = _handle(parts, found, dropped, config, "conflicts", "with both labels")
+    found = [same for part in parts.values() for same in _duplicates(part)]
+    dropped = [row for same in found for row in same[1:]]
+    parts, duplicates = _handle(parts, found, dropped, config, "duplicates", "that occur more than once")
+    found, dropped, shared = _leaks(parts)
+    counts = ", ".join(f"{pair} {n}" for pair, n in shared.items() if n)
+    parts, leaks = _handle(parts, found, dropped, config, "leaks", f"shared between splits ({counts})")
+    return Cleaned(parts, duplicates, conflicts, leaks, shared)
 
 
 def _text_and_label(row: Row) -> tuple[str, int]:
@@ -82,68 +72,55 @@ def _by_text(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return texts
 
 
-def _conflicts(parts: Parts, action: str) -> tuple[Parts, Finding]:
-    found: list[list[Row]] = []
-    for rows in parts.values():
-        labels: dict[str, int] = {}
-        mixed = {t for t, label in map(_text_and_label, rows) if labels.setdefault(t, label) != label}
-        found += _by_text(row for row in rows if row.example.text.strip() in mixed).values() if mixed else []
-    if found and action == "error":
-        raise DataError(_sentence("carry both labels", found, "data.conflicts"))
-    gone = {id(row) for same in found for row in same} if action == "drop" else set()
-    return _without(parts, gone), _finding(found, action, len(gone))
+def _conflicts(rows: list[Row]) -> list[list[Row]]:
+    """The rows of each text that has both labels."""
+    labels: dict[str, int] = {}
+    mixed = {t for t, label in map(_text_and_label, rows) if labels.setdefault(t, label) != label}
+    if not mixed:
+        return []
+    return list(_by_text(row for row in rows if row.example.text.strip() in mixed).values())
 
 
-def _duplicates(parts: Parts, action: str) -> tuple[Parts, Finding]:
-    found: list[list[Row]] = []
-    for rows in parts.values():
-        first: dict[tuple[str, int], Row] = {}
-        more: dict[tuple[str, int], list[Row]] = {}
-        for key, row in zip(map(_text_and_label, rows), rows, strict=True):
-            if first.setdefault(key, row) is not row:
-                more.setdefault(key, [first[key]]).append(row)
-        found += more.values()
-    if found and action == "error":
-        raise DataError(_sentence("stand more than once", found, "data.duplicates"))
-    gone = {id(row) for group in found for row in group[1:]} if action == "drop" else set()
-    return _without(parts, gone), _finding(found, action, len(gone))
+def _duplicates(rows: list[Row]) -> list[list[Row]]:
+    """The rows of each text that occurs more than once with one label."""
+    first: dict[tuple[str, int], Row] = {}
+    more: dict[tuple[str, int], list[Row]] = {}
+    for key, row in zip(map(_text_and_label, rows), rows, strict=True):
+        if first.setdefault(key, row) is not row:
+            more.setdefault(key, [first[key]]).append(row)
+    return list(more.values())
 
 
-def _leaks(parts: Parts, action: str) -> tuple[Parts, Finding, dict[str, int]]:
+def _leaks(parts: Parts) -> tuple[list[list[Row]], list[Row], dict[str, int]]:
+    """The rows of each text that splits share, those of the earlier split, and counts by pair of splits."""
     given = [split for split in SPLITS if split in parts]
     texts = {split: _by_text(parts[split]) for split in given}
     shared: dict[str, int] = {}
     found: dict[str, None] = {}
-    gone: set[int] = set()
+    dropped: list[Row] = []
     for early, late in combinations(given, 2):
         common = [text for text in texts[early] if text in texts[late]]
         shared[f"{early}+{late}"] = len(common)
         found.update(dict.fromkeys(common))
-        gone.update(id(row) for text in common for row in texts[early][text])
+        dropped += [row for text in common for row in texts[early][text]]
     leaking = [[row for split in given for row in texts[split].get(text, ())] for text in found]
-    if leaking and action == "error":
-        counts = ", ".join(f"{pair} {n}" for pair, n in shared.items() if n)
-        raise DataError(_sentence(f"are shared between splits ({counts})", leaking, "data.leaks"))
-    gone = gone if action == "drop" else set()
-    return _without(parts, gone), _finding(leaking, action, len(gone)), shared
+    return leaking, dropped, shared
 
 
-def _without(parts: Parts, gone: set[int]) -> Parts:
-    if not gone:
-        return parts
-    return {split: [row for row in rows if id(row) not in gone] for split, rows in parts.items()}
+def _handle(
+    parts: Parts, found: list[list[Row]], dropped: list[Row], config: DataConfig, key: str, what: str
+) -> tuple[Parts, Finding]:
+    """Drop rows, keep them, or raise DataError, as the config says; `found` are the rows of each text."""
 
+    def places(same: list[Row]) -> str:
+        return f"{same[0].example.id}: {', '.join(row.at for row in same[:3])}"
 
-def _finding(found: list[list[Row]], action: str, dropped: int) -> Finding:
-    places = tuple(_places(same) for same in found[:_SHOWN])
-    return Finding(len(found), sum(map(len, found)), action, dropped, places)
-
-
-def _places(same: list[Row]) -> str:
-    return f"{same[0].example.id}: {', '.join(row.at for row in same[:3])}"
-
-
-def _sentence(what: str, found: list[list[Row]], key: str) -> str:
-    lines = [f"\n  {_places(same)}" for same in found[:_SHOWN]]
-    more = f"\n  and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-    return f"texts that {what}: {len(found)}; mend them, or set {key}: drop (or keep):{''.join(lines)}{more}"
+    action: str = getattr(config, key)
+    if found and action == "error":
+        remedy = f"fix them, or set data.{key}: drop (or keep)"
+        raise DataError(f"texts {what}: {len(found)}; {remedy}:{listed(found, places)}")
+    gone = {id(row) for row in dropped} if action == "drop" else set()
+    if gone:
+        parts = {split: [row for row in rows if id(row) not in gone] for split, rows in parts.items()}
+    examples = tuple(places(same) for same in found[:SHOWN])
+    return parts, Finding(len(found), sum(map(len, found)), action, len(gone), examples)

@@ -1,16 +1,15 @@
-"""Which files a config names, how they are written, and the digests of what they hold."""
+"""The files that a config names, their formats, and the digests of their content."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from core.config.data import DataConfig
 from core.data import sources
+from core.data.tables import FORMATS, Format
 from core.errors import DataError
 from core.records import SPLITS, SplitName
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
 ALIASES: dict[str, SplitName] = {
     "train": "train",
     "val": "val",
@@ -18,19 +17,12 @@ ALIASES: dict[str, SplitName] = {
     "validation": "val",
     "test": "test",
 }
-FORMATS: dict[str, Format] = {
-    "csv": "csv",
-    "tsv": "tsv",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-    "parquet": "parquet",
-    "pq": "parquet",
-}
+"""Splits by the names that data may have for them."""
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """One file to read. `split` is set where the whole file is one split; `key` is its config key."""
+class TableFile:
+    """One file to read; `key` is its config key, `split` is set if the whole file is one split."""
 
     url: str
     format: Format
@@ -38,24 +30,24 @@ class Table:
     split: SplitName | None = None
 
 
-def tables(config: DataConfig) -> list[Table]:
-    """The tables the config names, found. Raises DataError for what is missing, all at once."""
+def table_files(config: DataConfig) -> list[TableFile]:
+    """The tables that the config names, after a search in `data.dir`. Raises DataError for missing ones."""
     if config.path is not None:
-        return [Table(config.path, file_format(config.path, config), "data.path")]
+        return [TableFile(config.path, _format(config.path, config), "data.path")]
     if config.files is not None:
-        urls = {s: getattr(config.files, s) for s in SPLITS}
-        return [Table(u, file_format(u, config), f"data.files.{s}", s) for s, u in urls.items()]
-    found = _in_folder(config.dir or "", config)
-    return [Table(u, file_format(u, config), f"data.dir.{s}", s) for s, u in found.items()]
+        key, urls = "data.files", {split: getattr(config.files, split) for split in SPLITS}
+    else:
+        key, urls = "data.dir", _in_folder(config.dir or "", config)
+    return [TableFile(url, _format(url, config), f"{key}.{split}", split) for split, url in urls.items()]
 
 
 def content(config: DataConfig) -> dict[str, str]:
-    """What the config's paths hold, by config key, for a cache key: sha256 and format of each file.
+    """Format and sha256 of each file that the config names, by config key, for a cache key.
 
-    The format stands beside the digest because a file's ending may decide it, and paths are in no key.
+    The format is part of it because it may depend on the file's ending, and paths are in no key.
     """
     found: dict[str, str] = {}
-    for table in tables(config):
+    for table in table_files(config):
         packed = "+gz" if table.url.lower().endswith(".gz") else ""
         found[table.key] = f"{table.format}{packed}:{sources.digest(table.url)}"
     if config.split_file is not None:
@@ -64,23 +56,26 @@ def content(config: DataConfig) -> dict[str, str]:
     return found
 
 
-def file_format(url: str, config: DataConfig) -> Format:
-    """The config's format or, by default, the one the file's ending says. Raises DataError."""
+def _format(url: str, config: DataConfig) -> Format:
     if config.format != "auto":
         return config.format
-    name = url.lower().removesuffix(".gz")
-    try:
-        return FORMATS[name.rpartition(".")[2]]
-    except KeyError:
+    ending = url.lower().removesuffix(".gz").rpartition(".")[2]
+    if ending not in FORMATS:
         raise DataError(
-            f"{sources.place(url)}: the ending does not say how the file is written; "
+            f"{sources.place(url)}: the ending does not identify the format; "
             f"set data.format to csv, tsv, jsonl or parquet"
-        ) from None
+        )
+    return FORMATS[ending]
 
 
 def _in_folder(folder: str, config: DataConfig) -> dict[SplitName, str]:
-    tried = {split: _candidates(folder, config, split) for split in SPLITS}
-    found = {split: next((u for u in urls if sources.exists(u)), None) for split, urls in tried.items()}
+    """The file of each split, in the first of the layouts that `data.dir` documents."""
+    ending, name = "csv" if config.format == "auto" else config.format, config.name
+    tried: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
+    for alias, split in ALIASES.items():
+        layouts = (f"{name}/{name}_{alias}", f"{name}/{alias}", f"{name}_{alias}", alias)
+        tried[split] += [sources.join(folder, f"{layout}.{ending}") for layout in layouts]
+    found = {split: next(filter(sources.exists, urls), None) for split, urls in tried.items()}
     lacking = [split for split in SPLITS if found[split] is None]
     if lacking:
         lines = [f"\n  {split}: {', '.join(map(sources.place, tried[split]))}" for split in lacking]
@@ -89,13 +84,3 @@ def _in_folder(folder: str, config: DataConfig) -> dict[SplitName, str]:
             f"{', '.join(lacking)}; put a file there, or set data.dir and data.name; tried:{''.join(lines)}"
         )
     return {split: url for split, url in found.items() if url is not None}
-
-
-def _candidates(folder: str, config: DataConfig, split: SplitName) -> list[str]:
-    ending = "csv" if config.format == "auto" else config.format
-    name = config.name
-    urls: list[str] = []
-    for alias in (a for a, s in ALIASES.items() if s == split):
-        layouts = (f"{name}/{name}_{alias}", f"{name}/{alias}", f"{name}_{alias}", alias)
-        urls += [sources.join(folder, f"{layout}.{ending}") for layout in layouts]
-    return urls

@@ -1,115 +1,230 @@
 """Families of near-duplicate texts: an exact set-similarity join, then connected components.
 
-Two texts are near-duplicates from a Jaccard similarity of their shingle sets on; a family is what is
-connected by such pairs. The join misses no pair: prefix filtering (Chaudhuri, Ganti, Kaushik 2006, "A
-primitive operator for similarity joins in data cleaning") with the size order and the shorter indexed
-prefix of AllPairs (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity search") and the
-positional filter of PPJoin (Xiao, Wang, Lin, Yu 2008, "Efficient similarity joins for near duplicate
-detection"). Own code, since datasketch finds pairs only with some probability (MinHash) and
-SetSimilaritySearch, which is exact, joins in pure Python and is no longer maintained.
+Two texts are near-duplicates if the Jaccard similarity of their sets of character shingles reaches a
+threshold t; a family is what such pairs connect. The join misses no pair. It uses prefix filtering
+(Chaudhuri, Ganti, Kaushik 2006, "A primitive operator for similarity joins in data cleaning") with the size
+order and the shorter indexed prefix of AllPairs (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity
+search") and the positional filter of PPJoin (Xiao, Wang, Lin, Yu 2008, "Efficient similarity joins for near
+duplicate detection"): of sets x and y with Jaccard >= t the smaller has at least t times the larger's size,
+and with all sets in one order (rarest shingle first) they share a shingle among the larger's first
+|x| - ceil(t |x|) + 1 and the smaller's first |y| - ceil(2t / (1 + t) |y|) + 1.
+
+Own code, since datasketch finds pairs only with some probability (MinHash) and SetSimilaritySearch, which is
+exact, joins in pure Python and is no longer maintained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from core.data.prefixes import Probes, overlap_needed, probes
-from core.data.shingles import Ints, ShingleSets, normalised, shingle_sets
 from core.progress import Progress, Silent
 
+Ints = npt.NDArray[np.int64]
 _CHUNK = 1 << 20
-"""Candidate pairs looked at in one go: about 100 MB of arrays."""
+"""Candidate pairs that are generated at once: about 100 MB of arrays."""
 _LOOKUPS = 1 << 22
-"""Shingles looked up in one go while pairs are verified."""
+"""Shingles that are looked up at once while pairs are verified."""
+_EPSILON = 1e-9
+"""Keeps a bound that is whole in exact arithmetic from being rounded up: bounds may only be too weak."""
 
 
 def families(
     texts: Sequence[str], threshold: float, shingle: int, progress: Progress | None = None
 ) -> list[int]:
-    """For each text the place of the first text of its family (its own where it has none).
+    """For each text the index of the first text of its family (its own if it has none).
 
-    Exact: texts with Jaccard >= threshold are always together. Time grows with the number of pairs
-    that share a rare shingle; identical texts are looked at once.
+    Exact: texts with Jaccard >= threshold are always together. Time grows with the number of pairs that
+    share a rare shingle; identical texts are compared once.
     """
     distinct: dict[str, int] = {}
-    place = [distinct.setdefault(normalised(text), len(distinct)) for text in texts]
+    index = [distinct.setdefault(normalized(text), len(distinct)) for text in texts]
     sets, order = shingle_sets(list(distinct), shingle).by_size()
     joined = np.empty(len(order), np.int64)
     joined[order] = _join(sets, threshold, progress or Silent())
     first: dict[int, int] = {}
-    return [first.setdefault(root, i) for i, root in enumerate(joined[place].tolist())]
+    return [first.setdefault(root, i) for i, root in enumerate(joined[index].tolist())]
+
+
+def normalized(text: str) -> str:
+    """The text as it is compared: lower case, single spaces, none at the ends."""
+    return " ".join(text.lower().split())
+
+
+@dataclass(frozen=True, slots=True)
+class ShingleSets:
+    """Sets in one array: set i is `tokens[offsets[i]:offsets[i + 1]]`, ascending, the rarest first.
+
+    `tokens` are ranks by the number of sets a shingle occurs in, `kinds` is the number of ranks;
+    `keys`, ascending, are set * kinds + token, for looking a token up in a set.
+    """
+
+    keys: Ints
+    tokens: Ints
+    offsets: Ints
+    sizes: Ints
+    kinds: int
+
+    @classmethod
+    def of(cls, keys: Ints, n: int, kinds: int) -> ShingleSets:
+        """From distinct ascending keys of `n` sets."""
+        sizes = np.bincount(keys // kinds, minlength=n).astype(np.int64)
+        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
+        return cls(keys, keys % kinds, offsets, sizes, kinds)
+
+    def by_size(self) -> tuple[ShingleSets, Ints]:
+        """The same sets from the smallest to the largest, and for each its former number."""
+        order = np.argsort(self.sizes, kind="stable")
+        number = np.empty(len(order), np.int64)
+        number[order] = np.arange(len(order))
+        owners = np.repeat(number, self.sizes)
+        return ShingleSets.of(np.sort(owners * self.kinds + self.tokens), len(order), self.kinds), order
+
+
+def shingle_sets(texts: Sequence[str], length: int) -> ShingleSets:
+    """The sets of character n-grams of normalized texts; a shorter text is one shingle of its own."""
+    if not texts:
+        return ShingleSets.of(np.zeros(0, np.int64), 0, 1)
+    padded = [text.ljust(length, "\n") for text in texts]  # no normalized text has a line feed
+    sizes = np.fromiter(map(len, padded), np.int64, len(padded))
+    inside = np.ones(int(sizes.sum()), np.bool_)  # n-grams of the joined texts that are in one text
+    ends = np.cumsum(sizes)
+    for back in range(1, length):
+        inside[ends - back] = False
+    inside = inside[: len(inside) - length + 1]
+    grams, kinds = _ranked(_ngrams("".join(padded), length)[inside])
+    owners = np.repeat(np.arange(len(sizes)), sizes - length + 1)
+    # As np.unique, by one sort: its hash table is slower here and takes more memory.
+    pairs = np.sort(owners * kinds + grams)
+    pairs = pairs[np.concatenate(([True], pairs[1:] != pairs[:-1]))]
+    owners, grams = pairs // kinds, pairs % kinds
+    rarity = np.empty(kinds, np.int64)
+    rarity[np.argsort(np.bincount(grams, minlength=kinds), kind="stable")] = np.arange(kinds)
+    return ShingleSets.of(np.sort(owners * kinds + rarity[grams]), len(sizes), kinds)
+
+
+def _ngrams(text: str, length: int) -> Ints:
+    """A number for each n-gram, equal only for equal n-grams: packed, and ranked when 62 bits are full."""
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    ranks = np.zeros(0x110000, np.int32)
+    alphabet = np.flatnonzero(np.bincount(codes, minlength=len(ranks)))
+    ranks[alphabet] = np.arange(len(alphabet))
+    ranks = ranks[codes]
+    base, grams, kinds = len(alphabet), ranks.astype(np.int64), len(alphabet)
+    for shift in range(1, length):
+        if kinds * base >= 2**62:
+            grams, kinds = _ranked(grams)
+        grams = grams[:-1] * base
+        grams += ranks[shift:]
+        kinds *= base
+    return grams
+
+
+def _ranked(values: Ints) -> tuple[Ints, int]:
+    distinct, ranks = np.unique(values, return_inverse=True)
+    return ranks.astype(np.int64, copy=False), len(distinct)
+
+
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """Prefix shingles of sets (`owner`, and `position` in it), each with what it may meet.
+
+    These are the entries `low` to `high` of the index: shingles of sets that are not larger, of
+    `index_owner`, at `index_position`.
+    """
+
+    owner: Ints
+    position: Ints
+    low: Ints
+    high: Ints
+    index_owner: Ints
+    index_position: Ints
+
+    @classmethod
+    def of(cls, sets: ShingleSets, threshold: float) -> _Probes:
+        """All probes that may meet something. The sets come by size, so an owner's number orders sizes."""
+        n = len(sets.sizes)
+        longest = sets.sizes + 1 - _least(threshold * sets.sizes)
+        owner = np.repeat(np.arange(n), longest)
+        position = np.arange(len(owner)) - (np.cumsum(longest) - longest)[owner]
+        key = sets.tokens[sets.offsets[owner] + position] * n + owner
+        indexed = sets.sizes + 1 - _least(2 * threshold / (1 + threshold) * sets.sizes)
+        inside = np.flatnonzero(position < indexed[owner])
+        inside = inside[np.argsort(key[inside], kind="stable")]
+        smallest = np.searchsorted(sets.sizes, _least(threshold * sets.sizes))
+        low = np.searchsorted(key[inside], key - owner + smallest[owner])
+        high = np.searchsorted(key[inside], key)
+        return cls(owner, position, low, high, owner[inside], position[inside]).take(low < high)
+
+    def take(self, which: Ints | npt.NDArray[np.bool_]) -> _Probes:
+        """Some of the probes, with the whole index."""
+        low, high = self.low[which], self.high[which]
+        return replace(self, owner=self.owner[which], position=self.position[which], low=low, high=high)
+
+    def unsettled(self, roots: Ints) -> _Probes:
+        """The probes that may meet a set of another family."""
+        families = roots[self.index_owner]
+        changes = np.cumsum(np.concatenate(([False], families[1:] != families[:-1])))
+        one = changes[self.low] == changes[self.high - 1]
+        return self.take(~(one & (families[self.low] == roots[self.owner])))
 
 
 def _join(sets: ShingleSets, threshold: float, progress: Progress) -> Ints:
     """The number of each set's family; sets come by size."""
-    found = probes(sets, threshold)
+    probes = _Probes.of(sets, threshold)
+    # The first pass, over the one entry nearest in size to each probe, joins large families by a few pairs;
+    # the second, over all entries, then skips the millions of pairs inside them.
+    nearest = replace(probes, low=probes.high - 1)
     roots = np.arange(len(sets.sizes))
-    # A first look at each probe's nearest neighbour joins large families by a few pairs, and the
-    # second, at all the others, then skips the millions of pairs inside them.
-    for look in (found.nearest(), found):
-        total = int(look.counts.sum())
-        done = 0
-        for chunk in _chunks(look):
-            done += int(chunk.counts.sum())
-            roots = _look(sets, chunk.unsettled(roots), roots, threshold)
-            progress.update(done, total, "pairs of texts that may be near-duplicates")
+    for chosen in (nearest, probes):
+        pairs = np.cumsum(chosen.high - chosen.low)
+        for part in _parts(pairs, _CHUNK):
+            large, small = _candidates(sets, chosen.take(part).unsettled(roots), roots, threshold)
+            similar = _verified(sets, large, small, threshold)
+            if similar.any():
+                roots = _merged(roots, large[similar], small[similar])
+            progress.update(
+                int(pairs[part[-1]]), int(pairs[-1]), "pairs of texts that may be near-duplicates"
+            )
     return roots
 
 
-def _chunks(look: Probes) -> Iterator[Probes]:
-    for part in _parts(np.cumsum(look.counts), _CHUNK):
-        yield look.take(part)
+def _parts(ends: Ints, step: int) -> list[Ints]:
+    """Consecutive indices in parts of about `step` units each; `ends` are the running sums of units."""
+    total = int(ends[-1]) if len(ends) else 0
+    cuts = np.unique(np.searchsorted(ends, np.arange(step, total, step)))
+    return [part for part in np.split(np.arange(len(ends)), cuts) if len(part)]
 
 
-def _look(sets: ShingleSets, chunk: Probes, roots: Ints, threshold: float) -> Ints:
-    large, small = _candidates(sets, chunk, roots, threshold)
-    similar = _verified(sets, large, small, threshold)
-    if not similar.any():
-        return roots
-    return _merged(roots, large[similar], small[similar])
-
-
-def _candidates(sets: ShingleSets, chunk: Probes, roots: Ints, threshold: float) -> tuple[Ints, Ints]:
-    """Pairs of sets of two families that share a shingle where only few can still follow."""
-    probe = np.repeat(np.arange(len(chunk.counts)), chunk.counts)
-    before = np.cumsum(chunk.counts) - chunk.counts
-    entry = chunk.low[probe] + np.arange(len(probe)) - before[probe]
+def _candidates(sets: ShingleSets, chunk: _Probes, roots: Ints, threshold: float) -> tuple[Ints, Ints]:
+    """Pairs of sets of two families that share a shingle after which enough others can follow."""
+    counts = chunk.high - chunk.low
+    probe = np.repeat(np.arange(len(counts)), counts)
+    entry = chunk.low[probe] + np.arange(len(probe)) - (np.cumsum(counts) - counts)[probe]
     large, small = chunk.owner[probe], chunk.index_owner[entry]
     apart = roots[large] != roots[small]
     probe, entry, large, small = probe[apart], entry[apart], large[apart], small[apart]
     sizes = sets.sizes
     left = np.minimum(sizes[large] - chunk.position[probe], sizes[small] - chunk.index_position[entry])
-    reachable = left >= overlap_needed(sizes[large], sizes[small], threshold)
+    reachable = left >= _least(threshold / (1 + threshold) * (sizes[large] + sizes[small]))
     pairs = np.unique(large[reachable] * len(sizes) + small[reachable])
     return pairs // len(sizes), pairs % len(sizes)
 
 
 def _verified(sets: ShingleSets, large: Ints, small: Ints, threshold: float) -> npt.NDArray[np.bool_]:
     """Which pairs are similar: |A and B| / |A or B| >= threshold."""
-    out = np.zeros(len(large), np.bool_)
-    sizes = sets.sizes
-    if not len(large):
-        return out
-    ends = np.cumsum(sizes[small])
-    for part in np.split(
-        np.arange(len(large)), np.unique(ends.searchsorted(np.arange(_LOOKUPS, int(ends[-1]), _LOOKUPS)))
-    ):
+    similar = np.zeros(len(large), np.bool_)
+    for part in _parts(np.cumsum(sets.sizes[small]), _LOOKUPS):
         common = _common(sets, large[part], small[part])
-        union = sizes[large[part]] + sizes[small[part]] - common
-        out[part] = common / union >= threshold
-    return out
-
-
-def _parts(ends: Ints, step: int) -> list[Ints]:
-    """Consecutive places in parts of about `step` units each; `ends` are the running sums of units."""
-    total = int(ends[-1]) if len(ends) else 0
-    cuts = np.unique(np.searchsorted(ends, np.arange(step, total, step)))
-    return [part for part in np.split(np.arange(len(ends)), cuts) if len(part)]
+        union = sets.sizes[large[part]] + sets.sizes[small[part]] - common
+        similar[part] = common / union >= threshold
+    return similar
 
 
 def _common(sets: ShingleSets, large: Ints, small: Ints) -> Ints:
@@ -133,3 +248,9 @@ def _merged(roots: Ints, left: Ints, right: Ints) -> Ints:
     np.minimum.at(smallest, component, np.arange(n))
     joined: Ints = smallest[component]
     return joined
+
+
+def _least(bound: npt.NDArray[np.floating[Any]]) -> Ints:
+    """The smallest whole number that is not below a bound."""
+    whole: Ints = np.ceil(bound - _EPSILON).astype(np.int64)
+    return whole

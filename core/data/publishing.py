@@ -1,4 +1,4 @@
-"""A table as it is made known to others: where it is, and what it holds."""
+"""A table as it is registered for others: where it is, and what it contains."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import pyarrow
 import pyarrow.parquet
 
 from core.data import sources
+from core.data.tables import FORMATS
 from core.errors import DataError, UserError
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedTable:
-    """`path` is absolute or a URL, `sha256` of the bytes as they lie there.
+    """`path` is absolute or a URL, `sha256` and `bytes` are of the file, not unpacked.
 
-    `rows` is None where their number depends on a config: a CSV's quotes may be none.
+    `rows` is None if their number depends on a config: the quotes of a CSV may be none.
     """
 
     name: str
@@ -31,33 +30,28 @@ class PublishedTable:
 
 
 def published_table(url: str, name: str | None = None) -> PublishedTable:
-    """Read a table and describe it; by default it is called what its file is.
+    """Read a table and describe it; its default name is that of the file.
 
-    Raises DataError where it cannot be read or is empty, UserError for a name with other characters
-    than letters, digits, dots, underscores and hyphens.
+    Raises DataError if it is empty or cannot be read, UserError for a name with other characters than
+    letters, digits, dots, underscores and hyphens.
     """
-    known = name if name is not None else _named(url)
-    if not _NAME.fullmatch(known):
-        raise UserError(f"--name {known}: a name has letters, digits, dots, underscores and hyphens only")
-    lying, unpacked = sources.read_bytes(url), sources.open_bytes(url)
-    if not unpacked:
+    if name is None:
+        stem = url.rstrip("/").rpartition("/")[2].split(".")[0]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "data"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"--name {name}: a name has letters, digits, dots, underscores and hyphens only")
+    packed = sources.read_bytes(url)
+    with sources.opened(url) as file:
+        data = file.read()
+    if not data:
         raise DataError(f"{sources.place(url)} is empty")
-    path = url if "://" in url else sources.place(url)
-    return PublishedTable(known, path, hashlib.sha256(lying).hexdigest(), len(lying), _rows(url, unpacked))
-
-
-def _named(url: str) -> str:
-    stem = url.rstrip("/").rpartition("/")[2].split(".")[0]
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "data"
-
-
-def _rows(url: str, data: bytes) -> int | None:
-    ending = url.lower().removesuffix(".gz").rpartition(".")[2]
-    if ending in ("jsonl", "ndjson"):
-        return sum(1 for line in data.splitlines() if line.strip())
-    if ending in ("parquet", "pq"):
+    rows, kind = None, FORMATS.get(url.lower().removesuffix(".gz").rpartition(".")[2])
+    if kind == "jsonl":
+        rows = sum(1 for line in data.splitlines() if line.strip())
+    elif kind == "parquet":
         try:
-            return int(pyarrow.parquet.ParquetFile(BytesIO(data)).metadata.num_rows)
+            rows = int(pyarrow.parquet.ParquetFile(BytesIO(data)).metadata.num_rows)
         except pyarrow.ArrowException as e:
             raise DataError(f"{sources.place(url)} is not a Parquet file ({e})") from None
-    return None
+    path = url if "://" in url else sources.place(url)
+    return PublishedTable(name, path, hashlib.sha256(packed).hexdigest(), len(packed), rows)

@@ -1,7 +1,7 @@
 """Records of a CSV or TSV, read so that a stray quote costs its own row and no other.
 
-A quote at the start of a field opens it, and the field runs on until a quote closes it, over line ends too.
-So a stray quote may take in every row up to the next quote, or to the end of the file. A record that
+A quote at the start of a field opens it, and the field continues until a quote closes it, across line ends
+too. So a stray quote may swallow every row up to the next quote, or to the end of the file. A record that
 
 - runs to the end of the file, or over more than `MAX_LINES` lines, or
 - has text after a closing quote, or
@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from core.data.tables import TextFormat
+from core.data.rows import TextFormat
 from core.data.text_lines import TextLines
 
 MAX_LINES = 1_000
@@ -51,12 +51,12 @@ MANY_OF_ONE_COLUMN = 100
 _BEFORE, _AHEAD = 200, 100
 """The rows before a record, and the lines after it, that show what rows are like there."""
 _LEAST = 6
-"""In a smaller sample the values of a column do not stand for all its values."""
+"""In a smaller sample the values of a column do not represent all its values."""
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
 """A comma in a number, which is no separator although a number comes before it."""
 _WORD = re.compile(r"\w+")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-"""The first line by which a file says to Excel how its columns are separated."""
+"""The first line with which a file declares its separator to Excel."""
 
 
 Record = tuple[int, list[str], str | None]
@@ -66,7 +66,7 @@ Record = tuple[int, list[str], str | None]
 class Records:
     """The records of `lines`, once; by default columns are separated by `default`.
 
-    `expect` says what rows are like, as soon as the header is read.
+    `expect` is called once the header is read.
     """
 
     def __init__(self, lines: TextLines, how: TextFormat, default: str) -> None:
@@ -80,7 +80,7 @@ class Records:
         self._stale = 0
 
     def expect(self, width: int, text: int) -> None:
-        """Say how many fields the header has and which of them is the text."""
+        """Set how many fields the header has and which of them is the text."""
         self._width, self._text = width, text
 
     def __iter__(self) -> Iterator[Record]:
@@ -93,8 +93,12 @@ class Records:
                 fields = next(reader)
             except StopIteration:
                 return
-            except (csv.Error, _TooManyLines) as e:
-                line = yield from self._lost(line, self._reason(e))
+            except _TooManyLines:
+                line = yield from self._lost(line, f"a quoted field may span {MAX_LINES:,} lines")
+                continue
+            except csv.Error as e:
+                reason = "the field runs to the end of the file" if self._feed.ended else str(e)
+                line = yield from self._lost(line, reason)
                 continue
             if len(taken) == 1:
                 if len(fields) == self._width:
@@ -116,23 +120,18 @@ class Records:
         return csv.reader(lines, delimiter=self.separator, quoting=quoting, strict=True)
 
     def _lost(self, line: int, reason: str) -> Generator[Record, None, int]:
-        """Report the record at hand, hand the lines after its opening quote back, return the next line."""
+        """Report the current record, give the lines after its opening quote back, return the next line."""
         taken = self._feed.taken
         opened, last = _opening_lines(taken, self.separator)
         if not any(map(self._is_row, taken[opened + 1 : last + 1])):
             opened = last
         remedy = f"mend them, or set {self._how.named('quotes', 'false')} if this file uses none"
-        self._feed.hand_back(taken[opened + 1 :])
+        self._feed.give_back(taken[opened + 1 :])
         yield line + opened, [], f"quotes that do not close properly ({reason}); {remedy}"
         return line + opened + 1
 
-    def _reason(self, error: Exception) -> str:
-        if isinstance(error, _TooManyLines):
-            return f"a quoted field may span {MAX_LINES:,} lines"
-        return "the field runs to the end of the file" if self._feed.ended else str(error)
-
     def _split_at_returns(self, line: str) -> list[list[str]]:
-        """The rows of a line with too many fields, if carriage returns part it into rows that all fit."""
+        """The rows of a line with too many fields, if carriage returns divide it into rows that all fit."""
         text = self._unescape([line])[0].rstrip("\r\n")
         if "\r" not in text:
             return []
@@ -143,7 +142,7 @@ class Records:
         return rows if all(len(row) == self._width for row in rows) else []
 
     def _swallows(self, fields: Sequence[str]) -> bool:
-        """Whether the lines of the record at hand look like rows of their own, as this module's text says."""
+        """Whether the lines of the current record look like rows, by the criteria of the module docstring."""
         if self._width < 0:
             return False
         taken = self._feed.taken
@@ -189,7 +188,7 @@ class Records:
         return any(column.known for column in self._learned())
 
     def _learned(self) -> list[_Column]:
-        """What each column is like in the rows of one line around here, found again every so many rows."""
+        """What each column is like in the rows of one line nearby, updated every so many rows."""
         if self._stale <= 0:
             sample = [*self._before, *self._ahead()]
             columns = zip(*sample, strict=True) if sample else [()] * self._width
@@ -216,7 +215,7 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class _Column:
-    """What the values of a column have in common: None where they differ too much."""
+    """What the values of a column have in common; None if they differ too much."""
 
     values: frozenset[str] | None
     shapes: frozenset[str] | None
@@ -235,7 +234,7 @@ class _Column:
 
     @property
     def known(self) -> bool:
-        """Whether a value can be told from any other text."""
+        """Whether the values of this column differ from other text."""
         return self.values is not None or self.shapes is not None
 
     def fits(self, value: str) -> bool:
@@ -256,10 +255,10 @@ class _TooManyLines(Exception):
 
 
 class _Feed:
-    """Lines for the csv module: `taken` are those of the record at hand, and lines can be handed back.
+    """Lines for the csv module: `taken` are those of the current record, and lines can be given back.
 
-    A byte order mark at the start of a record, which joining files leaves, is skipped. `ended` says that
-    the record at hand met the end of the file.
+    A byte order mark at the start of a record, which joining files leaves, is skipped. `ended` is set when
+    the current record reaches the end of the file.
     """
 
     __slots__ = ("_back", "_lines", "ended", "taken")
@@ -289,13 +288,13 @@ class _Feed:
         taken.append(line)
         return line
 
-    def hand_back(self, lines: Sequence[str]) -> None:
+    def give_back(self, lines: Sequence[str]) -> None:
         """Give these lines again, before any other."""
         self._back.extendleft(reversed(lines))
         self.ended = False
 
     def peek(self, count: int) -> list[str]:
-        """The next lines, which stay to be read."""
+        """The next lines, without consuming them."""
         self._back.extend(islice(self._lines, max(0, count - len(self._back))))
         return list(islice(self._back, count))
 

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import fsspec
 
@@ -18,7 +18,7 @@ from core.errors import DataError, PassingError, UnderstudyError, UserError
 
 
 def read_bytes(url: str) -> bytes:
-    """The file's bytes as they lie there. Raises DataError with the place tried and names near it."""
+    """The file's bytes, not unpacked. Raises DataError with the place tried and the nearest names."""
     with explained(url, "name a file, or set data.dir"):
         if is_local(url):
             return local_path(url).read_bytes()
@@ -26,11 +26,32 @@ def read_bytes(url: str) -> bytes:
         return bytes(fs.cat_file(path))
 
 
+def digest(url: str) -> str:
+    """sha256 of the file's bytes, not unpacked, in hex."""
+    return hashlib.sha256(read_bytes(url)).hexdigest()
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BinaryIO]:
+    """The bytes of a file, unpacked if its name ends in .gz. Raises DataError, also while they are read."""
+    with explained(url):
+        if is_local(url):
+            file: BinaryIO = local_path(url).open("rb")
+        else:
+            fs, path = filesystem(url)
+            file = cast(BinaryIO, fs.open(path, "rb"))
+    with file:
+        try:
+            yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if url.lower().endswith(".gz") else file
+        except (EOFError, zlib.error, gzip.BadGzipFile) as e:
+            raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
+
+
 @contextmanager
 def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[None]:
-    """Say in a sentence why a file cannot be read, with the place tried and names near it.
+    """Explain why a file cannot be read, with the place tried and the nearest names.
 
-    Raises DataError, and PassingError where trying again may help.
+    Raises DataError, or PassingError if trying again may help.
     """
     try:
         yield
@@ -49,31 +70,32 @@ def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[No
     except Exception as e:
         if is_local(url):
             raise
-        # Clients of stores have trees of errors of their own, with no base but Exception.
+        # Clients of stores have their own error classes, with no common base but Exception.
         name = type(e).__name__
         if "Connect" in name or "Timeout" in name:
             raise PassingError(f"{url} could not be reached: {name}: {e}") from e
         raise DataError(f"{url} cannot be read: {name}: {e}") from e
 
 
-def open_bytes(url: str) -> bytes:
-    """The file's bytes, unpacked where its name ends in .gz."""
-    raw = read_bytes(url)
-    if not url.lower().endswith(".gz"):
-        return raw
+def missing(url: str) -> str:
+    """The message for a file that does not exist, with the nearest names in its folder."""
     try:
-        return gzip.decompress(raw)
-    except (OSError, EOFError, zlib.error) as e:
-        raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
-
-
-def digest(url: str) -> str:
-    """sha256 of the bytes as they lie there, in hex."""
-    return hashlib.sha256(read_bytes(url)).hexdigest()
+        if is_local(url):
+            siblings = sorted(p.name for p in local_path(url).parent.iterdir() if p.is_file())
+        else:
+            fs, path = filesystem(url)
+            siblings = sorted(str(p).rpartition("/")[2] for p in fs.ls(path.rpartition("/")[0], detail=False))
+    except OSError:
+        siblings = []
+    near = difflib.get_close_matches(url.rpartition("/")[2], siblings, n=3, cutoff=0.4)
+    hint = f"; its folder holds {', '.join(near)}" if near else ""
+    relative = is_local(url) and not Path(_normalized(url)).is_absolute()
+    note = f" ({url!r} is relative to the working directory)" if relative else ""
+    return f"there is no file {place(url)}{note}{hint}"
 
 
 def exists(url: str) -> bool:
-    """Whether a file is there."""
+    """Whether there is such a file."""
     if is_local(url):
         return local_path(url).is_file()
     fs, path = filesystem(url)
@@ -81,7 +103,7 @@ def exists(url: str) -> bool:
 
 
 def is_folder(url: str) -> bool:
-    """Whether a folder is there."""
+    """Whether there is such a folder."""
     if is_local(url):
         return local_path(url).is_dir()
     fs, path = filesystem(url)
@@ -89,14 +111,14 @@ def is_folder(url: str) -> bool:
 
 
 def join(folder: str, name: str) -> str:
-    """A name under a folder, where the folder is a path or a URL."""
+    """A name inside a folder, which is a path or a URL."""
     if is_local(folder) and not folder.startswith(packages.SCHEME):
         return str(Path(_normalized(folder)) / name)
     return f"{folder.rstrip('/')}/{name}"
 
 
 def is_local(url: str) -> bool:
-    """Whether `url` names a file of this machine: a plain path, or one inside a package."""
+    """Whether `url` names a file on this machine: a plain path, or one inside a package."""
     return locations.scheme(_normalized(url)) in ("", "package")
 
 
@@ -107,27 +129,8 @@ def local_path(url: str) -> Path:
 
 
 def place(url: str) -> str:
-    """What an error shows: the absolute path, or the URL itself."""
+    """What errors show: the absolute path, or the URL itself."""
     return url if "://" in url else str(local_path(url))
-
-
-def missing(url: str) -> str:
-    """The sentence for a file that is not there, with the nearest names in its folder."""
-    near = difflib.get_close_matches(url.rpartition("/")[2], _siblings(url), n=3, cutoff=0.4)
-    where = "" if is_local(url) and not Path(_normalized(url)).is_absolute() else None
-    hint = f"; its folder holds {', '.join(near)}" if near else ""
-    note = "" if where is None else f" ({url!r} is relative to the working directory)"
-    return f"there is no file {place(url)}{note}{hint}"
-
-
-def _siblings(url: str) -> list[str]:
-    try:
-        if is_local(url):
-            return sorted(p.name for p in local_path(url).parent.iterdir() if p.is_file())
-        fs, path = filesystem(url)
-        return sorted(str(p).rpartition("/")[2] for p in fs.ls(path.rpartition("/")[0], detail=False))
-    except OSError:
-        return []
 
 
 def filesystem(url: str) -> tuple[Any, str]:

@@ -1,4 +1,4 @@
-"""The stage `split`: texts in, three CSV files and what became of every row out."""
+"""The stage `split`: reads the texts, writes three CSV files and what became of every row."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from core.config.data import DataConfig
 from core.data import locate, splitting
 from core.data.cleaning import clean
 from core.data.reading import read
-from core.data.summary import notices, summarise
+from core.data.summary import FILE, notices, summarize
 from core.data.writing import write_examples
 from core.records import SPLITS
 from core.stage import StageIO, stage
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
-
-SUMMARY_FILE = "split_summary.json"
 
 
 class SplitSettings(Section):
@@ -45,7 +43,7 @@ def content(settings: SplitSettings, context: RunContext | None = None) -> dict[
     "split",
     version=2,
     content=content,
-    publishes={**{f"{name}.csv": f"data_splits/{name}.csv" for name in SPLITS}, SUMMARY_FILE: SUMMARY_FILE},
+    publishes={**{f"{name}.csv": f"data_splits/{name}.csv" for name in SPLITS}, FILE: FILE},
 )
 def split(settings: SplitSettings, io: StageIO) -> dict[str, Any]:
     """Write train.csv, val.csv, test.csv and split_summary.json, and return counts and notices.
@@ -56,10 +54,10 @@ def split(settings: SplitSettings, io: StageIO) -> dict[str, Any]:
     readings = read(config)
     cleaned = clean(readings.rows, config)
     parts = splitting.split(cleaned, config, settings.seed, io.progress)
-    summary = summarise(readings, cleaned, parts, config, settings.seed, locate.tables(config))
+    summary = summarize(readings, cleaned, parts, config, settings.seed, locate.table_files(config))
     summary["notices"] = notices(summary)
     for name in SPLITS:
         write_examples(io.out / f"{name}.csv", (row.example for row in parts.used[name]))
-    jsonio.write_json(io.out / SUMMARY_FILE, summary)
+    jsonio.write_json(io.out / FILE, summary)
     labels = {name: summary["used_split_summary"][name]["label_counts"] for name in SPLITS}
     return {"counts": summary["counts"], "labels": labels, "notices": summary["notices"]}

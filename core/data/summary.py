@@ -1,4 +1,4 @@
-"""What became of every row: `split_summary.json`, and the sentences people should see."""
+"""`split_summary.json`: what became of every row, and the notices that people should see."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import Any
 
 from pydantic import Field
 
-from core import jsonio
 from core.config.data import DataConfig
 from core.data import sources
 from core.data.cleaning import Cleaned
-from core.data.locate import Table
-from core.data.reading import Readings, Row
+from core.data.locate import TableFile
+from core.data.reading import Readings
 from core.data.splitting import Split, Splits, label_counts, shared_groups
-from core.jsonio import Record
+from core.jsonio import Record, as_row
 from core.records import SPLITS, SplitName
 
 FILE = "split_summary.json"
+# The notices are part of the stage's output: other words would give it another digest.
 _FINDINGS = {
-    "duplicates": "stand more than once",
-    "conflicts": "carry both labels",
-    "leaks": "are shared between splits",
+    "duplicates": "that stand more than once",
+    "conflicts": "that carry both labels",
+    "leaks": "that are shared between splits",
 }
 
 
@@ -40,51 +40,57 @@ class SplitCounts(Record):
 
 
 class SplitSummary(Record):
-    """What is read of split_summary.json."""
+    """The part of split_summary.json that other stages and reports read."""
 
     used_split_summary: dict[SplitName, SplitCounts]
     notices: tuple[str, ...]
 
 
-def summarise(
+def summarize(
     readings: Readings,
     cleaned: Cleaned,
     split: Split,
     config: DataConfig,
     seed: int,
-    tables: Sequence[Table],
+    files: Sequence[TableFile],
 ) -> dict[str, Any]:
     """All counts as one JSON value; the first ten keys are the predecessor's."""
     counts = {name: len(split.used[name]) for name in SPLITS}
+    used = [row for rows in split.used.values() for row in rows]
+    first = sources.place(files[0].url)
+    places = {file.split: sources.place(file.url) for file in files}
     return {
         "dataset_name": config.name,
-        "source_dir": _source_dir(config),
-        "resolved_split_paths": _split_paths(tables),
+        "source_dir": sources.place(config.dir) if config.dir is not None else first.rpartition("/")[0],
+        "resolved_split_paths": {name: places.get(name, first) for name in SPLITS},
         "seed": seed,
         "counts": {**counts, "total": sum(counts.values())},
         "subset_limits": {name: getattr(config, f"max_{name}_examples") for name in SPLITS},
         "source_split_summary": _by_split(split.whole),
         "used_split_summary": _by_split(split.used),
         "split": split.how,
-        "sources": {table.key: sources.place(table.url) for table in tables},
+        "sources": {file.key: sources.place(file.url) for file in files},
         "rows_read": readings.seen,
         "rows_left_out": readings.left_out,
         "rows_not_needed": split.not_needed,
-        "bad_rows": {"count": len(readings.bad), "rows": [jsonio.as_row(bad) for bad in readings.bad]},
+        "bad_rows": {"count": len(readings.bad), "rows": [as_row(bad) for bad in readings.bad]},
         "overflow_columns": {
             "rows_read": readings.overflow,
-            "texts_used": len(_overflowing_texts(split.used)),
+            "texts_used": len({row.example.id for row in used if row.overflow}),
         },
-        "duplicates": cleaned.duplicates.as_json(),
-        "conflicts": cleaned.conflicts.as_json(),
-        "leaks": {**cleaned.leaks.as_json(), "shared_texts": cleaned.shared},
+        "duplicates": as_row(cleaned.duplicates),
+        "conflicts": as_row(cleaned.conflicts),
+        "leaks": {**as_row(cleaned.leaks), "shared_texts": cleaned.shared},
         "near_duplicates": _near_duplicates(split, config),
-        "groups": _groups(split.used),
+        "groups": {
+            "count": len({row.example.group for row in used} - {None}),
+            "shared": shared_groups(split.used),
+        },
     }
 
 
 def notices(summary: Mapping[str, Any]) -> list[str]:
-    """A sentence for everything that was left out, dropped or kept against expectation."""
+    """A sentence for everything that was left out, dropped, or kept against expectation."""
     out: list[str] = []
     bad, overflow = summary["bad_rows"], summary["overflow_columns"]["rows_read"]
     if summary["rows_left_out"]:
@@ -97,56 +103,34 @@ def notices(summary: Mapping[str, Any]) -> list[str]:
         out.append(f"bad rows skipped: {bad['count']}, the first at {where}")
     if overflow:
         out.append(f"rows that hold something past the named columns, which was ignored: {overflow}")
-    out += [sentence for key, what in _FINDINGS.items() if (sentence := _found(summary[key], what))]
+    for key, what in _FINDINGS.items():
+        found = summary[key]
+        if found["texts"]:
+            dropped = found["action"] == "drop"
+            done = f"rows dropped: {found['dropped_rows']}" if dropped else "all were kept"
+            out.append(f"texts {what}: {found['texts']}; {done}")
     for giant in (summary["near_duplicates"] or {}).get("giants", []):
         out.append(
             f"a {giant['kind']} of {giant['rows']} rows ({giant['share']:.1%}) stays in one split; "
             f"one of them is {giant['example_id']}"
         )
     for name in ("val", "test"):
-        labels = summary["used_split_summary"][name]["label_counts"]
-        if not all(labels.values()):
+        if not all(summary["used_split_summary"][name]["label_counts"].values()):
             out.append(f"{name} holds one class only, so that most metrics are undefined on it")
     shared = {pair: n for pair, n in summary["groups"]["shared"].items() if n}
     if shared:
-        out.append(
-            f"groups are shared between given splits: {', '.join(f'{p} {n}' for p, n in shared.items())}"
-        )
+        pairs = ", ".join(f"{pair} {n}" for pair, n in shared.items())
+        out.append(f"groups are shared between given splits: {pairs}")
     return out
 
 
-def _found(finding: Mapping[str, Any], what: str) -> str:
-    if not finding["texts"]:
-        return ""
-    dropped = f"rows dropped: {finding['dropped_rows']}" if finding["action"] == "drop" else "all were kept"
-    return f"texts that {what}: {finding['texts']}; {dropped}"
-
-
-def _source_dir(config: DataConfig) -> str:
-    if config.dir is not None:
-        return sources.place(config.dir)
-    url = config.path or (config.files.train if config.files else "")
-    return sources.place(url).rpartition("/")[0]
-
-
-def _split_paths(tables: Sequence[Table]) -> dict[str, str]:
-    whole = sources.place(tables[0].url)
-    paths = {table.split: sources.place(table.url) for table in tables}
-    return {name: paths.get(name, whole) for name in SPLITS}
-
-
 def _by_split(splits: Splits) -> dict[str, Any]:
-    return {name: _distribution(splits[name]) for name in SPLITS}
-
-
-def _distribution(rows: Sequence[Row]) -> dict[str, Any]:
-    counts = label_counts(rows)
-    shares = {label: n / len(rows) if rows else None for label, n in counts.items()}
-    return {"count": len(rows), "label_counts": counts, "label_distribution": shares}
-
-
-def _overflowing_texts(splits: Splits) -> set[str]:
-    return {row.example.id for rows in splits.values() for row in rows if row.overflow}
+    out: dict[str, Any] = {}
+    for name in SPLITS:
+        n, counts = len(splits[name]), label_counts(splits[name])
+        shares = {label: count / n if n else None for label, count in counts.items()}
+        out[name] = {"count": n, "label_counts": counts, "label_distribution": shares}
+    return out
 
 
 def _near_duplicates(split: Split, config: DataConfig) -> dict[str, Any] | None:
@@ -160,10 +144,5 @@ def _near_duplicates(split: Split, config: DataConfig) -> dict[str, Any] | None:
         "families": units.families,
         "rows_in_families": units.rows_in_families,
         "units_of_several_rows": units.several,
-        "giants": [giant.as_json() for giant in units.giants],
+        "giants": [as_row(giant) for giant in units.giants],
     }
-
-
-def _groups(splits: Splits) -> dict[str, Any]:
-    groups = {r.example.group for rows in splits.values() for r in rows if r.example.group is not None}
-    return {"count": len(groups), "shared": shared_groups(splits)}

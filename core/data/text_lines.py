@@ -1,4 +1,4 @@
-"""Text files as lines: bytes are decoded before lines are split, for every encoding and line end."""
+"""Lines of a text file: bytes are decoded before lines are split, for every encoding and line end."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from core.data.tables import STANDARD_INPUT, TextFormat
+from core.data.rows import STANDARD_INPUT, TextFormat
 from core.errors import DataError
 
 _BLOCK = 1 << 18
@@ -24,7 +24,7 @@ _MARKS = (
     (codecs.BOM_UTF8, "UTF-8", {"utf-8", "utf-8-sig"}),
 )
 _NULS_AT = {
-    # Bytes of each four that are NUL where Latin text is written without a byte order mark.
+    # Which of four bytes are NUL in Latin text without a byte order mark.
     (1, 2, 3): "utf-32-le",
     (0, 1, 2): "utf-32-be",
     (1, 3): "utf-16-le",
@@ -39,25 +39,31 @@ _LONE_CR = re.compile(r"\r(?!\n)")
 class TextLines:
     """The lines of an open file with their ends, without the byte order mark at its start.
 
-    The end of the first line decides what ends lines. Where it is a carriage return alone, carriage returns
-    and line feeds both do. Otherwise line feeds do, and a lone carriage return belongs to its line; with
+    The end of the first line decides what ends lines. If it is a lone carriage return, carriage returns and
+    line feeds both do. Otherwise line feeds do, and a lone carriage return belongs to its line; with
     `escape` it is replaced, because the csv module would end a row there, and `unescape` restores it.
     Bytes that are not in the encoding become lone surrogates U+DC00 to U+DCFF, so that only their row is
-    lost. Only the lines of one block are held in memory.
+    lost. Only the lines of one block are in memory.
 
-    `likely` is the encoding that the first bytes suggest where they contradict the given one.
+    `likely` is the encoding that the first bytes suggest if they contradict the given one.
     """
 
     def __init__(self, file: BinaryIO, place: str, how: TextFormat, *, escape: bool = False) -> None:
         self._file, self._place, self._how, self._escape = file, place, how, escape
         self._escaped = False
-        self._codec = _codec(place, how)
-        self._head = self._first_bytes()
+        self._head = self._read(_HEAD)
+        while 0 < len(self._head) < len(codecs.BOM_UTF32_LE) and (more := self._read(_HEAD)):
+            self._head += more
         self.likely = self._check_head()
 
     def __iter__(self) -> Iterator[str]:
         for block, ends in self._blocks():
             yield from io.StringIO(self._with_escapes(block) if ends else block, newline=ends)
+
+    def stripped(self) -> Iterator[str]:
+        """The lines without their ends, and without byte order marks that joining files leaves."""
+        for line in self:
+            yield line.rstrip("\n").removesuffix("\r").removeprefix("\ufeff")
 
     def unescape(self, fields: list[str]) -> list[str]:
         """Restore the carriage returns that `escape` replaced."""
@@ -75,7 +81,7 @@ class TextLines:
         return _LONE_CR.sub(f"{_ESCAPE}1", block.replace(_ESCAPE, f"{_ESCAPE}0"))
 
     def _blocks(self) -> Iterator[tuple[str, str]]:
-        """Blocks that end where a line does, each with what `newline` has to be to split it."""
+        """Blocks that end where a line does, each with the `newline` that splits it."""
         held: list[str] = []
         ends: str | None = None
         for text in self._decoded():
@@ -111,45 +117,34 @@ class TextLines:
                 return
             data = self._read(_BLOCK)
 
-    def _first_bytes(self) -> bytes:
-        """Enough bytes to recognize a byte order mark, and what else comes with them."""
-        head = self._read(_HEAD)
-        while 0 < len(head) < len(codecs.BOM_UTF32_LE) and (more := self._read(_HEAD)):
-            head += more
-        return head
-
     def _read(self, size: int) -> bytes:
-        """Up to `size` bytes: what a pipe has, where the file can say so."""
+        """Up to `size` bytes: what a pipe has, if the file supports it."""
         read = self._file.read1 if isinstance(self._file, io.BufferedReader) else self._file.read
         return bytes(read(size))
 
     def _check_head(self) -> str | None:
+        """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
         head, encoding, place = self._head, self._how.encoding, self._place
+        codec = _codec(place, self._how)
         if head.startswith(_GZIP):
             remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
             raise DataError(f"{place} is packed by gzip; {remedy}")
         for mark, name, codecs_of_it in _MARKS:
             if head.startswith(mark):
-                if self._codec in codecs_of_it:
+                if codec in codecs_of_it:
                     return None
                 setting = self._how.named("encoding", name.lower())
                 raise DataError(f"{place} is {name}, not {encoding}; set {setting}")
-        if self._codec.startswith(("utf-16", "utf-32")):
+        if codec.startswith(("utf-16", "utf-32")):
             if len(head) >= 8 and b"\0" not in head and _is_utf8(head):
                 setting = self._how.named("encoding", "utf-8")
                 raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
             return None
-        return _guess(head)
-
-
-def lines_of(lines: TextLines) -> Iterator[str]:
-    """The lines without their ends, and without byte order marks left by joining files."""
-    for line in lines:
-        yield line.rstrip("\n").removesuffix("\r").removeprefix("\ufeff")
+        return _wide_encoding(head)
 
 
 def _codec(place: str, how: TextFormat) -> str:
-    """The canonical name of the encoding. Raises DataError for one that does not exist."""
+    """The canonical name of the encoding. Raises DataError if there is no such text encoding."""
     try:
         codecs.getincrementaldecoder(how.encoding)
         with contextlib.suppress(UnicodeError):
@@ -160,8 +155,8 @@ def _codec(place: str, how: TextFormat) -> str:
         raise DataError(f"{place}: there is no encoding {how.encoding!r}; set {setting}") from None
 
 
-def _guess(head: bytes) -> str | None:
-    """The encoding without a byte order mark whose pattern of NUL bytes the first bytes have."""
+def _wide_encoding(head: bytes) -> str | None:
+    """The UTF-16 or UTF-32 encoding whose pattern of NUL bytes the first bytes have."""
     length = min(len(head), _HEAD) // 4
     if b"\0" not in head or not length:
         return None
@@ -172,7 +167,7 @@ def _guess(head: bytes) -> str | None:
 
 
 def _is_utf8(head: bytes) -> bool:
-    """Whether the bytes are UTF-8, up to a character that is cut off at their end."""
+    """Whether the bytes are UTF-8, except for a character that is cut off at their end."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:

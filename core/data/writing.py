@@ -1,4 +1,4 @@
-"""Split files: CSV that survives a round trip to the byte, whatever a text holds."""
+"""Split files: CSV that survives a round trip to the byte, whatever a text contains."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _COLUMNS = ["id", "text", "label"]
 
 
 def write_examples(path: Path, examples: Iterable[Example]) -> None:
-    """Write id, text, label and, where any example has one, group; UTF-8, lines end in CRLF.
+    """Write id, text, label and, if any example has one, group; UTF-8, lines end in CRLF.
 
-    A collection is gone over twice and not held; an iterator is. The csv module quotes a carriage
-    return only where it is part of the line's end.
+    A collection is iterated twice; an iterator is first read into a list. The csv module quotes a carriage
+    return only if it is part of the line's end.
     """
     if not isinstance(examples, Collection):
         examples = list(examples)
@@ -34,34 +34,33 @@ def write_examples(path: Path, examples: Iterable[Example]) -> None:
 
 
 def read_examples(path: Path) -> list[Example]:
-    """The examples of a file that this project wrote. Raises DataError for a file it did not write."""
+    """The examples of a split file. Raises DataError if this project did not write it."""
     return list(iter_examples(path))
 
 
 def iter_examples(path: Path) -> Iterator[Example]:
-    """The same, one at a time; DataError comes when the damaged row does."""
+    """The examples one at a time; a damaged row raises DataError when it is reached."""
     return (example for _, example in iter_placed(path))
 
 
 def iter_placed(path: Path) -> Iterator[tuple[int, Example]]:
-    """The same, each with the line of the file on which it begins."""
-    return ((line, _example(row)) for line, row in _rows(path))
+    """The examples one at a time, each with the line of the file on which it begins."""
+    for line, row in _rows(path):
+        group = row[3] if len(row) == 4 else None
+        yield line, Example(row[0], row[1], int(row[2]), group or None)
 
 
 def scan_examples(path: Path) -> Examples:
-    """The same, left in the file, which is read through once to count and check them.
-
-    Raises DataError for a file that this project did not write.
-    """
+    """The examples, left in the file, which is read once to count and check them. Raises DataError."""
     return Examples(path, sum(1 for _ in _rows(path)))
 
 
 @dataclass(frozen=True, slots=True)
 class Examples(Collection[Example]):
-    """The `count` examples of a split file, read anew each time they are gone over; none is held.
+    """The `count` examples of a split file, read again by each iteration, none of them kept in memory.
 
-    Any number of iterations may be open at once. There is no access by place, since that would
-    read the file from its start each time.
+    Any number of iterations may be open at once. There is no access by index, since that would read the
+    file from its start.
     """
 
     path: Path
@@ -79,27 +78,24 @@ class Examples(Collection[Example]):
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows with the line on which they begin."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8", newline="") as f:
         rows = csv.reader(f, strict=True)
+        damaged = False
         try:
             header = next(rows, [])
             if header not in (_COLUMNS, [*_COLUMNS, "group"]):
-                raise DataError(f"{path} is no split file: its columns are {', '.join(header) or 'none'}")
+                columns = ", ".join(header) or "none"
+                raise DataError(f"{path} is not a split file: its columns are {columns}")
             begins = rows.line_num + 1
             for row in rows:
-                if len(row) not in (3, 4) or BINARY.index(row[2]) is None:
-                    raise _damaged(path, rows.line_num)
+                damaged = len(row) not in (3, 4) or BINARY.index(row[2]) is None
+                if damaged:
+                    break
                 yield begins, row
                 begins = rows.line_num + 1
         except csv.Error:
-            raise _damaged(path, rows.line_num) from None
-
-
-def _damaged(path: Path, line: int) -> DataError:
-    return DataError(f"{path}:{line}: the row is damaged; make the splits again with --refresh split")
-
-
-def _example(row: list[str]) -> Example:
-    group = row[3] if len(row) == 4 else None
-    return Example(row[0], row[1], int(row[2]), group or None)
+            damaged = True
+        if damaged:
+            raise DataError(f"{path}:{rows.line_num}: the row is damaged; rebuild it with --refresh split")

@@ -94,7 +94,7 @@ class Settings:
         if folder is None:
             return None
         try:
-            tables = locate.tables(DataConfig(dir=str(folder), name=self["dataset_name"]))
+            tables = locate.table_files(DataConfig(dir=str(folder), name=self["dataset_name"]))
             with Path(tables[0].url).open(encoding="utf-8", errors="replace", newline="") as f:
                 head = f.readline().removeprefix("\ufeff")
         except (DataError, OSError):

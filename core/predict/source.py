@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from core.bundle.opening import read_contents
-from core.data import sources, streaming
-from core.data.locate import FORMATS, Format
-from core.data.tables import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
-from core.data.text_lines import TextLines, lines_of
+from core.data import sources, tables
+from core.data.rows import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
+from core.data.tables import FORMATS, Format
+from core.data.text_lines import TextLines
 from core.errors import DataError
 from core.predict.options import STANDARD, InputFormat, PredictOptions
 from core.records import text_id
@@ -80,13 +80,13 @@ class Source:
         """
         if self.second_choice is None or self.url == STANDARD or self._kind() == "lines":
             return self
-        with self._opened() as file, streaming.whole(self.place):
+        with self._opened() as file:
             return replace(self, text_column=self._text_column(self._table(file).columns), second_choice=None)
 
     def rows(self) -> Iterator[InputRow]:
         """Every row, in order; nothing but the rows at hand is held. Raises DataError."""
         lines = self._kind() == "lines"
-        with self._opened() as file, streaming.whole(self.place):
+        with self._opened() as file:
             for raw in self._lines(file) if lines else self._cells(file):
                 yield self._row(raw, named=not lines and self.id_column is not None)
 
@@ -105,7 +105,7 @@ class Source:
     def _lines(self, file: BinaryIO) -> Iterator[RawRow]:
         lines = TextLines(file, self.place, self._how)
         how = replace(self._how, likely=lines.likely)
-        for number, text in enumerate(lines_of(lines), start=1):
+        for number, text in enumerate(lines.stripped(), start=1):
             yield RawRow(number, (text, None), problem=garbled("the text", text, how))
 
     def _cells(self, file: BinaryIO) -> Iterator[RawRow]:
@@ -117,10 +117,10 @@ class Source:
             option = "--text-column" if e.column == text else "--id-column"
             raise DataError(f"{e}; set {option}") from None
 
-    def _table(self, file: BinaryIO) -> streaming.OpenTable:
+    def _table(self, file: BinaryIO) -> tables.OpenTable:
         kind = self._kind()
         assert kind != "lines", "lines have no columns"
-        return streaming.open_table(file, self.place, kind, self._how)
+        return tables.open_table(file, self.place, kind, self._how)
 
     def _text_column(self, found: Sequence[str]) -> str:
         second = self.second_choice
@@ -155,7 +155,7 @@ class Source:
         if self.url == STANDARD:
             yield sys.stdin.buffer
             return
-        with streaming.opened(self.url) as file:
+        with sources.opened(self.url) as file:
             yield file
 
     def _row(self, raw: RawRow, *, named: bool) -> InputRow:

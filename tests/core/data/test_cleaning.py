@@ -43,12 +43,12 @@ def test_kept_ones_are_counted_all_the_same(rows: Rows) -> None:
     [
         (
             "duplicates",
-            "texts that stand more than once: 1; mend them, or set data.duplicates: drop (or keep):"
+            "texts that occur more than once: 1; fix them, or set data.duplicates: drop (or keep):"
             "\n  1: data.csv:2, data.csv:4, data.csv:7",
         ),
         (
             "conflicts",
-            "texts that carry both labels: 1; mend them, or set data.conflicts: drop (or keep):"
+            "texts with both labels: 1; fix them, or set data.conflicts: drop (or keep):"
             "\n  2: data.csv:3, data.csv:5",
         ),
     ],
@@ -69,8 +69,8 @@ def test_leaks_stop_the_run_with_counts_by_pair(rows: Rows) -> None:
     with pytest.raises(DataError) as e:
         cleaned(given_splits(rows))
     assert str(e.value).split("\n")[0] == (
-        "texts that are shared between splits (train+val 2, train+test 2, val+test 2): 4; "
-        "mend them, or set data.leaks: drop (or keep):"
+        "texts shared between splits (train+val 2, train+test 2, val+test 2): 4; "
+        "fix them, or set data.leaks: drop (or keep):"
     )
 
 

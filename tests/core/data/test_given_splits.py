@@ -90,7 +90,7 @@ def test_ids_that_only_the_split_file_has_are_an_error_with_count_and_examples(
     with pytest.raises(DataError) as e:
         splits(path="data.csv", split_file="split.csv")
     assert str(e.value) == (
-        f"{tmp_path}/split.csv names 2 ids that the data does not have, for instance r3, r1; "
+        f"{tmp_path}/split.csv names 2 ids that the data does not have, for example r3, r1; "
         f"ids are hashes of the stripped text"
     )
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from core.config.data import DataConfig
-from core.data.labels import LabelMap
+from core.data.reading import LabelMap
 
 
 def label(raw: str, **settings: Any) -> int | None:

@@ -13,14 +13,13 @@ from scipy.sparse.csgraph import connected_components
 
 from core.config.data import DataConfig
 from core.data import near_duplicates
-from core.data.near_duplicates import families
+from core.data.near_duplicates import families, normalized
 from core.data.reading import read
-from core.data.shingles import normalised
 from core.data.units import components
 
 
 def shingles(text: str, length: int) -> set[str]:
-    text = normalised(text)
+    text = normalized(text)
     return {text[i : i + length] for i in range(len(text) - length + 1)} or {text}
 
 
@@ -93,7 +92,7 @@ def test_recall_and_precision_on_sms_spam_are_one(real_data: Path) -> None:
 def _by_all_pairs(texts: list[str], threshold: float, length: int) -> list[int]:
     """Families by the shared shingles of every pair, as one matrix product."""
     distinct: dict[str, int] = {}
-    place = [distinct.setdefault(normalised(text), len(distinct)) for text in texts]
+    place = [distinct.setdefault(normalized(text), len(distinct)) for text in texts]
     sets = [shingles(text, length) for text in distinct]
     number: dict[str, int] = {}
     columns = [number.setdefault(shingle, len(number)) for own in sets for shingle in sorted(own)]

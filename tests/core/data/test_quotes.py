@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from core.data import tables
 from core.data.quotes import MANY_OF_ONE_COLUMN, MAX_LINES
-from core.data.reading import Readings, raw_rows
-from core.data.tables import RawRow, TextFormat
+from core.data.reading import Readings
+from core.data.rows import RawRow, TextFormat
 
 Read = Callable[..., Readings]
 Write = Callable[..., Path]
@@ -37,7 +38,7 @@ def table(layout: str, count: int, texts: dict[int, str]) -> str:
 def rows(content: str, tmp_path: Path, columns: tuple[str, ...] = ("text", "text")) -> list[RawRow]:
     path = tmp_path / "t.csv"
     path.write_text(content, newline="")
-    return list(raw_rows(str(path), "csv", columns, TextFormat()))
+    return list(tables.rows(str(path), "csv", columns, TextFormat()))
 
 
 @pytest.mark.parametrize("at", [1, 20, 500, 998])
@@ -140,7 +141,7 @@ def test_a_long_document_stays_whole(separator: str, columns: list[str], tmp_pat
         values = {"id": "r7", "text": document, "label": "1"}
         plain = {**values, "text": "short"}
         writer.writerows([columns, *([row[c] for c in columns] for row in (plain, values, plain))])
-    found = list(raw_rows(str(path), "csv", ("text", "text"), TextFormat(separator=separator)))
+    found = list(tables.rows(str(path), "csv", ("text", "text"), TextFormat(separator=separator)))
     assert [row.values[0] for row in found] == ["short", document, "short"]
 
 

@@ -159,7 +159,7 @@ def test_a_bad_row_is_reported_with_file_line_and_reason(
     with pytest.raises(DataError) as e:
         readings()
     assert str(e.value) == (
-        "1 of 3 rows cannot be used and data.max_bad_rows is 0; mend them or raise it:"
+        "1 of 3 rows cannot be used and data.max_bad_rows is 0; fix them or raise it:"
         f"\n  data.csv:4: {reason}"
     )
 
@@ -197,7 +197,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
     with pytest.raises(DataError) as e:
         readings(max_bad_rows=6)
     first, *listed = str(e.value).split("\n")
-    assert first == "7 of 7 rows cannot be used and data.max_bad_rows is 6; mend them or raise it:"
+    assert first == "7 of 7 rows cannot be used and data.max_bad_rows is 6; fix them or raise it:"
     assert listed[0] == "  data.csv:2: the label (column 'label') is missing"
     assert listed[5:] == ["  and 2 more"]
 
@@ -296,7 +296,7 @@ def test_one_id_with_two_meanings_is_an_error_that_names_both_lines(write: Write
     with pytest.raises(DataError) as e:
         readings(id_column="id")
     assert str(e.value) == (
-        "rows whose id (column 'id') stands before with another text or label: 1; "
+        "rows with the id (column 'id') of another text or label: 1; "
         "make ids unique, or leave data.id_column out:\n  'x': data.csv:2 and data.csv:4"
     )
 

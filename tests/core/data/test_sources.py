@@ -14,24 +14,30 @@ from core.errors import DataError, PassingError, UserError
 Write = Callable[..., Path]
 
 
+def unpacked(url: str) -> bytes:
+    """All bytes of a file."""
+    with sources.opened(url) as file:
+        return file.read()
+
+
 def test_a_relative_path_is_relative_to_the_working_directory(write: Write) -> None:
     write("a")
-    assert sources.open_bytes("data.csv") == b"a"
+    assert unpacked("data.csv") == b"a"
 
 
 def test_an_absolute_path_a_url_and_a_package_are_read_alike(write: Write) -> None:
     path = write("a")
     fsspec.filesystem("memory").pipe_file("/sources/data.csv", b"a")
-    assert sources.open_bytes(str(path)) == b"a"
-    assert sources.open_bytes(f"file://{path}") == b"a"
-    assert sources.open_bytes("memory://sources/data.csv") == b"a"
-    assert sources.open_bytes("package://click/click/__init__.py").startswith(b'"""')
+    assert unpacked(str(path)) == b"a"
+    assert unpacked(f"file://{path}") == b"a"
+    assert unpacked("memory://sources/data.csv") == b"a"
+    assert unpacked("package://click/click/__init__.py").startswith(b'"""')
 
 
 def test_gz_is_unpacked_and_its_digest_is_of_the_bytes_as_they_lie_there(write: Write) -> None:
     packed = gzip.compress(b"a")
     write(packed, "data.csv.gz")
-    assert sources.open_bytes("data.csv.gz") == b"a"
+    assert unpacked("data.csv.gz") == b"a"
     assert sources.digest("data.csv.gz") == hashlib.sha256(packed).hexdigest()
 
 
@@ -78,7 +84,7 @@ def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
 def test_half_a_gzip_file_is_refused(write: Write) -> None:
     write(gzip.compress(b"a" * 1000)[:-9], "data.csv.gz")
     with pytest.raises(DataError, match=r"data.csv.gz ends in .gz but is not a whole gzip file"):
-        sources.open_bytes("data.csv.gz")
+        unpacked("data.csv.gz")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import pytest
 
 from core.data import text_lines
 from core.data.reading import Readings
-from core.data.tables import TextFormat
-from core.data.text_lines import TextLines, lines_of
+from core.data.rows import TextFormat
+from core.data.text_lines import TextLines
 from core.errors import DataError
 
 Read = Callable[..., Readings]
@@ -25,7 +25,7 @@ TEXTS = ["hello there", "\u0a0d\u0d0a ਊ", "최고 😀", "a\u2028b\x0b\x0c\x1c
 
 
 def lines(data: bytes, encoding: str = "utf-8") -> list[str]:
-    return list(lines_of(TextLines(io.BytesIO(data), "t.txt", TextFormat(encoding, settings="--"))))
+    return list(TextLines(io.BytesIO(data), "t.txt", TextFormat(encoding, settings="--")).stripped())
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])

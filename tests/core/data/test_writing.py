@@ -62,15 +62,15 @@ def test_the_columns_are_id_text_label_and_group_where_there_is_one(tmp_path: Pa
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ("", "{path} is no split file: its columns are none"),
-        ("text,label\n", "{path} is no split file: its columns are text, label"),
+        ("", "{path} is not a split file: its columns are none"),
+        ("text,label\n", "{path} is not a split file: its columns are text, label"),
         (
             "id,text,label\na,b,7\n",
-            "{path}:2: the row is damaged; make the splits again with --refresh split",
+            "{path}:2: the row is damaged; rebuild it with --refresh split",
         ),
         (
             'id,text,label\na,b,1\nc,"d,1\n',
-            "{path}:3: the row is damaged; make the splits again with --refresh split",
+            "{path}:3: the row is damaged; rebuild it with --refresh split",
         ),
     ],
 )

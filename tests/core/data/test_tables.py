@@ -13,9 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.data.locate import Format
-from core.data.streaming import rows
-from core.data.tables import RawRow, TextFormat
+from core.data.rows import RawRow, TextFormat
+from core.data.tables import Format, rows
 from core.errors import DataError
 
 COLUMNS = ("id", "text")
