@@ -115,14 +115,14 @@ def s3_root(s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator
     S3FileSystem.clear_instance_cache()
 
 
-@pytest.fixture(params=["disk", "memory", "s3"])
+@pytest.fixture(params=["disk", "s3"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """An empty root of each kind."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
-    if request.param == "s3":
-        url: str = request.getfixturevalue("s3_root")
-        return url
-    return str(tmp_path / "root") if request.param == "disk" else f"memory://tests/{uuid.uuid4().hex}"
+    if request.param == "disk":
+        return str(tmp_path / "root")
+    url: str = request.getfixturevalue("s3_root")
+    return url
 
 
 @pytest.fixture(scope="module")

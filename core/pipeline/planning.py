@@ -46,13 +46,19 @@ class NotBuiltYet(Exception):
 class Promised(Manifest):
     """An object that a run would build. Reading anything of it raises NotBuiltYet."""
 
-    __slots__ = ()
-
     @classmethod
     def of(cls, call: StageCall, cause: str) -> Promised:
         """`cause` is the slot of the first missing object that it depends on."""
         unread = _Unread(cause)
-        return cls(call.name, cause, "", "", unread, unread, unread)
+        return cls.model_construct(
+            stage=call.name,
+            key=cause,
+            writer="",
+            created_at="",
+            files=unread,
+            ingredients=unread,
+            summary=unread,
+        )
 
     @property
     def digest(self) -> str:

@@ -1,7 +1,7 @@
-"""What the store asks of the place it lies in: whole files, conditional writes, listings.
+"""What the store needs from the place of its root: whole files, conditional writes, listings.
 
-All paths are relative to the root, with forward slashes. Every method raises StoreError, one
-sentence with place and remedy, or PassingError where trying again may help.
+All paths are relative to the root, with forward slashes. Every method raises StoreError with place and
+remedy, or PassingError if trying again may help.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A file in a listing. `modified` is seconds since 1970; `etag` where the place gives one."""
+    """A file in a listing. `modified` is seconds since 1970; `etag` is None on disk."""
 
     path: str
     bytes: int
@@ -31,7 +31,7 @@ class Content:
 
 
 class Backend(Protocol):
-    """A root on a disk, on S3, or in memory."""
+    """A root on a disk or on S3."""
 
     @property
     def url(self) -> str:
@@ -39,41 +39,40 @@ class Backend(Protocol):
 
     @property
     def folder(self) -> Path | None:
-        """The root as a local folder, None where it is none."""
+        """The root as a local folder; None if it is remote."""
 
     def check(self) -> None:
-        """Find out whether the root can be written and keeps conditions, before any work."""
+        """Check before any work that the root can be written and that conditions are honored."""
 
     def read(self, path: str) -> Content | None:
-        """A small file, None where there is none."""
+        """Return a small file; None if it does not exist."""
 
     def write(self, path: str, data: bytes) -> None:
-        """Make `path` hold `data`, at once."""
+        """Replace the content of `path` atomically."""
 
     def create(self, path: str, data: bytes) -> bool:
-        """As `write` if there is no such file; False where another's bytes are there."""
+        """Write `path` if it does not exist; return False if it exists with other bytes."""
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
-        """As `write` if the file's version is `version`; False where it is another or gone.
+        """Write `path` if its version is `version`; return False if it has another or is gone.
 
-        `data` must be unlike any other writer's, so that one's own success can be told from
-        another's where the reply was lost.
+        `data` must be unlike any other writer's, so that the own write can be recognized after a lost reply.
         """
 
     def discard(self, path: str, version: str) -> None:
         """Remove a file if its version is `version`."""
 
     def list(self, prefix: str) -> list[Found]:
-        """All files below a folder, hidden ones included, in the order of their paths."""
+        """Return all files below a folder, hidden ones included, sorted by path."""
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove files; those that are gone already do not matter."""
+        """Remove files; missing ones are ignored."""
 
     def upload(self, source: Path, path: str) -> None:
-        """Copy a local file to a place where nobody reads yet."""
+        """Copy a local file into the root."""
 
     def download(self, path: str, target: Path) -> None:
-        """Copy a file to a local path. Raises FileNotFoundError where there is none."""
+        """Copy a file to a local path. Raises FileNotFoundError if it does not exist."""
 
     def copy(self, source: str, target: str) -> None:
-        """Copy within the root, at once."""
+        """Copy within the root, atomically."""

@@ -1,7 +1,7 @@
 """Garbage: objects that no run and no pointer refers to, and what killed writers left behind.
 
-Nothing younger than a grace period is touched, nor what a live lease covers. What is referred to is
-looked up once more right before anything is removed, since a run may have come by meanwhile.
+Nothing younger than a grace period or under a live lease is removed. References are read again right before
+anything is removed, since a run may have added some in the meantime.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from core.store import leases, pointers
 from core.store.backend import Found
@@ -21,7 +20,7 @@ from core.store.runs import FOLDER, RunView, run_names
 GRACE = 24 * 3600.0
 """Seconds."""
 AT_WORK = 600.0
-"""Seconds of grace at least while a run is at work: what it has just made, it has yet to record."""
+"""The least grace in seconds while a run is active: it has yet to record what it has just built."""
 
 ObjectId = tuple[str, str]
 """Stage and key."""
@@ -29,16 +28,16 @@ ObjectId = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Files to remove: of whole objects, and of writers that came to nothing."""
+    """Files to remove: of whole objects, and of writers that did not finish or were replaced."""
 
     objects: Mapping[ObjectId, list[Found]]
     leftovers: list[Found]
     young: int = 0
-    """Objects that nothing refers to and that stay, since they are within the grace period."""
+    """Objects without a reference that stay, since they are within the grace period."""
 
     @property
     def files(self) -> list[Found]:
-        """All of them."""
+        """All files."""
         return [*(f for files in self.objects.values() for f in files), *self.leftovers]
 
     @property
@@ -56,20 +55,27 @@ class Referred:
     """Folders of writers, as `objects/<stage>/<key>/<writer>`."""
     leased: set[ObjectId] = field(default_factory=set)
 
+    def names(self, path: str) -> bool:
+        """Whether a file is of a named writer, or is a live lease."""
+        parts = path.split("/")
+        if parts[0] == leases.FOLDER:
+            return (parts[1], "/".join(parts[2:]).removesuffix(".json")) in self.leased
+        return "/".join(parts[:4]) in self.writers
+
 
 def find_garbage(store: Store, grace: float = GRACE) -> Garbage:
     """What could be removed now; removes nothing."""
-    there, kept = store.backend.list(""), referred(store)
+    listing, kept = store.backend.list(""), referred(store)
     if any(stage == FOLDER for stage, _ in kept.leased):
         grace = max(grace, AT_WORK)
-    return _sort(store, there, kept, time.time() - grace)
+    return _sort(store, listing, kept, time.time() - grace)
 
 
 def collect(store: Store, garbage: Garbage) -> Garbage:
-    """Remove what is still garbage, and say what that was."""
+    """Remove what is still garbage, and return it."""
     kept = referred(store)
     still = {i: files for i, files in garbage.objects.items() if i not in kept.objects | kept.leased}
-    done = Garbage(still, [f for f in garbage.leftovers if not _named(f.path, kept)])
+    done = Garbage(still, [f for f in garbage.leftovers if not kept.names(f.path)])
     manifests = {manifest_path(*name) for name in still}
     # In two calls: within one, the order is the backend's.
     store.backend.remove(manifests)
@@ -83,33 +89,32 @@ def referred(store: Store) -> Referred:
     out = Referred()
     for name in run_names(store):
         for slot, entry in RunView(store, name).stages().items():
-            out.objects.add((slot.partition("/")[0], entry.key))
+            stage = slot.partition("/")[0]
+            out.objects.add((stage, entry.key))
             if entry.writer is not None:
-                out.writers.add(f"objects/{slot.partition('/')[0]}/{entry.key}/{entry.writer}")
+                out.writers.add(f"objects/{stage}/{entry.key}/{entry.writer}")
     for name in pointers.names(store):
-        _refer(pointers.read(store, name) or {}, out)
+        for value in (pointers.read(store, name) or {}).values():
+            parts = value.split("/") if isinstance(value, str) else []
+            if len(parts) >= 4 and parts[0] == "objects":
+                out.objects.add((parts[1], parts[2]))
+                out.writers.add("/".join(parts[:4]))
     for found in store.backend.list(leases.FOLDER):
-        stage, _, rest = found.path.removeprefix(f"{leases.FOLDER}/").partition("/")
-        if leases.is_live(store.backend, f"{stage}/{rest.removesuffix('.json')}"):
-            out.leased.add((stage, rest.removesuffix(".json")))
+        name = found.path.removeprefix(f"{leases.FOLDER}/").removesuffix(".json")
+        if leases.is_live(store.backend, name):
+            stage, _, key = name.partition("/")
+            out.leased.add((stage, key))
     return out
 
 
-def _refer(pointer: Mapping[str, Any], out: Referred) -> None:
-    for value in pointer.values():
-        parts = value.split("/") if isinstance(value, str) else []
-        if len(parts) >= 4 and parts[0] == "objects":
-            out.objects.add((parts[1], parts[2]))
-            out.writers.add("/".join(parts[:4]))
-
-
-def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) -> Garbage:
+def _sort(store: Store, listing: Iterable[Found], kept: Referred, until: float) -> Garbage:
     objects: dict[ObjectId, list[Found]] = defaultdict(list)
     leftovers = []
-    for found in there:
+    for found in listing:
         parts = found.path.split("/")
-        if _is_temporary(parts[-1]) or parts[0] == leases.FOLDER:
-            if found.modified < until and not _named(found.path, kept):
+        temporary = parts[-1].startswith(".") and (".tmp" in parts[-1] or parts[-1].startswith(".probe-"))
+        if temporary or parts[0] == leases.FOLDER:
+            if found.modified < until and not kept.names(found.path):
                 leftovers.append(found)
         elif parts[0] == "objects" and len(parts) >= 3:
             objects[parts[1], parts[2].removesuffix(".json")].append(found)
@@ -119,7 +124,7 @@ def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) ->
         if name in kept.leased:
             continue
         if name in kept.objects:
-            leftovers += _unnamed(store, name, files, kept, until)
+            leftovers += _replaced(store, name, files, kept, until)
         elif max(f.modified for f in files) < until:
             whole[name] = files
         else:
@@ -127,7 +132,7 @@ def _sort(store: Store, there: Iterable[Found], kept: Referred, until: float) ->
     return Garbage(whole, leftovers, young)
 
 
-def _unnamed(
+def _replaced(
     store: Store, name: ObjectId, files: list[Found], kept: Referred, until: float
 ) -> Iterator[Found]:
     """Files of writers that neither the manifest nor a run nor a pointer names; most objects have none."""
@@ -142,15 +147,3 @@ def _unnamed(
     for writer, own in by_writer.items():
         if writer not in kept.writers and writer != current and max(f.modified for f in own) < until:
             yield from own
-
-
-def _named(path: str, kept: Referred) -> bool:
-    """Whether a leftover has come to be named since."""
-    parts = path.split("/")
-    if parts[0] == leases.FOLDER:
-        return (parts[1], "/".join(parts[2:]).removesuffix(".json")) in kept.leased
-    return "/".join(parts[:4]) in kept.writers
-
-
-def _is_temporary(name: str) -> bool:
-    return name.startswith(".") and (".tmp" in name or name.startswith(".probe-"))

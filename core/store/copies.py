@@ -1,4 +1,4 @@
-"""Local copies of a remote root's objects, in the user's cache, checked once a process."""
+"""Local copies of a remote root's objects, in the user's cache, verified once per process."""
 
 from __future__ import annotations
 
@@ -24,39 +24,52 @@ class Copies:
 
     backend: Backend
     folder: Path
-    _checked: set[Path] = field(default_factory=set)
+    _verified: set[Path] = field(default_factory=set)
 
     @classmethod
     def of(cls, backend: Backend) -> Copies:
-        """Those in the user's cache."""
+        """The copies in the user's cache."""
         root = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
         return cls(backend, user_cache() / "objects" / root)
 
     def place(self, relative: str) -> Path:
-        """Where the copy of a path under the root is."""
+        """The local path of a path under the root."""
         return self.folder / relative
 
     def file(self, manifest: Manifest, name: str) -> Path:
-        """A file of an object, fetched where there is no sound copy of it.
+        """Return a file of an object, downloaded if there is no intact copy.
 
-        Raises StoreError where what is fetched is not what the manifest names.
+        Raises StoreError if the download does not match the manifest.
         """
-        path = self.place(f"{manifest.folder}/{name}")
-        if path in self._checked and path.is_file():
+        relative, entry = f"{manifest.folder}/{name}", manifest.files[name]
+        path = self.place(relative)
+        if path in self._verified and path.is_file():
             return path
-        entry = manifest.files[name]
         with explained(path, "read"):
-            whole = _holds(path, entry)
-        if not whole:
-            self._fetch(f"{manifest.folder}/{name}", path, entry)
-        self._checked.add(path)
+            intact = _matches(path, entry)
+        if not intact:
+            with explained(path, "write"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
+            try:
+                self.backend.download(relative, part)
+                if not _matches(part, entry):
+                    raise StoreError(
+                        f"{self.backend.url}/{relative} does not match its manifest; "
+                        "run the same command again: the stage is repeated"
+                    )
+                with explained(path, "write"):
+                    part.replace(path)
+            finally:
+                part.unlink(missing_ok=True)
+        self._verified.add(path)
         return path
 
-    def holds(self, manifest: Manifest, name: str) -> bool:
-        """Whether the object's file, as the root has it now, is what the manifest names; by its bytes."""
+    def verify(self, manifest: Manifest, name: str) -> bool:
+        """Download a file again; return whether its bytes match the manifest."""
         path = self.place(f"{manifest.folder}/{name}")
         path.unlink(missing_ok=True)
-        self._checked.discard(path)
+        self._verified.discard(path)
         try:
             self.file(manifest, name)
         except (StoreError, FileNotFoundError):
@@ -64,32 +77,16 @@ class Copies:
         return True
 
     def trust(self, paths: Iterable[Path]) -> None:
-        """These were written here, just now."""
-        self._checked.update(paths)
+        """Mark copies as verified that this process has just written."""
+        self._verified.update(paths)
 
     def sweep(self, kept: set[str], grace: float) -> None:
-        """Remove copies of objects that the root has no more, if they are older than `grace` seconds."""
+        """Remove copies older than `grace` seconds whose folder under the root is not in `kept`."""
         for folder in self.folder.glob("objects/*/*/*"):
             stale = time.time() - folder.stat().st_mtime > grace
             if stale and folder.relative_to(self.folder).as_posix() not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _fetch(self, relative: str, path: Path, entry: FileEntry) -> None:
-        with explained(path, "write"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            self.backend.download(relative, part)
-            if not _holds(part, entry):
-                raise StoreError(
-                    f"{self.backend.url}/{relative} is not what its manifest names; "
-                    "run the same command again: the stage is made anew"
-                )
-            with explained(path, "write"):
-                part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
 
-
-def _holds(path: Path, entry: FileEntry) -> bool:
+def _matches(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.bytes and jsonio.file_digest(path) == entry.sha256

@@ -1,4 +1,4 @@
-"""A root on a local disk: written beside the place, synced, renamed; versions compared under a lock."""
+"""A root on a local disk: files are written, synced and renamed; a lock guards versions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LOCK = ".lock"
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """The store's root as a folder."""
+    """The store's root as a folder; the version of a file is the digest of its bytes."""
 
     folder: Path
 
@@ -39,11 +39,10 @@ class Disk:
         (self.folder / probe).unlink()
 
     def read(self, path: str) -> Content | None:
-        """A small file with the digest of its bytes as version."""
-        place = self.folder / path
-        with explained(place, "read"):
+        """Return a small file; None if it does not exist."""
+        with explained(self.folder / path, "read"):
             try:
-                data = place.read_bytes()
+                data = (self.folder / path).read_bytes()
             except (FileNotFoundError, NotADirectoryError):
                 return None
         return Content(data, _version(data))
@@ -54,12 +53,12 @@ class Disk:
             files.replace_bytes(self.folder / path, data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Temporary file, fsync, hard link, which fails where there is a file."""
+        """Temporary file, fsync, hard link, which fails if the file exists."""
         with explained(self.folder / path, "write"):
             return files.create_bytes(self.folder / path, data)
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
-        """Compare and write under the folder's lock."""
+        """Compare and write under the root's lock."""
         with self._locked(path) as place:
             if not place.exists() or _version(place.read_bytes()) != version:
                 return False
@@ -67,30 +66,31 @@ class Disk:
             return True
 
     def discard(self, path: str, version: str) -> None:
-        """Compare and remove under the folder's lock."""
+        """Compare and remove under the root's lock."""
         with self._locked(path) as place:
             if place.exists() and _version(place.read_bytes()) == version:
                 place.unlink()
 
     def list(self, prefix: str) -> list[Found]:
-        """Walk the folder; what vanishes meanwhile is left out."""
+        """Walk the folder; files that vanish meanwhile are left out."""
         top = self.folder / prefix
         with explained(top, "list"):
             return sorted(_walk(top, prefix.rstrip("/")), key=lambda f: f.path)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove files, then the folders that this leaves empty."""
-        parents = set()
+        folders: set[Path] = set()
         for path in paths:
             place = self.folder / path
             with explained(place, "remove"):
                 place.unlink(missing_ok=True)
-            parents.add(place.parent)
-        for parent in sorted(parents, key=lambda p: len(p.parts), reverse=True):
-            self._prune(parent)
+            folders.update(parent for parent in place.parents if self.folder in parent.parents)
+        for folder in sorted(folders, key=lambda p: len(p.parts), reverse=True):
+            with contextlib.suppress(OSError):  # it is not empty, or gone
+                folder.rmdir()
 
     def upload(self, source: Path, path: str) -> None:
-        """Copy at once."""
+        """Copy atomically."""
         with self.replacing(path) as temporary:
             shutil.copyfile(source, temporary)
 
@@ -99,12 +99,12 @@ class Disk:
         shutil.copyfile(self.folder / path, target)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy at once."""
+        """Copy atomically."""
         self.upload(self.folder / source, target)
 
     @contextlib.contextmanager
     def replacing(self, path: str) -> Iterator[Path]:
-        """A file beside `path` that takes its place at the end; on an error, nothing does."""
+        """Yield a temporary path that replaces `path` at the end, unless there is an error."""
         target = self.folder / path
         with explained(target, "write"):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,36 +124,24 @@ class Disk:
             with FileLock(self.folder / LOCK):
                 yield place
 
-    def _prune(self, folder: Path) -> None:
-        while folder != self.folder and self.folder in folder.parents:
-            try:
-                folder.rmdir()
-            except FileNotFoundError:
-                pass
-            except OSError:  # it is not empty
-                return
-            folder = folder.parent
-
 
 @contextlib.contextmanager
 def explained(path: Path, doing: str) -> Iterator[None]:
-    """Turn the system's refusal into a sentence with the place and the remedy."""
+    """Turn an error of the system into a StoreError with the place and the remedy."""
     try:
         yield
     except StoreError:
         raise
     except OSError as e:
-        raise StoreError(f"cannot {doing} {path.absolute()}: {e.strerror or e}; {_remedy(e)}") from e
-
-
-def _remedy(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room and run the same command again: what is finished is kept"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return "choose another run.root or change its rights"
-    if error.errno == errno.ENAMETOOLONG:
-        return "choose a shorter run.name or run.root"
-    return "see whether run.root is a folder on a working disk"
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "free disk space and run the same command again: what is finished is kept"
+        elif e.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            remedy = "choose another run.root or change its permissions"
+        elif e.errno == errno.ENAMETOOLONG:
+            remedy = "choose a shorter run.name or run.root"
+        else:
+            remedy = "see whether run.root is a folder on a working disk"
+        raise StoreError(f"cannot {doing} {path.absolute()}: {e.strerror or e}; {remedy}") from e
 
 
 def _version(data: bytes) -> str:
@@ -167,7 +155,7 @@ def _walk(top: Path, at: str) -> Iterator[Found]:
         return
     for entry in entries:
         path = f"{at}/{entry.name}" if at else entry.name
-        # People move a run or the objects to another disk and leave a link; deeper, a link may go in circles.
+        # People move a run or the objects to another disk and leave a link; deeper, a link may be circular.
         if entry.is_dir(follow_symlinks="/" not in at):
             yield from _walk(Path(entry.path), path)
             continue

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Self
 
 from core import jsonio
+from core.jsonio import InvalidFile, Record
+
+_CHECKSUM = "checksum"
 
 
-@dataclass(frozen=True, slots=True)
-class FileEntry:
-    """One file of an object; `rows` where the file has rows, `etag` where the place gives one."""
+class FileEntry(Record):
+    """One file of an object; `rows` of JSON lines, `etag` on S3."""
 
     sha256: str
     bytes: int
@@ -20,9 +21,8 @@ class FileEntry:
     etag: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a stage left behind. It is written last, so that what it names exists."""
+class Manifest(Record):
+    """The content of an object. It is written last, so that what it names exists."""
 
     stage: str
     key: str
@@ -30,82 +30,57 @@ class Manifest:
     created_at: str
     files: Mapping[str, FileEntry]
     ingredients: Mapping[str, Any]
-    """Everything the key was made of, flat, so that two manifests can be compared by name."""
+    """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
     summary: Mapping[str, Any]
     """Counts and notices for people; not part of the digest."""
 
     @property
     def digest(self) -> str:
-        """sha256 over the files' names and contents: what a later stage's key holds."""
+        """sha256 over the files' names and contents, as it is part of a later stage's key."""
         return jsonio.digest({name: entry.sha256 for name, entry in self.files.items()})
 
     @property
     def path(self) -> str:
-        """Where the manifest lies under the root."""
+        """The place of the manifest under the root."""
         return manifest_path(self.stage, self.key)
 
     @property
     def folder(self) -> str:
-        """Where the files lie under the root."""
+        """The place of the files under the root."""
         return f"objects/{self.stage}/{self.key}/{self.writer}"
 
     def to_json(self) -> dict[str, Any]:
-        """The mapping that is written, with a checksum of itself."""
+        """The JSON object that is written, with its own checksum."""
         value = {
             "stage": self.stage,
             "key": self.key,
             "writer": self.writer,
             "created_at": self.created_at,
             "digest": self.digest,
-            "files": {name: _stated(entry) for name, entry in sorted(self.files.items())},
+            "files": {name: e.model_dump(exclude_none=True) for name, e in sorted(self.files.items())},
             "ingredients": dict(self.ingredients),
             "summary": dict(self.summary),
         }
         return {**value, _CHECKSUM: _checksum(value)}
 
     @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> Manifest:
-        """The manifest in a mapping; what a newer version may have added is left out.
-
-        Raises KeyError, TypeError, AttributeError or ValueError where it is none or was altered.
-        """
-        # Manifests written before there was a checksum have none.
+    def from_json(cls, value: Any, place: str) -> Self:
+        """The manifest in a JSON value. Raises InvalidFile if it is not one or was altered."""
+        manifest = super().from_json(value, place)
+        # Version 0.1 wrote manifests without a checksum.
         if _CHECKSUM in value and value[_CHECKSUM] != _checksum(value):
-            raise ValueError("it is not what its checksum says")
-        manifest = cls(
-            stage=value["stage"],
-            key=value["key"],
-            writer=value["writer"],
-            created_at=value["created_at"],
-            files={name: _entry(entry) for name, entry in value["files"].items()},
-            ingredients=dict(value["ingredients"]),
-            summary=dict(value["summary"]),
-        )
-        if value["digest"] != manifest.digest:
-            raise ValueError("its files are not those its digest names")
+            raise InvalidFile(f"{place}: its content does not match its checksum")
+        if value.get("digest") != manifest.digest:
+            raise InvalidFile(f"{place}: its files do not match its digest")
         return manifest
 
 
-_CHECKSUM = "checksum"
+def manifest_path(stage: str, key: str) -> str:
+    """The place of the manifest of a key under the root."""
+    return f"objects/{stage}/{key}.json"
 
 
 def _checksum(value: Mapping[str, Any]) -> str:
-    """sha256 over all the rest, as JSON gives it back: there, a number that is a name is a string."""
+    """sha256 over everything else, as JSON returns it: there, a number that is a name is a string."""
     rest = {name: inner for name, inner in value.items() if name != _CHECKSUM}
     return jsonio.digest(json.loads(json.dumps(rest)))
-
-
-_KNOWN = frozenset(f.name for f in fields(FileEntry))
-
-
-def _entry(value: Mapping[str, Any]) -> FileEntry:
-    return FileEntry(**{name: inner for name, inner in value.items() if name in _KNOWN})
-
-
-def _stated(entry: FileEntry) -> dict[str, Any]:
-    return {name: value for name, value in jsonio.as_row(entry).items() if value is not None}
-
-
-def manifest_path(stage: str, key: str) -> str:
-    """Where the manifest of a stage's key lies under the root."""
-    return f"objects/{stage}/{key}.json"

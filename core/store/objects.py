@@ -1,9 +1,8 @@
-"""Immutable objects: a writer's own folder of files, and a manifest that is created last."""
+"""Immutable objects: a folder of files per writer, and a manifest that is created last."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import shutil
@@ -12,23 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import failpoints, files, jsonio
-from core.errors import StoreError
-from core.jsonio import now
+from core import failpoints, files, jsonio, locations
+from core.errors import StoreError, UserError
+from core.jsonio import InvalidFile, now
 from core.store import leases
 from core.store.backend import Backend
 from core.store.copies import Copies
-from core.store.disk import explained
+from core.store.disk import Disk, explained
 from core.store.leases import TERMS, Terms, writer_id
 from core.store.manifest import FileEntry, Manifest, manifest_path
-from core.store.roots import backend_at
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """The artifact store under one root: a folder, s3://, or memory:// in tests."""
+    """The artifact store under one root: a folder, or s3://bucket/prefix."""
 
     backend: Backend
     copies: Copies
@@ -37,7 +35,19 @@ class Store:
     @classmethod
     def at(cls, root: str) -> Store:
         """The store at `root`, for reading. Raises UserError for a URL that cannot be a root."""
-        backend = backend_at(root)
+        setting = "run.root"
+        scheme = locations.scheme(locations.normalized(root, setting, creates=True))
+        if scheme == "s3":
+            from core.store.s3 import S3
+
+            backend: Backend = S3(locations.object_url(root, setting))
+        elif scheme:
+            raise UserError(
+                f"{setting}: {root}: only folders and s3:// support the conditional writes that two runs at "
+                "once need; name one of these (many services speak S3: set AWS_ENDPOINT_URL)"
+            )
+        else:
+            backend = Disk(locations.absolute(root, setting, creates=True))
         return cls(backend, Copies.of(backend))
 
     @classmethod
@@ -52,11 +62,40 @@ class Store:
         return f"{self.backend.url}/{relative}"
 
     def find(self, stage: str, key: str) -> Manifest | None:
-        """The manifest of a key, None where nothing was made or it cannot be read."""
-        return self._found(manifest_path(stage, key))[0]
+        """Return the manifest of a key; None if there is none or it cannot be read."""
+        return self._find(manifest_path(stage, key))[0]
+
+    def sound(self, stage: str, key: str) -> Manifest | None:
+        """Return the manifest of a key if all its files are intact; otherwise the log names what is not."""
+        manifest = self.find(stage, key)
+        if manifest is None:
+            return None
+        problems = self.problems(manifest)
+        if problems:
+            log.warning("%s %s: %s; the stage is repeated", stage, key[:12], "; ".join(problems))
+            return None
+        return manifest
+
+    def problems(self, manifest: Manifest) -> list[str]:
+        """What is wrong with an object's files: missing, another size, other bytes.
+
+        On a disk every byte is read. On S3 a file counts as unchanged while it has the ETag that it got when
+        it was written; otherwise it is downloaded and read.
+        """
+        listing = {f.path: f for f in self.backend.list(manifest.folder)}
+        out = []
+        for name, entry in manifest.files.items():
+            found = listing.get(f"{manifest.folder}/{name}")
+            if found is None:
+                out.append(f"{name} is missing")
+            elif found.bytes != entry.bytes:
+                out.append(f"{name} has {found.bytes} bytes instead of {entry.bytes}")
+            elif not self._unchanged(manifest, name, found.etag):
+                out.append(f"{name} was altered")
+        return out
 
     def folder(self, manifest: Manifest) -> Path:
-        """A local folder with all files of an object; of a remote root, with copies of them."""
+        """A local folder with all files of an object; copies of them if the root is remote."""
         if self.backend.folder is not None:
             return self.backend.folder / manifest.folder
         for name in manifest.files:
@@ -69,52 +108,22 @@ class Store:
             return self.backend.folder / manifest.folder / name
         return self.copies.file(manifest, name)
 
-    def problems(self, manifest: Manifest) -> list[str]:
-        """What is wrong with an object's files: missing, another size, other bytes.
-
-        On a disk every byte is read; elsewhere a file counts as unchanged while its ETag is the one
-        it was written with, and is fetched and read where that differs.
-        """
-        there = {f.path: f for f in self.backend.list(manifest.folder)}
-        out = []
-        for name, entry in manifest.files.items():
-            found = there.get(f"{manifest.folder}/{name}")
-            if found is None:
-                out.append(f"{name} is missing")
-            elif found.bytes != entry.bytes:
-                out.append(f"{name} has {found.bytes} bytes instead of {entry.bytes}")
-            elif not self._same_bytes(manifest, name, found.etag):
-                out.append(f"{name} was altered")
-        return out
-
-    def sound(self, stage: str, key: str) -> Manifest | None:
-        """The manifest of a key whose files all hold; what does not is named in the log."""
-        manifest = self.find(stage, key)
-        if manifest is None:
-            return None
-        problems = self.problems(manifest)
-        if problems:
-            log.warning("%s %s: %s; it is made again", stage, key[:12], "; ".join(problems))
-            return None
-        return manifest
-
     @contextlib.contextmanager
     def lease(self, name: str, what: str) -> Iterator[None]:
-        """Hold a lease while something is made; waits for whoever holds it."""
+        """Hold a lease while something is built, waiting for another holder; `what` is for log messages."""
         with leases.held(self.backend, name, what, self.terms):
             yield
 
     def begin(self, stage: str, key: str) -> Path:
-        """A new local folder for the files of one writer of an object."""
+        """Create a local folder for the files of one writer of an object."""
         relative = f"objects/{stage}/{key}/{writer_id()}"
-        root = self.backend.folder
-        folder = root / relative if root is not None else self.copies.place(relative)
+        folder = (self.backend.folder or self.copies.folder) / relative
         with explained(folder, "create"):
             folder.mkdir(parents=True)
         return folder
 
     def abandon(self, folder: Path) -> None:
-        """Remove what a writer that failed left behind."""
+        """Remove what a failed writer left behind."""
         shutil.rmtree(folder, ignore_errors=True)
 
     def commit(
@@ -127,19 +136,28 @@ class Store:
         *,
         replace: bool = False,
     ) -> Manifest:
-        """Make the files safe, then create the manifest; where another writer was first, adopt theirs.
+        """Sync or upload the files, then create the manifest; if another writer was first, adopt theirs.
 
-        A manifest whose files do not hold is replaced, and with `replace` any.
+        A manifest whose files are not intact is replaced, and with `replace` any.
         """
         with explained(folder, "write"):
-            entries = {name: _entry(folder / name) for name in _names(folder)}
+            names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+            entries = {name: _entry(folder / name) for name in names}
             files.sync([p for p in folder.rglob("*") if p.is_dir()])
             files.sync([folder, folder.parent])
-        manifest = Manifest(stage, key, folder.name, now(), entries, ingredients, summary)
+        manifest = Manifest(
+            stage=stage,
+            key=key,
+            writer=folder.name,
+            created_at=now(),
+            files=entries,
+            ingredients=ingredients,
+            summary=summary,
+        )
         if self.backend.folder is None:
             manifest = self._uploaded(manifest, folder)
         failpoints.hit(failpoints.FILES_WRITTEN, f"{stage}/{key}")
-        kept = self._create(manifest, replaces=replace)
+        kept = self._create(manifest, replace=replace)
         if kept is not manifest:
             self.abandon(folder)
             if self.backend.folder is None:
@@ -148,7 +166,7 @@ class Store:
         return kept
 
     def read_json(self, relative: str) -> Any | None:
-        """A JSON file under the root, None where there is none."""
+        """Return the value of a JSON file under the root; None if it does not exist."""
         found = self.backend.read(relative)
         if found is None:
             return None
@@ -159,61 +177,55 @@ class Store:
                 f"{self.where(relative)} is not JSON ({e}); remove it and run the same command again"
             ) from e
 
-    def _create(self, manifest: Manifest, *, replaces: bool) -> Manifest:
-        """Create the manifest, adopt a sound one, or swap it for one that does not hold."""
-        data = (json.dumps(manifest.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    def _find(self, path: str) -> tuple[Manifest | None, str | None]:
+        """The manifest at a path, and the version of the file there, readable or not."""
+        found = self.backend.read(path)
+        if found is None:
+            return None, None
+        try:
+            manifest = Manifest.from_json(json.loads(found.data), self.where(path))
+            if manifest.path != path:
+                raise InvalidFile(f"{self.where(path)}: it belongs to {manifest.path}")
+            return manifest, found.version
+        except ValueError as e:
+            log.warning("damaged manifest, the stage is repeated: %s", e)
+            return None, found.version
+
+    def _create(self, manifest: Manifest, *, replace: bool) -> Manifest:
+        """Create the manifest, adopt an intact one, or swap it for one that is not."""
+        data = jsonio.indented(manifest.to_json(), 1).encode()
         while not self.backend.create(manifest.path, data):
-            other, version = self._found(manifest.path)
-            if other is not None and not replaces and not self.problems(other):
+            other, version = self._find(manifest.path)
+            if other is not None and not replace and not self.problems(other):
                 return other
             if version is not None and self.backend.swap(manifest.path, data, version):
                 break
         return manifest
 
-    def _found(self, path: str) -> tuple[Manifest | None, str | None]:
-        """The manifest at a path, and the version of whatever is there."""
-        found = self.backend.read(path)
-        if found is None:
-            return None, None
-        try:
-            manifest = Manifest.from_json(json.loads(found.data))
-            if manifest.path != path:
-                raise ValueError(f"it is that of {manifest.path}")
-            return manifest, found.version
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
-            log.warning("%s is damaged (%s); the stage is made again", self.where(path), e)
-            return None, found.version
-
-    def _same_bytes(self, manifest: Manifest, name: str, etag: str | None) -> bool:
+    def _unchanged(self, manifest: Manifest, name: str, etag: str | None) -> bool:
         entry = manifest.files[name]
         if self.backend.folder is not None:
             path = self.file(manifest, name)
             with explained(path, "read"):
                 return jsonio.file_digest(path) == entry.sha256
-        if etag is not None and etag == entry.etag:
-            return True
-        return self.copies.holds(manifest, name)
+        return (etag is not None and etag == entry.etag) or self.copies.verify(manifest, name)
 
     def _uploaded(self, manifest: Manifest, folder: Path) -> Manifest:
-        """Send the files, look that all arrived, and note the ETags they got."""
+        """Upload the files, check that all arrived, and add their ETags to the manifest."""
         for name in manifest.files:
             self.backend.upload(folder / name, f"{manifest.folder}/{name}")
-        there = {f.path: f for f in self.backend.list(manifest.folder)}
+        listing = {f.path: f for f in self.backend.list(manifest.folder)}
         entries = {}
         for name, entry in manifest.files.items():
-            found = there.get(f"{manifest.folder}/{name}")
+            found = listing.get(f"{manifest.folder}/{name}")
             if found is None or found.bytes != entry.bytes:
                 raise StoreError(
-                    f"{self.where(manifest.folder)}/{name} did not arrive whole; "
+                    f"{self.where(manifest.folder)}/{name} was not uploaded completely; "
                     "run the same command again: what is finished is kept"
                 )
-            entries[name] = dataclasses.replace(entry, etag=found.etag)
+            entries[name] = entry.model_copy(update={"etag": found.etag})
         self.copies.trust(folder / name for name in entries)
-        return dataclasses.replace(manifest, files=entries)
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+        return manifest.model_copy(update={"files": entries})
 
 
 def _entry(path: Path) -> FileEntry:
@@ -222,4 +234,4 @@ def _entry(path: Path) -> FileEntry:
     if path.suffix == ".jsonl":
         with path.open("rb") as f:
             rows = sum(1 for _ in f)
-    return FileEntry(jsonio.file_digest(path), path.stat().st_size, rows)
+    return FileEntry(sha256=jsonio.file_digest(path), bytes=path.stat().st_size, rows=rows)

@@ -1,4 +1,4 @@
-"""Pointers: small JSON files that name a run's model, swapped at once, each with its history."""
+"""Pointers: small JSON files that name a run's model, replaced atomically, each with its history."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from core import failpoints
 from core.errors import PassingError, StoreError
+from core.jsonio import indented
 from core.store.leases import writer_id
 from core.store.objects import Store
 
@@ -22,10 +23,10 @@ _TRIES = 200
 def publish(
     store: Store, run: str, content: Mapping[str, Any], needed: Sequence[str], *, latest: str = LATEST
 ) -> list[str]:
-    """Swap model/<run>.json, then model/<latest>.json, after all that they name exists; return both paths.
+    """Swap model/<run>.json, then model/<latest>.json, after everything they name exists; return both paths.
 
-    `needed` are files or folders under the root. Raises StoreError naming the first that is not
-    there, and PassingError where others publish without a pause.
+    `needed` are files or folders under the root. Raises StoreError for the first that does not exist, and
+    PassingError if other runs publish without a pause.
     """
     for relative in needed:
         if not store.backend.list(relative) and store.backend.read(relative) is None:
@@ -41,19 +42,21 @@ def publish(
 
 
 def swap(store: Store, name: str, content: Mapping[str, Any], writer: str) -> None:
-    """Read, add to the history, write if nobody else did meanwhile; until it is in.
+    """Write a pointer with its history extended; repeat until nobody else wrote in between.
 
-    `writer` marks the entry, so that a write whose reply was lost is found again even after others
-    have written: nothing is published twice.
+    `writer` marks the entry, so that a write whose reply was lost is found even after others have written:
+    nothing is published twice.
     """
     path = _path(name)
     entry = {"writer": writer, **{key: content[key] for key in _HISTORY if key in content}}
     for attempt in range(_TRIES):
         found = store.backend.read(path)
-        history = _history(_content(store, path, found.data)) if found is not None else []
+        earlier = _content(store, path, found.data).get("history") if found is not None else None
+        earlier = earlier if isinstance(earlier, list) else []
+        history = [e for e in earlier if isinstance(e, dict) and "writer" in e]
         if any(before["writer"] == writer for before in history):
             return
-        data = _bytes({**content, "history": [*history, entry]})
+        data = indented({**content, "history": [*history, entry]}).encode()
         if found is None:
             done = store.backend.create(path, data)
         else:
@@ -65,23 +68,25 @@ def swap(store: Store, name: str, content: Mapping[str, Any], writer: str) -> No
 
 
 def retarget(store: Store, before: str, after: str) -> None:
-    """Let the pointers that name a run's folder `before` name `after`, where its files now are as well."""
+    """Replace the run folder `before` by `after`, which has the same files, in all pointers that name it."""
+
+    def moved(value: Any) -> Any:
+        if isinstance(value, str) and f"{value}/".startswith(before):
+            return (after + f"{value}/".removeprefix(before)).rstrip("/")
+        return value
+
     for name in names(store):
         while (found := store.backend.read(_path(name))) is not None:
             content = _content(store, _path(name), found.data)
-            moved = {key: _moved(value, before, after) for key, value in content.items()}
-            if moved == content or store.backend.swap(_path(name), _bytes(moved), found.version):
+            changed = {key: moved(value) for key, value in content.items()}
+            if changed == content or store.backend.swap(
+                _path(name), indented(changed).encode(), found.version
+            ):
                 break
 
 
-def _moved(value: Any, before: str, after: str) -> Any:
-    if isinstance(value, str) and f"{value}/".startswith(before):
-        return (after + f"{value}/".removeprefix(before)).rstrip("/")
-    return value
-
-
 def read(store: Store, name: str = LATEST) -> Mapping[str, Any] | None:
-    """What a pointer holds, None where there is none. Raises StoreError where it is damaged."""
+    """Return the content of a pointer; None if there is none. Raises StoreError if it is damaged."""
     found = store.backend.read(_path(name))
     return None if found is None else _content(store, _path(name), found.data)
 
@@ -93,7 +98,7 @@ def run_dir(store: Store, name: str) -> str | None:
 
 
 def names(store: Store) -> list[str]:
-    """The pointers there are."""
+    """The names of all pointers."""
     found = (f.path.removeprefix(f"{FOLDER}/") for f in store.backend.list(FOLDER))
     return [name.removesuffix(".json") for name in found if name.endswith(".json") and name[0] != "."]
 
@@ -103,24 +108,14 @@ def _path(name: str) -> str:
 
 
 def _content(store: Store, path: str, data: bytes) -> dict[str, Any]:
-    """Of a damaged one the history is lost, which is the user's to decide: it is never written over."""
+    """The content; a damaged pointer is never overwritten, since its history would be lost."""
     try:
         content = json.loads(data)
     except ValueError:
         content = None
     if not isinstance(content, dict):
         raise StoreError(
-            f"{store.where(path)} is damaged: it holds no JSON object; remove it, or put back a copy of it, "
+            f"{store.where(path)} is damaged: it is not a JSON object; remove it, or restore a copy of it, "
             "and run the same command again"
         )
     return content
-
-
-def _history(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    found = content.get("history")
-    found = found if isinstance(found, list) else []
-    return [entry for entry in found if isinstance(entry, dict) and "writer" in entry]
-
-
-def _bytes(content: Mapping[str, Any]) -> bytes:
-    return (json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()

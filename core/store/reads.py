@@ -1,15 +1,16 @@
 """How often a test split was read: once for each frozen student that was measured on it, in any run.
 
-A read is a file `test_reads/<sha256 of test.csv>/<key>.json`, written before the figures are made. The
-key holds all that was frozen, so that the same student measured again is no other read. Who chose among
-several students by what they reach on test has selected on it: the count says how many there were.
+A read is a file `test_reads/<sha256 of test.csv>/<key>.json`, written before the metrics are computed. The
+key covers everything that was frozen, so that measuring the same student again is not another read. Choosing
+among several students by their test metrics is a selection on test: the count shows how many there were.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from pydantic import TypeAdapter, ValidationError
 
 from core import jsonio
 from core.errors import StoreError
@@ -18,12 +19,11 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 
 FOLDER = "test_reads"
-_FIELDS = ("run", "at", "what")
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One frozen student on one test split: in which run, when (ISO 8601), and which it was."""
+    """One frozen student on one test split: in which run, when (ISO 8601), and which student."""
 
     run: str
     at: str
@@ -31,31 +31,31 @@ class Read:
 
 
 def digest(split: Manifest) -> str:
-    """What stands for a test split: the sha256 of its texts and labels, in their order."""
+    """The identity of a test split: the sha256 of its texts and labels, in their order."""
     return split.files["test.csv"].sha256
 
 
 def note(store: Store, split: Manifest, frozen: Sequence[Manifest], run: str, what: str) -> None:
-    """Note that a student is about to be measured on the split's test; `frozen` is all it consists of."""
+    """Record that a student, which `frozen` consists of, is about to be measured on the split's test."""
     key = jsonio.digest([manifest.digest for manifest in frozen])[:32]
-    content = json.dumps({"run": run, "at": now(), "what": what}, ensure_ascii=False, indent=2)
-    store.backend.create(f"{FOLDER}/{digest(split)}/{key}.json", content.encode() + b"\n")
+    read = jsonio.as_row(Read(run, now(), what))
+    store.backend.create(f"{FOLDER}/{digest(split)}/{key}.json", jsonio.indented(read).encode())
 
 
 def of(store: Store, split: Manifest) -> list[Read]:
     """All reads of the split's test under the root, the earliest first.
 
-    Raises StoreError where a file is no record of a read: one that is not counted would be hidden.
+    Raises StoreError for a damaged record: a read that is not counted would be hidden.
     """
-    files = store.backend.list(f"{FOLDER}/{digest(split)}")
-    found = [_read(store, file.path) for file in files if file.path.endswith(".json")]
+    found = []
+    record = TypeAdapter(Read)
+    for file in store.backend.list(f"{FOLDER}/{digest(split)}"):
+        if file.path.endswith(".json"):
+            try:
+                found.append(record.validate_python(store.read_json(file.path)))
+            except ValidationError:
+                raise StoreError(
+                    f"{store.where(file.path)} is not a record of a read of test; remove it and run the same "
+                    "command again"
+                ) from None
     return sorted(found, key=lambda read: (read.at, read.run))
-
-
-def _read(store: Store, path: str) -> Read:
-    value = store.read_json(path)
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), str) for name in _FIELDS):
-        raise StoreError(
-            f"{store.where(path)} is no record of a read of test; remove it and run the same command again"
-        )
-    return Read(*(value[name] for name in _FIELDS))

@@ -1,18 +1,19 @@
-"""A run's folder: the view people read, filled from objects on a hit and on a miss alike."""
+"""A run's folder: what people read, filled from objects on cache hits and misses alike."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from core import failpoints
 from core.errors import MissingInputError, StoreError
-from core.jsonio import now
+from core.jsonio import InvalidFile, Record, indented, message, now
 from core.store.disk import Disk
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -24,8 +25,7 @@ CONFIG = "resolved_config.yaml"
 SUMMARY = "run_summary.json"
 
 
-@dataclass(frozen=True, slots=True)
-class StageRecord:
+class StageRecord(Record):
     """An entry of stages.json: which object a stage of a run came from, and when it was recorded."""
 
     key: str
@@ -35,9 +35,8 @@ class StageRecord:
     reused: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
-    """run_state.json: running, finished, stopped or failed, since when, and why a failed run failed."""
+class RunState(Record):
+    """run_state.json: running, finished, stopped or failed, since when, and the error of a failed run."""
 
     state: str
     at: str | None = None
@@ -58,42 +57,42 @@ class RunView:
         return self.store.where(self._at(place)).rstrip("/")
 
     def exists(self) -> bool:
-        """Whether anything of this run is there."""
-        return bool(self.store.backend.list(self._at("").rstrip("/")))
+        """Whether the folder has any file."""
+        return bool(self.files())
 
     def files(self) -> list[str]:
-        """The places in it that hold a file."""
+        """The places of its files."""
         folder = self._at("")
         return [found.path.removeprefix(folder) for found in self.store.backend.list(folder.rstrip("/"))]
 
     def fill(self, manifest: Manifest, files: Mapping[str, str]) -> None:
-        """Copy an object's files (name in the object -> place in the view), each at once."""
+        """Copy an object's files (name in the object -> place in the view), each atomically."""
         for name, place in files.items():
             self.store.backend.copy(f"{manifest.folder}/{name}", self._at(place))
         failpoints.hit(failpoints.VIEW_FILLED, manifest.stage)
 
     def read(self, place: str) -> str | None:
-        """One text of the view, None where there is none; bytes that are no text come as U+FFFD."""
+        """Return a text of the view, None if it does not exist; undecodable bytes become U+FFFD."""
         found = self.bytes(place)
         return None if found is None else found.decode(errors="replace")
 
     def bytes(self, place: str) -> bytes | None:
-        """One small file of the view, None where there is none."""
+        """Return a small file of the view; None if it does not exist."""
         found = self.store.backend.read(self._at(place))
         return None if found is None else found.data
 
     def write(self, place: str, data: str) -> str:
-        """Write one text of the view, at once; returns where."""
+        """Write a text of the view atomically; return its place as people write it."""
         self.store.backend.write(self._at(place), data.encode())
         return self.where(place)
 
     def write_json(self, place: str, value: Any) -> str:
-        """Write one JSON file of the view; NaN is refused."""
-        return self.write(place, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+        """Write a JSON file of the view. Raises ValueError on NaN."""
+        return self.write(place, indented(value))
 
     @contextlib.contextmanager
     def replacing(self, place: str) -> Iterator[Path]:
-        """A path to write a file to, which then takes its place at once; on an error, nothing does."""
+        """Yield a path to write a file to, which then replaces `place`, unless there is an error."""
         backend = self.store.backend
         if isinstance(backend, Disk):
             with backend.replacing(self._at(place)) as temporary:
@@ -109,18 +108,20 @@ class RunView:
         self.store.backend.remove([f.path for f in self.store.backend.list(self._at(place))])
 
     def record(self, slot: str, manifest: Manifest, *, reused: bool) -> None:
-        """Note in stages.json which object a stage of this run came from."""
-        record = StageRecord(manifest.key, now(), manifest.writer, manifest.digest, reused)
+        """Record in stages.json which object a stage of this run came from."""
+        record = StageRecord(
+            key=manifest.key, at=now(), writer=manifest.writer, digest=manifest.digest, reused=reused
+        )
         self._write_stages({**self.stages(), slot: record})
         failpoints.hit(failpoints.RECORD_WRITTEN, slot)
 
     def keep_only(self, slots: Iterable[str]) -> None:
-        """Forget the record of stages that the finished run did not come by."""
+        """Remove the record of all other stages, which the finished run did not use."""
         kept = set(slots)
         self._write_stages({slot: record for slot, record in self.stages().items() if slot in kept})
 
     def forget(self, slots: Iterable[str]) -> None:
-        """Forget the record of these stages."""
+        """Remove the record of these stages."""
         gone = set(slots)
         self.keep_only(slot for slot in self.stages() if slot not in gone)
 
@@ -132,30 +133,29 @@ class RunView:
         found = self.store.read_json(self._at(RECORD))
         if found is None:
             return {}
-        if not isinstance(found, dict) or not all(_is_entry(entry) for entry in found.values()):
+        try:
+            return TypeAdapter(dict[str, StageRecord]).validate_python(found)
+        except ValidationError as e:
             raise StoreError(
-                f"{self.where(RECORD)} is no record of stages; remove it and run the same command again"
-            )
-        return {slot: _known(StageRecord, entry) for slot, entry in found.items()}
-
-    def _write_stages(self, stages: Mapping[str, StageRecord]) -> None:
-        self.write_json(RECORD, {slot: asdict(record) for slot, record in stages.items()})
+                f"{self.where(RECORD)} is not a record of stages ({message(e)}); remove it and run the same "
+                "command again"
+            ) from None
 
     def note_state(self, state: str, **more: Any) -> None:
-        """Write down how the run stands: running, finished, stopped or failed."""
+        """Record the state of the run: running, finished, stopped or failed."""
         self.write_json(STATE, {"state": state, "at": now(), **more})
 
     def state(self) -> RunState | None:
         """The state that was recorded last; None if there is none."""
-        found = self.store.read_json(self._at(STATE))
-        if not isinstance(found, dict) or not isinstance(found.get("state"), str):
+        try:
+            return RunState.from_json(self.store.read_json(self._at(STATE)), STATE)
+        except InvalidFile:
             return None
-        return _known(RunState, found)
 
     def earlier(self, slot: str, *, file: str) -> Manifest:
-        """The object that this run's record names for a stage, checked.
+        """Return the object that this run's record names for a stage, verified.
 
-        Raises MissingInputError naming the run and the file where there is none.
+        Raises MissingInputError with the run and the file if there is none.
         """
         entry = self.stages().get(slot)
         if entry is None:
@@ -167,27 +167,30 @@ class RunView:
         if manifest is None:
             raise MissingInputError(
                 f"run {self.name}: the {slot} it used (key {entry.key[:12]}) is missing or damaged "
-                f"under {self.store.where('objects')}; switch the stage on to make it again"
+                f"under {self.store.where('objects')}; switch the stage on to repeat it"
             )
         return manifest
 
     def config_text(self) -> str:
-        """The resolved config of the run. Raises MissingInputError naming the runs there are."""
+        """The resolved config of the run. Raises MissingInputError with the names of existing runs."""
         text = self.read(CONFIG)
         if text is not None:
             return text
-        there = run_names(self.store)
-        if self.name in there:
+        existing = run_names(self.store)
+        if self.name in existing:
             raise MissingInputError(
-                f"run {self.name} has no {self.where(CONFIG)}: it is none of this project's"
+                f"run {self.name} has no {self.where(CONFIG)}: it is not a run of this project"
             )
         raise MissingInputError(
             f"there is no run {self.name} under {self.store.backend.url}; "
-            + (f"there are: {', '.join(there)}" if there else "it has no runs")
+            + (f"there are: {', '.join(existing)}" if existing else "it has no runs")
         )
 
     def _at(self, place: str) -> str:
         return f"{FOLDER}/{self.name}/{place}"
+
+    def _write_stages(self, stages: Mapping[str, StageRecord]) -> None:
+        self.write_json(RECORD, {slot: record.to_json() for slot, record in stages.items()})
 
 
 class ReadOnlyRun(RunView):
@@ -204,18 +207,6 @@ class ReadOnlyRun(RunView):
 
     def clear(self, place: str) -> None:
         """Keep what is there."""
-
-
-_Known = TypeVar("_Known", StageRecord, RunState)
-
-
-def _known(record: type[_Known], entry: Mapping[str, Any]) -> _Known:
-    """The record in a JSON object; fields that it does not have are ignored."""
-    return record(**{f.name: entry[f.name] for f in fields(record) if f.name in entry})
-
-
-def _is_entry(value: Any) -> bool:
-    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("key", "at"))
 
 
 def run_names(store: Store) -> list[str]:

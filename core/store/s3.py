@@ -1,7 +1,7 @@
 """A root on S3 or any service that speaks it, through s3fs; credentials and endpoint from AWS_*.
 
-Conditional writes are put_object with If-None-Match or If-Match. A reply that is lost makes the
-client try again and meet its own write: a conflict is therefore settled by reading what is there.
+Conditional writes are put_object with If-None-Match or If-Match. If a reply is lost, the client tries again
+and meets its own write: a conflict is therefore settled by reading what is there.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from core.store.disk import explained
 _CONFLICT = (409, 412)
 _BUSY_TRIES = 6
 _BATCH = 1000
-"""Keys in one request to delete, the most that S3 takes."""
+"""Keys in one delete request, the most that S3 takes."""
 _AT_ONCE = 4
 _ROUNDS, _TRIES = 2, 3
-"""How often s3fs calls botocore, and botocore the service: a task that failed is tried again anyway."""
+"""How often s3fs calls botocore, and botocore the service: a failed task is retried anyway."""
 _CONNECT_S = 3
 ANSWER_S = 30.0
-"""How long a small request may take, repetitions and all: a put waits without end for `100 Continue`."""
+"""Time limit of a small request, with its repetitions: a put waits without limit for `100 Continue`."""
 _SLOWEST = 100_000
-"""Bytes a second that an upload is expected to reach at least."""
+"""Bytes per second that an upload is expected to reach at least."""
 
 
 class S3:
-    """The store's root below s3://bucket/prefix."""
+    """The store's root below s3://bucket/prefix; the version of a file is its ETag."""
 
     folder = None
 
@@ -50,40 +50,46 @@ class S3:
         return _client(os.getpid(), tuple(settings))
 
     def check(self) -> None:
-        """Write, list and remove, and see whether both conditions are kept. Raises StoreError where not."""
+        """Write, list and remove, and test both conditions. Raises StoreError if they are ignored."""
         probe = f".probe-{uuid.uuid4().hex[:12]}"
         created = self.create(probe, b"first") and not self.create(probe, b"second")
         found = self.read(probe)
-        kept = created and found is not None and found.data == b"first"
-        kept = kept and found is not None and not self.swap(probe, b"third", '"0123456789abcdef"')
-        kept = kept and found is not None and self.swap(probe, b"fourth", found.version)
-        self.list(probe)  # for the right to
+        honored = (
+            created
+            and found is not None
+            and found.data == b"first"
+            and not self.swap(probe, b"third", '"0123456789abcdef"')
+            and self.swap(probe, b"fourth", found.version)
+        )
+        self.list(probe)  # for the permission
         self.remove([probe])
-        if not kept:
+        if not honored:
             raise StoreError(
                 f"{self.url}: the service at {self._endpoint} ignores conditional writes (If-None-Match, "
-                "If-Match), so two runs could overwrite each other; use a service that keeps them, or a "
+                "If-Match), so two runs could overwrite each other; use a service that supports them, or a "
                 "folder as run.root"
             )
 
     def read(self, path: str) -> Content | None:
-        """An object with its ETag as version."""
+        """Return a small object; None if it does not exist."""
+        from fsspec.asyn import sync
+
         with self._explained(path, "read"):
             try:
                 reply = self._call("get_object", Key=self._key(path))
-                return Content(_body(self._fs, reply), reply["ETag"])
+                return Content(sync(self._fs.loop, reply["Body"].read), reply["ETag"])
             except FileNotFoundError as e:
                 if _code(e) == "NoSuchBucket":
                     raise
                 return None
 
     def write(self, path: str, data: bytes) -> None:
-        """Put an object; S3 shows the old or the new, never a part."""
+        """Put an object, which is atomic on S3."""
         with self._explained(path, "write"):
-            self._put(path, data)
+            self._call("put_object", Key=self._key(path), Body=data)
 
     def create(self, path: str, data: bytes) -> bool:
-        """Put if there is none."""
+        """Put if the object does not exist."""
         return self._conditional(path, data, IfNoneMatch="*")
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
@@ -91,13 +97,13 @@ class S3:
         return self._conditional(path, data, IfMatch=version)
 
     def discard(self, path: str, version: str) -> None:
-        """Compare and remove; not every service removes conditionally, so in two requests."""
+        """Compare and remove, in two requests: not every service removes conditionally."""
         found = self.read(path)
         if found is not None and found.version == version:
             self.remove([path])
 
     def list(self, prefix: str) -> list[Found]:
-        """All objects below a prefix."""
+        """Return all objects below a prefix."""
         top = f"{self.bucket}/{self._key(prefix)}".rstrip("/")
         with self._explained(prefix, "list"):
             try:
@@ -114,12 +120,34 @@ class S3:
         ]
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Remove objects, a thousand in a request, and some requests at once."""
+        """Remove objects, a thousand per request, and several requests at once."""
         keys = [{"Key": self._key(path)} for path in paths]
         batches = [keys[start : start + _BATCH] for start in range(0, len(keys), _BATCH)]
-        _ = self._fs  # made here, not by several threads
+        _ = self._fs  # created here, not by several threads
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             list(pool.map(self._remove, batches))
+
+    def upload(self, source: Path, path: str) -> None:
+        """Put a file, in parts if it is large."""
+        with self._explained(path, "write"):
+            limit = ANSWER_S + source.stat().st_size / _SLOWEST
+            self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}", timeout=limit)
+
+    def download(self, path: str, target: Path) -> None:
+        """Get an object into a file."""
+        with self._explained(path, "read", missing_is_an_answer=True):
+            try:
+                self._fs.get_file(f"{self.bucket}/{self._key(path)}", str(target))
+            except OSError as e:
+                if e.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                with explained(target, "write"):  # the local disk is full: not an error of the service
+                    raise
+
+    def copy(self, source: str, target: str) -> None:
+        """Copy on the server."""
+        with self._explained(target, "write"):
+            self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
 
     def _remove(self, keys: Sequence[dict[str, str]]) -> None:
         with self._explained("", "remove from"):
@@ -130,25 +158,6 @@ class S3:
                 "credentials the right to delete below run.root"
             )
 
-    def upload(self, source: Path, path: str) -> None:
-        """Put a file, in parts where it is large."""
-        with self._explained(path, "write"):
-            limit = ANSWER_S + source.stat().st_size / _SLOWEST
-            self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}", timeout=limit)
-
-    def download(self, path: str, target: Path) -> None:
-        """Get an object into a file."""
-        with self._explained(path, "read", missing_is_an_answer=True), _room_for(target):
-            self._fs.get_file(f"{self.bucket}/{self._key(path)}", str(target))
-
-    def copy(self, source: str, target: str) -> None:
-        """Copy on the server."""
-        with self._explained(target, "write"):
-            self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
-
-    def _put(self, path: str, data: bytes, **condition: str) -> None:
-        self._call("put_object", Key=self._key(path), Body=data, **condition)
-
     def _call(self, method: str, **parameters: Any) -> Any:
         return self._fs.call_s3(method, Bucket=self.bucket, timeout=ANSWER_S, **parameters)
 
@@ -156,7 +165,7 @@ class S3:
         for attempt in range(_BUSY_TRIES):
             with self._explained(path, "write"):
                 try:
-                    self._put(path, data, **condition)
+                    self._call("put_object", Key=self._key(path), Body=data, **condition)
                     return True
                 except OSError as e:
                     status = _status(e)
@@ -166,18 +175,14 @@ class S3:
                         raise
             found = self.read(path)
             if found is not None and found.data == data:
-                return True  # it was our own write, whose reply was lost
+                return True  # the own write, whose reply was lost
             if status == 412:
                 return False
-            time.sleep(0.05 * 2**attempt)  # 409: another's write was under way, ours was not judged
+            time.sleep(0.05 * 2**attempt)  # 409: another write was in progress, this one was not judged
         return False
 
     def _key(self, path: str) -> str:
-        return "/".join(part for part in (self._prefix, path) if part) if path else self._slashed
-
-    @property
-    def _slashed(self) -> str:
-        return f"{self._prefix}/" if self._prefix else ""
+        return f"{self._prefix}/{path}" if self._prefix else path
 
     @property
     def _endpoint(self) -> str:
@@ -189,28 +194,39 @@ class S3:
             yield
         except (StoreError, PassingError):
             raise
-        except FileNotFoundError as e:
-            if missing_is_an_answer and _code(e) != "NoSuchBucket":
-                raise
-            raise self._sentence(path, doing, e) from e
         except Exception as e:  # botocore's errors share no base but Exception
-            raise self._sentence(path, doing, e) from e
+            missing = isinstance(e, FileNotFoundError) and _code(e) != "NoSuchBucket"
+            if missing and missing_is_an_answer:
+                raise
+            raise self._error(path, doing, e) from e
 
-    def _sentence(self, path: str, doing: str, error: Exception) -> StoreError | PassingError:
+    def _error(self, path: str, doing: str, error: Exception) -> StoreError | PassingError:
         start, kind = f"cannot {doing} {self.url}/{path}".rstrip("/"), type(error).__name__
-        said = " ".join(str(error).split())[:200]
-        if found := _REMEDIES.get(_code(error)) or _REMEDIES.get(_kind(error)):
-            what, remedy = (
-                text.format(bucket=self.bucket, endpoint=self._endpoint, said=said) for text in found
-            )
+        message = " ".join(str(error).split())[:200]
+        if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
+            kind = "InvalidEndpoint"  # botocore has no class for an endpoint without scheme
+        if found := _REMEDIES.get(_code(error)) or _REMEDIES.get(kind):
+            names = {"bucket": self.bucket, "endpoint": self._endpoint, "message": message}
+            what, remedy = (text.format(**names) for text in found)
             return StoreError(f"{start}: {what}; {remedy}")
         status = _status(error)
         if status is None or status >= 500:
             return PassingError(
-                f"{start}: {self._endpoint} does not answer as it should ({kind}: {said}); see "
+                f"{start}: {self._endpoint} does not answer as expected ({kind}: {message}); check "
                 "AWS_ENDPOINT_URL and the network, then run the same command again: what is finished is kept"
             )
-        return StoreError(f"{start}: {_code(error) or kind}: {said}; see the service's own log")
+        return StoreError(f"{start}: {_code(error) or kind}: {message}; see the log of the service")
+
+
+@lru_cache
+def _client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
+    """One client per process and settings: it has a thread of its own, which a fork does not copy."""
+    import s3fs
+
+    config = {"connect_timeout": _CONNECT_S, "retries": {"mode": "standard", "total_max_attempts": _TRIES}}
+    fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
+    fs.retries = _ROUNDS
+    return fs
 
 
 _CREDENTIALS = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, both"
@@ -220,22 +236,9 @@ _RIGHTS = (
 )
 _NO_NAME = ("no bucket can be called {bucket}", "correct run.root")
 _NO_ADDRESS = (
-    "{endpoint} is no address of a service",
+    "{endpoint} is not the address of a service",
     "correct AWS_ENDPOINT_URL, such as https://host:port",
 )
-
-
-@lru_cache
-def _client(process: int, settings: tuple[tuple[str, str], ...]) -> Any:
-    """One client a process and settings: it has a thread of its own, which a fork does not copy."""
-    import s3fs
-
-    config = {"connect_timeout": _CONNECT_S, "retries": {"mode": "standard", "total_max_attempts": _TRIES}}
-    fs = s3fs.S3FileSystem(use_listings_cache=False, skip_instance_cache=True, config_kwargs=config)
-    fs.retries = _ROUNDS
-    return fs
-
-
 _REMEDIES = {
     "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct run.root"),
     "InvalidBucketName": _NO_NAME,
@@ -245,37 +248,18 @@ _REMEDIES = {
     "ExpiredToken": ("the session token has expired", "renew AWS_SESSION_TOKEN"),
     "NoCredentialsError": ("no credentials", _CREDENTIALS),
     "PartialCredentialsError": ("half of the credentials is missing", _CREDENTIALS),
-    "ProfileNotFound": ("{said}", "correct AWS_PROFILE"),
+    "ProfileNotFound": ("{message}", "correct AWS_PROFILE"),
     "EndpointResolutionError": _NO_ADDRESS,
     "InvalidEndpoint": _NO_ADDRESS,
     "SSLError": (
-        "{endpoint} speaks no TLS that is trusted here ({said})",
-        "write http:// in AWS_ENDPOINT_URL where it speaks none, or name its authority in AWS_CA_BUNDLE",
+        "{endpoint} has no TLS that is trusted here ({message})",
+        "write http:// in AWS_ENDPOINT_URL if it has none, or name its authority in AWS_CA_BUNDLE",
     ),
     "AccessDenied": _RIGHTS,
     "Forbidden": _RIGHTS,
     "403": _RIGHTS,
 }
-"""What is wrong and what mends it, by the service's code or the kind of botocore's error."""
-
-
-def _kind(error: BaseException) -> str:
-    """The error's class; botocore has none for an endpoint without scheme."""
-    if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
-        return "InvalidEndpoint"
-    return type(error).__name__
-
-
-@contextlib.contextmanager
-def _room_for(target: Path) -> Iterator[None]:
-    """A full disk here is no fault of the service's, and trying again does not help."""
-    try:
-        yield
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        with explained(target, "write"):
-            raise
+"""What is wrong and how to fix it, by the service's code or the class of botocore's error."""
 
 
 def _response(error: BaseException) -> Any:
@@ -293,10 +277,3 @@ def _status(error: BaseException) -> int | None:
 
 def _code(error: BaseException) -> str:
     return str(_response(error).get("Error", {}).get("Code", ""))
-
-
-def _body(fs: Any, reply: Any) -> bytes:
-    from fsspec.asyn import sync
-
-    data: bytes = sync(fs.loop, reply["Body"].read)
-    return data

@@ -108,9 +108,15 @@ def fill(store: Store) -> None:
 
 
 def small(i: int) -> Manifest:
-    entry = FileEntry(hashlib.sha256(b"x").hexdigest(), 1)
+    entry = FileEntry(sha256=hashlib.sha256(b"x").hexdigest(), bytes=1)
     return Manifest(
-        "train", f"{i:032x}", "1-writer", "2026-01-01T00:00:00+00:00", {"a": entry, "b": entry}, {}, {}
+        stage="train",
+        key=f"{i:032x}",
+        writer="1-writer",
+        created_at="2026-01-01T00:00:00+00:00",
+        files={"a": entry, "b": entry},
+        ingredients={},
+        summary={},
     )
 
 

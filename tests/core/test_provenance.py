@@ -15,7 +15,7 @@ from core import provenance
 from core.store.objects import Store
 from core.store.runs import RunView
 
-pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
+pytestmark = pytest.mark.parametrize("root", ["disk"], indirect=True)
 
 
 @pytest.fixture(autouse=True)

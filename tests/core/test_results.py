@@ -24,7 +24,7 @@ from core.store.objects import Store
 from tests.core.export.making import constant, metrics
 from tests.core.summary.making import RUN_0_1
 
-IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 
 
 def figures() -> TeacherFigures:
@@ -77,12 +77,12 @@ def test_the_predecessors_field_names_are_kept() -> None:
     assert majority["undefined"]["precision"] == "no row was predicted positive"
 
 
-@IN_MEMORY
+@ON_DISK
 def test_a_run_without_a_summary_has_no_result(store: Store) -> None:
     assert load_run_result(store, "night") is None
 
 
-@IN_MEMORY
+@ON_DISK
 def test_an_unknown_version_is_refused_with_its_file_and_the_remedy(store: Store) -> None:
     content = {**result().to_json(), "version": VERSION + 1}
     store.backend.write("runs/night/run_summary.json", jsonio.canonical(content))

@@ -83,7 +83,7 @@ def test_a_run_under_any_root_leaves_a_report_and_pointers_that_hold(project: Pa
 
 @pytest.mark.parametrize(
     "root",
-    ["disk", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("memory", "s3"))],
+    ["disk", pytest.param("s3", marks=pytest.mark.slow)],
     indirect=True,
 )
 def test_the_same_again_and_another_run_ask_neither_teacher_nor_engine(

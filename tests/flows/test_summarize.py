@@ -13,7 +13,7 @@ from tests.core.summary.making import put, write_facts, write_run
 
 pytestmark = [
     pytest.mark.usefixtures("prefect_server"),
-    pytest.mark.parametrize("root", ["memory"], indirect=True),
+    pytest.mark.parametrize("root", ["disk"], indirect=True),
 ]
 
 

@@ -69,7 +69,7 @@ def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "write", half)
-        with pytest.raises(StoreError, match=r"cannot write .*answers: No space left on device; make room"):
+        with pytest.raises(StoreError, match=r"cannot write .*answers: No space left on device; free disk"):
             append(journal, reply(1))
     assert spool.read_bytes() == before
     append(journal, reply(2))

@@ -170,7 +170,7 @@ def test_a_full_disk_is_said_to_all_who_wait_and_nothing_is_counted(
             patch.setattr(os, "fsync", full)
             failures = asyncio.run(many(journal, 1)) + asyncio.run(many(journal, 21))
         assert {type(e) for e in failures} == {StoreError}
-        assert "No space left on device; make room and run the same command again" in str(failures[0])
+        assert "No space left on device; free disk space and run the same command again" in str(failures[0])
         assert journal.spent("r").requests == journal.count() == 1
         assert asyncio.run(many(journal, 1)) == [None] * 20, "there is room again"
     with Journal.open(store, "next") as journal:

@@ -6,7 +6,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from pathlib import Path
 
 import pytest
@@ -15,18 +14,16 @@ from core.completions import uploads as mirror
 from core.completions.journal import Journal, log_folder
 from core.completions.uploads import LONE_S, parts
 from core.errors import PassingError
-from core.store.memory import Memory
 from core.store.objects import Store
+from core.store.s3 import S3
 from tests.core.completions.replying import append, key_of, killed_while_appending, reply
 
 
-@pytest.fixture(params=["memory", "s3"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+@pytest.fixture
+def remote(s3_root: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """An empty store that is no folder."""
     monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "cache"))
-    if request.param == "s3":
-        return Store.open(request.getfixturevalue("s3_root"))
-    return Store.open(f"memory://tests/{uuid.uuid4().hex}")
+    return Store.open(s3_root)
 
 
 @pytest.fixture
@@ -111,7 +108,7 @@ def test_a_part_that_was_uploaded_twice_counts_once(
     create = type(remote.backend).create
     lost: list[str] = []
 
-    def loses_first(self: Memory, path: str, data: bytes) -> bool:
+    def loses_first(self: S3, path: str, data: bytes) -> bool:
         done = create(self, path, data)
         if not lost:
             lost.append(path)
@@ -168,7 +165,7 @@ def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
 def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
     remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(self: Memory, path: str, data: bytes) -> bool:
+    def away(self: S3, path: str, data: bytes) -> bool:
         raise PassingError("the network is away")
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
@@ -200,7 +197,7 @@ def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: p
     appended(remote, range(2), range(2, 4))
     assert counted(elsewhere, range(4)) == 4
 
-    def never(self: Memory, path: str, target: Path) -> None:
+    def never(self: S3, path: str, target: Path) -> None:
         raise AssertionError(path)
 
     monkeypatch.setattr(type(remote.backend), "download", never)

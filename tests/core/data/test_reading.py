@@ -221,14 +221,14 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             "data.csv",
             {},
             "{place} has no column 'text'; it has 'text;label'; "
-            "the columns seem to be separated otherwise: set data.separator: ';'",
+            "the columns seem to have another separator: set data.separator: ';'",
         ),
         (
             b"text\tlabel\na\t1\n",
             "data.csv",
             {},
             "{place} has no column 'text'; it has 'text\\tlabel'; "
-            'the columns seem to be separated otherwise: set data.separator: "\\t"',
+            'the columns seem to have another separator: set data.separator: "\\t"',
         ),
         (b"text,label,text\na,1,b\n", "data.csv", {}, "{place} has 2 columns 'text'; rename all but one"),
         (
@@ -241,7 +241,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             b'[{"text": "a"}]',
             "data.jsonl",
             {},
-            "{place} is one JSON array; write one object a line (JSON lines)",
+            "{place} is one JSON array; write one object per line (JSON lines)",
         ),
         (
             b"text,label\n",
@@ -265,7 +265,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             b"text,label\n",
             "data.txt",
             {},
-            "{place}: the ending does not say how the file is written; "
+            "{place}: the ending does not identify the format; "
             "set data.format to csv, tsv, jsonl or parquet",
         ),
     ],

@@ -206,5 +206,5 @@ def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected
 
 def test_what_needs_a_config_of_ours_says_whose_run_it_is(tmp_path: Path) -> None:
     run = write_run(tmp_path)
-    with pytest.raises(UserError, match=r"has no .*resolved_config.yaml: it is none of this project's"):
+    with pytest.raises(UserError, match=r"has no .*resolved_config.yaml: it is not a run of this project"):
         run_config(RunView(Store.at(str(tmp_path)), run.name))

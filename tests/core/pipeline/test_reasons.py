@@ -129,7 +129,7 @@ def test_a_damaged_record_of_another_run_is_passed_over_and_said(
     made(store, "good", stage(1))
     store.backend.write(f"runs/worse/{RECORD}", b"[]")
     assert why(store, "new", stage(2)).endswith("(compared with run good)")
-    assert "runs/worse/stages.json is no record of stages" in caplog.text
+    assert "runs/worse/stages.json is not a record of stages" in caplog.text
 
 
 def test_a_thousand_runs_are_listed_once_and_few_of_their_records_read(

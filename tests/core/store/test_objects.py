@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import json
 import logging
@@ -73,7 +72,7 @@ def test_an_altered_file_is_not_served_from_a_copy_either(
     other = elsewhere(store, monkeypatch, tmp_path)
     store.backend.write(f"{first.folder}/train.jsonl", b"jello\n")
     if store.backend.folder is None:
-        with pytest.raises(StoreError, match=r"train.jsonl is not what its manifest names; run the same"):
+        with pytest.raises(StoreError, match=r"train.jsonl does not match its manifest; run the same"):
             other.folder(first)
     assert other.sound("split", "k1") is None
 
@@ -150,9 +149,9 @@ def test_the_digest_follows_contents_and_not_times_writers_or_places(store: Stor
 
 def test_a_manifest_survives_json(store: Store) -> None:
     first = made(store)
-    assert Manifest.from_json(json.loads(json.dumps(first.to_json()))) == first
-    numbered = dataclasses.replace(first, summary={"by_label": {10: 1, 9: 0.1}})
-    assert Manifest.from_json(json.loads(json.dumps(numbered.to_json()))).summary["by_label"] == {
+    assert Manifest.from_json(json.loads(json.dumps(first.to_json())), "m.json") == first
+    numbered = first.model_copy(update={"summary": {"by_label": {10: 1, 9: 0.1}}})
+    assert Manifest.from_json(json.loads(json.dumps(numbered.to_json())), "m.json").summary["by_label"] == {
         "10": 1,
         "9": 0.1,
     }
@@ -166,7 +165,7 @@ def test_a_root_that_cannot_be_written_is_found_at_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "http://host/x"])
 def test_a_root_without_conditional_writes_is_refused_by_name(url: str) -> None:
-    with pytest.raises(UserError, match=rf"run.root: {url}: only folders and s3:// keep the conditional"):
+    with pytest.raises(UserError, match=rf"run.root: {url}: only folders and s3:// support the conditional"):
         Store.open(url)
 
 
@@ -203,5 +202,5 @@ def test_a_full_disk_is_one_sentence_with_the_place_and_the_remedy(
 
     store = Store.open(str(tmp_path))
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StoreError, match=r"cannot write .*: No space left on device; make room and run"):
+    with pytest.raises(StoreError, match=r"cannot write .*: No space left on device; free disk space"):
         made(store)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,16 @@ from core.store.objects import Store
 
 
 def manifest(content: str, name: str = "decision.json") -> Manifest:
-    entry = FileEntry(content * 64, 10)
-    return Manifest("decide", content * 32, "w", "2026-01-01T00:00:00+00:00", {name: entry}, {}, {})
+    entry = FileEntry(sha256=content * 64, bytes=10)
+    return Manifest(
+        stage="decide",
+        key=content * 32,
+        writer="w",
+        created_at="2026-01-01T00:00:00+00:00",
+        files={name: entry},
+        ingredients={},
+        summary={},
+    )
 
 
 SPLIT = manifest("a", "test.csv")
@@ -42,7 +49,9 @@ def test_other_texts_or_labels_are_another_test_split(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     reads.note(store, SPLIT, [manifest("1")], "night", "step 40")
     assert reads.of(store, manifest("b", "test.csv")) == []
-    more = dataclasses.replace(SPLIT, files={**SPLIT.files, "train.csv": FileEntry("c" * 64, 3)})
+    more = SPLIT.model_copy(
+        update={"files": {**SPLIT.files, "train.csv": FileEntry(sha256="c" * 64, bytes=3)}}
+    )
     assert len(reads.of(store, more)) == 1
 
 
@@ -56,5 +65,5 @@ def test_a_record_that_is_none_is_named_and_a_file_of_another_kind_passed_over(
     (folder / "notes.txt").write_text("not ours")
     assert len(reads.of(store, SPLIT)) == 1
     (folder / "strange.json").write_text(content)
-    with pytest.raises(StoreError, match=r"strange\.json is (not JSON|no record).*remove it"):
+    with pytest.raises(StoreError, match=r"strange\.json is not (JSON|a record).*remove it"):
         reads.of(store, SPLIT)

@@ -77,12 +77,6 @@ def test_a_prefix_that_the_service_normalized_for_an_earlier_version_is_found(
     ]
 
 
-def test_spellings_of_a_memory_root_are_one() -> None:
-    Store.open("memory://r//x/").backend.write("runs/a/b.txt", b"1")
-    for root in ("memory://r/x", "memory://r//x/"):
-        assert [f.path for f in Store.at(root).backend.list("runs")] == ["runs/a/b.txt"]
-
-
 def test_a_root_with_a_backslash_that_an_earlier_version_created_is_found(here: Path) -> None:
     (here / "art\\x").mkdir()
     check_one_root("art\\x", "art\\x", str(here / "art\\x"))

@@ -58,12 +58,12 @@ def refused(root: str, kind: type[StoreError] | type[PassingError] = StoreError)
         (
             "AWS_ENDPOINT_URL",
             "127.0.0.1:9",
-            "127.0.0.1:9 is no address of a service; correct AWS_ENDPOINT_URL",
+            "127.0.0.1:9 is not the address of a service; correct AWS_ENDPOINT_URL",
         ),
         (
             "AWS_ENDPOINT_URL",
             "ftp://127.0.0.1",
-            "ftp://127.0.0.1 is no address of a service; correct AWS_END",
+            "ftp://127.0.0.1 is not the address of a service; correct AWS_END",
         ),
     ],
 )
@@ -115,22 +115,22 @@ def test_a_reader_reads_what_a_writer_made(s3_root: str, monkeypatch: pytest.Mon
 def test_nobody_at_the_address_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:9")
     sentence = refused(s3_root, PassingError)
-    assert f"http://{s3.LOOPBACK}:9 does not answer as it should" in sentence
-    assert "see AWS_ENDPOINT_URL and the network, then run the same command again" in sentence
+    assert f"http://{s3.LOOPBACK}:9 does not answer as expected" in sentence
+    assert "check AWS_ENDPOINT_URL and the network, then run the same command again" in sentence
 
 
 def test_https_to_a_service_without_it_names_the_endpoint(
     s3_root: str, s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server.endpoint.replace("http:", "https:"))
-    assert "write http:// in AWS_ENDPOINT_URL where it speaks none" in refused(s3_root)
+    assert "write http:// in AWS_ENDPOINT_URL if it has none" in refused(s3_root)
 
 
 @pytest.mark.parametrize("status", [500, 503])
 def test_a_service_in_trouble_may_pass(s3_root: str, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     with careless.serve(failing=status) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        assert f"{server.endpoint} does not answer as it should" in refused(s3_root, PassingError)
+        assert f"{server.endpoint} does not answer as expected" in refused(s3_root, PassingError)
 
 
 def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
@@ -138,7 +138,7 @@ def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
 ) -> None:
     with careless.serve() as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
-        with pytest.raises(StoreError, match=r"ignores conditional writes .*; use a service that keeps them"):
+        with pytest.raises(StoreError, match=r"ignores conditional writes .*; use a service that supports"):
             Store.open(s3_root)
         assert paths(Store.at(s3_root), "") == []
 
@@ -147,7 +147,7 @@ def test_a_service_that_ignores_conditions_is_refused_and_no_probe_stays(
 def test_a_full_disk_for_the_copies_is_not_blamed_on_the_service(s3_root: str) -> None:
     store = Store.open(s3_root)
     store.backend.write("a.txt", b"text")
-    with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device; make room"):
+    with pytest.raises(StoreError, match=r"cannot write /dev/full: No space left on device; free disk space"):
         store.backend.download("a.txt", Path("/dev/full"))
 
 
@@ -214,7 +214,7 @@ def test_a_lease_whose_reply_is_lost_is_held_and_given_back(proxy: flaky.Proxy, 
 def test_a_service_that_never_answers_is_given_up(proxy: flaky.Proxy, s3_root: str) -> None:
     for _ in range(100):
         proxy.drop_next_reply("PUT")
-    assert "does not answer as it should" in refused(s3_root, PassingError)
+    assert "does not answer as expected" in refused(s3_root, PassingError)
 
 
 def test_a_service_that_takes_a_connection_and_says_nothing_is_given_up(
@@ -223,7 +223,7 @@ def test_a_service_that_takes_a_connection_and_says_nothing_is_given_up(
     monkeypatch.setattr("core.store.s3.ANSWER_S", 2.0)
     with socket.create_server((s3.LOOPBACK, 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:{silent.getsockname()[1]}")
-        assert "does not answer as it should (FSTimeoutError" in refused(s3_root, PassingError)
+        assert "does not answer as expected (FSTimeoutError" in refused(s3_root, PassingError)
 
 
 def test_of_two_who_create_at_once_one_wins(s3_root: str) -> None:

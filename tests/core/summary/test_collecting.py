@@ -10,14 +10,14 @@ import pytest
 
 from core.errors import StoreError
 from core.store.disk import Disk
-from core.store.memory import Memory
 from core.store.objects import Store
 from core.store.runs import RunView
+from core.store.s3 import S3
 from core.summary.collecting import collect
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
-IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+ON_S3 = pytest.mark.parametrize("root", ["s3"], indirect=True)
 PLACE = "runs/broken/student_phase/metrics_test.json"
 
 
@@ -31,7 +31,7 @@ def with_metric(name: str, value: Any) -> dict[str, Any]:
     return {**content, "metrics": {**content["metrics"], name: value}}
 
 
-@IN_MEMORY
+@ON_DISK
 @pytest.mark.parametrize(
     ("content", "why"),
     [
@@ -65,7 +65,7 @@ def test_a_broken_metrics_file_is_named_and_the_others_count(store: Store, conte
     assert found.runs == 2
 
 
-@IN_MEMORY
+@ON_DISK
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])
 def test_a_metric_that_is_not_a_number_is_an_empty_cell_and_is_named(store: Store, value: str) -> None:
     put(store, PLACE, with_metric("auroc", float(value)))
@@ -133,7 +133,7 @@ def test_an_empty_root_has_no_rows(store: Store) -> None:
     assert (found.rows, found.skipped, found.runs) == ([], [], 0)
 
 
-@IN_MEMORY
+@ON_DISK
 def test_an_invalid_file_next_to_the_metrics_costs_only_its_own_columns(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     write_facts(store, "a")
@@ -149,7 +149,7 @@ def test_an_invalid_file_next_to_the_metrics_costs_only_its_own_columns(store: S
     assert (row.facts.teacher_model, row.facts.best_step) == ("big, model", 40)
 
 
-@IN_MEMORY
+@ON_DISK
 @pytest.mark.parametrize(
     ("section", "why"),
     [
@@ -166,7 +166,7 @@ def test_a_config_that_is_not_one_is_named(store: Store, section: str, why: str)
     assert skipped.why.startswith(why)
 
 
-@IN_MEMORY
+@ON_DISK
 def test_a_result_of_a_newer_version_is_named_and_the_metrics_stay(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     put(store, "runs/a/run_summary.json", {**result("a").to_json(), "version": 99})
@@ -177,8 +177,8 @@ def test_a_result_of_a_newer_version_is_named_and_the_metrics_stay(store: Store)
     ]
 
 
-class Counting(Memory):
-    """Memory that remembers what it was asked."""
+class Counting(S3):
+    """A root on S3 that records what is read."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
@@ -194,7 +194,7 @@ class Counting(Memory):
         return super().read(path)
 
 
-@IN_MEMORY
+@ON_S3
 def test_a_remote_root_is_listed_once_and_only_what_is_there_and_needed_is_read(store: Store) -> None:
     write_run(store, "a", splits=["test", "val"], modes=["reasoning"])
     put(store, "runs/a/student_phase/test.json", "large")

@@ -16,7 +16,7 @@ from core.summary.page import COLUMNS
 from core.summary.tables import summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
-pytestmark = pytest.mark.parametrize("root", ["memory"], indirect=True)
+pytestmark = pytest.mark.parametrize("root", ["disk"], indirect=True)
 EVIL = '<script>alert(1)</script>"onload=x&'
 
 

@@ -11,7 +11,7 @@ from core.store.objects import Store
 from core.summary.pairing import LeftOut, Paired, pair, read_predictions
 from tests.core.summary.predicting import GOLD, predicted, write
 
-IN_MEMORY = pytest.mark.parametrize("root", ["memory"], indirect=True)
+ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
 A = {"t1": 1, "t2": 0, "t3": 0, "t4": 1, "t5": 0}
 B = {"t5": 0, "t1": 1, "t2": 1, "t3": 1, "t4": 0}
 
@@ -36,7 +36,7 @@ def test_every_text_has_one_outcome_whatever_the_order(store: Store) -> None:
     assert found.same_data is True
 
 
-@IN_MEMORY
+@ON_DISK
 def test_what_is_not_the_same_in_both_is_left_out_with_its_reason(store: Store) -> None:
     write(store, "a", predicted({"t1": 1, "t2": 0, "t3": 0, "t4": None, "x": 1}, {**GOLD, "x": 1}))
     other_gold = {**GOLD, "t3": 0, "y": 0}
@@ -56,7 +56,7 @@ def test_what_is_not_the_same_in_both_is_left_out_with_its_reason(store: Store) 
     assert found.same_data is False
 
 
-@IN_MEMORY
+@ON_DISK
 def test_without_a_metrics_file_the_data_are_not_known_to_be_the_same(store: Store) -> None:
     for run in ("a", "b"):
         write(store, run, predicted(A))
@@ -66,7 +66,7 @@ def test_without_a_metrics_file_the_data_are_not_known_to_be_the_same(store: Sto
     assert paired(store).same_data is None
 
 
-@IN_MEMORY
+@ON_DISK
 @pytest.mark.parametrize(
     ("rows", "why"),
     [
@@ -89,7 +89,7 @@ def test_broken_predictions_are_an_error_with_file_record_and_remedy(
     assert "the command that made run a writes it again" in str(e.value)
 
 
-@IN_MEMORY
+@ON_DISK
 def test_a_run_or_split_that_is_not_there_is_an_error_that_says_which(store: Store) -> None:
     with pytest.raises(MissingInputError, match=r"there is no run b under .*; it has no runs"):
         read_predictions(store, "b", "test")

@@ -29,7 +29,7 @@ def test_the_tables_are_those_made_by_hand(store: Store) -> None:
     assert found.skipped == []
 
 
-@pytest.mark.parametrize("root", ["memory"], indirect=True)
+@pytest.mark.parametrize("root", ["disk"], indirect=True)
 @pytest.mark.parametrize("mode", ["reasoning", "label_only"])
 def test_one_mode_is_that_mode_alone(store: Store, mode: Mode) -> None:
     write_run(store, "a")
@@ -146,7 +146,7 @@ def test_rows_go_by_run_split_and_mode_and_what_is_not_written_is_empty(store: S
     assert {r["usd"] + r["commit"] + r["engine"] + r["macro_f1_low"] for r in rows} == {""}
 
 
-@pytest.mark.parametrize("root", ["memory"], indirect=True)
+@pytest.mark.parametrize("root", ["disk"], indirect=True)
 def test_a_result_that_names_student_and_code_needs_no_other_file(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     student = StudentSetup(engine="tinker", base_model="m", target="label_only")
@@ -157,7 +157,7 @@ def test_a_result_that_names_student_and_code_needs_no_other_file(store: Store) 
     assert (row["version"], row["commit"]) == ("0.2.0", "")
 
 
-@pytest.mark.parametrize("root", ["memory"], indirect=True)
+@pytest.mark.parametrize("root", ["disk"], indirect=True)
 def test_a_registered_metric_has_columns_in_the_tidy_table(store: Store) -> None:
     write_run(store, "a", splits=["test"], modes=["reasoning"])
     content = metrics_file("b")
