@@ -1,16 +1,16 @@
-"""One tree of errors. Each message is a sentence that says what happened, where, and what to do."""
+"""One tree of errors. Each message is a sentence with what happened, where, and how to fix it."""
 
 from __future__ import annotations
 
 
 class UnderstudyError(Exception):
-    """Anything this project refuses or fails at; `exit_code` is what the command line ends with."""
+    """Any error that this project raises on purpose; `exit_code` is that of the command line."""
 
     exit_code = 1
 
 
 class UserError(UnderstudyError, ValueError):
-    """Something the user can mend: config, data, rules, prompts. Never worth a retry."""
+    """Something the user can fix: config, data, rules, prompts. Never worth a retry."""
 
     exit_code = 2
 
@@ -20,7 +20,7 @@ class ConfigError(UserError):
 
 
 class DataError(UserError):
-    """Texts, labels or a split that cannot be used as they are; says file and line."""
+    """Texts, labels or a split that cannot be used as they are; states file and line."""
 
 
 class PromptError(UserError):
@@ -28,7 +28,7 @@ class PromptError(UserError):
 
 
 class AnswersError(UserError):
-    """Recorded teacher answers that cannot be read; says file and line."""
+    """Recorded teacher answers that cannot be read; states file and line."""
 
 
 class PluginError(UserError):
@@ -40,35 +40,35 @@ class ModelError(UserError):
 
 
 class MissingInputError(UserError):
-    """A stage that is switched off, and no earlier result of it; names the run and the file."""
+    """A stage that is switched off and has no earlier result; names the run and the file."""
 
 
 class StageError(UnderstudyError, RuntimeError):
-    """A stage that ran and found that it cannot go on; what was earned before stays."""
+    """A stage that ran and cannot continue; earlier results are kept."""
 
 
 class TeacherError(StageError):
-    """A live teacher that cannot go on; the answers it gave are kept and are not asked again."""
+    """A live teacher that cannot continue; its answers are kept and are not requested again."""
 
 
 class TeacherRefused(TeacherError):
-    """The endpoint does not let us in, has no money left for us, or does not know the model."""
+    """The endpoint rejects the credentials, has no money left, or does not know the model."""
 
 
 class AnswersUnusable(TeacherError, UserError):
-    """No answer that a live teacher gave so far names a label; says why and which setting to change."""
+    """None of a live teacher's answers names a label; states why and which setting to change."""
 
 
 class BudgetSpent(TeacherError):
-    """The next request could pass the run's budget of money or tokens."""
+    """The next request could exceed the run's budget of money or tokens."""
 
 
 class BreakerOpen(TeacherError):
-    """The endpoint failed too often, or for too long, to go on asking."""
+    """The endpoint failed too often, or for too long, to send more requests."""
 
 
 class RowsFailed(UnderstudyError):
-    """Rows that have an error, where the command was told to fail then; the output is written."""
+    """Rows with an error, where the command was asked to fail on them; the output is written."""
 
 
 class StoreError(UnderstudyError, OSError):
@@ -76,12 +76,12 @@ class StoreError(UnderstudyError, OSError):
 
 
 class PassingError(UnderstudyError, ConnectionError):
-    """A failure that may pass by itself, so that the task is tried again."""
+    """A failure that may be temporary, so that the task is retried."""
 
 
 class SessionLost(PassingError):
-    """A session on a training server that ended or was spoilt; a new one from the last state goes on."""
+    """A session on a training server that ended or is corrupt; a new one resumes from the last state."""
 
 
 class CheckpointGone(StageError):
-    """A checkpoint that a server has forgotten; an earlier one may still be there."""
+    """A checkpoint that a server no longer has; an earlier one may still exist."""

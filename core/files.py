@@ -1,4 +1,4 @@
-"""Files that a reader, or a crash, sees whole or not at all: written beside their place, synced, renamed."""
+"""Files that are complete or do not exist, even after a crash: written elsewhere, synced, renamed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from core import locations
 
 
 def user_cache() -> Path:
-    """Where copies and converted models are kept: $UNDERSTUDY_CACHE, else ~/.cache/understudy.
+    """The folder of copies and converted models: $UNDERSTUDY_CACHE, else ~/.cache/understudy.
 
-    Raises UserError where that variable holds a URL or a misspelled path.
+    Raises UserError if that variable is a URL or a misspelled path.
     """
     named = os.environ.get("UNDERSTUDY_CACHE")
     if not named:
@@ -25,30 +25,39 @@ def user_cache() -> Path:
 
 
 def replace_bytes(path: Path, data: bytes) -> None:
-    """Make `path` hold `data`, at once: a reader sees the old bytes or the new ones. Raises OSError."""
-    temporary = _temporary(path, data)
-    temporary.replace(path)
+    """Replace the content of `path` atomically and durably. Raises OSError."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+        sync([temporary])
     sync([path.parent])
 
 
 def create_bytes(path: Path, data: bytes) -> bool:
-    """Make `path` hold `data` if there is no such file; False where another was first. Raises OSError."""
-    temporary = _temporary(path, data)
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return False
-    finally:
-        temporary.unlink()
+    """Create `path` with `data`, durably; return False if it already exists. Raises OSError."""
+    with _temporary(path) as temporary:
+        temporary.write_bytes(data)
+        sync([temporary])
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
     sync([path.parent])
     return True
 
 
 @contextmanager
-def whole_folder(final: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `final` when the block ends well, and vanishes otherwise.
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path that replaces `path` when the block ends without an error."""
+    with _temporary(path) as temporary:
+        yield temporary
+        temporary.replace(path)
 
-    The caller holds a lock on `final`, so what a killed writer left beside it may be swept away.
+
+@contextmanager
+def whole_folder(final: Path) -> Iterator[Path]:
+    """Yield an empty folder that becomes `final` when the block ends well, and is removed otherwise.
+
+    The caller holds a lock on `final`, so that what a killed writer left can be removed.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     for left in final.parent.glob(f".part-{final.name}-*"):
@@ -65,7 +74,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
 
 
 def sync(paths: Iterable[Path]) -> None:
-    """Wait until files' bytes, or folders' names, are on the disk."""
+    """Wait until the bytes of files, or the names in folders, are on the disk."""
     for path in paths:
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -74,15 +83,11 @@ def sync(paths: Iterable[Path]) -> None:
             os.close(handle)
 
 
-def _temporary(path: Path, data: bytes) -> Path:
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    temporary = path.with_name(f".{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
-        with temporary.open("wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-    except OSError:
+        yield temporary
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
-    return temporary

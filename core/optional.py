@@ -1,10 +1,10 @@
 """The parts that a run can do without, and the record of those that failed.
 
-Essential, and therefore never inside `optional`: the data and its split, the accepted samples, training, the
-evaluations that choose the checkpoint, the student's predictions, its decision, the export, the bundle, the
-pointer, test_report.md and run_summary.json. Everything that a run can do without is listed in `Part`. A
-part that fails, or that the data makes impossible, is logged and listed in run_summary.json and in both
-reports. The next run tries it again: nothing of it is stored as if it had succeeded.
+A part in `Part` that fails, or that the data makes impossible, is logged and listed in run_summary.json and
+in both reports. The next run tries it again: nothing of it is stored as if it had succeeded. Everything else
+is essential: the data and its split, the accepted samples, training, the evaluations that choose the
+checkpoint, the student's predictions, its decision, the export, the bundle, the pointer, test_report.md and
+run_summary.json.
 """
 
 from __future__ import annotations
@@ -61,14 +61,10 @@ class Failure:
 
     @classmethod
     def of(cls, name: str, error: BaseException) -> Failure:
-        """The failure that an exception is."""
+        """The failure that an exception caused."""
         if isinstance(error, PartFailed):
             return cls(name, error.error, error.message)
         return cls(name, type(error).__name__, str(error) or "no message")
-
-    def to_json(self) -> dict[str, str]:
-        """The mapping that is written."""
-        return asdict(self)
 
 
 class PartFailed(StageError):
@@ -87,7 +83,7 @@ class PartFailed(StageError):
 
 @contextmanager
 def separable(part: Part) -> Iterator[None]:
-    """Inside a stage: raise what fails here as PartFailed, which names the part."""
+    """Inside a stage: raise any error of the block as PartFailed, which names the part."""
     try:
         yield
     except PartFailed:
@@ -102,7 +98,7 @@ def unless_left_out(
     make: Callable[[], _Result],
     otherwise: Callable[[], _Result],
 ) -> _Result:
-    """Inside a stage: what `make` returns; where the stage is repeated without this part, `otherwise`."""
+    """Inside a stage: return `make()`, or `otherwise()` if the stage is repeated without this part."""
     if part in without:
         return otherwise()
     with separable(part):
@@ -128,10 +124,7 @@ class Failures:
 
     @contextmanager
     def optional(self, part: Part, detail: str = "") -> Iterator[None]:
-        """Record what fails inside, and continue after the block.
-
-        Ctrl-C, SIGTERM and cancellation pass through: they are no failure of the part.
-        """
+        """Record an error of the block, and continue; Ctrl-C, SIGTERM and cancellation pass through."""
         try:
             yield
         except self._never:
@@ -146,7 +139,7 @@ class Failures:
         make: Callable[[], _Result],
         otherwise: Callable[[], _Result],
     ) -> _Result:
-        """What `make` returns; where it fails, which is recorded, what `otherwise` does."""
+        """Return `make()`, or `otherwise()` if that fails, which is recorded."""
         try:
             return make()
         except self._never:
@@ -168,14 +161,14 @@ class Failures:
             )
 
     def add(self, failure: Failure) -> bool:
-        """Record a failure that is logged elsewhere; return whether it is a new one."""
+        """Record a failure that is logged elsewhere; return whether it is new."""
         new = self._found.get(failure.part) != failure
         self._found[failure.part] = failure
         return new
 
     def to_json(self) -> list[dict[str, str]]:
-        """What run_summary.json lists."""
-        return [failure.to_json() for failure in self]
+        """The list in run_summary.json."""
+        return [asdict(failure) for failure in self]
 
 
 def strict() -> Failures:
@@ -184,7 +177,7 @@ def strict() -> Failures:
 
 
 def named(part: Part, detail: str = "") -> str:
-    """The name of a part in reports; `detail` tells several of one kind apart."""
+    """The name of a part in reports; `detail` distinguishes parts of one kind."""
     return f"{part}: {detail}" if detail else str(part)
 
 

@@ -30,10 +30,10 @@ def text_id(text: str) -> str:
 class TeacherAnswer:
     """One answer of the teacher to one text, as it came and as it was read.
 
-    `label` and `reasoning` are None where the output could not be read; `error` then says why.
+    `label` and `reasoning` are None if the output could not be read; `error` is then the reason.
     `parse_source` names the way it was read ("json", "think_label", "pattern", "fields", ...).
     `reasoning_content` is what a thinking model thought before it answered. Counts of tokens, of which
-    `cached_tokens` are among `prompt_tokens`, and the latency in seconds are None where nobody said.
+    `cached_tokens` are among `prompt_tokens`, and the latency in seconds are None if unknown.
     """
 
     example_id: str
@@ -57,7 +57,7 @@ class TeacherAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one rejection rule says of one answer."""
+    """The result of one rejection rule for one answer."""
 
     rule: str
     rejected: bool

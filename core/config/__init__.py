@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.config.base import NotInKey, Section, key_fields
+from core.config.base import ANYWHERE, NotInKey, Section, key_fields
 from core.config.data import DataConfig
 from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig
 from core.config.reinforce import ReinforceConfig
@@ -36,12 +36,12 @@ __all__ = [
 
 
 class RunConfig(Section):
-    """What the run is called and where it leaves its files."""
+    """The name of the run and the place of its files."""
 
     name: Annotated[str | None, NotInKey("a name")] = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     """The run's name; by default the config file's name without its ending."""
-    root: Annotated[str, NotInKey("a place")] = "artifacts"
-    """Where everything is left: a folder, or s3://bucket/prefix."""
+    root: Annotated[str, NotInKey("a place"), ANYWHERE] = "artifacts"
+    """The place of all files: a folder, or s3://bucket/prefix."""
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], NotInKey("log settings")] = "INFO"
     """How much is logged."""
 
@@ -77,7 +77,7 @@ class Config(Section):
     """Everything that decides a run."""
 
     seed: int = Field(42, ge=0)
-    """Decides the split, every draw of rows, and where student.seeds is empty the training too."""
+    """Decides the split, every draw of rows and, if student.seeds is empty, the training."""
     run: RunConfig = RunConfig()
     """Name and place."""
     data: DataConfig
@@ -89,16 +89,16 @@ class Config(Section):
     teacher: TeacherConfig
     """The answers."""
     rejection: RejectionConfig = Field(default_factory=RejectionConfig)
-    """Which answers are learnt."""
+    """Which answers are learned."""
     student: StudentConfig = Field(default_factory=StudentConfig)
     """The model that learns."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """How checkpoints are measured."""
     baselines: BaselinesConfig = BaselinesConfig()
-    """Whom the student is compared with."""
+    """What the student is compared with."""
     export: ExportConfig = ExportConfig()
     """What is written at the end."""
-    reinforce: Annotated[ReinforceConfig, NotInKey("rl_phase/reinforce.json says which it was made with")] = (
+    reinforce: Annotated[ReinforceConfig, NotInKey("rl_phase/reinforce.json has the one that was used")] = (
         Field(default_factory=ReinforceConfig)
     )
     """What `understudy reinforce` does with the student."""
@@ -106,25 +106,22 @@ class Config(Section):
     """Write `model/<run>.json` and `model/latest.json`."""
     stages: Annotated[StagesConfig, NotInKey("switches")] = StagesConfig()
     """Which stages run."""
-    trackers: Annotated[TrackersConfig, NotInKey("who is told of a run decides nothing in it")] = (
-        TrackersConfig()
-    )
-    """Who else keeps the run's curves and figures."""
+    trackers: Annotated[TrackersConfig, NotInKey("trackers do not affect results")] = TrackersConfig()
+    """Services that receive the run's curves and metrics."""
     teacher_from: Annotated[
-        str | None, NotInKey("what it names is an ingredient by content", by_content=True)
+        str | None, NotInKey("the content of that run is an ingredient", by_content=True)
     ] = None
     """Take those of split, sample and reject that are switched off from this run under the root."""
 
     @property
     def longest_reasoning(self) -> int:
-        """Tokens of a reasoning at most. For reason_first it decides the label, so that it is generated as
-        on val."""
+        """The most tokens of a reasoning. For reason_first, which it affects, the limit is that of val."""
         first = self.student.target == "reason_first"
         return self.evaluation.max_new_tokens if first else self.export.max_new_tokens
 
     @property
     def training_seed(self) -> int:
-        """What decides the order of batches and the adapter's start."""
+        """The seed of the order of batches and of the adapter's initialization."""
         return self.student.seeds[0] if self.student.seeds else self.seed
 
     @model_validator(mode="after")

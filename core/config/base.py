@@ -18,29 +18,44 @@ class Section(BaseModel):
         strict=False,
         allow_inf_nan=False,
         validate_default=True,
-        # What Prefect's form calls a field: its key, where pydantic has no title for a section.
+        # Prefect's form shows a field under its key, even if pydantic has no title for the section.
         field_title_generator=lambda name, _: name,
     )
 
     def key_extras(self) -> dict[str, Any]:
-        """Return what belongs into a cache key besides the fields, for instance the version of other code."""
+        """What belongs into a cache key besides the fields, for instance the version of other code."""
         return {}
 
 
 @dataclass(frozen=True)
 class NotInKey:
-    """Marks a field that does not decide a stage's output, with the reason why it cannot.
+    """Marks a field that does not affect a stage's output, with the reason.
 
-    Keys are opt-out: a field without this mark moves the key of its stage, so forgetting one
-    costs a re-run and never a stale result.
+    Keys are opt-out: a field without this mark changes the key of its stage, so forgetting the mark costs a
+    re-run and never a stale result.
     """
 
     reason: str
     by_content: bool = False
-    """Whether what the field names is in the key instead; it then still tells one run from another."""
+    """Whether the named content is in the key instead; the field then still identifies a run."""
+
+
+@dataclass(frozen=True)
+class Location:
+    """Marks a field that names a location, which is checked when a config file is loaded.
+
+    `schemes` are the URL schemes that it takes besides local paths, None for any; `kind` names what it takes.
+    """
+
+    schemes: tuple[str, ...] | None = None
+    kind: str = "a path or a URL"
 
 
 CONTENT = NotInKey("a path: the digest of what it holds is in the key instead", by_content=True)
+"""Marks a location whose content is in the key; it takes any URL unless a Location says otherwise."""
+ANYWHERE = Location()
+LOCAL = Location((), "a local path")
+MODEL = Location(("package",), "a folder, a .gguf file, a hub id or package://")
 
 
 def key_fields(section: BaseModel) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`data:`: where the texts are, what a row means, and how the splits are made."""
+"""`data:`: where the texts are, what the columns mean, and how the splits are made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 
 class SplitFiles(Section):
-    """Three files, one a split."""
+    """Three files, one per split."""
 
     train: Annotated[str, CONTENT]
     """The texts the student learns from."""
@@ -45,12 +45,12 @@ class SplitSizes(Section):
 
 
 class NearDuplicates(Section):
-    """Families of near-duplicate texts, which a made split never tears apart."""
+    """Families of near-duplicate texts, which stay in one split."""
 
     enabled: bool = True
-    """Look for families before a split is made."""
+    """Search for families before a split is made."""
     threshold: float = Field(0.8, gt=0, le=1)
-    """Texts are of one family from this Jaccard similarity of their shingles on."""
+    """The Jaccard similarity of their shingles from which texts belong to one family."""
     shingle: int = Field(5, ge=1)
     """Length of a shingle, in characters of the lower-cased text with single spaces."""
     giant: float = Field(0.05, gt=0, le=1)
@@ -58,19 +58,19 @@ class NearDuplicates(Section):
 
 
 class DataConfig(Section):
-    """Where the texts are, what a row means, and how the splits are made."""
+    """Where the texts are, what the columns mean, and how the splits are made."""
 
     path: Annotated[str | None, CONTENT] = None
     """One table: a path, an fsspec URL, or `package://<distribution>/<path as it lists it>`."""
     files: SplitFiles | None = None
-    """Three tables, one a split, instead of `path`."""
+    """Three tables, one per split, instead of `path`."""
     dir: Annotated[str | None, CONTENT] = None
-    """A folder that holds the three tables as `<name>/<name>_<split>.csv`, `<name>/<split>.csv`,
+    """A folder with the three tables as `<name>/<name>_<split>.csv`, `<name>/<split>.csv`,
     `<name>_<split>.csv` or `<split>.csv` (valid and validation are read as val), instead of `path`."""
     name: str = "dataset"
     """The dataset's name, used to find files under `dir`."""
     format: Literal["auto", "csv", "tsv", "jsonl", "parquet"] = "auto"
-    """`auto` goes by the file's ending, .gz aside."""
+    """`auto`: by the file's ending, before .gz."""
     encoding: str = "utf-8"
     """Text encoding of CSV, TSV and JSON lines; a byte order mark is skipped, and refused where it
     contradicts the encoding."""
@@ -80,42 +80,42 @@ class DataConfig(Section):
     """Whether double quotes enclose fields of CSV and TSV, of up to 1,000 lines; false for exports that
     use none."""
     text_column: str = "text"
-    """The column that holds the text."""
+    """The column of the text."""
     label_column: str = "label"
-    """The column that holds the label."""
+    """The column of the label."""
     id_column: str | None = None
-    """The column that names a row; by default the id is a hash of the stripped text."""
+    """The column of the id; by default the id is a hash of the stripped text."""
     group_column: str | None = None
     """Rows with the same value here (an author, a thread) stay in one split."""
     split_column: str | None = None
-    """The column that says train, val or test, where the table is split already."""
+    """The column with train, val or test, if the table is already split."""
     split_file: Annotated[str | None, CONTENT] = None
-    """A CSV of id,split; rows it does not name are left out and counted."""
+    """A CSV of id,split; rows that it does not name are left out and counted."""
     positive: tuple[str, ...] = ("1", "true", "yes", "positive")
     """Names of the positive class in the label column; upper and lower case are one."""
     negative: tuple[str, ...] = ("0", "false", "no", "negative")
     """Names of the negative class in the label column."""
     label_threshold: float | None = None
-    """For numeric labels: positive from this value on, whatever the names above say of numbers."""
+    """For numeric labels: positive from this value on, whatever numbers are in the names above."""
     max_bad_rows: int = Field(0, ge=0)
     """Rows that cannot be used before the run stops: no text, NULs or undecodable bytes in it, more fields
     than the header, a quote that does not close, a label outside the map."""
     sizes: SplitSizes = SplitSizes()
-    """Sizes of the splits where they are made here."""
+    """Sizes of the splits, if they are made here."""
     near_duplicates: NearDuplicates = NearDuplicates()
-    """Families kept together where the splits are made here."""
+    """Families kept together, if the splits are made here."""
     duplicates: Literal["drop", "keep", "error"] = "drop"
     """Rows of the same text and label in one split (or table): keep the first, all, or stop."""
     conflicts: Literal["drop", "keep", "error"] = "drop"
-    """Texts that carry both labels: drop all their rows, keep them, or stop."""
+    """Texts with both labels: drop all their rows, keep them, or stop."""
     leaks: Literal["error", "drop", "keep"] = "error"
     """Texts shared between given splits: stop, drop them from train (then val), or keep."""
     max_train_examples: int = Field(0, ge=0)
-    """At most so many rows of train, stratified by label; 0 takes all."""
+    """The most rows of train, stratified by label; 0 takes all."""
     max_val_examples: int = Field(0, ge=0)
-    """At most so many rows of val; 0 takes all."""
+    """The most rows of val; 0 takes all."""
     max_test_examples: int = Field(0, ge=0)
-    """At most so many rows of test; 0 takes all."""
+    """The most rows of test; 0 takes all."""
 
     @property
     def labels(self) -> LabelSet:
@@ -130,10 +130,10 @@ class DataConfig(Section):
         if self.path is None and (self.split_column or self.split_file):
             raise ValueError("split_column and split_file belong to one table, given as path")
         if self.split_column and self.split_file:
-            raise ValueError("split_column and split_file both say the split; give one")
+            raise ValueError("split_column and split_file both give the split; keep one")
         both = {p.casefold() for p in self.positive} & {n.casefold() for n in self.negative}
         if both:
-            raise ValueError(f"{sorted(both)} stand under positive and under negative")
+            raise ValueError(f"{sorted(both)} are in positive and in negative")
         if not self.positive or not self.negative:
             raise ValueError("positive and negative each need at least one name")
         return self

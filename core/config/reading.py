@@ -1,4 +1,4 @@
-"""A config file as plain values, with the line on which each key stands."""
+"""A config file as plain values, with the line of each key."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KeyPath = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What a file says, and where: `lines[("student", "epochs")]` is a line number from 1."""
+    """The values of a file, and their lines: `lines[("student", "epochs")]` counts from 1."""
 
     name: str
     values: dict[str, Any]
@@ -32,7 +32,7 @@ class Source:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, with 1e-3 a number, as in YAML 1.2, and without silent double keys."""
+    """YAML's safe loader, except that 1e-3 is a number, as in YAML 1.2."""
 
 
 _Loader.add_implicit_resolver(
@@ -40,6 +40,36 @@ _Loader.add_implicit_resolver(
     re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"),
     list("-+0123456789"),
 )
+
+
+def read_source(path: Path) -> Source:
+    """Read YAML, or JSON if the name ends in .json. Raises ConfigError with file and line."""
+    return parse_source(path, file_text(path))
+
+
+def parse_source(path: Path, text: str) -> Source:
+    """As `read_source`, for a text that was read already; `path` is what errors name."""
+    lines: dict[KeyPath, int] = {}
+    if path.suffix == ".json":
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    else:
+        try:
+            node = _Loader(text).get_single_node()
+            if node is not None:
+                _collect(str(path), node, (), lines)
+            values = yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
+        except yaml.YAMLError as e:
+            mark = getattr(e, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise ConfigError(f"{where}: not YAML: {_first_line(e)}") from e
+    if values is None:
+        raise ConfigError(f"{path.absolute()} is empty; see configs/quickstart.yaml for an example")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of sections, not {values!r:.40}")
+    return Source(str(path), values, lines)
 
 
 def parse_scalar(text: str) -> Any:
@@ -53,68 +83,29 @@ def parse_scalar(text: str) -> Any:
         ) from e
 
 
-def read_source(path: Path) -> Source:
-    """Read YAML, or JSON where the name ends in .json. Raises ConfigError with file and line."""
-    return parse_source(path, file_text(path))
-
-
-def parse_source(path: Path, text: str) -> Source:
-    """As `read_source`, of a text that was read already; `path` is what errors name."""
-    if path.suffix == ".json":
-        return _json(path, text)
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        lines: dict[KeyPath, int] = {}
-        if node is not None:
-            _collect(str(path), node, (), lines)
-        values = yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
-    except yaml.YAMLError as e:
-        mark = getattr(e, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise ConfigError(f"{where}: not YAML: {_first_line(e)}") from e
-    return Source(str(path), _mapping(path, values), lines)
-
-
 def file_text(path: Path) -> str:
-    """The file as text. Raises ConfigError with the place tried and names near it."""
+    """The file as text. Raises ConfigError with the place tried and the nearest names."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         absolute = path.absolute()
-        folder = absolute.parent
-        near = difflib.get_close_matches(
-            path.name, [p.name for p in folder.iterdir()] if folder.is_dir() else [], n=2
-        )
+        siblings = [p.name for p in absolute.parent.iterdir()] if absolute.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=2)
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise ConfigError(f"no config file at {absolute}{hint}") from None
     except (OSError, UnicodeDecodeError) as e:
         raise ConfigError(f"{path.absolute()} cannot be read as a config: {e}") from e
 
 
-def _json(path: Path, text: str) -> Source:
-    try:
-        return Source(str(path), _mapping(path, json.loads(text)), {})
-    except json.JSONDecodeError as e:
-        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
-
-
-def _mapping(path: Path, values: Any) -> dict[str, Any]:
-    if values is None:
-        raise ConfigError(f"{path.absolute()} is empty; see configs/quickstart.yaml for an example")
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: the top level must be a mapping of sections, not {values!r:.40}")
-    return values
-
-
 def _collect(name: str, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> None:
+    """Add the line of every key below a node. Raises ConfigError for a key that occurs twice."""
     if not isinstance(node, yaml.MappingNode):
         return
     for key, value in node.value:
         path = (*at, str(key.value))
         if path in lines:
             raise ConfigError(
-                f"{name}:{key.start_mark.line + 1}: {'.'.join(path)} stands twice, "
+                f"{name}:{key.start_mark.line + 1}: {'.'.join(path)} occurs twice, "
                 f"first on line {lines[path]}; keep one"
             )
         lines[path] = key.start_mark.line + 1

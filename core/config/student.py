@@ -1,4 +1,4 @@
-"""`student:`: the base model, the adapter, what is learnt and in which steps."""
+"""`student:`: the base model, the adapter, what is learned and in which steps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.config.base import CONTENT, NotInKey, Section
+from core.config.base import CONTENT, MODEL, NotInKey, Section
 from core.config.engine import ENGINES, EngineChoice
 
 
@@ -78,15 +78,15 @@ MOVED = {
 
 
 class StudentConfig(Section):
-    """The base model, the adapter, what is learnt and in which steps."""
+    """The base model, the adapter, what is learned and in which steps."""
 
     engine: EngineChoice = Field("local", json_schema_extra={"default": {"kind": "local"}})  # type: ignore[assignment]
     """An engine's name, or a mapping with `kind:` and its settings. local: torch in this process; tinker: the
     Tinker service, or a server that speaks its protocol."""
-    model: Annotated[str, CONTENT] = "Qwen/Qwen3-8B"
+    model: Annotated[str, CONTENT, MODEL] = "Qwen/Qwen3-8B"
     """Base model: hub id, folder, .gguf file, or `package://<distribution>/<path as it lists it>`; with
     an engine on a server, the server's name for it."""
-    tokenizer: Annotated[str | None, CONTENT] = None
+    tokenizer: Annotated[str | None, CONTENT, MODEL] = None
     """Where the tokenizer is, if not with the model: a folder, hub id or package:// as for a model. By
     default, an engine on a server takes the one on the hub under the model's name."""
     chat_template_args: dict[str, Any] = {}

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config.base import CONTENT, NotInKey, Section
+from core.config.base import CONTENT, LOCAL, NotInKey, Section
 from core.config.endpoint import (
     MONEY,
     SPEED,
@@ -25,7 +25,7 @@ from core.config.endpoint import (
 class RulesConfig(Section):
     """The policy: a folder of rule files."""
 
-    dir: Annotated[str, CONTENT] = "rules"
+    dir: Annotated[str, CONTENT, LOCAL] = "rules"
     """The folder; its files, sorted by name, are the rulebook."""
     glob: str = "*.txt"
     """Which files of the folder are rules."""
@@ -34,7 +34,7 @@ class RulesConfig(Section):
 class PromptsConfig(Section):
     """The wording of every prompt."""
 
-    file: Annotated[str, CONTENT] = "prompts/default.yaml"
+    file: Annotated[str, CONTENT, LOCAL] = "prompts/default.yaml"
     """A YAML file of Jinja2 templates (see prompts/default.yaml)."""
     task_instruction: str | None = None
     """Replaces the file's task_instruction."""
@@ -165,7 +165,7 @@ class TeacherConfig(Section):
     canary: Annotated[int | None, MONEY] = Field(50, ge=1)
     """openai: how many requests are sent, at most, before one answer to the prompt names a label; without
     one the run stops. null: any number."""
-    prices: Annotated[str | None, MONEY] = "configs/prices.yaml"
+    prices: Annotated[str | None, MONEY, LOCAL] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
 
     @property

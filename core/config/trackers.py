@@ -1,12 +1,12 @@
-"""`trackers:`: who else keeps a run's curves and figures."""
+"""`trackers:`: services that receive a run's curves and metrics."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from core.config.base import Section
+from core.config.base import ANYWHERE, Section
 
 
 class WandbConfig(Section):
@@ -23,14 +23,14 @@ class WandbConfig(Section):
 class MlflowConfig(Section):
     """MLflow (`pip install 'understudy-distill[mlflow]'`); credentials: MLFLOW_TRACKING_*."""
 
-    tracking_uri: str | None = None
+    tracking_uri: Annotated[str | None, ANYWHERE] = None
     """A server, a database or a folder; by default MLFLOW_TRACKING_URI, else MLflow's own choice."""
     experiment: str = Field("understudy", min_length=1)
     """The experiment there, made where it is missing."""
 
 
 class TrackersConfig(Section):
-    """Who is told of a run as it goes on. One that does not work costs a warning and stops nothing."""
+    """Services that receive a run's metrics. One that fails causes a warning and does not stop the run."""
 
     wandb: WandbConfig | None = None
     """Weights & Biases; {} takes its defaults."""

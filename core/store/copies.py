@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core import jsonio
 from core.errors import StoreError
-from core.files import user_cache
+from core.files import replacing, user_cache
 from core.store.backend import Backend
 from core.store.disk import explained
 from core.store.manifest import FileEntry, Manifest
@@ -48,20 +47,13 @@ class Copies:
         with explained(path, "read"):
             intact = _matches(path, entry)
         if not intact:
-            with explained(path, "write"):
-                path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
-            try:
-                self.backend.download(relative, part)
-                if not _matches(part, entry):
+            with explained(path, "write"), replacing(path) as temporary:
+                self.backend.download(relative, temporary)
+                if not _matches(temporary, entry):
                     raise StoreError(
                         f"{self.backend.url}/{relative} does not match its manifest; "
                         "run the same command again: the stage is repeated"
                     )
-                with explained(path, "write"):
-                    part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
         self._verified.add(path)
         return path
 

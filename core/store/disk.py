@@ -106,14 +106,8 @@ class Disk:
     def replacing(self, path: str) -> Iterator[Path]:
         """Yield a temporary path that replaces `path` at the end, unless there is an error."""
         target = self.folder / path
-        with explained(target, "write"):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.tmp{target.suffix}")
-            try:
-                yield temporary
-                temporary.replace(target)
-            finally:
-                temporary.unlink(missing_ok=True)
+        with explained(target, "write"), files.replacing(target) as temporary:
+            yield temporary
 
     @contextlib.contextmanager
     def _locked(self, path: str) -> Iterator[Path]:

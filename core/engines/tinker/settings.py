@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from pydantic import Field
 
-from core.config.base import CONTENT, NotInKey
+from core.config.base import CONTENT, LOCAL, MODEL, NotInKey
 from core.config.engine import EngineSettings, register_engine
 from core.engines.base import Capabilities
 from core.engines.losses import ALL_LOSSES
@@ -32,9 +32,9 @@ class TinkerSettings(EngineSettings):
     overlap: Annotated[bool, NotInKey("when a checkpoint is evaluated affects no result")] = True
     """Evaluate checkpoints while training continues. false for servers that load a sampled checkpoint
     over the weights in training."""
-    prices: Annotated[str | None, NotInKey("money affects no result")] = "configs/prices.yaml"
+    prices: Annotated[str | None, NotInKey("money affects no result"), LOCAL] = "configs/prices.yaml"
     """A YAML file of prices (its `students:`); null counts tokens only."""
-    local_model: Annotated[str | None, CONTENT] = None
+    local_model: Annotated[str | None, CONTENT, MODEL] = None
     """The same base model for the local engine, named as in `student.model`. The downloaded adapter is then
     loaded and compared with the server's scores, and the bundle can hold merged weights."""
 

@@ -60,7 +60,7 @@ def write(folder: Path, text: str, name: str = "c.yaml") -> Path:
             "export: {reasoning: false, label_only: false}",
             "{f}:5: export: reasoning and label_only are both off: nothing would be exported",
         ),
-        ("seed: 1\nseed: 2", "{f}:6: seed stands twice, first on line 5; keep one"),
+        ("seed: 1\nseed: 2", "{f}:6: seed occurs twice, first on line 5; keep one"),
         ("seed: -1", "{f}:5: seed: should be greater than or equal to 0, not -1"),
         ("seed: .nan", "seed"),
         ("seed: [1", "{f}:6: not YAML: expected ',' or ']', but got '<stream end>'"),
@@ -78,7 +78,7 @@ def test_a_mistake_is_one_sentence_with_place_and_remedy(tmp_path: Path, extra: 
     [
         ("{}", "give exactly one of path, files and dir; none given"),
         ("{path: a, dir: b}", "give exactly one of path, files and dir; ['path', 'dir'] given"),
-        ("{path: a, positive: [x], negative: [X]}", "['x'] stand under positive and under negative"),
+        ("{path: a, positive: [x], negative: [X]}", "['x'] are in positive and in negative"),
         (
             "{path: a, sizes: {train: 0.5, val: 0.2, test: 0.2}}",
             "shares must add up to 1; these add up to 0.9",
@@ -87,7 +87,7 @@ def test_a_mistake_is_one_sentence_with_place_and_remedy(tmp_path: Path, extra: 
             "{path: a, sizes: {train: 100, val: 0.2, test: 0.2}}",
             "give three shares below 1, or three whole numbers",
         ),
-        ("{path: a, split_file: b, split_column: c}", "split_column and split_file both say the split"),
+        ("{path: a, split_file: b, split_column: c}", "split_column and split_file both give the split"),
     ],
 )
 def test_contradictions_in_the_data_section_are_named(tmp_path: Path, data: str, sentence: str) -> None:

@@ -265,8 +265,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             b"text,label\n",
             "data.txt",
             {},
-            "{place}: the ending does not identify the format; "
-            "set data.format to csv, tsv, jsonl or parquet",
+            "{place}: the ending does not identify the format; set data.format to csv, tsv, jsonl or parquet",
         ),
     ],
 )
