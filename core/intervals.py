@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from core import jsonio
 
 LEVEL = 0.95
 Z95 = 1.959963984540054
@@ -28,7 +26,7 @@ LEAST_GROUPS = 6
 """Of fewer groups nothing is drawn: all of the few resamples may agree by chance, and not even a clean sweep
 of five is significant (2 / 2^5 is above 5 %)."""
 MOST_UNDEFINED = 0.05
-"""With a larger share of undefined resamples there is no interval: they could hide one of its ends."""
+"""With a larger share of undefined resamples no interval is given: they could hide one of its ends."""
 TOO_FEW = f"no interval: there are fewer than {LEAST_GROUPS} groups to draw from"
 SAME = "the same in every resample: these rows do not show how sure it is"
 
@@ -47,10 +45,6 @@ class Interval:
     undefined: str | None = None
     undefined_resamples: int = 0
     note: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the mapping that is written."""
-        return jsonio.as_row(self)
 
 
 @dataclass(frozen=True, slots=True)

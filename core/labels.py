@@ -1,4 +1,4 @@
-"""The labels of a run: what they are called in the data, and what the student writes for them.
+"""The labels of a run: their names in the data, and the codes that the student writes for them.
 
 A label is an index everywhere in the code. Two labels are supported; parts that need a positive class, such
 as thresholds, ask for `positive`.
@@ -17,8 +17,8 @@ class LabelSet:
     """The labels of a run, in the order of their indices.
 
     `values` are the values of each label in the data, the first of which predictions are written with.
-    `codes` are what the student writes and what keys in files are: each one token at the label's place.
-    `positive` is the index of the positive class, None if there is no such class.
+    `codes` are what the student writes, each one token at the label's place, and the keys in files.
+    `positive` is the index of the positive class, None without one.
     """
 
     values: tuple[tuple[str, ...], ...]
@@ -38,15 +38,15 @@ class LabelSet:
         return iter(range(len(self)))
 
     def names(self, label: int) -> tuple[str, ...]:
-        """Return everything that a label is called: its code, and its values in the data."""
+        """Return all names of a label: its code, and its values in the data."""
         return (self.codes[label], *self.values[label])
 
     def written(self, label: int) -> str:
-        """Return what predictions of a label are written as: its first value in the data."""
+        """Return how predictions of a label are written: its first value in the data."""
         return next(iter(self.values[label]), self.codes[label])
 
     def title(self, label: int) -> str:
-        """Return what sentences call a label: positive or negative where there is a positive class."""
+        """Return the name of a label in sentences: positive or negative if there is a positive class."""
         if self.positive is None:
             return self.written(label)
         return "positive" if label == self.positive else "negative"
@@ -60,17 +60,13 @@ class LabelSet:
 
     def index(self, code: str) -> int | None:
         """Return the label with this code; None if there is none."""
-        return self._indices.get(code)
+        return self.codes.index(code) if code in self.codes else None
 
     @cached_property
     def pattern(self) -> str:
         """A regular expression that matches one code."""
         return "|".join(map(re.escape, self.codes))
 
-    @cached_property
-    def _indices(self) -> dict[str, int]:
-        return {code: label for label, code in enumerate(self.codes)}
-
 
 BINARY = LabelSet.binary()
-"""Two labels, for code that knows no more about them than their codes."""
+"""Two labels with their codes alone."""

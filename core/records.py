@@ -1,4 +1,4 @@
-"""The rows that travel between stages: frozen values, never dictionaries."""
+"""The rows that stages exchange: frozen values, never dictionaries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled text. `label` is 1 for the positive class; `group` keeps rows together."""
+    """One labeled text. `label` is 1 for the positive class; `group` keeps rows together."""
 
     id: str
     text: str
@@ -28,11 +28,11 @@ def text_id(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class TeacherAnswer:
-    """One answer of the teacher to one text, as it came and as it was read.
+    """One answer of the teacher to one text, raw and parsed.
 
-    `label` and `reasoning` are None if the output could not be read; `error` is then the reason.
-    `parse_source` names the way it was read ("json", "think_label", "pattern", "fields", ...).
-    `reasoning_content` is what a thinking model thought before it answered. Counts of tokens, of which
+    `label` and `reasoning` are None if the output could not be parsed; `error` is then the reason.
+    `parse_source` names the way it was parsed ("json", "think_label", "pattern", "fields", ...).
+    `reasoning_content` is the thinking of a thinking model before its answer. Token counts, of which
     `cached_tokens` are among `prompt_tokens`, and the latency in seconds are None if unknown.
     """
 

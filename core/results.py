@@ -16,8 +16,8 @@ from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure
 from core.provenance import CodeVersion
 from core.records import SplitName
+from core.rejection.files import TeacherSummary
 from core.rejection.funnel import Funnel
-from core.rejection.summary import TeacherSummary
 from core.store.objects import Store
 from core.store.runs import FOLDER, SUMMARY
 

@@ -29,8 +29,8 @@ from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
 from core.optional import Part, separable, unless_left_out
-from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.files import TeacherSummary
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.segment import checkpoint, read_checkpoint

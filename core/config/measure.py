@@ -11,6 +11,9 @@ from pydantic import AfterValidator, Field, model_validator
 from core.config.base import NotInKey, Section
 from core.registry import Registry
 
+Better = Literal["higher", "lower"]
+Basis = Literal["counts", "probabilities", "ranks"]
+
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -25,8 +28,8 @@ class Metric:
 
     name: str
     title: str
-    better: Literal["higher", "lower"]
-    of: Literal["counts", "probabilities", "ranks"]
+    better: Better
+    of: Basis
     function: Callable[..., Any]
     undefined: str
     """Why it is undefined for the rows for which it is."""
@@ -43,14 +46,14 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def metric(
     name: str,
     *,
-    better: Literal["higher", "lower"],
-    of: Literal["counts", "probabilities", "ranks"],
+    better: Better,
+    of: Basis,
     title: str = "",
     undefined: str = "no rows",
     binary: bool = False,
     point: Callable[..., float] | None = None,
 ) -> Callable[[_Function], _Function]:
-    """Register a function as a metric, whose title in sentences is by default its name.
+    """Register a function as a metric; its title in sentences is by default its name.
 
     >>> @metric("specificity", better="higher", of="counts", undefined="no row is negative", binary=True)
     ... def specificity(counts):
@@ -78,7 +81,7 @@ MetricName = Annotated[str, AfterValidator(lambda name: METRICS.get(name).name)]
 
 
 class EarlyStopping(Section):
-    """Stop when the metric has not got better for a while."""
+    """Stop when the metric has not improved for a while."""
 
     patience: int = Field(3, ge=1)
     """Evaluations without improvement before training stops."""
@@ -93,17 +96,17 @@ NUMBER_OF: Mapping[str, str] = {
     "precision_at_recall": "recall",
     "share_flagged": "share",
 }
-"""The field that an objective needs; an objective that is not named here needs none."""
+"""The field that an objective needs, for objectives that need one."""
 
 
 class ThresholdConfig(Section):
-    """Where the decision falls: fitted on val, then frozen for every other split."""
+    """How the decision threshold is fitted on val, before it is frozen for every other split."""
 
     objective: Objective = "macro_f1"
     """What is largest at the threshold; recall_at_precision is the largest recall of those thresholds
     whose precision is at least `precision`, and share_flagged flags as many rows as `share` allows."""
     cost_ratio: float | None = Field(None, gt=0, le=1e6)
-    """cost: what one missed positive costs, in wrongly flagged negatives."""
+    """cost: the cost of one missed positive, in wrongly flagged negatives."""
     precision: float | None = Field(None, gt=0, le=1)
     """recall_at_precision: the least precision."""
     recall: float | None = Field(None, gt=0, le=1)
@@ -113,17 +116,17 @@ class ThresholdConfig(Section):
 
     @property
     def number(self) -> float:
-        """The number that the objective needs; 0 where it needs none."""
+        """The number that the objective needs; 0 if it needs none."""
         name = NUMBER_OF.get(self.objective)
         return 0.0 if name is None else float(getattr(self, name))
 
     @model_validator(mode="after")
     def _its_own_number(self) -> ThresholdConfig:
-        needed = NUMBER_OF.get(self.objective)
-        if needed is not None and getattr(self, needed) is None:
-            raise ValueError(f"objective {self.objective} needs {needed}")
         for objective, name in NUMBER_OF.items():
-            if name != needed and getattr(self, name) is not None:
+            given = getattr(self, name) is not None
+            if objective == self.objective and not given:
+                raise ValueError(f"objective {objective} needs {name}")
+            if objective != self.objective and given:
                 raise ValueError(
                     f"{name} belongs to objective {objective}, but objective is {self.objective}"
                 )
@@ -131,7 +134,7 @@ class ThresholdConfig(Section):
 
 
 class CalibrationConfig(Section):
-    """Whether probabilities are mended on val, so that of the texts at 0.8 four in five are positive."""
+    """Whether probabilities are corrected on val, so that of the texts at 0.8 four in five are positive."""
 
     method: Literal["none", "temperature", "platt", "isotonic", "auto"] = "none"
     """temperature divides the log odds; platt shifts them too; isotonic takes any rising curve and needs
@@ -139,10 +142,10 @@ class CalibrationConfig(Section):
 
 
 class EvaluationConfig(Section):
-    """Each checkpoint is measured on val, the untrained model included."""
+    """How each checkpoint is measured on val, the untrained model included."""
 
     interval: int = Field(10, ge=1)
-    """Optimiser steps between evaluations; the last step is always evaluated."""
+    """Optimizer steps between evaluations; the last step is always evaluated."""
     metric: MetricName = "macro_f1"
     """The metric by which the checkpoint is chosen; see core.evaluation.metrics."""
     max_examples: int = Field(0, ge=0)
@@ -150,7 +153,7 @@ class EvaluationConfig(Section):
     early_stopping: EarlyStopping | None = None
     """Optional early stopping."""
     invalid_warn_rate: Annotated[float, NotInKey("a warning only")] = Field(0.10, ge=0, le=1)
-    """Warn where more than this share of rows has no valid label."""
+    """Warn if more than this share of rows has no valid label."""
     max_new_tokens: int = Field(512, ge=1)
     """reason_first: longest reasoning generated before the label is scored, in tokens."""
     threshold: ThresholdConfig = ThresholdConfig()
@@ -160,13 +163,13 @@ class EvaluationConfig(Section):
 
 
 class BaselinesConfig(Section):
-    """Whom the student is compared with, besides the majority class, TF-IDF and the untrained model."""
+    """What the student is compared with, besides the majority class, TF-IDF and the untrained model."""
 
     other_prompt: bool = True
-    """Ask the untrained model with the rulebook shown too, or hidden where the student's own prompt shows
+    """Ask the untrained model with the rulebook shown too, or hidden if the student's own prompt shows
     it; with a Tinker server these prompts cost money."""
     label_only_run: str | None = None
-    """A finished run under the same root, on the same split, whose student learnt label_only."""
+    """A finished run under the same root, on the same split, with a student trained on label_only."""
 
 
 class ExportConfig(Section):
@@ -177,11 +180,11 @@ class ExportConfig(Section):
     reasoning: bool = True
     """Measure with the prompt and target the student was trained on."""
     label_only: bool = True
-    """Measure with the label-only prompt too, with a threshold of its own."""
+    """Measure with the label-only prompt too, with its own threshold."""
     reasoning_rows: int = Field(50, ge=0)
     """Rows of each split for which the reasoning is generated; for reason_first all are."""
     error_rows: int = Field(20, ge=0)
-    """Of the worst errors in the report, for how many the reasoning is generated if it was not before."""
+    """Number of the worst errors in the report for which the reasoning is generated if it was not before."""
     max_new_tokens: int = Field(256, ge=1)
     """Longest generated reasoning, in tokens."""
     merged: Literal["float32", "bfloat16", "float16"] | None = None

@@ -62,7 +62,7 @@ def rewards_code(weights: Mapping[str, float]) -> dict[str, Any]:
 
 
 class ReinforceConfig(Section):
-    """Group relative policy optimisation (Shao et al. 2024, DeepSeekMath) from a student or the base model.
+    """Group relative policy optimization (Shao et al. 2024, DeepSeekMath) from a student or the base model.
 
     Each step samples a group of answers to each of a few texts, rewards them, and makes the better ones
     of each group likelier.
@@ -73,9 +73,9 @@ class ReinforceConfig(Section):
     steps: int | None = Field(None, ge=1)
     """Steps, instead of epochs."""
     batch_size: int = Field(8, ge=1)
-    """Texts a step."""
+    """Texts per step."""
     batches: Literal["stratified", "random"] = "stratified"
-    """stratified: every step has the classes in the ratio of all texts, as near as it goes."""
+    """stratified: every step has the classes in the ratio of all texts, as nearly as possible."""
     group_size: int = Field(8, ge=2)
     """Answers to each text, which are compared with each other."""
     temperature: float = Field(1.0, gt=0)
@@ -97,17 +97,17 @@ class ReinforceConfig(Section):
     substeps: int = Field(1, ge=1)
     """Updates by one step's answers; ratios leave 1 from the second on."""
     kl: float = Field(0.0, ge=0)
-    """How much each token's advantage suffers from being likelier than at the start; 0 asks no reference."""
+    """Penalty on each token's advantage for being likelier than at the start; 0 needs no reference."""
     learning_rate: float = Field(1e-5, gt=0)
-    """Largest learning rate; the optimiser's other settings are student.adam."""
+    """Largest learning rate; the optimizer's other settings are student.adam."""
     schedule: Literal["linear", "constant"] = "constant"
     """linear: falls from the first step after the warm-up to min_lr_ratio at the last."""
     min_lr_ratio: float = Field(0.1, ge=0, le=1)
     """linear: learning rate of the last step, as a share of the largest."""
     warmup_steps: int = Field(0, ge=0)
-    """Steps in which the learning rate rises from nearly nothing to the largest."""
+    """Steps in which the learning rate rises from nearly 0 to the largest."""
     keep_optimiser: bool = False
-    """Begin with the student's optimiser instead of a new one."""
+    """Begin with the student's optimizer instead of a new one."""
     interval: int = Field(10, ge=1)
     """Steps between evaluations on val; the start and the last step are always evaluated."""
     early_stopping: EarlyStopping | None = None

@@ -44,8 +44,8 @@ class RejectionRule(Section):
     counts_accepted: ClassVar[bool] = False
     """Whether the rule uses `RuleContext.times_accepted`."""
     remedy: ClassVar[str] = ""
-    """What to change if the rule rejects too much, as an imperative clause; {again} stands for getting more
-    answers, {longer} for getting longer ones."""
+    """What to change if the rule rejects too much, as an imperative clause; {again} represents getting
+    more answers, {longer} getting longer ones."""
     version: ClassVar[int] = 1
     """Part of the cache key if the rule is not built in; raise it when the verdicts change."""
 
@@ -106,16 +106,13 @@ def _rule_settings(value: Any) -> Any:
         # As JSON, in which a list is a tuple even though types are strict.
         return RULES.get(name).model_validate_json(json.dumps(value), strict=True)
     except ValidationError as e:
-        raise ValidationError.from_exception_data(
-            name, [_located(name, error) for error in e.errors()]
-        ) from e
-
-
-def _located(name: str, error: Any) -> InitErrorDetails:
-    """An error of a rule's settings, with the rule's name in its location."""
-    return InitErrorDetails(
-        type=error["type"], loc=(name, *error["loc"]), input=error["input"], ctx=error.get("ctx", {})
-    )
+        located = [
+            InitErrorDetails(
+                type=each["type"], loc=(name, *each["loc"]), input=each["input"], ctx=each.get("ctx", {})
+            )
+            for each in e.errors()
+        ]
+        raise ValidationError.from_exception_data(name, located) from e
 
 
 RuleSettings = Annotated[

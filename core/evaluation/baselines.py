@@ -58,13 +58,6 @@ class Baseline:
         }
 
 
-def baselines(
-    train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]
-) -> tuple[Baseline, ...]:
-    """Fit every baseline of CLASSICAL on `train`, and score `splits`; see `fit`."""
-    return tuple(fit(name, train, splits) for name in CLASSICAL)
-
-
 def fit(name: str, train: Sequence[Example], splits: Mapping[SplitName, Sequence[Example]]) -> Baseline:
     """Fit one baseline of CLASSICAL.
 

@@ -20,7 +20,6 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core import jsonio
 from core.config.measure import CalibrationConfig
 from core.evaluation.bootstrap import units_of
 from core.evaluation.metrics import CLIP, log_loss
@@ -71,11 +70,6 @@ class Calibrator:
         """Return the calibrator in a file that this project wrote."""
         found = {k: tuple(v) if isinstance(v, list) else v for k, v in value["parameters"].items()}
         return Calibrator(**{**value, "parameters": found})
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the mapping that is written."""
-        found = {k: list(v) if isinstance(v, tuple) else v for k, v in self.parameters.items()}
-        return {**jsonio.as_row(self), "parameters": found}
 
     def apply(self, probability: Floats) -> Floats:
         """Return the calibrated probabilities; NaN stays NaN."""

@@ -69,7 +69,7 @@ def worst_errors(p: Predictions, decision: Decision, most: int) -> list[int]:
     """Return at most `most` rows, before calibration, that are decided wrongly, the most confident first.
 
     Rows without a probability, which are decided 0, come last, and equal ones in their order. Rows that a
-    server failed on are not decided, and without a threshold none is.
+    server failed on are not decided, and none is without a threshold.
     """
     predicted = decision.predicted(p)
     if predicted is None or decision.threshold is None:
@@ -89,7 +89,7 @@ class Decided(Record):
     calibrator: Calibrator
     threshold: Choice
     threshold_spread: ThresholdSpread | None
-    """None if there is no threshold, or too few groups to draw from."""
+    """None without a threshold, or with too few groups to draw from."""
     metrics: Metrics
     intervals: dict[str, Interval]
     default_threshold: float = DEFAULT

@@ -17,20 +17,26 @@ from core.config import Config
 from core.config.base import Section
 from core.config.measure import metrics_code
 from core.config.rejection import RejectionConfig, RuleContext
-from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed, read_examples
 from core.evaluation import decision
-from core.evaluation.bootstrap import Judged as Scores
+from core.evaluation.bootstrap import Judged
 from core.evaluation.decision import DECISION
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
 from core.intervals import Difference, Share
 from core.jsonio import Record
-from core.labels import LabelSet
 from core.records import Example, SplitName
-from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, read_tags, tagged_file
+from core.rejection.files import (
+    HARD_FILE,
+    SUMMARY_FILE,
+    Hardness,
+    HardWriter,
+    JudgedAnswer,
+    read_tags,
+    tagged_file,
+)
 from core.rejection.rules import judge
-from core.rejection.stage import SUMMARY_FILE, first_reason, matched
+from core.rejection.stage import JudgingSettings, matched
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 
@@ -63,17 +69,8 @@ class _Counted(Record):
     hard: Hardness
 
 
-class JudgingSettings(Section):
-    """What the answers to val or test are judged by."""
-
-    rejection: RejectionConfig
-    """The config's `rejection:`, without rules that count what was accepted before."""
-    rules: RulesConfig
-    """The config's `rules:`: which ids a rationale may cite."""
-    positive: tuple[str, ...] = ()
-    """The data's names of the positive class."""
-    negative: tuple[str, ...] = ()
-    """The data's names of the negative class."""
+class IndependentJudgingSettings(JudgingSettings):
+    """What the answers to val or test are judged by: each on its own, not by what was accepted before."""
 
     @field_validator("rejection")
     @classmethod
@@ -83,12 +80,12 @@ class JudgingSettings(Section):
 
 
 class HardnessSettings(Section):
-    """What is looked at."""
+    """What decides the hard texts of a split and the student's metrics on them."""
 
     split: SplitName
     """Which rows."""
-    judging: JudgingSettings | None = None
-    """How answers are judged; None where the reject stage did that."""
+    judging: IndependentJudgingSettings | None = None
+    """How answers are judged; None if the reject stage did that."""
     resamples: int = RESAMPLES
     """Of each interval."""
     seed: int
@@ -100,14 +97,9 @@ class HardnessSettings(Section):
 
     @classmethod
     def of(cls, config: Config, split: SplitName) -> HardnessSettings:
-        """The part of the config that decides what is hard in a split."""
-        judging = JudgingSettings(
-            rejection=config.rejection,
-            rules=config.rules,
-            positive=config.data.positive,
-            negative=config.data.negative,
-        )
-        return cls(split=split, judging=None if split == "train" else judging, seed=config.seed)
+        """Return the settings for a split."""
+        judging = None if split == "train" else IndependentJudgingSettings.of(config)
+        return cls(split=split, judging=judging, seed=config.seed)
 
 
 def content(settings: HardnessSettings, context: RunContext | None = None) -> dict[str, str]:
@@ -161,16 +153,17 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
     return {"hard": counted.texts, "unanswered": counted.unanswered}
 
 
-def _judge(by: JudgingSettings, path: Path, split: SplitName, io: StageIO) -> Hardness:
+def _judge(by: IndependentJudgingSettings, path: Path, split: SplitName, io: StageIO) -> Hardness:
     """Judge the answers, write the marked split, and return its counts."""
-    labels = LabelSet.binary(by.positive, by.negative)
-    context = RuleContext(load_rulebook(by.rules).ids, labels)
-    with HardWriter(io.out, split, labels) as hard:
+    context = RuleContext(load_rulebook(by.rules).ids, by.labels)
+    with HardWriter(io.out, split, by.labels) as hard:
         samples = io.inputs["answers"] / "teacher_samples.jsonl"
         for line, answered in matched(iter_placed(path), samples, split):
-            verdicts = [judge(by.rejection, a, answered.example, context) for a in answered.answers]
-            judged = map(Judged, answered.answers, verdicts, map(first_reason, verdicts))
-            hard.add(line, answered.example, list(judged))
+            judged = [
+                JudgedAnswer(answer, judge(by.rejection, answer, answered.example, context))
+                for answer in answered.answers
+            ]
+            hard.add(line, answered.example, judged)
     return hard.hardness()
 
 
@@ -183,7 +176,7 @@ def _slices(
     at = scored.indices()
     kept = [e for e in examples if e.id in at]
     rows = frozen.calibrated(scored.take([at[e.id] for e in kept]))
-    judged = Scores.of(rows, frozen.threshold, frozen.reason)
+    judged = Judged.of(rows, frozen.threshold, frozen.reason)
     labeling = {
         name: np.array([tags[e.id] is hard for e in kept], dtype=np.bool_)
         for name, hard in (("hard", True), ("not hard", False))

@@ -244,8 +244,8 @@ _ORDER = (
 class Metrics:
     """All registered metrics of some rows, by name, at one threshold; None is undefined.
 
-    Without a threshold nothing is predicted: all metrics of predictions are undefined, and there is no
-    confusion. `invalid_label_rate` is the share of rows without a valid label, `off_label_mass` the mean
+    Without a threshold nothing is predicted: all metrics of predictions are undefined, and `confusion` is
+    None. `invalid_label_rate` is the share of rows without a valid label, `off_label_mass` the mean
     probability of anything but a label. `undefined` gives the reason by the metric's name in files.
     """
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ Ints = NDArray[np.int64]
 SCORES = "scores.jsonl"
 """The file of the export and evaluate stages with a split's predictions."""
 NO_PROBABILITY = 0.5
-"""What a row without a probability counts as in ranking, log loss and Brier score."""
+"""The value in ranking, log loss and Brier score of a row without a probability."""
 MOST_OFF_LABEL = 0.5
-"""With more probability off the labels, the model would rather write something else: the row is invalid."""
+"""With more probability off the labels, the model prefers to write something else: the row is invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """What the model generated for a text; None for what it was not asked for or did not reach."""
+    """A model's completion of a text; fields are None if not asked for or not reached."""
 
     text: str | None = None
     reasoning: str | None = None
@@ -37,13 +37,13 @@ class Generated:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """What a scorer predicts for some texts, in order; gold labels may be joined later.
+    """A scorer's predictions for some texts, in order; gold labels may be joined later.
 
     `probabilities` is (texts, labels), normalized over the labels' surface forms; a row is NaN if the model
     never reached the place of the label. `off_label_mass` is the probability of anything but a label there.
-    `errors` are why a server gave no score: such a row is in no metric. `bounded` marks
+    `errors` are the reasons why a server gave no score: such a row is in no metric. `bounded` marks
     rows with a probability that is an upper bound, since the server did not list it. Raises StageError for
-    numbers that are impossible.
+    impossible numbers.
     """
 
     ids: tuple[str, ...]
@@ -82,7 +82,7 @@ class Predictions:
         )
 
     def __post_init__(self) -> None:
-        """Check every number once, so that every measure is computed from the same sound ones."""
+        """Check every number once, so that every measure is computed from the same valid ones."""
         p, off_label = self.probability, self.off_label_mass
         for i in np.flatnonzero((p < 0) | (p > 1)):
             raise StageError(f"scored row {self.ids[i]}: probability {p[i]} is not in [0, 1]")
@@ -104,18 +104,18 @@ class Predictions:
 
     @property
     def probability(self) -> Floats:
-        """The probability of the positive label; NaN where there is none."""
+        """The probability of the positive label; NaN if there is none."""
         return self.probabilities[:, 1]
 
     @property
     def ranking(self) -> Floats:
-        """The probability of the positive label, with NO_PROBABILITY where there is none."""
+        """The probability of the positive label, NO_PROBABILITY if there is none."""
         p = self.probability
         return np.where(np.isnan(p), NO_PROBABILITY, p)
 
     @property
     def invalid(self) -> Bools:
-        """Rows that reached no label, or where the model would rather write something else."""
+        """Rows that reached no label, or where the model prefers to write something else."""
         return np.isnan(self.probability) | (self.off_label_mass > MOST_OFF_LABEL)
 
     @property
@@ -151,13 +151,13 @@ class Predictions:
         return replace(self, probabilities=np.stack([1.0 - positive, positive], axis=1))
 
     def with_generated(self, other: Predictions) -> Predictions:
-        """Return the predictions with what `other` has generated for some of the same texts."""
+        """Return the predictions with the completions of `other` for some of the same texts."""
         found = dict(zip(other.ids, other.generated, strict=True))
         known = zip(self.ids, self.generated, strict=True)
         return replace(self, generated=tuple(found.get(name, generated) for name, generated in known))
 
     def indices(self) -> dict[str, int]:
-        """Return the row of each id; of an id that is there twice, the last."""
+        """Return the row of each id; the last one of a repeated id."""
         return {name: i for i, name in enumerate(self.ids)}
 
     def write(self, path: Path) -> None:
@@ -166,7 +166,7 @@ class Predictions:
 
     @staticmethod
     def read(path: Path) -> Predictions:
-        """Read what `write` wrote, in order."""
+        """Read a file that `write` wrote, in order."""
         rows = list(jsonio.read_jsonl(path))
         none = float("nan")
         return Predictions.of(
@@ -175,38 +175,32 @@ class Predictions:
             gold=[row["gold"] for row in rows],
             off_label_mass=[row["outside"] for row in rows],
             errors=[row.get("error") for row in rows],
-            generated=[_generated(row) for row in rows],
+            generated=[
+                Generated(row["raw_output"], row["reasoning"], row["emitted_label"], row["finish"])
+                for row in rows
+            ],
             truncated_tokens=[row.get("truncated_tokens", 0) for row in rows],
             bounded=[row.get("bounded", False) for row in rows],
         )
 
     def _rows(self) -> Iterator[dict[str, Any]]:
-        columns = zip(
-            self.ids,
-            self.positive.astype(int).tolist(),
-            self.probability.tolist(),
-            self.off_label_mass.tolist(),
-            self.invalid.tolist(),
-            self.generated,
-            self.truncated_tokens.tolist(),
-            self.errors,
-            self.bounded.tolist(),
-            strict=True,
-        )
-        for name, gold, probability, off_label, invalid, generated, cut, error, bounded in columns:
+        gold, probability = self.positive.astype(int).tolist(), self.probability.tolist()
+        off_label, invalid = self.off_label_mass.tolist(), self.invalid.tolist()
+        truncated, bounded = self.truncated_tokens.tolist(), self.bounded.tolist()
+        for i, generated in enumerate(self.generated):
             yield {
-                "example_id": name,
-                "gold": gold,
-                "probability": optional(probability),
-                "outside": off_label,
-                "valid": not invalid,
+                "example_id": self.ids[i],
+                "gold": gold[i],
+                "probability": optional(probability[i]),
+                "outside": off_label[i],
+                "valid": not invalid[i],
                 "reasoning": generated.reasoning,
                 "raw_output": generated.text,
                 "emitted_label": generated.label,
                 "finish": generated.finish,
-                "truncated_tokens": cut,
-                "error": error,
-                "bounded": bounded,
+                "truncated_tokens": truncated[i],
+                "error": self.errors[i],
+                "bounded": bounded[i],
             }
 
 
@@ -220,9 +214,5 @@ def at_or_above(probability: ArrayLike, threshold: float) -> Bools:
 
 
 def optional(value: float) -> float | None:
-    """Return a number as Python's; None for NaN."""
+    """Return a Python float; None for NaN."""
     return None if np.isnan(value) else float(value)
-
-
-def _generated(row: Mapping[str, Any]) -> Generated:
-    return Generated(row["raw_output"], row["reasoning"], row["emitted_label"], row["finish"])

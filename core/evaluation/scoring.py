@@ -1,4 +1,4 @@
-"""P(label) at the place where the deployed model states it, and what it generates with it.
+"""Label probabilities at the place where the deployed model states the label, and its generated reasoning.
 
 The label block is scored directly after the prompt, or, for reason_first, after the reasoning that the model
 itself generated; never after a placeholder or the gold reasoning. A choice is the whole token sequence from
@@ -12,8 +12,6 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
 
 from core.engines.sampling import GenerateParams, Generation, Sampler
 from core.evaluation.predictions import Generated, Predictions
@@ -34,16 +32,12 @@ class ScoreSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Score:
-    """One row of Predictions before all are known."""
+    """One row of Predictions; by default of a reasoning that never ended, so that no label was reached."""
 
-    probability: float
-    off_label_mass: float
+    probability: float = math.nan
+    off_label_mass: float = 1.0
     error: str | None = None
     bounded: bool = False
-
-
-_UNREACHED = _Score(math.nan, 1.0)
-"""The reasoning never ended, so there is no label to score."""
 
 
 def score_texts(
@@ -56,20 +50,28 @@ def score_texts(
 ) -> Predictions:
     """Score the labels of every text, in order. Gold labels are not needed."""
     prompts = _prompts(encoder, texts, settings)
+    reached, prefixes = list(range(len(ids))), [p.tokens for p in prompts]
+    scores, generated = [_Score() for _ in ids], None
     if encoder.target == "reason_first":
         generations = _generate(sampler, encoder, prompts, settings, progress)
+        scores = [_Score(error=g.error) for g in generations]
         generated = [_read(encoder, g) for g in generations]
-        reached = [i for i, g in enumerate(generated) if g.reasoning is not None]
-        reasoned = [
-            (*prompts[i].tokens, *encoder.reason_prefix(generated[i].reasoning or "")) for i in reached
-        ]
-        at_label = _at_label(sampler, encoder, [ids[i] for i in reached], reasoned, progress)
-        found = dict(zip(reached, at_label, strict=True))
-        scores = [found.get(i, replace(_UNREACHED, error=g.error)) for i, g in enumerate(generations)]
-        return _predictions(ids, scores, prompts, generated)
-    scores = _at_label(sampler, encoder, ids, [p.tokens for p in prompts], progress)
-    predictions = _predictions(ids, scores, prompts, None)
-    if encoder.target == "label_only":
+        reasonings = {i: g.reasoning for i, g in enumerate(generated) if g.reasoning is not None}
+        reached = list(reasonings)
+        prefixes = [(*prompts[i].tokens, *encoder.reason_prefix(text)) for i, text in reasonings.items()]
+    at_label = _score_labels(sampler, encoder, [ids[i] for i in reached], prefixes, progress)
+    for i, score in zip(reached, at_label, strict=True):
+        scores[i] = score
+    predictions = Predictions.of(
+        ids,
+        [s.probability for s in scores],
+        off_label_mass=[s.off_label_mass for s in scores],
+        errors=[s.error for s in scores],
+        generated=generated,
+        truncated_tokens=[p.cut for p in prompts],
+        bounded=[s.bounded for s in scores],
+    )
+    if encoder.target != "label_first":
         return predictions
     return _with_generated(sampler, encoder, prompts, predictions, settings, progress)
 
@@ -114,7 +116,7 @@ def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) ->
     return [encoder.prompt_with_room(text, reserve) for text in encoder.tokenizer.encode_texts(list(texts))]
 
 
-def _at_label(
+def _score_labels(
     sampler: Sampler,
     encoder: Encoder,
     ids: Sequence[str],
@@ -123,38 +125,20 @@ def _at_label(
 ) -> list[_Score]:
     """Score the labels after each prefix, which ends where the label block begins."""
     zero, one = (encoder.choices()[label] for label in encoder.labels)
-    scores = sampler.score(list(prefixes), [*zero, *one], progress=progress.update)
-    for i, why in scores.errors.items():
+    found = sampler.score(list(prefixes), [*zero, *one], progress=progress.update)
+    for i, why in found.errors.items():
         log.warning("row %s was not scored: %s", ids[i], why)
-    bounded = {i for i, _ in scores.bounds}
-    return [
-        _score(row[: len(zero)], row[len(zero) :], bounded=i in bounded)
-        if row
-        else replace(_UNREACHED, error=scores.errors.get(i, NO_SCORE))
-        for i, row in enumerate(scores.logprobs)
-    ]
-
-
-def _score(zero: Sequence[float], one: Sequence[float], *, bounded: bool) -> _Score:
-    off_label = 1.0 - math.exp(logsumexp(zero)) - math.exp(logsumexp(one))
-    return _Score(label_probability(zero, one), min(max(0.0, off_label), 1.0), bounded=bounded)
-
-
-def _predictions(
-    ids: Sequence[str],
-    scores: Sequence[_Score],
-    prompts: Sequence[Prompt],
-    generated: Sequence[Generated] | None,
-) -> Predictions:
-    return Predictions.of(
-        ids,
-        np.array([s.probability for s in scores], dtype=np.float64),
-        off_label_mass=np.array([s.off_label_mass for s in scores], dtype=np.float64),
-        errors=[s.error for s in scores],
-        generated=generated,
-        truncated_tokens=np.array([p.cut for p in prompts], dtype=np.int64),
-        bounded=np.array([s.bounded for s in scores], dtype=np.bool_),
-    )
+    bounded = {i for i, _ in found.bounds}
+    scores = []
+    for i, row in enumerate(found.logprobs):
+        if not row:
+            scores.append(_Score(error=found.errors.get(i, NO_SCORE)))
+            continue
+        of_zero, of_one = row[: len(zero)], row[len(zero) :]
+        off_label = 1.0 - math.exp(logsumexp(of_zero)) - math.exp(logsumexp(of_one))
+        off_label = min(max(0.0, off_label), 1.0)
+        scores.append(_Score(label_probability(of_zero, of_one), off_label, bounded=i in bounded))
+    return scores
 
 
 def _with_generated(
@@ -184,8 +168,8 @@ def _generate(
 
 
 def _read(encoder: Encoder, generation: Generation) -> Generated:
-    """What a generation states; a failed one states nothing."""
+    """Parse a generation; a failed one has no content."""
     if generation.error is not None:
         return Generated(finish=generation.finish)
-    text, said = encoder.read(generation.tokens)
-    return Generated(text, said.reasoning, said.label, generation.finish)
+    text, parsed = encoder.read(generation.tokens)
+    return Generated(text, parsed.reasoning, parsed.label, generation.finish)

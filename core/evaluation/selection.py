@@ -1,4 +1,4 @@
-"""Which checkpoint is best, whether training taught it anything, and when to stop."""
+"""Which checkpoint is best, whether training beats its start, and when to stop."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import Metrics, better, value
+from core.evaluation.metrics import Metrics, better, lower_is_better, value
+
+UNTRAINED = "the untrained model"
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedCheckpoint:
-    """A step and its metrics on val. Step 0 is what training began with, as a rule the untrained model."""
+    """A step and its metrics on val. Step 0 is the start of training, usually the untrained model."""
 
     step: int
     metrics: Metrics
@@ -20,7 +22,7 @@ class EvaluatedCheckpoint:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The chosen step. `beats_untrained` is None where the untrained model was not evaluated."""
+    """The chosen step. `beats_untrained` is None if the untrained model was not evaluated."""
 
     step: int
     metric: str
@@ -31,17 +33,14 @@ class Selection:
 
     @property
     def score(self) -> float | None:
-        """The value with its sign turned where smaller is better, so that larger always is."""
+        """The value, negated where smaller is better, so that larger always is."""
         if self.value is None:
             return None
-        return self.value if better(self.metric, 1.0, 0.0) else -self.value
-
-
-UNTRAINED = "the untrained model"
+        return -self.value if lower_is_better(self.metric) else self.value
 
 
 def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: str = UNTRAINED) -> Selection:
-    """The best step by `metric`: strict improvement, so the earliest wins a tie; `begun` is what step 0 is.
+    """Return the best step by `metric`; the earliest wins a tie. `begun` names step 0 in the reason.
 
     Raises StageError without evaluations, or with two of one step.
     """
@@ -51,17 +50,21 @@ def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: st
         raise StageError("no checkpoint was evaluated, so none can be chosen")
     if len(set(steps)) < len(steps):
         raise StageError(f"a step was evaluated twice, so the choice would be arbitrary: {steps}")
-    best = by_step[0]
-    for candidate in by_step[1:]:
-        if better(metric, value(candidate.metrics, metric), value(best.metrics, metric)):
-            best = candidate
-    return _selection(best, by_step, metric, begun)
+    values = [value(e.metrics, metric) for e in by_step]
+    best = 0
+    for i in range(1, len(values)):
+        if better(metric, values[i], values[best]):
+            best = i
+    untrained = values[0] if steps[0] == 0 else None
+    beats = better(metric, values[best], untrained) if steps[0] == 0 else None
+    reason = _reason(steps[best], METRICS.get(metric).title, values, values[best], beats, begun)
+    return Selection(steps[best], metric, values[best], untrained, beats, reason)
 
 
 def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, metric: str) -> bool:
-    """Whether the last `patience` values, in the order of steps, brought nothing better.
+    """Return whether the last `patience` values, in the order of steps, have no improvement.
 
-    The first value is the untrained model's. An undefined value is no improvement.
+    The first value is the untrained model's. An undefined value does not improve.
     """
     if stopping is None or not values:
         return False
@@ -72,32 +75,11 @@ def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, 
     return len(values) - 1 - best_at >= stopping.patience
 
 
-def _selection(
-    best: EvaluatedCheckpoint, by_step: Sequence[EvaluatedCheckpoint], metric: str, begun: str
-) -> Selection:
-    chosen = value(best.metrics, metric)
-    has_untrained = by_step[0].step == 0
-    untrained = value(by_step[0].metrics, metric) if has_untrained else None
-    beats = better(metric, chosen, untrained) if has_untrained else None
-    return Selection(
-        step=best.step,
-        metric=metric,
-        value=chosen,
-        untrained_value=untrained,
-        beats_untrained=beats,
-        reason=_reason(best.step, len(by_step), metric, (chosen, untrained), beats, begun),
-    )
-
-
 def _reason(
-    step: int,
-    of: int,
-    metric: str,
-    values: tuple[float | None, float | None],
-    beats: bool | None,
-    begun: str,
+    step: int, name: str, values: Sequence[float | None], chosen: float | None, beats: bool | None, begun: str
 ) -> str:
-    name, (chosen, untrained) = METRICS.get(metric).title, values
+    """Return in a sentence why a step was chosen; the first of `values` is that of `begun`."""
+    of = len(values)
     if chosen is None:
         return f"On val {name} is undefined at all {of} evaluations; step {step} is the earliest."
     if beats is False:
@@ -108,5 +90,4 @@ def _reason(
     found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {of} evaluations"
     if beats is None:
         return f"{found}; {begun} was not evaluated."
-    before = "undefined" if untrained is None else f"{untrained:.3f}"
-    return f"{found}; {begun} has {before}."
+    return f"{found}; {begun} has {'undefined' if values[0] is None else f'{values[0]:.3f}'}."

@@ -96,7 +96,7 @@ def by_cited_rule(reasonings: Sequence[str | None], known: tuple[str, ...]) -> L
 
 
 def by_agreement(positive: Bools, teacher: Sequence[int | None]) -> Labeling:
-    """Return the rows on which the teacher agrees with gold, and disagrees; None is no label."""
+    """Return the rows on which the teacher agrees with gold, and disagrees; None: no label."""
     labels = np.array([-1 if t is None else t for t in teacher], dtype=np.int64)
     right = labels == positive.astype(np.int64)
     return {"teacher agrees with gold": right, "teacher disagrees with gold": ~right & (labels >= 0)}

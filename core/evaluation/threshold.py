@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 
-from core import jsonio
 from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
 from core.evaluation.metrics import Counts, Weights, f1, macro_f1, precision, ratio, recall
@@ -61,10 +60,6 @@ class Choice:
     candidates: int
     reason: str
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the mapping that is written."""
-        return jsonio.as_row(self)
-
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpread:
@@ -82,10 +77,6 @@ class ThresholdSpread:
     optimism: float | None
     resamples: int
     unreached: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the mapping that is written."""
-        return {**jsonio.as_row(self), "objective": self.objective.to_json()}
 
 
 def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO_F1) -> Choice:

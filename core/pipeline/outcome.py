@@ -23,8 +23,8 @@ from core.pipeline.phases import RL, STUDENT, Phase
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.starting import Start
 from core.records import SplitName
-from core.rejection.stage import SUMMARY_FILE as TEACHER_SUMMARY
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.files import TeacherSummary
 from core.results import Ledger
 from core.store.manifest import Manifest
 from core.store.objects import Store

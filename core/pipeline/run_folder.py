@@ -11,8 +11,7 @@ from core.evaluation.threshold import rule
 from core.export.adapter import FOLDER as ADAPTER
 from core.export.manifests import Fingerprints
 from core.pipeline.phases import RL, STUDENT, Phase
-from core.rejection.stage import SUMMARY_FILE
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import SUMMARY_FILE, TeacherSummary
 from core.rl.history import RLStep
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest

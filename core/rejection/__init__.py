@@ -1,1 +1,1 @@
-"""Which answers are worth learning: named rules, and the funnel that says what they took."""
+"""Rejection of teacher answers: named rules, their verdicts, and the funnel of what they rejected."""

@@ -16,27 +16,27 @@ _ELLIPSIS = re.compile(r"[\[(]?(?:\.{3,}|…)[\])]?")
 _ALIKE = str.maketrans(
     {**dict.fromkeys("’‘‚‛´`", "'"), **dict.fromkeys("“”„‟", '"'), **dict.fromkeys("‐‑‒–—―−", "-")}
 )
-_UNSEEN = re.compile(
+_INVISIBLE = re.compile(
     "[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufe00-\ufe0f\ufeff]"
 )
 """Characters without width: soft hyphens, joiners, marks of direction, variation selectors."""
 _EDGES = " .,;:"
-# Several rules ask the same of one answer, one after another.
-_KEPT = 8
+_CACHED = 8
+"""Several rules ask the same of one answer, one after another."""
 
 
 def quotes(reasoning: str) -> list[str]:
-    """The quoted spans, as they stand between their quotation marks."""
+    """Return the quoted spans, without their quotation marks."""
     return [next(g for g in m.groups() if g is not None) for m in _QUOTED.finditer(reasoning)]
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@functools.lru_cache(maxsize=_CACHED)
 def without_quotes(reasoning: str) -> str:
-    """What the rationale says in its own words."""
+    """Return the rationale's own words."""
     return _QUOTED.sub(" ", reasoning)
 
 
-@functools.lru_cache(maxsize=_KEPT)
+@functools.lru_cache(maxsize=_CACHED)
 def plain(text: str) -> str:
     """Return the one form in which texts are compared: in rejection, in evaluations and in rewards.
 
@@ -46,37 +46,35 @@ def plain(text: str) -> str:
     """
     text = unicodedata.normalize("NFKC", html.unescape(text).translate(_ALIKE))
     text = unicodedata.normalize("NFKC", text.casefold())
-    return " ".join(_UNSEEN.sub("", text).split())
+    return " ".join(_INVISIBLE.sub("", text).split())
 
 
 def checkable(quote: str, min_chars: int) -> bool:
-    """Return whether a quotation is long enough to be looked for."""
+    """Return whether a quotation is long enough to be searched for."""
     return len(plain(quote).strip(_EDGES)) >= min_chars
 
 
 def missing_quotes(reasoning: str, text: str, min_chars: int) -> list[str]:
-    """The quoted spans that are not in `text`, each part between ellipses looked for by itself.
+    """Return the quoted spans that are not in `text`; parts between ellipses are searched for separately.
 
-    Parts shorter than `min_chars` are not looked for; punctuation at a part's edges may be the
+    Parts shorter than `min_chars` are not searched for; punctuation at a part's edges may be the
     rationale's own.
     """
-    searched = plain(text)
-    return [q for q in quotes(reasoning) if not _occurs(q, searched, min_chars)]
-
-
-def _occurs(quote: str, searched: str, min_chars: int) -> bool:
-    if plain(quote) in searched:
-        return True
-    parts = (plain(part).strip(_EDGES) for part in _ELLIPSIS.split(quote))
-    return all(part in searched for part in parts if len(part) >= min_chars)
+    searched, missing = plain(text), []
+    for quote in quotes(reasoning):
+        parts = (plain(part).strip(_EDGES) for part in _ELLIPSIS.split(quote))
+        if plain(quote) in searched or all(part in searched for part in parts if len(part) >= min_chars):
+            continue
+        missing.append(quote)
+    return missing
 
 
 def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
-    """The ids that the rationale's own words cite, known or not, in order of appearance.
+    """Return the ids that the rationale's own words cite, known or not, in order of appearance.
 
     An id is a whole token that looks like one of `known`: the same letters, then a number. R1, [R1]
     and (R1, R2) cite; R10 does not cite R1, and words quoted from the text cite nothing. A range cites
-    both its ends and what `known` has between them: R1-R3, R1 to R3, R1 through R3, and with any dash the
+    both its ends and the ids of `known` between them: R1-R3, R1 to R3, R1 through R3, and with any dash the
     short R1-3 and R1a-c. Words without an id, such as "rules 1-3", cite nothing.
     """
     token = _token(known)
@@ -88,38 +86,34 @@ def _cited(words: str, token: re.Pattern[str], known: tuple[str, ...]) -> Iterat
     while found := token.search(words, at):
         first, at = found.group(), found.end()
         yield first
-        while (reached := _range_end(words, at, first, token)) is not None:
-            last, at = reached
+        while (end := _range_end(words, at, first, token)) is not None:
+            last, at = end
             yield from _between(first, last, known)
             yield last
             first = last
 
 
 def _range_end(words: str, at: int, first: str, token: re.Pattern[str]) -> tuple[str, int] | None:
-    """The id at which a range that began with `first` ends, and where its words end."""
-    # The token's look behind refuses an id after a hyphen, which here is the range's own.
+    """Return the id at which a range that began with `first` ends, and where its words end."""
+    # The token does not match after a hyphen, which here is the range's own.
     end = re.compile(token.pattern.removeprefix(_NOT_WITHIN))
     if (joined := _JOIN.match(words, at)) and (found := end.match(words, joined.end())):
         return found.group(), found.end()
-    if (short := _SHORT.match(words, at)) and (last := _shortened(first, short.group(1))):
-        return last, short.end()
-    return None
-
-
-def _shortened(first: str, end: str) -> str | None:
-    """The id that a short end means: R1-3 is R3, R1a-c is R1c; None where it does not come after."""
-    stem = first.rstrip("abcdefghijklmnopqrstuvwxyz") if end.isdigit() else first[:-1]
-    if end.isdigit():
-        last = stem.rstrip("0123456789") + end
-    elif not first[-1].isalpha():
+    if not (short := _SHORT.match(words, at)):
         return None
+    # R1-3 is R3 and R1a-c is R1c, if that comes after the first.
+    if short.group(1).isdigit():
+        stem = first.rstrip("abcdefghijklmnopqrstuvwxyz").rstrip("0123456789")
+    elif first[-1].isalpha():
+        stem = first[:-1]
     else:
-        last = stem + end
-    return last if natural_key(first) < natural_key(last) else None
+        return None
+    last = stem + short.group(1)
+    return (last, short.end()) if natural_key(first) < natural_key(last) else None
 
 
 def _between(first: str, last: str, known: tuple[str, ...]) -> list[str]:
-    """The known ids inside a range, in its direction; none where the ends have other letters."""
+    """Return the known ids inside a range, in its direction; none if the ends have different letters."""
     if _letters(first) != _letters(last):
         return []
     low, high = sorted((natural_key(first), natural_key(last)))
@@ -137,11 +131,12 @@ _JOIN = re.compile(
 )
 """What joins the ends of a range, with brackets around either."""
 _SHORT = re.compile(r"[-‐‑‒–—−]((?<!\s)\d{1,3}|[a-z])(?![\w%.]\w|[\w%])")
-"""The rest of a range whose end is only a number or a letter: no space, as in the dash of a sentence."""
+"""The rest of a range whose end is only a number or a letter: no space, unlike the dash of a sentence."""
 
 
 @functools.lru_cache(maxsize=16)
 def _token(known: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Return the pattern of ids with the letters of the known ones; None if there are none."""
     letters = sorted({m.group() for k in known if (m := re.match(r"[A-Za-z]+-?", k))}, reverse=True)
     if not letters:
         return None

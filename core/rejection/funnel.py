@@ -1,17 +1,27 @@
-"""The funnel: what became of every answer and of every text, by reason and by gold label."""
+"""The funnel: accepted and rejected answers and texts by reason and gold label, and whether one class loses.
+
+The student learns less about a class that loses more to rejection, and no metric of the accepted answers
+shows it. Every answered text is accepted or has one reason, so the difference of the accepted shares is the
+sum, over the reasons, of the differences of the shares that each took. The reason named by a skew contributes
+most to it, which need not be the one that took most texts.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from core.config.rejection import RULES
 from core.intervals import Difference, Share, difference, share
 from core.labels import BINARY, LabelSet
 from core.teacher import samples as tally
 
 SURPLUS = "surplus"
 """An answer that no rule rejects, of a text that has as many accepted ones as are kept."""
+REJECTED_FILE = "rejected_samples.jsonl"
+_CODES = (BINARY.codes[1], BINARY.codes[BINARY.negative])
+"""The codes of the positive and the negative class: a skew is between two."""
 
 ByLabel = Mapping[str, int]
 
@@ -31,7 +41,7 @@ class Level:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What several answers to one text say together. `texts` have two or more that could be read;
+    """How far several answers to one text agree. `texts` have two or more that could be read;
     `majority` are those where one label leads, `majority_right` where it is the gold label.
 
     With fewer attempts kept than asked, only texts whose first answer was wrong have several.
@@ -46,7 +56,7 @@ class Agreement:
 @dataclass(frozen=True, slots=True)
 class Funnel:
     """Answers one by one, and texts: a text is accepted with its first accepted answer, otherwise
-    its reason is that of its last answer; a text without any answer is missing, and no share's."""
+    its reason is that of its last answer; a text without any answer is missing, and in no share."""
 
     answers: Level
     texts: Level
@@ -59,23 +69,22 @@ class Funnel:
 class _Counts:
     labels: LabelSet
     accepted: Counter[int] = field(default_factory=Counter)
-    total: Counter[int] = field(default_factory=Counter)
     reasons: Counter[tuple[str, int]] = field(default_factory=Counter)
 
     def add(self, gold: int, reason: str | None) -> None:
-        self.total[gold] += 1
         if reason is None:
             self.accepted[gold] += 1
         else:
             self.reasons[reason, gold] += 1
 
     def level(self) -> Level:
-        names, labels = Counter[str](), self.labels
-        for (reason, _), n in self.reasons.items():
+        labels, names, rejected = self.labels, Counter[str](), Counter[int]()
+        for (reason, gold), n in self.reasons.items():
             names[reason] += n
-        shares = [share(self.accepted[label], self.total[label]) for label in labels]
+            rejected[gold] += n
+        shares = [share(self.accepted[label], self.accepted[label] + rejected[label]) for label in labels]
         return Level(
-            total=self.total.total(),
+            total=self.accepted.total() + rejected.total(),
             accepted=self.accepted.total(),
             by_reason={
                 reason: {code: self.reasons[reason, label] for label, code in enumerate(labels.codes)}
@@ -87,7 +96,7 @@ class _Counts:
 
 
 class FunnelCounter:
-    """Counts while answers pass; holds nothing that grows with their number."""
+    """Counts texts as they pass, in constant memory."""
 
     def __init__(self, labels: LabelSet = BINARY) -> None:
         self._labels = labels
@@ -96,9 +105,9 @@ class FunnelCounter:
         self._first: Counter[bool] = Counter()
         self._agreement = tally.Agreement()
 
-    def text(self, gold: int, labels: list[int | None], reasons: list[str | None]) -> None:
-        """Count one text with the labels its answers gave (None: unread) and the reasons they were
-        rejected for (None: accepted), both in the order of the answers."""
+    def text(self, gold: int, labels: Sequence[int | None], reasons: Sequence[str | None]) -> None:
+        """Count one text with the labels of its answers (None: unread) and the reasons for their rejection
+        (None: accepted), both in the order of the answers."""
         if not reasons:
             self._missing[gold] += 1
             return
@@ -111,10 +120,10 @@ class FunnelCounter:
     @property
     def texts(self) -> int:
         """How many texts were counted."""
-        return self._texts.total.total() + self._missing.total()
+        return self._first.total() + self._missing.total()
 
     def funnel(self) -> Funnel:
-        """The counts so far."""
+        """Return the counts so far."""
         return Funnel(
             answers=self._answers.level(),
             texts=self._texts.level(),
@@ -127,3 +136,86 @@ class FunnelCounter:
                 majority_right=self._agreement.majority_right,
             ),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """One class loses more: its label as text ("0" or "1"), the rule that makes most of the difference, how
+    many texts of either label that rule took, and what to do. `said` is all of it in words."""
+
+    label: str
+    rule: str
+    took: ByLabel
+    remedy: str
+    said: str
+
+
+def skew(texts: Level, *, live: bool) -> Skew | None:
+    """Return the skew of accepted texts; None unless the 95 % interval of the difference excludes 0.
+
+    `live`: the teacher can be asked again.
+    """
+    d, shares = texts.difference, texts.by_label
+    if not d.shown or d.value is None:
+        return None
+    less, more = _CODES if d.value < 0 else reversed(_CODES)
+    excess = {
+        rule: took[less] / shares[less].total - took[more] / shares[more].total
+        for rule, took in texts.by_reason.items()
+    }
+    rule = max(excess, key=lambda name: excess[name])
+    took, what = texts.by_reason[rule], remedy(rule, live=live)
+    text = (
+        f"rejection takes more {_title(less)} texts than {_title(more)} ones: of the former "
+        f"{_part(shares[less])} were accepted, of the latter {_part(shares[more])}; {_minus(d)}. Most of it "
+        f"is {rule}, which took {took[less]} of the former and {took[more]} of the latter: read "
+        f"{REJECTED_FILE}, then {what}"
+    )
+    return Skew(less, rule, took, what, text)
+
+
+def notices(funnel: Funnel, *, live: bool) -> Iterator[str]:
+    """Yield in words what one class loses more than the other, by rejection or for lack of an answer."""
+    if (found := skew(funnel.texts, live=live)) is not None:
+        yield found.said
+    lost = {k: share(n, n + funnel.texts.by_label[k].total) for k, n in funnel.missing.items()}
+    d = difference(*(lost[code] for code in _CODES))
+    if not d.shown or d.value is None:
+        return
+    less, more = _CODES if d.value > 0 else reversed(_CODES)
+    what = (
+        "see in the ledger's given_up why the endpoint does not answer them, and fix that or use another"
+        if live
+        else "record answers to them"
+    )
+    yield (
+        f"more {_title(less)} texts than {_title(more)} ones have no answer, {_part(lost[less])} against "
+        f"{_part(lost[more])}; {_minus(d)}: {what}"
+    )
+
+
+def remedy(rule: str, *, live: bool) -> str:
+    """Return what to change if `rule` rejects too much; `live`: the teacher can be asked again."""
+    found = (RULES.get(rule).remedy if rule in RULES else "") or f"loosen {rule} in rejection.rules"
+    if live:
+        again = (
+            "give the teacher more tries (teacher.attempts), let a last one see the gold label "
+            "(teacher.hint: true)"
+        )
+        return found.format(again=again, longer="raise teacher.max_tokens")
+    again = (
+        "record more answers to them (a further sample, or one that saw the gold label, marked hinted: true)"
+    )
+    return found.format(again=again, longer="record whole answers")
+
+
+def _title(code: str) -> str:
+    return BINARY.title(BINARY.codes.index(code))
+
+
+def _part(of: Share) -> str:
+    return f"{of.count} of {of.total} ({of.rate:.1%})"
+
+
+def _minus(d: Difference) -> str:
+    return f"positive minus negative {d.value:+.3f} (95 % interval {d.low:+.3f} to {d.high:+.3f})"

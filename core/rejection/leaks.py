@@ -2,8 +2,7 @@
 
 Words such as "label", "given" and "hint" also occur in ordinary reasons ("the label on the bottle", "given
 R2", "a hint of urgency"). So no single word gives an answer away; what does is a label that is there before
-the reason, serves as a premise, or is attributed to whoever asked. A conclusion ("so the answer is 1") does
-not.
+the reason, serves as a premise, or is attributed to the asker. A conclusion ("so the answer is 1") does not.
 """
 
 from __future__ import annotations
@@ -65,7 +64,7 @@ _PATTERNS = (
     r"the label (?:says|states|indicates|shows|tells (?:us|me)|confirms|reveals|implies|means|requires)"
     r" (?:that )?(?:(?:{it} (?:is|should be|must be) )?{value}|{applies})",
     r"{value} as (?:given|provided|stated|told)|(?:solution|key) {says} {value}",
-    # What was said by whoever asked: "we are told that", "I was given the label", "as you said".
+    # A statement of the asker: "we are told that", "I was given the label", "as you said".
     r"{we_are} (?:told|informed|advised) (?:that|of the|about the|by the|{the} (?:{known} )?{answer})",
     r"{we_are} (?:told|informed|advised) (?:{it} (?:is|was|should be) {value}|{applies})",
     r"as {we_are} (?:told|informed|instructed)",
@@ -116,7 +115,7 @@ _OF_THING = (
 
 
 def revealed(reasoning: str, names: Sequence[str]) -> str | None:
-    """Return the first words found of a rationale that reveal a shown label; None where none do.
+    """Return the first words of a rationale that reveal a shown label; None if there are none.
 
     `names` are the names of both labels. Quotations are left out: they are words of the text.
     """
@@ -126,7 +125,7 @@ def revealed(reasoning: str, names: Sequence[str]) -> str | None:
 
 
 def _found(pattern: re.Pattern[str], words: str) -> Iterator[str]:
-    """What matches, unless it is about the label of a thing."""
+    """Yield the matches that are not about the label of a thing."""
     for match in pattern.finditer(words):
         before = [word.strip(",;:.(") for word in words[: match.start()].split()[-3:]]
         of_thing = _PRODUCT & {*before[-1:], *match.group().split()}
@@ -149,7 +148,7 @@ def _patterns(names: tuple[str, ...]) -> tuple[re.Pattern[str], ...]:
 
 
 def _filled(pattern: str, words: dict[str, str]) -> str:
-    """A pattern with its words in place, twice: words hold words."""
+    """Return a pattern with its words filled in, twice: words contain words."""
     for name, spelled in (*words.items(), *words.items()):
         pattern = pattern.replace(f"{{{name}}}", spelled)
     return pattern

@@ -147,7 +147,7 @@ class NamesGoldLabel(RejectionRule):
         "ground truth",
         "label is given",
     )
-    """Phrases that mention it, in upper or lower case. {label} in a phrase stands for each of the gold
+    """Phrases that mention it, in upper or lower case. {label} in a phrase represents each of the gold
     label's names, for instance "labeled as {label}"."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
@@ -208,7 +208,7 @@ class RevealsLabel(RejectionRule):
 
     phrases: tuple[str, ...] = ()
     """Further phrases that reveal it, for instance words of your own teacher_hint, in addition to those in
-    core.rejection.leaks, in upper or lower case. {label} stands for each of the gold label's names."""
+    core.rejection.leaks, in upper or lower case. {label} represents each of the gold label's names."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
         reasoning = answer.reasoning or ""
@@ -221,7 +221,7 @@ class RevealsLabel(RejectionRule):
 
 @functools.lru_cache(maxsize=64)
 def _pattern(phrases: tuple[str, ...], names: tuple[str, ...]) -> re.Pattern[str] | None:
-    """One pattern for whole phrases, in which {label} stands for each of `names`."""
+    """Return one pattern for whole phrases, in which {label} represents each of `names`."""
     filled = [p.replace("{label}", name) for p in phrases for name in (names if "{label}" in p else ("",))]
     spelled = "|".join(re.escape(plain(p)) for p in filled)
     return re.compile(rf"(?<!\w)(?:{spelled})(?!\w)") if spelled else None

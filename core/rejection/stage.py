@@ -1,13 +1,15 @@
-"""The reject stage: the teacher's answers in, those worth learning out, and what became of the rest."""
+"""The reject stage: judges the teacher's answers, and writes those worth learning and all others apart."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from core import jsonio
 from core.config import Config
@@ -18,14 +20,22 @@ from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
 from core.jsonio import LinesWriter
 from core.labels import LabelSet
-from core.records import Example, SplitName, TeacherAnswer, Verdict
-from core.rejection.funnel import SURPLUS, Funnel, FunnelCounter
-from core.rejection.hard import HARD_FILE, Hardness, HardWriter, Judged, tagged_file
-from core.rejection.remembered import Remembered
+from core.records import Example, SplitName
+from core.rejection.cited import plain
+from core.rejection.files import (
+    ACCEPTED_FILE,
+    HARD_FILE,
+    SUMMARY_FILE,
+    Hardness,
+    HardWriter,
+    JudgedAnswer,
+    TeacherSummary,
+    accepted_row,
+    rejected_row,
+    tagged_file,
+)
+from core.rejection.funnel import REJECTED_FILE, Funnel, FunnelCounter, notices, remedy, skew
 from core.rejection.rules import judge
-from core.rejection.samples import accepted_row, rejected_row
-from core.rejection.skew import REJECTED_FILE, notices, remedy, skew
-from core.rejection.summary import TeacherSummary
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 from core.teacher.base import Answered
@@ -37,44 +47,61 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ACCEPTED_FILE = "accepted_samples.jsonl"
-SUMMARY_FILE = "teacher_summary.json"
 _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSummary.model_fields) - {"notices"}
-"""Fields that are passed on from the sample stage's summary."""
+"""Fields that are copied from the sample stage's summary."""
 _BOTH = "a student needs both labels"
 
 
-class RejectSettings(Section):
-    """What rejection depends on."""
+class JudgingSettings(Section):
+    """What answers are judged by."""
 
     rejection: RejectionConfig
     """The config's `rejection:`."""
     rules: RulesConfig
     """The config's `rules:`: which ids a rationale may cite."""
-    keep: int = 1
-    """The config's `teacher.keep`: accepted answers for each text, at most."""
     positive: tuple[str, ...] = ()
     """The data's names of the positive class."""
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
 
+    @property
+    def labels(self) -> LabelSet:
+        """The labels with their names in the data."""
+        return LabelSet.binary(self.positive, self.negative)
+
     @classmethod
-    def of(cls, config: Config) -> RejectSettings:
-        """The part of the config that decides what is accepted."""
+    def of(cls, config: Config, **more: Any) -> Self:
+        """Return the part of the config that decides the verdicts; `more` are fields of subclasses."""
+        data = config.data
         return cls(
             rejection=config.rejection,
             rules=config.rules,
-            keep=config.teacher.keep,
-            positive=config.data.positive,
-            negative=config.data.negative,
+            positive=data.positive,
+            negative=data.negative,
+            **more,
         )
 
 
+class RejectSettings(JudgingSettings):
+    """What rejection depends on."""
+
+    keep: int = 1
+    """The config's `teacher.keep`: accepted answers for each text, at most."""
+
+    @classmethod
+    def of(cls, config: Config, **more: Any) -> Self:
+        """Return the part of the config that decides what is accepted."""
+        return super().of(config, keep=config.teacher.keep, **more)
+
+
 def content(settings: RejectSettings, context: RunContext | None = None) -> dict[str, str]:
-    """The digest of the rulebook. Raises PromptError where it cannot be read, and ConfigError where
-    a rejection rule needs ids that it does not have: before any answer is paid for."""
+    """Return the digest of the rulebook.
+
+    Raises PromptError if it cannot be read, and ConfigError if a rejection rule needs ids that it does not
+    have: before any answer is paid for.
+    """
     rulebook = load_rulebook(settings.rules)
-    _refuse_without_ids(settings.rejection, rulebook.ids)
+    _require_ids(settings.rejection, rulebook.ids)
     return {"rules.dir": rulebook.digest}
 
 
@@ -92,93 +119,74 @@ def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
     """Write accepted_samples.jsonl, rejected_samples.jsonl, hard_examples.jsonl, train_with_hard_tag.csv
     and teacher_summary.json.
 
-    Whether there is anything to learn from is for `ensure_usable` to say, once these files are
-    kept. Raises ConfigError for rules that need ids the rulebook does not have, and StageError
-    where the answers were made from other texts.
+    `ensure_usable` checks afterwards, when these files are kept, whether there is anything to learn from.
+    Raises ConfigError for rules that need ids the rulebook does not have, and StageError if the answers were
+    given to other texts.
     """
     rule_ids = load_rulebook(settings.rules).ids
-    _refuse_without_ids(settings.rejection, rule_ids)
-    labels = LabelSet.binary(settings.positive, settings.negative)
-    counter = FunnelCounter(labels)
+    _require_ids(settings.rejection, rule_ids)
+    labels = settings.labels
+    counter, learned = FunnelCounter(labels), Counter[int]()
     sample = io.inputs["sample"]
     sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
     with (
-        closing(Remembered()) as remembered,
+        closing(AcceptedReasonings()) as reasonings,
         LinesWriter(io.out / ACCEPTED_FILE) as accepted,
         LinesWriter(io.out / REJECTED_FILE) as rejected,
         HardWriter(io.out, "train", labels) as hard,
     ):
-        context = RuleContext(rule_ids, labels, remembered.times)
-        sorter = _Sorter(settings, context, remembered, accepted, rejected)
+        context = RuleContext(rule_ids, labels, reasonings.times)
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
-            judged = sorter.sort(answered)
+            judged: list[JudgedAnswer] = []
+            for each in _judged(settings, answered, context, reasonings):
+                judged.append(each)
+                if each.reason is None:
+                    accepted.write(accepted_row(answered.example, each.answer))
+                    learned[each.answer.label or 0] += 1
+                else:
+                    rejected.write(rejected_row(answered.example, each))
             counter.text(answered.example.label, [a.answer.label for a in judged], [a.reason for a in judged])
             hard.add(line, answered.example, judged)
             io.progress.update(counter.texts, sampled.examples)
-    summary = _summary(counter.funnel(), hard.hardness(), sorter.learnt, sampled)
+    summary = _summary(counter.funnel(), hard.hardness(), learned, sampled)
     jsonio.write_json(io.out / SUMMARY_FILE, summary.to_json())
     return summary.to_json()
 
 
 def ensure_usable(summary: dict[str, Any]) -> None:
-    """Raise StageError where the summary of a reject stage says that nothing can be learnt from it; else
-    say in the log what it has to notice, whether the stage was made now or is reused."""
+    """Raise StageError if the summary of a reject stage states that nothing can be learned from it.
+
+    Otherwise log its notices, whether the stage was executed or reused.
+    """
     if summary["unusable"] is not None:
         raise StageError(summary["unusable"])
     for notice in summary["notices"]:
         log.warning("%s", notice)
 
 
-class _Sorter:
-    """Judges answers in row and sample order and writes each to the file it belongs into."""
-
-    def __init__(
-        self,
-        settings: RejectSettings,
-        context: RuleContext,
-        remembered: Remembered,
-        accepted: LinesWriter,
-        rejected: LinesWriter,
-    ) -> None:
-        self.rejection, self.keep, self.context = settings.rejection, settings.keep, context
-        self.accepted, self.rejected, self.remembered = accepted, rejected, remembered
-        rules = (*self.rejection.rules, *self.rejection.hinted)
-        self.counts_accepted = any(rule.counts_accepted for rule in rules)
-        self.learnt: Counter[int] = Counter()
-
-    def sort(self, answered: Answered) -> list[Judged]:
-        """The answers to one text, judged in their order."""
-        judged: list[Judged] = []
-        for answer in answered.answers:
-            full = sum(before.reason is None for before in judged) >= self.keep
-            judged.append(self._one(answered.example, answer, full=full))
-        return judged
-
-    def _one(self, example: Example, answer: TeacherAnswer, *, full: bool) -> Judged:
-        verdicts = judge(self.rejection, answer, example, self.context)
-        reason = first_reason(verdicts) or (SURPLUS if full else None)
-        if reason is not None:
-            self.rejected.write(rejected_row(example, answer, verdicts, reason))
-            return Judged(answer, verdicts, reason)
-        self.accepted.write(accepted_row(example, answer))
-        self.learnt[answer.label or 0] += 1
-        if self.counts_accepted:
-            self.remembered.add(answer.reasoning or "")
-        return Judged(answer, verdicts, None)
-
-
-def first_reason(verdicts: tuple[Verdict, ...]) -> str | None:
-    """The rule that rejects an answer; None where none does."""
-    return next((v.rule for v in verdicts if v.rejected), None)
+def _judged(
+    settings: RejectSettings, answered: Answered, context: RuleContext, reasonings: AcceptedReasonings
+) -> Iterator[JudgedAnswer]:
+    """Judge the answers to one text in their order; accepted reasonings count for the next answers."""
+    rules = (*settings.rejection.rules, *settings.rejection.hinted)
+    counts_accepted, kept = any(rule.counts_accepted for rule in rules), 0
+    for answer in answered.answers:
+        verdicts = judge(settings.rejection, answer, answered.example, context)
+        found = JudgedAnswer(answer, verdicts, surplus=kept >= settings.keep)
+        if found.reason is None:
+            kept += 1
+            if counts_accepted:
+                reasonings.add(answer.reasoning or "")
+        yield found
 
 
 def matched(
     examples: Iterable[tuple[int, Example]], samples: Path, split: SplitName = "train"
 ) -> Iterator[tuple[int, Answered]]:
-    """Every text of a split, and its line, with its answers, both files being in row order.
+    """Yield every text of a split, and its line, with its answers; both files are in row order.
 
-    Raises StageError where the answers were made from other texts.
+    Raises StageError if the answers were given to other texts.
     """
     answers = read_samples(samples)
     waiting = next(answers, None)
@@ -195,7 +203,7 @@ def matched(
         )
 
 
-def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:
+def _require_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:
     needing = [r.rule for r in (*config.rules, *config.hinted) if r.needs_rule_ids]
     if needing and not rule_ids:
         raise ConfigError(
@@ -205,13 +213,13 @@ def _refuse_without_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> N
 
 
 def _summary(
-    funnel: Funnel, hardness: Hardness, learnt: Counter[int], sampled: SampleSummary
+    funnel: Funnel, hardness: Hardness, learned: Counter[int], sampled: SampleSummary
 ) -> TeacherSummary:
     answers, texts = funnel.answers, funnel.texts
     live = sampled.teacher_kind == "openai"
-    passed_on = sampled.model_fields_set & _OF_THE_TEACHER
+    copied = sampled.model_fields_set & _OF_THE_TEACHER
     return TeacherSummary(
-        **{"unknown_ids": 0, **{name: getattr(sampled, name) for name in passed_on}},
+        **{"unknown_ids": 0, **{name: getattr(sampled, name) for name in copied}},
         requested_samples=answers.total,
         accepted_samples=answers.accepted,
         rejected_samples=answers.total - answers.accepted,
@@ -221,23 +229,23 @@ def _summary(
         funnel=funnel,
         hard=hardness,
         skew=skew(texts, live=live),
-        unusable=_unusable(funnel, learnt, live=live),
+        unusable=_unusable(funnel, learned, live=live),
         notices=[*sampled.notices, *notices(funnel, live=live)],
     )
 
 
-def _unusable(funnel: Funnel, learnt: Counter[int], *, live: bool) -> str | None:
-    """Why nothing can be learnt from what was accepted, in one sentence; None where it can."""
-    accepted = {label: s.count for label, s in funnel.texts.by_label.items()}
-    empty = [label for label, n in accepted.items() if n == 0]
+def _unusable(funnel: Funnel, learned: Counter[int], *, live: bool) -> str | None:
+    """Return in one sentence why nothing can be learned from the accepted answers; None if it can."""
+    texts = funnel.texts
+    empty = [label for label, accepted in texts.by_label.items() if accepted.count == 0]
     if not empty:
-        same = f"all accepted answers say {next(iter(learnt))}, whatever the gold label; {_BOTH}"
-        return same if len(learnt) < 2 else None
-    what = f"no answer to the {funnel.texts.total} answered texts was accepted"
+        same = f"all accepted answers say {next(iter(learned))}, whatever the gold label; {_BOTH}"
+        return same if len(learned) < 2 else None
+    what = f"no answer to the {texts.total} answered texts was accepted"
     if len(empty) == 1:
-        total = funnel.texts.by_label[empty[0]].total
+        total = texts.by_label[empty[0]].total
         what = f"of the {total} answered texts with gold label {empty[0]} none was accepted"
-    counts = {r: sum(by[label] for label in empty) for r, by in funnel.texts.by_reason.items()}
+    counts = {r: sum(by[label] for label in empty) for r, by in texts.by_reason.items()}
     reason = max(counts, key=lambda r: counts[r], default=None)
     if reason is None or counts[reason] == 0:
         return f"{what}, since the teacher answered none; {_BOTH}"
@@ -245,3 +253,40 @@ def _unusable(funnel: Funnel, learnt: Counter[int], *, live: bool) -> str | None
         f"{what}, most often because of {reason} ({counts[reason]} texts); {_BOTH}: read "
         f"{REJECTED_FILE}, then {remedy(reason, live=live)}"
     )
+
+
+class AcceptedReasonings:
+    """Counts of accepted reasonings by a 64-bit digest, ignoring case and space. Close it.
+
+    They are in a database that SQLite keeps in a temporary file and removes when it is closed, since they
+    grow with the accepted answers. Raises OSError if that file cannot be written.
+    """
+
+    def __init__(self, cache_kb: int = 16_000) -> None:
+        """`cache_kb` is held in memory; with SQLite's own 2 MB a million reasonings take 50 % longer."""
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode = OFF")
+        self._db.execute(f"PRAGMA cache_size = -{cache_kb}")
+        self._db.execute("CREATE TABLE accepted (digest INTEGER PRIMARY KEY, times INTEGER NOT NULL)")
+        self._db.execute("BEGIN")
+
+    def times(self, reasoning: str) -> int:
+        """Return how often this reasoning was added."""
+        found = self._execute("SELECT times FROM accepted WHERE digest = ?", reasoning).fetchone()
+        return int(found[0]) if found else 0
+
+    def add(self, reasoning: str) -> None:
+        """Count a reasoning once more."""
+        self._execute(
+            "INSERT INTO accepted VALUES (?, 1) ON CONFLICT DO UPDATE SET times = times + 1", reasoning
+        )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _execute(self, statement: str, reasoning: str) -> sqlite3.Cursor:
+        digest = hashlib.blake2b(plain(reasoning).encode(), digest_size=8).digest()
+        try:
+            return self._db.execute(statement, (int.from_bytes(digest, signed=True),))  # as SQLite's integers
+        except sqlite3.DatabaseError as e:
+            raise OSError(f"the temporary database of accepted reasonings failed: {e}") from e

@@ -12,7 +12,7 @@ from core.evaluation.metrics import Metrics
 from core.evaluation.selection import Selection
 from core.export.ledger import CostEstimate
 from core.records import SplitName
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.history import RLStep, ValRewards
 from core.store.reads import Read

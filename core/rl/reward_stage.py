@@ -1,11 +1,9 @@
-"""The reward stage: what a checkpoint's own greedy answers to some texts of val earn."""
+"""The reward stage: the rewards of a checkpoint's own greedy answers to some texts of val."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core import jsonio
@@ -15,14 +13,12 @@ from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines.sampling import GenerateParams, Generation, Sampler
-from core.evaluation.stages import billed
-from core.progress import Saying
+from core.engines.sampling import GenerateParams, Generation
+from core.evaluation.stages import billed, sampling
 from core.records import Example
 from core.rl.rewards import Rubric
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings
-from core.student.segment import checkpoint
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
@@ -31,7 +27,7 @@ ANSWERS = "answers.jsonl"
 
 
 class RewardSettings(Section):
-    """What decides the answers and what they earn."""
+    """What decides the answers and their rewards."""
 
     engine: EngineChoice
     prompt: EncodeSettings
@@ -47,7 +43,7 @@ class RewardSettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> RewardSettings:
-        """The part of the config that decides the rewards on val."""
+        """Return the part of the config that decides the rewards on val."""
         own, student = config.reinforce, config.student
         return cls(
             engine=student.engine.for_sampling(),
@@ -60,8 +56,8 @@ class RewardSettings(Section):
         )
 
 
-def content(config: RewardSettings, context: RunContext) -> dict[str, str]:
-    """Digests of model, prompt and rule ids."""
+def content(settings: RewardSettings, context: RunContext) -> dict[str, str]:
+    """Return the digests of model, prompt and rule ids."""
     return {**context.student_content(), "rule_ids": jsonio.digest(list(context.rulebook.ids))}
 
 
@@ -75,37 +71,30 @@ def content(config: RewardSettings, context: RunContext) -> dict[str, str]:
     slot="reward/rl/{step}",
     label="reward RL step {step} on val",
 )
-def reward(config: RewardSettings, io: StageIO) -> dict[str, Any]:
-    """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and what they earn."""
+def reward(settings: RewardSettings, io: StageIO) -> dict[str, Any]:
+    """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and their rewards."""
     every = read_examples(io.inputs["split"] / "val.csv")
-    examples = [every[i] for i in subset(every, config.rows, config.seed)]
-    engine, progress = io.context.engine, Saying(io.progress, 0, len(examples))
-    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
-    with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
-        found = _judged(sampler, config, examples, replace(io, progress=progress))
-    jsonio.write_jsonl(io.out / ANSWERS, found)
-    return {**_means(found), **billed(sampler)}
-
-
-def _judged(
-    sampler: Sampler, config: RewardSettings, examples: Sequence[Example], io: StageIO
-) -> list[dict[str, Any]]:
+    examples = [every[i] for i in subset(every, settings.rows, settings.seed)]
     encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
-    encoder.require_room(config.max_new_tokens)
+    encoder.require_room(settings.max_new_tokens)
     texts = encoder.tokenizer.encode_texts([e.text for e in examples])
-    prompts = [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts]
-    params = GenerateParams(max_tokens=config.max_new_tokens, stop_tokens=encoder.stop_tokens)
-    said = sampler.generate(prompts, params, progress=io.progress.update)
-    rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
-    return [_row(*pair, encoder, rubric) for pair in zip(examples, said, strict=True)]
+    prompts = [encoder.prompt_with_room(text, settings.max_new_tokens).tokens for text in texts]
+    params = GenerateParams(max_tokens=settings.max_new_tokens, stop_tokens=encoder.stop_tokens)
+    with sampling(io, len(examples)) as (sampler, progress):
+        answers, usage = sampler.generate(prompts, params, progress=progress.update), billed(sampler)
+    rubric = Rubric(encoder.wording, encoder.target, rule_ids, settings.length_tokens, settings.rewards)
+    rows = [_row(*pair, encoder, rubric) for pair in zip(examples, answers, strict=True)]
+    jsonio.write_jsonl(io.out / ANSWERS, rows)
+    return {**_means(rows), **usage}
 
 
-def _row(example: Example, said: Generation, encoder: Encoder, rubric: Rubric) -> dict[str, Any]:
-    """An answer and what it earns; one that failed has neither."""
+def _row(example: Example, generation: Generation, encoder: Encoder, rubric: Rubric) -> dict[str, Any]:
+    """Return an answer with its rewards; one that failed has neither."""
     about = {"example_id": example.id, "true_label": example.label}
-    if said.finish == "error":
-        return {**about, "error": said.error, "reward": None}
-    answer = rubric.read(encoder.tokenizer.decode(said.tokens), len(said.tokens), ended=said.finish == "stop")
+    if generation.finish == "error":
+        return {**about, "error": generation.error, "reward": None}
+    tokens, ended = generation.tokens, generation.finish == "stop"
+    answer = rubric.read(encoder.tokenizer.decode(tokens), len(tokens), ended=ended)
     earned = rubric.judge(answer, example)
     return {
         **about,

@@ -1,24 +1,26 @@
-"""A step's answers: sampled from the present weights in groups, rewarded, and made into data to train on."""
+"""A step's answers: sampled in groups from the current weights, rewarded, and turned into training data."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from core.engines.base import Datum
 from core.engines.sampling import GenerateParams, Generation, Sampler
 from core.records import Example
-from core.rl.advantages import Way, less_kl, mean_of, of_group
 from core.rl.rewards import Answer, Rubric
 
-Report = Callable[[int, int], None]
+Way = Literal["normalised", "centred"]
+LEAST_DEVIATION = 1e-6
+"""Rewards of a group that deviate less than this differ by rounding alone."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One answer: its prompt, the tokens that were chosen, the end of turn too, and what they earned."""
+    """One answer: its prompt, the sampled tokens with the end of turn, and its rewards."""
 
     example: Example
     prompt: tuple[int, ...]
@@ -29,24 +31,24 @@ class Rollout:
     earned: Mapping[str, float]
     reward: float
     advantage: float | None = None
-    """None where its group has no variance."""
+    """None if its group has no variance."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """All answers of a step by group, and how many a server failed to give."""
+    """All answers of a step by group, and the number that a server failed to give."""
 
     groups: tuple[tuple[Rollout, ...], ...]
     failed: int
 
     @property
     def rollouts(self) -> list[Rollout]:
-        """All of them, group by group."""
+        """All answers, group by group."""
         return [rollout for group in self.groups for rollout in group]
 
     @property
     def trained(self) -> list[Rollout]:
-        """Those of groups with variance, as far as they have tokens."""
+        """The answers with tokens of groups with variance."""
         return [r for r in self.rollouts if r.advantage is not None and r.tokens]
 
     @property
@@ -68,20 +70,58 @@ class Asking:
     way: Way
 
 
-def sample(sampler: Sampler, asking: Asking, report: Report | None = None) -> Sampled:
-    """Ask for every group at once; answers that failed are left out of their groups and counted."""
+def sample(sampler: Sampler, asking: Asking, report: Callable[[int, int], None] | None = None) -> Sampled:
+    """Sample every group at once; answers that failed are left out of their groups and counted."""
     size = asking.group_size
     asked = [prompt for prompt in asking.prompts for _ in range(size)]
-    said = _with_logprobs(sampler, asked, sampler.generate(asked, asking.params, progress=report))
+    answers = list(sampler.generate(asked, asking.params, progress=report))
+    # Some servers give no log-probabilities of what they sampled: these are requested separately.
+    lacking = [i for i, g in enumerate(answers) if len(g.logprobs) != len(g.tokens)]
+    found = sampler.logprobs([(*asked[i], *answers[i].tokens) for i in lacking]) if lacking else []
+    for i, values in zip(lacking, found, strict=True):
+        answers[i] = replace(answers[i], logprobs=tuple(values[len(asked[i]) - 1 :]))
     groups = []
     for i, (example, prompt) in enumerate(zip(asking.examples, asking.prompts, strict=True)):
-        given = [g for g in said[i * size : (i + 1) * size] if g.finish != "error"]
-        groups.append(_compared([_rollout(example, prompt, g, asking) for g in given], asking.way))
-    return Sampled(tuple(groups), sum(g.finish == "error" for g in said))
+        given = [g for g in answers[i * size : (i + 1) * size] if g.finish != "error"]
+        group = [_rollout(example, prompt, g, asking) for g in given]
+        if (advantages := of_group([r.reward for r in group], asking.way)) is not None:
+            group = [replace(r, advantage=a) for r, a in zip(group, advantages, strict=True)]
+        groups.append(tuple(group))
+    return Sampled(tuple(groups), sum(g.finish == "error" for g in answers))
+
+
+def _rollout(example: Example, prompt: tuple[int, ...], g: Generation, asking: Asking) -> Rollout:
+    answer = asking.rubric.read(asking.decode(g.tokens), len(g.tokens), ended=g.finish == "stop")
+    earned = asking.rubric.judge(answer, example)
+    end = [g.stop] if g.stop is not None else []
+    return Rollout(
+        example,
+        prompt,
+        tokens=(*g.tokens, *(token for token, _ in end)),
+        logprobs=(*g.logprobs, *(logprob for _, logprob in end)),
+        answer=answer,
+        earned=earned,
+        reward=asking.rubric.total(earned),
+    )
+
+
+def of_group(rewards: Sequence[float], way: Way) -> list[float] | None:
+    """Return each answer's advantage over its group (Shao et al. 2024, DeepSeekMath); None for a group
+    without variance, from which there is nothing to learn.
+
+    centred: minus the mean; normalised: divided by the population's standard deviation too.
+    """
+    if len(rewards) < 2:
+        return None
+    mean, deviation = statistics.fmean(rewards), statistics.pstdev(rewards)
+    if deviation < LEAST_DEVIATION:
+        return None
+    scale = deviation if way == "normalised" else 1.0
+    return [(reward - mean) / scale for reward in rewards]
 
 
 def drifts(reference: Sampler, rollouts: Sequence[Rollout]) -> list[list[float]]:
-    """How much likelier each token was when it was sampled than it is to the reference (nats)."""
+    """Return how much likelier each token was when it was sampled than under the reference (nats)."""
     found = reference.logprobs([(*r.prompt, *r.tokens) for r in rollouts])
     return [
         [now - then for now, then in zip(r.logprobs, row[len(r.prompt) - 1 :], strict=True)]
@@ -89,17 +129,50 @@ def drifts(reference: Sampler, rollouts: Sequence[Rollout]) -> list[list[float]]
     ]
 
 
+def less_kl(
+    advantages: Sequence[Sequence[float]], drifts: Sequence[Sequence[float]], kl: float
+) -> list[list[float]]:
+    """Return token advantages minus a penalty on drift.
+
+    Drift is how much likelier a token is than at the start (nats). Its mean over all tokens is subtracted,
+    so that the penalty pushes no batch as a whole.
+    """
+    mean = mean_of(drifts)
+    return [
+        [advantage + kl * (mean - drift) for advantage, drift in zip(row, of, strict=True)]
+        for row, of in zip(advantages, drifts, strict=True)
+    ]
+
+
+def mean_of(rows: Sequence[Sequence[float]]) -> float:
+    """Return the mean over all values of all rows; 0 if there is none."""
+    count = sum(map(len, rows))
+    return math.fsum(value for row in rows for value in row) / count if count else 0.0
+
+
 def data(rollouts: Sequence[Rollout], drift: Sequence[Sequence[float]] | None, kl: float) -> list[Datum]:
-    """What to train on: each token of all answers weighs the same, so that the loss is a mean over tokens."""
+    """Return the training data; each token of all answers weighs the same, so that the loss is their mean."""
     advantages: list[list[float]] = [[r.advantage or 0.0] * len(r.tokens) for r in rollouts]
     if drift is not None:
         advantages = less_kl(advantages, drift, kl)
     weight = 1.0 / max(sum(len(r.tokens) for r in rollouts), 1)
-    return [_datum(r, row, weight) for r, row in zip(rollouts, advantages, strict=True)]
+    out = []
+    for r, row in zip(rollouts, advantages, strict=True):
+        whole, nothing = (*r.prompt, *r.tokens), (0.0,) * (len(r.prompt) - 1)
+        out.append(
+            Datum(
+                whole[:-1],
+                whole[1:],
+                weights=(*nothing, *(weight,) * len(r.tokens)),
+                logprobs=(*nothing, *r.logprobs),
+                advantages=(*nothing, *row),
+            )
+        )
+    return out
 
 
 def figures(sampled: Sampled, drift: Sequence[Sequence[float]] | None) -> dict[str, Any]:
-    """What is written of a step's answers. What nobody measured, or no answer has, is null."""
+    """Return what is written of a step's answers; null is not measured, or no answer has it."""
     all_ = sampled.rollouts
     rewards = [r.reward for r in all_]
     names = list(all_[0].earned) if all_ else []
@@ -121,7 +194,7 @@ def figures(sampled: Sampled, drift: Sequence[Sequence[float]] | None) -> dict[s
 
 
 def row(rollout: Rollout) -> dict[str, Any]:
-    """An answer as rollouts.jsonl has it."""
+    """Return an answer as it is in rollouts.jsonl."""
     return {
         "example_id": rollout.example.id,
         "input_text": rollout.example.text[:300],
@@ -135,53 +208,6 @@ def row(rollout: Rollout) -> dict[str, Any]:
         "reward": rollout.reward,
         "advantage": rollout.advantage,
     }
-
-
-def _with_logprobs(
-    sampler: Sampler, prompts: Sequence[tuple[int, ...]], said: Sequence[Generation]
-) -> list[Generation]:
-    """Some servers give no log-probabilities of what they sampled: these are asked for."""
-    out = list(said)
-    lacking = [i for i, g in enumerate(said) if len(g.logprobs) != len(g.tokens)]
-    found = sampler.logprobs([(*prompts[i], *said[i].tokens) for i in lacking]) if lacking else []
-    for i, values in zip(lacking, found, strict=True):
-        out[i] = replace(said[i], logprobs=tuple(values[len(prompts[i]) - 1 :]))
-    return out
-
-
-def _rollout(example: Example, prompt: tuple[int, ...], said: Generation, asking: Asking) -> Rollout:
-    answer = asking.rubric.read(asking.decode(said.tokens), len(said.tokens), ended=said.finish == "stop")
-    earned = asking.rubric.judge(answer, example)
-    end = [said.stop] if said.stop is not None else []
-    return Rollout(
-        example,
-        prompt,
-        tokens=(*said.tokens, *(token for token, _ in end)),
-        logprobs=(*said.logprobs, *(logprob for _, logprob in end)),
-        answer=answer,
-        earned=earned,
-        reward=asking.rubric.total(earned),
-    )
-
-
-def _compared(group: Sequence[Rollout], way: Way) -> tuple[Rollout, ...]:
-    found = of_group([r.reward for r in group], way)
-    if found is None:
-        return tuple(group)
-    return tuple(replace(r, advantage=advantage) for r, advantage in zip(group, found, strict=True))
-
-
-def _datum(rollout: Rollout, advantages: Sequence[float], weight: float) -> Datum:
-    whole = (*rollout.prompt, *rollout.tokens)
-    before = len(rollout.prompt) - 1
-    nothing = (0.0,) * before
-    return Datum(
-        whole[:-1],
-        whole[1:],
-        weights=(*nothing, *(weight,) * len(rollout.tokens)),
-        logprobs=(*nothing, *rollout.logprobs),
-        advantages=(*nothing, *advantages),
-    )
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from core.evaluation.metrics import Metrics
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import TeacherSummary
 from core.results import RunResult
 from core.rl.history import RLStep
 from core.student.segment import TrainStep

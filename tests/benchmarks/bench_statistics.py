@@ -89,7 +89,7 @@ def _analysis(rows: int = 10_000, scorers: int = 6) -> None:
         for k in range(scorers)
     ]
     took, found = _timed(lambda: measure_scorers("test", examples, made))
-    size = len(json.dumps(found)) / 1e6
+    size = len(json.dumps(found.to_json())) / 1e6
     print(f"whole analysis, {rows:,} rows, {scorers} scorers: {took}, {size:.2f} MB of JSON")
 
 

@@ -8,8 +8,8 @@ from statistics import fmean, mean, stdev
 from core.evaluation.analysis import ProbabilityAnalysis
 from core.evaluation.metrics import Counts, macro_f1, value
 from core.intervals import proportion
+from core.rejection.files import TeacherSummary
 from core.rejection.funnel import Level
-from core.rejection.summary import TeacherSummary
 from core.report.data import BaselineData, Reinforced, ReportData, SeedResult
 from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, cells, section
 from core.report.plots.training import funnel as drawn_funnel

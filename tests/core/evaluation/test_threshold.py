@@ -1,84 +1,230 @@
-"""The threshold: equal to trying every candidate with exact arithmetic."""
+"""The threshold: equal to trying every candidate with fractions, and its spread over resamples."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+import json
 import math
+import time
 from fractions import Fraction
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from core.config.measure import ThresholdConfig
 from core.evaluation.metrics import compute
-from core.evaluation.threshold import Choice, choose
-from tests.core.evaluation.scored import Scored, as_rows
+from core.evaluation.threshold import Choice, ResampledRows, choose, pick, spread
+from tests.core.evaluation.scored import PROBABILITY, Scored, as_rows, draw, groups_of, has_both
 
-TINY = math.ulp(0.3)
-SCORES = st.one_of(
-    st.none(),
-    st.floats(0, 1),
-    st.integers(0, 8).map(lambda k: k / 8),
-    st.integers(0, 3).map(lambda k: 0.3 + k * TINY),  # neighbours with no number between them
+MACRO = ThresholdConfig()
+EVERY = (
+    MACRO,
+    ThresholdConfig(objective="f1"),
+    ThresholdConfig(objective="cost", cost_ratio=3),
+    ThresholdConfig(objective="recall_at_precision", precision=0.7),
+    ThresholdConfig(objective="precision_at_recall", recall=0.6),
+    ThresholdConfig(objective="share_flagged", share=0.3),
 )
-ROWS = st.lists(st.tuples(st.integers(0, 1), SCORES), min_size=2, max_size=30)
+NEIGHBORS = st.integers(0, 3).map(lambda k: 0.3 + k * math.ulp(0.3))
+"""Probabilities with no number between them."""
+ROWS = st.lists(st.tuples(st.integers(0, 1), PROBABILITY | NEIGHBORS), min_size=2, max_size=40)
+LEVELS = st.sampled_from([0.1, 0.25, 0.3, 0.5, 0.6, 0.75, 0.9, 1.0])
+CONFIGS = st.one_of(
+    st.sampled_from([ThresholdConfig(), ThresholdConfig(objective="f1")]),
+    st.sampled_from([0.1, 0.3, 1.0, 2.5, 7.0]).map(lambda c: ThresholdConfig(objective="cost", cost_ratio=c)),
+    LEVELS.map(lambda p: ThresholdConfig(objective="recall_at_precision", precision=p)),
+    LEVELS.map(lambda r: ThresholdConfig(objective="precision_at_recall", recall=r)),
+    LEVELS.map(lambda s: ThresholdConfig(objective="share_flagged", share=s)),
+)
 
 
-def chosen(scored: Scored) -> Choice:
-    rows = as_rows(scored)
-    return choose(rows.positive, rows.probability)
+def chosen(scored: Scored, config: ThresholdConfig = MACRO) -> Choice:
+    c = as_rows(scored)
+    return choose(c.positive, c.probability, config)
 
 
-def rank_at(scored: Scored, t: float) -> tuple[Fraction, int, float, float]:
+def table(scored: Scored, t: float) -> tuple[int, int, int, int]:
     said = [(gold, int(p is not None and p >= t)) for gold, p in scored]
     tp, fp, fn, tn = (said.count(pair) for pair in ((1, 1), (0, 1), (1, 0), (0, 0)))
-    f1 = Fraction(2 * tp, 2 * tp + fp + fn) + Fraction(2 * tn, 2 * tn + fp + fn)
-    return -f1, -(tp + tn), abs(t - 0.5), t
+    return tp, fp, fn, tn
 
 
-def by_brute_force(scored: Scored) -> float:
+def rank(scored: Scored, t: float, config: ThresholdConfig) -> tuple[Fraction | float, ...] | None:
+    """Larger is better; None where the threshold is not allowed. In fractions, whatever the size."""
+    tp, fp, fn, tn = table(scored, t)
+    near = (-abs(t - 0.5), -t)
+    precision = Fraction(tp, tp + fp) if tp + fp else None
+    recall = Fraction(tp, tp + fn) if tp + fn else Fraction(0)
+    number = Fraction(str(config.number))
+    match config.objective:
+        case "f1":
+            return Fraction(2 * tp, 2 * tp + fp + fn), Fraction(tp + tn), *near
+        case "macro_f1":
+            both = Fraction(2 * tp, 2 * tp + fp + fn) + Fraction(2 * tn, 2 * tn + fp + fn)
+            return both, Fraction(tp + tn), *near
+        case "cost":
+            return -(number * fn + fp), Fraction(tp + tn), *near
+        case "recall_at_precision":
+            return None if precision is None or precision < number else (recall, precision, *near)
+        case "precision_at_recall":
+            return None if precision is None or recall < number else (precision, recall, *near)
+        case "share_flagged":
+            allowed = 0 < tp + fp <= number * len(scored)
+            return (Fraction(tp + fp), *near) if allowed else None
+
+
+def by_brute_force(scored: Scored, config: ThresholdConfig) -> float | None:
     distinct = sorted({p for _, p in scored if p is not None})
-    candidates = [0.0, 1.0]
-    for low, high in itertools.pairwise(distinct):
-        middle = low + (high - low) / 2
-        candidates.append(middle if middle > low else high)
-    return min(candidates, key=lambda t: rank_at(scored, t))
+    middles = [low + (high - low) / 2 for low, high in itertools.pairwise(distinct)]
+    between = [
+        m if m > low else high for m, (low, high) in zip(middles, itertools.pairwise(distinct), strict=True)
+    ]
+    ranked = {t: r for t in (0.0, *between, 1.0) if (r := rank(scored, t, config)) is not None}
+    return max(ranked, key=lambda t: ranked[t]) if ranked else None
 
 
 def is_defined(scored: Scored) -> bool:
-    return len({g for g, _ in scored}) == 2 and any(p is not None for _, p in scored)
+    return has_both(scored) and any(p is not None for _, p in scored)
 
 
-@settings(max_examples=200, deadline=None)
-@given(ROWS.filter(is_defined))
-@example([(1, 0.3), (0, 0.3 + TINY)])
-@example([(0, 0.0), (1, 1.0)])
-@example([(0, 1.0), (1, 0.0)])
-@example([(1, 0.25), (0, 0.5), (1, 0.75), (0, None)])
-def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored) -> None:
-    found = chosen(scored)
-    assert found.value == by_brute_force(scored)
-    measured = compute(as_rows(scored), found.value)
-    assert found.reached == pytest.approx(measured["macro_f1"], abs=1e-12)
-    assert found.accuracy == measured["accuracy"]
+@settings(max_examples=400, deadline=None)
+@given(ROWS.filter(is_defined), CONFIGS)
+@example([(1, 0.3), (0, 0.3 + math.ulp(0.3))], MACRO)
+@example([(0, 0.0), (1, 1.0)], MACRO)
+@example([(0, 1.0), (1, 0.0)], MACRO)
+@example([(1, 0.25), (0, 0.5), (1, 0.75), (0, None)], MACRO)
+def test_the_threshold_is_the_one_that_trying_all_finds(scored: Scored, config: ThresholdConfig) -> None:
+    found = chosen(scored, config)
+    assert found.value == by_brute_force(scored, config)
+    if found.value is None:
+        assert found.reason.startswith("no threshold ")
+        assert found.reached is None
+        return
+    m = compute(as_rows(scored), found.value)
+    assert found.accuracy == m["accuracy"]
+    assert found.precision == m["precision"]
+    assert found.recall == pytest.approx(m["recall"], abs=1e-12)
+    assert m.confusion is not None
+    assert found.share_flagged == (m.confusion.tp + m.confusion.fp) / m.rows
 
 
 @settings(max_examples=100, deadline=None)
 @given(ROWS.filter(is_defined))
 def test_no_threshold_from_0_to_1_does_better(scored: Scored) -> None:
-    best = rank_at(scored, chosen(scored).value or 0.0)[0]
+    best = rank(scored, chosen(scored).value or 0.0, MACRO) or (Fraction(0),)
     observed = [p for _, p in scored if p is not None]
     for t in [*observed, *(math.nextafter(p, 1) for p in observed), 0.5]:
-        assert best <= rank_at(scored, t)[0]
+        assert best[0] >= (rank(scored, t, MACRO) or (Fraction(0),))[0]
 
 
-@settings(max_examples=30, deadline=None)
-@given(ROWS.filter(is_defined), st.randoms())
-def test_the_order_of_rows_does_not_matter(scored: Scored, random: object) -> None:
+@settings(max_examples=100, deadline=None)
+@given(ROWS.filter(is_defined), LEVELS)
+def test_what_is_asked_for_is_kept_or_refused_and_never_nearly(scored: Scored, level: float) -> None:
+    precise = chosen(scored, ThresholdConfig(objective="recall_at_precision", precision=level))
+    found = chosen(scored, ThresholdConfig(objective="precision_at_recall", recall=level))
+    few = chosen(scored, ThresholdConfig(objective="share_flagged", share=level))
+    assert precise.precision is None or precise.precision >= level
+    assert found.recall is None or found.recall >= level
+    assert few.share_flagged is None or 0 < few.share_flagged <= level
+
+
+@settings(max_examples=50, deadline=None)
+@given(ROWS.filter(is_defined), CONFIGS, st.randoms())
+def test_the_order_of_rows_does_not_matter(scored: Scored, config: ThresholdConfig, random: object) -> None:
     shuffled = list(scored)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
-    assert chosen(shuffled) == chosen(scored)
+    assert chosen(shuffled, config) == chosen(scored, config)
+
+
+@pytest.mark.parametrize(
+    ("scored", "config", "reason"),
+    [
+        ([], {"objective": "f1"}, "there are no rows"),
+        (
+            [(1, 0.3), (1, 0.4)],
+            {"objective": "cost", "cost_ratio": 5},
+            "all 2 rows are of one class, so the objective cost does not tell thresholds apart",
+        ),
+        (
+            [(0, None), (1, None)],
+            {"objective": "share_flagged", "share": 0.5},
+            "none of 2 rows has a probability",
+        ),
+        (
+            [(0, 0.9), (1, 0.8), (0, 0.1)],
+            {"objective": "recall_at_precision", "precision": 0.9},
+            "no threshold has a precision of 0.9; the highest is 0.5000",
+        ),
+        (
+            [(1, None), (1, 0.8), (0, 0.1)],
+            {"objective": "precision_at_recall", "recall": 0.9},
+            "no threshold has a recall of 0.9; the highest is 0.5000",
+        ),
+        (
+            [(1, 0.8), (0, 0.8), (0, 0.1)],
+            {"objective": "share_flagged", "share": 0.5},
+            "no threshold flags any row and at most 0.5 of all: the 2 rows of highest probability, "
+            "0.6667 of all, come together",
+        ),
+    ],
+)
+def test_an_objective_out_of_reach_is_null_with_the_reason(
+    scored: Scored, config: dict[str, object], reason: str
+) -> None:
+    found = chosen(scored, ThresholdConfig.model_validate(config))
+    assert (found.value, found.reached, found.reason) == (None, None, reason)
+    json.dumps(dataclasses.asdict(found), allow_nan=False)
+
+
+def test_share_flagged_needs_no_positive() -> None:
+    found = chosen([(0, 0.9), (0, 0.5), (0, 0.1)], ThresholdConfig(objective="share_flagged", share=0.4))
+    assert found.value == pytest.approx(0.7)
+    assert found.reached == pytest.approx(1 / 3)
+
+
+def test_macro_f1_out_of_reach_is_the_default_as_for_every_checkpoint() -> None:
+    assert chosen([(0, 0.9), (0, 0.5)], ThresholdConfig()).value == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"objective": "cost"}, "objective cost needs cost_ratio"),
+        ({"precision": 0.9}, "precision belongs to objective recall_at_precision"),
+        ({"objective": "share_flagged", "share": 0.1, "recall": 0.5}, "recall belongs to"),
+        ({"objective": "cost", "cost_ratio": 0}, "greater than 0"),
+    ],
+)
+def test_a_number_without_its_objective_is_refused_and_the_other_way_round(
+    given: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ValidationError, match=message):
+        ThresholdConfig.model_validate(given)
+
+
+def test_a_hundred_thousand_ties_are_settled_without_trying_each() -> None:
+    """All negatives between two positives tie in recall, all candidates in cost: still one pass."""
+    sample = draw(100_000, seed=1, share=0.001)
+    started = time.perf_counter()
+    for config in (
+        ThresholdConfig(objective="recall_at_precision", precision=0.001),
+        ThresholdConfig(objective="cost", cost_ratio=1),
+    ):
+        assert choose(sample.positive, sample.probability, config).value is not None
+    assert time.perf_counter() - started < 5
+
+
+def test_a_million_rows_keep_whole_numbers_whole() -> None:
+    positive = np.arange(1_000_000) % 2 == 0
+    p = np.linspace(0, 1, 1_000_000)
+    found = choose(positive, p, ThresholdConfig(objective="cost", cost_ratio=1e6))
+    assert found.value is not None
+    assert found.recall == 1
+    assert found.candidates == 1_000_001
 
 
 def test_classes_that_part_cleanly_get_the_middle_of_the_gap() -> None:
@@ -125,3 +271,85 @@ def choose_at(positive: np.ndarray, p: np.ndarray, t: float) -> float:
     wrong = int((said != positive).sum())
     tp, tn = int((said & positive).sum()), int((~said & ~positive).sum())
     return tp / (2 * tp + wrong) + tn / (2 * tn + wrong)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, st.data())
+def test_weights_choose_what_rows_that_often_would(scored: Scored, data: st.DataObject) -> None:
+    weights = data.draw(st.lists(st.integers(0, 3), min_size=len(scored), max_size=len(scored)))
+    repeated = [row for row, k in zip(scored, weights, strict=True) for _ in range(k)]
+    if not has_both(repeated) or all(p is None for _, p in repeated):
+        return
+    c, other = as_rows(scored), as_rows(repeated)
+    drawn = np.array([weights, weights], dtype=np.int32)
+    found = ResampledRows(c.positive, c.probability).candidates(drawn[:, c.positive], drawn[:, ~c.positive])
+    for config in EVERY:
+        at = [float(found.at[row, i]) if i >= 0 else None for row, i in enumerate(pick(found, config))]
+        assert at == [choose(other.positive, other.probability, config).value] * 2, config
+
+
+@pytest.mark.parametrize("config", EVERY, ids=lambda config: config.objective)
+@pytest.mark.parametrize("says", [np.nan, 0.0, 0.4, 1.0])
+def test_rows_that_all_say_the_same_or_nothing_have_a_spread_too(
+    config: ThresholdConfig, says: float
+) -> None:
+    positive = np.arange(12) % 3 == 0
+    found = spread(positive, np.full(12, says), 0.5, config, resamples=20)
+    out_of_reach = {"recall_at_precision", "share_flagged"} | (
+        {"precision_at_recall"} if np.isnan(says) else set()
+    )
+    assert found.unreached == (20 if config.objective in out_of_reach else 0)
+
+
+def test_more_rows_make_the_threshold_surer() -> None:
+    widths = []
+    for n in (100, 2500):
+        sample = draw(n, seed=1)
+        at = choose(sample.positive, sample.probability, MACRO).value
+        assert at is not None
+        found = spread(sample.positive, sample.probability, at, MACRO, resamples=300)
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low <= at <= found.high
+        widths.append(found.high - found.low)
+    assert widths[1] < widths[0] / 1.5
+
+
+def test_what_was_fitted_looks_better_than_it_is() -> None:
+    sample = draw(80, seed=2)
+    for config, sign in ((MACRO, 1), (ThresholdConfig(objective="cost", cost_ratio=4), 1)):
+        at = choose(sample.positive, sample.probability, config).value
+        assert at is not None
+        found = spread(sample.positive, sample.probability, at, config, resamples=300)
+        assert found.optimism is not None
+        assert found.optimism * sign > 0
+        assert found.objective.low is not None
+        assert found.objective.value is not None
+        assert found.objective.low < found.objective.value
+        json.dumps(dataclasses.asdict(found), allow_nan=False)
+
+
+def test_resamples_without_a_threshold_are_counted() -> None:
+    sample = draw(60, seed=3, apart=0.1)
+    config = ThresholdConfig(objective="recall_at_precision", precision=0.95)
+    at = choose(sample.positive, sample.probability, config).value or 1.0
+    found = spread(sample.positive, sample.probability, at, config, groups_of(60, 3), resamples=200)
+    assert 0 < found.unreached < 200
+
+
+def test_equal_seeds_give_equal_spreads() -> None:
+    sample = draw(60, seed=4)
+    one, other, third = (
+        spread(sample.positive, sample.probability, 0.5, MACRO, resamples=100, seed=seed)
+        for seed in (1, 1, 2)
+    )
+    assert one == other
+    assert one != third
+
+
+def test_the_frozen_thresholds_objective_is_that_of_the_rows() -> None:
+    sample = draw(60, seed=5)
+    found = spread(sample.positive, sample.probability, 0.4, ThresholdConfig(objective="f1"), resamples=50)
+    said = sample.probability >= 0.4
+    tp = int((said & sample.positive).sum())
+    assert found.objective.value == pytest.approx(2 * tp / (said.sum() + sample.positive.sum()), abs=1e-12)

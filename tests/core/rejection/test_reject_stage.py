@@ -17,7 +17,7 @@ from core.data.writing import write_examples
 from core.errors import ConfigError, StageError, UserError
 from core.records import AcceptedSample, Example, text_id
 from core.rejection import stage
-from core.rejection.samples import read_accepted
+from core.rejection.files import read_accepted
 from core.stage import StageIO
 from core.teacher import stage as sample_stage
 

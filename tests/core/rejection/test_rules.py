@@ -14,8 +14,8 @@ from core.config.base import key_fields
 from core.config.rejection import RULES, RejectionConfig, RejectionRule, RuleContext, rule
 from core.labels import LabelSet
 from core.records import Example, TeacherAnswer
-from core.rejection.remembered import Remembered
 from core.rejection.rules import judge
+from core.rejection.stage import AcceptedReasonings
 
 EXAMPLE = Example("a", "You have WON a prize, I can't believe R9", 1)
 GOOD = TeacherAnswer("a", 0, "m", "raw", True, "json", 1, 'It says "You have WON", so [R1] applies.')
@@ -89,7 +89,7 @@ def test_a_good_answer_passes_every_rule(name: str) -> None:
 
 
 def test_a_repeated_reasoning_is_accepted_as_often_as_configured() -> None:
-    accepted = Remembered()
+    accepted = AcceptedReasonings()
     ctx = dataclasses.replace(context(), times_accepted=accepted.times)
     twice = {"rule": "repeats", "max_times": 2}
     accepted.add("It  WINS")

@@ -19,10 +19,8 @@ from core.evaluation.selection import EvaluatedCheckpoint, select
 from core.evaluation.threshold import describe
 from core.optional import Failures, strict
 from core.records import Example, SplitName
-from core.rejection.funnel import FunnelCounter
-from core.rejection.hard import Hardness
-from core.rejection.skew import skew
-from core.rejection.summary import TeacherSummary
+from core.rejection.files import Hardness, TeacherSummary
+from core.rejection.funnel import FunnelCounter, skew
 from core.report import markdown, page
 from core.report.data import CurvePoint, ModelBlock, ReportData, SeedResult, Setup
 from core.report.document import run_report

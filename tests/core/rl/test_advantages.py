@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rl.advantages import LEAST_DEVIATION, Way, less_kl, mean_of, of_group
+from core.rl.rollouts import LEAST_DEVIATION, Way, less_kl, mean_of, of_group
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=12)
 

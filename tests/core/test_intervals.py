@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -13,7 +14,7 @@ from scipy import stats
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, intervals
-from core.intervals import SAME, Interval, percentile, proportion
+from core.intervals import SAME, Interval, difference, percentile, proportion, share
 from tests.core.evaluation.scored import draw, groups_of
 
 
@@ -79,7 +80,7 @@ def test_a_metric_of_one_class_is_null_and_says_why() -> None:
     assert found["auroc"].undefined == "the rows are of one class"
     assert found["recall"].undefined == "no row is positive"
     assert found["accuracy"].value == 0.5
-    json.dumps({name: i.to_json() for name, i in found.items()}, allow_nan=False)
+    json.dumps({name: dataclasses.asdict(i) for name, i in found.items()}, allow_nan=False)
 
 
 def test_without_rows_everything_is_null() -> None:
@@ -103,3 +104,35 @@ def test_an_interval_without_width_warns() -> None:
     found = intervals(positive, [Judged(p, positive)], resamples=100)[0]
     assert found["auroc"].note == SAME
     assert found["accuracy"].low == pytest.approx(0.7225, abs=1e-3)  # Wilson does not collapse at 10 of 10
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "low", "high"),
+    [
+        # Newcombe 1998, Table II, method 10.
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((0, 10), (0, 10), -0.2775, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0),
+        ((10, 10), (0, 10), 0.6075, 1.0),
+    ],
+)
+def test_differences_have_newcombes_hybrid_score_interval(
+    one: tuple[int, int], other: tuple[int, int], low: float, high: float
+) -> None:
+    found = difference(share(*one), share(*other))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_a_share_of_none_is_undefined_and_says_so() -> None:
+    assert share(0, 0).rate is None
+    found = difference(share(1, 2), share(0, 0))
+    assert (found.value, found.low, found.high, found.undefined) == (
+        None,
+        None,
+        None,
+        "a class without answers",
+    )

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.rejection.cited import plain
-from core.rejection.remembered import Remembered
+from core.rejection.stage import AcceptedReasonings
 
 REASONINGS = st.lists(st.sampled_from(["a", " A ", "a  b", "A\tb", "ß", "ss", ""]) | st.text(max_size=3))
 
@@ -18,7 +18,7 @@ REASONINGS = st.lists(st.sampled_from(["a", " A ", "a  b", "A\tb", "ß", "ss", "
 @settings(deadline=None)
 def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: list[str]) -> None:
     seen = Counter[str]()
-    with closing(Remembered()) as remembered:
+    with closing(AcceptedReasonings()) as remembered:
         for reasoning in reasonings:
             assert remembered.times(reasoning) == seen[plain(reasoning)]
             remembered.add(reasoning)
@@ -26,7 +26,7 @@ def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: lis
 
 
 def test_more_than_is_held_in_memory_is_still_remembered() -> None:
-    with closing(Remembered(cache_kb=100)) as remembered:
+    with closing(AcceptedReasonings(cache_kb=100)) as remembered:
         for n in range(20_000):
             remembered.add(f"reason {n}")
         assert all(remembered.times(f"Reason {n}") == 1 for n in range(0, 20_000, 7))

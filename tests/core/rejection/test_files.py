@@ -9,7 +9,7 @@ import pytest
 
 from core import jsonio
 from core.records import Example, TeacherAnswer, Verdict
-from core.rejection.hard import HARD_FILE, HardWriter, Judged, is_hard, read_tags, tagged_file
+from core.rejection.files import HARD_FILE, HardWriter, JudgedAnswer, is_hard, read_tags, tagged_file
 
 TEXTS = [
     Example("a", 'He said "no",\r\nand went', 1),
@@ -19,10 +19,10 @@ TEXTS = [
 ]
 
 
-def judged(label: int | None, *rules: str, sample: int = 0, reason: str | None = None) -> Judged:
+def judged(label: int | None, *rules: str, sample: int = 0, surplus: bool = False) -> JudgedAnswer:
     answer = TeacherAnswer("x", sample, "m", "raw", label is not None, "json", label, "why")
     verdicts = (*(Verdict(rule, True, f"{rule}!") for rule in rules), Verdict("too_long", False))
-    return Judged(answer, verdicts, reason or (rules[0] if rules else None))
+    return JudgedAnswer(answer, verdicts, surplus)
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def written(tmp_path: Path) -> HardWriter:
             2, TEXTS[0], [judged(0, "label_mismatch", "too_short"), judged(None, "unparsed", sample=1)]
         )
         writer.add(4, TEXTS[1], [judged(1, "label_mismatch"), judged(0, sample=1)])
-        writer.add(5, TEXTS[2], [judged(1), judged(1, sample=1, reason="surplus")])
+        writer.add(5, TEXTS[2], [judged(1), judged(1, sample=1, surplus=True)])
         writer.add(6, TEXTS[3], [])
     return writer
 

@@ -18,11 +18,11 @@ from core.config.teacher import RulesConfig
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation.decision import DecideSettings, decide
-from core.evaluation.hardness import HARDNESS, HardnessSettings, JudgingSettings, hardness
+from core.evaluation.hardness import HARDNESS, HardnessSettings, IndependentJudgingSettings, hardness
 from core.evaluation.predictions import Predictions
 from core.intervals import difference, share
 from core.records import Example, TeacherAnswer
-from core.rejection.hard import HARD_FILE, Hardness, tagged_file
+from core.rejection.files import HARD_FILE, Hardness, tagged_file
 from core.stage import StageIO
 from core.teacher.samples import sample_row
 
@@ -87,7 +87,9 @@ def look(
     judging = None
     if split != "train":
         rejection = RejectionConfig.model_validate({"rules": list(rules)})
-        judging = JudgingSettings(rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules")))
+        judging = IndependentJudgingSettings(
+            rejection=rejection, rules=RulesConfig(dir=str(io.out.parent / "rules"))
+        )
     hardness(HardnessSettings(split=split, judging=judging, resamples=50, seed=1), io)
     found: dict[str, Any] = json.loads((io.out / HARDNESS).read_text())
     return found
