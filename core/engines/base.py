@@ -44,8 +44,8 @@ class Capabilities:
     checkpoints_expire: bool = False
     """A checkpoint may be gone later: ask `checkpoint_exists` before using one again."""
     metered: bool = False
-    """Tokens are billed: sessions and samplers report `usage`, and runs report costs. A prompt that is
-    continued several times in one call is billed once."""
+    """Tokens are billed: samplers report `usage`, and runs report costs. A prompt that is continued several
+    times in one call is billed once."""
     overlaps_evaluation: bool = False
     """Checkpoints can be evaluated while training continues."""
     local_weights: bool = True
@@ -205,11 +205,10 @@ class SaveLabel:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a server bills, and the number of sampling requests."""
+    """Tokens that a server bills for samples and scores, and the number of requests."""
 
-    trained: int = 0
     prefilled: int = 0
-    """Prompt tokens of samples and scores, including those that the server had in its cache."""
+    """Prompt tokens, including those that the server had in its cache."""
     sampled: int = 0
     requests: int = 0
 
@@ -227,11 +226,11 @@ class Usage:
 
 @runtime_checkable
 class Metered(Protocol):
-    """A session or sampler whose tokens are billed."""
+    """A sampler whose tokens are billed."""
 
     @property
     def usage(self) -> Usage:
-        """Usage until now."""
+        """Usage so far."""
 
 
 class Pending(Protocol):

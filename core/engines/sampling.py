@@ -13,6 +13,8 @@ from typing import Literal, Protocol, runtime_checkable
 
 from core.errors import DataError
 
+Rows = Sequence[Sequence[int]]
+"""Token sequences."""
 Report = Callable[[int, int], None]
 """Receives (rows done, rows)."""
 
@@ -71,24 +73,14 @@ class Sampler(Protocol):
     All methods raise DataError for an empty prompt, choice or sequence.
     """
 
-    def score(
-        self,
-        prompts: Sequence[Sequence[int]],
-        choices: Sequence[Sequence[int]],
-        *,
-        progress: Report | None = None,
-    ) -> ChoiceScores:
+    def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
         """Score each of `choices` (token sequences) after each of `prompts`, in order."""
 
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def logprobs(self, sequences: Rows) -> list[list[float]]:
         """Log-probability of every token but the first: row i has len(sequences[i]) - 1 values."""
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: GenerateParams,
-        *,
-        progress: Report | None = None,
+        self, prompts: Rows, params: GenerateParams, *, progress: Report | None = None
     ) -> list[Generation]:
         """Continue each prompt until a stop token or `max_tokens`, in order.
 
@@ -113,7 +105,7 @@ class ChoicePlan:
     """Every token of every choice once."""
 
 
-def choice_plan(choices: Sequence[Sequence[int]]) -> ChoicePlan:
+def choice_plan(choices: Rows) -> ChoicePlan:
     """Plan the passes: one for each longest distinct sequence of all tokens but the last."""
     heads: list[tuple[int, ...]] = []
     for head in sorted({tuple(choice[:-1]) for choice in choices}, key=len, reverse=True):
@@ -131,7 +123,7 @@ def choice_plan(choices: Sequence[Sequence[int]]) -> ChoicePlan:
     )
 
 
-def require_tokens(rows: Sequence[Sequence[int]], what: str) -> None:
+def require_tokens(rows: Rows, what: str) -> None:
     """Raise DataError if a row is empty."""
     for i, row in enumerate(rows):
         if not row:

@@ -16,6 +16,7 @@ from core.engines.sampling import (
     GenerateParams,
     Generation,
     Report,
+    Rows,
     choice_plan,
     require_tokens,
 )
@@ -30,13 +31,7 @@ class LocalSampler:
     def __init__(self, backbone: Backbone, *, budget: int) -> None:
         self._backbone, self._budget = backbone, budget
 
-    def score(
-        self,
-        prompts: Sequence[Sequence[int]],
-        choices: Sequence[Sequence[int]],
-        *,
-        progress: Report | None = None,
-    ) -> ChoiceScores:
+    def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
         """Score choices exactly; the prefix that all prompts share is computed once."""
         require_tokens(prompts, "prompt")
         require_tokens(choices, "choice")
@@ -51,7 +46,7 @@ class LocalSampler:
                     progress(done // len(plan.heads), len(prompts))
         return ChoiceScores(tuple(tuple(row) for row in scores), exact=True)
 
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def logprobs(self, sequences: Rows) -> list[list[float]]:
         require_tokens(sequences, "sequence")
         if not sequences:
             return []
@@ -75,11 +70,7 @@ class LocalSampler:
         return result
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: GenerateParams,
-        *,
-        progress: Report | None = None,
+        self, prompts: Rows, params: GenerateParams, *, progress: Report | None = None
     ) -> list[Generation]:
         require_tokens(prompts, "prompt")
         with torch.inference_mode():
@@ -88,12 +79,10 @@ class LocalSampler:
     def close(self) -> None:
         del self._backbone
 
-    def _common(self, rows: Sequence[Sequence[int]], limit: int) -> int:
+    def _common(self, rows: Rows, limit: int) -> int:
         return shared_prefix(rows, limit) if self._backbone.shortcuts.packed else 0
 
-    def _run_heads(
-        self, prompts: Sequence[Sequence[int]], plan: ChoicePlan
-    ) -> Iterator[tuple[int, list[dict[int, float]]]]:
+    def _run_heads(self, prompts: Rows, plan: ChoicePlan) -> Iterator[tuple[int, list[dict[int, float]]]]:
         """Run every head after every prompt.
 
         Yields head * prompts + prompt and, for each place from the prompt's last token on, the

@@ -19,14 +19,13 @@ from core.engines.base import (
     RemoteCheckpoint,
     SamplerRef,
     StateRef,
-    Usage,
 )
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.checkpoints import Saved, checkpoint_at, require_path
 from core.engines.tinker.connection import Connection
 from core.engines.tinker.download import LARGEST, download_adapter
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.service import Meter, Service
+from core.engines.tinker.service import Service
 from core.engines.tinker.session import SessionSpec, TinkerSession
 from core.engines.tinker.settings import TinkerSettings
 from core.engines.tinker.waiting import Report, Watch
@@ -61,7 +60,7 @@ class TinkerEngine(Engine):
         self.settings = settings or TinkerSettings()
         self.watch = Watch(report, tick_s=tick_s)
         self.service = Service(connection, self.watch)
-        self._top_k, self._meter = top_k, Meter()
+        self._top_k = top_k
 
     @property
     def identity(self) -> EngineIdentity:
@@ -91,11 +90,6 @@ class TinkerEngine(Engine):
 
         prices = self.settings.prices
         return None if prices is None else load_prices(prices).students.get(self.model)
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens of all sessions and samplers so far."""
-        return self._meter.usage
 
     def require_credentials(self) -> None:
         self.service.connection.require_key()
@@ -152,7 +146,7 @@ class TinkerEngine(Engine):
         tip = checkpoint_at(self.identity, from_state) if from_state and optimizer else None
         days = self.settings.checkpoint_ttl_days
         spec = SessionSpec(self.identity, self.model, lora, None if days is None else round(days * _DAY_S))
-        return TinkerSession(client, spec, Meter(self._meter), tip)
+        return TinkerSession(client, spec, tip)
 
     def sampler(
         self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False
@@ -167,7 +161,6 @@ class TinkerEngine(Engine):
             raise
         return TinkerSampler(
             client,
-            Meter(self._meter),
             outstanding=self.settings.max_concurrent_requests,
             top_k=self._top_k,
             on_close=self.close if owns_engine else None,

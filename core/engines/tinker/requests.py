@@ -10,7 +10,7 @@ from typing import Any
 from core.engines.base import Usage
 from core.engines.sampling import GenerateParams
 from core.engines.tinker import sdk
-from core.engines.tinker.service import Client, Meter
+from core.engines.tinker.service import Client
 from core.engines.tinker.waiting import plain, settle
 from core.errors import ConfigError, SessionLost, StageError
 
@@ -37,10 +37,11 @@ class RowError:
 
 
 class RequestPool:
-    """Sends requests of one sampling client, at most `outstanding` of them in flight."""
+    """Sends requests of one sampling client, at most `outstanding` of them in flight; counts their tokens."""
 
-    def __init__(self, client: Client, meter: Meter, outstanding: int) -> None:
-        self.client, self._meter, self._outstanding = client, meter, outstanding
+    def __init__(self, client: Client, outstanding: int) -> None:
+        self.client, self._outstanding = client, outstanding
+        self.usage = Usage()
 
     def send_all(
         self, requests: Sequence[SampleRequest], what: str, report: Callable[[int], None]
@@ -66,7 +67,7 @@ class RequestPool:
 
     def _send(self, request: SampleRequest) -> Future[Any]:
         types, params = sdk.load().module.types, request.params
-        self._meter.add(Usage(prefilled=len(request.prompt), requests=1))
+        self.usage += Usage(prefilled=len(request.prompt), requests=1)
         return plain(
             self.client.sdk.sample(
                 prompt=types.ModelInput.from_ints(list(request.prompt)),
@@ -94,7 +95,7 @@ class RequestPool:
             if isinstance(found, SessionLost | ConfigError):
                 raise found from error
             return RowError(str(found))
-        self._meter.add(Usage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences)))
+        self.usage += Usage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences))
         return answer
 
 

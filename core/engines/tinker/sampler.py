@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
@@ -13,12 +13,13 @@ from core.engines.sampling import (
     GenerateParams,
     Generation,
     Report,
+    Rows,
     derived_seed,
     require_tokens,
 )
 from core.engines.tinker.requests import RequestPool, RowError, SampleRequest, require_answers
 from core.engines.tinker.scoring import NotGiven, Scorer, prompt_logprobs
-from core.engines.tinker.service import Client, Meter
+from core.engines.tinker.service import Client
 from core.errors import StageError
 
 # Seeds are 32 bits on some servers.
@@ -35,35 +36,27 @@ class TinkerSampler:
     def __init__(
         self,
         client: Client,
-        meter: Meter,
         *,
         outstanding: int,
         top_k: int,
         on_close: Callable[[], None] | None = None,
     ) -> None:
-        self._meter, self._on_close = meter, on_close
-        self._pool = RequestPool(client, meter, outstanding)
+        self._pool, self._on_close = RequestPool(client, outstanding), on_close
         self._scorer = Scorer(self._pool, top_k)
 
     @property
     def usage(self) -> Usage:
         """Tokens prefilled and sampled."""
-        return self._meter.usage
+        return self._pool.usage
 
-    def score(
-        self,
-        prompts: Sequence[Sequence[int]],
-        choices: Sequence[Sequence[int]],
-        *,
-        progress: Report | None = None,
-    ) -> ChoiceScores:
+    def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
         """Score choices, in one request a row if they share all but their last token; see scoring."""
         require_tokens(prompts, "prompt")
         require_tokens(choices, "choice")
         rows, forms = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
         return self._scorer.score(rows, forms, _by_rows(progress, len(rows), len(rows)))
 
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def logprobs(self, sequences: Rows) -> list[list[float]]:
         """Raises StageError if a request fails."""
         require_tokens(sequences, "sequence")
         rows = [i for i, row in enumerate(sequences) if len(row) > 1]
@@ -75,11 +68,7 @@ class TinkerSampler:
         return found
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: GenerateParams,
-        *,
-        progress: Report | None = None,
+        self, prompts: Rows, params: GenerateParams, *, progress: Report | None = None
     ) -> list[Generation]:
         """Continue each prompt. Equal adjacent prompts are one request, whose prompt is billed once.
 

@@ -8,26 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from core.engines.base import Usage
 from core.engines.tinker import sdk
 from core.engines.tinker.connection import Connection
 from core.engines.tinker.waiting import Watch, plain
 from core.errors import CheckpointGone, SessionLost, UnderstudyError
 
 log = logging.getLogger(__name__)
-
-
-class Meter:
-    """Adds up usage from any thread, also in the meter `whole` that it is part of."""
-
-    def __init__(self, whole: Meter | None = None) -> None:
-        self._whole, self._lock, self.usage = whole, threading.Lock(), Usage()
-
-    def add(self, usage: Usage) -> None:
-        with self._lock:
-            self.usage += usage
-        if self._whole is not None:
-            self._whole.add(usage)
 
 
 @dataclass(frozen=True, slots=True)

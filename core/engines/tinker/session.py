@@ -21,12 +21,11 @@ from core.engines.base import (
     SaveLabel,
     StateRef,
     StepResult,
-    Usage,
 )
 from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.tinker import sdk
 from core.engines.tinker.checkpoints import FILE, Saved, SaveName, digest_of, run_of, sampler_ref
-from core.engines.tinker.service import Client, Meter
+from core.engines.tinker.service import Client
 from core.engines.tinker.waiting import plain, settle
 from core.errors import DataError, StageError, UnderstudyError
 
@@ -77,11 +76,8 @@ class TinkerSession:
     the same error. A new session continues from the last saved state.
     """
 
-    def __init__(
-        self, client: Client, spec: SessionSpec, meter: Meter, tip: Checkpoint | None = None
-    ) -> None:
-        self._client, self._spec, self._meter = client, spec, meter
-        self._tip = tip
+    def __init__(self, client: Client, spec: SessionSpec, tip: Checkpoint | None = None) -> None:
+        self._client, self._spec, self._tip = client, spec, tip
         self._steps: list[SubmittedStep] = []
         self._saves: list[Future[Any]] = []
         self._over: UnderstudyError | None = None
@@ -90,11 +86,6 @@ class TinkerSession:
     @property
     def tip(self) -> Checkpoint | None:
         return self._tip
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens sent to training."""
-        return self._meter.usage
 
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
@@ -117,7 +108,6 @@ class TinkerSession:
         forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
         failpoints.hit(failpoints.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
-        self._meter.add(Usage(trained=sum(len(each.tokens) for each in batch)))
         submitted = SubmittedStep(self, step, batch, loss, adam.learning_rate, forward, update)
         self._steps.append(submitted)
         return submitted

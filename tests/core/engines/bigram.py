@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -29,7 +29,7 @@ from core.engines.base import (
     StepResult,
 )
 from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.sampling import ChoiceScores, GenerateParams, Generation
+from core.engines.sampling import ChoiceScores, GenerateParams, Generation, Report, Rows
 
 VOCABULARY = 49_152
 Weights = dict[int, dict[int, float]]
@@ -150,26 +150,16 @@ class BigramSampler:
     def __init__(self, weights: Weights) -> None:
         self.weights = weights
 
-    def score(
-        self,
-        prompts: Sequence[Sequence[int]],
-        choices: Sequence[Sequence[int]],
-        *,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> ChoiceScores:
+    def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
         rows = [tuple(sum(self.logprobs([[p[-1], *c]])[0]) for c in choices) for p in prompts]
         return ChoiceScores(tuple(rows), exact=True)
 
-    def logprobs(self, sequences: Sequence[Sequence[int]]) -> list[list[float]]:
+    def logprobs(self, sequences: Rows) -> list[list[float]]:
         pairs = map(pairwise, sequences)
         return [[logprob(self.weights, a, b) for a, b in row] for row in pairs]
 
     def generate(
-        self,
-        prompts: Sequence[Sequence[int]],
-        params: GenerateParams,
-        *,
-        progress: Callable[[int, int], None] | None = None,
+        self, prompts: Rows, params: GenerateParams, *, progress: Report | None = None
     ) -> list[Generation]:
         return [self._completed(prompt[-1], params) for prompt in prompts]
 

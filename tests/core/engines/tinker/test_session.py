@@ -259,15 +259,6 @@ def test_a_folder_of_another_server_is_refused(engine: TinkerEngine, lora: LoraS
         engine.refs(folder / "nothing")
 
 
-def test_tokens_are_counted(engine: TinkerEngine, lora: LoraSpec, adam: AdamParams, batches: Batches) -> None:
-    one, two = engine.open(lora, None), engine.open(lora, None)
-    for session, batch in ((one, batches[0]), (two, batches[1])):
-        session.submit(batch, adam, step=0).result()
-    counts = [sum(len(d.tokens) for d in b) for b in batches[:2]]
-    assert [one.usage.trained, two.usage.trained] == counts
-    assert engine.usage.trained == sum(counts)
-
-
 def test_nothing_stays_on_its_way_after_the_end(
     engine: TinkerEngine, server: tinker.TinkerServer, lora: LoraSpec, adam: AdamParams, batches: Batches
 ) -> None:
