@@ -26,7 +26,6 @@ _BLOCK = 64
 class _Row:
     """One prompt and its completion."""
 
-    index: int
     prompt: tuple[int, ...]
     draws: Tensor | None
     """A uniform random number for each new token; None if greedy."""
@@ -52,7 +51,7 @@ def generate(
         if params.temperature > 0:
             generator = torch.Generator().manual_seed(derived_seed(params.seed, i))
             draws = torch.rand(params.max_tokens, generator=generator, dtype=torch.float64)
-        rows.append(_Row(i, tuple(prompt), draws))
+        rows.append(_Row(tuple(prompt), draws))
     run, done = _run_packed if backbone.shortcuts.packed else _run_one_by_one, 0
     for batch in run(backbone, rows, params):
         done += len(batch)
@@ -64,23 +63,19 @@ def generate(
     ]
 
 
-def _batches(rows: Sequence[_Row], max_tokens: int, common: int, device: str) -> list[list[_Row]]:
-    """Split rows into batches, longest prompts first, bounded in rows and in cached tokens."""
-    batches: list[list[_Row]] = []
-    for row in sorted(rows, key=lambda row: -len(row.prompt)):
-        batch = batches[-1] if batches else []
-        most = len(batch[0].prompt) - common + max_tokens if batch else 0
-        if not batch or len(batch) >= _ROWS[device] or (len(batch) + 1) * most > _TOKENS[device]:
-            batches.append([])
-        batches[-1].append(row)
-    return batches
-
-
 def _run_packed(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
+    """Run batches of rows, longest prompts first, bounded in rows and in cached tokens."""
     shortest = min((len(row.prompt) for row in rows), default=1)
     common = shared_prefix([row.prompt for row in rows], shortest - 1)
     prefix = backbone.prefix(rows[0].prompt[:common] if common else ())
-    for batch in _batches(rows, params.max_tokens, common, backbone.device.type):
+    device, batches = backbone.device.type, list[list[_Row]]()
+    for row in sorted(rows, key=lambda row: -len(row.prompt)):
+        batch = batches[-1] if batches else []
+        longest = len(batch[0].prompt) - common + params.max_tokens if batch else 0
+        if not batch or len(batch) >= _ROWS[device] or (len(batch) + 1) * longest > _TOKENS[device]:
+            batches.append([])
+        batches[-1].append(row)
+    for batch in batches:
         _run_batch(backbone, batch, prefix, params)
         yield batch
 
