@@ -15,7 +15,7 @@ from core.optional import Failures, Part
 from core.store.objects import Store
 from core.summary.collecting import Collected
 from core.summary.files import Modes
-from core.summary.tables import Cell, Format, cells, default_path, save, summarize_runs
+from core.summary.tables import Format, Value, cells, default_path, save, summarize_runs
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def _about(found: Collected, root: str) -> str:
     return f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows{listed}"
 
 
-def _on_test(found: Collected) -> list[dict[str, Cell]]:
+def _on_test(found: Collected) -> list[dict[str, Value]]:
     rows = [row for row in found.rows if row.split == "test"]
     rows.sort(key=lambda row: -(row.file.metrics.macro_f1 or 0.0))
     return [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]

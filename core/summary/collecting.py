@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -42,14 +42,10 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A folder under runs/. `files` are the paths in it; None on a disk, where looking is cheap."""
+    """A folder under runs/. `files` are the paths in it; None on a disk, where each is tried instead."""
 
     name: str
     files: frozenset[str] | None = None
-
-    def may_have(self, path: str) -> bool:
-        """Whether a file may exist."""
-        return self.files is None or path in self.files
 
     def at(self, path: str) -> str:
         """A path in the folder, relative to the root."""
@@ -91,100 +87,94 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     rows for that reason would look complete.
     """
     folders, skipped = run_folders(store)
-    paths = {metrics_path(split, mode): (split, mode) for split in SPLITS for mode in modes}
-    substitutes = {bestval_path(s): s for s in SPLITS} if "reasoning" in modes else {}
-    wanted = [*paths, *substitutes, *(READERS if with_facts else ())]
+    usual = {metrics_path(split, mode): (split, mode) for split in SPLITS for mode in modes}
+    bestval = {bestval_path(split): split for split in SPLITS} if "reasoning" in modes else {}
+    wanted = [*usual, *bestval, *(READERS if with_facts else ())]
     contents, unreadable = _fetch(store, folders, wanted)
     skipped += unreadable
     unreadable_places = {each.place for each in unreadable}
     rows: list[Row] = []
     without_metrics: list[RunFolder] = []
     for folder in folders:
-        found = {path: which for path, which in paths.items() if folder.at(path) in contents}
-        for path, split in substitutes.items():
-            if folder.at(path) in contents and (split, "reasoning") not in found.values():
+        files = contents[folder.name]
+        found = {path: which for path, which in usual.items() if path in files}
+        for path, split in bestval.items():
+            if path in files and (split, "reasoning") not in found.values():
                 found[path] = (split, "reasoning")
                 name = PurePosixPath(metrics_path(split, "reasoning")).name
                 skipped.append(Skipped(folder.at(path), f"used in place of {name}, which is missing"))
         if found:
-            facts, wrong = _facts(folder, contents)
+            made, wrong = _rows(folder, files, found)
+            rows += made
             skipped += wrong
-            for path, which in found.items():
-                skipped += _add_row(rows, folder, path, which, contents, facts)
-        elif not any(folder.at(path) in unreadable_places for path in paths):
+        elif not any(folder.at(path) in unreadable_places for path in usual):
             without_metrics.append(folder)
     skipped += _explain_missing(store, without_metrics, modes)
     return Collected(rows, sorted(skipped, key=lambda each: each.place))
 
 
-def _add_row(
-    rows: list[Row],
-    folder: RunFolder,
-    path: str,
-    which: tuple[SplitName, Mode],
-    contents: Mapping[str, bytes],
-    facts: RunFacts,
-) -> Iterator[Skipped]:
-    place, (split, mode) = folder.at(path), which
-    try:
-        file, has_nan = read_metrics(contents[place], split)
-    except InvalidFile as e:
-        yield Skipped(place, str(e))
-        return
-    rows.append(Row(folder.name, split, mode, file, facts))
-    if has_nan:
-        yield Skipped(place, "contains NaN, which JSON does not allow; these cells are empty")
-
-
-def _facts(folder: RunFolder, contents: Mapping[str, bytes]) -> tuple[RunFacts, list[Skipped]]:
-    facts, wrong = RunFacts(), list[Skipped]()
+def _rows(
+    folder: RunFolder, files: Mapping[str, bytes], found: Mapping[str, tuple[SplitName, Mode]]
+) -> tuple[list[Row], list[Skipped]]:
+    """The rows of a run; an invalid file next to the metrics costs only its own columns."""
+    rows, wrong, facts = list[Row](), list[Skipped](), RunFacts()
     for path, read in READERS.items():
-        data = contents.get(folder.at(path))
-        if data is not None:
-            try:
-                facts = read(facts, data)
-            except InvalidFile as e:
-                wrong.append(Skipped(folder.at(path), str(e)))
-    return facts, wrong
+        try:
+            facts = read(facts, files[path]) if path in files else facts
+        except InvalidFile as e:
+            wrong.append(Skipped(folder.at(path), str(e)))
+    for path, (split, mode) in found.items():
+        try:
+            file, has_nan = read_metrics(files[path], split)
+        except InvalidFile as e:
+            wrong.append(Skipped(folder.at(path), str(e)))
+            continue
+        rows.append(Row(folder.name, split, mode, file, facts))
+        if has_nan:
+            why = "contains NaN, which JSON does not allow; these cells are empty"
+            wrong.append(Skipped(folder.at(path), why))
+    return rows, wrong
 
 
 def _explain_missing(store: Store, folders: Sequence[RunFolder], modes: Sequence[Mode]) -> list[Skipped]:
     """Why folders have no metrics: unfinished runs, or other folders."""
-    states, unreadable = _fetch(store, folders, [STATE])
+    states, skipped = _fetch(store, folders, [STATE])
     nothing = f"has no student_phase/{' or '.join(_NO_METRICS[mode] for mode in modes)}"
-    skipped = []
     for folder in folders:
         try:
-            state = parse(_RunState, states[folder.at(STATE)])[0].state
+            state = parse(_RunState, states[folder.name][STATE])[0].state
         except (KeyError, InvalidFile):
             state = "finished"
         unfinished = f"nothing is exported yet (state: {state})"
         skipped.append(Skipped(folder.at(""), nothing if state == "finished" else unfinished))
-    return [*skipped, *unreadable]
+    return skipped
 
 
 def _fetch(
-    store: Store, folders: Iterable[RunFolder], paths: Sequence[str]
-) -> tuple[dict[str, bytes], list[Skipped]]:
-    """The bytes of the files that exist, by path under the root, and the files that cannot be read."""
-    wanted = [folder.at(path) for folder in folders for path in paths if folder.may_have(path)]
+    store: Store, folders: Sequence[RunFolder], paths: Sequence[str]
+) -> tuple[dict[str, dict[str, bytes]], list[Skipped]]:
+    """The existing files by run and path in its folder, and the files that cannot be read."""
+    wanted = [(f, path) for f in folders for path in paths if f.files is None or path in f.files]
 
-    def read(path: str) -> bytes | StoreError | None:
+    def read(of: tuple[RunFolder, str]) -> bytes | StoreError | None:
         try:
-            found = store.backend.read(path)
+            found = store.backend.read(of[0].at(of[1]))
         except StoreError as e:
             return e
         return None if found is None else found.data
 
     if store.backend.folder is not None:
-        results = [read(path) for path in wanted]
+        results = list(map(read, wanted))
     else:
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
             results = list(pool.map(read, wanted))
-    contents = {path: data for path, data in zip(wanted, results, strict=True) if isinstance(data, bytes)}
-    errors = [
-        Skipped(path, str(e)) for path, e in zip(wanted, results, strict=True) if isinstance(e, StoreError)
-    ]
+    contents: dict[str, dict[str, bytes]] = {folder.name: {} for folder in folders}
+    errors = []
+    for (folder, path), result in zip(wanted, results, strict=True):
+        if isinstance(result, StoreError):
+            errors.append(Skipped(folder.at(path), str(result)))
+        elif result is not None:
+            contents[folder.name][path] = result
     return contents, errors
 
 
@@ -194,14 +184,9 @@ def run_folders(store: Store) -> tuple[list[RunFolder], list[Skipped]]:
     A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.
     Raises StoreError if that fails.
     """
-    entries = _remote(store) if store.backend.folder is None else _local(store.backend.folder / FOLDER)
-    folders, skipped = [], []
-    for entry in entries:
-        if isinstance(entry, RunFolder):
-            folders.append(entry)
-        elif not Path(entry.place).name.startswith("."):
-            skipped.append(entry)
-    return folders, skipped
+    entries = list(_remote(store) if store.backend.folder is None else _local(store.backend.folder / FOLDER))
+    skipped = [e for e in entries if isinstance(e, Skipped) and not Path(e.place).name.startswith(".")]
+    return [e for e in entries if isinstance(e, RunFolder)], skipped
 
 
 def _remote(store: Store) -> Iterator[RunFolder | Skipped]:

@@ -35,19 +35,13 @@ _STUDENT_KEYS = re.compile(rb"^(?:student:.*|  engine:.*(?:\n {4}.*)*|  (?:model
 """Only these keys are parsed, since YAML is slow; resolved configs have one key per line."""
 
 
-class Strict(Record):
-    """A record whose numbers have to be numbers: neither text nor true or false."""
-
-    model_config = ConfigDict(strict=True)
-
-
-class MetricValues(Strict):
+class MetricValues(Record):
     """Metrics by the names of the files; those without a default are written by the predecessor too.
 
     The order is that of the predecessor's tables. None is undefined, or not written.
     """
 
-    model_config = ConfigDict(extra="allow")
+    model_config = ConfigDict(strict=True, extra="allow")
 
     loss: float | None
     cls_loss: float | None
@@ -77,15 +71,19 @@ class MetricValues(Strict):
         return {name: value for name, value in found.items() if value is None or type(value) in (int, float)}
 
 
-class Interval(Strict):
+class Interval(Record):
     """Both ends of a confidence interval; None is undefined."""
+
+    model_config = ConfigDict(strict=True)
 
     low: float | None = None
     high: float | None = None
 
 
-class MetricsFile(Strict):
-    """`metrics_{split}.json` or `metrics_{split}_label_only.json`."""
+class MetricsFile(Record):
+    """`metrics_{split}.json` or `metrics_{split}_label_only.json`; numbers have to be numbers."""
+
+    model_config = ConfigDict(strict=True)
 
     created_at: str | None
     checkpoint_path: str | None

@@ -13,14 +13,18 @@ from typing import Literal
 from core import files
 from core.errors import StoreError
 from core.jsonio import as_row, now
+from core.optional import strict
 from core.records import SPLITS
+from core.report import page
+from core.report.document import Cell, Document, Prose, Section, Table
+from core.report.text import number, plural, span
 from core.store.objects import Store
 from core.summary.collecting import Collected, Row, collect
 from core.summary.files import MODES, MetricValues, Modes
 
 Format = Literal["csv", "tidy", "html"]
 FORMATS: tuple[Format, ...] = ("csv", "tidy", "html")
-Cell = str | float | None
+Value = str | float | None
 _CLASSIC_METRICS = tuple(name for name, field in MetricValues.model_fields.items() if field.is_required())
 CLASSIC_COLUMNS = (
     *("run_dir", "method", "run_id", "prompt_mode", "created_at", "checkpoint_path"),
@@ -31,6 +35,13 @@ _WITH_INTERVAL = (
     *("auroc", "auprc", "log_loss", "brier", "invalid_label_rate"),
 )
 _COUNTS = ("tp", "fp", "fn", "tn", "n_positive", "outside_mass")
+PAGE_METRICS = ("macro_f1", "auroc", "accuracy", "precision", "recall", "log_loss")
+PAGE_COLUMNS = (
+    *("run", "split", "mode", "n", *PAGE_METRICS, "US$", "seconds", "step"),
+    *("engine", "base_model", "target", "teacher_model", "created_at", "data", "commit"),
+)
+_DIGEST = 8
+"""Characters that the page shows of digests."""
 _TIMESTAMPED = re.compile(r"(.+)_(\d{8}_\d{6})")
 _PLACES = Decimal("0.0001")
 _EXACT = Context(prec=400, rounding=ROUND_HALF_UP)
@@ -48,11 +59,7 @@ def summarize_runs(
     found = collect(store, wanted, with_facts=with_facts or format != "csv")
     if format == "csv":
         return found, classic_csv(found.rows)
-    if format == "tidy":
-        return found, tidy_csv(found.rows)
-    from core.summary import page
-
-    return found, page.render(found.rows, store.backend.url, now())
+    return found, tidy_csv(found.rows) if format == "tidy" else html_page(found.rows, store.backend.url)
 
 
 def classic_csv(rows: Iterable[Row]) -> str:
@@ -91,9 +98,9 @@ def four_decimals(value: float | None) -> str:
     return f"{Decimal(repr(value)).quantize(_PLACES, context=_EXACT):f}"
 
 
-def cells(row: Row) -> dict[str, Cell]:
+def cells(row: Row) -> dict[str, Value]:
     """A row by column name. `data` and `measurement` are digests: of the split, and of what was measured."""
-    file, metrics = row.file, dict[str, Cell]()
+    file, metrics = row.file, dict[str, Value]()
     for name in _WITH_INTERVAL:
         interval = file.interval(name)
         metrics[name] = getattr(file.metrics, name)
@@ -123,9 +130,8 @@ def tidy_csv(rows: Sequence[Row]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     more = dict.fromkeys(name for row in rows for name in row.file.metrics.registered)
     if rows:
-        writer.writerow(
-            [*cells(rows[0]), *(f"{name}{end}" for name in more for end in ("", "_low", "_high"))]
-        )
+        added = (f"{name}{end}" for name in more for end in ("", "_low", "_high"))
+        writer.writerow([*cells(rows[0]), *added])
     for row in rows:
         values = list(cells(row).values())
         for name in more:
@@ -135,20 +141,53 @@ def tidy_csv(rows: Sequence[Row]) -> str:
     return out.getvalue()
 
 
+def html_page(rows: Sequence[Row], root: str) -> str:
+    """A page with one table that can be sorted and searched; every text of a run is escaped."""
+    runs = plural(len({row.run for row in rows}), "run")
+    intro = (
+        "Click a column's name to sort by it, and again to reverse the order. An empty cell is undefined, or "
+        "was not written; intervals are below their values."
+    )
+    words = frozenset(range(PAGE_COLUMNS.index("engine"), len(PAGE_COLUMNS)))
+    left = PAGE_COLUMNS.index("n")
+    table = Table(PAGE_COLUMNS, list(map(_page_row, rows)), left=left, sortable=True, words=words)
+    document = Document(
+        title=f"Runs under {root}",
+        sections=[Section("runs", runs, [Prose(intro), table])],
+        kind="Summary of runs",
+        name=root,
+        facts=(runs, now()),
+    )
+    return page.render(document, strict())
+
+
+def _page_row(row: Row) -> list[Cell]:
+    file, facts = row.file, row.facts
+    metrics = []
+    for name in PAGE_METRICS:
+        value, interval = getattr(file.metrics, name), file.interval(name)
+        ends = span(interval.low, interval.high)
+        metrics.append(Cell("") if value is None else Cell(number(value), ends))
+    usd = "" if facts.usd is None else f"{facts.usd:.2f}"
+    n, seconds, step = ("" if v is None else f"{v:.0f}" for v in (file.n, facts.seconds, facts.best_step))
+    words = (facts.engine, facts.base_model, facts.target, facts.teacher_model, file.created_at)
+    digests = ((digest or "")[:_DIGEST] for digest in (file.dataset_fingerprint, facts.commit))
+    last = (usd, seconds, step, *(word or "" for word in words), *digests)
+    return [*map(Cell, (row.run, row.split, row.mode, n)), *metrics, *map(Cell, last)]
+
+
 def default_path(format: Format) -> Path:
     """The file in the working directory that a summary is written to by default."""
     return Path(f"summary.{'html' if format == 'html' else 'csv'}")
 
 
 def save(text: str, path: Path) -> Path:
-    """Write a file atomically and return its path. Raises StoreError."""
+    """Write a file atomically and return its path. Raises StoreError.
+
+    Half a surrogate pair, which names and JSON may have, is written as its escape.
+    """
     try:
-        files.replace_bytes(path, encoded(text))
+        files.replace_bytes(path, text.encode("utf-8", "backslashreplace"))
     except OSError as e:
         raise StoreError(f"cannot write {path}: {e.strerror or e}; choose another path with --output") from e
     return path
-
-
-def encoded(text: str) -> bytes:
-    """Encode as UTF-8; half a surrogate pair, which names and JSON may have, is written as its escape."""
-    return text.encode("utf-8", "backslashreplace")

@@ -1,15 +1,74 @@
-"""The arms of a sweep as runs: each with its whole config, checked before any of them begins."""
+"""The sweep file, and its arms as runs: each with its whole config, checked before any of them begins."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from core.config.loading import ResolvedConfig, load
+from pydantic import Field, ValidationError, model_validator
+
+from core.config import Config
+from core.config.base import Section
+from core.config.loading import ResolvedConfig, leaves, load
+from core.config.reading import Source, read_source
 from core.errors import ConfigError
-from core.sweep.file import SweepFile, read
+from core.jsonio import Mistake
+
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+_OF_THE_SWEEP = ("run.name", "run.root")
+_EXAMPLE = "see configs/sweep.yaml for an example"
+
+
+class SweepFile(Section):
+    """What a sweep consists of: every arm with every point of the grid."""
+
+    base: str
+    """The config that all arms begin from."""
+    name: str | None = Field(None, pattern=_NAME)
+    """The sweep's folder; by default the file's name without its ending."""
+    arms: dict[str, tuple[str, ...]] = {}
+    """Named lists of overrides, each as in --set: student.epochs=2. An empty list is the base itself."""
+    grid: dict[str, list[Any]] = {}
+    """Dotted keys and the values they take; several are crossed."""
+
+    @model_validator(mode="after")
+    def _something_to_compare(self) -> SweepFile:
+        for name in self.arms:
+            if not re.fullmatch(_NAME, name):
+                raise ValueError(
+                    f"arms.{name}: a name has letters, digits, dots, dashes and underscores only"
+                )
+        for key, values in self.grid.items():
+            if not values:
+                raise ValueError(f"grid.{key} has no values; name some, or remove it")
+        overridden = [text.partition("=")[0].strip() for sets in self.arms.values() for text in sets]
+        for key in (*self.grid, *overridden):
+            if key in _OF_THE_SWEEP:
+                raise ValueError(f"{key} is set by the sweep: arms share a root, and are <run>-<arm>")
+        if sum(1 for _ in self.points()) < 2:
+            raise ValueError("arms and grid make fewer than two arms: there is nothing to compare")
+        return self
+
+    def points(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The arms' names and overrides, in the file's order, the grid's last key changing fastest."""
+        last = [key.rpartition(".")[2] for key in self.grid]
+        short = [name if last.count(name) == 1 else key for key, name in zip(self.grid, last, strict=True)]
+        for arm, sets in (self.arms or {"": ()}).items():
+            for values in itertools.product(*self.grid.values()):
+                texts = [json.dumps(value, ensure_ascii=False) for value in values]
+                named = [f"{key}-{_slug(value)}" for key, value in zip(short, values, strict=True)]
+                crossed = [f"{key}={text}" for key, text in zip(self.grid, texts, strict=True)]
+                yield "-".join([*([arm] if arm else []), *named]), (*sets, *crossed)
+
+
+def _slug(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +86,13 @@ class Arm:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is there to be compared with, and not to be used: it learns what is not true."""
+        """Whether it is only there to be compared with: its rationales are those of other texts."""
         return self.resolved.config.student.rationales == "shuffled"
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """All arms in their order; the first is the one that the others are held against."""
+    """All arms in their order; the others are compared with the first."""
 
     name: str
     base: str
@@ -44,36 +103,49 @@ class Sweep:
 
     @property
     def metric(self) -> str:
-        """What the arms are recommended by: the first one's metric of selection."""
+        """The metric of the recommendation: the first arm's metric of selection."""
         return self.arms[0].resolved.config.evaluation.metric
 
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> Sweep:
     """Read a sweep file and the config of each arm; `overrides` change the base.
 
-    Nothing of an arm is published unless it or `overrides` say publish=true: the last one would otherwise
+    Nothing of an arm is published unless it or `overrides` set publish=true: the last one would otherwise
     be the latest. Raises ConfigError naming the arm.
     """
-    file = read(path)
+    file = read_sweep_file(path)
     base = load(Path(file.base), overrides)
-    name = file.name or path.stem
-    arms = tuple(_arm(file, base.run_name, overrides, arm, sets) for arm, sets in file.points())
-    _refuse_twins(arms)
-    return Sweep(name, file.base, base.config.run.root, tuple(overrides), arms)
+    arms: dict[str, Arm] = {}
+    for name, sets in file.points():
+        if name in arms:
+            raise ConfigError(f"two arms are called {name}; give one of them another name")
+        run = json.dumps(f"{base.run_name}-{name}")
+        given = ["publish=false", *overrides, *sets, f"run.name={run}"]
+        try:
+            arms[name] = Arm(name, sets, load(Path(file.base), given))
+        except ConfigError as e:
+            raise ConfigError("\n".join(f"arm {name}: {line}" for line in str(e).splitlines())) from e
+    root = base.config.run.root
+    return Sweep(file.name or path.stem, file.base, root, tuple(overrides), tuple(arms.values()))
 
 
-def _arm(file: SweepFile, run: str, overrides: Sequence[str], name: str, sets: tuple[str, ...]) -> Arm:
-    given = ["publish=false", *overrides, *sets, f"run.name={json.dumps(f'{run}-{name}')}"]
+def read_sweep_file(path: Path) -> SweepFile:
+    """Read and check a sweep file. Raises ConfigError with file and line."""
+    source = read_source(path)
     try:
-        return Arm(name, sets, load(Path(file.base), given))
-    except ConfigError as e:
-        raise ConfigError("\n".join(f"arm {name}: {line}" for line in str(e).splitlines())) from e
+        return SweepFile.model_validate_json(json.dumps(source.values, default=str), strict=True)
+    except ValidationError as e:
+        raise ConfigError(_message(Mistake.of(e), source)) from None
 
 
-def _refuse_twins(arms: Sequence[Arm]) -> None:
-    """Two arms of one name would be one run."""
-    seen: set[str] = set()
-    for arm in arms:
-        if arm.name in seen:
-            raise ConfigError(f"two arms are called {arm.name}; give one of them another name")
-        seen.add(arm.name)
+def _message(mistake: Mistake, source: Source) -> str:
+    name, place = ".".join(mistake.path), source.place(mistake.path)
+    if mistake.type == "extra_forbidden":
+        known = ", ".join(SweepFile.model_fields)
+        is_config = mistake.path[0] in {path[0] for path in leaves(Config)}
+        where = "; what changes from arm to arm belongs into arms or grid" if is_config else ""
+        return f"{place}: {name} is not a key of a sweep; there are: {known}{where}"
+    if mistake.type == "missing":
+        return f"{place}: {name} is missing; {_EXAMPLE}"
+    text = mistake.text.removeprefix("Input ")
+    return f"{place}: {name + ': ' if name else ''}{text}; {_EXAMPLE}"

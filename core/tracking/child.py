@@ -14,9 +14,8 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from core.batches import batched
 
@@ -29,49 +28,19 @@ _MLFLOW_BATCH, _MLFLOW_VALUE = 100, 6_000
 """MLflow's limits: parameters per request, and characters of a value."""
 
 
-ConfigValue: TypeAlias = "bool | int | float | str | list[ConfigValue] | dict[str, ConfigValue] | None"
-
-
-@dataclass(frozen=True, slots=True)
-class TrackedRun:
-    """A run as trackers know it; `config` is flat, by dotted keys."""
-
-    id: str
-    name: str
-    config: Mapping[str, ConfigValue]
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """`state` is "", ready, ended or failed."""
-
-    state: str = ""
-    error: str = ""
-
-
-class TrackerClient(Protocol):
-    """One run at a tracker."""
-
-    def log(self, step: int | None, values: Mapping[str, float | str]) -> None:
-        """Send metrics at a step, or of the whole run."""
-
-    def finish(self, state: str) -> None:
-        """Close the run as finished, stopped or failed."""
-
-
 class Wandb:
     """Weights & Biases. Steps are metrics of their own, because a resumed run may send earlier steps."""
 
-    def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: Any) -> None:
+    def __init__(self, run: Mapping[str, Any], project: str, entity: str | None, mode: Any) -> None:
         import wandb
 
         self._run = wandb.init(
             project=project,
             entity=entity,
             mode=mode,
-            id=run.id,
-            name=run.name,
-            config=dict(run.config),
+            id=run["id"],
+            name=run["name"],
+            config=run["config"],
             resume="allow",
             # Send only what it is given: no console, no code, no machine statistics.
             settings=wandb.Settings(
@@ -89,19 +58,21 @@ class Wandb:
             self._run.define_metric(f"{series}/*", step_metric="step")
 
     def log(self, step: int | None, values: Mapping[str, float | str]) -> None:
+        """Send metrics at a step, or of the whole run."""
         if step is None:
             self._run.summary.update(dict(values))
         else:
             self._run.log({"step": step, **values})
 
     def finish(self, state: str) -> None:
+        """Close the run as finished, stopped or failed."""
         self._run.finish(exit_code=0 if state == "finished" else 1)
 
 
 class Mlflow:
-    """MLflow: a server, a database or a folder."""
+    """MLflow: a server, a database or a folder. Methods as those of Wandb."""
 
-    def __init__(self, run: TrackedRun, tracking_uri: str | None, experiment: str) -> None:
+    def __init__(self, run: Mapping[str, Any], tracking_uri: str | None, experiment: str) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -109,14 +80,14 @@ class Mlflow:
         self._client: Any = MlflowClient(tracking_uri=tracking_uri)
         found = self._client.get_experiment_by_name(experiment)
         parent = str(found.experiment_id if found else self._client.create_experiment(experiment))
-        tag = "understudy.id"
-        earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{run.id}'")
+        tag, run_id = "understudy.id", run["id"]
+        earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{run_id}'")
         if earlier:
             self._id = earlier[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
             return
-        self._id = self._client.create_run(parent, run_name=run.name, tags={tag: run.id}).info.run_id
-        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run.config.items()]
+        self._id = self._client.create_run(parent, run_name=run["name"], tags={tag: run_id}).info.run_id
+        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run["config"].items()]
         for batch in batched(params, _MLFLOW_BATCH):
             self._client.log_batch(self._id, params=batch)
 
@@ -135,7 +106,7 @@ class Mlflow:
             self._client.set_terminated(self._id, status)
 
 
-CLIENTS = {"wandb": Wandb, "mlflow": Mlflow}
+CLIENTS: dict[str, type[Wandb] | type[Mlflow]] = {"wandb": Wandb, "mlflow": Mlflow}
 
 
 def main(folder: Path) -> int:
@@ -145,9 +116,9 @@ def main(folder: Path) -> int:
     try:
         signal.alarm(START_LIMIT_S)  # ends the process even if a library hangs in C
         tracker, settings, run = next(lines).values()
-        client: TrackerClient = CLIENTS[tracker](TrackedRun(**run), **settings)
+        client = CLIENTS[tracker](run, **settings)
         signal.alarm(0)
-        _write_status(folder, Status("ready"))
+        _write_status(folder, "ready")
         for line in lines:
             match line:
                 case {"end": str(state)}:
@@ -155,9 +126,12 @@ def main(folder: Path) -> int:
                     client.finish(state)
                 case {"step": step, "values": values}:
                     client.log(step, values)
-        _write_status(folder, Status("ended"))
+        _write_status(folder, "ended")
     except BaseException as e:  # a library may raise anything, even SystemExit
-        _write_status(folder, Status("failed", _describe(tracker, e)))
+        error = f"{type(e).__name__}: {' '.join(str(e).split())}"[:500]
+        if isinstance(e, ImportError) and (e.name or "").partition(".")[0] == tracker:
+            error = f"it is not installed: pip install 'understudy-distill[{tracker}]'"
+        _write_status(folder, "failed", error)
         return 1
     finally:
         signal.alarm(0)
@@ -185,16 +159,10 @@ def _lines(path: Path, parent: int) -> Iterator[dict[str, Any]]:
                 time.sleep(_POLL_S)
 
 
-def _write_status(folder: Path, status: Status) -> None:
+def _write_status(folder: Path, state: str, error: str = "") -> None:
     temporary = folder / f"{STATUS}.new"
-    temporary.write_text(json.dumps(asdict(status)), encoding="utf-8")
+    temporary.write_text(json.dumps({"state": state, "error": error}), encoding="utf-8")
     temporary.replace(folder / STATUS)
-
-
-def _describe(tracker: str, error: BaseException) -> str:
-    if isinstance(error, ImportError) and (error.name or "").partition(".")[0] == tracker:
-        return f"it is not installed: pip install 'understudy-distill[{tracker}]'"
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]
 
 
 if __name__ == "__main__":

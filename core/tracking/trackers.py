@@ -18,7 +18,6 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
 from core.results import load_run_result
 from core.store.runs import RunView
-from core.tracking.child import ABANDONED, SPOOL, STATUS, Status, TrackedRun
+from core.tracking.child import ABANDONED, SPOOL, STATUS
 from core.tracking.points import Point, result_point
 
 log = logging.getLogger(__name__)
@@ -60,17 +59,18 @@ class TrackerProcess:
         self,
         name: str,
         settings: Mapping[str, Any],
-        run: TrackedRun,
+        run: Mapping[str, Any],
         sent: Mapping[str, Iterable[int]],
         patience_s: float,
+        failures: Failures,
     ) -> None:
-        self.name, self._patience_s = name, patience_s
-        self.failure: Failure | None = None
+        self.name, self._patience_s, self._failures = name, patience_s, failures
+        self.failed = False
         self._sent = {series: set(steps) for series, steps in sent.items()}
         self._deadline = 0.0
         self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
         self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
-        self._write({"tracker": name, "settings": settings, "run": asdict(run)})
+        self._write({"tracker": name, "settings": settings, "run": run})
         path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get(_PATH)])])
         self._process = subprocess.Popen(
             # -P: do not import a folder `core` of the working directory.
@@ -101,7 +101,7 @@ class TrackerProcess:
                     continue
                 steps.add(point.step)
             self._write({"step": point.step, "values": dict(point.values)})
-        self._check_status()
+        self._state()
 
     def end(self, state: str) -> None:
         """Close the spool; the time that `wait` may take begins."""
@@ -113,7 +113,7 @@ class TrackerProcess:
         """Wait for the child until the deadline; it may continue to send by itself."""
         while self._process.poll() is None and time.monotonic() < self._deadline:
             time.sleep(0.05)
-        state = self._check_status()
+        state = self._state()
         if self._process.poll() is None:
             with contextlib.suppress(OSError):
                 (self._folder / ABANDONED).touch()
@@ -127,19 +127,20 @@ class TrackerProcess:
             self._fail(ChildProcessError, f"its process ended unexpectedly (exit code {code})")
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _check_status(self) -> str:
-        """Return the child's state; a failure is recorded and logged once."""
+    def _state(self) -> str:
+        """The child's state: ready, ended or failed, empty before; a failure is recorded."""
         try:
-            status = Status(**json.loads((self._folder / STATUS).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            status = json.loads((self._folder / STATUS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return ""
-        if status.state == "failed":
-            self._fail(ChildProcessError, status.error)
-        return status.state
+        if status["state"] == "failed":
+            self._fail(ChildProcessError, status["error"])
+        return str(status["state"])
 
     def _fail(self, error: type[Exception], why: str) -> None:
-        if self.failure is None:
-            self.failure = Failure(named(Part.TRACKER, self.name), error.__name__, why)
+        if not self.failed:
+            self.failed = True
+            self._failures.add(Failure(named(Part.TRACKER, self.name), error.__name__, why))
             log.warning("tracker %s: %s; the run continues without it", self.name, why)
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -162,7 +163,6 @@ class Trackers:
         for process in self.processes:
             with self._failures.optional(Part.TRACKER, process.name):
                 process.send(spooled)
-        self._record_failures()
 
     def finish(self, view: RunView) -> None:
         """Send the run's result and end as finished."""
@@ -183,13 +183,6 @@ class Trackers:
         for process in self.processes:
             with self._failures.optional(Part.TRACKER, process.name):
                 process.wait()
-        self._record_failures()
-
-    def _record_failures(self) -> None:
-        """Record the failures that the processes noticed and logged themselves."""
-        for process in self.processes:
-            if process.failure is not None:
-                self._failures.add(process.failure)
 
 
 @contextlib.contextmanager
@@ -202,23 +195,25 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
         yield Trackers()
         return
     record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view), _new_record)
-    run = TrackedRun(record.id, view.name, _flat(config))
+    # The config by dotted keys; it has names of credentials, never credentials.
+    values = config.model_dump(mode="json")
+    flat = {".".join(key): functools.reduce(getitem, key, values) for key in held(config)}
+    run = {"id": record.id, "name": view.name, "config": flat}
     processes: list[TrackerProcess] = []
     for name, section in settings.items():
         with failures.optional(Part.TRACKER, name):
             sent, patience_s = record.told.get(name, {}), config.trackers.patience_s
-            processes.append(TrackerProcess(name, section.model_dump(), run, sent, patience_s))
+            processes.append(TrackerProcess(name, section.model_dump(), run, sent, patience_s, failures))
     trackers, state = Trackers(processes, failures), "failed"
     try:
         yield trackers
-        state = "finished"
         trackers.finish(view)
     except BaseException as e:
         state = "failed" if isinstance(e, Exception) else "stopped"
         raise
     finally:
         trackers.end(state)
-        told = {process.name: process.sent for process in processes if process.failure is None}
+        told = {process.name: process.sent for process in processes if not process.failed}
         with failures.optional(Part.TRACKER, FILE):
             view.write_json(FILE, SentSteps(id=record.id, told={**record.told, **told}).to_json())
 
@@ -234,9 +229,3 @@ def _read_record(view: RunView) -> SentSteps:
 
 def _new_record() -> SentSteps:
     return SentSteps(id=uuid.uuid4().hex[:16])
-
-
-def _flat(config: Config) -> dict[str, Any]:
-    """The config by dotted keys; it has names of credentials, never credentials."""
-    values = config.model_dump(mode="json")
-    return {".".join(key): functools.reduce(getitem, key, values) for key in held(config)}

@@ -70,15 +70,13 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
     from core.store.objects import Store
-    from core.summary.changes import changes, lines, write
-    from core.summary.pairing import pair, read_predictions
+    from core.summary.comparing import changes, lines, pair, read_predictions, write
 
     store = Store.at(root)
-    paired = pair(read_predictions(store, a, split), read_predictions(store, b, split))
-    found = changes(paired)
-    for line in lines(paired, found):
+    found = changes(pair(read_predictions(store, a, split), read_predictions(store, b, split)))
+    for line in lines(found):
         saying.show(line)
-    for path in write(output, paired, found) if output is not None else ():
+    for path in write(output, found) if output is not None else ():
         saying.show(f"wrote {path}")
 
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Page as BrowserPage
 
 from core.store.objects import Store
-from core.summary.page import COLUMNS
+from core.summary.tables import PAGE_COLUMNS as COLUMNS
 from core.summary.tables import summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 

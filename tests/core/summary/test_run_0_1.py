@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.store.objects import Store
-from core.summary.changes import changes
 from core.summary.collecting import collect
+from core.summary.comparing import changes, pair, read_predictions
 from core.summary.listing import list_runs
-from core.summary.pairing import pair, read_predictions
 from core.summary.tables import cells
 from tests.core.summary.making import RUN_0_1
 

@@ -12,7 +12,7 @@ from core.provenance import CodeVersion
 from core.results import StudentSetup
 from core.store.objects import Store
 from core.summary.files import Mode
-from core.summary.tables import encoded, four_decimals, method_and_id, summarize_runs
+from core.summary.tables import four_decimals, method_and_id, save, summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 EXPECTED = Path(__file__).parent / "expected.csv"
@@ -168,5 +168,5 @@ def test_a_registered_metric_has_columns_in_the_tidy_table(store: Store) -> None
     assert found == [("", "", ""), ("0.75", "0.5", "1.0")]
 
 
-def test_half_a_surrogate_pair_is_written_as_its_escape() -> None:
-    assert encoded("a\ud800b") == b"a\\ud800b"
+def test_half_a_surrogate_pair_is_written_as_its_escape(tmp_path: Path) -> None:
+    assert save("a\ud800b", tmp_path / "t.csv").read_bytes() == b"a\\ud800b"

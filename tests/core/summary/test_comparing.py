@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from core.summary.changes import Changes, ComparisonFile, changes
-from core.summary.pairing import Predicted, RunPredictions, pair
+from core.summary.comparing import Changes, Predicted, RunPredictions, changes, pair, to_json
 
 
 def run(name: str, gold: list[int], said: list[int]) -> RunPredictions:
@@ -84,8 +83,7 @@ def test_rows_of_a_group_are_drawn_together_which_widens_the_interval() -> None:
 
 
 def test_an_undefined_metric_is_null_in_the_file() -> None:
-    paired = pair(run("a", [1, 1], [1, 1]), run("b", [1, 1], [1, 0]))
-    found = ComparisonFile.of(paired, changes(paired)).to_json()
+    found = to_json(changes(pair(run("a", [1, 1], [1, 1]), run("b", [1, 1], [1, 0]))))
     assert found["metrics"]["macro_f1"] == {"a": None, "b": pytest.approx(1 / 3)}
     assert found["comparison"]["differences"]["macro_f1"]["value"] is None
     assert found["comparison"]["mcnemar"]["p"] == 1

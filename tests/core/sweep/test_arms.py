@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import ConfigError
-from core.sweep.arms import load_sweep
-from core.sweep.file import read
+from core.sweep.arms import load_sweep, read_sweep_file
 
 REPO = Path(__file__).resolve().parents[3]
 
@@ -20,7 +19,7 @@ def written(folder: Path, text: str) -> Path:
 
 
 def points(folder: Path, text: str) -> dict[str, tuple[str, ...]]:
-    return dict(read(written(folder, f"base: base.yaml\n{text}")).points())
+    return dict(read_sweep_file(written(folder, f"base: base.yaml\n{text}")).points())
 
 
 def test_arms_and_grid_are_crossed_and_named_after_both(tmp_path: Path) -> None:
@@ -57,8 +56,8 @@ def test_keys_that_end_alike_are_named_whole(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("arms: {a: [student.epochs=1]}", "fewer than two arms: there is nothing to compare"),
-        ("arms: {a: [], b: [run.name=x]}", "run.name is the sweep's to say"),
-        ("grid: {run.root: [a, b]}", "run.root is the sweep's to say"),
+        ("arms: {a: [], b: [run.name=x]}", "run.name is set by the sweep"),
+        ("grid: {run.root: [a, b]}", "run.root is set by the sweep"),
         ("grid: {student.epochs: []}", "grid.student.epochs has no values"),
         ("arms: {'a b': [], c: []}", "a name has letters, digits, dots, dashes and underscores only"),
         (
@@ -70,14 +69,14 @@ def test_keys_that_end_alike_are_named_whole(tmp_path: Path) -> None:
 )
 def test_a_mistake_is_one_sentence_with_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ConfigError, match=r"mine\.yaml") as error:
-        read(written(tmp_path, f"base: base.yaml\n{text}\n"))
+        read_sweep_file(written(tmp_path, f"base: base.yaml\n{text}\n"))
     assert said in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_base_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="base is missing"):
-        read(written(tmp_path, "arms: {a: [], b: []}"))
+        read_sweep_file(written(tmp_path, "arms: {a: [], b: []}"))
 
 
 def test_a_mistake_in_one_arm_names_the_arm_before_any_runs(tmp_path: Path) -> None:
