@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.optional import Failures, Part
-from core.report.document import Block, Cell, Conclusion, Document, Picture, Table, left_out
+from core.report.document import Cell, Conclusion, Document, Picture, Table, left_out
 from core.report.plots import drawing
 from core.report.text import name_of
 
@@ -42,7 +42,8 @@ def render(document: Document, failures: Failures) -> str:
         with failures.optional(Part.PLOT, picture.title):
             # Markup already: its texts were escaped when the SVG was written.
             drawings[id(picture)] = Markup(drawing.draw(picture))  # nosec B704  # XML, written again
-    script, style = (_template(name) for name in ("report.js", "report.css"))
+    templates = resources.files("core.report") / "templates"
+    script, style = ((templates / name).read_text("utf-8") for name in ("report.js", "report.css"))
     text = (
         _environment(drawings)
         .get_template("report.html.j2")
@@ -69,7 +70,11 @@ def _environment(drawings: Mapping[int, Markup]) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        kind=_kind, rows=_rows, drawn=partial(_drawn, drawings), cut=_cut, name_of=name_of
+        kind=lambda block: type(block).__name__,
+        rows=_rows,
+        drawn=partial(_drawn, drawings),
+        cut=_cut,
+        name_of=name_of,
     )
     return environment
 
@@ -90,10 +95,6 @@ def _cell(cell: Cell, attributes: str) -> str:
     return f"<td{attributes}>{text}{detail}</td>"
 
 
-def _kind(block: Block) -> str:
-    return type(block).__name__
-
-
 def _drawn(drawings: Mapping[int, Markup], picture: Picture) -> Markup:
     return drawings.get(id(picture), Markup('<p class="warning">This plot could not be drawn.</p>'))
 
@@ -102,10 +103,6 @@ def _cut(text: str) -> str:
     if len(text) <= LONGEST:
         return text
     return f"{text[:LONGEST]} … (the first {LONGEST:,} of {len(text):,} characters)"
-
-
-def _template(name: str) -> str:
-    return resources.files("core.report").joinpath(f"templates/{name}").read_text("utf-8")
 
 
 def _digest(content: str) -> str:

@@ -27,6 +27,7 @@ from core.records import SplitName
 from core.store.objects import Store
 from core.store.runs import FOLDER, run_names
 from core.summary.files import metrics_path, read_metrics
+from core.summary.listing import missing_run
 from core.summary.tables import save
 
 Outcome = Literal["fixed", "broken", "both_wrong", "both_right"]
@@ -144,17 +145,15 @@ class Changes:
 def read_predictions(store: Store, run: str, split: SplitName) -> RunPredictions:
     """Read a run's predictions of a split.
 
-    Raises MissingInputError if there is no such run or file, DataError if the file is invalid.
+    Raises MissingInputError if the run or the file does not exist, DataError if the file is invalid.
     """
     path = f"{FOLDER}/{run}/student_phase/{split}.json"
     found = store.backend.read(path)
     if found is None:
-        names = run_names(store)
-        if run in names:
+        if run in run_names(store):
             why = f"run {run} has no {store.where(path)}; its export was off, or left out this split"
             raise MissingInputError(why)
-        listed = f"there are: {', '.join(names)}" if names else "it has no runs"
-        raise MissingInputError(f"there is no run {run} under {store.backend.url}; {listed}")
+        raise missing_run(store, run)
     try:
         rows = parse(_PredictionsFile, found.data)[0].root
     except InvalidFile as e:

@@ -1,7 +1,7 @@
 """The files of a run that a summary reads, as typed records: metrics, result, config, provenance.
 
-Runs of 0.1 and of the scripts before this project are read too. A file that is not what its name says is
-reported and costs only its own cells.
+Runs of 0.1 and of the scripts before this project are read too. An invalid file is reported
+and costs only its own cells.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +41,11 @@ class RunEntry:
 def list_runs(store: Store) -> list[RunEntry]:
     """Every run under the root, by name."""
     found = store.backend.list("")
-    sizes = _object_sizes(found)
+    sizes: Counter[tuple[str, str]] = Counter()
+    for each in found:
+        folder, stage, key, *_ = (*each.path.split("/"), "", "")
+        if folder == "objects" and key:
+            sizes[stage, key.removesuffix(".json")] += each.bytes
     latest = pointers.run_dir(store, pointers.LATEST)
     return [_entry(RunView(store, name), found, sizes, latest) for name in run_names(store)]
 
@@ -48,13 +53,12 @@ def list_runs(store: Store) -> list[RunEntry]:
 def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
     """Remove a run's folder and the pointers to it; its objects stay until garbage collection.
 
-    Returns what was removed. Raises MissingInputError if there is no such run, and UserError if it is
+    Returns what was removed. Raises MissingInputError if the run does not exist, and UserError if it is
     running or, without `force`, if model/latest.json names it or the predecessor made it.
     """
     view = RunView(store, name)
     if name not in run_names(store):
-        names = ", ".join(run_names(store)) or "none"
-        raise MissingInputError(f"there is no run {name} under {store.backend.url}; there are: {names}")
+        raise missing_run(store, name)
     if leases.is_live(store.backend, f"{FOLDER}/{name}"):
         raise UserError(f"run {name} is running; stop it first")
     if is_of_predecessor(view.files(), recorded=view.state() is not None) and not force:
@@ -76,6 +80,12 @@ def remove_run(store: Store, name: str, *, force: bool = False) -> list[str]:
     return [*removed, view.where()]
 
 
+def missing_run(store: Store, name: str) -> MissingInputError:
+    """Return the error for a run that does not exist."""
+    names = ", ".join(run_names(store)) or "none"
+    return MissingInputError(f"run {name} does not exist under {store.backend.url}; existing runs: {names}")
+
+
 def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
     """Whether the scripts before this project made a run's folder: they record no state."""
     made = ("teacher_phase/accepted_samples.jsonl", PREDECESSOR_CONFIG)
@@ -83,7 +93,7 @@ def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
 
 
 def _entry(
-    view: RunView, found: Sequence[Found], sizes: Mapping[tuple[str, str], int], latest: str | None
+    view: RunView, found: Sequence[Found], sizes: Counter[tuple[str, str]], latest: str | None
 ) -> RunEntry:
     recorded, stages = view.state(), view.stages()
     files = [f for f in found if f.path.startswith(f"{FOLDER}/{view.name}/")]
@@ -98,7 +108,7 @@ def _entry(
         name=view.name,
         state=state,
         at=None if recorded is None else recorded.at,
-        bytes=sum(f.bytes for f in files) + sum(sizes.get(name, 0) for name in objects),
+        bytes=sum(f.bytes for f in files) + sum(sizes[name] for name in objects),
         stages=len(stages),
         best_step=best_step,
         metrics=metrics,
@@ -126,13 +136,3 @@ def _predecessor_metrics(view: RunView) -> dict[str, float | None]:
     except InvalidFile:
         return {}
     return {"macro_f1": test.macro_f1, "auroc": test.auroc, "log_loss": test.loss}
-
-
-def _object_sizes(found: Sequence[Found]) -> dict[tuple[str, str], int]:
-    sizes: dict[tuple[str, str], int] = {}
-    for each in found:
-        parts = each.path.split("/")
-        if parts[0] == "objects" and len(parts) >= 3:
-            name = parts[1], parts[2].removesuffix(".json")
-            sizes[name] = sizes.get(name, 0) + each.bytes
-    return sizes

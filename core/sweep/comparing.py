@@ -13,7 +13,7 @@ from core.evaluation.analysis import Analysis, Scored, measure_scorers
 from core.evaluation.decision import DECISION
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import SCORES, Predictions
-from core.records import Example, SplitName
+from core.records import SplitName
 from core.results import RunResult, load_run_result
 from core.store import reads
 from core.store.manifest import Manifest
@@ -21,14 +21,13 @@ from core.store.objects import Store
 from core.store.runs import FOLDER, RunView
 from core.sweep.arms import Arm
 
-VAL: SplitName = "val"
 FALLBACK = "macro_f1"
 """The metric of recommendation if the sweep's own has no intervals."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How an arm's run ended; `error` is None if it finished."""
+    """How an arm's run ended; `error`, None if it finished, is also why an arm cannot be compared."""
 
     arm: Arm
     error: str | None = None
@@ -58,22 +57,10 @@ class FinishedArm:
         frozen = decision.read(store.file(self.decision, DECISION))
         return Scored(self.name, self.name, rows, frozen, kind="student")
 
-    def examples(self, store: Store, split: SplitName) -> list[Example]:
-        """Return the examples of a split."""
-        return list(read_examples(store.file(self.split, f"{split}.csv")))
-
     def same_data(self, other: FinishedArm) -> bool:
         """Whether both arms have the same val and test."""
-        val, others_val = (arm.split.files[f"{VAL}.csv"].sha256 for arm in (self, other))
+        val, others_val = (arm.split.files["val.csv"].sha256 for arm in (self, other))
         return val == others_val and reads.digest(self.split) == reads.digest(other.split)
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOutArm:
-    """An arm that is not compared, and why."""
-
-    arm: Arm
-    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +76,21 @@ class ArmComparison:
     test: Analysis | None
 
 
-def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], list[LeftOutArm]]:
-    """Return the arms that can be compared with one another, and those that cannot."""
-    found: list[FinishedArm] = []
-    left_out: list[LeftOutArm] = []
+def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], list[Ended]]:
+    """Return the arms that can be compared with one another, and those that cannot, with the reason."""
+    found, left_out = list[FinishedArm](), list[Ended]()
     for each in ended:
         if each.error is not None:
-            left_out.append(LeftOutArm(each.arm, each.error))
+            left_out.append(each)
             continue
         try:
             arm = _read(store, each.arm)
         except (MissingInputError, StoreError, DataError) as e:
-            left_out.append(LeftOutArm(each.arm, str(e)))
+            left_out.append(Ended(each.arm, str(e)))
             continue
         if found and not arm.same_data(found[0]):
             why = f"its val or test differs from that of {found[0].name}, so they share no rows"
-            left_out.append(LeftOutArm(each.arm, why))
+            left_out.append(Ended(each.arm, why))
         else:
             found.append(arm)
     return found, left_out
@@ -113,13 +99,13 @@ def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], li
 def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmComparison:
     """Compare arms that share their rows. Controls are compared, and never recommended."""
     metric = metric if metric in METRICS else FALLBACK
-    val = _analyse(store, arms, "val")
+    val = _analyze(store, arms, "val")
     best = _best(arms, val, metric)
     if best is not None and best is not arms[0]:
         # Once more with the best first, which is compared with each other arm.
-        val = _analyse(store, [best, *(arm for arm in arms if arm is not best)], "val")
+        val = _analyze(store, [best, *(arm for arm in arms if arm is not best)], "val")
     has_test = all("test" in arm.rows for arm in arms)
-    return ArmComparison(metric, best, val, _analyse(store, arms, "test") if has_test else None)
+    return ArmComparison(metric, best, val, _analyze(store, arms, "test") if has_test else None)
 
 
 def _read(store: Store, arm: Arm) -> FinishedArm:
@@ -146,10 +132,10 @@ def _read(store: Store, arm: Arm) -> FinishedArm:
     )
 
 
-def _analyse(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Analysis:
+def _analyze(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Analysis:
     scored = [arm.scored(store, split) for arm in arms]
-    seed = arms[0].arm.resolved.config.seed
-    return measure_scorers(split, arms[0].examples(store, split), scored, seed=seed)
+    examples = list(read_examples(store.file(arms[0].split, f"{split}.csv")))
+    return measure_scorers(split, examples, scored, seed=arms[0].arm.resolved.config.seed)
 
 
 def _best(arms: Sequence[FinishedArm], val: Analysis, metric: str) -> FinishedArm | None:

@@ -33,7 +33,7 @@ from core.report.sections import results, verdict
 from core.report.text import and_, begins, name_of, number, plural, with_interval
 from core.store.objects import Store
 from core.sweep.arms import Sweep
-from core.sweep.comparing import ArmComparison, Ended, FinishedArm, LeftOutArm, collect, compare_arms
+from core.sweep.comparing import ArmComparison, Ended, FinishedArm, collect, compare_arms
 
 FOLDER = "sweeps"
 MARKDOWN = "sweep_report.md"
@@ -48,7 +48,7 @@ class SweepData:
     sweep: Sweep
     generated_at: str
     finished: Sequence[FinishedArm]
-    left_out: Sequence[LeftOutArm]
+    left_out: Sequence[Ended]
     compared: ArmComparison | None
     on_test: ComparisonData | None
     """None if an arm has no rows of test."""
@@ -127,7 +127,7 @@ def _values(data: SweepData) -> SweepValues:
         recommended_by="val",
         arms={arm.name: ArmSettings(run=arm.run, sets=arm.sets) for arm in data.sweep.arms},
         finished=tuple(arm.name for arm in data.finished),
-        left={each.arm.name: each.why for each in data.left_out},
+        left={each.arm.name: str(each.error) for each in data.left_out},
         val=None if compared is None else compared.val,
         test=None if compared is None else compared.test,
     )
@@ -167,7 +167,7 @@ def _headline(compared: ArmComparison, best: FinishedArm) -> str:
         parts.append(f"no difference is shown between it and {and_(names)}")
     if names := by.get("worse"):
         parts.append(f"{and_(names)} {'is' if len(names) == 1 else 'are'} better, but a control")
-    return f"{text}: {'; '.join(parts)}." if parts else f"{text}; there is no other arm to compare it with."
+    return f"{text}: {'; '.join(parts)}." if parts else f"{text}; no other arm can be compared with it."
 
 
 def _remarks(data: SweepData, compared: ArmComparison) -> list[str]:
@@ -268,7 +268,7 @@ def left_out(data: SweepData) -> Section | None:
     if not data.left_out:
         return None
     intro = "These arms are in no table. The same command continues with what is left to do for them."
-    items = [f"{each.arm.name} (run {each.arm.run}): {each.why}" for each in data.left_out]
+    items = [f"{each.arm.name} (run {each.arm.run}): {each.error}" for each in data.left_out]
     return Section("left", "Arms that are not compared", [Prose(intro, warning=True), Bullets(items)])
 
 

@@ -1,4 +1,4 @@
-"""`understudy summary` and `compare`: tables across runs, and two runs text by text."""
+"""`understudy summary` and `compare`: tables of all runs, and two runs text by text."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from flows.cli.locating import local_output, root_option
 
 if TYPE_CHECKING:
     from core.records import SplitName
-    from core.summary.collecting import Collected
     from core.summary.files import Modes
     from core.summary.tables import Format
 
@@ -27,7 +26,7 @@ _ROOT = root_option("A folder or s3:// URL that holds runs/.")
     type=click.Choice(("reasoning", "label_only", "both")),
     default="both",
     show_default=True,
-    help="Whose metrics: of the student with reasons, with the label-only prompt, or of both.",
+    help="Metrics of the student with reasoning, with the label-only prompt, or both.",
 )
 @click.option(
     "--format",
@@ -35,11 +34,12 @@ _ROOT = root_option("A folder or s3:// URL that holds runs/.")
     type=click.Choice(("csv", "tidy", "html")),
     default="csv",
     show_default=True,
-    help="csv: a table each for train, val and test; tidy: a CSV with a row a run, split and mode, with "
-    "intervals, cost, model and commit; html: these as a page.",
+    help="csv: one table each for train, val and test; tidy: one CSV table with a row per run, split and "
+    "mode, with intervals, cost, model and commit; html: a page.",
 )
 def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
+    from core.report.text import plural
     from core.store.objects import Store
     from core.summary.tables import default_path, save, summarize_runs
 
@@ -47,8 +47,13 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
     for each in found.skipped:
         saying.tell(f"warning: {each.place}: {each.why}")
     path = save(text, output or default_path(format_)) if found.rows else None
-    for line in _conclusion(found, root, path):
-        saying.show(line)
+    if path is None:
+        saying.show(f"no runs with metrics under {root} (in its folder runs/); nothing was written")
+    else:
+        saying.show(f"wrote {path}: {plural(found.runs, 'run')}, {plural(len(found.rows), 'row')}")
+    if found.skipped:
+        warnings = plural(len(found.skipped), "warning")
+        saying.show(f"{warnings}: these were skipped, or have empty cells")
 
 
 @click.command("compare")
@@ -60,12 +65,12 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
     type=click.Choice(("train", "val", "test")),
     default="test",
     show_default=True,
-    help="Of which.",
+    help="The split to compare.",
 )
 @click.option(
     "--output",
     callback=local_output,
-    help="A folder for comparison.json, changed.csv (all texts that either run gets wrong) and left_out.csv.",
+    help="Folder for comparison.json, changed.csv (all texts that either run gets wrong) and left_out.csv.",
 )
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
@@ -78,17 +83,3 @@ def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) ->
         saying.show(line)
     for path in write(output, found) if output is not None else ():
         saying.show(f"wrote {path}")
-
-
-def _conclusion(found: Collected, root: str, path: Path | None) -> list[str]:
-    if path is None:
-        lines = [f"there are no runs with metrics under {root} (in its folder runs/); nothing was written"]
-    else:
-        lines = [f"wrote {path}: {_number(found.runs, 'run')}, {_number(len(found.rows), 'row')}"]
-    if found.skipped:
-        lines.append(f"{_number(len(found.skipped), 'warning')}: these were skipped, or have empty cells")
-    return lines
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"

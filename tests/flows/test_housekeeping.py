@@ -116,7 +116,7 @@ def test_rm_says_what_it_removed_and_what_it_will_not(
     ran(store, "a")
     pointers.publish(store, "a", {"run_dir": "runs/a"}, [])
     assert understudy("rm", "b", "--root", root) == 2
-    assert f"error: there is no run b under {root}; there are: a" in capsys.readouterr().err
+    assert f"error: run b does not exist under {root}; existing runs: a" in capsys.readouterr().err
     assert understudy("rm", "a", "--root", root) == 2
     assert "or add --force to remove that pointer too" in capsys.readouterr().err
     assert understudy("rm", "a", "--force", "--root", root) == 0

@@ -91,7 +91,7 @@ def test_what_is_passed_over_is_named_and_counted_and_is_no_failure(
 def test_an_empty_root_is_said_and_nothing_is_written(root: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert understudy("summary", "--root", root) == 0
     out, err = capsys.readouterr()
-    assert out.startswith(f"there are no runs with metrics under {root}")
+    assert out.startswith(f"no runs with metrics under {root}")
     assert err == ""
     assert list(Path.cwd().iterdir()) == []
 
@@ -111,7 +111,7 @@ def test_an_output_that_cannot_be_written_is_a_sentence(
     [
         (["summary", "--mode", "all"], "Invalid value for '--mode'"),
         (["summary", "--format", "xls"], "Invalid value for '--format'"),
-        (["compare", "a", "b", "--root", "none"], "there is no run a under"),
+        (["compare", "a", "b", "--root", "none"], "run a does not exist under"),
         (["compare", "a", "b", "--split", "all"], "Invalid value for '--split'"),
         (["compare", "a"], "Missing argument 'B'"),
         (["summary", "--root", "gs://b/x"], "error: run.root: gs://b/x: only folders and s3://"),

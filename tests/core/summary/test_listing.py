@@ -99,11 +99,11 @@ def test_the_run_that_latest_names_is_marked(store: Store) -> None:
 
 
 def test_an_unknown_run_is_answered_with_those_there_are(store: Store) -> None:
-    with pytest.raises(MissingInputError, match=r"there is no run x under .*; there are: none"):
+    with pytest.raises(MissingInputError, match=r"run x does not exist under .*; existing runs: none"):
         remove_run(store, "x")
     ran(store, "a")
     ran(store, "b")
-    with pytest.raises(MissingInputError, match=r"there is no run x under .*; there are: a, b"):
+    with pytest.raises(MissingInputError, match=r"run x does not exist under .*; existing runs: a, b"):
         remove_run(store, "x")
 
 

@@ -91,10 +91,10 @@ def test_broken_predictions_are_an_error_with_file_record_and_remedy(
 
 @ON_DISK
 def test_a_run_or_split_that_is_not_there_is_an_error_that_says_which(store: Store) -> None:
-    with pytest.raises(MissingInputError, match=r"there is no run b under .*; it has no runs"):
+    with pytest.raises(MissingInputError, match=r"run b does not exist under .*; existing runs: none"):
         read_predictions(store, "b", "test")
     write(store, "a", predicted(A))
-    with pytest.raises(MissingInputError, match=r"there is no run b under .*; there are: a"):
+    with pytest.raises(MissingInputError, match=r"run b does not exist under .*; existing runs: a"):
         read_predictions(store, "b", "test")
     with pytest.raises(MissingInputError, match=r"run a has no .*/val.json; its export was off"):
         read_predictions(store, "a", "val")
