@@ -121,6 +121,10 @@ def _batches(s: Settings, value: str) -> str:
     return value
 
 
+def _schedule(s: Settings, value: str) -> str:
+    return value if value == "constant" else "linear"
+
+
 def _metric(s: Settings, value: str) -> str:
     metrics = {m: m for m in ("macro_f1", "auroc", "auprc", "accuracy")}
     metrics |= {"loss": "log_loss", "cls_loss": "log_loss"}
@@ -128,6 +132,10 @@ def _metric(s: Settings, value: str) -> str:
         known = ", ".join(metrics)
         raise s.file.error("selection_metric", f"{value!r} is not one of its metrics; give one of {known}")
     return metrics[value]
+
+
+def _max_new_tokens(s: Settings, value: int) -> int:
+    return min(value, int(s["max_length"]) // 2)
 
 
 def _root(s: Settings, value: str) -> str:
@@ -198,13 +206,7 @@ _ROWS = (
     Key("adam_beta1", float, 0.9, ("student.adam.beta1",)),
     Key("adam_beta2", float, 0.95, ("student.adam.beta2",)),
     Key("adam_eps", float, 1e-8, ("student.adam.eps",)),
-    Key(
-        "lr_schedule",
-        str,
-        "linear",
-        ("student.schedule",),
-        lambda s, value: value if value == "constant" else "linear",
-    ),
+    Key("lr_schedule", str, "linear", ("student.schedule",), _schedule),
     Key("min_lr_ratio", float, 0.1, ("student.min_lr_ratio",)),
     Key("max_length", int, 2048, ("student.max_length",)),
     Key("reasoning_token_weight", float, 1.0, ("student.token_weights.reasoning",), later=True),
@@ -217,15 +219,7 @@ _ROWS = (
     Key("eval_reasoning_placeholder", str, ""),
     Key("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
     Key("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
-    Key(
-        "max_new_tokens",
-        int,
-        512,
-        _NEW_TOKENS,
-        lambda s, value: min(value, s["max_length"] // 2),
-        new=4096,
-        later=True,
-    ),
+    Key("max_new_tokens", int, 512, _NEW_TOKENS, _max_new_tokens, new=4096, later=True),
     Key("val_export_every_evals", int, 0, later=True),
     Key("eval_test_during_train", bool, False, later=True),
     Key("train_checkpoint_e2e_eval", bool, False, later=True),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from core.optional import Failure
 from core.report.document import (
@@ -59,27 +59,19 @@ def _bullets(items: Iterable[str]) -> str:
 
 
 def _table(table: Table) -> str:
-    rows = [
-        [_bold(_cell(c)) if i in table.strong and k == 0 else _cell(c) for k, c in enumerate(row)]
-        for i, row in enumerate(table.rows)
-    ]
+    rows = [[_cell(cell) for cell in row] for row in table.rows]
+    for i in table.strong:
+        rows[i][0] = f"**{rows[i][0]}**" if rows[i][0] else ""
     parts = [plain(table.title) + ":"] if table.title else []
-    parts.append(_piped([plain(column) for column in table.columns], rows, table.left))
+    head = [plain(column) for column in table.columns]
+    rule = ["---" if i < table.left else "---:" for i in range(len(head))]
+    parts.append("\n".join(f"| {' | '.join(texts)} |" for texts in [head, rule, *rows]))
     return "\n\n".join([*parts, *([_bullets(table.notes)] if table.notes else [])])
-
-
-def _piped(head: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
-    rule = ["---" if i < left else "---:" for i in range(len(head))]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [head, rule, *rows])
 
 
 def _cell(cell: Cell) -> str:
     text = code(cell.text) if cell.code else plain(cell.text)
     return f"{text} ({plain(cell.detail)})" if cell.detail else text
-
-
-def _bold(text: str) -> str:
-    return f"**{text}**" if text else text
 
 
 def plain(value: object) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from core import jsonio
-from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
-from core.jsonio import Record, now
+from core.jsonio import now
 from core.optional import Failures
 from core.pipeline.facts import setup_of
-from core.records import SplitName
 from core.report import markdown, page
 from core.report.data import ComparisonData
 from core.report.document import (
@@ -54,29 +53,6 @@ class SweepData:
     """None if an arm has no rows of test."""
 
 
-class ArmSettings(Record):
-    """An arm's run, and what its config changes of the base."""
-
-    run: str
-    sets: tuple[str, ...]
-
-
-class SweepValues(Record):
-    """`sweep.json`: the report for scripts. `left` has the reason of each arm that is not compared."""
-
-    sweep: str
-    base: str
-    generated_at: str
-    metric: str | None
-    recommended: str | None
-    recommended_by: SplitName
-    arms: dict[str, ArmSettings]
-    finished: tuple[str, ...]
-    left: dict[str, str]
-    val: Analysis | None
-    test: Analysis | None
-
-
 def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
     """Write sweep_report.md, sweep_report.html and sweep.json to sweeps/<name>/; return the page's place."""
     data, folder, failures = _collect(store, sweep, ended), f"{FOLDER}/{sweep.name}", Failures()
@@ -90,7 +66,7 @@ def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
         facts=(f"{len(data.finished)} of {len(sweep.arms)} arms", sweep.base, data.generated_at),
     )
     files = {
-        VALUES: jsonio.canonical(_values(data).to_json()).decode() + "\n",
+        VALUES: jsonio.canonical(_values(data)).decode() + "\n",
         PAGE: page.render(document, failures),
         MARKDOWN: markdown.render(document, failures),
     }
@@ -115,22 +91,24 @@ def _collect(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepData:
     return SweepData(sweep, at, finished, left, compared, test)
 
 
-def _values(data: SweepData) -> SweepValues:
+def _values(data: SweepData) -> dict[str, Any]:
+    """The content of sweep.json; `left` has the reason of each arm that is not compared."""
     compared = data.compared
     best = None if compared is None else compared.recommended
-    return SweepValues(
-        sweep=data.sweep.name,
-        base=data.sweep.base,
-        generated_at=data.generated_at,
-        metric=None if compared is None else compared.metric,
-        recommended=None if best is None else best.name,
-        recommended_by="val",
-        arms={arm.name: ArmSettings(run=arm.run, sets=arm.sets) for arm in data.sweep.arms},
-        finished=tuple(arm.name for arm in data.finished),
-        left={each.arm.name: str(each.error) for each in data.left_out},
-        val=None if compared is None else compared.val,
-        test=None if compared is None else compared.test,
-    )
+    test = None if compared is None else compared.test
+    return {
+        "sweep": data.sweep.name,
+        "base": data.sweep.base,
+        "generated_at": data.generated_at,
+        "metric": None if compared is None else compared.metric,
+        "recommended": None if best is None else best.name,
+        "recommended_by": "val",
+        "arms": {arm.name: {"run": arm.run, "sets": list(arm.sets)} for arm in data.sweep.arms},
+        "finished": [arm.name for arm in data.finished],
+        "left": {each.arm.name: each.error for each in data.left_out},
+        "val": None if compared is None else compared.val.to_json(),
+        "test": None if test is None else test.to_json(),
+    }
 
 
 def recommendation(data: SweepData) -> Section:
