@@ -124,9 +124,10 @@ def test_a_folder_without_answers_is_named(tmp_path: Path, make: str) -> None:
     if make != "folder":
         text = "" if make == "empty file" else '{"text": "x", "raw_output": \n'
         (run / "teacher_phase/accepted_samples.jsonl").write_text(text)
-        said = {"empty file": "accepted_samples.jsonl holds no answers", "broken line": "jsonl:1: not JSON"}[
-            make
-        ]
+        said = {
+            "empty file": "accepted_samples.jsonl contains no answers",
+            "broken line": "jsonl:1: not JSON",
+        }[make]
     with pytest.raises(AnswersError, match=said):
         sampled(tmp_path, run, examples())
 
