@@ -1,7 +1,7 @@
-"""How users spell locations: paths and URLs are normalized here, once, and misspelled ones are rejected.
+"""Paths and URLs as users write them: normalized here, once; misspelled ones are rejected.
 
 A path is relative to the working directory. `~` and `~name` are expanded; environment variables are
-not, since a config has to mean the same wherever it is read. A backslash counts as a slash unless a
+not, since a config must mean the same wherever it is read. A backslash counts as a slash unless a
 file or folder of that literal name exists.
 """
 
@@ -27,10 +27,10 @@ _BROKEN_URL = re.compile(
 )
 _PLACEHOLDER = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>|\$[A-Za-z_]\w*|%[A-Za-z_]\w*%")
 _PLACEHOLDER_IN_URL = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>")
-"""A URL may hold `%C3%A4` and, after its host, `$filter`."""
+"""A URL may contain `%C3%A4` and, after its host, `$filter`."""
 _WINDOWS = re.compile(r"[A-Za-z]:([\\/]|$)|\\\\")
 _NO_VALUE = frozenset(("None", "null", "undefined"))
-"""What programs write where a value was missing."""
+"""What programs write for a missing value."""
 
 
 def normalized(text: str, setting: str = "", *, creates: bool = False) -> str:
@@ -81,7 +81,7 @@ def absolute(text: str, setting: str = "", *, creates: bool = False) -> Path:
 def object_url(text: str, setting: str) -> str:
     """A bucket's URL without empty parts, `.`, `..` and backslashes: `s3://bucket//a/` is `s3://bucket/a`.
 
-    Raises UserError where it names no bucket or leads out of it.
+    Raises UserError if it names no bucket or leads out of it.
     """
     found = normalized(text, setting)
     kind, _, rest = found.partition("://")
@@ -110,9 +110,9 @@ def _refuse_unreadable(text: str, setting: str) -> None:
     if not text.strip():
         raise UserError(f"{start}the location is empty; write a path or a URL")
     if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise UserError(f"{start}{text!r} has a line break or another control character; take it out")
+        raise UserError(f"{start}{text!r} has a line break or another control character; remove it")
     if text != text.strip() and not _exists(Path(text)):
-        raise UserError(f"{start}{text!r} begins or ends with a space; take it out")
+        raise UserError(f"{start}{text!r} begins or ends with a space; remove it")
     if text[0] in "\"'" and text[-1] == text[0]:
         raise UserError(f"{start}{text} has quotes as part of its name; write {text.strip(text[0])}")
 
@@ -123,13 +123,14 @@ def _refuse_misspelled(text: str, setting: str, *, creates: bool) -> None:
         problem = "is not a location; write a path or a URL"
     if problem is None or _is_literal(text, creates=creates):
         return
-    there = creates and _exists(Path(text))
-    literal = f"; for the file or folder of that very name write ./{text}" if there else ""
-    raise UserError(f"{_start(setting)}{text!r} {problem}{literal}")
+    literal = f"; for the existing file or folder of this name write ./{text}"
+    raise UserError(
+        f"{_start(setting)}{text!r} {problem}{literal if creates and _exists(Path(text)) else ''}"
+    )
 
 
 def _misspelling(text: str) -> str | None:
-    """What makes a path look like a mistake, and how to write what was probably meant."""
+    """Why a path looks like a mistake, and how to write what was probably meant."""
     if broken := _BROKEN_URL.match(text):
         kind = (broken.group(1) or broken.group(3)).lower()
         rest = (broken.group(2) or broken.group(4) or "").replace("\\", "/").strip("/ ") or "..."
@@ -142,15 +143,15 @@ def _misspelling(text: str) -> str | None:
             f"has {found.group(0)}, which is not expanded; write the path itself, or ~ for your home folder"
         )
     if _WINDOWS.match(text) and os.name != "nt":
-        return "is a path of Windows; write the path as this machine has it"
+        return "is a path of Windows; write the path on this machine"
     return None
 
 
 def _is_literal(text: str, *, creates: bool) -> bool:
-    """Whether a name that looks like a mistake is meant as it is.
+    """Whether a name that looks like a mistake is meant literally.
 
-    Either it exists, which is not enough where something would be created, or it is written from `/`,
-    `./`, `../` or `~` and only its last part is new, which must look like no mistake itself.
+    Either it exists, which is not enough if something would be created, or it is written from `/`, `./`,
+    `../` or `~` and only its last part is new, which must not look like a mistake itself.
     """
     try:
         path = Path(text).expanduser()
@@ -173,8 +174,9 @@ def _expanded(text: str, setting: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as e:
-        remedy = "there is no such user's home; write the folder's path"
-        raise UserError(f"{_start(setting)}{text}: {remedy}") from e
+        raise UserError(
+            f"{_start(setting)}{text}: there is no such user's home; write the folder's path"
+        ) from e
 
 
 def _url(kind: str, rest: str, text: str, setting: str) -> str:

@@ -52,7 +52,7 @@ class Location:
 
 
 CONTENT = NotInKey("a path: the digest of what it holds is in the key instead", by_content=True)
-"""Marks a location whose content is in the key; it takes any URL unless a Location says otherwise."""
+"""Marks a location whose content is in the key; it takes any URL unless a Location restricts it."""
 ANYWHERE = Location()
 LOCAL = Location((), "a local path")
 MODEL = Location(("package",), "a folder, a .gguf file, a hub id or package://")

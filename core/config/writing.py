@@ -14,7 +14,7 @@ from core.config.reading import KeyPath
 
 def render(resolved: ResolvedConfig) -> str:
     """YAML text that loads to the same config. Each value is followed by `# <origin>`."""
-    lines = ["# The resolved config of this run; the comment says where each value comes from."]
+    lines = ["# The resolved config of this run; the comment gives the origin of each value."]
     lines += _section(resolved.config, (), resolved)
     return "\n".join(lines) + "\n"
 

@@ -42,9 +42,9 @@ class Cleaned:
 
 
 def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
-    """Handle conflicts, then duplicates, then leaks, as the config says.
+    """Handle conflicts, then duplicates, then leaks, by the actions of the config.
 
-    Raises DataError if it says "error" and there are any.
+    Raises DataError if the action is "error" and there are any.
     """
     parts: Parts = {}
     for row in rows:
@@ -110,7 +110,7 @@ def _leaks(parts: Parts) -> tuple[list[list[Row]], list[Row], dict[str, int]]:
 def _handle(
     parts: Parts, found: list[list[Row]], dropped: list[Row], config: DataConfig, key: str, what: str
 ) -> tuple[Parts, Finding]:
-    """Drop rows, keep them, or raise DataError, as the config says; `found` are the rows of each text."""
+    """Drop rows, keep them, or raise DataError, by the config; `found` are the rows of each text."""
 
     def places(same: list[Row]) -> str:
         return f"{same[0].example.id}: {', '.join(row.at for row in same[:3])}"

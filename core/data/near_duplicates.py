@@ -10,7 +10,7 @@ and with all sets in one order (rarest shingle first) they share a shingle among
 |x| - ceil(t |x|) + 1 and the smaller's first |y| - ceil(2t / (1 + t) |y|) + 1.
 
 Own code, since datasketch finds pairs only with some probability (MinHash) and SetSimilaritySearch, which is
-exact, joins in pure Python and is no longer maintained.
+exact, joins in pure Python and is unmaintained.
 """
 
 from __future__ import annotations

@@ -53,7 +53,7 @@ _BEFORE, _AHEAD = 200, 100
 _LEAST = 6
 """In a smaller sample the values of a column do not represent all its values."""
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
-"""A comma in a number, which is no separator although a number comes before it."""
+"""A comma in a number, not a separator although a number precedes it."""
 _WORD = re.compile(r"\w+")
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """The first line with which a file declares its separator to Excel."""

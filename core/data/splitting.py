@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import combinations
 
-from core.config.data import DataConfig, SplitSizes
+from core.config.data import DataConfig, NearDuplicates, SplitSizes
 from core.data.cleaning import Cleaned
+from core.data.near_duplicates import families
 from core.data.reading import Row
-from core.data.units import Units, find_units
 from core.errors import DataError
 from core.labels import BINARY, LabelSet
 from core.progress import Progress, Silent
@@ -28,6 +28,30 @@ Table = list[list[int]]
 """Numbers of rows by split (train, val, test, left over) and by label."""
 _LARGE = 4
 """A unit that would fill more than 1/4 of what a split still needs of a label is large for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Giant:
+    """A family or unit so large that it decides what a split is like."""
+
+    kind: str
+    rows: int
+    share: float
+    example_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The unit number of each row, and how many families and units have more than one row.
+
+    `giants` have more than the configured share of all rows.
+    """
+
+    of_row: list[int]
+    families: int | None
+    rows_in_families: int
+    several: int
+    giants: tuple[Giant, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +100,45 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
         used[name] = [rows[i] for i in kept]
     _refuse_unusable(used, config.labels, units)
     return Split(whole, used, how, units, left_over)
+
+
+def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) -> Units:
+    """Connected components of "same group", "same family" and "same stripped text"."""
+    texts = [row.example.text for row in rows]
+    found = families(texts, config.threshold, config.shingle, progress) if config.enabled else None
+    keys: list[Iterable[Hashable | None]] = [
+        [text.strip() for text in texts],
+        [row.example.group for row in rows],
+    ]
+    of_row = components(len(rows), [*keys, found] if found else keys)
+    giants = []
+    for kind, numbers in (("family", found or []), ("unit", [] if found == of_row else of_row)):
+        for first, n in Counter(numbers).most_common():
+            if n > 1 and n > config.giant * len(rows):
+                giants.append(Giant(kind, n, round(n / len(rows), 4), rows[first].example.id))
+    in_families = [n for n in Counter(found or ()).values() if n > 1]
+    several = sum(n > 1 for n in Counter(of_row).values())
+    total = None if found is None else len(in_families)
+    return Units(of_row, total, sum(in_families), several, tuple(giants))
+
+
+def components(n: int, keys: Sequence[Iterable[Hashable | None]]) -> list[int]:
+    """For each of `n` rows the first row that is connected to it by an equal key (None joins nothing)."""
+    parent = list(range(n))
+
+    def find(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for column in keys:
+        first: dict[Hashable, int] = {}
+        for i, key in enumerate(column):
+            if key is not None:
+                one, other = find(first.setdefault(key, i)), find(i)
+                parent[max(one, other)] = min(one, other)
+    return [find(i) for i in range(n)]
 
 
 def assign(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:

@@ -144,7 +144,7 @@ class TextLines:
 
 
 def _codec(place: str, how: TextFormat) -> str:
-    """The canonical name of the encoding. Raises DataError if there is no such text encoding."""
+    """The canonical name of the encoding. Raises DataError if it does not exist or is not one of text."""
     try:
         codecs.getincrementaldecoder(how.encoding)
         with contextlib.suppress(UnicodeError):

@@ -36,7 +36,7 @@ class Copies:
         return self.folder / relative
 
     def file(self, manifest: Manifest, name: str) -> Path:
-        """Return a file of an object, downloaded if there is no intact copy.
+        """Return a file of an object, downloaded unless there is an intact copy.
 
         Raises StoreError if the download does not match the manifest.
         """

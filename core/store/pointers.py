@@ -92,7 +92,7 @@ def read(store: Store, name: str = LATEST) -> Mapping[str, Any] | None:
 
 
 def run_dir(store: Store, name: str) -> str | None:
-    """The run folder that a pointer names; None if there is no such pointer."""
+    """The run folder that a pointer names; None without such a pointer."""
     found = (read(store, name) or {}).get("run_dir")
     return found if isinstance(found, str) else None
 

@@ -117,7 +117,7 @@ def test_a_file_that_exists_under_an_odd_name_can_be_read(here: Path) -> None:
 
 def test_a_folder_that_an_earlier_version_created_is_written_to_only_by_its_explicit_path(here: Path) -> None:
     (here / "s3:/bucket").mkdir(parents=True)
-    with pytest.raises(UserError, match=r"folder of that very name write \./s3:/bucket"):
+    with pytest.raises(UserError, match=r"folder of this name write \./s3:/bucket"):
         normalized("s3:/bucket", creates=True)
     assert absolute("./s3:/bucket", creates=True) == here / "s3:/bucket"
     (here / "$X").mkdir()

@@ -15,7 +15,7 @@ from core.config.data import DataConfig
 from core.data import near_duplicates
 from core.data.near_duplicates import families, normalized
 from core.data.reading import read
-from core.data.units import components
+from core.data.splitting import components
 
 
 def shingles(text: str, length: int) -> set[str]:

@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pyarrow
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.data import DataConfig
-from core.data.reading import Readings, read
+from core.data.reading import LabelMap, Readings, read
 from core.errors import DataError
 
 Read = Callable[..., Readings]
@@ -303,3 +304,39 @@ def test_one_id_with_two_meanings_is_an_error_that_names_both_lines(write: Write
 def test_an_empty_id_is_a_bad_row(write: Write, readings: Read) -> None:
     write("id,text,label\n ,a,1\nb,b,0\n")
     assert readings(id_column="id", max_bad_rows=1).bad[0].reason == "the id (column 'id') is empty"
+
+
+def label(raw: str, **settings: Any) -> int | None:
+    return LabelMap(DataConfig(path="a.csv", **settings)).read(raw)
+
+
+@pytest.mark.parametrize("raw", ["1", " 1 ", "1.0", "01", "True", "YES", "positive", "1e0"])
+def test_names_of_the_positive_class_and_numbers_that_equal_them(raw: str) -> None:
+    assert label(raw) == 1
+
+
+@pytest.mark.parametrize("raw", ["0", "0.0", "-0", "FALSE", "No\n", "negative"])
+def test_names_of_the_negative_class_and_numbers_that_equal_them(raw: str) -> None:
+    assert label(raw) == 0
+
+
+@pytest.mark.parametrize("raw", ["", "2", "0.5", "nan", "inf", "maybe", "1_", "1_0"])
+def test_everything_else_is_outside_the_map(raw: str) -> None:
+    assert label(raw) is None
+
+
+def test_several_names_may_map_to_one_class_and_case_does_not_matter() -> None:
+    names = {"positive": ("SPAM", "Straße"), "negative": ("ham",)}
+    assert [label(raw, **names) for raw in ("spam", "STRASSE", "Ham", "1")] == [1, 1, 0, None]
+
+
+def test_true_is_one_unless_it_is_a_name_of_its_own() -> None:
+    assert label("True", positive=("1",), negative=("0",)) == 1
+    assert label("True", positive=("1",), negative=("true",)) == 0
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"), [("1", 0), ("3", 1), ("2.9", 0), ("5", 1), ("nan", None), ("yes", 1)]
+)
+def test_with_a_threshold_numbers_go_by_it_whatever_the_names(raw: str, expected: int | None) -> None:
+    assert label(raw, label_threshold=3) == expected

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from core.config.data import DataConfig
 from core.data.cleaning import clean
 from core.data.reading import Row
-from core.data.splitting import Split, apportion, assign, split, subset, targets
-from core.data.units import components
+from core.data.splitting import Split, apportion, assign, components, split, subset, targets
 from core.errors import DataError
 from core.records import SPLITS, Example
 
