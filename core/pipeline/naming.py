@@ -9,11 +9,10 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from core.config.differences import differences
 from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import Source, parse_source
 from core.config.student import from_first_version
-from core.config.writing import render
+from core.config.writing import differences, render
 from core.errors import ConfigError, UserError
 from core.store import pointers
 from core.store.objects import Store

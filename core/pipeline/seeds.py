@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import Config
-from core.config.differences import differences
 from core.config.loading import ResolvedConfig, held
+from core.config.writing import differences
 from core.errors import ConfigError
 from core.export.manifests import SplitMetrics, metrics_name
 from core.pipeline.naming import run_config

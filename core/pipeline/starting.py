@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from core.config import Config
-from core.config.differences import differences
+from core.config.writing import differences
 from core.errors import MissingInputError, UserError
 from core.pipeline.context import RunContext
 from core.pipeline.naming import run_config

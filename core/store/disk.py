@@ -29,7 +29,6 @@ class Disk:
 
     @property
     def url(self) -> str:
-        """The folder's absolute path."""
         return str(self.folder)
 
     def check(self) -> None:
@@ -39,7 +38,6 @@ class Disk:
         (self.folder / probe).unlink()
 
     def read(self, path: str) -> Content | None:
-        """Return a small file; None if it does not exist."""
         with explained(self.folder / path, "read"):
             try:
                 data = (self.folder / path).read_bytes()
@@ -90,16 +88,13 @@ class Disk:
                 folder.rmdir()
 
     def upload(self, source: Path, path: str) -> None:
-        """Copy atomically."""
         with self.replacing(path) as temporary:
             shutil.copyfile(source, temporary)
 
     def download(self, path: str, target: Path) -> None:
-        """Copy the file out of the root."""
         shutil.copyfile(self.folder / path, target)
 
     def copy(self, source: str, target: str) -> None:
-        """Copy atomically."""
         self.upload(self.folder / source, target)
 
     @contextlib.contextmanager

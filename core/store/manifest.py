@@ -28,10 +28,10 @@ class Manifest(Record):
     key: str
     writer: str
     created_at: str
-    files: Mapping[str, FileEntry]
-    ingredients: Mapping[str, Any]
+    files: dict[str, FileEntry]
+    ingredients: dict[str, Any]
     """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
-    summary: Mapping[str, Any]
+    summary: dict[str, Any]
     """Counts and notices for people; not part of the digest."""
 
     @property
@@ -58,8 +58,8 @@ class Manifest(Record):
             "created_at": self.created_at,
             "digest": self.digest,
             "files": {name: e.model_dump(exclude_none=True) for name, e in sorted(self.files.items())},
-            "ingredients": dict(self.ingredients),
-            "summary": dict(self.summary),
+            "ingredients": self.ingredients,
+            "summary": self.summary,
         }
         return {**value, _CHECKSUM: _checksum(value)}
 

@@ -151,8 +151,8 @@ class Store:
             writer=folder.name,
             created_at=now(),
             files=entries,
-            ingredients=ingredients,
-            summary=summary,
+            ingredients=dict(ingredients),
+            summary=dict(summary),
         )
         if self.backend.folder is None:
             manifest = self._uploaded(manifest, folder)

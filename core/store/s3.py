@@ -71,7 +71,6 @@ class S3:
             )
 
     def read(self, path: str) -> Content | None:
-        """Return a small object; None if it does not exist."""
         from fsspec.asyn import sync
 
         with self._explained(path, "read"):
@@ -103,7 +102,6 @@ class S3:
             self.remove([path])
 
     def list(self, prefix: str) -> list[Found]:
-        """Return all objects below a prefix."""
         top = f"{self.bucket}/{self._key(prefix)}".rstrip("/")
         with self._explained(prefix, "list"):
             try:
@@ -134,7 +132,6 @@ class S3:
             self._fs.put_file(str(source), f"{self.bucket}/{self._key(path)}", timeout=limit)
 
     def download(self, path: str, target: Path) -> None:
-        """Get an object into a file."""
         with self._explained(path, "read", missing_is_an_answer=True):
             try:
                 self._fs.get_file(f"{self.bucket}/{self._key(path)}", str(target))
@@ -145,7 +142,6 @@ class S3:
                     raise
 
     def copy(self, source: str, target: str) -> None:
-        """Copy on the server."""
         with self._explained(target, "write"):
             self._fs.cp_file(f"{self.bucket}/{self._key(source)}", f"{self.bucket}/{self._key(target)}")
 

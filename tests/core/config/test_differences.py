@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 
 from core.config import Config
-from core.config.differences import differences
 from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import parse_source
-from core.config.writing import render
+from core.config.writing import differences, render
 
 MINIMAL = "data: {path: texts.csv}\nteacher: {answers: answers.jsonl}\n"
 RULES = "rejection: {rules: [unparsed, {rule: too_short, min_chars: 5}]}\n"

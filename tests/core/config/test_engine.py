@@ -8,12 +8,11 @@ import pytest
 
 from core.config import StudentConfig
 from core.config.base import key_fields
-from core.config.differences import differences
 from core.config.engine import ENGINES
 from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import parse_source
 from core.config.student import MOVED
-from core.config.writing import render
+from core.config.writing import differences, render
 from core.engines.local.settings import LocalSettings
 from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from core.config.differences import differences
 from core.config.loading import load, location_keys
+from core.config.writing import differences
 from core.errors import ConfigError
 
 LOCATIONS = location_keys()
