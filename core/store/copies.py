@@ -47,7 +47,9 @@ class Copies:
         with explained(path, "read"):
             intact = _matches(path, entry)
         if not intact:
-            with explained(path, "write"), replacing(path) as temporary:
+            with explained(path, "write"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as temporary:
                 self.backend.download(relative, temporary)
                 if not _matches(temporary, entry):
                     raise StoreError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from core import files
-from core.errors import StoreError
+from core.errors import StoreError, UnderstudyError
 from core.store.backend import Content, Found
 
 LOCK = ".lock"
@@ -119,7 +119,7 @@ def explained(path: Path, doing: str) -> Iterator[None]:
     """Turn an error of the system into a StoreError with the place and the remedy."""
     try:
         yield
-    except StoreError:
+    except UnderstudyError:
         raise
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):

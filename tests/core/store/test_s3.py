@@ -119,6 +119,17 @@ def test_nobody_at_the_address_may_pass(s3_root: str, monkeypatch: pytest.Monkey
     assert "check AWS_ENDPOINT_URL and the network, then run the same command again" in sentence
 
 
+def test_a_service_that_fails_while_an_object_is_copied_may_pass(
+    s3_root: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    first = made(Store.open(s3_root))
+    monkeypatch.setenv("UNDERSTUDY_CACHE", str(tmp_path / "another-cache"))
+    store = Store.at(s3_root)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{s3.LOOPBACK}:9")
+    with pytest.raises(PassingError, match="does not answer as expected"):
+        store.folder(first)
+
+
 def test_https_to_a_service_without_it_names_the_endpoint(
     s3_root: str, s3_server: s3.S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
