@@ -35,6 +35,9 @@ class StageRecord(Record):
     reused: bool = False
 
 
+_RECORDS = TypeAdapter(dict[str, StageRecord])
+
+
 class RunState(Record):
     """run_state.json: running, finished, stopped or failed, since when, and the error of a failed run."""
 
@@ -134,7 +137,7 @@ class RunView:
         if found is None:
             return {}
         try:
-            return TypeAdapter(dict[str, StageRecord]).validate_python(found)
+            return _RECORDS.validate_python(found)
         except ValidationError as e:
             raise StoreError(
                 f"{self.where(RECORD)} is not a record of stages ({message(e)}); remove it and run the same "
