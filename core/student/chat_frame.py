@@ -63,7 +63,7 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
     Raises PromptError if the text is not shown exactly once, ModelError if the template cannot be trained on.
     """
     head, tail, after = _split(tokenizer, messages)
-    trail, end = tokenizer.control.first_mark(after)
+    trail, mark, end = tokenizer.control.first_mark(after)
     if trail.strip():
         shown = tokenizer.control.plain(after).strip()
         raise refused(
@@ -71,7 +71,6 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
             f"ends an answer with {shown[:40]!r}, which does not begin with a special or added token of the "
             "tokenizer, so nothing would end an answer",
         )
-    mark = "" if end is None else tokenizer.control.mark_of(end)
     end = tokenizer.inner.eos_token_id if end is None else end
     if end is None:
         raise refused(tokenizer, "names no end of turn, and the tokenizer no end of text")

@@ -59,12 +59,12 @@ class ControlTokens:
         """Return template text with its control tokens marked as such."""
         return self._find.sub(lambda m: self._mark_of(m.group()), text)
 
-    def first_mark(self, text: str) -> tuple[str, int | None]:
-        """Return the text before the first marked control token, and the token's id; None without one."""
+    def first_mark(self, text: str) -> tuple[str, str, int | None]:
+        """Return the text before the first mark, the mark, and its token's id; "" and None without one."""
         found = self._marks.search(text)
         if found is None:
-            return text, None
-        return text[: found.start()], self.ids[self._texts[int(found.group(1))]]
+            return text, "", None
+        return text[: found.start()], found.group(), self.ids[self._texts[int(found.group(1))]]
 
     def last_mark(self, text: str) -> int:
         """Return where the last marked control token begins; 0 without one."""
@@ -81,10 +81,6 @@ class ControlTokens:
     def plain(self, text: str) -> str:
         """Return marked text without marks."""
         return self._marks.sub(lambda m: self._texts[int(m.group(1))], text)
-
-    def mark_of(self, token: int) -> str:
-        """Return the mark of a control token by its id. Raises KeyError."""
-        return next(self._mark_of(text) for text, i in self.ids.items() if i == token)
 
     def encode(self, text: str) -> TextTokens:
         """Tokenize marked text: only marks become control tokens."""

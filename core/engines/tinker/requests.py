@@ -89,7 +89,7 @@ class RequestPool:
         try:
             answer = future.result()
         except Exception as error:
-            if sdk.failed_alone(error):
+            if isinstance(error, sdk.load().module.RequestFailedError):
                 return RowError(sdk.reason(error))
             found = self.client.failed(error, what)
             if isinstance(found, SessionLost | ConfigError):

@@ -34,12 +34,6 @@ class Sdk:
     external: bool
     """Adapters are downloaded file by file, not as one archive."""
 
-    def rest(self, service: Any, server: str, key: str) -> Any:
-        """Return a client for requests without a session."""
-        if self.own_rest:
-            return self.module.RestClient(base_url=server, api_key=key)
-        return service().create_rest_client()
-
 
 @functools.cache
 def load() -> Sdk:
@@ -102,11 +96,6 @@ def translated(error: BaseException, doing: str, server: str) -> UnderstudyError
     if isinstance(error, RuntimeError) and "poisoned" in str(error):
         return SessionLost(f"{doing} came after a failed request: {error}")
     return StageError(f"{doing} on {server} failed: {type(error).__name__}: {error}")
-
-
-def failed_alone(error: BaseException) -> bool:
-    """Return whether only this request failed, so that others may succeed."""
-    return isinstance(error, load().module.RequestFailedError)
 
 
 def reason(error: BaseException) -> str:

@@ -70,7 +70,11 @@ class Service:
             if rest is None:
                 loaded = sdk.load()
                 self.connection.probe()
-                rest = loaded.rest(self.client, server, self.connection.require_key())
+                key = self.connection.require_key()
+                if loaded.own_rest:
+                    rest = loaded.module.RestClient(base_url=server, api_key=key)
+                else:
+                    rest = self.client().create_rest_client()
                 with self._lock:
                     self._rest = rest
             return self.result(call(rest), doing)

@@ -1,4 +1,4 @@
-"""An adapter that is taken home is whole, loads with every trained module, and scores as on the server."""
+"""A downloaded adapter is complete, loads with every trained module, and scores as on the server."""
 
 from __future__ import annotations
 
@@ -35,74 +35,81 @@ def saved(
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Path:
+def adapter_folder(tmp_path: Path) -> Path:
     return tmp_path / "run" / "adapter"
 
 
-def test_what_comes_home_is_peft_s_two_files_with_checksums(
-    engine: TinkerEngine, saved: Checkpoint, home: Path
+def test_a_download_is_peft_s_two_files_with_checksums(
+    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
 ) -> None:
-    adapter = engine.download_adapter(saved, home)
-    assert sorted(path.name for path in home.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
-    assert adapter.files == {name: jsonio.file_digest(home / name) for name in (CONFIG, WEIGHTS)}
-    assert adapter.bytes == sum((home / name).stat().st_size for name in (CONFIG, WEIGHTS))
-    assert json.loads((home / RECORD).read_text())["files"] == adapter.files
-    assert [path.name for path in home.parent.iterdir()] == [home.name]
+    adapter = engine.download_adapter(saved, adapter_folder)
+    assert sorted(path.name for path in adapter_folder.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
+    assert adapter.files == {name: jsonio.file_digest(adapter_folder / name) for name in (CONFIG, WEIGHTS)}
+    assert adapter.bytes == sum((adapter_folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
+    assert json.loads((adapter_folder / RECORD).read_text())["files"] == adapter.files
+    assert [path.name for path in adapter_folder.parent.iterdir()] == [adapter_folder.name]
 
 
 def test_it_loads_with_every_module_that_was_trained(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, adapter_folder: Path
 ) -> None:
-    engine.download_adapter(saved, home)
+    engine.download_adapter(saved, adapter_folder)
     # Seven linear layers in each of two decoder layers, two matrices each.
-    assert check_fits(home, local.source, lora) == 28
+    assert check_fits(adapter_folder, local.source, lora) == 28
 
 
 def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, home: Path
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, adapter_folder: Path
 ) -> None:
-    assert engine.download_adapter(saved, home).completed == ()
-    config = json.loads((home / CONFIG).read_text())
-    jsonio.write_json(home / CONFIG, {**config, "target_modules": None})
+    assert engine.download_adapter(saved, adapter_folder).completed == ()
+    config = json.loads((adapter_folder / CONFIG).read_text())
+    jsonio.write_json(adapter_folder / CONFIG, {**config, "target_modules": None})
     with pytest.raises(ModelError, match="does not match what peft loads by its configuration"):
-        check_fits(home, local.source, lora)
-    assert complete(home / CONFIG, home / WEIGHTS) == ("target_modules",)
-    assert check_fits(home, local.source, lora) == 28
-    known = json.loads((home / CONFIG).read_text())
+        check_fits(adapter_folder, local.source, lora)
+    assert complete(adapter_folder / CONFIG, adapter_folder / WEIGHTS) == ("target_modules",)
+    assert check_fits(adapter_folder, local.source, lora) == 28
+    known = json.loads((adapter_folder / CONFIG).read_text())
     assert {**known, "target_modules": None} == {**config, "target_modules": None}
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
-def test_files_in_no_known_layout_are_said_to_be_so(
-    engine: TinkerEngine, saved: Checkpoint, home: Path, file: str
+def test_files_in_another_layout_are_refused(
+    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path, file: str
 ) -> None:
-    engine.download_adapter(saved, home)
-    (home / CONFIG).write_text("{}")
-    (home / file).write_bytes(b"\x02" + bytes(7) + b"[]")
+    engine.download_adapter(saved, adapter_folder)
+    (adapter_folder / CONFIG).write_text("{}")
+    (adapter_folder / file).write_bytes(b"\x02" + bytes(7) + b"[]")
     with pytest.raises(StageError, match=f"the server's {file} cannot be read"):
-        complete(home / CONFIG, home / WEIGHTS)
+        complete(adapter_folder / CONFIG, adapter_folder / WEIGHTS)
 
 
 @pytest.mark.parametrize("switch", ["train_mlp", "train_attention"])
 def test_an_adapter_of_other_modules_does_not_pass_for_it(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, home: Path, switch: str
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, adapter_folder: Path, switch: str
 ) -> None:
     less = replace(lora, train_mlp=switch != "train_mlp", train_attention=switch != "train_attention")
-    engine.download_adapter(engine.open(less, None).save(folder, step=0), home)
-    check_fits(home, local.source, less)
+    engine.download_adapter(engine.open(less, None).save(folder, step=0), adapter_folder)
+    check_fits(adapter_folder, local.source, less)
     with pytest.raises(ModelError, match="does not match the modules that were trained: missing"):
-        check_fits(home, local.source, lora)
+        check_fits(adapter_folder, local.source, lora)
 
 
 def test_it_scores_as_on_the_server(
-    engine: TinkerEngine, local: LocalEngine, saved: Checkpoint, home: Path, prompts: Rows, choices: Rows
+    engine: TinkerEngine,
+    local: LocalEngine,
+    saved: Checkpoint,
+    adapter_folder: Path,
+    prompts: Rows,
+    choices: Rows,
 ) -> None:
-    engine.download_adapter(saved, home)
+    engine.download_adapter(saved, adapter_folder)
     remote, base = engine.sampler(saved.sampler), engine.sampler(None)
-    found = parity(remote, open_peft(local.source, home, Device("cpu")), prompts, choices)
+    found = parity(remote, open_peft(local.source, adapter_folder, Device("cpu")), prompts, choices)
     assert (found.rows, found.left_out) == (len(prompts), 0)
     assert found.largest < 1e-3
-    assert parity(base, open_peft(local.source, home, Device("cpu")), prompts, choices).largest > 0.1
+    assert (
+        parity(base, open_peft(local.source, adapter_folder, Device("cpu")), prompts, choices).largest > 0.1
+    )
 
 
 def test_rows_that_cannot_be_compared_are_counted(
@@ -121,46 +128,48 @@ def test_rows_that_cannot_be_compared_are_counted(
 
 
 def test_the_folder_must_be_new_and_stays_absent_after_a_failure(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path
 ) -> None:
     server.fail("server_failure", on="save_weights_external", first=1)
     with pytest.raises(PassingError, match="saving the adapter for download"):
-        engine.download_adapter(saved, home)
-    assert list(home.parent.iterdir()) == []
-    engine.download_adapter(saved, home)
+        engine.download_adapter(saved, adapter_folder)
+    assert list(adapter_folder.parent.iterdir()) == []
+    engine.download_adapter(saved, adapter_folder)
     with pytest.raises(StageError, match="already exists"):
-        engine.download_adapter(saved, home)
+        engine.download_adapter(saved, adapter_folder)
 
 
-def test_what_the_server_no_longer_has_cannot_come_home(
-    engine: TinkerEngine, saved: Checkpoint, home: Path
+def test_a_checkpoint_that_expired_cannot_be_downloaded(
+    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
 ) -> None:
     engine.remove(saved.state.location)
     with pytest.raises(CheckpointGone, match="no longer has"):
-        engine.download_adapter(saved, home)
+        engine.download_adapter(saved, adapter_folder)
 
 
 @pytest.mark.parametrize("kind", ["member_outside", "member_absolute"])
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path, kind: Damage
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path, kind: Damage
 ) -> None:
     server.fail(kind, on="external_weights_urls", first=1)
     with pytest.raises(StageError, match="leads out of its folder; nothing was downloaded"):
-        engine.download_adapter(saved, home)
-    assert list(home.parent.iterdir()) == []
+        engine.download_adapter(saved, adapter_folder)
+    assert list(adapter_folder.parent.iterdir()) == []
 
 
-def test_files_beside_the_adapter_are_named_and_not_taken(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, home: Path
+def test_other_files_are_listed_and_not_downloaded(
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path
 ) -> None:
     server.fail("member_oversize", on="external_weights_urls", first=1, bytes=64 << 20)
-    assert engine.download_adapter(saved, home, limit=ROOM).left_out == ("extra.bin",)
+    assert engine.download_adapter(saved, adapter_folder, limit=ROOM).left_out == ("extra.bin",)
 
 
-def test_more_bytes_than_allowed_are_not_taken(engine: TinkerEngine, saved: Checkpoint, home: Path) -> None:
+def test_more_bytes_than_allowed_are_not_downloaded(
+    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
+) -> None:
     with pytest.raises(StageError, match="is larger than 5000 bytes"):
-        engine.download_adapter(saved, home, limit=5000)
-    assert list(home.parent.iterdir()) == []
+        engine.download_adapter(saved, adapter_folder, limit=5000)
+    assert list(adapter_folder.parent.iterdir()) == []
 
 
 @pytest.fixture
@@ -198,7 +207,7 @@ def test_nothing_of_an_unsafe_archive_is_unpacked(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_damaged_archive_is_said_to_be_one(archive_url: str, tmp_path: Path) -> None:
+def test_a_damaged_archive_is_an_error(archive_url: str, tmp_path: Path) -> None:
     fetch(archive_url, tmp_path / "a.tar", ByteLimit(ROOM), secure=False)
     whole = (tmp_path / "a.tar").read_bytes()
     (tmp_path / "b.tar").write_bytes(whole[: len(whole) // 2])
@@ -206,9 +215,7 @@ def test_a_damaged_archive_is_said_to_be_one(archive_url: str, tmp_path: Path) -
         unpack(tmp_path / "b.tar", tmp_path / "out", ByteLimit(ROOM))
 
 
-def test_a_link_that_leads_on_is_not_followed(
-    server: tinker.TinkerServer, saved: Checkpoint, tmp_path: Path
-) -> None:
+def test_a_redirect_is_not_followed(server: tinker.TinkerServer, saved: Checkpoint, tmp_path: Path) -> None:
     run, kind, name = saved.sampler.location.removeprefix("tinker://").split("/")
     url = f"{server.base_url}/api/v1/training_runs/{run}/checkpoints/{kind}/{name}/archive"
     with pytest.raises(StageError, match="redirects to another"):
