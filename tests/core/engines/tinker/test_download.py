@@ -35,81 +35,79 @@ def saved(
 
 
 @pytest.fixture
-def adapter_folder(tmp_path: Path) -> Path:
+def target(tmp_path: Path) -> Path:
     return tmp_path / "run" / "adapter"
 
 
 def test_a_download_is_peft_s_two_files_with_checksums(
-    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, saved: Checkpoint, target: Path
 ) -> None:
-    adapter = engine.download_adapter(saved, adapter_folder)
-    assert sorted(path.name for path in adapter_folder.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
-    assert adapter.files == {name: jsonio.file_digest(adapter_folder / name) for name in (CONFIG, WEIGHTS)}
-    assert adapter.bytes == sum((adapter_folder / name).stat().st_size for name in (CONFIG, WEIGHTS))
-    assert json.loads((adapter_folder / RECORD).read_text())["files"] == adapter.files
-    assert [path.name for path in adapter_folder.parent.iterdir()] == [adapter_folder.name]
+    adapter = engine.download_adapter(saved, target)
+    assert sorted(path.name for path in target.iterdir()) == sorted([CONFIG, WEIGHTS, RECORD])
+    assert adapter.files == {name: jsonio.file_digest(target / name) for name in (CONFIG, WEIGHTS)}
+    assert adapter.bytes == sum((target / name).stat().st_size for name in (CONFIG, WEIGHTS))
+    assert json.loads((target / RECORD).read_text())["files"] == adapter.files
+    assert [path.name for path in target.parent.iterdir()] == [target.name]
 
 
 def test_it_loads_with_every_module_that_was_trained(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, target: Path
 ) -> None:
-    engine.download_adapter(saved, adapter_folder)
+    engine.download_adapter(saved, target)
     # Seven linear layers in each of two decoder layers, two matrices each.
-    assert check_fits(adapter_folder, local.source, lora) == 28
+    assert check_fits(target, local.source, lora) == 28
 
 
 def test_trained_modules_that_the_server_did_not_name_are_read_off_the_weights(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, saved: Checkpoint, target: Path
 ) -> None:
-    assert engine.download_adapter(saved, adapter_folder).completed == ()
-    config = json.loads((adapter_folder / CONFIG).read_text())
-    jsonio.write_json(adapter_folder / CONFIG, {**config, "target_modules": None})
+    assert engine.download_adapter(saved, target).completed == ()
+    config = json.loads((target / CONFIG).read_text())
+    jsonio.write_json(target / CONFIG, {**config, "target_modules": None})
     with pytest.raises(ModelError, match="does not match what peft loads by its configuration"):
-        check_fits(adapter_folder, local.source, lora)
-    assert complete(adapter_folder / CONFIG, adapter_folder / WEIGHTS) == ("target_modules",)
-    assert check_fits(adapter_folder, local.source, lora) == 28
-    known = json.loads((adapter_folder / CONFIG).read_text())
+        check_fits(target, local.source, lora)
+    assert complete(target / CONFIG, target / WEIGHTS) == ("target_modules",)
+    assert check_fits(target, local.source, lora) == 28
+    known = json.loads((target / CONFIG).read_text())
     assert {**known, "target_modules": None} == {**config, "target_modules": None}
 
 
 @pytest.mark.parametrize("file", [CONFIG, WEIGHTS])
 def test_files_in_another_layout_are_refused(
-    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path, file: str
+    engine: TinkerEngine, saved: Checkpoint, target: Path, file: str
 ) -> None:
-    engine.download_adapter(saved, adapter_folder)
-    (adapter_folder / CONFIG).write_text("{}")
-    (adapter_folder / file).write_bytes(b"\x02" + bytes(7) + b"[]")
+    engine.download_adapter(saved, target)
+    (target / CONFIG).write_text("{}")
+    (target / file).write_bytes(b"\x02" + bytes(7) + b"[]")
     with pytest.raises(StageError, match=f"the server's {file} cannot be read"):
-        complete(adapter_folder / CONFIG, adapter_folder / WEIGHTS)
+        complete(target / CONFIG, target / WEIGHTS)
 
 
 @pytest.mark.parametrize("switch", ["train_mlp", "train_attention"])
 def test_an_adapter_of_other_modules_does_not_pass_for_it(
-    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, adapter_folder: Path, switch: str
+    engine: TinkerEngine, local: LocalEngine, lora: LoraSpec, folder: Path, target: Path, switch: str
 ) -> None:
     less = replace(lora, train_mlp=switch != "train_mlp", train_attention=switch != "train_attention")
-    engine.download_adapter(engine.open(less, None).save(folder, step=0), adapter_folder)
-    check_fits(adapter_folder, local.source, less)
+    engine.download_adapter(engine.open(less, None).save(folder, step=0), target)
+    check_fits(target, local.source, less)
     with pytest.raises(ModelError, match="does not match the modules that were trained: missing"):
-        check_fits(adapter_folder, local.source, lora)
+        check_fits(target, local.source, lora)
 
 
 def test_it_scores_as_on_the_server(
     engine: TinkerEngine,
     local: LocalEngine,
     saved: Checkpoint,
-    adapter_folder: Path,
+    target: Path,
     prompts: Rows,
     choices: Rows,
 ) -> None:
-    engine.download_adapter(saved, adapter_folder)
+    engine.download_adapter(saved, target)
     remote, base = engine.sampler(saved.sampler), engine.sampler(None)
-    found = parity(remote, open_peft(local.source, adapter_folder, Device("cpu")), prompts, choices)
+    found = parity(remote, open_peft(local.source, target, Device("cpu")), prompts, choices)
     assert (found.rows, found.left_out) == (len(prompts), 0)
     assert found.largest < 1e-3
-    assert (
-        parity(base, open_peft(local.source, adapter_folder, Device("cpu")), prompts, choices).largest > 0.1
-    )
+    assert parity(base, open_peft(local.source, target, Device("cpu")), prompts, choices).largest > 0.1
 
 
 def test_rows_that_cannot_be_compared_are_counted(
@@ -128,48 +126,48 @@ def test_rows_that_cannot_be_compared_are_counted(
 
 
 def test_the_folder_must_be_new_and_stays_absent_after_a_failure(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, target: Path
 ) -> None:
     server.fail("server_failure", on="save_weights_external", first=1)
     with pytest.raises(PassingError, match="saving the adapter for download"):
-        engine.download_adapter(saved, adapter_folder)
-    assert list(adapter_folder.parent.iterdir()) == []
-    engine.download_adapter(saved, adapter_folder)
+        engine.download_adapter(saved, target)
+    assert list(target.parent.iterdir()) == []
+    engine.download_adapter(saved, target)
     with pytest.raises(StageError, match="already exists"):
-        engine.download_adapter(saved, adapter_folder)
+        engine.download_adapter(saved, target)
 
 
 def test_a_checkpoint_that_expired_cannot_be_downloaded(
-    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, saved: Checkpoint, target: Path
 ) -> None:
     engine.remove(saved.state.location)
     with pytest.raises(CheckpointGone, match="no longer has"):
-        engine.download_adapter(saved, adapter_folder)
+        engine.download_adapter(saved, target)
 
 
 @pytest.mark.parametrize("kind", ["member_outside", "member_absolute"])
 def test_a_file_name_that_leads_out_of_the_folder_is_refused(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path, kind: Damage
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, target: Path, kind: Damage
 ) -> None:
     server.fail(kind, on="external_weights_urls", first=1)
     with pytest.raises(StageError, match="leads out of its folder; nothing was downloaded"):
-        engine.download_adapter(saved, adapter_folder)
-    assert list(adapter_folder.parent.iterdir()) == []
+        engine.download_adapter(saved, target)
+    assert list(target.parent.iterdir()) == []
 
 
 def test_other_files_are_listed_and_not_downloaded(
-    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, server: tinker.TinkerServer, saved: Checkpoint, target: Path
 ) -> None:
     server.fail("member_oversize", on="external_weights_urls", first=1, bytes=64 << 20)
-    assert engine.download_adapter(saved, adapter_folder, limit=ROOM).left_out == ("extra.bin",)
+    assert engine.download_adapter(saved, target, limit=ROOM).left_out == ("extra.bin",)
 
 
 def test_more_bytes_than_allowed_are_not_downloaded(
-    engine: TinkerEngine, saved: Checkpoint, adapter_folder: Path
+    engine: TinkerEngine, saved: Checkpoint, target: Path
 ) -> None:
     with pytest.raises(StageError, match="is larger than 5000 bytes"):
-        engine.download_adapter(saved, adapter_folder, limit=5000)
-    assert list(adapter_folder.parent.iterdir()) == []
+        engine.download_adapter(saved, target, limit=5000)
+    assert list(target.parent.iterdir()) == []
 
 
 @pytest.fixture
