@@ -99,7 +99,7 @@ def prompts() -> list[tuple[int, ...]]:
 
 @pytest.fixture(scope="session")
 def choices() -> list[tuple[int, ...]]:
-    """EachChoice of two labels that share all but their last token."""
+    """Forms of two labels that share all but their last token."""
     return [(7, 8, 9, label) for label in (20, 21, 40, 41)]
 
 
