@@ -280,6 +280,10 @@ class Engine(ABC):
 
     @property
     @abstractmethod
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    @abstractmethod
     def fingerprint(self) -> Mapping[str, str]:
         """Everything that decides bits: versions, device, dtype, threads. Recorded with checkpoints."""
 

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from core import jsonio
 from core.config import Config
 from core.config.base import Section
-from core.config.engine import EngineChoice, EngineSettings
+from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.data.writing import read_examples
-from core.engines.base import Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
+from core.engines.base import Engine, Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
 from core.engines.losses import Loss
 from core.engines.sampling import GenerateParams, Sampler, derived_seed
 from core.errors import ConfigError
@@ -129,7 +129,7 @@ def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> d
     default the base model's.
     """
     engine, live = io.context.engine, io.context.live
-    require_loss(config.engine, config.loss)
+    require_loss(engine, config.loss)
     at = {name: checkpoint(engine, io.inputs[name]) for name in ("parent", "start") if name in io.inputs}
     parent, start, lora = at.get("parent"), at.get("start"), lora_spec(config.lora, config.seed)
 
@@ -163,7 +163,7 @@ def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> d
     return summary
 
 
-def require_loss(engine: EngineSettings, loss: str) -> None:
+def require_loss(engine: Engine, loss: str) -> None:
     """Raise ConfigError if an engine does not compute a loss."""
     known = engine.capabilities.losses
     if loss not in known:

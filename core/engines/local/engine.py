@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.base_model import ModelSource, require_torch
-from core.engines.base import ADAPTER, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.engines.base import ADAPTER, Capabilities, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
+from core.engines.losses import ALL_LOSSES
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class LocalEngine(Engine):
     @property
     def identity(self) -> EngineIdentity:
         return EngineIdentity("local", server=None, base_digest=self.source.digest)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(losses=ALL_LOSSES)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from core import jsonio
 from core.engines.base import (
+    Capabilities,
     Checkpoint,
     DownloadedAdapter,
     Engine,
@@ -65,6 +66,10 @@ class TinkerEngine(Engine):
     @property
     def identity(self) -> EngineIdentity:
         return EngineIdentity("tinker", server=self.server, base_digest=jsonio.digest(self.model))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.settings.capabilities
 
     @property
     def fingerprint(self) -> dict[str, str]:
