@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 from core.config.measure import METRICS
-from core.evaluation.comparison import signed_end
+from core.evaluation.comparison import MetricDifference, signed_end
+from core.intervals import Difference, Interval
 from core.report.document import UNDEFINED, Cell
 
 DIGITS = 3
-
-
-class Estimate(Protocol):
-    """A value with its interval; None is undefined."""
-
-    @property
-    def value(self) -> float | None: ...
-    @property
-    def low(self) -> float | None: ...
-    @property
-    def high(self) -> float | None: ...
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:
@@ -57,10 +46,11 @@ def span(low: float | None, high: float | None, *, sign: bool = False) -> str:
     return f"{number(low)} to {number(high)}" if low < 0 else f"{number(low)}–{number(high)}"
 
 
-def with_interval(estimate: Estimate, *, sign: bool = False) -> Cell:
-    """Return a value with its interval."""
-    text = signed(estimate.value) if sign else number(estimate.value)
-    return Cell(text, span(estimate.low, estimate.high, sign=sign))
+def with_interval(of: Interval | Difference | MetricDifference) -> Cell:
+    """Return a value with its interval; differences have a sign."""
+    if isinstance(of, Interval):
+        return Cell(number(of.value), span(of.low, of.high))
+    return Cell(signed(of.value), span(of.low, of.high, sign=True))
 
 
 def name_of(metric: str) -> str:

@@ -128,7 +128,7 @@ def difference(d: MetricDifference | None) -> list[Cell]:
     """Return a difference with its interval, and its adjusted p-value."""
     if d is None:
         return cells(UNDEFINED, UNDEFINED)
-    return [Cell(signed(d.value), span(d.low, d.high, sign=True)), Cell(p_value(d.p_adjusted))]
+    return [with_interval(d), Cell(p_value(d.p_adjusted))]
 
 
 @section("default", order=40)

@@ -14,7 +14,7 @@ from core.rejection.cited import cited
 from core.report.data import Mistake, ReportData
 from core.report.document import UNDEFINED, Block, Cell, Mistakes, Prose, Section, Table, cells, section
 from core.report.plots.scorers import ForestRow, forest
-from core.report.text import and_, grouped, name_of, number, plural, signed, span, with_interval
+from core.report.text import and_, grouped, name_of, number, plural, span, with_interval
 
 MOST = 200
 """Errors that are listed."""
@@ -82,11 +82,7 @@ def faithfulness(data: ReportData) -> Section | None:
         return None
     counted = _counted(found)
     rows = [
-        [
-            *cells(what, f"{c.count:,} of {c.total:,}"),
-            Cell(number(c.share.value), span(c.share.low, c.share.high)),
-        ]
-        for what, c in counted.items()
+        [*cells(what, f"{c.count:,} of {c.total:,}"), with_interval(c.share)] for what, c in counted.items()
     ]
     intro = (
         f"The student's reasoning on {plural(found.with_reasoning.total, 'row')} of "
@@ -199,8 +195,7 @@ def _hard_counts(found: Sequence[HardTexts]) -> Table:
             Cell(f"{s.count:,} of {s.total:,}: {number(s.rate)}", span(s.low, s.high))
             for s in (h.by_label[label] for label in _LABELS)
         ]
-        difference = Cell(signed(h.difference.value), span(h.difference.low, h.difference.high, sign=True))
-        rows.append([*cells(h.split, f"{h.texts:,}"), *shares, difference])
+        rows.append([*cells(h.split, f"{h.texts:,}"), *shares, with_interval(h.difference)])
     notes = [
         f"{h.split}: {plural(h.unanswered, 'text')} without any answer, which are not counted."
         for h in found
