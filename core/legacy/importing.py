@@ -157,7 +157,7 @@ def _mapped(s: Settings) -> Imported:
             shown = text if len(text) <= 60 else f"{text[:57]}..."
             remarks.append(Remark("left out", file.place(name), name, f"{shown}: {key.note}"))
         elif key.note and key.is_different(given, converted[name]) and name != "prompt_file":
-            text = f"{', '.join(key.fields)}: {key.note}"
+            text = f"now {', '.join(key.fields)}; {key.note}"
             remarks.append(Remark("different", file.place(name), name, text))
     return Imported(file, s.version, values, origins, (*remarks, *_missing(s)))
 

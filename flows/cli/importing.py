@@ -59,8 +59,8 @@ def import_config(
             raise ConfigError(f"cannot write {path}: {e.strerror or e}; give another --output") from e
     version = "first" if found.version == "old" else "later"
     saying.show(
-        f"wrote {names}: {found.mapped} of {len(found.file.given)} keys are taken over; the others have the "
-        f"defaults of the scripts' {version} version"
+        f"wrote {names}: {found.mapped} of {len(found.file.given)} keys are taken over; keys that it "
+        f"lacks have the defaults of the scripts' {version} version"
     )
     for title, remarks in found.listed():
         saying.show(f"{title}:")

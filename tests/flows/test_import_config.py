@@ -31,8 +31,8 @@ def test_it_writes_a_config_that_loads_and_says_what_it_left_out(
     assert understudy("import-config", str(old)) == 0
     said = capsys.readouterr().out
     assert said.startswith(
-        "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; the others "
-        "have the defaults of the scripts' first version\n"
+        "wrote reasoning_sft.yaml and reasoning_sft.prompts.yaml: 1 of 3 keys are taken over; keys that "
+        "it lacks have the defaults of the scripts' first version\n"
     )
     assert f"{old}:3: teacher_json_mode: " in said
     assert "did you mean teacher_k?" in said
