@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.fields import FieldInfo
 
 
 class Section(BaseModel):
@@ -56,6 +57,12 @@ CONTENT = NotInKey("a path: the digest of what it holds is in the key instead", 
 ANYWHERE = Location()
 LOCAL = Location((), "a local path")
 MODEL = Location(("package",), "a folder, a .gguf file, a hub id or package://")
+
+
+def location_of(info: FieldInfo) -> Location | None:
+    """What a field that names a location takes; None for any other field."""
+    marked = next((mark for mark in info.metadata if isinstance(mark, Location)), None)
+    return marked or (ANYWHERE if CONTENT in info.metadata else None)
 
 
 def key_fields(section: BaseModel) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from core import locations
 from core.config import Config
-from core.config.base import ANYWHERE, CONTENT, Location
+from core.config.base import Location, location_of
 from core.config.engine import ENGINES, EngineSettings
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
 from core.config.rejection import RULES
@@ -107,17 +107,6 @@ def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPat
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def location_keys() -> dict[KeyPath, Location]:
-    """The keys that name a location, those of every registered engine included, with what they take."""
-    found = {}
-    for key in leaves(Config):
-        marks = (fields_at(key[:-1]) or {})[key[-1]].metadata
-        location = next((mark for mark in marks if isinstance(mark, Location)), None)
-        if location is not None or CONTENT in marks:
-            found[key] = location or ANYWHERE
-    return found
-
-
 def fields_at(key: KeyPath) -> Mapping[str, FieldInfo] | None:
     """The fields of the section at a key path; None if it leads outside the sections.
 
@@ -199,17 +188,10 @@ def _check_locations(resolved: ResolvedConfig, source: Source) -> None:
 
     Only the file that a user gives is checked: what a finished run names may be gone since.
     """
-    for key, location in location_keys().items():
-        value: Any = resolved.config
-        for part in key:
-            value = getattr(value, part, None)
-        if not isinstance(value, str):
-            continue
+    for key, value, location in _locations(resolved.config, ()):
         # A server has its own names for models, and MLflow its own `file:` paths.
         on_server = not resolved.config.student.engine.capabilities.local_weights
-        if (key == ("student", "model") and on_server) or (
-            key[0] == "trackers" and value.startswith("file:")
-        ):
+        if (on_server and key == ("student", "model")) or (key[0] == "trackers" and value[:5] == "file:"):
             continue
         name = ".".join(key)
         try:
@@ -220,6 +202,16 @@ def _check_locations(resolved: ResolvedConfig, source: Source) -> None:
             origin = resolved.origins[key]
             place = origin if origin == "--set" else source.place(key)
             raise ConfigError(f"{place}: {e}") from None
+
+
+def _locations(section: BaseModel, at: KeyPath) -> Iterable[tuple[KeyPath, str, Location]]:
+    """Every location in a section: its key path, its value, and what the key takes."""
+    for name, info in type(section).model_fields.items():
+        value, location = getattr(section, name), location_of(info)
+        if isinstance(value, BaseModel):
+            yield from _locations(value, (*at, name))
+        elif isinstance(value, str) and location is not None:
+            yield (*at, name), value, location
 
 
 def _message(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> str:

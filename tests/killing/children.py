@@ -23,7 +23,7 @@ from core import failpoints
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """The `count`th passing (from 0) of a milestone; `name` None lets the run go on to its end."""
+    """The `count`th passing (from 0) of a failpoint; `name` None lets the run go on to its end."""
 
     name: str | None = None
     count: int = 0
@@ -38,7 +38,7 @@ TO_THE_END = Moment()
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """A milestone that a run passed: when (seconds since its start), which, about what."""
+    """A failpoint that a run passed: when (seconds since its start), which, about what."""
 
     after: float
     name: str
@@ -80,7 +80,7 @@ class Child:
 def run_in_child(
     work: Callable[[], None], trace: Path, moment: Moment = TO_THE_END, kill_after: float | None = None
 ) -> Ended:
-    """Fork, let the child do `work`, and kill -9 it at a milestone or after some seconds."""
+    """Fork, let the child do `work`, and kill -9 it at a failpoint or after some seconds."""
     child = Child.start(work, trace, moment)
     if kill_after is not None:
         time.sleep(kill_after)

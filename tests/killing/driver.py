@@ -27,7 +27,7 @@ def main() -> None:
     """Read the arguments and print results."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--root", required=True)
-    parser.add_argument("--each", type=int, default=1, help="passings of every milestone to kill at")
+    parser.add_argument("--each", type=int, default=1, help="passings of every failpoint to kill at")
     parser.add_argument("--random", type=int, default=3, help="trials that kill at random moments")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], dest="changes", help="overrides of the config")

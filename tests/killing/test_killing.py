@@ -37,7 +37,7 @@ def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(
     assert [
         r for r in results if r["answers_twice"] or r["steps_twice"] or r["differing"] or r["failed"]
     ] == []
-    assert len(results) == len(failpoints.ALL) + AT_RANDOM, "every milestone is passed by an undisturbed run"
+    assert len(results) == len(failpoints.ALL) + AT_RANDOM, "every failpoint is passed by an undisturbed run"
     assert sum(r["kills"] for r in results) >= len(failpoints.ALL)
 
 

@@ -16,7 +16,7 @@ from tests.killing.direct import run
 
 @dataclass(frozen=True, slots=True)
 class Kill:
-    """When to kill: at a milestone, after some seconds, or not at all."""
+    """When to kill: at a failpoint, after some seconds, or not at all."""
 
     moment: Moment = TO_THE_END
     after: float | None = None
@@ -66,7 +66,7 @@ class Result:
 
 @dataclass(slots=True)
 class Reference:
-    """An undisturbed run: what it leaves, how long it takes, how often it passes each milestone."""
+    """An undisturbed run: what it leaves, how long it takes, how often it passes each failpoint."""
 
     place: Place
     remains: dict[str, str] = field(default_factory=dict)
@@ -82,7 +82,7 @@ class Reference:
         return cls(place, place.remains(), ended.passed[-1].after, passings)
 
     def moments(self, each: int) -> list[Moment]:
-        """Every milestone, at `each` of its passings: the middle one, or spread from first to last."""
+        """Every failpoint, at `each` of its passings: the middle one, or spread from first to last."""
         return [
             Moment(name, count) for name, times in self.passings.items() for count in _spread(times, each)
         ]

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import yaml
 
-from core.config.loading import load, location_keys
+from core.config import Config
+from core.config.base import LOCAL, location_of
+from core.config.engine import ENGINES, EngineSettings, register_engine
+from core.config.loading import fields_at, leaves, load
 from core.config.writing import differences
+from core.engines.base import Capabilities, Engine
 from core.errors import ConfigError
 
-LOCATIONS = location_keys()
+LOCATIONS = {
+    key: location
+    for key in leaves(Config)
+    if (location := location_of((fields_at(key[:-1]) or {})[key[-1]])) is not None
+}
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +82,28 @@ def test_a_misspelled_location_is_rejected_with_file_line_and_key(
 def test_a_url_is_rejected_where_only_local_files_are_read(here: Path, key: tuple[str, ...]) -> None:
     with pytest.raises(ConfigError, match=r"s3:// cannot be used here; name "):
         load(config(here, key, "s3://bucket/x"))
+
+
+class Stored(EngineSettings):
+    """An engine of another distribution, with a location of its own."""
+
+    weights: Annotated[str, LOCAL] = "weights"
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities()
+
+    def open(self, model: str) -> Engine:
+        raise NotImplementedError
+
+
+def test_a_location_of_an_engine_of_another_distribution_is_checked(here: Path) -> None:
+    register_engine("stored")(Stored)
+    try:
+        with pytest.raises(ConfigError, match=r"student\.engine\.weights: .* name a local path"):
+            load(config(here), ["student.engine=stored", "student.engine.weights=s3://bucket/x"])
+    finally:
+        ENGINES.remove("stored")
 
 
 def test_an_override_is_named_as_one(here: Path) -> None:
