@@ -39,7 +39,7 @@ class MadeBy(EarlierCode):
 def record_code(view: RunView) -> None:
     """Write `made_by.json` of a run; other code that it names moves to `before`."""
     code, before = current_code(), tuple[EarlierCode, ...]()
-    if (found := view.bytes(FILE)) is not None:
+    if (found := view.read_bytes(FILE)) is not None:
         try:
             earlier, _ = parse(MadeBy, found)
         except InvalidFile:

@@ -63,7 +63,7 @@ def show(view: RunView, failures: Failures) -> None:
             said = f"{about}: all on the same rows of {found.split}, with 95 % intervals"
             create_table_artifact(key="scorers", table=scorer_rows(found), description=said)
     with failures.optional(Part.ARTIFACT, "learning-curve"):
-        if (curve := view.bytes(CURVE)) is not None:
+        if (curve := view.read_bytes(CURVE)) is not None:
             # The picture itself: a page of Prefect's cannot reach the run's folder.
             url = f"data:image/png;base64,{base64.b64encode(curve).decode()}"
             create_image_artifact(key="learning-curve", image_url=url, description=about)

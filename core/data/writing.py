@@ -59,7 +59,7 @@ def scan_examples(path: Path) -> Examples:
 class Examples(Collection[Example]):
     """The `count` examples of a split file, read again by each iteration, none of them kept in memory.
 
-    Any number of iterations may be open at once. There is no access by index, since that would read the
+    Any number of iterations may be open at once. Access by index is not supported, since it would read the
     file from its start.
     """
 

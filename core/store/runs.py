@@ -76,10 +76,10 @@ class RunView:
 
     def read(self, place: str) -> str | None:
         """Return a text of the view, None if it does not exist; undecodable bytes become U+FFFD."""
-        found = self.bytes(place)
+        found = self.read_bytes(place)
         return None if found is None else found.decode(errors="replace")
 
-    def bytes(self, place: str) -> bytes | None:
+    def read_bytes(self, place: str) -> bytes | None:
         """Return a small file of the view; None if it does not exist."""
         found = self.store.backend.read(self._at(place))
         return None if found is None else found.data

@@ -130,7 +130,7 @@ def _result(view: RunView) -> tuple[int | None, dict[str, float | None]]:
 
 
 def _predecessor_metrics(view: RunView) -> dict[str, float | None]:
-    data = view.bytes(metrics_path("test", "reasoning")) or view.bytes(bestval_path("test"))
+    data = view.read_bytes(metrics_path("test", "reasoning")) or view.read_bytes(bestval_path("test"))
     try:
         test = read_metrics(data or b"", "test")[0].metrics
     except InvalidFile:

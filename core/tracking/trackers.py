@@ -219,7 +219,7 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
 
 
 def _read_record(view: RunView) -> SentSteps:
-    if (found := view.bytes(FILE)) is not None:
+    if (found := view.read_bytes(FILE)) is not None:
         with contextlib.suppress(InvalidFile):
             return parse(SentSteps, found)[0]
     record = _new_record()
