@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from core import packages
 from core.config.base import Section
-from core.config.endpoint import Endpoint
+from core.config.endpoint import Endpoint, LimitsConfig
 from core.config.reading import read_source
 from core.errors import ConfigError
 
@@ -160,16 +160,6 @@ class Range:
 
 
 @dataclass(frozen=True, slots=True)
-class Speed:
-    """What bounds the rate: requests in flight, seconds for each, and limits a minute, if any."""
-
-    concurrency: int
-    latency_s: Range
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Forecast:
     """Calls, tokens, US dollars (None without a price) and seconds."""
 
@@ -195,10 +185,11 @@ def estimate_run(
     prompt: Range,
     completion: Range,
     price: Price | None,
-    speed: Speed,
+    limits: LimitsConfig,
+    latency_s: Range,
     cached_share: float = 0.0,
 ) -> Forecast:
-    """Forecast `calls` requests of so many tokens each.
+    """Forecast `calls` requests of so many tokens and seconds each, within `limits`.
 
     `cached_share` of each prompt is assumed to be in the server's cache; 0 is the cautious assumption.
     The bounds combine those of all ingredients at once, so they are wide rather than narrow.
@@ -208,10 +199,10 @@ def estimate_run(
     if price is not None:
         usd = prompts * (price.of_input(cached_share) / _MILLION) + completions * (price.output / _MILLION)
     tokens = prompts + completions
-    bounds = [calls * speed.latency_s * (1 / speed.concurrency)]
-    if speed.requests_per_minute:
-        bounds.append(calls * (60 / speed.requests_per_minute))
-    if speed.tokens_per_minute:
-        bounds.append(tokens * (60 / speed.tokens_per_minute))
+    bounds = [calls * latency_s * (1 / limits.concurrency)]
+    if limits.requests_per_minute:
+        bounds.append(calls * (60 / limits.requests_per_minute))
+    if limits.tokens_per_minute:
+        bounds.append(tokens * (60 / limits.tokens_per_minute))
     seconds = Range(max(b.low for b in bounds), max(b.mean for b in bounds), max(b.high for b in bounds))
     return Forecast(calls, prompts, completions, usd, seconds)

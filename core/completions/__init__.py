@@ -3,7 +3,8 @@
 `complete` sends requests and yields completions. The teacher is one user of it; see its docstring.
 """
 
-from core.completions.completer import Completer, complete
+from core.completions.budget import RequestLedger
+from core.completions.completer import complete, complete_each
 from core.completions.context import RequestContext
 from core.completions.journal import Journal
 from core.completions.request import (
@@ -19,15 +20,16 @@ from core.config.endpoint import Endpoint
 
 __all__ = [
     "ChatRequest",
-    "Completer",
     "Completion",
     "Endpoint",
     "Journal",
     "Parser",
     "Problem",
     "RequestContext",
+    "RequestLedger",
     "ResponseSchema",
     "Text",
     "TextParser",
     "complete",
+    "complete_each",
 ]

@@ -198,9 +198,8 @@ class RequestLedger:
 class Accounts:
     """The budget, the price, the token estimates and the ledger of a run's requests to one endpoint."""
 
-    def __init__(self, endpoint: Endpoint, journal: Journal) -> None:
-        self.ledger = RequestLedger()
-        self._endpoint, self._journal = endpoint, journal
+    def __init__(self, endpoint: Endpoint, journal: Journal, ledger: RequestLedger) -> None:
+        self.ledger, self._endpoint, self._journal = ledger, endpoint, journal
         self._price = price_of(endpoint)
         spent, limits = spent_before(journal, self._price), endpoint.budget
         self.budget = Budget(limits.usd, limits.tokens, spent, endpoint.section)

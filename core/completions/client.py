@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from core.completions.failures import CallError
 from core.completions.request import PreparedRequest
-from core.completions.response import CallError, ServerReply, error_of, read_reply
+from core.completions.response import ServerReply, error_of, read_reply
 from core.config.endpoint import Endpoint
 from core.errors import UserError
 

@@ -73,45 +73,46 @@ def complete(
             for completion in complete(requests, endpoint, journal, TextParser()):
                 print(completion.request.id, completion.parsed.text)
     """
-    completer = Completer(RequestContext(endpoint, journal, parser, frame, schema), progress)
+    context, ledger = RequestContext(endpoint, journal, parser, frame, schema), RequestLedger()
     total = len(requests) if isinstance(requests, Collection) else 0
-    for _, found in completer.complete_each(requests, lambda r, given: None if given else r, total):
+
+    def once(request: ChatRequest, given: Sequence[Completion[P]]) -> ChatRequest | None:
+        return None if given else request
+
+    for _, found in complete_each(context, requests, once, total, progress=progress, ledger=ledger):
         yield from found
-    if missing := completer.ledger.given_up:
+    if missing := ledger.given_up:
         words = "; ".join(f"{words} ({n})" for words, n in missing.most_common(3))
         raise TeacherError(f"{missing.total()} requests to {endpoint.base_url} got no answer: {words}")
 
 
-class Completer(Generic[P]):
-    """Completes the requests about items, several for each; `ledger` counts what they took."""
+def complete_each(
+    context: RequestContext[P],
+    items: Iterable[I],
+    next_request: NextRequest[I, P],
+    total: int,
+    *,
+    progress: Progress | None = None,
+    ledger: RequestLedger | None = None,
+) -> Iterator[tuple[I, tuple[Completion[P], ...]]]:
+    """Yield each of `total` items with its completions, in the order of the items.
 
-    def __init__(self, context: RequestContext[P], progress: Progress | None = None) -> None:
-        self.context = context
-        self.ledger = RequestLedger()
-        """Of the last call of `complete_each`."""
-        self._progress = progress or Silent()
+    `next_request` is called for an item until it returns None. An item whose request gets no answer is
+    yielded with its completions so far. `ledger` counts what the requests take. Raises TeacherError if
+    nothing more may be sent; what was completed until then is stored. A caller that stops early closes the
+    iterator.
+    """
 
-    def complete_each(
-        self, items: Iterable[I], next_request: NextRequest[I, P], total: int
-    ) -> Iterator[tuple[I, tuple[Completion[P], ...]]]:
-        """Yield each of `total` items with its completions, in the order of the items.
+    async def start() -> _Session[I, P]:
+        return _Session(context, items, next_request, total, progress or Silent(), ledger or RequestLedger())
 
-        `next_request` is called for an item until it returns None. An item whose request gets no answer is
-        yielded with its completions so far. Raises TeacherError if nothing more may be sent; what was
-        completed until then is stored. A caller that stops early closes the iterator.
-        """
-
-        async def start() -> _Session[I, P]:
-            return _Session(self.context, items, next_request, self._progress, total)
-
-        with _event_loop() as run:
-            session = run(start())
-            self.ledger = session.ledger
-            try:
-                while batch := run(session.batch()):
-                    yield from batch
-            finally:
-                run(session.close())
+    with _event_loop() as run:
+        session = run(start())
+        try:
+            while batch := run(session.batch()):
+                yield from batch
+        finally:
+            run(session.close())
 
 
 def stored_completions(
@@ -135,17 +136,17 @@ class _Session(Generic[I, P]):
         context: RequestContext[P],
         items: Iterable[I],
         next_request: NextRequest[I, P],
-        progress: Progress,
         total: int,
+        progress: Progress,
+        ledger: RequestLedger,
     ) -> None:
         if context.journal.index.old_formats and not isinstance(items, Collection):
             items = list(items)
         self._context, self._items, self._next_request = context, items, next_request
-        self._progress, self._total = progress, total
+        self._progress, self._total, self._ledger = progress, total, ledger
         self._canary = Canary(context, self._stored_by_version_01)
-        self._sender = Sender(context, self._canary)
+        self._sender = Sender(context, self._canary, ledger)
         self._formats = FormatNegotiator(context, self._sender)
-        self.ledger = self._sender.ledger
         self._being_sent: dict[str, asyncio.Event] = {}
         self._queue = WorkQueue[I, P](context.journal.run, items)
         self._asked = self._finished = 0
@@ -173,7 +174,7 @@ class _Session(Generic[I, P]):
             await self._work_off()
             self._formats.check()
             self._canary.check()
-            if self._queue.failed and self.ledger.answered:
+            if self._queue.failed and self._ledger.answered:
                 # An outage that outlasted all tries of some is over when others are answered.
                 log.info("requesting once more the %d that failed in all tries", len(self._queue.failed))
                 self._queue.requeue_failed()
@@ -208,7 +209,7 @@ class _Session(Generic[I, P]):
     async def _work(self) -> None:
         while not self._has_stopped and (work := await self._queue.next()) is not None:
             if work.failed_id is not None:
-                self.ledger.failed.pop(work.failed_id, None)
+                self._ledger.failed.pop(work.failed_id, None)
                 self._finished -= 1
             try:
                 work.failed_id = await self._finish(work)
@@ -230,7 +231,7 @@ class _Session(Generic[I, P]):
                 was_asked = True
                 completion = await self._send(request, prepared)
             if completion is None:
-                return request.id if request.id in self.ledger.failed else None
+                return request.id if request.id in self._ledger.failed else None
             work.given.append(completion)
         return None
 
@@ -265,7 +266,7 @@ class _Session(Generic[I, P]):
 
     def _note(self) -> str:
         """What the run has spent, and what the remaining items will take if they are like those asked."""
-        spent, ledger = self._sender.accounts.budget.spent, self.ledger
+        spent, ledger = self._sender.accounts.budget.spent, self._ledger
         left = (self._total - self._finished) / max(self._asked, 1)
         if spent.usd:
             return f"${spent.usd:.4f} spent, about ${ledger.usd * left:.4f} to come"

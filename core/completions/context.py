@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
@@ -27,6 +28,7 @@ from core.completions.request import (
     normalized,
     response_formats,
 )
+from core.completions.uploads import FOLDER, FORMATS
 from core.config.endpoint import Endpoint
 from core.errors import StoreError
 from core.prompts import Message
@@ -65,27 +67,42 @@ class RequestContext(Generic[P]):
         self._old_limits: frozenset[int] = frozenset()
         self._old_misses = 0
 
+    @property
+    def format_path(self) -> str:
+        """Where the output format of endpoint and model is stored under the root."""
+        name = jsonio.digest([normalized(self.endpoint.base_url), self.endpoint.model])[:32]
+        return f"{FOLDER}/{FORMATS}/{name}.json"
+
     def take_format(self) -> bool:
         """Use the output format that was settled for endpoint and model; False if none was.
 
-        Without a schema there is nothing to settle. Raises StoreError for an unknown format.
+        Without a schema there is nothing to settle. Raises StoreError for a damaged file or unknown format.
         """
         if self.schema is None:
             return True
-        url, model = self.endpoint.base_url, self.endpoint.model
-        settled = self.journal.settled_format(url, model)
-        if settled is not None and settled not in self.formats:
+        found = self.journal.store.read_json(self.format_path)
+        if found is None:
+            return False
+        settled = found.get("output_format") if isinstance(found, dict) else None
+        if not isinstance(settled, str) or settled not in self.formats:
             raise StoreError(
-                f"{self.journal.format_file(url, model)} names an output format {settled!r:.40} that is not "
-                f"one of {', '.join(self.formats)}; remove it and run again"
+                f"{self.journal.store.where(self.format_path)} names an output format {settled!r:.40} "
+                f"that is not one of {', '.join(self.formats)}; remove it and run again"
             )
-        self.output_format = settled or self.output_format
-        return settled is not None
+        self.output_format = settled
+        return True
 
     def settle_format(self) -> None:
         """Store the present output format; of two runs at once, the first one's is used."""
-        url, model = self.endpoint.base_url, self.endpoint.model
-        self.output_format = self.journal.settle_format(url, model, self.output_format)
+        content = {
+            "endpoint": normalized(self.endpoint.base_url),
+            "model": self.endpoint.model,
+            "output_format": self.output_format,
+            "run": self.journal.run,
+            "at": jsonio.now(),
+        }
+        self.journal.store.backend.create(self.format_path, (json.dumps(content) + "\n").encode())
+        self.take_format()
 
     def prepare(self, request: ChatRequest) -> PreparedRequest:
         """Return what is sent for a request in the settled format."""

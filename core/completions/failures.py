@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 from core.config.endpoint import Endpoint
 from core.errors import TeacherRefused
+
+if TYPE_CHECKING:
+    from core.completions.response import Counted
 
 Kind = Literal["retry", "refused", "bad_request", "format_unsupported"]
 Cause = Literal["key", "account", "model", "text", "rate", "server", "unknown"]
@@ -92,6 +95,27 @@ _FORMAT = re.compile(r"response_format|json_schema|json_object|structured output
 _MODERATED = re.compile(r"moderation|flagged|content[_ ](filter|policy|management)", re.IGNORECASE)
 
 
+class CallError(Exception):
+    """A request without a usable reply. `status` is None if the connection failed, 200 if a reply came
+    without an error status; `code` contains the error's codes, separated by spaces. `headers` are in small
+    letters, and include those in the error itself: a router's upstream limits, or a wait.
+
+    `counted` is what the failed reply used all the same; None if it does not state that.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int | None = None,
+        code: str = "",
+        headers: Mapping[str, str] | None = None,
+        counted: Counted | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message, self.status, self.code, self.headers = message, status, code, headers or {}
+        self.counted = counted
+
+
 @dataclass(frozen=True, slots=True)
 class RetryDecision:
     """What to do about a failed request, and the server's own words."""
@@ -102,8 +126,6 @@ class RetryDecision:
     words: str
     slow_down: bool = False
     """Whether the server is overloaded (429, or 503 and 529)."""
-    cause: Cause = "unknown"
-    """What the failure is about, if status, code or message show it."""
     maybe_format: bool = False
     """Whether the request may have failed for its output format alone, whatever `kind` is: ask in the next
     format, and act on `kind` only if a plain request fails too. Never True for key, account or rate."""
@@ -128,7 +150,6 @@ def classify(
         kind,
         f"{number}: {shown}"[:_SHOWN] if shown else number,
         slow_down=kind == "retry" and (status in OVERLOAD_STATUSES or cause == "rate"),
-        cause=cause,
         maybe_format=kind == "format_unsupported"
         or (status in _FORMAT_STATUSES and cause in ("unknown", "model", "server")),
     )
@@ -207,19 +228,9 @@ _MESSAGE_SHOWN = 300
 _DEEPEST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
-    """The content of an error object. `status` is the HTTP status that its codes mean; None if unknown."""
-
-    message: str
-    codes: tuple[str, ...] = ()
-    status: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
-    """Headers in small letters that the object itself contains: a router's upstream limits, or a wait."""
-
-
-def read_error(body: Any) -> ErrorBody | None:
-    """Read the body of a request that failed; None for a body without an error.
+def read_error(body: Any) -> CallError | None:
+    """Read the body of a request that failed; None for a body without an error. Its status is that of its
+    codes.
 
     The error is under `error`, or the body is a list of one (Gemini), or it is the body itself (vLLM).
     """
@@ -240,18 +251,18 @@ def is_error(value: Any) -> bool:
     return bool(value.strip() if isinstance(value, str) else value)
 
 
-def read_error_object(error: Any) -> ErrorBody:
+def read_error_object(error: Any) -> CallError:
     """Read an error object, a list of them (the first counts), or a text alone."""
     if isinstance(error, list):
         error = next((part for part in error if is_error(part)), "")
     if not isinstance(error, Mapping):
-        return ErrorBody(_line(str(error)))
-    codes = tuple(dict.fromkeys(_codes(error)))
+        return CallError(_line(str(error)))
+    codes = list(dict.fromkeys(_codes(error)))
     metadata = error.get("metadata")
     # OpenRouter's own message is the same for all; the provider's is here.
     raw = _text(metadata.get("raw")) if isinstance(metadata, Mapping) else ""
     message = ": ".join(filter(None, (_text(error), raw)))
-    return ErrorBody(_line(message), codes, status_of_codes(codes), _headers(error))
+    return CallError(_line(message), status_of_codes(codes), " ".join(codes), _headers(error))
 
 
 def _codes(error: Mapping[str, Any], depth: int = 0) -> Iterator[str]:

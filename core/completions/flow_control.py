@@ -8,10 +8,10 @@ from collections import deque
 from dataclasses import dataclass
 
 from core.completions.concurrency import AdaptiveConcurrency, Outcome, Slot
-from core.completions.failures import OVERLOAD_STATUSES, RetryDecision
+from core.completions.failures import OVERLOAD_STATUSES, CallError, RetryDecision
 from core.completions.headers import retry_after
 from core.completions.rate_limiter import Clock, RateLimiter, RealClock
-from core.completions.response import CallError, ServerReply
+from core.completions.response import ServerReply
 from core.config.endpoint import BreakerConfig, Endpoint
 from core.errors import BreakerOpen
 

@@ -137,7 +137,7 @@ class FormatNegotiator(Generic[P]):
             self._simpler_failed += completion is None
             is_accepted = prepared.output_format in self._sender.accepted
             if completion is not None and not is_accepted and self._simpler_worked >= _WITHOUT_SUCCESS:
-                file = self._context.journal.format_file(prepared.endpoint, prepared.model)
+                file = self._context.journal.store.where(self._context.format_path)
                 raise TeacherError(
                     f"{prepared.endpoint} refuses the output format {prepared.output_format}, which it took "
                     f"before ({refused}); run the same command again, or, if that does not help, remove "

@@ -11,29 +11,24 @@ the price of one answer.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from core import failpoints, jsonio
+from core import failpoints
 from core.completions import append_log
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import Piece, ReplyIndex, whole_end
 from core.completions.reply import Entry, Reply, ReplyUsage, encode, from_line
-from core.completions.request import normalized
 from core.completions.uploads import (
     FOLDER,
-    FORMATS,
     Uploader,
     download,
     missing_here,
     parts,
     upload_missing,
 )
-from core.errors import StoreError
-from core.jsonio import now
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
@@ -139,34 +134,6 @@ class Journal:
         if heals:
             upload_missing(backend, self._folder, there)
 
-    def settle_format(self, endpoint: str, model: str, output_format: str) -> str:
-        """Store the output format that an endpoint's model accepts, and return the one that is used: of two
-        stored at once, the first.
-        """
-        content = {
-            "endpoint": normalized(endpoint),
-            "model": model,
-            "output_format": output_format,
-            "run": self.run,
-            "at": now(),
-        }
-        self.store.backend.create(_format_path(endpoint, model), (json.dumps(content) + "\n").encode())
-        return self.settled_format(endpoint, model) or output_format
-
-    def settled_format(self, endpoint: str, model: str) -> str | None:
-        """Return the stored format, or None. Raises StoreError for a damaged file."""
-        path = _format_path(endpoint, model)
-        found = self.store.read_json(path)
-        if found is None:
-            return None
-        if not isinstance(found, dict) or not isinstance(found.get("output_format"), str):
-            raise StoreError(f"{self.store.where(path)} names no output_format; remove it and run again")
-        return str(found["output_format"])
-
-    def format_file(self, endpoint: str, model: str) -> str:
-        """Return where an endpoint's output format is stored, for people."""
-        return self.store.where(_format_path(endpoint, model))
-
     def _index_durable(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
         """Index lines that became durable; called in the journal's thread."""
         self.index.add(Piece(source.writer, 0, source.path), entries, source.end)
@@ -186,8 +153,3 @@ def log_folder(store: Store) -> Path:
         return store.backend.folder / FOLDER
     copies = store.copies.folder
     return copies.parent.parent / FOLDER / copies.name
-
-
-def _format_path(endpoint: str, model: str) -> str:
-    name = jsonio.digest([normalized(endpoint), model])[:32]
-    return f"{FOLDER}/{FORMATS}/{name}.json"

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic_core import from_json
 
-from core.completions.failures import is_error, read_error, read_error_object, status_of_codes
+from core.completions.failures import CallError, is_error, read_error, read_error_object, status_of_codes
 from core.completions.reply import ending
 from core.cost import Usage
 
@@ -20,26 +20,6 @@ _REASONING = ("reasoning_content", "reasoning", "thinking", "thinking_blocks", "
 _REASONING_PARTS = ("thinking", "reasoning")
 """Types of content parts that are not part of the answer."""
 _PART_TEXTS = ("text", "thinking", "summary", "content", "value")
-
-
-class CallError(Exception):
-    """A request without a usable reply. `status` is None if the connection failed, 200 if a reply came
-    without an error status; `code` contains the error's codes, separated by spaces.
-
-    `counted` is what the failed reply used all the same; None if it does not state that.
-    """
-
-    def __init__(
-        self,
-        message: str,
-        status: int | None = None,
-        code: str = "",
-        headers: Mapping[str, str] | None = None,
-        counted: Counted | None = None,
-    ) -> None:
-        super().__init__(message)
-        self.message, self.status, self.code, self.headers = message, status, code, headers or {}
-        self.counted = counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +83,7 @@ def error_of(status: int, body: bytes, headers: Mapping[str, str]) -> CallError:
         found = None
     if found is None:
         found = read_error_object(body[:10_000].decode("utf-8", "replace"))
-    return CallError(found.message, status, " ".join(found.codes), {**found.headers, **headers})
+    return CallError(found.message, status, found.code, {**found.headers, **headers})
 
 
 def _refuse_failed(
@@ -120,7 +100,7 @@ def _refuse_failed(
     how, status, code = ending(finish_reason), None, ""
     if found is not None:
         message = found.message or "the reply states an error without a message"
-        status, code, headers = found.status, " ".join(found.codes), {**found.headers, **headers}
+        status, code, headers = found.status, found.code, {**found.headers, **headers}
     elif how == "failed":
         code = str(finish_reason).replace(" ", "_")
         message, status = "the server broke the answer off", status_of_codes([code])

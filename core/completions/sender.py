@@ -10,17 +10,17 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NoReturn
 
-from core.completions.budget import Accounts, Spending, rough_tokens
+from core.completions.budget import Accounts, RequestLedger, Spending, rough_tokens
 from core.completions.canary import Canary
 from core.completions.client import ChatClient
 from core.completions.concurrency import Slot
 from core.completions.context import RequestContext
-from core.completions.failures import RetryDecision, classify, refusal
+from core.completions.failures import CallError, RetryDecision, classify, refusal
 from core.completions.flow_control import FlowControl
 from core.completions.headers import should_retry
 from core.completions.reply import Reply
 from core.completions.request import PLAIN, ChatRequest, Completion, P, PreparedRequest
-from core.completions.response import CallError, ServerReply
+from core.completions.response import ServerReply
 from core.cost import Usage
 from core.errors import TeacherRefused
 from core.jsonio import now
@@ -60,11 +60,10 @@ class _Sending:
 class Sender(Generic[P]):
     """Sends requests to one endpoint, each as often as needed. Created in a running event loop."""
 
-    def __init__(self, context: RequestContext[P], canary: Canary[P]) -> None:
-        self._context, self._canary = context, canary
+    def __init__(self, context: RequestContext[P], canary: Canary[P], ledger: RequestLedger) -> None:
+        self._context, self._canary, self.ledger = context, canary, ledger
         self._endpoint = context.endpoint
-        self.accounts = Accounts(context.endpoint, context.journal)
-        self.ledger = self.accounts.ledger
+        self.accounts = Accounts(context.endpoint, context.journal, ledger)
         self.accepted: set[str] = set()
         """Output formats in which this start received an answer."""
         self.in_flight: set[asyncio.Task[Any] | None] = set()

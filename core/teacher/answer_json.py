@@ -1,13 +1,13 @@
-"""JSON answers, whole, fenced or inside other text; cut and broken ones are distinguished."""
+"""JSON answers, whole, fenced or inside other text; truncated and broken ones are distinguished."""
 
 from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-# Objects tried inside a text; real answers hold one, and hostile ones should not cost minutes.
+# Objects tried inside a text; real answers contain one, and hostile ones should not cost minutes.
 _MOST_OBJECTS = 50
 _MOST_LENIENT = 5
 _FENCE = re.compile(r"\A```[A-Za-z0-9_-]*\s*")
@@ -19,7 +19,7 @@ _ANSWER = re.compile(r"\{\s*\"(?:reasoning|label)\"", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Label values and reasoning as they stand in an output, not yet checked; or an error."""
+    """Label values and reasoning as an output contains them, not yet checked; or an error."""
 
     source: str
     labels: tuple[object, ...] = ()
@@ -29,26 +29,19 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Object:
-    """A JSON object's answer: every value under the name, in order."""
+    """A JSON object's answer, every value under the name in order, and where in a text it begins and ends."""
 
     labels: tuple[object, ...]
     reasonings: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Placed:
-    """An object and where in a text it begins and ends."""
-
-    value: _Object
-    begin: int
-    end: int
+    begin: int = 0
+    end: int = 0
 
 
 def find_whole_json(text: str) -> Found | None:
-    """The answer of a text that is one JSON object, or one in a code fence; None for other texts.
+    """Return the answer of a text that is one JSON object, or one in a code fence; None for other texts.
 
-    Key names may be in upper case, other keys are passed over, line breaks inside strings are
-    read as such, and trailing commas are left out.
+    Key names may be in upper case, other keys are ignored, line breaks inside strings are accepted,
+    and trailing commas are removed.
     """
     whole = _load(text)
     if whole is not None:
@@ -59,40 +52,39 @@ def find_whole_json(text: str) -> Found | None:
 
 
 def find_json_at_end(text: str) -> Found | None:
-    """The answer of the one JSON object with which `text` ends, fenced or not; None for other texts.
+    """Return the answer of the one JSON object with which `text` ends, fenced or not; None for other texts.
 
-    Objects before it are drafts, since what a model thought ends in what it decided.
+    Objects before it are drafts, since reasoning ends in the decision.
     """
     text = text.rstrip().removesuffix("```").rstrip()
     if not text.endswith("}"):
         return None
-    last = [placed for placed in _answers(text) if placed.end == len(text)]
-    return _found("reasoning_json", [last[0].value]) if last else None
+    last = [found for found in _answers(text) if found.end == len(text)]
+    return _found("reasoning_json", last[:1]) if last else None
 
 
 def find_json_inside(text: str) -> Found | None:
-    """The answer of the JSON objects inside `text`; None where none holds a label or reasoning.
+    """Return the answer of the JSON objects inside `text`; None if none has a label or reasoning.
 
     Several objects must agree on the label; the first one's reasoning counts.
     """
-    inside = [placed.value for placed in _answers(text)]
+    inside = _answers(text)
     return _found("json_inside", inside) if inside else None
 
 
 def answer_spans(text: str) -> list[tuple[int, int]]:
-    """Where in `text` the answers' objects stand, from the brace to after its twin: whatever else
-    their strings hold is their reasoning's."""
-    return [(placed.begin, placed.end) for placed in _answers(text)]
+    """Return where in `text` the answers' objects begin and end; tags in their strings are reasoning."""
+    return [(found.begin, found.end) for found in _answers(text)]
 
 
 def answer_begin(text: str) -> int | None:
-    """Where in `text` an answer's object begins, whole or not."""
+    """Return where in `text` an answer's object begins, complete or not."""
     begin = _ANSWER.search(text)
     return begin.start() if begin else None
 
 
 def broken_json(text: str) -> Found | None:
-    """The error `truncated` or `broken_json` where an answer's object begins but cannot be read."""
+    """Return the error `truncated` or `broken_json` if an answer's object begins but cannot be read."""
     text = _FENCE.sub("", text)
     start = answer_begin(text)
     if start is None:
@@ -105,7 +97,7 @@ def broken_json(text: str) -> Found | None:
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
-    """Keeps both of two equal keys, where a dict would keep the last without a word."""
+    """Keep both of two equal keys; a dict would silently keep the last."""
     return _Object(
         tuple(v for k, v in pairs if k.casefold() == "label"),
         tuple(v for k, v in pairs if k.casefold() == "reasoning"),
@@ -121,13 +113,13 @@ def _load(text: str) -> _Object | None:
         value = _DECODER.decode(text)
         value = _DECODER.decode(value) if isinstance(value, str) else value
     except (ValueError, RecursionError):
-        placed = _lenient(text, 0) if text.startswith("{") else None
-        return placed.value if placed is not None and placed.end == len(text.rstrip()) else None
+        found = _lenient(text, 0) if text.startswith("{") else None
+        return found if found is not None and found.end == len(text.rstrip()) else None
     return value if isinstance(value, _Object) else None
 
 
-def _lenient(text: str, begin: int) -> _Placed | None:
-    """The object at `begin` without its trailing commas; None where there are none, or it is still broken."""
+def _lenient(text: str, begin: int) -> _Object | None:
+    """The object at `begin` without its trailing commas; None without any, or if it is still broken."""
     if _TRAILING_COMMA.search(text, begin) is None:
         return None
     end, commas = _scan(text, begin)
@@ -139,7 +131,7 @@ def _lenient(text: str, begin: int) -> _Placed | None:
         value = _DECODER.decode(kept)
     except (ValueError, RecursionError):
         return None
-    return _Placed(value, begin, end) if isinstance(value, _Object) else None
+    return replace(value, begin=begin, end=end) if isinstance(value, _Object) else None
 
 
 def _scan(text: str, begin: int) -> tuple[int, list[int]]:
@@ -158,8 +150,8 @@ def _scan(text: str, begin: int) -> tuple[int, list[int]]:
     return 0, []
 
 
-def _answers(text: str) -> list[_Placed]:
-    found: list[_Placed] = []
+def _answers(text: str) -> list[_Object]:
+    found: list[_Object] = []
     at = lenient = 0
     for _ in range(_MOST_OBJECTS):
         begin = _OBJECT.search(text, at)
@@ -168,15 +160,12 @@ def _answers(text: str) -> list[_Placed]:
         try:
             value, at = _DECODER.raw_decode(text, begin.start())
         except (ValueError, RecursionError):
-            placed = None
+            value = None
             if lenient < _MOST_LENIENT and _ANSWER.match(text, begin.start()):
-                lenient, placed = lenient + 1, _lenient(text, begin.start())
-            if placed is None:
-                at = begin.start() + 1
-                continue
-            value, at = placed.value, placed.end
-        if value.labels or value.reasonings:
-            found.append(_Placed(value, begin.start(), at))
+                lenient, value = lenient + 1, _lenient(text, begin.start())
+            at = begin.start() + 1 if value is None else value.end
+        if value is not None and (value.labels or value.reasonings):
+            found.append(replace(value, begin=begin.start(), end=at))
     return found
 
 

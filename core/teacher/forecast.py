@@ -12,7 +12,7 @@ from core.completions.journal import Journal
 from core.completions.reply import Reply
 from core.completions.request import Completion
 from core.config.endpoint import Endpoint
-from core.cost import Forecast, Range, Speed, Usage, estimate_run, price_of
+from core.cost import Forecast, Range, Usage, estimate_run, price_of
 from core.records import Example
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import Parsed
@@ -31,7 +31,6 @@ def forecast(
     without attempts; these are added to it.
     """
     endpoint, context = teacher.config.endpoint, teacher.context(journal)
-    limits = endpoint.limits
     taken = taken or Taken(endpoint)
     seen = _Seen(teacher, taken)
     context.take_format()
@@ -42,7 +41,8 @@ def forecast(
         taken.estimator.prompt(seen.rough / max(seen.fresh + seen.begun, 1)),
         taken.estimator.completion(),
         price_of(endpoint),
-        Speed(limits.concurrency, taken.latency(), limits.requests_per_minute, limits.tokens_per_minute),
+        endpoint.limits,
+        taken.latency(),
         taken.cached_share(),
     )
     counter = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from core.completions.budget import spent_before
-from core.completions.completer import Completer
+from core.completions.budget import RequestLedger, spent_before
+from core.completions.completer import complete_each
 from core.completions.context import RequestContext
 from core.completions.journal import Journal
 from core.completions.reply import Reply, ending
@@ -68,13 +68,14 @@ class LiveTeacher:
         after the last text if some got no answer and may get one another time.
         """
         with self._open() as journal:
-            completer = Completer(self.context(journal), progress)
-            answers = 0
-            for example, given in completer.complete_each(examples, self.next_request, total):
+            context, ledger, answers = self.context(journal), RequestLedger(), 0
+            for example, given in complete_each(
+                context, examples, self.next_request, total, progress=progress, ledger=ledger
+            ):
                 answers += len(given)
                 yield Answered(example, tuple(_answer(each) for each in given))
-            self._refuse_missing(completer, total)
-            self._facts = self._facts_of(completer, journal, answers)
+            self._refuse_missing(ledger, total)
+            self._facts = self._facts_of(ledger, context, answers)
 
     def facts(self) -> TeacherFacts:
         """Return the output format and the ledger."""
@@ -94,11 +95,11 @@ class LiveTeacher:
         messages = self._prompts.teacher_messages(example.text, self._rulebook, gold=gold)
         return ChatRequest(example.id, messages, attempt.number, attempt.temperature, attempt.hinted)
 
-    def _refuse_missing(self, completer: Completer[Parsed], total: int) -> None:
+    def _refuse_missing(self, ledger: RequestLedger, total: int) -> None:
         """Raise TeacherError for texts that the endpoint failed to answer: the next start may get an answer.
         A text that it rejects stays missing. `max_missing` allows that many of both kinds.
         """
-        ledger, most = completer.ledger, self.config.max_missing
+        most = self.config.max_missing
         missing = len(ledger.failed) + (0 if most is None else ledger.unread.total())
         if missing <= (most or 0):
             return
@@ -108,10 +109,11 @@ class LiveTeacher:
             f"which asks only these, or set teacher.max_missing to {missing} or more to continue without them"
         )
 
-    def _facts_of(self, completer: Completer[Parsed], journal: Journal, answers: int) -> TeacherFacts:
-        run, price, ledger = journal.spent(journal.run), price_of(self.config.endpoint), completer.ledger
+    def _facts_of(self, ledger: RequestLedger, context: RequestContext[Parsed], answers: int) -> TeacherFacts:
+        journal, price = context.journal, price_of(self.config.endpoint)
+        run = journal.spent(journal.run)
         return TeacherFacts(
-            output_format=completer.context.output_format,
+            output_format=context.output_format,
             ledger=TeacherLedger(
                 run=journal.run,
                 asked_now=ledger.answered,

@@ -1,15 +1,15 @@
-"""Reading an output as reasoning and label, by fixed rules that are tried in a fixed order.
+"""Parse an output into reasoning and label, by fixed rules that are tried in a fixed order.
 
 1. The output is cut before the first stop string.
 2. JSON: the whole output, the whole output inside a code fence, or objects inside other text.
 3. Tags: <label>.
-4. A cut or broken answer is an error, whatever else the text might hold.
+4. A truncated or broken answer is an error, whatever else the text contains.
 5. The configured label pattern.
 
-All but the whole output is looked for outside the reasoning blocks (<think>, <reason>, <reasoning>,
-<rationale>), and a tag inside a JSON answer is text. One answer only: two labels that differ are an
-error, two that agree are one. Text in a JSON answer's or a block's reasoning is never taken for
-the label. Nothing is ever evaluated. What was found is recorded.
+All but the whole output is searched outside the reasoning blocks (<think>, <reason>, <reasoning>,
+<rationale>), and a tag inside a JSON answer is text. Two labels that differ are an error, two that agree are
+one. Text in a JSON answer's or a block's reasoning is never taken for the label. The rule that applied is
+recorded.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _THINK = ("think", "thinking")
 _REASON = ("reason", "reasoning", "rationale")
 _LABEL = re.compile(r"<label>([^<]*)</label>", re.IGNORECASE)
 _MARKS = "'\"`*.,:;-–— \t\r\n"
-# What parts a label from the reasons after it: marks that close, then marks that stand alone. A quote
-# after a space opens the reasons' first quotation.
+# What separates a label from the reasons after it: closing marks, then separate marks. A quote after a space
+# opens the first quotation of the reasons.
 _AFTER_LABEL = re.compile(r"['\"`*)\].,:;\-–—]*\s*(?:[.,:;\-–—]+\s+)*")
 _OPEN_LABEL = re.compile(r"<label>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What an output means. Where `ok` is False, label and reasoning are None and `error` says why."""
+    """The content of an output. If `ok` is False, label and reasoning are None and `error` is the reason."""
 
     ok: bool
     source: str | None
@@ -54,7 +54,7 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """A text taken apart: what is inside a tag, and what is outside. `inside` None: no such tag."""
+    """A text split into what is inside a tag and what is outside. `inside` None: no such tag."""
 
     inside: str | None
     outside: str
@@ -62,8 +62,9 @@ class _Block:
 
 
 def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
-    """Read `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
-    reasoning_not_text, several_labels, unknown_label: <what was found>."""
+    """Parse `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
+    reasoning_not_text, several_labels, unknown_label: <the value>.
+    """
     text = _stopped(clean(raw), rules.stop).strip()
     if not text:
         return _failed("empty")
@@ -74,11 +75,11 @@ def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
 def parse_reply(
     raw: str, thought: str | None, finish_reason: str | None, rules: ParseConfig, names: LabelNames
 ) -> Parsed:
-    """Read an answer as `parse` does, in view of the reasoning field `thought` and how the answer ended.
+    """Parse an answer as `parse` does, given the reasoning field `thought` and how the answer ended.
 
-    Where `raw` is empty, the JSON object with which `thought` ends is read: some servers put the whole answer
-    there. Errors besides those of `parse`: filtered and failed, whatever the text holds, and truncated for
-    an answer that the token limit left unreadable.
+    If `raw` is empty, the JSON object with which `thought` ends is parsed: some servers put the whole answer
+    there. More errors than those of `parse`: filtered and failed, whatever the text contains, and truncated
+    for an answer that the token limit left unreadable.
     """
     how = ending(finish_reason)
     if how in ("filtered", "failed"):
@@ -93,12 +94,12 @@ def parse_reply(
 
 
 def clean(text: str) -> str:
-    """The text with half surrogate pairs replaced, so that it can be written as UTF-8."""
+    """Return the text with half surrogate pairs replaced, so that it can be written as UTF-8."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def read_fields(label: object, reasoning: object, names: LabelNames) -> Parsed:
-    """Recorded fields instead of an output: the same checks, source "fields"."""
+    """Parse recorded fields instead of an output: the same checks, source "fields"."""
     return _settle(Found("fields", (label,), reasoning), names)
 
 
@@ -145,9 +146,10 @@ def _stopped(text: str, stop: tuple[str, ...]) -> str:
 
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:
-    """Take the text apart at the first of `tags` that it uses. Several blocks are all taken out
-    and the first one counts; a closing alone (its opening was in the prompt) ends a block that
-    began with the text; an opening alone leaves the block unclosed."""
+    """Split the text at the first of `tags` that it uses. Several blocks are all removed and the first one
+    counts; a closing tag alone (its opening was in the prompt) ends a block that began with the text; an
+    opening tag alone leaves the block unclosed.
+    """
     for tag in tags:
         marks = list(re.finditer(rf"<(/?){tag}>", text, re.IGNORECASE))
         spans = answer_spans(text) if marks else []
@@ -196,8 +198,9 @@ def _find_tags(think: _Block, reason: _Block) -> Found | None:
 
 
 def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | None:
-    """The reasoning is the reasoning block, or the text before the match, or, with nothing before
-    it, after it: in a recorded run-on output what follows the answer belongs to another question."""
+    """The reasoning is the reasoning block, or the text before the match, or, with nothing before it, after
+    it: in a recorded run-on output what follows the answer belongs to another question.
+    """
     text = reason.outside
     if rules.label_pattern is None:
         return None
@@ -225,13 +228,13 @@ _AROUND = " \t\r\n\"'`*.,:;()[]"
 
 @dataclass(frozen=True, slots=True)
 class LabelNames:
-    """Names of the two labels, upper and lower case being one."""
+    """Names of the two labels, whatever their case."""
 
     by_name: Mapping[str, int]
 
     @classmethod
     def of(cls, labels: Mapping[str, int], positive: Iterable[str], negative: Iterable[str]) -> LabelNames:
-        """The config's own map first, then 0 and 1, then the data's names, then common words."""
+        """Combine the config's own map, 0 and 1, the data's names and common words, the former first."""
         names = dict(_WORDS)
         names.update({n.strip().casefold(): 1 for n in positive})
         names.update({n.strip().casefold(): 0 for n in negative})
@@ -240,9 +243,9 @@ class LabelNames:
         return cls(names)
 
     def read(self, value: Any) -> int | None:
-        """The label that a JSON value or a word names, None where it names neither.
+        """Return the label that a JSON value or a word names, or None.
 
-        Marks around a word (quotes, full stops, asterisks) do not matter.
+        Marks around a word (quotes, periods, asterisks) are ignored.
         """
         if isinstance(value, float):
             value = int(value) if value in (0.0, 1.0) else None

@@ -91,8 +91,8 @@ class TeacherFacts(Stored):
     notices: Sequence[str] = ()
 
 
-class SampleSummary(Stored):
-    """sample_summary.json: the result of the sample stage for one split."""
+class SampleCounts(Stored):
+    """Counts of the answers to one split, whatever the teacher."""
 
     teacher_kind: str
     teacher_model: str
@@ -110,13 +110,7 @@ class SampleSummary(Stored):
     finish_reasons: Mapping[str, int]
     first_answers: FirstAnswers
     agreement: AnswerAgreement
-    recorded_answers: int | None = None
-    recorded_not_asked: int | None = None
-    unknown_ids: int | None = None
-    an_id_of_the_file: str | None = None
-    a_text_of_the_file: str | None = None
-    hinted_left_aside: int | None = None
-    recorded_labels: RecordedLabels | None = None
-    output_format: str | None = None
-    ledger: TeacherLedger | None = None
-    notices: Sequence[str] = ()
+
+
+class SampleSummary(TeacherFacts, SampleCounts):
+    """sample_summary.json: the result of the sample stage for one split."""

@@ -13,15 +13,16 @@ import pytest
 
 from core.completions import (
     ChatRequest,
-    Completer,
     Completion,
     Endpoint,
     Journal,
     Problem,
     RequestContext,
+    RequestLedger,
     ResponseSchema,
     TextParser,
     complete,
+    complete_each,
 )
 from core.completions.reply import Reply
 from core.errors import AnswersUnusable, TeacherError
@@ -159,15 +160,15 @@ def test_a_schema_is_sent_and_is_part_of_the_key(server: TeacherServer, journal:
 def test_what_is_sent_next_may_depend_on_the_completions_so_far(
     server: TeacherServer, journal: Journal
 ) -> None:
-    completer = Completer(RequestContext(judge(server), journal, VerdictParser()))
+    context, ledger = RequestContext(judge(server), journal, VerdictParser()), RequestLedger()
 
     def next_request(item: int, given: Sequence[Completion[Verdict]]) -> ChatRequest | None:
         return requests(item + 1, attempt=len(given))[item] if len(given) <= item else None
 
-    found = dict(completer.complete_each(range(4), next_request, 4))
+    found = dict(complete_each(context, range(4), next_request, 4, ledger=ledger))
     assert {item: len(given) for item, given in found.items()} == {0: 1, 1: 2, 2: 3, 3: 4}
-    assert completer.ledger.answered == 10
-    assert completer.ledger.usage.total > 0
+    assert ledger.answered == 10
+    assert ledger.usage.total > 0
 
 
 def test_it_works_inside_of_a_running_event_loop(server: TeacherServer, journal: Journal) -> None:

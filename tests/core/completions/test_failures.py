@@ -108,4 +108,4 @@ def test_key_account_rate_and_text_are_never_taken_for_the_format(
 )
 def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(message: str) -> None:
     verdict = classify(429, "RESOURCE_EXHAUSTED", message)
-    assert (verdict.kind, verdict.cause, verdict.slow_down) == ("retry", "rate", True)
+    assert (verdict.kind, verdict.slow_down) == ("retry", True)

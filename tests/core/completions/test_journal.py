@@ -229,22 +229,32 @@ def test_the_milestone_is_passed_once_for_each_append_and_after_it(
     assert passed == [failpoints.ANSWER_APPENDED] * 2
 
 
+def formats(
+    journal: Journal, output_format: str = "", url: str = "http://h/v1", model: str = "m"
+) -> str | None:
+    """Settle a format, if one is given, and return the one that another request finds."""
+    endpoint, schema = Endpoint(base_url=url, model=model), ResponseSchema("s", {})
+    context = RequestContext(endpoint, journal, TextParser(), schema=schema)
+    if output_format:
+        context.output_format = output_format
+        context.settle_format()
+    return context.output_format if context.take_format() else None
+
+
 def test_the_first_format_that_is_settled_holds_for_all(store: Store) -> None:
-    url = "https://api.example.com/v1"
     with Journal.open(store, "a") as a, Journal.open(store, "b") as b:
-        assert b.settled_format(url, "m") is None
-        assert a.settle_format(url, "m", "json_schema") == "json_schema"
-        assert b.settle_format(f"{url}/", "m", "tags") == "json_schema"
-        assert b.settled_format(url, "m") == "json_schema"
-        assert b.settled_format(url, "other") is None
+        assert formats(b) is None
+        assert formats(a, "json_object") == "json_object"
+        assert formats(b, "plain", "http://h/v1/") == formats(b) == "json_object"
+        assert formats(b, model="other") is None
     with Journal.open(store, "c") as c:
-        assert c.settled_format(url, "m") == "json_schema"
+        assert formats(c) == "json_object"
 
 
 def test_collecting_takes_no_answers(store: Store) -> None:
     written(store, range(2))
     with Journal.open(store, "r") as journal:
-        journal.settle_format("https://api.example.com", "m", "tags")
+        formats(journal, "plain")
     before = store.backend.list("answers")
     collecting.collect(store, collecting.find_garbage(store, grace=-1))
     assert store.backend.list("answers") == before != []
@@ -299,9 +309,6 @@ def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
 
 def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
-    with Journal.open(store, "r") as journal:
-        journal.settle_format("http://h/v1", "m", "smoke signals")
-        endpoint = Endpoint(base_url="http://h/v1", model="m")
-        context = RequestContext(endpoint, journal, TextParser(), schema=ResponseSchema("s", {}))
-        with pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'"):
-            context.take_format()
+    error = pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'")
+    with Journal.open(store, "r") as journal, error:
+        formats(journal, "smoke signals")

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from core.completions.response import CallError, read_reply
+from core.completions.failures import CallError
+from core.completions.response import read_reply
 from core.cost import Usage
 
 

@@ -89,10 +89,11 @@ def teacher(row: Row, endpoint: str, root: Path) -> LiveTeacher:
     )
     store = Store.open(str(root))
     Handler.asked[row.id] = 0
+    live = LiveTeacher(config, PROMPTS, RULES, LabelNames.of({}, (), ()), lambda: Journal.open(store, "r"))
     if row.outcome != "fall back":
         with Journal.open(store, "r") as journal:
-            journal.settle_format(endpoint, row.id, "json_schema")
-    return LiveTeacher(config, PROMPTS, RULES, LabelNames.of({}, (), ()), lambda: Journal.open(store, "r"))
+            live.context(journal).settle_format()
+    return live
 
 
 def rows(*outcomes: str) -> list[object]:
