@@ -10,7 +10,7 @@ from statistics import median, quantiles
 from types import TracebackType
 from typing import Literal
 
-from core.completions.rate_limiter import Clock
+from core.completions.rate_limiter import loop_time
 
 Outcome = Literal["ok", "refused", "failed"]
 """ok: answered; refused: 429 or a server that reports overload; failed: anything else."""
@@ -30,8 +30,7 @@ class AdaptiveConcurrency:
     limit of Netflix concurrency-limits (2018) detect a queue. Never below 1 or above `maximum`.
     """
 
-    def __init__(self, clock: Clock, maximum: int, start: int = 8) -> None:
-        self._clock = clock
+    def __init__(self, maximum: int, start: int = 8) -> None:
         self._maximum = maximum
         self._limit = float(min(start, maximum))
         self._slow_start = True
@@ -42,7 +41,7 @@ class AdaptiveConcurrency:
         self._dipped_from: float | None = None
         self._taken = True
         self._fell_at = -1.0
-        self._round_from = clock.monotonic()
+        self._round_from = loop_time()
 
     @property
     def limit(self) -> int:
@@ -56,7 +55,7 @@ class AdaptiveConcurrency:
 
     def slot(self) -> Slot:
         """`async with limiter.slot() as slot:` waits for a place, in the order of the calls."""
-        return Slot(self, self._clock)
+        return Slot(self)
 
     async def acquire(self) -> None:
         """Wait for a place."""
@@ -97,7 +96,7 @@ class AdaptiveConcurrency:
 
     def _round(self, used: bool) -> None:
         sent_from = self._round_from
-        self._round_from, self._most = self._clock.monotonic(), self._inflight
+        self._round_from, self._most = loop_time(), self._inflight
         if self._dipped_from is not None:
             self._set(max(self._limit, self._dipped_from * self._watch.reconsider()))
             self._dipped_from = None
@@ -121,7 +120,7 @@ class AdaptiveConcurrency:
         self._slow_start = False
         self._dipped_from = None
         self._taken = False
-        self._fell_at = self._round_from = self._clock.monotonic()
+        self._fell_at = self._round_from = loop_time()
         self._watch.drop()
         self._set(self._limit * factor)
 
@@ -150,14 +149,13 @@ class AdaptiveConcurrency:
 class Slot:
     """A place among the requests in flight, released at the end of `async with`."""
 
-    def __init__(self, limiter: AdaptiveConcurrency, clock: Clock) -> None:
+    def __init__(self, limiter: AdaptiveConcurrency) -> None:
         self._limiter = limiter
-        self._clock = clock
         self.started = 0.0
 
     async def __aenter__(self) -> Slot:
         await self._limiter.acquire()
-        self.started = self._clock.monotonic()
+        self.started = loop_time()
         return self
 
     async def __aexit__(
@@ -167,7 +165,7 @@ class Slot:
 
     def done(self, latency: float, outcome: Outcome, tokens: int | None = None) -> None:
         """Report the outcome; `tokens`, those of the completion, make latencies comparable."""
-        now = self._clock.monotonic()
+        now = loop_time()
         self._limiter.learn(now - latency, latency, outcome, tokens)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import random
 from collections import deque
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 from core.completions.concurrency import AdaptiveConcurrency, Outcome, Slot
 from core.completions.failures import OVERLOAD_STATUSES, CallError, RetryDecision
 from core.completions.headers import retry_after
-from core.completions.rate_limiter import Clock, RateLimiter, RealClock
+from core.completions.rate_limiter import RateLimiter, loop_time
 from core.completions.response import ServerReply
 from core.config.endpoint import BreakerConfig, Endpoint
 from core.errors import BreakerOpen
@@ -26,12 +27,12 @@ class FlowControl:
     minute, the circuit breaker), and reports how it went.
     """
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        limits, self.clock, self._rng = endpoint.limits, RealClock(), random.Random()
-        self.breaker = CircuitBreaker(self.clock, limits.breaker, endpoint.section)
-        self._concurrency = AdaptiveConcurrency(self.clock, limits.concurrency)
-        self._rate = RateLimiter(self.clock, limits.requests_per_minute, limits.tokens_per_minute)
-        self._pause, self._backoff = Pause(self.clock, self._rng), Backoff(tries=limits.tries)
+    def __init__(self, endpoint: Endpoint, rng: random.Random | None = None) -> None:
+        limits, self._rng = endpoint.limits, rng or random.Random()
+        self.breaker = CircuitBreaker(limits.breaker, endpoint.section)
+        self._concurrency = AdaptiveConcurrency(limits.concurrency)
+        self._rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
+        self._pause, self._backoff = Pause(self._rng), Backoff(tries=limits.tries)
         self._has_response = False
 
     def slot(self) -> Slot:
@@ -58,7 +59,7 @@ class FlowControl:
         """Report the failure of a request of an estimated `tokens` that was sent at `at`."""
         self._has_response = self._has_response or error.status is not None
         outcome: Outcome = "refused" if error.status in OVERLOAD_STATUSES else "failed"
-        slot.done(self.clock.monotonic() - at, outcome)
+        slot.done(loop_time() - at, outcome)
         if error.status == 429:
             self._rate.refused(at, tokens)
 
@@ -108,21 +109,21 @@ class Backoff:
 class Pause:
     """A pause of all requests, since a 429 to one concerns all. They resume spread out."""
 
-    def __init__(self, clock: Clock, rng: random.Random) -> None:
-        self._clock, self._rng = clock, rng
-        self._until = clock.monotonic()
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._until = loop_time()
         self._spread = 0.0
 
     def hold(self, wait_s: float) -> None:
         """Pause for so many seconds from now, or until the end of an earlier, longer pause."""
-        until = self._clock.monotonic() + wait_s
+        until = loop_time() + wait_s
         if until > self._until:
             self._until, self._spread = until, min(1.0, 0.1 * wait_s)
 
     async def over(self) -> None:
         """Return when no pause is left."""
-        while (left := self._until - self._clock.monotonic()) > 1e-6:
-            await self._clock.sleep(left + self._rng.uniform(0, self._spread))
+        while (left := self._until - loop_time()) > 1e-6:
+            await asyncio.sleep(left + self._rng.uniform(0, self._spread))
 
 
 class CircuitBreaker:
@@ -132,9 +133,9 @@ class CircuitBreaker:
     are paid for and are kept. A 429 is flow control and not a failure: do not report it.
     """
 
-    def __init__(self, clock: Clock, config: BreakerConfig, section: str = "teacher") -> None:
+    def __init__(self, config: BreakerConfig, section: str = "teacher") -> None:
         """`section` is the config section of the endpoint, for messages."""
-        self._clock, self._config, self._section = clock, config, section
+        self._config, self._section = config, section
         self._failures = 0
         self._failing_since = 0.0
         self._share_since: float | None = None
@@ -162,7 +163,7 @@ class CircuitBreaker:
 
     def failure(self, words: str) -> None:
         """Count a failed request: no answer, 5xx, or given up. `words` are the server's."""
-        now, config = self._clock.monotonic(), self._config
+        now, config = loop_time(), self._config
         self._failing_since = now if self._failures == 0 else self._failing_since
         self._failures += 1
         self._window.append(False)

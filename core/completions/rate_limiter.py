@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import Mapping
-from typing import Protocol
 
 from core.completions.headers import Kind, read_rate_limit
-
-
-class Clock(Protocol):
-    """A monotonic clock and a sleep, both in seconds."""
-
-    def monotonic(self) -> float:
-        """Seconds from some fixed moment; never goes back."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Return after `seconds`."""
-
-
-class RealClock:
-    """The machine's clock and asyncio's sleep."""
-
-    def monotonic(self) -> float:
-        return time.monotonic()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
 
 MINUTE = 60.0
 _UNBOUND = 1e9
 _LOOK_S = 1.0
 """A sleeper checks again this often, since settling and hints may have changed how long to wait."""
+
+
+def loop_time() -> float:
+    """Return the running event loop's monotonic time, in seconds."""
+    return asyncio.get_running_loop().time()
 
 
 class RateLimiter:
@@ -47,13 +29,11 @@ class RateLimiter:
 
     def __init__(
         self,
-        clock: Clock,
         requests_per_minute: float | None = None,
         tokens_per_minute: float | None = None,
         burst_s: float = 2.0,
     ) -> None:
-        now = clock.monotonic()
-        self._clock = clock
+        now = loop_time()
         self._gate = asyncio.Lock()
         given: dict[Kind, float | None] = {"requests": requests_per_minute, "tokens": tokens_per_minute}
         # A bucket lets no more than the limit through in any minute, its burst included.
@@ -68,8 +48,8 @@ class RateLimiter:
         """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent."""
         async with self._gate:
             while (wait := self._wait(tokens)) > 0:
-                await self._clock.sleep(min(wait, _LOOK_S))
-            now = self._clock.monotonic()
+                await asyncio.sleep(min(wait, _LOOK_S))
+            now = loop_time()
             self._buckets["requests"].spend(1, now)
             self._buckets["tokens"].spend(tokens, now)
             self._probed.sent(now)
@@ -77,13 +57,13 @@ class RateLimiter:
 
     def settle(self, estimated: int, used: int) -> None:
         """Correct the estimate of an answered request by what the server counted."""
-        now = self._clock.monotonic()
+        now = loop_time()
         self._buckets["tokens"].spend(used - estimated, now)
         self._probed.delivered(now)
 
     def refused(self, sent_at: float, estimated: int) -> None:
         """Slow down after a 429 to the request let through at `sent_at`; it used none of its tokens."""
-        now = self._clock.monotonic()
+        now = loop_time()
         self._buckets["tokens"].spend(-estimated, now)
         if self._probed.refused(sent_at, now):
             self._buckets["requests"].empty(now)
@@ -95,10 +75,10 @@ class RateLimiter:
         for kind in self._limits:
             limit = read_rate_limit(headers, kind)
             if limit is not None and limit.rate is not None:
-                self._hints[kind] = (limit.rate, self._clock.monotonic() + limit.reset_s)
+                self._hints[kind] = (limit.rate, loop_time() + limit.reset_s)
 
     def _wait(self, tokens: int) -> float:
-        now = self._clock.monotonic()
+        now = loop_time()
         for kind, bucket in self._buckets.items():
             bucket.set_rate(self._rate(kind, now), now)
         return max(self._buckets["requests"].wait(1, now), self._buckets["tokens"].wait(tokens, now))

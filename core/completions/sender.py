@@ -86,7 +86,7 @@ class Sender(Generic[P]):
         sending = _Sending(request, prepared, trial, rough_tokens(request.messages))
         while isinstance(found := await self._try(sending), float):
             self._flow.breaker.check()
-            await self._flow.clock.sleep(found)
+            await asyncio.sleep(found)
             sending.tries += 1
         return found
 

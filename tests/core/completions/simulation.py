@@ -37,16 +37,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self.jumping.now
 
 
-class VirtualClock:
-    """The running loop's time."""
-
-    def monotonic(self) -> float:
-        return asyncio.get_running_loop().time()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-
-
 def run_virtually(main: Coroutine[Any, Any, T]) -> T:
     """Run to the end in virtual time."""
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

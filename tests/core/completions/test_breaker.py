@@ -8,15 +8,15 @@ import pytest
 
 from core.completions.concurrency import AdaptiveConcurrency
 from core.completions.flow_control import CircuitBreaker
+from core.completions.rate_limiter import loop_time
 from core.config.endpoint import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
-from tests.core.completions.simulation import VirtualClock, run_virtually
+from tests.core.completions.simulation import run_virtually
 
 
 def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
     async def main() -> tuple[int, int, int]:
-        clock = VirtualClock()
-        breaker, limiter = CircuitBreaker(clock, BreakerConfig()), AdaptiveConcurrency(clock, 256)
+        breaker, limiter = CircuitBreaker(BreakerConfig()), AdaptiveConcurrency(256)
         sent = known = ended = 0
 
         async def one(number: int) -> None:
@@ -24,7 +24,7 @@ def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
             async with limiter.slot() as slot:
                 breaker.check()
                 sent += 1
-                await clock.sleep(1 + number % 7 / 10)
+                await asyncio.sleep(1 + number % 7 / 10)
                 ended += 1
                 if number >= 100:
                     known = known or sent
@@ -40,10 +40,10 @@ def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
     assert sent == known == ended
 
 
-def dead_for(clock: VirtualClock, breaker: CircuitBreaker, at_once: int) -> asyncio.Future[list[None]]:
+def dead_for(breaker: CircuitBreaker, at_once: int) -> asyncio.Future[list[None]]:
     async def worker() -> None:
         while not breaker.open:
-            await clock.sleep(5)
+            await asyncio.sleep(5)
             breaker.failure("HTTP 503")
 
     return asyncio.gather(*(worker() for _ in range(at_once)))
@@ -52,26 +52,24 @@ def dead_for(clock: VirtualClock, breaker: CircuitBreaker, at_once: int) -> asyn
 @pytest.mark.parametrize("at_once", [1, 64])
 def test_a_dead_endpoint_is_given_up_within_minutes(at_once: int) -> None:
     async def main() -> float:
-        clock = VirtualClock()
-        breaker = CircuitBreaker(clock, BreakerConfig())
-        await dead_for(clock, breaker, at_once)
+        breaker = CircuitBreaker(BreakerConfig())
+        await dead_for(breaker, at_once)
         with pytest.raises(BreakerOpen, match=r"does not work: .* failed.* HTTP 503;.* run the same command"):
             breaker.check()
-        return clock.monotonic()
+        return loop_time()
 
     assert run_virtually(main()) <= 130
 
 
 def test_a_hiccup_of_many_at_once_is_borne() -> None:
     async def main() -> bool:
-        clock = VirtualClock()
-        breaker = CircuitBreaker(clock, BreakerConfig())
+        breaker = CircuitBreaker(BreakerConfig())
         for _ in range(3):
             for _ in range(90):
                 breaker.failure("HTTP 502")
             for _ in range(150):
                 breaker.success()
-            await clock.sleep(60)
+            await asyncio.sleep(60)
         return breaker.open
 
     assert not run_virtually(main())
@@ -79,13 +77,12 @@ def test_a_hiccup_of_many_at_once_is_borne() -> None:
 
 def test_half_of_all_failing_opens_it_although_none_fail_in_a_row() -> None:
     async def main() -> float:
-        clock = VirtualClock()
-        breaker = CircuitBreaker(clock, BreakerConfig())
+        breaker = CircuitBreaker(BreakerConfig())
         while not breaker.open:
             breaker.success()
             breaker.failure("HTTP 500")
-            await clock.sleep(0.5)
-        return clock.monotonic()
+            await asyncio.sleep(0.5)
+        return loop_time()
 
     # The window is full after 100 pairs; from then on it has to last as long as failures in a row.
     assert 50 + 120 <= run_virtually(main()) <= 50 + 121
@@ -93,15 +90,14 @@ def test_half_of_all_failing_opens_it_although_none_fail_in_a_row() -> None:
 
 def test_an_outage_of_half_a_minute_is_borne_however_many_are_under_way() -> None:
     async def main() -> bool:
-        clock = VirtualClock()
-        breaker = CircuitBreaker(clock, BreakerConfig())
+        breaker = CircuitBreaker(BreakerConfig())
         for _ in range(30):
             for _ in range(256):
                 breaker.failure("HTTP 502")
-            await clock.sleep(1)
+            await asyncio.sleep(1)
         for _ in range(200):
             breaker.success()
-        await clock.sleep(600)
+        await asyncio.sleep(600)
         breaker.failure("HTTP 502")
         return breaker.open
 
@@ -110,7 +106,7 @@ def test_an_outage_of_half_a_minute_is_borne_however_many_are_under_way() -> Non
 
 def test_the_first_reason_stays() -> None:
     async def main() -> None:
-        breaker = CircuitBreaker(VirtualClock(), BreakerConfig())
+        breaker = CircuitBreaker(BreakerConfig())
         breaker.refuse(TeacherRefused("first"))
         breaker.refuse(TeacherError("second"))
         with pytest.raises(TeacherRefused, match="first"):

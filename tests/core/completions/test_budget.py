@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from core.completions.budget import Budget, Spending
 from core.errors import BudgetSpent
-from tests.core.completions.simulation import VirtualClock, run_virtually
+from tests.core.completions.simulation import run_virtually
 
 
 async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, seed: int) -> int:
     """Ask until the budget is spent; how many were under way at most. A token costs a cent."""
-    clock, rng, under_way, most = VirtualClock(), random.Random(seed), 0, 0
+    rng, under_way, most = random.Random(seed), 0, 0
     left = iter(actual)
 
     async def worker() -> None:
@@ -28,7 +28,7 @@ async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, 
                 return
             under_way += 1
             most = max(most, under_way)
-            await clock.sleep(rng.uniform(0.1, 5))
+            await asyncio.sleep(rng.uniform(0.1, 5))
             under_way -= 1
             budget.settle(held, Spending(used / 100, used))
 
@@ -93,11 +93,11 @@ def test_no_budget_is_no_limit() -> None:
 
 def test_a_waiter_that_is_cancelled_holds_nothing_and_blocks_nobody() -> None:
     async def main() -> None:
-        budget, clock = Budget(None, 100), VirtualClock()
+        budget = Budget(None, 100)
         held = await budget.reserve(Spending(0, 60))
         first = asyncio.create_task(budget.reserve(Spending(0, 60)))
         second = asyncio.create_task(budget.reserve(Spending(0, 60)))
-        await clock.sleep(1)
+        await asyncio.sleep(1)
         first.cancel()
         budget.settle(held, Spending(0, 10))
         await second

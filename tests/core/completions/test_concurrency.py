@@ -10,20 +10,20 @@ from statistics import median
 import pytest
 
 from core.completions.concurrency import AdaptiveConcurrency, Outcome
-from core.completions.rate_limiter import Clock
-from tests.core.completions.simulation import Server, VirtualClock, run_virtually
+from core.completions.rate_limiter import loop_time
+from tests.core.completions.simulation import Server, run_virtually
 
 
-async def load(server: Server, clock: Clock, maximum: int, until: float) -> AdaptiveConcurrency:
+async def load(server: Server, maximum: int, until: float) -> AdaptiveConcurrency:
     """As many workers as may be under way at most, asking without a rest."""
-    limiter = AdaptiveConcurrency(clock, maximum)
+    limiter = AdaptiveConcurrency(maximum)
 
     async def worker() -> None:
-        while clock.monotonic() < until:
+        while loop_time() < until:
             async with limiter.slot() as slot:
-                start = clock.monotonic()
+                start = loop_time()
                 reply = await server.ask()
-                slot.done(clock.monotonic() - start, "ok" if reply.status == 200 else "refused")
+                slot.done(loop_time() - start, "ok" if reply.status == 200 else "refused")
 
     await asyncio.gather(*(worker() for _ in range(maximum)))
     return limiter
@@ -32,7 +32,7 @@ async def load(server: Server, clock: Clock, maximum: int, until: float) -> Adap
 def loaded(make: Callable[[], Server], maximum: int, until: float) -> Server:
     async def main() -> Server:
         server = make()
-        await load(server, VirtualClock(), maximum, until)
+        await load(server, maximum, until)
         return server
 
     return run_virtually(main())
@@ -63,11 +63,11 @@ def test_a_heavy_tail_is_no_queue(spread: float, maximum: int, seed: int) -> Non
 
 def test_the_first_seconds_double_what_is_under_way() -> None:
     async def main() -> list[int]:
-        server, clock = Server(1.0), VirtualClock()
-        running = asyncio.create_task(load(server, clock, 256, 8))
+        server = Server(1.0)
+        running = asyncio.create_task(load(server, 256, 8))
         inside = []
         for second in range(8):
-            await clock.sleep(second + 0.5 - clock.monotonic())
+            await asyncio.sleep(second + 0.5 - loop_time())
             inside.append(server.inside)
         await running
         return inside
@@ -98,13 +98,13 @@ def test_a_server_that_refuses_more_than_it_serves_is_refused_little(at_once: in
 
 def test_a_server_that_becomes_slower_for_all_is_not_given_up() -> None:
     async def main() -> Server:
-        server, clock = Server(1.0, spread=0.3), VirtualClock()
+        server = Server(1.0, spread=0.3)
 
         async def worse() -> None:
-            await clock.sleep(60)
+            await asyncio.sleep(60)
             server.latency = 3.0
 
-        await asyncio.gather(worse(), load(server, clock, 64, 400))
+        await asyncio.gather(worse(), load(server, 64, 400))
         return server
 
     assert run_virtually(main()).between(200, 400) / 200 >= 0.9 * 64 / 3 / mean_of(0.3)
@@ -112,24 +112,23 @@ def test_a_server_that_becomes_slower_for_all_is_not_given_up() -> None:
 
 def test_longer_completions_are_no_queue() -> None:
     async def main() -> int:
-        clock = VirtualClock()
-        limiter = AdaptiveConcurrency(clock, 64)
+        limiter = AdaptiveConcurrency(64)
 
         async def worker() -> None:
-            while clock.monotonic() < 300:
+            while loop_time() < 300:
                 async with limiter.slot() as slot:
-                    tokens = 100 if clock.monotonic() < 100 else 250
-                    await clock.sleep(tokens / 100)
+                    tokens = 100 if loop_time() < 100 else 250
+                    await asyncio.sleep(tokens / 100)
                     slot.done(tokens / 100, "ok", tokens)
 
         lowest = 64
 
         async def watch() -> None:
             nonlocal lowest
-            await clock.sleep(50)
-            while clock.monotonic() < 300:
+            await asyncio.sleep(50)
+            while loop_time() < 300:
                 lowest = min(lowest, limiter.limit)
-                await clock.sleep(1)
+                await asyncio.sleep(1)
 
         await asyncio.gather(watch(), *(worker() for _ in range(64)))
         return lowest
@@ -139,12 +138,11 @@ def test_longer_completions_are_no_queue() -> None:
 
 def test_one_wave_of_refusals_is_one_decrease() -> None:
     async def main() -> int:
-        clock = VirtualClock()
-        limiter = AdaptiveConcurrency(clock, 100, start=100)
+        limiter = AdaptiveConcurrency(100, start=100)
 
         async def one(outcome: Outcome) -> None:
             async with limiter.slot() as slot:
-                await clock.sleep(1)
+                await asyncio.sleep(1)
                 slot.done(1.0, outcome)
 
         await asyncio.gather(*(one("refused") for _ in range(100)))
@@ -155,12 +153,11 @@ def test_one_wave_of_refusals_is_one_decrease() -> None:
 
 def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
     async def main() -> int:
-        clock = VirtualClock()
-        limiter = AdaptiveConcurrency(clock, 100, start=100)
+        limiter = AdaptiveConcurrency(100, start=100)
 
         async def one() -> None:
             async with limiter.slot() as slot:
-                await clock.sleep(0.1)
+                await asyncio.sleep(0.1)
                 slot.done(0.1, "refused")
 
         await asyncio.gather(*(one() for _ in range(2000)))
@@ -171,15 +168,14 @@ def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
 
 def test_the_limit_is_never_passed_and_never_below_one() -> None:
     async def main() -> tuple[int, int]:
-        clock = VirtualClock()
-        limiter = AdaptiveConcurrency(clock, 10)
+        limiter = AdaptiveConcurrency(10)
         most = 0
 
         async def one(number: int) -> None:
             nonlocal most
             async with limiter.slot() as slot:
                 most = max(most, limiter.inflight)
-                await clock.sleep(1)
+                await asyncio.sleep(1)
                 slot.done(1.0, "refused" if number % 2 else "ok")
 
         await asyncio.gather(*(one(n) for n in range(200)))
@@ -190,17 +186,16 @@ def test_the_limit_is_never_passed_and_never_below_one() -> None:
 
 def test_a_place_is_given_back_whatever_happens() -> None:
     async def main() -> int:
-        clock = VirtualClock()
-        limiter = AdaptiveConcurrency(clock, 1, start=1)
+        limiter = AdaptiveConcurrency(1, start=1)
 
         async def one(fail: bool) -> None:
             async with limiter.slot():
-                await clock.sleep(1)
+                await asyncio.sleep(1)
                 if fail:
                     raise OSError
 
         tasks = [asyncio.create_task(one(fail)) for fail in (True, False, False, True, False)]
-        await clock.sleep(0.5)
+        await asyncio.sleep(0.5)
         tasks[0].cancel()
         tasks[2].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

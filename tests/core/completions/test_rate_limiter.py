@@ -10,24 +10,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.completions.headers import read_rate_limit, seconds
-from core.completions.rate_limiter import RateLimiter, RealClock
+from core.completions.rate_limiter import RateLimiter, loop_time
 from tests.core.completions.simulation import (
     BucketLimit,
     Server,
     SlidingLimit,
-    VirtualClock,
     WindowLimit,
     run_virtually,
 )
 
 
-async def taken(
-    pace: RateLimiter, clock: VirtualClock, requests: list[tuple[float, int]]
-) -> list[tuple[float, int]]:
+async def taken(pace: RateLimiter, requests: list[tuple[float, int]]) -> list[tuple[float, int]]:
     """Ask one after the other, each after a rest; when each was let through."""
     out = []
     for rest, tokens in requests:
-        await clock.sleep(rest)
+        await asyncio.sleep(rest)
         out.append((await pace.take(tokens), tokens))
     return out
 
@@ -45,9 +42,8 @@ def in_any_minute(sent: list[tuple[float, int]]) -> int:
 )
 def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, rests: list[float]) -> None:
     async def main() -> list[tuple[float, int]]:
-        clock = VirtualClock()
-        pace = RateLimiter(clock, limit, burst_s=burst)
-        return await taken(pace, clock, [(rest if rest > 25 else 0.0, 1) for rest in rests])
+        pace = RateLimiter(limit, burst_s=burst)
+        return await taken(pace, [(rest if rest > 25 else 0.0, 1) for rest in rests])
 
     assert in_any_minute(run_virtually(main())) <= limit
 
@@ -59,18 +55,16 @@ def test_no_minute_has_more_requests_than_the_limit(limit: int, burst: float, re
 )
 def test_a_minute_passes_the_limit_of_tokens_by_less_than_one_request(limit: int, sizes: list[int]) -> None:
     async def main() -> list[tuple[float, int]]:
-        clock = VirtualClock()
-        pace = RateLimiter(clock, tokens_per_minute=limit)
-        return await taken(pace, clock, [(0.0, size) for size in sizes])
+        pace = RateLimiter(tokens_per_minute=limit)
+        return await taken(pace, [(0.0, size) for size in sizes])
 
     assert in_any_minute(run_virtually(main())) <= limit + max(sizes)
 
 
 def test_a_limit_that_is_known_is_used() -> None:
     async def main() -> float:
-        clock = VirtualClock()
-        pace = RateLimiter(clock, 600)
-        sent = await taken(pace, clock, [(0.0, 1)] * 3000)
+        pace = RateLimiter(600)
+        sent = await taken(pace, [(0.0, 1)] * 3000)
         return 3000 / (sent[-1][0] / 60)
 
     assert run_virtually(main()) >= 0.95 * 600
@@ -78,19 +72,18 @@ def test_a_limit_that_is_known_is_used() -> None:
 
 def test_estimates_that_are_too_high_are_given_back() -> None:
     async def main() -> float:
-        clock = VirtualClock()
-        pace = RateLimiter(clock, tokens_per_minute=60_000)
+        pace = RateLimiter(tokens_per_minute=60_000)
         for _ in range(500):
             await pace.take(4000)
             pace.settle(4000, 500)
-        return clock.monotonic()
+        return loop_time()
 
     assert 500 * 500 / run_virtually(main()) >= 0.9 * 1000
 
 
 def test_who_came_first_goes_first() -> None:
     async def main() -> list[int]:
-        pace = RateLimiter(VirtualClock(), 60)
+        pace = RateLimiter(60)
         order = []
 
         async def one(number: int) -> None:
@@ -105,11 +98,10 @@ def test_who_came_first_goes_first() -> None:
 
 def test_a_request_that_is_cancelled_while_it_waits_blocks_nobody() -> None:
     async def main() -> float:
-        clock = VirtualClock()
-        pace = RateLimiter(clock, 60)
+        pace = RateLimiter(60)
         await pace.take(1)
         first, second = asyncio.create_task(pace.take(1)), asyncio.create_task(pace.take(1))
-        await clock.sleep(0.1)
+        await asyncio.sleep(0.1)
         first.cancel()
         return await second
 
@@ -117,11 +109,10 @@ def test_a_request_that_is_cancelled_while_it_waits_blocks_nobody() -> None:
 
 
 async def traffic(server: Server, workers: int, until: float, hints: bool) -> None:
-    clock = VirtualClock()
-    pace = RateLimiter(clock)
+    pace = RateLimiter()
 
     async def worker() -> None:
-        while clock.monotonic() < until:
+        while loop_time() < until:
             at = await pace.take(1)
             reply = await server.ask()
             if hints:
@@ -218,11 +209,10 @@ def test_headers_that_mean_no_limit_are_left_aside(headers: dict[str, str]) -> N
 
 def test_a_gate_on_the_real_clock_keeps_its_rate() -> None:
     async def main() -> float:
-        clock = RealClock()
-        pace = RateLimiter(clock, 6000, burst_s=0.1)
-        start = clock.monotonic()
+        pace = RateLimiter(6000, burst_s=0.1)
+        start = loop_time()
         for _ in range(60):
             await pace.take(1)
-        return clock.monotonic() - start
+        return loop_time() - start
 
     assert asyncio.run(main()) >= 0.45

@@ -1,4 +1,4 @@
-"""RateLimiter, concurrency, pause and breaker on one endpoint do not work against each other."""
+"""Concurrency, rate limiter, pause and budget on one endpoint do not work against each other."""
 
 from __future__ import annotations
 
@@ -8,45 +8,43 @@ import random
 import pytest
 
 from core.completions.budget import Budget, Spending
-from core.completions.concurrency import AdaptiveConcurrency
-from core.completions.flow_control import Backoff, CircuitBreaker, Pause
-from core.completions.rate_limiter import RateLimiter
-from core.config.endpoint import BreakerConfig
-from tests.core.completions.simulation import BucketLimit, Server, VirtualClock, WindowLimit, run_virtually
+from core.completions.failures import CallError, classify
+from core.completions.flow_control import FlowControl
+from core.completions.rate_limiter import loop_time
+from core.completions.response import ServerReply
+from core.config.endpoint import Endpoint, LimitsConfig
+from tests.core.completions.simulation import BucketLimit, Server, WindowLimit, run_virtually
 
 
 class Caller:
-    """Sends requests the way a teacher does: a place, then its turn, then a last look at the breaker."""
+    """Sends requests the way a teacher does, each of 100 tokens."""
 
     def __init__(self, server: Server, maximum: int) -> None:
-        self.server, self.clock, self.rng = server, VirtualClock(), random.Random(0)
-        self.breaker = CircuitBreaker(self.clock, BreakerConfig())
-        self.limiter, self.pace = AdaptiveConcurrency(self.clock, maximum), RateLimiter(self.clock)
-        self.pause, self.budget = Pause(self.clock, self.rng), Budget(None, None)
+        limits = LimitsConfig(concurrency=maximum, tries=99)
+        endpoint = Endpoint(model="m", base_url="http://h/v1", limits=limits)
+        self.server, self.budget = server, Budget(None, None)
+        self.flow = FlowControl(endpoint, random.Random(0))
 
     async def ask(self) -> None:
-        tried = 0
+        tries = 0
         while True:
-            async with self.limiter.slot() as slot:
-                await self.pause.over()
+            async with self.flow.slot() as slot:
                 held = await self.budget.reserve(Spending(0, 100))
-                at = await self.pace.take(100)
-                self.breaker.check()
-                reply = await self.server.ask()
-                took = self.clock.monotonic() - at
-                good = reply.status == 200
+                at = await self.flow.turn(100)
+                good = (await self.server.ask()).status == 200
                 self.budget.settle(held, Spending(0, 100 if good else 0))
-                slot.done(took, "ok" if good else "refused")
                 if good:
-                    self.breaker.success()
-                    return self.pace.settle(100, 100)
-                self.pace.refused(at, 100)
-                tried += 1
-                self.pause.hold(Backoff(tries=99).wait(min(tried, 2), None, self.rng) or 0)
+                    self.flow.replied(slot, ServerReply("", None, "stop", "", None, loop_time() - at))
+                    self.flow.settle(100, 100)
+                    return self.flow.breaker.success()
+                error = CallError("", 429)
+                self.flow.failed(slot, error, at, 100)
+            tries += 1
+            self.flow.wait_before_retry(error, classify(429), min(tries, 2))
 
     async def run(self, workers: int, until: float) -> None:
         async def worker() -> None:
-            while self.clock.monotonic() < until:
+            while loop_time() < until:
                 await self.ask()
 
         await asyncio.gather(*(worker() for _ in range(workers)))
