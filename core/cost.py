@@ -34,7 +34,6 @@ class Usage:
 
     @property
     def total(self) -> int:
-        """Prompt and completion."""
         return self.prompt + self.completion
 
     def __add__(self, other: Usage) -> Usage:
@@ -147,7 +146,6 @@ class Range:
 
     @classmethod
     def exact(cls, value: float) -> Range:
-        """Return a range of one value."""
         return cls(value, value, value)
 
     def __mul__(self, factor: float | Range) -> Range:

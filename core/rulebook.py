@@ -47,7 +47,7 @@ def load_rulebook(config: RulesConfig) -> Rulebook:
 
     A file whose name begins with an id (R1_prizes.txt) is that rule; in any other file each line
     that begins with an id (`R1 Prizes: ...`) begins a rule. A file without ids is shown but cannot
-    be cited. Raises PromptError if there is no text at all or an id occurs twice.
+    be cited. Raises PromptError for a rulebook without any text, and for an id that occurs twice.
     """
     folder = locations.absolute(config.dir, "rules.dir")
     texts = {path.name: text for path in _files(folder, config.glob) if (text := _read(path))}
@@ -107,7 +107,7 @@ def _rules_of(name: str, text: str) -> Iterator[Rule]:
     lines = text.splitlines()
     starts = [(i, m.group(1)) for i, line in enumerate(lines) if (m := _LINE_ID.match(line))]
     own, inside = _FILE_ID.match(name), {rule_id for _, rule_id in starts}
-    # A name such as V2_policy.txt over lines R1, R2, ... is a version and not a rule's id.
+    # A name such as V2_policy.txt over lines R1, R2, ... is a version and not the id of a rule.
     if own and (own.group(1) in inside or len(inside) < 2):
         yield Rule(own.group(1), name, text)
         return

@@ -70,7 +70,6 @@ class AppendLog:
         return list(itertools.accumulate(map(len, lines[:-1]), initial=start))
 
     def close(self) -> None:
-        """Accept no more lines."""
         os.close(self._handle)
         _open_writers.discard(self.writer)
 
@@ -133,7 +132,6 @@ class GroupCommit:
         await waiting.done
 
     def close(self) -> None:
-        """Make waiting lines durable, and end."""
         with self._changed:
             self._is_closed = True
             self._changed.notify()

@@ -87,7 +87,6 @@ class ChatClient:
             raise CallError(f"the reply cannot be read ({type(e).__name__}: {e})") from e
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._client.close()
 
     def _without_key(self, error: CallError) -> CallError:

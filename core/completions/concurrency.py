@@ -45,12 +45,10 @@ class AdaptiveConcurrency:
 
     @property
     def limit(self) -> int:
-        """How many may be in flight now."""
         return int(self._limit)
 
     @property
     def inflight(self) -> int:
-        """How many are in flight."""
         return self._inflight
 
     def slot(self) -> Slot:
@@ -58,20 +56,21 @@ class AdaptiveConcurrency:
         return Slot(self)
 
     async def acquire(self) -> None:
-        """Wait for a place."""
         if self._inflight >= self.limit or self._waiting:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
                 await turn
             except asyncio.CancelledError:
-                self._give_up(turn)
+                if turn.done() and not turn.cancelled():
+                    self.release()
+                else:
+                    turn.cancel()  # skipped when its turn comes
                 raise
         else:
             self._enter()
 
     def release(self) -> None:
-        """Release a place."""
         self._inflight -= 1
         self._admit()
 
@@ -137,13 +136,6 @@ class AdaptiveConcurrency:
             if not turn.done():
                 self._enter()
                 turn.set_result(None)
-
-    def _give_up(self, turn: asyncio.Future[None]) -> None:
-        if turn.done() and not turn.cancelled():
-            self.release()
-        else:
-            # Skipped when its turn comes.
-            turn.cancel()
 
 
 class Slot:
@@ -235,7 +227,6 @@ class LatencyWatch:
 
     @property
     def answers(self) -> int:
-        """How many answers the round has."""
         return len(self._round)
 
     def full(self, limit: int) -> bool:

@@ -132,7 +132,6 @@ class RequestContext(Generic[P]):
         return jsonio.digest([*shared, self._schema_digest] if self._schema_digest else shared)[:16]
 
     def completion(self, request: ChatRequest, reply: Reply) -> Completion[P]:
-        """Parse a reply."""
         return Completion(request, reply, self.parser.parse(reply))
 
     def own(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:

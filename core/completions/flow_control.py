@@ -144,7 +144,6 @@ class CircuitBreaker:
 
     @property
     def open(self) -> bool:
-        """Whether nothing more may be sent."""
         return self._error is not None
 
     def check(self) -> None:

@@ -76,7 +76,7 @@ class FormatNegotiator(Generic[P]):
                 self._stop_unsettled()
             break
         if self._rejections + self._sender.ledger.unread.total() >= REJECTED_AT_MOST:
-            self._sender.stop_unread()
+            raise self._sender.unread_error()
         return None
 
     async def _try(self, name: str, request: ChatRequest) -> Completion[P] | None:

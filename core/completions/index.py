@@ -135,7 +135,6 @@ class ReplyIndex:
             return f.readline(), piece.path
 
     def has(self, key: str) -> bool:
-        """Return whether a request has a reply."""
         return bool(self._select("SELECT 1 FROM reply WHERE key = ?", bytes.fromhex(key)))
 
     def has_old_text(self, id: str) -> bool:
@@ -158,7 +157,6 @@ class ReplyIndex:
         self._select("DELETE FROM reply WHERE key = ?", bytes.fromhex(key))
 
     def count(self) -> int:
-        """Return how many requests have a reply."""
         return int(self._select("SELECT COUNT(*) FROM reply")[0][0])
 
     def usage(self, run: str) -> ReplyUsage:

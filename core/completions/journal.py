@@ -109,7 +109,6 @@ class Journal:
         yield from filter(None, map(self.get, self.index.keys_of(prompt_digest, settled_format)))
 
     def count(self) -> int:
-        """Return how many requests have a reply."""
         return self.index.count()
 
     def spent(self, run: str) -> ReplyUsage:

@@ -47,9 +47,14 @@ class RateLimiter:
     async def take(self, tokens: int) -> float:
         """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent."""
         async with self._gate:
-            while (wait := self._wait(tokens)) > 0:
+            while True:
+                now = loop_time()
+                for kind, bucket in self._buckets.items():
+                    bucket.set_rate(self._rate(kind, now), now)
+                wait = max(self._buckets["requests"].wait(1, now), self._buckets["tokens"].wait(tokens, now))
+                if wait <= 0:
+                    break
                 await asyncio.sleep(min(wait, _LOOK_S))
-            now = loop_time()
             self._buckets["requests"].spend(1, now)
             self._buckets["tokens"].spend(tokens, now)
             self._probed.sent(now)
@@ -76,12 +81,6 @@ class RateLimiter:
             limit = read_rate_limit(headers, kind)
             if limit is not None and limit.rate is not None:
                 self._hints[kind] = (limit.rate, loop_time() + limit.reset_s)
-
-    def _wait(self, tokens: int) -> float:
-        now = loop_time()
-        for kind, bucket in self._buckets.items():
-            bucket.set_rate(self._rate(kind, now), now)
-        return max(self._buckets["requests"].wait(1, now), self._buckets["tokens"].wait(tokens, now))
 
     def _rate(self, kind: Kind, now: float) -> float:
         rate = self._limits[kind]
@@ -165,12 +164,10 @@ class ProbedRate:
         self._fell_at = 0.0
 
     def sent(self, now: float) -> None:
-        """Count a request that is sent."""
         self._first = now if self._first is None else self._first
         _append(self._sent, now)
 
     def delivered(self, now: float) -> None:
-        """Count a request that was answered."""
         _append(self._answered, now)
 
     def refused(self, sent_at: float, now: float) -> bool:

@@ -49,7 +49,7 @@ def ending(finish_reason: str | None) -> Ending:
 class Reply:
     """A reply that `run` paid for. `key` is that of its request, `at` is ISO 8601 in UTC.
 
-    Failures that are billed are stored too: their finish reason says so, and their key belongs to no request.
+    Failures that are billed are stored too, with a finish reason that shows it and a key of no request.
 
     `model` is the name that the server gave. Token counts are None if the server sent none; `cached_tokens`
     are part of `prompt_tokens`. The fields with a default are None in lines of version 0.1.
@@ -125,7 +125,6 @@ class ReplyUsage:
     reserved_completion_tokens: int = 0
 
     def add(self, entry: Entry) -> None:
-        """Count one reply."""
         self.requests += 1
         self.prompt_tokens += entry.prompt_tokens or 0
         self.cached_tokens += entry.cached_tokens or 0

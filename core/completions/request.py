@@ -178,7 +178,6 @@ class Text:
 
     @property
     def ok(self) -> bool:
-        """Whether the completion is whole."""
         return self.error is None
 
 
@@ -186,14 +185,12 @@ class TextParser:
     """Returns the text of completions."""
 
     def parse(self, reply: Reply) -> Text:
-        """Return the text, with `error` if it is unusable."""
         text, how = reply.raw_output.strip(), ending(reply.finish_reason)
         if how in ("truncated", "filtered", "failed"):
             return Text(text, how)
         return Text(text, None if text else "empty")
 
     def problem(self, reply: Reply, parsed: Text) -> Problem | None:
-        """Return why a completion is unusable, or None."""
         if parsed.error is None:
             return None
         return Problem(parsed.error, f"are {parsed.error}", "check the model, its token limit and the prompt")

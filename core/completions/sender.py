@@ -8,7 +8,7 @@ import logging
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NoReturn
+from typing import Any, Generic
 
 from core.completions.budget import Accounts, RequestLedger, Spending, rough_tokens
 from core.completions.canary import Canary
@@ -22,7 +22,7 @@ from core.completions.reply import Reply
 from core.completions.request import PLAIN, ChatRequest, Completion, P, PreparedRequest
 from core.completions.response import ServerReply
 from core.cost import Usage
-from core.errors import TeacherRefused
+from core.errors import TeacherError, TeacherRefused
 from core.jsonio import now
 
 log = logging.getLogger(__name__)
@@ -107,25 +107,22 @@ class Sender(Generic[P]):
         """Treat the failure as that of a plain request: the format is not the reason."""
         decision = refused.decision
         if decision.kind == "refused":
-            self._refuse(decision, refused.error)
+            raise refusal(decision, self._endpoint) from refused.error
         if decision.kind == "retry":
             self.ledger.failed[request.id] = decision.words
         else:
             self._leave_out(decision.words)
 
-    def stop_unread(self) -> NoReturn:
-        """Stop because every text is rejected. Raises TeacherRefused."""
+    def unread_error(self) -> TeacherRefused:
+        """Return the error for an endpoint that rejects every text."""
         section = self._endpoint.section
-        stop = TeacherRefused(
+        return TeacherRefused(
             f"{self._endpoint.base_url} will not read any text ({next(iter(self.ledger.unread))}); fix "
-            f"what it says of the request ({section}.max_tokens, {section}.extra_body), and run the same "
-            "command again"
+            f"what it reports about the request ({section}.max_tokens, {section}.extra_body), and run the "
+            "same command again"
         )
-        self.stop(stop)
-        raise stop
 
     async def close(self) -> None:
-        """Close the connections."""
         await self._client.close()
 
     async def _try(self, sending: _Sending) -> Completion[P] | float | None:
@@ -135,6 +132,9 @@ class Sender(Generic[P]):
         except CallError as e:
             try:
                 return self._decide(e, sending)
+            except TeacherError as stop:
+                self.stop(stop)  # before others are sent while this task waits for the disk
+                raise
             finally:
                 if e.counted is not None:
                     # Stored, so that the next start of the run counts it. It answers no request.
@@ -186,7 +186,7 @@ class Sender(Generic[P]):
                 if sending.is_trial or self._no_doubt.is_set():
                     await self._canary.enter()
                     sending.holds_permit = True
-                    held = await self._reserve(estimate)
+                    held = await self.accounts.reserve(estimate)
                     try:
                         return await self._ask(sending, slot, estimate.total), held
                     except BaseException as e:
@@ -220,13 +220,6 @@ class Sender(Generic[P]):
             return self._context.own(sending.request, sending.prepared)
         return self._context.stored(sending.request, sending.prepared)
 
-    async def _reserve(self, estimate: Usage) -> Spending:
-        try:
-            return await self.accounts.reserve(estimate)
-        except Exception as e:
-            self.stop(e)
-            raise
-
     def _decide(self, error: CallError, sending: _Sending) -> float | None:
         """Return the seconds before the next try; None to give the request up. Raises what stops the run."""
         decision = classify(error.status, error.code, error.message, should_retry(error.headers))
@@ -236,7 +229,7 @@ class Sender(Generic[P]):
         if doubtful and (sending.is_trial or not refused.may_pass):
             raise refused from error
         if decision.kind == "refused":
-            self._refuse(decision, error)
+            raise refusal(decision, self._endpoint) from error
         if decision.kind in ("bad_request", "format_unsupported"):
             self._leave_out(decision.words)
             return None
@@ -247,16 +240,11 @@ class Sender(Generic[P]):
             self.ledger.retried[decision.words.partition(":")[0]] += 1
         return wait
 
-    def _refuse(self, decision: RetryDecision, error: CallError) -> NoReturn:
-        stop = refusal(decision, self._endpoint)
-        self.stop(stop)
-        raise stop from error
-
     def _leave_out(self, words: str) -> None:
         """Leave one text out; if every text is rejected, it is the request that is wrong."""
         self.ledger.unread[words] += 1
         if self.ledger.answered == 0 and self.ledger.unread.total() >= REJECTED_AT_MOST:
-            self.stop_unread()
+            raise self.unread_error()
 
     def _reply(self, sending: _Sending, answer: ServerReply, estimate: Usage) -> Reply:
         request, prepared, context = sending.request, sending.prepared, self._context

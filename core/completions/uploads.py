@@ -45,7 +45,6 @@ class Part:
 
     @property
     def end(self) -> int:
-        """The byte of the log after its last."""
         return self.start + self.bytes
 
 

@@ -19,44 +19,44 @@ TokenLimitName = Literal["max_tokens", "max_completion_tokens"]
 
 
 class BreakerConfig(Section):
-    """When an endpoint that fails is given up. A 429 is not a failure."""
+    """When a failing endpoint is given up. A 429 is not a failure."""
 
     failures: Annotated[int, SPEED] = Field(20, ge=1)
-    """So many requests in a row without an answer ..."""
+    """This many consecutive requests without an answer ..."""
     patience_s: Annotated[float, SPEED] = Field(120.0, ge=0)
-    """... over so many seconds at least: many at once fail in one hiccup."""
+    """... over at least this many seconds: many fail together in one hiccup."""
     window: Annotated[int, SPEED] = Field(200, ge=1)
-    """Or: of the last so many requests ..."""
+    """Or: of this many last requests ..."""
     rate: Annotated[float, SPEED] = Field(0.5, gt=0, le=1)
-    """... this share failed, for as long."""
+    """... this share failed, for as many seconds."""
 
 
 class LimitsConfig(Section):
-    """How fast a live teacher is asked, and how long an answer is waited for."""
+    """Rate limits, timeouts and retries of an endpoint."""
 
     concurrency: Annotated[int, SPEED] = Field(256, ge=1)
-    """Requests under way at once, at most; fewer while the endpoint refuses or slows down."""
+    """Maximum number of requests in flight; fewer while the endpoint refuses or slows down."""
     requests_per_minute: Annotated[float | None, SPEED] = Field(None, gt=0)
-    """Requests sent in any minute, at most; by default what the endpoint takes."""
+    """Maximum number of requests in any minute; by default what the endpoint accepts."""
     tokens_per_minute: Annotated[float | None, SPEED] = Field(None, gt=0)
-    """Tokens a minute, prompts and answers together; by default what the endpoint takes."""
+    """Maximum number of tokens a minute, prompts and answers; by default what the endpoint accepts."""
     connect_timeout_s: Annotated[float, SPEED] = Field(10.0, gt=0)
     """Seconds to connect."""
     read_timeout_s: Annotated[float, SPEED] = Field(300.0, gt=0)
-    """Seconds without a byte of the answer."""
+    """Maximum seconds without a byte of the answer."""
     total_timeout_s: Annotated[float, SPEED] = Field(900.0, gt=0)
-    """Seconds for one request in all."""
+    """Maximum seconds for one request."""
     tries: Annotated[int, SPEED] = Field(8, ge=1)
-    """How often one request is sent, at most, where the failure may pass: 8 bear an outage of a minute."""
+    """How often one request is sent if the failure may pass: 8 tries outlast an outage of a minute."""
     breaker: BreakerConfig = BreakerConfig()
     """When the endpoint is given up."""
 
 
 class BudgetConfig(Section):
-    """What a run may spend on a live teacher, earlier starts of the same run included."""
+    """What a run may spend at an endpoint, including earlier starts of the same run."""
 
     usd: Annotated[float | None, MONEY] = Field(None, gt=0)
-    """US dollars, by the prices in `teacher.prices`; by default any sum."""
+    """US dollars, by the table in `prices`; by default any sum."""
     tokens: Annotated[int | None, MONEY] = Field(None, ge=1)
     """Tokens, prompts and answers together; by default any number."""
 

@@ -48,20 +48,18 @@ class ParseConfig(Section):
     label_match: Literal["first", "last"] = "first"
     """Which match of `label_pattern` counts."""
     labels: dict[str, Literal[0, 1]] = {}
-    """Names the teacher uses for the labels, several to one; upper and lower case are one.
-    0, 1, data.positive, data.negative, and then true, false, yes, no, positive and negative are
-    understood besides; in case of doubt the earlier of these counts."""
+    """More names of the labels, in any case, several for one label. 0, 1, data.positive, data.negative, and
+    then true, false, yes, no, positive and negative are known too; the earlier of two names counts."""
     stop: tuple[str, ...] = ()
-    """The output is cut before the first of these."""
+    """The output is truncated before the first of these."""
     prefer: Literal["raw_output", "fields"] = "raw_output"
-    """Which is read where a recorded answer has both: its raw_output, or its fields reasoning and
-    label."""
+    """Which one is read if a recorded answer has both: its raw_output, or its fields reasoning and label."""
 
     @field_validator("stop")
     @classmethod
     def _not_empty(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         if "" in value:
-            raise ValueError("an empty stop string would cut every output to nothing")
+            raise ValueError("an empty stop string would empty every output")
         return value
 
     @field_validator("label_pattern")
@@ -110,33 +108,30 @@ def _preset_or(name: str, default: str) -> Callable[[dict[str, Any]], Any]:
 
 
 class TeacherConfig(Section):
-    """Who answers: recorded answers, the gold labels, or a live endpoint."""
+    """The source of answers: a file of recorded ones, the gold labels, or a live endpoint."""
 
     kind: Literal["recorded", "gold", "openai"] = "recorded"
     """recorded: a file of answers; gold: train on the labels without a teacher; openai: any
     OpenAI-compatible endpoint."""
     answers: Annotated[str | None, CONTENT] = None
     """recorded: JSON lines of id, sample (default 0) and raw_output, or reasoning and label; or the folder
-    of a run, this project's or its predecessor's, whose answers are found by their texts."""
+    of a run, of this project or its predecessor, whose answers are found by their texts."""
     parse: ParseConfig = ParseConfig()
     """How outputs are read."""
     attempts: int = Field(3, ge=1)
-    """Answers looked at for each text, at most."""
+    """Maximum number of answers per text."""
     keep: int = Field(1, ge=1)
-    """Stop once so many answers agree with the gold label."""
+    """Stop when this many answers agree with the gold label."""
     max_missing: int | None = Field(None, ge=0)
-    """Texts of a split without an answer before the run stops. By default recorded answers may lack any
-    number but not all, and a live teacher those that the endpoint will not read, but none that it failed
-    to answer."""
-    label_splits: Annotated[
-        tuple[Literal["val", "test"], ...], NotInKey("which stages are called is the flow's to say")
-    ] = ()
-    """Splits besides train that the teacher labels, so that its own figures there can be told: each text
-    is asked once, at temperature 0, and never with its gold label shown."""
+    """How many texts of a split may have no answer. By default recorded answers may lack any number but not
+    all, and a live teacher those that the endpoint rejects, but none that it failed to answer."""
+    label_splits: Annotated[tuple[Literal["val", "test"], ...], NotInKey("it decides which stages run")] = ()
+    """Splits other than train that the teacher labels, to measure it there: it is asked once per text, at
+    temperature 0, and never with the gold label shown."""
     preset: Annotated[
         Literal["deepseek", "openai"] | None, NotInKey("it fills in other fields, and these are in the key")
     ] = None
-    """openai: whose base_url, model, api_key_env and token_limit are meant where they are not given."""
+    """openai: the provider whose base_url, model, api_key_env and token_limit are the defaults."""
     model: str = Field(default_factory=_preset_or("model", "deepseek-chat"), min_length=1)
     """openai: the model's name at the endpoint."""
     base_url: str = Field(default_factory=_preset_or("base_url", "https://api.deepseek.com"))
@@ -144,33 +139,33 @@ class TeacherConfig(Section):
     api_key_env: Annotated[str | None, NotInKey("the name of a credential")] = Field(
         default_factory=_preset_or("api_key_env", "DEEPSEEK_API_KEY")
     )
-    """openai: the environment variable that holds the key; null where the endpoint asks for none."""
+    """openai: the environment variable that contains the API key; null if the endpoint needs none."""
     temperature: float | None = Field(0.7, ge=0, le=2)
-    """openai: of every attempt but the first, which is greedy; null sends none at all, for models that
-    take only their own."""
+    """openai: of every attempt after the first, which is greedy; null sends none, for models that accept
+    only their own."""
     max_tokens: int = Field(4096, ge=1)
-    """openai: longest answer, in tokens, thinking included."""
-    token_limit: Annotated[TokenLimitName, NotInKey("a spelling decides no answer")] = Field(
+    """openai: maximum length of an answer in tokens, including reasoning."""
+    token_limit: Annotated[TokenLimitName, NotInKey("a spelling does not affect answers")] = Field(
         default_factory=_preset_or("token_limit", "max_tokens")
     )
-    """openai: what the endpoint calls that limit."""
+    """openai: the endpoint's name for that limit."""
     extra_body: dict[str, Any] = {}
-    """openai: more fields of each request, for instance what a local server takes."""
+    """openai: more fields of each request, such as options of a local server."""
     hint: bool = False
-    """openai: where no attempt agreed with the gold label, ask once more with that label shown."""
+    """openai: if no attempt agreed with the gold label, ask once more with that label shown."""
     limits: Annotated[LimitsConfig, SPEED] = LimitsConfig()
-    """openai: how fast it is asked."""
+    """openai: rate limits, timeouts and retries."""
     budget: Annotated[BudgetConfig, MONEY] = BudgetConfig()
     """openai: what it may cost."""
     canary: Annotated[int | None, MONEY] = Field(50, ge=1)
-    """openai: how many requests are sent, at most, before one answer to the prompt names a label; without
-    one the run stops. null: any number."""
+    """openai: maximum number of requests before one answer has a label; without one the run stops. null: any
+    number."""
     prices: Annotated[str | None, MONEY, LOCAL] = "configs/prices.yaml"
     """openai: a YAML file of prices (see configs/prices.yaml); null counts tokens only."""
 
     @property
     def endpoint(self) -> Endpoint:
-        """Where a live teacher's requests go, and what bounds them."""
+        """The endpoint of a live teacher."""
         shared = Endpoint.model_fields.keys() & type(self).model_fields.keys()
         return Endpoint.model_construct(section="teacher", **{name: getattr(self, name) for name in shared})
 

@@ -236,9 +236,14 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
         row = _of_run(row, text)
     else:
         text = None
-    thought = row.get("reasoning_content")
+    id, temperature, thought = row.get("id"), row.get("temperature"), row.get("reasoning_content")
+    if id is None:
+        raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
+    id = _checked(id, "id", at, _is_id, "the text's id, as text or a whole number")
+    if temperature is not None:
+        temperature = float(_checked(temperature, "temperature", at, _is_finite, "a number"))
     return Recorded(
-        id=_id(row, at),
+        id=clean(str(id).strip()),
         sample=_checked(row.get("sample", 0), "sample", at, _is_index, "a whole number from 0 on"),
         model=_text(row, "model", at) or model,
         raw_output=_text(row, "raw_output", at),
@@ -247,7 +252,7 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
         has_fields=_has_fields(row, at),
         finish_reason=_text(row, "finish_reason", at),
         reasoning_content=clean(thought) if isinstance(thought, str) else None,
-        temperature=_temperature(row, at),
+        temperature=temperature,
         hinted=row.get("hinted") is True,
         text=text,
     )
@@ -268,23 +273,11 @@ def _of_run(row: dict[str, Any], text: str) -> dict[str, Any]:
     return {**row, **fields}
 
 
-def _id(row: dict[str, Any], at: str) -> str:
-    value = row.get("id")
-    if value is None:
-        raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
-    return clean(str(_checked(value, "id", at, _is_id, "the text's id, as text or a whole number")).strip())
-
-
 def _text(row: dict[str, Any], key: str, at: str) -> str | None:
     value = row.get(key)
     if value is None or value == "":
         return value
     return clean(_checked(value, key, at, lambda v: isinstance(v, str), "a text"))
-
-
-def _temperature(row: dict[str, Any], at: str) -> float | None:
-    value = row.get("temperature")
-    return None if value is None else float(_checked(value, "temperature", at, _is_finite, "a number"))
 
 
 def _has_fields(row: dict[str, Any], at: str) -> bool:

@@ -88,7 +88,6 @@ class Taken:
         self.seconds.append(answer.latency_s)
 
     def latency(self) -> Range:
-        """Return the seconds for an answer."""
         if len(self.seconds) < LEARNT_AFTER:
             return _LATENCY
         return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
@@ -113,7 +112,6 @@ class _Seen:
         self._finished = self._attempts = 0
 
     def text(self, example: Example, given: Sequence[Completion[Parsed]]) -> None:
-        """Count a text and its stored answers."""
         policy, labels = self._teacher.policy, [each.parsed.label for each in given]
         first = given[0].request if given else self._teacher.next_request(example, ())
         assert first is not None, "a policy asks at least once"

@@ -58,7 +58,6 @@ class LiveTeacher:
 
     @property
     def model(self) -> str:
-        """The model's name at the endpoint."""
         return self.config.model
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
@@ -73,7 +72,7 @@ class LiveTeacher:
                 context, examples, self.next_request, total, progress=progress, ledger=ledger
             ):
                 answers += len(given)
-                yield Answered(example, tuple(_answer(each) for each in given))
+                yield Answered(example, tuple(map(_answer, given)))
             self._refuse_missing(ledger, total)
             self._facts = self._facts_of(ledger, context, answers)
 
@@ -133,36 +132,7 @@ class LiveTeacher:
         )
 
 
-class AnswerParser:
-    """Reads completions as label and reasoning by the config's `teacher.parse`."""
-
-    def __init__(self, config: TeacherConfig, names: LabelNames) -> None:
-        self._config, self._names = config, names
-
-    def parse(self, reply: Reply) -> Parsed:
-        """Return label and reasoning of a completion, or why they cannot be read."""
-        return parse_reply(
-            reply.raw_output, reply.reasoning_content, reply.finish_reason, self._config.parse, self._names
-        )
-
-    def problem(self, reply: Reply, parsed: Parsed) -> Problem | None:
-        """Return why a completion has no usable label, or None."""
-        if parsed.ok:
-            return None
-        code, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]
-        if code in ("truncated", "filtered"):
-            found: str = code
-        elif error == "empty" and reply.reasoning_content:
-            found = "thinking"
-        else:
-            found = _PROBLEM_OF_ERROR.get(error, "form")
-        what, remedy = _PROBLEMS[found]
-        limit = f" (teacher.max_tokens is {self._config.max_tokens})" if found == "truncated" else ""
-        return Problem(found, f"{what}{limit}", remedy)
-
-
 def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
-    """A completion as an answer to its text."""
     request, reply, parsed = completion.request, completion.reply, completion.parsed
     return TeacherAnswer(
         example_id=request.id,
@@ -183,6 +153,33 @@ def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
         completion_tokens=reply.completion_tokens,
         latency_s=reply.latency_s,
     )
+
+
+class AnswerParser:
+    """Reads completions as label and reasoning by the config's `teacher.parse`."""
+
+    def __init__(self, config: TeacherConfig, names: LabelNames) -> None:
+        self._config, self._names = config, names
+
+    def parse(self, reply: Reply) -> Parsed:
+        """Return label and reasoning of a completion, or why they cannot be read."""
+        return parse_reply(
+            reply.raw_output, reply.reasoning_content, reply.finish_reason, self._config.parse, self._names
+        )
+
+    def problem(self, reply: Reply, parsed: Parsed) -> Problem | None:
+        if parsed.ok:
+            return None
+        code, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]
+        if code in ("truncated", "filtered"):
+            found: str = code
+        elif error == "empty" and reply.reasoning_content:
+            found = "thinking"
+        else:
+            found = _PROBLEM_OF_ERROR.get(error, "form")
+        what, remedy = _PROBLEMS[found]
+        limit = f" (teacher.max_tokens is {self._config.max_tokens})" if found == "truncated" else ""
+        return Problem(found, f"{what}{limit}", remedy)
 
 
 _PROBLEMS = {

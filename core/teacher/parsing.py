@@ -65,7 +65,9 @@ def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
     """Parse `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
     reasoning_not_text, several_labels, unknown_label: <the value>.
     """
-    text = _stopped(clean(raw), rules.stop).strip()
+    text = clean(raw)
+    ends = [at for stop in rules.stop if (at := text.find(stop)) >= 0]
+    text = text[: min(ends, default=len(text))].strip()
     if not text:
         return _failed("empty")
     found = find_whole_json(text) or _find_inside(_block(text, _THINK), rules)
@@ -138,11 +140,6 @@ def _find_inside(think: _Block, rules: ParseConfig) -> Found | None:
         or broken_json(reason.outside.strip())
         or _find_pattern(think, reason, rules)
     )
-
-
-def _stopped(text: str, stop: tuple[str, ...]) -> str:
-    ends = [at for s in stop if (at := text.find(s)) >= 0]
-    return text[: min(ends)] if ends else text
 
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:

@@ -92,7 +92,6 @@ class Agreement:
     alike: int = 0
 
     def add(self, gold: int, answered: Iterable[int | None]) -> None:
-        """Count the labels of the answers to one text; None for an unreadable answer."""
         labels = [label for label in answered if label is not None]
         if len(labels) < 2:
             return
@@ -140,7 +139,6 @@ class Tally:
     agreement: Agreement = field(default_factory=Agreement)
 
     def add(self, answered: Answered) -> None:
-        """Count a text with its answers."""
         self.examples += 1
         gold = answered.example.label
         if not answered.answers:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.completions.failures import Kind, classify
+from core.completions.failures import Kind, RetryDecision, classify, refusal
+from core.config.endpoint import Endpoint
 
 
 @pytest.mark.parametrize(
@@ -109,3 +110,17 @@ def test_key_account_rate_and_text_are_never_taken_for_the_format(
 def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(message: str) -> None:
     verdict = classify(429, "RESOURCE_EXHAUSTED", message)
     assert (verdict.kind, verdict.slow_down) == ("retry", True)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "remedy"),
+    [
+        (classify(401, None, "no"), "check the key in MY_KEY"),
+        (classify(404, None, "no such model"), "check teacher.model and teacher.base_url"),
+        (classify(402, None, "Insufficient Balance"), "check the account's balance"),
+    ],
+)
+def test_a_refusal_names_the_setting_to_fix(verdict: RetryDecision, remedy: str) -> None:
+    said = str(refusal(verdict, Endpoint(base_url="https://here", model="a-model", api_key_env="MY_KEY")))
+    assert remedy in said
+    assert "run the same command again" in said

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.completions.headers import read_rate_limit, seconds
 from core.completions.rate_limiter import RateLimiter, loop_time
 from tests.core.completions.simulation import (
     BucketLimit,
@@ -172,39 +171,6 @@ def test_headers_keep_requests_from_being_refused(kind: str, latency: float, a_m
     used, refused = used_and_refused(limit, a_minute, latency, hints=True)
     assert used >= 0.95
     assert refused <= 0.01
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("1s", 1), ("6m0s", 360), ("120ms", 0.12), ("1h2m3.5s", 3723.5), ("7s", 7), ("2m59.56s", 179.56),
-        ("30", 30), ("0", 0), ("0.25", 0.25), ("", None), ("soon", None), ("1s or so", None), ("-1", None),
-        ("nan", None),
-    ],
-)  # fmt: skip
-def test_durations_are_read_in_the_forms_that_servers_use(text: str, value: float | None) -> None:
-    assert seconds(text) == (None if value is None else pytest.approx(value))
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {
-            "x-ratelimit-limit-tokens": "-1",
-            "x-ratelimit-remaining-tokens": "-1",
-            "x-ratelimit-reset-tokens": "0",
-        },
-        {
-            "x-ratelimit-limit-tokens": "0",
-            "x-ratelimit-remaining-tokens": "0",
-            "x-ratelimit-reset-tokens": "1s",
-        },
-        {"x-ratelimit-remaining-tokens": "many", "x-ratelimit-reset-tokens": "1s"},
-    ],
-)
-def test_headers_that_mean_no_limit_are_left_aside(headers: dict[str, str]) -> None:
-    assert read_rate_limit(headers, "tokens") is None
 
 
 def test_a_gate_on_the_real_clock_keeps_its_rate() -> None:
