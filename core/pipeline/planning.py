@@ -22,7 +22,6 @@ from core.pipeline.distill import distill
 from core.pipeline.estimate import estimate
 from core.pipeline.naming import other_config, refusal
 from core.pipeline.preflight import missing_keys
-from core.pipeline.pricing import prices
 from core.pipeline.reasons import Reasons
 from core.pipeline.reinforce import reinforce, rows_by_split
 from core.pipeline.rl_forecast import forecast
@@ -34,6 +33,7 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import ReadOnlyRun
 from core.sweep.arms import Sweep
+from core.teacher.forecast import forecast_lines
 
 Promises = dict[tuple[str, str], str]
 """By stage and key, the arm of a sweep that would build the object."""
@@ -281,7 +281,7 @@ def _first_prompts(plan: PlanRunner) -> list[str]:
     lines: list[str] = []
     if plan.config.teacher.kind == "openai":
         with Journal.open(plan.store, plan.view.name, heals=False) as journal:
-            lines += [*prices(plan.config, plan.store, parts, journal), ""]
+            lines += [*forecast_lines(plan.config, plan.store, parts, journal), ""]
     example = next(iter(scan_examples(plan.store.file(parts, "train.csv"))))
     context = plan.context
     return [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection, Iterator, Sequence
 from functools import reduce
 from operator import add
@@ -11,11 +12,16 @@ from core.completions.completer import stored_completions
 from core.completions.journal import Journal
 from core.completions.reply import Reply
 from core.completions.request import Completion
+from core.config import Config
 from core.config.endpoint import Endpoint
 from core.cost import Forecast, Range, Usage, estimate_run, price_of
-from core.records import Example
+from core.data.writing import scan_examples
+from core.records import Example, SplitName
+from core.store.manifest import Manifest
+from core.store.objects import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import Parsed
+from core.teacher.stage import SampleSettings, open_teacher
 
 _LATENCY = Range(1.0, 5.0, 30.0)
 """Seconds for an answer before any was seen; a guess."""
@@ -53,19 +59,28 @@ def forecast(
     return found, counter
 
 
-def describe(found: Forecast, counter: str, whom: str) -> Iterator[str]:
-    """Yield the forecast in lines for people; `whom` is the model, with the split if there are several."""
-    yield f"asking {whom}: {_range(found.calls)} calls, tokens counted by: {counter}"
-    prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
-    yield f"  {prompt} prompt tokens, {completion} completion tokens"
-    yield f"  {_money(found)}"
-    yield f"  {_time(found)}"
+def forecast_lines(config: Config, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
+    """Yield lines for people: the forecast for each split that a live teacher answers, and their sum.
 
-
-def in_all(found: Sequence[Forecast]) -> str:
-    """Return several forecasts, one after the other, in one line."""
-    total = reduce(add, found)
-    return f"in all: {_range(total.calls)} calls; {_money(total)}; {_time(total)}"
+    `parts` are the files of the splits. What the answers to one split took is expected of the next, too.
+    """
+    splits: tuple[SplitName, ...] = ("train", *config.teacher.label_splits)
+    taken, forecasts = Taken(config.teacher.endpoint), []
+    for name in splits:
+        teacher = open_teacher(SampleSettings.of(config, name), lambda: contextlib.nullcontext(journal))
+        assert isinstance(teacher, LiveTeacher)
+        rows = scan_examples(store.file(parts, f"{name}.csv"))
+        found, counter = forecast(teacher, rows, journal, taken)
+        about = f" about {name}" if len(splits) > 1 else ""
+        prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
+        yield f"asking {teacher.model}{about}: {_range(found.calls)} calls, tokens counted by: {counter}"
+        yield f"  {prompt} prompt tokens, {completion} completion tokens"
+        yield f"  {_money(found)}"
+        yield f"  {_time(found)}"
+        forecasts.append(found)
+    if len(splits) > 1:
+        total = reduce(add, forecasts)
+        yield f"in all: {_range(total.calls)} calls; {_money(total)}; {_time(total)}"
 
 
 class Taken:
