@@ -7,6 +7,7 @@ distributions add engines through the entry-point group `understudy.engines`.
 from __future__ import annotations
 
 import json
+import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeV
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
+from core import engines
 from core.config.base import Section
 from core.engines.base import Capabilities, Device
 from core.registry import Registry, UnknownNameError
@@ -80,9 +82,11 @@ class TrainingOnly:
 
 
 ENGINES: Registry[type[EngineSettings]] = Registry(
-    "engine", "understudy.engines", ("core.engines.local.settings", "core.engines.tinker.settings")
+    "engine",
+    "understudy.engines",
+    [f"core.engines.{m.name}.settings" for m in pkgutil.iter_modules(engines.__path__) if m.ispkg],
 )
-"""The settings class of each engine by its name."""
+"""The settings class of each engine by its name. Every package in core/engines has a module `settings`."""
 _Settings = TypeVar("_Settings", bound=EngineSettings)
 
 
