@@ -60,8 +60,9 @@ class _WithOrigins(Config):
     _origins: Mapping[KeyPath, str] = PrivateAttr()
 
 
-def load(path: Path, overrides: Sequence[str] = ()) -> ResolvedConfig:
+def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """Read, override and check a config. Raises ConfigError with key, place and nearest name."""
+    path = Path(path)
     source = read_source(path)
     resolved = resolve(path, source, overrides)
     _check_locations(resolved, source)
