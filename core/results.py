@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, field_validator
 
 from core.evaluation.metrics import Metrics
-from core.jsonio import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, Record, Stored, parse
 from core.optional import Failure
 from core.provenance import CodeVersion
 from core.records import SplitName
@@ -87,6 +87,11 @@ class TeacherFigures(TeacherSummary):
 
     funnel: Funnel | None = Field(None, exclude=True)  # type: ignore[assignment]
 
+    @classmethod
+    def of(cls, summary: TeacherSummary) -> TeacherFigures:
+        """The summary without its funnel."""
+        return cls(**{name: getattr(summary, name) for name in summary.model_fields_set - {"funnel"}})
+
 
 class GridPoint(Record):
     """One regularization strength that a baseline tried on val."""
@@ -111,7 +116,7 @@ class ScorerResult(Record):
     metrics: dict[SplitName, Metrics]
 
 
-class AdapterParity(Record):
+class AdapterParity(Stored):
     """Scores of the downloaded adapter compared with those of the server; `largest` is in nats."""
 
     checked: bool
@@ -124,7 +129,7 @@ class AdapterParity(Record):
     left_out: int | None = None
 
 
-class AdapterDownload(Record):
+class AdapterDownload(Stored):
     """An adapter that was downloaded from a training server. `files` has a sha256 by name."""
 
     output_dir: str | None = None

@@ -4,8 +4,8 @@
     def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]: ...
 
 Cache key, files in the run's folder, Prefect task, plan entry, switch and timing are derived from it.
-The key hashes all settings, the digests of what their paths hold, the digests of the inputs, and the
-version; so a forgotten field can cost a re-run, never a stale result.
+The key hashes all settings, the digests of the files they name, the digests of the inputs, and the version;
+so a forgotten field can cost a re-run, never a stale result.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
 from core import jsonio
 from core.config.base import Section, key_fields
 from core.errors import PassingError, StoreError, UnderstudyError
+from core.jsonio import Record
 from core.progress import Progress, Silent
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -32,10 +33,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Settings = TypeVar("Settings", bound=Section)
-Summary = dict[str, Any]
-"""Counts and notices of an object, as its manifest holds them."""
-
-
+_Declared = TypeVar("_Declared", "Stage[Any]", "Action")
+Summary = dict[str, Any] | Record
+"""Counts and notices of an object; its manifest contains them as JSON."""
 Template = str | Callable[[Any], str]
 """A text with placeholders, or a function of the settings that returns one."""
 
@@ -44,8 +44,8 @@ Template = str | Callable[[Any], str]
 class StageIO:
     """What a stage function reads from and writes to; it needs neither Prefect nor a store.
 
-    `inputs` maps an input's name to a local folder with its files; whatever is written into `out` becomes
-    the stage's object, unchanged from then on.
+    `inputs` maps an input's name to a local folder with its files. Files written into `out` become the
+    stage's object, which is immutable from then on.
     """
 
     inputs: Mapping[str, Path]
@@ -55,17 +55,20 @@ class StageIO:
     """The key of the object, for names on servers."""
     run: RunContext | None = None
 
+    def input(self, name: str) -> Path:
+        """The folder of an input that every call has."""
+        return self.inputs[name]
+
+    def optional(self, name: str) -> Path | None:
+        """The folder of an input; None if the call does not have it."""
+        return self.inputs.get(name)
+
     @property
     def context(self) -> RunContext:
         """The engine, prompts, rulebook and tokenizer of the run, each opened on first use."""
         if self.run is None:
             raise ValueError("this stage needs the context of a run: StageIO(..., run=RunContext(config))")
         return self.run
-
-
-def no_content(settings: Section, context: RunContext, **given: Any) -> dict[str, str]:
-    """The content of a stage that settings and inputs alone decide."""
-    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,8 @@ class Stage(Generic[Settings]):
     settings: type[Settings]
     inputs: tuple[str, ...] = ()
     """Names of inputs; "?" ends one that may be absent, and "*" allows any other name."""
-    content: Callable[..., Mapping[str, str]] = no_content
-    """Digests of everything besides settings and inputs that decides the output."""
+    content: Callable[..., Mapping[str, str]] | None = None
+    """Digests of everything besides settings and inputs that decides the output; None if nothing does."""
     publishes: Mapping[str, str] | Callable[[Settings], Mapping[str, str]] = field(default_factory=dict)
     """Places in the run's folder by file of the object; a name that ends in a slash is a folder, whose
     copy replaces what was there."""
@@ -90,14 +93,16 @@ class Stage(Generic[Settings]):
     slot: Template = ""
     """Its place in the run's record, where a run calls it several times."""
     label: Template = ""
-    """What people read in logs and in Prefect's pages."""
+    """Its name in logs and on Prefect's pages."""
     before: Callable[[RunContext], None] | None = None
     """A check made only if the object has to be built."""
     after: Callable[[RunContext], None] | None = None
     """Called once the manifest of a new object is written."""
 
-    def __call__(self, settings: Settings, io: StageIO, **given: Any) -> Summary:
-        return self.function(settings, io, **given)
+    def __call__(self, settings: Settings, io: StageIO, **given: Any) -> dict[str, Any]:
+        """Call the function; returns its summary as JSON."""
+        found = self.function(settings, io, **given)
+        return found.to_json() if isinstance(found, Record) else found
 
     def call(
         self,
@@ -135,7 +140,7 @@ def stage(
     *,
     version: int,
     inputs: tuple[str, ...] = (),
-    content: Callable[..., Mapping[str, str]] = no_content,
+    content: Callable[..., Mapping[str, str]] | None = None,
     publishes: Mapping[str, str] | Callable[[Any], Mapping[str, str]] | None = None,
     shows: str = "",
     switch: str | None = "",
@@ -151,9 +156,7 @@ def stage(
     """
 
     def declare(function: Callable[Concatenate[Settings, StageIO, ...], Summary]) -> Stage[Settings]:
-        if name in STAGES:
-            raise ValueError(f"two stages are called {name}")
-        found = STAGES[name] = Stage(
+        found = Stage(
             name=name,
             version=version,
             function=function,
@@ -168,9 +171,28 @@ def stage(
             before=before,
             after=after,
         )
+        register(STAGES, found)
         return found
 
     return declare
+
+
+def register(declared: dict[str, _Declared], new: _Declared) -> None:
+    """Add a stage or an action by its name.
+
+    The same function declared again, as when a notebook cell is run twice, replaces its declaration. Raises
+    ValueError if another function has the name.
+    """
+    earlier = declared.get(new.name)
+    if earlier is not None and _place(earlier.function) != _place(new.function):
+        raise ValueError(
+            f"{new.name} is declared by {_place(earlier.function)} and by {_place(new.function)}: rename one"
+        )
+    declared[new.name] = new
+
+
+def _place(function: Callable[..., Any]) -> str:
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def _settings_of(function: Callable[..., Any]) -> type[Any]:
@@ -201,11 +223,12 @@ class StageCall:
     @cached_property
     def ingredients(self) -> Mapping[str, Any]:
         """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
-        content = self.stage.content(self.settings, self.context, **self.given)
+        content = self.stage.content
+        digests = {} if content is None else content(self.settings, self.context, **self.given)
         return {
             "version": self.stage.version,
-            **_flat("config", key_fields(self.settings)),
-            **{f"content.{name}": digest for name, digest in content.items()},
+            **flat("config", key_fields(self.settings)),
+            **{f"content.{name}": digest for name, digest in digests.items()},
             **{f"input.{name}": manifest.digest for name, manifest in self.inputs.items()},
         }
 
@@ -241,6 +264,10 @@ class StageCall:
         """Whether parts can be left out: the settings then list them in `without`."""
         return "without" in self.stage.settings.model_fields
 
+    def giving(self, **given: Any) -> StageCall:
+        """The same with arguments of the function that are in its content and not in the settings."""
+        return replace(self, given=given)
+
     def without(self, parts: tuple[Any, ...]) -> StageCall:
         """The same without these optional parts."""
         return replace(self, settings=self.settings.model_copy(update={"without": parts}))
@@ -250,13 +277,14 @@ class StageCall:
         return found.format(settings=self.settings, **self.at)
 
 
-def _flat(at: str, value: Any) -> dict[str, Any]:
+def flat(at: str, value: Any) -> dict[str, Any]:
+    """The values of nested mappings by their paths from `at`, joined by dots."""
     if not isinstance(value, dict) or not value:
         return {at: value}
     out: dict[str, Any] = {}
     for name, inner in value.items():
         escaped = str(name).replace(".", "\\.")  # a user's own names may hold dots, fields do not
-        out.update(_flat(f"{at}.{escaped}", inner))
+        out.update(flat(f"{at}.{escaped}", inner))
     return out
 
 
@@ -288,8 +316,7 @@ def build(store: Store, call: StageCall, progress: Progress, *, refresh: bool = 
     """Return the object of a call: verified in the store, or built now; with `refresh`, always built.
 
     If another run is building it, wait for that run. Errors of the stage pass through after its unfinished
-    files are removed. Errors of the system, such as a full disk, become a StoreError that says where and
-    how to fix it.
+    files are removed. Errors of the system, such as a full disk, become a StoreError with place and remedy.
     """
     if not refresh and (manifest := store.sound(call.name, call.key)) is not None:
         return Built(manifest, reused=True)
@@ -349,9 +376,8 @@ def action(name: str) -> Callable[[Callable[..., Any]], Action]:
     """Declare the decorated function as an action."""
 
     def declare(function: Callable[..., Any]) -> Action:
-        if name in ACTIONS:
-            raise ValueError(f"two actions are called {name}")
-        ACTIONS[name] = Action(name, function)
-        return ACTIONS[name]
+        found = Action(name, function)
+        register(ACTIONS, found)
+        return found
 
     return declare

@@ -10,8 +10,7 @@ from core.config import Config
 from core.pipeline.baselines import REPORT, measure_baselines
 from core.pipeline.opening import opened
 from core.pipeline.switches import switches
-from flows.parameters import resolved_of
-from flows.runtime import PrefectRunner
+from flows.runtime import PrefectRunner, resolved_of
 from flows.showing import flow_run_name, show_report
 
 

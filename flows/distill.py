@@ -10,8 +10,7 @@ from core.config import Config
 from core.pipeline.opening import opened
 from core.pipeline.run import distill_all, report_page
 from core.pipeline.switches import switches
-from flows.parameters import resolved_of
-from flows.runtime import TWO_THREADS, PrefectRunner
+from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
 from flows.showing import explaining, flow_run_name, show
 
 

@@ -1,4 +1,4 @@
-"""What has to stand in the environment before Prefect is imported, each with its reason."""
+"""Environment variables that must be set before Prefect is imported, and checks of its settings."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _QUIET = {
 
 
 def set_defaults() -> None:
-    """Set what is not set; called when this package is imported, which is before Prefect is."""
-    # Not at the top: this module is imported before it is known whose `core` is on the path.
+    """Set variables that are not set; called when this package is imported, which is before Prefect is."""
+    # Not at the top: this module is imported before the check that `core` is ours.
     import core  # noqa: F401  # sets how OpenMP threads wait
 
     for name, value in _DEFAULTS.items():
@@ -38,14 +38,14 @@ def set_defaults() -> None:
 
 
 def prepare(*, debug: bool = False) -> None:
-    """Set what a command needs besides, unless it is set."""
+    """Set the defaults of a command, too; with `debug`, libraries log to the terminal."""
     set_defaults()
     for name, value in () if debug else _QUIET.items():
         os.environ.setdefault(name, value)
 
 
 def check_prefect_settings() -> None:
-    """Find out whether Prefect can read its settings. Raises UserError with the variable and the remedy."""
+    """Check that Prefect can read its settings. Raises UserError with the variable and the remedy."""
     from core.errors import UserError
 
     url = os.environ.get("PREFECT_API_URL", "")
@@ -87,8 +87,10 @@ def _is_address(url: str) -> bool:
 def detach_temporary_server() -> None:
     """Let Prefect start its temporary server in a session of its own.
 
-    Ctrl-C in a terminal goes to all processes of the run's group: a server that ends first leaves the
-    run waiting for it, and no word of how the run ended. Prefect ends the server when we end.
+    Ctrl-C in a terminal goes to all processes of the run's group: a server that ends first leaves the run
+    waiting for it, without a message. Prefect ends the server when we end. Prefect 3.9 has no option for
+    this, so its module gets a `subprocess` whose Popen starts a session; tests/flows/test_environment.py
+    notices if Prefect starts its server in another way.
     """
     from prefect.settings import PREFECT_API_URL
 

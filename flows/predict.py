@@ -17,10 +17,9 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from core.engines.base import Device
 from core.errors import UserError
 from core.optional import Failures, Part
-from core.predict.finding import find
-from core.predict.job import Job, Outcome, assemble, held
+from core.predict.job import Job, Outcome, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner
-from core.predict.shards import Shard, shards
+from core.predict.student import find
 from core.report.markdown import code
 from tasks.predict import answer, student
 
@@ -109,12 +108,12 @@ def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:
 
 
 def _show(found: Outcome) -> None:
-    said = (
+    text = (
         f"{found.rows:,} rows in {code(found.output)}, {found.reused:,} of them answered before; "
-        f"{found.errors:,} with an error, of {found.cut:,} the text was cut to fit."
+        f"{found.errors:,} with an error, {found.cut:,} with a text that was truncated to fit."
     )
     if found.overflow:
-        said += f" {found.overflow:,} have content in unnamed columns, which was ignored."
-    log.info("%s", said)
+        text += f" {found.overflow:,} have content in unnamed columns, which was ignored."
+    log.info("%s", text)
     with Failures().optional(Part.ARTIFACT, "predictions"):
-        create_markdown_artifact(key="predictions", markdown=said, description="Predictions")
+        create_markdown_artifact(key="predictions", markdown=text, description="Predictions")

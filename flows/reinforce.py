@@ -8,14 +8,12 @@ from functools import partial
 from prefect import flow
 
 from core.config import Config
-from core.pipeline import rl_reporting
 from core.pipeline.opening import opened
 from core.pipeline.reinforce import reinforce as pipeline
-from core.pipeline.reinforce import rl_report
-from core.pipeline.run import finish
+from core.pipeline.run import finish, report_page
+from core.pipeline.run_folder import RL
 from core.pipeline.switches import switches
-from flows.parameters import resolved_of
-from flows.runtime import TWO_THREADS, PrefectRunner
+from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
 from flows.showing import explaining, flow_run_name, show_report
 
 
@@ -42,8 +40,8 @@ def reinforce(
     explained = explaining(resolved.run_name, "reinforce", "reinforce")
     with explained, opened(resolved, chosen, PrefectRunner) as run:
         outcome = pipeline(run, start, replace=replace)
-        finish(run, outcome, rl_report, partial(show_report, "rl-report", rl_reporting.REPORT))
-        return run.view.where(rl_reporting.page_of(outcome))
+        finish(run, outcome, partial(show_report, "rl-report", RL.report))
+        return report_page(run, outcome)
 
 
 if __name__ == "__main__":  # `python -m flows.reinforce ...` is `understudy reinforce ...`

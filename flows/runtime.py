@@ -1,9 +1,10 @@
-"""The Prefect runner: a task for each stage, with retries, caching, overlapping evaluations and artifacts."""
+"""Flows at run time: their parameters, and the runner that executes each stage as a Prefect task."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -15,16 +16,20 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
+from core.config import Config
+from core.config.loading import ResolvedConfig, validate
+from core.config.reading import Source
+from core.pipeline.run import resolve_for_run
 from core.pipeline.runners import InlineRunner, Pending
 from core.progress import Progress
 from core.stage import Action, StageCall
 from core.store.manifest import Manifest
 from tasks.progress import ArtifactProgress
-from tasks.stages import ACTION_TASKS, STAGE_TASKS, StageWork
-from tasks.storage import result_storage
+from tasks.stages import ACTION_TASKS, STAGE_TASKS, StageWork, result_storage
 
 log = logging.getLogger(__name__)
 
+_PARAMETER = "flow parameter"
 # Evaluations of a remote engine; everything else is called on the flow's thread.
 TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
 
@@ -49,6 +54,27 @@ class _Submitted:
         """Wait for the end: a future that nobody reads would be dropped silently."""
         with contextlib.suppress(Exception):
             self.future.result()
+
+
+def resolved_of(config: Config, data: str | None = None) -> ResolvedConfig:
+    """A flow's config with the origin of each value; `data` replaces data.path, dir and files.
+
+    Another table gets a run of its own, since a run's name belongs to one config. Raises ConfigError if the
+    run has no name, or if the config is invalid with that data.
+    """
+    if data is None or config.run.name is None:
+        return resolve_for_run(config, _PARAMETER)
+    values = config.model_dump(mode="json", exclude_unset=True)
+    inner = {k: v for k, v in values["data"].items() if k not in ("path", "dir", "files")}
+    values["data"] = {**inner, "path": data}
+    values["run"] = {**values.get("run", {}), "name": f"{config.run.name}-{table_slug(data)}"}
+    return resolve_for_run(validate(values, Source(_PARAMETER, values, {})), _PARAMETER)
+
+
+def table_slug(path: str) -> str:
+    """The part of a path that distinguishes tables, for a run's name: its last part without its endings."""
+    last = path.rstrip("/").rpartition("/")[2].split(".")[0]
+    return re.sub(r"[^A-Za-z0-9]+", "-", last).strip("-").lower() or "data"
 
 
 class PrefectRunner(InlineRunner):

@@ -9,7 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
 from core.optional import Failures, Part
-from core.pipeline.sweep import run_sweep
+from core.pipeline.run import run_sweep
 from core.store.objects import Store
 from core.sweep.arms import Sweep, load_sweep
 from core.sweep.report import FOLDER, MARKDOWN

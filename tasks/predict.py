@@ -12,7 +12,7 @@ from core import jsonio
 from core.bundle import Weights
 from core.bundle.contents import FILE
 from core.engines.base import Device
-from core.predict.shards import Shard, answer_shard
+from core.predict.job import Shard, answer_shard
 from core.predict.student import Student, open_student
 from tasks.progress import ArtifactProgress
 from tasks.stages import RETRIES

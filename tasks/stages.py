@@ -1,15 +1,19 @@
-"""One task for each declared stage and action, and how all of them are cached and retried."""
+"""One task for each declared stage and action, with their retries, cache keys and result storage."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.filesystems import RemoteFileSystem
 from prefect.tasks import exponential_backoff
 
 from core.errors import PassingError
@@ -20,7 +24,7 @@ from core.store.objects import Store
 
 
 class StageWork:
-    """What a stage's task is given. Not a dataclass: Prefect searches those for futures."""
+    """The argument of a stage's task. Not a dataclass, which Prefect would search for futures."""
 
     __slots__ = ("call", "error", "progress", "refresh", "reused", "store")
 
@@ -91,3 +95,18 @@ STAGE_TASKS: Mapping[str, Task[[StageWork], dict[str, Any]]] = {
 """By the name of the stage. The result is a pointer to the manifest."""
 ACTION_TASKS: Mapping[str, Task[..., Any]] = {name: _of_action(action) for name, action in ACTIONS.items()}
 """By the name of the action."""
+
+
+def result_storage(store: Store) -> Path | RemoteFileSystem:
+    """Where Prefect keeps result records: <root>/cache, as a folder or as a block without credentials."""
+    if store.backend.folder is not None:
+        return store.backend.folder / "cache"
+    return _block(store.where("cache"))
+
+
+@lru_cache
+def _block(url: str) -> RemoteFileSystem:
+    """A saved block, since Prefect accepts no other; the temporary server has none."""
+    block = RemoteFileSystem(basepath=url)
+    block.save(f"understudy-{hashlib.sha256(url.encode()).hexdigest()[:16]}", overwrite=True)
+    return block

@@ -1,7 +1,7 @@
 """Merged weights: the base model with the adapter added into it, in Hugging Face's layout.
 
-Whoever generates with them stops where the student was trained to: the end of turn is written into each
-file that programs read it from.
+Programs that generate with them stop where the student was trained to: its end of turn is written into each
+file that they read it from.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that was found whole, with what is needed to ask: all but the model itself."""
+    """An intact bundle with its prompt and decision; the model itself is opened by `sampler`."""
 
     folder: Path
     contents: Contents
@@ -39,23 +39,36 @@ class Bundle:
 
     @property
     def has_merged(self) -> bool:
-        """Whether the merged weights are in it."""
+        """Whether it contains merged weights."""
         return any(name.startswith(f"{names.MERGED}/") for name in self.contents.files)
 
     def sampler(self, weights: Weights, base: str | None = None, device: Device | None = None) -> Sampler:
-        """The model that answers: the adapter over its base, the merged weights, or the server's own.
+        """Open the adapter over its base, the merged weights, or the server's own weights.
 
-        `base` says where the base model is, if not where it was. Raises ModelError where it is another one.
+        `base` is the place of the base model, by default where it was. Raises ModelError if it is another
+        one.
         """
+        device = device or Device()
         if weights == "server":
-            return self._on_server()
+            of = self.contents.base
+            if of.sampler_path is None:
+                raise ModelError(f"no server has the weights of the bundle in {self.folder}; see --weights")
+            engine = ENGINES.get(of.engine).for_server(of.server).open(of.spec)
+            engine.require_credentials()
+            return engine.sampler(SamplerRef(of.sampler_path), owns_engine=True)
         if weights == "merged":
-            return open_peft(self._merged(), None, device or Device())
+            if not self.has_merged:
+                raise ModelError(
+                    f"the bundle in {self.folder} contains no merged weights: set export.merged, or use "
+                    "--weights adapter"
+                )
+            _check_files(self.folder, self.contents, merged=True)
+            return open_peft(resolve_model(str(self.folder / names.MERGED)), None, device)
         adapter = None if self.contents.adapter_digest is None else self.folder / names.ADAPTER
-        return open_peft(self.base(base), adapter, device or Device())
+        return open_peft(self.base(base), adapter, device)
 
     def base(self, spec: str | None = None) -> ModelSource:
-        """The base model on this machine. Raises ModelError where it is not the one that was trained on."""
+        """The base model on this machine. Raises ModelError if the adapter was trained on another one."""
         of = self.contents.base
         own, digest = (of.spec, of.digest) if of.server is None else (of.local_spec, of.local_digest)
         if own is None and spec is None:
@@ -66,69 +79,42 @@ class Bundle:
         try:
             source = resolve_model(spec or own or "")
         except ModelError as e:
-            other = "; or take the bundle's own weights with --weights merged" if self.has_merged else ""
+            other = "; or use the bundle's own weights with --weights merged" if self.has_merged else ""
             raise ModelError(
-                f"{e}: the bundle in {self.folder} needs it (--base-model says where){other}"
+                f"{e}: the bundle in {self.folder} needs it (set its place with --base-model){other}"
             ) from e
         if digest is not None and source.digest != digest:
             raise ModelError(
                 f"the base model {source.spec} in {source.folder} is not the one that the bundle was trained "
-                f"on: its digest is {source.digest[:12]}, and the bundle says {digest[:12]}; take those files"
+                f"on: its digest is {source.digest[:12]}, the bundle's is {digest[:12]}; use those files"
             )
         return source
 
-    def _merged(self) -> ModelSource:
-        if not self.has_merged:
-            raise ModelError(
-                f"the bundle in {self.folder} holds no merged weights: set export.merged, or leave it"
-            )
-        _check_files(self.folder, self.contents, lambda name: name.startswith(f"{names.MERGED}/"))
-        return resolve_model(str(self.folder / names.MERGED))
-
-    def _on_server(self) -> Sampler:
-        of = self.contents.base
-        if of.sampler_path is None:
-            raise ModelError(f"no server has the weights of the bundle in {self.folder}; see --weights")
-        engine = ENGINES.get(of.engine).for_server(of.server).open(of.spec)
-        engine.require_credentials()
-        return engine.sampler(SamplerRef(of.sampler_path), owns_engine=True)
-
 
 def open_bundle(folder: Path) -> Bundle:
-    """Read and check a bundle's folder; merged weights are checked when they are asked for.
+    """Read and check a bundle's folder; merged weights are checked when they are opened.
 
     Raises ModelError naming what does not match.
     """
     contents = read_contents(folder)
-    _check_files(folder, contents, lambda name: not name.startswith(f"{names.MERGED}/"))
+    _check_files(folder, contents, merged=False)
     prompts = read_prompts(folder / names.PROMPTS)
     if prompts.student_digest != contents.prompts_digest:
-        raise ModelError(_differs(folder, "prompt", "another version of understudy renders it otherwise"))
-    return Bundle(
-        folder, contents, _encoder(folder, contents, prompts), decision.read(folder / names.DECISION)
-    )
+        raise _differs(folder, "prompt", "another version of understudy renders it otherwise")
+    frozen = decision.read(folder / names.DECISION)
+    return Bundle(folder, contents, _open_encoder(folder, contents, prompts), frozen)
 
 
 def read_contents(folder: Path) -> Contents:
-    """bundle.json. Raises ModelError where there is none, or of another format."""
+    """Read bundle.json. Raises ModelError if it does not exist, is damaged, or has another format."""
     path = folder / names.FILE
     try:
         found = jsonio.read_json(path)
     except FileNotFoundError:
-        raise ModelError(f"{folder} is no bundle: it has no {names.FILE}") from None
+        raise ModelError(f"{folder} is not a bundle: it has no {names.FILE}") from None
     except ValueError as e:
         raise ModelError(f"{path} is damaged ({e}): export the run again, or copy the bundle again") from e
     return Contents.from_json(found, str(path))
-
-
-def write_prompts(path: Path, prompts: Prompts) -> None:
-    """Write the student's templates, and how it words its answer."""
-    value = {
-        "task_instruction": prompts.task_instruction,
-        **_of_the_student(prompts.templates),
-        "target": dataclasses.asdict(prompts.target),
-    }
-    path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 class _PromptsFile(Record):
@@ -138,8 +124,18 @@ class _PromptsFile(Record):
     target: TargetWording
 
 
+def write_prompts(path: Path, prompts: Prompts) -> None:
+    """Write the student's templates, and the wording of its answer."""
+    value = {
+        "task_instruction": prompts.task_instruction,
+        **_of_the_student(prompts.templates),
+        "target": dataclasses.asdict(prompts.target),
+    }
+    path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
 def read_prompts(path: Path) -> Prompts:
-    """Read what `write_prompts` wrote. Raises InvalidFile if it is damaged."""
+    """Read the output of `write_prompts`. Raises InvalidFile if it is damaged."""
     value: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
     found = _PromptsFile.from_json(value, str(path))
     return Prompts(str(path), found.task_instruction, _of_the_student(value), found.target)
@@ -149,48 +145,53 @@ def _of_the_student(templates: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in templates.items() if name.startswith("student")}
 
 
-def _encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
-    part = contents.prompt.encoding
-    tokenizer = ChatTokenizer.load(folder / names.TOKENIZER, part.chat_template_args, part.template_date)
-    if tokenizer_digest(folder / names.TOKENIZER) != contents.tokenizer_digest:
-        raise ModelError(_differs(folder, "tokenizer", "its files were added to or taken from"))
+def _open_encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
+    """The encoder of the student's prompt. Raises ModelError if its tokens differ from those in training."""
+    part, home = contents.prompt.encoding, folder / names.TOKENIZER
+    tokenizer = ChatTokenizer.load(home, part.chat_template_args, part.template_date)
+    if tokenizer_digest(home) != contents.tokenizer_digest:
+        raise _differs(folder, "tokenizer", "files were added or removed")
     if tokenizer.template_digest != contents.template_digest:
-        raise ModelError(_differs(folder, "chat template", "this version of transformers reads it otherwise"))
+        raise _differs(folder, "chat template", "this version of transformers reads it otherwise")
     shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
     encoder = Encoder(tokenizer, prompts, shown, part, label_only=contents.prompt.label_only)
     if contents.encoder_digest is None:
         check_first_version(folder, encoder)
     elif encoder.digest != contents.encoder_digest:
-        raise ModelError(_differs(folder, "tokens of the prompt", "other versions of its parts"))
+        raise _differs(folder, "tokens of the prompt", "other versions of its parts")
     return encoder
 
 
 def check_first_version(folder: Path, encoder: Encoder) -> None:
-    """Version 0.1 tokenized a prompt in three parts, and gave templates the present date."""
+    """Raise ModelError if version 0.1 would have asked other tokens.
+
+    It tokenized a prompt in three parts, and gave templates the present date.
+    """
     tokenizer = encoder.tokenizer
     frame = tokenizer.render(encoder.prompt_messages(TEXT_SLOT), generate=True)
     parts = frame.replace(TEXT_SLOT, f"{TEXT_SLOT}x{TEXT_SLOT}").split(TEXT_SLOT)
     tokens = tuple(t for part in parts for t in tokenizer.inner(part, add_special_tokens=False).input_ids)
     if tokens != encoder.prompt_tokens("x") or "strftime_now" in str(tokenizer.inner.chat_template):
-        raise ModelError(_differs(folder, "prompt", "version 0.1 rendered this chat template otherwise"))
+        raise _differs(folder, "prompt", "version 0.1 rendered this chat template otherwise")
 
 
-def _differs(folder: Path, what: str, why: str) -> str:
-    return (
-        f"the {what} of the bundle in {folder} is not the one that it was made with ({why}): the student "
+def _differs(folder: Path, what: str, why: str) -> ModelError:
+    return ModelError(
+        f"the {what} of the bundle in {folder} is not the one that it was built with ({why}): the student "
         "would be asked something else; export the run again with this version"
     )
 
 
-def _check_files(folder: Path, contents: Contents, wanted: Any) -> None:
+def _check_files(folder: Path, contents: Contents, *, merged: bool) -> None:
+    """Compare the files with their digests in bundle.json: the merged weights, or all others."""
     for name, digest in contents.files.items():
-        if not wanted(name):
+        if name.startswith(f"{names.MERGED}/") != merged:
             continue
         path = folder / name
         if not path.is_file():
-            raise ModelError(f"the bundle in {folder} lacks {name}: fetch it anew, or export the run again")
+            raise ModelError(f"the bundle in {folder} lacks {name}: copy it again, or export the run again")
         if jsonio.file_digest(path) != digest:
             raise ModelError(
-                f"{path} was altered: its sha256 is not the one in {names.FILE}; fetch the bundle anew, or "
+                f"{path} was altered: its sha256 is not the one in {names.FILE}; copy the bundle again, or "
                 "export the run again"
             )

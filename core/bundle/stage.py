@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from core import jsonio
 from core.bundle import card, parity
@@ -22,12 +22,12 @@ from core.config.engine import EngineChoice
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
-from core.engines.base import Device
 from core.engines.sampling import Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
+from core.jsonio import Stored
 from core.optional import Part, separable, unless_left_out
 from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.files import TeacherSummary
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
 FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
-_UNCHECKED = Parity(checked=False, why="the check failed; run_summary.json says why")
 
 
 class BundleSettings(Section):
@@ -86,6 +85,13 @@ class BundleSettings(Section):
         )
 
 
+class BundleSummary(Stored):
+    """The summary of the bundle stage."""
+
+    bytes: int
+    parity: Parity
+
+
 def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     """Digests of model, prompts, rulebook and tokenizer."""
     source = context.engine.local_model
@@ -107,57 +113,68 @@ def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     shows=f"{{phase.folder}}/{FOLDER}/{names.CARD}",
     switch="export",
     slot="bundle/{phase.slot}",
-    label="bundle the {phase.said}student",
+    label="bundle the {phase.prefix}student",
 )
-def bundle(config: BundleSettings, io: StageIO) -> dict[str, Any]:
+def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     """Write the bundle.
 
-    Inputs: `split`; `kept` (the reject stage) and `encoded` (the encode stage), absent where the student
-    learned from rewards; `scored` (the student on val), `decision`, `analysis`; `checkpoint`, absent where
-    the untrained model was chosen; `home`, the adapter downloaded from a server. Raises ModelError where
-    what was written cannot be opened again, and PartFailed where the merged weights or the parity check
-    fail, without which it can be written.
+    Inputs: `split`; `kept` (the reject stage) and `encoded` (the encode stage), absent if the student learned
+    from rewards; `scored` (the student on val), `decision`, `analysis`; `checkpoint`, absent if the untrained
+    model was chosen; `home`, the adapter downloaded from a server. Raises ModelError if the bundle cannot be
+    opened again, and PartFailed if the merged weights or the parity check fail, without which it can be
+    written.
     """
     folder = io.out / FOLDER
-    contents = _files(config, io, folder)
-    _write(folder, contents)
+    contents = _write_files(config, io, folder)
+    _write_contents(folder, contents)
     opened = open_bundle(folder)
+    unchecked = Parity(checked=False, why="the check failed; see run_summary.json")
     found = unless_left_out(
-        Part.PARITY, config.without, lambda: _parity(config, io, opened), lambda: _UNCHECKED
+        Part.PARITY, config.without, lambda: _parity(config, io, opened), lambda: unchecked
     )
     found.write(folder / names.PARITY)
-    shown = card.render(_card_data(config, io, contents, found))
-    (folder / names.CARD).write_text(shown, encoding="utf-8")
-    _write(folder, contents)
+    checkpoint, kept, encoded = io.optional("checkpoint"), io.optional("kept"), io.optional("encoded")
+    data = card.CardData(
+        contents=contents,
+        dataset=config.dataset,
+        step=0 if checkpoint is None else read_checkpoint(checkpoint).step,
+        analysis=Analysis.read(io.input("analysis") / ANALYSIS),
+        decision=Decided.read(io.input("decision") / names.DECISION),
+        split=SplitSummary.read(io.input("split") / SPLIT_SUMMARY),
+        teacher=None if kept is None else TeacherSummary.read(kept / TEACHER_SUMMARY),
+        parity=found,
+        encoded=None if encoded is None else EncodeSummary.read(encoded / ENCODED),
+    )
+    (folder / names.CARD).write_text(card.render(data), encoding="utf-8")
+    _write_contents(folder, contents)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-    return {"bytes": size, "parity": found.to_json()}
+    return BundleSummary(bytes=size, parity=found)
 
 
-def _files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
-    """Everything but parity, card and bundle.json itself."""
-    context, adapter = io.context, _adapter(io)
+def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
+    """Write everything but parity, card and bundle.json; returns the content of the latter."""
+    context = io.context
     prompts, rulebook, encoder = context.prompts, context.rulebook, context.encoder(config.label_only)
-    home = folder / names.TOKENIZER
-    home.mkdir(parents=True)
+    source, tokenizer, adapter = context.engine.local_model, folder / names.TOKENIZER, None
+    tokenizer.mkdir(parents=True)
     for path in tokenizer_files(context.tokenizer_folder):
-        shutil.copy(path, home / path.name)
-    if adapter is not None:
-        shutil.copytree(adapter, folder / names.ADAPTER, ignore=shutil.ignore_patterns("download.json"))
+        shutil.copy(path, tokenizer / path.name)
+    if (learned := io.optional("home") or io.optional("checkpoint")) is not None:
+        adapter = folder / names.ADAPTER
+        shutil.copytree(learned / names.ADAPTER, adapter, ignore=shutil.ignore_patterns("download.json"))
     write_prompts(folder / names.PROMPTS, prompts)
     (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
-    shutil.copy(io.inputs["decision"] / names.DECISION, folder / names.DECISION)
-    source = context.engine.local_model
+    shutil.copy(io.input("decision") / names.DECISION, folder / names.DECISION)
     if config.merged is not None and source is not None and Part.MERGED not in config.without:
-        copied = None if adapter is None else folder / names.ADAPTER
-        end = encoder.frame.end_of_turn
+        merged, end = folder / names.MERGED, encoder.frame.end_of_turn
         with separable(Part.MERGED):
-            write_merged(source, copied, home, folder / names.MERGED, config.merged, end_of_turn=end)
+            write_merged(source, adapter, tokenizer, merged, config.merged, end_of_turn=end)
     return Contents(
         base=_base(config, io, source),
         adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
         prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
         prompts_digest=prompts.student_digest,
-        tokenizer_digest=tokenizer_digest(home),
+        tokenizer_digest=tokenizer_digest(tokenizer),
         template_digest=encoder.tokenizer.template_digest,
         encoder_digest=encoder.digest,
         rulebook_digest=rulebook.digest,
@@ -170,84 +187,59 @@ def _files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
 
 
 def _base(config: BundleSettings, io: StageIO, source: ModelSource | None) -> Base:
-    base = io.context.base
-    of = Base(config.engine.kind, config.model, base["base_model"], base.get("server"))
+    engine = io.context.engine
+    base = Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
     if not config.engine.capabilities.remote:
-        return of
-    weights = None
-    if "checkpoint" in io.inputs:
-        weights = checkpoint(io.context.engine, io.inputs["checkpoint"]).sampler.location
-    of = replace(of, sampler_path=weights)
-    return of if source is None else replace(of, local_spec=source.spec, local_digest=source.digest)
+        return base
+    if (trained := io.optional("checkpoint")) is not None:
+        base = replace(base, sampler_path=checkpoint(engine, trained).sampler.location)
+    return base if source is None else replace(base, local_spec=source.spec, local_digest=source.digest)
 
 
 def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
-    """The trained model against the bundle as it is opened again, and against the merged weights."""
-    if io.context.engine.local_model is None:
+    """Compare the trained model with the bundle as it is opened again, and with the merged weights."""
+    engine, device = io.context.engine, config.engine.device_here
+    if engine.local_model is None:
         return Parity(checked=False, why="student.engine.local_model names no base model to load it with")
-    device = config.engine.device_here
-    ways: dict[str, Callable[[], Sampler]] = {"trained": lambda: _trained(io)}
-    ways["reloaded"] = lambda: opened.sampler("adapter", device=device)
-    if opened.has_merged:
-        ways["merged"] = lambda: _merged(opened, device)
+
+    def trained() -> Sampler:
+        """The checkpoint as training left it: not merged into the base's weights."""
+        found = io.optional("checkpoint")
+        if found is None:
+            return engine.sampler(None)
+        return engine.sampler(checkpoint(engine, found).sampler, merge=False)
+
+    def merged() -> Sampler:
+        """The merged weights as a deployment opens them; if that fails, they are what is left out."""
+        with separable(Part.MERGED):
+            return opened.sampler("merged", device=device)
+
+    ways: dict[str, Callable[[], Sampler]] = {
+        "trained": trained,
+        "reloaded": lambda: opened.sampler("adapter", device=device),
+        **({"merged": merged} if opened.has_merged else {}),
+    }
     return parity.compare(opened.encoder, opened.decision, _prompts(config, io, opened.encoder), ways)
 
 
-def _trained(io: StageIO) -> Sampler:
-    """The checkpoint as training left it: not merged into the base's weights."""
-    engine = io.context.engine
-    if "checkpoint" not in io.inputs:
-        return engine.sampler(None)
-    ref = checkpoint(engine, io.inputs["checkpoint"]).sampler
-    return engine.sampler(ref, merge=False)
-
-
-def _merged(opened: Bundle, device: Device) -> Sampler:
-    """The merged weights as a deployment opens them; where that fails, they are what is left out."""
-    with separable(Part.MERGED):
-        return opened.sampler("merged", device=device)
-
-
-def _adapter(io: StageIO) -> Path | None:
-    """The adapter's folder; None where the untrained model was chosen."""
-    if "home" in io.inputs:
-        return io.inputs["home"] / names.ADAPTER
-    return io.inputs["checkpoint"] / names.ADAPTER if "checkpoint" in io.inputs else None
-
-
 def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tuple[int, ...]]:
-    """Rows of val up to where the label is said: for reason_first with the student's own reasoning."""
-    scored = Predictions.read(io.inputs["scored"] / SCORES)
+    """Rows of val up to the label's place: for reason_first with the student's own reasoning."""
+    scored = Predictions.read(io.input("scored") / SCORES)
     generated = dict(zip(scored.ids, scored.generated, strict=True))
     reasons, reserve = encoder.target == "reason_first", encoder.label_tokens
     out: list[tuple[int, ...]] = []
-    for example in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows):
-        said = generated[example.id].reasoning if reasons and example.id in generated else None
-        if reasons and said is None:
+    for example in islice(iter_examples(io.input("split") / "val.csv"), config.parity_rows):
+        reasoning = generated[example.id].reasoning if reasons and example.id in generated else None
+        if reasons and reasoning is None:
             continue
-        after = encoder.reason_prefix(said) if said is not None else ()
+        after = encoder.reason_prefix(reasoning) if reasoning is not None else ()
         text = encoder.tokenizer.encode_texts([example.text])[0]
         out.append((*encoder.prompt_with_room(text, reserve + len(after)).tokens, *after))
     return out
 
 
-def _write(folder: Path, contents: Contents) -> None:
-    """bundle.json with the digests of all files that are there."""
+def _write_contents(folder: Path, contents: Contents) -> None:
+    """Write bundle.json with the digests of all other files."""
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != names.FILE)
     files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
     contents.model_copy(update={"files": files}).write(folder / names.FILE)
-
-
-def _card_data(config: BundleSettings, io: StageIO, contents: Contents, found: Parity) -> card.CardData:
-    at = io.inputs
-    return card.CardData(
-        contents=contents,
-        dataset=config.dataset,
-        step=read_checkpoint(at["checkpoint"]).step if "checkpoint" in at else 0,
-        analysis=Analysis.read(at["analysis"] / ANALYSIS),
-        decision=Decided.read(at["decision"] / names.DECISION),
-        split=SplitSummary.read(at["split"] / SPLIT_SUMMARY),
-        teacher=TeacherSummary.read(at["kept"] / TEACHER_SUMMARY) if "kept" in at else None,
-        parity=found,
-        encoded=EncodeSummary.read(at["encoded"] / ENCODED) if "encoded" in at else None,
-    )

@@ -176,7 +176,7 @@ evaluate = stage(
     content=content,
     shows="{phase.folder}/eval_history.jsonl",
     slot="evaluate/{phase.slot}{step}",
-    label="evaluate {phase.said}step {step} on val",
+    label="evaluate {phase.prefix}step {step} on val",
 )(score_split)
 """Measures a checkpoint, or the untrained model, on val."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from core import jsonio
 from core.config import Config
 from core.config.base import Section
 from core.config.engine import EngineChoice
@@ -15,6 +15,7 @@ from core.config.student import LoraConfig
 from core.data.writing import iter_examples
 from core.engines.base import Checkpoint, Device, Engine
 from core.engines.peft import check_fits, open_peft, parity
+from core.results import AdapterDownload, AdapterParity
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
 from core.student.segment import checkpoint, lora_spec
@@ -69,42 +70,38 @@ def content(config: AdapterSettings, context: RunContext) -> dict[str, str]:
     slot="adapter/{phase.slot}",
     label="download the adapter",
 )
-def adapter(config: AdapterSettings, io: StageIO) -> dict[str, Any]:
+def adapter(config: AdapterSettings, io: StageIO) -> AdapterDownload:
     """Write adapter/ in PEFT's layout and parity.json.
 
     Raises CheckpointGone, StageError, SessionLost, and ModelError for an adapter that does not fit the base
     model.
     """
     engine = io.context.engine
-    point = checkpoint(engine, io.inputs["checkpoint"])
+    point = checkpoint(engine, io.input("checkpoint"))
     engine.keep(point)
     folder = io.out / FOLDER
     adapter = engine.download_adapter(point, folder)
     found = _parity(config, engine, point, folder, io)
-    jsonio.write_json(io.out / PARITY, found)
-    return {"bytes": adapter.bytes, "files": dict(adapter.files), "parity": found}
+    found.write(io.out / PARITY)
+    return AdapterDownload(bytes=adapter.bytes, files=dict(adapter.files), parity=found)
 
 
 def _parity(
     config: AdapterSettings, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
-) -> dict[str, Any]:
+) -> AdapterParity:
     source = engine.local_model
     if source is None:
-        return {
-            "checked": False,
-            "why": "student.engine.local_model names no base model to check it with",
-        }
+        why = "student.engine.local_model names no base model to check it with"
+        return AdapterParity(checked=False, why=why)
     trained = check_fits(folder, source, lora_spec(config.lora, config.seed))
     encoder = io.context.encoder()
-    texts = [e.text for e in islice(iter_examples(io.inputs["split"] / "val.csv"), config.parity_rows)]
+    texts = [e.text for e in islice(iter_examples(io.input("split") / "val.csv"), config.parity_rows)]
     encoded = encoder.tokenizer.encode_texts(texts)
     prompts = [encoder.prompt_with_room(text, encoder.label_tokens).tokens for text in encoded]
     choices = [choice for forms in encoder.choices().values() for choice in forms]
-    there = engine.sampler(point.sampler)
-    here = open_peft(source, folder, Device("cpu"))
-    try:
+    with (
+        closing(engine.sampler(point.sampler)) as there,
+        closing(open_peft(source, folder, Device("cpu"))) as here,
+    ):
         apart = parity(there, here, prompts, choices)
-    finally:
-        there.close()
-        here.close()
-    return {"checked": True, "trained_tensors": trained, "base_digest": source.digest, **asdict(apart)}
+    return AdapterParity(checked=True, trained_tensors=trained, base_digest=source.digest, **asdict(apart))

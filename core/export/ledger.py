@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from core.cost import TrainingPrice
@@ -17,14 +17,52 @@ _GROWING = "_of_the_run"
 """The end of the names of counts that grow from one sample stage of a run to the next."""
 
 
-class CostEstimate(Record):
-    """What is read of cost_estimate.json: the forecast for a student on a training server."""
+class EstimatedPart(Record):
+    """Tokens of the calls of one kind, such as all evaluations."""
 
+    name: str
+    calls: int = 1
+    trained_tokens: int = 0
+    prefilled_tokens: int = 0
+    sampled_tokens: int = 0
+
+
+class CostEstimate(Record):
+    """cost_estimate.json: the estimated cost of a student on a training server."""
+
+    model: str = ""
+    steps: int = 0
     trained_tokens: int
     prefilled_tokens: int
     sampled_tokens: int
     usd: float | None
+    """None without a price."""
+    prices_usd_per_million: TrainingPrice | None = None
+    parts: tuple[EstimatedPart, ...] = ()
     notes: tuple[str, ...]
+    """What the estimate assumes."""
+
+    @property
+    def sentence(self) -> str:
+        """The whole estimate in one sentence."""
+        money = "an unknown sum" if self.usd is None else f"about US$ {self.usd:.4f}"
+        return (
+            f"the student ({self.model}) will take {money}: {self.trained_tokens:,} tokens trained "
+            f"in {self.steps:,} steps, {self.prefilled_tokens:,} prefilled, {self.sampled_tokens:,} sampled"
+        )
+
+    def lines(self) -> Iterator[str]:
+        """The estimate and its parts, as text."""
+        yield self.sentence
+        for part in self.parts:
+            counts = {
+                "trained": part.trained_tokens,
+                "prefilled": part.prefilled_tokens,
+                "sampled": part.sampled_tokens,
+            }
+            listed = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
+            yield f"  {part.name}{f' ({part.calls} times)' if part.calls > 1 else ''}: {listed}"
+        yield from (f"  {note}" for note in self.notes)
 
 
 class _Usage(Record):

@@ -14,24 +14,20 @@ from core.records import SplitName
 
 
 @dataclass(frozen=True, slots=True)
-class Fingerprints:
-    """What the numbers depend on: digests of the data and of the config."""
-
-    dataset: str
-    config: str
-
-
-@dataclass(frozen=True, slots=True)
 class Measured:
-    """Which checkpoint was measured, when, on what. `created_at` is ISO 8601."""
+    """A measured checkpoint. `created_at` is ISO 8601."""
 
     created_at: str
     run_name: str
     checkpoint_path: str
-    fingerprints: Fingerprints
+    dataset: str
+    """Digest of the split."""
+    config: str
+    """Key of the measurement."""
     decision: Decision
-    """What was frozen on val; `rule` names the rule by which the threshold was chosen."""
+    """Calibration and threshold that were frozen on val."""
     rule: str
+    """The rule by which the threshold was chosen."""
 
 
 class Output(Stored):
@@ -121,8 +117,8 @@ def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> ExportManifes
 def _common(of: Measured) -> dict[str, Any]:
     return {
         "checkpoint_path": of.checkpoint_path,
-        "dataset_fingerprint": of.fingerprints.dataset,
-        "config_fingerprint": of.fingerprints.config,
+        "dataset_fingerprint": of.dataset,
+        "config_fingerprint": of.config,
         "decision_threshold_rule": of.rule,
         "decision_threshold": of.decision.threshold,
         "decision_threshold_reason": of.decision.reason,

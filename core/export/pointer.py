@@ -7,6 +7,8 @@ from typing import Literal
 from core.evaluation.calibration import Calibrator
 from core.jsonio import Record
 from core.results import ReinforcementStart
+from core.store import pointers
+from core.store.objects import Store
 
 
 class Pointer(Record):
@@ -48,3 +50,21 @@ class ReinforcedPointer(Pointer):
     start: ReinforcementStart
     best_val_macro_f1: float | None
     final_state_path: str | None
+
+
+class PointerStart(Record):
+    """What reinforcement reads of the pointer to its start, also of version 0.1."""
+
+    run_dir: str
+    best_step: int
+    engine: str
+    base_digest: str
+    prompts_digest: str
+    phase: str | None = None
+    """The value `rl` marks a student that was reinforced already."""
+
+
+def read_start(store: Store, name: str) -> PointerStart | None:
+    """The pointer of a run to reinforce; None if it does not exist. Raises StoreError if it is damaged."""
+    found = pointers.read(store, name)
+    return None if found is None else PointerStart.from_json(found, store.where(f"model/{name}.json"))

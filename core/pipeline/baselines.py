@@ -1,4 +1,4 @@
-"""The baselines by themselves: the results that a student has to exceed, before one is trained."""
+"""The baselines alone: the results that a student has to exceed, before one is trained."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from core.optional import Failures, Part
 from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.distill import label_splits
 from core.pipeline.exporting import analyse_scorers
-from core.pipeline.facts import setup_of
-from core.pipeline.phases import STUDENT
 from core.pipeline.preflight import preflight
+from core.pipeline.report_data import setup_of
+from core.pipeline.run_folder import STUDENT
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.training import Trained
@@ -46,8 +46,8 @@ class Baselines:
     """The objects of measured baselines. `sampled` are the teacher's answers to train."""
 
     config: Config
+    view: RunView
     scorers: Sequence[Scorer]
-    split: SplitName
     analysis: Manifest
     sampled: Manifest | None
     failures: Failures = field(default_factory=Failures)
@@ -57,11 +57,17 @@ class Baselines:
 def measure_baselines(run: Runner) -> str:
     """Measure every baseline in order; returns where the report is. A run reuses what is built here.
 
-    A baseline that fails is named in the report. Raises StageError if all of them fail.
+    A baseline that fails is named in the report. Raises StageError if all of them fail, UserError if the
+    stage export is off, and MissingInputError if an input that is off has no earlier object.
     """
     config = run.config
     preflight(run.context, online=run.executes)
-    _require_inputs(run)
+    if not run.switches.on(analyse):
+        raise UserError("the baselines are measured with the stage export: switch it on")
+    if not run.switches.on(split_stage):
+        run.earlier(split_stage.name, split_stage.shown())
+    if not run.switches.on(evaluate):
+        run.earlier("evaluate/0", f"{FOLDER}/metrics_val.json")
     check_label_only_run(run)
     parts = run.stage(split_stage, SplitSettings.of(config))
     check_label_only_run(run, parts)
@@ -73,63 +79,51 @@ def measure_baselines(run: Runner) -> str:
     # Without the evaluations of training, which would replace the learning curve by step 0 alone.
     trained = Trained({}, {}, [])
     with run.optional(Part.UNTRAINED):
-        settings, at = MeasureSettings.for_evaluation(config), {"phase": STUDENT, "step": 0}
-        trained.evaluations[0] = run.stage(evaluate, settings, at, split=parts)
+        settings = MeasureSettings.for_evaluation(config)
+        trained.evaluations[0] = run.stage(evaluate, settings, {"phase": STUDENT, "step": 0}, split=parts)
     split: SplitName = "test" if "test" in config.export.splits else "val"
     scorers = [s for s in compare_baselines(run, parts, trained, labels) if split in s.rows]
     if not scorers:
         reasons = "; ".join(f"{f.part}: {f.message}" for f in run.failures)
         raise StageError(f"no baseline could be measured: {reasons}")
     analysis = analyse_scorers(run, parts, scorers, split, "baselines")
-    measured = Baselines(config, scorers, split, analysis, answers, run.failures)
-    where: str = run.perform(write_baselines, measured, run.view)
+    where: str = run.perform(
+        write_baselines, Baselines(config, run.view, scorers, analysis, answers, run.failures)
+    )
     return where
 
 
-def _require_inputs(run: Runner) -> None:
-    """Find, before any work, that a stage which is off has no earlier object.
-
-    Raises MissingInputError naming the run and the file, and UserError if the baselines themselves are off.
-    """
-    if not run.switches.on(analyse):
-        raise UserError("the baselines are measured with the stage export: switch it on")
-    if not run.switches.on(split_stage):
-        run.earlier(split_stage.name, split_stage.shown())
-    if not run.switches.on(evaluate):
-        run.earlier("evaluate/0", f"{FOLDER}/metrics_val.json")
-
-
 @action("baseline-report")
-def write_baselines(b: Baselines, view: RunView) -> str:
+def write_baselines(b: Baselines) -> str:
     """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
-    readings = Readings(view.store)
+    view, readings = b.view, Readings(b.view.store)
     view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
-    summaries = readings.summaries(b.scorers)
-    view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in summaries.items()})
+    results = readings.results(b.scorers)
+    view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in results.items()})
     asked = next((s for name in UNTRAINED for s in b.scorers if s.name == name), None)
-    for split, manifest in asked.rows.items() if asked is not None else ():
-        assert asked is not None
-        content = {
-            "created_at": manifest.created_at,
-            "split": split,
-            "model_path": b.config.student.model,
-            "asked": asked.title,
-            "decision_threshold_rule": rule(b.config.evaluation.threshold),
-            "decision_threshold": readings.decision(asked).threshold,
-            "metrics": readings.metrics(asked, split).to_json(),
-        }
-        view.write_json(f"{FOLDER}/metrics_{split}.json", content)
-    document = baseline_report(_data(b, view), b.failures)
+    if asked is not None:
+        for split, manifest in asked.rows.items():
+            content = {
+                "created_at": manifest.created_at,
+                "split": split,
+                "model_path": b.config.student.model,
+                "asked": asked.title,
+                "decision_threshold_rule": rule(b.config.evaluation.threshold),
+                "decision_threshold": readings.decision(asked).threshold,
+                "metrics": readings.metrics(asked, split).to_json(),
+            }
+            view.write_json(f"{FOLDER}/metrics_{split}.json", content)
+    document = baseline_report(_data(b), b.failures)
     return view.write(REPORT, markdown.render(document, b.failures))
 
 
-def _data(b: Baselines, view: RunView) -> BaselineData:
-    sampled, store = None, view.store
+def _data(b: Baselines) -> BaselineData:
+    sampled, store = None, b.view.store
     if b.sampled is not None:
         sampled = SampleSummary.read(store.file(b.sampled, SUMMARY_FILE))
     is_gold = sampled is None or sampled.teacher_kind == "gold"
     return BaselineData(
-        run_name=view.name,
+        run_name=b.view.name,
         generated_at=now(),
         setup=setup_of(b.config, "none" if sampled is None else sampled.teacher_model),
         analysis=Analysis.read(store.file(b.analysis, ANALYSIS)),

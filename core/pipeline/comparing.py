@@ -1,4 +1,4 @@
-"""What the student is compared with: on the same rows, each with a threshold of its own from val."""
+"""The scorers that the student is compared with on the same rows, each with its own threshold from val."""
 
 from __future__ import annotations
 
@@ -7,45 +7,59 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from core import jsonio
 from core.errors import ConfigError, DataError, MissingInputError, StoreError, UserError
-from core.evaluation.baselines import IMPOSSIBLE, BaselineSettings, baseline
+from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.threshold import DEFAULT
 from core.optional import CLASSICAL, Part
 from core.pipeline.exporting import freeze_decision, score, scored_val
-from core.pipeline.naming import run_config
+from core.pipeline.opening import run_config
 from core.pipeline.runners import Runner
-from core.pipeline.scorers import BASELINES, Scorer
+from core.pipeline.scorers import BASELINES, Scorer, read_baselines
 from core.pipeline.training import Trained
 from core.records import SplitName
 from core.store import reads
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.teacher.stage import SAMPLES_FILE
+from core.teacher.summary import SampleSummary
 
 log = logging.getLogger(__name__)
 
 
 def compare_baselines(
-    run: Runner, parts: Manifest, trained: Trained, labelled: Mapping[SplitName, Manifest]
+    run: Runner, parts: Manifest, trained: Trained, labeled: Mapping[SplitName, Manifest]
 ) -> list[Scorer]:
     """Score the untrained model with the student's prompt and with the other one, the classical baselines,
-    the label-only student that the config names, and the teacher, whose answers by split are `labelled`.
+    the label-only student that the config names, and the teacher, whose answers by split are `labeled`.
 
     Each is optional: one that fails is recorded and left out.
     """
     found: list[Scorer] = []
-    teacher: list[Scorer] = []
-    with run.optional(Part.TEACHER):
-        teacher += _teacher(run, labelled)
     with run.optional(Part.UNTRAINED):
-        found.append(_untrained(run, parts, scored_val(run, trained, 0)))
+        scored = scored_val(run, trained, 0)  # training has scored step 0 on val already
+        val: dict[SplitName, Manifest] = {} if scored is None else {"val": scored}
+        found.append(_score_untrained(run, parts, "untrained", "Untrained student", val))
     with run.optional(Part.OTHER_PROMPT):
-        found += _other_prompt(run, parts)
+        if run.config.baselines.other_prompt:
+            shown = not run.config.student.rulebook
+            name, how = ("untrained_rulebook", "with") if shown else ("untrained_no_rulebook", "without")
+            run.context.check_room(rulebook=shown)
+            title = f"Untrained student ({how} rulebook)"
+            found.append(_score_untrained(run, parts, name, title, {}, rulebook=shown))
     found += classical_baselines(run, parts)
     with run.optional(Part.LABEL_ONLY_RUN):
         found += _label_only_student(run, parts)
-    return [*found, *teacher]
+    with run.optional(Part.TEACHER):
+        if labeled:
+            title = f"Teacher ({_teacher_model(run, next(iter(labeled.values())))})"
+            found.append(Scorer("teacher", title, "teacher", labeled, labels_only=True, file=SAMPLES_FILE))
+    return found
+
+
+def _teacher_model(run: Runner, answers: Manifest) -> str:
+    if not run.exists(answers):
+        return "not asked yet"
+    return SampleSummary.from_json(answers.summary, answers.path).teacher_model
 
 
 def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
@@ -53,38 +67,19 @@ def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
     out: list[Scorer] = []
     with run.optional(Part.BASELINES):
         found = run.stage(baseline, BaselineSettings(seed=run.config.seed), split=parts)
-        for name, about in jsonio.read_json(run.store.file(found, BASELINES)).items():
-            if IMPOSSIBLE in about:
-                run.leave_out(CLASSICAL[name], DataError(about[IMPOSSIBLE]))
+        for name, about in run.read(found, BASELINES, read_baselines).items():
+            if about.impossible is not None:
+                run.leave_out(CLASSICAL[name], DataError(about.impossible))
                 continue
             rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
-            scorer = Scorer(name, about["title"], "baseline", rows, file=f"{name}_{{split}}.jsonl")
+            scorer = Scorer(name, about.title, "baseline", rows, file=f"{name}_{{split}}.jsonl")
             with run.optional(CLASSICAL[name]):
-                out.append(_with_decision(run, parts, scorer, found))
+                if name == "majority":  # a threshold chosen on val would predict the majority of val
+                    out.append(replace(scorer, threshold=DEFAULT))
+                else:
+                    frozen = freeze_decision(run, parts, name, found, scorer.file_of("val"))
+                    out.append(replace(scorer, decision=frozen))
     return out
-
-
-def _with_decision(run: Runner, parts: Manifest, scorer: Scorer, found: Manifest) -> Scorer:
-    """The threshold of majority is 0.5 by definition: chosen on val, it would predict the majority of val."""
-    if scorer.name == "majority":
-        return replace(scorer, threshold=DEFAULT)
-    return replace(scorer, decision=freeze_decision(run, parts, scorer.name, found, scorer.file_of("val")))
-
-
-def _untrained(run: Runner, parts: Manifest, val: Manifest | None) -> Scorer:
-    """Step 0, which training has already scored on val."""
-    rows: dict[SplitName, Manifest] = {"val": val} if val is not None else {}
-    return _score_untrained(run, parts, "untrained", "Untrained student", rows)
-
-
-def _other_prompt(run: Runner, parts: Manifest) -> list[Scorer]:
-    """The untrained model with the rulebook shown, or hidden where the student's own prompt shows it."""
-    if not run.config.baselines.other_prompt:
-        return []
-    shown = not run.config.student.rulebook
-    name, how = ("untrained_rulebook", "with") if shown else ("untrained_no_rulebook", "without")
-    run.context.check_room(rulebook=shown)
-    return [_score_untrained(run, parts, name, f"Untrained student ({how} rulebook)", {}, rulebook=shown)]
 
 
 def _score_untrained(
@@ -96,11 +91,13 @@ def _score_untrained(
     *,
     rulebook: bool | None = None,
 ) -> Scorer:
-    found = dict(rows)
+    """The untrained model; `rows` are the splits that are scored already."""
+    scored = dict(rows)
     for split in _splits(run):
-        if split not in found:
-            found[split] = score(run, parts, None, split, name, rulebook=rulebook)
-    return Scorer(name, title, "untrained", found, freeze_decision(run, parts, name, found["val"]))
+        if split not in scored:
+            scored[split] = score(run, parts, None, split, name, rulebook=rulebook)
+    decision = freeze_decision(run, parts, name, next(iter(scored.values())))  # of val
+    return Scorer(name, title, "untrained", scored, decision)
 
 
 def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:
@@ -135,18 +132,28 @@ def _label_only_student(run: Runner, parts: Manifest) -> list[Scorer]:
 
 
 def _usable(run: Runner, named: str) -> RunView:
-    """The run that baselines.label_only_run names. Raises UserError if its record does not fit."""
-    view = _finished(run, named)
+    """The run that baselines.label_only_run names. Raises UserError if it cannot be compared."""
+    setting = "baselines.label_only_run"
+    if named == run.config.run.name:
+        raise UserError(f"{setting} names run {named} itself; name another run")
+    view = RunView(run.store, named)
     target = run_config(view).config.student.target
+    recorded = view.state()
+    state = "unknown" if recorded is None else recorded.state
+    if state != "finished":
+        raise UserError(
+            f"{setting}: run {named} is not finished (state {state}), so that its files may be of two "
+            "students; finish it first"
+        )
     if target != "label_only":
         raise UserError(
-            f"baselines.label_only_run: the student of run {named} learned {target}, not label_only; name "
-            "a run with student.target: label_only"
+            f"{setting}: the student of run {named} learned {target}, not label_only; name a run with "
+            "student.target: label_only"
         )
     if lacking := [s for s in _splits(run) if f"export/student/{s}/reasoning" not in view.stages()]:
         raise UserError(
-            f"baselines.label_only_run: run {named} has no scores of {lacking[0]}; it needs "
-            f"export.reasoning, and {lacking[0]} in export.splits"
+            f"{setting}: run {named} has no scores of {lacking[0]}; it needs export.reasoning, and "
+            f"{lacking[0]} in export.splits"
         )
     return view
 
@@ -158,30 +165,6 @@ def _check_split(view: RunView, parts: Manifest) -> None:
             f"baselines.label_only_run: run {view.name} has another test split, so that its student cannot "
             "be compared; run it on the same data and split"
         )
-
-
-def _finished(run: Runner, named: str) -> RunView:
-    """The run that baselines.label_only_run names, which is finished and not this one."""
-    view = RunView(run.store, named)
-    if named == run.config.run.name:
-        raise UserError(f"baselines.label_only_run names run {named} itself; name another run")
-    run_config(view)  # whether there is such a run
-    recorded = view.state()
-    state = "unknown" if recorded is None else recorded.state
-    if state != "finished":
-        raise UserError(
-            f"baselines.label_only_run: run {named} is not finished (state {state}), so that its "
-            "files may be of two students; finish it first"
-        )
-    return view
-
-
-def _teacher(run: Runner, labelled: Mapping[SplitName, Manifest]) -> list[Scorer]:
-    if not labelled:
-        return []
-    model = next(iter(labelled.values())).summary["teacher_model"]
-    title = f"Teacher ({model})"
-    return [Scorer("teacher", title, "teacher", labelled, labels_only=True, file=SAMPLES_FILE)]
 
 
 def _splits(run: Runner) -> tuple[SplitName, ...]:

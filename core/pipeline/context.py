@@ -1,7 +1,6 @@
 """What the stages of a run share: model, tokenizer, prompts, rulebook, engine, live training session.
 
-Each is opened on first use, so that a run whose stages are all reused loads neither torch nor a
-tokenizer.
+Each is opened on first use, so that a run whose stages are all reused loads neither torch nor a tokenizer.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from core.base_model import resolve_tokenizer
 from core.config import Config
 from core.engines.base import Capabilities, Engine
 from core.errors import PromptError
+from core.jsonio import Record
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSettings
@@ -22,8 +22,14 @@ from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 from core.teacher.live import OpenJournal
 
 
+class _ModelConfig(Record):
+    """What is read of a base model's config.json."""
+
+    max_position_embeddings: int | None = None
+
+
 class RunContext:
-    """What the stages of one run share. No ingredient of a key; its digests are."""
+    """What the stages of one run share. Keys contain its digests."""
 
     def __init__(self, config: Config, journal: OpenJournal | None = None) -> None:
         """`journal` opens the journal of the run's root, which a live teacher needs."""
@@ -40,17 +46,16 @@ class RunContext:
         """The policy."""
         return load_rulebook(self.config.rules)
 
-    @property
+    @cached_property
     def base_digest(self) -> str:
-        """What stands for the base model in keys, checkpoints and pointers."""
-        return self.base["base_model"]
+        """The digest of the base model in keys, checkpoints and pointers."""
+        return self.engine.identity.base_digest
 
     @cached_property
     def base(self) -> dict[str, str]:
-        """The base model's digest, and the server of a remote engine."""
-        identity = self.engine.identity
-        server = {} if identity.server is None else {"server": identity.server}
-        return {"base_model": identity.base_digest, **server}
+        """The base model's digest, and the server of a remote engine, as keys contain them."""
+        server = self.engine.identity.server
+        return {"base_model": self.base_digest, **({} if server is None else {"server": server})}
 
     @property
     def local_weights(self) -> bool:
@@ -59,7 +64,7 @@ class RunContext:
 
     @cached_property
     def tokenizer_folder(self) -> Path:
-        """Where the tokenizer is: with the model, or where student.tokenizer says."""
+        """Where the tokenizer is: with the model, or at student.tokenizer."""
         student = self.config.student
         source = self.engine.local_model if self.local_weights else None
         if student.tokenizer is None and source is not None:
@@ -78,8 +83,17 @@ class RunContext:
         student = self.config.student
         return student.engine.open(student.model)
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do, and what it needs of the pipeline."""
+        return self.config.student.engine.capabilities
+
+    def checkpoint_exists(self, folder: Path) -> bool:
+        """Whether a segment's checkpoint still exists; `folder` has the segment's files."""
+        return self.engine.checkpoint_exists(checkpoint(self.engine, folder))
+
     def close(self) -> None:
-        """End what is open: the live training session, and the engine's session on a server."""
+        """End the live training session, and the engine's session on a server."""
         self.live.close()
         if "engine" in vars(self):
             self.engine.close()
@@ -91,23 +105,20 @@ class RunContext:
     def encoder_of(self, prompt: EncodeSettings, label_only: bool) -> Encoder:
         """The encoder of a prompt that may show the rulebook though the student's does not, or hide it.
 
-        Texts then have the room that they have in the student's own prompt: both are asked about the same.
+        Texts then have as much room as in the student's own prompt, so that both get the same text.
         """
-        encoder = self._encoder(prompt, label_only)
+        shown = self.rulebook.text if prompt.rulebook else None
+        encoder = Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
         if prompt.rulebook == self.config.student.rulebook:
             return encoder
         longer = len(encoder.frame) - len(self.encoder(label_only).frame)
         same_room = prompt.model_copy(update={"max_length": prompt.max_length + longer})
-        return self._encoder(same_room, label_only)
-
-    def _encoder(self, prompt: EncodeSettings, label_only: bool) -> Encoder:
-        shown = self.rulebook.text if prompt.rulebook else None
-        return Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
+        return Encoder(self.tokenizer, self.prompts, shown, same_room, label_only=label_only)
 
     def check_room(self, rulebook: bool | None = None) -> None:
-        """Raise PromptError where a prompt does not fit even without its text, or into the model's context.
+        """Raise PromptError if a prompt does not fit even without its text, or into the model's context.
 
-        With `rulebook`, that of the prompt that shows it or not, whatever the student's own does.
+        `rulebook` shows it or hides it; by default as in the student's own prompt.
         """
         student = self.config.student
         prompt = EncodeSettings.of(student)
@@ -118,45 +129,37 @@ class RunContext:
             reasons = encoder.target == "reason_first"
             reasoning = self.config.evaluation.max_new_tokens if reasons else 0
             encoder.require_room(encoder.label_tokens + reasoning)
-            if self.context is not None and encoder.max_length > self.context:
+            if self.model_length is not None and encoder.max_length > self.model_length:
                 raise PromptError(
                     f"the student is asked with up to {encoder.max_length} tokens, but {student.model} has "
-                    f"room for {self.context}: lower student.max_length"
+                    f"room for {self.model_length}: lower student.max_length"
                 )
 
     @cached_property
-    def context(self) -> int | None:
-        """The tokens that a local base model was made for; None where nobody says."""
+    def model_length(self) -> int | None:
+        """The context length of a local base model in tokens; None if its config does not state one."""
         source = self.engine.local_model if self.local_weights else None
-        if source is None:
-            return None
-        found: int | None = jsonio.read_json(source.folder / "config.json").get("max_position_embeddings")
-        return found
+        return (
+            None
+            if source is None
+            else _ModelConfig.read(source.folder / "config.json").max_position_embeddings
+        )
 
     def frame(self, *, label_only: bool) -> tuple[Message, ...]:
-        """The student's prompt with a slot for the text. Raises PromptError where it is missing."""
+        """The student's prompt with a slot for the text. Raises PromptError if the template lacks it."""
         rulebook = self.rulebook.text if self.config.student.rulebook else None
         return self.prompts.student_frame(rulebook, label_only=label_only)
 
     @property
     def label_only_is_the_same(self) -> bool:
-        """Whether the label-only mode asks exactly what the student was trained on, at the same place:
-        the prompts agree and the label comes first. Its scores are then taken over."""
+        """Whether the label-only prompt is the one the student was trained on and the label comes first, so
+        that its scores are the student's own."""
         target = self.config.student.target
         own = self.frame(label_only=target == "label_only")
         return self.frame(label_only=True) == own and target != "reason_first"
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the engine can do, and what it needs of the pipeline."""
-        return self.config.student.engine.capabilities
-
-    def checkpoint_exists(self, folder: Path) -> bool:
-        """Whether a segment's checkpoint is still there; `folder` has the segment's files."""
-        return self.engine.checkpoint_exists(checkpoint(self.engine, folder))
-
     def student_messages(self, text: str) -> tuple[Message, ...]:
-        """What the student is asked of one text, before any tokenizer."""
+        """The student's prompt for one text, before any tokenizer."""
         student = self.config.student
         rulebook = self.rulebook.text if student.rulebook else None
         return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
@@ -164,19 +167,19 @@ class RunContext:
     def token_content(self, rulebook: bool | None = None) -> dict[str, str]:
         """Digests of what decides the student's tokens, besides the config.
 
-        With `rulebook`, of the prompt that shows it or not, whatever the student's own does.
+        `rulebook` shows it or hides it; by default as in the student's own prompt.
         """
-        shown = self.config.student.rulebook if rulebook is None else rulebook
+        own = self.config.student.rulebook
+        shown = own if rulebook is None else rulebook
         content = {"student_prompts": self._frames(shown)}
         if self.local_weights:
-            content["base_model"] = self.base_digest
+            content |= {"base_model": self.base_digest}
         if self.config.student.tokenizer is not None or not self.local_weights:
-            content["tokenizer"] = tokenizer_digest(self.tokenizer_folder)
-        if shown:
-            content["rulebook"] = self.rulebook.digest
-        if shown != self.config.student.rulebook:  # its length decides how far texts are cut
-            content["own_prompts"] = self._frames(self.config.student.rulebook)
-            content["rulebook"] = self.rulebook.digest
+            content |= {"tokenizer": tokenizer_digest(self.tokenizer_folder)}
+        if shown or shown != own:
+            content |= {"rulebook": self.rulebook.digest}
+        if shown != own:  # the length of the student's own prompt decides how far texts are truncated
+            content |= {"own_prompts": self._frames(own)}
         return content
 
     def student_content(self, rulebook: bool | None = None) -> dict[str, str]:
@@ -184,7 +187,7 @@ class RunContext:
         return {**self.base, **self.token_content(rulebook)}
 
     def _frames(self, rulebook: bool) -> str:
-        """Digest of the two templates that are used: the target's own, and the label-only one."""
+        """Digest of both templates in use: the target's own, and the label-only one."""
         return jsonio.digest(
             [self.prompts.frame_digest(rulebook=rulebook, label_only=x) for x in (False, True)]
         )

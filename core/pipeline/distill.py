@@ -8,39 +8,24 @@ from core.data.stage import SplitSettings, split
 from core.evaluation.hardness import HardnessSettings, hardness
 from core.evaluation.selection import select
 from core.optional import Part
-from core.pipeline import phases, reporting
 from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.estimate import estimate, note_estimate
-from core.pipeline.exporting import bundle_student, download_adapter, export_checkpoint, outcome_of
+from core.pipeline.exporting import bundle_student, download_adapter, export_checkpoint
 from core.pipeline.outcome import Outcome
 from core.pipeline.preflight import preflight, require_inputs
-from core.pipeline.run_folder import RunFolder
+from core.pipeline.reporting import publish, report
+from core.pipeline.run_folder import RunFolder, is_rl
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.training import train_and_evaluate
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
 from core.report.sections.training import dropped
-from core.stage import action
 from core.store.manifest import Manifest
-from core.store.runs import RunView
 from core.student.stage import EncodeStageSettings, EncodeSummary, encode
 from core.teacher.stage import SampleSettings, sample
 
 log = logging.getLogger(__name__)
-
-
-@action("report")
-def report(outcome: Outcome, view: RunView) -> str:
-    """Write predictions, metrics, the report and the summary; return where the report is."""
-    reporting.write_exports(outcome, view)
-    return reporting.write_report(outcome, view)
-
-
-@action("publish")
-def publish(outcome: Outcome, view: RunView) -> list[str]:
-    """Replace model/<run>.json and model/latest.json, after everything they name exists."""
-    return reporting.publish(outcome, view)
 
 
 def distill(run: Runner) -> Outcome | None:
@@ -64,17 +49,20 @@ def distill(run: Runner) -> Outcome | None:
         return None
 
     kept = run.stage(reject, RejectSettings.of(config), split=parts, sample=answers)
-    folder.teacher(kept)
-    ensure_usable(dict(kept.summary))
+    if run.exists(kept):
+        folder.teacher(kept)
+        ensure_usable(dict(kept.summary))
     if last == "reject":
         return None
 
     encoded = run.stage(encode, EncodeStageSettings.for_training(config.student, config.seed), reject=kept)
-    if (lost := dropped(EncodeSummary.from_json(encoded.summary, encoded.path))) is not None:
-        log.warning("%s", lost)
+    if run.exists(encoded):
+        lost = dropped(EncodeSummary.from_json(encoded.summary, encoded.path))
+        if lost is not None:
+            log.warning("%s", lost)
     if run.executes and run.context.capabilities.metered:
         with run.optional(Part.ESTIMATE):
-            note_estimate(run.view, estimate(run.context, run.store, parts, encoded))
+            note_estimate(run.view, estimate(distill, run))
     if last == "encode":
         return None
 
@@ -82,7 +70,7 @@ def distill(run: Runner) -> Outcome | None:
     if last == "train":
         return None
     chosen = select(trained.curve, config.evaluation.metric)
-    log.info("%s", chosen.reason)
+    log.log(logging.INFO if run.executes else logging.DEBUG, "%s", chosen.reason)
     if last == "evaluate":
         return None
 
@@ -92,12 +80,25 @@ def distill(run: Runner) -> Outcome | None:
     home = download_adapter(run, parts, exported.checkpoint)
     bundled = bundle_student(run, parts, exported, home, kept=kept, encoded=encoded)
 
-    known = {"kept": kept, "encoded": encoded, "home": home, "bundle": bundled, "hard": hard}
-    outcome = outcome_of(run, parts, trained, chosen, exported, **known)
-    run.view.keep_only([*run.used, *filter(phases.is_rl, run.view.stages())])
-    run.perform(report, outcome, run.view)
+    outcome = Outcome(
+        view=run.view,
+        context=run.context,
+        used=run.used,
+        parts=parts,
+        trained=trained,
+        selection=chosen,
+        exported=exported,
+        kept=kept,
+        encoded=encoded,
+        home=home,
+        bundle=bundled,
+        hard=hard,
+        failures=run.failures,
+    )
+    run.view.keep_only([*run.used, *filter(is_rl, run.view.stages())])
+    run.perform(report, outcome)
     if config.publish:
-        run.perform(publish, outcome, run.view)
+        run.perform(publish, outcome)
     return outcome
 
 
@@ -116,7 +117,7 @@ def label_splits(run: Runner, parts: Manifest) -> dict[SplitName, Manifest]:
 def analyse_hard_texts(
     run: Runner, parts: Manifest, answers: dict[SplitName, Manifest], student: Scorer
 ) -> dict[SplitName, Manifest]:
-    """How the student does on texts that were hard for the teacher, by split; one that fails is left out.
+    """The student's results on texts that were hard for the teacher, by split; one that fails is left out.
 
     `answers` are of the reject stage for train and of the sample stage for other splits. For gold labels no
     text is hard.

@@ -1,257 +1,313 @@
-"""What a student on a training server will take, counted before anything is spent on it.
+"""The cost of a student on a training server, counted before anything is spent on it.
 
-Training is counted exactly, once the accepted samples are known: the plan says which of them each step
-sees. Scores are counted by their prompts. How long an answer gets is not known before it is generated; it
-is taken to be as long as those that are learnt. Early stopping makes it less, trouble more.
+The estimate walks the pipeline like a plan. Training is counted exactly once the accepted samples are known:
+the plan of steps names the samples of each. Scores are counted by their prompts. The length of an answer is
+not known before it is generated; it is assumed to be the mean length of the training answers. Early stopping
+lowers the cost, repeated requests raise it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
-from core import jsonio
+from core.config import Config
 from core.cost import TrainingPrice
-from core.data.writing import read_examples
+from core.data.stage import split
+from core.data.summary import FILE as SPLIT_SUMMARY
+from core.data.summary import SplitSummary
+from core.data.writing import read_examples, scan_examples
 from core.engines.sampling import choice_plan
-from core.errors import PromptError
-from core.pipeline.context import RunContext
+from core.evaluation.metrics import Metrics, lower_is_better
+from core.evaluation.stages import METRICS, ExplainSettings, MeasureSettings, evaluate, explain, export
+from core.export.ledger import CostEstimate, EstimatedPart
+from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
+from core.pipeline.runners import Done, Pending, Runner
+from core.pipeline.scorers import BASELINES
+from core.pipeline.switches import Switches
 from core.records import SplitName
+from core.rejection.stage import reject
+from core.report.text import plural
+from core.stage import StageCall
 from core.store.manifest import Manifest
-from core.store.objects import Store
 from core.store.runs import RunView
 from core.student import plan
-from core.student.encoding import Encoder, EncodeSettings
-from core.student.stage import DATA_FILE, read_set
+from core.student.encoding import Encoder
+from core.student.plan import PlannedStep
+from core.student.segment import train
+from core.student.stage import DATA_FILE, EncodedSet, encode
 from core.student.tokenizer import TextTokens
+from core.teacher.stage import sample
 
 log = logging.getLogger(__name__)
 
 FILE = "cost_estimate.json"
 ASSUMED = 80
 """Tokens of a reasoning while none is known."""
+_LEARNED_FROM = (split.name, sample.name, reject.name, encode.name)
+"""Stages before training, whose objects are read if they exist. All later ones are counted as if none did."""
+_FORECAST_FROM = 200
+"""Texts whose prompts a forecast of reinforcement looks at."""
 _MILLION = 1_000_000
-Kind = Literal["trained_tokens", "prefilled_tokens", "sampled_tokens"]
+_Content = TypeVar("_Content")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What one thing takes, in tokens."""
+def estimate(pipeline: Callable[[Runner], Any], run: Runner) -> CostEstimate:
+    """Count the tokens of a pipeline from training on, with the objects that `run` has by now.
 
-    name: str
-    trained_tokens: int = 0
-    prefilled_tokens: int = 0
-    sampled_tokens: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """All parts, and US dollars where there is a price; `notes` say what was taken for granted."""
-
-    model: str
-    steps: int
-    parts: Sequence[Part]
-    price: TrainingPrice | None
-    notes: Sequence[str] = field(default=())
-
-    def tokens(self, kind: Kind) -> int:
-        """Of all parts."""
-        return sum(getattr(part, kind) for part in self.parts)
-
-    @property
-    def usd(self) -> float | None:
-        """None without a price."""
-        if self.price is None:
-            return None
-        p = self.price
-        return (
-            self.tokens("trained_tokens") * p.train
-            + self.tokens("prefilled_tokens") * p.prefill
-            + self.tokens("sampled_tokens") * p.sample
-        ) / _MILLION
-
-    def to_json(self) -> dict[str, Any]:
-        """`cost_estimate.json`; money is None where there is no price, and a note says so."""
-        usd = self.usd
-        return {
-            "model": self.model,
-            "steps": self.steps,
-            **{kind: self.tokens(kind) for kind in ("trained_tokens", "prefilled_tokens", "sampled_tokens")},
-            "usd": None if usd is None else round(usd, 6),
-            "prices_usd_per_million": None if self.price is None else self.price.model_dump(),
-            "parts": [jsonio.as_row(part) for part in self.parts],
-            "notes": list(self.notes),
-        }
-
-    @property
-    def sentence(self) -> str:
-        """All of it in one."""
-        money = "an unknown sum" if self.usd is None else f"about US$ {self.usd:.4f}"
-        return (
-            f"the student ({self.model}) will take {money}: {self.tokens('trained_tokens'):,} tokens trained "
-            f"in {self.steps:,} steps, {self.tokens('prefilled_tokens'):,} prefilled, "
-            f"{self.tokens('sampled_tokens'):,} sampled"
-        )
-
-    def lines(self) -> Iterator[str]:
-        """The same with its parts, for people."""
-        yield self.sentence
-        for part in self.parts:
-            counts = {
-                "trained": part.trained_tokens,
-                "prefilled": part.prefilled_tokens,
-                "sampled": part.sampled_tokens,
-            }
-            said = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
-            yield f"  {part.name}: {said or 'nothing new'}"
-        yield from (f"  {note}" for note in self.notes)
+    The split has to exist. Raises UnderstudyError where a plan would.
+    """
+    counting = EstimateRunner(run)
+    pipeline(counting)
+    price = run.context.engine.price
+    return counting.total(price, [*_unpriced(run.config, price), *counting.assumptions()])
 
 
-def estimate(context: RunContext, store: Store, split: Manifest, encoded: Manifest | None) -> Estimate:
-    """Count what is to come; `encoded` are the samples, where they are known."""
-    return _Counting(context, store, split, encoded).whole()
-
-
-def note_estimate(view: RunView, found: Estimate) -> None:
-    """Keep it in the run's folder, and say it."""
+def note_estimate(view: RunView, found: CostEstimate) -> None:
+    """Write cost_estimate.json into the run's folder, and log the estimate."""
     view.write_json(FILE, found.to_json())
-    log.info("%s", found.sentence)
-    for note in found.notes:
-        log.info("%s", note)
+    for line in (found.sentence, *found.notes):
+        log.info("%s", line)
 
 
-class _Counting:
-    """Counts for one run; texts are tokenised once."""
+def _unpriced(config: Config, price: TrainingPrice | None) -> list[str]:
+    if price is not None:
+        return []
+    model = config.student.model
+    return [f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"]
 
-    def __init__(self, context: RunContext, store: Store, split: Manifest, encoded: Manifest | None) -> None:
-        self._config, self._bench = context.config, context
-        self._file: Callable[[str], Path] = lambda name: store.file(split, name)
-        self._folder = None if encoded is None else store.folder(encoded)
-        self._texts: dict[SplitName, Sequence[TextTokens]] = {}
-        self._encoder = self._bench.encoder()
-        self._answer = 0
-        """Tokens of an answer."""
 
-    def whole(self) -> Estimate:
-        """Everything, in the order of the run."""
-        lengths, labels = self._examples()
-        steps = plan.plan(self._config.student, self._config.training_seed, labels, [""] * len(labels))
-        interval, save_every = self._config.evaluation.interval, self._config.student.save_every
-        stops = plan.segments(len(steps), interval, save_every)
-        trained = sum(lengths[row] for step in steps for row in step.rows)
-        times = 1 + sum(part.evaluate for part in stops)
-        parts = [Part("training", trained_tokens=trained), self._evaluations(times), *self._exports()]
-        price, unknown = self._price()
-        notes = [*unknown, *self._assumptions()]
-        return Estimate(self._config.student.model, len(steps), parts, price, notes)
+@dataclass(frozen=True, slots=True)
+class _Tokens:
+    """What calls of stages take on a server."""
 
-    def _examples(self) -> tuple[list[int], list[int]]:
-        """Tokens and label of each sample; `_answer` becomes their mean completion."""
-        if self._folder is not None:
-            found = read_set(self._folder)
-            table = pq.read_table(self._folder / DATA_FILE, columns=["tokens", "weights"])
-            lengths = [len(tokens) - 1 for tokens in table["tokens"].to_pylist()]
-            said = [sum(w > 0 for w in weights) for weights in table["weights"].to_pylist()]
-            self._answer = round(sum(said) / len(said))
-            return lengths, found.labels
-        reasons = 0 if self._encoder.target == "label_only" else ASSUMED
-        self._answer = self._encoder.label_tokens + reasons
-        rows = read_examples(self._file("train.csv"))
-        prompts = self._prompts("train", self._encoder, self._answer)
-        return [length + self._answer - 1 for length in prompts], [row.label for row in rows]
+    trained: int = 0
+    prefilled: int = 0
+    sampled: int = 0
 
-    def _evaluations(self, times: int) -> Part:
-        most = self._config.evaluation.max_examples
-        one = self._scores("val", self._encoder, most or None)
-        return Part(
-            f"{times} evaluations on val", 0, times * one.prefilled_tokens, times * one.sampled_tokens
+    def __add__(self, other: _Tokens) -> _Tokens:
+        return _Tokens(
+            self.trained + other.trained, self.prefilled + other.prefilled, self.sampled + other.sampled
         )
 
-    def _exports(self) -> Iterator[Part]:
-        """The student in its modes, then the untrained model, then the errors that are explained."""
-        config, all_of_val = self._config, self._config.evaluation.max_examples == 0
-        splits: list[SplitName] = list(dict.fromkeys(["val", *config.export.splits]))
-        fresh = [s for s in splits if not (s == "val" and all_of_val)]
-        if config.export.reasoning:
-            scored = [self._scores(s, self._encoder) for s in fresh]
-            said = [self._says(s) for s in splits] if self._encoder.target == "label_first" else []
-            yield _added("the student on all splits", [*scored, *said])
-        same = config.export.reasoning and self._bench.label_only_is_the_same
-        if config.export.label_only and not same:
-            encoder = self._bench.encoder(label_only=True)
-            yield _added("the student with the label-only prompt", [self._scores(s, encoder) for s in splits])
-        measured: list[SplitName] = ["val", "test"] if "test" in config.export.splits else ["val"]
-        again = [s for s in measured if s in fresh]
-        yield _added("the untrained model", [self._scores(s, self._encoder) for s in again])
-        if config.baselines.other_prompt:
-            yield _added("the untrained model, other prompt", self._other_prompt(measured))
-        if self._encoder.target == "label_first" and config.export.error_rows:
-            yield self._says(measured[-1], config.export.error_rows, "the worst errors, explained")
 
-    def _other_prompt(self, measured: Sequence[SplitName]) -> list[Part]:
-        prompt = EncodeSettings.of(self._config.student)
-        other = prompt.model_copy(update={"rulebook": not prompt.rulebook})
-        try:
-            encoder = self._bench.encoder_of(other, False)
-        except PromptError:  # there is no such prompt, so that nobody will be asked with it
-            return []
-        return [self._scores(s, encoder) for s in measured]
+class EstimateRunner(PlanRunner):
+    """Counts the tokens of each call that trains or scores on a server.
 
-    def _scores(self, split: SplitName, encoder: Encoder, most: int | None = None) -> Part:
-        """One scoring of a split: a request for each row and head, each with a token to sample."""
+    Where the pipeline reads an object that does not exist yet, the runner assumes its content: all texts of
+    train are learned, and each evaluation is better than the one before, so that training does not stop
+    early and a trained checkpoint is exported.
+    """
+
+    def __init__(self, run: Runner) -> None:
+        super().__init__(run.resolved, Switches(), context=run.context)
+        existing = {slot: run.used[slot] for slot in _LEARNED_FROM if slot in run.used}
+        self._existing = {slot: found for slot, found in existing.items() if run.exists(found)}
+        self._encoder = self.context.encoder()
+        self._texts: dict[SplitName, Sequence[TextTokens]] = {}
+        self._parts: dict[str, tuple[int, _Tokens]] = {}
+        self._scored: list[tuple[MeasureSettings, _Tokens]] = []
+        self._steps = self._evaluations = self._answer = 0
+        """`_answer` is the length of an answer in tokens."""
+        self._lengths = self._training_lengths()
+
+    def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
+        """Count the call; returns a promise of its object, or an object that training starts from."""
+        manifest = self._existing.get(call.slot)
+        if manifest is None:
+            manifest = Promised.of(call, call.slot)
+            self._count(call)
+        self.used[call.slot] = manifest
+        return manifest
+
+    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+        """As `do`."""
+        return Done(self.do(call))
+
+    def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
+        """The content of a file, or what is assumed of one that does not exist yet."""
+        return (
+            super().read(manifest, file, reader) if self.exists(manifest) else self._assumed(manifest, file)
+        )
+
+    def total(self, price: TrainingPrice | None, notes: Sequence[str]) -> CostEstimate:
+        """The sum of all calls, with US dollars if there is a price."""
+        whole = sum((tokens for _, tokens in self._parts.values()), start=_Tokens())
+        return CostEstimate(
+            model=self.config.student.model,
+            steps=self._steps,
+            trained_tokens=whole.trained,
+            prefilled_tokens=whole.prefilled,
+            sampled_tokens=whole.sampled,
+            usd=None if price is None else round(_dollars(price, whole), 6),
+            prices_usd_per_million=price,
+            parts=tuple(
+                EstimatedPart(
+                    name=name,
+                    calls=calls,
+                    trained_tokens=tokens.trained,
+                    prefilled_tokens=tokens.prefilled,
+                    sampled_tokens=tokens.sampled,
+                )
+                for name, (calls, tokens) in self._parts.items()
+            ),
+            notes=tuple(notes),
+        )
+
+    def assumptions(self) -> Iterator[str]:
+        """Sentences on what the estimate assumes."""
+        if encode.name not in self._existing:
+            yield "the samples are not encoded yet: the estimate assumes that every text of train is learned"
+            if self._encoder.target != "label_only":
+                yield f"and that each reasoning has {ASSUMED} tokens"
+        if self.config.evaluation.early_stopping is not None:
+            yield "early stopping would lower it"
+
+    def _assumed(self, manifest: Manifest, file: str) -> Any:
+        if file == DATA_FILE:
+            rows = read_examples(self._split_file("train"))
+            return EncodedSet([row.label for row in rows], [""] * len(rows))
+        if file == METRICS:
+            self._evaluations += 1
+            metric = self.config.evaluation.metric
+            value = float(-self._evaluations if lower_is_better(metric) else self._evaluations)
+            return Metrics({metric: value}, None, None, 0, 0, None, None)
+        if file == BASELINES:
+            return {}
+        raise NotBuiltYet(manifest.key)
+
+    def _count(self, call: StageCall) -> None:
+        name = call.name
+        if call.stage is train:
+            found = self._training(**call.given)
+        elif call.stage is evaluate:
+            found = self._scoring(call.settings)
+        elif call.stage is export:
+            name = call.label.replace(f" on {call.settings.split}", "")  # all splits are one part
+            found = self._scoring(call.settings, scored="scored" in call.inputs)
+        elif call.stage is explain:
+            found = self._reasoning(self._encoder, call.settings, call.settings.rows)
+        else:
+            return
+        if found != _Tokens():
+            calls, before = self._parts.get(name, (0, _Tokens()))
+            self._parts[name] = calls + 1, before + found
+
+    def _training(self, steps: Sequence[PlannedStep], **given: Any) -> _Tokens:
+        self._steps += len(steps)
+        return _Tokens(trained=sum(self._lengths[row] for step in steps for row in step.rows))
+
+    def _scoring(self, settings: MeasureSettings, *, scored: bool = False) -> _Tokens:
+        """Scores of a split, unless they exist, and reasonings that are generated in addition."""
+        encoder = self.context.encoder_of(settings.prompt, settings.label_only)
+        found = _Tokens() if scored else self._scores(encoder, settings)
+        if encoder.target == "label_first" and settings.reasoning_rows:
+            found += self._reasoning(encoder, settings, settings.reasoning_rows)
+        return found
+
+    def _scores(self, encoder: Encoder, settings: MeasureSettings) -> _Tokens:
+        """One request for each row and head of the labels' tokens, each with a token to sample."""
+        for earlier, found in self._scored:
+            if earlier == settings:
+                return found
         choices = [choice for forms in encoder.choices().values() for choice in forms]
         heads = choice_plan(choices).heads
         generated = self._answer if encoder.target == "reason_first" else 0
-        prompts = self._prompts(split, encoder, encoder.label_tokens + generated)[:most]
+        prompts = self._prompts(settings.split, encoder, encoder.label_tokens + generated)
+        prompts = prompts[: settings.max_examples or None]
         n = len(prompts)
-        asked = sum(prompts) * len(heads) + n * sum(len(head) + 1 for head in heads)
-        if encoder.target != "reason_first":
-            return Part(split, 0, asked, n * len(heads))
-        reasoned = n * len(heads) * generated
-        return Part(split, 0, asked + reasoned + sum(prompts), n * (generated + len(heads)))
+        prefilled = sum(prompts) * len(heads) + n * sum(len(head) + 1 for head in heads)
+        sampled = n * len(heads)
+        if generated:
+            prefilled += n * len(heads) * generated + sum(prompts)
+            sampled += n * generated
+        self._scored.append((settings, _Tokens(prefilled=prefilled, sampled=sampled)))
+        return _Tokens(prefilled=prefilled, sampled=sampled)
 
-    def _says(self, split: SplitName, rows: int | None = None, name: str = "") -> Part:
-        """Reasonings that are generated beside scores."""
-        n = self._config.export.reasoning_rows if rows is None else rows
-        prompts = self._prompts(split, self._encoder, self._encoder.label_tokens)[:n]
-        longest = self._config.export.max_new_tokens + self._encoder.label_tokens
-        return Part(name or split, 0, sum(prompts), len(prompts) * min(self._answer, longest))
+    def _reasoning(self, encoder: Encoder, settings: MeasureSettings | ExplainSettings, rows: int) -> _Tokens:
+        """Reasonings that are generated after the label."""
+        prompts = self._prompts(settings.split, encoder, encoder.label_tokens)[:rows]
+        longest = settings.max_new_tokens + encoder.label_tokens
+        return _Tokens(prefilled=sum(prompts), sampled=len(prompts) * min(self._answer, longest))
+
+    def _training_lengths(self) -> list[int]:
+        """Tokens of each training example; `_answer` becomes the mean length of their completions."""
+        encoded = self._existing.get(encode.name)
+        if encoded is not None:
+            table = pq.read_table(self.store.file(encoded, DATA_FILE), columns=["tokens", "weights"])
+            tokens, weights = (table.column(name).to_pylist() for name in table.column_names)
+            self._answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
+            return [len(each) - 1 for each in tokens]
+        reasons = 0 if self._encoder.target == "label_only" else ASSUMED
+        self._answer = self._encoder.label_tokens + reasons
+        prompts = self._prompts("train", self._encoder, self._answer)
+        return [length + self._answer - 1 for length in prompts]
 
     def _prompts(self, split: SplitName, encoder: Encoder, reserve: int) -> list[int]:
         """Tokens of each text's prompt."""
         if split not in self._texts:
-            rows = read_examples(self._file(f"{split}.csv"))
+            rows = read_examples(self._split_file(split))
             self._texts[split] = encoder.tokenizer.encode_texts([row.text for row in rows])
         room = encoder.max_length - len(encoder.frame) - reserve
         return [len(encoder.frame) + min(len(text.ids), max(room, 0)) for text in self._texts[split]]
 
-    def _price(self) -> tuple[TrainingPrice | None, list[str]]:
-        price = self._bench.engine.price
-        if price is None:
-            model = self._config.student.model
-            return None, [
-                f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"
-            ]
-        return price, []
-
-    def _assumptions(self) -> Iterator[str]:
-        if self._folder is None:
-            yield "the samples are not encoded yet: every text of train is taken to be learnt"
-            if self._encoder.target != "label_only":
-                yield f"and each reasoning to have {ASSUMED} tokens"
-        if self._config.evaluation.early_stopping is not None:
-            yield "early stopping would make it less"
+    def _split_file(self, name: SplitName) -> Path:
+        return self.store.file(self._existing[split.name], f"{name}.csv")
 
 
-def _added(name: str, parts: Sequence[Part]) -> Part:
-    return Part(
-        name,
-        sum(p.trained_tokens for p in parts),
-        sum(p.prefilled_tokens for p in parts),
-        sum(p.sampled_tokens for p in parts),
+def _dollars(price: TrainingPrice, tokens: _Tokens) -> float:
+    cost = tokens.trained * price.train + tokens.prefilled * price.prefill + tokens.sampled * price.sample
+    return cost / _MILLION
+
+
+def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
+    """The steps, answers and tokens of reinforcement, and on a server their price, in lines.
+
+    Prompts are counted as in the first texts of train, answers at their longest; an early end costs less.
+    """
+    config, of = run.config, run.config.reinforce
+    sizes = SplitSummary.read(run.store.file(parts, SPLIT_SUMMARY)).used_split_summary
+    texts, val_texts = (sizes[name].count for name in ("train", "val"))
+    steps = plan.total_steps(of, texts)
+    asked = steps * of.batch_size * of.group_size
+    longest, updates = of.max_new_tokens, plural(of.substeps, "update")
+    yield (
+        f"reinforce: {steps:,} steps of {of.batch_size} texts, {of.group_size} answers each: {asked:,} "
+        f"answers of up to {longest} tokens, {updates} a step"
     )
+    encoder = run.context.encoder()
+    encoder.require_room(longest)
+    first = islice(scan_examples(run.store.file(parts, "train.csv")), _FORECAST_FROM)
+    tokenized = encoder.tokenizer.encode_texts([e.text for e in first])
+    lengths = [len(encoder.prompt_with_room(text, longest).tokens) for text in tokenized]
+    prompt = round(sum(lengths) / max(len(lengths), 1))
+
+    evaluations = sum(part.evaluate for part in plan.segments(steps, of.interval, of.save_every)) + 1
+    val = min(config.evaluation.max_examples or val_texts, val_texts)
+    rewarded = min(of.reward_rows, val_texts)
+    reasons = config.student.target == "reason_first"
+    trained = asked * (prompt + longest) * of.substeps
+    metered = run.context.capabilities.metered
+    # A metered engine bills a prompt once for all answers of its group.
+    prefilled = (steps * of.batch_size if metered else asked) * prompt
+    prefilled += trained // of.substeps if of.kl else 0
+    prefilled += evaluations * (val * (2 if reasons else 1) + rewarded) * prompt
+    sampled = asked * longest + evaluations * rewarded * longest
+    sampled += evaluations * val * config.evaluation.max_new_tokens if reasons else 0
+    yield (
+        f"at most {trained:,} tokens trained, {sampled:,} sampled, {prefilled:,} prompt tokens; on val "
+        f"{evaluations} evaluations of {val:,} texts and {rewarded:,} rewarded answers"
+    )
+    if not metered:
+        return
+    price = run.context.engine.price
+    yield from _unpriced(config, price)
+    if price is not None:
+        usd = _dollars(price, _Tokens(trained, prefilled, sampled))
+        yield f"at most about US$ {usd:.2f}, but for the final measurement of the other splits"

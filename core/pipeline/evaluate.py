@@ -8,12 +8,13 @@ from pathlib import Path
 
 from core.errors import MissingInputError
 from core.evaluation.selection import select
-from core.pipeline.exporting import export_checkpoint, outcome_of
+from core.evaluation.stages import METRICS, read_metrics
+from core.pipeline.exporting import export_checkpoint
+from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import write_exports
 from core.pipeline.run_folder import adapter_path
 from core.pipeline.runners import Runner
-from core.pipeline.training import Trained, metrics_of
-from core.store.manifest import Manifest
+from core.pipeline.training import Trained
 
 HISTORY = "student_phase/train_history.jsonl"
 
@@ -25,28 +26,26 @@ def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
     published. Raises MissingInputError if there is no such checkpoint.
     """
     view = run.view
-    parts = view.earlier("split", file="data_splits/train.csv")
-    trained = recorded(run)
+    parts, trained = view.earlier("split", file="data_splits/train.csv"), recorded(run)
     chosen = select(trained.curve, run.config.evaluation.metric)
     step = _step(checkpoint, trained, chosen.step, run)
     name = f"step_{step}"
-    exported = export_checkpoint(run, parts, trained, step, who=name)
-    outcome = outcome_of(
-        run,
-        parts,
-        trained,
-        dataclasses.replace(chosen, step=step),
-        exported,
-        kept=view.earlier("reject", file="teacher_phase/accepted_samples.jsonl"),
-        encoded=view.earlier("encode", file="student_phase/train_sft.jsonl"),
+    outcome = Outcome(
+        view=view,
+        context=run.context,
+        used=run.used,
+        parts=parts,
+        trained=trained,
+        selection=dataclasses.replace(chosen, step=step),
+        exported=export_checkpoint(run, parts, trained, step, who=name),
     )
     folder = f"student_phase/{name}"
-    write_exports(outcome, view, folder)
+    write_exports(outcome, folder)
     return view.where(folder)
 
 
 def recorded(run: Runner) -> Trained:
-    """What the run's record says was trained and evaluated."""
+    """The training and the evaluations in the run's record."""
     trained, stages = Trained({}, {}, []), run.view.stages()
     for step in sorted(int(slot.partition("/")[2]) for slot in stages if slot.startswith("train/")):
         trained.checkpoints[step] = run.view.earlier(f"train/{step}", file=HISTORY)
@@ -54,29 +53,25 @@ def recorded(run: Runner) -> Trained:
         if f"evaluate/{step}" in stages:
             file = f"student_phase/metrics_val_step_{step}.json"
             manifest = run.view.earlier(f"evaluate/{step}", file=file)
-            trained.add(step, manifest, metrics_of(run, manifest))
+            trained.add(step, manifest, run.read(manifest, METRICS, read_metrics))
     return trained
 
 
 def _step(checkpoint: str, trained: Trained, best: int, run: Runner) -> int:
-    """The step that a checkpoint's name means. Raises MissingInputError naming those that exist."""
+    """The step of a named checkpoint. Raises MissingInputError naming those that exist."""
     named = {"best": best, "final": trained.last}
     if checkpoint in named:
         return named[checkpoint]
     match = re.fullmatch(r"step_(\d+)", checkpoint)
     if match and (int(match[1]) in trained.checkpoints or match[1] == "0"):
         return int(match[1])
+    path = checkpoint.rstrip("/")
     for step, manifest in trained.checkpoints.items():
-        if _same(checkpoint, manifest, run):
+        under_root = [p for p in (manifest.folder, adapter_path(manifest)) if p is not None]
+        places = [run.store.where(p) for p in under_root]
+        if path in (*under_root, *places) or str(Path(path).absolute()) in places:
             return step
     there = ", ".join(f"step_{s}" for s in (0, *trained.checkpoints))
     raise MissingInputError(
         f"run {run.view.name} has no checkpoint {checkpoint}; there are best, final, {there}"
     )
-
-
-def _same(path: str, manifest: Manifest, run: Runner) -> bool:
-    named = path.rstrip("/")
-    under_root = [p for p in (manifest.folder, adapter_path(manifest)) if p is not None]
-    places = [run.store.where(p) for p in under_root]
-    return named in (*under_root, *places) or str(Path(named).absolute()) in places

@@ -1,26 +1,24 @@
-"""The end of a run, with checkpoint, calibration and threshold frozen: it reads test once."""
+"""The end of a run, with checkpoint, calibration and threshold frozen: test is read once."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from core.bundle.stage import BundleSettings, bundle
 from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES
-from core.evaluation.selection import Selection
 from core.evaluation.stages import ExplainSettings, MeasureSettings, explain, export
 from core.export.adapter import AdapterSettings, adapter
 from core.optional import Part
-from core.pipeline.outcome import Outcome
-from core.pipeline.phases import STUDENT, Phase
+from core.pipeline.run_folder import STUDENT, Phase
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.training import Trained
 from core.records import SplitName
+from core.results import AdapterDownload
 from core.store.manifest import Manifest
 
 log = logging.getLogger(__name__)
@@ -28,14 +26,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """The chosen checkpoint in each of its modes, the scorers it is compared with, and the analysis."""
+    """A checkpoint in each of its modes, the scorers it is compared with, and the analysis."""
 
-    step: int
     checkpoint: Manifest | None
-    modes: tuple[Scorer, ...]
-    others: tuple[Scorer, ...]
+    """None for the untrained model."""
+    modes: Sequence[Scorer]
+    """The first one is published."""
+    others: Sequence[Scorer]
     split: SplitName
-    """Which split was analysed: test, or val if test is not exported."""
+    """The split that was analyzed: test, or val if test is not exported."""
     analysis: Manifest
     explained: Manifest | None
     """The student's reasoning about its worst errors, if it does not reason about every row."""
@@ -50,24 +49,69 @@ def export_checkpoint(
     who: str = "student",
     others: Sequence[Scorer] = (),
 ) -> Exported:
-    """Freeze a checkpoint's decisions on val, then score the other splits, then analyse."""
+    """Freeze a checkpoint's decisions on val, then score the other splits, then analyze."""
     checkpoint, splits = trained.checkpoints.get(step), run.config.export.splits
     frozen = _freeze(run, parts, trained, step, who)
     if "test" in splits:
-        decisions = [mode.decision for mode in frozen if mode.decision is not None]
+        decisions = [mode.frozen for mode in frozen]
         run.note_read_of_test(parts, [*([checkpoint] if checkpoint else []), *decisions], f"step {step}")
     same = len(frozen) > 1 and run.context.label_only_is_the_same
     modes: list[Scorer] = []
     for mode in frozen:
         modes.append(_score_splits(run, parts, checkpoint, mode, who, modes[0] if modes and same else None))
     split: SplitName = "test" if "test" in splits else "val"
-    # A label-only mode that asks the same as the first would be compared with itself.
+    # A label-only mode with the same prompt as the first would be compared with itself.
     student, rest = modes[:1] if same else modes, [s for s in others if split in s.rows]
-    analysis = _analyse(run, parts, student, rest, split, who)
+    analysis: Manifest | None = None
+    if rest:
+        with run.optional(Part.COMPARISON):
+            analysis = analyse_scorers(run, parts, [*student, *rest], split, who)
+    analysis = analysis or analyse_scorers(run, parts, student, split, who)
     explained: Manifest | None = None
-    with run.optional(Part.EXPLANATIONS):
-        explained = _explain(run, parts, checkpoint, modes[0], split, who)
-    return Exported(step, checkpoint, tuple(modes), tuple(others), split, analysis, explained)
+    if checkpoint is not None and modes[0].kind == "student":
+        with run.optional(Part.EXPLANATIONS):
+            explained = _explain(run, parts, checkpoint, modes[0], split, who)
+    return Exported(checkpoint, modes, others, split, analysis, explained)
+
+
+def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str) -> list[Scorer]:
+    """The configured modes with their frozen decisions and their rows of val."""
+    config, checkpoint = run.config.export, trained.checkpoints.get(step)
+    modes: list[Scorer] = []
+    if config.reasoning:
+        val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, step))
+        decision = freeze_decision(run, parts, f"{who}/reasoning", val)
+        modes.append(Scorer("student", f"Student (step {step})", "student", {"val": val}, decision))
+    if config.label_only:
+        same = modes[0].scored("val") if modes and run.context.label_only_is_the_same else None
+        val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
+        decision = freeze_decision(run, parts, f"{who}/label_only", val)
+        title = f"Student (step {step}, label-only prompt)"
+        modes.append(Scorer("label_only", title, "label_only", {"val": val}, decision))
+    return modes
+
+
+def _score_splits(
+    run: Runner, parts: Manifest, checkpoint: Manifest | None, mode: Scorer, who: str, same: Scorer | None
+) -> Scorer:
+    """A mode with its rows of all splits; those of `same`, which has the same prompt, are copied."""
+    rows = dict(mode.rows)
+    for name in run.config.export.splits:
+        if name not in rows:
+            scored = same.rows.get(name) if same is not None else None
+            label_only = mode.kind == "label_only"
+            rows[name] = score(run, parts, checkpoint, name, who, label_only=label_only, scored=scored)
+    return replace(mode, rows=rows)
+
+
+def _explain(
+    run: Runner, parts: Manifest, checkpoint: Manifest, first: Scorer, split: SplitName, who: str
+) -> Manifest | None:
+    if run.config.student.target != "label_first" or run.config.export.error_rows == 0:
+        return None
+    inputs = {"checkpoint": checkpoint, "scored": first.rows[split], "decision": first.decision}
+    settings = ExplainSettings.of(run.config, split)
+    return run.stage(explain, settings, {"who": who}, split=parts, **inputs)
 
 
 def score(
@@ -83,8 +127,8 @@ def score(
 ) -> Manifest:
     """The scores of one split by a checkpoint or by the untrained model.
 
-    `scored` are the same rows as they were scored before. `rulebook` shows it, or not, whatever the
-    student's own prompt does.
+    `scored` are earlier scores of the same rows. `rulebook` shows it or hides it; by default as in the
+    student's own prompt.
     """
     settings = MeasureSettings.for_export(
         run.config, split, label_only=label_only, generates=checkpoint is not None, rulebook=rulebook
@@ -127,13 +171,14 @@ def download_adapter(
         return None
     at = {"phase": phase}
     manifest = run.stage(adapter, AdapterSettings.of(run.config), at, split=parts, checkpoint=checkpoint)
-    found = manifest.summary["parity"]
-    if found["checked"]:
-        log.info(
-            "the downloaded adapter scores %d rows as on the server, within %.2g nats",
-            found["rows"],
-            found["largest"],
-        )
+    if run.executes:
+        parity = AdapterDownload.from_json(manifest.summary, manifest.path).parity
+        if parity is not None and parity.checked:
+            log.info(
+                "downloaded adapter matches the server on %d rows (maximum difference %.2g nats)",
+                parity.rows,
+                parity.largest,
+            )
     return manifest
 
 
@@ -152,7 +197,6 @@ def bundle_student(
     `home` is its downloaded adapter; `kept` and `encoded` are what it learned from, None if from rewards.
     """
     first = exported.modes[0]
-    assert first.decision is not None, "what is published has a decision"
     return run.stage(
         bundle,
         BundleSettings.of(run.config, label_only=first.kind == "label_only"),
@@ -160,89 +204,9 @@ def bundle_student(
         split=parts,
         kept=kept,
         encoded=encoded,
-        scored=first.rows["val"],
-        decision=first.decision,
+        scored=first.scored("val"),
+        decision=first.frozen,
         analysis=exported.analysis,
         checkpoint=exported.checkpoint,
         home=home,
     )
-
-
-def outcome_of(
-    run: Runner, parts: Manifest, trained: Trained, chosen: Selection, exported: Exported, **more: Any
-) -> Outcome:
-    """What a report is made from; `more` are the fields of Outcome that only some pipelines know."""
-    return Outcome(
-        store=run.store,
-        run=run.view.name,
-        config=run.config,
-        bench=run.context,
-        parts=parts,
-        checkpoints=trained.checkpoints,
-        curve=trained.curve,
-        evaluations=trained.evaluations,
-        selection=chosen,
-        modes=exported.modes,
-        others=exported.others,
-        split=exported.split,
-        analysis=exported.analysis,
-        explained=exported.explained,
-        failures=run.failures,
-        **more,
-    )
-
-
-def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str) -> list[Scorer]:
-    """The configured modes with the decision that is frozen for each, and their rows of val."""
-    config, checkpoint = run.config.export, trained.checkpoints.get(step)
-    modes: list[Scorer] = []
-    if config.reasoning:
-        val = score(run, parts, checkpoint, "val", who, scored=scored_val(run, trained, step))
-        decision = freeze_decision(run, parts, f"{who}/reasoning", val)
-        modes.append(Scorer("student", f"Student (step {step})", "student", {"val": val}, decision))
-    if config.label_only:
-        same = modes[0].rows["val"] if modes and run.context.label_only_is_the_same else None
-        val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
-        decision = freeze_decision(run, parts, f"{who}/label_only", val)
-        title = f"Student (step {step}, label-only prompt)"
-        modes.append(Scorer("label_only", title, "label_only", {"val": val}, decision))
-    return modes
-
-
-def _score_splits(
-    run: Runner, parts: Manifest, checkpoint: Manifest | None, mode: Scorer, who: str, same: Scorer | None
-) -> Scorer:
-    """A mode with its rows of the other splits; those of `same`, which asks the same, are taken over."""
-    rows = dict(mode.rows)
-    for name in run.config.export.splits:
-        if name not in rows:
-            scored = same.rows.get(name) if same is not None else None
-            label_only = mode.kind == "label_only"
-            rows[name] = score(run, parts, checkpoint, name, who, label_only=label_only, scored=scored)
-    return replace(mode, rows=rows)
-
-
-def _analyse(
-    run: Runner,
-    parts: Manifest,
-    student: Sequence[Scorer],
-    others: Sequence[Scorer],
-    split: SplitName,
-    who: str,
-) -> Manifest:
-    """The analysis of the student and the others; of the student alone if that fails."""
-    if others:
-        with run.optional(Part.COMPARISON):
-            return analyse_scorers(run, parts, [*student, *others], split, who)
-    return analyse_scorers(run, parts, student, split, who)
-
-
-def _explain(
-    run: Runner, parts: Manifest, checkpoint: Manifest | None, first: Scorer, split: SplitName, who: str
-) -> Manifest | None:
-    reasons_later = first.kind == "student" and run.config.student.target == "label_first"
-    if checkpoint is None or not reasons_later or run.config.export.error_rows == 0:
-        return None
-    settings, rows = ExplainSettings.of(run.config, split), first.rows[split]
-    inputs = {"split": parts, "checkpoint": checkpoint, "scored": rows, "decision": first.decision}
-    return run.stage(explain, settings, {"who": who}, **inputs)

@@ -1,24 +1,41 @@
-"""Opening a run: its name is locked and claimed, its log and state are written, its trackers started."""
+"""Opening a run: its name is locked and claimed for its config, its log and state are written.
+
+A run's name belongs to one config: the same config resumes the run, another one is refused or, with --new,
+keeps the earlier run under another name.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import itertools
+import json
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import TypeVar
 
-from core.config.loading import ResolvedConfig
-from core.errors import UnderstudyError, UserError
+from core.config.loading import ResolvedConfig, resolve
+from core.config.reading import Source, parse_source
+from core.config.student import from_first_version
+from core.config.writing import differences, render
+from core.errors import ConfigError, UnderstudyError, UserError
 from core.optional import Failures
-from core.pipeline.naming import claim, run_config
 from core.pipeline.run_log import run_log
 from core.pipeline.runners import InlineRunner
 from core.pipeline.switches import Switches
 from core.provenance import record_code
+from core.store import pointers
 from core.store.objects import Store
-from core.store.runs import RunView
+from core.store.runs import CONFIG, SUMMARY, RunView, run_names
 from core.tracking.trackers import tracked
 
+log = logging.getLogger(__name__)
 Kind = TypeVar("Kind", bound=InlineRunner)
+
+_SHOWN = 8
+_PHASES = ("data_splits", "teacher_phase", "student_phase", "baseline_phase", "rl_phase")
 
 
 @contextlib.contextmanager
@@ -53,7 +70,7 @@ def reopened(root: str, name: str, kind: type[Kind]) -> Iterator[Kind]:
         resolved = run_config(view)  # another process may have replaced the run meanwhile
         with (
             run_log(view, resolved.config.run.log_level),
-            contextlib.closing(kind(resolved, Switches(frozenset(), frozenset()), view)) as run,
+            contextlib.closing(kind(resolved, Switches(), view)) as run,
         ):
             yield run
 
@@ -72,3 +89,92 @@ def _state_recorded(view: RunView) -> Iterator[None]:
             view.note_state("stopped")
         raise
     view.note_state("finished")
+
+
+def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> str | None:
+    """Reserve the name for this config and write the config; returns the earlier run's new name, if any.
+
+    Raises UserError naming the keys that differ if the name belongs to another config; with `new`, that run
+    is kept under a name of its own. A run that built nothing yet does not count, nor does one that never
+    finished because of a mistake in its config.
+    """
+    aside: str | None = None
+    if not new:
+        refuse_other(view, resolved)
+    elif other_config(view, resolved):
+        aside = set_aside(view).name
+        log.info("run %s begins again; the earlier one is kept as run %s", view.name, aside)
+    view.write(CONFIG, render(resolved))
+    return aside
+
+
+def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:
+    """Raise UserError naming the keys that differ if the name belongs to another config."""
+    if differing := other_config(view, resolved):
+        raise UserError(refusal(view, differing))
+
+
+def refusal(view: RunView, differing: list[str]) -> str:
+    """The error message for a name that belongs to another config."""
+    more = len(differing) - _SHOWN
+    listed = "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
+    return (
+        f"run {view.name} at {view.where()} was made with another config: {listed}. Either add --new, which "
+        f"keeps that run under another name and starts {view.name} again, or choose another name: "
+        f"--set run.name={view.name}-2. Stages that do not depend on these keys are reused either way"
+    )
+
+
+def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
+    """The differences from the config that the name belongs to; empty if the name is free."""
+    text = view.read(CONFIG)
+    if text is None:
+        # A run without a recorded config is the predecessor's: its answers were paid for.
+        held = sorted({path.split("/")[0] for path in view.files()} & set(_PHASES))
+        return [f"not an Understudy run: contains {', '.join(held)} but no {CONFIG}"] if held else []
+    state = view.state()
+    came_to_nothing = state is not None and state.mistake and view.read(SUMMARY) is None
+    if not view.stages() or came_to_nothing:
+        return []
+    path = Path(view.where(CONFIG))
+    try:
+        before = resolve(path, _recorded(path, text))
+    except ConfigError as e:
+        return [f"it was made by another version, whose config this one cannot read ({e})"]
+    return differences(before.config, resolved.config)
+
+
+def run_config(view: RunView) -> ResolvedConfig:
+    """The config of a run as it was resolved, with its present root and name.
+
+    Raises MissingInputError if there is no such run.
+    """
+    path = Path(view.where(CONFIG))
+    place = {"run.root": view.store.backend.url, "run.name": view.name}
+    # In quotes: a name such as 2026 is not a number.
+    overrides = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in place.items()]
+    return resolve(path, _recorded(path, view.config_text()), overrides)
+
+
+def _recorded(path: Path, text: str) -> Source:
+    """A run's recorded config, also that of a run of version 0.1."""
+    source = parse_source(path, text)
+    match source.values:
+        case {"student": {"engine": str()} as student}:
+            return replace(source, values={**source.values, "student": from_first_version(student)})
+    return source
+
+
+def set_aside(view: RunView) -> RunView:
+    """Keep a run under its name and the present time, and free its name; pointers follow."""
+    taken, dated = run_names(view.store), f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
+    numbered = (f"{dated}-{i}" for i in itertools.count(2))  # for two within the same second
+    aside = RunView(view.store, next(n for n in itertools.chain([dated], numbered) if n not in taken))
+    backend = view.store.backend
+    before, after = f"runs/{view.name}/", f"runs/{aside.name}/"
+    files = [f.path for f in backend.list(before)]
+    for path in files:
+        backend.copy(path, after + path.removeprefix(before))
+    pointers.retarget(view.store, before, after)
+    backend.remove(files)
+    return aside

@@ -1,4 +1,4 @@
-"""What is checked before any work: models, prompts, keys, prices, and inputs of stages that are off."""
+"""Checks before any work: models, prompts, keys, prices, and inputs of stages that are off."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from core.engines.base import Capabilities
 from core.errors import ConfigError, UserError
 from core.evaluation.stages import evaluate
 from core.pipeline.context import RunContext
-from core.pipeline.phases import STUDENT
+from core.pipeline.run_folder import STUDENT
 from core.pipeline.runners import Runner
 from core.pipeline.training import planned_segments, planned_steps
 from core.rejection.stage import RejectSettings, reject
@@ -28,7 +28,7 @@ from core.teacher.stage import SampleSettings, sample
 
 
 def preflight(context: RunContext, *, online: bool = True) -> None:
-    """Find what is missing before anything is done or paid for: model, rules, prompts, key, price.
+    """Check model, rules, prompts, key and price before anything is done or paid for.
 
     Keys are needed only if `online`; the engine then checks its server too.
     """
@@ -56,7 +56,7 @@ def check_capabilities(can: Capabilities, config: Config) -> None:
 
 
 def check_files(config: Config) -> None:
-    """Find what is missing of the files that the config names, as far as that takes no time."""
+    """Check the files that the config names, as far as that takes no time."""
     split_stage.content(SplitSettings.of(config))
     sample_stage.content(SampleSettings.of(config))
     context = RunContext(config)
@@ -65,7 +65,7 @@ def check_files(config: Config) -> None:
 
 
 def missing_keys(context: RunContext) -> list[str]:
-    """A sentence for each key that a run needs and that is missing or wrong; a plan needs none."""
+    """A sentence for each missing or wrong key that a run needs; a plan needs none."""
     config, found = context.config, []
     try:
         if config.teacher.kind == "openai":
@@ -80,7 +80,7 @@ def missing_keys(context: RunContext) -> list[str]:
 
 
 def require_inputs(run: Runner) -> None:
-    """Find, before any work, that a stage which is off has no earlier object that a later one needs.
+    """Check, before any work, that stages which are off have the earlier objects that later ones need.
 
     Raises MissingInputError naming the run and the file. A plan shows such stages instead.
     """
@@ -99,9 +99,11 @@ def require_inputs(run: Runner) -> None:
     stopping = config.evaluation.early_stopping is not None
     needs_train = "train" in off
     needs_evaluate = "evaluate" in off or (run.switches.last == "train" and stopping)
+    segments: list[PlannedSegment] = []
     # With early stopping, or before the examples are encoded, the steps are not known yet.
-    known = not stopping and "encode" in run.switches.off and (needs_train or needs_evaluate)
-    segments = _segments(run) if known else []
+    if not stopping and "encode" in run.switches.off and (needs_train or needs_evaluate):
+        encoded = run.earlier(encode.name, encode.shown())
+        segments = planned_segments(run, planned_steps(run, encoded))
     if needs_train:
         _require_each(run, "train", train.shown(), [part.stop for part in segments])
     if needs_evaluate:
@@ -109,14 +111,8 @@ def require_inputs(run: Runner) -> None:
         _require_each(run, "evaluate", evaluate.shown(phase=STUDENT), stops)
 
 
-def _segments(run: Runner) -> list[PlannedSegment]:
-    """The segments of training over the examples that were encoded before."""
-    encoded = run.earlier(encode.name, encode.shown())
-    return planned_segments(run, planned_steps(run, encoded))
-
-
 def _require_each(run: Runner, stage: str, file: str, stops: Sequence[int]) -> None:
-    """The objects of a stage at these steps; if no steps are known yet, that there is any object."""
+    """Require the objects of a stage at these steps; if no steps are known yet, any object."""
     if not any(slot.startswith(f"{stage}/") for slot in run.view.stages()):
         run.earlier(stage, file)
     for stop in stops:

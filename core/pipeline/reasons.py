@@ -1,4 +1,4 @@
-"""Why a stage has to run: what changed since the last time it was made."""
+"""Why a stage has to run: the changes since it was last built."""
 
 from __future__ import annotations
 
@@ -23,22 +23,19 @@ class Reasons:
     """Why the stages of one run have to run. Other runs are listed once, and each record is read once."""
 
     def __init__(self, view: RunView, before: str | None = None) -> None:
-        """`before` is the run that this name stood for until it was begun anew."""
+        """`before` is the earlier run of this name, if --new set it aside."""
         self._view, self._store, self._before = view, view.store, before
         self._records: dict[str, Mapping[str, StageRecord]] = {}
 
     def own(self, call: StageCall) -> str:
-        """What changed since this run made the stage; "not cached" where it never did.
-
-        A run that was begun anew under its name is compared with what it was before.
-        """
+        """The changes since this run, or the earlier run of its name, built the stage; else "not cached"."""
         earlier = self._found(call, self._view.stages())
         if earlier is None and self._before is not None:
             earlier = self._found(call, self._record(self._before))
         return "not cached" if earlier is None else self._differences(call, earlier, "")
 
     def why(self, call: StageCall) -> str:
-        """The same for a plan, which also compares with the run that was last at work."""
+        """The same for a plan, which also compares with the run that worked last."""
         earlier, whose = self._found(call, self._view.stages()), ""
         if earlier is None:
             earlier, whose = self._elsewhere(call)
@@ -55,10 +52,7 @@ class Reasons:
         return self._store.find(call.name, entry.key) if entry else None
 
     def _elsewhere(self, call: StageCall) -> tuple[Manifest | None, str]:
-        """The same place in another run; where none has it, the newest object.
-
-        Of a stage that a run calls several times, one object says nothing about another.
-        """
+        """The same slot of another run, or else the newest object of a stage that a run calls only once."""
         for name in self._others:
             if (manifest := self._found(call, self._record(name))) is not None:
                 return manifest, f"run {name}"
@@ -75,7 +69,7 @@ class Reasons:
 
     @cached_property
     def _others(self) -> list[str]:
-        """The other runs, that which was last at work first."""
+        """The other runs, the one that worked last first."""
         start, end = f"{FOLDER}/", f"/{RECORD}"
         files = sorted(self._store.backend.list(FOLDER), key=lambda f: (f.modified, f.path), reverse=True)
         records = [f.path for f in files if f.path.endswith(end) and f.path.count("/") == 2]

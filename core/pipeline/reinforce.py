@@ -3,72 +3,68 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from typing import Any
 
 from core import jsonio
+from core.config.writing import differences
 from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
+from core.errors import MissingInputError, UserError
 from core.evaluation.selection import select
+from core.export.pointer import PointerStart, read_start
 from core.optional import Part
-from core.pipeline import phases, reporting, rl_reporting, starting
 from core.pipeline.comparing import classical_baselines
+from core.pipeline.estimate import forecast_reinforcement
 from core.pipeline.exporting import (
     bundle_student,
     download_adapter,
     export_checkpoint,
     freeze_decision,
-    outcome_of,
     score,
     scored_val,
 )
-from core.pipeline.outcome import Outcome, Reinforcement
-from core.pipeline.phases import RL
+from core.pipeline.opening import run_config
+from core.pipeline.outcome import Outcome, Reinforcement, Start
 from core.pipeline.preflight import preflight
-from core.pipeline.rl_forecast import forecast
-from core.pipeline.run_folder import RunFolder
+from core.pipeline.reporting import rl_publish, rl_report
+from core.pipeline.run_folder import RL, RunFolder, is_rl
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
-from core.pipeline.starting import Start
 from core.pipeline.training import Evaluations, SegmentChain, Trained
 from core.records import SplitName
+from core.rl.history import ValRewards
 from core.rl.reward_stage import RewardSettings, reward
 from core.rl.segment import PolicySettings, RLSchedule
 from core.rl.segment import reinforce as reinforce_segment
-from core.stage import StageCall, action
+from core.stage import StageCall, flat
 from core.store.manifest import Manifest
-from core.store.runs import RunView
+from core.store.runs import FOLDER, RunView
 from core.student import plan
-from core.student.plan import PlannedSegment, PlannedStep
+from core.student.plan import PlannedSegment
 
 log = logging.getLogger(__name__)
 
-
-@action("rl-report")
-def rl_report(outcome: Outcome, view: RunView) -> str:
-    """Write predictions, metrics, the report and the summary into rl_phase/; return where the report is."""
-    reporting.write_exports(outcome, view, RL.folder)
-    return rl_reporting.write_report(outcome, view)
-
-
-@action("rl-publish")
-def rl_publish(outcome: Outcome, view: RunView) -> list[str]:
-    """Replace model/<run>-rl.json and model/rl_latest.json, after everything they name exists."""
-    return rl_reporting.publish(outcome, view)
+BASE = "base"
+SETTINGS = "reinforce.json"
+_LIKE = ("target", "rulebook", "chat_template_args")
+"""Settings of the student's prompt and answer, which reinforcement cannot change."""
 
 
 def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) -> Outcome:
     """Reinforce the student that `source` names by the config's `reinforce:`, in the run's rl_phase/.
 
-    `source` is a run whose published student to begin with, latest, base, or None for the run's own. With
-    `replace`, what a reinforcement with other settings left in rl_phase/ is replaced.
+    `source` is a run whose published student to start from, latest, base, or None for the run's own. With
+    `replace`, the files of a reinforcement with other settings in rl_phase/ are replaced.
     """
     config, folder = run.config, RunFolder(run.view, RL, run.trackers)
     preflight(run.context, online=run.executes)
     parts = run.stage(split, SplitSettings.of(config))
-    start = starting.find(run.view, config, run.context, parts, source)
+    start = find_start(run, parts, source)
     if run.executes:
-        starting.claim(run.view, config, start, replace=replace)
-    log.info("begins with %s", start)
-    for line in forecast(config, run.context, run.store.folder(parts), rows_by_split(parts)):
+        claim(run, start, replace=replace)
+    log.info("starts from %s", start)
+    for line in forecast_reinforcement(run, parts):
         log.info("%s", line)
 
     trained, reinforcement = train_on_rewards(run, folder, parts, start)
@@ -77,87 +73,169 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
 
     others: list[Scorer] = []
     with run.optional(Part.START):
-        others += _score_start(run, parts, trained, start, chosen.step)
+        if chosen.step != 0:
+            others.append(_score_start(run, parts, trained, start))
     others += classical_baselines(run, parts)
     exported = export_checkpoint(run, parts, trained, chosen.step, who="rl", others=others)
     home = download_adapter(run, parts, exported.checkpoint, RL)
     bundled = bundle_student(run, parts, exported, home, phase=RL)
 
-    known = {"kept": None, "encoded": None, "home": home, "bundle": bundled, "reinforcement": reinforcement}
-    outcome = outcome_of(run, parts, trained, chosen, exported, **known)
-    run.view.forget(slot for slot in run.view.stages() if phases.is_rl(slot) and slot not in run.used)
-    run.perform(rl_report, outcome, run.view)
+    outcome = Outcome(
+        view=run.view,
+        context=run.context,
+        used=run.used,
+        parts=parts,
+        trained=trained,
+        selection=chosen,
+        exported=exported,
+        home=home,
+        bundle=bundled,
+        reinforcement=reinforcement,
+        failures=run.failures,
+    )
+    run.view.forget(slot for slot in run.view.stages() if is_rl(slot) and slot not in run.used)
+    run.perform(rl_report, outcome)
     if config.publish:
-        run.perform(rl_publish, outcome, run.view)
+        run.perform(rl_publish, outcome)
     return outcome
-
-
-def rows_by_split(parts: Manifest) -> dict[str, int]:
-    """The number of rows of each split."""
-    return {name: sum(labels.values()) for name, labels in parts.summary["labels"].items()}
 
 
 def train_on_rewards(
     run: Runner, folder: RunFolder, parts: Manifest, start: Start
 ) -> tuple[Trained, Reinforcement]:
     """Take every segment with its evaluation and its rewards on val; step 0 is the start."""
-    config, steps = run.config, planned_policy_steps(run, parts)
-    per_epoch = plan.steps_per_epoch(config.reinforce, rows_by_split(parts)["train"])
+    config, of = run.config, run.config.reinforce
+    examples = read_examples(run.store.file(parts, "train.csv"))
+    hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
+    steps = plan.plan(of, config.training_seed, [e.label for e in examples], hashes)
+    per_epoch = plan.steps_per_epoch(of, len(examples))
 
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
-        reference = start.checkpoint if config.reinforce.kl else None
+        reference = start.checkpoint if of.kl else None
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        given = {"schedule": RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))}
+        schedule = RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))
         inputs = {"split": parts, **begin, "reference": reference}
-        return run.call(reinforce_segment, PolicySettings.of(config), at, given, **inputs)
+        call = run.call(reinforce_segment, PolicySettings.of(config), at, **inputs)
+        return call.giving(schedule=schedule)
 
     def rewarded(step: int) -> StageCall:
-        checkpoint = trained.checkpoints.get(step)
-        at = {"step": step}
+        checkpoint, at = trained.checkpoints.get(step), {"step": step}
         return run.call(reward, RewardSettings.of(config), at, split=parts, checkpoint=checkpoint)
 
     def measure_rewards(step: int) -> None:
-        call = rewarded(step)
-        if (
-            run.context.capabilities.checkpoints_expire
-            and step in trained.checkpoints
-            and run.must_build(call)
-        ):
+        call, can = rewarded(step), run.context.capabilities
+        if can.checkpoints_expire and step in trained.checkpoints and run.must_build(call):
             chain.ensure(step)
             call = rewarded(step)
-        rewards[step] = run.do(call)
+        manifest = run.do(call)
+        rewards[step] = ValRewards.from_json(manifest.summary, manifest.path)
         folder.rewards(rewards)
-        log.info("RL step %d on val: greedy answers earn %s", step, rewards[step].summary["reward_mean"])
+        log.info("RL step %d on val: greedy answers earn %s", step, rewards[step].reward_mean)
 
     trained = Trained({0: start.checkpoint} if start.checkpoint else {}, {}, [])
-    rewards: dict[int, Manifest] = {}
-    segments = plan.segments(len(steps), config.reinforce.interval, config.reinforce.save_every)
+    rewards: dict[int, ValRewards] = {}
+    segments = plan.segments(len(steps), of.interval, of.save_every)
     chain = SegmentChain(run, trained, segments, segment, folder.reinforce)
-    with Evaluations(run, folder, parts, trained, config.reinforce.early_stopping) as evaluations:
+    with Evaluations(run, folder, parts, trained, of.early_stopping) as evaluations:
         chain.train_all(evaluations, measure_rewards)
     return trained, Reinforcement(start, len(steps), rewards)
 
 
-def planned_policy_steps(run: Runner, parts: Manifest) -> list[PlannedStep]:
-    """The steps over the train texts of a split."""
-    examples = read_examples(run.store.file(parts, "train.csv"))
-    hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
-    labels = [e.label for e in examples]
-    return plan.plan(run.config.reinforce, run.config.training_seed, labels, hashes)
-
-
-def _score_start(run: Runner, parts: Manifest, trained: Trained, start: Start, chosen: int) -> list[Scorer]:
-    """The start on the same rows; none if the start itself is chosen."""
-    if chosen == 0:
-        return []
-    who = "rl-start"
-    name, title = ("untrained", "Untrained student")
+def _score_start(run: Runner, parts: Manifest, trained: Trained, start: Start) -> Scorer:
+    """The start on the same rows."""
+    who, name, title = "rl-start", "untrained", "Untrained student"
     if start.checkpoint is not None:
         name, title = "start", f"Student before reinforcement (step {start.step})"
-    rows: dict[SplitName, Manifest] = {}
-    for part in ("val", "test") if "test" in run.config.export.splits else ("val",):
-        before = scored_val(run, trained, 0) if part == "val" else None
-        rows[part] = score(run, parts, start.checkpoint, part, who, scored=before)
-    decision = freeze_decision(run, parts, who, rows["val"])
-    return [Scorer(name, title, "untrained", rows, decision)]
+    val = score(run, parts, start.checkpoint, "val", who, scored=scored_val(run, trained, 0))
+    rows: dict[SplitName, Manifest] = {"val": val}
+    if "test" in run.config.export.splits:
+        rows |= {"test": score(run, parts, start.checkpoint, "test", who)}
+    return Scorer(name, title, "untrained", rows, freeze_decision(run, parts, who, val))
+
+
+def find_start(run: Runner, parts: Manifest, source: str | None) -> Start:
+    """The start that `source` names: None for the run's own student, latest, a run's name, or base.
+
+    Raises MissingInputError if it does not exist, UserError if this config cannot continue from it.
+    """
+    if source == BASE:
+        return Start(None, 0, None)
+    name = source or run.view.name
+    pointer = read_start(run.store, name)
+    if pointer is None:
+        raise MissingInputError(
+            f"there is no student of run {name}: {run.store.where(f'model/{name}.json')} is missing; run "
+            "`understudy run` with publish on first, or start from the base model: --from base"
+        )
+    if pointer.phase == "rl":
+        raise UserError(
+            f"model/{name}.json is of a student that was reinforced already; name that of its run"
+        )
+    view, step = RunView(run.store, pointer.run_dir.removeprefix(f"{FOLDER}/")), pointer.best_step
+    for what, there, here in _compared(run, view, pointer, parts):
+        if there != here:
+            raise UserError(
+                f"the student of run {view.name} cannot be reinforced with this config: its {what} is "
+                f"{there}, here it is {here}; make them equal, or start from the base model: --from base"
+            )
+    if step == 0:
+        return Start(view.name, 0, None)
+    entry = view.stages().get(f"train/{step}")
+    checkpoint = run.store.sound("train", entry.key) if entry else None
+    if checkpoint is None:
+        raise MissingInputError(
+            f"the checkpoint of step {step}, which run {view.name} published, is missing or damaged under "
+            f"{run.store.where('objects')}; run `understudy run` with its config to build it again"
+        )
+    return Start(view.name, step, checkpoint)
+
+
+def _compared(
+    run: Runner, view: RunView, pointer: PointerStart, parts: Manifest
+) -> Iterator[tuple[str, Any, Any]]:
+    """What a student and this config have to agree in: a name, the student's value, the config's value."""
+    student, before, context = run.config.student, run_config(view).config.student, run.context
+
+    def named(model: str, digest: str) -> str:
+        return f"{model} ({digest[:12]})"
+
+    yield "engine (student.engine)", pointer.engine, student.engine.kind
+    own = named(student.model, context.base_digest)
+    yield "base model", named(before.model, pointer.base_digest), own
+    if lora := differences(before.lora, student.lora):
+        yield "LoRA adapter (student.lora)", "another", f"not that: {'; '.join(lora)}"
+    for field in _LIKE:
+        yield f"student.{field}", getattr(before, field), getattr(student, field)
+    yield "student's prompts", pointer.prompts_digest[:12], context.prompts.student_digest[:12]
+    record = view.stages().get(split.name)
+    digest = "missing" if record is None or record.digest is None else record.digest
+    what = "split of the data (its test texts must not be train texts here)"
+    yield what, digest[:12], parts.digest[:12]
+
+
+def claim(run: Runner, start: Start, *, replace: bool) -> None:
+    """Take the run's rl_phase/ for this start and these settings, and write them down.
+
+    Raises UserError naming what differs if another reinforcement finished there and is not to be replaced.
+    With `replace`, its files in the run's folder are removed; its objects are kept.
+    """
+    config, view = run.config, run.view
+    settings = {"seed": config.training_seed, **config.reinforce.model_dump(mode="json")}
+    content = {"start": start.result.to_json(), "reinforce": settings}
+    before = view.store.read_json(f"{FOLDER}/{view.name}/{RL.folder}/{SETTINGS}")
+    if isinstance(before, dict):
+        old, new = flat("rl", before), flat("rl", content)
+        differing = [
+            f"{k.removeprefix('rl.')}: {old.get(k)} -> {new.get(k)}"
+            for k in {**old, **new}
+            if old.get(k) != new.get(k)
+        ]
+        if differing and view.read(RL.summary) is not None and not replace:
+            raise UserError(
+                f"{view.where(RL.folder)} is of another reinforcement: {'; '.join(differing[:8])}. Either "
+                f"add --replace, or give this one another run: --set run.name=... --from {view.name}"
+            )
+        if differing:
+            view.clear(RL.folder)
+    view.write_json(f"{RL.folder}/{SETTINGS}", content)

@@ -8,21 +8,24 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from core.config import Config
-from core.config.loading import ResolvedConfig, held, load
-from core.errors import ConfigError
+from core.config.loading import ResolvedConfig, load
+from core.errors import ConfigError, StageError
 from core.optional import Failures
 from core.pipeline import seeds
-from core.pipeline.distill import distill, report
+from core.pipeline.distill import distill
 from core.pipeline.opening import opened
 from core.pipeline.outcome import Outcome
 from core.pipeline.reinforce import reinforce as reinforce_student
-from core.pipeline.reinforce import rl_report
-from core.pipeline.reporting import REPORT, page_of
+from core.pipeline.reporting import page_of, report, rl_report
 from core.pipeline.runners import InlineRunner
 from core.pipeline.switches import switches
+from core.report.text import plural
 from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
-from core.stage import Action
+from core.store.objects import Store
 from core.store.runs import RunView
+from core.sweep.arms import Sweep
+from core.sweep.comparing import Ended
+from core.sweep.report import write
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +70,7 @@ def reinforce(
     resolved = resolve_for_run(config)
     with opened(resolved, switches(resolved.config.stages, (), (), refresh), InlineRunner) as this:
         outcome = reinforce_student(this, start, replace=replace)
-        finish(this, outcome, rl_report)
+        finish(this, outcome)
         return load_reinforcement_result(this.store, this.view.name)
 
 
@@ -79,7 +82,7 @@ def resolve_for_run(config: Config | ResolvedConfig | Path | str, origin: str = 
         return load(Path(config))
     if config.run.name is None:
         raise ConfigError("run.name is missing: a run that is started from parameters needs one")
-    return ResolvedConfig(config, dict.fromkeys(held(config), origin))
+    return ResolvedConfig.from_parameter(config, origin)
 
 
 def distill_all(
@@ -94,31 +97,60 @@ def distill_all(
     for seed in others:
         distill_seed(seeds.resolved_of(run.resolved, seed))
     if others:
-        run.perform(report, outcome, run.view)
-    finish(run, outcome, report, show)
+        run.perform(report, outcome)
+    finish(run, outcome, show)
     if run.failures:
-        log.warning("optional parts left out: %d; %s lists them", len(run.failures), run.view.where(REPORT))
+        where = run.view.where(outcome.phase.report)
+        log.warning("optional parts left out: %d; %s lists them", len(run.failures), where)
     return outcome
 
 
-def finish(run: InlineRunner, outcome: Outcome, report: Action, show: Show | None = None) -> None:
+def finish(run: InlineRunner, outcome: Outcome, show: Show | None = None) -> None:
     """End the trackers and show the run; optional parts that fail only now are added to the report."""
-    with _added_to_report(run, outcome, report):
+    with _added_to_report(run, outcome):
         run.trackers.finish(run.view)
     if show is not None:
-        with _added_to_report(run, outcome, report):
+        with _added_to_report(run, outcome):
             show(run.view, run.failures)
 
 
-def report_page(run: InlineRunner, outcome: Outcome | None) -> str:
-    """Where to look at the results of a distillation: the report, or the run's folder without one."""
-    return run.view.where() if outcome is None else run.view.where(page_of(outcome))
-
-
 @contextlib.contextmanager
-def _added_to_report(run: InlineRunner, outcome: Outcome, report: Action) -> Iterator[None]:
+def _added_to_report(run: InlineRunner, outcome: Outcome) -> Iterator[None]:
     """Write the report again if an optional part fails inside."""
     before = len(run.failures)
     yield
     if len(run.failures) > before:
-        run.perform(report, outcome, run.view)
+        run.perform(report if outcome.reinforcement is None else rl_report, outcome)
+
+
+def report_page(run: InlineRunner, outcome: Outcome | None) -> str:
+    """Where to look at the results: the report, or the run's folder without one."""
+    return run.view.where("" if outcome is None else page_of(outcome))
+
+
+def run_sweep(
+    sweep: Sweep, run_arm: Callable[[ResolvedConfig], object], show: Callable[[Store, Sweep], None]
+) -> str:
+    """Run every arm and return where the report that compares them is.
+
+    A failed arm does not stop the others. The report covers the finished arms; `show` shows it. Then the
+    sweep raises StageError if an arm failed.
+    """
+    ended: list[Ended] = []
+    for i, arm in enumerate(sweep.arms, start=1):
+        log.info("arm %s (%d of %d): run %s", arm.name, i, len(sweep.arms), arm.run)
+        try:
+            run_arm(arm.resolved)
+            ended.append(Ended(arm))
+        except Exception as e:  # the other arms do not depend on this one
+            log.error("arm %s: %s", arm.name, e)
+            ended.append(Ended(arm, str(e) or type(e).__name__))
+    store = Store.open(sweep.root)
+    where = write(store, sweep, ended)
+    show(store, sweep)
+    failed = [each for each in ended if each.error is not None]
+    if failed:
+        arms = plural(len(sweep.arms), "arm")
+        head = f"{len(failed)} of {arms} did not finish; the report of the others is {where}"
+        raise StageError("\n".join([head, *(f"arm {each.arm.name}: {each.error}" for each in failed)]))
+    return where

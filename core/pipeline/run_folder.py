@@ -1,31 +1,74 @@
-"""Histories in the run's folder, which several objects add to, and paths of checkpoints."""
+"""The two training phases of a run's folder, their histories, and the paths of checkpoints."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from core import jsonio
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
 from core.export.adapter import FOLDER as ADAPTER
-from core.export.manifests import Fingerprints
-from core.pipeline.phases import RL, STUDENT, Phase
+from core.jsonio import Record
+from core.records import SplitName
 from core.rejection.files import SUMMARY_FILE, TeacherSummary
-from core.rl.history import RLStep
+from core.rl.history import RLSegmentSummary, RLStep, ValRewards
 from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.student.segment import TrainStep
-from core.tracking.points import (
-    evaluation_point,
-    reward_points,
-    teacher_point,
-    training_points,
-)
+from core.student.segment import STEPS_FILE, TrainStep
+from core.tracking.points import evaluation_point, reward_points, teacher_point, training_points
 from core.tracking.trackers import Trackers
 
-_REWARDED = ("reward_mean", "rewards", "rows", "failed_rows")
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """A training phase: its folder in the run's folder, and what distinguishes its stages and files."""
+
+    folder: str
+    report: str
+    page: str
+    summary: str
+    ledger: str
+    slot: str = ""
+    """Begins the second part of its stages' slots: evaluate/rl/10."""
+    prefix: str = ""
+    """Begins labels and log lines."""
+
+
+STUDENT = Phase("student_phase", "test_report.md", "report.html", "run_summary.json", "ledger.json")
+"""Learning from the teacher's answers."""
+RL = Phase(
+    folder="rl_phase",
+    report="rl_phase/rl_report.md",
+    page="rl_phase/report.html",
+    summary="rl_phase/rl_summary.json",
+    ledger="rl_phase/ledger.json",
+    slot="rl/",
+    prefix="RL ",
+)
+"""Learning from rewards for own answers."""
+
+
+def is_rl(slot: str) -> bool:
+    """Whether a slot of a run's record is of the RL phase, which also measures the start, as rl-start."""
+    stage, _, rest = slot.partition("/")
+    return stage in ("reinforce", "reward") or rest.partition("/")[0] in ("rl", "rl-start")
+
+
+class EvaluationRow(Record):
+    """A checkpoint on val: a line of eval_history.jsonl and the content of metrics_val_step_<n>.json."""
+
+    created_at: str
+    discrete_metrics_source: str = f"threshold_{rule()}"
+    checkpoint_path: str | None
+    checkpoint_name: str
+    step: int
+    split: SplitName = "val"
+    dataset_fingerprint: str
+    config_fingerprint: str
+    metrics: Metrics
 
 
 class RunFolder:
@@ -44,65 +87,61 @@ class RunFolder:
 
     def teacher(self, rejected: Manifest) -> None:
         """Report the funnel to the trackers."""
-        summary = jsonio.read_json(self.run.store.file(rejected, SUMMARY_FILE))
-        self._trackers.send([teacher_point(TeacherSummary.model_validate(summary))])
+        self._trackers.send([teacher_point(TeacherSummary.read(self.run.store.file(rejected, SUMMARY_FILE)))])
 
     def train(self, stop: int, manifest: Manifest) -> None:
         """Add a segment to train_history.jsonl, or replace it; `stop` is its last step."""
-        self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, "steps.jsonl")))
+        self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, STEPS_FILE)))
         self._trackers.send(training_points(map(TrainStep.model_validate, self._steps[stop])))
-        rows = [row for stop in sorted(self._steps) for row in self._steps[stop]]
-        self._lines(f"{self.phase.folder}/train_history.jsonl", rows)
+        self._write_segments("train_history.jsonl", self._steps)
 
     def reinforce(self, stop: int, manifest: Manifest) -> None:
         """Add a segment to rl_history.jsonl and rollouts.jsonl, or replace it."""
         history, kept = (
             list(jsonio.read_jsonl(self.run.store.file(manifest, name))) for name in (STEPS, ROLLOUTS)
         )
-        seconds = manifest.summary["seconds_by_step"]
+        seconds = RLSegmentSummary.from_json(manifest.summary, manifest.path).seconds_by_step
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept
         self._trackers.send(reward_points(map(RLStep.model_validate, self._steps[stop])))
-        for name, segments in (("rl_history", self._steps), ("rollouts", self._rollouts)):
-            rows = [row for stop in sorted(segments) for row in segments[stop]]
-            self._lines(f"{self.phase.folder}/{name}.jsonl", rows)
+        self._write_segments("rl_history.jsonl", self._steps)
+        self._write_segments("rollouts.jsonl", self._rollouts)
 
-    def rewards(self, manifests: Mapping[int, Manifest]) -> None:
+    def rewards(self, rewards: Mapping[int, ValRewards]) -> None:
         """Write val_rewards.jsonl: what greedy answers on val earn, by step."""
-        rows = [
-            {"step": step, **{name: manifests[step].summary[name] for name in _REWARDED}}
-            for step in sorted(manifests)
-        ]
-        self._lines(f"{self.phase.folder}/val_rewards.jsonl", rows)
+        self._lines("val_rewards.jsonl", [{"step": s, **rewards[s].to_json()} for s in sorted(rewards)])
 
-    def evaluate(self, step: int, row: Mapping[str, Any]) -> None:
+    def evaluate(
+        self, step: int, metrics: Metrics, measured: Manifest, checkpoint: Manifest | None, parts: Manifest
+    ) -> None:
         """Write metrics_val_step_<n>.json and add a line to eval_history.jsonl."""
-        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row)
-        self._evaluations[step] = dict(row)
-        series = "rl_val" if self.phase is RL else "val"
-        self._trackers.send([evaluation_point(step, Metrics.from_json(row["metrics"]), series)])
-        rows = [self._evaluations[step] for step in sorted(self._evaluations)]
-        self._lines(f"{self.phase.folder}/eval_history.jsonl", rows)
+        row = EvaluationRow(
+            created_at=measured.created_at,
+            checkpoint_path=adapter_path(checkpoint),
+            checkpoint_name=f"{self.run.name}_step_{step}",
+            step=step,
+            dataset_fingerprint=parts.digest,
+            config_fingerprint=measured.key,
+            metrics=metrics,
+        )
+        self._evaluations[step] = row.to_json()
+        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", self._evaluations[step])
+        self._trackers.send([evaluation_point(step, metrics, "rl_val" if self.phase is RL else "val")])
+        self._lines("eval_history.jsonl", [self._evaluations[at] for at in sorted(self._evaluations)])
 
-    def _lines(self, place: str, rows: list[dict[str, Any]]) -> None:
-        self.run.write(place, "".join(jsonio.canonical(row).decode() + "\n" for row in rows))
+    def _write_segments(self, name: str, segments: Mapping[int, list[dict[str, Any]]]) -> None:
+        self._lines(name, [row for stop in sorted(segments) for row in segments[stop]])
+
+    def _lines(self, name: str, rows: list[dict[str, Any]]) -> None:
+        lines = "".join(jsonio.canonical(row).decode() + "\n" for row in rows)
+        self.run.write(f"{self.phase.folder}/{name}", lines)
 
 
-def evaluation_row(
-    manifest: Manifest, checkpoint: Manifest | None, parts: Manifest, metrics: Metrics, step: int, run: str
-) -> dict[str, Any]:
-    """What is written of one checkpoint's evaluation, in the field names that users already read."""
-    return {
-        "created_at": manifest.created_at,
-        "discrete_metrics_source": f"threshold_{rule()}",
-        "checkpoint_path": adapter_path(checkpoint),
-        "checkpoint_name": f"{run}_step_{step}",
-        "step": step,
-        "split": "val",
-        "dataset_fingerprint": parts.digest,
-        "config_fingerprint": manifest.key,
-        "metrics": metrics.to_json(),
-    }
+class _OnServer(Record):
+    """What the summary of a segment contains if its checkpoint is on a server."""
+
+    sampler_path: str | None = None
+    state_path: str | None = None
 
 
 def adapter_path(checkpoint: Manifest | None, home: Manifest | None = None) -> str | None:
@@ -114,18 +153,12 @@ def adapter_path(checkpoint: Manifest | None, home: Manifest | None = None) -> s
         return None
     if home is not None:
         return f"{home.folder}/{ADAPTER}"
-    remote: str | None = checkpoint.summary.get("sampler_path")
-    return remote or f"{checkpoint.folder}/adapter"
+    remote = _OnServer.from_json(checkpoint.summary, checkpoint.path).sampler_path
+    return remote or f"{checkpoint.folder}/{ADAPTER}"
 
 
 def state_path(checkpoint: Manifest | None) -> str | None:
     """Where a checkpoint's resumable state is, under the root or on its server."""
     if checkpoint is None:
         return None
-    remote: str | None = checkpoint.summary.get("state_path")
-    return remote or checkpoint.folder
-
-
-def fingerprints(parts: Manifest, measured: Manifest) -> Fingerprints:
-    """What the numbers depend on: the split's digest, and the key of the measurement."""
-    return Fingerprints(dataset=parts.digest, config=measured.key)
+    return _OnServer.from_json(checkpoint.summary, checkpoint.path).state_path or checkpoint.folder

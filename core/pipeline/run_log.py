@@ -22,8 +22,8 @@ OURS = ("core", "tasks", "flows")
 
 
 class RunLog(logging.FileHandler):
-    """A log on a disk that may be full. Errors of writing it are ignored: the lines are on the terminal
-    too, and the error that says that the disk is full matters more."""
+    """A log on a disk that may be full. Errors of writing it are ignored: the lines are on the terminal,
+    too, and the error that reports the full disk matters more."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Ignore it."""

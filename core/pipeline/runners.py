@@ -1,13 +1,14 @@
-"""Runners execute a pipeline: in this process, as Prefect tasks (flows.runtime), or as a plan (planning)."""
+"""Runners execute a pipeline: in this process, as Prefect tasks (flows.runtime), or as a plan."""
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
 from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
@@ -16,6 +17,7 @@ from core.jsonio import now
 from core.optional import Failures, Part, PartFailed
 from core.pipeline.context import RunContext
 from core.pipeline.reasons import Reasons
+from core.pipeline.run_folder import Phase
 from core.pipeline.switches import Switches
 from core.progress import LogProgress, Progress
 from core.stage import Action, Settings, Stage, StageCall, build
@@ -25,7 +27,9 @@ from core.store.runs import RunView
 from core.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
-
+_Content = TypeVar("_Content")
+At = Mapping[str, str | int | Phase]
+"""Values of the placeholders in a stage's slot, label and places."""
 _FROM_TEACHER_RUN = ("split", "sample", "reject")
 """Stages whose results `teacher_from` takes from another run."""
 
@@ -40,32 +44,31 @@ class Pending(Protocol):
         """Wait for the object. Raises the error of its stage."""
 
     def release(self) -> None:
-        """Wait for the end of the stage; nobody needs its result any more."""
+        """Wait for the end of the stage, whose result is not needed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """An object that is there."""
+    """The object of a stage that runs in no other thread; not `ready` if a plan only promises it."""
 
     manifest: Manifest
+    ready: bool = True
 
     def done(self) -> bool:
-        """Always."""
-        return True
+        return self.ready
 
     def result(self) -> Manifest:
-        """The object."""
         return self.manifest
 
     def release(self) -> None:
-        """Nothing is left to wait for."""
+        pass
 
 
 class Runner(ABC):
     """What a pipeline is written against; see core.pipeline.distill."""
 
     executes = True
-    """Whether stages are executed; a plan only says what would become of them."""
+    """Whether stages are executed; a plan only describes them."""
 
     def __init__(
         self, resolved: ResolvedConfig, switches: Switches, view: RunView, context: RunContext
@@ -78,28 +81,24 @@ class Runner(ABC):
         """The objects of this run by slot."""
 
     def call(
-        self,
-        stage: Stage[Settings],
-        settings: Settings,
-        at: Mapping[str, Any] | None = None,
-        given: Mapping[str, Any] | None = None,
-        /,
-        **inputs: Manifest | None,
+        self, stage: Stage[Settings], settings: Settings, at: At | None = None, /, **inputs: Manifest | None
     ) -> StageCall:
-        """A call of a stage in this run; see Stage.call."""
-        return stage.call(settings, self.context, at, given, **inputs)
+        """A call of a stage in this run, as Stage.call describes."""
+        return stage.call(settings, self.context, at, **inputs)
 
     def stage(
-        self,
-        stage: Stage[Settings],
-        settings: Settings,
-        at: Mapping[str, Any] | None = None,
-        given: Mapping[str, Any] | None = None,
-        /,
-        **inputs: Manifest | None,
+        self, stage: Stage[Settings], settings: Settings, at: At | None = None, /, **inputs: Manifest | None
     ) -> Manifest:
         """The object of a stage, whose files are then in the run's folder as the stage declares."""
-        return self.do(self.call(stage, settings, at, given, **inputs))
+        return self.do(self.call(stage, settings, at, **inputs))
+
+    def exists(self, manifest: Manifest) -> bool:
+        """Whether an object is there to be read; False for what a plan promises."""
+        return True
+
+    def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
+        """What a reader returns of an object's file; an estimate assumes it for objects not built yet."""
+        return reader(self.store.file(manifest, file))
 
     def earlier(self, slot: str, file: str) -> Manifest:
         """The earlier object of a stage that is off. Raises MissingInputError naming the run and the file."""
@@ -171,7 +170,6 @@ class InlineRunner(Runner):
         self._reasons = Reasons(view, before)
 
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
-        """See Runner."""
         left_out: tuple[Part, ...] = ()
         while True:
             try:
@@ -184,29 +182,23 @@ class InlineRunner(Runner):
                 call = call.without(left_out)
 
     def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        """See Runner; in one thread nothing overlaps."""
         return Done(self.do(call))
 
     def must_build(self, call: StageCall) -> bool:
-        """See Runner."""
         if not self.switches.on(call.stage):
             return False
         return self._asked_for(call) or self.store.sound(call.name, call.key) is None
 
     def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
-        """See Runner."""
         return self.failures.optional(part, detail)
 
     def leave_out(self, part: Part, error: Exception) -> None:
-        """See Runner."""
         self.failures.note(part, error)
 
     def perform(self, action: Action, *arguments: Any) -> Any:
-        """See Runner."""
         return action(*arguments)
 
     def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
-        """See Runner; once for each set of frozen objects, however often it is called."""
         reads.note(self.store, split, frozen, self.view.name, what)
 
     def progress(self, label: str) -> Progress:
@@ -214,7 +206,7 @@ class InlineRunner(Runner):
         return LogProgress(label)
 
     def execute(self, call: StageCall, *, refresh: bool, cached: bool) -> bool:
-        """Build the object and return whether it was there; with `cached` it was verified already."""
+        """Build the object and return whether it existed; with `cached` it was verified already."""
         return cached or build(self.store, call, self.progress(call.label), refresh=refresh).reused
 
     def close(self) -> None:
@@ -231,7 +223,7 @@ class InlineRunner(Runner):
         return self._recorded(call, sound, reused=reused)
 
     def _recorded(self, call: StageCall, sound: Manifest | None = None, *, reused: bool) -> Manifest:
-        """The object, recorded: the one that was verified before, else the one that was built."""
+        """Record the object that was verified before, or else the one that was built."""
         manifest = sound or self.store.find(call.name, call.key)
         assert manifest is not None, f"stage {call.label} ended without a manifest"
         self.view.record(call.slot, manifest, reused=reused)

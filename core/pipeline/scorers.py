@@ -1,32 +1,34 @@
-"""Who is measured in a run: the student in its modes, the untrained model, the baselines, the teacher."""
+"""What is measured in a run: the student in its modes, the untrained model, baselines, the teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from core import jsonio
 from core.evaluation import decision
-from core.evaluation.analysis import Kind, ScorerSettings
+from core.evaluation.analysis import FILE as ANALYSIS
+from core.evaluation.analysis import Analysis, Kind, ScorerSettings
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import Metrics
 from core.evaluation.predictions import SCORES, Predictions
+from core.jsonio import Record
 from core.records import SplitName
-from core.results import ScorerResult
+from core.results import GridPoint, ScorerResult, Setting
 from core.store.manifest import Manifest
 from core.store.objects import Store
 
 BASELINES = "baselines.json"
-"""The file of the baseline stage that says of each baseline how it was made."""
+"""The file of the baseline stage that describes how each baseline was fitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """One of them: its rows by split, and what was frozen for it on val.
+    """Something that scores rows: its scores by split, and its decision, which was frozen on val.
 
-    Of `decision`, `threshold` (one by definition) and `labels_only` (a teacher's answers) it has one.
-    `file` names its rows in the objects of `rows`; {split} in it is replaced.
+    It has one of `decision`, `threshold` (fixed by definition) and `labels_only` (a teacher's answers).
+    `file` is the name of its rows in the objects of `rows`, in which {split} is replaced.
     """
 
     name: str
@@ -42,8 +44,12 @@ class Scorer:
         """The file that holds its rows of a split."""
         return self.file.format(split=split)
 
+    def scored(self, split: SplitName) -> Manifest:
+        """The object with its rows of a split."""
+        return self.rows[split]
+
     def settings(self, split: SplitName) -> ScorerSettings:
-        """What the analyse stage is told of it."""
+        """Its settings for the analyse stage."""
         return ScorerSettings(
             name=self.name,
             title=self.title,
@@ -56,61 +62,91 @@ class Scorer:
         )
 
     def inputs(self, split: SplitName) -> dict[str, Manifest]:
-        """What the analyse stage reads of it."""
+        """Its inputs of the analyse stage."""
         found = {self.name: self.rows[split]}
         return found if self.decision is None else {**found, self._decision: self.decision}
+
+    @property
+    def frozen(self) -> Manifest:
+        """The decision of a student, which always has one."""
+        assert self.decision is not None, f"{self.name} has no decision of its own"
+        return self.decision
 
     @property
     def _decision(self) -> str:
         return f"{self.name} decision"
 
 
+class FittedBaseline(Record):
+    """How a classical baseline was fitted, as baselines.json describes it."""
+
+    title: str
+    impossible: str | None = None
+    """Why it cannot be fitted to these rows."""
+    trained_on: str | None = None
+    settings: dict[str, Setting | list[Setting]] | None = None
+    grid: tuple[GridPoint, ...] | None = None
+    settings_reason: str | None = None
+
+
+def read_baselines(path: Path) -> dict[str, FittedBaseline]:
+    """The classical baselines of a BASELINES file, by name."""
+    return {
+        name: FittedBaseline.from_json(about, f"{path}: {name}")
+        for name, about in jsonio.read_json(path).items()
+    }
+
+
 class Readings:
-    """What scorers' objects hold: their rows, what was frozen for them, and what that reaches."""
+    """Reads the objects of scorers: rows, decision and metrics."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._metrics: dict[tuple[str, SplitName], Metrics] = {}
+        self._analyses: dict[str, Analysis] = {}
 
     def rows(self, scorer: Scorer, split: SplitName) -> Predictions:
         """A scorer's predictions of a split, before calibration."""
         return Predictions.read(self._store.file(scorer.rows[split], scorer.file_of(split)))
 
     def decision(self, scorer: Scorer) -> Decision:
-        """What was frozen for a scorer on val."""
+        """The calibration and threshold that were frozen for a scorer on val."""
         if scorer.decision is not None:
             return decision.read(self._store.file(scorer.decision, DECISION))
         assert scorer.threshold is not None, f"{scorer.name} gives labels and decides nothing"
         return decision.by_definition(scorer.threshold)
 
     def metrics(self, scorer: Scorer, split: SplitName) -> Metrics:
-        """A scorer's metrics on a split, as it decides."""
+        """A scorer's metrics on a split at its decision."""
         at = scorer.name, split
         if at not in self._metrics:
             self._metrics[at] = self.decision(scorer).metrics(self.rows(scorer, split))
         return self._metrics[at]
 
-    def summaries(self, scorers: Sequence[Scorer]) -> dict[str, ScorerResult]:
-        """Return how each scorer with probabilities was built and decides, and its metrics, by name."""
-        return {scorer.name: self._summary(scorer) for scorer in scorers if not scorer.labels_only}
+    def analysis(self, analyzed: Manifest) -> Analysis:
+        """The content of analysis.json, which is large and therefore read once."""
+        if analyzed.path not in self._analyses:
+            self._analyses[analyzed.path] = Analysis.read(self._store.file(analyzed, ANALYSIS))
+        return self._analyses[analyzed.path]
 
-    def _summary(self, scorer: Scorer) -> ScorerResult:
-        frozen = self.decision(scorer)
-        found = {
-            "title": scorer.title,
-            "kind": scorer.kind,
-            **self._settings(scorer),
-            "calibration": frozen.calibrator.kind,
-            "decision_threshold": frozen.threshold,
-            "decision_threshold_reason": frozen.reason,
-            "metrics": {split: self.metrics(scorer, split) for split in scorer.rows},
-        }
-        return ScorerResult.from_json(found, scorer.name)
+    def results(self, scorers: Sequence[Scorer]) -> dict[str, ScorerResult]:
+        """How each scorer with probabilities was fitted and decides, and its metrics, by name."""
+        return {scorer.name: self._result(scorer) for scorer in scorers if not scorer.labels_only}
 
-    def _settings(self, scorer: Scorer) -> dict[str, Any]:
-        """How a classical baseline was built, from its stage's file; empty for other scorers."""
-        built = next(iter(scorer.rows.values()))
-        if built.stage != "baseline":
-            return {}
-        found: dict[str, Any] = jsonio.read_json(self._store.file(built, BASELINES))[scorer.name]
-        return found
+    def _result(self, scorer: Scorer) -> ScorerResult:
+        frozen, scored = self.decision(scorer), next(iter(scorer.rows.values()))
+        fitted = FittedBaseline(title=scorer.title)
+        if scored.stage == "baseline":
+            fitted = read_baselines(self._store.file(scored, BASELINES))[scorer.name]
+        return ScorerResult(
+            title=scorer.title,
+            kind=scorer.kind,
+            trained_on=fitted.trained_on,
+            settings=fitted.settings,
+            grid=fitted.grid,
+            settings_reason=fitted.settings_reason,
+            calibration=frozen.calibrator.kind,
+            decision_threshold=frozen.threshold,
+            decision_threshold_reason=frozen.reason,
+            metrics={split: self.metrics(scorer, split) for split in scorer.rows},
+        )

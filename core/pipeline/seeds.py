@@ -1,4 +1,4 @@
-"""The runs of other seeds, and what their students reached."""
+"""The runs of other seeds, and their results."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from core.config.loading import ResolvedConfig, held
 from core.config.writing import differences
 from core.errors import ConfigError
 from core.export.manifests import SplitMetrics, metrics_name
-from core.pipeline.naming import run_config
+from core.pipeline.opening import run_config
 from core.pipeline.scorers import Scorer
 from core.records import SplitName
 from core.report.data import SeedResult
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
+from core.student.stage import encode
 
 
 def name_of(run: str, seed: int) -> str:
@@ -31,7 +32,8 @@ def others(config: Config) -> tuple[int, ...]:
 def config_of(config: Config, run: str, seed: int) -> Config:
     """The config of a run with another seed.
 
-    Nothing of it is published: which seed is, stood in the config before any of them was measured.
+    It is never published. The seed to publish is fixed in the config in advance, so it cannot be chosen by
+    its results.
     """
     named = config.run.model_copy(update={"name": name_of(run, seed)})
     student = config.student.model_copy(update={"seeds": (seed,)})
@@ -50,9 +52,9 @@ def resolved_of(resolved: ResolvedConfig, seed: int) -> ResolvedConfig:
 def results(
     store: Store, run: str, config: Config, encoded: Manifest, mode: Scorer, split: SplitName
 ) -> list[SeedResult]:
-    """What the students of other seeds reached on a split, of those that were measured so far.
+    """The results of other seeds on a split, as far as they are measured.
 
-    One that learnt from other examples than `encoded`, or by another config, is an earlier run's.
+    A student that learned from examples other than `encoded`, or by another config, is an earlier run's.
     """
     out = []
     for seed in others(config):
@@ -72,12 +74,11 @@ def missing(config: Config, measured: Sequence[SeedResult]) -> list[str]:
     if not left:
         return []
     what = f"Seed {left[0]} was" if len(left) == 1 else f"Seeds {', '.join(left)} were"
-    return [f"{what} named and not measured yet: the same command goes on with what is left."]
+    return [f"{what} named and not measured yet: the same command continues with the rest."]
 
 
 def _same(view: RunView, expected: Config, encoded: Manifest) -> bool:
-    recorded, slot = view.stages(), "encode"
-    record = recorded.get(slot)
+    record = view.stages().get(encode.name)
     if view.read(CONFIG) is None or record is None or record.digest != encoded.digest:
         return False
     try:

@@ -17,10 +17,10 @@ NAMES: tuple[str, ...] = tuple(StagesConfig.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class Switches:
-    """Switches that are off, and stages that are built again although their object is whole."""
+    """Switches that are off, and stages that are built again although their object is intact."""
 
-    off: frozenset[str]
-    refresh: frozenset[str]
+    off: frozenset[str] = frozenset()
+    refresh: frozenset[str] = frozenset()
 
     def on(self, stage: Stage[Any]) -> bool:
         """Whether a stage runs."""

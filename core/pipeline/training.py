@@ -13,14 +13,14 @@ from core.errors import MissingInputError
 from core.evaluation.metrics import Metrics, value
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
 from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
-from core.pipeline.run_folder import RunFolder, evaluation_row
-from core.pipeline.runners import Pending, Runner
+from core.pipeline.run_folder import RunFolder
+from core.pipeline.runners import At, Pending, Runner
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.student import plan
 from core.student.plan import PlannedSegment, PlannedStep
 from core.student.segment import SegmentSettings, train
-from core.student.stage import read_data, read_set
+from core.student.stage import DATA_FILE, read_data, read_set
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 class Trained:
     """The checkpoints of a run by step, and their metrics on val.
 
-    Step 0 is the untrained model: evaluated, but no checkpoint; or the start of reinforcement.
+    Step 0 is the untrained model, which is evaluated but not a checkpoint, or the start of reinforcement.
     """
 
     checkpoints: dict[int, Manifest]
@@ -38,11 +38,20 @@ class Trained:
 
     @property
     def last(self) -> int:
-        """The last step that was trained."""
-        return max(self.checkpoints)
+        """The last step that was trained; 0 if none was."""
+        return max(self.checkpoints, default=0)
+
+    @property
+    def segments(self) -> list[Manifest]:
+        """The objects of the segments that were trained, in their order."""
+        return [manifest for step, manifest in sorted(self.checkpoints.items()) if step > 0]
+
+    def metrics(self, step: int) -> Metrics:
+        """The metrics on val of an evaluated step."""
+        return next(point.metrics for point in self.curve if point.step == step)
 
     def add(self, step: int, manifest: Manifest, metrics: Metrics) -> None:
-        """Note an evaluation; an earlier one of the same step is replaced."""
+        """Add an evaluation; it replaces an earlier one of the same step."""
         self.evaluations[step] = manifest
         self.curve[:] = [point for point in self.curve if point.step != step]
         self.curve.append(EvaluatedCheckpoint(step, metrics))
@@ -50,18 +59,18 @@ class Trained:
 
 
 def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded: Manifest) -> Trained:
-    """Train to the last step or to early stopping, which goes by steps and never by arrival.
+    """Train to the last step or to early stopping, which depends on steps and never on arrival.
 
     If training is the last stage that is on, nothing is evaluated unless training may stop early.
     """
-    config, examples = run.config, run.store.folder(encoded)
-    steps = planned_steps(run, encoded)
+    config, steps = run.config, planned_steps(run, encoded)
 
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
         own = steps[part.start : part.stop]
-        given = {"steps": own, "total": len(steps), "data": partial(read_data, examples)}
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        return run.call(train, SegmentSettings.of(config), at, given, parent=parent)
+        call = run.call(train, SegmentSettings.of(config), at, parent=parent)
+        data = partial(run.read, encoded, DATA_FILE, read_data)
+        return call.giving(steps=own, total=len(steps), data=data)
 
     trained = Trained({}, {}, [])
     stopping = config.evaluation.early_stopping
@@ -74,7 +83,7 @@ def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded:
 
 def planned_steps(run: Runner, encoded: Manifest) -> list[PlannedStep]:
     """The training steps over the encoded examples."""
-    examples = read_set(run.store.folder(encoded))
+    examples = run.read(encoded, DATA_FILE, read_set)
     return plan.plan(run.config.student, run.config.training_seed, examples.labels, examples.hashes)
 
 
@@ -132,40 +141,37 @@ class Evaluations:
         if missing and can.checkpoints_expire and step in self.trained.checkpoints:
             ensure(step)
             call = self._call(step)
-        self._waiting.append((step, run.submit(call, overlap=missing and self._may_overlap)))
+        # With early stopping, training waits for each result.
+        overlap = missing and self._stopping is None and can.overlaps_evaluation
+        self._waiting.append((step, run.submit(call, overlap=overlap)))
         # In the order of steps. An evaluation that failed stops the run here, and not at its end.
         while self._waiting and self._waiting[0][1].done():
             self._record_first()
 
     def stop_early(self) -> bool:
-        """Whether early stopping ends training here; what is not measured yet stops nothing."""
+        """Whether early stopping ends training here; pending evaluations do not stop it."""
         metric = self._run.config.evaluation.metric
         values = [value(point.metrics, metric) for point in self.trained.curve]
         return not self._waiting and should_stop(values, self._stopping, metric)
 
     def _call(self, step: int) -> StageCall:
         settings = MeasureSettings.for_evaluation(self._run.config)
-        at = {"phase": self._folder.phase, "step": step}
+        at: At = {"phase": self._folder.phase, "step": step}
         checkpoint = self.trained.checkpoints.get(step)
         return self._run.call(evaluate, settings, at, split=self._split, checkpoint=checkpoint)
-
-    @property
-    def _may_overlap(self) -> bool:
-        """With early stopping, training waits for each result."""
-        return self._stopping is None and self._run.context.capabilities.overlaps_evaluation
 
     def _record_first(self) -> None:
         step, pending = self._waiting.pop(0)
         manifest, run = pending.result(), self._run
-        metrics = metrics_of(run, manifest)
+        metrics = run.read(manifest, METRICS, read_metrics)
         self.trained.add(step, manifest, metrics)
-        checkpoint = self.trained.checkpoints.get(step)
-        name = run.resolved.run_name
-        self._folder.evaluate(step, evaluation_row(manifest, checkpoint, self._split, metrics, step, name))
+        if not run.executes:
+            return
+        self._folder.evaluate(step, metrics, manifest, self.trained.checkpoints.get(step), self._split)
         chosen_by = run.config.evaluation.metric
         log.info(
             "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
-            self._folder.phase.said,
+            self._folder.phase.prefix,
             step,
             chosen_by,
             *(_shown(value(metrics, m)) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
@@ -179,7 +185,7 @@ class SegmentChain:
     """The segments of a training, each from the one before.
 
     A server deletes checkpoints after a time. One that is needed and gone is trained again from the newest
-    one before it that exists, and evaluated again; one that nobody needs is not restored.
+    one before it that exists, and evaluated again; one that is not needed is not restored.
     """
 
     def __init__(
@@ -220,12 +226,21 @@ class SegmentChain:
                     break
 
     def ensure(self, step: int) -> None:
-        """Make sure that the server has the checkpoint of a step that was trained."""
+        """Make sure that the server has the checkpoint of a step that was trained.
+
+        Raises MissingInputError if the start of reinforcement, which was trained by another chain, is gone.
+        """
         if step == 0:
-            self._require_start()
+            start = self._trained.checkpoints.get(0)
+            if start is not None and not self._exists(start):
+                raise MissingInputError(
+                    "the server deleted the student to start from; run `understudy run` with its config and "
+                    "--refresh train, which trains it again"
+                )
             return
         last = next(i for i, segment in enumerate(self._segments) if segment.stop == step)
-        newest = next((i for i in range(last, -1, -1) if self._exists(i)), -1)
+        trained = [self._trained.checkpoints[segment.stop] for segment in self._segments[: last + 1]]
+        newest = next((i for i in range(last, -1, -1) if self._exists(trained[i])), -1)
         if newest == last:
             return
         at = f"step {self._segments[newest].stop}" if newest >= 0 else "the start"
@@ -236,18 +251,8 @@ class SegmentChain:
             if self._evaluations is not None and self._segments[i].stop in self._trained.evaluations:
                 self._evaluations.measure(self._segments[i].stop, self.ensure)
 
-    def _require_start(self) -> None:
-        """The start of reinforcement was trained by another chain; the base model is always there."""
-        start = self._trained.checkpoints.get(0)
-        if start is not None and not self._run.context.checkpoint_exists(self._run.store.folder(start)):
-            raise MissingInputError(
-                "the server deleted the student to begin with; run `understudy run` with its config and "
-                "--refresh train, which trains it again"
-            )
-
-    def _exists(self, i: int) -> bool:
-        manifest = self._trained.checkpoints[self._segments[i].stop]
-        return self._run.context.checkpoint_exists(self._run.store.folder(manifest))
+    def _exists(self, checkpoint: Manifest) -> bool:
+        return self._run.context.checkpoint_exists(self._run.store.folder(checkpoint))
 
     def _do(self, i: int, *, refresh: bool = False) -> None:
         stop, manifest = self._segments[i].stop, self._run.do(self._segment_call(i), refresh=refresh)
@@ -258,11 +263,6 @@ class SegmentChain:
     def _segment_call(self, i: int) -> StageCall:
         parent = self._trained.checkpoints[self._segments[i - 1].stop] if i else None
         return self._call(self._segments[i], parent)
-
-
-def metrics_of(run: Runner, evaluation: Manifest) -> Metrics:
-    """The metrics of an evaluation."""
-    return read_metrics(run.store.file(evaluation, METRICS))
 
 
 def _shown(number: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A table of texts answered in parts, so that what was answered before a crash is not answered again."""
+"""Prediction of a table in parts, so that rows answered before a crash are not answered again."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from core.batches import batched
 from core.bundle import Weights
 from core.bundle.contents import FILE
 from core.data import sources
+from core.engines.base import Device
 from core.errors import RowsFailed, StoreError, UserError
 from core.files import replace_bytes, sync, user_cache
+from core.jsonio import Record
 from core.predict import sink
 from core.predict.options import OutputFormat, PredictOptions
 from core.predict.source import InputRow, Source
@@ -28,9 +31,11 @@ from core.progress import Progress, Silent
 log = logging.getLogger(__name__)
 
 VERSION = 2
-"""Raise when the same job would be answered otherwise: parts of an earlier one are then refused."""
+"""Raise if the same job would get other answers: parts of an earlier version are then refused."""
 PART_ROWS = 1024
-"""Rows that are answered at once. Part of what decides a score's last bits, so it is no setting."""
+"""Rows that are answered at once. It decides the last bits of a score, so it is not a setting."""
+MOST_SHARDS = 200
+"""Shards of one job: a task costs Prefect up to 60 ms and 20 kB."""
 _JOB = "job.json"
 _BAD_SHOWN = 5
 _COUNTED = ("cut_tokens", "overflow")
@@ -56,7 +61,7 @@ class Job:
 
     @property
     def parts(self) -> Path:
-        """The folder of what is answered until now: beside the output, or in the user's cache."""
+        """The folder of the answered parts: next to the output, or in the user's cache."""
         if sources.is_local(self.output):
             path = sources.local_path(self.output)
             return path.with_name(f".{path.name}.parts")
@@ -67,16 +72,20 @@ class Job:
         return self.parts / f"{i:06d}.jsonl"
 
     def chunks(self) -> Iterator[list[InputRow]]:
-        """The rows, as many as are answered at once."""
+        """The rows in batches of one part."""
         return batched(self.source.rows(), PART_ROWS)
+
+
+class _JobFile(Record):
+    """job.json: what decides the answers of an unfinished job, and its number of rows."""
+
+    key: dict[str, Any]
+    rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a job ended: its rows, those that have an error, texts that were cut, and where it was written.
-
-    `unanswered` rows have an error and no probability; the other errors are labels not to be trusted.
-    """
+    """The result of a job: rows, rows with an error, truncated texts, and the place of the output."""
 
     rows: int
     errors: int
@@ -90,7 +99,7 @@ class Outcome:
     """Rows with content in unnamed columns, which was ignored."""
 
     def check(self, *, fail_on_error: bool) -> None:
-        """Raise UserError where no row was answered, and RowsFailed where errors are not accepted."""
+        """Raise UserError if no row was answered, and RowsFailed if errors are not accepted."""
         if self.rows and self.unanswered == self.rows:
             raise UserError("no row could be answered")
         if fail_on_error and self.errors:
@@ -108,7 +117,7 @@ class Tally:
     overflow: int = 0
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Count a record from `answered`, warn of the first few errors, and return what is written of it."""
+        """Count a record from `answered`, warn of the first few errors, and return the columns to write."""
         failed = record["error"] is not None
         self.rows += 1
         self.errors += failed
@@ -126,15 +135,15 @@ class Tally:
 
 @contextmanager
 def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterator[int]:
-    """Take a job up, or begin it, and let nobody else; gives its number of rows.
+    """Start or resume a job under a lock; yields its number of rows.
 
-    Raises UserError where the output is there, where somebody else is at it, and where what is answered
-    until now belongs to another model, input or setting.
+    Raises UserError if the output exists, if another process works on it, and if the answered parts belong to
+    another model, input or setting.
     """
     if sources.is_local(job.output) and sources.local_path(job.output).is_dir():
         raise UserError(f"{sources.place(job.output)} is a folder; name a file in it")
     if not overwrite and sources.exists(job.output):
-        raise UserError(f"{sources.place(job.output)} is there already; name another, or add --overwrite")
+        raise UserError(f"{sources.place(job.output)} exists already; name another, or add --overwrite")
     lock = FileLock(f"{job.parts}.lock", timeout=0)
     with _kept(job.parts):
         job.parts.parent.mkdir(parents=True, exist_ok=True)
@@ -153,7 +162,7 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
 
 
 def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress | None = None) -> Outcome:
-    """Answer what is not answered yet, in order, and write the output. `student` is asked for once."""
+    """Answer the missing parts, in order, and write the output. `student` is called at most once."""
     progress, asked, done, reused = progress or Silent(), None, 0, 0
     try:
         for i, chunk in enumerate(job.chunks()):
@@ -171,7 +180,7 @@ def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress 
 
 
 def answer(job: Job, i: int, chunk: Sequence[InputRow], student: Student, progress: Progress) -> None:
-    """Answer one part and keep it. The rows that cannot be asked pass through."""
+    """Answer one part and write it. Rows that cannot be asked pass through."""
     records = answered(chunk, student, reasoning=job.reasoning, progress=progress)
     with _kept(job.part(i)):
         replace_bytes(job.part(i), "".join(f"{sink.line(row)}\n" for row in records).encode())
@@ -180,34 +189,78 @@ def answer(job: Job, i: int, chunk: Sequence[InputRow], student: Student, progre
 def answered(
     chunk: Sequence[InputRow], student: Student, *, reasoning: bool, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
-    """What is written of each row, in order, with two values that are only counted.
+    """The record of each row, in order, with two values that are only counted.
 
     `cut_tokens` is the number of tokens that did not fit; `overflow` is true if the row has content in
     unnamed columns, which is ignored.
     """
     sound = [row for row in chunk if row.problem is None]
-    said = iter(student([row.text for row in sound], reasoning=reasoning, progress=progress) if sound else [])
+    texts = [row.text for row in sound]
+    predictions = iter(student(texts, reasoning=reasoning, progress=progress) if texts else [])
     out = []
     for row in chunk:
-        prediction = next(said) if row.problem is None else None
+        prediction = next(predictions) if row.problem is None else None
         record = sink.record(row, prediction, reasoning=reasoning)
         cut = prediction.cut_tokens if prediction else 0
         out.append({**record, "cut_tokens": cut, "overflow": row.overflow})
     return out
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """`rows` rows of a job from part `first` on, in a file of their own, and how the model is opened."""
+
+    job: Job
+    number: int
+    first: int
+    rows: int
+    base: str | None
+    device: Device
+
+    @property
+    def file(self) -> Path:
+        """The file with its rows."""
+        return self.job.parts / f"shard-{self.number:04d}.rows"
+
+
+def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Shard]:
+    """Write the rows of every shard and yield it, in order; the input is then no longer needed."""
+    parts = -(-rows // PART_ROWS)
+    size = max(1, -(-parts // MOST_SHARDS))
+    chunks = job.chunks()
+    for number, first in enumerate(range(0, parts, size)):
+        taken = [row for chunk in islice(chunks, size) for row in chunk]
+        shard = Shard(job, number, first, len(taken), base, device)
+        with shard.file.open("w", encoding="utf-8") as f:
+            f.writelines(sink.line(asdict(row)) + "\n" for row in taken)
+        yield shard
+
+
+def answer_shard(shard: Shard, student: Callable[[], Student], progress: Progress) -> int:
+    """Answer the missing parts; `student` is called only if there is one."""
+    done, answered = 0, 0
+    rows = (InputRow(**row) for row in jsonio.read_jsonl(shard.file))
+    for i, chunk in enumerate(batched(rows, PART_ROWS), start=shard.first):
+        if not shard.job.part(i).is_file():
+            answer(shard.job, i, chunk, student(), Within(progress, done, shard.rows))
+            answered += len(chunk)
+        done += len(chunk)
+        progress.update(done, shard.rows)
+    return answered
+
+
 def assemble(job: Job, reused: int = 0) -> Outcome:
-    """Put the parts together into the output, which appears at once, and remove them."""
+    """Write the parts into the output, which appears complete or not at all, and remove them."""
     tally = Tally()
     paths = sorted(job.parts.glob("*.jsonl"))
     whole = job.parts / "output"
     with _kept(whole):
         sink.write(whole, job.format, _counted(paths, tally), reasoning=job.reasoning)
         sync([whole])
-    expected = jsonio.read_json(job.parts / _JOB)["rows"]
+    expected = _JobFile.read(job.parts / _JOB).rows
     if tally.rows != expected:
         raise StoreError(
-            f"{job.parts} has {tally.rows} answered rows where the input had {expected}; it may have changed "
+            f"{job.parts} has {tally.rows} answered rows, but the input had {expected}; it may have changed "
             "meanwhile: add --restart to answer it again"
         )
     if sources.is_local(job.output):
@@ -226,42 +279,40 @@ def _counted(paths: Iterable[Path], tally: Tally) -> Iterator[dict[str, Any]]:
 
 
 def _begun(job: Job) -> int:
-    """The number of rows; what is answered until now is of this very job."""
+    """The number of rows; parts that were answered before belong to this very job."""
+    path = job.parts / _JOB
+    earlier = _JobFile.read(path) if path.is_file() else None
+    digest, rows = (job.source.digest(), earlier.rows) if earlier else job.source.digest_and_rows()
     key = {
         "version": VERSION,
         "bundle": jsonio.file_digest(job.folder / FILE),
-        "input": job.source.digest(),
+        "input": digest,
         **{k: v for k, v in asdict(job.source).items() if k != "url"},
         "reasoning": job.reasoning,
         "weights": job.weights,
     }
-    path = job.parts / _JOB
-    if path.is_file():
-        earlier = jsonio.read_json(path)
-        other = [name for name in key if earlier["key"].get(name) != key[name]]
-        if other:
+    if earlier is not None:
+        if other := [name for name in key if earlier.key.get(name) != key[name]]:
             raise UserError(
-                f"{job.parts} holds what another job answered ({', '.join(other)} differs): finish that one, "
-                "or add --restart to throw it away"
+                f"{job.parts} contains the parts of another job ({', '.join(other)} differs): finish that "
+                "one, or add --restart to discard them"
             )
-        rows: int = earlier["rows"]
         return rows
-    rows = sum(1 for _ in job.source.rows())
     with _kept(path):
         job.parts.mkdir(exist_ok=True)
-        replace_bytes(path, jsonio.canonical({"key": key, "rows": rows}))
+        replace_bytes(path, jsonio.canonical(_JobFile(key=key, rows=rows).to_json()))
     return rows
 
 
 @contextmanager
 def _kept(path: Path) -> Iterator[None]:
-    """Say it in a sentence where something cannot be written."""
+    """Raise StoreError with place and remedy if something cannot be written."""
     try:
         yield
     except OSError as e:
         raise StoreError(
-            f"cannot write {path}: {e.strerror or e}; make room, or name another output: what is answered is "
-            "kept, and the same command goes on"
+            f"cannot write {path}: {e.strerror or e}; free disk space, or name another output: answered rows "
+            "are kept, and the same command continues"
         ) from e
 
 

@@ -16,7 +16,7 @@ Runner = Literal["threads", "dask", "ray"]
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What a field's annotation says besides its type."""
+    """The help text of an option, and how it is offered."""
 
     help: str
     location: Literal["read", "written"] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
+
+from typing_extensions import Buffer
 
 from core.bundle.opening import read_contents
 from core.data import sources, tables
@@ -27,9 +30,9 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class InputRow:
-    """One text; `problem` says why the row cannot be answered, with its place.
+    """One text; `problem` is the reason and the place if the row cannot be answered.
 
-    `overflow` says that unnamed columns of the row hold something, which is ignored.
+    `overflow` is true if the row has content in unnamed columns, which is ignored.
     """
 
     id: str | None
@@ -38,9 +41,32 @@ class InputRow:
     overflow: bool = False
 
 
+class _Hashed(io.RawIOBase):
+    """A file whose bytes are hashed as they are read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Buffer) -> int:
+        view = memoryview(buffer)
+        block = self._file.read(len(view))
+        self.digest.update(block)
+        view[: len(block)] = block
+        return len(block)
+
+    def read_to_end(self) -> None:
+        """Hash what is left."""
+        while self.read(_BLOCK):
+            pass
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where texts come from. `format` auto goes by the file's ending; standard input is lines then."""
+    """Where texts come from. `format` auto depends on the file's ending; standard input is then lines."""
 
     url: str
     format: InputFormat = "auto"
@@ -84,19 +110,31 @@ class Source:
             return replace(self, text_column=self._text_column(self._table(file).columns), second_choice=None)
 
     def rows(self) -> Iterator[InputRow]:
-        """Every row, in order; nothing but the rows at hand is held. Raises DataError."""
-        lines = self._kind() == "lines"
+        """Yield every row, in order, with one block of the input in memory. Raises DataError."""
         with self._opened() as file:
-            for raw in self._lines(file) if lines else self._cells(file):
-                yield self._row(raw, named=not lines and self.id_column is not None)
+            yield from self._rows(file)
 
     def digest(self) -> str:
-        """sha256 of the bytes as they lie there, in hex."""
-        whole = hashlib.sha256()
+        """sha256 of the (decompressed) bytes, in hex."""
         with self._opened() as file:
-            while block := file.read(_BLOCK):
-                whole.update(block)
-        return whole.hexdigest()
+            hashed = _Hashed(file)
+            hashed.read_to_end()
+        return hashed.digest.hexdigest()
+
+    def digest_and_rows(self) -> tuple[str, int]:
+        """The digest and the number of rows, from one pass over the input. Raises DataError."""
+        if self._kind() == "parquet":  # read in no fixed order
+            return self.digest(), sum(1 for _ in self.rows())
+        with self._opened() as file:
+            hashed = _Hashed(file)
+            rows = sum(1 for _ in self._rows(io.BufferedReader(hashed, _BLOCK)))
+            hashed.read_to_end()
+        return hashed.digest.hexdigest(), rows
+
+    def _rows(self, file: BinaryIO) -> Iterator[InputRow]:
+        lines = self._kind() == "lines"
+        for raw in self._lines(file) if lines else self._cells(file):
+            yield self._row(raw, named=not lines and self.id_column is not None)
 
     @property
     def _how(self) -> TextFormat:

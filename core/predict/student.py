@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
+import fsspec
 import numpy as np
+from filelock import FileLock
 
+from core import locations
 from core.bundle import Weights
-from core.bundle.opening import Bundle, open_bundle
+from core.bundle.contents import FILE, MERGED
+from core.bundle.opening import Bundle, open_bundle, read_contents
+from core.bundle.stage import FOLDER
 from core.engines.base import Device
 from core.engines.sampling import Sampler
-from core.errors import UserError
+from core.errors import MissingInputError, ModelError, PassingError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts
-from core.predict.finding import find
+from core.files import user_cache, whole_folder
 from core.progress import Progress, Silent
 from core.rejection.cited import cited
+from core.store import pointers
+from core.store.objects import Store
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the student says of one text.
+    """The student's answer to one text.
 
     `label` is the class's first name in the training data, None where nothing could be decided;
     `probability` that of the positive class, calibrated; `threshold` where it is called positive from.
@@ -118,14 +127,14 @@ class Student:
             label = None
             if predicted is not None and scored.errors[i] is None:
                 label = labels.written(int(predicted[i]))
-            said = generated.reasoning if reasoning else None
-            rules = cited(said, contents.rule_ids) if said else []
+            reasons = generated.reasoning if reasoning else None
+            rules = cited(reasons, contents.rule_ids) if reasons else []
             found.append(
                 Prediction(
                     label=label,
                     probability=optional(probability[i]),
                     threshold=decision.threshold,
-                    reasoning=said,
+                    reasoning=reasons,
                     rules=tuple(dict.fromkeys(rule for rule in rules if rule in contents.rule_ids)),
                     error=errors[i],
                     cut_tokens=int(scored.truncated_tokens[i]),
@@ -155,3 +164,76 @@ class Student:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def find(model: str, root: str = "artifacts", *, merged: bool = False) -> Path:
+    """Return a local folder with the bundle.
+
+    `model` is "latest" or a run's name, published under `root`, or else a folder or an fsspec URL; of a URL
+    a copy is kept in the user's cache, its merged weights only with `merged`. Raises MissingInputError and
+    ModelError.
+    """
+    found = locations.normalized(model, "--model")
+    if locations.scheme(found):
+        return _fetched(found.rstrip("/"), merged=merged)
+    folder, is_path = Path(found), "/" in model or "\\" in model
+    if folder.is_dir() and (is_path or (folder / FILE).is_file()):
+        return folder.absolute()
+    if is_path:
+        raise MissingInputError(f"there is no folder {folder.absolute()} to load a bundle from")
+    return _published(Store.at(root), model)
+
+
+def _published(store: Store, name: str) -> Path:
+    pointer = pointers.read(store, name)
+    if pointer is None:
+        there = ", ".join(pointers.names(store)) or "nothing is published there"
+        raise MissingInputError(
+            f"no model {name} is published under {store.backend.url} ({there}): name one, or a bundle's "
+            "folder"
+        )
+    path = pointer.get("bundle_path")
+    parts = path.split("/") if isinstance(path, str) else []
+    if len(parts) != 5:
+        raise MissingInputError(
+            f"model/{name}.json names no bundle: it was published by an earlier version; run the same config "
+            "again, which reuses its stages and writes one"
+        )
+    manifest = store.sound(parts[1], parts[2])
+    if manifest is None:
+        raise MissingInputError(
+            f"the bundle model/{name}.json names is missing or damaged ({store.where('/'.join(parts))}): "
+            "run the same config again, which builds it again"
+        )
+    return store.folder(manifest) / FOLDER
+
+
+def _fetched(url: str, *, merged: bool) -> Path:
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+        written: bytes = fs.cat_file(f"{path}/{FILE}")
+    except FileNotFoundError:
+        raise MissingInputError(f"{url} is not a bundle: it has no {FILE}") from None
+    except (ConnectionError, TimeoutError) as e:
+        raise PassingError(f"{url} could not be reached: {e}") from e
+    except Exception as e:  # clients of stores have trees of errors of their own
+        raise MissingInputError(f"{url} cannot be read: {type(e).__name__}: {e}") from e
+    name = hashlib.sha256(written).hexdigest()[:16] + ("-merged" if merged else "")
+    final = user_cache() / "bundles" / name
+    final.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{final}.lock"):
+        if not final.is_dir():
+            with whole_folder(final) as part:
+                (part / FILE).write_bytes(written)
+                names = read_contents(part).files
+                for each in (n for n in names if merged or not n.startswith(f"{MERGED}/")):
+                    _fetch(fs, f"{path}/{each}", part / each, f"{url}/{each}")
+    return final
+
+
+def _fetch(fs: Any, remote: str, local: Path, shown: str) -> None:
+    local.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        fs.get_file(remote, str(local))
+    except FileNotFoundError:
+        raise ModelError(f"{shown} is missing: the bundle is not whole; copy it there again") from None

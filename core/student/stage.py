@@ -215,15 +215,15 @@ def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
     pq.write_table(table, path, compression="zstd")
 
 
-def read_set(folder: Path) -> EncodedSet:
-    """Read labels and hashes of the encoded examples."""
-    table = pq.read_table(folder / DATA_FILE, columns=["label", "hash"])
+def read_set(path: Path) -> EncodedSet:
+    """Read labels and hashes of the encoded examples in DATA_FILE."""
+    table = pq.read_table(path, columns=["label", "hash"])
     return EncodedSet(table["label"].to_pylist(), table["hash"].to_pylist())
 
 
-def read_data(folder: Path) -> list[Datum]:
-    """Read the encoded examples, in order."""
-    table = pq.read_table(folder / DATA_FILE, columns=["tokens", "weights"])
+def read_data(path: Path) -> list[Datum]:
+    """Read the encoded examples in DATA_FILE, in order."""
+    table = pq.read_table(path, columns=["tokens", "weights"])
     return [
         Datum(tuple(tokens[:-1]), tuple(tokens[1:]), tuple(weights))
         for tokens, weights in zip(table["tokens"].to_pylist(), table["weights"].to_pylist(), strict=True)

@@ -11,7 +11,7 @@ from core import jsonio
 from core.evaluation.decision import DECISION, Decided
 from core.jsonio import now
 from core.optional import Failures
-from core.pipeline.facts import setup_of
+from core.pipeline.report_data import setup_of
 from core.report import markdown, page
 from core.report.data import ComparisonData
 from core.report.document import (

@@ -1,18 +1,20 @@
-"""`understudy ls`, `rm` and `gc`: what is under a root, and making room."""
+"""`understudy ls`, `rm`, `gc` and `checkpoints`: list and remove runs, objects and saved checkpoints."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli import saying
-from flows.cli.locating import root_option
-from flows.cli.tables import shown_size, table
+from flows.cli import console
+from flows.cli.options import root_option
 
 if TYPE_CHECKING:
+    from core.engines.base import CheckpointServer, RemoteCheckpoint
     from core.summary.listing import RunEntry
 
 _ROOT = root_option("A folder or s3:// URL.")
@@ -29,10 +31,10 @@ def list_runs(root: str, as_json: bool) -> None:
     entries = listing.list_runs(Store.at(root))
     if as_json:
         for entry in entries:
-            saying.show(json.dumps(asdict(entry), allow_nan=False))
+            console.show(json.dumps(asdict(entry), allow_nan=False))
         return
-    for line in _table(entries) if entries else [f"there are no runs under {root}"]:
-        saying.show(line)
+    for line in _run_table(entries) if entries else [f"there are no runs under {root}"]:
+        console.show(line)
 
 
 @click.command("rm")
@@ -41,7 +43,7 @@ def list_runs(root: str, as_json: bool) -> None:
 @click.option(
     "--force",
     is_flag=True,
-    help="Even if model/latest.json names it, or earlier scripts made it.",
+    help="Even if model/latest.json names it, or it belongs to earlier scripts.",
 )
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
@@ -49,7 +51,7 @@ def remove(run: str, root: str, force: bool) -> None:
     from core.summary.listing import remove_run
 
     for what in remove_run(Store.at(root), run, force=force):
-        saying.show(f"removed {what}")
+        console.show(f"removed {what}")
 
 
 @click.command("gc")
@@ -64,44 +66,131 @@ def remove(run: str, root: str, force: bool) -> None:
     help="Hours; nothing younger is touched.",
 )
 def collect_garbage(root: str, delete: bool, hours: float) -> None:
-    """Find objects that no run and no pointer refers to, and what killed runs left behind."""
+    """Find objects that no run and no pointer refers to, and files that killed runs left."""
     from core.store import collecting
     from core.store.objects import Store
 
     store = Store.at(root)  # not `open`, whose probe a full disk would refuse
     garbage = collecting.find_garbage(store, hours * 3600)
     for (stage, key), files in sorted(garbage.objects.items()):
-        saying.show(f"{shown_size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
+        console.show(f"{console.size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
     if delete:
         garbage = collecting.collect(store, garbage)
         store.copies.sweep(
             {"/".join(f.path.split("/")[:4]) for f in store.backend.list("objects")}, hours * 3600
         )
     if garbage.young:
-        saying.show(f"{garbage.young} objects that nothing refers to are younger than {hours:g} h and stay")
-    said = "removed" if delete else "would be removed (--delete does it)"
-    saying.show(
+        console.show(f"{garbage.young} objects that nothing refers to are younger than {hours:g} h and stay")
+    done = "removed" if delete else "would be removed (--delete does it)"
+    console.show(
         f"{len(garbage.objects)} objects and {len(garbage.leftovers)} files left behind, "
-        f"{shown_size(garbage.bytes)}: {said}"
+        f"{console.size(garbage.bytes)}: {done}"
     )
 
 
-def _table(entries: list[RunEntry]) -> list[str]:
+def _run_table(entries: list[RunEntry]) -> list[str]:
     head = ("run", "state", "at", "size", "step", "macro-F1", "AUROC", "log loss", "")
     rows = [
         (
             e.name,
             e.state,
             e.at or "-",
-            shown_size(e.bytes),
+            console.size(e.bytes),
             "-" if e.best_step is None else str(e.best_step),
             *(_number(e.metrics.get(name)) for name in ("macro_f1", "auroc", "log_loss")),
             "latest" if e.latest else "",
         )
         for e in entries
     ]
-    return table(head, rows)
+    return console.table(head, rows)
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
+
+
+_ENGINE = click.option(
+    "--engine", "kind", default="tinker", show_default=True, help="Which engine saved them."
+)
+_SERVER = click.option(
+    "--server", default=None, help="The server's address; by default as in a config of the engine."
+)
+
+
+@click.group("checkpoints")
+def checkpoints() -> None:
+    """List and remove checkpoints on a training server; a Tinker server's key is in TINKER_API_KEY."""
+
+
+@checkpoints.command("ls")
+@_ENGINE
+@_SERVER
+@click.option("--all", "everything", is_flag=True, help="Those that this project did not name, too.")
+def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
+    """List the checkpoints that runs of this project saved, the latest first."""
+    with _opened(kind, server) as engine:
+        found = [each for each in engine.checkpoints() if everything or each.step is not None]
+    for line in _checkpoint_table(found) if found else ["there are no checkpoints"]:
+        console.show(line)
+
+
+@checkpoints.command("rm")
+@click.argument("paths", nargs=-1, required=True)
+@_ENGINE
+@_SERVER
+@root_option("The root whose pointers are checked first.")
+@click.option("--force", is_flag=True, help="Even if a pointer under the root names it.")
+def remove_checkpoints(paths: tuple[str, ...], kind: str, server: str | None, root: str, force: bool) -> None:
+    """Remove the checkpoints at PATHS (tinker://...)."""
+    from core.errors import UserError
+    from core.store import pointers
+    from core.store.objects import Store
+
+    store = Store.at(root)
+    named = {
+        value: name
+        for name in pointers.names(store)
+        for value in (pointers.read(store, name) or {}).values()
+        if isinstance(value, str)
+    }
+    for path in paths:
+        if path in named and not force:
+            raise UserError(
+                f"{path} is named by model/{named[path]}.json; add --force to remove it all the same"
+            )
+    with _opened(kind, server) as engine:
+        for path in paths:
+            engine.remove(path)
+            console.show(f"removed {path}")
+
+
+@contextmanager
+def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
+    from core.config.engine import ENGINES
+    from core.engines.base import CheckpointServer
+    from core.errors import UserError
+
+    engine = ENGINES.get(kind).for_server(server).open("")
+    if not isinstance(engine, CheckpointServer):
+        raise UserError(f"engine {kind} has no checkpoints on a server")
+    engine.require_credentials()
+    try:
+        yield engine
+    finally:
+        engine.close()
+
+
+def _checkpoint_table(found: list[RemoteCheckpoint]) -> list[str]:
+    head = ("kind", "step", "size", "created", "expires", "path")
+    rows = [
+        (
+            each.kind,
+            "-" if each.step is None else str(each.step),
+            "-" if each.bytes is None else console.size(each.bytes),
+            f"{each.created:%Y-%m-%d %H:%M}",
+            "never" if each.expires is None else f"{each.expires:%Y-%m-%d %H:%M}",
+            each.location,
+        )
+        for each in found
+    ]
+    return console.table(head, rows)

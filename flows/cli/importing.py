@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import click
 
 from core.errors import ConfigError
-from flows.cli import saying
-from flows.cli.locating import local_output
+from flows.cli import console
+from flows.cli.options import local_output
 
 if TYPE_CHECKING:
     from core.legacy.importing import Defaults
@@ -58,12 +58,12 @@ def import_config(
         except OSError as e:
             raise ConfigError(f"cannot write {path}: {e.strerror or e}; give another --output") from e
     version = "first" if found.version == "old" else "later"
-    saying.show(
+    console.show(
         f"wrote {names}: {found.mapped} of {len(found.file.given)} keys are taken over; keys that it "
         f"lacks have the defaults of the scripts' {version} version"
     )
     for title, remarks in found.listed():
-        saying.show(f"{title}:")
+        console.show(f"{title}:")
         for remark in remarks:
-            saying.show(f"  {remark}")
-    saying.show(f"Check {to}, then run: understudy plan {to}")
+            console.show(f"  {remark}")
+    console.show(f"Check {to}, then run: understudy plan {to}")

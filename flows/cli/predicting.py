@@ -11,9 +11,9 @@ import click
 
 from core.batches import batched
 from core.predict.options import STANDARD, About, PredictOptions
-from flows.cli import saying
-from flows.cli.locating import readable, writable
-from flows.cli.preparing import speak
+from flows.cli import console
+from flows.cli.options import readable, writable
+from flows.cli.preparing import start_log
 
 if TYPE_CHECKING:
     from core.predict.job import Outcome
@@ -66,7 +66,7 @@ def _settings(kind: Any, default: Any, about: About) -> dict[str, Any]:
 def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     """Answer texts with a student: id, label, probability, threshold and error of each, in order.
 
-    A table is answered in parts: after a crash the same command goes on. A row that cannot be read, such as
+    A table is answered in parts: after a crash the same command continues. A row that cannot be read, such as
     one with more fields than the header, passes through with its error. Rows with an error are counted on
     standard error, and with --fail-on-error the exit code is 1 if there are any.
     """
@@ -75,7 +75,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     from flows import environment
 
     environment.prepare()
-    speak("INFO")
+    start_log("INFO")
     if texts:
         _answer_texts(texts, options)
     elif options.output == STANDARD:
@@ -118,7 +118,7 @@ def _stream(options: PredictOptions, bundle: Path, chunks: Iterator[list[InputRo
     from core.predict import sink
     from core.predict.job import Tally, answered
 
-    out, tally = saying.data_output(), Tally()
+    out, tally = console.data_output(), Tally()
     writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
     names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
@@ -158,7 +158,7 @@ def _on_runner(options: PredictOptions) -> Outcome:
 
 def _bundle(options: PredictOptions) -> Path:
     """The local folder of the bundle."""
-    from core.predict.finding import find
+    from core.predict.student import find
 
     return find(options.model, options.root, merged=options.weights == "merged")
 
@@ -196,5 +196,5 @@ def _end(found: Outcome, options: PredictOptions) -> None:
     if found.overflow:
         notes.append(f"{found.overflow:,} have content in unnamed columns, which was ignored")
     if notes or options.output != STANDARD:
-        saying.tell("; ".join([f"Done: {found.rows:,} rows in {found.output}", *notes]))
+        console.message("; ".join([f"Done: {found.rows:,} rows in {found.output}", *notes]))
     found.check(fail_on_error=options.fail_on_error)

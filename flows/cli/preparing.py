@@ -1,19 +1,22 @@
-"""What a command that runs a flow does first: it looks whether all is there, then prepares Prefect."""
+"""Preparation of a command that runs a flow: checks before Prefect is imported, its settings, and the log."""
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import logging
+import sys
 from typing import TYPE_CHECKING
 
-from flows.cli import saying
+from flows.cli import console
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
 
 
 def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
-    """Root, name, data, rules, prompts and answers are there: said before Prefect takes its seconds."""
-    from core.pipeline.naming import refuse_other
+    """Check root, name, data, rules, prompts and answers before Prefect takes its seconds to start."""
+    from core.pipeline.opening import refuse_other
     from core.pipeline.preflight import check_files
     from core.store.objects import Store
     from core.store.runs import RunView
@@ -25,20 +28,55 @@ def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
 
 
 def prepare(resolved: ResolvedConfig, debug: bool) -> None:
-    """Prefect's settings, the log on the terminal, and bars where people look on."""
+    """Set Prefect's settings, the log on the terminal, and progress bars on terminals."""
     from flows import environment
 
     environment.prepare(debug=debug)
     environment.check_prefect()
     environment.detach_temporary_server()
-    speak(resolved.config.run.log_level, debug=debug)
+    start_log(resolved.config.run.log_level, debug=debug)
 
 
-def speak(level: str, *, debug: bool = False) -> None:
-    """The log on the terminal from `level` on, and bars where people look on."""
+def start_log(level: str, *, debug: bool = False) -> None:
+    """Write the log to the terminal from `level` on, and show progress bars on terminals."""
     from core import progress
-    from flows.logs import configure
 
-    progress.allowed = not saying.in_json()
-    configure(level, debug=debug, formatter=saying.formatter())
+    progress.allowed = not console.in_json()
+    configure(level, debug=debug, formatter=console.formatter())
     logging.captureWarnings(True)
+
+
+def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
+    """Write our log lines to stderr, from `level` on."""
+    from core.pipeline.run_log import OURS
+
+    handler = Terminal(tracebacks=debug)
+    handler.setFormatter(formatter)
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.setLevel("DEBUG" if debug else level)
+        for old in [h for h in logger.handlers if isinstance(h, Terminal)]:
+            logger.removeHandler(old)
+        logger.addHandler(handler)
+        logger.propagate = False
+
+
+class Terminal(logging.Handler):
+    """Writes to the present stderr; tracebacks only if they are asked for."""
+
+    def __init__(self, *, tracebacks: bool = False) -> None:
+        super().__init__()
+        self.tracebacks = tracebacks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; none for progress that a bar shows."""
+        from core import progress
+
+        if record.name == progress.__name__ and progress.on_terminal():
+            return
+        if record.exc_info and not self.tracebacks:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        # A terminal that has gone must not end a run; train.log has its lines.
+        with progress.without_bars(), contextlib.suppress(BrokenPipeError):
+            print(self.format(record), file=sys.stderr)

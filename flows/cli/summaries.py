@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.cli import saying
-from flows.cli.locating import local_output, root_option
+from flows.cli import console
+from flows.cli.options import local_output, root_option
 
 if TYPE_CHECKING:
     from core.records import SplitName
@@ -45,15 +45,15 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 
     found, text = summarize_runs(Store.at(root), mode, format_)
     for each in found.skipped:
-        saying.tell(f"warning: {each.place}: {each.why}")
+        console.message(f"warning: {each.place}: {each.why}")
     path = save(text, output or default_path(format_)) if found.rows else None
     if path is None:
-        saying.show(f"no runs with metrics under {root} (in its folder runs/); nothing was written")
+        console.show(f"no runs with metrics under {root} (in its folder runs/); nothing was written")
     else:
-        saying.show(f"wrote {path}: {plural(found.runs, 'run')}, {plural(len(found.rows), 'row')}")
+        console.show(f"wrote {path}: {plural(found.runs, 'run')}, {plural(len(found.rows), 'row')}")
     if found.skipped:
         warnings = plural(len(found.skipped), "warning")
-        saying.show(f"{warnings}: these were skipped, or have empty cells")
+        console.show(f"{warnings}: these were skipped, or have empty cells")
 
 
 @click.command("compare")
@@ -80,6 +80,6 @@ def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) ->
     store = Store.at(root)
     found = changes(pair(read_predictions(store, a, split), read_predictions(store, b, split)))
     for line in lines(found):
-        saying.show(line)
+        console.show(line)
     for path in write(output, found) if output is not None else ():
-        saying.show(f"wrote {path}")
+        console.show(f"wrote {path}")

@@ -17,7 +17,7 @@ from core.base_model import resolve_model
 from core.config.loading import load
 from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
 from core.pipeline.context import RunContext
-from core.pipeline.phases import RL
+from core.pipeline.run_folder import RL
 from core.progress import Silent
 from core.rl.reward_stage import ANSWERS, RewardSettings, reward
 from core.rl.segment import PolicySettings, reinforce

@@ -18,7 +18,7 @@ from core.config.writing import render
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
-from core.export.manifests import Fingerprints, Measured, split_metrics
+from core.export.manifests import Measured, split_metrics
 from core.intervals import Interval
 from core.records import SPLITS
 from core.store.objects import Store
@@ -88,12 +88,12 @@ def files() -> dict[str, str]:
     p, gold = [i * 37 % 100 / 100 for i in n], [i % 2 for i in n]
     scored = Predictions.of([f"t{i}" for i in n], p, gold=gold, off_label_mass=0.01)
     found = compute(scored, 0.5)
-    prints = Fingerprints("d" * 64, "c" * 32)
     of = Measured(
         "2026-01-01T00:00:00+00:00",
         "r",
         "objects/train/x/y/adapter",
-        prints,
+        "d" * 64,
+        "c" * 32,
         by_definition(0.5),
         "val_max_macro_f1",
     )

@@ -10,7 +10,8 @@ import pytest
 from core.config.base import NotInKey, Section
 from core.errors import StageError, StoreError
 from core.progress import Silent
-from core.stage import Stage, StageCall, StageIO, build, changed
+from core.stage import ACTIONS, STAGES, Stage, StageCall, StageIO, action, build, changed
+from core.stage import stage as declare
 from core.store.objects import Store
 
 
@@ -98,3 +99,39 @@ def test_a_stage_that_fails_leaves_nothing_half_made(store: Store, error: Except
     with pytest.raises(StoreError if isinstance(error, OSError) else type(error)):
         build(store, Stage("split", 1, fail, Settings).call(Settings()), Silent())
     assert store.backend.list("objects") == []
+
+
+def test_a_notebook_cell_that_is_run_twice_replaces_its_declaration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.stage.STAGES", STAGES.copy())
+    monkeypatch.setattr("core.stage.ACTIONS", ACTIONS.copy())
+
+    def cell(version: int) -> None:
+        @declare("counted in a notebook", version=version)
+        def count(config: Settings, io: StageIO) -> dict[str, Any]:
+            return {}
+
+        @action("shown in a notebook")
+        def show() -> None:
+            """Show nothing."""
+
+    cell(1)
+    cell(2)
+    from core import stage as declared
+
+    assert declared.STAGES["counted in a notebook"].version == 2
+    assert "shown in a notebook" in declared.ACTIONS
+
+
+def test_two_functions_cannot_declare_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.stage.STAGES", STAGES.copy())
+    monkeypatch.setattr("core.stage.ACTIONS", ACTIONS.copy())
+    declare("counted twice", version=1)(run)
+
+    def other(config: Settings, io: StageIO) -> dict[str, Any]:
+        return {}
+
+    with pytest.raises(ValueError, match=r"run and by .*other: rename one"):
+        declare("counted twice", version=1)(other)
+    action("shown twice")(run)
+    with pytest.raises(ValueError, match=r"run and by .*other: rename one"):
+        action("shown twice")(other)

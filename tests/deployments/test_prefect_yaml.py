@@ -40,7 +40,7 @@ def test_every_entrypoint_is_a_flow_of_ours(deployments: list[dict[str, Any]]) -
 
 
 def test_the_automations_know_every_flow() -> None:
-    from flows.automations import FLOWS
+    from flows.deploy import FLOWS
 
     written = "".join(p.read_text() for p in (REPO / "flows").glob("*.py"))
     assert set(FLOWS) == set(re.findall(r'@flow\(name="([a-z-]+)"', written))

@@ -130,7 +130,7 @@ def test_a_run_whose_machine_died_is_marked_crashed_and_a_healthy_one_is_left_al
 ) -> None:
     server, (url, heard) = deployed_small, hook
     said = server.understudy("automations", "apply", "--heartbeat", BEAT, "--webhook-env", "HOOK", HOOK=url)
-    assert said.count(": made") == 2
+    assert said.count(": created") == 2
     beats = {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": BEAT}
 
     healthy = Project.write(tmp_path / "served", tiny_model)

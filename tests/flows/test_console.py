@@ -17,7 +17,7 @@ import pytest
 from core.config.loading import load
 from core.store.objects import Store
 from core.store.runs import RunView
-from flows.cli import main, saying
+from flows.cli import console, main
 from tests.building import build_split
 
 REPO = Path(__file__).resolve().parents[2]
@@ -140,7 +140,7 @@ def test_data_is_utf8(encoding: str, monkeypatch: pytest.MonkeyPatch) -> None:
     written = io.BytesIO()
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding, "strict"))
-        out = saying.data_output()
+        out = console.data_output()
         csv.writer(out, lineterminator="\n").writerow([*TEXTS, "a\nb"])
         out.flush()
     assert next(csv.reader(io.StringIO(written.getvalue().decode("utf-8"), newline=""))) == [*TEXTS, "a\nb"]

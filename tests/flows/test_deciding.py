@@ -14,7 +14,7 @@ from prefect.artifacts import Artifact
 from core.errors import MissingInputError, UserError
 from core.evaluation.calibration import Calibrator
 from core.pipeline import seeds
-from core.pipeline.naming import run_config
+from core.pipeline.opening import run_config
 from core.pipeline.scorers import Scorer
 from core.store.objects import Store
 from core.store.runs import RunView

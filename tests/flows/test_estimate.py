@@ -116,8 +116,8 @@ def test_before_the_samples_are_encoded_the_plan_says_what_it_takes_for_granted(
     priced(project)
     run(project, *remote, "student.steps=2", "student.target=label_first")
     other = plan(project, [*remote, "student.steps=2", "student.max_length=200", "run.name=other"])
-    assert "the samples are not encoded yet: every text of train is taken to be learnt" in other
-    assert "each reasoning to have 80 tokens" in other
+    assert "the estimate assumes that every text of train is learned" in other
+    assert "each reasoning has 80 tokens" in other
 
 
 def test_the_shipped_config_of_gold_labels_asks_no_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

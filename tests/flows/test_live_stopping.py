@@ -62,8 +62,8 @@ def test_a_run_stopped_while_it_asks_keeps_every_answer_and_says_how_to_go_on(
         _, said = process.communicate(timeout=PATIENCE)
         answered = server.totals().answered
     assert process.returncode == code, said
-    assert "Stopped. What is finished is kept, and the same command goes on from there." in said
-    assert f"To go on: understudy run {project}" in said
+    assert "Stopped. Finished stages are kept, and the same command continues from there." in said
+    assert f"To continue: understudy run {project}" in said
     assert "Traceback" not in said
     with Journal.open(Store.at(str(project.parent / "out")), "small") as journal:
         # The last ones may have been under way to us when the run ended.

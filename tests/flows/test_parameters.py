@@ -12,7 +12,7 @@ from core.config.loading import fields_at, leaves, load
 from core.config.reading import KeyPath
 from core.config.writing import render
 from core.errors import ConfigError
-from flows.parameters import resolved_of, slug
+from flows.runtime import resolved_of, table_slug
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_folder_of_tables_gives_way_to_the_table_of_a_trigger(project: Path) -
     [("a/b.csv", "b"), ("s3://x/Y_1.jsonl.gz", "y-1"), ("folder/", "folder"), ("ä.csv", "data")],
 )
 def test_the_part_of_a_path_that_names_a_run(path: str, name: str) -> None:
-    assert slug(path) == name
+    assert table_slug(path) == name
 
 
 def test_what_cannot_be_run_is_said_in_a_sentence(config: Config) -> None:

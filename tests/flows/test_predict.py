@@ -152,7 +152,7 @@ def test_every_runner_writes_the_same_bytes(
     from flows.predict import predict
 
     monkeypatch.setattr(job, "PART_ROWS", 16)
-    monkeypatch.setattr("core.predict.shards.PART_ROWS", 16)
+    monkeypatch.setattr("core.predict.job.PART_ROWS", 16)
     alone, out = table.with_name("alone.csv"), table.with_name(f"{runner}.csv")
     asked = ("--model", bundle, "--input", table, "--id-column", "id", "--threads", 1)
     assert understudy("predict", *asked, "--output", alone) == 0

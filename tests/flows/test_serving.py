@@ -45,7 +45,7 @@ def test_without_a_server_a_sentence_says_so(
         (["publish-dataset", "texts.csv"], 1, "no Prefect server answers at http://127.0.0.1:9/api"),
         (["serve", "none.yaml"], 2, "no config file at"),
         (["serve", "small.yaml", "--set", "data.path=nothing.csv"], 2, "nothing.csv"),
-        (["serve", "small.yaml", "--cron", "at night"], 2, "--cron 'at night' is no cron line"),
+        (["serve", "small.yaml", "--cron", "at night"], 2, "--cron 'at night' is not a cron line"),
         (["serve", "small.yaml"], 1, "no Prefect server answers at"),
         (["automations", "apply", "--webhook-env", "NOT_SET"], 2, "NOT_SET: this environment variable"),
         (["automations", "apply", "--heartbeat", "20"], 2, "--heartbeat"),

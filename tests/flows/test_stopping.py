@@ -50,7 +50,7 @@ def test_ctrl_c_in_a_terminal_ends_the_run_before_its_own_server(project: Path) 
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, said
-    assert "Stopped. What is finished is kept" in said
+    assert "Stopped. Finished stages are kept" in said
     assert "Traceback" not in said
     assert "Errno 111" not in said
     assert time.monotonic() - sent < 60, "it waited for a server that was gone"
@@ -70,8 +70,8 @@ def test_a_stopped_run_ends_cleanly_says_how_to_go_on_and_goes_on(
     _, said = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == code, said
-    assert "Stopped. What is finished is kept, and the same command goes on from there." in said
-    assert f"To go on: understudy run {project}" in said
+    assert "Stopped. Finished stages are kept, and the same command continues from there." in said
+    assert f"To continue: understudy run {project}" in said
     assert "Traceback" not in said
     assert json.loads((root / "runs/small/run_state.json").read_text())["state"] == "stopped"
     store = Store.at(str(root))

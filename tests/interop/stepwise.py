@@ -19,7 +19,7 @@ from core.engines.local.adapter import WEIGHTS, adapter_digest, load_tensors
 from core.engines.local.session import STATE
 from core.engines.tinker import Connection, TinkerEngine, server_address
 from core.student.segment import mean_over_examples
-from core.student.stage import read_data
+from core.student.stage import DATA_FILE, read_data
 
 STEPS, BATCH = 4, 8
 LORA = LoraSpec(rank=16, alpha=32.0, dropout=0.0, seed=42)
@@ -29,7 +29,7 @@ ADAM = AdamParams(learning_rate=5e-4, beta1=0.9, beta2=0.95, eps=1e-8, weight_de
 
 def main(server: str, name: str, model: str, encoded: str) -> None:
     """Print the losses of both, and the gradients' norms."""
-    data = read_data(Path(encoded))
+    data = read_data(Path(encoded) / DATA_FILE)
     rows = [data[i % len(data)] for i in range(STEPS * BATCH)]
     batches = [mean_over_examples(rows[i : i + BATCH]) for i in range(0, len(rows), BATCH)]
     remote = TinkerEngine(name, Connection(server_address(server)))

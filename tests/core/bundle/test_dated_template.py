@@ -20,12 +20,12 @@ from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.stages import MeasureSettings, evaluate, export
 from core.pipeline.context import RunContext
-from core.pipeline.phases import STUDENT
+from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer
 from core.predict.student import open_student
 from core.store.objects import Store
 from core.student.segment import SegmentSettings, train
-from core.student.stage import EncodeStageSettings, encode, read_data
+from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.core.pipeline.making import Maker, analysed, context, make_texts, planned, segment
 from tests.small_project import write_project
@@ -73,7 +73,7 @@ def opened(config: Path, *overrides: str) -> RunContext:
 def trained_prompts(of: RunContext, store: Store, maker: Maker) -> list[str]:
     """The texts of the prompts in the encoded examples."""
     inner = of.tokenizer.inner
-    data = read_data(store.folder(maker.manifests["encode"]))
+    data = read_data(store.file(maker.manifests["encode"], DATA_FILE))
     return [inner.decode(d.tokens).partition("<label>")[0] for d in data]
 
 

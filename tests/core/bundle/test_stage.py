@@ -71,7 +71,7 @@ def test_merged_weights_need_no_base_model(
     monkeypatch.chdir(tmp_path)  # where the base model's relative path leads nowhere
     found = probabilities(made, folder, open_bundle(folder).sampler("merged"))
     assert found == pytest.approx(exported(made), abs=1e-4)
-    with pytest.raises(ModelError, match="or take the bundle's own weights with --weights merged"):
+    with pytest.raises(ModelError, match="or use the bundle's own weights with --weights merged"):
         open_bundle(folder).sampler("adapter")
 
 
@@ -128,7 +128,7 @@ REFUSED: list[tuple[str, Callable[[Path], object], str]] = [
         "was altered",
     ),
     ("a missing file", lambda f: (f / "rulebook.txt").unlink(), "lacks rulebook.txt"),
-    ("no bundle.json", lambda f: (f / "bundle.json").unlink(), "is no bundle: it has no bundle.json"),
+    ("no bundle.json", lambda f: (f / "bundle.json").unlink(), "is not a bundle: it has no bundle.json"),
     ("another format", change("bundle.json", '"format": 1', '"format": 99'), "of format 99"),
     ("no JSON", lambda f: (f / "bundle.json").write_text("{"), "is damaged"),
     ("a field too few", change("bundle.json", '"rule_ids"', '"rules"'), "is damaged"),

@@ -9,8 +9,8 @@ from core.config.engine import ENGINES, register_engine
 from core.errors import ConfigError
 from core.evaluation.stages import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
-from core.pipeline.phases import STUDENT
 from core.pipeline.preflight import check_capabilities
+from core.pipeline.run_folder import STUDENT
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.student.segment import SegmentSettings, train

@@ -7,7 +7,6 @@ import json
 
 from core.evaluation.decision import by_definition
 from core.export.manifests import (
-    Fingerprints,
     Measured,
     Output,
     manifest,
@@ -24,7 +23,8 @@ OF = Measured(
     "2026-01-02T03:04:05+00:00",
     "night",
     "runs/night/best",
-    Fingerprints("d" * 64, "c" * 64),
+    "d" * 64,
+    "c" * 64,
     by_definition(0.4),
     "val_max_macro_f1",
 )

@@ -16,7 +16,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.reading import read
 from core.data.writing import write_examples
 from core.errors import AnswersError, UserError
-from core.pipeline.naming import claim, run_config
+from core.pipeline.opening import claim, run_config
 from core.records import Example, text_id
 from core.stage import StageIO
 from core.store import collecting

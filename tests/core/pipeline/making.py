@@ -26,7 +26,7 @@ from core.evaluation.hardness import HardnessSettings, hardness
 from core.evaluation.stages import ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.adapter import AdapterSettings, adapter
 from core.pipeline.context import RunContext
-from core.pipeline.phases import STUDENT
+from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer
 from core.progress import Silent
 from core.records import SplitName
@@ -39,7 +39,7 @@ from core.store.objects import Store
 from core.student import plan
 from core.student.plan import PlannedSegment, PlannedStep
 from core.student.segment import SegmentSettings, train
-from core.student.stage import EncodeStageSettings, encode, read_data, read_set
+from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data, read_set
 from core.teacher.stage import SampleSettings, sample
 from tests.small_project import texts, write_project
 
@@ -170,14 +170,14 @@ def segment(
     given = {
         "steps": steps[part.start : part.stop],
         "total": len(steps),
-        "data": partial(read_data, data),
+        "data": partial(read_data, data / DATA_FILE),
     }
     return {"first": part.start + 1, "stop": part.stop, "total": len(steps)}, given
 
 
 def planned(of: RunContext, data: Path) -> tuple[list[PlannedStep], list[PlannedSegment]]:
     """The steps over encoded examples, and their segments."""
-    config, encoded = of.config, read_set(data)
+    config, encoded = of.config, read_set(data / DATA_FILE)
     steps = plan.plan(config.student, config.training_seed, encoded.labels, encoded.hashes)
     return steps, plan.segments(len(steps), config.evaluation.interval, config.student.save_every)
 

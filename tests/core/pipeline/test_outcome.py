@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from core.pipeline.exporting import Exported
 from core.pipeline.outcome import Outcome
 from core.pipeline.scorers import Scorer
+from core.pipeline.training import Trained
+from core.store.runs import RunView
 from tests.core.pipeline.making import Made
 
 
@@ -17,21 +20,13 @@ def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_othe
     student = Scorer("student", "Student", "student", {"test": scored}, frozen)
     unneeded = cast(Any, None)
     outcome = Outcome(
-        store=made.store,
-        run="small",
-        config=unneeded,
-        bench=unneeded,
+        view=RunView(made.store, "small"),
+        context=unneeded,
+        used={},
         parts=unneeded,
-        kept=unneeded,
-        encoded=unneeded,
-        checkpoints={},
-        curve=[],
+        trained=Trained({}, {}, []),
         selection=unneeded,
-        modes=[student],
-        others=[],
-        split="test",
-        analysis=made.manifests["analyse/student"],
-        explained=None,
+        exported=Exported(None, [student], [], "test", made.manifests["analyse/student"], None),
     )
     of_test = outcome.intervals(student, "test")
     assert of_test["macro_f1"].value == outcome.readings.metrics(student, "test")["macro_f1"]

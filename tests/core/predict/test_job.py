@@ -170,7 +170,7 @@ def test_a_place_that_cannot_be_written_is_named_before_the_model_is_loaded(
     with pytest.raises(UserError, match="is a folder; name a file in it"):
         answer(replace(job, output=str(tmp_path)), lambda: lent)
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match=r"cannot write .*; make room, or name another output"):
+    with pytest.raises(StoreError, match=r"cannot write .*; free disk space, or name another output"):
         answer(replace(job, output=str(tmp_path / "file/out.csv")), lambda: lent)
     assert lent.texts == 0
 
@@ -180,7 +180,7 @@ def test_parts_of_another_job_are_not_taken_over(job: Job, lent: Lent, table: Pa
     with pytest.raises(Stops):
         answer(job, lambda: dies)
     table.write_text(table.read_text().replace("prize", "price"))
-    with pytest.raises(UserError, match=r"another job answered \(input differs\).*--restart"):
+    with pytest.raises(UserError, match=r"another job \(input differs\).*--restart"):
         answer(job, lambda: lent)
     assert answer(job, lambda: lent, restart=True).reused == 0
 

@@ -242,3 +242,19 @@ def test_a_column_that_occurs_twice_is_named(tmp_path: Path) -> None:
     for name in ("t.parquet", "t.csv"):
         with pytest.raises(DataError, match=f"{name} has 2 columns 'text'; rename all but one"):
             rows(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("texts.csv", b'id,text\n1,"two\nlines"\n2,b\n'),
+        ("texts.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": "c"}'),
+        ("texts.txt", b"a\nb"),
+        ("texts.txt.gz", gzip.compress(b"a\nb\n\n")),
+        ("texts.csv", b"text\n"),
+    ],
+)
+def test_one_pass_gives_the_digest_and_the_number_of_rows(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    source = Source(str(tmp_path / name))
+    assert source.digest_and_rows() == (source.digest(), len(list(source.rows())))

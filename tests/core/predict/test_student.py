@@ -13,7 +13,7 @@ from core.data.writing import read_examples
 from core.errors import MissingInputError, ModelError, UserError
 from core.evaluation.predictions import SCORES, Predictions, optional
 from core.predict import Student, load
-from core.predict.finding import find
+from core.predict.student import find
 from core.store import pointers
 from tests.core.pipeline.making import Made
 

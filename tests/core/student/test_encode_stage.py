@@ -15,7 +15,7 @@ from core.pipeline.context import RunContext
 from core.prompts import load_prompts
 from core.stage import StageIO
 from core.student.encoding import Encoder
-from core.student.stage import EncodeStageSettings, encode, read_data
+from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.building import small_config
 
@@ -80,7 +80,7 @@ def test_a_sample_whose_reason_leaves_one_token_of_its_text_is_dropped_and_count
     assert summary["dropped"] == 3
     assert summary["dropped_by"] == {"no_room": 1, "too_little_text": 2}
     assert summary["dropped_samples"] == ["s1", "s3", "s4"]
-    assert len(read_data(tmp_path / "out")) == 2
+    assert len(read_data(tmp_path / "out" / DATA_FILE)) == 2
     kept = list(jsonio.read_jsonl(tmp_path / "out/train_sft.jsonl"))
     assert [row["sample_id"] for row in kept] == ["s0", "s2"]
     assert jsonio.read_json(tmp_path / "out/encode_summary.json") == summary

@@ -10,7 +10,7 @@ from typing import Any
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Confusion, Metrics
 from core.export import manifests
-from core.export.manifests import Fingerprints, Measured
+from core.export.manifests import Measured
 from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
@@ -67,7 +67,8 @@ def metrics_file(
         "2026-11-20T10:00:00+00:00",
         run,
         f"objects/train/{run}/adapter",
-        Fingerprints("data1", "measured1"),
+        "data1",
+        "measured1",
         by_definition(0.5),
         "val_max_macro_f1",
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from core.config.engine import EngineSettings
 from core.engines.base import Capabilities
+from core.engines.losses import ALL_LOSSES
 from understudy import register_engine
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ class OneThreadSettings(EngineSettings):
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities()
+        return Capabilities(losses=ALL_LOSSES)
 
     def open(self, model: str) -> Engine:
         from core.base_model import resolve_model

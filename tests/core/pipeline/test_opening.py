@@ -11,7 +11,7 @@ import pytest
 from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import parse_source
 from core.errors import UserError
-from core.pipeline.naming import claim, other_config, refuse_other, run_config
+from core.pipeline.opening import claim, other_config, refuse_other, run_config
 from core.store import pointers
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView, run_names
@@ -77,7 +77,7 @@ def test_another_config_is_named_key_by_key_with_both_ways_on(store: Store) -> N
     sentence = str(caught.value)
     assert sentence.startswith(f"run r at {view.where()} was made with another config: ")
     assert "seed: 42 -> 7; student.epochs: 1.0 -> 2.0. Either add --new, which keeps" in sentence
-    assert "--set run.name=r-2. What does not depend on these keys is reused either way" in sentence
+    assert "--set run.name=r-2. Stages that do not depend on these keys are reused either way" in sentence
     with pytest.raises(UserError, match=r"student\.epochs"):
         claim(view, config("student.epochs=2"), new=False)
     assert contents(store, "r") == before
@@ -111,7 +111,7 @@ def test_new_keeps_the_earlier_run_whole_under_a_name_of_its_own(
     own, aside = run_names(store)
     assert own == "r"
     assert aside.startswith("r.2")
-    assert f"run r begins anew; what it was is kept as run {aside}" in caplog.text
+    assert f"run r begins again; the earlier one is kept as run {aside}" in caplog.text
     assert contents(store, aside) == before
     assert list(contents(store, "r")) == [CONFIG]
     assert run_config(view).config.seed == 7

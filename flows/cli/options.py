@@ -1,4 +1,4 @@
-"""Command-line options that name a location: misspelled ones are rejected before anything is read.
+"""Options that several commands have; misspelled locations are rejected before anything is read.
 
 The callbacks raise UserError, which names the option.
 """
@@ -17,6 +17,19 @@ _Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
 
 STANDARD = "-"
 """Standard input or output."""
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+refresh_option = click.option("--refresh", multiple=True, metavar="STAGE", help="Build this stage again.")
+
+
+def set_option(text: str = "Override a key: student.epochs=2.") -> Callable[[_Command], _Command]:
+    """`--set` with its help text."""
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def root_option(text: str) -> Callable[[_Command], _Command]:
+    """`--root` with its help text."""
+    return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)
 
 
 def readable(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
@@ -40,8 +53,3 @@ def local_output(context: click.Context, option: click.Parameter, value: str | N
     found = locations.normalized(value, option.opts[0], creates=True)
     locations.require(found, option.opts[0], (), "a local path")
     return Path(found)
-
-
-def root_option(text: str) -> Callable[[_Command], _Command]:
-    """`--root` with its help text."""
-    return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)

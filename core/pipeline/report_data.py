@@ -10,9 +10,9 @@ from typing import TypeVar
 from core import jsonio
 from core.config import Config
 from core.data.writing import read_examples
+from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.hardness import HARDNESS, HardTexts
-from core.evaluation.metrics import Metrics
 from core.evaluation.predictions import Predictions
 from core.evaluation.stages import EXPLAINED, ScoringSummary
 from core.evaluation.threshold import describe
@@ -22,11 +22,10 @@ from core.jsonio import now
 from core.optional import Part
 from core.pipeline import seeds
 from core.pipeline.estimate import FILE as ESTIMATE
-from core.pipeline.outcome import Outcome, ledger
+from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
-from core.pipeline.scorers import Scorer
 from core.provenance import current_code
-from core.records import SplitName
+from core.rejection.files import TeacherSummary
 from core.report.data import (
     CurvePoint,
     Mistake,
@@ -38,11 +37,9 @@ from core.report.data import (
 )
 from core.report.sections.rows import worst
 from core.report.text import plural, were
-from core.results import SplitSize
-from core.rl.history import RLStep, ValRewards
+from core.rl.history import RLStep
 from core.rl.segment import STEPS
 from core.store import reads
-from core.store.reads import Read
 from core.store.runs import FOLDER
 from core.student.segment import STEPS_FILE, read_steps
 from core.student.stage import SUMMARY_FILE as ENCODED
@@ -56,7 +53,7 @@ _FILES = {
     "student_phase/bundle": "all that a deployment needs, for understudy predict, with a model card",
     "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
     "teacher_phase/hard_examples.jsonl": "texts whose every answer was rejected, with the reasons",
-    "split_summary.json": "what became of every row of the data",
+    "split_summary.json": "counts of the data: rows used, left out, duplicate",
     "resolved_config.yaml": "every setting and where it comes from",
 }
 _RL_FILES = {
@@ -64,124 +61,59 @@ _RL_FILES = {
     "rl_phase/rl_history.jsonl": "every step: rewards, groups, loss, tokens, seconds",
     "rl_phase/rollouts.jsonl": "answers of each step with what they earned",
     "rl_phase/eval_history.jsonl": "every checkpoint on val",
-    "rl_phase/reinforce.json": "the settings and what was begun with",
+    "rl_phase/reinforce.json": "the settings and the start",
     "resolved_config.yaml": "every setting and where it comes from",
 }
 
 
 def report_of(o: Outcome) -> ReportData:
     """Return the values of the report; optional ones that cannot be read are recorded as failures."""
-    first, teacher = o.modes[0], o.teaching
+    teacher, analysis = o.teacher_summary(), o.analysis()
 
     def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
         return o.failures.attempt(Part.FACTS, what, make, otherwise)
 
-    measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o, first), list)
+    measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o), list)
+    losses = _losses(o)
     return ReportData(
-        run_name=o.run,
+        run_name=o.view.name,
         generated_at=now(),
         setup=setup_of(o.config, "none" if teacher is None else teacher.teacher_model),
-        analysis=o.analysis_of_all,
+        analysis=analysis,
         decisions=_decisions(o),
         selection=o.selection,
-        curve=curve_points(o),
-        sizes=sizes(o),
-        models=_models(o),
-        losses=losses(o),
-        val_baselines=optional("baselines on val", lambda: _on_val(o), dict),
+        curve=_curve(o, losses),
+        sizes=o.sizes(),
+        models=_models(o, analysis),
+        losses=losses,
+        val_baselines=optional(
+            "baselines on val",
+            lambda: {
+                s.title: o.readings.metrics(s, "val") for s in o.exported.others if s.kind == "baseline"
+            },
+            dict,
+        ),
         teacher=teacher,
-        hardness=optional("hard texts", lambda: _hardness(o), list),
-        ledger=optional("ledger", lambda: ledger(o), lambda: None),
+        hardness=optional(
+            "hard texts",
+            lambda: [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()],
+            list,
+        ),
+        ledger=optional("ledger", o.ledger, lambda: None),
         estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
-        notices=optional("notices", lambda: _notices(o), list),
+        notices=optional("notices", lambda: _notices(o, analysis, teacher), list),
         resume_state_path=state_path(o.final),
-        mistakes=optional("worst errors", lambda: _mistakes(o, first), list),
-        reads=optional("reads of test", lambda: _reads(o), tuple),
+        mistakes=optional("worst errors", lambda: _mistakes(o), list),
+        reads=optional(
+            "reads of test",
+            lambda: reads.of(o.store, o.parts) if o.exported.split == "test" else (),
+            tuple,
+        ),
         seeds=measured,
-        reinforced=reinforced(o),
+        reinforced=_reinforced(o),
         untested=seeds.missing(o.config, measured) if o.reinforcement is None else [],
         provenance=optional("provenance", lambda: _provenance(o), list),
         files=_files(o),
-    )
-
-
-def _decisions(o: Outcome) -> dict[str, Decided]:
-    """By scorer; only those of the student are essential."""
-    found = {s.name: Decided.read(o.store.file(s.decision, DECISION)) for s in o.modes if s.decision}
-    for s in o.others:
-        with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
-            if s.decision is not None:
-                found |= {s.name: Decided.read(o.store.file(s.decision, DECISION))}
-    return found
-
-
-def _hardness(o: Outcome) -> list[HardTexts]:
-    return [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()]
-
-
-def _on_val(o: Outcome) -> dict[str, Metrics]:
-    return {s.title: o.readings.metrics(s, "val") for s in o.others if s.kind == "baseline"}
-
-
-def _estimate(o: Outcome) -> CostEstimate | None:
-    path = f"{FOLDER}/{o.run}/{ESTIMATE}"
-    found = None if o.reinforcement else o.store.read_json(path)
-    return None if found is None else CostEstimate.from_json(found, o.store.where(path))
-
-
-def _reads(o: Outcome) -> Sequence[Read]:
-    return reads.of(o.store, o.parts) if o.split == "test" else ()
-
-
-def _other_seeds(o: Outcome, first: Scorer) -> list[SeedResult]:
-    """A student that learned from rewards has one seed, and so has a run that names no others."""
-    if o.encoded is None or o.reinforcement is not None:
-        return []
-    return seeds.results(o.store, o.run, o.config, o.encoded, first, o.split)
-
-
-def sizes(o: Outcome) -> dict[SplitName, SplitSize]:
-    """Return rows and positives of each split."""
-    splits = o.split_summary.used_split_summary
-    return {
-        name: SplitSize(rows=part.count, positive=part.label_counts.positive) for name, part in splits.items()
-    }
-
-
-def losses(o: Outcome) -> list[tuple[int, float]]:
-    """Return the training loss by step, counted from 1; empty for a policy gradient, which has none."""
-    if o.reinforcement is not None:
-        return []
-    return [(s.step + 1, s.loss) for m in o.trained for s in read_steps(o.store.file(m, STEPS_FILE))]
-
-
-def curve_points(o: Outcome) -> list[CurvePoint]:
-    """Return the learning curve; a point's train loss is the mean of the steps since the previous point."""
-    steps = losses(o)
-    out, before = [], 0
-    for point in o.curve:
-        since = [loss for step, loss in steps if before < step <= point.step]
-        out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
-        before = point.step
-    return out
-
-
-def reinforced(o: Outcome) -> Reinforced | None:
-    """Return what the student learned from rewards; None if it did not."""
-    if o.reinforcement is None:
-        return None
-    return Reinforced(
-        start=str(o.reinforcement.start),
-        planned=o.reinforcement.planned,
-        history=[
-            RLStep.from_json(row, f"{m.path}/{STEPS}")
-            for m in o.trained
-            for row in jsonio.read_jsonl(o.store.file(m, STEPS))
-        ],
-        val_rewards={
-            step: ValRewards.from_json(m.summary, m.path) for step, m in o.reinforcement.rewards.items()
-        },
-        weights=dict(o.config.reinforce.rewards),
     )
 
 
@@ -201,56 +133,108 @@ def setup_of(config: Config, teacher: str) -> Setup:
     )
 
 
-def _mistakes(o: Outcome, first: Scorer) -> list[Mistake]:
-    """The worst errors, with what the student says of them where it was asked."""
-    scored = o.readings.rows(first, o.split)
-    if o.explained is not None:
-        scored = scored.with_generated(Predictions.read(o.store.file(o.explained, EXPLAINED)))
-    examples = read_examples(o.store.file(o.parts, f"{o.split}.csv"))
-    return worst(examples, scored, o.readings.decision(first), o.bench.rulebook.ids)
+def _decisions(o: Outcome) -> dict[str, Decided]:
+    """Decisions by scorer; only those of the student are essential."""
+    found = {s.name: Decided.read(o.store.file(s.frozen, DECISION)) for s in o.exported.modes}
+    for s in o.exported.others:
+        with o.failures.optional(Part.FACTS, f"decision of {s.name}"):
+            if s.decision is not None:
+                found |= {s.name: Decided.read(o.store.file(s.decision, DECISION))}
+    return found
 
 
-def _models(o: Outcome) -> list[ModelBlock]:
-    """The last and the chosen model, where they are, and their metrics."""
+def _estimate(o: Outcome) -> CostEstimate | None:
+    path = f"{FOLDER}/{o.view.name}/{ESTIMATE}"
+    found = None if o.reinforcement else o.store.read_json(path)
+    return None if found is None else CostEstimate.from_json(found, o.store.where(path))
+
+
+def _other_seeds(o: Outcome) -> list[SeedResult]:
+    """Results of other seeds; a student that learned from rewards has one seed."""
+    if o.encoded is None or o.reinforcement is not None:
+        return []
+    return seeds.results(o.store, o.view.name, o.config, o.encoded, o.first, o.exported.split)
+
+
+def _losses(o: Outcome) -> list[tuple[int, float]]:
+    """The training loss by step, counted from 1; empty for a policy gradient, which has none."""
+    if o.reinforcement is not None:
+        return []
+    segments = [o.store.file(m, STEPS_FILE) for m in o.trained.segments]
+    return [(s.step + 1, s.loss) for path in segments for s in read_steps(path)]
+
+
+def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:
+    """The learning curve; a point's train loss is the mean of the steps since the previous point."""
+    out, before = [], 0
+    for point in o.trained.curve:
+        since = [loss for step, loss in losses if before < step <= point.step]
+        out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
+        before = point.step
+    return out
+
+
+def _reinforced(o: Outcome) -> Reinforced | None:
+    """What the student learned from rewards; None if it did not."""
+    if o.reinforcement is None:
+        return None
+    return Reinforced(
+        start=str(o.reinforcement.start),
+        planned=o.reinforcement.planned,
+        history=[
+            RLStep.from_json(row, f"{m.path}/{STEPS}")
+            for m in o.trained.segments
+            for row in jsonio.read_jsonl(o.store.file(m, STEPS))
+        ],
+        val_rewards=o.reinforcement.rewards,
+        weights=dict(o.config.reinforce.rewards),
+    )
+
+
+def _mistakes(o: Outcome) -> list[Mistake]:
+    """The worst errors, with the student's reasoning about them if it was asked."""
+    split, explained = o.exported.split, o.exported.explained
+    scored = o.readings.rows(o.first, split)
+    if explained is not None:
+        scored = scored.with_generated(Predictions.read(o.store.file(explained, EXPLAINED)))
+    examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+    return worst(examples, scored, o.readings.decision(o.first), o.context.rulebook.ids)
+
+
+def _models(o: Outcome, analysis: Analysis) -> list[ModelBlock]:
+    """The last and the chosen model, their paths, and their metrics."""
     # Those of the tables: without rows that a server failed on for another scorer.
-    metrics = o.analysis_of_all.with_probabilities[o.modes[0].name].metrics
-    same = o.final is not None and o.selection.step == max(o.checkpoints)
-    best = adapter_path(o.checkpoint, o.home) or "the base model, without an adapter"
+    metrics = analysis.with_probabilities[o.first.name].metrics
+    is_final = o.final is not None and o.selection.step == o.trained.last
+    best = adapter_path(o.exported.checkpoint, o.home) or "the base model, without an adapter"
     return [
-        ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if same else None),
+        ModelBlock("final model", adapter_path(o.final) or "none was trained", metrics if is_final else None),
         ModelBlock("best-val model", best, metrics),
     ]
 
 
 def _files(o: Outcome) -> dict[str, str]:
-    """Where to look; the label-only mode leaves no predictions."""
-    label_only = o.modes[0].kind == "label_only"
-    folder = o.phase.folder
-    said = {
-        f"{folder}/{o.split}.json": f"what the student says of each {o.split} text, with probability "
-        "and decision"
-    }
-    page = "report.html" if o.reinforcement is None else f"{folder}/report.html"
+    """The files to look at; the label-only mode leaves no predictions."""
+    label_only, folder, split = o.first.kind == "label_only", o.phase.folder, o.exported.split
+    about = f"the student's answer to each {split} text, with probability and decision"
     return {
-        page: "this report with its plots and the worst errors with their texts",
-        **({} if label_only else said),
+        o.phase.page: "this report with its plots and the worst errors with their texts",
+        **({} if label_only else {f"{folder}/{split}.json": about}),
         f"{folder}/{decision_name(label_only=label_only)}": "calibration and threshold, and how they "
         "were fitted on val",
         **(_FILES if o.reinforcement is None else _RL_FILES),
     }
 
 
-def _notices(o: Outcome) -> list[str]:
+def _notices(o: Outcome, analysis: Analysis, teacher: TeacherSummary | None) -> list[str]:
     """Sentences on rows left out, truncated texts and skewed rejection."""
-    same = len(o.modes) > 1 and o.modes[1].name not in o.analysis_of_all.scorers
-    teacher = o.teaching
-    out = [
-        *(["the label-only prompt is the student's own, so no table has it twice"] if same else []),
-        *o.split_summary.notices,
-        *([] if teacher is None else teacher.notices),
-        *([] if o.encoded is None else _of_training(EncodeSummary.read(o.store.file(o.encoded, ENCODED)))),
-    ]
-    for name, manifest in o.modes[0].rows.items():
+    modes = o.exported.modes
+    out = [*o.split_summary().notices, *([] if teacher is None else teacher.notices)]
+    if len(modes) > 1 and modes[1].name not in analysis.scorers:
+        out.insert(0, "the label-only prompt is the student's own, so no table has it twice")
+    if o.encoded is not None:
+        out += _of_training(EncodeSummary.read(o.store.file(o.encoded, ENCODED)))
+    for name, manifest in o.first.rows.items():
         scored = ScoringSummary.from_json(manifest.summary, manifest.path)
         if scored.cut_texts:
             out.append(f"{name}: {were(scored.cut_texts, 'text')} truncated to fit the prompt")
@@ -283,19 +267,18 @@ def _of_training(encoded: EncodeSummary) -> list[str]:
 
 def _provenance(o: Outcome) -> list[tuple[str, str]]:
     """Versions and commit of the code, and digests of the files."""
-    code = current_code()
-    packages = [(name, metadata.version(name)) for name in o.config.student.engine.packages]
-    checkpoint = [] if o.checkpoint is None else [("chosen checkpoint", o.checkpoint.digest)]
+    code, checkpoint = current_code(), o.exported.checkpoint
+    splits = [f"{name}.csv" for name in o.sizes()]
     return [
         ("understudy", code.version or ""),
         ("commit", code.commit or ""),
         ("python", platform.python_version()),
-        *packages,
-        *((f"{name}.csv", o.parts.files[f"{name}.csv"].sha256) for name in sizes(o)),
-        ("base model", o.bench.base_digest),
-        ("prompts", o.bench.prompts.student_digest),
-        ("rulebook", o.bench.rulebook.digest),
+        *((name, metadata.version(name)) for name in o.config.student.engine.packages),
+        *((name, o.parts.files[name].sha256) for name in splits),
+        ("base model", o.context.base_digest),
+        ("prompts", o.context.prompts.student_digest),
+        ("rulebook", o.context.rulebook.digest),
         *([] if o.kept is None else [("accepted answers", o.kept.digest)]),
-        *checkpoint,
-        ("analysis", o.analysis.digest),
+        *([] if checkpoint is None else [("chosen checkpoint", checkpoint.digest)]),
+        ("analysis", o.exported.analysis.digest),
     ]

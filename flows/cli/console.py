@@ -1,4 +1,4 @@
-"""How the command line speaks: in sentences for people, or in JSON lines for machines (--log-format json)."""
+"""Output of the command line: text for people or JSON lines for programs (--log-format json), and tables."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import logging
 import os
 import select
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Literal, TextIO
 
@@ -19,18 +20,18 @@ _format: Format = "text"
 
 
 def use(format: Format) -> None:
-    """Speak so from now on."""
+    """Set the format of log lines and messages on stderr."""
     global _format
     _format = format
 
 
 def in_json() -> bool:
-    """Whether machines are spoken to."""
+    """Whether log lines are JSON."""
     return _format == "json"
 
 
 def formatter() -> logging.Formatter:
-    """For log lines on the terminal: level and words, or one object with time, level, logger and message."""
+    """For log lines: level and text, or one object with time, level, logger and message."""
     if not in_json():
         return logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
     from pythonjsonlogger.json import JsonFormatter
@@ -45,25 +46,25 @@ def formatter() -> logging.Formatter:
 
 
 def use_any_console() -> None:
-    """Let the console show a replacement where it has no such character, instead of failing.
+    """Let the console show a replacement for characters that it cannot encode, instead of failing.
 
-    Texts hold any character, and consoles may be Latin-1, a Windows code page or ASCII.
+    Texts contain any character, and consoles may be Latin-1, a Windows code page or ASCII.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
 
 
-def show(words: str) -> None:
-    """A line on standard output for people."""
+def show(text: str) -> None:
+    """Print a line on standard output."""
     # Not click.echo, which sends UTF-8 to an ASCII console.
-    print(words, flush=True)
+    print(text, flush=True)
 
 
 def data_output() -> TextIO:
-    """Standard output for data, which is UTF-8 with plain line ends whatever the console is.
+    """Standard output for data: UTF-8 with plain line ends whatever the console is.
 
-    Raises UserError where it is closed.
+    Raises UserError if it is closed.
     """
     if sys.stdout is None:
         raise UserError("standard output is closed; name a file with --output")
@@ -72,32 +73,32 @@ def data_output() -> TextIO:
     return sys.stdout
 
 
-def tell(words: str, level: Literal["INFO", "ERROR"] = "INFO") -> None:
-    """A line on stderr that is no log line: why a command ended, how to go on."""
+def message(text: str, level: Literal["INFO", "ERROR"] = "INFO") -> None:
+    """Print a line on stderr that is not from the log: why a command ended, how to continue."""
     if in_json():
         now = datetime.now(UTC).isoformat()
-        values = {"level": level, "logger": "understudy", "message": words, "time": now}
+        values = {"level": level, "logger": "understudy", "message": text, "time": now}
         line = json.dumps(values, ensure_ascii=not _is_utf8(sys.stderr))
     else:
-        line = f"error: {words}" if level == "ERROR" else words
-    with contextlib.suppress(BrokenPipeError):  # nobody reads it any more
+        line = f"error: {text}" if level == "ERROR" else text
+    with contextlib.suppress(BrokenPipeError):  # nobody reads it
         print(line, file=sys.stderr, flush=True)
 
 
 def has_no_reader() -> bool:
-    """Whether whoever read our standard output has gone, as `head` does once it has its lines."""
+    """Whether the reader of standard output has gone, as `head` does once it has its lines."""
     if sys.stdout is None:
         return False
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), 0)
         return any(event & select.POLLERR for _, event in poll.poll(0))
-    except (OSError, ValueError):  # it is no file
+    except (OSError, ValueError):  # not a file
         return False
 
 
-def forget_output() -> None:
-    """Send to nowhere what is still to be written, so that Python's own end says nothing of it."""
+def discard_output() -> None:
+    """Discard what is still to be written, so that Python prints no error at its exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)
@@ -105,3 +106,19 @@ def forget_output() -> None:
 
 def _is_utf8(stream: TextIO | None) -> bool:
     return (getattr(stream, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
+
+
+def size(count: float) -> str:
+    """Bytes for people: 12 B, 3.4 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000 or unit == "GB":
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    raise AssertionError("unreachable")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with columns as wide as their widest cell."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in [head, *rows]]
+    return [line.rstrip() for line in lines]

@@ -1,0 +1,176 @@
+"""`understudy run`, `baseline`, `plan`, `evaluate`, `reinforce` and `sweep`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from flows.cli import console
+from flows.cli.options import config_argument, refresh_option, root_option, set_option
+from flows.cli.preparing import check_place, prepare
+
+if TYPE_CHECKING:
+    from core.config.loading import ResolvedConfig
+    from core.pipeline.switches import Switches
+
+_DONE = "Done. Look at {}"
+_only_option = click.option("--only", multiple=True, metavar="STAGE", help="Run only this stage.")
+_skip_option = click.option("--skip", multiple=True, metavar="STAGE", help="Read its earlier result.")
+_new_option = click.option(
+    "--new", is_flag=True, help="Start this name again if it belongs to another config."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A config and the changes that the command line makes to it."""
+
+    config: Path
+    overrides: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    refresh: tuple[str, ...] = ()
+
+    def check(self) -> tuple[ResolvedConfig, Switches]:
+        """Load config and switches before anything heavy is imported, so that mistakes are found at once."""
+        from core.config.loading import load
+        from core.pipeline.switches import switches
+
+        resolved = load(self.config, self.overrides)
+        return resolved, switches(resolved.config.stages, self.only, self.skip, self.refresh)
+
+
+def _requests(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the argument and options that describe a run, as one Request."""
+
+    @functools.wraps(command)
+    def requested(**values: Any) -> None:
+        request = Request(**{f.name: values.pop(f.name) for f in fields(Request)})
+        command(click.get_current_context().obj, request, **values)
+
+    wrapped: Callable[..., None] = requested
+    for option in (refresh_option, _skip_option, _only_option, set_option(), config_argument):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@click.command()
+@_requests
+@_new_option
+def run(debug: bool, request: Request, new: bool) -> None:
+    """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
+    resolved, _ = request.check()
+    check_place(resolved, new=new)
+    prepare(resolved, debug)
+    from flows.distill import distill
+
+    only, skip, refresh = list(request.only), list(request.skip), list(request.refresh)
+    console.show(_DONE.format(distill(resolved.as_parameter(), None, only, skip, refresh, new=new)))
+
+
+@click.command()
+@_requests
+@_new_option
+def baseline(debug: bool, request: Request, new: bool) -> None:
+    """Measure what a student has to beat: majority, TF-IDF, the untrained model, the teacher."""
+    resolved, _ = request.check()
+    if request.only:
+        raise click.UsageError("baseline has no --only: its stages are few; leave some out with --skip")
+    check_place(resolved, new=new)
+    prepare(resolved, debug)
+    from flows.baseline import baseline
+
+    skip, refresh = list(request.skip), list(request.refresh)
+    console.show(_DONE.format(baseline(resolved.as_parameter(), None, skip, refresh, new)))
+
+
+@click.command()
+@_requests
+def plan(debug: bool, request: Request) -> None:
+    """Show what a run of CONFIG would reuse and what it would build, and the first prompt."""
+    resolved, switched = request.check()
+    from core.pipeline.planning import describe_plan
+
+    console.show(describe_plan(resolved, switched))
+
+
+@click.command()
+@click.option("--run", "name", required=True, help="The run's name.")
+@root_option("The root it is under.")
+@click.option("--checkpoint", default="best", show_default=True, help="best, final, step_<n>, or a path.")
+@click.pass_obj
+def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
+    """Measure and export any checkpoint of a run, next to what the run exported itself."""
+    from core.pipeline.opening import run_config
+    from core.store.objects import Store
+    from core.store.runs import RunView
+
+    prepare(run_config(RunView(Store.at(root), name)), debug)
+    from flows.evaluate import evaluate_checkpoint
+
+    console.show(_DONE.format(evaluate_checkpoint(name, root, checkpoint)))
+
+
+@click.command()
+@config_argument
+@set_option("Override a key: reinforce.steps=50.")
+@click.option(
+    "--from",
+    "start",
+    metavar="RUN",
+    help="A run whose published student to start from, latest, or base; by default CONFIG's own run.",
+)
+@click.option("--plan", "only_plan", is_flag=True, help="Show what it would sample, train and cost.")
+@refresh_option
+@click.option("--replace", is_flag=True, help="Replace an earlier reinforcement of the run that differs.")
+@click.pass_obj
+def reinforce(
+    debug: bool,
+    config: Path,
+    overrides: tuple[str, ...],
+    start: str | None,
+    only_plan: bool,
+    refresh: tuple[str, ...],
+    replace: bool,
+) -> None:
+    """Reinforce the student of CONFIG's run by rewards for its own answers, as set in `reinforce:`."""
+    resolved, _ = Request(config, overrides, refresh=refresh).check()
+    check_place(resolved, new=False)
+    if only_plan:
+        from core.pipeline.planning import describe_reinforcement
+
+        console.show(describe_reinforcement(resolved, start))
+        return
+    prepare(resolved, debug)
+    from flows.reinforce import reinforce
+
+    console.show(_DONE.format(reinforce(resolved.as_parameter(), None, start, list(refresh), replace)))
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@set_option("Change the base config of all arms.")
+@click.option("--plan", "only_plan", is_flag=True, help="Show what would run and what is reused.")
+@click.option("--new", is_flag=True, help="Start an arm's name again if it belongs to another config.")
+@click.pass_obj
+def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, new: bool) -> None:
+    """Run every arm that FILE names, then compare them on the same rows in one report."""
+    from core.sweep.arms import load_sweep
+
+    arms = load_sweep(file, overrides)
+    if only_plan:
+        from core.pipeline.planning import describe_sweep
+
+        console.show(describe_sweep(arms))
+        return
+    for arm in arms.arms:
+        check_place(arm.resolved, new=new)
+    prepare(arms.arms[0].resolved, debug)
+    from flows.sweep import sweep
+
+    console.show(_DONE.format(sweep(str(file), list(overrides), new)))
