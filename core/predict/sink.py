@@ -41,7 +41,7 @@ def output_format(url: str, asked: OutputFormat | None = None) -> OutputFormat:
     """The format asked for, or that of the file's ending. Raises UserError."""
     found = asked or _ENDINGS.get(url.lower().rpartition(".")[2])
     if found is None:
-        raise UserError(f"{url}: unknown ending; name a file that ends in .csv, .jsonl or .parquet")
+        raise UserError(f"{url}: the ending does not give the format; end it in .csv, .jsonl or .parquet")
     return found
 
 

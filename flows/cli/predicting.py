@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
@@ -70,49 +69,57 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     one with more fields than the header, passes through with its error. Rows with an error are counted on
     standard error, and with --fail-on-error the exit code is 1 if there are any.
     """
+    streams = bool(texts) or options.output == STANDARD
     if texts and (options.input, options.output) != (STANDARD, STANDARD):
         raise click.UsageError("--text is answered on standard output; leave --input and --output out")
+    if not streams and options.input == STANDARD:
+        raise click.UsageError("standard input is answered on standard output; leave --output out")
+    if streams and not texts and (options.runner is not None or options.output_format == "parquet"):
+        raise click.UsageError("a runner, and Parquet, need an --output file")
     from flows import environment
 
     environment.prepare()
     start_log("INFO")
-    if texts:
-        _answer_texts(texts, options)
-    elif options.output == STANDARD:
-        _answer_stream(options)
-    elif options.input == STANDARD:
-        raise click.UsageError("standard input is answered on standard output; leave --output out")
-    else:
-        _end(_answer_table(options), options)
+    from core.engines.base import Device
+    from core.predict import job as jobs
+    from core.predict.source import Source
+    from core.predict.student import find, open_student
+
+    bundle = find(options.model, options.root, merged=options.weights == "merged")
+    device = Device(options.device, options.threads)
+
+    def opened() -> Student:
+        return open_student(bundle, options.weights, options.base_model, device)
+
+    if streams:
+        rows = _given(texts) if texts else Source.of(options, bundle).rows()
+        _report(_answer_stream(rows, opened, options), options)
+        return
+    job = jobs.Job.of(options, bundle)
+    if options.runner is not None:
+        _report(_on_runner(options), options)
+        return
+    with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
+        found = jobs.run(job, opened, count, _Shown("predict"))
+    _report(found, options)
 
 
-def _answer_texts(given: tuple[str, ...], options: PredictOptions) -> None:
+def _given(arguments: tuple[str, ...]) -> Iterator[InputRow]:
+    """The rows of --text; bytes that Python could not decode, as in an ASCII locale, are read as UTF-8."""
     from core.predict.source import InputRow
     from core.records import text_id
 
-    texts = [_decoded(text) for text in given]
-    rows = [InputRow(text_id(t), t, None if t.strip() else "the text is empty") for t in texts]
-    _stream(options, _bundle(options), iter([rows]))
+    for argument in arguments:
+        text = argument
+        if any("\udc80" <= c <= "\udcff" for c in argument):
+            text = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        yield InputRow(text_id(text), text, None if text.strip() else "the text is empty")
 
 
-def _decoded(argument: str) -> str:
-    """An argument whose bytes Python could not decode, as in an ASCII locale, read as UTF-8."""
-    if not any("\udc80" <= c <= "\udcff" for c in argument):
-        return argument
-    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _answer_stream(options: PredictOptions) -> None:
-    """Answer texts as they come; this cannot be resumed."""
-    from core.predict.source import Source
-
-    if options.runner is not None or options.output_format == "parquet":
-        raise click.UsageError("a runner, and Parquet, need an --output file")
-    bundle = _bundle(options)
-    _stream(options, bundle, batched(Source.of(options, bundle).rows(), _AT_ONCE))
-
-
-def _stream(options: PredictOptions, bundle: Path, chunks: Iterator[list[InputRow]]) -> None:
+def _answer_stream(
+    rows: Iterator[InputRow], opened: Callable[[], Student], options: PredictOptions
+) -> Outcome:
+    """Answer rows on standard output as they come; this cannot be resumed."""
     import csv
 
     from core.predict import sink
@@ -123,25 +130,15 @@ def _stream(options: PredictOptions, bundle: Path, chunks: Iterator[list[InputRo
     names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
         writer.writerow(names)
-    with _student(options, bundle) as student:
-        for chunk in chunks:
+    with opened() as student:
+        for chunk in batched(rows, _AT_ONCE):
             for row in map(tally.add, answered(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:
                     out.write(sink.line({name: row[name] for name in names}) + "\n")
             out.flush()
-    _end(tally.outcome("standard output"), options)
-
-
-def _answer_table(options: PredictOptions) -> Outcome:
-    from core.predict import job as jobs
-
-    job = jobs.Job.of(options, _bundle(options))
-    if options.runner is not None:
-        return _on_runner(options)
-    with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as rows:
-        return jobs.run(job, lambda: _student(options, job.folder), rows, _Shown("predict"))
+    return tally.outcome("standard output")
 
 
 def _on_runner(options: PredictOptions) -> Outcome:
@@ -154,21 +151,6 @@ def _on_runner(options: PredictOptions) -> Outcome:
     # The command reports errors itself, after the flow has ended.
     found: Outcome = on_runner(**asdict(replace(options, fail_on_error=False)))
     return found
-
-
-def _bundle(options: PredictOptions) -> Path:
-    """The local folder of the bundle."""
-    from core.predict.student import find
-
-    return find(options.model, options.root, merged=options.weights == "merged")
-
-
-def _student(options: PredictOptions, bundle: Path) -> Student:
-    """The model in memory."""
-    from core.engines.base import Device
-    from core.predict.student import open_student
-
-    return open_student(bundle, options.weights, options.base_model, Device(options.device, options.threads))
 
 
 class _Shown:
@@ -184,8 +166,8 @@ class _Shown:
         self._bar.update(done, total, note)
 
 
-def _end(found: Outcome, options: PredictOptions) -> None:
-    """Count what became of the rows, and fail if that was asked for."""
+def _report(found: Outcome, options: PredictOptions) -> None:
+    """Print the counts of the rows, and fail if errors are not accepted."""
     notes = []
     if found.reused:
         notes.append(f"{found.reused:,} of them were answered before")
