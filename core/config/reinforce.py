@@ -87,7 +87,7 @@ class ReinforceConfig(Section):
     length_tokens: int = Field(128, ge=1)
     """Tokens of an answer up to which the reward `length` is whole."""
     advantages: Literal["normalised", "centred"] = "normalised"
-    """A reward less its group's mean; normalised: divided by its group's standard deviation too."""
+    """A reward minus its group's mean; normalised: divided by its group's standard deviation too."""
     loss: Literal["importance_sampling", "ppo", "cispo"] = "ppo"
     """The policy gradient; see core.engines.losses."""
     clip_low: float = Field(0.8, ge=0, le=1)

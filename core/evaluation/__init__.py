@@ -1,1 +1,1 @@
-"""How well a checkpoint does: metrics, the threshold, which checkpoint, and the classical baselines."""
+"""Evaluation: scoring, metrics with intervals, calibration and threshold, selection, and baselines."""

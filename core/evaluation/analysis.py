@@ -317,7 +317,7 @@ class ScorerSettings(Section):
 
 
 class AnalyseSettings(Section):
-    """What is measured."""
+    """Settings of the analyse stage."""
 
     split: SplitName
     """Which rows."""

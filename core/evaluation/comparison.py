@@ -1,10 +1,10 @@
-"""Whether one scorer is better than another on the same rows, in numbers and in words.
+"""Comparisons of scorers on the same rows, in numbers and in words.
 
 The interval decides: a difference is shown where its 95 % interval excludes 0. The intervals of one metric
-hold together for all comparisons made in it, and `p_adjusted` is the p-value that inverts them (see
+hold together for all comparisons in it, and `p_adjusted` is the p-value that inverts them (see
 core.evaluation.significance), so that interval, p-value and verdict never disagree.
 
-A bootstrap of few rows is too sure of itself. So no p-value is smaller than that of a clean sweep in an
+A bootstrap of few rows is overconfident. So no p-value is smaller than that of a clean sweep in an
 exact test: of the order of positives and negatives for ranking metrics; of flipped signs for all others, on
 the rows where probabilities (log loss, Brier score) or predictions differ, or on groups where these are
 drawn. Where even a clean sweep of all comparisons would not be significant a comparison is not testable,
@@ -93,20 +93,15 @@ class Comparison:
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """One metric of one comparison before the number of comparisons is known.
+    """A difference before the number of comparisons is known, and the differences of all resamples.
 
-    `drawn` are the differences of all resamples; `p` is None where nothing can be tested, which `untested`
-    explains; `sweep` is the p-value of a clean sweep, `differing` the rows that it is about.
+    `sweep` is the p-value of a clean sweep, `differing` the rows that it is about.
     """
 
-    metric: str
-    value: float | None
+    difference: MetricDifference
     drawn: Floats
-    p: float | None
     sweep: float
     differing: int
-    undefined: str | None
-    untested: str | None
 
 
 def compare(
@@ -209,30 +204,29 @@ def _measure(
         untested = f"not testable: undefined in {missing:,} of {len(drawn):,} resamples"
     else:
         p = max(bootstrap_p(drawn) or 0.0, sweep)
-    defined = None if np.isnan(value) else value
-    return _Measured(name, defined, drawn, p, sweep, differing, undefined, untested)
+    difference = MetricDifference(
+        metric=name,
+        value=None if np.isnan(value) else value,
+        low=None,
+        high=None,
+        p=p,
+        p_holm=None,
+        detectable=None,
+        undefined_resamples=0 if np.isnan(value) else missing,
+        undefined=undefined,
+        verdict="",
+        untested=untested,
+    )
+    return _Measured(difference, drawn, sweep, differing)
 
 
 def _differences(measured: Sequence[_Measured], found: Replicates, rows: int) -> list[MetricDifference]:
     """Return all comparisons of one metric, adjusted for the number of those that can be tested."""
-    tested = [m for m in measured if m.p is not None]
-    together, out = Family.of([m.drawn for m in tested]), []
-    for m, p_holm in zip(measured, holm([m.p for m in measured]), strict=True):
-        d = MetricDifference(
-            metric=m.metric,
-            value=m.value,
-            low=None,
-            high=None,
-            p=m.p,
-            p_holm=p_holm,
-            detectable=None,
-            undefined_resamples=0 if m.value is None else int(np.isnan(m.drawn).sum()),
-            undefined=m.undefined,
-            verdict="",
-            comparisons=len(tested),
-            untested=m.untested,
-        )
-        out.append(d if m.p is None else _tested(d, m, together, found, rows))
+    tested = [m.drawn for m in measured if m.difference.p is not None]
+    together, out = Family.of(tested), []
+    for m, p_holm in zip(measured, holm([m.difference.p for m in measured]), strict=True):
+        d = replace(m.difference, p_holm=p_holm, comparisons=len(tested))
+        out.append(d if d.p is None else _tested(d, m, together, found, rows))
     return out
 
 
@@ -263,19 +257,18 @@ def _tested(
         high=high,
         p_adjusted=max(together.p_value(m.drawn), least),
         detectable=None if by_rows else detectable(m.drawn, together.level),
-        untested=_untestable(m, d.comparisons, found, rows) if untestable else None,
+        untested=_untestable(d, m.differing, found, rows) if untestable else None,
         note=note,
     )
 
 
-def _untestable(m: _Measured, comparisons: int, found: Replicates, rows: int) -> str:
+def _untestable(d: MetricDifference, differing: int, found: Replicates, rows: int) -> str:
     """Return why even a clean sweep would not be significant."""
-    least = least_rows(comparisons)
+    least = least_rows(d.comparisons)
     if found.clustered and found.units < least:
         return f"not testable: there are {found.units} groups, and fewer than {least} show nothing"
-    kind = METRICS.get(m.metric).of
+    kind = METRICS.get(d.metric).of
     if kind == "ranks":
         return f"not testable: {rows} rows are too few, of these classes, for a ranking to show anything"
-    rows_of = f"{m.differing} {'row' if m.differing == 1 else 'rows'}"
-    on = f"differ on {rows_of}, and fewer than {least} show nothing"
+    on = f"differ on {differing} {'row' if differing == 1 else 'rows'}, and fewer than {least} show nothing"
     return f"their labels {on}" if kind == "counts" else f"not testable: their probabilities {on}"

@@ -1,4 +1,4 @@
-"""What is fitted on val and then frozen: the calibrator and the threshold on calibrated probabilities."""
+"""Decisions, fitted on val and then frozen: a calibrator and a threshold on calibrated probabilities."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def fit_decision(
 
 
 class DecideSettings(Section):
-    """What decides the calibrator and the threshold, besides the scores."""
+    """Settings of the decide stage."""
 
     threshold: ThresholdConfig
     """The config's `evaluation.threshold`."""

@@ -1,4 +1,4 @@
-"""Whether the student's reasoning is true: the rules it cites, the words it quotes, the label it states."""
+"""Faithfulness of the student's reasoning: the rules it cites, the words it quotes, the label it states."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The hardness stage: how a student does on a split's texts that were hard for its teacher, and on the rest.
+"""The hardness stage: a student's metrics on the texts that were hard for its teacher, and on the others.
 
 On train the reject stage has judged the answers. On val and test, if the teacher labeled them, they are
 judged here by the same rules, except those that count what was accepted before.
@@ -70,7 +70,7 @@ class _Counted(Record):
 
 
 class IndependentJudgingSettings(JudgingSettings):
-    """What the answers to val or test are judged by: each on its own, not by what was accepted before."""
+    """Settings for judging the answers to val or test: each on its own, not by what was accepted before."""
 
     @field_validator("rejection")
     @classmethod
@@ -80,7 +80,7 @@ class IndependentJudgingSettings(JudgingSettings):
 
 
 class HardnessSettings(Section):
-    """What decides the hard texts of a split and the student's metrics on them."""
+    """Settings of the hardness stage."""
 
     split: SplitName
     """Which rows."""

@@ -112,8 +112,7 @@ def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) ->
     reserve = encoder.label_tokens
     if encoder.target == "reason_first":
         reserve += settings.max_new_tokens
-    encoder.require_room(reserve)
-    return [encoder.prompt_with_room(text, reserve) for text in encoder.tokenizer.encode_texts(list(texts))]
+    return encoder.prompts(texts, reserve)
 
 
 def _score_labels(

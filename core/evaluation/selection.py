@@ -1,4 +1,4 @@
-"""Which checkpoint is best, whether training beats its start, and when to stop."""
+"""Checkpoint selection on val, and early stopping."""
 
 from __future__ import annotations
 

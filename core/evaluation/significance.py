@@ -118,7 +118,7 @@ def ranking_p(rows: int, positive: int) -> float:
     """Return the smallest p that an exact two-sided test of a ranking can give on so many rows.
 
     Of four rows, two of them positive, even a clean sweep is one of six orders; a bootstrap of so few is
-    too sure of itself.
+    overconfident.
     """
     return min(1.0, 2 / math.comb(rows, positive))
 

@@ -1,4 +1,4 @@
-"""How well a scorer does on parts of the rows: by cited rule, length, group, agreement with the teacher.
+"""Metrics on parts of the rows: by cited rule, length, group, and agreement with the teacher.
 
 With many slices one of them is low by chance: each has its number of rows and interval, and none is tested
 against the rest.

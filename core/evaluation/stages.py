@@ -54,7 +54,7 @@ class ScoringSummary(Record):
 
 
 class MeasureSettings(Section):
-    """What decides the scores of one checkpoint on one split."""
+    """Settings of evaluate and export: one checkpoint on one split."""
 
     engine: EngineChoice
     """Its settings decide the last bits of every score."""
@@ -212,7 +212,7 @@ def billed(sampler: Sampler) -> dict[str, Any]:
 
 
 class ExplainSettings(Section):
-    """What decides which rows are explained, and how."""
+    """Settings of the explain stage."""
 
     engine: EngineChoice
     prompt: EncodeSettings

@@ -281,11 +281,9 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
         f"reinforce: {steps:,} steps of {of.batch_size} texts, {of.group_size} answers each: {asked:,} "
         f"answers of up to {longest} tokens, {updates} a step"
     )
-    encoder = run.context.encoder()
-    encoder.require_room(longest)
     first = islice(scan_examples(run.store.file(parts, "train.csv")), _FORECAST_FROM)
-    tokenized = encoder.tokenizer.encode_texts([e.text for e in first])
-    lengths = [len(encoder.prompt_with_room(text, longest).tokens) for text in tokenized]
+    prompts = run.context.encoder().prompts([e.text for e in first], longest)
+    lengths = [len(each.tokens) for each in prompts]
     prompt = round(sum(lengths) / max(len(lengths), 1))
 
     evaluations = sum(part.evaluate for part in plan.segments(steps, of.interval, of.save_every)) + 1

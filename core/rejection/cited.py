@@ -1,4 +1,4 @@
-"""What a rationale quotes and which rules it cites."""
+"""Quotations and citations of rules in a rationale."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ _BOTH = "a student needs both labels"
 
 
 class JudgingSettings(Section):
-    """What answers are judged by."""
+    """Settings for judging answers."""
 
     rejection: RejectionConfig
     """The config's `rejection:`."""
@@ -83,7 +83,7 @@ class JudgingSettings(Section):
 
 
 class RejectSettings(JudgingSettings):
-    """What rejection depends on."""
+    """Settings of the reject stage."""
 
     keep: int = 1
     """The config's `teacher.keep`: accepted answers for each text, at most."""

@@ -27,7 +27,7 @@ ANSWERS = "answers.jsonl"
 
 
 class RewardSettings(Section):
-    """What decides the answers and their rewards."""
+    """Settings of the reward stage."""
 
     engine: EngineChoice
     prompt: EncodeSettings
@@ -76,12 +76,13 @@ def reward(settings: RewardSettings, io: StageIO) -> dict[str, Any]:
     every = read_examples(io.inputs["split"] / "val.csv")
     examples = [every[i] for i in subset(every, settings.rows, settings.seed)]
     encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
-    encoder.require_room(settings.max_new_tokens)
-    texts = encoder.tokenizer.encode_texts([e.text for e in examples])
-    prompts = [encoder.prompt_with_room(text, settings.max_new_tokens).tokens for text in texts]
+    prompts = encoder.prompts([e.text for e in examples], settings.max_new_tokens)
     params = GenerateParams(max_tokens=settings.max_new_tokens, stop_tokens=encoder.stop_tokens)
     with sampling(io, len(examples)) as (sampler, progress):
-        answers, usage = sampler.generate(prompts, params, progress=progress.update), billed(sampler)
+        answers, usage = (
+            sampler.generate([p.tokens for p in prompts], params, progress=progress.update),
+            billed(sampler),
+        )
     rubric = Rubric(encoder.wording, encoder.target, rule_ids, settings.length_tokens, settings.rewards)
     rows = [_row(*pair, encoder, rubric) for pair in zip(examples, answers, strict=True)]
     jsonio.write_jsonl(io.out / ANSWERS, rows)

@@ -221,8 +221,7 @@ class Trainer:
         examples: Sequence[Example],
     ) -> Sampled:
         config = self.config
-        encoder.require_room(config.max_new_tokens)
-        texts = encoder.tokenizer.encode_texts([e.text for e in examples])
+        prompts = encoder.prompts([e.text for e in examples], config.max_new_tokens)
         params = GenerateParams(
             max_tokens=config.max_new_tokens,
             temperature=config.temperature,
@@ -231,7 +230,7 @@ class Trainer:
         )
         asking = Asking(
             examples,
-            [encoder.prompt_with_room(text, config.max_new_tokens).tokens for text in texts],
+            [prompt.tokens for prompt in prompts],
             config.group_size,
             params,
             rubric,

@@ -171,6 +171,11 @@ class Encoder:
             raise PromptError(f"no character of a text fits into student.max_length {self.max_length}")
         return prompt
 
+    def prompts(self, texts: Sequence[str], reserve: int) -> list[Prompt]:
+        """Return the prompts of texts, with room for `reserve` tokens. Raises as `require_room` does."""
+        self.require_room(reserve)
+        return [self.prompt_with_room(text, reserve) for text in self.tokenizer.encode_texts(list(texts))]
+
     def require_room(self, reserve: int) -> None:
         """Raise PromptError if the prompt does not fit even without its text."""
         needed = len(self.frame) + reserve + MIN_TEXT
