@@ -1,4 +1,4 @@
-"""What reinforcement writes down, typed: steps of rl_history.jsonl and what greedy answers on val earn."""
+"""Typed rows of rl_history.jsonl, and the summaries of the reinforce and reward stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from core.jsonio import Record
 
 
 class RLStep(Record):
-    """What is read of a row of rl_history.jsonl. Steps count from 1; None is undefined."""
+    """The fields of a row of rl_history.jsonl that are read. Steps count from 1; None is undefined."""
 
     step: int
     n_rollouts: int
@@ -14,7 +14,7 @@ class RLStep(Record):
     """Answers that failed on the server."""
     n_groups: int
     groups_skipped: int
-    """Groups whose answers all earned the same, and so teach nothing."""
+    """Groups whose answers all have the same reward, from which there is nothing to learn."""
     updates: int
     reward_mean: float | None
     batch_acc: float | None
@@ -29,7 +29,7 @@ class RLStep(Record):
 
 
 class ValRewards(Record):
-    """The summary of the reward stage: what a checkpoint's greedy answers on val earn."""
+    """The summary of the reward stage: the rewards of a checkpoint's greedy answers on val."""
 
     rows: int
     failed_rows: int
@@ -39,7 +39,7 @@ class ValRewards(Record):
 
 
 class RLSegmentSummary(Record):
-    """What is read of the summary of a reinforce stage: counts over the steps of one segment."""
+    """The fields of the summary of a reinforce stage that are read: counts over the steps of one segment."""
 
     rollouts: int
     failed_rollouts: int

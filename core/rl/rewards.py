@@ -1,7 +1,7 @@
 """The built-in rewards: functions from an answer and its example to a number from 0 to 1.
 
 No reward grows with the length of an answer: `length` is bounded, and an answer without a readable label
-earns nothing for it.
+gets no reward for it.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ from core.student.wording import ParsedCompletion, parse_completion, write_answe
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A student's answer: its text, what was parsed of it, its length in tokens, and whether it ended by
-    itself."""
+    """A student's answer: raw and parsed, its length in tokens, and whether it ended with an end of turn."""
 
     raw: str
     said: ParsedCompletion
@@ -32,7 +31,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Rubric:
-    """What answers are rewarded by, the same for all examples; `weights` by name of reward."""
+    """The criteria of all rewards, the same for all examples; `weights` by name of reward."""
 
     wording: TargetWording
     target: str
@@ -56,7 +55,7 @@ class Rubric:
 
 @reward("label", weight=1.0)
 def label(answer: Answer, example: Example, rubric: Rubric) -> float:
-    """The stated label is the gold label; an answer that states none is as wrong as the other label."""
+    """The stated label is the gold label; an answer without one is as wrong as one with the other label."""
     return float(answer.said.label == example.label)
 
 
