@@ -72,6 +72,13 @@ class MetricDifference:
     untested: str | None = None
     note: str | None = None
 
+    @property
+    def shown(self) -> bool:
+        """Whether the interval excludes 0."""
+        if self.low is None or self.high is None or self.untested is not None:
+            return False
+        return not self.low <= 0 <= self.high
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -141,21 +148,13 @@ def compare(
     return out
 
 
-def better(difference: MetricDifference) -> bool:
-    """Return whether a difference is shown: its interval excludes 0."""
-    d = difference
-    if d.value is None or d.low is None or d.high is None or d.untested is not None:
-        return False
-    return not d.low <= 0 <= d.high
-
-
 def with_verdict(difference: MetricDifference, a: str, b: str) -> MetricDifference:
-    """Return the difference of scorers `a` and `b` with its sentence, by what `better` finds."""
+    """Return the difference of scorers `a` and `b` with its sentence, by whether it is shown."""
     d, name = difference, METRICS.get(difference.metric).title
     if d.value is None:
         return replace(d, verdict=f"{name}: not compared, {d.undefined}.")
     note = "" if d.note is None else f"; {d.note}"
-    if better(d):
+    if d.shown:
         a_wins = (d.value > 0) != lower_is_better(d.metric)
         winner, loser = (a, b) if a_wins else (b, a)
         by = f"{_span(d, 1 if a_wins else -1, f' {name}')}{note}"

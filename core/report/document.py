@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from core.evaluation.comparison import MetricDifference, better
+from core.evaluation.comparison import MetricDifference
 from core.evaluation.metrics import lower_is_better
 from core.optional import Failure, Failures, Part
 from core.registry import Registry
@@ -282,6 +282,6 @@ def conclusion(d: MetricDifference) -> Conclusion:
     """Return whether the first scorer is shown to be better, by the rule of core.evaluation.comparison."""
     if d.value is None:
         return "open"
-    if not better(d):
+    if not d.shown:
         return "even"
     return "better" if (d.value > 0) != lower_is_better(d.metric) else "worse"

@@ -19,7 +19,7 @@ from core.config.measure import METRICS
 from core.data.writing import iter_examples
 from core.errors import DataError, MissingInputError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.comparison import Comparison, better, compare, signed_end, with_verdict
+from core.evaluation.comparison import Comparison, compare, signed_end, with_verdict
 from core.evaluation.predictions import NO_PROBABILITY
 from core.evaluation.significance import exact_interval
 from core.jsonio import InvalidFile, Record, parse
@@ -137,7 +137,7 @@ class Changes:
         grouped = "" if self.comparison.note is None else ", takes grouped rows as independent"
         test = f"McNemar's exact test{grouped}, p = {self.comparison.mcnemar.p:.3g}"
         numbers = f"{signed_end(d.value)} ({ends}{test})"
-        if not better(d):
+        if not d.shown:
             return f"no difference shown between B and A in accuracy: {numbers}"
         return f"{'B' if d.value > 0 else 'A'} is right more often: {numbers}"
 

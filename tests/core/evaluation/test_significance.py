@@ -13,7 +13,7 @@ from scipy import stats
 
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.comparison import Comparison, better, compare
+from core.evaluation.comparison import Comparison, compare
 from core.evaluation.significance import (
     ALPHA,
     POWER,
@@ -175,8 +175,8 @@ def test_the_verdict_is_what_the_interval_shows(
             assert "not compared" in d.verdict
             continue
         even = d.verdict.startswith("no difference shown")
-        assert even is not better(d)
-        assert (d.p_adjusted is not None and d.p_adjusted <= ALPHA + 1e-9) is better(d)
+        assert even is not d.shown
+        assert (d.p_adjusted is not None and d.p_adjusted <= ALPHA + 1e-9) is d.shown
         assert (d.low is None) is (d.high is None)
         if d.low is None or d.high is None:
             assert even
