@@ -259,8 +259,17 @@ class Metrics:
     undefined: Mapping[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> float | None:
-        """Return a registered metric; None if it is undefined, or was not registered at the measurement."""
-        return self.values.get(METRICS.get(name).name)
+        """Return a metric by its name in the registry, or any number by its name in files.
+
+        None if it is undefined, or was not registered at the measurement. Raises KeyError for other names.
+        """
+        if name in METRICS:
+            return self.values.get(name)
+        written = self.to_json()
+        if name == "undefined" or name not in written:
+            raise KeyError(f"there is no metric {name!r}")
+        found: float | None = written[name]
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """Return the mapping that is written, with the names and the order of the first version's files.
@@ -358,17 +367,6 @@ def _of_ranks(metric: Metric, positive: Bools, probability: Floats) -> float:
     once = (np.ones((1, len(rows)), dtype=np.int32) for rows in (ups, downs))
     sizes = (np.array([float(len(rows))]) for rows in (ups, downs))
     return float(metric.function(Ranks.of(*RankedRows(ups, downs).sums(*once), *sizes))[0])
-
-
-def value(metrics: Metrics, name: str) -> float | None:
-    """Return a metric or a count by its name in files or in the registry. Raises KeyError for other names."""
-    if name in METRICS:
-        return metrics[name]
-    written = metrics.to_json()
-    if name == "undefined" or name not in written:
-        raise KeyError(f"there is no metric {name!r}")
-    found: float | None = written[name]
-    return found
 
 
 def lower_is_better(name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import Metrics, better, lower_is_better, value
+from core.evaluation.metrics import Metrics, better, lower_is_better
 
 UNTRAINED = "the untrained model"
 
@@ -50,7 +50,7 @@ def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: st
         raise StageError("no checkpoint was evaluated, so none can be chosen")
     if len(set(steps)) < len(steps):
         raise StageError(f"a step was evaluated twice, so the choice would be arbitrary: {steps}")
-    values = [value(e.metrics, metric) for e in by_step]
+    values = [e.metrics[metric] for e in by_step]
     best = 0
     for i in range(1, len(values)):
         if better(metric, values[i], values[best]):

@@ -9,7 +9,7 @@ from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.decision import DECISION
-from core.evaluation.metrics import Metrics, value
+from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
 from core.export import manifests, predictions
 from core.export.manifests import Measured, Output
@@ -69,7 +69,7 @@ def rl_publish(o: Outcome) -> list[str]:
     pointer = ReinforcedPointer(
         **dict(pointer_of(o)),
         start=_reinforcement(o).start.result,
-        best_val_macro_f1=value(o.trained.metrics(o.selection.step), "macro_f1"),
+        best_val_macro_f1=o.trained.metrics(o.selection.step)["macro_f1"],
         final_state_path=state_path(o.final),
     )
     return _publish(o, pointer, f"{o.view.name}-rl", "rl_latest")
@@ -176,7 +176,7 @@ def _run_result(o: Outcome) -> RunResult:
         best_model_path=o.model_path,
         resume_state_path=state_path(o.final),
         best_step=chosen.step,
-        best_val_macro_f1=value(o.trained.metrics(chosen.step), "macro_f1"),
+        best_val_macro_f1=o.trained.metrics(chosen.step)["macro_f1"],
         selection_metric=chosen.metric,
         best_val_selection_score=chosen.score,
         best_val_selection_metric_value=chosen.value,

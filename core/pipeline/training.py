@@ -10,7 +10,7 @@ from types import TracebackType
 
 from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
-from core.evaluation.metrics import Metrics, value
+from core.evaluation.metrics import Metrics
 from core.evaluation.selection import EvaluatedCheckpoint, should_stop
 from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import RunFolder
@@ -151,7 +151,7 @@ class Evaluations:
     def stop_early(self) -> bool:
         """Whether early stopping ends training here; pending evaluations do not stop it."""
         metric = self._run.config.evaluation.metric
-        values = [value(point.metrics, metric) for point in self.trained.curve]
+        values = [point.metrics[metric] for point in self.trained.curve]
         return not self._waiting and should_stop(values, self._stopping, metric)
 
     def _call(self, step: int) -> StageCall:
@@ -174,7 +174,7 @@ class Evaluations:
             self._folder.phase.prefix,
             step,
             chosen_by,
-            *(_shown(value(metrics, m)) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
+            *(_shown(metrics[m]) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
         )
         rate = metrics.invalid_label_rate
         if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:

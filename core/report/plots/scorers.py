@@ -9,7 +9,7 @@ from typing import Any
 
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.evaluation.curves import ByCoverage, ByThreshold, Point
-from core.evaluation.metrics import Confusion, value
+from core.evaluation.metrics import Confusion
 from core.evaluation.threshold import ThresholdSpread
 from core.report.data import ComparisonData
 from core.report.document import Conclusion, Key, Picture, conclusion
@@ -211,7 +211,7 @@ def _paint_precision(figure: Any, found: Sequence[ProbabilityAnalysis], share: f
         curve, (color, dash) = s.curves.precision_recall, strokes[s.title]
         style = {"color": color, "linestyle": dashes(dash), "linewidth": 2.0 if s is found[0] else 1.3}
         panel.step(curve.recall, curve.precision, where="post", **style)
-    recall, precision = (value(found[0].metrics, name) for name in ("recall", "precision"))
+    recall, precision = (found[0].metrics[name] for name in ("recall", "precision"))
     if recall is not None and precision is not None:
         panel.plot([recall], [precision], color=STUDENT, marker="o", markersize=7)
     panel.set_xlabel("recall")

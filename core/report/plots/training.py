@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from core.evaluation.metrics import value
 from core.rejection.funnel import Level
 from core.report.data import ReportData
 from core.report.document import Picture
@@ -72,11 +71,11 @@ def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None
 
 
 def _paint_metric(panel: Any, name: str, data: ReportData, *, legend: bool) -> None:
-    at = [(p.step, v) for p in data.curve if (v := value(p.metrics, name)) is not None]
+    at = [(p.step, v) for p in data.curve if (v := p.metrics[name]) is not None]
     lines = panel.plot([s for s, _ in at], [v for _, v in at], color=STUDENT, marker="o", markersize=4)
     titles, strokes = ["student"], drawing.other_strokes(len(data.val_baselines))
     for (title, metrics), (color, dash) in zip(data.val_baselines.items(), strokes, strict=True):
-        level = value(metrics, name)
+        level = metrics[name]
         if level is not None:
             lines.append(panel.axhline(level, color=color, linestyle=drawing.dashes(dash), linewidth=1.3))
             titles.append(drawing.label(title))

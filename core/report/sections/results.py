@@ -8,7 +8,6 @@ from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis, ScorerAnalysis
 from core.evaluation.comparison import Comparison, MetricDifference
 from core.evaluation.decision import Decided
-from core.evaluation.metrics import value
 from core.report.data import ComparisonData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells, section
 from core.report.plots import scorers as plots
@@ -141,7 +140,7 @@ def default(data: ComparisonData) -> Section:
     )
     rows = []
     for s in data.analysis.with_probabilities.values():
-        pairs = [(value(s.metrics, m), value(s.at_default, m)) for m in _AT_DEFAULT]
+        pairs = [(s.metrics[m], s.at_default[m]) for m in _AT_DEFAULT]
         rows.append(cells(s.title, number(s.threshold), *(number(v) for pair in pairs for v in pair)))
     columns = [c for m in _AT_DEFAULT for c in (f"{name_of(m)}, chosen", f"{name_of(m)}, at 0.5")]
     table = Table(["", "chosen", *columns], rows, strong=FIRST)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from core.evaluation.metrics import value
 from core.export.ledger import CostEstimate
 from core.report.data import ModelBlock, ReportData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Facts, Prose, Section, Table, cells, section
@@ -139,7 +138,7 @@ def _model(model: ModelBlock) -> list[tuple[str, Cell]]:
     path, m = ("model_path", Cell(model.model_path, code=True)), model.metrics
     if m is None:
         return [path, ("metrics", Cell("not measured in this run"))]
-    rows = [(name, Cell(number(value(m, name), 6))) for name in _IN_BLOCKS]
+    rows = [(name, Cell(number(m[name], 6))) for name in _IN_BLOCKS]
     k = m.confusion
     four = [None] * 4 if k is None else [k.tp, k.fp, k.fn, k.tn]
     counts = [Cell(UNDEFINED if n is None else str(n)) for n in four]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, mean, stdev
 
 from core.evaluation.analysis import ProbabilityAnalysis
-from core.evaluation.metrics import Counts, macro_f1, value
+from core.evaluation.metrics import Counts, macro_f1
 from core.intervals import proportion
 from core.rejection.files import TeacherSummary
 from core.rejection.funnel import Level
@@ -66,7 +66,7 @@ def curve(data: ReportData) -> Section | None:
     rows = []
     for p in data.curve:
         loss = cells(number(p.train_loss)) if has_loss else []
-        values = cells(*(number(value(p.metrics, name)) for name in CURVE.values()))
+        values = cells(*(number(p.metrics[name]) for name in CURVE.values()))
         rows.append([Cell(str(p.step)), *loss, *values])
     chosen = frozenset(i for i, p in enumerate(data.curve) if p.step == data.selection.step)
     table = Table(["step", *(["train loss"] if has_loss else []), *CURVE], rows, left=0, strong=chosen)
@@ -141,7 +141,7 @@ def seeds(data: ReportData) -> Section | None:
         f"The student of {len(runs)} seeds on the same rows of {data.split}, each at the threshold that its "
         "own val chose. Intervals elsewhere are about the rows; this spread is about training."
     )
-    by_metric = {m: [value(r.metrics, m) for r in runs] for m in MEASURED}
+    by_metric = {m: [r.metrics[m] for r in runs] for m in MEASURED}
     rows = [
         [Cell(r.run, code=True), *cells(str(r.seed), *(number(by_metric[m][i]) for m in MEASURED))]
         for i, r in enumerate(runs)

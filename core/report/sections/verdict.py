@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis, ScorerAnalysis
-from core.evaluation.metrics import value
 from core.intervals import TOO_FEW
 from core.report.data import ReportData
 from core.report.document import (
@@ -154,7 +153,7 @@ def _smallest_difference(analysis: Analysis, metric: str) -> list[str]:
 def _at_default(student: ScorerAnalysis, metric: str) -> list[str]:
     if not isinstance(student, ProbabilityAnalysis):
         return []
-    at_default, chosen = value(student.at_default, metric), student.intervals[metric]
+    at_default, chosen = student.at_default[metric], student.intervals[metric]
     shown_default = "undefined" if at_default is None else number(at_default)
     text = (
         f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is {shown_default}; "

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap, intervals_of, units_of, weights
 from core.evaluation.comparison import compare
-from core.evaluation.metrics import compute, value
+from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Floats
 from core.intervals import TOO_FEW
 from tests.core.evaluation.scored import ROWS, Sample, Scored, as_rows, draw, groups_of
@@ -69,7 +69,7 @@ def test_the_points_are_the_metrics_of_the_rows(scored: Scored, threshold: float
     found = bootstrap(c.positive, [Judged.of(c, threshold)], resamples=1)
     m = compute(as_rows(scored), threshold)
     for name in METRICS:
-        wanted = value(m, name)
+        wanted = m[name]
         point = found.point(0, name)
         assert np.isnan(point) if wanted is None else point == pytest.approx(wanted, abs=1e-12), name
 

@@ -18,7 +18,7 @@ from sklearn import metrics as sk
 from core.config.measure import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio, value
+from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio
 from core.evaluation.predictions import Floats
 from tests.core.evaluation.scored import Row, predictions
 
@@ -61,7 +61,7 @@ def test_defined_metrics_equal_scikit_learns(rows: list[Row], threshold: float) 
     if any(said):
         expected["precision"] = sk.precision_score(gold, said)
     for name, wanted in expected.items():
-        assert value(m, name) == pytest.approx(wanted, abs=1e-12), name
+        assert m[name] == pytest.approx(wanted, abs=1e-12), name
     assert m.confusion is not None
     k = m.confusion
     assert [[k.tn, k.fp], [k.fn, k.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
@@ -97,7 +97,7 @@ def test_without_a_threshold_predictions_are_undefined_and_probabilities_measure
     assert all(without.undefined[name] == "nobody chose" for name in counted)
     assert (without.confusion, without.threshold) == (None, None)
     for name in ("log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "n", "n_positive"):
-        assert value(without, name) == value(at, name)
+        assert without[name] == at[name]
     assert Metrics.from_json(json.loads(json.dumps(without.to_json(), allow_nan=False))) == without
 
 
@@ -121,7 +121,7 @@ def test_a_table_computed_by_hand() -> None:
     assert m["auroc"] == pytest.approx(3 / 6 + 1 / 6)  # .9 beats both, .4 and .5 beat .2 only: 4 of 6
     assert m["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.04 + 0.25) / 5)
     assert m["log_loss"] == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.4, 0.8, 0.5))) / 5)
-    assert value(m, "loss") == value(m, "cls_loss") == m["log_loss"]
+    assert m["loss"] == m["cls_loss"] == m["log_loss"]
     assert m.invalid_label_rate == pytest.approx(1 / 5)
     assert m.off_label_mass == pytest.approx(1.4 / 5)
 
@@ -181,7 +181,7 @@ def test_predecessors_names_and_integers_are_kept() -> None:
 def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
     m = compute(predictions([row(1, 0.9), row(0, 0.1)]), 0.5)
     for name in METRICS:
-        assert value(m, name) is not None
+        assert m[name] is not None
         smaller_wins = name in ("log_loss", "brier")
         assert better(name, 0.1, 0.2) is smaller_wins
         assert better(name, 0.2, 0.1) is not smaller_wins
@@ -190,7 +190,7 @@ def test_every_metric_of_the_config_has_a_value_and_a_direction() -> None:
         assert not better(name, None, None)
         assert not better(name, 0.1, 0.1)
     with pytest.raises(KeyError, match="no metric 'auc'"):
-        value(m, "auc")
+        m["auc"]
 
 
 @pytest.fixture
@@ -240,5 +240,5 @@ def test_many_tables_at_once_give_what_the_rows_of_each_give(tables: list[tuple[
         if of.of != "counts":
             continue
         for found, table in zip(of.function(counts), tables, strict=True):
-            wanted = value(compute(predictions(rows_of(*table)), 0.5), name)
+            wanted = compute(predictions(rows_of(*table)), 0.5)[name]
             assert math.isnan(found) if wanted is None else math.isclose(found, wanted, abs_tol=1e-12), name

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.evaluation.bootstrap import Judged
-from core.evaluation.metrics import compute, value
+from core.evaluation.metrics import compute
 from core.evaluation.slices import by_agreement, by_cited_rule, by_group, by_length, slices
 from tests.core.evaluation.scored import draw
 
@@ -67,7 +67,7 @@ def test_a_slices_metrics_are_those_of_its_rows() -> None:
     ]
     m = compute(sample.rows().take(range(80)), 0.5)
     for name, interval in found[0].metrics.items():
-        assert interval.value == pytest.approx(value(m, name), abs=1e-12)
+        assert interval.value == pytest.approx(m[name], abs=1e-12)
         assert interval.low is not None
     json.dumps(dataclasses.asdict(found[0]), allow_nan=False)
 

@@ -9,7 +9,6 @@ import pytest
 
 from core.config.measure import METRICS, ThresholdConfig
 from core.evaluation.analysis import LabelAnalysis
-from core.evaluation.metrics import value
 from core.optional import Failures, strict
 from core.report.data import ReportData
 from core.report.document import SECTIONS, Bullets, Prose, Section, Table, run_sections, section
@@ -103,7 +102,7 @@ def test_the_teachers_first_answers_are_measured_on_train() -> None:
 def test_seeds_are_spread_over_all_of_them_this_run_included() -> None:
     report = full()
     (table,) = tables(seeds(report))
-    values = [value(r.metrics, "macro_f1") or 0.0 for r in (*own_seed(report), *other_seeds())]
+    values = [r.metrics["macro_f1"] or 0.0 for r in (*own_seed(report), *other_seeds())]
     found = {row[0].text: row[2].text for row in table.rows}
     assert found["mean"] == f"{mean(values):.3f}"
     assert found["standard deviation"] == f"{stdev(values):.3f}"
