@@ -186,21 +186,23 @@ def measure_scorers(
 
 def _align(examples: Sequence[Example], scorer: Scored) -> _Aligned:
     ids, gold = [e.id for e in examples], [e.label for e in examples]
-    if scorer.predictions is None or scorer.decision is None:
-        labels = scorer.labels or {}
+    if (labels := scorer.labels) is not None:
         rows = Predictions.of(ids, np.full(len(ids), np.nan), gold=gold)
         # A text without a label is predicted 0, as a row without a probability is.
         predicted = np.array([labels.get(name) == 1 for name in ids], dtype=np.bool_)
         lacks = f"{scorer.title} gives labels and no probabilities"
         return _Aligned(scorer, rows, rows, Judged(None, predicted, lacks))
-    at = scorer.predictions.indices()
+    predictions, frozen = scorer.predictions, scorer.decision
+    if predictions is None or frozen is None:
+        raise ValueError(f"{scorer.title} has neither labels nor predictions with a decision")
+    at = predictions.indices()
     missing = [name for name in ids if name not in at]
     if missing:
         raise StageError(
             f"{scorer.title} has no score of {len(missing)} of {len(examples)} rows, {missing[0]} for one: "
             "scorers are compared on the same rows only"
         )
-    raw, frozen = scorer.predictions.take([at[name] for name in ids]).with_gold(gold), scorer.decision
+    raw = predictions.take([at[name] for name in ids]).with_gold(gold)
     calibrated = frozen.calibrated(raw)
     judged = Judged.of(calibrated, frozen.threshold, f"{scorer.title}: {frozen.reason}")
     return _Aligned(scorer, raw, calibrated, judged)
@@ -217,8 +219,8 @@ def _measure(a: _Aligned, positive: Bools, found: Replicates, i: int) -> Probabi
         "intervals": intervals_of(positive, a.judged, found, i),
     }
     if of.decision is None:
-        labels = of.labels or {}
-        return LabelAnalysis(**common, unlabelled=sum(labels.get(name) is None for name in a.raw.ids))
+        unlabelled = sum((of.labels or {}).get(name) is None for name in a.raw.ids)
+        return LabelAnalysis(**common, unlabelled=unlabelled)
     return ProbabilityAnalysis(
         **common,
         threshold_reason=of.decision.reason,
