@@ -267,7 +267,7 @@ class Metrics:
             return self.values.get(name)
         written = self.to_json()
         if name == "undefined" or name not in written:
-            raise KeyError(f"there is no metric {name!r}")
+            raise KeyError(f"no metric {name!r}")
         found: float | None = written[name]
         return found
 
