@@ -76,6 +76,14 @@ def metrics_code() -> dict[str, Any]:
     return {"metrics_code": code} if code else {}
 
 
+class MeasuringSettings(Section):
+    """Base class of the settings of stages whose results contain every metric."""
+
+    def key_extras(self) -> dict[str, Any]:
+        """Return what identifies the code of metrics that are not built in."""
+        return metrics_code()
+
+
 MetricName = Annotated[str, AfterValidator(lambda name: METRICS.get(name).name)]
 """The name of a registered metric."""
 

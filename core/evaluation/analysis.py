@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import model_validator
 
 from core.config.base import Section
-from core.config.measure import metrics_code
+from core.config.measure import MeasuringSettings
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import curves, decision
@@ -318,7 +318,7 @@ class ScorerSettings(Section):
         return Scored(self.name, self.title, predictions, frozen, kind=self.kind)
 
 
-class AnalyseSettings(Section):
+class AnalyseSettings(MeasuringSettings):
     """Settings of the analyse stage."""
 
     split: SplitName
@@ -333,10 +333,6 @@ class AnalyseSettings(Section):
     """Draws the resamples."""
     without: tuple[Part, ...] = ()
     """Parts that failed and are left out: slices, faithfulness."""
-
-    def key_extras(self) -> dict[str, Any]:
-        """Return what identifies the code of metrics that are not built in."""
-        return metrics_code()
 
 
 @stage(

@@ -11,8 +11,7 @@ import numpy as np
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
-from core.config.measure import CalibrationConfig, ThresholdConfig, metrics_code
+from core.config.measure import CalibrationConfig, MeasuringSettings, ThresholdConfig
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, intervals, units_of
@@ -124,7 +123,7 @@ def fit_decision(
     )
 
 
-class DecideSettings(Section):
+class DecideSettings(MeasuringSettings):
     """Settings of the decide stage."""
 
     threshold: ThresholdConfig
@@ -135,10 +134,6 @@ class DecideSettings(Section):
     """The file of the input `scored` with val's scores."""
     seed: int
     """Draws the resamples, and the folds of auto calibration."""
-
-    def key_extras(self) -> dict[str, Any]:
-        """Return what identifies the code of metrics that are not built in."""
-        return metrics_code()
 
     @classmethod
     def of(cls, config: Config, file: str = SCORES) -> DecideSettings:

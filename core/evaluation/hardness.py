@@ -14,8 +14,7 @@ import numpy as np
 from pydantic import field_validator
 
 from core.config import Config
-from core.config.base import Section
-from core.config.measure import metrics_code
+from core.config.measure import MeasuringSettings
 from core.config.rejection import RejectionConfig, RuleContext
 from core.data.writing import iter_placed, read_examples
 from core.evaluation import decision
@@ -79,7 +78,7 @@ class IndependentJudgingSettings(JudgingSettings):
         return rejection.model_copy(update={"rules": kept})
 
 
-class HardnessSettings(Section):
+class HardnessSettings(MeasuringSettings):
     """Settings of the hardness stage."""
 
     split: SplitName
@@ -90,10 +89,6 @@ class HardnessSettings(Section):
     """Of each interval."""
     seed: int
     """Draws the resamples."""
-
-    def key_extras(self) -> dict[str, Any]:
-        """Return what identifies the code of metrics that are not built in."""
-        return metrics_code()
 
     @classmethod
     def of(cls, config: Config, split: SplitName) -> HardnessSettings:
