@@ -21,8 +21,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from core.progress import Progress, Silent
 
@@ -240,6 +238,9 @@ def _common(sets: ShingleSets, large: Ints, small: Ints) -> Ints:
 
 def _merged(roots: Ints, left: Ints, right: Ints) -> Ints:
     """Families after these pairs are joined; each is named by its smallest member."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     n = len(roots)
     rows, columns = np.concatenate((np.arange(n), left)), np.concatenate((roots, right))
     graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(n, n))
