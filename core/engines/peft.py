@@ -5,13 +5,12 @@ A bundle holds an adapter in PEFT's layout. It is opened by the local engine ove
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from core.base_model import ModelSource
 from core.engines.base import Device, LoraSpec, SamplerRef
-from core.engines.sampling import Sampler, difference
+from core.engines.sampling import Rows, Sampler, difference
 from core.errors import ModelError, StageError
 
 
@@ -53,13 +52,8 @@ class Parity:
     """Rows that failed on either side, or have only a bound."""
 
 
-def parity(
-    remote: Sampler, local: Sampler, prompts: Sequence[Sequence[int]], choices: Sequence[Sequence[int]]
-) -> Parity:
-    """Score rows with both and report the largest difference.
-
-    Raises StageError where no row can be compared.
-    """
+def parity(remote: Sampler, local: Sampler, prompts: Rows, choices: Rows) -> Parity:
+    """Score rows with both and report the largest difference. Raises StageError if none can be compared."""
     there, here = remote.score(prompts, choices), local.score(prompts, choices)
     unfit = {row for scores in (there, here) for row in (*scores.errors, *(row for row, _ in scores.bounds))}
     apart = {

@@ -16,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from core.engines.local import attention
 from core.engines.local.attention import Plan, PrefixMemory, packed_plan
+from core.engines.sampling import Rows
 from core.errors import ModelError
 
 log = logging.getLogger(__name__)
@@ -62,11 +63,7 @@ class Backbone:
         return memory
 
     def features(
-        self,
-        rows: Sequence[Sequence[int]],
-        *,
-        prefix: PrefixMemory | None = None,
-        record: PrefixMemory | None = None,
+        self, rows: Rows, *, prefix: PrefixMemory | None = None, record: PrefixMemory | None = None
     ) -> Tensor:
         """Run rows (longest first, without the prefix) -> (sum of lengths, width), end to end.
 
@@ -170,7 +167,7 @@ def _agree(found: Tensor, wanted: Tensor) -> bool:
     return bool(torch.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE))
 
 
-def shared_prefix(rows: Sequence[Sequence[int]], limit: int) -> int:
+def shared_prefix(rows: Rows, limit: int) -> int:
     """Return the length of the common prefix, at most `limit`; 0 if it is not worth a pass of its own."""
     if len(rows) < 2:
         return 0

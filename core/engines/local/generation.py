@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.engines.local.attention import Call, PrefixMemory
 from core.engines.local.backbone import Backbone, shared_prefix
-from core.engines.sampling import GenerateParams, Generation, derived_seed
+from core.engines.sampling import GenerateParams, Generation, Report, Rows, derived_seed
 
 # A batch of 64 reads the weights once for 64 tokens; more rows bring little on a CPU.
 _ROWS = {"cpu": 64, "cuda": 512}
@@ -36,11 +36,7 @@ class _Row:
 
 
 def generate(
-    backbone: Backbone,
-    prompts: Sequence[Sequence[int]],
-    params: GenerateParams,
-    *,
-    progress: Callable[[int, int], None] | None = None,
+    backbone: Backbone, prompts: Rows, params: GenerateParams, *, progress: Report | None = None
 ) -> list[Generation]:
     """Continue each prompt; see Sampler.generate. Batching changes only rounding."""
     if params.max_tokens < 1:
