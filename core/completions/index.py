@@ -117,7 +117,8 @@ class ReplyIndex:
             texts = [(_bytes(e.first_of),) for _, e in answers if e.first_of is not None]
             self._db.execute("BEGIN")
             self._db.executemany(_INSERT, rows)
-            self._db.executemany("INSERT OR IGNORE INTO old_text VALUES (?)", texts)
+            if texts:
+                self._db.executemany("INSERT OR IGNORE INTO old_text VALUES (?)", texts)
             self._db.execute("COMMIT")
             for _, e in entries:
                 self._usage[e.run].add(e)

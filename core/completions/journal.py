@@ -50,15 +50,17 @@ class Journal:
         self._uploader = None if store.backend.folder is not None else Uploader(store.backend, interval)
 
     @classmethod
-    def open(cls, store: Store, run: str, *, interval: float = INTERVAL_S, heals: bool = True) -> Journal:
+    def open(
+        cls, store: Store, run: str, *, interval: float = INTERVAL_S, completes_uploads: bool = True
+    ) -> Journal:
         """Open the journal, and index all replies under the root.
 
-        Replies are uploaded every `interval` seconds. `heals` uploads what dead runs of this machine could
-        not. Raises StoreError or PassingError if the root cannot be read.
+        Replies are uploaded every `interval` seconds. `completes_uploads` uploads what dead runs of this
+        machine could not. Raises StoreError or PassingError if the root cannot be read.
         """
         journal = cls(store, run, interval)
         try:
-            journal.refresh(heals=heals)
+            journal.refresh(completes_uploads=completes_uploads)
         except BaseException:
             journal.close()
             raise
@@ -115,7 +117,7 @@ class Journal:
         """Return what a run's own replies used, including those that another run has too."""
         return self.index.usage(run)
 
-    def refresh(self, *, heals: bool = False) -> None:
+    def refresh(self, *, completes_uploads: bool = False) -> None:
         """Index what other writers have added since."""
         backend = self.store.backend
         there = parts(backend)
@@ -130,7 +132,7 @@ class Journal:
         wanted = missing_here(there, ends, self.index.read_until)
         for piece in download(backend, wanted, self._folder / "parts"):
             self._index_file(piece)
-        if heals:
+        if completes_uploads:
             upload_missing(backend, self._folder, there)
 
     def _index_durable(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:

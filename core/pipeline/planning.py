@@ -84,7 +84,7 @@ def _first_prompts(plan: PlanRunner) -> list[str]:
         return ["(the first prompt can be shown once the data is split)"]
     lines: list[str] = []
     if plan.config.teacher.kind == "openai":
-        with Journal.open(plan.store, plan.view.name, heals=False) as journal:
+        with Journal.open(plan.store, plan.view.name, completes_uploads=False) as journal:
             lines += [*forecast_lines(plan.config, plan.store, parts, journal), ""]
     example = next(iter(scan_examples(plan.store.file(parts, "train.csv"))))
     context = plan.context

@@ -94,7 +94,7 @@ def test_a_lost_part_is_uploaded_again_by_whoever_has_the_spool(
     appended(remote, range(2), range(2, 4), range(4, 6))
     before = parts(remote.backend)
     remote.backend.remove([before[lost].path])
-    with Journal.open(remote, "next", heals=False):
+    with Journal.open(remote, "next", completes_uploads=False):
         assert len(parts(remote.backend)) == len(before) - 1
     with Journal.open(remote, "next"):
         assert parts(remote.backend) == before
