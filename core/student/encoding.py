@@ -279,11 +279,9 @@ class Encoder:
         return found.tokens[found.in_label.index(True) : ends[-1] + 1] if ends else None
 
     def choices(self) -> Mapping[int, tuple[tuple[int, ...], ...]]:
-        """Return for each label the token sequences of its forms: the code, alone or after a space or line
-        break.
+        """Return for each label the token sequences of its code, alone or after a space or line break.
 
-        Only forms that share everything but their last token are listed, so that one forward pass scores
-        all of them; a form that takes more tokens counts as off-label mass.
+        Forms that differ in more than their last token, which one pass cannot score, are off-label mass.
         """
         found = {}
         for label in self.labels:
@@ -314,10 +312,7 @@ class Encoder:
             raise PromptError("one label's tokens begin the other's, so they cannot be distinguished")
 
     def example(self, example_id: str, text: TextTokens, label: int, reasoning: str) -> EncodedExample | None:
-        """Return one training example; None if the answer leaves no room for any text.
-
-        Raises PromptError if the conversation has other tokens as a whole.
-        """
+        """Return one training example; None if the answer leaves no room for any text. Raises PromptError."""
         completion = self.completion(label, reasoning)
         prompt = self.prompt(text, len(completion.tokens))
         if prompt is None:
