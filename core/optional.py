@@ -93,10 +93,7 @@ def separable(part: Part) -> Iterator[None]:
 
 
 def unless_left_out(
-    part: Part,
-    without: Collection[Part],
-    make: Callable[[], _Result],
-    otherwise: Callable[[], _Result],
+    part: Part, without: Collection[Part], make: Callable[[], _Result], otherwise: Callable[[], _Result]
 ) -> _Result:
     """Inside a stage: return `make()`, or `otherwise()` if the stage is repeated without this part."""
     if part in without:
@@ -133,11 +130,7 @@ class Failures:
             self.note(part, e, detail)
 
     def attempt(
-        self,
-        part: Part,
-        detail: str,
-        make: Callable[[], _Result],
-        otherwise: Callable[[], _Result],
+        self, part: Part, detail: str, make: Callable[[], _Result], otherwise: Callable[[], _Result]
     ) -> _Result:
         """Return `make()`, or `otherwise()` if that fails, which is recorded."""
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,6 @@ from core.store.runs import RunView
 
 FILE = "made_by.json"
 COMMIT_VARIABLE = "UNDERSTUDY_COMMIT"
-_DISTRIBUTION = "understudy-distill"
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
@@ -58,20 +58,17 @@ def current_code() -> CodeVersion:
 
     The commit is that of the checkout; an installed package has the value of UNDERSTUDY_COMMIT instead.
     """
-    try:
-        version = metadata.version(_DISTRIBUTION)
-    except metadata.PackageNotFoundError:
-        version = None
-    return CodeVersion(version=version, commit=_commit())
-
-
-def _commit() -> str | None:
-    if not (_CHECKOUT / ".git").exists():  # installed; a checkout around the environment is another project
-        return os.environ.get(COMMIT_VARIABLE, "").strip() or None
-    command = ["git", "-C", str(_CHECKOUT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # do not disturb a commit in progress
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, env=env)
-    except (OSError, subprocess.SubprocessError):  # git is missing, or refuses the folder's owner
-        return None
-    return found.stdout.strip() or None
+    version = commit = None
+    with suppress(metadata.PackageNotFoundError):
+        version = metadata.version("understudy-distill")
+    if (_CHECKOUT / ".git").exists():  # a checkout around the environment is another project
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # do not disturb a commit in progress
+        with suppress(OSError, subprocess.SubprocessError):  # git is missing, or refuses the folder's owner
+            found = subprocess.run(
+                command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=10, check=True, env=env
+            )
+            commit = found.stdout.strip() or None
+    else:
+        commit = os.environ.get(COMMIT_VARIABLE, "").strip() or None
+    return CodeVersion(version=version, commit=commit)

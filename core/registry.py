@@ -14,7 +14,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar, overload
 
 from core import jsonio
@@ -154,22 +154,15 @@ class Registry(Generic[T]):
     def _load_plugins(self) -> None:
         if not self._plugins_loaded:
             self._plugins_loaded = True
-            try:
-                for point in entry_points(group=self.group):
-                    self._load_plugin(point)
-            except PluginError:
-                self._plugins_loaded = False  # the next lookup fails with the same error
-                raise
-
-    def _load_plugin(self, point: EntryPoint) -> None:
-        try:
-            point.load()
-        except Exception as e:
-            distribution = (
-                f"{point.dist.name} {point.dist.version}" if point.dist else "an unknown distribution"
-            )
-            raise PluginError(
-                f"{distribution} cannot provide its {self.kind} {point.name!r} (entry point "
-                f"{point.value} in group {self.group}): {type(e).__name__}: {e}; "
-                f"update or uninstall {point.dist.name if point.dist else 'it'}"
-            ) from e
+            for point in entry_points(group=self.group):
+                try:
+                    point.load()
+                except Exception as e:
+                    self._plugins_loaded = False  # the next lookup fails with the same error
+                    dist = point.dist
+                    raise PluginError(
+                        f"{f'{dist.name} {dist.version}' if dist else 'an unknown distribution'} cannot "
+                        f"provide its {self.kind} {point.name!r} (entry point {point.value} in group "
+                        f"{self.group}): {type(e).__name__}: {e}; "
+                        f"update or uninstall {dist.name if dist else 'it'}"
+                    ) from e

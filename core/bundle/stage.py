@@ -33,7 +33,7 @@ from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.files import TeacherSummary
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings
-from core.student.segment import checkpoint, read_checkpoint
+from core.student.segment import CHECKPOINT_FILE, SavedCheckpoint, checkpoint
 from core.student.stage import SUMMARY_FILE as ENCODED
 from core.student.stage import EncodeSummary
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
@@ -137,7 +137,7 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     data = card.CardData(
         contents=contents,
         dataset=config.dataset,
-        step=0 if checkpoint is None else read_checkpoint(checkpoint).step,
+        step=0 if checkpoint is None else SavedCheckpoint.read(checkpoint / CHECKPOINT_FILE).step,
         analysis=Analysis.read(io.input("analysis") / ANALYSIS),
         decision=Decided.read(io.input("decision") / names.DECISION),
         split=SplitSummary.read(io.input("split") / SPLIT_SUMMARY),

@@ -110,7 +110,7 @@ class Runner(ABC):
         if teacher is None or slot.partition("/")[0] not in _FROM_TEACHER_RUN:
             return self.view
         source = RunView(self.store, teacher)
-        if not source.exists():
+        if not source.files():
             raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.where()}")
         return source
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import jsonio
 from core.config import Config
@@ -19,9 +18,6 @@ from core.records import Example
 from core.rl.rewards import Rubric
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings
-
-if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
 
 ANSWERS = "answers.jsonl"
 
@@ -56,16 +52,14 @@ class RewardSettings(Section):
         )
 
 
-def content(settings: RewardSettings, context: RunContext) -> dict[str, str]:
-    """Return the digests of model, prompt and rule ids."""
-    return {**context.student_content(), "rule_ids": jsonio.digest(list(context.rulebook.ids))}
-
-
 @stage(
     "reward",
     version=2,
     inputs=("split", "checkpoint?"),
-    content=content,
+    content=lambda settings, context: {
+        **context.student_content(),
+        "rule_ids": jsonio.digest(list(context.rulebook.ids)),
+    },
     shows="rl_phase/val_rewards.jsonl",
     switch=None,
     slot="reward/rl/{step}",
@@ -79,14 +73,20 @@ def reward(settings: RewardSettings, io: StageIO) -> dict[str, Any]:
     prompts = encoder.prompts([e.text for e in examples], settings.max_new_tokens)
     params = GenerateParams(max_tokens=settings.max_new_tokens, stop_tokens=encoder.stop_tokens)
     with sampling(io, len(examples)) as (sampler, progress):
-        answers, usage = (
-            sampler.generate([p.tokens for p in prompts], params, progress=progress.update),
-            billed(sampler),
-        )
+        answers = sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
+        usage = billed(sampler)
     rubric = Rubric(encoder.wording, encoder.target, rule_ids, settings.length_tokens, settings.rewards)
     rows = [_row(*pair, encoder, rubric) for pair in zip(examples, answers, strict=True)]
     jsonio.write_jsonl(io.out / ANSWERS, rows)
-    return {**_means(rows), **usage}
+    given = [row for row in rows if row["reward"] is not None]
+    names = list(given[0]["rewards"]) if given else []
+    return {
+        "rows": len(rows),
+        "failed_rows": len(rows) - len(given),
+        "reward_mean": statistics.fmean(row["reward"] for row in given) if given else None,
+        "rewards": {name: statistics.fmean(row["rewards"][name] for row in given) for name in names},
+        **usage,
+    }
 
 
 def _row(example: Example, generation: Generation, encoder: Encoder, rubric: Rubric) -> dict[str, Any]:
@@ -105,15 +105,4 @@ def _row(example: Example, generation: Generation, encoder: Encoder, rubric: Rub
         "pred_label": answer.said.label,
         "rewards": earned,
         "reward": rubric.total(earned),
-    }
-
-
-def _means(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    given = [row for row in rows if row["reward"] is not None]
-    names = list(given[0]["rewards"]) if given else []
-    return {
-        "rows": len(rows),
-        "failed_rows": len(rows) - len(given),
-        "reward_mean": statistics.fmean(row["reward"] for row in given) if given else None,
-        "rewards": {name: statistics.fmean(row["rewards"][name] for row in given) for name in names},
     }

@@ -68,7 +68,8 @@ def in_format(answer: Answer, example: Example, rubric: Rubric) -> float:
     if rubric.target != "label_only" and not said.reasoning:
         return 0.0
     parts = write_answer(rubric.labels.codes[said.label], said.reasoning or "", words, rubric.target)
-    return float(_spaceless(answer.raw) == _spaceless("".join(part.text for part in parts)))
+    expected = "".join(part.text for part in parts)
+    return float("".join(answer.raw.split()) == "".join(expected.split()))
 
 
 @reward("cites_rule", weight=0.1)
@@ -93,7 +94,3 @@ def length(answer: Answer, example: Example, rubric: Rubric) -> float:
         return 0.0
     over = answer.tokens / rubric.length_tokens - 1
     return min(max(1.0 - over, 0.0), 1.0)
-
-
-def _spaceless(text: str) -> str:
-    return "".join(text.split())

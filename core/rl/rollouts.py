@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from core.engines.base import Datum
-from core.engines.sampling import GenerateParams, Generation, Sampler
+from core.engines.sampling import GenerateParams, Sampler
 from core.records import Example
 from core.rl.rewards import Answer, Rubric
 
@@ -51,11 +51,6 @@ class Sampled:
         """The answers with tokens of groups with variance."""
         return [r for r in self.rollouts if r.advantage is not None and r.tokens]
 
-    @property
-    def skipped(self) -> int:
-        """Groups without variance."""
-        return sum(all(r.advantage is None for r in group) for group in self.groups)
-
 
 @dataclass(frozen=True, slots=True)
 class Asking:
@@ -82,27 +77,21 @@ def sample(sampler: Sampler, asking: Asking, report: Callable[[int, int], None] 
         answers[i] = replace(answers[i], logprobs=tuple(values[len(asked[i]) - 1 :]))
     groups = []
     for i, (example, prompt) in enumerate(zip(asking.examples, asking.prompts, strict=True)):
-        given = [g for g in answers[i * size : (i + 1) * size] if g.finish != "error"]
-        group = [_rollout(example, prompt, g, asking) for g in given]
+        group = []
+        for g in answers[i * size : (i + 1) * size]:
+            if g.finish == "error":
+                continue
+            answer = asking.rubric.read(asking.decode(g.tokens), len(g.tokens), ended=g.finish == "stop")
+            earned = asking.rubric.judge(answer, example)
+            tokens, logprobs = g.tokens, g.logprobs
+            if g.stop is not None:
+                tokens, logprobs = (*tokens, g.stop[0]), (*logprobs, g.stop[1])
+            reward = asking.rubric.total(earned)
+            group.append(Rollout(example, prompt, tokens, logprobs, answer, earned, reward))
         if (advantages := of_group([r.reward for r in group], asking.way)) is not None:
             group = [replace(r, advantage=a) for r, a in zip(group, advantages, strict=True)]
         groups.append(tuple(group))
     return Sampled(tuple(groups), sum(g.finish == "error" for g in answers))
-
-
-def _rollout(example: Example, prompt: tuple[int, ...], g: Generation, asking: Asking) -> Rollout:
-    answer = asking.rubric.read(asking.decode(g.tokens), len(g.tokens), ended=g.finish == "stop")
-    earned = asking.rubric.judge(answer, example)
-    end = [g.stop] if g.stop is not None else []
-    return Rollout(
-        example,
-        prompt,
-        tokens=(*g.tokens, *(token for token, _ in end)),
-        logprobs=(*g.logprobs, *(logprob for _, logprob in end)),
-        answer=answer,
-        earned=earned,
-        reward=asking.rubric.total(earned),
-    )
 
 
 def of_group(rewards: Sequence[float], way: Way) -> list[float] | None:
@@ -159,15 +148,8 @@ def data(rollouts: Sequence[Rollout], drift: Sequence[Sequence[float]] | None, k
     out = []
     for r, row in zip(rollouts, advantages, strict=True):
         whole, nothing = (*r.prompt, *r.tokens), (0.0,) * (len(r.prompt) - 1)
-        out.append(
-            Datum(
-                whole[:-1],
-                whole[1:],
-                weights=(*nothing, *(weight,) * len(r.tokens)),
-                logprobs=(*nothing, *r.logprobs),
-                advantages=(*nothing, *row),
-            )
-        )
+        weights = (*nothing, *(weight,) * len(r.tokens))
+        out.append(Datum(whole[:-1], whole[1:], weights, (*nothing, *r.logprobs), (*nothing, *row)))
     return out
 
 
@@ -188,7 +170,7 @@ def figures(sampled: Sampled, drift: Sequence[Sequence[float]] | None) -> dict[s
         "n_rollouts": len(all_),
         "failed_rollouts": sampled.failed,
         "n_groups": len(sampled.groups),
-        "groups_skipped": sampled.skipped,
+        "groups_skipped": sum(all(r.advantage is None for r in group) for group in sampled.groups),
         "n_datums": len(sampled.trained),
     }
 

@@ -84,12 +84,6 @@ class PolicySettings(Section):
         """Return what identifies the code of rewards that are not built in."""
         return rewards_code(self.rewards)
 
-    @property
-    def policy_loss(self) -> Loss:
-        """The loss with its bounds."""
-        loss = Loss(self.loss)
-        return Loss(self.loss, self.clip_low, self.clip_high) if loss.clips else loss
-
 
 @dataclass(frozen=True, slots=True)
 class RLSchedule:
@@ -147,14 +141,12 @@ def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> d
         saved = save(session, io, schedule.steps)
         jsonio.write_jsonl(io.out / STEPS, rows)
         jsonio.write_jsonl(io.out / ROLLOUTS, kept)
+    sums = {"tokens": "tokens", "rollouts": "n_rollouts", "failed_rollouts": "failed_rollouts"}
+    sums |= {"groups": "n_groups", "groups_skipped": "groups_skipped"}
     summary: dict[str, Any] = {
         **record(saved, io),
         "reward_mean": rows[-1]["reward_mean"],
-        "tokens": sum(row["tokens"] for row in rows),
-        "rollouts": sum(row["n_rollouts"] for row in rows),
-        "failed_rollouts": sum(row["failed_rollouts"] for row in rows),
-        "groups": sum(row["n_groups"] for row in rows),
-        "groups_skipped": sum(row["groups_skipped"] for row in rows),
+        **{name: sum(row[key] for row in rows) for name, key in sums.items()},
         "steps_without_update": sum(not row["updates"] for row in rows),
         "seconds_by_step": trainer.seconds,
     }
@@ -218,7 +210,7 @@ class Trainer:
         ref: SamplerRef | None,
         encoder: Encoder,
         rubric: Rubric,
-        examples: Sequence[Example],
+        examples: list[Example],
     ) -> Sampled:
         config = self.config
         prompts = encoder.prompts([e.text for e in examples], config.max_new_tokens)
@@ -228,15 +220,8 @@ class Trainer:
             seed=derived_seed(config.seed, step.step),
             stop_tokens=encoder.stop_tokens,
         )
-        asking = Asking(
-            examples,
-            [prompt.tokens for prompt in prompts],
-            config.group_size,
-            params,
-            rubric,
-            encoder.tokenizer.decode,
-            config.advantages,
-        )
+        tokens, decode = [prompt.tokens for prompt in prompts], encoder.tokenizer.decode
+        asking = Asking(examples, tokens, config.group_size, params, rubric, decode, config.advantages)
         with closing(self.io.context.engine.sampler(ref)) as sampler:
             sampled = rollouts.sample(sampler, asking)
             self._count(sampler)
@@ -248,14 +233,21 @@ class Trainer:
         Steps count from 1 in it. The loss is the first substep's.
         """
         config, trained = self.config, sampled.trained
-        drift = self._drift(sampled) if config.kl else None
+        drift: list[list[float]] | None = None
+        if config.kl:
+            engine, folder = self.io.context.engine, self.io.inputs.get("reference")
+            ref = None if folder is None else checkpoint(engine, folder).sampler
+            with closing(engine.sampler(ref)) as reference:
+                drift = rollouts.drifts(reference, trained) if trained else []
+                self._count(reference)
         results: list[StepResult] = []
         if trained:
-            batch = rollouts.data(trained, drift, config.kl)
+            batch, loss = rollouts.data(trained, drift, config.kl), Loss(config.loss)
+            if loss.clips:
+                loss = Loss(config.loss, config.clip_low, config.clip_high)
             adam, first = adam_params(config.adam, step.learning_rate), step.step * config.substeps
             pending = [
-                self.session.submit(batch, adam, step=first + i, loss=config.policy_loss)
-                for i in range(config.substeps)
+                self.session.submit(batch, adam, step=first + i, loss=loss) for i in range(config.substeps)
             ]
             results = [each.result() for each in pending]
         return {
@@ -273,25 +265,13 @@ class Trainer:
             **rollouts.figures(sampled, drift),
         }
 
-    def _drift(self, sampled: Sampled) -> list[list[float]]:
-        """Return how much likelier the tokens that are trained on are than under the reference (nats)."""
-        engine, folder = self.io.context.engine, self.io.inputs.get("reference")
-        ref = None if folder is None else checkpoint(engine, folder).sampler
-        with closing(engine.sampler(ref)) as reference:
-            found = rollouts.drifts(reference, sampled.trained) if sampled.trained else []
-            self._count(reference)
-        return found
-
     def _report(self, row: dict[str, Any]) -> None:
         reward, accuracy = row["reward_mean"], row["batch_acc"]
         note = "no answer received" if reward is None else f"reward {reward:.3f}, right {accuracy:.1%}"
         if not row["updates"]:
             note += ", nothing to learn: no group's rewards differ"
-            log.info(
-                "step %d takes no update: in none of %d groups do rewards differ",
-                row["step"],
-                row["n_groups"],
-            )
+            message = "step %d takes no update: in none of %d groups do rewards differ"
+            log.info(message, row["step"], row["n_groups"])
         if row["failed_rollouts"]:
             log.warning("step %d: %d answers failed and are left out", row["step"], row["failed_rollouts"])
         self.io.progress.update(row["step"], self.schedule.total, note)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from core.store import leases, pointers
@@ -17,8 +17,6 @@ from core.store.manifest import manifest_path
 from core.store.objects import Store
 from core.store.runs import FOLDER, RunView, run_names
 
-GRACE = 24 * 3600.0
-"""Seconds."""
 AT_WORK = 600.0
 """The least grace in seconds while a run is active: it has yet to record what it has just built."""
 
@@ -37,7 +35,6 @@ class Garbage:
 
     @property
     def files(self) -> list[Found]:
-        """All files."""
         return [*(f for files in self.objects.values() for f in files), *self.leftovers]
 
     @property
@@ -63,12 +60,34 @@ class Referred:
         return "/".join(parts[:4]) in self.writers
 
 
-def find_garbage(store: Store, grace: float = GRACE) -> Garbage:
-    """What could be removed now; removes nothing."""
+def find_garbage(store: Store, grace: float = 24 * 3600.0) -> Garbage:
+    """Return what could be removed now, `grace` in seconds; removes nothing."""
     listing, kept = store.backend.list(""), referred(store)
     if any(stage == FOLDER for stage, _ in kept.leased):
         grace = max(grace, AT_WORK)
-    return _sort(store, listing, kept, time.time() - grace)
+    until = time.time() - grace
+    objects: dict[ObjectId, list[Found]] = defaultdict(list)
+    leftovers = []
+    for found in listing:
+        parts = found.path.split("/")
+        temporary = parts[-1].startswith(".") and (".tmp" in parts[-1] or parts[-1].startswith(".probe-"))
+        if temporary or parts[0] == leases.FOLDER:
+            if found.modified < until and not kept.names(found.path):
+                leftovers.append(found)
+        elif parts[0] == "objects" and len(parts) >= 3:
+            objects[parts[1], parts[2].removesuffix(".json")].append(found)
+    whole: dict[ObjectId, list[Found]] = {}
+    young = 0
+    for name, files in objects.items():
+        if name in kept.leased:
+            continue
+        if name in kept.objects:
+            leftovers += _replaced(store, name, files, kept, until)
+        elif max(f.modified for f in files) < until:
+            whole[name] = files
+        else:
+            young += 1
+    return Garbage(whole, leftovers, young)
 
 
 def collect(store: Store, garbage: Garbage) -> Garbage:
@@ -105,31 +124,6 @@ def referred(store: Store) -> Referred:
             stage, _, key = name.partition("/")
             out.leased.add((stage, key))
     return out
-
-
-def _sort(store: Store, listing: Iterable[Found], kept: Referred, until: float) -> Garbage:
-    objects: dict[ObjectId, list[Found]] = defaultdict(list)
-    leftovers = []
-    for found in listing:
-        parts = found.path.split("/")
-        temporary = parts[-1].startswith(".") and (".tmp" in parts[-1] or parts[-1].startswith(".probe-"))
-        if temporary or parts[0] == leases.FOLDER:
-            if found.modified < until and not kept.names(found.path):
-                leftovers.append(found)
-        elif parts[0] == "objects" and len(parts) >= 3:
-            objects[parts[1], parts[2].removesuffix(".json")].append(found)
-    whole: dict[ObjectId, list[Found]] = {}
-    young = 0
-    for name, files in objects.items():
-        if name in kept.leased:
-            continue
-        if name in kept.objects:
-            leftovers += _replaced(store, name, files, kept, until)
-        elif max(f.modified for f in files) < until:
-            whole[name] = files
-        else:
-            young += 1
-    return Garbage(whole, leftovers, young)
 
 
 def _replaced(

@@ -27,13 +27,9 @@ class Copies:
 
     @classmethod
     def of(cls, backend: Backend) -> Copies:
-        """The copies in the user's cache."""
+        """Return the copies in the user's cache."""
         root = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
         return cls(backend, user_cache() / "objects" / root)
-
-    def place(self, relative: str) -> Path:
-        """The local path of a path under the root."""
-        return self.folder / relative
 
     def file(self, manifest: Manifest, name: str) -> Path:
         """Return a file of an object, downloaded unless there is an intact copy.
@@ -41,7 +37,7 @@ class Copies:
         Raises StoreError if the download does not match the manifest.
         """
         relative, entry = f"{manifest.folder}/{name}", manifest.files[name]
-        path = self.place(relative)
+        path = self.folder / relative
         if path in self._verified and path.is_file():
             return path
         with explained(path, "read"):
@@ -61,7 +57,7 @@ class Copies:
 
     def verify(self, manifest: Manifest, name: str) -> bool:
         """Download a file again; return whether its bytes match the manifest."""
-        path = self.place(f"{manifest.folder}/{name}")
+        path = self.folder / manifest.folder / name
         path.unlink(missing_ok=True)
         self._verified.discard(path)
         try:

@@ -90,8 +90,14 @@ class Store:
                 out.append(f"{name} is missing")
             elif found.bytes != entry.bytes:
                 out.append(f"{name} has {found.bytes} bytes instead of {entry.bytes}")
-            elif not self._unchanged(manifest, name, found.etag):
-                out.append(f"{name} was altered")
+            elif self.backend.folder is None:
+                kept = found.etag is not None and found.etag == entry.etag
+                if not kept and not self.copies.verify(manifest, name):
+                    out.append(f"{name} was altered")
+            else:
+                with explained(path := self.file(manifest, name), "read"):
+                    if jsonio.file_digest(path) != entry.sha256:
+                        out.append(f"{name} was altered")
         return out
 
     def folder(self, manifest: Manifest) -> Path:
@@ -100,7 +106,7 @@ class Store:
             return self.backend.folder / manifest.folder
         for name in manifest.files:
             self.copies.file(manifest, name)
-        return self.copies.place(manifest.folder)
+        return self.copies.folder / manifest.folder
 
     def file(self, manifest: Manifest, name: str) -> Path:
         """A local path of one file of an object."""
@@ -201,14 +207,6 @@ class Store:
             if version is not None and self.backend.swap(manifest.path, data, version):
                 break
         return manifest
-
-    def _unchanged(self, manifest: Manifest, name: str, etag: str | None) -> bool:
-        entry = manifest.files[name]
-        if self.backend.folder is not None:
-            path = self.file(manifest, name)
-            with explained(path, "read"):
-                return jsonio.file_digest(path) == entry.sha256
-        return (etag is not None and etag == entry.etag) or self.copies.verify(manifest, name)
 
     def _uploaded(self, manifest: Manifest, folder: Path) -> Manifest:
         """Upload the files, check that all arrived, and add their ETags to the manifest."""

@@ -59,10 +59,6 @@ class RunView:
         """A place in the view as people write it."""
         return self.store.where(self._at(place)).rstrip("/")
 
-    def exists(self) -> bool:
-        """Whether the folder has any file."""
-        return bool(self.files())
-
     def files(self) -> list[str]:
         """The places of its files."""
         folder = self._at("")

@@ -191,27 +191,24 @@ class S3:
         except (StoreError, PassingError):
             raise
         except Exception as e:  # botocore's errors share no base but Exception
-            missing = isinstance(e, FileNotFoundError) and _code(e) != "NoSuchBucket"
-            if missing and missing_is_an_answer:
+            if missing_is_an_answer and isinstance(e, FileNotFoundError) and _code(e) != "NoSuchBucket":
                 raise
-            raise self._error(path, doing, e) from e
-
-    def _error(self, path: str, doing: str, error: Exception) -> StoreError | PassingError:
-        start, kind = f"cannot {doing} {self.url}/{path}".rstrip("/"), type(error).__name__
-        message = " ".join(str(error).split())[:200]
-        if isinstance(error, ValueError) and str(error).startswith("Invalid endpoint"):
-            kind = "InvalidEndpoint"  # botocore has no class for an endpoint without scheme
-        if found := _REMEDIES.get(_code(error)) or _REMEDIES.get(kind):
-            names = {"bucket": self.bucket, "endpoint": self._endpoint, "message": message}
-            what, remedy = (text.format(**names) for text in found)
-            return StoreError(f"{start}: {what}; {remedy}")
-        status = _status(error)
-        if status is None or status >= 500:
-            return PassingError(
-                f"{start}: {self._endpoint} does not answer as expected ({kind}: {message}); check "
-                "AWS_ENDPOINT_URL and the network, then run the same command again: what is finished is kept"
-            )
-        return StoreError(f"{start}: {_code(error) or kind}: {message}; see the log of the service")
+            start, kind = f"cannot {doing} {self.url}/{path}".rstrip("/"), type(e).__name__
+            message = " ".join(str(e).split())[:200]
+            if isinstance(e, ValueError) and str(e).startswith("Invalid endpoint"):
+                kind = "InvalidEndpoint"  # botocore has no class for an endpoint without scheme
+            if found := _REMEDIES.get(_code(e)) or _REMEDIES.get(kind):
+                names = {"bucket": self.bucket, "endpoint": self._endpoint, "message": message}
+                what, remedy = (text.format(**names) for text in found)
+                raise StoreError(f"{start}: {what}; {remedy}") from e
+            status = _status(e)
+            if status is None or status >= 500:
+                raise PassingError(
+                    f"{start}: {self._endpoint} does not answer as expected ({kind}: {message}); "
+                    "check AWS_ENDPOINT_URL and the network, then run the same command again: what is "
+                    "finished is kept"
+                ) from e
+            raise StoreError(f"{start}: {_code(e) or kind}: {message}; see the log of the service") from e
 
 
 @lru_cache

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from core import failpoints, jsonio
 from core.config import Config
@@ -23,9 +23,6 @@ from core.progress import Saying
 from core.stage import StageIO, stage
 from core.student import plan
 from core.student.plan import PlannedStep
-
-if TYPE_CHECKING:
-    from core.pipeline.context import RunContext
 
 IN_FLIGHT = 2
 STEPS_FILE = "steps.jsonl"
@@ -137,18 +134,11 @@ def record(saved: Checkpoint, io: StageIO) -> dict[str, Any]:
     return found
 
 
-def content(
-    config: SegmentSettings, context: RunContext, *, steps: Sequence[PlannedStep], **given: Any
-) -> dict[str, str]:
-    """Return digests of the base model, of the batches and of the learning rates."""
-    return {**context.base, **plan.content(steps)}
-
-
 @stage(
     "train",
     version=1,
     inputs=("parent?",),
-    content=content,
+    content=lambda config, context, *, steps, **given: {**context.base, **plan.content(steps)},
     shows="student_phase/train_history.jsonl",
     slot="train/{stop}",
     label="train steps {first} to {stop} of {total}",
@@ -213,24 +203,11 @@ def adam_params(config: AdamConfig, rate: float) -> AdamParams:
 
 def lora_spec(lora: LoraConfig, seed: int) -> LoraSpec:
     """Return the config's adapter, initialized from `seed`."""
-    return LoraSpec(
-        rank=lora.rank,
-        alpha=lora.alpha,
-        dropout=lora.dropout,
-        seed=seed,
-        train_mlp=lora.mlp,
-        train_attention=lora.attention,
-        train_unembed=lora.unembed,
-    )
+    return LoraSpec(lora.rank, lora.alpha, lora.dropout, seed, lora.mlp, lora.attention, lora.unembed)
 
 
 def checkpoint(engine: Engine, folder: Path) -> Checkpoint:
     """Return the checkpoint in a segment's folder."""
-    saved = read_checkpoint(folder)
+    saved = SavedCheckpoint.read(folder / CHECKPOINT_FILE)
     state, sampler = engine.refs(folder)
     return Checkpoint(engine.identity, step=saved.step, digest=saved.digest, state=state, sampler=sampler)
-
-
-def read_checkpoint(folder: Path) -> SavedCheckpoint:
-    """Return the content of a segment's checkpoint.json."""
-    return SavedCheckpoint.read(folder / CHECKPOINT_FILE)
