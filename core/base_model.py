@@ -21,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from core import jsonio, locations, packages
+from core.config.base import MODEL
 from core.errors import ModelError, UserError
 from core.files import replace_bytes, user_cache, whole_folder
 
@@ -68,7 +69,21 @@ def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
     """
     kept = (cache or user_cache()).absolute()
     folder = _model_folder(spec, kept)
-    return ModelSource(folder=folder, digest=_model_digest(folder, kept), spec=spec)
+    # Names and contents count; the folder's location and the writer of config.json do not.
+    whole = hashlib.sha256()
+    paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}
+    for path in sorted(paths, key=lambda path: path.name):
+        whole.update(f"{path.name}\0{file_digest(path, kept)}\0".encode())
+    try:
+        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(
+            f"{folder / 'config.json'} cannot be read ({error}); name a folder that save_pretrained wrote"
+        ) from error
+    for key in _IGNORED_ENTRIES:
+        config.pop(key, None)
+    whole.update(json.dumps(config, sort_keys=True).encode())
+    return ModelSource(folder=folder, digest=whole.hexdigest(), spec=spec)
 
 
 def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
@@ -109,8 +124,7 @@ def _model_folder(spec: str, cache: Path) -> Path:
 def _normalize(spec: str, setting: str) -> tuple[str, Path]:
     """Return the name without `file://` and `~`, and as a path. Raises ModelError for a misspelled one."""
     try:
-        found = locations.normalized(spec, setting)
-        locations.require(found, setting, ("package",), "a folder, a .gguf file, a hub id or package://")
+        found = locations.normalized(spec, setting, schemes=MODEL.schemes, kind=MODEL.kind)
     except UserError as error:
         raise ModelError(str(error)) from None
     path = Path(found)
@@ -152,27 +166,6 @@ def _download(spec: str, patterns: Sequence[str], what: str) -> Path:
             f"from the hub ({type(error).__name__}: {reason}); name a local folder or a .gguf file, or set "
             f"HF_TOKEN if the model needs a login"
         ) from error
-
-
-def _model_digest(folder: Path, cache: Path) -> str:
-    """sha256 (hex) over a model folder's weights, tokenizer files and configuration.
-
-    Names and contents count; the folder's location and the writer of config.json do not. Raises ModelError.
-    """
-    whole = hashlib.sha256()
-    paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}
-    for path in sorted(paths, key=lambda path: path.name):
-        whole.update(f"{path.name}\0{file_digest(path, cache)}\0".encode())
-    try:
-        config = dict(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
-        raise ModelError(
-            f"{folder / 'config.json'} cannot be read ({error}); name a folder that save_pretrained wrote"
-        ) from error
-    for key in _IGNORED_ENTRIES:
-        config.pop(key, None)
-    whole.update(json.dumps(config, sort_keys=True).encode())
-    return whole.hexdigest()
 
 
 def file_digest(path: Path, cache: Path) -> str:

@@ -33,12 +33,20 @@ _NO_VALUE = frozenset(("None", "null", "undefined"))
 """What programs write for a missing value."""
 
 
-def normalized(text: str, setting: str = "", *, creates: bool = False) -> str:
+def normalized(
+    text: str,
+    setting: str = "",
+    *,
+    creates: bool = False,
+    schemes: Collection[str] | None = None,
+    kind: str = "",
+) -> str:
     """A local path without `file://`, `~`, `//` and a slash at its end, or a URL with a lower-case scheme.
 
     A path stays relative if it was written so. `setting` starts the error message (`run.root`,
     `--output`). A name that looks like a mistake is accepted if it exists; with `creates`, where
-    something may be written, only if it is also written from `/`, `./`, `../` or `~`.
+    something may be written, only if it is also written from `/`, `./`, `../` or `~`. `schemes` are
+    the URL schemes that are accepted, None for any, and `kind` names what is for the error message.
 
     Raises UserError: what is wrong, where, and how to write it.
     """
@@ -46,7 +54,12 @@ def normalized(text: str, setting: str = "", *, creates: bool = False) -> str:
     if file := _FILE_URL.match(text):
         text = text[file.end() :]
     if url := _URL.match(text):
-        return _url(url.group(1).lower(), text[url.end() :], text, setting)
+        location = _url(url.group(1).lower(), text[url.end() :], text, setting)
+        if schemes is not None and scheme(location) not in schemes:
+            raise UserError(
+                f"{_start(setting)}{location}: {scheme(location)}:// cannot be used here; name {kind}"
+            )
+        return location
     _refuse_misspelled(text, setting, creates=creates)
     path = _expanded(text, setting)
     if "\\" in text and not _exists(path):
@@ -60,21 +73,12 @@ def scheme(location: str) -> str:
     return url.group(1) if url else ""
 
 
-def require(location: str, setting: str, schemes: Collection[str], what: str) -> None:
-    """Raise UserError for a URL whose scheme is not in `schemes`; local paths are always accepted."""
-    found = scheme(location)
-    if found and found not in schemes:
-        raise UserError(f"{_start(setting)}{location}: {found}:// cannot be used here; name {what}")
-
-
 def absolute(text: str, setting: str = "", *, creates: bool = False) -> Path:
     """The absolute path of a local location; `..` is resolved as the file system does, links included.
 
     Raises UserError for a misspelled location and for any URL.
     """
-    found = normalized(text, setting, creates=creates)
-    require(found, setting, (), "a local path")
-    path = Path(found).absolute()
+    path = Path(normalized(text, setting, creates=creates, schemes=(), kind="a local path")).absolute()
     return path.resolve() if ".." in path.parts else path
 
 

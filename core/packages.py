@@ -55,8 +55,7 @@ def find_default(path: str, setting: str) -> Path:
     If neither exists, the path as the config names it. Raises UserError, naming `setting`, for a
     misspelled location.
     """
-    location = locations.normalized(path, setting)
-    locations.require(location, setting, (), "a local file")
+    location = locations.normalized(path, setting, schemes=(), kind="a local file")
     named, parts = Path(location), PurePosixPath(location).parts
     if named.exists() or not (location == PRICES or (len(parts) == 2 and parts[0] == PROMPTS)):
         return named

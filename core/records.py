@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from itertools import islice
+from typing import Literal, TypeVar
 
+T = TypeVar("T")
 Label = Literal[0, 1]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -75,3 +78,10 @@ class AcceptedSample:
     reasoning: str
     teacher_label: int
     parse_source: str | None
+
+
+def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Yield lists of `size` rows in order, as itertools.batched of Python 3.12; only one is held."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, size)):
+        yield batch

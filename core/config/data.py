@@ -9,8 +9,6 @@ from pydantic import Field, model_validator
 from core.config.base import CONTENT, Section
 from core.labels import LabelSet
 
-Share = Annotated[float, Field(gt=0, lt=1)]
-
 
 class SplitFiles(Section):
     """Three files, one per split."""

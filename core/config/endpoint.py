@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
@@ -109,17 +106,3 @@ def wrong_url(url: str) -> str | None:
     if parts.path.rstrip("/").endswith("/chat/completions"):
         return "ends in /chat/completions, which is added to it"
     return None
-
-
-def is_variable_name(value: str) -> bool:
-    """Whether a value can name an environment variable, as an API key hardly can."""
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value) is not None
-
-
-def is_finite(value: Any) -> bool:
-    """Whether a JSON value is free of NaN and infinite numbers."""
-    if isinstance(value, Mapping):
-        return all(is_finite(v) for v in value.values())
-    if isinstance(value, list):
-        return all(is_finite(v) for v in value)
-    return not isinstance(value, float) or math.isfinite(value)

@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from core import locations
 from core.config import Config
-from core.config.base import Location, location_of
+from core.config.base import location_of
 from core.config.engine import ENGINES, EngineSettings
 from core.config.reading import KeyPath, Source, parse_scalar, read_source
 from core.config.rejection import RULES
@@ -51,7 +51,7 @@ class ResolvedConfig:
         if isinstance(config, _WithOrigins):
             plain = Config.model_construct(config.model_fields_set, **dict(config))
             return cls(plain, config._origins)
-        return cls(config, dict.fromkeys(held(config), origin))
+        return cls(config, {key: origin for key, _, _ in walk(config)})
 
 
 class _WithOrigins(Config):
@@ -61,16 +61,38 @@ class _WithOrigins(Config):
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedConfig:
-    """Read, override and check a config. Raises ConfigError with key, place and nearest name."""
+    """Read, override and check a config, its locations included, before anything is read or created.
+
+    Raises ConfigError with key, place and nearest name.
+    """
     path = Path(path)
     source = read_source(path)
     resolved = resolve(path, source, overrides)
-    _check_locations(resolved, source)
+    on_server = not resolved.config.student.engine.capabilities.local_weights
+    for key, info, value in walk(resolved.config):
+        location = location_of(info)
+        if location is None or not isinstance(value, str):
+            continue
+        # A server has its own names for models, and MLflow its own `file:` paths.
+        if (on_server and key == ("student", "model")) or (key[0] == "trackers" and value[:5] == "file:"):
+            continue
+        try:
+            locations.normalized(
+                value,
+                ".".join(key),
+                creates=key == ("run", "root"),
+                schemes=location.schemes,
+                kind=location.kind,
+            )
+        except UserError as e:
+            origin = resolved.origins[key]
+            place = origin if origin == "--set" else source.place(key)
+            raise ConfigError(f"{place}: {e}") from None
     return resolved
 
 
 def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> ResolvedConfig:
-    """As `load`, for a file that was read already; its locations are not checked."""
+    """As `load`, for a file that was read already. What a finished run names may be gone: not checked."""
     source = replace(source, values=_with_kind(source.values))
     values = source.values
     sets: list[KeyPath] = []
@@ -90,7 +112,7 @@ def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> Resolv
         stem = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in path.stem)
         values = _with(values, ("run", "name"), stem.lstrip("._-") or "run")
     config = validate(values, source, sets)
-    return ResolvedConfig(config, {key: _origin(key, source, sets) for key in held(config)})
+    return ResolvedConfig(config, {key: _origin(key, source, sets) for key, _, _ in walk(config)})
 
 
 def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPath] = ()) -> Config:
@@ -134,14 +156,14 @@ def leaves(model: type[BaseModel], at: KeyPath = ()) -> Iterable[KeyPath]:
             yield (*at, name)
 
 
-def held(section: BaseModel, at: KeyPath = ()) -> Iterable[KeyPath]:
-    """Every key path of a section object that has a value and not a section."""
-    for name in type(section).model_fields:
+def walk(section: BaseModel, at: KeyPath = ()) -> Iterable[tuple[KeyPath, FieldInfo, Any]]:
+    """Every key path of a section object that has a value and not a section, with the field and the value."""
+    for name, info in type(section).model_fields.items():
         value = getattr(section, name)
         if isinstance(value, BaseModel):
-            yield from held(value, (*at, name))
+            yield from walk(value, (*at, name))
         else:
-            yield (*at, name)
+            yield (*at, name), info, value
 
 
 def _fields_of(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
@@ -182,37 +204,6 @@ def _origin(key: KeyPath, source: Source, overridden: Iterable[KeyPath]) -> str:
             return "the file's name" if key == ("run", "name") else DEFAULT
         values = values[part]
     return source.place(key)
-
-
-def _check_locations(resolved: ResolvedConfig, source: Source) -> None:
-    """Reject a location that is neither a path nor a URL, before anything is read or created.
-
-    Only the file that a user gives is checked: what a finished run names may be gone since.
-    """
-    for key, value, location in _locations(resolved.config, ()):
-        # A server has its own names for models, and MLflow its own `file:` paths.
-        on_server = not resolved.config.student.engine.capabilities.local_weights
-        if (on_server and key == ("student", "model")) or (key[0] == "trackers" and value[:5] == "file:"):
-            continue
-        name = ".".join(key)
-        try:
-            found = locations.normalized(value, name, creates=key == ("run", "root"))
-            if location.schemes is not None:
-                locations.require(found, name, location.schemes, location.kind)
-        except UserError as e:
-            origin = resolved.origins[key]
-            place = origin if origin == "--set" else source.place(key)
-            raise ConfigError(f"{place}: {e}") from None
-
-
-def _locations(section: BaseModel, at: KeyPath) -> Iterable[tuple[KeyPath, str, Location]]:
-    """Every location in a section: its key path, its value, and what the key takes."""
-    for name, info in type(section).model_fields.items():
-        value, location = getattr(section, name), location_of(info)
-        if isinstance(value, BaseModel):
-            yield from _locations(value, (*at, name))
-        elif isinstance(value, str) and location is not None:
-            yield (*at, name), value, location
 
 
 def _message(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> str:

@@ -12,10 +12,6 @@ from core.config.base import CONTENT, MODEL, NotInKey, Section
 from core.config.engine import ENGINES, EngineChoice
 
 
-def _iso_date(value: str) -> str:
-    return date.fromisoformat(value).isoformat()
-
-
 class LoraConfig(Section):
     """The adapter (Hu et al. 2021, LoRA)."""
 
@@ -91,7 +87,9 @@ class StudentConfig(Section):
     default, an engine on a server takes the one on the hub under the model's name."""
     chat_template_args: dict[str, Any] = {}
     """Extra arguments of the chat template, for instance enable_thinking: false."""
-    template_date: Annotated[str, AfterValidator(_iso_date)] = "2024-07-26"
+    template_date: Annotated[str, AfterValidator(lambda day: date.fromisoformat(day).isoformat())] = (
+        "2024-07-26"
+    )
     """The day ("YYYY-MM-DD", in quotes) given to chat templates that ask for the present one, in training,
     evaluation and predictions alike. The default is the one that Llama 3's template falls back to."""
     target: Literal["label_only", "label_first", "reason_first"] = "label_first"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
@@ -16,8 +17,6 @@ from core.config.endpoint import (
     Endpoint,
     LimitsConfig,
     TokenLimitName,
-    is_finite,
-    is_variable_name,
     wrong_url,
 )
 
@@ -179,7 +178,7 @@ class TeacherConfig(Section):
     @field_validator("api_key_env")
     @classmethod
     def _names_a_variable(cls, value: str | None) -> str | None:
-        if value is not None and not is_variable_name(value):
+        if value is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", value):
             raise ValueError("give an environment variable's name, never the key itself, or null for none")
         return value
 
@@ -189,8 +188,10 @@ class TeacherConfig(Section):
         for name in value:
             if name in _SENT:
                 raise ValueError(f"{name} is decided by {_SENT[name]}; remove it")
-        if not is_finite(value):
-            raise ValueError("contains NaN or an infinite number, which JSON cannot represent")
+        try:
+            json.dumps(value, allow_nan=False, default=str)
+        except ValueError:
+            raise ValueError("contains NaN or an infinite number, which JSON cannot represent") from None
         return value
 
     @model_validator(mode="after")

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import yaml
 from pydantic import BaseModel
+from pydantic_core import to_jsonable_python
 
 from core import locations
 from core.config.base import NotInKey
@@ -72,19 +74,8 @@ def _deciding(section: BaseModel, at: KeyPath) -> Iterator[tuple[str, Any]]:
         if isinstance(value, BaseModel):
             yield from _deciding(value, (*at, name))
         elif value is not None:
-            yield ".".join((*at, name)), _normalized(value) if marks else _plain(value)
-
-
-def _normalized(value: Any) -> Any:
-    try:
-        return locations.normalized(value) if isinstance(value, str) else _plain(value)
-    except UserError:
-        return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
-    return value
+            plain = to_jsonable_python(value)
+            if marks and isinstance(plain, str):
+                with suppress(UserError):
+                    plain = locations.normalized(plain)
+            yield ".".join((*at, name)), plain

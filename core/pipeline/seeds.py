@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config import Config
-from core.config.loading import ResolvedConfig, held
+from core.config.loading import ResolvedConfig, walk
 from core.config.writing import differences
 from core.errors import ConfigError
 from core.export.manifests import SplitMetrics, metrics_name
@@ -43,7 +43,7 @@ def config_of(config: Config, run: str, seed: int) -> Config:
 def resolved_of(resolved: ResolvedConfig, seed: int) -> ResolvedConfig:
     """The config of a run with another seed, and where its values come from."""
     config = config_of(resolved.config, resolved.run_name, seed)
-    origins = {key: resolved.origins.get(key, "") for key in held(config)}
+    origins = {key: resolved.origins.get(key, "") for key, _, _ in walk(config)}
     for key in (("run", "name"), ("student", "seeds"), ("publish",)):
         origins[key] = f"student.seeds of run {resolved.run_name}"
     return ResolvedConfig(config, origins)

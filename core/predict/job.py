@@ -14,7 +14,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from core import jsonio
-from core.batches import batched
 from core.bundle import Weights
 from core.bundle.contents import FILE
 from core.data import sources
@@ -27,6 +26,7 @@ from core.predict.options import OutputFormat, PredictOptions
 from core.predict.source import InputRow, Source
 from core.predict.student import Student
 from core.progress import Progress, Silent
+from core.records import batched
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
-from core.batches import batched
 from core.errors import UserError
 from core.predict.options import OutputFormat
 from core.predict.source import InputRow
 from core.predict.student import Prediction
+from core.records import batched
 
 _ENDINGS: Mapping[str, OutputFormat] = {
     "csv": "csv",

@@ -77,19 +77,20 @@ def read_frame(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> ChatFra
     prompt = tokenizer.control.plain(f"{head}{TEXT_SLOT}{tail}")
     generation_prompt = tokenizer.render(messages)
     if generation_prompt.rstrip() != prompt.rstrip():
-        log.info(
+        shown, written = (each.rpartition(TEXT_SLOT)[2][-60:] for each in (generation_prompt, prompt))
+        message = (
             "the chat template in %s ends a prompt with %r, but writes %r before an answer: the student is "
-            "trained and asked with the latter",
-            tokenizer.folder,
-            generation_prompt.rpartition(TEXT_SLOT)[2][-60:],
-            prompt.rpartition(TEXT_SLOT)[2][-60:],
+            "trained and asked with the latter"
         )
+        log.info(message, tokenizer.folder, shown, written)
     start, stop = _stripped_sides(tokenizer, messages, head, tail)
     return ChatFrame(head, tail, trail, mark, end, trims_start=start, trims_end=stop)
 
 
 def _split(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> tuple[str, str, str]:
-    marked = tokenizer.render_marked([*messages, Message("assistant", _ANSWER_SLOT)])
+    control, turns = tokenizer.control, [*messages, Message("assistant", _ANSWER_SLOT)]
+    hidden = [Message(m.role, control.hide(m.content)) for m in turns]
+    marked = control.show(control.mark(tokenizer.render(hidden, generate=False)))
     head, slot, rest = marked.partition(TEXT_SLOT)
     if not slot or TEXT_SLOT in rest:
         raise PromptError(

@@ -120,7 +120,15 @@ class Encoder:
         messages = prompts.student_frame(self._rulebook, label_only=self.target == "label_only")
         self.chat = read_frame(tokenizer, messages)
         self.frame = self._read_tokens()
-        self._check_labels()
+        surfaces = [self.choice(code) for code in self.labels.codes]
+        known = [tokens for tokens in surfaces if tokens is not None]
+        if len(known) < len(surfaces):
+            raise PromptError(
+                f"the tokenizer in {tokenizer.folder} joins a label with {self.wording.label_close!r}; "
+                "choose another target.label_close in the prompts file"
+            )
+        if any(one[: len(other)] == other for one, other in permutations(known, 2)):
+            raise PromptError("one label's tokens begin the other's, so they cannot be distinguished")
         check_round_trip(self)
 
     @property
@@ -244,7 +252,8 @@ class Encoder:
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Tokens that end a generation: the trained end of turn, and the tokenizer's end of text."""
-        return self.tokenizer.stop_tokens(self.frame.end_of_turn)
+        tokens = (self.frame.end_of_turn, self.tokenizer.inner.eos_token_id)
+        return tuple(dict.fromkeys(token for token in tokens if token is not None))
 
     def _parts(self, label: int, reasoning: str) -> list[AnswerPart]:
         return write_answer(self.labels.codes[label], reasoning, self.wording, self.target)
@@ -299,17 +308,6 @@ class Encoder:
         answers = [write_answer(code, "", self.wording, target) for code in self.labels.codes]
         marks = [self._encode(parts).in_label for parts in answers]
         return max(len(mark) - mark.index(True) for mark in marks)
-
-    def _check_labels(self) -> None:
-        tokens = [self.choice(code) for code in self.labels.codes]
-        known = [each for each in tokens if each is not None]
-        if len(known) < len(tokens):
-            raise PromptError(
-                f"the tokenizer in {self.tokenizer.folder} joins a label with {self.wording.label_close!r}; "
-                "choose another target.label_close in the prompts file"
-            )
-        if any(one[: len(other)] == other for one, other in permutations(known, 2)):
-            raise PromptError("one label's tokens begin the other's, so they cannot be distinguished")
 
     def example(self, example_id: str, text: TextTokens, label: int, reasoning: str) -> EncodedExample | None:
         """Return one training example; None if the answer leaves no room for any text. Raises PromptError."""

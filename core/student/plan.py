@@ -12,7 +12,6 @@ from core.config.reinforce import ReinforceConfig
 from core.config.student import StudentConfig
 from core.errors import DataError
 
-DEFAULT_EPOCHS = 3.0
 Recipe = StudentConfig | ReinforceConfig
 """A section with the settings of steps, batches and learning rates."""
 
@@ -40,7 +39,7 @@ def total_steps(config: Recipe, n: int) -> int:
     """Return `steps`, or whole batches an epoch times `epochs`, at least one."""
     if config.steps is not None:
         return config.steps
-    epochs = config.epochs if config.epochs is not None else DEFAULT_EPOCHS
+    epochs = config.epochs if config.epochs is not None else 3.0
     return max(1, round(steps_per_epoch(config, n) * epochs))
 
 
@@ -81,25 +80,17 @@ def plan(config: Recipe, seed: int, labels: Sequence[int], hashes: Sequence[str]
     batches: list[tuple[int, ...]] = []
     epoch = 0
     while len(batches) < total:
-        order = _order(config, seed, epoch, labels)
+        digests = [hashlib.sha256(f"{seed}:{epoch}:{row}".encode()).digest() for row in range(len(labels))]
+        order = sorted(range(len(labels)), key=digests.__getitem__)
+        if config.batches == "stratified":
+            classes = sorted(set(labels), reverse=True)
+            order = interleave([[r for r in order if labels[r] == label] for label in classes])
         batches += [tuple(order[i : i + config.batch_size]) for i in range(0, len(order), config.batch_size)]
         epoch += 1
     return [
         PlannedStep(s, rows, learning_rate(config, s, total), jsonio.digest([hashes[r] for r in rows]))
         for s, rows in enumerate(batches[:total])
     ]
-
-
-def _order(config: Recipe, seed: int, epoch: int, labels: Sequence[int]) -> list[int]:
-    def rank(row: int) -> bytes:
-        return hashlib.sha256(f"{seed}:{epoch}:{row}".encode()).digest()
-
-    rows = sorted(range(len(labels)), key=rank)
-    if config.batches == "random":
-        return rows
-    return interleave(
-        [[r for r in rows if labels[r] == label] for label in sorted(set(labels), reverse=True)]
-    )
 
 
 def interleave(classes: Sequence[Sequence[int]]) -> list[int]:

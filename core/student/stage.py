@@ -112,7 +112,14 @@ def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
             f"none of {len(samples)} accepted samples can be trained on with student.max_length "
             f"{config.max_length}: {reasons}; raise it, or add the rule too_long"
         )
-    _write_examples(io.out / DATA_FILE, encoded)
+    table = {
+        "example_id": pa.array([e.example_id for e in encoded]),
+        "label": pa.array([e.label for e in encoded], pa.int8()),
+        "tokens": pa.array([[*e.datum.tokens, e.datum.targets[-1]] for e in encoded], pa.list_(pa.int32())),
+        "weights": pa.array([list(e.datum.weights) for e in encoded], pa.list_(pa.float64())),
+        "hash": pa.array([e.hash for e in encoded]),
+    }
+    pq.write_table(pa.table(table), io.out / DATA_FILE, compression="zstd")
     conversations = (
         {
             "sample_id": sample.sample_id,
@@ -199,20 +206,6 @@ def shuffled(samples: Sequence[AcceptedSample], seed: int) -> list[AcceptedSampl
         by = max(Counter(s.text for s in of).values(), default=0)
         donor |= {s.sample_id: of[(i + by) % len(of)] for i, s in enumerate(of)}
     return [donor[s.sample_id] for s in samples]
-
-
-def _write_examples(path: Path, examples: list[EncodedExample]) -> None:
-    tokens = [[*e.datum.tokens, e.datum.targets[-1]] for e in examples]
-    table = pa.table(
-        {
-            "example_id": pa.array([e.example_id for e in examples]),
-            "label": pa.array([e.label for e in examples], pa.int8()),
-            "tokens": pa.array(tokens, pa.list_(pa.int32())),
-            "weights": pa.array([list(e.datum.weights) for e in examples], pa.list_(pa.float64())),
-            "hash": pa.array([e.hash for e in examples]),
-        }
-    )
-    pq.write_table(table, path, compression="zstd")
 
 
 def read_set(path: Path) -> EncodedSet:

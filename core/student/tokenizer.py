@@ -151,26 +151,14 @@ class ChatTokenizer:
             ) from e
         return text
 
-    def render_marked(self, messages: Sequence[Message]) -> str:
-        """Return the template's text with its control tokens marked; those in messages are plain text."""
-        hidden = [Message(m.role, self.control.hide(m.content)) for m in messages]
-        return self.control.show(self.control.mark(self.render(hidden, generate=False)))
-
-    def stop_tokens(self, end_of_turn: int) -> tuple[int, ...]:
-        """Return the tokens that end a generation."""
-        eos = self.inner.eos_token_id
-        return tuple(dict.fromkeys(t for t in (end_of_turn, eos) if t is not None))
-
     def encode_texts(self, texts: Sequence[str]) -> list[TextTokens]:
         """Encode each of some user texts; the text of a control token in them is plain text."""
         return [self.control.encode(text) for text in texts]
 
     def decode(self, tokens: Sequence[int]) -> str:
         """Return the text of generated tokens without special tokens."""
-        text: str = self.inner.decode(
-            list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
+        return str(self.inner.decode(list(tokens), **options))
 
 
 def _date_directives(day: date) -> dict[str, str]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from core.batches import batched
+from core.records import batched
 
 SPOOL, STATUS, ABANDONED = "records.jsonl", "status.json", "abandoned"
 """The run creates `abandoned` when it stops waiting; this process then removes the folder."""

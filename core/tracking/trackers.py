@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import Config
-from core.config.loading import held
+from core.config.loading import walk
 from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
 from core.results import load_run_result
@@ -197,7 +197,7 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
     record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view), _new_record)
     # The config by dotted keys; it has names of credentials, never credentials.
     values = config.model_dump(mode="json")
-    flat = {".".join(key): functools.reduce(getitem, key, values) for key in held(config)}
+    flat = {".".join(key): functools.reduce(getitem, key, values) for key, _, _ in walk(config)}
     run = {"id": record.id, "name": view.name, "config": flat}
     processes: list[TrackerProcess] = []
     for name, section in settings.items():

@@ -50,6 +50,4 @@ def local_output(context: click.Context, option: click.Parameter, value: str | N
     """Check a local path that a command writes to, and normalize it. A URL is rejected."""
     if value is None:
         return None
-    found = locations.normalized(value, option.opts[0], creates=True)
-    locations.require(found, option.opts[0], (), "a local path")
-    return Path(found)
+    return Path(locations.normalized(value, option.opts[0], creates=True, schemes=(), kind="a local path"))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 import click
 
-from core.batches import batched
 from core.predict.options import STANDARD, About, PredictOptions
+from core.records import batched, text_id
 from flows.cli import console
 from flows.cli.options import readable, writable
 from flows.cli.preparing import start_log
@@ -107,7 +107,6 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
 def _given(arguments: tuple[str, ...]) -> Iterator[InputRow]:
     """The rows of --text; bytes that Python could not decode, as in an ASCII locale, are read as UTF-8."""
     from core.predict.source import InputRow
-    from core.records import text_id
 
     for argument in arguments:
         text = argument

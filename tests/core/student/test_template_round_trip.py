@@ -113,7 +113,7 @@ def test_a_perfect_answer_survives_stopping_and_reading(
     e = encoder(shape, target, shapes_folder)
     reason = f"{reason} {data.draw(st.sampled_from(shape.control))} {data.draw(_tags)} {reason}"
     tokens = e.completion(label, reason).tokens
-    stops = e.tokenizer.stop_tokens(e.frame.end_of_turn)
+    stops = e.stop_tokens
     ended = next(i for i, token in enumerate(tokens) if token in stops)
     assert ended == len(tokens) - 1, "nothing before the end of turn stops a generation"
     assert e.tokenizer.inner.convert_ids_to_tokens(tokens[ended]) == shape.end
