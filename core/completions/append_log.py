@@ -27,8 +27,6 @@ IDLE_S, GATHER_S = 0.1, 0.005
 _open_writers: set[str] = set()
 """Logs that this process is writing: its process id alone does not distinguish them from closed ones."""
 
-State = Literal["growing", "finished", "unknown"]
-
 
 class AppendLog:
     """A file that this process appends to. `end` is the number of bytes that are durable."""
@@ -74,7 +72,7 @@ class AppendLog:
         _open_writers.discard(self.writer)
 
 
-def state(path: Path) -> State:
+def state(path: Path) -> Literal["growing", "finished", "unknown"]:
     """Return whether a log's writer still writes, as far as this machine can know."""
     with explained(path, "read"), path.open("rb") as f:
         line = f.readline()
@@ -89,10 +87,6 @@ def state(path: Path) -> State:
         return "unknown"
 
 
-OnDurable = Callable[[AppendLog, Sequence[tuple[int, Entry]]], None]
-"""Called with offsets and entries of lines that have just become durable, before those who wait for them."""
-
-
 class _Waiting(NamedTuple):
     line: bytes
     entry: Entry
@@ -102,10 +96,13 @@ class _Waiting(NamedTuple):
 class GroupCommit:
     """Makes lines from any event loop durable together.
 
-    The thread starts with the first line. After a failed write the next line goes to a new log.
+    The thread starts with the first line. After a failed write the next line goes to a new log. `on_durable`
+    is called with offsets and entries of lines that have just become durable, before their writers continue.
     """
 
-    def __init__(self, folder: Path, run: str, on_durable: OnDurable) -> None:
+    def __init__(
+        self, folder: Path, run: str, on_durable: Callable[[AppendLog, Sequence[tuple[int, Entry]]], None]
+    ) -> None:
         self.folder, self.run, self._on_durable = folder, run, on_durable
         self.writers: set[str] = set()
         """Names of the logs of this object, each added before its file exists."""
@@ -151,12 +148,12 @@ class GroupCommit:
                 batch, self._waiting = self._waiting, []
             if not batch:
                 return
+            error: Exception | None = None
             try:
                 self._commit(batch)
             except Exception as e:
-                _resolve_all(batch, e)
-            else:
-                _resolve_all(batch, None)
+                error = e
+            _resolve(batch, error)
             last = time.monotonic()
 
     def _commit(self, batch: Sequence[_Waiting]) -> None:
@@ -172,21 +169,17 @@ class GroupCommit:
         self._on_durable(log, list(zip(offsets, entries, strict=True)))
 
 
-def _resolve_all(batch: Sequence[_Waiting], error: Exception | None) -> None:
+def _resolve(batch: Sequence[_Waiting], error: Exception | None) -> None:
     """Resolve the futures of a batch; each event loop is woken once, since waking it costs a system call."""
+
+    def resolve(futures: Sequence[asyncio.Future[None]]) -> None:
+        for done in futures:
+            if not done.done():
+                done.set_result(None) if error is None else done.set_exception(error)
+
     by_loop: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = defaultdict(list)
     for waiting in batch:
         by_loop[waiting.done.get_loop()].append(waiting.done)
     for loop, futures in by_loop.items():
         with contextlib.suppress(RuntimeError):  # a loop that has ended has no waiting callers
-            loop.call_soon_threadsafe(_resolve, futures, error)
-
-
-def _resolve(futures: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
-    for done in futures:
-        if done.done():
-            continue
-        if error is None:
-            done.set_result(None)
-        else:
-            done.set_exception(error)
+            loop.call_soon_threadsafe(resolve, futures)

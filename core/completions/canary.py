@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Generic
 
 from core import jsonio
@@ -21,8 +21,6 @@ from core.completions.reply import Reply, Setup
 from core.completions.request import ChatRequest, Completion, P, Problem
 from core.errors import AnswersUnusable
 from core.store.objects import Store
-
-_SHOWN = 100
 
 
 class Canary(Generic[P]):
@@ -101,21 +99,18 @@ class Canary(Generic[P]):
         self._conclude()
 
     def _count_stored(self) -> None:
-        """Count up to the first usable completion."""
+        """Count the journal's completions that show what others will be like, up to the first usable one."""
         self._problems.clear()
-        any(map(self._count, self._stored()))
-
-    def _stored(self) -> Iterator[Completion[P]]:
-        """Yield the journal's completions that show what others will be like."""
         setup = self._context.setup
         for reply in self._context.journal.replies_of(setup.prompt_digest, setup.settled_format):
             # The prompt is not stored, and not needed.
             request = ChatRequest(reply.example_id, (), reply.attempt, reply.temperature, reply.hinted)
             completion = self._context.completion(request, reply)
             limit = reply.max_tokens or 0
-            if limit == setup.max_tokens or (limit < setup.max_tokens and completion.parsed.ok):
-                yield completion
-        yield from self._stored_old()
+            is_alike = limit == setup.max_tokens or (limit < setup.max_tokens and completion.parsed.ok)
+            if is_alike and self._count(completion):
+                return
+        any(map(self._count, self._stored_old()))
 
     def _count(self, completion: Completion[P]) -> bool:
         """Count a completion; return whether it is usable."""
@@ -136,7 +131,7 @@ class Canary(Generic[P]):
         elif total >= self._limit:
             endpoint, (code, count) = self._context.endpoint, self._problems.most_common(1)[0]
             problem, reply = self._examples[code]
-            shown = " ".join(reply.raw_output.split())[:_SHOWN]
+            shown = " ".join(reply.raw_output.split())[:100]
             begins = f" (one begins {shown!r})" if shown else ""
             self._error = AnswersUnusable(
                 f"none of the first {total} answers of {endpoint.model} at {endpoint.base_url} can be used: "

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
+import random
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from core.completions.budget import RequestLedger
 from core.completions.canary import Canary
@@ -20,7 +22,6 @@ from core.completions.formats import FormatNegotiator
 from core.completions.journal import Journal
 from core.completions.request import ChatRequest, Completion, P, Parser, PreparedRequest, ResponseSchema
 from core.completions.sender import Sender
-from core.completions.work_queue import Work, WorkQueue
 from core.config.endpoint import Endpoint
 from core.errors import PassingError, StoreError, TeacherError
 from core.progress import Progress, Silent
@@ -31,14 +32,12 @@ log = logging.getLogger(__name__)
 _BATCH_S = 0.1
 _OTHERS_S = 3.0
 
+_BLOCK = 4096
+"""Items that are sent in random order."""
+_WINDOW = 32_768
+"""How far the first unfinished item may be behind the next one to begin."""
+
 I = TypeVar("I")  # noqa: E741
-T = TypeVar("T")
-
-
-class _Run(Protocol):
-    def __call__(self, work: Coroutine[Any, Any, T], /) -> T: ...
-
-
 NextRequest = Callable[[I, Sequence[Completion[P]]], ChatRequest | None]
 """Returns the next request about an item after its completions so far; None when it needs no more."""
 
@@ -148,7 +147,7 @@ class _Session(Generic[I, P]):
         self._sender = Sender(context, self._canary, ledger)
         self._formats = FormatNegotiator(context, self._sender)
         self._being_sent: dict[str, asyncio.Event] = {}
-        self._queue = WorkQueue[I, P](context.journal.run, items)
+        self._queue = _WorkQueue[I, P](context.journal.run, items)
         self._asked = self._finished = 0
         self._has_stopped = False
         self._main = asyncio.create_task(self._run())
@@ -218,9 +217,15 @@ class _Session(Generic[I, P]):
                 raise
             self._queue.put(work)
             self._finished += 1
-            self._progress.update(self._finished, self._total, self._note())
+            # What the run has spent, and what the rest will take if it is like what was asked.
+            spent, ledger = self._sender.accounts.budget.spent, self._ledger
+            left = (self._total - self._finished) / max(self._asked, 1)
+            note = f"{spent.tokens} tokens spent, about {ledger.usage.total * left:.0f} to come"
+            if spent.usd:
+                note = f"${spent.usd:.4f} spent, about ${ledger.usd * left:.4f} to come"
+            self._progress.update(self._finished, self._total, note)
 
-    async def _finish(self, work: Work[I, P]) -> str | None:
+    async def _finish(self, work: _Work[I, P]) -> str | None:
         """Complete what an item needs; return the id of the request that failed in all tries, if one did."""
         was_asked = False
         while (request := self._next_request(work.item, work.given)) is not None:
@@ -264,17 +269,95 @@ class _Session(Generic[I, P]):
             except (StoreError, PassingError) as e:
                 log.warning("%s: requests that other runs send meanwhile may be sent again", e)
 
-    def _note(self) -> str:
-        """What the run has spent, and what the remaining items will take if they are like those asked."""
-        spent, ledger = self._sender.accounts.budget.spent, self._ledger
-        left = (self._total - self._finished) / max(self._asked, 1)
-        if spent.usd:
-            return f"${spent.usd:.4f} spent, about ${ledger.usd * left:.4f} to come"
-        return f"{spent.tokens} tokens spent, about {ledger.usage.total * left:.0f} to come"
+
+class _Work(Generic[I, P]):
+    """An item, its place among the items, and its completions so far."""
+
+    __slots__ = ("failed_id", "given", "index", "is_last_chance", "item")
+
+    def __init__(self, index: int, item: I) -> None:
+        self.index, self.item = index, item
+        self.given: list[Completion[P]] = []
+        self.failed_id: str | None = None
+        """The request that was not answered in all tries, if one was not."""
+        self.is_last_chance = False
+
+
+class _WorkQueue(Generic[I, P]):
+    """Hands out items in random order within blocks, and returns finished ones in their order.
+
+    The order is the run's own: two runs at once seldom send the same, and find each other's replies. An item
+    that failed is handed out once more: when all others are finished, or when the window would have to wait
+    for it.
+    """
+
+    def __init__(self, run: str, items: Iterable[I]) -> None:
+        self._source: Iterator[_Work[I, P]] = self._shuffled(random.Random(run), items)
+        self._held: _Work[I, P] | None = None
+        self._head = 0
+        self._done: dict[int, _Work[I, P]] = {}
+        self.failed: dict[int, _Work[I, P]] = {}
+        self.ready: list[_Work[I, P]] = []
+        self._advanced = asyncio.Event()
+
+    @staticmethod
+    def _shuffled(rng: random.Random, items: Iterable[I]) -> Iterator[_Work[I, P]]:
+        numbered = enumerate(items)
+        # The first item is the one that the plan shows, and the first request may be sent alone.
+        yield from (_Work[I, P](i, item) for i, item in itertools.islice(numbered, 1))
+        while block := [_Work[I, P](i, item) for i, item in itertools.islice(numbered, _BLOCK)]:
+            rng.shuffle(block)
+            yield from block
+
+    async def next(self) -> _Work[I, P] | None:
+        """Return the next item, waiting while it is too far ahead of the first unfinished one."""
+        while True:
+            self._held = self._held or next(self._source, None)
+            work = self._held
+            if work is None or work.index < self._head + _WINDOW:
+                self._held = None
+                return work
+            if (failed := self.failed.pop(self._head, None)) is not None:
+                failed.is_last_chance = True
+                return failed
+            self._advanced.clear()
+            await self._advanced.wait()
+
+    def put(self, work: _Work[I, P]) -> None:
+        """Take an item back, finished or failed."""
+        if work.failed_id is not None and not work.is_last_chance:
+            self.failed[work.index] = work
+            self._advanced.set()
+            return
+        self._done[work.index] = work
+        while (first := self._done.pop(self._head, None)) is not None:
+            self.ready.append(first)
+            self._head += 1
+            self._advanced.set()
+
+    def requeue_failed(self) -> None:
+        """Hand out the failed items once more."""
+        again = list(self.failed.values())
+        for work in again:
+            work.is_last_chance = True
+        self.failed.clear()
+        self._source = iter(again)
+
+    def give_up_failed(self) -> None:
+        """Count the failed items as finished."""
+        for work in list(self.failed.values()):
+            work.is_last_chance = True
+            self.put(work)
+        self.failed.clear()
+
+    def take_ready(self) -> list[tuple[I, tuple[Completion[P], ...]]]:
+        """Return and forget the finished items."""
+        ready, self.ready = self.ready, []
+        return [(work.item, tuple(work.given)) for work in ready]
 
 
 @contextlib.contextmanager
-def _event_loop() -> Iterator[_Run]:
+def _event_loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
     """An event loop that runs only while a coroutine is passed to it; in a thread of its own if the caller is
     inside a running loop.
     """

@@ -7,7 +7,6 @@ import math
 from collections import deque
 from collections.abc import Collection
 from statistics import median, quantiles
-from types import TracebackType
 from typing import Literal
 
 from core.completions.rate_limiter import loop_time
@@ -81,17 +80,14 @@ class AdaptiveConcurrency:
             self._trouble(started, _ON_REFUSAL)
         elif outcome == "ok":
             self._taken = self._taken or started >= self._fell_at
-            self._answered(started, latency, tokens)
+            first = self._watch.add(latency, tokens, current=started >= self._round_from)
+            used = self._most >= 0.8 * self.limit
+            if self._slow_start and self._watch.calm and used:
+                self._set(self._limit + (self._limit if first else 1))
+            # In slow start the limit runs ahead of the answers: a round must not wait for it.
+            if self._watch.full(1 if self._slow_start else self.limit):
+                self._round(used)
         self._admit()
-
-    def _answered(self, started: float, latency: float, tokens: int | None) -> None:
-        first = self._watch.add(latency, tokens, current=started >= self._round_from)
-        used = self._most >= 0.8 * self.limit
-        if self._slow_start and self._watch.calm and used:
-            self._set(self._limit + (self._limit if first else 1))
-        # In slow start the limit runs ahead of the answers: a round must not wait for it.
-        if self._watch.full(1 if self._slow_start else self.limit):
-            self._round(used)
 
     def _round(self, used: bool) -> None:
         sent_from = self._round_from
@@ -150,9 +146,7 @@ class Slot:
         self.started = loop_time()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._limiter.release()
 
     def done(self, latency: float, outcome: Outcome, tokens: int | None = None) -> None:
@@ -207,7 +201,12 @@ class LatencyWatch:
     def add(self, latency: float, tokens: int | None, current: bool) -> bool:
         """Add an answer, `current` if its request was sent in this round; return whether it completes
         the first baseline."""
-        sample = latency / self._unit(tokens)
+        if tokens is not None and self._measured < _EARLY:
+            self._measured += 1
+            self._typical += (tokens - self._typical) / self._measured
+        # The size of the completion; with the typical one in place of an unknown one.
+        size = (self._typical if tokens is None else tokens) + 0.2 * self._typical + 1
+        sample = latency / size if self._measured else latency
         self._recent.append(sample)
         if current:
             self._round.append(sample)
@@ -271,15 +270,6 @@ class LatencyWatch:
         """Forget the round: it belongs to another limit."""
         self._round.clear()
         self._recent.clear()
-
-    def _unit(self, tokens: int | None) -> float:
-        """What a latency is divided by: the size of the completion, if it is known."""
-        if tokens is not None and self._measured < _EARLY:
-            self._measured += 1
-            self._typical += (tokens - self._typical) / self._measured
-        if not self._measured:
-            return 1.0
-        return (self._typical if tokens is None else tokens) + 0.2 * self._typical + 1
 
 
 def _enough(latencies: Collection[float], error: float) -> int:

@@ -39,7 +39,7 @@ _OLD_MISSES_AT_MOST = 3
 """Texts with an answer of version 0.1 under no known token limit, after which the search stops: the prompt
 is another."""
 _OLD_LIMITS = tuple(
-    sorted({*range(1, 10_001), *range(10_000, 1_000_001, 100), *range(10_240, 1_048_577, 1024)}),
+    sorted({*range(1, 10_001), *range(10_000, 1_000_001, 100), *range(10_240, 1_048_577, 1024)})
 )
 """Every limit up to 10,000, and round ones above; about 10 microseconds each."""
 

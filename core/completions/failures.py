@@ -24,58 +24,30 @@ OVERLOAD_STATUSES = frozenset({429, 503, 529})
 _FORMAT_STATUSES = frozenset({400, 404, 422, 500, 501})
 """Statuses with which servers reject an output format that they do not implement."""
 _RETRIED = frozenset({408, 409, 425, 429})
-_SHOWN = 500
 
-_CODES: tuple[tuple[Cause, int, str], ...] = (
-    (
-        "account",
-        402,
-        """insufficient_quota insufficient_balance insufficient_funds insufficient_credits
+_CODES: Mapping[tuple[Cause, int], str] = {
+    ("account", 402): """insufficient_quota insufficient_balance insufficient_funds insufficient_credits
         insufficient_credit payment_required credit_balance_exhausted billing_error billing_not_active
         billing_hard_limit_reached budget_exceeded access_terminated account_deactivated account_suspended""",
-    ),
-    (
-        "key",
-        401,
-        """invalid_api_key incorrect_api_key api_key_invalid missing_api_key no_api_key expired_key
+    ("key", 401): """invalid_api_key incorrect_api_key api_key_invalid missing_api_key no_api_key expired_key
         authentication authentication_error invalid_authentication invalid_authentication_error unauthorized
         unauthenticated auth_error token_not_found_in_db key_model_access_denied permission_denied
         permission_error""",
-    ),
-    (
-        "text",
-        400,
-        """content_filter content_policy_violation moderation moderation_blocked responsibleaipolicyviolation
-        data_inspection_failed context_length_exceeded string_above_max_length exceed_context_size_error""",
-    ),
-    (
-        "model",
-        404,
-        """model_not_found deploymentnotfound invalid_model unknown_model not_found not_found_error
-        notfounderror""",
-    ),
-    (
-        "rate",
-        429,
-        """rate_limit_exceeded rate_limit_error rate_limited rate_limit slow_down ratelimiterror
+    ("text", 400): """content_filter content_policy_violation moderation moderation_blocked
+        responsibleaipolicyviolation data_inspection_failed context_length_exceeded string_above_max_length
+        exceed_context_size_error""",
+    ("model", 404): """model_not_found deploymentnotfound invalid_model unknown_model not_found
+        not_found_error notfounderror""",
+    ("rate", 429): """rate_limit_exceeded rate_limit_error rate_limited rate_limit slow_down ratelimiterror
         too_many_requests resource_exhausted throttling_error""",
-    ),
-    (
-        "server",
-        503,
-        """overloaded_error overloaded server_is_overloaded service_unavailable service_unavailable_error
-        unavailable insufficient_system_resource""",
-    ),
-    (
-        "server",
-        500,
-        """server_error internal_server_error internal_error api_error internal internalservererror
-        network_error""",
-    ),
-    ("unknown", 400, "invalid_request_error bad_request badrequesterror invalid_argument invalid_parameter"),
-)
+    ("server", 503): """overloaded_error overloaded server_is_overloaded service_unavailable
+        service_unavailable_error unavailable insufficient_system_resource""",
+    ("server", 500): """server_error internal_server_error internal_error api_error internal
+        internalservererror network_error""",
+    ("unknown", 400): "invalid_request_error bad_request badrequesterror invalid_argument invalid_parameter",
+}
 """What error codes mean, the first that fits, and the HTTP status that each replaces in a body with 200."""
-_MEANINGS = tuple((cause, status, frozenset(codes.split())) for cause, status, codes in _CODES)
+_MEANINGS = tuple((cause, status, frozenset(codes.split())) for (cause, status), codes in _CODES.items())
 
 _CAUSE_OF_STATUS: Mapping[int | None, Cause] = {
     401: "key",
@@ -148,7 +120,7 @@ def classify(
     shown = " ".join(f"{codes[0] if codes else ''} {message}".split())
     return RetryDecision(
         kind,
-        f"{number}: {shown}"[:_SHOWN] if shown else number,
+        f"{number}: {shown}"[:500] if shown else number,
         slow_down=kind == "retry" and (status in OVERLOAD_STATUSES or cause == "rate"),
         maybe_format=kind == "format_unsupported"
         or (status in _FORMAT_STATUSES and cause in ("unknown", "model", "server")),
@@ -211,21 +183,9 @@ def _kind(status: int | None, cause: Cause, shown: str) -> Kind:
     return "retry" if may_pass else "bad_request"
 
 
-_CODE_FIELDS = (
-    "code",
-    "type",
-    "status",
-    "reason",
-    "error_type",
-    "error_code",
-    "status_code",
-    "http_code",
-    "param",
-)
+_CODE_FIELDS = "code type status reason error_type error_code status_code http_code param"
 _INNER_FIELDS = ("innererror", "inner_error", "metadata", "details", "detail", "error")
 _MESSAGE_FIELDS = ("message", "msg", "detail", "error_description", "error")
-_MESSAGE_SHOWN = 300
-_DEEPEST = 3
 
 
 def read_error(body: Any) -> CallError | None:
@@ -267,11 +227,11 @@ def read_error_object(error: Any) -> CallError:
 
 def _codes(error: Mapping[str, Any], depth: int = 0) -> Iterator[str]:
     """Yield the codes of the object and of the objects in it, the outer ones first, without spaces."""
-    for name in _CODE_FIELDS:
+    for name in _CODE_FIELDS.split():
         value = error.get(name)
         if isinstance(value, str | int) and not isinstance(value, bool) and str(value).strip():
             yield re.sub(r"\s+", "_", str(value).strip())[:100]
-    for name in _INNER_FIELDS if depth < _DEEPEST else ():
+    for name in _INNER_FIELDS if depth < 3 else ():
         inner = error.get(name)
         for part in inner if isinstance(inner, list) else [inner]:
             if isinstance(part, Mapping):
@@ -305,4 +265,4 @@ def _text(value: Any) -> str:
 
 def _line(text: str) -> str:
     """One line, without the tags of a page."""
-    return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:_MESSAGE_SHOWN]
+    return " ".join(re.sub(r"<[^>]*>", " ", text).split())[:300]

@@ -68,7 +68,13 @@ class FormatNegotiator(Generic[P]):
                     doubtful.append(name)
                 continue
             if completion is not None:
-                completion = await self._reconsider(doubtful, request, completion)
+                # A format that failed with a server error is tried again: the outage may be over.
+                for other in doubtful:
+                    with contextlib.suppress(FormatRefused):
+                        if (better := await self._try(other, request)) is not None:
+                            name, completion = other, better
+                            break
+                self._context.output_format = name
                 self._context.settle_format()
                 self._is_settled = True
                 return completion
@@ -83,18 +89,6 @@ class FormatNegotiator(Generic[P]):
         """Use a format from now on, and send a request in it."""
         self._context.output_format = name
         return await self._sender.send(request, self._context.prepare(request), trial=True)
-
-    async def _reconsider(
-        self, doubtful: list[str], request: ChatRequest, completion: Completion[P]
-    ) -> Completion[P]:
-        """Try formats again that failed with a server error: that may have been an outage, now over."""
-        answered_in = self._context.output_format
-        for name in doubtful:
-            with contextlib.suppress(FormatRefused):
-                if (better := await self._try(name, request)) is not None:
-                    return better
-        self._context.output_format = answered_in
-        return completion
 
     def _stop_unsettled(self) -> NoReturn:
         endpoint = self._context.endpoint

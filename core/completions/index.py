@@ -111,10 +111,21 @@ class ReplyIndex:
             if not self._pieces or self._pieces[-1] != piece:
                 self._pieces.append(piece)
             number = len(self._pieces) - 1
-            answers = [(start, e) for start, e in entries if e.is_answer]
-            # Sorted, since neighbors in the tree are fast to insert.
-            rows = sorted((e.key, e.at, number, start, self._setup_number(e)) for start, e in answers)
-            texts = [(_bytes(e.first_of),) for _, e in answers if e.first_of is not None]
+            rows, texts = [], []
+            for start, e in entries:
+                if not e.is_answer:
+                    continue
+                setup = None
+                if e.setup is None:
+                    self.old_formats |= {e.output_format}
+                else:
+                    if (variant := (e.setup.max_tokens, e.output_format)) not in self.variants:
+                        self.variants |= {variant}
+                    setup = self._setups.setdefault(e.setup, len(self._setups))
+                rows.append((e.key, e.at, number, start, setup))
+                if e.first_of is not None:
+                    texts.append((_bytes(e.first_of),))
+            rows.sort()  # neighbors in the tree are fast to insert
             self._db.execute("BEGIN")
             self._db.executemany(_INSERT, rows)
             if texts:
@@ -168,14 +179,6 @@ class ReplyIndex:
     def close(self) -> None:
         with self._lock:
             self._db.close()
-
-    def _setup_number(self, entry: Entry) -> int | None:
-        if entry.setup is None:
-            self.old_formats |= {entry.output_format}
-            return None
-        if (variant := (entry.setup.max_tokens, entry.output_format)) not in self.variants:
-            self.variants |= {variant}
-        return self._setups.setdefault(entry.setup, len(self._setups))
 
     def _select(self, statement: str, *values: object) -> list[Any]:
         with self._database():

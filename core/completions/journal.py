@@ -14,26 +14,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from core import failpoints
 from core.completions import append_log
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import Piece, ReplyIndex, whole_end
 from core.completions.reply import Entry, Reply, ReplyUsage, encode, from_line
-from core.completions.uploads import (
-    FOLDER,
-    Uploader,
-    download,
-    missing_here,
-    parts,
-    upload_missing,
-)
+from core.completions.uploads import FOLDER, Uploader, download, missing_here, parts, upload_missing
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
-
-INTERVAL_S = 3.0
 
 
 class Journal:
@@ -51,7 +41,7 @@ class Journal:
 
     @classmethod
     def open(
-        cls, store: Store, run: str, *, interval: float = INTERVAL_S, completes_uploads: bool = True
+        cls, store: Store, run: str, *, interval: float = 3.0, completes_uploads: bool = True
     ) -> Journal:
         """Open the journal, and index all replies under the root.
 
@@ -69,9 +59,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:

@@ -58,8 +58,23 @@ def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> Serve
     # Some servers put the usage of streams into the choice.
     counted = read_usage(reply.get("usage")) or read_usage(choice.get("usage"))
     finish_reason = _finish_reason(choice)
-    _refuse_failed(reply, choice, finish_reason, counted, headers)
-    message = choice["message"]
+    found = read_error(reply)
+    if found is None and is_error(choice.get("error")):
+        found = read_error_object(choice["error"])
+    if found is not None:
+        problem = found.message or "the reply states an error without a message"
+        headers = {**found.headers, **headers}
+        raise CallError(problem, found.status or 200, found.code, headers, counted)
+    how, message = ending(finish_reason), choice.get("message")
+    if how == "failed":
+        code = str(finish_reason).replace(" ", "_")
+        status = status_of_codes([code]) or 200
+        raise CallError("the server broke the answer off", status, code, headers, counted)
+    if not isinstance(message, dict):
+        raise CallError("the reply contains no choice with a message", 200, "", headers, counted)
+    if how == "unknown":
+        problem = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
+        raise CallError(problem, 200, "", headers, counted)
     content, reasoning = _content(message), _reasoning(message)
     if not content and not reasoning and finish_reason is None:
         raise CallError("the reply has neither content nor finish_reason", 200, "", headers, counted)
@@ -84,33 +99,6 @@ def error_of(status: int, body: bytes, headers: Mapping[str, str]) -> CallError:
     if found is None:
         found = read_error_object(body[:10_000].decode("utf-8", "replace"))
     return CallError(found.message, status, found.code, {**found.headers, **headers})
-
-
-def _refuse_failed(
-    reply: Mapping[str, Any],
-    choice: Mapping[str, Any],
-    finish_reason: str | None,
-    counted: Counted | None,
-    headers: Mapping[str, str],
-) -> None:
-    """Raise CallError for a reply that states an error, has no message, or was broken off."""
-    found = read_error(reply)
-    if found is None and is_error(choice.get("error")):
-        found = read_error_object(choice["error"])
-    how, status, code = ending(finish_reason), None, ""
-    if found is not None:
-        message = found.message or "the reply states an error without a message"
-        status, code, headers = found.status, found.code, {**found.headers, **headers}
-    elif how == "failed":
-        code = str(finish_reason).replace(" ", "_")
-        message, status = "the server broke the answer off", status_of_codes([code])
-    elif not isinstance(choice.get("message"), dict):
-        message = "the reply contains no choice with a message"
-    elif how == "unknown":
-        message = f"finish_reason {finish_reason!r:.60} is not known to mean a complete answer"
-    else:
-        return
-    raise CallError(message, status or 200, code, headers, counted)
 
 
 def _json(body: bytes) -> Any:

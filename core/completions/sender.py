@@ -13,7 +13,6 @@ from typing import Any, Generic
 from core.completions.budget import Accounts, RequestLedger, Spending, rough_tokens
 from core.completions.canary import Canary
 from core.completions.client import ChatClient
-from core.completions.concurrency import Slot
 from core.completions.context import RequestContext
 from core.completions.failures import CallError, RetryDecision, classify, refusal
 from core.completions.flow_control import FlowControl
@@ -28,7 +27,6 @@ from core.jsonio import now
 log = logging.getLogger(__name__)
 
 REJECTED_AT_MOST = 20
-_NOT_IMPLEMENTED = 501
 
 
 class FormatRefused(Exception):
@@ -41,7 +39,7 @@ class FormatRefused(Exception):
     @property
     def may_pass(self) -> bool:
         """Whether the same request may succeed another time."""
-        return self.decision.kind == "retry" and self.error.status != _NOT_IMPLEMENTED
+        return self.decision.kind == "retry" and self.error.status != 501  # not implemented
 
 
 @dataclass(slots=True)
@@ -177,48 +175,41 @@ class Sender(Generic[P]):
     async def _in_turn(
         self, sending: _Sending, estimate: Usage
     ) -> tuple[ServerReply | Completion[P], Spending]:
-        """Wait for a slot, for the canary and for the budget, and send.
+        """Wait for a slot, the canary, the budget and the rate limits, and send.
 
-        Returns the reply, or a stored completion, and what is reserved in the budget.
+        The wait may be long: a reply that another run received meanwhile is used instead; for a trial, only
+        one in the format that is tried. Returns the reply or that completion, and what is reserved in the
+        budget.
         """
+        context, request, prepared = self._context, sending.request, sending.prepared
         while True:
             async with self._flow.slot() as slot:
                 if sending.is_trial or self._no_doubt.is_set():
                     await self._canary.enter()
                     sending.holds_permit = True
                     held = await self.accounts.reserve(estimate)
+                    used = Spending()
                     try:
-                        return await self._ask(sending, slot, estimate.total), held
-                    except BaseException as e:
-                        used = self.accounts.count(e.counted) if isinstance(e, CallError) else Spending()
+                        at = await self._flow.turn(estimate.total)
+                        self._canary.check()
+                        find = context.own if sending.is_trial else context.stored
+                        if (stored := find(request, prepared)) is not None:
+                            self._flow.settle(estimate.total, 0)
+                            return stored, held
+                        self.in_flight.add(asyncio.current_task())
+                        try:
+                            answer = await self._client.ask(prepared)
+                        except CallError as e:
+                            self._flow.failed(slot, e, at, estimate.total)
+                            used = self.accounts.count(e.counted)
+                            raise
+                        self._flow.replied(slot, answer)
+                        return answer, held
+                    except BaseException:
                         self.accounts.budget.settle(held, used)
                         raise
             # Outside of the slot: a trial needs one.
             await self._no_doubt.wait()
-
-    async def _ask(self, sending: _Sending, slot: Slot, tokens: int) -> ServerReply | Completion[P]:
-        """Wait for the turn and send. The wait may be long: a reply that another run received meanwhile is
-        used instead.
-        """
-        at = await self._flow.turn(tokens)
-        self._canary.check()
-        if (stored := self._stored(sending)) is not None:
-            self._flow.settle(tokens, 0)
-            return stored
-        self.in_flight.add(asyncio.current_task())
-        try:
-            answer = await self._client.ask(sending.prepared)
-        except CallError as e:
-            self._flow.failed(slot, e, at, tokens)
-            raise
-        self._flow.replied(slot, answer)
-        return answer
-
-    def _stored(self, sending: _Sending) -> Completion[P] | None:
-        """The journal's completion; for a trial, only one in the format that is tried."""
-        if sending.is_trial:
-            return self._context.own(sending.request, sending.prepared)
-        return self._context.stored(sending.request, sending.prepared)
 
     def _decide(self, error: CallError, sending: _Sending) -> float | None:
         """Return the seconds before the next try; None to give the request up. Raises what stops the run."""

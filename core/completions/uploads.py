@@ -31,7 +31,6 @@ PART_BYTES = 4 << 20
 """About the size of the largest part, small enough for a slow line within a request's time."""
 LONE_S = 60.0
 """A log of a writer that cannot be judged from here is completed when it is this old."""
-_CONCURRENT_DOWNLOADS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +80,8 @@ def missing_here(there: Iterable[Part], local: Mapping[str, int], read: Callable
 
 def download(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator[Piece]:
     """Yield the parts as local files in their order, downloaded unless they were before."""
-
-    def local(part: Part) -> Piece:
-        path = folder / part.writer / f"{part.start:012d}-{part.bytes}{SUFFIX}"
-        if not path.is_file() or path.stat().st_size != part.bytes:
-            _download(backend, part, path)
-        return Piece(part.writer, part.start, path)
-
-    with ThreadPoolExecutor(_CONCURRENT_DOWNLOADS) as pool:
-        yield from pool.map(local, wanted)
+    with ThreadPoolExecutor(8) as pool:
+        yield from pool.map(lambda part: _local(backend, part, folder), wanted)
 
 
 def upload_missing(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
@@ -179,7 +171,11 @@ def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
     return end
 
 
-def _download(backend: Backend, part: Part, path: Path) -> None:
+def _local(backend: Backend, part: Part, folder: Path) -> Piece:
+    path = folder / part.writer / f"{part.start:012d}-{part.bytes}{SUFFIX}"
+    piece = Piece(part.writer, part.start, path)
+    if path.is_file() and path.stat().st_size == part.bytes:
+        return piece
     with explained(path, "write"):
         path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
@@ -194,6 +190,7 @@ def _download(backend: Backend, part: Part, path: Path) -> None:
         ) from e
     finally:
         temporary.unlink(missing_ok=True)
+    return piece
 
 
 def _gaps(there: Iterable[Part], end: int) -> Iterator[tuple[int, int]]:

@@ -212,14 +212,7 @@ def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | 
     return Found("pattern", (label,), reason.inside or around or think.inside or "")
 
 
-_WORDS: Mapping[str, int] = {
-    "positive": 1,
-    "yes": 1,
-    "true": 1,
-    "negative": 0,
-    "no": 0,
-    "false": 0,
-}
+_WORDS: Mapping[str, int] = {"positive": 1, "yes": 1, "true": 1, "negative": 0, "no": 0, "false": 0}
 _AROUND = " \t\r\n\"'`*.,:;()[]"
 
 
