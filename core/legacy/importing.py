@@ -195,7 +195,7 @@ def _with_prompts(found: Imported, s: Settings, to: Path) -> Imported:
 
 def _with_answers(found: Imported, answers: Path) -> Imported:
     """Take recorded answers instead of the live teacher, and the texts that were answered."""
-    source = Path(source_of(str(answers)).url)
+    source = Path(source_of(str(answers))[0])
     if not source.is_file():
         raise ConfigError(f"--answers {answers} does not exist; give the folder of a run")
     values: dict[str, Any] = {"teacher.kind": "recorded", "teacher.answers": str(answers)}

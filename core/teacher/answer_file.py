@@ -12,7 +12,7 @@ import math
 import re
 import sqlite3
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import IO, Any
@@ -26,7 +26,6 @@ from core.teacher.parsing import clean
 
 UNNAMED = "unnamed"
 """The model of answers that name none."""
-_CHUNK = 1 << 20
 _PHASE = "teacher_phase"
 _FILES = ("teacher_samples.jsonl", "accepted_samples.jsonl")
 """All answers, or, if a run took them over from another, those that were accepted."""
@@ -86,7 +85,11 @@ class AnswerFile:
             if not text.strip():
                 continue
             row = read_line(text, at)
-            sample = row.sample if row.text is None else self._free_sample(row)
+            sample = row.sample
+            if row.text is not None:  # a text that occurs twice in a run's data was sampled twice
+                query = "SELECT MAX(sample), SUM(sample = ?) FROM answer WHERE id = ?"
+                last, taken = self._db.execute(query, (sample, row.id)).fetchone()
+                sample = int(last) + 1 if taken else sample
             try:
                 self._db.execute("INSERT INTO answer VALUES (?, ?, ?, ?)", (row.id, sample, number, text))
             except sqlite3.IntegrityError:
@@ -100,12 +103,6 @@ class AnswerFile:
                 raise OSError(f"the temporary database for {self.place} failed: {e}") from e
         self._db.execute("COMMIT")
 
-    def _free_sample(self, row: Recorded) -> int:
-        """The sample of a run's line: a text that occurs twice in its data was sampled twice."""
-        query = "SELECT MAX(sample), SUM(sample = ?) FROM answer WHERE id = ?"
-        last, taken = self._db.execute(query, (row.sample, row.id)).fetchone()
-        return int(last) + 1 if taken else row.sample
-
 
 @contextmanager
 def open_answers(url: str) -> Iterator[AnswerFile]:
@@ -114,11 +111,11 @@ def open_answers(url: str) -> Iterator[AnswerFile]:
     Raises AnswersError with file and line for anything that is not an answer, and if the file is
     missing or empty.
     """
-    source = source_of(url)
-    file = AnswerFile(sources.place(source.url), source.model)
+    found, model = source_of(url)
+    file = AnswerFile(sources.place(found), model)
     try:
-        with _open(source.url) as f:
-            file.fill(_lines(f, source.url))
+        with _open(found) as f:
+            file.fill(_lines(f, found))
         if file.first() is None:
             raise AnswersError(f"{file.place} contains no answers; name another file in teacher.answers")
         yield file
@@ -128,29 +125,24 @@ def open_answers(url: str) -> Iterator[AnswerFile]:
 
 def answers_digest(url: str) -> str:
     """Return the sha256 of the file's bytes, in hex; for a run's folder with the model that answered."""
-    source, found = source_of(url), hashlib.sha256()
-    with _open(source.url) as f:
-        while chunk := f.read(_CHUNK):
+    (source, model), found = source_of(url), hashlib.sha256()
+    with _open(source) as f:
+        while chunk := f.read(1 << 20):
             found.update(chunk)
-    return found.hexdigest() if source.model == UNNAMED else f"{found.hexdigest()}, {source.model}"
+    return found.hexdigest() if model == UNNAMED else f"{found.hexdigest()}, {model}"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file of answers, and the model of those that name none."""
+def source_of(url: str) -> tuple[str, str]:
+    """Return the file that a config's `answers` means, and the model of answers that name none.
 
-    url: str
-    model: str = UNNAMED
-
-
-def source_of(url: str) -> Source:
-    """Return the file that a config's `answers` means. Raises AnswersError for a folder without one."""
+    Raises AnswersError for a folder without such a file.
+    """
     if not sources.is_folder(url):
-        return Source(url)
+        return url, UNNAMED
     for folder in (sources.join(url, _PHASE), url):
         for name in _FILES:
             if sources.exists(found := sources.join(folder, name)):
-                return Source(found, _summarized_model(sources.join(folder, _SUMMARY)))
+                return found, _summarized_model(sources.join(folder, _SUMMARY))
     wanted = " or ".join(f"{_PHASE}/{name}" for name in _FILES)
     raise AnswersError(
         f"{sources.place(url)} is a folder without {wanted}: name a run's folder, or a file of answers, in "
@@ -239,17 +231,27 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
     id, temperature, thought = row.get("id"), row.get("temperature"), row.get("reasoning_content")
     if id is None:
         raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
-    id = _checked(id, "id", at, _is_id, "the text's id, as text or a whole number")
+    is_id = bool(id.strip()) if isinstance(id, str) else type(id) is int
+    _require(is_id, id, "id", at, "the text's id, as text or a whole number")
     if temperature is not None:
-        temperature = float(_checked(temperature, "temperature", at, _is_finite, "a number"))
+        is_finite = type(temperature) in (int, float) and math.isfinite(temperature)
+        _require(is_finite, temperature, "temperature", at, "a number")
+        temperature = float(temperature)
+    sample = row.get("sample", 0)
+    is_index = type(sample) is int and 0 <= sample < 2**31
+    _require(is_index, sample, "sample", at, "a whole number from 0 on")
+    model, raw_output = _text(row, "model", at) or model, _text(row, "raw_output", at)
+    has_fields = "label" in row and "reasoning" in row
+    if not has_fields and not isinstance(row.get("raw_output"), str):
+        raise AnswersError(f"{at}: neither raw_output nor reasoning and label; give one of the two")
     return Recorded(
         id=clean(str(id).strip()),
-        sample=_checked(row.get("sample", 0), "sample", at, _is_index, "a whole number from 0 on"),
-        model=_text(row, "model", at) or model,
-        raw_output=_text(row, "raw_output", at),
+        sample=sample,
+        model=model,
+        raw_output=raw_output,
         label=row.get("label"),
         reasoning=row.get("reasoning"),
-        has_fields=_has_fields(row, at),
+        has_fields=has_fields,
         finish_reason=_text(row, "finish_reason", at),
         reasoning_content=clean(thought) if isinstance(thought, str) else None,
         temperature=temperature,
@@ -277,30 +279,10 @@ def _text(row: dict[str, Any], key: str, at: str) -> str | None:
     value = row.get(key)
     if value is None or value == "":
         return value
-    return clean(_checked(value, key, at, lambda v: isinstance(v, str), "a text"))
+    _require(isinstance(value, str), value, key, at, "a text")
+    return clean(value)
 
 
-def _has_fields(row: dict[str, Any], at: str) -> bool:
-    fields = "label" in row and "reasoning" in row
-    if not fields and not isinstance(row.get("raw_output"), str):
-        raise AnswersError(f"{at}: neither raw_output nor reasoning and label; give one of the two")
-    return fields
-
-
-def _checked(value: Any, key: str, at: str, fits: Callable[[Any], bool], wanted: str) -> Any:
-    """Return a field's value. Raises AnswersError if it does not fit."""
-    if fits(value):
-        return value
-    raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give {wanted}")
-
-
-def _is_id(value: Any) -> bool:
-    return bool(value.strip()) if isinstance(value, str) else type(value) is int
-
-
-def _is_index(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**31
-
-
-def _is_finite(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _require(fits: bool, value: Any, key: str, at: str, wanted: str) -> None:
+    if not fits:
+        raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give {wanted}")

@@ -23,9 +23,6 @@ from core.teacher.live import LiveTeacher
 from core.teacher.parsing import Parsed
 from core.teacher.stage import SampleSettings, open_teacher
 
-_LATENCY = Range(1.0, 5.0, 30.0)
-"""Seconds for an answer before any was seen; a guess."""
-
 
 def forecast(
     teacher: LiveTeacher, rows: Collection[Example], journal: Journal, taken: Taken | None = None
@@ -103,8 +100,9 @@ class Taken:
         self.seconds.append(answer.latency_s)
 
     def latency(self) -> Range:
+        """Return the seconds of an answer, guessed until learnt."""
         if len(self.seconds) < LEARNT_AFTER:
-            return _LATENCY
+            return Range(1.0, 5.0, 30.0)
         return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
 
     def cached_share(self) -> float:

@@ -70,8 +70,20 @@ def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
     text = text[: min(ends, default=len(text))].strip()
     if not text:
         return _failed("empty")
-    found = find_whole_json(text) or _find_inside(_block(text, _THINK), rules)
-    return _settle(found or Found("none", error="no_label"), names)
+    found = find_whole_json(text)
+    if found is None:
+        think = _block(text, _THINK)
+        answer = think.outside.strip()
+        reason = _block(answer, _REASON)
+        found = (
+            find_whole_json(answer)
+            or find_json_inside(reason.outside)
+            or _find_tags(think, reason)
+            or broken_json(reason.outside.strip())
+            or _find_pattern(think, reason, rules)
+            or Found("none", error="no_label")
+        )
+    return _settle(found, names)
 
 
 def parse_reply(
@@ -115,31 +127,16 @@ def _settle(found: Found, names: LabelNames) -> Parsed:
     labels = [names.read(value) for value in found.labels]
     for value, label in zip(found.labels, labels, strict=True):
         if label is None:
-            return _failed(f"unknown_label: {_shown(value)}", found.source)
+            shown = "a list" if isinstance(value, list) else "an object"
+            if isinstance(value, str | int | float) or value is None:
+                shown = clean(str(value)).strip()[:40]
+            return _failed(f"unknown_label: {shown}", found.source)
     if len(set(labels)) > 1:
         return _failed("several_labels", found.source)
     if not isinstance(found.reasoning, str):
         error = "no_reasoning" if found.reasoning is None else "reasoning_not_text"
         return _failed(error, found.source)
     return Parsed(True, found.source, labels[0], clean(found.reasoning).strip(), None)
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, str | int | float) or value is None:
-        return clean(str(value)).strip()[:40]
-    return "a list" if isinstance(value, list) else "an object"
-
-
-def _find_inside(think: _Block, rules: ParseConfig) -> Found | None:
-    answer = think.outside.strip()
-    reason = _block(answer, _REASON)
-    return (
-        find_whole_json(answer)
-        or find_json_inside(reason.outside)
-        or _find_tags(think, reason)
-        or broken_json(reason.outside.strip())
-        or _find_pattern(think, reason, rules)
-    )
 
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:
@@ -152,11 +149,9 @@ def _block(text: str, tags: tuple[str, ...]) -> _Block:
         spans = answer_spans(text) if marks else []
         marks = [m for m in marks if not any(begin < m.start() < end for begin, end in spans)]
         if marks:
-            return _take_apart(text, marks)
-    return _Block(None, text)
-
-
-def _take_apart(text: str, marks: list[re.Match[str]]) -> _Block:
+            break
+    else:
+        return _Block(None, text)
     outside: list[str] = []
     inside: list[str] = []
     at, opened = 0, False

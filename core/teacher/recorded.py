@@ -11,7 +11,7 @@ from core.progress import Progress
 from core.records import Example, TeacherAnswer
 from core.teacher.answer_file import Recorded, open_answers
 from core.teacher.base import Answered, AttemptPolicy
-from core.teacher.parsing import LabelNames, Parsed, parse_reply, read_fields
+from core.teacher.parsing import LabelNames, parse_reply, read_fields
 from core.teacher.summary import RecordedLabels, TeacherFacts
 
 
@@ -72,12 +72,18 @@ class RecordedTeacher:
             if self.policy.next(example.label, [answer.label for answer in given]) is None:
                 break
             self._models[row.model] += 1
-            parsed = self._parse(row)
+            raw, rules, names = row.raw_output, self.rules, self.names
+            if raw is None or (row.has_fields and rules.prefer == "fields"):
+                parsed = read_fields(row.label, row.reasoning, names)
+            else:
+                parsed = parse_reply(raw, row.reasoning_content, row.finish_reason, rules, names)
+                if row.has_fields or row.label is not None:
+                    self._agreement.add(row.id, parsed.label, names.read(row.label))
             answer = TeacherAnswer(
                 example_id=example.id,
                 sample=row.sample,
                 model=row.model,
-                raw_output=row.raw_output or "",
+                raw_output=raw or "",
                 parse_ok=parsed.ok,
                 parse_source=parsed.source,
                 label=parsed.label,
@@ -89,14 +95,6 @@ class RecordedTeacher:
             )
             given.append(answer)
         return tuple(given)
-
-    def _parse(self, row: Recorded) -> Parsed:
-        if row.raw_output is None or (row.has_fields and self.rules.prefer == "fields"):
-            return read_fields(row.label, row.reasoning, self.names)
-        parsed = parse_reply(row.raw_output, row.reasoning_content, row.finish_reason, self.rules, self.names)
-        if row.has_fields or row.label is not None:
-            self._agreement.add(row.id, parsed.label, self.names.read(row.label))
-        return parsed
 
 
 class _LabelAgreement:

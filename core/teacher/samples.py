@@ -14,26 +14,9 @@ from core.records import Example, TeacherAnswer
 from core.teacher.base import Answered
 from core.teacher.summary import AnswerAgreement, FirstAnswers
 
-_COLUMNS = {
-    field: "pred_label" if field == "label" else field
-    for field in (
-        "raw_output",
-        "parse_ok",
-        "parse_source",
-        "label",
-        "reasoning",
-        "error",
-        "model",
-        "finish_reason",
-        "temperature",
-        "hinted",
-        "reasoning_content",
-        "prompt_tokens",
-        "cached_tokens",
-        "completion_tokens",
-        "latency_s",
-    )
-}
+_FIELDS = """raw_output parse_ok parse_source label reasoning error model finish_reason temperature hinted
+    reasoning_content prompt_tokens cached_tokens completion_tokens latency_s"""
+_COLUMNS = {name: "pred_label" if name == "label" else name for name in _FIELDS.split()}
 """Fields of an answer in the order of a row's columns, with the column's name."""
 
 
@@ -44,17 +27,15 @@ def sample_id(answer: TeacherAnswer) -> str:
 
 def sample_row(example: Example, answer: TeacherAnswer, *, split: str = "train") -> dict[str, Any]:
     """Return the row of one answer, with the text as it was when it was answered."""
-    row = {
+    return {
         "sample_id": sample_id(answer),
         "example_id": answer.example_id,
         "split": split,
         "k_index": answer.sample,
         "text": example.text,
         "gold_label": example.label,
+        **{column: getattr(answer, name) for name, column in _COLUMNS.items()},
     }
-    for field_name, column in _COLUMNS.items():
-        row[column] = getattr(answer, field_name)
-    return row
 
 
 def read_samples(path: Path) -> Iterator[Answered]:
@@ -62,17 +43,10 @@ def read_samples(path: Path) -> Iterator[Answered]:
     for id, group in groupby(read_jsonl(path), key=lambda row: row["example_id"]):
         rows = list(group)
         answers = (
-            TeacherAnswer(
-                example_id=id,
-                sample=row["k_index"],
-                **{field_name: row[column] for field_name, column in _COLUMNS.items()},
-            )
+            TeacherAnswer(id, row["k_index"], **{name: row[column] for name, column in _COLUMNS.items()})
             for row in rows
         )
         yield Answered(Example(id, rows[0]["text"], rows[0]["gold_label"]), tuple(answers))
-
-
-_SHOWN = 20
 
 
 @dataclass(slots=True)
@@ -143,7 +117,7 @@ class Tally:
         gold = answered.example.label
         if not answered.answers:
             self.missing[gold] += 1
-            if len(self.missing_ids) < _SHOWN:
+            if len(self.missing_ids) < 20:
                 self.missing_ids.append(answered.example.id)
             return
         self.first[gold, answered.answers[0].label] += 1

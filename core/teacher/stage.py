@@ -19,7 +19,7 @@ from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
 from core.prompts import load_prompts
-from core.records import Example, SplitName
+from core.records import SplitName
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 from core.teacher.answer_file import answers_digest
@@ -194,10 +194,20 @@ def _refuse_missing(settings: SampleSettings, examples: Examples, summary: Sampl
     if config.kind != "recorded":
         return
     if 0 < missing == summary.examples:
+        # How the file names its texts, and one text of the split: the two may not match.
+        example, in_file = next(iter(examples)), summary.a_text_of_the_file
+        unlike = (
+            f"its ids look like {summary.an_id_of_the_file!r}, those of {split} like {example.id!r}; name "
+            "the right file in teacher.answers, or the right column in data.id_column"
+        )
+        if in_file is not None:
+            unlike = (
+                f"its texts look like {in_file!r}, those of {split} like {example.text.strip()[:60]!r}; name "
+                "the right run in teacher.answers, or that run's texts in data.dir, <run>/data_splits"
+            )
         other = "" if split == "train" else f", or remove {split} from teacher.label_splits"
         raise AnswersError(
-            f"{config.answers} answers none of the {missing} texts of {split}: "
-            f"{_unlike(summary, next(iter(examples)), split)}{other}"
+            f"{config.answers} answers none of the {missing} texts of {split}: {unlike}{other}"
         )
     if config.max_missing is not None and missing > config.max_missing:
         raise AnswersError(
@@ -205,17 +215,3 @@ def _refuse_missing(settings: SampleSettings, examples: Examples, summary: Sampl
             f"({', '.join(summary.missing_ids[:3])}{', ...' if missing > 3 else ''}); teacher.max_missing "
             f"allows {config.max_missing}: record them, or raise it"
         )
-
-
-def _unlike(summary: SampleSummary, example: Example, split: SplitName) -> str:
-    """Show how the file names its texts, and one text of the split: the two may not match."""
-    if summary.a_text_of_the_file is not None:
-        return (
-            f"its texts look like {summary.a_text_of_the_file!r}, those of {split} like "
-            f"{example.text.strip()[:60]!r}; name the right run in "
-            "teacher.answers, or that run's texts in data.dir, <run>/data_splits"
-        )
-    return (
-        f"its ids look like {summary.an_id_of_the_file!r}, those of {split} like {example.id!r}; name the "
-        "right file in teacher.answers, or the right column in data.id_column"
-    )
