@@ -37,9 +37,8 @@ class Usage:
         return self.prompt + self.completion
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.prompt + other.prompt, self.completion + other.completion, self.cached + other.cached
-        )
+        completion, cached = self.completion + other.completion, self.cached + other.cached
+        return Usage(self.prompt + other.prompt, completion, cached)
 
 
 class Price(Section):

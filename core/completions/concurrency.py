@@ -16,7 +16,6 @@ Outcome = Literal["ok", "refused", "failed"]
 
 _ON_REFUSAL = 0.8
 _ON_LATENCY = 0.7
-_DIP = 0.5
 
 
 class AdaptiveConcurrency:
@@ -33,7 +32,7 @@ class AdaptiveConcurrency:
         self._maximum = maximum
         self._limit = float(min(start, maximum))
         self._slow_start = True
-        self._inflight = 0
+        self.inflight = 0
         self._most = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._watch = LatencyWatch()
@@ -46,16 +45,12 @@ class AdaptiveConcurrency:
     def limit(self) -> int:
         return int(self._limit)
 
-    @property
-    def inflight(self) -> int:
-        return self._inflight
-
     def slot(self) -> Slot:
         """`async with limiter.slot() as slot:` waits for a place, in the order of the calls."""
         return Slot(self)
 
     async def acquire(self) -> None:
-        if self._inflight >= self.limit or self._waiting:
+        if self.inflight >= self.limit or self._waiting:
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(turn)
             try:
@@ -70,7 +65,7 @@ class AdaptiveConcurrency:
             self._enter()
 
     def release(self) -> None:
-        self._inflight -= 1
+        self.inflight -= 1
         self._admit()
 
     def learn(self, started: float, latency: float, outcome: Outcome, tokens: int | None) -> None:
@@ -91,12 +86,12 @@ class AdaptiveConcurrency:
 
     def _round(self, used: bool) -> None:
         sent_from = self._round_from
-        self._round_from, self._most = loop_time(), self._inflight
+        self._round_from, self._most = loop_time(), self.inflight
         if self._dipped_from is not None:
             self._set(max(self._limit, self._dipped_from * self._watch.reconsider()))
             self._dipped_from = None
             return
-        trips = max(1.0, self._watch.answers / max(self.limit, self._watch.LEAST))
+        trips = max(1.0, len(self._watch.round) / max(self.limit, self._watch.LEAST))
         ratio = self._watch.close()
         if ratio > self._watch.TOO_SLOW:
             factor = 1 / ratio if self._slow_start else max(_ON_LATENCY, self._watch.QUEUEING / ratio)
@@ -104,7 +99,7 @@ class AdaptiveConcurrency:
         elif self._watch.doubtful:
             # Halve the limit for a round trip, to measure the latency without a queue again.
             before = self._limit
-            self._trouble(self._round_from, _DIP)
+            self._trouble(self._round_from, 0.5)
             self._dipped_from = before
         elif ratio <= self._watch.QUEUEING and used and not self._slow_start:
             self._set(self._limit + trips * max(1.0, 0.5 * self._limit**0.5))
@@ -123,11 +118,11 @@ class AdaptiveConcurrency:
         self._limit = min(max(limit, 1.0), float(self._maximum))
 
     def _enter(self) -> None:
-        self._inflight += 1
-        self._most = max(self._most, self._inflight)
+        self.inflight += 1
+        self._most = max(self._most, self.inflight)
 
     def _admit(self) -> None:
-        while self._waiting and self._inflight < self.limit:
+        while self._waiting and self.inflight < self.limit:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._enter()
@@ -184,7 +179,7 @@ class LatencyWatch:
     """Answers of a round, at least."""
 
     def __init__(self) -> None:
-        self._round: list[float] = []
+        self.round: list[float] = []
         self._recent: deque[float] = deque(maxlen=_EARLY)
         self._first: list[float] = []
         self._baseline: float | None = None
@@ -209,7 +204,7 @@ class LatencyWatch:
         sample = latency / size if self._measured else latency
         self._recent.append(sample)
         if current:
-            self._round.append(sample)
+            self.round.append(sample)
         if self._baseline is not None:
             return False
         self._first.append(sample)
@@ -224,22 +219,18 @@ class LatencyWatch:
         """Whether the last few answers were about as fast as the baseline, and there is one."""
         return self._baseline is not None and median(self._recent or [0.0]) <= 1.3 * self._baseline
 
-    @property
-    def answers(self) -> int:
-        return len(self._round)
-
     def full(self, limit: int) -> bool:
         """Whether the round has enough answers to be compared."""
-        n = len(self._round)
+        n = len(self.round)
         if n < max(limit, self._needed):
             return False
-        self._needed = max(self.LEAST, min(_enough(self._round, _PRECISE), _MOST))
+        self._needed = max(self.LEAST, min(_enough(self.round, _PRECISE), _MOST))
         return n >= self._needed
 
     def close(self) -> float:
         """End the round, and return its latency as a multiple of the baseline."""
-        short = self._short = median(self._round)
-        self._round.clear()
+        short = self._short = median(self.round)
+        self.round.clear()
         if self._baseline is None:
             self._baseline = short
             return 1.0
@@ -260,15 +251,15 @@ class LatencyWatch:
 
         Its latency is the new baseline; the share is 1 if the earlier round was as fast.
         """
-        before, self._short = self._short, median(self._round)
-        self._round.clear()
+        before, self._short = self._short, median(self.round)
+        self.round.clear()
         self._baseline = self._short
         self.doubtful = False
         return min(1.0, self.QUEUEING * self._short / before)
 
     def drop(self) -> None:
         """Forget the round: it belongs to another limit."""
-        self._round.clear()
+        self.round.clear()
         self._recent.clear()
 
 

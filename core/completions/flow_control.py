@@ -23,29 +23,25 @@ _TRIES_WITHOUT_RESPONSE = 3
 class FlowControl:
     """Everything that decides when one endpoint may be asked. Created in a running event loop.
 
-    A request takes a slot (how many are in flight at once), then its turn (pauses, requests and tokens a
-    minute, the circuit breaker), and reports how it went.
+    A request takes a slot of `concurrency` (how many are in flight at once), then its turn (pauses, requests
+    and tokens a minute, the circuit breaker), and reports how it went.
     """
 
     def __init__(self, endpoint: Endpoint, rng: random.Random | None = None) -> None:
         limits, self._rng = endpoint.limits, rng or random.Random()
         self.breaker = CircuitBreaker(limits.breaker, endpoint.section)
-        self._concurrency = AdaptiveConcurrency(limits.concurrency)
-        self._rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
+        self.concurrency = AdaptiveConcurrency(limits.concurrency)
+        self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
         self._pause, self._backoff = Pause(self._rng), Backoff(tries=limits.tries)
         self._has_response = False
-
-    def slot(self) -> Slot:
-        """`async with flow.slot() as slot:` waits until one more may be in flight."""
-        return self._concurrency.slot()
 
     async def turn(self, tokens: int) -> float:
         """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent.
 
-        Raises what opened the breaker. Pass the tokens to `settle` if nothing is sent.
+        Raises what opened the breaker. Pass the tokens to `rate.settle` if nothing is sent.
         """
         await self._pause.over()
-        at = await self._rate.take(tokens)
+        at = await self.rate.take(tokens)
         self.breaker.check()
         return at
 
@@ -53,7 +49,7 @@ class FlowControl:
         """Report a reply, so that its slot and its headers count."""
         self._has_response = True
         slot.done(reply.seconds, "ok", reply.usage.completion if reply.usage else None)
-        self._rate.hint(reply.headers)
+        self.rate.hint(reply.headers)
 
     def failed(self, slot: Slot, error: CallError, at: float, tokens: int) -> None:
         """Report the failure of a request of an estimated `tokens` that was sent at `at`."""
@@ -61,11 +57,7 @@ class FlowControl:
         outcome: Outcome = "refused" if error.status in OVERLOAD_STATUSES else "failed"
         slot.done(loop_time() - at, outcome)
         if error.status == 429:
-            self._rate.refused(at, tokens)
-
-    def settle(self, estimated: int, used: int) -> None:
-        """Correct an estimate by the tokens that were used."""
-        self._rate.settle(estimated, used)
+            self.rate.refused(at, tokens)
 
     def wait_before_retry(self, error: CallError, decision: RetryDecision, tries: int) -> float | None:
         """Return the seconds until a request is sent again after `tries`; None to give it up.

@@ -159,7 +159,7 @@ class Sender(Generic[P]):
             except TeacherRefused as e:
                 self.stop(e)  # the reply is kept all the same: it was paid for
                 used = held
-            self._flow.settle(estimate.total, used.tokens or estimate.total)
+            self._flow.rate.settle(estimate.total, used.tokens or estimate.total)
             self._flow.breaker.success()
             self.accepted.add(sending.prepared.output_format)
             reply = self._reply(sending, answer, estimate)
@@ -183,7 +183,7 @@ class Sender(Generic[P]):
         """
         context, request, prepared = self._context, sending.request, sending.prepared
         while True:
-            async with self._flow.slot() as slot:
+            async with self._flow.concurrency.slot() as slot:
                 if sending.is_trial or self._no_doubt.is_set():
                     await self._canary.enter()
                     sending.holds_permit = True
@@ -194,7 +194,7 @@ class Sender(Generic[P]):
                         self._canary.check()
                         find = context.own if sending.is_trial else context.stored
                         if (stored := find(request, prepared)) is not None:
-                            self._flow.settle(estimate.total, 0)
+                            self._flow.rate.settle(estimate.total, 0)
                             return stored, held
                         self.in_flight.add(asyncio.current_task())
                         try:

@@ -6,7 +6,6 @@ import functools
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
 
 from core.rulebook import natural_key
 
@@ -77,20 +76,17 @@ def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
     both its ends and the ids of `known` between them: R1-R3, R1 to R3, R1 through R3, and with any dash the
     short R1-3 and R1a-c. Words without an id, such as "rules 1-3", cite nothing.
     """
-    token = _token(known)
-    return list(_cited(without_quotes(reasoning), token, known)) if token else []
-
-
-def _cited(words: str, token: re.Pattern[str], known: tuple[str, ...]) -> Iterator[str]:
-    at = 0
+    if (token := _token(known)) is None:
+        return []
+    words, at, ids = without_quotes(reasoning), 0, list[str]()
     while found := token.search(words, at):
         first, at = found.group(), found.end()
-        yield first
+        ids.append(first)
         while (end := _range_end(words, at, first, token)) is not None:
             last, at = end
-            yield from _between(first, last, known)
-            yield last
+            ids += [*_between(first, last, known), last]
             first = last
+    return ids
 
 
 def _range_end(words: str, at: int, first: str, token: re.Pattern[str]) -> tuple[str, int] | None:

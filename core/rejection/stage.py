@@ -138,9 +138,8 @@ def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
         context = RuleContext(rule_ids, labels, reasonings.times)
         examples = iter_placed(io.inputs["split"] / "train.csv")
         for line, answered in matched(examples, sample / "teacher_samples.jsonl"):
-            judged: list[JudgedAnswer] = []
-            for each in _judged(settings, answered, context, reasonings):
-                judged.append(each)
+            judged = _judged(settings, answered, context, reasonings)
+            for each in judged:
                 if each.reason is None:
                     accepted.write(accepted_row(answered.example, each.answer))
                     learned[each.answer.label or 0] += 1
@@ -167,10 +166,11 @@ def ensure_usable(summary: dict[str, Any]) -> None:
 
 def _judged(
     settings: RejectSettings, answered: Answered, context: RuleContext, reasonings: AcceptedReasonings
-) -> Iterator[JudgedAnswer]:
+) -> list[JudgedAnswer]:
     """Judge the answers to one text in their order; accepted reasonings count for the next answers."""
     rules = (*settings.rejection.rules, *settings.rejection.hinted)
-    counts_accepted, kept = any(rule.counts_accepted for rule in rules), 0
+    counts_accepted, judged = any(rule.counts_accepted for rule in rules), list[JudgedAnswer]()
+    kept = 0
     for answer in answered.answers:
         verdicts = judge(settings.rejection, answer, answered.example, context)
         found = JudgedAnswer(answer, verdicts, surplus=kept >= settings.keep)
@@ -178,7 +178,8 @@ def _judged(
             kept += 1
             if counts_accepted:
                 reasonings.add(answer.reasoning or "")
-        yield found
+        judged.append(found)
+    return judged
 
 
 def matched(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from functools import reduce
 from operator import add
 
@@ -11,7 +11,6 @@ from core.completions.budget import LEARNT_AFTER, Estimator, rough_tokens
 from core.completions.completer import stored_completions
 from core.completions.journal import Journal
 from core.completions.reply import Reply
-from core.completions.request import Completion
 from core.config import Config
 from core.config.endpoint import Endpoint
 from core.cost import Forecast, Range, Usage, estimate_run, price_of
@@ -20,7 +19,6 @@ from core.records import Example, SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.teacher.live import LiveTeacher
-from core.teacher.parsing import Parsed
 from core.teacher.stage import SampleSettings, open_teacher
 
 
@@ -33,26 +31,44 @@ def forecast(
     seconds, attempts per text) is expected of the others. `taken` is what other texts' answers took,
     without attempts; these are added to it.
     """
-    endpoint, context = teacher.config.endpoint, teacher.context(journal)
-    taken = taken or Taken(endpoint)
-    seen = _Seen(teacher, taken)
+    config, policy, context = teacher.config, teacher.policy, teacher.context(journal)
+    taken = taken or Taken(config.endpoint)
     context.take_format()
+    # Texts without an answer, with some but not enough, and with enough; requests that are left, and the
+    # least of them that the policy asks for; attempts of the finished texts, and bytes of the other prompts.
+    fresh = begun = finished = left = least = attempts = 0
+    rough = 0.0
     for example in rows:
-        seen.text(example, stored_completions(context, example, teacher.next_request))
+        given = stored_completions(context, example, teacher.next_request)
+        first = given[0].request if given else teacher.next_request(example, ())
+        assert first is not None, "a policy asks at least once"
+        prompt, labels = rough_tokens(first.messages), [each.parsed.label for each in given]
+        for each in given:
+            taken.add(each.reply, prompt)
+        if policy.next(example.label, labels) is None:
+            finished += 1
+            attempts += len(given)
+            continue
+        fresh += not given
+        begun += bool(given)
+        left += config.attempts + config.hint - len(given)
+        least += policy.least(example.label, labels)
+        rough += prompt
+    mean = float(least)
+    if finished >= LEARNT_AFTER:
+        mean = min(max(fresh * attempts / finished + begun, least), left)
     found = estimate_run(
-        seen.calls(),
-        taken.estimator.prompt(seen.rough / max(seen.fresh + seen.begun, 1)),
+        Range(least, mean, left),
+        taken.estimator.prompt(rough / max(fresh + begun, 1)),
         taken.estimator.completion(),
-        price_of(endpoint),
-        endpoint.limits,
+        price_of(config.endpoint),
+        config.endpoint.limits,
         taken.latency(),
         taken.cached_share(),
     )
-    counter = (
-        f"the server's own counts in {len(taken.seconds)} answers"
-        if taken.estimator.learnt
-        else "a token for 4 bytes, a guess"
-    )
+    counter = "a token for 4 bytes, a guess"
+    if taken.estimator.learnt:
+        counter = f"the server's own counts in {len(taken.seconds)} answers"
     return found, counter
 
 
@@ -108,46 +124,6 @@ class Taken:
     def cached_share(self) -> float:
         """Return the share of prompts in the server's cache; 0, the cautious guess, until learnt."""
         return self._cached / self._prompt if self.estimator.learnt and self._prompt else 0.0
-
-
-class _Seen:
-    """Counts of texts and of their stored answers."""
-
-    def __init__(self, teacher: LiveTeacher, taken: Taken) -> None:
-        self._teacher, self._most = teacher, teacher.config.attempts + teacher.config.hint
-        self._taken = taken
-        self.fresh = self.begun = self._left = 0
-        """Texts without an answer, and those whose answers are not enough yet."""
-        self.rough = 0.0
-        """Of the prompts of all these, by bytes."""
-        self._least = 0
-        """Requests that the policy asks for at least."""
-        self._finished = self._attempts = 0
-
-    def text(self, example: Example, given: Sequence[Completion[Parsed]]) -> None:
-        policy, labels = self._teacher.policy, [each.parsed.label for each in given]
-        first = given[0].request if given else self._teacher.next_request(example, ())
-        assert first is not None, "a policy asks at least once"
-        rough = rough_tokens(first.messages)
-        if policy.next(example.label, labels) is None:
-            self._finished += 1
-            self._attempts += len(given)
-        else:
-            self.fresh += not given
-            self.begun += bool(given)
-            self._left += self._most - len(given)
-            self._least += policy.least(example.label, labels)
-            self.rough += rough
-        for each in given:
-            self._taken.add(each.reply, rough)
-
-    def calls(self) -> Range:
-        """Return how many requests the unfinished texts will take."""
-        most = float(self._left)
-        if self._finished < LEARNT_AFTER:
-            return Range(self._least, self._least, most)
-        mean = self.fresh * self._attempts / self._finished + self.begun
-        return Range(self._least, min(max(mean, self._least), most), most)
 
 
 def _money(found: Forecast) -> str:

@@ -28,14 +28,14 @@ class Caller:
     async def ask(self) -> None:
         tries = 0
         while True:
-            async with self.flow.slot() as slot:
+            async with self.flow.concurrency.slot() as slot:
                 held = await self.budget.reserve(Spending(0, 100))
                 at = await self.flow.turn(100)
                 good = (await self.server.ask()).status == 200
                 self.budget.settle(held, Spending(0, 100 if good else 0))
                 if good:
                     self.flow.replied(slot, ServerReply("", None, "stop", "", None, loop_time() - at))
-                    self.flow.settle(100, 100)
+                    self.flow.rate.settle(100, 100)
                     return self.flow.breaker.success()
                 error = CallError("", 429)
                 self.flow.failed(slot, error, at, 100)
