@@ -132,20 +132,16 @@ class CircuitBreaker:
         self._failing_since = 0.0
         self._share_since: float | None = None
         self._window: deque[bool] = deque(maxlen=config.window)
-        self._error: Exception | None = None
-
-    @property
-    def open(self) -> bool:
-        return self._error is not None
+        self.error: Exception | None = None
 
     def check(self) -> None:
         """Raise the error that opened it, if any."""
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
 
     def refuse(self, error: Exception) -> None:
         """Open at once: a refusal of the key, the account or the model, or the budget spent."""
-        self._error = self._error or error
+        self.error = self.error or error
 
     def success(self) -> None:
         """Count a request that was answered, whatever the answer."""

@@ -32,8 +32,8 @@ from core.report.document import baseline_report
 from core.stage import action
 from core.store.manifest import Manifest
 from core.store.runs import RunView
+from core.teacher.base import SampleSummary
 from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
-from core.teacher.summary import SampleSummary
 
 FOLDER = "baseline_phase"
 REPORT = f"{FOLDER}/baseline_report.md"

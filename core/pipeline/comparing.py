@@ -20,8 +20,8 @@ from core.records import SplitName
 from core.store import reads
 from core.store.manifest import Manifest
 from core.store.runs import RunView
+from core.teacher.base import SampleSummary
 from core.teacher.stage import SAMPLES_FILE
-from core.teacher.summary import SampleSummary
 
 log = logging.getLogger(__name__)
 

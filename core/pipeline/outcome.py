@@ -32,8 +32,8 @@ from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.segment import train
+from core.teacher.base import SampleSummary
 from core.teacher.stage import sample
-from core.teacher.summary import SampleSummary
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from core.jsonio import LinesWriter, Stored, as_row, read_jsonl
 from core.labels import BINARY, LabelSet
 from core.records import AcceptedSample, Example, SplitName, TeacherAnswer, Verdict
 from core.rejection.funnel import SURPLUS, Funnel, Skew
+from core.teacher.base import AnswerAgreement, FirstAnswers, RecordedLabels, TeacherLedger
 from core.teacher.samples import sample_id, sample_row
-from core.teacher.summary import AnswerAgreement, FirstAnswers, RecordedLabels, TeacherLedger
 
 ACCEPTED_FILE = "accepted_samples.jsonl"
 HARD_FILE = "hard_examples.jsonl"

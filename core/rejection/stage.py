@@ -38,9 +38,8 @@ from core.rejection.funnel import REJECTED_FILE, Funnel, FunnelCounter, notices,
 from core.rejection.rules import judge
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
-from core.teacher.base import Answered
+from core.teacher.base import Answered, SampleSummary
 from core.teacher.samples import read_samples
-from core.teacher.summary import SampleSummary
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

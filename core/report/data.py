@@ -16,7 +16,7 @@ from core.rejection.files import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.history import RLStep, ValRewards
 from core.store.reads import Read
-from core.teacher.summary import FirstAnswers
+from core.teacher.base import FirstAnswers
 
 
 @dataclass(frozen=True, slots=True)

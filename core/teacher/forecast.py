@@ -52,7 +52,7 @@ def forecast(
         fresh += not given
         begun += bool(given)
         left += config.attempts + config.hint - len(given)
-        least += policy.least(example.label, labels)
+        least += max(1, min(policy.keep - labels.count(example.label), policy.attempts - len(labels)))
         rough += prompt
     mean = float(least)
     if finished >= LEARNT_AFTER:

@@ -17,9 +17,8 @@ from core.errors import TeacherError
 from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, SplitName, TeacherAnswer
-from core.teacher.base import Answered, AttemptPolicy
+from core.teacher.base import Answered, AttemptPolicy, TeacherFacts, TeacherLedger
 from core.teacher.parsing import LabelNames, Parsed, parse_reply
-from core.teacher.summary import TeacherFacts, TeacherLedger
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
 Given = Sequence[Completion[Parsed]]

@@ -10,9 +10,8 @@ from core.config.teacher import ParseConfig
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
 from core.teacher.answer_file import Recorded, open_answers
-from core.teacher.base import Answered, AttemptPolicy
+from core.teacher.base import Answered, AttemptPolicy, RecordedLabels, TeacherFacts
 from core.teacher.parsing import LabelNames, parse_reply, read_fields
-from core.teacher.summary import RecordedLabels, TeacherFacts
 
 
 class RecordedTeacher:

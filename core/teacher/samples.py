@@ -11,8 +11,7 @@ from typing import Any
 
 from core.jsonio import read_jsonl
 from core.records import Example, TeacherAnswer
-from core.teacher.base import Answered
-from core.teacher.summary import AnswerAgreement, FirstAnswers
+from core.teacher.base import AnswerAgreement, Answered, FirstAnswers
 
 _FIELDS = """raw_output parse_ok parse_source label reasoning error model finish_reason temperature hinted
     reasoning_content prompt_tokens cached_tokens completion_tokens latency_s"""

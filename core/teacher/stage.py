@@ -23,12 +23,11 @@ from core.records import SplitName
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 from core.teacher.answer_file import answers_digest
-from core.teacher.base import AttemptPolicy, GoldTeacher, Teacher
+from core.teacher.base import AttemptPolicy, GoldTeacher, SampleSummary, Teacher, TeacherFacts
 from core.teacher.live import LiveTeacher, OpenJournal
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 from core.teacher.samples import Tally, sample_row
-from core.teacher.summary import SampleSummary, TeacherFacts
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

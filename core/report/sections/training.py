@@ -17,7 +17,7 @@ from core.report.plots.training import learning_curve
 from core.report.text import name_of, number, plural, sentence, signed, span, with_interval
 from core.rl.history import RLStep
 from core.student.stage import EncodeSummary
-from core.teacher.summary import FirstAnswers
+from core.teacher.base import FirstAnswers
 
 CURVE: Mapping[str, str] = {
     "macro-F1": "macro_f1",

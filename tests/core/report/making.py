@@ -27,8 +27,8 @@ from core.report.document import run_report
 from core.report.sections.rows import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
 from core.store.reads import Read
+from core.teacher.base import FirstAnswers
 from core.teacher.samples import Agreement
-from core.teacher.summary import FirstAnswers
 
 RULES = ("R1", "R2", "R3")
 THRESHOLD, CALIBRATION = ThresholdConfig(), CalibrationConfig(method="platt")
