@@ -310,16 +310,13 @@ def _check(name: str, entry: _Entry) -> None:
         raise PromptError(f"{place} does not use {{{{ {variable} }}}}, which it must contain; add it")
     values = dict.fromkeys(sorted(allowed), "x")
     _render(entry.text, values, place)
-    if name.startswith("student") and needed:
-        _check_frame(entry.text, tree, values, place)
-
-
-def _check_frame(source: str, tree: nodes.Template, values: dict[str, str], place: str) -> None:
-    """The encoder cuts the text between a head and a tail that must not depend on it."""
+    if not (name.startswith("student") and needed):
+        return
+    # The encoder cuts the text between a head and a tail that must not depend on it.
     uses = sum(n.name == "text" for n in tree.find_all(nodes.Name))
     outputs: Iterable[nodes.Output] = tree.find_all(nodes.Output)
     plain = sum(isinstance(n, nodes.Name) and n.name == "text" for output in outputs for n in output.nodes)
-    frames = {tuple(_render(source, {**values, "text": p}, place).split(p)) for p in _PROBES}
+    frames = {tuple(_render(entry.text, {**values, "text": p}, place).split(p)) for p in _PROBES}
     if uses != 1 or plain != 1 or len(frames) != 1 or len(next(iter(frames))) != 2:
         raise PromptError(
             f"{place} must contain {{{{ text }}}} once and as it is: no filter, no condition or loop on "

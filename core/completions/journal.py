@@ -4,14 +4,14 @@ Each writer appends to a file of its own, `answers/<writer>.jsonl` under a root 
 remote root the file is in the user's cache, and its parts are uploaded every few seconds: kill -9 loses
 nothing that was appended, and losing the machine loses the last seconds. Readers see the union of all files.
 
-A last line that a crash cut off is skipped and logged. So is a broken line in the middle of a file, which no
-crash leaves: its request is sent again. Refusing the file instead would stop every run under the root for
-the price of one answer.
+A last line that a crash cut off is skipped and logged. So is a broken line in the middle of a file: its
+request is sent again, where refusing the file would stop every run under the root.
 """
 
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from core.completions import append_log
 from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
 from core.completions.index import Piece, ReplyIndex, whole_end
 from core.completions.reply import Entry, Reply, ReplyUsage, encode, from_line
-from core.completions.uploads import FOLDER, Uploader, download, missing_here, parts, upload_missing
+from core.completions.uploads import FOLDER, Uploader, download, parts, upload_missing
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
@@ -113,11 +113,15 @@ class Journal:
             for part in there:
                 self._index_file(Piece(part.writer, part.start, backend.folder / part.path))
             return
-        local = {path.stem: path for path in sorted(self._folder.glob(f"*{SUFFIX}"))}
-        ends = {writer: whole_end(path) for writer, path in local.items()}
-        for writer, path in local.items():
-            self._index_file(Piece(writer, 0, path))
-        wanted = missing_here(there, ends, self.index.read_until)
+        local = sorted(self._folder.glob(f"*{SUFFIX}"))
+        ends = defaultdict(int, {path.stem: whole_end(path) for path in local})
+        for path in local:
+            self._index_file(Piece(path.stem, 0, path))
+        wanted = []  # parts that no log here, no part before them and not the index contains
+        for part in there:
+            if part.end > max(ends[part.writer], self.index.read_until(part.writer)):
+                wanted.append(part)
+            ends[part.writer] = max(ends[part.writer], part.end)
         for piece in download(backend, wanted, self._folder / "parts"):
             self._index_file(piece)
         if completes_uploads:

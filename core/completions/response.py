@@ -39,13 +39,6 @@ class ServerReply:
         """What it used; None if the server does not state it."""
         return self.counted.usage if self.counted else None
 
-    def token_counts(self) -> tuple[int | None, int | None, int | None]:
-        """Prompt, cached and completion tokens; None for what the server does not state."""
-        if self.counted is None:
-            return None, None, None
-        usage, missing = self.counted.usage, None if self.counted.is_partial else 0
-        return usage.prompt or missing, usage.cached, usage.completion or missing
-
 
 def read_reply(body: bytes, seconds: float, headers: Mapping[str, str]) -> ServerReply:
     """Read a reply that took so many `seconds`. Raises CallError for one without an answer.

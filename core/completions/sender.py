@@ -239,7 +239,10 @@ class Sender(Generic[P]):
 
     def _reply(self, sending: _Sending, answer: ServerReply, estimate: Usage) -> Reply:
         request, prepared, context = sending.request, sending.prepared, self._context
-        prompt, cached, completion = answer.token_counts()
+        prompt = cached = completion = None  # what the server does not state
+        if answer.counted is not None:
+            usage, missing = answer.counted.usage, None if answer.counted.is_partial else 0
+            prompt, cached, completion = usage.prompt or missing, usage.cached, usage.completion or missing
         return Reply(
             key=prepared.key,
             run=context.journal.run,

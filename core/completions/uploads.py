@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,19 +63,6 @@ def parts(backend: Backend) -> list[Part]:
         elif len(folders) == 1 and stem.isdigit():
             out.append(Part(folders[0], int(stem), found.bytes, found.path))
     return sorted(out, key=lambda p: (p.writer, p.start, -p.bytes))
-
-
-def missing_here(there: Iterable[Part], local: Mapping[str, int], read: Callable[[str], int]) -> list[Part]:
-    """Return the parts that no log on this machine (writer -> whole bytes), no part before them and not the
-    index contains yet.
-    """
-    out = []
-    ends = defaultdict(int, local)
-    for part in there:
-        if part.end > max(ends[part.writer], read(part.writer)):
-            out.append(part)
-        ends[part.writer] = max(ends[part.writer], part.end)
-    return out
 
 
 def download(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator[Piece]:

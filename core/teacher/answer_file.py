@@ -52,10 +52,9 @@ class AnswerFile:
                 "SELECT body, line, sample FROM answer WHERE id = ? ORDER BY sample", (key,)
             ).fetchall()
             if rows:
-                found = [read_line(body, f"{self.place}:{line}", self._model) for body, line, _ in rows]
                 return [
-                    row if row.sample == sample else replace(row, sample=sample)
-                    for row, (_, _, sample) in zip(found, rows, strict=True)
+                    replace(read_line(body, f"{self.place}:{line}", self._model), sample=sample)
+                    for body, line, sample in rows
                 ]
         return []
 
