@@ -4,10 +4,8 @@ Shares of independent rows (accuracy, precision, recall) get Wilson's score inte
 209-212), which holds where a share is near 0 or 1 and the bootstrap collapses. All else, and everything where
 rows come in groups, gets the percentile interval of the bootstrap (Efron & Tibshirani 1993, 13).
 
-Percentile and not BCa, for three reasons: its ends are values of resamples, so it stays in the metric's range
-and follows any rescaling; it is defined alike for strata and groups, where BCa needs an acceleration from
-leaving out one row, or one group, of each stratum, which a few groups make a matter of luck; and a difference
-that is 0 in every resample gets [0, 0] and no division by 0.
+Percentile and not BCa: its ends are values of resamples, so it stays in the metric's range; it needs no
+acceleration, which with a few groups is a matter of luck; and 0 in every resample gives [0, 0].
 """
 
 from __future__ import annotations

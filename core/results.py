@@ -1,8 +1,7 @@
 """The results of a run as typed records: `run_summary.json` and `rl_phase/rl_summary.json`.
 
-A run writes a `RunResult` (or a `ReinforcementResult`) last; everything that reports on runs reads it. The
-field names are those of the files. Version 0.1 wrote no `version`; its fields are a subset of version 1, and
-so are those of the scripts before this project, which is why most fields have a default.
+Everything that reports on runs reads them. Files of 0.1, and of the scripts before this project, have no
+`version` and a subset of these fields, which is why most have a default.
 """
 
 from __future__ import annotations
@@ -78,7 +77,6 @@ class Ledger(Record):
 
     @property
     def total_seconds(self) -> float:
-        """Seconds of all stages."""
         return sum(self.seconds.values())
 
 
@@ -89,7 +87,6 @@ class TeacherFigures(TeacherSummary):
 
     @classmethod
     def of(cls, summary: TeacherSummary) -> TeacherFigures:
-        """The summary without its funnel."""
         return cls(**{name: getattr(summary, name) for name in summary.model_fields_set - {"funnel"}})
 
 
@@ -202,7 +199,6 @@ class RunResult(Record):
 
     @property
     def run(self) -> str:
-        """The run's name."""
         return self.run_dir.rstrip("/").rpartition("/")[2]
 
     @property

@@ -11,7 +11,6 @@ so a forgotten field can cost a re-run, never a stale result.
 from __future__ import annotations
 
 import inspect
-import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -30,8 +29,6 @@ from core.store.objects import Store
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
-log = logging.getLogger(__name__)
-
 Settings = TypeVar("Settings", bound=Section)
 _Declared = TypeVar("_Declared", "Stage[Any]", "Action")
 Summary = dict[str, Any] | Record
@@ -42,11 +39,8 @@ Template = str | Callable[[Any], str]
 
 @dataclass(frozen=True, slots=True)
 class StageIO:
-    """What a stage function reads from and writes to; it needs neither Prefect nor a store.
-
-    `inputs` maps an input's name to a local folder with its files. Files written into `out` become the
-    stage's object, which is immutable from then on.
-    """
+    """What a stage function reads from and writes to: a local folder by input, and the folder `out`, whose
+    files become the stage's immutable object. It needs neither Prefect nor a store."""
 
     inputs: Mapping[str, Path]
     out: Path
@@ -116,19 +110,15 @@ class Stage(Generic[Settings]):
         """One call of the stage. An input that is None is absent; `at` fills the templates, `given` are
         arguments of the function that are in its content and not in the settings."""
         present = {name: manifest for name, manifest in inputs.items() if manifest is not None}
-        self._check_inputs(set(present))
+        missing = {n for n in self.inputs if n[-1] not in "?*"} - set(present)
+        unknown = set() if "*" in self.inputs else set(present) - {n.rstrip("?") for n in self.inputs}
+        if missing or unknown:
+            raise ValueError(f"stage {self.name} has the inputs {self.inputs} and got {sorted(present)}")
         return StageCall(self, settings, present, context, at or {}, given or {})
 
     def shown(self, settings: Settings | None = None, **at: Any) -> str:
         """The file of the run's folder in which a reader sees the output of such a call."""
         return StageCall(self, settings, {}, at=at).shows
-
-    def _check_inputs(self, names: set[str]) -> None:
-        required = {n for n in self.inputs if n[-1] not in "?*"}
-        allowed = {n.rstrip("?") for n in self.inputs}
-        unknown = set() if "*" in allowed else names - allowed
-        if required - names or unknown:
-            raise ValueError(f"stage {self.name} has the inputs {self.inputs} and got {sorted(names)}")
 
 
 STAGES: dict[str, Stage[Any]] = {}
@@ -155,22 +145,17 @@ def stage(
     and with what a call gives in `at`, as {phase.folder} or {step}.
     """
 
+    switched = name if switch == "" else switch
+    fields = (inputs, content, publishes or {}, shows, switched, slot, label, before, after)
+
     def declare(function: Callable[Concatenate[Settings, StageIO, ...], Summary]) -> Stage[Settings]:
-        found = Stage(
-            name=name,
-            version=version,
-            function=function,
-            settings=_settings_of(function),
-            inputs=inputs,
-            content=content,
-            publishes=publishes or {},
-            shows=shows,
-            switch=name if switch == "" else switch,
-            slot=slot,
-            label=label,
-            before=before,
-            after=after,
-        )
+        annotation = next(iter(inspect.signature(function).parameters.values())).annotation
+        settings = annotation
+        if isinstance(annotation, str):
+            settings = vars(inspect.getmodule(function))[annotation]
+        if not (isinstance(settings, type) and issubclass(settings, Section)):
+            raise TypeError(f"{function.__qualname__}: the first parameter is annotated with its settings")
+        found: Stage[Any] = Stage(name, version, function, settings, *fields)
         register(STAGES, found)
         return found
 
@@ -183,25 +168,11 @@ def register(declared: dict[str, _Declared], new: _Declared) -> None:
     The same function declared again, as when a notebook cell is run twice, replaces its declaration. Raises
     ValueError if another function has the name.
     """
-    earlier = declared.get(new.name)
-    if earlier is not None and _place(earlier.function) != _place(new.function):
-        raise ValueError(
-            f"{new.name} is declared by {_place(earlier.function)} and by {_place(new.function)}: rename one"
-        )
+    functions = declared.get(new.name, new).function, new.function
+    earlier, now = (f"{function.__module__}.{function.__qualname__}" for function in functions)
+    if earlier != now:
+        raise ValueError(f"{new.name} is declared by {earlier} and by {now}: rename one")
     declared[new.name] = new
-
-
-def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
-
-
-def _settings_of(function: Callable[..., Any]) -> type[Any]:
-    """The class that annotates the first parameter."""
-    annotation = next(iter(inspect.signature(function).parameters.values())).annotation
-    found = vars(inspect.getmodule(function))[annotation] if isinstance(annotation, str) else annotation
-    if not (isinstance(found, type) and issubclass(found, Section)):
-        raise TypeError(f"{function.__qualname__}: the first parameter is annotated with its settings")
-    return found
 
 
 @dataclass(frozen=True)
@@ -217,7 +188,6 @@ class StageCall:
 
     @property
     def name(self) -> str:
-        """The stage's name."""
         return self.stage.name
 
     @cached_property
@@ -234,17 +204,14 @@ class StageCall:
 
     @cached_property
     def key(self) -> str:
-        """What names the object."""
         return jsonio.digest([self.name, self.ingredients])[:32]
 
     @property
     def slot(self) -> str:
-        """The place in the run's record, such as "train/40"."""
         return self._filled(self.stage.slot or self.name).rstrip("/")
 
     @property
     def label(self) -> str:
-        """What people read in logs and in Prefect's pages."""
         return self._filled(self.stage.label or self.stage.slot or self.name)
 
     @property
@@ -265,11 +232,9 @@ class StageCall:
         return "without" in self.stage.settings.model_fields
 
     def giving(self, **given: Any) -> StageCall:
-        """The same with arguments of the function that are in its content and not in the settings."""
         return replace(self, given=given)
 
     def without(self, parts: tuple[Any, ...]) -> StageCall:
-        """The same without these optional parts."""
         return replace(self, settings=self.settings.model_copy(update={"without": parts}))
 
     def _filled(self, template: Template) -> str:
@@ -290,18 +255,14 @@ def flat(at: str, value: Any) -> dict[str, Any]:
 
 def changed(call: StageCall, earlier: Mapping[str, Any]) -> list[str]:
     """The ingredients that differ from an earlier record, as `name changed from a to b`."""
-    names = [*call.ingredients, *(n for n in earlier if n not in call.ingredients)]
     out = []
-    for name in names:
+    for name in dict.fromkeys([*call.ingredients, *earlier]):
         old, new = earlier.get(name), call.ingredients.get(name)
         if old != new:
-            out.append(f"{name} changed from {_short(old)} to {_short(new)}")
+            # A digest is recognized by its first ten digits.
+            was, now = (text[:10] if len(text) == 64 else text[:60] for text in (str(old), str(new)))
+            out.append(f"{name} changed from {was} to {now}")
     return out
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text[:10] if len(text) == 64 else text[:60]
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,21 +301,16 @@ def _built(store: Store, call: StageCall, progress: Progress, *, refresh: bool) 
         summary = call.stage(call.settings, io, **call.given)
         summary = {**summary, "seconds": round(time.monotonic() - started, 2)}
         return store.commit(call.name, call.key, folder, call.ingredients, summary, replace=refresh)
-    except UnderstudyError:
+    except BaseException as e:
         store.abandon(folder)
-        raise
-    except (ConnectionError, TimeoutError) as e:
-        store.abandon(folder)
-        raise PassingError(f"stage {call.label} lost a connection: {e}; it is retried") from e
-    except OSError as e:
-        store.abandon(folder)
+        if isinstance(e, UnderstudyError) or not isinstance(e, OSError):
+            raise
+        if isinstance(e, ConnectionError | TimeoutError):
+            raise PassingError(f"stage {call.label} lost a connection: {e}; it is retried") from e
         raise StoreError(
             f"stage {call.label} could not read or write {e.filename or folder}: {e.strerror or e}; free "
             "disk space or fix the disk, then run the same command again: finished stages are kept"
         ) from e
-    except BaseException:
-        store.abandon(folder)
-        raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,4 @@
-"""The analyse stage and `analysis.json`: scorers measured on the same rows of one split with everything
-frozen before, and the first compared with the others."""
+"""The analyse stage and `analysis.json`: scorers on the same rows of a split, with all decisions frozen."""
 
 from __future__ import annotations
 
@@ -15,7 +14,7 @@ from core.config.measure import MeasuringSettings
 from core.data.writing import read_examples
 from core.errors import StageError
 from core.evaluation import curves, decision
-from core.evaluation.bootstrap import RESAMPLES, Judged, Replicates, bootstrap, intervals_of
+from core.evaluation.bootstrap import RESAMPLES, Judged, bootstrap, intervals_of
 from core.evaluation.comparison import Comparison, compare
 from core.evaluation.curves import Reliability
 from core.evaluation.decision import DECISION, Decision
@@ -129,15 +128,29 @@ class Scored:
     labels: Mapping[str, int | None] | None = None
     kind: Kind = "baseline"
 
+    def on(self, examples: Sequence[Example]) -> tuple[Predictions, Predictions, Judged]:
+        """Return its predictions of the examples, in their order, before and after calibration.
 
-@dataclass(frozen=True, slots=True)
-class _Aligned:
-    """A scorer's predictions in the order of the examples, before and after calibration."""
-
-    of: Scored
-    raw: Predictions
-    calibrated: Predictions
-    judged: Judged
+        Raises StageError if a row is missing.
+        """
+        ids, gold = [e.id for e in examples], [e.label for e in examples]
+        if (labels := self.labels) is not None:
+            rows = Predictions.of(ids, np.full(len(ids), np.nan), gold=gold)
+            # A text without a label is predicted 0, as a row without a probability is.
+            predicted = np.array([labels.get(name) == 1 for name in ids], dtype=np.bool_)
+            return rows, rows, Judged(None, predicted, f"{self.title} gives labels and no probabilities")
+        if self.predictions is None or self.decision is None:
+            raise ValueError(f"{self.title} has neither labels nor predictions with a decision")
+        at = self.predictions.indices()
+        missing = [name for name in ids if name not in at]
+        if missing:
+            raise StageError(
+                f"{self.title} has no score of {len(missing)} of {len(examples)} rows, {missing[0]} for one: "
+                "scorers are compared on the same rows only"
+            )
+        raw = self.predictions.take([at[name] for name in ids]).with_gold(gold)
+        calibrated, frozen = self.decision.calibrated(raw), self.decision
+        return raw, calibrated, Judged.of(calibrated, frozen.threshold, f"{self.title}: {frozen.reason}")
 
 
 def measure_scorers(
@@ -159,11 +172,23 @@ def measure_scorers(
     measured = [s.predictions for s in scorers if s.predictions is not None]
     failed = {name for p in measured for name in p.take(p.failed).ids}
     kept = [e for e in examples if e.id not in failed]
-    aligned = [_align(kept, s) for s in scorers]
+    aligned = [s.on(kept) for s in scorers]
+    judged = [each for _, _, each in aligned]
     positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
     groups = [e.group for e in kept]
-    judged = [a.judged for a in aligned]
     found = bootstrap(positive, judged, groups, resamples=resamples, seed=seed)
+    first = aligned[0][0]
+
+    def sliced() -> tuple[Slice, ...]:
+        return tuple(_slice(kept, positive, first, judged[0], scorers, rule_ids, seed))
+
+    def checked() -> Faithfulness | None:
+        if all(generated.text is None for generated in first.generated):
+            return None
+        predicted = judged[0].predicted
+        decided = [None] * len(kept) if predicted is None else predicted.astype(int).tolist()
+        return faithfulness(first, [e.text for e in kept], decided, rule_ids)
+
     return Analysis(
         split=split,
         rows=len(kept),
@@ -173,60 +198,37 @@ def measure_scorers(
         clustered=found.clustered,
         resamples=resamples,
         seed=seed,
-        scorers={a.of.name: _measure(a, positive, found, i) for i, a in enumerate(aligned)},
+        scorers={
+            s.name: _measure(s, *rows, intervals_of(positive, rows[2], found, i))
+            for i, (s, rows) in enumerate(zip(scorers, aligned, strict=True))
+        },
         comparisons=tuple(compare(positive, [s.title for s in scorers], judged, found)),
-        slices=unless_left_out(
-            Part.SLICES, without, lambda: tuple(_slice(kept, positive, aligned, rule_ids, seed)), tuple
-        ),
-        faithfulness=unless_left_out(
-            Part.FAITHFULNESS, without, lambda: _check_reasoning(kept, aligned[0], rule_ids), lambda: None
-        ),
+        slices=unless_left_out(Part.SLICES, without, sliced, tuple),
+        faithfulness=unless_left_out(Part.FAITHFULNESS, without, checked, lambda: None),
     )
 
 
-def _align(examples: Sequence[Example], scorer: Scored) -> _Aligned:
-    ids, gold = [e.id for e in examples], [e.label for e in examples]
-    if (labels := scorer.labels) is not None:
-        rows = Predictions.of(ids, np.full(len(ids), np.nan), gold=gold)
-        # A text without a label is predicted 0, as a row without a probability is.
-        predicted = np.array([labels.get(name) == 1 for name in ids], dtype=np.bool_)
-        lacks = f"{scorer.title} gives labels and no probabilities"
-        return _Aligned(scorer, rows, rows, Judged(None, predicted, lacks))
-    predictions, frozen = scorer.predictions, scorer.decision
-    if predictions is None or frozen is None:
-        raise ValueError(f"{scorer.title} has neither labels nor predictions with a decision")
-    at = predictions.indices()
-    missing = [name for name in ids if name not in at]
-    if missing:
-        raise StageError(
-            f"{scorer.title} has no score of {len(missing)} of {len(examples)} rows, {missing[0]} for one: "
-            "scorers are compared on the same rows only"
-        )
-    raw = predictions.take([at[name] for name in ids]).with_gold(gold)
-    calibrated = frozen.calibrated(raw)
-    judged = Judged.of(calibrated, frozen.threshold, f"{scorer.title}: {frozen.reason}")
-    return _Aligned(scorer, raw, calibrated, judged)
-
-
-def _measure(a: _Aligned, positive: Bools, found: Replicates, i: int) -> ProbabilityAnalysis | LabelAnalysis:
-    of, p = a.of, a.calibrated.probability
+def _measure(
+    of: Scored, raw: Predictions, calibrated: Predictions, judged: Judged, intervals: dict[str, Interval]
+) -> ProbabilityAnalysis | LabelAnalysis:
+    positive, p = calibrated.positive, calibrated.probability
     threshold = None if of.decision is None else of.decision.threshold
     common: dict[str, Any] = {
         "title": of.title,
         "kind": of.kind,
         "threshold": threshold,
-        "counts": None if a.judged.predicted is None else Confusion.of(positive, a.judged.predicted),
-        "intervals": intervals_of(positive, a.judged, found, i),
+        "counts": None if judged.predicted is None else Confusion.of(positive, judged.predicted),
+        "intervals": intervals,
     }
     if of.decision is None:
-        unlabelled = sum((of.labels or {}).get(name) is None for name in a.raw.ids)
+        unlabelled = sum((of.labels or {}).get(name) is None for name in raw.ids)
         return LabelAnalysis(**common, unlabelled=unlabelled)
     return ProbabilityAnalysis(
         **common,
         threshold_reason=of.decision.reason,
         calibration=of.decision.calibrator.kind,
-        metrics=compute(a.calibrated, threshold, a.judged.lacks),
-        at_default=compute(a.raw, DEFAULT),
+        metrics=compute(calibrated, threshold, judged.lacks),
+        at_default=compute(raw, DEFAULT),
         reliability=curves.reliability(positive, p),
         curves=Curves(
             precision_recall=curves.precision_recall(positive, p),
@@ -239,49 +241,37 @@ def _measure(a: _Aligned, positive: Bools, found: Replicates, i: int) -> Probabi
 def _slice(
     examples: Sequence[Example],
     positive: Bools,
-    aligned: Sequence[_Aligned],
+    first: Predictions,
+    judged: Judged,
+    scorers: Sequence[Scored],
     rule_ids: tuple[str, ...],
     seed: int,
 ) -> Iterator[Slice]:
     """Yield the slices of the first scorer."""
-    first, groups = aligned[0], [e.group for e in examples]
+    groups = [e.group for e in examples]
     labelings = {
-        "cited rule": by_cited_rule([g.reasoning for g in first.raw.generated], rule_ids) if rule_ids else {},
+        "cited rule": by_cited_rule([g.reasoning for g in first.generated], rule_ids) if rule_ids else {},
         "length": by_length([e.text for e in examples]),
         "group": by_group(groups),
     }
-    for a in aligned:
-        if a.of.labels is not None:
-            labels = [a.of.labels.get(e.id) for e in examples]
-            labelings[f"agreement with {a.of.title}"] = by_agreement(positive, labels)
+    for s in scorers:
+        if s.labels is not None:
+            labels = [s.labels.get(e.id) for e in examples]
+            labelings[f"agreement with {s.title}"] = by_agreement(positive, labels)
     for by, labeling in labelings.items():
         clusters = None if by == "group" else groups
-        yield from slices(by, labeling, positive, first.judged, clusters, seed=seed)
-
-
-def _check_reasoning(
-    examples: Sequence[Example], first: _Aligned, rule_ids: tuple[str, ...]
-) -> Faithfulness | None:
-    if all(generated.text is None for generated in first.raw.generated):
-        return None
-    predicted = first.judged.predicted
-    decided = [None] * len(examples) if predicted is None else predicted.astype(int).tolist()
-    return faithfulness(first.raw, [e.text for e in examples], decided, rule_ids)
+        yield from slices(by, labeling, positive, judged, clusters, seed=seed)
 
 
 class ScorerSettings(Section):
     """One scorer: where its rows are among the stage's inputs, and what was frozen for it."""
 
     name: str
-    """Its name in analysis.json: student, untrained, tfidf_words, ..."""
     title: str
-    """Its name in sentences."""
     kind: Kind
-    """What it is to the reader."""
     scored: str
-    """The input with its rows of the split."""
+    """The input with its rows of the split, in `file`."""
     file: str = SCORES
-    """The file in that input."""
     decision: str | None = None
     """The input that the decide stage built for it."""
     threshold: float | None = None
@@ -319,18 +309,14 @@ class ScorerSettings(Section):
 
 
 class AnalyseSettings(MeasuringSettings):
-    """Settings of the analyse stage."""
+    """Settings of the analyse stage; see measure_scorers."""
 
     split: SplitName
-    """Which rows."""
     scorers: tuple[ScorerSettings, ...]
-    """The first is compared with each other one, and sliced."""
     rule_ids: tuple[str, ...] = ()
-    """The ids that a reasoning may cite."""
     resamples: int = RESAMPLES
     """Of every interval except those of slices."""
     seed: int
-    """Draws the resamples."""
     without: tuple[Part, ...] = ()
     """Parts that failed and are left out: slices, faithfulness."""
 

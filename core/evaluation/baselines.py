@@ -119,21 +119,16 @@ def _regression(
 def choose_c(on_val: Mapping[float, Predictions]) -> tuple[float, dict[str, Any]]:
     """Return the C with the smallest log loss on val, and the record of all that were tried.
 
-    All have scored the same rows, of both classes; the first, simplest one wins ties. Log loss is a proper
-    score: it asks for probabilities that are right and not only in the right order, it moves with every row,
-    and it is a column of the table with the baseline. AUROC, which is recorded too, ignores how far apart the
-    scores are, which is most of what C changes, and near its ceiling or with a few dozen positives it depends
-    on single pairs of rows or ties. Class weights are not tried: they move the intercept more than anything
-    else, which the threshold chosen on val compensates, and worsen the probabilities.
+    All have scored the same rows, of both classes; the first, simplest one wins ties. Log loss, a proper
+    score, moves with every row; AUROC ignores how far apart the scores are, which is most of what C changes.
+    Class weights are not tried: the threshold compensates the intercept, and the probabilities get worse.
     """
     measured = {c: compute(rows, threshold=None) for c, rows in on_val.items()}
     grid = [{"C": c, "log_loss": m["log_loss"], "auroc": m["auroc"]} for c, m in measured.items()]
     best = min(measured, key=lambda c: measured[c]["log_loss"] or 0.0)
     rows, among = len(next(iter(on_val.values()))), ", ".join(f"{c:g}" for c in on_val)
-    return best, {
-        "grid": grid,
-        "settings_reason": f"the smallest log loss on {rows} rows of val, of C {among}",
-    }
+    why = f"the smallest log loss on {rows} rows of val, of C {among}"
+    return best, {"grid": grid, "settings_reason": why}
 
 
 def _scored(examples: Sequence[Example], p: Floats) -> Predictions:

@@ -42,11 +42,9 @@ class Judged:
 
     @staticmethod
     def of(p: Predictions, threshold: float | None, lacks: str = "") -> Judged:
-        """Return calibrated predictions at their threshold; `lacks` is why there is none."""
         return Judged(p.ranking, None if threshold is None else at_or_above(p.probability, threshold), lacks)
 
     def take(self, rows: Bools) -> Judged:
-        """Return the rows of a mask."""
         p, predicted = self.probability, self.predicted
         return Judged(
             None if p is None else p[rows], None if predicted is None else predicted[rows], self.lacks
@@ -95,12 +93,9 @@ class Replicates:
         return int(self.values.shape[2])
 
     def of(self, scorer: int, metric: str) -> Floats:
-        """Return one metric of one scorer in all resamples."""
-        out: Floats = self.values[scorer, self.metrics.index(metric)]
-        return out
+        return np.asarray(self.values[scorer, self.metrics.index(metric)])
 
     def point(self, scorer: int, metric: str) -> float:
-        """Return one metric of one scorer on the rows themselves; NaN if it is undefined."""
         return float(self.points[scorer, self.metrics.index(metric)])
 
 

@@ -35,7 +35,6 @@ LEAST_OF_CLASS = 10
 LEAST_FOR_ISOTONIC = 200
 LEAST_OF_CLASS_FOR_ISOTONIC = 50
 COLDEST, HOTTEST = 0.01, 100.0
-_NEWTON_STEPS = 100
 _UNRELATED = "the probabilities say nothing of the labels, or the opposite"
 
 
@@ -72,7 +71,6 @@ class Calibrator:
         return Calibrator(**{**value, "parameters": found})
 
     def apply(self, probability: Floats) -> Floats:
-        """Return the calibrated probabilities; NaN stays NaN."""
         return curve(self.kind, self.parameters, probability)
 
     def apply_to(self, p: Predictions) -> Predictions:
@@ -124,19 +122,7 @@ def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: in
     dealt = np.concatenate([rng.permutation(size) for size in units.sizes])  # classes spread evenly
     fold = np.empty(len(y))
     fold[y], fold[~y] = dealt[units.of_positive] % FOLDS, dealt[units.of_negative] % FOLDS
-    held_out = _held_out(y, p, fold)
-    means = {kind: float(losses.mean()) for kind, losses in held_out.items()}
-    best = held_out[min(means, key=lambda kind: means[kind])]
-    worse = {kind: losses - best for kind, losses in held_out.items()}
-    chosen = next(k for k, by in worse.items() if by.mean() <= by.std(ddof=1) / np.sqrt(len(by)))
-    listed = ", ".join(f"{each} {mean:.4f}" for each, mean in means.items())
-    rule = f"the simplest within one standard error of the best log loss on {FOLDS} held-out folds"
-    return chosen, f"{rule}: {listed}"
-
-
-def _held_out(y: Bools, p: Floats, fold: Floats) -> dict[Kind, Floats]:
-    """Return each row's log loss under the curve fitted without its fold, by kind, simplest first."""
-    out: dict[Kind, Floats] = {}
+    held_out: dict[Kind, Floats] = {}  # each row's log loss under the curve fitted without its fold
     for kind, fit in FITS.items():
         losses = np.empty(len(y))
         try:
@@ -146,8 +132,14 @@ def _held_out(y: Bools, p: Floats, fold: Floats) -> dict[Kind, Floats]:
                 losses[held] = log_loss(y[held], curve(kind, fit(y[~held], p[~held]), p[held]))
         except Unfit:
             continue
-        out[kind] = losses
-    return out
+        held_out[kind] = losses
+    means = {kind: float(losses.mean()) for kind, losses in held_out.items()}
+    best = held_out[min(means, key=lambda kind: means[kind])]
+    worse = {kind: losses - best for kind, losses in held_out.items()}
+    chosen = next(k for k, by in worse.items() if by.mean() <= by.std(ddof=1) / np.sqrt(len(by)))
+    listed = ", ".join(f"{each} {mean:.4f}" for each, mean in means.items())
+    rule = f"the simplest within one standard error of the best log loss on {FOLDS} held-out folds"
+    return chosen, f"{rule}: {listed}"
 
 
 def temperature(y: Bools, p: Floats) -> Parameters:
@@ -239,8 +231,7 @@ def curve(kind: str, parameters: Parameters, p: Floats) -> Floats:
 def log_odds(p: Floats) -> Floats:
     """Return ln(p / (1 - p)) of probabilities that are kept 1e-12 away from 0 and 1."""
     held = np.clip(np.asarray(p, np.float64), CLIP, 1 - CLIP)
-    out: Floats = np.log(held) - np.log1p(-held)
-    return out
+    return np.asarray(np.log(held) - np.log1p(-held))
 
 
 def confidence(probability: Floats, threshold: float) -> Floats:
@@ -266,7 +257,7 @@ def _logistic_regression(design: Floats, target: Floats) -> Floats:
         return float((np.logaddexp(0, z) - target * z).sum())
 
     w = np.zeros(design.shape[1])
-    for _ in range(_NEWTON_STEPS):
+    for _ in range(100):
         fitted = expit(design @ w)
         gradient = design.T @ (fitted - target)
         if np.abs(gradient).max() <= 1e-12 * len(target):

@@ -4,15 +4,14 @@ The interval decides: a difference is shown where its 95 % interval excludes 0. 
 hold together for all comparisons in it, and `p_adjusted` is the p-value that inverts them (see
 core.evaluation.significance), so that interval, p-value and verdict never disagree.
 
-A bootstrap of few rows is overconfident. So no p-value is smaller than that of a clean sweep in an
-exact test: of the order of positives and negatives for ranking metrics; of flipped signs for all others, on
-the rows where probabilities (log loss, Brier score) or predictions differ, or on groups where these are
-drawn. Where even a clean sweep of all comparisons would not be significant a comparison is not testable,
-and an interval that excludes 0 is withheld.
+A bootstrap of few rows is overconfident. So no p-value is smaller than that of a clean sweep in an exact
+test: of the order of rows for ranking metrics; of flipped signs for all others, on the rows (or groups) where
+the two differ. Where even a clean sweep would not be significant a comparison is not testable.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -24,6 +23,7 @@ from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import Bools, Floats
 from core.evaluation.significance import (
     ALPHA,
+    ROUNDING,
     Family,
     McNemar,
     bootstrap_p,
@@ -32,7 +32,6 @@ from core.evaluation.significance import (
     holm,
     least_rows,
     mcnemar,
-    ranking_p,
     sign_flip_p,
 )
 from core.intervals import MOST_UNDEFINED, TOO_FEW
@@ -42,8 +41,6 @@ DIGITS = 3
 LEAST_TAIL = 10
 """With fewer resamples beyond each end of an interval, the ends depend on which were drawn."""
 CLUSTERED = "rows come in groups, which McNemar's test takes as independent: rather trust the intervals"
-_MOST_DIGITS = 12
-_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +122,16 @@ def compare(
     }
     out = []
     for i in others:
-        of_a, of_b, exact = judged[0].predicted, judged[i].predicted, None
+        a, b, rows = names[0], names[i], len(positive)
+        differences = {name: with_verdict(of[i - 1], a, b) for name, of in by_metric.items()}
+        compared = Comparison(a, b, rows, None, None, None, differences)
+        of_a, of_b = judged[0].predicted, judged[i].predicted
         if of_a is not None and of_b is not None:
-            exact = mcnemar(of_a == positive, of_b == positive)
-        detectable_difference = None
-        if exact is not None:
-            detectable_difference = detectable_accuracy(exact.discordant, len(positive))
-        out.append(
-            Comparison(
-                a=names[0],
-                b=names[i],
-                rows=len(positive),
-                mcnemar=exact,
-                differing=None if exact is None else exact.discordant,
-                detectable_accuracy=detectable_difference,
-                differences={
-                    name: with_verdict(of[i - 1], names[0], names[i]) for name, of in by_metric.items()
-                },
-                note=CLUSTERED if found.clustered and exact is not None else None,
-            )
-        )
+            test = mcnemar(of_a == positive, of_b == positive)
+            differing, note = test.discordant, CLUSTERED if found.clustered else None
+            smallest = detectable_accuracy(differing, rows)
+            compared = Comparison(a, b, rows, test, differing, smallest, differences, note)
+        out.append(compared)
     return out
 
 
@@ -166,7 +153,7 @@ def with_verdict(difference: MetricDifference, a: str, b: str) -> MetricDifferen
 
 def signed_end(value: float) -> str:
     """Return a difference with its sign and three decimals, or as many as show that it is not 0."""
-    shown = (f"{value or 0.0:+.{digits}f}" for digits in range(DIGITS, _MOST_DIGITS))
+    shown = (f"{value or 0.0:+.{digits}f}" for digits in range(DIGITS, 12))
     return next((s for s in shown if value == 0 or float(s) != 0), f"{0.0:+.{DIGITS}f}")
 
 
@@ -189,7 +176,8 @@ def _measure(
     of_a, of_b = judged[0].basis(name), judged[other].basis(name)
     differing = 0 if of_a is None or of_b is None else int((of_a != of_b).sum())
     ranks = metric.of == "ranks"
-    sweep = ranking_p(rows, int(positive.sum())) if ranks else sign_flip_p(differing)
+    # A clean sweep of a ranking is one order of all: of two positive rows among four, one of six.
+    sweep = min(1.0, 2 / math.comb(rows, int(positive.sum()))) if ranks else sign_flip_p(differing)
     sweep = max(sweep, sign_flip_p(found.units) if found.clustered else 0.0)
     p = undefined = untested = None
     missing = int(np.isnan(drawn).sum())
@@ -238,7 +226,7 @@ def _tested(
         why = f"not testable: {found.resamples:,} resamples are too few for {d.comparisons} comparisons"
         return replace(d, p_adjusted=1.0, untested=why)
     least = min(1.0, d.comparisons * m.sweep)
-    untestable = least > ALPHA + _ROUNDING
+    untestable = least > ALPHA + ROUNDING
     if untestable and not ends[0] <= 0 <= ends[1]:
         ends = None  # too narrow: the exact test cannot exclude 0
     low, high = ends or (None, None)

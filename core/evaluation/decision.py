@@ -39,7 +39,6 @@ class Decision:
     reason: str
 
     def calibrated(self, p: Predictions) -> Predictions:
-        """Return the predictions with calibrated probabilities."""
         return self.calibrator.apply_to(p)
 
     def predicted(self, p: Predictions) -> Bools | None:
@@ -108,8 +107,8 @@ def fit_decision(
     calibrator = calibrate(p.positive, p.probability, calibration, groups, seed=seed)
     c = calibrator.apply_to(p)
     choice = choose(c.positive, c.probability, threshold)
-    at, moved = choice.value, None
-    if at is not None and not units_of(c.positive, groups).too_few:
+    at, moved, units = choice.value, None, units_of(c.positive, groups)
+    if at is not None and not units.too_few:
         moved = spread(c.positive, c.probability, at, threshold, groups, seed=seed)
     judged = Judged.of(c, at, choice.reason)
     return Decided(
@@ -119,25 +118,21 @@ def fit_decision(
         metrics=compute(c, at, choice.reason),
         intervals=intervals(c.positive, [judged], groups, seed=seed)[0],
         at_default=compute(p, DEFAULT),
-        clustered=groups is not None and any(g is not None for g in groups),
+        clustered=units.clustered,
     )
 
 
 class DecideSettings(MeasuringSettings):
-    """Settings of the decide stage."""
+    """Settings of the decide stage. `scores` is the file of the input `scored` with val's scores; `seed`
+    draws the resamples, and the folds of auto calibration."""
 
     threshold: ThresholdConfig
-    """The config's `evaluation.threshold`."""
     calibration: CalibrationConfig
-    """The config's `evaluation.calibration`."""
     scores: str = SCORES
-    """The file of the input `scored` with val's scores."""
     seed: int
-    """Draws the resamples, and the folds of auto calibration."""
 
     @classmethod
     def of(cls, config: Config, file: str = SCORES) -> DecideSettings:
-        """Return the settings for val's scores in `file`."""
         own = config.evaluation
         return cls(threshold=own.threshold, calibration=own.calibration, scores=file, seed=config.seed)
 
@@ -167,9 +162,5 @@ def decide(settings: DecideSettings, io: StageIO) -> dict[str, Any]:
     groups = [group_of[name] for name in scored.ids]
     found = fit_decision(scored, settings.threshold, settings.calibration, groups, seed=settings.seed)
     found.write(io.out / DECISION)
-    return {
-        "rows": len(scored),
-        "calibration": found.calibrator.kind,
-        "threshold": found.threshold.value,
-        "reason": found.threshold.reason,
-    }
+    at = {"threshold": found.threshold.value, "reason": found.threshold.reason}
+    return {"rows": len(scored), "calibration": found.calibrator.kind, **at}

@@ -11,7 +11,6 @@ from core.evaluation.predictions import Predictions, at_or_above
 from core.intervals import Interval, proportion
 from core.rejection.cited import cited, missing_quotes, quotes
 
-EVEN_ODDS = 0.5
 MIN_QUOTE = 3
 """Shorter parts of a quotation are not searched for, as in the rejection rule quote_not_in_text."""
 _NO_REASONING = "no reasoning can be read"
@@ -70,7 +69,7 @@ def faithfulness(
         missing = missing_quotes(reasoning, text, MIN_QUOTE)
         occur.append([quote not in missing for quote in quotes(reasoning)])
     stated = [(i, label) for i in asked if (label := p.generated[i].label) is not None]
-    probable = at_or_above(p.probability, EVEN_ODDS).tolist()
+    probable = at_or_above(p.probability, 0.5).tolist()
     gold = p.positive.tolist()
     return Faithfulness(
         with_reasoning=Counted.of([r is not None for r, _ in reasonings], "no reasoning was asked for"),

@@ -7,7 +7,6 @@ judged here by the same rules, except those that count what was accepted before.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,32 +78,25 @@ class IndependentJudgingSettings(JudgingSettings):
 
 
 class HardnessSettings(MeasuringSettings):
-    """Settings of the hardness stage."""
+    """Settings of the hardness stage; `judging` is None if the reject stage judged the answers."""
 
     split: SplitName
-    """Which rows."""
     judging: IndependentJudgingSettings | None = None
-    """How answers are judged; None if the reject stage did that."""
     resamples: int = RESAMPLES
-    """Of each interval."""
     seed: int
-    """Draws the resamples."""
 
     @classmethod
     def of(cls, config: Config, split: SplitName) -> HardnessSettings:
-        """Return the settings for a split."""
         judging = None if split == "train" else IndependentJudgingSettings.of(config)
         return cls(split=split, judging=judging, seed=config.seed)
 
 
-def content(settings: HardnessSettings, context: RunContext | None = None) -> dict[str, str]:
-    """Return the digest of the rulebook if answers are judged here."""
+def _content(settings: HardnessSettings, context: RunContext | None = None) -> dict[str, str]:
     return {} if settings.judging is None else {"rules.dir": load_rulebook(settings.judging.rules).digest}
 
 
-def published(settings: HardnessSettings) -> dict[str, str]:
-    """Return the places of hard texts and the marked split; the reject stage publishes those of train."""
-    if settings.split == "train":
+def _published(settings: HardnessSettings) -> dict[str, str]:
+    if settings.split == "train":  # the reject stage publishes those
         return {}
     marked, listed = tagged_file(settings.split), HARD_FILE.replace(".", f"_{settings.split}.")
     return {HARD_FILE: f"teacher_phase/{listed}", marked: f"data_splits/{marked}"}
@@ -114,8 +106,8 @@ def published(settings: HardnessSettings) -> dict[str, str]:
     "hardness",
     version=2,
     inputs=("split", "answers", "scored?", "decision?"),
-    content=content,
-    publishes=published,
+    content=_content,
+    publishes=_published,
     shows="data_splits/{settings.split}_with_hard_tag.csv",
     switch="export",
     slot="hardness/{who}/{settings.split}",
@@ -129,13 +121,22 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
     """
     path, tagged = io.inputs["split"] / f"{settings.split}.csv", io.out
     if settings.judging is None:
-        counted, tagged = _Counted.read(io.inputs["answers"] / SUMMARY_FILE).hard, io.inputs["answers"]
+        tagged = io.inputs["answers"]
+        counted = _Counted.read(tagged / SUMMARY_FILE).hard
     else:
-        counted = _judge(settings.judging, path, settings.split, io)
+        by = settings.judging
+        context, samples = (
+            RuleContext(load_rulebook(by.rules).ids, by.labels),
+            io.inputs["answers"] / "teacher_samples.jsonl",
+        )
+        with HardWriter(io.out, settings.split, by.labels) as hard:
+            for line, answered in matched(iter_placed(path), samples, settings.split):
+                e = answered.example
+                judged = [JudgedAnswer(a, judge(by.rejection, a, e, context)) for a in answered.answers]
+                hard.add(line, e, judged)
+        counted = hard.hardness()
     tags = dict(read_tags(tagged / tagged_file(settings.split)))
-    found: list[Slice] = []
-    if "scored" in io.inputs:
-        found = _slices(settings, read_examples(path), tags, io)
+    found = _slices(settings, read_examples(path), tags, io) if "scored" in io.inputs else []
     HardTexts(
         split=settings.split,
         texts=counted.texts,
@@ -146,20 +147,6 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
         slices=tuple(found),
     ).write(io.out / HARDNESS)
     return {"hard": counted.texts, "unanswered": counted.unanswered}
-
-
-def _judge(by: IndependentJudgingSettings, path: Path, split: SplitName, io: StageIO) -> Hardness:
-    """Judge the answers, write the marked split, and return its counts."""
-    context = RuleContext(load_rulebook(by.rules).ids, by.labels)
-    with HardWriter(io.out, split, by.labels) as hard:
-        samples = io.inputs["answers"] / "teacher_samples.jsonl"
-        for line, answered in matched(iter_placed(path), samples, split):
-            judged = [
-                JudgedAnswer(answer, judge(by.rejection, answer, answered.example, context))
-                for answer in answered.answers
-            ]
-            hard.add(line, answered.example, judged)
-    return hard.hardness()
 
 
 def _slices(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,9 @@ from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
 
 CLIP = 1e-12
 """Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
-NO_THRESHOLD = "no threshold was chosen"
 _ONE_CLASS = "the rows are of one class"
 _NO_ROWS = "no rows"
+_UNSEEN_LABEL = "a label that no row has and none was predicted"
 
 Weights = NDArray[np.int32]
 """(resamples, rows): how often each resample has each row."""
@@ -85,24 +86,19 @@ class RankedRows:
         before = np.zeros((len(down), down.shape[1] + 1), dtype=np.int32)
         np.cumsum(down.take(self.down, axis=1), axis=1, out=before[:, 1:])
         wrong = before.take(self.not_below, axis=1)
-        disorder = _weighted(up, wrong + before.take(self.above, axis=1))
         right = np.cumsum(up, axis=1, dtype=np.int32)
         if self.ties:
             right = right.take(self.last, axis=1)
         flagged = np.maximum(right + wrong, 1)  # 0 only where the positive itself was not drawn
-        return disorder, _weighted(up, right / flagged)
-
-
-def _weighted(weights: Weights, of: NDArray[np.int32] | Floats) -> Floats:
-    out: Floats = np.einsum("ij,ij->i", weights, of, dtype=np.float64)
-    return out
+        parts = wrong + before.take(self.above, axis=1), right / flagged
+        disorder, precise = (np.einsum("ij,ij->i", up, part, dtype=np.float64) for part in parts)
+        return disorder, precise
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:
     """Return part / whole; NaN where whole is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        out: Floats = np.where(whole == 0, np.nan, part / whole)
-    return out
+        return np.where(whole == 0, np.nan, part / whole)
 
 
 @metric("accuracy", better="higher", of="counts")
@@ -117,13 +113,7 @@ def balanced_accuracy(k: Counts) -> Floats:
     return (recall(k) + ratio(k.tn, k.tn + k.fp)) / 2
 
 
-@metric(
-    "macro_f1",
-    title="macro-F1",
-    better="higher",
-    of="counts",
-    undefined="a label that no row has and none was predicted",
-)
+@metric("macro_f1", title="macro-F1", better="higher", of="counts", undefined=_UNSEEN_LABEL)
 def macro_f1(k: Counts) -> Floats:
     """The mean F1 of both classes (Opitz & Burst 2019, arXiv:1911.03347, their averaged F1)."""
     return (f1(k) + ratio(2 * k.tn, 2 * k.tn + k.fp + k.fn)) / 2
@@ -161,40 +151,23 @@ def recall(k: Counts) -> Floats:
     return ratio(k.tp, k.tp + k.fn)
 
 
-def _sklearn(name: str) -> Any:
-    """A metric of scikit-learn, imported when it is first used: that takes two seconds."""
+def _sklearn(name: str, positive: Bools, probability: Floats) -> float:
+    """Return a metric of scikit-learn, imported when it is first used: that takes two seconds."""
+    from sklearn import metrics
 
-    def point(positive: Bools, probability: Floats) -> float:
-        from sklearn import metrics
-
-        return float(getattr(metrics, name)(positive, probability))
-
-    return point
+    return float(getattr(metrics, name)(positive, probability))
 
 
-@metric(
-    "auroc",
-    title="AUROC",
-    better="higher",
-    of="ranks",
-    undefined=_ONE_CLASS,
-    binary=True,
-    point=_sklearn("roc_auc_score"),
-)
+_ranking_metric = partial(metric, better="higher", of="ranks", undefined=_ONE_CLASS, binary=True)
+
+
+@_ranking_metric("auroc", title="AUROC", point=partial(_sklearn, "roc_auc_score"))
 def auroc(r: Ranks) -> Floats:
     """The share of pairs in the right order, ties counted half (Hanley & McNeil 1982, Radiology 143, 29)."""
     return ratio(r.pairs - r.disorder / 2, r.pairs)
 
 
-@metric(
-    "auprc",
-    title="AUPRC",
-    better="higher",
-    of="ranks",
-    undefined=_ONE_CLASS,
-    binary=True,
-    point=_sklearn("average_precision_score"),
-)
+@_ranking_metric("auprc", title="AUPRC", point=partial(_sklearn, "average_precision_score"))
 def auprc(r: Ranks) -> Floats:
     """Average precision, the step-wise sum without interpolation (Davis & Goadrich 2006, ICML, 233-240)."""
     return ratio(r.precision_sum, r.positives)
@@ -204,15 +177,13 @@ def auprc(r: Ranks) -> Floats:
 def log_loss(positive: Bools, probability: Floats) -> Floats:
     """-ln P(gold) of each row, in nats; P(gold) is at least CLIP."""
     of_gold = np.clip(np.where(positive, probability, 1 - probability), CLIP, None)
-    loss: Floats = -np.log(of_gold)
-    return loss
+    return np.asarray(-np.log(of_gold))
 
 
 @metric("brier", title="Brier score", better="lower", of="probabilities", binary=True)
 def brier(positive: Bools, probability: Floats) -> Floats:
     """The squared error of P(positive) (Brier 1950, Monthly Weather Review 78, 1-3; one-class form)."""
-    error: Floats = np.square(probability - positive)
-    return error
+    return np.asarray(np.square(probability - positive))
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,7 +277,7 @@ class Metrics:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """In pydantic models metrics have the form of `to_json` too."""
+        """Give metrics the form of `to_json` in pydantic models too."""
 
         def validated(value: Any) -> Metrics:
             try:
@@ -319,21 +290,20 @@ class Metrics:
         )
 
 
-def compute(p: Predictions, threshold: float | None, lacks: str = NO_THRESHOLD) -> Metrics:
+def compute(p: Predictions, threshold: float | None, lacks: str = "no threshold was chosen") -> Metrics:
     """Return all metrics of `p` at `threshold`; if that is None, `lacks` is why nothing is predicted."""
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"a threshold is a finite number, not {threshold}")
     confusion = None if threshold is None else Confusion.of(p.positive, at_or_above(p.probability, threshold))
+    counts = None
+    if confusion is not None:
+        counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
     values: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     for name, each in METRICS.items():
         value, why = math.nan, each.undefined
-        if each.of == "counts" and confusion is None:
-            why = lacks
-        elif each.of == "counts":
-            assert confusion is not None
-            counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
-            value = float(each.function(counts))
+        if each.of == "counts":
+            value, why = (value, lacks) if counts is None else (float(each.function(counts)), why)
         elif len(p) == 0:
             why = _NO_ROWS
         elif each.of == "probabilities":

@@ -139,15 +139,12 @@ class Predictions:
         )
 
     def without_failed(self) -> Predictions:
-        """Return the rows that no server failed on."""
         return self.take(~self.failed)
 
     def with_gold(self, gold: Sequence[int]) -> Predictions:
-        """Return the predictions with the gold labels of their rows."""
         return replace(self, gold=np.asarray(gold, dtype=np.int64).reshape(len(self)))
 
     def with_probability(self, positive: Floats) -> Predictions:
-        """Return the predictions with other probabilities of the positive label."""
         return replace(self, probabilities=np.stack([1.0 - positive, positive], axis=1))
 
     def with_generated(self, other: Predictions) -> Predictions:
@@ -168,10 +165,9 @@ class Predictions:
     def read(path: Path) -> Predictions:
         """Read a file that `write` wrote, in order."""
         rows = list(jsonio.read_jsonl(path))
-        none = float("nan")
         return Predictions.of(
             [row["example_id"] for row in rows],
-            [none if row["probability"] is None else row["probability"] for row in rows],
+            np.array([row["probability"] for row in rows], dtype=np.float64),  # None becomes NaN
             gold=[row["gold"] for row in rows],
             off_label_mass=[row["outside"] for row in rows],
             errors=[row.get("error") for row in rows],

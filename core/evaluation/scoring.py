@@ -19,7 +19,6 @@ from core.progress import Progress
 from core.student.encoding import Encoder, Prompt
 
 log = logging.getLogger(__name__)
-NO_SCORE = "the server gave no score"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ def score_texts(
     )
     if encoder.target != "label_first":
         return predictions
-    return _with_generated(sampler, encoder, prompts, predictions, settings, progress)
+    return add_reasoning(sampler, encoder, texts, predictions, settings, progress)
 
 
 def add_reasoning(
@@ -85,8 +84,12 @@ def add_reasoning(
     progress: Progress,
 ) -> Predictions:
     """Generate the reasoning of the first texts, which were scored before."""
-    prompts = _prompts(encoder, texts, settings)
-    return _with_generated(sampler, encoder, prompts, predictions, settings, progress)
+    n = min(settings.reasoning_rows, len(predictions))
+    if n == 0:
+        return predictions
+    prompts = _prompts(encoder, texts[:n], settings)
+    first = [_read(encoder, g) for g in _generate(sampler, encoder, prompts, settings, progress)]
+    return replace(predictions, generated=(*first, *predictions.generated[n:]))
 
 
 def label_probability(zero: Sequence[float], one: Sequence[float]) -> float:
@@ -131,7 +134,7 @@ def _score_labels(
     scores = []
     for i, row in enumerate(found.logprobs):
         if not row:
-            scores.append(_Score(error=found.errors.get(i, NO_SCORE)))
+            scores.append(_Score(error=found.errors.get(i, "the server gave no score")))
             continue
         of_zero, of_one = row[: len(zero)], row[len(zero) :]
         off_label = 1.0 - math.exp(logsumexp(of_zero)) - math.exp(logsumexp(of_one))
@@ -140,26 +143,8 @@ def _score_labels(
     return scores
 
 
-def _with_generated(
-    sampler: Sampler,
-    encoder: Encoder,
-    prompts: Sequence[Prompt],
-    predictions: Predictions,
-    settings: ScoreSettings,
-    progress: Progress,
-) -> Predictions:
-    n = min(settings.reasoning_rows, len(predictions))
-    generations = _generate(sampler, encoder, prompts[:n], settings, progress) if n else []
-    first = tuple(_read(encoder, g) for g in generations)
-    return replace(predictions, generated=(*first, *predictions.generated[n:]))
-
-
 def _generate(
-    sampler: Sampler,
-    encoder: Encoder,
-    prompts: Sequence[Prompt],
-    settings: ScoreSettings,
-    progress: Progress,
+    sampler: Sampler, encoder: Encoder, prompts: Sequence[Prompt], settings: ScoreSettings, progress: Progress
 ) -> list[Generation]:
     longest = settings.max_new_tokens + encoder.label_tokens
     params = GenerateParams(max_tokens=longest, stop_tokens=encoder.stop_tokens)

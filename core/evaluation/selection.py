@@ -51,14 +51,24 @@ def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: st
     if len(set(steps)) < len(steps):
         raise StageError(f"a step was evaluated twice, so the choice would be arbitrary: {steps}")
     values = [e.metrics[metric] for e in by_step]
-    best = 0
-    for i in range(1, len(values)):
-        if better(metric, values[i], values[best]):
-            best = i
+    best = _last_improvement(values, metric)
     untrained = values[0] if steps[0] == 0 else None
     beats = better(metric, values[best], untrained) if steps[0] == 0 else None
-    reason = _reason(steps[best], METRICS.get(metric).title, values, values[best], beats, begun)
-    return Selection(steps[best], metric, values[best], untrained, beats, reason)
+    step, chosen, name, many = steps[best], values[best], METRICS.get(metric).title, len(values)
+    if chosen is None:
+        reason = f"On val {name} is undefined at all {many} evaluations; step {step} is the earliest."
+    elif beats is False:
+        reason = (
+            f"No trained checkpoint beats {begun} on val: its {name} of {chosen:.3f} is the best of {many} "
+            "evaluations, so training taught nothing that val shows."
+        )
+    else:
+        start = "was not evaluated" if beats is None else "has undefined"
+        if untrained is not None:
+            start = f"has {untrained:.3f}"
+        found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {many} evaluations"
+        reason = f"{found}; {begun} {start}."
+    return Selection(step, metric, chosen, untrained, beats, reason)
 
 
 def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, metric: str) -> bool:
@@ -68,26 +78,13 @@ def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, 
     """
     if stopping is None or not values:
         return False
-    best_at = 0
+    return len(values) - 1 - _last_improvement(values, metric, stopping.min_delta) >= stopping.patience
+
+
+def _last_improvement(values: Sequence[float | None], metric: str, by: float = 0.0) -> int:
+    """Return the place of the last value that is better, by more than `by`, than the best before it."""
+    best = 0
     for i in range(1, len(values)):
-        if better(metric, values[i], values[best_at], by=stopping.min_delta):
-            best_at = i
-    return len(values) - 1 - best_at >= stopping.patience
-
-
-def _reason(
-    step: int, name: str, values: Sequence[float | None], chosen: float | None, beats: bool | None, begun: str
-) -> str:
-    """Return in a sentence why a step was chosen; the first of `values` is that of `begun`."""
-    of = len(values)
-    if chosen is None:
-        return f"On val {name} is undefined at all {of} evaluations; step {step} is the earliest."
-    if beats is False:
-        return (
-            f"No trained checkpoint beats {begun} on val: its {name} of "
-            f"{chosen:.3f} is the best of {of} evaluations, so training taught nothing that val shows."
-        )
-    found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {of} evaluations"
-    if beats is None:
-        return f"{found}; {begun} was not evaluated."
-    return f"{found}; {begun} has {'undefined' if values[0] is None else f'{values[0]:.3f}'}."
+        if better(metric, values[i], values[best], by=by):
+            best = i
+    return best

@@ -24,7 +24,7 @@ from core.intervals import Z95, share
 ALPHA, POWER = 0.05, 0.80
 Z_POWER = 0.8416212335729143
 """The normal quantile of POWER; Z95 is that of 1 - ALPHA / 2."""
-_ROUNDING = 1e-12
+ROUNDING = 1e-12
 """Differences that are equal on paper vary by less, from rounding."""
 
 
@@ -102,7 +102,7 @@ def detectable(differences: Floats, level: float = ALPHA) -> float | None:
     defined = differences[~np.isnan(differences)]
     deviation = float(defined.std(ddof=1)) if len(defined) > 1 else 0.0
     quantile = Z95 if level == ALPHA else NormalDist().inv_cdf(1 - level / 2)
-    return (quantile + Z_POWER) * deviation if deviation > _ROUNDING else None
+    return (quantile + Z_POWER) * deviation if deviation > ROUNDING else None
 
 
 def bootstrap_p(differences: Floats) -> float | None:
@@ -114,15 +114,6 @@ def bootstrap_p(differences: Floats) -> float | None:
     return min(1.0, 2 * (1 + _beyond_zero(defined)) / (1 + len(defined)))
 
 
-def ranking_p(rows: int, positive: int) -> float:
-    """Return the smallest p that an exact two-sided test of a ranking can give on so many rows.
-
-    Of four rows, two of them positive, even a clean sweep is one of six orders; a bootstrap of so few is
-    overconfident.
-    """
-    return min(1.0, 2 / math.comb(rows, positive))
-
-
 def sign_flip_p(rows: int) -> float:
     """Return the smallest two-sided p of a sign-flip test on `rows` differences (Fisher 1935)."""
     return min(1.0, 2.0 ** (1 - rows))
@@ -130,7 +121,7 @@ def sign_flip_p(rows: int) -> float:
 
 def least_rows(comparisons: int = 1) -> int:
     """Return how many rows must differ before a clean sweep of them is significant among `comparisons`."""
-    return 1 + math.ceil(math.log2(max(1, comparisons) / ALPHA) - _ROUNDING)
+    return 1 + math.ceil(math.log2(max(1, comparisons) / ALPHA) - ROUNDING)
 
 
 def holm(ps: Sequence[float | None]) -> list[float | None]:
@@ -160,15 +151,19 @@ class Family:
     def of(differences: Sequence[Floats]) -> Family:
         """Return the family of differences with one replicate of each per resample; NaN is undefined."""
         resamples = len(differences[0]) if differences else 0
-        if not resamples:
-            return Family(np.zeros(0, dtype=np.int64), 0)
-        depths = np.stack([_depths(of) for of in differences])
-        return Family(np.sort(depths.min(axis=0)), resamples)
+        shallowest = np.full(resamples, resamples, dtype=np.int64)
+        for of in differences:  # an undefined replicate is in no tail
+            ordered = np.sort(defined := _without_noise(of))
+            below = np.searchsorted(ordered, defined, side="right")
+            above = len(ordered) - np.searchsorted(ordered, defined, side="left")
+            at = ~np.isnan(of)
+            shallowest[at] = np.minimum(shallowest[at], np.minimum(below, above))
+        return Family(np.sort(shallowest), resamples)
 
     @property
     def rank(self) -> int:
         """k, the rank of each interval's ends among the replicates; 0 if there are too few."""
-        outside, most = _floor(ALPHA * (self.resamples + 1)), _rank_of_one(self.resamples)
+        outside, most = math.floor(ALPHA * (self.resamples + 1) + 1e-9), _rank_of_one(self.resamples)
         return most if outside >= len(self.shallowest) else min(most, int(self.shallowest[outside]) - 1)
 
     @property
@@ -192,22 +187,7 @@ class Family:
 
 def _rank_of_one(resamples: int) -> int:
     """Return k of a single difference (Davison & Hinkley 1997, 5.2)."""
-    return _floor((resamples + 1) * ALPHA / 2)
-
-
-def _floor(rank: float) -> int:
-    return math.floor(rank + 1e-9)
-
-
-def _depths(differences: Floats) -> Ints:
-    """Return the replicates at or beyond each one, in the smaller tail; an undefined one is in no tail."""
-    defined = _without_noise(differences)
-    ordered = np.sort(defined)
-    below = np.searchsorted(ordered, defined, side="right")
-    above = len(ordered) - np.searchsorted(ordered, defined, side="left")
-    out = np.full(len(differences), len(differences), dtype=np.int64)
-    out[~np.isnan(differences)] = np.minimum(below, above)
-    return out
+    return math.floor((resamples + 1) * ALPHA / 2 + 1e-9)
 
 
 def _beyond_zero(defined: Floats) -> int:
@@ -218,4 +198,4 @@ def _beyond_zero(defined: Floats) -> int:
 def _without_noise(differences: Floats) -> Floats:
     """Return the defined differences; those that are only rounding become 0."""
     defined = differences[~np.isnan(differences)]
-    return np.where(np.abs(defined) <= _ROUNDING, 0.0, defined)
+    return np.where(np.abs(defined) <= ROUNDING, 0.0, defined)

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 METRICS = "metrics.json"
 EXPLAINED = "explained.jsonl"
 MOST_FAILED = 0.01
-"""Share of rows that a server may fail on; these are in no metric, and the report counts them."""
+"""Share of rows that a server may fail on."""
 
 
 class ScoringSummary(Record):
@@ -75,7 +75,6 @@ class MeasureSettings(Section):
 
     @property
     def mode(self) -> str:
-        """How the student is asked, as it is in slots and file names."""
         return "label_only" if self.label_only else "reasoning"
 
     @classmethod
@@ -119,8 +118,7 @@ class MeasureSettings(Section):
         )
 
 
-def content(settings: MeasureSettings, context: RunContext) -> dict[str, str]:
-    """Return the digests of the base model and of the prompt."""
+def _content(settings: MeasureSettings, context: RunContext) -> dict[str, str]:
     return context.student_content(settings.prompt.rulebook)
 
 
@@ -136,13 +134,11 @@ def score_split(settings: MeasureSettings, io: StageIO) -> dict[str, Any]:
     ids, texts = [e.id for e in examples], [e.text for e in examples]
     encoder = io.context.encoder_of(settings.prompt, settings.label_only)
     how, usage = ScoreSettings(settings.max_new_tokens, settings.reasoning_rows), {}
-    scored = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
-    if scored is not None and not (encoder.target == "label_first" and how.reasoning_rows > 0):
-        rows = scored
-    else:
+    rows = Predictions.read(io.inputs["scored"] / SCORES) if "scored" in io.inputs else None
+    if rows is None or (encoder.target == "label_first" and how.reasoning_rows > 0):
         with sampling(io, len(texts)) as (sampler, progress):
-            if scored is not None:
-                rows = add_reasoning(sampler, encoder, texts, scored, how, progress)
+            if rows is not None:
+                rows = add_reasoning(sampler, encoder, texts, rows, how, progress)
             else:
                 rows = score_texts(sampler, encoder, ids, texts, how, progress)
             usage = billed(sampler)
@@ -173,7 +169,7 @@ evaluate = stage(
     "evaluate",
     version=4,
     inputs=("split", "checkpoint?"),
-    content=content,
+    content=_content,
     shows="{phase.folder}/eval_history.jsonl",
     slot="evaluate/{phase.slot}{step}",
     label="evaluate {phase.prefix}step {step} on val",
@@ -184,7 +180,7 @@ export = stage(
     "export",
     version=4,
     inputs=("split", "checkpoint?", "scored?"),
-    content=content,
+    content=_content,
     shows="student_phase/{settings.split}.json",
     slot=lambda settings: f"export/{{who}}/{settings.split}/{settings.mode}",
     label=lambda settings: f"export {{who}} on {settings.split}, {settings.mode}",
@@ -212,18 +208,16 @@ def billed(sampler: Sampler) -> dict[str, Any]:
 
 
 class ExplainSettings(Section):
-    """Settings of the explain stage."""
+    """Settings of the explain stage, for the `rows` worst errors."""
 
     engine: EngineChoice
     prompt: EncodeSettings
     split: SplitName
     rows: int
-    """Number of the worst errors."""
     max_new_tokens: int
 
     @classmethod
     def of(cls, config: Config, split: SplitName) -> ExplainSettings:
-        """Return the settings for a split."""
         return cls(
             engine=config.student.engine.for_sampling(),
             prompt=EncodeSettings.of(config.student),

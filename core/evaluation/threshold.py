@@ -1,8 +1,7 @@
 """The decision threshold by any objective, exact over all candidates, in O(n log n).
 
 Candidates are 0, 1 and the midpoints between neighboring distinct probabilities: every split of the rows that
-a threshold from 0 to 1 can make. A midpoint represents its whole gap. A threshold on an observed probability
-would be at the very edge of that gap, where a rounding error flips a row.
+a threshold from 0 to 1 can make, away from the observed values, where a rounding error flips a row.
 
 Objectives rank candidates by whole numbers or by one division of whole numbers, which in floating point are
 equal only where the fractions are, up to 60 million rows. Near ties of macro-F1, a sum of two fractions, are
@@ -38,8 +37,6 @@ MACRO_F1 = ThresholdConfig()
 """The objective by which every checkpoint is measured on val."""
 RESAMPLES = 2_000
 """Resamples of `spread`; each chooses a threshold among all its candidates."""
-_NEAR = 1e-9
-"""More than the rounding error of macro-F1; within it, fractions decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +81,15 @@ def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO
 
     A row without a probability is predicted 0 at any threshold.
     """
-    why = _undecidable(positive, probability, config)
-    if why is None:
+    n, ups = len(positive), int(positive.sum())
+    if n == 0:
+        why = "there are no rows"
+    elif ups in (0, n) and config.objective != "share_flagged":
+        what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
+        why = f"all {n} rows are of one class, so {what} does not tell thresholds apart"
+    elif np.isnan(probability).all():
+        why = f"none of {n} rows has a probability"
+    else:
         found = candidates(positive, probability)
         i = int(pick(found, config)[0])
         if i >= 0:
@@ -150,14 +154,11 @@ class ResampledRows:
     def __init__(self, positive: Bools, probability: Floats) -> None:
         """`probability` is NaN where a row has none."""
         self._distinct = np.unique(probability[~np.isnan(probability)])
-        self._up = self._sorted(probability[positive])
-        self._down = self._sorted(probability[~positive])
-
-    def _sorted(self, probability: Floats) -> tuple[Ints, Ints]:
-        """Return the order of one class's rows, and where each distinct value begins in it."""
-        scored = np.flatnonzero(~np.isnan(probability))
-        order = scored[np.argsort(probability[scored], kind="stable")]
-        return order, np.append(np.searchsorted(probability[order], self._distinct), len(order))
+        self._sorted = []  # of positive and of negative rows: their order, and where each value begins in it
+        for p in (probability[positive], probability[~positive]):
+            scored = np.flatnonzero(~np.isnan(p))
+            order = scored[np.argsort(p[scored], kind="stable")]
+            self._sorted.append((order, np.append(np.searchsorted(p[order], self._distinct), len(order))))
 
     def candidates(self, up: Weights, down: Weights) -> Candidates:
         """Return the candidates of resamples given as weights of positive and of negative rows.
@@ -165,13 +166,16 @@ class ResampledRows:
         Weights are (resamples, rows), in the order of rows. A row of weight 0 is not in the resample: no
         candidate is next to it.
         """
-        tp, fp = _at_or_above(up, *self._up), _at_or_above(down, *self._down)
+        tp, fp = (_at_or_above(of, *by) for of, by in zip((up, down), self._sorted, strict=True))
         d, many = self._distinct, len(up)
         here = (tp[:, :-1] > tp[:, 1:]) | (fp[:, :-1] > fp[:, 1:])
         # For each value the next smaller one in the resample; -1 where there is none.
         smaller = np.maximum.accumulate(np.where(here, np.arange(len(d)), -1), axis=1)[:, :-1]
         zeros, ones = np.zeros((many, 1)), np.ones((many, 1))
-        at = np.concatenate([zeros, _between(d[smaller], d[1:]) if len(d) else zeros[:, :0], ones], axis=1)
+        low, high = (d[smaller], d[1:]) if len(d) else (zeros[:, :0], zeros[:, :0])
+        middle = low + (high - low) / 2
+        # Where no number is between the two, the higher one.
+        at = np.concatenate([zeros, np.where(middle > low, middle, high), ones], axis=1)
         always = np.ones((many, 1), dtype=np.bool_)
         real = np.concatenate([always, here[:, 1:] & (smaller >= 0), always], axis=1)
         if len(d) == 0:  # neither 0 nor 1 flags anything
@@ -188,12 +192,6 @@ def _at_or_above(weights: Weights, order: Ints, first: Ints) -> Ints:
     tails = np.zeros((len(ordered), ordered.shape[1] + 1), dtype=np.int64)
     np.cumsum(ordered[:, ::-1], axis=1, out=tails[:, -2::-1])
     return tails.take(first, axis=1)
-
-
-def _between(low: Floats, high: Floats) -> Floats:
-    """Return midpoints; `high` where no number is between the two."""
-    middle = low + (high - low) / 2
-    return np.where(middle > low, middle, high)
 
 
 def pick(found: Candidates, config: ThresholdConfig) -> Ints:
@@ -250,7 +248,8 @@ def _ranking(found: Candidates, config: ThresholdConfig) -> tuple[tuple[Any, ...
 def _of_largest_macro_f1(found: Candidates) -> Bools:
     """Return the candidates of the largest macro-F1, exactly: equal fractions may differ in the last bit."""
     value = np.where(found.real, macro_f1(found.counts), -np.inf)
-    near: Bools = found.real & (value >= value.max(axis=1, keepdims=True) - _NEAR)
+    # 1e-9 is more than the rounding error of macro-F1; within it, fractions decide.
+    near: Bools = found.real & (value >= value.max(axis=1, keepdims=True) - 1e-9)
     for row in np.flatnonzero(near.sum(axis=1) > 1):
         places = np.flatnonzero(near[row])
         ups, downs = int(found.positive[row, 0]), int(found.negative[row, 0])
@@ -264,17 +263,6 @@ def _exact_macro_f1(tp: int, fp: int, positive: int, negative: int) -> Fraction:
     """Return twice macro-F1. Cached because resamples share many counts."""
     wrong, tn = fp + (positive - tp), negative - fp
     return Fraction(2 * tp, 2 * tp + wrong) + Fraction(2 * tn, 2 * tn + wrong)
-
-
-def _undecidable(positive: Bools, probability: Floats, config: ThresholdConfig) -> str | None:
-    """Return why these rows do not tell thresholds apart; None if they do."""
-    n, ups = len(positive), int(positive.sum())
-    if n == 0:
-        return "there are no rows"
-    if ups in (0, n) and config.objective != "share_flagged":
-        what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
-        return f"all {n} rows are of one class, so {what} does not tell thresholds apart"
-    return f"none of {n} rows has a probability" if np.isnan(probability).all() else None
 
 
 def _unreached(found: Candidates, config: ThresholdConfig) -> str:
@@ -331,7 +319,14 @@ def spread(
         )
         frozen[block] = achieved(counts, config)
         thresholds[block], best[block] = _chosen_by(rows.candidates(up, down), config)
-    on_all = achieved(_counts(positive, probability, np.append(thresholds, chosen)), config)
+    # The predictions on all rows at each threshold; nothing is flagged at NaN.
+    ups, downs = np.sort(probability[positive]), np.sort(probability[~positive])
+    at = np.append(thresholds, chosen)
+    tp, fp = (
+        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, at, side="left"), 0)
+        for p in (ups, downs)
+    )
+    on_all = achieved(Counts.of(tp, fp, len(ups), len(downs)), config)
     gain = (on_all[:-1] - best) if config.objective == "cost" else (best - on_all[:-1])
     gain = gain[~np.isnan(gain)]
     low, high = percentile_ends(thresholds) or (None, None)
@@ -355,13 +350,3 @@ def _chosen_by(found: Candidates, config: ThresholdConfig) -> Floats:
     out = np.full((2, len(at)), np.nan)
     out[:, here] = found.at[places], achieved(counts, config)
     return out
-
-
-def _counts(positive: Bools, probability: Floats, thresholds: Floats) -> Counts:
-    """Return the predictions on all rows at each threshold; nothing is flagged at NaN."""
-    ups, downs = np.sort(probability[positive]), np.sort(probability[~positive])
-    tp, fp = (
-        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, thresholds, side="left"), 0)
-        for p in (ups, downs)
-    )
-    return Counts.of(tp, fp, len(ups), len(downs))
