@@ -86,13 +86,12 @@ class RankedRows:
         before = np.zeros((len(down), down.shape[1] + 1), dtype=np.int32)
         np.cumsum(down.take(self.down, axis=1), axis=1, out=before[:, 1:])
         wrong = before.take(self.not_below, axis=1)
+        disorder = np.einsum("ij,ij->i", up, wrong + before.take(self.above, axis=1), dtype=np.float64)
         right = np.cumsum(up, axis=1, dtype=np.int32)
         if self.ties:
             right = right.take(self.last, axis=1)
         flagged = np.maximum(right + wrong, 1)  # 0 only where the positive itself was not drawn
-        parts = wrong + before.take(self.above, axis=1), right / flagged
-        disorder, precise = (np.einsum("ij,ij->i", up, part, dtype=np.float64) for part in parts)
-        return disorder, precise
+        return disorder, np.einsum("ij,ij->i", up, right / flagged, dtype=np.float64)
 
 
 def ratio(part: Floats, whole: Floats) -> Floats:

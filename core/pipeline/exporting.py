@@ -83,7 +83,7 @@ def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str)
         decision = freeze_decision(run, parts, f"{who}/reasoning", val)
         modes.append(Scorer("student", f"Student (step {step})", "student", {"val": val}, decision))
     if config.label_only:
-        same = modes[0].scored("val") if modes and run.context.label_only_is_the_same else None
+        same = modes[0].rows["val"] if modes and run.context.label_only_is_the_same else None
         val = score(run, parts, checkpoint, "val", who, label_only=True, scored=same)
         decision = freeze_decision(run, parts, f"{who}/label_only", val)
         title = f"Student (step {step}, label-only prompt)"
@@ -204,7 +204,7 @@ def bundle_student(
         split=parts,
         kept=kept,
         encoded=encoded,
-        scored=first.scored("val"),
+        scored=first.rows["val"],
         decision=first.frozen,
         analysis=exported.analysis,
         checkpoint=exported.checkpoint,

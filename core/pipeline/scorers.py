@@ -44,10 +44,6 @@ class Scorer:
         """The file that holds its rows of a split."""
         return self.file.format(split=split)
 
-    def scored(self, split: SplitName) -> Manifest:
-        """The object with its rows of a split."""
-        return self.rows[split]
-
     def settings(self, split: SplitName) -> ScorerSettings:
         """Its settings for the analyse stage."""
         return ScorerSettings(
