@@ -217,11 +217,7 @@ class Usage:
 
     def to_json(self) -> dict[str, int]:
         """Return the fields that a stage's summary lists for samples and scores."""
-        return {
-            "prefilled_tokens": self.prefilled,
-            "sampled_tokens": self.sampled,
-            "requests": self.requests,
-        }
+        return {"prefilled_tokens": self.prefilled, "sampled_tokens": self.sampled, "requests": self.requests}
 
 
 @runtime_checkable

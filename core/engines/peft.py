@@ -29,12 +29,12 @@ def merge(source: ModelSource, adapter: Path | None, folder: Path, dtype: str) -
     """
     import torch
 
-    from core.engines.local.adapter import merge_adapter
+    from core.engines.local.adapter import wrap_adapter
     from core.engines.local.backbone import load_model
 
     model, _ = load_model(source.folder, source.spec)
     if adapter is not None:
-        model = merge_adapter(model, adapter)
+        model = wrap_adapter(model, adapter).merge_and_unload()
     model.to(getattr(torch, dtype)).save_pretrained(folder)
 
 

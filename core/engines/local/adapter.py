@@ -153,11 +153,6 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def merge_adapter(model: Any, folder: Path) -> Any:
-    """Add a saved adapter into a base model's own weights. Raises ModelError."""
-    return wrap_adapter(model, folder).merge_and_unload()
-
-
 def wrap_adapter(model: Any, folder: Path) -> Any:
     """Wrap a base model with a saved adapter that is not trained. Raises ModelError."""
     if not (folder / WEIGHTS).is_file():

@@ -89,12 +89,8 @@ class Group:
     longest: int
     real: Tensor | None
     """Flat positions of the real tokens in the padded (rows, longest) grid; None without padding."""
-    before: int
-    """Length of the prefix that all rows see."""
-
-    @property
-    def tokens(self) -> int:
-        return self.rows * self.longest if self.real is None else int(self.real.numel())
+    tokens: int
+    """Real ones."""
 
 
 @dataclass(slots=True)
@@ -114,10 +110,8 @@ class PackedPlan:
         # One split, since its gradient is one concatenation; a slice's would be a zero-filled copy.
         sizes = [group.tokens for group in self.groups]
         parts = zip(*(part.split(sizes, dim=2) for part in (call.query, call.key, call.value)), strict=True)
-        done = [
-            self._attend_group(group, call, *part) for group, part in zip(self.groups, parts, strict=True)
-        ]
-        return torch.cat(done, dim=2)
+        groups = zip(self.groups, parts, strict=True)
+        return torch.cat([self._attend_group(group, call, *part) for group, part in groups], dim=2)
 
     def _attend_group(self, group: Group, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (_rows(group, part) for part in (query, key, value))
@@ -129,52 +123,47 @@ class PackedPlan:
         heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
         q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
         out = scaled_dot_product_attention(q, k, v, attn_mask=self._mask(group, call), scale=call.scale)
-        return _flat(group, out.reshape(group.rows, heads, group.longest, -1))
+        # (rows, heads, longest, d) -> (1, heads, real tokens, d)
+        out = out.reshape(group.rows, heads, group.longest, -1).transpose(1, 2)
+        flat = out.reshape(group.rows * group.longest, heads, out.shape[3])
+        flat = flat if group.real is None else _Gather.apply(flat, group.real)
+        return flat.transpose(0, 1)[None]
 
     def _mask(self, group: Group, call: Call) -> Tensor:
-        """(share * longest, before + longest): True where a query sees; cached, since layers share it."""
+        """(share * longest, prefix + longest): True where a query sees; cached, since layers share it."""
         kind = (group.start, call.window)
         if kind not in self._masks:
             share = call.query.shape[1] // call.key.shape[1]
-            size = (group.longest, group.before + group.longest)
-            mask = torch.ones(size, dtype=torch.bool, device=call.query.device).tril(group.before)
+            before = self.prefix.length if self.prefix is not None else 0
+            size = (group.longest, before + group.longest)
+            mask = torch.ones(size, dtype=torch.bool, device=call.query.device).tril(before)
             if call.window is not None:
-                mask = mask.triu(group.before - call.window + 1)
+                mask = mask.triu(before - call.window + 1)
             self._masks[kind] = mask.repeat(share, 1)
         return self._masks[kind]
 
 
 def packed_plan(
-    lengths: Sequence[int],
-    *,
-    prefix: PrefixMemory | None = None,
-    record: PrefixMemory | None = None,
-    device: Any = "cpu",
+    lengths: Sequence[int], device: Any, prefix: PrefixMemory | None, record: PrefixMemory | None
 ) -> PackedPlan:
     """Group rows of these lengths, longest first, behind `prefix`."""
     before = prefix.length if prefix is not None else 0
-    groups, start, row = [], 0, 0
-    while row < len(lengths):
-        taken = _first_group(lengths[row:], before)
-        groups.append(Group(start, len(taken), taken[0], _places(taken, device), before))
-        start, row = start + sum(taken), row + len(taken)
+    groups, start, first = [], 0, 0
+    while first < len(lengths):
+        longest, tokens, rows = lengths[first], 0, 0
+        for length in lengths[first:]:
+            padded, real = longest * (rows + 1), tokens + length
+            if rows and (padded > (1 + _WASTE) * real or (rows + 1) * (before + longest) > _GROUP_KEYS):
+                break
+            tokens, rows = real, rows + 1
+        places = None
+        if tokens < rows * longest:
+            ends = torch.tensor(lengths[first : first + rows])
+            grid = torch.arange(longest)[None, :] < ends[:, None]
+            places = grid.flatten().nonzero().squeeze(1).to(device)
+        groups.append(Group(start, rows, longest, places, tokens))
+        start, first = start + tokens, first + rows
     return PackedPlan(tuple(groups), prefix, record)
-
-
-def _first_group(lengths: Sequence[int], before: int) -> list[int]:
-    longest, real = lengths[0], 0
-    for count, length in enumerate(lengths, start=1):
-        real += length
-        if count > 1 and (longest * count > (1 + _WASTE) * real or count * (before + longest) > _GROUP_KEYS):
-            return list(lengths[: count - 1])
-    return list(lengths)
-
-
-def _places(lengths: list[int], device: Any) -> Tensor | None:
-    if lengths[-1] == lengths[0]:
-        return None
-    grid = torch.arange(lengths[0])[None, :] < torch.tensor(lengths)[:, None]
-    return grid.flatten().nonzero().squeeze(1).to(device)
 
 
 def _rows(group: Group, part: Tensor) -> Tensor:
@@ -183,14 +172,6 @@ def _rows(group: Group, part: Tensor) -> Tensor:
     if group.real is not None:
         flat = _Spread.apply(flat, group.real, group.rows * group.longest)
     return flat.reshape(group.rows, group.longest, *flat.shape[1:]).transpose(1, 2)
-
-
-def _flat(group: Group, out: Tensor) -> Tensor:
-    """(rows, heads, longest, d) -> (1, heads, real tokens, d)."""
-    flat = out.transpose(1, 2).reshape(group.rows * group.longest, out.shape[1], out.shape[3])
-    if group.real is not None:
-        flat = _Gather.apply(flat, group.real)
-    return flat.transpose(0, 1)[None]
 
 
 class _Spread(torch.autograd.Function):  # type: ignore[misc]

@@ -55,6 +55,15 @@ class Backbone:
         """Autocast if training runs in bf16."""
         return torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext()
 
+    def common(self, rows: Rows, limit: int) -> int:
+        """Return the length of the rows' common prefix, at most `limit`; 0 if it is not worth a pass."""
+        if len(rows) < 2 or not self.shortcuts.packed:
+            return 0
+        low, high = min(map(tuple, rows)), max(map(tuple, rows))
+        differ = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
+        length = min(next(differ, len(low)), len(high), limit)
+        return length if length >= _WORTH else 0
+
     def prefix(self, tokens: Sequence[int]) -> PrefixMemory:
         """Run a prefix once; return its keys and values, with their graph if gradients are enabled."""
         memory = PrefixMemory(len(tokens))
@@ -77,7 +86,7 @@ class Backbone:
             return torch.cat([out[i, : len(row)] for i, row in enumerate(rows)])
         before = prefix if prefix is not None and prefix.length else None
         lengths = [len(row) for row in rows]
-        plan = packed_plan(lengths, prefix=before, record=record, device=self.device)
+        plan = packed_plan(lengths, self.device, before, record)
         start = before.length if before is not None else 0
         tokens = torch.tensor([token for row in rows for token in row], device=self.device)
         places = torch.cat([torch.arange(start, start + length) for length in lengths]).to(self.device)
@@ -167,27 +176,13 @@ def _agree(found: Tensor, wanted: Tensor) -> bool:
     return bool(torch.allclose(found, wanted, atol=_TOLERANCE, rtol=_TOLERANCE))
 
 
-def shared_prefix(rows: Rows, limit: int) -> int:
-    """Return the length of the common prefix, at most `limit`; 0 if it is not worth a pass of its own."""
-    if len(rows) < 2:
-        return 0
-    low, high = min(map(tuple, rows)), max(map(tuple, rows))
-    length = next(
-        (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b), min(len(low), len(high))
-    )
-    length = min(length, limit)
-    return length if length >= _WORTH else 0
-
-
 def packs(lengths: Sequence[int], budget: int, *, prefix: int = 0) -> Iterator[list[int]]:
     """Split rows, given by length, into packs of about `budget` tokens; yield indices, longest first.
 
     A row longer than the budget is a pack of its own.
     """
-    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
-    pack: list[int] = []
-    cost = 0
-    for i in order:
+    pack, cost = list[int](), 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         price = lengths[i] + prefix // _KEYS_PER_TOKEN
         if pack and cost + price > budget:
             yield pack

@@ -6,7 +6,6 @@ import functools
 import importlib.metadata
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +19,10 @@ if TYPE_CHECKING:
     from core.engines.local.sampler import LocalSampler
     from core.engines.local.session import LocalSession
 
-_VERSIONS_THAT_DECIDE_BITS = ("torch", "transformers", "peft")
 # Tokens of one forward and backward pass. On a CPU larger packs are not faster and need 3 MB a token.
 _BUDGET = {"cpu": 1024, "cuda": 16384}
 # Without a graph, activations are freed after their layer.
 _SAMPLER_BUDGET = {"cpu": 4096, "cuda": 65536}
-
-
-@dataclass(frozen=True, slots=True)
-class _Runtime:
-    """The device, training dtype and number of threads that torch uses."""
-
-    device: Any
-    dtype: Any
-    threads: int
 
 
 class LocalEngine(Engine):
@@ -68,7 +57,8 @@ class LocalEngine(Engine):
         return self.source
 
     @functools.cached_property
-    def _runtime(self) -> _Runtime:
+    def _runtime(self) -> tuple[Any, Any, int]:
+        """torch's device, its dtype in training, and its number of threads."""
         require_torch()
         import torch
 
@@ -91,10 +81,10 @@ class LocalEngine(Engine):
                 )
             fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
             dtype = torch.bfloat16 if fast else torch.float32
-        return _Runtime(device, dtype, torch.get_num_threads())
+        return device, dtype, torch.get_num_threads()
 
     def _budget(self, budgets: dict[str, int]) -> int:
-        return self._micro_batch_tokens or budgets[self._runtime.device.type]
+        return self._micro_batch_tokens or budgets[self._runtime[0].type]
 
     @property
     def identity(self) -> EngineIdentity:
@@ -107,34 +97,34 @@ class LocalEngine(Engine):
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:
         """Versions, device, dtype, threads and base model: equal fingerprints give equal bits on a CPU."""
-        versions = {name: importlib.metadata.version(name) for name in _VERSIONS_THAT_DECIDE_BITS}
-        runtime = self._runtime
+        versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers", "peft")}
+        device, dtype, threads = self._runtime
         import torch
 
-        if runtime.device.type == "cuda":
-            device = f"cuda {torch.cuda.get_device_name(runtime.device)}"
+        if device.type == "cuda":
+            processor = f"cuda {torch.cuda.get_device_name(device)}"
         else:
-            device = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
+            processor = f"cpu {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
         return {
             "engine": "local",
             **versions,
-            "device": device,
-            "train_dtype": str(runtime.dtype).removeprefix("torch."),
-            "threads": str(runtime.threads),
+            "device": processor,
+            "train_dtype": str(dtype).removeprefix("torch."),
+            "threads": str(threads),
             "micro_batch_tokens": str(self._budget(_BUDGET)),
             "base_digest": self.source.digest,
         }
 
     def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> LocalSession:
         """Open a session; a state is continued bit for bit."""
-        runtime = self._runtime
+        device, dtype, _ = self._runtime
         import torch
 
         from core.engines.local.adapter import add_adapter, speed_up
         from core.engines.local.session import LocalSession
 
-        backbone = self._backbone(None if runtime.dtype == torch.float32 else runtime.dtype)
-        backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(runtime.device)
+        backbone = self._backbone(None if dtype == torch.float32 else dtype)
+        backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(device)
         speed_up(backbone.model, backbone.autocast)
         shortcuts = backbone.shortcuts
         fingerprint = {
@@ -152,12 +142,12 @@ class LocalEngine(Engine):
     ) -> LocalSampler:
         """Open a sampler in fp32 with a model of its own."""
         backbone = self._backbone(None)
-        from core.engines.local.adapter import merge_adapter, wrap_adapter
+        from core.engines.local.adapter import wrap_adapter
         from core.engines.local.sampler import LocalSampler
 
         if ref is not None:
-            add = merge_adapter if merge else wrap_adapter
-            backbone.model = add(backbone.model, Path(ref.location))
+            wrapped = wrap_adapter(backbone.model, Path(ref.location))
+            backbone.model = wrapped.merge_and_unload() if merge else wrapped
         backbone.model = backbone.model.to(backbone.device).eval().requires_grad_(False)
         return LocalSampler(backbone, budget=self._budget(_SAMPLER_BUDGET))
 
@@ -166,7 +156,7 @@ class LocalEngine(Engine):
         return StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
 
     def _backbone(self, autocast: Any) -> Backbone:
-        device = self._runtime.device
+        device, *_ = self._runtime
         from core.engines.local.backbone import Backbone, load_model
 
         # The shortcuts are tried once, which takes three times as long as loading.

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from core.engines.local.attention import Call, PrefixMemory
-from core.engines.local.backbone import Backbone, shared_prefix
+from core.engines.local.backbone import Backbone
 from core.engines.sampling import GenerateParams, Generation, Report, Rows, derived_seed
 
 # A batch of 64 reads the weights once for 64 tokens; more rows bring little on a CPU.
@@ -24,8 +24,6 @@ _BLOCK = 64
 
 @dataclass(slots=True)
 class _Row:
-    """One prompt and its completion."""
-
     prompt: tuple[int, ...]
     draws: Tensor | None
     """A uniform random number for each new token; None if greedy."""
@@ -62,7 +60,7 @@ def generate(
 def _run_packed(backbone: Backbone, rows: list[_Row], params: GenerateParams) -> Iterator[list[_Row]]:
     """Run batches of rows, longest prompts first, bounded in rows and in cached tokens."""
     shortest = min((len(row.prompt) for row in rows), default=1)
-    common = shared_prefix([row.prompt for row in rows], shortest - 1)
+    common = backbone.common([row.prompt for row in rows], shortest - 1)
     prefix = backbone.prefix(rows[0].prompt[:common] if common else ())
     device, batches = backbone.device.type, list[list[_Row]]()
     for row in sorted(rows, key=lambda row: -len(row.prompt)):
@@ -80,31 +78,28 @@ def _run_one_by_one(backbone: Backbone, rows: list[_Row], params: GenerateParams
     """Run one row at a time with the architecture's own cache, for architectures without packing."""
     for row in rows:
         tokens, cache = torch.tensor([row.prompt], device=backbone.device), None
-        living = [0]
-        while living:
+        while not row.finished:
             out = backbone.model(input_ids=tokens, past_key_values=cache, use_cache=True)
             cache = out.past_key_values
             tokens = _choose(out.logits[:, -1].float(), [row], params)[None]
-            living = _append([row], tokens[0], params)
+            _append([row], tokens[0], params)
         yield [row]
 
 
 def _run_batch(backbone: Backbone, rows: list[_Row], prefix: PrefixMemory, params: GenerateParams) -> None:
-    record = PrefixMemory()
-    lengths = [len(row.prompt) - prefix.length for row in rows]
-    features = backbone.features([row.prompt[prefix.length :] for row in rows], prefix=prefix, record=record)
+    tails, record = [row.prompt[prefix.length :] for row in rows], PrefixMemory()
+    features = backbone.features(tails, prefix=prefix, record=record)
+    lengths = [len(tail) for tail in tails]
     last = torch.tensor(lengths, device=features.device).cumsum(0) - 1
     plan = DecodingPlan(prefix, record, lengths)
     chosen = _choose(backbone.logits(features.index_select(0, last)), rows, params)
-    living = _append(rows, chosen, params)
-    while living:
+    while living := _append(rows, chosen, params):
         if len(living) <= (1 - _RETIRE) * len(rows):
             plan.keep(torch.tensor(living, device=backbone.device))
             rows, chosen = [rows[i] for i in living], chosen[living]
         plan.advance()
         features = backbone.run(chosen[None], plan.places[None], plan)[0]
         chosen = _choose(backbone.logits(features), rows, params)
-        living = _append(rows, chosen, params)
 
 
 def _choose(logits: Tensor, rows: list[_Row], params: GenerateParams) -> Tensor:
@@ -149,10 +144,16 @@ class DecodingPlan:
         self._lengths = torch.tensor(lengths, device=device)
         self._column = max(lengths) - 1
         self._first_new = max(lengths)
-        grid = torch.arange(max(lengths), device=device)[None, :] < self._lengths[:, None]
-        self._real = grid
-        self._own = {i: (_grid(k, grid), _grid(v, grid)) for i, (k, v) in record.layers.items()}
+        self._real = torch.arange(max(lengths), device=device)[None, :] < self._lengths[:, None]
+        self._own = {i: (self._grid(k), self._grid(v)) for i, (k, v) in record.layers.items()}
         self.places = prefix.length + self._lengths - 1
+
+    def _grid(self, packed: Tensor) -> Tensor:
+        """(1, kv heads, n, d) laid end to end -> (rows, kv heads, longest, d)."""
+        flat = packed[0].transpose(0, 1)
+        grid = flat.new_zeros(*self._real.shape, *flat.shape[1:])
+        grid[self._real] = flat
+        return grid.transpose(1, 2).contiguous()
 
     def advance(self) -> None:
         """Add a column for the next token of every row."""
@@ -176,8 +177,14 @@ class DecodingPlan:
         rows, kv_heads, width = keys.shape[0], keys.shape[1], keys.shape[3]
         scale = call.scale if call.scale is not None else width**-0.5
         q = call.query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width) * scale
+        visible = self._real[:, :upto]
+        if call.window is not None:
+            columns = torch.arange(upto, device=keys.device)[None, :]
+            gap = (self._first_new - self._lengths)[:, None]
+            place = self._prefix.length + columns - torch.where(columns >= self._first_new, gap, 0)
+            visible = visible & (self.places[:, None] - place < call.window)
         scores = q @ keys[:, :, :upto].transpose(2, 3)
-        scores = scores.masked_fill(~self._own_visible(call.window)[:, None, None], float("-inf"))
+        scores = scores.masked_fill(~visible[:, None, None], float("-inf"))
         if not self._prefix.length:
             return _joined(scores.softmax(3) @ values[:, :, :upto])
         old_keys, old_values = self._prefix.layers[call.layer]
@@ -190,16 +197,6 @@ class DecodingPlan:
         before, own = shares.split([self._prefix.length, upto], dim=3)
         return _joined(_over_prefix(before, old_values) + own @ values[:, :, :upto])
 
-    def _own_visible(self, window: int | None) -> Tensor:
-        """(rows, columns so far): the own columns that each row's new token sees."""
-        real = self._real[:, : self._column + 1]
-        if window is None:
-            return real
-        columns = torch.arange(self._column + 1, device=real.device)[None, :]
-        gap = (self._first_new - self._lengths)[:, None]
-        place = self._prefix.length + columns - torch.where(columns >= self._first_new, gap, 0)
-        return real & (self.places[:, None] - place < window)
-
 
 def _over_prefix(rows: Tensor, shared: Tensor) -> Tensor:
     """(rows, kv heads, share, a) by one (1, kv heads, a, b) -> (rows, kv heads, share, b), one product."""
@@ -211,14 +208,6 @@ def _over_prefix(rows: Tensor, shared: Tensor) -> Tensor:
 def _joined(out: Tensor) -> Tensor:
     """(rows, kv heads, share, d) -> (1, heads, rows, d)."""
     return out.reshape(out.shape[0], -1, out.shape[3]).transpose(0, 1)[None]
-
-
-def _grid(packed: Tensor, real: Tensor) -> Tensor:
-    """(1, kv heads, n, d) laid end to end -> (rows, kv heads, longest, d)."""
-    flat = packed[0].transpose(0, 1)
-    grid = flat.new_zeros(*real.shape, *flat.shape[1:])
-    grid[real] = flat
-    return grid.transpose(1, 2).contiguous()
 
 
 def _wider(tensor: Tensor, axis: int) -> Tensor:

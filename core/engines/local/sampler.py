@@ -9,7 +9,7 @@ from torch import Tensor
 
 from core.engines.local import generation
 from core.engines.local.attention import PrefixMemory
-from core.engines.local.backbone import Backbone, packs, shared_prefix
+from core.engines.local.backbone import Backbone, packs
 from core.engines.sampling import (
     ChoicePlan,
     ChoiceScores,
@@ -52,7 +52,7 @@ class LocalSampler:
             return []
         with torch.inference_mode():
             # One token less than is shared, so that the last prefix position predicts a token that all share.
-            common = max(0, self._common(sequences, min(len(row) for row in sequences)) - 1)
+            common = max(0, self._backbone.common(sequences, min(len(row) for row in sequences)) - 1)
             prefix, first = PrefixMemory(common), list[float]()
             if common:
                 features = self._backbone.features([sequences[0][:common]], record=prefix)
@@ -79,9 +79,6 @@ class LocalSampler:
     def close(self) -> None:
         del self._backbone
 
-    def _common(self, rows: Rows, limit: int) -> int:
-        return shared_prefix(rows, limit) if self._backbone.shortcuts.packed else 0
-
     def _run_heads(self, prompts: Rows, plan: ChoicePlan) -> Iterator[tuple[int, list[dict[int, float]]]]:
         """Run every head after every prompt.
 
@@ -90,30 +87,24 @@ class LocalSampler:
         """
         rows = [(*prompt, *head) for head in plan.heads for prompt in prompts]
         starts = [len(prompt) - 1 for _ in plan.heads for prompt in prompts]
-        common = self._common(rows, min(starts, default=0))
+        common = self._backbone.common(rows, min(starts, default=0))
         prefix = self._backbone.prefix(rows[0][:common] if common else ())
         for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
             spans = [(starts[i] - common, len(rows[i]) - common) for i in pack]
             features = self._backbone.features([rows[i][common:] for i in pack], prefix=prefix)
-            yield from zip(pack, self._at(features, spans, plan.tokens), strict=True)
-
-    def _at(
-        self, features: Tensor, spans: Sequence[tuple[int, int]], tokens: Sequence[int]
-    ) -> Iterator[list[dict[int, float]]]:
-        """Yield the log-probabilities of `tokens` at the places from `first` to the end of each row."""
-        places, offset = list[int](), 0
-        for first, length in spans:
-            places.extend(range(offset + first, offset + length))
-            offset += length
-        chosen = features.index_select(0, torch.tensor(places, device=features.device))
-        wanted = torch.tensor(tokens, device=features.device)
-        values: list[list[float]] = []
-        for part in chosen.split(_LOGITS_AT_ONCE):
-            logits = self._backbone.logits(part)
-            values += (logits.index_select(1, wanted) - logits.logsumexp(1, keepdim=True)).tolist()
-        rows = iter(values)
-        for first, length in spans:
-            yield [dict(zip(tokens, next(rows), strict=True)) for _ in range(length - first)]
+            places, offset = list[int](), 0
+            for first, length in spans:
+                places.extend(range(offset + first, offset + length))
+                offset += length
+            chosen = features.index_select(0, torch.tensor(places, device=features.device))
+            wanted = torch.tensor(plan.tokens, device=features.device)
+            values: list[list[float]] = []
+            for part in chosen.split(_LOGITS_AT_ONCE):
+                logits = self._backbone.logits(part)
+                values += (logits.index_select(1, wanted) - logits.logsumexp(1, keepdim=True)).tolist()
+            each = iter(values)
+            for i, (first, length) in zip(pack, spans, strict=True):
+                yield i, [dict(zip(plan.tokens, next(each), strict=True)) for _ in range(length - first)]
 
     def _token_logprobs(self, features: Tensor, targets: Sequence[int]) -> list[float]:
         """Return the log-probability of targets[i] by features[i]."""

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -27,7 +26,7 @@ from core.engines.base import (
 )
 from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
 from core.engines.local.attention import PrefixMemory
-from core.engines.local.backbone import Backbone, packs, shared_prefix
+from core.engines.local.backbone import Backbone, packs
 from core.engines.local.loss import pack_terms, weighted_loss
 from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.sampling import derived_seed
@@ -55,13 +54,9 @@ class LocalSession:
         self._backbone, self._lora, self._identity = backbone, lora, identity
         self._fingerprint, self._budget = fingerprint, budget
         self._tip: Checkpoint | None = None
-        trained = [
-            (name, weight) for name, weight in backbone.model.named_parameters() if weight.requires_grad
-        ]
-        self._names = [name for name, _ in trained]
-        self._weights = [weight for _, weight in trained]
+        self._weights = {name: w for name, w in backbone.model.named_parameters() if w.requires_grad}
         # The settings are set in every step; fused updates all tensors in one call.
-        self._optimizer = torch.optim.AdamW(self._weights, lr=0.0, fused=True)
+        self._optimizer = torch.optim.AdamW(list(self._weights.values()), lr=0.0, fused=True)
 
     @property
     def tip(self) -> Checkpoint | None:
@@ -85,7 +80,7 @@ class LocalSession:
         torch.manual_seed(derived_seed(self._lora.seed, step))
         self._optimizer.zero_grad(set_to_none=True)
         value = self._backward(batch, loss)
-        grads = [weight.grad for weight in self._weights if weight.grad is not None]
+        grads = [weight.grad for weight in self._weights.values() if weight.grad is not None]
         norm = float(torch.nn.utils.get_total_norm(grads))
         if not (math.isfinite(value) and math.isfinite(norm)):
             self._optimizer.zero_grad(set_to_none=True)
@@ -112,9 +107,7 @@ class LocalSession:
         weighted = [datum for datum in batch if any(datum.weights)]
         places = [[i for i, weight in enumerate(datum.weights) if weight] for datum in weighted]
         rows = [datum.tokens[: at[-1] + 1] for datum, at in zip(weighted, places, strict=True)]
-        common = 0
-        if rows and self._backbone.shortcuts.packed:
-            common = shared_prefix(rows, min(at[0] for at in places))
+        common = self._backbone.common(rows, min((at[0] for at in places), default=0))
         with self._backbone.precision():
             prefix = self._backbone.prefix(rows[0][:common] if common else ())
         leaves = prefix.leaves()
@@ -152,7 +145,7 @@ class LocalSession:
         folder.mkdir(parents=True, exist_ok=True)
         digest = write_adapter(self._backbone.model, folder / ADAPTER)
         moments, updates = {}, 0
-        for name, weight in zip(self._names, self._weights, strict=True):
+        for name, weight in self._weights.items():
             for part, value in self._optimizer.state.get(weight, {}).items():
                 moments[f"{name}.{part}"] = value.detach().cpu().contiguous()
                 updates = max(updates, int(value)) if part == "step" else updates
@@ -182,7 +175,16 @@ class LocalSession:
         the state is missing, damaged, or of another model or adapter.
         """
         folder = Path(ref.location)
-        saved = _read_state(folder)
+        try:
+            saved = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise ModelError(
+                f"no training state in {folder}: {STATE} is missing; name a folder that a run saved"
+            ) from None
+        except ValueError as error:
+            raise ModelError(
+                f"{folder / STATE} cannot be read ({error}); restore the checkpoint or train again"
+            ) from error
         lora = saved["lora"] if optimizer else {**saved["lora"], "seed": self._lora.seed}
         for what, found, wanted in (
             ("base model", saved["engine"]["base_digest"], self._identity.base_digest),
@@ -200,7 +202,7 @@ class LocalSession:
         if not optimizer:
             return
         moments, random = load_tensors(folder / OPTIMIZER), load_tensors(folder / RANDOM)
-        for name, weight in zip(self._names, self._weights, strict=True):
+        for name, weight in self._weights.items():
             parts = {p: f"{name}.{p}" for p in _MOMENTS if f"{name}.{p}" in moments}
             if parts:
                 self._optimizer.state[weight] = {p: moments[n].to(weight.device) for p, n in parts.items()}
@@ -212,16 +214,3 @@ class LocalSession:
     def _checkpoint(self, folder: Path, step: int, digest: str) -> Checkpoint:
         state, sampler = StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
         return Checkpoint(engine=self._identity, step=step, digest=digest, state=state, sampler=sampler)
-
-
-def _read_state(folder: Path) -> dict[str, Any]:
-    try:
-        return json.loads((folder / STATE).read_text(encoding="utf-8"))  # type: ignore[no-any-return]
-    except FileNotFoundError:
-        raise ModelError(
-            f"no training state in {folder}: {STATE} is missing; name a folder that a run saved"
-        ) from None
-    except ValueError as error:
-        raise ModelError(
-            f"{folder / STATE} cannot be read ({error}); restore the checkpoint or train again"
-        ) from error

@@ -27,7 +27,7 @@ from core.engines.tinker.connection import Connection
 from core.engines.tinker.download import LARGEST, download_adapter
 from core.engines.tinker.sampler import TinkerSampler
 from core.engines.tinker.service import Service
-from core.engines.tinker.session import SessionSpec, TinkerSession
+from core.engines.tinker.session import TinkerSession
 from core.engines.tinker.settings import TinkerSettings
 from core.engines.tinker.waiting import Report, Watch
 from core.errors import ConfigError, ModelError, SessionLost
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 ALPHA = 32.0
 """Servers scale an adapter by this over its rank; the protocol has no field for it."""
-_DAY_S = 24 * 3600
 
 
 class TinkerEngine(Engine):
@@ -150,8 +149,8 @@ class TinkerEngine(Engine):
         self.watch.queue.observe(client.sdk)
         tip = checkpoint_at(self.identity, from_state) if from_state and optimizer else None
         days = self.settings.checkpoint_ttl_days
-        spec = SessionSpec(self.identity, self.model, lora, None if days is None else round(days * _DAY_S))
-        return TinkerSession(client, spec, tip)
+        ttl_s = None if days is None else round(days * 24 * 3600)
+        return TinkerSession(client, self.identity, self.model, lora, ttl_s, tip)
 
     def sampler(
         self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False

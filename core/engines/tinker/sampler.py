@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import groupby
-from typing import Any
+from typing import Any, Literal
 
 from core.engines.base import Usage
 from core.engines.sampling import (
@@ -17,9 +17,8 @@ from core.engines.sampling import (
     derived_seed,
     require_tokens,
 )
-from core.engines.tinker.requests import RequestPool, RowError, SampleRequest, require_answers
 from core.engines.tinker.scoring import NotGiven, Scorer, prompt_logprobs
-from core.engines.tinker.service import Client
+from core.engines.tinker.service import Client, RequestPool, RowError, SampleRequest, require_answers
 from core.errors import StageError
 
 # Seeds are 32 bits on some servers.
@@ -34,12 +33,7 @@ class TinkerSampler:
     """
 
     def __init__(
-        self,
-        client: Client,
-        *,
-        outstanding: int,
-        top_k: int,
-        on_close: Callable[[], None] | None = None,
+        self, client: Client, *, outstanding: int, top_k: int, on_close: Callable[[], None] | None = None
     ) -> None:
         self._pool, self._on_close = RequestPool(client, outstanding), on_close
         self._scorer = Scorer(self._pool, top_k)
@@ -64,7 +58,18 @@ class TinkerSampler:
         answers = self._pool.send_all(requests, "log-probabilities", lambda done: None)
         found: list[list[float]] = [[] for _ in sequences]
         for i, answer in zip(rows, answers, strict=True):
-            found[i] = _after_first(i, answer, len(sequences[i]))
+            if isinstance(answer, RowError):
+                raise StageError(f"the log-probabilities of sequence {i} failed: {answer.why}")
+            length = len(sequences[i])
+            try:
+                values = list(prompt_logprobs(answer, length))[1:]
+            except NotGiven:
+                raise StageError("the server gives no log-probabilities of prompts") from None
+            found[i] = [value for value in values if value is not None]
+            if not len(found[i]) == len(values) == length - 1:
+                raise StageError(
+                    f"the log-probabilities of sequence {i} came back incomplete: {len(found[i])} of {length - 1}"
+                )
         return found
 
     def generate(
@@ -82,9 +87,8 @@ class TinkerSampler:
             seeded = replace(params, seed=derived_seed(params.seed, position) % _SEEDS)
             requests.append(SampleRequest(prompt, {}, seeded, samples=len(list(equal))))
             position += requests[-1].samples
-        answers = self._pool.send_all(
-            requests, "completions", _by_rows(progress, len(prompts), len(requests))
-        )
+        report = _by_rows(progress, len(prompts), len(requests))
+        answers = self._pool.send_all(requests, "completions", report)
         pairs = zip(requests, answers, strict=True)
         found = [generation for request, answer in pairs for generation in _generations(request, answer)]
         errors = {i: row.error for i, row in enumerate(found) if row.error is not None}
@@ -101,35 +105,19 @@ def _generations(request: SampleRequest, answer: Any) -> list[Generation]:
     """Return one generation for each requested completion."""
     if isinstance(answer, RowError):
         return [Generation((), (), "error", answer.why)] * request.samples
-    found = [_generation(sequence, request.params) for sequence in answer.sequences[: request.samples]]
+    found = []
+    for sequence in answer.sequences[: request.samples]:
+        tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
+        # Servers may return the stop token or not; one that does not support them continues after it.
+        at = next((i for i, token in enumerate(tokens) if token in request.params.stop_tokens), None)
+        if at is None:
+            finish: Literal["stop", "length"] = "stop" if sequence.stop_reason == "stop" else "length"
+            found.append(Generation(tokens, logprobs, finish))
+        else:
+            ended = (tokens[at], logprobs[at]) if len(logprobs) == len(tokens) else None
+            found.append(Generation(tokens[:at], logprobs[:at], "stop", stop=ended))
     why = f"the answer has {len(found)} of {request.samples} completions"
     return found + [Generation((), (), "error", why)] * (request.samples - len(found))
-
-
-def _generation(sequence: Any, params: GenerateParams) -> Generation:
-    tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
-    # Servers may return the stop token or not; one that does not support stop tokens continues after it.
-    at = next((i for i, token in enumerate(tokens) if token in params.stop_tokens), None)
-    if at is not None:
-        ended = (tokens[at], logprobs[at]) if len(logprobs) == len(tokens) else None
-        return Generation(tokens[:at], logprobs[:at], "stop", stop=ended)
-    return Generation(tokens, logprobs, "stop" if sequence.stop_reason == "stop" else "length")
-
-
-def _after_first(row: int, answer: Any, length: int) -> list[float]:
-    """Return the log-probabilities of a sequence's tokens but the first. Raises StageError."""
-    if isinstance(answer, RowError):
-        raise StageError(f"the log-probabilities of sequence {row} failed: {answer.why}")
-    try:
-        values = list(prompt_logprobs(answer, length))[1:]
-    except NotGiven:
-        raise StageError("the server gives no log-probabilities of prompts") from None
-    known = [value for value in values if value is not None]
-    if not len(known) == len(values) == length - 1:
-        raise StageError(
-            f"the log-probabilities of sequence {row} came back incomplete: {len(known)} of {length - 1}"
-        )
-    return known
 
 
 def _by_rows(progress: Report | None, rows: int, requests: int) -> Callable[[int], None]:

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from core.engines.sampling import ChoicePlan, ChoiceScores, choice_plan
 from core.engines.tinker import sdk
-from core.engines.tinker.requests import RequestPool, RowError, SampleRequest, Tokens, require_answers
+from core.engines.tinker.service import RequestPool, RowError, SampleRequest, Tokens, require_answers
 from core.errors import StageError
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,6 @@ class RowScore:
 
 
 class Method(Protocol):
-    """A method to request scores."""
-
     @property
     def name(self) -> str: ...
 
@@ -49,7 +47,7 @@ class Method(Protocol):
         """Return the requests for one row."""
 
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
-        """Read the answers. Raises NotGiven, Incomplete."""
+        """Read their answers. Raises NotGiven, Incomplete."""
 
 
 class Scorer:
@@ -154,7 +152,7 @@ class TargetLogprobs:
             for choice in self.plan.members[head]:
                 for place, token in self.plan.steps[choice]:
                     cell = len(prompt) - 1 + place, named[place].index(token)
-                    values[choice] += _require(cells.get(cell), place)
+                    values[choice] += _require([cells.get(cell)], 0, place)
         return RowScore(tuple(values))
 
     def _named(self, head: int) -> list[list[int]]:
@@ -190,9 +188,9 @@ class TopLogprobs:
                 for place, token in self.plan.steps[choice]:
                     at = len(prompt) + place
                     if tail[place : place + 1] == (token,):
-                        values[choice] += _require(_at(own, at), place)
+                        values[choice] += _require(own, at, place)
                         continue
-                    listed = dict(_at(listing, at) or ())
+                    listed = dict(listing[at] or ()) if at < len(listing) else {}
                     if not listed:
                         raise Incomplete(f"the answer is missing place {place} after the prompt")
                     if token not in listed:
@@ -209,15 +207,14 @@ class EachChoice:
     name: str = "prompt_logprobs, one request a choice"
 
     def requests(self, prompt: Tokens) -> list[SampleRequest]:
-        return [
-            SampleRequest((*prompt, *choice), {"include_prompt_logprobs": True}) for choice in self.choices
-        ]
+        options = {"include_prompt_logprobs": True}
+        return [SampleRequest((*prompt, *choice), options) for choice in self.choices]
 
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
         values = []
         for choice, answer in zip(self.choices, answers, strict=True):
             own = prompt_logprobs(answer, len(prompt) + len(choice))
-            values.append(sum(_require(_at(own, len(prompt) + p), p) for p in range(len(choice))))
+            values.append(sum(_require(own, len(prompt) + p, p) for p in range(len(choice))))
         return RowScore(tuple(values))
 
 
@@ -255,11 +252,8 @@ def _cells(tensor: Any) -> dict[tuple[int, int], float]:
     return dict(zip(zip(rows, tensor.sparse_col_indices, strict=True), data, strict=True))
 
 
-def _at(values: Sequence[Any], place: int) -> Any:
-    return values[place] if place < len(values) else None
-
-
-def _require(value: float | None, place: int) -> float:
+def _require(values: Sequence[float | None], at: int, place: int) -> float:
+    value = values[at] if at < len(values) else None
     if value is None or (not math.isfinite(value) and value != -math.inf):
         raise Incomplete(f"the answer is missing place {place} after the prompt")
     return float(value)

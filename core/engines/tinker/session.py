@@ -39,16 +39,6 @@ _NORM_METRICS = ("grad_norm", "total_grad_norm")
 _LOSS_TOLERANCE = 1e-3
 
 
-@dataclass(frozen=True, slots=True)
-class SessionSpec:
-    """What a session trains, and how long its saves are kept; `ttl_s` None: forever."""
-
-    identity: EngineIdentity
-    model: str
-    lora: LoraSpec
-    ttl_s: int | None
-
-
 @dataclass(slots=True, eq=False)
 class SubmittedStep:
     """A step in flight: forward and backward, and the update, were sent together."""
@@ -72,12 +62,22 @@ class SubmittedStep:
 class TinkerSession:
     """Implements core.engines.base.Session; one thread at a time.
 
-    After any failure the session is over: every request in flight is canceled, and every later call raises
-    the same error. A new session continues from the last saved state.
+    Saves are kept for `ttl_s` seconds; None: forever. After any failure the session is over: every request
+    in flight is canceled, and every later call raises the same error. A new session continues from the last
+    saved state.
     """
 
-    def __init__(self, client: Client, spec: SessionSpec, tip: Checkpoint | None = None) -> None:
-        self._client, self._spec, self._tip = client, spec, tip
+    def __init__(
+        self,
+        client: Client,
+        identity: EngineIdentity,
+        model: str,
+        lora: LoraSpec,
+        ttl_s: int | None,
+        tip: Checkpoint | None,
+    ) -> None:
+        self._client, self._identity, self._model, self._lora = client, identity, model, lora
+        self._ttl_s, self._tip, self._server = ttl_s, tip, str(identity.server)
         self._steps: list[SubmittedStep] = []
         self._saves: list[Future[Any]] = []
         self._over: UnderstudyError | None = None
@@ -99,10 +99,8 @@ class TinkerSession:
             raise DataError(f"the batch of step {step} is empty; there is nothing to train on")
         # Both are built before either is sent: a gradient without its update would join the next step's.
         # Adam's settings and both clipping bounds are sent: SDK and servers have other defaults.
-        data, params = (
-            [_datum(each, loss) for each in batch],
-            sdk.load().module.types.AdamParams(**asdict(adam)),
-        )
+        data = [_datum(each, loss) for each in batch]
+        params = sdk.load().module.types.AdamParams(**asdict(adam))
         bounds = {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
         self._tip = None
         forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
@@ -129,30 +127,29 @@ class TinkerSession:
         SessionLost, StageError.
         """
         self._require_open()
-        spec, name, client = self._spec, str(SaveName.new(label, step)), self._client.sdk
-        state = plain(client.save_state(name, ttl_seconds=spec.ttl_s))
-        weights = plain(client.save_weights_for_sampler(name, ttl_seconds=spec.ttl_s))
+        name, client = str(SaveName.new(label, step)), self._client.sdk
+        state = plain(client.save_state(name, ttl_seconds=self._ttl_s))
+        weights = plain(client.save_weights_for_sampler(name, ttl_seconds=self._ttl_s))
         self._saves = [state, weights]
         self._finish_steps()
         ref = StateRef(self._wait(state, f"the state after step {step}").path)
         sampler = sampler_ref(self._wait(weights, f"the sampler's weights after step {step}").path)
         self._saves = []
         saved = Saved(
-            server=str(spec.identity.server),
-            model=spec.model,
+            server=self._server,
+            model=self._model,
             run=run_of(ref.location),
             name=name,
             step=step,
-            digest=digest_of(str(spec.identity.server), ref),
+            digest=digest_of(self._server, ref),
             state=ref.location,
             sampler=sampler.location,
-            ttl_seconds=spec.ttl_s,
-            lora=spec.lora,
+            ttl_seconds=self._ttl_s,
+            lora=self._lora,
             sdk=sdk.load().version,
         )
         saved.write(folder / FILE)
-        refs = saved.refs()
-        self._tip = Checkpoint(spec.identity, step=step, digest=saved.digest, state=refs[0], sampler=refs[1])
+        self._tip = Checkpoint(self._identity, step, saved.digest, *saved.refs())
         return self._tip
 
     def save_weights_for_sampler(
@@ -199,10 +196,7 @@ class TinkerSession:
                 log.warning(
                     "%s: the server's loss at step %d is %g, the weighted sum over its log-probabilities %g: "
                     "it normalizes loss and gradients in its own way; losses here are the weighted sum",
-                    self._spec.identity.server,
-                    submitted.step,
-                    reported,
-                    own,
+                    *(self._server, submitted.step, reported, own),
                 )
         if not math.isfinite(loss):
             raise self._end(
@@ -230,12 +224,8 @@ class TinkerSession:
 
 
 def _datum(datum: Datum, loss: Loss) -> Any:
-    """Return a datum of the SDK.
-
-    A policy gradient has no weights there, but its terms are proportional to the advantage.
-    """
     types, size = sdk.load().module.types, [len(datum.tokens)]
-    if loss.is_policy:
+    if loss.is_policy:  # has no weights there, but its terms are proportional to the advantage
         weighted = [w * a for w, a in zip(datum.weights, datum.advantages, strict=True)]
         inputs = {"logprobs": list(datum.logprobs), "advantages": weighted}
     else:

@@ -5,14 +5,14 @@ Nothing here ends a wait: the SDK has its own timeouts and retries.
 
 from __future__ import annotations
 
-import concurrent.futures
 import logging
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -70,19 +70,17 @@ class Watch:
         """Wait until at least one future is done; return those that are."""
         since, waited = time.monotonic(), False
         while True:
-            done = concurrent.futures.wait(
-                futures, self.tick_s, return_when=concurrent.futures.FIRST_COMPLETED
-            ).done
+            done = wait(futures, self.tick_s, return_when=FIRST_COMPLETED).done
             if done:
                 # A result means that the queue moves again, which older SDKs do not report.
                 if waited:
                     self.queue.update(None)
                 return done
             waited = True
-            wait = Wait(what, time.monotonic() - since, self.queue.state)
-            self.report(wait)
+            so_far = Wait(what, time.monotonic() - since, self.queue.state)
+            self.report(so_far)
             if (report := getattr(self._local, "report", None)) is not None:
-                report(wait)
+                report(so_far)
 
 
 class Queue(logging.Handler):
@@ -115,25 +113,21 @@ class Queue(logging.Handler):
 
     def observe(self, client: Any) -> None:
         """Observe a training client's queue too: its own observer is silent for 15 minutes."""
-        if hasattr(client, "_queue_state_logger"):
-            client._queue_state_logger = _Observers((client._queue_state_logger, self))
+        own = getattr(client, "_queue_state_logger", None)
+        if own is None:
+            return
+
+        def on_queue_state_change(queue_state: Any, queue_state_reason: str | None) -> None:
+            own.on_queue_state_change(queue_state, queue_state_reason)
+            self.on_queue_state_change(queue_state, queue_state_reason)
+
+        client._queue_state_logger = SimpleNamespace(on_queue_state_change=on_queue_state_change)
 
     def close(self) -> None:
         """Stop listening."""
         for name in _QUEUE_LOGGERS:
             logging.getLogger(name).removeHandler(self)
         super().close()
-
-
-@dataclass(frozen=True, slots=True)
-class _Observers:
-    """Several observers of a queue as one."""
-
-    observers: tuple[Any, ...]
-
-    def on_queue_state_change(self, queue_state: Any, queue_state_reason: str | None) -> None:
-        for observer in self.observers:
-            observer.on_queue_state_change(queue_state, queue_state_reason)
 
 
 class LogWaits:

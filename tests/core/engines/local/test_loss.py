@@ -166,7 +166,7 @@ def test_the_layers_that_were_asked_for_are_trained(
     engine: LocalEngine, attention: bool, mlp: bool, expected: set[str]
 ) -> None:
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_attention=attention, train_mlp=mlp)
-    names = engine.open(spec, None)._names
+    names = engine.open(spec, None)._weights
     assert {part for name in names for part in name.split(".") if part in {"self_attn", "mlp"}} == expected
 
 

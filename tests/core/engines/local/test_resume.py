@@ -132,7 +132,7 @@ def test_a_state_has_no_pickles_and_says_what_decided_its_bits(
         "fingerprint"
     ].keys()
     moments = load_file(tmp_path / "optimizer.safetensors")
-    assert len(moments) == 3 * len(session._names)
+    assert len(moments) == 3 * len(session._weights)
 
 
 def test_a_state_of_another_adapter_or_model_is_refused(
