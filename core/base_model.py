@@ -13,7 +13,6 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,17 +30,9 @@ log = logging.getLogger(__name__)
 HUB_TOKENS = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HUGGINGFACE_HUB_TOKEN")
 _TOKENIZER_FILES = ("*.json", "*.jinja", "*.txt", "*.model")
 _DIGESTED_FILES = (
-    "*.safetensors",
-    "*.bin",
-    "tokenizer*",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab*",
-    "merges.txt",
-    "chat_template*",
+    *("*.safetensors", "*.bin", "tokenizer*", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab*", "merges.txt", "chat_template*"),
 )
-# Entries of config.json that depend on who wrote it.
-_IGNORED_ENTRIES = ("transformers_version", "_name_or_path", "_model_name_or_path")
 # Raise when the same .gguf would be converted to something else.
 _CONVERSION = 1
 _CONVERTED = "converted.json"
@@ -80,7 +71,7 @@ def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
         raise ModelError(
             f"{folder / 'config.json'} cannot be read ({error}); name a folder that save_pretrained wrote"
         ) from error
-    for key in _IGNORED_ENTRIES:
+    for key in ("transformers_version", "_name_or_path", "_model_name_or_path"):
         config.pop(key, None)
     whole.update(json.dumps(config, sort_keys=True).encode())
     return ModelSource(folder=folder, digest=whole.hexdigest(), spec=spec)
@@ -96,7 +87,7 @@ def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
         return path.absolute()
     if normalized.startswith(packages.SCHEME) or path.exists() or _looks_like_path(normalized):
         return _model_folder(normalized, (cache or user_cache()).absolute())
-    return _download(normalized, _TOKENIZER_FILES, "student.tokenizer")
+    return _download(normalized, [*_TOKENIZER_FILES], "student.tokenizer")
 
 
 def _model_folder(spec: str, cache: Path) -> Path:
@@ -107,7 +98,7 @@ def _model_folder(spec: str, cache: Path) -> Path:
         except UserError as error:
             raise ModelError(f"base model {error}") from error
     elif not path.exists() and not _looks_like_path(spec):
-        return _require_model(_download(spec, ("*.safetensors", *_TOKENIZER_FILES), "base model"))
+        return _require_model(_download(spec, ["*.safetensors", *_TOKENIZER_FILES], "base model"))
     path = path.absolute()
     if path.is_dir():
         return _require_model(path)
@@ -138,26 +129,21 @@ def _looks_like_path(spec: str) -> bool:
 
 
 def _require_model(folder: Path) -> Path:
+    named = f"base model folder {folder}"
     if not (folder / "config.json").is_file():
-        raise ModelError(
-            f"base model folder {folder} has no config.json; name a folder that save_pretrained wrote"
-        )
+        raise ModelError(f"{named} has no config.json; name a folder that save_pretrained wrote")
     if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(
-            f"base model folder {folder} has no *.safetensors; download the model's weights into it"
-        )
+        raise ModelError(f"{named} has no *.safetensors; download the model's weights into it")
     return folder
 
 
-def _download(spec: str, patterns: Sequence[str], what: str) -> Path:
+def _download(spec: str, patterns: list[str], what: str) -> Path:
     import huggingface_hub
 
     token = next((os.environ[name] for name in HUB_TOKENS if os.environ.get(name)), None)
     try:
         # The latest revision; its digest is in every key.
-        found = huggingface_hub.snapshot_download(  # nosec B615
-            spec, token=token, allow_patterns=list(patterns)
-        )
+        found = huggingface_hub.snapshot_download(spec, token=token, allow_patterns=patterns)  # nosec B615
         return Path(found)
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
@@ -235,17 +221,12 @@ def convert_gguf(path: Path, cache: Path) -> Path:
 
 def _is_whole(folder: Path, cache: Path) -> bool:
     """Whether a converted model's files are those that were written."""
-    if not folder.is_dir():
-        return False
     try:
         written = jsonio.read_json(folder / _CONVERTED)
-    except FileNotFoundError:  # converted by a version that did not write it
-        return (folder / "config.json").is_file()
-    except (OSError, ValueError):
-        return False
-    try:
         return all(file_digest(folder / name, cache) == digest for name, digest in written.items())
-    except OSError:
+    except FileNotFoundError:  # converted by a version that did not write it
+        return not (folder / _CONVERTED).exists() and (folder / "config.json").is_file()
+    except (OSError, ValueError):
         return False
 
 

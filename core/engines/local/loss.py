@@ -29,14 +29,6 @@ class Terms:
     sampled: Tensor | None = None
     advantages: Tensor | None = None
 
-    def to(self, device: torch.device) -> Terms:
-        """Return the same on another device."""
-        moved = (
-            None if each is None else each.to(device)
-            for each in (self.targets, self.weights, self.sampled, self.advantages)
-        )
-        return Terms(self.loss, *moved)
-
     def at(self, nll: Tensor, places: Tensor | slice) -> tuple[Tensor, Tensor]:
         """Return the weighted terms of targets with these `nll` (nats) at `places`, and their derivatives."""
         weights = self.weights[places]
@@ -53,22 +45,24 @@ class Terms:
         return -torch.minimum(plain, bounded), torch.where(plain <= bounded, plain, 0.0)
 
 
-def pack_terms(data: Sequence[Datum], spans: Sequence[tuple[int, int]], loss: Loss) -> tuple[Tensor, Terms]:
+def pack_terms(
+    data: Sequence[Datum], spans: Sequence[tuple[int, int]], loss: Loss, device: torch.device
+) -> tuple[Tensor, Terms]:
     """Return the weighted positions of the spans, laid end to end, and their terms."""
     ends = list(zip(data, spans, strict=True))
     weights = torch.tensor([w for datum, (a, b) in ends for w in datum.weights[a:b]])
-    targets = torch.tensor([t for datum, (a, b) in ends for t in datum.targets[a:b]])
-    assert len(weights) == len(targets) == sum(b - a for a, b in spans)
+    columns = [torch.tensor([t for datum, (a, b) in ends for t in datum.targets[a:b]]), weights]
+    assert len(weights) == len(columns[0]) == sum(b - a for a, b in spans)
+    if loss.is_policy:
+        columns.append(torch.tensor([q for datum, (a, b) in ends for q in datum.logprobs[a:b]]))
+        columns.append(torch.tensor([x for datum, (a, b) in ends for x in datum.advantages[a:b]]))
+        if not len(columns[2]) == len(columns[3]) == len(weights):
+            raise DataError(
+                f"loss {loss.name} needs a log-probability and an advantage at each position, "
+                f"cross_entropy none"
+            )
     places = weights.nonzero().squeeze(1)
-    if not loss.is_policy:
-        return places, Terms(loss, targets[places], weights[places])
-    sampled = torch.tensor([q for datum, (a, b) in ends for q in datum.logprobs[a:b]])
-    advantages = torch.tensor([x for datum, (a, b) in ends for x in datum.advantages[a:b]])
-    if not len(sampled) == len(advantages) == len(weights):
-        raise DataError(
-            f"loss {loss.name} needs a log-probability and an advantage at each position, cross_entropy none"
-        )
-    return places, Terms(loss, targets[places], weights[places], sampled[places], advantages[places])
+    return places.to(device), Terms(loss, *(column[places].to(device) for column in columns))
 
 
 def weighted_loss(backbone: Backbone, features: Tensor, terms: Terms) -> Tensor:

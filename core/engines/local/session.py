@@ -36,7 +36,6 @@ from core.files import replace_bytes, sync
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
-_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
 class LocalSession:
@@ -120,13 +119,12 @@ class LocalSession:
     def _backward_pack(
         self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory, loss: Loss
     ) -> float:
-        start = prefix.length
-        places, terms = pack_terms(data, [(start, len(row)) for row in rows], loss)
-        device = self._backbone.device
+        start, device = prefix.length, self._backbone.device
+        places, terms = pack_terms(data, [(start, len(row)) for row in rows], loss, device)
         with self._backbone.precision():
             features = self._backbone.features([row[start:] for row in rows], prefix=prefix)
-            features = features.index_select(0, places.to(device))
-            value = weighted_loss(self._backbone, features, terms.to(device))
+            features = features.index_select(0, places)
+            value = weighted_loss(self._backbone, features, terms)
         value.backward()
         return float(value.detach())
 
@@ -186,13 +184,13 @@ class LocalSession:
                 f"{folder / STATE} cannot be read ({error}); restore the checkpoint or train again"
             ) from error
         lora = saved["lora"] if optimizer else {**saved["lora"], "seed": self._lora.seed}
-        for what, found, wanted in (
+        for what, there, wanted in (
             ("base model", saved["engine"]["base_digest"], self._identity.base_digest),
             ("LoRA settings", lora, asdict(self._lora)),
         ):
-            if found != wanted:
+            if there != wanted:
                 raise ModelError(
-                    f"training state in {folder} is of another {what}: it has {found}, this run {wanted}"
+                    f"training state in {folder} is of another {what}: it has {there}, this run {wanted}"
                 )
         digest = read_adapter(self._backbone.model, folder / ADAPTER)
         if digest != saved["adapter_digest"]:
@@ -203,9 +201,10 @@ class LocalSession:
             return
         moments, random = load_tensors(folder / OPTIMIZER), load_tensors(folder / RANDOM)
         for name, weight in self._weights.items():
-            parts = {p: f"{name}.{p}" for p in _MOMENTS if f"{name}.{p}" in moments}
-            if parts:
-                self._optimizer.state[weight] = {p: moments[n].to(weight.device) for p, n in parts.items()}
+            parts = {part: f"{name}.{part}" for part in ("exp_avg", "exp_avg_sq", "step")}
+            found = {p: moments[n].to(weight.device) for p, n in parts.items() if n in moments}
+            if found:
+                self._optimizer.state[weight] = found
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])

@@ -66,9 +66,8 @@ class SaveName:
 
 def require_path(ref: StateRef | SamplerRef) -> str:
     """Return the path of a state, or of a sampler's weights. Raises ModelError for any other location."""
-    kind, what = ("weights", "training state")
-    if isinstance(ref, SamplerRef):
-        kind, what = ("sampler_weights", "sampler's weights")
+    sampler = isinstance(ref, SamplerRef)
+    kind, what = ("sampler_weights", "sampler's weights") if sampler else ("weights", "training state")
     if not re.fullmatch(rf"tinker://[^/]+/{kind}/[^/]+", ref.location):
         raise ModelError(
             f"{ref.location} is not the path of a {what}; such a path reads tinker://<run>/{kind}/<name>"
@@ -129,10 +128,10 @@ class Saved(Record):
 
     def refs(self) -> tuple[StateRef, SamplerRef]:
         """Return both paths. Raises ModelError for a path of another kind."""
-        state, sampler = StateRef(self.state), SamplerRef(self.sampler)
-        require_path(state)
-        require_path(sampler)
-        return state, sampler
+        refs = StateRef(self.state), SamplerRef(self.sampler)
+        for ref in refs:
+            require_path(ref)
+        return refs
 
 
 def digest_of(server: str, state: StateRef) -> str:
@@ -186,12 +185,8 @@ def remove(service: Service, location: str) -> None:
 
 def set_ttl(service: Service, location: str, ttl_s: int | None) -> None:
     """Keep a checkpoint for so many seconds from now (3600 or more), or, with None, forever; as `remove`."""
-    _change(
-        service,
-        location,
-        "the lifetime of",
-        lambda rest: rest.set_checkpoint_ttl_from_tinker_path(location, ttl_s),
-    )
+    what = "the lifetime of"
+    _change(service, location, what, lambda rest: rest.set_checkpoint_ttl_from_tinker_path(location, ttl_s))
 
 
 def _change(service: Service, location: str, doing: str, call: Callable[[Any], Any]) -> None:
@@ -205,11 +200,9 @@ def _change(service: Service, location: str, doing: str, call: Callable[[Any], A
         raise StageError(f"{server} cannot change {location} ({doing} it), which is unchanged") from error
 
 
-def _of_run(service: Service, run: str) -> Sequence[Any]:
-    found: Sequence[Any] = service.query(
-        lambda rest: rest.list_checkpoints(run), "the run's checkpoints"
-    ).checkpoints
-    return found
+def _of_run(service: Service, run: str) -> list[Any]:
+    page = service.query(lambda rest: rest.list_checkpoints(run), "the run's checkpoints")
+    return list(page.checkpoints)
 
 
 def _listed(found: Any) -> RemoteCheckpoint:

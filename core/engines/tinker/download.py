@@ -38,13 +38,12 @@ _MODULE = re.compile(r"(?:.*\.)?(?P<module>[^.]+)\.lora_[AB]\..*")
 
 @dataclass(slots=True)
 class ByteLimit:
-    """Bytes that were read, and how many are allowed."""
+    """Counts bytes that were read; `add` raises StageError beyond the limit."""
 
     limit: int
     used: int = 0
 
     def add(self, count: int, what: str) -> None:
-        """Count more bytes. Raises StageError beyond the limit."""
         self.used += count
         if self.used > self.limit:
             raise StageError(
@@ -150,28 +149,24 @@ def complete(config: Path, weights: Path) -> tuple[str, ...]:
     settings = _json_object(config.read_bytes(), config.name)
     if settings.get(TARGETS):
         return ()
-    found = {match["module"] for name in tensor_names(weights) if (match := _MODULE.fullmatch(name))}
+    # A safetensors file begins with eight bytes of length, then JSON of that length with the names.
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        names = _json_object(file.read(min(length, weights.stat().st_size)), weights.name)
+    found = {match["module"] for name in names if (match := _MODULE.fullmatch(name))}
     if not found:
         raise StageError(f"the server's {weights.name} has no LoRA weights: it is not an adapter")
     jsonio.write_json(config, {**settings, TARGETS: sorted(found)})
     return (TARGETS,)
 
 
-def tensor_names(path: Path) -> list[str]:
-    """Read a safetensors file's names from its head: eight bytes of length, then JSON of that length."""
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        head = file.read(min(length, path.stat().st_size))
-    return [name for name in _json_object(head, path.name) if name != "__metadata__"]
-
-
 def _json_object(text: bytes, name: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
+        if not isinstance(found, dict):
+            raise ValueError("it does not begin with a JSON object")
     except ValueError as error:
         raise StageError(f"the server's {name} cannot be read ({error})") from error
-    if not isinstance(found, dict):
-        raise StageError(f"the server's {name} cannot be read (it does not begin with a JSON object)")
     return found
 
 

@@ -66,9 +66,9 @@ class TinkerSampler:
             except NotGiven:
                 raise StageError("the server gives no log-probabilities of prompts") from None
             found[i] = [value for value in values if value is not None]
-            if not len(found[i]) == len(values) == length - 1:
+            if not (known := len(found[i])) == len(values) == length - 1:
                 raise StageError(
-                    f"the log-probabilities of sequence {i} came back incomplete: {len(found[i])} of {length - 1}"
+                    f"the log-probabilities of sequence {i} came back incomplete: {known} of {length - 1}"
                 )
         return found
 

@@ -7,7 +7,8 @@ import pytest
 from core.engines.local.sampler import LocalSampler
 from core.engines.sampling import GenerateParams
 from core.engines.tinker import sdk
-from core.engines.tinker.sampler import TinkerSampler, _generation
+from core.engines.tinker.sampler import TinkerSampler, _generations
+from core.engines.tinker.service import SampleRequest
 from core.errors import DataError, StageError
 from tests.servers import tinker
 from tests.servers.tinker_records import prompt_hash
@@ -59,13 +60,15 @@ def test_greedy_completions_are_the_local_engine_s(
 def test_a_completion_ends_at_its_first_stop_token(
     tokens: tuple[int, ...], reason: str, kept: tuple[object, ...]
 ) -> None:
-    sequence = sdk.load().module.types.SampledSequence(
+    types = sdk.load().module.types
+    sequence = types.SampledSequence(
         stop_reason=reason,
         sequence_id="a",
         _tokens_list=list(tokens),
         _logprobs_list=[-1.0, -2.0, -3.0],
     )
-    found = _generation(sequence, GenerateParams(max_tokens=3, stop_tokens=(2, 3)))
+    request = SampleRequest((1,), {}, GenerateParams(max_tokens=3, stop_tokens=(2, 3)))
+    (found,) = _generations(request, types.SampleResponse(sequences=[sequence]))
     assert (found.tokens, found.logprobs, found.finish, found.stop) == kept
 
 
