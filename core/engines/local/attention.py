@@ -122,25 +122,20 @@ class PackedPlan:
         # Query heads that share a key head are stacked along the sequence, so keys are never copied.
         heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
         q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
-        out = scaled_dot_product_attention(q, k, v, attn_mask=self._mask(group, call), scale=call.scale)
+        # True where a query sees, (share * longest, prefix + longest); layers share it.
+        kind = (group.start, call.window)
+        if kind not in self._masks:
+            before = k.shape[2] - group.longest
+            mask = torch.ones(group.longest, k.shape[2], dtype=torch.bool, device=q.device).tril(before)
+            if call.window is not None:
+                mask = mask.triu(before - call.window + 1)
+            self._masks[kind] = mask.repeat(heads // kv_heads, 1)
+        out = scaled_dot_product_attention(q, k, v, attn_mask=self._masks[kind], scale=call.scale)
         # (rows, heads, longest, d) -> (1, heads, real tokens, d)
         out = out.reshape(group.rows, heads, group.longest, -1).transpose(1, 2)
         flat = out.reshape(group.rows * group.longest, heads, out.shape[3])
         flat = flat if group.real is None else _Gather.apply(flat, group.real)
         return flat.transpose(0, 1)[None]
-
-    def _mask(self, group: Group, call: Call) -> Tensor:
-        """(share * longest, prefix + longest): True where a query sees; cached, since layers share it."""
-        kind = (group.start, call.window)
-        if kind not in self._masks:
-            share = call.query.shape[1] // call.key.shape[1]
-            before = self.prefix.length if self.prefix is not None else 0
-            size = (group.longest, before + group.longest)
-            mask = torch.ones(size, dtype=torch.bool, device=call.query.device).tril(before)
-            if call.window is not None:
-                mask = mask.triu(before - call.window + 1)
-            self._masks[kind] = mask.repeat(share, 1)
-        return self._masks[kind]
 
 
 def packed_plan(

@@ -70,9 +70,7 @@ class Service:
 
         Raises CheckpointGone if the server does not have what the request is about, else UnderstudyError.
         """
-        with self._lock:
-            rest = self._rest
-        server = self.connection.server
+        server, rest = self.connection.server, self._rest
         try:
             if rest is None:
                 loaded = sdk.load()
@@ -82,8 +80,7 @@ class Service:
                     rest = loaded.module.RestClient(base_url=server, api_key=key)
                 else:
                     rest = self.client().create_rest_client()
-                with self._lock:
-                    self._rest = rest
+                self._rest = rest
             return self.result(call(rest), doing)
         except Exception as error:
             if sdk.status_of(error) in sdk.GONE:
