@@ -140,11 +140,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     broken = [
         Datum(d.tokens, d.targets, tuple(w * float("inf") if w else w for w in d.weights)) for d in batch
     ]
-    before = [weight.clone() for weight in session._weights]
+    before = [weight.clone() for weight in session._weights.values()]
     pending = session.submit(broken, adam, step=3)
     with pytest.raises(StageError, match=r"step 3.*learning rate below 0\.005"):
         pending.result()
-    assert all(torch.equal(a, b) for a, b in zip(before, session._weights, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, session._weights.values(), strict=True))
 
 
 def test_dropout_of_a_step_is_drawn_from_the_seed_and_the_step(
@@ -180,7 +180,7 @@ def test_bf16_training_gives_nearly_the_same_loss_and_learns(
     losses = [session.submit(batch, adam, step=step).result().loss for step in range(15)]
     assert losses[0] == pytest.approx(exact.loss, rel=0.02)
     assert losses[-1] < 0.8 * losses[0]
-    assert {weight.dtype for weight in session._weights} == {torch.float32}
+    assert {weight.dtype for weight in session._weights.values()} == {torch.float32}
 
 
 def test_the_output_layer_can_be_trained_where_it_is_its_own(
@@ -189,7 +189,7 @@ def test_the_output_layer_can_be_trained_where_it_is_its_own(
     spec = LoraSpec(rank=2, alpha=4.0, dropout=0.0, seed=0, train_unembed=True)
     engine, batch = LocalEngine(make_model("qwen3"), device="cpu", train_dtype="float32"), make_batch(11)
     session = warmed(engine, spec, batch, adam)
-    assert any("lm_head" in name for name in session._names)
+    assert any("lm_head" in name for name in session._weights)
     wanted = plain_loss(session._backbone.model, batch).item()
     assert session.submit(batch, STILL, step=1).result().loss == pytest.approx(wanted, rel=1e-5)
     restored = engine.open(spec, session.save(tmp_path, step=2).state)
