@@ -34,7 +34,6 @@ class LabelSet:
         return len(self.codes)
 
     def __iter__(self) -> Iterator[int]:
-        """Iterate over the labels."""
         return iter(range(len(self)))
 
     def names(self, label: int) -> tuple[str, ...]:

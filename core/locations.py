@@ -29,8 +29,6 @@ _PLACEHOLDER = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>|\$[A-Za-z_]\w*|%[A-Z
 _PLACEHOLDER_IN_URL = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>")
 """A URL may contain `%C3%A4` and, after its host, `$filter`."""
 _WINDOWS = re.compile(r"[A-Za-z]:([\\/]|$)|\\\\")
-_NO_VALUE = frozenset(("None", "null", "undefined"))
-"""What programs write for a missing value."""
 
 
 def normalized(
@@ -123,7 +121,7 @@ def _refuse_unreadable(text: str, setting: str) -> None:
 
 def _refuse_misspelled(text: str, setting: str, *, creates: bool) -> None:
     problem = _misspelling(text)
-    if problem is None and creates and text in _NO_VALUE:
+    if problem is None and creates and text in ("None", "null", "undefined"):  # a program's missing value
         problem = "is not a location; write a path or a URL"
     if problem is None or _is_literal(text, creates=creates):
         return

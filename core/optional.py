@@ -59,13 +59,6 @@ class Failure:
     error: str
     message: str
 
-    @classmethod
-    def of(cls, name: str, error: BaseException) -> Failure:
-        """The failure that an exception caused."""
-        if isinstance(error, PartFailed):
-            return cls(name, error.error, error.message)
-        return cls(name, type(error).__name__, str(error) or "no message")
-
 
 class PartFailed(StageError):
     """An optional part of a stage failed; the stage can be repeated without it.
@@ -143,15 +136,13 @@ class Failures:
 
     def note(self, part: Part, error: BaseException, detail: str = "") -> None:
         """Record a failure and log a warning with its cause; the traceback goes to train.log and --debug."""
-        failure = Failure.of(named(part, detail), error)
+        if isinstance(error, PartFailed):
+            failure = Failure(named(part, detail), error.error, error.message)
+        else:
+            failure = Failure(named(part, detail), type(error).__name__, str(error) or "no message")
         if self.add(failure):
-            log.warning(
-                "optional part left out: %s: %s: %s; the run continues without it",
-                failure.part,
-                failure.error,
-                failure.message,
-                exc_info=error,
-            )
+            message = "optional part left out: %s: %s: %s; the run continues without it"
+            log.warning(message, failure.part, failure.error, failure.message, exc_info=error)
 
     def add(self, failure: Failure) -> bool:
         """Record a failure that is logged elsewhere; return whether it is new."""

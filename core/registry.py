@@ -88,7 +88,6 @@ class Registry(Generic[T]):
         return self._entry(name).value
 
     def __contains__(self, name: str) -> bool:
-        """Return whether a part has this name."""
         self._load_built_in()
         if name not in self._entries:
             self._load_plugins()
@@ -101,7 +100,6 @@ class Registry(Generic[T]):
         return iter(tuple(self._entries))
 
     def __len__(self) -> int:
-        """Return the number of parts."""
         return sum(1 for _ in self)
 
     def items(self) -> Iterator[tuple[str, T]]:

@@ -84,10 +84,6 @@ class MeasuringSettings(Section):
         return metrics_code()
 
 
-MetricName = Annotated[str, AfterValidator(lambda name: METRICS.get(name).name)]
-"""The name of a registered metric."""
-
-
 class EarlyStopping(Section):
     """Stop when the metric has not improved for a while."""
 
@@ -154,7 +150,7 @@ class EvaluationConfig(Section):
 
     interval: int = Field(10, ge=1)
     """Optimizer steps between evaluations; the last step is always evaluated."""
-    metric: MetricName = "macro_f1"
+    metric: Annotated[str, AfterValidator(lambda name: METRICS.get(name).name)] = "macro_f1"
     """The metric by which the checkpoint is chosen; see core.evaluation.metrics."""
     max_examples: int = Field(0, ge=0)
     """Rows of val that are scored at each checkpoint, stratified; 0 scores all."""

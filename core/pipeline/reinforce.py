@@ -93,7 +93,7 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
         reinforcement=reinforcement,
         failures=run.failures,
     )
-    run.view.forget(slot for slot in run.view.stages() if is_rl(slot) and slot not in run.used)
+    run.view.keep_only(slot for slot in run.view.stages() if slot in run.used or not is_rl(slot))
     run.perform(rl_report, outcome)
     if config.publish:
         run.perform(rl_publish, outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from core.engines.base import Datum
 from core.engines.sampling import GenerateParams, Sampler
 from core.records import Example
 from core.rl.rewards import Answer, Rubric
+from core.student.encoding import Encoder
 
 Way = Literal["normalised", "centred"]
 LEAST_DEVIATION = 1e-6
@@ -52,43 +53,38 @@ class Sampled:
         return [r for r in self.rollouts if r.advantage is not None and r.tokens]
 
 
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a step asks: texts with their prompts, answers to each, and how they are judged."""
-
-    examples: Sequence[Example]
-    prompts: Sequence[tuple[int, ...]]
-    group_size: int
-    params: GenerateParams
-    rubric: Rubric
-    decode: Callable[[Sequence[int]], str]
-    way: Way
-
-
-def sample(sampler: Sampler, asking: Asking, report: Callable[[int, int], None] | None = None) -> Sampled:
-    """Sample every group at once; answers that failed are left out of their groups and counted."""
-    size = asking.group_size
-    asked = [prompt for prompt in asking.prompts for _ in range(size)]
-    answers = list(sampler.generate(asked, asking.params, progress=report))
+def sample(
+    sampler: Sampler,
+    encoder: Encoder,
+    rubric: Rubric,
+    examples: Sequence[Example],
+    params: GenerateParams,
+    size: int,
+    way: Way,
+) -> Sampled:
+    """Sample `size` answers to each text at once; failed ones are left out of their group and counted."""
+    prompts = [p.tokens for p in encoder.prompts([e.text for e in examples], params.max_tokens)]
+    asked = [prompt for prompt in prompts for _ in range(size)]
+    answers = list(sampler.generate(asked, params))
     # Some servers give no log-probabilities of what they sampled: these are requested separately.
     lacking = [i for i, g in enumerate(answers) if len(g.logprobs) != len(g.tokens)]
     found = sampler.logprobs([(*asked[i], *answers[i].tokens) for i in lacking]) if lacking else []
     for i, values in zip(lacking, found, strict=True):
         answers[i] = replace(answers[i], logprobs=tuple(values[len(asked[i]) - 1 :]))
     groups = []
-    for i, (example, prompt) in enumerate(zip(asking.examples, asking.prompts, strict=True)):
+    for i, (example, prompt) in enumerate(zip(examples, prompts, strict=True)):
         group = []
         for g in answers[i * size : (i + 1) * size]:
             if g.finish == "error":
                 continue
-            answer = asking.rubric.read(asking.decode(g.tokens), len(g.tokens), ended=g.finish == "stop")
-            earned = asking.rubric.judge(answer, example)
+            raw = encoder.tokenizer.decode(g.tokens)
+            answer = rubric.read(raw, len(g.tokens), ended=g.finish == "stop")
+            earned = rubric.judge(answer, example)
             tokens, logprobs = g.tokens, g.logprobs
             if g.stop is not None:
                 tokens, logprobs = (*tokens, g.stop[0]), (*logprobs, g.stop[1])
-            reward = asking.rubric.total(earned)
-            group.append(Rollout(example, prompt, tokens, logprobs, answer, earned, reward))
-        if (advantages := of_group([r.reward for r in group], asking.way)) is not None:
+            group.append(Rollout(example, prompt, tokens, logprobs, answer, earned, rubric.total(earned)))
+        if (advantages := of_group([r.reward for r in group], way)) is not None:
             group = [replace(r, advantage=a) for r, a in zip(group, advantages, strict=True)]
         groups.append(tuple(group))
     return Sampled(tuple(groups), sum(g.finish == "error" for g in answers))

@@ -26,13 +26,12 @@ from core.engines.base import Engine, Metered, SamplerRef, SaveLabel, Session, S
 from core.engines.losses import Loss
 from core.engines.sampling import GenerateParams, Sampler, derived_seed
 from core.errors import ConfigError
-from core.records import Example
 from core.rl import rollouts
 from core.rl.rewards import Rubric
-from core.rl.rollouts import Asking, Sampled
+from core.rl.rollouts import Sampled
 from core.stage import StageIO, stage
 from core.student import plan
-from core.student.encoding import Encoder, EncodeSettings
+from core.student.encoding import EncodeSettings
 from core.student.plan import PlannedStep
 from core.student.segment import adam_params, checkpoint, lora_spec, record, save, training
 
@@ -181,20 +180,27 @@ class Trainer:
 
         `ref` are the weights before the first step; None for the base model's.
         """
-        encoder, rule_ids = self.io.context.encoder(), self.io.context.rulebook.ids
-        rubric = Rubric(
-            encoder.wording, encoder.target, rule_ids, self.config.length_tokens, self.config.rewards
-        )
+        config, encoder, rule_ids = self.config, self.io.context.encoder(), self.io.context.rulebook.ids
+        rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
         examples = read_examples(self.io.inputs["split"] / "train.csv")
         rows, kept = [], []
         for step in self.schedule.steps:
             began = time.monotonic()
-            sampled = self._sample(step, ref, encoder, rubric, [examples[i] for i in step.rows])
+            params = GenerateParams(
+                max_tokens=config.max_new_tokens,
+                temperature=config.temperature,
+                seed=derived_seed(config.seed, step.step),
+                stop_tokens=encoder.stop_tokens,
+            )
+            asked, size, way = [examples[i] for i in step.rows], config.group_size, config.advantages
+            with closing(self.io.context.engine.sampler(ref)) as sampler:
+                sampled = rollouts.sample(sampler, encoder, rubric, asked, params, size, way)
+                self._count(sampler)
             row = self._learn(step, sampled)
             rows.append(row)
             kept += [
                 {"step": row["step"], "epoch": row["epoch"], **rollouts.row(r)}
-                for r in sampled.rollouts[: self.config.rollouts_kept]
+                for r in sampled.rollouts[: config.rollouts_kept]
             ]
             if row["updates"] and step is not self.schedule.steps[-1]:
                 label, number = SaveLabel(key=self.io.key, writer=self.io.out.name), step.step + 1
@@ -204,34 +210,8 @@ class Trainer:
             self._report(row)
         return rows, kept
 
-    def _sample(
-        self,
-        step: PlannedStep,
-        ref: SamplerRef | None,
-        encoder: Encoder,
-        rubric: Rubric,
-        examples: list[Example],
-    ) -> Sampled:
-        config = self.config
-        prompts = encoder.prompts([e.text for e in examples], config.max_new_tokens)
-        params = GenerateParams(
-            max_tokens=config.max_new_tokens,
-            temperature=config.temperature,
-            seed=derived_seed(config.seed, step.step),
-            stop_tokens=encoder.stop_tokens,
-        )
-        tokens, decode = [prompt.tokens for prompt in prompts], encoder.tokenizer.decode
-        asking = Asking(examples, tokens, config.group_size, params, rubric, decode, config.advantages)
-        with closing(self.io.context.engine.sampler(ref)) as sampler:
-            sampled = rollouts.sample(sampler, asking)
-            self._count(sampler)
-        return sampled
-
     def _learn(self, step: PlannedStep, sampled: Sampled) -> dict[str, Any]:
-        """Train on the answers that have an advantage; return the step's row.
-
-        Steps count from 1 in it. The loss is the first substep's.
-        """
+        """Train on the answers that have an advantage; return the row, with the first substep's loss."""
         config, trained = self.config, sampled.trained
         drift: list[list[float]] | None = None
         if config.kl:

@@ -119,11 +119,6 @@ class RunView:
         kept = set(slots)
         self._write_stages({slot: record for slot, record in self.stages().items() if slot in kept})
 
-    def forget(self, slots: Iterable[str]) -> None:
-        """Remove the record of these stages."""
-        gone = set(slots)
-        self.keep_only(slot for slot in self.stages() if slot not in gone)
-
     def stages(self) -> dict[str, StageRecord]:
         """The record of the last run under this name; empty if there is none.
 

@@ -99,7 +99,9 @@ def test_a_stage_names_the_part_that_failed_with_the_cause() -> None:
     assert isinstance(caught.value.__cause__, OSError)
     again = pickle.loads(pickle.dumps(caught.value))  # Prefect may carry it to another process
     assert (again.part, again.error, again.message) == (Part.MERGED, "OSError", caught.value.message)
-    assert Failure.of("Merged weights", again).error == "OSError"
+    failures = Failures()
+    failures.note(Part.MERGED, again)
+    assert list(failures) == [Failure("Merged weights", "OSError", again.message)]
 
 
 def test_a_part_that_is_left_out_is_not_tried() -> None:

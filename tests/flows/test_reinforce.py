@@ -244,7 +244,7 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
     from core.rl import segment
 
     sampled: list[int] = []
-    real = segment.Trainer._sample
+    real = segment.Trainer._learn
 
     def dying(self: Any, step: Any, *given: Any) -> Any:
         sampled.append(step.step)
@@ -252,7 +252,7 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
             raise KeyboardInterrupt
         return real(self, step, *given)
 
-    monkeypatch.setattr(segment.Trainer, "_sample", dying)
+    monkeypatch.setattr(segment.Trainer, "_learn", dying)
     with pytest.raises(KeyboardInterrupt):
         reinforce(project, *REINFORCED, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"
