@@ -14,6 +14,7 @@ from core.optional import strict
 from core.rejection.files import TeacherSummary
 from core.report import markdown
 from core.report.document import (
+    Block,
     Bullets,
     Cell,
     Document,
@@ -82,24 +83,20 @@ def training_data(data: CardData) -> Section:
         cells(name, f"{part.count:,}", f"{part.label_counts.positive:,}")
         for name, part in data.split.used_split_summary.items()
     ]
-    learned = f"It learned from {_learned_from(data)} to the texts of train."
-    if data.step == 0 and data.teacher is not None:
+    teacher, encoded, source = data.teacher, data.encoded, "rewards for its own answers"
+    if teacher is not None:
+        noun = "gold label" if teacher.is_gold else "answer"
+        # Fewer examples may have been encoded than answers were accepted.
+        source = f"{noun}s" if encoded is None else plural(encoded.examples, noun)
+        source += "" if teacher.is_gold else f" of the teacher ({teacher.teacher_model})"
+    learned = f"It learned from {source} to the texts of train."
+    if data.step == 0 and teacher is not None:
         learned += " No step of this was better on val than the untrained model, which this is."
     text = f"{learned} All was chosen on val; test was read after that."
-    notes = (None if data.encoded is None else dropped(data.encoded), skewed(data.teacher))
+    notes = (None if encoded is None else dropped(encoded), skewed(teacher))
     table = Table(["split", "rows", "positive"], rows)
     notices = [Prose(sentence(note)) for note in notes if note is not None]
     return Section("data", "What it was trained on", [Prose(text), table, *notices])
-
-
-def _learned_from(data: CardData) -> str:
-    """The examples that were encoded, which may be fewer than the accepted answers."""
-    teacher, encoded = data.teacher, data.encoded
-    if teacher is None:
-        return "rewards for its own answers"
-    noun = "gold label" if teacher.is_gold else "answer"
-    counted = f"{noun}s" if encoded is None else plural(encoded.examples, noun)
-    return counted if teacher.is_gold else f"{counted} of the teacher ({teacher.teacher_model})"
 
 
 def measured(data: CardData) -> Section:
@@ -114,9 +111,8 @@ def measured(data: CardData) -> Section:
         "probability is at or above the threshold."
     )
     table = Table(["", *map(name_of, SHOWN)], rows, strong=frozenset({0}))
-    return Section(
-        "measured", "How it was measured", [Prose(text), table, Bullets(list(_parity(data.parity)))]
-    )
+    blocks: list[Block] = [Prose(text), table, Bullets(list(_parity(data.parity)))]
+    return Section("measured", "How it was measured", blocks)
 
 
 def _parity(parity: Parity) -> Iterator[str]:

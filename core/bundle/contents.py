@@ -7,7 +7,6 @@ from typing import Any, Literal, Self
 
 from core.errors import ModelError
 from core.jsonio import InvalidFile, Record
-from core.labels import LabelSet
 from core.student.encoding import EncodeSettings
 
 FILE = "bundle.json"
@@ -59,11 +58,6 @@ class BundlePrompt(EncodeSettings):
     label_only: bool
     """Whether the label-only prompt is used instead of the one it was trained on."""
 
-    @property
-    def encoding(self) -> EncodeSettings:
-        """The settings of the encoder."""
-        return EncodeSettings(**self.model_dump(exclude={"label_only"}))
-
 
 class _Format(Record):
     format: object = None
@@ -90,11 +84,6 @@ class Contents(Record):
     encoder_digest: str | None = None
     """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
     format: Literal[1] = FORMAT
-
-    @property
-    def label_set(self) -> LabelSet:
-        """The labels with their names in the data."""
-        return LabelSet.binary(self.labels.positive, self.labels.negative)
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> Self:

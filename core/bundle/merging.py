@@ -20,39 +20,28 @@ _TEXT_MODEL = "text_config"
 
 
 def write_merged(
-    source: ModelSource,
-    adapter: Path | None,
-    tokenizer: Path,
-    folder: Path,
-    dtype: str,
-    *,
-    end_of_turn: int,
+    source: ModelSource, adapter: Path | None, tokenizer: Path, folder: Path, dtype: str, *, end_of_turn: int
 ) -> None:
     """Write config, safetensors in `dtype` (float32, bfloat16, float16) and tokenizer into `folder`.
 
     The sum is made in float32 and rounded once. Without an adapter the base model is written as it is.
     `end_of_turn` is the token that ends the student's answers. Raises ModelError.
     """
+    from transformers import AutoTokenizer
+
     merge(source, adapter, folder, dtype)
     for path in sorted(tokenizer.iterdir()):
         if not (folder / path.name).exists():
             shutil.copy(path, folder / path.name)
     for name in ("config.json", "generation_config.json"):
         _change(folder / name, {"eos_token_id": end_of_turn})
-    _set_end_of_text(folder, end_of_turn)
-
-
-def _set_end_of_text(folder: Path, end_of_turn: int) -> None:
-    """The tokenizer's end of text, unless the chat template writes that one itself: prompts would change."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(str(folder))  # nosec B615  # a local folder
-    if tokenizer.eos_token_id == end_of_turn or "eos_token" in tokenizer.get_chat_template():
-        return
-    text = tokenizer.convert_ids_to_tokens(end_of_turn)
-    _change(folder / "tokenizer_config.json", {"eos_token": text})
-    if (folder / "special_tokens_map.json").is_file():
-        _change(folder / "special_tokens_map.json", {"eos_token": text})
+    inner = AutoTokenizer.from_pretrained(str(folder))  # nosec B615  # a local folder
+    # A template that writes the end of text itself would give other prompts.
+    if inner.eos_token_id != end_of_turn and "eos_token" not in inner.get_chat_template():
+        text = inner.convert_ids_to_tokens(end_of_turn)
+        _change(folder / "tokenizer_config.json", {"eos_token": text})
+        if (folder / "special_tokens_map.json").is_file():
+            _change(folder / "special_tokens_map.json", {"eos_token": text})
 
 
 def _change(path: Path, values: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from core.evaluation import decision
 from core.evaluation.decision import Decision
 from core.jsonio import Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
-from core.student.encoding import Encoder
+from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
 
 
@@ -101,8 +101,20 @@ def open_bundle(folder: Path) -> Bundle:
     prompts = read_prompts(folder / names.PROMPTS)
     if prompts.student_digest != contents.prompts_digest:
         raise _differs(folder, "prompt", "another version of understudy renders it otherwise")
-    frozen = decision.read(folder / names.DECISION)
-    return Bundle(folder, contents, _open_encoder(folder, contents, prompts), frozen)
+    home = folder / names.TOKENIZER
+    part = EncodeSettings(**contents.prompt.model_dump(exclude={"label_only"}))
+    tokenizer = ChatTokenizer.load(home, part.chat_template_args, part.template_date)
+    if tokenizer_digest(home) != contents.tokenizer_digest:
+        raise _differs(folder, "tokenizer", "files were added or removed")
+    if tokenizer.template_digest != contents.template_digest:
+        raise _differs(folder, "chat template", "this version of transformers reads it otherwise")
+    shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
+    encoder = Encoder(tokenizer, prompts, shown, part, label_only=contents.prompt.label_only)
+    if contents.encoder_digest is None:
+        check_first_version(folder, encoder)
+    elif encoder.digest != contents.encoder_digest:
+        raise _differs(folder, "tokens of the prompt", "other versions of its parts")
+    return Bundle(folder, contents, encoder, decision.read(folder / names.DECISION))
 
 
 def read_contents(folder: Path) -> Contents:
@@ -126,11 +138,8 @@ class _PromptsFile(Record):
 
 def write_prompts(path: Path, prompts: Prompts) -> None:
     """Write the student's templates, and the wording of its answer."""
-    value = {
-        "task_instruction": prompts.task_instruction,
-        **_of_the_student(prompts.templates),
-        "target": dataclasses.asdict(prompts.target),
-    }
+    target, templates = dataclasses.asdict(prompts.target), _of_the_student(prompts.templates)
+    value = {"task_instruction": prompts.task_instruction, **templates, "target": target}
     path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
@@ -143,23 +152,6 @@ def read_prompts(path: Path) -> Prompts:
 
 def _of_the_student(templates: Mapping[str, str]) -> dict[str, str]:
     return {name: text for name, text in templates.items() if name.startswith("student")}
-
-
-def _open_encoder(folder: Path, contents: Contents, prompts: Prompts) -> Encoder:
-    """The encoder of the student's prompt. Raises ModelError if its tokens differ from those in training."""
-    part, home = contents.prompt.encoding, folder / names.TOKENIZER
-    tokenizer = ChatTokenizer.load(home, part.chat_template_args, part.template_date)
-    if tokenizer_digest(home) != contents.tokenizer_digest:
-        raise _differs(folder, "tokenizer", "files were added or removed")
-    if tokenizer.template_digest != contents.template_digest:
-        raise _differs(folder, "chat template", "this version of transformers reads it otherwise")
-    shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
-    encoder = Encoder(tokenizer, prompts, shown, part, label_only=contents.prompt.label_only)
-    if contents.encoder_digest is None:
-        check_first_version(folder, encoder)
-    elif encoder.digest != contents.encoder_digest:
-        raise _differs(folder, "tokens of the prompt", "other versions of its parts")
-    return encoder
 
 
 def check_first_version(folder: Path, encoder: Encoder) -> None:

@@ -86,8 +86,6 @@ class BundleSettings(Section):
 
 
 class BundleSummary(Stored):
-    """The summary of the bundle stage."""
-
     bytes: int
     parity: Parity
 

@@ -95,16 +95,10 @@ def split_metrics(
     predictions_path: str | None = None,
 ) -> SplitMetrics:
     """Return the metrics file of a split; without a path in the label-only mode."""
-    shown: dict[str, Any] = {} if predictions_path is None else {"predictions_path": predictions_path}
-    return SplitMetrics(
-        created_at=of.created_at,
-        split=split,
-        n=metrics.rows,
-        metrics=metrics,
-        intervals=dict(intervals),
-        **_common(of),
-        **shown,
-    )
+    values: dict[str, Any] = {**_common(of), "metrics": metrics, "intervals": dict(intervals)}
+    if predictions_path is not None:
+        values["predictions_path"] = predictions_path
+    return SplitMetrics(created_at=of.created_at, split=split, n=metrics.rows, **values)
 
 
 def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> ExportManifest:

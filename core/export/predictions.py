@@ -16,7 +16,7 @@ from typing import Literal
 from core import jsonio
 from core.errors import StageError
 from core.evaluation.decision import Decision
-from core.evaluation.predictions import Generated, Predictions, at_or_above, optional
+from core.evaluation.predictions import Predictions, at_or_above, optional
 from core.records import Example, SplitName
 
 EVEN_ODDS = 0.5
@@ -67,9 +67,13 @@ def records(
         if example.id != scored.ids[i]:
             raise StageError(f"{split} row {i} is example {example.id}, but {scored.ids[i]} was scored")
         generated, error = scored.generated[i], scored.errors[i]
-        own_label = generated.label
+        own_label, parse_error = generated.label, error
         if generated.text is None:
             own_label = None if invalid[i] else int(probable[i])
+        elif not generated.text.strip():
+            parse_error = "empty_response"
+        else:
+            parse_error = "parse_failed" if own_label is None else None
         yield PredictionRecord(
             sample_id=f"{split}_{i}_k0",
             example_id=example.id,
@@ -82,7 +86,7 @@ def records(
             parse_source=None if own_label is None else "scored" if generated.text is None else "generated",
             pred_label=own_label,
             reasoning=generated.reasoning,
-            error=error if generated.text is None else _parse_error(generated.text, generated),
+            error=parse_error,
             probability=optional(calibrated[i]),
             uncalibrated_probability=optional(scored.probability[i]),
             threshold=decision.threshold,
@@ -94,12 +98,6 @@ def records(
         )
 
 
-def _parse_error(text: str, generated: Generated) -> str | None:
-    if not text.strip():
-        return "empty_response"
-    return "parse_failed" if generated.label is None else None
-
-
 def write(path: Path, rows: Iterable[PredictionRecord]) -> int:
     """Write a JSON array, one record per line, with one row in memory at a time. Raises ValueError on NaN."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,16 +105,12 @@ def write(path: Path, rows: Iterable[PredictionRecord]) -> int:
     with path.open("wb") as f:
         f.write(b"[")
         for row in rows:
-            f.write(b",\n" if n else b"\n")
-            f.write(_line(row))
+            fields = jsonio.as_row(row)
+            try:
+                line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
+            except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot encode it
+                line = json.dumps(fields, allow_nan=False).encode()
+            f.write((b",\n" if n else b"\n") + line)
             n += 1
         f.write(b"\n]\n" if n else b"]\n")
     return n
-
-
-def _line(row: PredictionRecord) -> bytes:
-    fields = jsonio.as_row(row)
-    try:
-        return json.dumps(fields, ensure_ascii=False, allow_nan=False).encode()
-    except UnicodeEncodeError:  # half of a surrogate pair: JSON can escape it, UTF-8 cannot encode it
-        return json.dumps(fields, allow_nan=False).encode()

@@ -107,8 +107,8 @@ def render(found: Imported) -> str:
         for remark in remarks:
             lines += textwrap.wrap(remark, 108, initial_indent="#   ", subsequent_indent="#     ")
     lines.append("")
-    order = {".".join(path): i for i, path in enumerate(leaves(Config))}
-    values = dict(sorted(found.values.items(), key=lambda item: order[item[0]]))
+    fields = (".".join(path) for path in leaves(Config))
+    values = {field: found.values[field] for field in fields if field in found.values}
     return "\n".join([*lines, *_yaml(nested(values), (), found.origins)]) + "\n"
 
 
@@ -205,11 +205,8 @@ def _with_answers(found: Imported, answers: Path) -> Imported:
         values |= {"data.separator": ","}
     replaced = [name for name, key in KEYS.items() if set(key.fields) & set(values)]
     text = "not needed: the run that --answers names has the texts as CSV, in the columns text and label"
-    left_out = [
-        Remark("left out", found.file.place(name), name, text)
-        for name in replaced
-        if name in found.file.given
-    ]
+    given = [name for name in replaced if name in found.file.given]
+    left_out = [Remark("left out", found.file.place(name), name, text) for name in given]
     return replace(
         found,
         values={**found.values, **values},
@@ -220,21 +217,16 @@ def _with_answers(found: Imported, answers: Path) -> Imported:
 
 def _validate(found: Imported) -> None:
     """Raise ConfigError for values outside our limits, with the key and line in the earlier config."""
-    lines = {
-        tuple(field.split(".")): line
-        for name, line in found.file.lines.items()
-        if name in KEYS
-        for field in KEYS[name].fields
-    }
+    known = {name: line for name, line in found.file.lines.items() if name in KEYS}
+    lines = {tuple(field.split(".")): n for name, n in known.items() for field in KEYS[name].fields}
     try:
         validate(nested(found.values), Source(str(found.file.path), {}, lines))
     except ConfigError as e:
-        raise ConfigError("\n".join(_with_old_key(line, found) for line in str(e).splitlines())) from None
-
-
-def _with_old_key(line: str, found: Imported) -> str:
-    field = next((f for f in found.values if f": {f}: " in line), "")
-    origin = found.origins.get(field, "").partition(",")[0]
-    if origin not in KEYS or origin == field:
-        return line
-    return line.replace(f": {field}: ", f": {origin} (here {field}): ", 1)
+        messages = []
+        for message in str(e).splitlines():
+            field = next((f for f in found.values if f": {f}: " in message), "")
+            origin = found.origins.get(field, "").partition(",")[0]
+            if origin in KEYS and origin != field:
+                message = message.replace(f": {field}: ", f": {origin} (here {field}): ", 1)
+            messages.append(message)
+        raise ConfigError("\n".join(messages)) from None

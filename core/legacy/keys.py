@@ -61,10 +61,6 @@ class Key:
             )
 
 
-def _path(s: Settings, value: str) -> str:
-    return s.our_path(value)
-
-
 def _column(index: int) -> Convert:
     return lambda s, value: (s.columns() or Columns("text", "label", ","))[index]
 
@@ -104,11 +100,6 @@ def _rejection_rules(s: Settings, min_chars: int) -> list[Any]:
     return ["unparsed", "label_mismatch", *too_short]
 
 
-def _base_model(s: Settings, value: str) -> str:
-    """Tinker accepted this name, the hub does not."""
-    return "Qwen/Qwen3-8B" if value == "Qwen3-8B" else value
-
-
 def _thinking(s: Settings, value: bool) -> dict[str, bool] | None:
     """The first version passed no arguments to the chat template."""
     is_set = s.version == "new" or "student_enable_thinking" in s.file.given
@@ -119,10 +110,6 @@ def _batches(s: Settings, value: str) -> str:
     if value not in ("random", "stratified"):
         raise s.file.error("batch_strategy", f"{value!r} is not random or stratified; give one of them")
     return value
-
-
-def _schedule(s: Settings, value: str) -> str:
-    return value if value == "constant" else "linear"
 
 
 def _metric(s: Settings, value: str) -> str:
@@ -153,13 +140,14 @@ _DEEPSEEK, _DEEPSEEK_KEY = "https://api.deepseek.com", "DEEPSEEK_API_KEY"
 _google_key = _or_google("GOOGLE_API_KEY")
 _google_url = _or_google("https://generativelanguage.googleapis.com/v1beta/openai/")
 _INSTRUCTION = "Decide whether the following text is hate speech."
+_HUB_NAMES = {"Qwen3-8B": "Qwen/Qwen3-8B"}
 _NEW_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
 _CONCURRENCY = "student.engine.max_concurrent_requests"
 _TTL = "student.engine.checkpoint_ttl_days"
 
 _ROWS = (
     # Data
-    Key("dataset_root_dir", str, "tinker/dataset", ("data.dir",), _path),
+    Key("dataset_root_dir", str, "tinker/dataset", ("data.dir",), Settings.our_path),
     Key("dataset_name", str, "ethos", ("data.name",)),
     Key("data_path", str, "datasets/ethos/Ethos_Dataset_Binary.csv"),
     Key("text_column", str, "comment", ("data.text_column",), _column(0)),
@@ -171,7 +159,7 @@ _ROWS = (
     Key("max_val_examples", int, 0, ("data.max_val_examples",)),
     Key("max_test_examples", int, 0, ("data.max_test_examples",)),
     # Prompts and rules
-    Key("prompt_file", str, "tinker/prompts/sft_reasoning.yaml", ("prompts.file",), _path),
+    Key("prompt_file", str, "tinker/prompts/sft_reasoning.yaml", ("prompts.file",), Settings.our_path),
     Key("task_instruction", str, _INSTRUCTION, ("prompts.task_instruction",)),
     Key("rules_root_dir", str, "tinker/rules", ("rules.dir",), _rules),
     Key("rules_dir", str, "tinker/rules", ("rules.dir",), _rules),
@@ -193,7 +181,10 @@ _ROWS = (
     Key("teacher_sleep_seconds", float, 0.0, ("teacher.limits.requests_per_minute",), _requests_per_minute),
     Key("min_reasoning_chars", int, 20, ("rejection.rules",), _rejection_rules),
     # Student
-    Key("student_model_name", str, "Qwen3-8B", ("student.model",), _base_model),
+    # Tinker accepted the name Qwen3-8B, the hub does not.
+    Key(
+        "student_model_name", str, "Qwen3-8B", ("student.model",), lambda s, name: _HUB_NAMES.get(name, name)
+    ),
     Key("student_use_rulebook", bool, True, ("student.rulebook",), later=True),
     Key("student_enable_thinking", bool, True, ("student.chat_template_args",), _thinking, later=True),
     Key("tinker_base_url", str, None, ("student.engine.base_url",)),
@@ -206,7 +197,7 @@ _ROWS = (
     Key("adam_beta1", float, 0.9, ("student.adam.beta1",)),
     Key("adam_beta2", float, 0.95, ("student.adam.beta2",)),
     Key("adam_eps", float, 1e-8, ("student.adam.eps",)),
-    Key("lr_schedule", str, "linear", ("student.schedule",), _schedule),
+    Key("lr_schedule", str, "linear", ("student.schedule",), lambda s, v: v if v == "constant" else "linear"),
     Key("min_lr_ratio", float, 0.1, ("student.min_lr_ratio",)),
     Key("max_length", int, 2048, ("student.max_length",)),
     Key("reasoning_token_weight", float, 1.0, ("student.token_weights.reasoning",), later=True),

@@ -117,13 +117,19 @@ def read_flat(path: Path) -> FlatFile:
     try:
         pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_reject_constant)
     except json.JSONDecodeError as e:
-        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}; {_hint(path, text)}") from None
+        hint = "JSON has no comments and no comma after the last key" if text.strip() else "the file is empty"
+        if path.suffix in (".yaml", ".yml"):
+            hint = "a config in YAML needs no import: run it as it is"
+        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}; {hint}") from None
     except (ValueError, RecursionError) as e:
         raise ConfigError(f"{path}: not JSON: {e}") from None
     if not isinstance(pairs, _Pairs):
         raise ConfigError(f"{path}: expected one JSON object with a key per setting, found {_kind(pairs)}")
-    names = [name for name, _ in pairs]
-    file = FlatFile(path, dict(pairs), _lines(text, names))
+    names, lines = [name for name, _ in pairs], dict[str, int]()
+    for name in names:
+        if match := re.search(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text):
+            lines[name] = text.count("\n", 0, match.start()) + 1
+    file = FlatFile(path, dict(pairs), lines)
     for name, value in pairs:
         if names.count(name) > 1:
             raise file.error(name, "the key is repeated; keep one")
@@ -137,21 +143,6 @@ def read_flat(path: Path) -> FlatFile:
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number; give a number")
-
-
-def _lines(text: str, names: list[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name in names:
-        match = re.search(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text)
-        if match:
-            found[name] = text.count("\n", 0, match.start()) + 1
-    return found
-
-
-def _hint(path: Path, text: str) -> str:
-    if path.suffix in (".yaml", ".yml"):
-        return "a config in YAML needs no import: run it as it is"
-    return "JSON has no comments and no comma after the last key" if text.strip() else "the file is empty"
 
 
 def _kind(value: Any) -> str:

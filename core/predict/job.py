@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -83,20 +83,21 @@ class _JobFile(Record):
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
-    """The result of a job: rows, rows with an error, truncated texts, and the place of the output."""
+    """The place of a job's output, and counts of the rows that have passed through `add`."""
 
-    rows: int
-    errors: int
-    cut: int
     output: str
-    reused: int = 0
-    """Rows that were answered before."""
+    rows: int = 0
+    errors: int = 0
+    cut: int = 0
+    """Truncated texts."""
     unanswered: int = 0
     """Rows that have an error and no probability."""
     overflow: int = 0
     """Rows with content in unnamed columns, which was ignored."""
+    reused: int = 0
+    """Rows that were answered before."""
 
     def check(self, *, fail_on_error: bool) -> None:
         """Raise UserError if no row was answered, and RowsFailed if errors are not accepted."""
@@ -104,17 +105,6 @@ class Outcome:
             raise UserError("no row could be answered")
         if fail_on_error and self.errors:
             raise RowsFailed(f"{self.errors:,} of {self.rows:,} rows have an error; see the error column")
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of the rows that have passed through `add`."""
-
-    rows: int = 0
-    errors: int = 0
-    cut: int = 0
-    unanswered: int = 0
-    overflow: int = 0
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
         """Count a record from `answered`, warn of the first few errors, and return the columns to write."""
@@ -127,10 +117,6 @@ class Tally:
         if failed and self.errors <= _BAD_SHOWN:
             log.warning("%s: %s", record["id"] or "a row without an id", record["error"])
         return {key: value for key, value in record.items() if key not in _COUNTED}
-
-    def outcome(self, output: str, reused: int = 0) -> Outcome:
-        """The counts as the end of a job."""
-        return Outcome(self.rows, self.errors, self.cut, output, reused, self.unanswered, self.overflow)
 
 
 @contextmanager
@@ -251,17 +237,16 @@ def answer_shard(shard: Shard, student: Callable[[], Student], progress: Progres
 
 def assemble(job: Job, reused: int = 0) -> Outcome:
     """Write the parts into the output, which appears complete or not at all, and remove them."""
-    tally = Tally()
-    paths = sorted(job.parts.glob("*.jsonl"))
-    whole = job.parts / "output"
+    outcome, whole = Outcome(sources.place(job.output), reused=reused), job.parts / "output"
+    answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))
     with _kept(whole):
-        sink.write(whole, job.format, _counted(paths, tally), reasoning=job.reasoning)
+        sink.write(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)
         sync([whole])
     expected = _JobFile.read(job.parts / _JOB).rows
-    if tally.rows != expected:
+    if outcome.rows != expected:
         raise StoreError(
-            f"{job.parts} has {tally.rows} answered rows, but the input had {expected}; it may have changed "
-            "meanwhile: add --restart to answer it again"
+            f"{job.parts} has {outcome.rows} answered rows, but the input had {expected}; it may have "
+            "changed meanwhile: add --restart to answer it again"
         )
     if sources.is_local(job.output):
         place = sources.local_path(job.output)
@@ -271,11 +256,7 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
         fs, path = sources.filesystem(job.output)
         fs.put_file(str(whole), path)
     shutil.rmtree(job.parts)
-    return tally.outcome(sources.place(job.output), reused)
-
-
-def _counted(paths: Iterable[Path], tally: Tally) -> Iterator[dict[str, Any]]:
-    return (tally.add(row) for path in paths for row in jsonio.read_jsonl(path))
+    return outcome
 
 
 def _begun(job: Job) -> int:

@@ -43,8 +43,7 @@ class PredictOptions:
         OutputFormat | None, About("Format of the output; by default that of its ending.")
     ] = None
     text_column: Annotated[
-        str | None,
-        About("The column of the text; by default that of the training data, or else text."),
+        str | None, About("The column of the text; by default that of the training data, or else text.")
     ] = None
     id_column: Annotated[
         str | None, About("The column of the id; by default the id is a hash of the text.")

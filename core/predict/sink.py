@@ -24,16 +24,11 @@ _ENDINGS: Mapping[str, OutputFormat] = {
     "parquet": "parquet",
     "pq": "parquet",
 }
+_TEXT, _NUMBER = pyarrow.string(), pyarrow.float64()
 _PLAIN = pyarrow.schema(
-    [
-        ("id", pyarrow.string()),
-        ("label", pyarrow.string()),
-        ("probability", pyarrow.float64()),
-        ("threshold", pyarrow.float64()),
-        ("error", pyarrow.string()),
-    ]
+    [("id", _TEXT), ("label", _TEXT), ("probability", _NUMBER), ("threshold", _NUMBER), ("error", _TEXT)]
 )
-_REASONED = pyarrow.schema([("reasoning", pyarrow.string()), ("rules", pyarrow.list_(pyarrow.string()))])
+_REASONED = pyarrow.schema([("reasoning", _TEXT), ("rules", pyarrow.list_(_TEXT))])
 _AT_ONCE = 8192
 
 

@@ -82,17 +82,8 @@ class Source:
     def of(options: PredictOptions, bundle: Path) -> Source:
         """The input of `options`; the text column is by default that of the bundle's training data."""
         first, second = text_columns(options.text_column, read_contents(bundle).columns.text)
-        source = Source(
-            url=options.input,
-            format=options.format,
-            text_column=first,
-            id_column=options.id_column,
-            encoding=options.encoding,
-            separator=options.separator,
-            quotes=options.quotes,
-            second_choice=second,
-        )
-        return source.resolved()
+        how = (options.encoding, options.separator, options.quotes)
+        return Source(options.input, options.format, first, options.id_column, *how, second).resolved()
 
     @property
     def place(self) -> str:
@@ -132,28 +123,25 @@ class Source:
         return hashed.digest.hexdigest(), rows
 
     def _rows(self, file: BinaryIO) -> Iterator[InputRow]:
-        lines = self._kind() == "lines"
-        for raw in self._lines(file) if lines else self._cells(file):
-            yield self._row(raw, named=not lines and self.id_column is not None)
+        if self._kind() == "lines":
+            lines = TextLines(file, self.place, self._how)
+            how = replace(self._how, likely=lines.likely)
+            for number, text in enumerate(lines.stripped(), start=1):
+                raw = RawRow(number, (text, None), problem=garbled("the text", text, how))
+                yield self._row(raw, named=False)
+            return
+        table = self._table(file)
+        column = self._text_column(table.columns)
+        try:
+            for raw in table.rows((column, self.id_column or column)):
+                yield self._row(raw, named=self.id_column is not None)
+        except MissingColumn as e:
+            option = "--text-column" if e.column == column else "--id-column"
+            raise DataError(f"{e}; set {option}") from None
 
     @property
     def _how(self) -> TextFormat:
         return TextFormat(self.encoding, self.separator, self.quotes, settings="--")
-
-    def _lines(self, file: BinaryIO) -> Iterator[RawRow]:
-        lines = TextLines(file, self.place, self._how)
-        how = replace(self._how, likely=lines.likely)
-        for number, text in enumerate(lines.stripped(), start=1):
-            yield RawRow(number, (text, None), problem=garbled("the text", text, how))
-
-    def _cells(self, file: BinaryIO) -> Iterator[RawRow]:
-        table = self._table(file)
-        text = self._text_column(table.columns)
-        try:
-            yield from table.rows((text, self.id_column or text))
-        except MissingColumn as e:
-            option = "--text-column" if e.column == text else "--id-column"
-            raise DataError(f"{e}; set {option}") from None
 
     def _table(self, file: BinaryIO) -> tables.OpenTable:
         kind = self._kind()
@@ -164,13 +152,10 @@ class Source:
         second = self.second_choice
         if self.text_column in found or second not in found or second is None:
             return self.text_column
-        log.warning(
+        text = (
             "%s has no column %r, where the training data has its texts; the texts are taken from column %r "
-            "(--text-column names another)",
-            self.place,
-            self.text_column,
-            second,
         )
+        log.warning(f"{text}(--text-column names another)", self.place, self.text_column, second)
         return second
 
     def _kind(self) -> Format | Literal["lines"]:

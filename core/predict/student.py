@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 import fsspec
 import numpy as np
@@ -26,6 +25,7 @@ from core.errors import MissingInputError, ModelError, PassingError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts
 from core.files import user_cache, whole_folder
+from core.labels import LabelSet
 from core.progress import Progress, Silent
 from core.rejection.cited import cited
 from core.store import pointers
@@ -119,39 +119,33 @@ class Student:
 
     def _predictions(self, scored: Predictions, *, reasoning: bool) -> list[Prediction]:
         contents, decision = self.bundle.contents, self.bundle.decision
-        labels = contents.label_set
+        labels = LabelSet.binary(contents.labels.positive, contents.labels.negative)
         probability, predicted = decision.calibrated(scored).probability, decision.predicted(scored)
-        errors = self._errors(scored)
-        found = []
-        for i, generated in enumerate(scored.generated):
+        errors, found = list(scored.errors), []
+        for i in np.flatnonzero(scored.invalid & ~scored.failed):
+            if np.isnan(scored.probability[i]):
+                within = f"within {contents.max_new_tokens} tokens"
+                errors[i] = f"no label was reached {within}, which is taken for the negative class"
+            else:
+                off_label = f"{scored.off_label_mass[i]:.1%} of the probability is on neither label"
+                errors[i] = f"{off_label}; evaluations count such a row as invalid"
+        for at, generated in enumerate(scored.generated):
             label = None
-            if predicted is not None and scored.errors[i] is None:
-                label = labels.written(int(predicted[i]))
+            if predicted is not None and scored.errors[at] is None:
+                label = labels.written(int(predicted[at]))
             reasons = generated.reasoning if reasoning else None
             rules = cited(reasons, contents.rule_ids) if reasons else []
-            found.append(
-                Prediction(
-                    label=label,
-                    probability=optional(probability[i]),
-                    threshold=decision.threshold,
-                    reasoning=reasons,
-                    rules=tuple(dict.fromkeys(rule for rule in rules if rule in contents.rule_ids)),
-                    error=errors[i],
-                    cut_tokens=int(scored.truncated_tokens[i]),
-                )
+            prediction = Prediction(
+                label=label,
+                probability=optional(probability[at]),
+                threshold=decision.threshold,
+                reasoning=reasons,
+                rules=tuple(dict.fromkeys(rule for rule in rules if rule in contents.rule_ids)),
+                error=errors[at],
+                cut_tokens=int(scored.truncated_tokens[at]),
             )
+            found.append(prediction)
         return found
-
-    def _errors(self, scored: Predictions) -> list[str | None]:
-        """Why each row has no label, or why evaluations count it as invalid; None for a valid one."""
-        tokens = self.bundle.contents.max_new_tokens
-        unreached = f"no label was reached within {tokens} tokens, which is taken for the negative class"
-        errors = list(scored.errors)
-        for i in np.flatnonzero(scored.invalid & ~scored.failed):
-            off_label = f"{scored.off_label_mass[i]:.1%} of the probability is on neither label"
-            has_none = np.isnan(scored.probability[i])
-            errors[i] = unreached if has_none else f"{off_label}; evaluations count such a row as invalid"
-        return errors
 
     def close(self) -> None:
         """Let the model go."""
@@ -227,13 +221,10 @@ def _fetched(url: str, *, merged: bool) -> Path:
                 (part / FILE).write_bytes(written)
                 names = read_contents(part).files
                 for each in (n for n in names if merged or not n.startswith(f"{MERGED}/")):
-                    _fetch(fs, f"{path}/{each}", part / each, f"{url}/{each}")
+                    (part / each).parent.mkdir(parents=True, exist_ok=True)
+                    try:
+                        fs.get_file(f"{path}/{each}", str(part / each))
+                    except FileNotFoundError:
+                        why = "is missing: the bundle is not whole; copy it there again"
+                        raise ModelError(f"{url}/{each} {why}") from None
     return final
-
-
-def _fetch(fs: Any, remote: str, local: Path, shown: str) -> None:
-    local.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        fs.get_file(remote, str(local))
-    except FileNotFoundError:
-        raise ModelError(f"{shown} is missing: the bundle is not whole; copy it there again") from None

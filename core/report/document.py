@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 UNDEFINED = "–"
 
+Mark = Literal["line", "point", "square", "diamond", "band"]
 Conclusion = Literal["better", "worse", "even", "open"]
 """Of the first scorer against another: shown to be better, or worse, no difference shown, not compared."""
 
@@ -88,7 +89,7 @@ class Key:
 
     label: str
     color: str
-    mark: Literal["line", "point", "square", "diamond", "band"] = "line"
+    mark: Mark = "line"
     dash: str = ""
 
 

@@ -16,7 +16,6 @@ from core.report.document import (
     Mistakes,
     Picture,
     Prose,
-    Section,
     Table,
     left_out,
 )
@@ -28,13 +27,9 @@ def render(document: Document, failures: Iterable[Failure] = ()) -> str:
     if document.generated_at is not None:
         parts.append(f"Generated at {document.generated_at}.")
     parts += [f"{name}: {code(value)}" for name, value in document.lines]
-    parts += map(_section, [*left_out(failures), *document.sections])
+    for section in (*left_out(failures), *document.sections):
+        parts += [f"## {plain(section.title)}", *filter(None, map(_block, section.blocks))]
     return "\n\n".join(parts).encode("utf-8", "backslashreplace").decode() + "\n"
-
-
-def _section(section: Section) -> str:
-    blocks = [text for block in section.blocks if (text := _block(block))]
-    return "\n\n".join([f"## {plain(section.title)}", *blocks])
 
 
 def _block(block: Block) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping
-from functools import partial
 from html import escape
 from importlib import resources
 
@@ -17,7 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.optional import Failures, Part
-from core.report.document import Cell, Conclusion, Document, Picture, Table, left_out
+from core.report.document import Conclusion, Document, Picture, Table, left_out
 from core.report.plots import drawing
 from core.report.text import name_of
 
@@ -69,10 +68,11 @@ def _environment(drawings: Mapping[int, Markup]) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    failed = Markup('<p class="warning">This plot could not be drawn.</p>')
     environment.filters.update(
         kind=lambda block: type(block).__name__,
         rows=_rows,
-        drawn=partial(_drawn, drawings),
+        drawn=lambda picture: drawings.get(id(picture), failed),
         cut=_cut,
         name_of=name_of,
     )
@@ -84,19 +84,13 @@ def _rows(table: Table) -> Markup:
     lines, classes = [], table.classes
     for i, row in enumerate(table.rows):
         strong = ' class="strong"' if i in table.strong else ""
-        cells = "".join(_cell(*each) for each in zip(row, classes, strict=True))
-        lines.append(f"<tr{strong}>{cells}</tr>")
-    return Markup("\n".join(lines))  # nosec B704  # escaped in _cell
-
-
-def _cell(cell: Cell, attributes: str) -> str:
-    text = f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)
-    detail = f"<small>{escape(cell.detail)}</small>" if cell.detail else ""
-    return f"<td{attributes}>{text}{detail}</td>"
-
-
-def _drawn(drawings: Mapping[int, Markup], picture: Picture) -> Markup:
-    return drawings.get(id(picture), Markup('<p class="warning">This plot could not be drawn.</p>'))
+        cells = []
+        for cell, attributes in zip(row, classes, strict=True):
+            text = f"<code>{escape(cell.text)}</code>" if cell.code else escape(cell.text)
+            detail = f"<small>{escape(cell.detail)}</small>" if cell.detail else ""
+            cells.append(f"<td{attributes}>{text}{detail}</td>")
+        lines.append(f"<tr{strong}>{''.join(cells)}</tr>")
+    return Markup("\n".join(lines))  # nosec B704  # every text was escaped
 
 
 def _cut(text: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from core.errors import StoreError
 from core.jsonio import InvalidFile, Record, parse
@@ -26,10 +27,8 @@ from core.summary.files import (
 )
 
 REQUESTS_AT_ONCE = 16
-_NO_METRICS = {
-    "reasoning": "metrics_{train,val,test}.json",
-    "label_only": "metrics_{train,val,test}_label_only.json",
-}
+_ENDINGS = {"reasoning": "", "label_only": "_label_only"}
+_A_FILE = "is a file; runs are folders"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +92,7 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     contents, unreadable = _fetch(store, folders, wanted)
     skipped += unreadable
     unreadable_places = {each.place for each in unreadable}
-    rows: list[Row] = []
-    without_metrics: list[RunFolder] = []
+    rows, without_metrics = list[Row](), list[RunFolder]()
     for folder in folders:
         files = contents[folder.name]
         found = {path: which for path, which in usual.items() if path in files}
@@ -131,15 +129,17 @@ def _rows(
             continue
         rows.append(Row(folder.name, split, mode, file, facts))
         if has_nan:
-            why = "contains NaN, which JSON does not allow; these cells are empty"
-            wrong.append(Skipped(folder.at(path), why))
+            wrong.append(
+                Skipped(folder.at(path), "contains NaN, which JSON does not allow; these cells are empty")
+            )
     return rows, wrong
 
 
 def _explain_missing(store: Store, folders: Sequence[RunFolder], modes: Sequence[Mode]) -> list[Skipped]:
     """Why folders have no metrics: unfinished runs, or other folders."""
     states, skipped = _fetch(store, folders, [STATE])
-    nothing = f"has no student_phase/{' or '.join(_NO_METRICS[mode] for mode in modes)}"
+    names = (f"metrics_{{train,val,test}}{_ENDINGS[mode]}.json" for mode in modes)
+    nothing = f"has no student_phase/{' or '.join(names)}"
     for folder in folders:
         try:
             state = parse(_RunState, states[folder.name][STATE])[0].state
@@ -184,33 +184,28 @@ def run_folders(store: Store) -> tuple[list[RunFolder], list[Skipped]]:
     A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.
     Raises StoreError if that fails.
     """
-    entries = list(_remote(store) if store.backend.folder is None else _local(store.backend.folder / FOLDER))
-    skipped = [e for e in entries if isinstance(e, Skipped) and not Path(e.place).name.startswith(".")]
-    return [e for e in entries if isinstance(e, RunFolder)], skipped
-
-
-def _remote(store: Store) -> Iterator[RunFolder | Skipped]:
-    files: dict[str, set[str]] = {}
-    for found in store.backend.list(FOLDER):
-        _, name, *inside = found.path.split("/", 2)
-        files.setdefault(name, set()).update(inside)
-    for name, paths in sorted(files.items()):
-        yield RunFolder(name, frozenset(paths)) if paths else _not_a_folder(name)
-
-
-def _local(top: Path) -> Iterator[RunFolder | Skipped]:
-    with explained(top, "list"):
-        try:
+    folders, others = list[RunFolder](), dict[str, str]()
+    if store.backend.folder is None:
+        files: dict[str, set[str]] = {}
+        for found in store.backend.list(FOLDER):
+            _, name, *inside = found.path.split("/", 2)
+            files.setdefault(name, set()).update(inside)
+        folders = [RunFolder(name, frozenset(paths)) for name, paths in sorted(files.items()) if paths]
+        others = {name: _A_FILE for name, paths in sorted(files.items()) if not paths}
+    else:
+        top, entries = store.backend.folder / FOLDER, list[os.DirEntry[str]]()
+        with explained(top, "list"), contextlib.suppress(FileNotFoundError):
             entries = sorted(os.scandir(top), key=lambda e: e.name)
-        except FileNotFoundError:
-            return
-    for entry in entries:
-        try:
-            with explained(top / entry.name, "read"):
-                yield RunFolder(entry.name) if entry.is_dir() else _not_a_folder(entry.name)
-        except StoreError as e:
-            yield Skipped(f"{FOLDER}/{entry.name}", str(e))
-
-
-def _not_a_folder(name: str) -> Skipped:
-    return Skipped(f"{FOLDER}/{name}", "is a file; runs are folders")
+        for entry in entries:
+            try:
+                with explained(top / entry.name, "read"):
+                    is_folder = entry.is_dir()
+            except StoreError as e:
+                others[entry.name] = str(e)
+                continue
+            if is_folder:
+                folders.append(RunFolder(entry.name))
+            else:
+                others[entry.name] = _A_FILE
+    shown = {name: why for name, why in others.items() if not name.startswith(".")}
+    return folders, [Skipped(f"{FOLDER}/{name}", why) for name, why in shown.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import tempfile
@@ -56,10 +57,6 @@ class Predicted(Record):
     predicted: Literal[0, 1] | None
     probability: float | None = None
     reasoning: str | None = None
-
-
-class _PredictionsFile(RootModel[tuple[Predicted, ...]]):
-    pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,20 +152,15 @@ def read_predictions(store: Store, run: str, split: SplitName) -> RunPredictions
             raise MissingInputError(why)
         raise missing_run(store, run)
     try:
-        rows = parse(_PredictionsFile, found.data)[0].root
+        rows = parse(RootModel[tuple[Predicted, ...]], found.data)[0].root
     except InvalidFile as e:
         remedy = f"the command that made run {run} writes it again from the stored scores"
         raise DataError(f"{store.where(path)}: {e}; {remedy}") from e
-    return RunPredictions(run, split, _dataset(store, run, split), rows, _groups(store, run, split))
-
-
-def _dataset(store: Store, run: str, split: SplitName) -> str | None:
-    """The data's digest in the metrics file; None if that cannot be used."""
-    found = store.backend.read(f"{FOLDER}/{run}/{metrics_path(split, 'reasoning')}")
-    try:
-        return None if found is None else read_metrics(found.data, split)[0].dataset_fingerprint
-    except InvalidFile:
-        return None
+    measured, dataset = store.backend.read(f"{FOLDER}/{run}/{metrics_path(split, 'reasoning')}"), None
+    if measured is not None:
+        with contextlib.suppress(InvalidFile):
+            dataset = read_metrics(measured.data, split)[0].dataset_fingerprint
+    return RunPredictions(run, split, dataset, rows, _groups(store, run, split))
 
 
 def _groups(store: Store, run: str, split: SplitName) -> dict[str, str]:
@@ -226,7 +218,11 @@ def changes(paired: Paired) -> Changes:
     if not pairs:
         return Changes(paired, counts, dict.fromkeys(COMPARED, (None, None)), None)
     positive = np.array([pair.a.gold_label == 1 for pair in pairs], dtype=np.bool_)
-    judged = [_judged([pair.b for pair in pairs]), _judged([pair.a for pair in pairs])]
+    judged = []
+    for rows in ([pair.b for pair in pairs], [pair.a for pair in pairs]):
+        ranking = [NO_PROBABILITY if row.probability is None else row.probability for row in rows]
+        predicted = np.array([row.predicted == 1 for row in rows], dtype=np.bool_)
+        judged.append(Judged(np.array(ranking, dtype=np.float64), predicted))
     found = bootstrap(positive, judged, [paired.a.groups.get(pair.a.example_id) for pair in pairs])
     (comparison,) = compare(positive, ("B", "A"), judged, found)
     test, d = comparison.mcnemar, comparison.differences[ACCURACY]
@@ -239,12 +235,6 @@ def changes(paired: Paired) -> Changes:
     points = {name: (found.point(1, name), found.point(0, name)) for name in COMPARED}
     metrics = {name: (None if a != a else a, None if b != b else b) for name, (a, b) in points.items()}
     return Changes(paired, counts, metrics, comparison)
-
-
-def _judged(rows: Sequence[Predicted]) -> Judged:
-    ranking = [NO_PROBABILITY if row.probability is None else row.probability for row in rows]
-    predicted = np.array([row.predicted == 1 for row in rows], dtype=np.bool_)
-    return Judged(np.array(ranking, dtype=np.float64), predicted)
 
 
 def write(folder: Path, found: Changes) -> list[Path]:
@@ -291,7 +281,16 @@ def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def lines(found: Changes) -> Iterator[str]:
     """The comparison for a terminal: whether the data differ, numbers, changed texts, what is left out."""
     paired = found.paired
-    yield from _data_warning(paired)
+    a_data, b_data = paired.a.dataset, paired.b.dataset
+    if a_data is None or b_data is None:
+        who = " and ".join(name for name, digest in (("A", a_data), ("B", b_data)) if digest is None)
+        yield f"It is not known whether both runs used the same split of the data: {who} does not record it"
+    elif a_data != b_data:
+        yield (
+            f"The runs used different splits of the data (dataset fingerprints {a_data[:12]} and "
+            f"{b_data[:12]}): test texts of one run may be train texts of the other; only texts that both "
+            "have are compared"
+        )
     yield f"A is run {_printable(paired.a.run)}, B is run {_printable(paired.b.run)}"
     yield f"{len(paired.pairs):,} texts of {paired.a.split} in both, with the same gold label"
     for outcome, count in found.counts.items():
@@ -312,18 +311,6 @@ def lines(found: Changes) -> Iterator[str]:
     for why, ids in reasons.items():
         more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
         yield f"  {len(ids):,}: {why} ({', '.join(ids[:LISTED])}{more})"
-
-
-def _data_warning(paired: Paired) -> Iterator[str]:
-    a, b = paired.a.dataset, paired.b.dataset
-    if a is None or b is None:
-        who = " and ".join(name for name, digest in (("A", a), ("B", b)) if digest is None)
-        yield f"It is not known whether both runs used the same split of the data: {who} does not record it"
-    elif a != b:
-        yield (
-            f"The runs used different splits of the data (dataset fingerprints {a[:12]} and {b[:12]}): "
-            "test texts of one run may be train texts of the other; only texts that both have are compared"
-        )
 
 
 def _texts(paired: Paired, outcome: Outcome) -> Iterator[str]:

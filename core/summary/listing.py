@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -95,14 +96,21 @@ def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
 def _entry(
     view: RunView, found: Sequence[Found], sizes: Counter[tuple[str, str]], latest: str | None
 ) -> RunEntry:
-    recorded, stages = view.state(), view.stages()
+    recorded, stages, result, metrics = view.state(), view.stages(), None, dict[str, float | None]()
     files = [f for f in found if f.path.startswith(f"{FOLDER}/{view.name}/")]
     state = "unknown" if recorded is None else recorded.state
-    best_step, metrics = _result(view)
+    with contextlib.suppress(InvalidFile):
+        result = load_run_result(view.store, view.name)
+    if result is not None and (measured := result.student_on_test) is not None:
+        metrics = {name: measured[name] for name in ("macro_f1", "auroc", "log_loss")}
     if state == "running" and not leases.is_live(view.store.backend, f"{FOLDER}/{view.name}"):
         state = "died"
     elif is_of_predecessor([f.path for f in files], recorded=recorded is not None):
-        state, metrics = PREDECESSOR, _predecessor_metrics(view)
+        state, metrics = PREDECESSOR, {}
+        data = view.read_bytes(metrics_path("test", "reasoning")) or view.read_bytes(bestval_path("test"))
+        with contextlib.suppress(InvalidFile):
+            test = read_metrics(data or b"", "test")[0].metrics
+            metrics = {"macro_f1": test.macro_f1, "auroc": test.auroc, "log_loss": test.loss}
     objects = {(slot.partition("/")[0], entry.key) for slot, entry in stages.items()}
     return RunEntry(
         name=view.name,
@@ -110,29 +118,8 @@ def _entry(
         at=None if recorded is None else recorded.at,
         bytes=sum(f.bytes for f in files) + sum(sizes[name] for name in objects),
         stages=len(stages),
-        best_step=best_step,
+        best_step=None if result is None else result.best_step,
         metrics=metrics,
         latest=latest == f"{FOLDER}/{view.name}",
         error=None if recorded is None else recorded.error,
     )
-
-
-def _result(view: RunView) -> tuple[int | None, dict[str, float | None]]:
-    """The selected step and the student's metrics on test; a file that cannot be read has neither."""
-    try:
-        result = load_run_result(view.store, view.name)
-    except InvalidFile:
-        return None, {}
-    if result is None or result.student_on_test is None:
-        return None if result is None else result.best_step, {}
-    test = result.student_on_test
-    return result.best_step, {name: test[name] for name in ("macro_f1", "auroc", "log_loss")}
-
-
-def _predecessor_metrics(view: RunView) -> dict[str, float | None]:
-    data = view.read_bytes(metrics_path("test", "reasoning")) or view.read_bytes(bestval_path("test"))
-    try:
-        test = read_metrics(data or b"", "test")[0].metrics
-    except InvalidFile:
-        return {}
-    return {"macro_f1": test.macro_f1, "auroc": test.auroc, "log_loss": test.loss}

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from core.config import Config
 from core.config.base import Section
 from core.config.loading import ResolvedConfig, leaves, load
-from core.config.reading import Source, read_source
+from core.config.reading import read_source
 from core.errors import ConfigError
 from core.jsonio import Mistake
 
@@ -135,17 +135,15 @@ def read_sweep_file(path: Path) -> SweepFile:
     try:
         return SweepFile.model_validate_json(json.dumps(source.values, default=str), strict=True)
     except ValidationError as e:
-        raise ConfigError(_message(Mistake.of(e), source)) from None
-
-
-def _message(mistake: Mistake, source: Source) -> str:
-    name, place = ".".join(mistake.path), source.place(mistake.path)
+        mistake = Mistake.of(e)
+    name = ".".join(mistake.path)
     if mistake.type == "extra_forbidden":
         known = ", ".join(SweepFile.model_fields)
         is_config = mistake.path[0] in {path[0] for path in leaves(Config)}
         where = "; what changes from arm to arm belongs into arms or grid" if is_config else ""
-        return f"{place}: {name} is not a key of a sweep; there are: {known}{where}"
-    if mistake.type == "missing":
-        return f"{place}: {name} is missing; {_EXAMPLE}"
-    text = mistake.text.removeprefix("Input ")
-    return f"{place}: {name + ': ' if name else ''}{text}; {_EXAMPLE}"
+        text = f"{name} is not a key of a sweep; there are: {known}{where}"
+    elif mistake.type == "missing":
+        text = f"{name} is missing; {_EXAMPLE}"
+    else:
+        text = f"{name + ': ' if name else ''}{mistake.text.removeprefix('Input ')}; {_EXAMPLE}"
+    raise ConfigError(f"{source.place(mistake.path)}: {text}")

@@ -51,16 +51,10 @@ class FinishedArm:
         """The arm's name."""
         return self.arm.name
 
-    def scored(self, store: Store, split: SplitName) -> Scored:
-        """Return its rows of a split with its frozen decision."""
-        rows = Predictions.read(store.file(self.rows[split], SCORES))
-        frozen = decision.read(store.file(self.decision, DECISION))
-        return Scored(self.name, self.name, rows, frozen, kind="student")
-
-    def same_data(self, other: FinishedArm) -> bool:
-        """Whether both arms have the same val and test."""
-        val, others_val = (arm.split.files["val.csv"].sha256 for arm in (self, other))
-        return val == others_val and reads.digest(self.split) == reads.digest(other.split)
+    @property
+    def data(self) -> tuple[str, str]:
+        """Digests of val and test."""
+        return self.split.files["val.csv"].sha256, reads.digest(self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +82,7 @@ def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], li
         except (MissingInputError, StoreError, DataError) as e:
             left_out.append(Ended(each.arm, str(e)))
             continue
-        if found and not arm.same_data(found[0]):
+        if found and arm.data != found[0].data:
             why = f"its val or test differs from that of {found[0].name}, so they share no rows"
             left_out.append(Ended(each.arm, why))
         else:
@@ -99,8 +93,11 @@ def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], li
 def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmComparison:
     """Compare arms that share their rows. Controls are compared, and never recommended."""
     metric = metric if metric in METRICS else FALLBACK
-    val = _analyze(store, arms, "val")
-    best = _best(arms, val, metric)
+    val, best = _analyze(store, arms, "val"), None
+    values = [(val.scorers[arm.name].intervals[metric].value, arm) for arm in arms if not arm.arm.is_control]
+    if known := [(value, arm) for value, arm in values if value is not None]:
+        pick = min if lower_is_better(metric) else max
+        best = pick(known, key=lambda each: each[0])[1]  # the first of equals
     if best is not None and best is not arms[0]:
         # Once more with the best first, which is compared with each other arm.
         val = _analyze(store, [best, *(arm for arm in arms if arm is not best)], "val")
@@ -133,16 +130,10 @@ def _read(store: Store, arm: Arm) -> FinishedArm:
 
 
 def _analyze(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Analysis:
-    scored = [arm.scored(store, split) for arm in arms]
-    examples = list(read_examples(store.file(arms[0].split, f"{split}.csv")))
+    scored = []
+    for arm in arms:
+        rows = Predictions.read(store.file(arm.rows[split], SCORES))
+        frozen = decision.read(store.file(arm.decision, DECISION))
+        scored.append(Scored(arm.name, arm.name, rows, frozen, kind="student"))
+    examples = read_examples(store.file(arms[0].split, f"{split}.csv"))
     return measure_scorers(split, examples, scored, seed=arms[0].arm.resolved.config.seed)
-
-
-def _best(arms: Sequence[FinishedArm], val: Analysis, metric: str) -> FinishedArm | None:
-    """The arm with the best value on val, the first of equals."""
-    values = [(val.scorers[arm.name].intervals[metric].value, arm) for arm in arms if not arm.arm.is_control]
-    known = [(value, arm) for value, arm in values if value is not None]
-    if not known:
-        return None
-    pick = min if lower_is_better(metric) else max
-    return pick(known, key=lambda each: each[0])[1]

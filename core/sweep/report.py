@@ -115,7 +115,7 @@ def recommendation(data: SweepData) -> Section:
     """The recommended arm, how certain that is, and what must not be concluded."""
     compared, block = data.compared, Findings("No arm can be recommended: none was measured on val.", [], [])
     if compared is not None:
-        remarks = [*_remarks(data, compared), *_controls(data)]
+        remarks = _remarks(data, compared)
         block = Findings(block.headline, [], remarks)
         if (best := compared.recommended) is not None:
             found = verdict.findings(compared.val, [compared.metric])
@@ -154,29 +154,24 @@ def _remarks(data: SweepData, compared: ArmComparison) -> list[str]:
         "Checkpoint, calibration and threshold of each arm were fitted on these rows of val, so its figures "
         f"there are too good, and those of the best of {n} even more: they are for choosing."
     ]
-    if compared.test is None:
-        return out
-    out.append(
-        f"Test was read once for each of {n}, with everything of the arm frozen before, and had no part in "
-        "the recommendation. Choosing among the arms by their figures on test is test-set selection: the "
-        "best of several looks better there than it is, and only rows that no arm was measured on would "
-        "show by how much."
-    )
-    if (best := compared.recommended) is not None:
-        cell = with_interval(compared.test.scorers[best.name].intervals[compared.metric])
-        out.append(f"On test {best.name} reaches a {name_of(compared.metric)} of {cell.line}.")
+    if compared.test is not None:
+        out.append(
+            f"Test was read once for each of {n}, with everything of the arm frozen before, and had no part "
+            "in the recommendation. Choosing among the arms by their figures on test is test-set selection: "
+            "the best of several looks better there than it is, and only rows that no arm was measured on "
+            "would show by how much."
+        )
+        if (best := compared.recommended) is not None:
+            cell = with_interval(compared.test.scorers[best.name].intervals[compared.metric])
+            out.append(f"On test {best.name} reaches a {name_of(compared.metric)} of {cell.line}.")
+    if controls := [arm.name for arm in data.finished if arm.arm.is_control]:
+        out.append(
+            f"{and_(controls)} learned rationales of other texts, as a control, and "
+            f"{'is' if len(controls) == 1 else 'are'} not recommended, whatever the figures: if an arm with "
+            "its own rationales is not shown to be better, the content of the rationales is not shown to "
+            "matter."
+        )
     return out
-
-
-def _controls(data: SweepData) -> list[str]:
-    controls = [arm.name for arm in data.finished if arm.arm.is_control]
-    if not controls:
-        return []
-    return [
-        f"{and_(controls)} learned rationales of other texts, as a control, and "
-        f"{'is' if len(controls) == 1 else 'are'} not recommended, whatever the figures: if an arm with its "
-        "own rationales is not shown to be better, the content of the rationales is not shown to matter."
-    ]
 
 
 def on_val(data: SweepData) -> Section | None:
@@ -212,7 +207,12 @@ def arms(data: SweepData) -> Section:
     rows = []
     for arm in sweep.arms:
         changes = Cell(" ".join(arm.sets) or "as the base", code=bool(arm.sets))
-        rows.append([Cell(arm.name), changes, Cell(arm.run, code=True), *_cost(finished.get(arm.name))])
+        cost = ["not compared", UNDEFINED, UNDEFINED, UNDEFINED]
+        if (done := finished.get(arm.name)) is not None:
+            usd, seconds = done.result.ledger.usd, done.result.ledger.total_seconds
+            shown = f"{seconds:,.0f}" if seconds else UNDEFINED, UNDEFINED if usd is None else f"{usd:.4f}"
+            cost = ["finished", f"{done.made} of {done.stages}", *shown]
+        rows.append([Cell(arm.name), changes, Cell(arm.run, code=True), *cells(*cost)])
     intro = (
         f"Each arm is a run on {sweep.base} with a report of its own under runs/. Existing stages are "
         "reused, and stages that arms share are made once. Seconds and money are those that an arm's stages "
@@ -227,18 +227,6 @@ def arms(data: SweepData) -> Section:
         label = Cell(f"To publish {best.name} (sweeps publish nothing)")
         blocks.append(Table(["", ""], [[label, Cell(shlex.join(command), code=True)]], left=2))
     return Section("arms", "The arms", blocks)
-
-
-def _cost(arm: FinishedArm | None) -> list[Cell]:
-    if arm is None:
-        return cells("not compared", UNDEFINED, UNDEFINED, UNDEFINED)
-    usd, seconds = arm.result.ledger.usd, arm.result.ledger.total_seconds
-    return cells(
-        "finished",
-        f"{arm.made} of {arm.stages}",
-        f"{seconds:,.0f}" if seconds else UNDEFINED,
-        UNDEFINED if usd is None else f"{usd:.4f}",
-    )
 
 
 def left_out(data: SweepData) -> Section | None:

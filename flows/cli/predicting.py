@@ -121,23 +121,22 @@ def _answer_stream(
     """Answer rows on standard output as they come; this cannot be resumed."""
     import csv
 
-    from core.predict import sink
-    from core.predict.job import Tally, answered
+    from core.predict import job, sink
 
-    out, tally = console.data_output(), Tally()
+    out, outcome = console.data_output(), job.Outcome("standard output")
     writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
     names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
         writer.writerow(names)
     with opened() as student:
         for chunk in batched(rows, _AT_ONCE):
-            for row in map(tally.add, answered(chunk, student, reasoning=options.reasoning)):
+            for row in map(outcome.add, job.answered(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:
                     out.write(sink.line({name: row[name] for name in names}) + "\n")
             out.flush()
-    return tally.outcome("standard output")
+    return outcome
 
 
 def _on_runner(options: PredictOptions) -> Outcome:

@@ -12,10 +12,10 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, Literal
+from typing import Any
 from xml.etree import ElementTree  # nosec B405  # what matplotlib has just written
 
-from core.report.document import Key, Picture
+from core.report.document import Key, Mark, Picture
 
 BLUE, RED, GREEN, PINK, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6872", "#d9dde2", "#ffffff"
@@ -61,6 +61,7 @@ _LONGEST_LABEL = 600
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _REFERENCE = re.compile(r"#([\w.-]+)")
 _REFERRING = ("href", "clip-path")
+_CLASSES = (("fill", "f"), ("stroke", "s"))
 
 
 def draw(picture: Picture) -> str:
@@ -99,8 +100,11 @@ def _clean(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
     out: dict[str, str] = {}
     for key, value in element.attrib.items():
         name = _local(key)
-        if name == "style":
-            out |= _attributes(value)
+        if name == "style":  # as SVG attributes, without the font family, which the page chooses
+            pairs = [part.split(":", 1) for part in value.split(";") if ":" in part]
+            given = {key.strip(): v.strip() for key, v in pairs if key.strip() != "font-family"}
+            classes = [f"{c}-{NAMES[v]}" for key, c in _CLASSES if (v := given.get(key, "")) in NAMES]
+            out |= {**given, **({"class": " ".join(classes)} if classes else {})}
         elif name in _REFERRING:
             out[name] = _REFERENCE.sub(lambda m: f"#{ids[m[1]]}", value)
         elif name != "id":
@@ -111,15 +115,6 @@ def _clean(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
     if element.tag != "text":
         element.text = element.text if (element.text or "").strip() else None
     element.tail = None
-
-
-def _attributes(style: str) -> dict[str, str]:
-    """Return a style as SVG attributes, without the font family, which the page chooses."""
-    pairs = [part.split(":", 1) for part in style.split(";") if ":" in part]
-    given = {name.strip(): value.strip() for name, value in pairs if name.strip() != "font-family"}
-    letters = {"fill": "f", "stroke": "s"}
-    classes = [f"{letters[key]}-{NAMES[given[key]]}" for key in letters if given.get(key) in NAMES]
-    return {**given, **({"class": " ".join(classes)} if classes else {})}
 
 
 def _local(name: Any) -> str:
@@ -134,12 +129,7 @@ def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:
     return matplotlib.rc_context(settings)
 
 
-def key(
-    label: str,
-    color: str,
-    mark: Literal["line", "point", "square", "diamond", "band"] = "line",
-    dash: str = "",
-) -> Key:
+def key(label: str, color: str, mark: Mark = "line", dash: str = "") -> Key:
     """Return an entry of a legend."""
     return Key(label, NAMES[color], mark, dash)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
-from core.evaluation.curves import ByCoverage, ByThreshold, Point
-from core.evaluation.metrics import Confusion
-from core.evaluation.threshold import ThresholdSpread
 from core.report.data import ComparisonData
 from core.report.document import Conclusion, Key, Picture, conclusion
 from core.report.plots import drawing
@@ -31,7 +27,13 @@ _KEYS: dict[Conclusion, Key] = {
     "even": drawing.key("no difference shown", MUTED, "diamond"),
 }
 _NAN = float("nan")
-_STROKES = ((BLUE, ""), (RED, "6 2"), (drawing.GREEN, "2 2"), (MUTED, "8 2 2 2"))
+_STROKES = {
+    "macro-F1": (BLUE, ""),
+    "precision": (RED, "6 2"),
+    "recall": (drawing.GREEN, "2 2"),
+    "share flagged": (MUTED, "8 2 2 2"),
+}
+"""Color and dashes of the metrics by threshold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,41 +76,29 @@ def forest(
     line: float | None = None,
 ) -> Picture:
     """Draw rows from top to bottom; `line` is the position of a vertical line."""
-    return Picture(
-        name=name,
-        title=title,
-        description="; ".join(f"{r.name} {r.value:.3f}" for r in rows),
-        paint=partial(_paint_forest, rows=rows, axis=axis, line=line),
-        keys=keys,
-        size=(4.6, _ROW_INCHES * len(rows) + 0.7),
-    )
 
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        if line is not None:
+            panel.axvline(line, color=INK, linewidth=1)
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
+        text = {"transform": panel.get_yaxis_transform(), "fontsize": 9, "va": "center", "bbox": box}
+        for at, row in enumerate(rows):
+            color, shape, filled = _MARKS[row.conclusion or "better"]
+            if row.low is not None and row.high is not None:
+                panel.plot([row.low, row.high], [at, at], color=color, linewidth=1.6)
+            mark = {"marker": shape, "markersize": 6, "markeredgecolor": color}
+            panel.plot([row.value], [at], color=color, markerfacecolor=color if filled else PAPER, **mark)
+            panel.text(0, at - 0.32, drawing.label(row.name), **text)
+        panel.set_ylim(len(rows) - 0.5, -0.75)
+        panel.set_yticks([])
+        panel.set_xlabel(drawing.label(axis))
+        drawing.tidy(panel)
+        panel.spines.left.set_visible(False)
+        panel.margins(x=0.08)
 
-def _paint_forest(figure: Any, rows: Sequence[ForestRow], axis: str, line: float | None) -> None:
-    panel = figure.subplots()
-    if line is not None:
-        panel.axvline(line, color=INK, linewidth=1)
-    for at, row in enumerate(rows):
-        color, shape, filled = _MARKS[row.conclusion or "better"]
-        if row.low is not None and row.high is not None:
-            panel.plot([row.low, row.high], [at, at], color=color, linewidth=1.6)
-        mark = {"marker": shape, "markersize": 6, "markeredgecolor": color}
-        panel.plot([row.value], [at], color=color, markerfacecolor=color if filled else PAPER, **mark)
-        panel.text(
-            0,
-            at - 0.32,
-            drawing.label(row.name),
-            transform=panel.get_yaxis_transform(),
-            fontsize=9,
-            va="center",
-            bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.6},
-        )
-    panel.set_ylim(len(rows) - 0.5, -0.75)
-    panel.set_yticks([])
-    panel.set_xlabel(drawing.label(axis))
-    drawing.tidy(panel)
-    panel.spines.left.set_visible(False)
-    panel.margins(x=0.08)
+    description = "; ".join(f"{r.name} {r.value:.3f}" for r in rows)
+    return Picture(name, title, description, paint, keys, size=(4.6, _ROW_INCHES * len(rows) + 0.7))
 
 
 def confusion(analysis: Analysis) -> Picture | None:
@@ -116,36 +106,37 @@ def confusion(analysis: Analysis) -> Picture | None:
     counts, title = analysis.first.counts, analysis.first.title
     if counts is None or not analysis.rows:
         return None
+    # Rows are gold negative and positive, columns predicted negative and positive.
+    square = ((counts.tn, counts.fp), (counts.fn, counts.tp))
+
+    def paint(figure: Any) -> None:
+        from matplotlib.patches import Rectangle
+
+        panel = figure.subplots()
+        for i, row in enumerate(square):
+            for j, n in enumerate(row):
+                share = n / sum(row) if sum(row) else 0.0
+                color = BLUE if i == j else RED
+                panel.add_patch(Rectangle((j, i), 0.97, 0.95, facecolor=color, alpha=0.08 + 0.4 * share))
+                panel.text(j + 0.48, i + 0.4, f"{n:,}", ha="center", va="center", fontsize=15)
+                text = f"{'right' if i == j else 'wrong'}, {share:.1%}"
+                panel.text(j + 0.48, i + 0.72, text, ha="center", va="center", fontsize=8.5)
+        panel.set_xlim(0, 2)
+        panel.set_ylim(1.97, 0)
+        panel.set_xticks([0.48, 1.48], ["predicted negative", "predicted positive"])
+        panel.set_yticks([0.48, 1.48], ["gold\nnegative", "gold\npositive"])
+        panel.xaxis.tick_top()
+        panel.tick_params(length=0)
+        panel.spines[:].set_visible(False)
+
     return Picture(
         name="confusion",
         title=f"Decisions of {title}",
         description=f"tp {counts.tp}, fp {counts.fp}, fn {counts.fn}, tn {counts.tn}",
-        paint=partial(_paint_confusion, counts=counts),
+        paint=paint,
         note="Each row of the square is one gold label; the shares are of that label.",
         size=(4.0, 2.5),
     )
-
-
-def _paint_confusion(figure: Any, counts: Confusion) -> None:
-    from matplotlib.patches import Rectangle
-
-    panel = figure.subplots()
-    # Rows are gold negative and positive, columns predicted negative and positive.
-    for i, row in enumerate(((counts.tn, counts.fp), (counts.fn, counts.tp))):
-        for j, n in enumerate(row):
-            share = n / sum(row) if sum(row) else 0.0
-            color = BLUE if i == j else RED
-            panel.add_patch(Rectangle((j, i), 0.97, 0.95, facecolor=color, alpha=0.08 + 0.4 * share))
-            panel.text(j + 0.48, i + 0.4, f"{n:,}", ha="center", va="center", fontsize=15)
-            text = f"{'right' if i == j else 'wrong'}, {share:.1%}"
-            panel.text(j + 0.48, i + 0.72, text, ha="center", va="center", fontsize=8.5)
-    panel.set_xlim(0, 2)
-    panel.set_ylim(1.97, 0)
-    panel.set_xticks([0.48, 1.48], ["predicted negative", "predicted positive"])
-    panel.set_yticks([0.48, 1.48], ["gold\nnegative", "gold\npositive"])
-    panel.xaxis.tick_top()
-    panel.tick_params(length=0)
-    panel.spines[:].set_visible(False)
 
 
 def reliability(analysis: Analysis) -> Picture | None:
@@ -155,11 +146,24 @@ def reliability(analysis: Analysis) -> Picture | None:
         return None
     points = student.reliability.points
     error = number(student.reliability.expected_calibration_error)
+
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        panel.plot([0, 1], [0, 1], color=MUTED, linestyle=dashes("4 3"), linewidth=1)
+        x = [p.mean_probability for p in points]
+        shares = [(p.positive.value or 0.0, p.positive.low or 0.0, p.positive.high or 0.0) for p in points]
+        y = [share for share, _, _ in shares]
+        ends = [[share - low for share, low, _ in shares], [high - share for share, _, high in shares]]
+        panel.errorbar(x, y, yerr=ends, color=STUDENT, fmt="o", markersize=4.5, linewidth=1.4)
+        panel.set_xlabel("mean probability")
+        panel.set_ylabel("share positive")
+        drawing.unit_square(panel)
+
     return Picture(
         name="reliability",
         title="Reliability",
         description=f"Share of positives by probability in {len(points)} bins; calibration error {error}.",
-        paint=partial(_paint_reliability, points=points),
+        paint=paint,
         keys=[
             drawing.key("share of positives, 95 % interval", STUDENT, "point"),
             drawing.key("perfect calibration", MUTED, dash="4 3"),
@@ -169,54 +173,36 @@ def reliability(analysis: Analysis) -> Picture | None:
     )
 
 
-def _paint_reliability(figure: Any, points: Sequence[Point]) -> None:
-    panel = figure.subplots()
-    panel.plot([0, 1], [0, 1], color=MUTED, linestyle=dashes("4 3"), linewidth=1)
-    shares = [(p.positive.value or 0.0, p.positive.low or 0.0, p.positive.high or 0.0) for p in points]
-    panel.errorbar(
-        [p.mean_probability for p in points],
-        [share for share, _, _ in shares],
-        yerr=[[share - low for share, low, _ in shares], [high - share for share, _, high in shares]],
-        color=STUDENT,
-        fmt="o",
-        markersize=4.5,
-        linewidth=1.4,
-    )
-    panel.set_xlabel("mean probability")
-    panel.set_ylabel("share positive")
-    drawing.unit_square(panel)
-
-
 def precision_recall(analysis: Analysis) -> Picture | None:
     """Draw all scorers with probabilities, with the student's threshold."""
     found = list(analysis.with_probabilities.values())
     if not any(s.curves.precision_recall.recall for s in found):
         return None
     share = analysis.positive / analysis.rows
+
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        panel.axhline(share, color=MUTED, linestyle=":", linewidth=1)
+        strokes = _strokes(found)
+        for s in reversed(found):  # the student is drawn above the others
+            curve, (color, dash) = s.curves.precision_recall, strokes[s.title]
+            style = {"color": color, "linestyle": dashes(dash), "linewidth": 2.0 if s is found[0] else 1.3}
+            panel.step(curve.recall, curve.precision, where="post", **style)
+        recall, precision = (found[0].metrics[name] for name in ("recall", "precision"))
+        if recall is not None and precision is not None:
+            panel.plot([recall], [precision], color=STUDENT, marker="o", markersize=7)
+        panel.set_xlabel("recall")
+        panel.set_ylabel("precision")
+        drawing.unit_square(panel)
+
     return Picture(
         name="precision",
         title="Precision by recall",
         description=f"One line for each of {len(found)} scorers; {number(share)} of all rows are positive.",
-        paint=partial(_paint_precision, found=found, share=share),
+        paint=paint,
         keys=_keys(found, found),
         note=f"The dot is the student's threshold; the dotted line the share of positives, {number(share)}.",
     )
-
-
-def _paint_precision(figure: Any, found: Sequence[ProbabilityAnalysis], share: float) -> None:
-    panel = figure.subplots()
-    panel.axhline(share, color=MUTED, linestyle=":", linewidth=1)
-    strokes = _strokes(found)
-    for s in reversed(found):  # the student is drawn above the others
-        curve, (color, dash) = s.curves.precision_recall, strokes[s.title]
-        style = {"color": color, "linestyle": dashes(dash), "linewidth": 2.0 if s is found[0] else 1.3}
-        panel.step(curve.recall, curve.precision, where="post", **style)
-    recall, precision = (found[0].metrics[name] for name in ("recall", "precision"))
-    if recall is not None and precision is not None:
-        panel.plot([recall], [precision], color=STUDENT, marker="o", markersize=7)
-    panel.set_xlabel("recall")
-    panel.set_ylabel("precision")
-    drawing.unit_square(panel)
 
 
 def by_threshold(data: ComparisonData) -> Picture | None:
@@ -233,39 +219,28 @@ def by_threshold(data: ComparisonData) -> Picture | None:
         if spread is not None and spread.low is not None:
             ends = span(spread.low, spread.high)
             note += f" Shaded: 95 % of the thresholds that other val rows would have chosen, {ends}."
-    strokes = zip(_lines(curve), _STROKES, strict=True)
+
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        if spread is not None and spread.low is not None:
+            panel.axvspan(spread.low, spread.high, color=BLUE, alpha=0.14, linewidth=0)
+        panel.axvline(0.5, color=MUTED, linestyle=":", linewidth=1)
+        if chosen is not None:
+            panel.axvline(chosen, color=INK, linewidth=1.2)
+        drawn = (curve.macro_f1, curve.precision, curve.recall, curve.share_flagged)
+        for values, stroke in zip(drawn, _STROKES.values(), strict=True):
+            _plot(panel, curve.threshold, values, stroke)
+        panel.set_xlabel("threshold")
+        drawing.unit_square(panel)
+
     return Picture(
         name="threshold",
         title="Metrics by threshold",
         description="Macro-F1, precision, recall and the share flagged at every threshold.",
-        paint=partial(_paint_threshold, curve=curve, chosen=chosen, spread=spread),
-        keys=[drawing.key(name, color, dash=dash) for name, (color, dash) in strokes],
+        paint=paint,
+        keys=[drawing.key(name, color, dash=dash) for name, (color, dash) in _STROKES.items()],
         note=note,
     )
-
-
-def _lines(curve: ByThreshold) -> Mapping[str, Sequence[float | None]]:
-    return {
-        "macro-F1": curve.macro_f1,
-        "precision": curve.precision,
-        "recall": curve.recall,
-        "share flagged": curve.share_flagged,
-    }
-
-
-def _paint_threshold(
-    figure: Any, curve: ByThreshold, chosen: float | None, spread: ThresholdSpread | None
-) -> None:
-    panel = figure.subplots()
-    if spread is not None and spread.low is not None:
-        panel.axvspan(spread.low, spread.high, color=BLUE, alpha=0.14, linewidth=0)
-    panel.axvline(0.5, color=MUTED, linestyle=":", linewidth=1)
-    if chosen is not None:
-        panel.axvline(chosen, color=INK, linewidth=1.2)
-    for values, stroke in zip(_lines(curve).values(), _STROKES, strict=True):
-        _plot(panel, curve.threshold, values, stroke)
-    panel.set_xlabel("threshold")
-    drawing.unit_square(panel)
 
 
 def coverage(analysis: Analysis) -> Picture | None:
@@ -274,26 +249,25 @@ def coverage(analysis: Analysis) -> Picture | None:
     found = {s.title: s.curves.by_coverage for s in everyone if s.curves.by_coverage is not None}
     if not found:
         return None
+    strokes, first = _strokes(everyone), everyone[0].title
+
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        for title, curve in reversed(list(found.items())):
+            _plot(panel, curve.coverage, curve.accuracy, strokes[title], 2.0 if title == first else 1.3)
+        panel.set_xlabel("share of texts decided")
+        panel.set_ylabel("accuracy")
+        panel.set_xlim(-0.02, 1.02)
+        drawing.tidy(panel)
+
     return Picture(
         name="coverage",
         title="Accuracy of the most confident texts",
         description="Accuracy by the share of texts that are decided, the most confident first.",
-        paint=partial(_paint_coverage, found=found, strokes=_strokes(everyone), first=everyone[0].title),
+        paint=paint,
         keys=_keys([s for s in everyone if s.title in found], everyone),
         note="The other texts would be passed to a person. At the far left the line rests on few rows.",
     )
-
-
-def _paint_coverage(
-    figure: Any, found: Mapping[str, ByCoverage], strokes: Mapping[str, tuple[str, str]], first: str
-) -> None:
-    panel = figure.subplots()
-    for title, curve in reversed(list(found.items())):
-        _plot(panel, curve.coverage, curve.accuracy, strokes[title], 2.0 if title == first else 1.3)
-    panel.set_xlabel("share of texts decided")
-    panel.set_ylabel("accuracy")
-    panel.set_xlim(-0.02, 1.02)
-    drawing.tidy(panel)
 
 
 def _plot(

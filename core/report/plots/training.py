@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,10 @@ from core.rejection.funnel import Level
 from core.report.data import ReportData
 from core.report.document import Picture
 from core.report.plots import drawing
-from core.report.plots.drawing import MUTED, STUDENT
+from core.report.plots.drawing import BLUE, MUTED, ORANGE, STUDENT
 from core.report.text import name_of
 
 _PANEL_INCHES = 2.1
-_NEGATIVE, _POSITIVE = drawing.ORANGE, drawing.BLUE
 _MOST_BARS = 12
 
 
@@ -61,33 +60,29 @@ def _panels(data: ReportData) -> int:
 def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None:
     """Paint one panel for each metric and, if there are losses, one for the train loss."""
     panels = figure.subplots(_panels(data), 1, sharex=True, squeeze=False)[:, 0]
+    strokes = drawing.other_strokes(len(data.val_baselines))
     for panel, name in zip(panels, _metrics(data), strict=False):
-        _paint_metric(panel, name, data, legend=legend)
+        at = [(p.step, v) for p in data.curve if (v := p.metrics[name]) is not None]
+        lines = panel.plot([s for s, _ in at], [v for _, v in at], color=STUDENT, marker="o", markersize=4)
+        titles = ["student"]
+        for (title, metrics), (color, dash) in zip(data.val_baselines.items(), strokes, strict=True):
+            if (level := metrics[name]) is not None:
+                lines.append(panel.axhline(level, color=color, linestyle=drawing.dashes(dash), linewidth=1.3))
+                titles.append(drawing.label(title))
+        for step, v in at:
+            if step == data.selection.step:
+                panel.plot([step], [v], color=STUDENT, marker="o", markersize=10, fillstyle="none")
+        panel.set_ylabel(f"val {name_of(name)}")
+        drawing.tidy(panel)
+        if legend:
+            # matplotlib hides a line whose title begins with an underscore.
+            shown = [f"\N{ZERO WIDTH SPACE}{t}" if t.startswith("_") else t for t in titles]
+            panel.legend(lines, shown, fontsize=7, loc="best", frameon=False)
     if data.losses:
         panels[-1].plot(*zip(*data.losses, strict=True), color=MUTED, linewidth=1)
         panels[-1].set_ylabel("train loss")
         drawing.tidy(panels[-1])
     panels[-1].set_xlabel("optimizer step")
-
-
-def _paint_metric(panel: Any, name: str, data: ReportData, *, legend: bool) -> None:
-    at = [(p.step, v) for p in data.curve if (v := p.metrics[name]) is not None]
-    lines = panel.plot([s for s, _ in at], [v for _, v in at], color=STUDENT, marker="o", markersize=4)
-    titles, strokes = ["student"], drawing.other_strokes(len(data.val_baselines))
-    for (title, metrics), (color, dash) in zip(data.val_baselines.items(), strokes, strict=True):
-        level = metrics[name]
-        if level is not None:
-            lines.append(panel.axhline(level, color=color, linestyle=drawing.dashes(dash), linewidth=1.3))
-            titles.append(drawing.label(title))
-    for step, v in at:
-        if step == data.selection.step:
-            panel.plot([step], [v], color=STUDENT, marker="o", markersize=10, fillstyle="none")
-    panel.set_ylabel(f"val {name_of(name)}")
-    drawing.tidy(panel)
-    if legend:
-        # matplotlib hides a line whose title begins with an underscore.
-        shown = [f"\N{ZERO WIDTH SPACE}{t}" if t.startswith("_") else t for t in titles]
-        panel.legend(lines, shown, fontsize=7, loc="best", frameon=False)
 
 
 def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
@@ -102,30 +97,28 @@ def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
         (name, [n / total if total else 0.0 for n, total in zip(each, whole, strict=True)])
         for name, each in counts[:_MOST_BARS]
     ]
+
+    def paint(figure: Any) -> None:
+        panel = figure.subplots()
+        for i, (name, shares) in enumerate(bars):
+            panel.barh([i, i + 0.2], shares, height=0.19, color=[BLUE, ORANGE])
+            for offset, share in zip((0.0, 0.2), shares, strict=True):
+                panel.text(share + 0.01, i + offset, f"{share:.1%}", fontsize=8, va="center")
+            panel.text(0, i - 0.27, drawing.label(name), fontsize=9, va="center")
+        panel.set_ylim(len(bars) - 0.55, -0.5)
+        panel.set_xlim(0, 1.13)
+        panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
+        panel.set_yticks([])
+        drawing.tidy(panel)
+        panel.spines.left.set_visible(False)
+
+    colors = {"gold negative": ORANGE, "gold positive": BLUE}
     return Picture(
         name="funnel",
         title="What became of the train texts",
         description="; ".join(f"{name}: {' and '.join(f'{s:.3f}' for s in shares)}" for name, shares in bars),
-        paint=partial(_paint_bars, bars=bars),
-        keys=[
-            drawing.key("gold negative", _NEGATIVE, "band"),
-            drawing.key("gold positive", _POSITIVE, "band"),
-        ],
+        paint=paint,
+        keys=[drawing.key(name, color, "band") for name, color in colors.items()],
         note="Shares of the texts of each gold label.",
         size=(4.6, 0.52 * len(bars) + 0.6),
     )
-
-
-def _paint_bars(figure: Any, bars: Sequence[tuple[str, Sequence[float]]]) -> None:
-    panel = figure.subplots()
-    for i, (name, shares) in enumerate(bars):
-        panel.barh([i, i + 0.2], shares, height=0.19, color=[_NEGATIVE, _POSITIVE])
-        for offset, share in zip((0.0, 0.2), shares, strict=True):
-            panel.text(share + 0.01, i + offset, f"{share:.1%}", fontsize=8, va="center")
-        panel.text(0, i - 0.27, drawing.label(name), fontsize=9, va="center")
-    panel.set_ylim(len(bars) - 0.55, -0.5)
-    panel.set_xlim(0, 1.13)
-    panel.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25 %", "50 %", "75 %", "100 %"])
-    panel.set_yticks([])
-    drawing.tidy(panel)
-    panel.spines.left.set_visible(False)

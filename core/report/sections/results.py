@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis, ScorerAnalysis
-from core.evaluation.comparison import Comparison, MetricDifference
+from core.evaluation.comparison import MetricDifference
 from core.evaluation.decision import Decided
 from core.report.data import ComparisonData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells, section
@@ -43,14 +43,7 @@ def results(data: ComparisonData) -> Section:
         "probability is at or above the scorer's own threshold, which was chosen on val (that of the "
         "majority class is 0.5)."
     )
-    picture = plots.confusion(analysis)
-    blocks: list[Block] = [Prose(intro), _metrics(analysis), _decisions(analysis)]
-    title = f"All on the same rows of {data.split}"
-    return Section("results", title, [*blocks, *([picture] if picture else [])])
-
-
-def _metrics(analysis: Analysis) -> Table:
-    rows = []
+    rows, decisions = [], []
     for s in analysis.scorers.values():
         if isinstance(s, ProbabilityAnalysis):
             unlabeled = s.at_default.invalid_label_rate
@@ -58,8 +51,18 @@ def _metrics(analysis: Analysis) -> Table:
             unlabeled = s.unlabelled / analysis.rows if analysis.rows else None
         metrics = [with_interval(s.intervals[m]) for m in compared()]
         rows.append([Cell(s.title), *metrics, *cells(number(s.threshold), number(unlabeled))])
+        k = s.counts
+        four = [UNDEFINED] * 4 if k is None else [count(n) for n in (k.tp, k.fp, k.fn, k.tn)]
+        decisions.append(cells(s.title, *four))
     columns = ["", *map(name_of, compared()), "threshold", "without a label"]
-    return Table(columns, rows, strong=FIRST, notes=_reasons(analysis.scorers.values()))
+    four = ["true positives", "false positives", "false negatives", "true negatives"]
+    blocks: list[Block] = [
+        Prose(intro),
+        Table(columns, rows, strong=FIRST, notes=_reasons(analysis.scorers.values())),
+        Table(["", *four], decisions, title="Counts of the decisions", strong=FIRST),
+    ]
+    picture, title = plots.confusion(analysis), f"All on the same rows of {data.split}"
+    return Section("results", title, [*blocks, *([picture] if picture else [])])
 
 
 def _reasons(scorers: Iterable[ScorerAnalysis]) -> list[str]:
@@ -79,16 +82,6 @@ def _reasons(scorers: Iterable[ScorerAnalysis]) -> list[str]:
     return out
 
 
-def _decisions(analysis: Analysis) -> Table:
-    rows = []
-    for s in analysis.scorers.values():
-        k = s.counts
-        four = [UNDEFINED] * 4 if k is None else [count(n) for n in (k.tp, k.fp, k.fn, k.tn)]
-        rows.append(cells(s.title, *four))
-    columns = ["", "true positives", "false positives", "false negatives", "true negatives"]
-    return Table(columns, rows, title="Counts of the decisions", strong=FIRST)
-
-
 @section("comparisons", order=30)
 def comparisons(data: ComparisonData) -> Section | None:
     """The paired tests behind the verdict; None if there is one scorer."""
@@ -104,23 +97,19 @@ def comparisons(data: ComparisonData) -> Section | None:
         "show with 80 % power."
     )
     pictures = [plots.differences(analysis, metric) for metric in TESTED]
-    rows = [[Cell(other.title), *_tests_against(c)] for other, c in analysis.compared()]
+    rows = []
+    for other, c in analysis.compared():
+        m, tests = c.mcnemar, list[Cell]()
+        for d in (c.differences[metric] for metric in TESTED):
+            tests += [*difference(d), Cell(number(d.detectable))]
+        alone = UNDEFINED if m is None else f"{m.only_a:,} : {m.only_b:,}"
+        rows.append([Cell(other.title), *tests, *cells(alone, p_value(None if m is None else m.p))])
     by_metric = [column for m in map(name_of, TESTED) for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
     table = Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
     notes = grouped((other.title, c.note) for other, c in analysis.compared() if c.note)
     bullets = [Bullets([f"{', '.join(titles)}: {note}." for note, titles in notes.items()])] if notes else []
     blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), table, *bullets]
     return Section("comparisons", "Against the others", blocks)
-
-
-def _tests_against(c: Comparison) -> list[Cell]:
-    out: list[Cell] = []
-    for metric in TESTED:
-        d = c.differences[metric]
-        out += [*difference(d), Cell(number(d.detectable))]
-    m = c.mcnemar
-    alone = UNDEFINED if m is None else f"{m.only_a:,} : {m.only_b:,}"
-    return [*out, *cells(alone, p_value(None if m is None else m.p))]
 
 
 def difference(d: MetricDifference | None) -> list[Cell]:
@@ -161,24 +150,20 @@ def threshold(data: ComparisonData) -> Section | None:
         "rows."
     )
     columns = ["", "threshold", "range", "objective on val", "optimism", "calibration", "log loss on val"]
-    table = Table(columns, [_fitted(title, d) for title, d in fitted.items()], strong=FIRST)
+    rows = []
+    for title, d in fitted.items():
+        objective, optimism, ends = Cell(number(d.threshold.reached)), UNDEFINED, UNDEFINED
+        if (moved := d.threshold_spread) is not None:
+            objective, optimism = with_interval(moved.objective), signed(moved.optimism)
+            ends = span(moved.low, moved.high) or UNDEFINED
+        before, after = number(d.calibrator.log_loss_before), number(d.calibrator.log_loss_after)
+        change = before if d.calibrator.kind == "none" else f"{before} to {after}"
+        first = cells(title, number(d.threshold.value), ends)
+        rows.append([*first, objective, *cells(optimism, d.calibrator.kind, change)])
+    table = Table(columns, rows, strong=FIRST)
     picture = plots.by_threshold(data)
     blocks: list[Block] = [Prose(intro), *([picture] if picture else []), table, Bullets(_why(fitted))]
     return Section("threshold", "Threshold and calibration", blocks)
-
-
-def _fitted(title: str, d: Decided) -> list[Cell]:
-    objective, optimism, ends = Cell(number(d.threshold.reached)), UNDEFINED, UNDEFINED
-    if (moved := d.threshold_spread) is not None:
-        objective, optimism = with_interval(moved.objective), signed(moved.optimism)
-        ends = span(moved.low, moved.high) or UNDEFINED
-    before, after = number(d.calibrator.log_loss_before), number(d.calibrator.log_loss_after)
-    change = before if d.calibrator.kind == "none" else f"{before} to {after}"
-    return [
-        *cells(title, number(d.threshold.value), ends),
-        objective,
-        *cells(optimism, d.calibrator.kind, change),
-    ]
 
 
 def _why(fitted: Mapping[str, Decided]) -> list[str]:
@@ -210,21 +195,15 @@ def probabilities(data: ComparisonData) -> Section | None:
     )
     rows = []
     for s in found:
-        r = s.reliability
-        error, covered = number(r.expected_calibration_error), [_at_coverage(s, share) for share in _COVERED]
+        r, curve, covered = s.reliability, s.curves.by_coverage, [UNDEFINED] * len(_COVERED)
+        if curve is not None:  # of the most confident rows, as few as make up at least this share
+            points = list(zip(curve.coverage, curve.accuracy, strict=True))
+            covered = [number(next((a for c, a in points if c >= least - 1e-9), None)) for least in _COVERED]
+        error = number(r.expected_calibration_error)
         rows.append(cells(s.title, error, str(len(r.points)), f"{r.rows:,}", *covered))
     shares = [f"accuracy of the {c:.0%} most confident" for c in _COVERED]
     table = Table(["", "calibration error", "bins", "rows", *shares], rows, strong=FIRST)
     return Section("probabilities", "What the probabilities are worth", [Prose(intro), *pictures, table])
-
-
-def _at_coverage(s: ProbabilityAnalysis, share: float) -> str:
-    """Accuracy of the most confident rows, as few as make up at least `share` of all rows."""
-    curve = s.curves.by_coverage
-    if curve is None:
-        return UNDEFINED
-    reached = [a for c, a in zip(curve.coverage, curve.accuracy, strict=True) if c >= share - 1e-9]
-    return number(reached[0] if reached else None)
 
 
 def scorer_rows(analysis: Analysis) -> list[dict[str, str]]:

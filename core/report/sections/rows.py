@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from core.evaluation.decision import Decision, worst_errors
-from core.evaluation.faithfulness import Counted, Faithfulness
-from core.evaluation.hardness import HardTexts
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.slices import LEAST_ROWS, Slice
 from core.records import Example
@@ -41,14 +39,9 @@ def slices(data: ReportData) -> Section | None:
         measured = [(f"{s.name}, n = {s.rows:,}", s.metrics[_DRAWN]) for s in of]
         rows = [ForestRow(name, m.value, m.low, m.high) for name, m in measured if m.value is not None]
         if rows:
-            picture = forest(
-                rows,
-                name=f"slices-{found.index(of[0])}",
-                title=f"Accuracy by {by}",
-                axis="accuracy; the vertical line is that of all rows",
-                line=data.analysis.first.intervals[_DRAWN].value,
-            )
-            blocks.append(picture)
+            name, axis = f"slices-{found.index(of[0])}", "accuracy; the vertical line is that of all rows"
+            line = data.analysis.first.intervals[_DRAWN].value
+            blocks.append(forest(rows, name=name, title=f"Accuracy by {by}", axis=axis, line=line))
         blocks.append(slice_table(by, of, title=f"By {by}"))
     return Section("slices", "Parts of the rows", blocks)
 
@@ -80,7 +73,17 @@ def faithfulness(data: ReportData) -> Section | None:
     found = data.analysis.faithfulness
     if found is None:
         return None
-    counted = _counted(found)
+    counted = {
+        "answers whose reasoning can be read": found.with_reasoning,
+        "reasonings that cite a rule that exists": found.cites_a_rule,
+        "reasonings that cite no rule that does not exist": found.without_invented_rule,
+        "reasonings that quote only words of the text": found.without_invented_quote,
+        "citations of a rule that exists": found.rules_that_exist,
+        "quotations that occur in the text": found.quotes_that_occur,
+        "stated labels that the model holds the more probable one": found.label_is_more_probable,
+        "stated labels that are the decision at the threshold": found.label_is_decision,
+        "stated labels that are right": found.label_is_gold,
+    }
     rows = [
         [*cells(what, f"{c.count:,} of {c.total:,}"), with_interval(c.share)] for what, c in counted.items()
     ]
@@ -92,20 +95,6 @@ def faithfulness(data: ReportData) -> Section | None:
     why = [f"{UNDEFINED} {what}: {c.share.undefined}." for what, c in counted.items() if c.share.undefined]
     table = Table(["", "count", "share"], rows, notes=why)
     return Section("faithfulness", "Whether the reasoning is true", [Prose(intro), table])
-
-
-def _counted(found: Faithfulness) -> dict[str, Counted]:
-    return {
-        "answers whose reasoning can be read": found.with_reasoning,
-        "reasonings that cite a rule that exists": found.cites_a_rule,
-        "reasonings that cite no rule that does not exist": found.without_invented_rule,
-        "reasonings that quote only words of the text": found.without_invented_quote,
-        "citations of a rule that exists": found.rules_that_exist,
-        "quotations that occur in the text": found.quotes_that_occur,
-        "stated labels that the model holds the more probable one": found.label_is_more_probable,
-        "stated labels that are the decision at the threshold": found.label_is_decision,
-        "stated labels that are right": found.label_is_gold,
-    }
 
 
 @section("errors", order=150)
@@ -174,7 +163,18 @@ def hard(data: ReportData) -> Section | None:
         "hard texts of train, which is another reason for a difference there. They are listed with all "
         "reasons in teacher_phase/hard_examples.jsonl and marked in data_splits/train_with_hard_tag.csv."
     )
-    blocks: list[Block] = [Prose(intro), _hard_counts(found)]
+    rows = []
+    for h in found:
+        by = [h.by_label[label] for label in _LABELS]
+        shares = [Cell(f"{s.count:,} of {s.total:,}: {number(s.rate)}", span(s.low, s.high)) for s in by]
+        rows.append([*cells(h.split, f"{h.texts:,}"), *shares, with_interval(h.difference)])
+    notes = [
+        f"{h.split}: {plural(h.unanswered, 'text')} without any answer, which are not counted."
+        for h in found
+        if h.unanswered
+    ]
+    columns = ["", "hard texts", *_LABELS.values(), "positive minus negative"]
+    blocks: list[Block] = [Prose(intro), Table(columns, rows, title="Hard texts by gold label", notes=notes)]
     for h in (h for h in found if h.slices):
         title = f"The student on hard texts of {h.split} and on the others"
         blocks.append(slice_table(h.split, h.slices, title=title))
@@ -185,21 +185,3 @@ def hard(data: ReportData) -> Section | None:
         )
         blocks.append(Prose(text))
     return Section("hard", "Texts that were hard for the teacher", blocks)
-
-
-def _hard_counts(found: Sequence[HardTexts]) -> Table:
-    """How many of the answered texts of each split and label were hard."""
-    rows = []
-    for h in found:
-        shares = [
-            Cell(f"{s.count:,} of {s.total:,}: {number(s.rate)}", span(s.low, s.high))
-            for s in (h.by_label[label] for label in _LABELS)
-        ]
-        rows.append([*cells(h.split, f"{h.texts:,}"), *shares, with_interval(h.difference)])
-    notes = [
-        f"{h.split}: {plural(h.unanswered, 'text')} without any answer, which are not counted."
-        for h in found
-        if h.unanswered
-    ]
-    columns = ["", "hard texts", *_LABELS.values(), "positive minus negative"]
-    return Table(columns, rows, title="Hard texts by gold label", notes=notes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.export.ledger import CostEstimate
-from core.report.data import ModelBlock, ReportData
+from core.report.data import ReportData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Facts, Prose, Section, Table, cells, section
 from core.report.sections.training import skewed
 from core.report.text import count, number, sentence
@@ -67,11 +67,9 @@ def costs(data: ReportData) -> Section | None:
     ledger = data.ledger
     if ledger is None:
         return None
-    text = (
-        f"The run cost US$ {ledger.usd:.2f}."
-        if ledger.usd is not None
-        else ("Tokens are counted, money is not: nothing was paid for, or no price was known.")
-    )
+    text = "Tokens are counted, money is not: nothing was paid for, or no price was known."
+    if ledger.usd is not None:
+        text = f"The run cost US$ {ledger.usd:.2f}."
     text += " Stages that were reused count with the seconds and the money they took when they were made."
     blocks: list[Block] = [Prose(text), _tokens(ledger, data.estimate)]
     if ledger.seconds:
@@ -131,15 +129,16 @@ def files(data: ReportData) -> Section | None:
 @section("models", order=900)
 def models(data: ReportData) -> list[Section]:
     """Each model with its metrics, with six decimals: scripts read them at the end of test_report.md."""
-    return [Section(f"model-{i}", model.title, [Facts(_model(model))]) for i, model in enumerate(data.models)]
-
-
-def _model(model: ModelBlock) -> list[tuple[str, Cell]]:
-    path, m = ("model_path", Cell(model.model_path, code=True)), model.metrics
-    if m is None:
-        return [path, ("metrics", Cell("not measured in this run"))]
-    rows = [(name, Cell(number(m[name], 6))) for name in _IN_BLOCKS]
-    k = m.confusion
-    four = [None] * 4 if k is None else [k.tp, k.fp, k.fn, k.tn]
-    counts = [Cell(UNDEFINED if n is None else str(n)) for n in four]
-    return [path, *rows, *zip(("tp", "fp", "fn", "tn"), counts, strict=True)]
+    sections = []
+    for i, model in enumerate(data.models):
+        facts, m = [("model_path", Cell(model.model_path, code=True))], model.metrics
+        if m is None:
+            facts.append(("metrics", Cell("not measured in this run")))
+        else:
+            facts += [(name, Cell(number(m[name], 6))) for name in _IN_BLOCKS]
+            for name in ("tp", "fp", "fn", "tn"):
+                facts.append(
+                    (name, Cell(UNDEFINED if m.confusion is None else str(getattr(m.confusion, name))))
+                )
+        sections.append(Section(f"model-{i}", model.title, [Facts(facts)]))
+    return sections

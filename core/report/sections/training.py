@@ -9,7 +9,6 @@ from core.evaluation.analysis import ProbabilityAnalysis
 from core.evaluation.metrics import Counts, macro_f1
 from core.intervals import proportion
 from core.rejection.files import TeacherSummary
-from core.rejection.funnel import Level
 from core.report.data import BaselineData, Reinforced, ReportData, SeedResult
 from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, cells, section
 from core.report.plots.training import funnel as drawn_funnel
@@ -95,11 +94,12 @@ def reinforcement(data: ReportData) -> Section | None:
     if idle := sum(not s.updates for s in of.history):
         text = f"{plural(idle, 'step')} changed nothing: in no group did rewards differ."
         blocks.append(Prose(text, warning=True))
-    blocks += [_rewards_by_step(data, of), _rewards_on_val(data, of)]
+    blocks += _reward_tables(of, data.selection.step)
     return Section("reinforcement", "Learning from rewards", blocks)
 
 
-def _rewards_by_step(data: ReportData, of: Reinforced) -> Table:
+def _reward_tables(of: Reinforced, selected: int) -> list[Table]:
+    """Rewards by step, and each reward on the same rows of val, at the start and at the selected step."""
     rows, before, steps = [], 0, sorted(of.val_rewards)
     for step in steps:
         since = [s for s in of.history if before < s.step <= step]
@@ -111,24 +111,18 @@ def _rewards_by_step(data: ReportData, of: Reinforced) -> Table:
         "Sampled answers to train texts, mean over the steps since the previous row; on val, greedy answers. "
         "drift: by how many nats a token is likelier than at the start, if reinforce.kl is set."
     )
-    chosen = frozenset(i for i, step in enumerate(steps) if step == data.selection.step)
-    return Table(["step", *_BY_STEP, "reward on val"], rows, left=0, strong=chosen, notes=[note])
-
-
-def _rewards_on_val(data: ReportData, of: Reinforced) -> Table:
-    """Each reward on the same rows of val, at the start and at the chosen step."""
-    step = data.selection.step
-    start, chosen = of.val_rewards[0], of.val_rewards[step]
-    rows = []
+    strong = frozenset(i for i, step in enumerate(steps) if step == selected)
+    by_step = Table(["step", *_BY_STEP, "reward on val"], rows, left=0, strong=strong, notes=[note])
+    start, chosen, rows = of.val_rewards[0], of.val_rewards[selected], []
     for name, weight in of.weights.items():
-        before, after = start.rewards.get(name), chosen.rewards.get(name)
-        change = signed(None if before is None or after is None else after - before)
+        first, last = start.rewards.get(name), chosen.rewards.get(name)
+        change = signed(None if first is None or last is None else last - first)
         title = _REWARDS.get(name, name.replace("_", " "))
-        rows.append(cells(title, f"{weight:g}", number(before), number(after), change))
+        rows.append(cells(title, f"{weight:g}", number(first), number(last), change))
     note = f"Greedy answers to {plural(chosen.rows, 'row')} of val; no step was chosen by them."
     failed = f" {plural(chosen.failed_rows, 'answer')} failed." if chosen.failed_rows else ""
-    columns = ["reward", "weight", "at the start", f"step {step}", "difference"]
-    return Table(columns, rows, title="Rewards on val", notes=[note + failed])
+    columns = ["reward", "weight", "at the start", f"step {selected}", "difference"]
+    return [by_step, Table(columns, rows, title="Rewards on val", notes=[note + failed])]
 
 
 @section("seeds", order=120)
@@ -192,11 +186,21 @@ def teacher(data: ReportData | BaselineData) -> Section | None:
             f" The accepted share of positives minus that of negatives is {signed(d.value)} (95 % interval "
             f"{span(d.low, d.high, sign=True)}){beyond_chance}."
         )
+    by = texts.by_label
+    lines = [("Train texts", [by[k].total + missing[k] for k in by])]
+    if any(missing.values()):
+        lines.append(("without an answer", [missing[k] for k in by]))
+    lines += [(f"rejected: {why}", [counts[k] for k in by]) for why, counts in texts.by_reason.items()]
+    lines.append(("Accepted", [by[k].count for k in by]))
+    rows = [cells(name, *(f"{n:,}" for n in (*counts, sum(counts)))) for name, counts in lines]
+    shares = [Cell(number(s.rate), span(s.low, s.high)) for s in by.values()]
+    whole = with_interval(proportion(texts.accepted, texts.total))
+    rows.append([Cell("Share accepted of the answered"), *shares, whole])
     blocks = [
         Prose(intro),
         *([Prose(sentence(t.skew.said), warning=True)] if t.skew is not None else []),
         drawn_funnel(texts, missing),
-        _funnel(texts, missing),
+        Table(["", "gold negative", "gold positive", "all"], rows),
         *([] if t.is_gold else _first_answers(t.first_answers)),
     ]
     return Section("teacher", "From train texts to accepted answers", blocks)
@@ -216,23 +220,7 @@ def dropped(encoded: EncodeSummary) -> str | None:
     return f"{lost:,} of {accepted} {'was' if lost == 1 else 'were'} not trained on: {encoded.dropped_reason}"
 
 
-def _funnel(texts: Level, missing: Mapping[str, int]) -> Table:
-    """What became of the train texts, by gold label: negative, positive, and all."""
-    by = texts.by_label
-    lines = [("Train texts", [by[k].total + missing[k] for k in by])]
-    if any(missing.values()):
-        lines.append(("without an answer", [missing[k] for k in by]))
-    lines += [(f"rejected: {why}", [counts[k] for k in by]) for why, counts in texts.by_reason.items()]
-    lines.append(("Accepted", [by[k].count for k in by]))
-    rows = [cells(name, *(f"{n:,}" for n in (*counts, sum(counts)))) for name, counts in lines]
-    shares = [Cell(number(s.rate), span(s.low, s.high)) for s in by.values()]
-    whole = with_interval(proportion(texts.accepted, texts.total))
-    rows.append([Cell("Share accepted of the answered"), *shares, whole])
-    return Table(["", "gold negative", "gold positive", "all"], rows)
-
-
 def _first_answers(first: FirstAnswers | None) -> list[Block]:
-    """First answers to train against gold."""
     if first is None:
         return []
     tp, fp, fn, tn = first.tp, first.fp, first.fn, first.tn

@@ -53,15 +53,14 @@ def findings(analysis: Analysis, metrics: Sequence[str]) -> list[Finding]:
     for other, c in analysis.compared():
         differences = [c.differences[m] for m in metrics]
         least = differences[0].detectable
-        out.append(
-            Finding(
-                against=other.title,
-                conclusions=[(d.metric, conclusion(d), begins(d.verdict)) for d in differences],
-                detectable=""
-                if least is None
-                else f"The smallest difference of {name_of(metrics[0])} that these rows show: {least:.3f}.",
-            )
+        name = name_of(metrics[0])
+        shows = (
+            f"The smallest difference of {name} that these rows show: {least:.3f}."
+            if least is not None
+            else ""
         )
+        conclusions = [(d.metric, conclusion(d), begins(d.verdict)) for d in differences]
+        out.append(Finding(other.title, conclusions, shows))
     return out
 
 
@@ -98,70 +97,48 @@ def _short(other: ScorerAnalysis) -> str:
 
 def remarks(data: ReportData) -> list[str]:
     """Return what has to be read together with the verdict."""
-    metric = shown(data)[0]
-    return [
-        *_training_helps(data.analysis, metric),
-        *_smallest_difference(data.analysis, metric),
-        *_at_default(data.analysis.first, metric),
-        *selected_on_test(data),
-        data.selection.reason,
-    ]
+    analysis, student, metric = data.analysis, data.analysis.first, shown(data)[0]
+    against, name, out = (
+        [(other, c.differences[metric]) for other, c in analysis.compared()],
+        name_of(metric),
+        [],
+    )
+    untrained = [(_short(other), conclusion(d)) for other, d in against if other.kind == "untrained"]
+    if unbeaten := [other for other, found in untrained if found in ("even", "worse")]:
+        own = untrained[0][0] in unbeaten  # the first has the student's own prompt
+        helps = "to help" if own else "to help more than another prompt does"
+        out.append(
+            f"Training is not shown {helps}: in {name} the student is not shown to be better than "
+            f"{and_(unbeaten)} on these rows."
+        )
+    if detectable := [(d.detectable, other.title) for other, d in against if d.detectable is not None]:
+        out.append(_smallest_difference(detectable, analysis.rows, name))
+    if isinstance(student, ProbabilityAnalysis):
+        at_default, chosen = student.at_default[metric], student.intervals[metric]
+        shown_default = "undefined" if at_default is None else number(at_default)
+        text = f"At 0.5, declared before anything was fitted, the student's {name} is {shown_default};"
+        if student.threshold is None:
+            out.append(f"{text} no other threshold was found ({student.threshold_reason}).")
+        else:
+            value = "undefined" if chosen.value is None else with_interval(chosen).line
+            out.append(f"{text} at the threshold that val chose, {number(student.threshold)}, it is {value}.")
+    return [*out, *selected_on_test(data), data.selection.reason]
 
 
-def _training_helps(analysis: Analysis, metric: str) -> list[str]:
-    """A warning if the student is not shown to beat the untrained model."""
-    untrained = [
-        (_short(other), conclusion(c.differences[metric]))
-        for other, c in analysis.compared()
-        if other.kind == "untrained"
-    ]
-    unbeaten = [name for name, found in untrained if found in ("even", "worse")]
-    if not unbeaten:
-        return []
-    own = untrained[0][0] in unbeaten  # the first has the student's own prompt
-    helps = "to help" if own else "to help more than another prompt does"
-    return [
-        f"Training is not shown {helps}: in {name_of(metric)} the student is not shown to be better than "
-        f"{and_(unbeaten)} on these rows."
-    ]
-
-
-def _smallest_difference(analysis: Analysis, metric: str) -> list[str]:
-    found = [
-        (d, other.title)
-        for other, c in analysis.compared()
-        if (d := c.differences[metric].detectable) is not None
-    ]
-    if not found:
-        return []
+def _smallest_difference(found: Sequence[tuple[float, str]], rows: int, metric: str) -> str:
     (low, one), (high, other_one) = min(found), max(found)
-    verb = "shows" if analysis.rows == 1 else "show"
     text = (
-        f"The smallest difference that can be shown here: {plural(analysis.rows, 'row')} {verb} a difference "
-        f"of {name_of(metric)}, with 80 % power, from {low:.3f} up"
+        f"The smallest difference that can be shown here: {plural(rows, 'row')} "
+        f"{'shows' if rows == 1 else 'show'} a difference of {metric}, with 80 % power, from {low:.3f} up"
     )
     if len(found) == 1:
-        return [f"{text} (against {one})."]
+        return f"{text} (against {one})."
     if f"{low:.3f}" == f"{high:.3f}":
-        return [f"{text}, against any other scorer."]
-    return [
+        return f"{text}, against any other scorer."
+    return (
         f"{text} against {one}, and from {high:.3f} up against {other_one}; a smaller one may exist and not "
         "be visible."
-    ]
-
-
-def _at_default(student: ScorerAnalysis, metric: str) -> list[str]:
-    if not isinstance(student, ProbabilityAnalysis):
-        return []
-    at_default, chosen = student.at_default[metric], student.intervals[metric]
-    shown_default = "undefined" if at_default is None else number(at_default)
-    text = (
-        f"At 0.5, declared before anything was fitted, the student's {name_of(metric)} is {shown_default}; "
     )
-    if student.threshold is None:
-        return [f"{text}no other threshold was found ({student.threshold_reason})."]
-    shown_chosen = "undefined" if chosen.value is None else with_interval(chosen).line
-    return [f"{text}at the threshold that val chose, {number(student.threshold)}, it is {shown_chosen}."]
 
 
 def metric_tile(analysis: Analysis, scorer: str, metric: str, where: str = "") -> Tile:
@@ -249,7 +226,6 @@ def sentences(data: ReportData) -> list[str]:
 
 
 def _limits_of_rows(data: ReportData) -> list[str]:
-    """What follows from the split, the threshold, the number of rows, the seeds and the groups."""
     analysis, student, out = data.analysis, data.analysis.first, []
     if data.split != "test":
         out.append(
@@ -257,9 +233,9 @@ def _limits_of_rows(data: ReportData) -> list[str]:
             "threshold were chosen, and so too good."
         )
     if student.threshold is None:
-        reason = (
-            student.threshold_reason if isinstance(student, ProbabilityAnalysis) else "it gives labels only"
-        )
+        reason: str | None = "it gives labels only"
+        if isinstance(student, ProbabilityAnalysis):
+            reason = student.threshold_reason
         out.append(
             f"The student has no threshold ({reason}): its ranking was measured, its decisions were not, "
             "apart from those at 0.5."
@@ -289,7 +265,6 @@ def _limits_of_rows(data: ReportData) -> list[str]:
 
 
 def _limits_of_scorers(data: ReportData) -> list[str]:
-    """What was not measured, and whether the student's reasoning was."""
     kinds = {s.kind for s in data.analysis.scorers.values()}
     is_gold = data.teacher is not None and data.teacher.is_gold
     out = []

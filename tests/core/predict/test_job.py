@@ -146,7 +146,7 @@ def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent:
 
 
 def test_no_answer_at_all_and_unwanted_errors_are_failures(job: Job, lent: Lent, table: Path) -> None:
-    found = Outcome(rows=3, errors=2, cut=0, output="out.csv", unanswered=1)
+    found = Outcome("out.csv", rows=3, errors=2, unanswered=1)
     found.check(fail_on_error=False)
     with pytest.raises(RowsFailed, match="2 of 3 rows have an error"):
         found.check(fail_on_error=True)
