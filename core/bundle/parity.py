@@ -66,14 +66,11 @@ def compare(
     (first, there), *others = scores.items()
     found = {name: _apart(there, here, len(choices[0]), decision) for name, here in others}
     for name, apart in found.items():
+        largest = "no number" if apart.largest is None else f"{apart.largest:.2g}"
         log.log(
             logging.WARNING if apart.flips else logging.INFO,
             "%s and %s: the log-probabilities of %d rows differ by %s at most, %d labels are others",
-            first,
-            name,
-            apart.rows,
-            "no number" if apart.largest is None else f"{apart.largest:.2g}",
-            apart.flips,
+            *(first, name, apart.rows, largest, apart.flips),
         )
     return Parity.from_json({"checked": True, "against": first, **found}, "parity.json")
 

@@ -203,9 +203,8 @@ def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:
     def trained() -> Sampler:
         """The checkpoint as training left it: not merged into the base's weights."""
         found = io.optional("checkpoint")
-        if found is None:
-            return engine.sampler(None)
-        return engine.sampler(checkpoint(engine, found).sampler, merge=False)
+        point = None if found is None else checkpoint(engine, found).sampler
+        return engine.sampler(point, merge=False)
 
     def merged() -> Sampler:
         """The merged weights as a deployment opens them; if that fails, they are what is left out."""

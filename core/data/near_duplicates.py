@@ -43,7 +43,12 @@ def families(
     """
     distinct: dict[str, int] = {}
     index = [distinct.setdefault(normalized(text), len(distinct)) for text in texts]
-    sets, order = shingle_sets(list(distinct), shingle).by_size()
+    found = shingle_sets(list(distinct), shingle)
+    order = np.argsort(found.sizes, kind="stable")
+    number = np.empty(len(order), np.int64)
+    number[order] = np.arange(len(order))
+    by_size = np.sort(np.repeat(number, found.sizes) * found.kinds + found.tokens)
+    sets = ShingleSets.of(by_size, len(order), found.kinds)
     joined = np.empty(len(order), np.int64)
     joined[order] = _join(sets, threshold, progress or Silent())
     first: dict[int, int] = {}
@@ -75,14 +80,6 @@ class ShingleSets:
         sizes = np.bincount(keys // kinds, minlength=n).astype(np.int64)
         offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
         return cls(keys, keys % kinds, offsets, sizes, kinds)
-
-    def by_size(self) -> tuple[ShingleSets, Ints]:
-        """The same sets from the smallest to the largest, and for each its former number."""
-        order = np.argsort(self.sizes, kind="stable")
-        number = np.empty(len(order), np.int64)
-        number[order] = np.arange(len(order))
-        owners = np.repeat(number, self.sizes)
-        return ShingleSets.of(np.sort(owners * self.kinds + self.tokens), len(order), self.kinds), order
 
 
 def shingle_sets(texts: Sequence[str], length: int) -> ShingleSets:
@@ -187,9 +184,8 @@ def _join(sets: ShingleSets, threshold: float, progress: Progress) -> Ints:
             similar = _verified(sets, large, small, threshold)
             if similar.any():
                 roots = _merged(roots, large[similar], small[similar])
-            progress.update(
-                int(pairs[part[-1]]), int(pairs[-1]), "pairs of texts that may be near-duplicates"
-            )
+            done, total = int(pairs[part[-1]]), int(pairs[-1])
+            progress.update(done, total, "pairs of texts that may be near-duplicates")
     return roots
 
 

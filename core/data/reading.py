@@ -141,20 +141,20 @@ class LabelMap:
 
     def read(self, raw: str) -> int | None:
         """Return the label of a value; None if it is outside the map."""
-        if raw not in self._known:
-            self._known[raw] = self._label(_plain(raw))
-        return self._known[raw]
-
-    def _label(self, name: str) -> int | None:
+        if raw in self._known:
+            return self._known[raw]
+        name = _plain(raw)
         number = _number(name)
         if self._threshold is not None and number is not None:
             above = number >= self._threshold
-            return next(label for label in self._labels if (label == self._labels.positive) == above)
-        if name in self._names:
-            return self._names[name]
-        if number is None:
-            number = {"true": 1.0, "false": 0.0}.get(name, math.nan)
-        return self._numbers.get(number)
+            found: int | None = next(i for i in self._labels if (i == self._labels.positive) == above)
+        elif name in self._names:
+            found = self._names[name]
+        else:
+            truth = {"true": 1.0, "false": 0.0}.get(name, math.nan)
+            found = self._numbers.get(truth if number is None else number)
+        self._known[raw] = found
+        return found
 
 
 class _Interpreter:
@@ -185,7 +185,12 @@ class _Interpreter:
         if problem := _unwritable(text) or _unwritable(name or ""):
             return problem
         example_id = text_id(text) if name is None else name.strip()
-        split = self._split(example_id, given, table)
+        if self.split_of is not None:
+            split = self.split_of.get(example_id)
+            if split is not None:
+                self.met.add(example_id)
+        else:
+            split = ALIASES.get(given.strip().casefold()) if given else table.split
         if split is None and (self.split_of is not None or config.split_column):
             if not given or not given.strip():
                 return None
@@ -197,14 +202,6 @@ class _Interpreter:
             return f"the label {_short(label)} is neither under data.positive nor under data.negative"
         example = Example(example_id, text, value, (group or "").strip() or None)
         return Row(example, table.url, raw.line, split, raw.overflow)
-
-    def _split(self, example_id: str, given: str | None, table: TableFile) -> SplitName | None:
-        if self.split_of is not None:
-            split = self.split_of.get(example_id)
-            if split is not None:
-                self.met.add(example_id)
-            return split
-        return ALIASES.get(given.strip().casefold()) if given else table.split
 
 
 def _refuse_clashes(rows: Sequence[Row], id_column: str) -> None:

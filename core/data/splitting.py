@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import combinations
 
 from core.config.data import DataConfig, NearDuplicates, SplitSizes
 from core.data.cleaning import Cleaned
@@ -70,7 +69,7 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class _Unit:
-    """Rows that stay together: their indices, and their number by label."""
+    """The indices of rows that stay together, and their number by label."""
 
     key: bytes
     members: list[int]
@@ -84,9 +83,8 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
         rows = cleaned.parts[None]
         units = find_units(rows, config.near_duplicates, progress or Silent())
         assigned = assign(rows, units.of_row, config, seed)
-        whole = {
-            name: [r for r, a in zip(rows, assigned, strict=True) if a == i] for i, name in enumerate(SPLITS)
-        }
+        placed = list(zip(rows, assigned, strict=True))
+        whole = {name: [row for row, at in placed if at == i] for i, name in enumerate(SPLITS)}
         left_over = assigned.count(3)
         how = "made: stratified by label, in the order of sha256 of seed and id"
     else:
@@ -106,11 +104,8 @@ def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) 
     """Connected components of "same group", "same family" and "same stripped text"."""
     texts = [row.example.text for row in rows]
     found = families(texts, config.threshold, config.shingle, progress) if config.enabled else None
-    keys: list[Iterable[Hashable | None]] = [
-        [text.strip() for text in texts],
-        [row.example.group for row in rows],
-    ]
-    of_row = components(len(rows), [*keys, found] if found else keys)
+    stripped, groups = [text.strip() for text in texts], [row.example.group for row in rows]
+    of_row = components(len(rows), [stripped, groups, *([found] if found else [])])
     giants = []
     for kind, numbers in (("family", found or []), ("unit", [] if found == of_row else of_row)):
         for first, n in Counter(numbers).most_common():
@@ -151,7 +146,13 @@ def assign(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: 
     labels = range(len(config.labels))
     totals = Counter(row.example.label for row in rows)
     need = targets(config.sizes, [totals[label] for label in labels])
-    found = _gather(rows, units, len(labels), seed)
+    members, found = defaultdict[int, list[int]](list), list[_Unit]()
+    for i, number in enumerate(units):
+        members[number].append(i)
+    for indices in members.values():
+        counts = Counter(rows[i].example.label for i in indices)
+        key = min(_rank(seed, rows[i].example.id) for i in indices)
+        found.append(_Unit(key, indices, [counts[label] for label in labels]))
     assigned = [3] * len(rows)
     for unit in sorted((u for u in found if len(u.members) > 1), key=lambda u: (-len(u.members), u.key)):
         best = _best_split(unit, need)
@@ -223,27 +224,9 @@ def label_counts(rows: Sequence[Row], labels: LabelSet = BINARY) -> dict[str, in
     return {labels.codes[label]: found[label] for label in labels}
 
 
-def shared_groups(splits: Mapping[SplitName, Sequence[Row]]) -> dict[str, int]:
-    """Return how many groups each pair of splits shares; 0 if the splits were made here."""
-    groups = {name: {row.example.group for row in rows} - {None} for name, rows in splits.items()}
-    return {f"{a}+{b}": len(groups[a] & groups[b]) for a, b in combinations(groups, 2)}
-
-
 def _rank(seed: int, example_id: str) -> bytes:
     """The sort key of rows: sha256 of "<seed>:<id>", the same on every machine and version."""
     return hashlib.sha256(f"{seed}:{example_id}".encode()).digest()
-
-
-def _gather(rows: Sequence[Row], units: Sequence[int], labels: int, seed: int) -> list[_Unit]:
-    members: dict[int, list[int]] = defaultdict(list)
-    for i, number in enumerate(units):
-        members[number].append(i)
-    found = []
-    for indices in members.values():
-        counts = Counter(rows[i].example.label for i in indices)
-        key = min(_rank(seed, rows[i].example.id) for i in indices)
-        found.append(_Unit(key, indices, [counts[label] for label in range(labels)]))
-    return found
 
 
 def _best_split(unit: _Unit, need: Table) -> int:
@@ -255,9 +238,8 @@ def _best_split(unit: _Unit, need: Table) -> int:
     lack = [[max(n, 0) for n in row] for row in need]
     covered = [sum(map(min, unit.counts, row)) for row in lack]
     best = [s for s in range(len(need)) if covered[s] == max(covered)]
-    large = any(
-        n * _LARGE > left for s in best for n, left in zip(unit.counts, lack[s], strict=True) if n > 0
-    )
+    pairs = [(n, left) for s in best for n, left in zip(unit.counts, lack[s], strict=True)]
+    large = any(n > 0 and n * _LARGE > left for n, left in pairs)
     weights = [sum(lack[s]) for s in best]
     if (0 in best and large) or not sum(weights):
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from core.data import sources
 from core.data.cleaning import Cleaned
 from core.data.locate import TableFile
 from core.data.reading import Readings
-from core.data.splitting import Split, Splits, label_counts, shared_groups
+from core.data.splitting import Split, Splits, label_counts
 from core.jsonio import Record, as_row
 from core.records import SPLITS, SplitName
 
@@ -57,6 +58,20 @@ def summarize(
     """All counts as one JSON value; the first ten keys are the predecessor's."""
     counts = {name: len(split.used[name]) for name in SPLITS}
     used = [row for rows in split.used.values() for row in rows]
+    groups = {name: {row.example.group for row in rows} - {None} for name, rows in split.used.items()}
+    shared = {f"{a}+{b}": len(groups[a] & groups[b]) for a, b in combinations(groups, 2)}
+    near, units = config.near_duplicates, split.units
+    near_duplicates = None
+    if units is not None:
+        near_duplicates = {
+            "searched": near.enabled,
+            "threshold": near.threshold,
+            "shingle": near.shingle,
+            "families": units.families,
+            "rows_in_families": units.rows_in_families,
+            "units_of_several_rows": units.several,
+            "giants": [as_row(giant) for giant in units.giants],
+        }
     first = sources.place(files[0].url)
     places = {file.split: sources.place(file.url) for file in files}
     return {
@@ -81,11 +96,8 @@ def summarize(
         "duplicates": as_row(cleaned.duplicates),
         "conflicts": as_row(cleaned.conflicts),
         "leaks": {**as_row(cleaned.leaks), "shared_texts": cleaned.shared},
-        "near_duplicates": _near_duplicates(split, config),
-        "groups": {
-            "count": len({row.example.group for row in used} - {None}),
-            "shared": shared_groups(split.used),
-        },
+        "near_duplicates": near_duplicates,
+        "groups": {"count": len(set().union(*groups.values())), "shared": shared},
     }
 
 
@@ -131,18 +143,3 @@ def _by_split(splits: Splits) -> dict[str, Any]:
         shares = {label: count / n if n else None for label, count in counts.items()}
         out[name] = {"count": n, "label_counts": counts, "label_distribution": shares}
     return out
-
-
-def _near_duplicates(split: Split, config: DataConfig) -> dict[str, Any] | None:
-    if split.units is None:
-        return None
-    units, near = split.units, config.near_duplicates
-    return {
-        "searched": near.enabled,
-        "threshold": near.threshold,
-        "shingle": near.shingle,
-        "families": units.families,
-        "rows_in_families": units.rows_in_families,
-        "units_of_several_rows": units.several,
-        "giants": [as_row(giant) for giant in units.giants],
-    }

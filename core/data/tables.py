@@ -6,6 +6,7 @@ line break. Only a block of the file is in memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -84,7 +85,16 @@ class CsvTable:
         self._place, self._how = place, how
         self._records = Records(lines, how, default)
         self._iterator = iter(self._records)
-        self.columns = self._header()
+        self.columns = list[str]()
+        for line, fields, problem in self._iterator:
+            if problem is not None:
+                raise DataError(f"{place}:{line}: the header cannot be read: {problem}")
+            if any("\0" in field for field in fields):
+                raise DataError(f"{place}: {nul('the header', how)}")
+            if any(field.strip() for field in fields):
+                self.columns = [field.strip() for field in fields]
+                return
+        raise DataError(f"{place} is empty")
 
     def rows(self, columns: Sequence[str]) -> Iterator[RawRow]:
         """The rows. Unnamed columns after the last named one are ignored and reported as overflow."""
@@ -103,16 +113,6 @@ class CsvTable:
             else:
                 row = RawRow(line, pick(fields), len(fields) > named and any(fields[named:]))
             yield checked(row, columns, self._how)
-
-    def _header(self) -> list[str]:
-        for line, fields, problem in self._iterator:
-            if problem is not None:
-                raise DataError(f"{self._place}:{line}: the header cannot be read: {problem}")
-            if any("\0" in field for field in fields):
-                raise DataError(f"{self._place}: {nul('the header', self._how)}")
-            if any(field.strip() for field in fields):
-                return [field.strip() for field in fields]
-        raise DataError(f"{self._place} is empty")
 
     def _remedy(self) -> str:
         """What to set if the header may have been read with a wrong separator or encoding."""
@@ -231,29 +231,24 @@ def _parsed(written: str) -> dict[str, Any] | str:
 
 def _column_values(column: pyarrow.Array) -> list[Any]:
     """Values as Python objects; a text that is not UTF-8 stays bytes."""
-
-    def decoded(value: bytes | None) -> str | bytes | None:
-        try:
-            return None if value is None else value.decode()
-        except UnicodeDecodeError:
-            return value
-
     try:
         return list(column.to_pylist())
     except UnicodeDecodeError:
         plain = column.dictionary_decode() if isinstance(column, pyarrow.DictionaryArray) else column
-        return [decoded(value) for value in plain.cast(pyarrow.large_binary()).to_pylist()]
+        values: list[Any] = plain.cast(pyarrow.large_binary()).to_pylist()
+        for i, value in enumerate(values):
+            if value is not None:
+                with contextlib.suppress(UnicodeDecodeError):
+                    values[i] = value.decode()
+        return values
 
 
 def _from_values(line: int, columns: Sequence[str], values: Sequence[Any]) -> RawRow:
-    nested = [f"{n!r} is a {type(v).__name__}" for n, v in zip(columns, values, strict=True) if _nested(v)]
+    named = zip(columns, values, strict=True)
+    nested = [f"{n!r} is a {type(v).__name__}" for n, v in named if isinstance(v, (dict, list, bytes))]
     if nested:
         return RawRow(line, (), problem=f"{', '.join(nested)}, not a text")
     return RawRow(line, tuple([_as_text(value) for value in values]))
-
-
-def _nested(value: Any) -> bool:
-    return isinstance(value, (dict, list, bytes))
 
 
 def _as_text(value: Any) -> str | None:

@@ -135,12 +135,15 @@ class TextLines:
                     return None
                 setting = self._how.named("encoding", name.lower())
                 raise DataError(f"{place} is {name}, not {encoding}; set {setting}")
-        if codec.startswith(("utf-16", "utf-32")):
-            if len(head) >= 8 and b"\0" not in head and _is_utf8(head):
+        if not codec.startswith(("utf-16", "utf-32")):
+            return _wide_encoding(head)
+        if len(head) >= 8 and b"\0" not in head:
+            with contextlib.suppress(UnicodeDecodeError):
+                # A character that is cut off at the end is no error.
+                codecs.getincrementaldecoder("utf-8")().decode(head)
                 setting = self._how.named("encoding", "utf-8")
                 raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
-            return None
-        return _wide_encoding(head)
+        return None
 
 
 def _codec(place: str, how: TextFormat) -> str:
@@ -164,15 +167,6 @@ def _wide_encoding(head: bytes) -> str | None:
     many = tuple(i for i, share in enumerate(shares) if share > 0.3)
     few = all(share < 0.1 for i, share in enumerate(shares) if i not in many)
     return _NULS_AT.get(many) if few else None
-
-
-def _is_utf8(head: bytes) -> bool:
-    """Whether the bytes are UTF-8, except for a character that is cut off at their end."""
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _undecodable(error: UnicodeError) -> tuple[str, int]:

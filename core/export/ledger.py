@@ -55,12 +55,9 @@ class CostEstimate(Record):
         """The estimate and its parts, as text."""
         yield self.sentence
         for part in self.parts:
-            counts = {
-                "trained": part.trained_tokens,
-                "prefilled": part.prefilled_tokens,
-                "sampled": part.sampled_tokens,
-            }
-            listed = ", ".join(f"{n:,} {what}" for what, n in counts.items() if n)
+            counts = (part.trained_tokens, part.prefilled_tokens, part.sampled_tokens)
+            named = zip(counts, ("trained", "prefilled", "sampled"), strict=True)
+            listed = ", ".join(f"{n:,} {what}" for n, what in named if n)
             yield f"  {part.name}{f' ({part.calls} times)' if part.calls > 1 else ''}: {listed}"
         yield from (f"  {note}" for note in self.notes)
 
@@ -85,9 +82,8 @@ def ledger(teacher: Sequence[TeacherLedger], student: StudentLedger, seconds: Ma
     added = teacher_ledger(teacher)
     dollars = (student.usd, None if added is None else added.usd_of_the_run)
     spent = [part for part in dollars if part is not None]
-    return Ledger(
-        usd=round(sum(spent), 6) if spent else None, teacher=added, student=student, seconds=dict(seconds)
-    )
+    usd = round(sum(spent), 6) if spent else None
+    return Ledger(usd=usd, teacher=added, student=student, seconds=dict(seconds))
 
 
 def teacher_ledger(stages: Sequence[TeacherLedger]) -> TeacherTotals | None:
@@ -125,14 +121,9 @@ def student_ledger(
     trained = sum(_Billed.from_json(m.summary, m.path).tokens for m in segments)
     prefilled = sum(each.prefilled_tokens for each in used)
     sampled = sum(each.sampled_tokens for each in used)
-    usd = None
+    counts = {"trained_tokens": trained, "prefilled_tokens": prefilled, "sampled_tokens": sampled}
+    requests, usd = sum(each.requests for each in used), None
     if price is not None:
         dollars = trained * price.train + prefilled * price.prefill + sampled * price.sample
         usd = round(dollars / _MILLION, 6)
-    return StudentLedger(
-        trained_tokens=trained,
-        prefilled_tokens=prefilled,
-        sampled_tokens=sampled,
-        requests=sum(each.requests for each in used),
-        usd=usd,
-    )
+    return StudentLedger(**counts, requests=requests, usd=usd)

@@ -152,10 +152,11 @@ class Source:
         second = self.second_choice
         if self.text_column in found or second not in found or second is None:
             return self.text_column
-        text = (
+        log.warning(
             "%s has no column %r, where the training data has its texts; the texts are taken from column %r "
+            "(--text-column names another)",
+            *(self.place, self.text_column, second),
         )
-        log.warning(f"{text}(--text-column names another)", self.place, self.text_column, second)
         return second
 
     def _kind(self) -> Format | Literal["lines"]:
