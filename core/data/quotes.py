@@ -147,12 +147,18 @@ class Records:
             return False
         taken = self._feed.taken
         plausible, few = len(fields) == self._width, len(taken) < MANY
-        if plausible and few and self._is_plain_text(fields):
-            return False
+        if plausible and few:  # quickly: only the text has several lines, and its first or last is not a row
+            others = "".join([*fields[: self._text], *fields[self._text + 1 :]])
+            fewest = min(taken[0].count(self.separator), taken[-1].count(self.separator))
+            if fewest < self._width - 1 and "\n" not in others and "\r" not in others:
+                return False
         lines = [line for line in taken if line.strip()]
         rows = [self._is_row(line) for line in lines]
         half = 2 * sum(rows) >= len(rows)
-        if not plausible or not self._fits(fields):
+        if plausible:
+            columns = enumerate(zip(self._learned(), fields, strict=True))
+            plausible = all(column.fits(field) for i, (column, field) in columns if i != self._text)
+        if not plausible:
             # Where the text comes last, the first line is a row in any case.
             return half or (rows[0] and self._is_known() and self._text < self._width - 1)
         if self._width == 1:
@@ -160,18 +166,6 @@ class Records:
         if self._is_known():
             return half and (rows[0] and rows[-1] if few else True)
         return not few and sum(rows) >= 0.95 * len(rows)
-
-    def _is_plain_text(self, fields: Sequence[str]) -> bool:
-        """Quickly whether only the text has several lines, and its first or last line is not a row."""
-        taken = self._feed.taken
-        others = "".join([*fields[: self._text], *fields[self._text + 1 :]])
-        fewest = min(taken[0].count(self.separator), taken[-1].count(self.separator))
-        return fewest < self._width - 1 and "\n" not in others and "\r" not in others
-
-    def _fits(self, fields: Sequence[str]) -> bool:
-        """Whether the fields apart from the text resemble those of other rows."""
-        columns = enumerate(zip(self._learned(), fields, strict=True))
-        return all(column.fits(field) for i, (column, field) in columns if i != self._text)
 
     def _is_row(self, line: str) -> bool:
         line = line.rstrip("\r\n").removeprefix("\ufeff")

@@ -150,30 +150,23 @@ def html_page(rows: Sequence[Row], root: str) -> str:
     )
     words = frozenset(range(PAGE_COLUMNS.index("engine"), len(PAGE_COLUMNS)))
     left = PAGE_COLUMNS.index("n")
-    table = Table(PAGE_COLUMNS, list(map(_page_row, rows)), left=left, sortable=True, words=words)
-    document = Document(
-        title=f"Runs under {root}",
-        sections=[Section("runs", runs, [Prose(intro), table])],
-        kind="Summary of runs",
-        name=root,
-        facts=(runs, now()),
-    )
+    shown = []
+    for row in rows:
+        file, facts, metrics = row.file, row.facts, list[Cell]()
+        for name in PAGE_METRICS:
+            value, interval = getattr(file.metrics, name), file.interval(name)
+            ends = span(interval.low, interval.high)
+            metrics.append(Cell("") if value is None else Cell(number(value), ends))
+        usd = "" if facts.usd is None else f"{facts.usd:.2f}"
+        n, seconds, step = ("" if v is None else f"{v:.0f}" for v in (file.n, facts.seconds, facts.best_step))
+        texts = (facts.engine, facts.base_model, facts.target, facts.teacher_model, file.created_at)
+        digests = ((digest or "")[:_DIGEST] for digest in (file.dataset_fingerprint, facts.commit))
+        last = (usd, seconds, step, *(text or "" for text in texts), *digests)
+        shown.append([*map(Cell, (row.run, row.split, row.mode, n)), *metrics, *map(Cell, last)])
+    table = Table(PAGE_COLUMNS, shown, left=left, sortable=True, words=words)
+    sections, facts_line = [Section("runs", runs, [Prose(intro), table])], (runs, now())
+    document = Document(f"Runs under {root}", sections, kind="Summary of runs", name=root, facts=facts_line)
     return page.render(document, strict())
-
-
-def _page_row(row: Row) -> list[Cell]:
-    file, facts = row.file, row.facts
-    metrics = []
-    for name in PAGE_METRICS:
-        value, interval = getattr(file.metrics, name), file.interval(name)
-        ends = span(interval.low, interval.high)
-        metrics.append(Cell("") if value is None else Cell(number(value), ends))
-    usd = "" if facts.usd is None else f"{facts.usd:.2f}"
-    n, seconds, step = ("" if v is None else f"{v:.0f}" for v in (file.n, facts.seconds, facts.best_step))
-    words = (facts.engine, facts.base_model, facts.target, facts.teacher_model, file.created_at)
-    digests = ((digest or "")[:_DIGEST] for digest in (file.dataset_fingerprint, facts.commit))
-    last = (usd, seconds, step, *(word or "" for word in words), *digests)
-    return [*map(Cell, (row.run, row.split, row.mode, n)), *metrics, *map(Cell, last)]
 
 
 def default_path(format: Format) -> Path:

@@ -114,14 +114,15 @@ def _read(store: Store, arm: Arm) -> FinishedArm:
             f"run {arm.run} exported nothing (stages.export), so there is nothing to compare"
         )
     splits: tuple[SplitName, ...] = ("val", "test")
+    exported = {split: f"export/student/{split}/{mode}" for split in splits}
     return FinishedArm(
         arm=arm,
         result=load_run_result(store, arm.run) or RunResult(run_dir=f"{FOLDER}/{arm.run}"),
         split=view.earlier("split", file="data_splits/test.csv"),
         rows={
-            split: view.earlier(f"export/student/{split}/{mode}", file=f"student_phase/{split}.json")
-            for split in splits
-            if f"export/student/{split}/{mode}" in stages
+            split: view.earlier(slot, file=f"student_phase/{split}.json")
+            for split, slot in exported.items()
+            if slot in stages
         },
         decision=view.earlier(f"decide/student/{mode}", file="student_phase/decision.json"),
         made=sum(not stage.reused for stage in stages.values()),

@@ -81,13 +81,9 @@ def _collect(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepData:
     test, at = None, now()
     if compared is not None and compared.test is not None:
         config = finished[0].arm.resolved.config
-        test = ComparisonData(
-            run_name=sweep.name,
-            generated_at=at,
-            setup=setup_of(config, config.teacher.kind),
-            analysis=compared.test,
-            decisions={arm.name: Decided.read(store.file(arm.decision, DECISION)) for arm in finished},
-        )
+        setup = setup_of(config, config.teacher.kind)
+        decisions = {arm.name: Decided.read(store.file(arm.decision, DECISION)) for arm in finished}
+        test = ComparisonData(sweep.name, at, setup, compared.test, decisions)
     return SweepData(sweep, at, finished, left, compared, test)
 
 
@@ -119,15 +115,11 @@ def recommendation(data: SweepData) -> Section:
         block = Findings(block.headline, [], remarks)
         if (best := compared.recommended) is not None:
             found = verdict.findings(compared.val, [compared.metric])
-            tiles = [
-                Tile("Recommended", best.name),
-                *(
-                    verdict.metric_tile(analysis, best.name, compared.metric, f" on {analysis.split}")
-                    for analysis in (compared.val, compared.test)
-                    if analysis is not None
-                ),
-                Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}"),
-            ]
+            tiles = [Tile("Recommended", best.name)]
+            for analysis in filter(None, (compared.val, compared.test)):
+                where = f" on {analysis.split}"
+                tiles.append(verdict.metric_tile(analysis, best.name, compared.metric, where))
+            tiles.append(Tile("Arms", f"{len(data.finished)} of {len(data.sweep.arms)}"))
             block = Findings(_headline(compared, best), found, remarks, tiles)
     return Section("recommendation", "What val recommends", [block])
 

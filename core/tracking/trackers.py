@@ -194,7 +194,8 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
     if not settings:
         yield Trackers()
         return
-    record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view), _new_record)
+    new = SentSteps(id=uuid.uuid4().hex[:16])
+    record = failures.attempt(Part.TRACKER, FILE, lambda: _read_record(view, new), lambda: new)
     # The config by dotted keys; it has names of credentials, never credentials.
     values = config.model_dump(mode="json")
     flat = {".".join(key): functools.reduce(getitem, key, values) for key, _, _ in walk(config)}
@@ -218,14 +219,9 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
             view.write_json(FILE, SentSteps(id=record.id, told={**record.told, **told}).to_json())
 
 
-def _read_record(view: RunView) -> SentSteps:
+def _read_record(view: RunView, new: SentSteps) -> SentSteps:
     if (found := view.read_bytes(FILE)) is not None:
         with contextlib.suppress(InvalidFile):
             return parse(SentSteps, found)[0]
-    record = _new_record()
-    view.write_json(FILE, record.to_json())
-    return record
-
-
-def _new_record() -> SentSteps:
-    return SentSteps(id=uuid.uuid4().hex[:16])
+    view.write_json(FILE, new.to_json())
+    return new

@@ -23,7 +23,7 @@ def broken(*arguments: object, **named: object) -> object:
         (verdict, "headline", "verdict"),
         (setup, "_tokens", "costs"),
         (rows, "Mistakes", "errors"),
-        (training, "_funnel", "teacher"),
+        (training, "drawn_funnel", "teacher"),
     ],
 )
 def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
@@ -64,7 +64,7 @@ def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
 
 
 def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_metrics", broken)
+    monkeypatch.setattr(results, "_reasons", broken)
     with pytest.raises(LookupError):
         as_markdown(full())
     with pytest.raises(LookupError):
