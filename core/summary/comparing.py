@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +27,7 @@ from core.store.objects import Store
 from core.store.runs import FOLDER, run_names
 from core.summary.files import metrics_path, read_metrics
 from core.summary.listing import missing_run
-from core.summary.tables import save
+from core.summary.tables import csv_text, save
 
 Outcome = Literal["fixed", "broken", "both_wrong", "both_right"]
 OUTCOMES: Mapping[Outcome, str] = {
@@ -247,8 +245,8 @@ def write(folder: Path, found: Changes) -> list[Path]:
     left_out = ((each.example_id, each.why) for each in found.paired.left_out)
     return [
         save(jsonio.indented(to_json(found)), folder / "comparison.json"),
-        save(_csv(_COLUMNS, changed), folder / "changed.csv"),
-        save(_csv(("example_id", "why"), left_out), folder / "left_out.csv"),
+        save(csv_text([_COLUMNS, *changed]), folder / "changed.csv"),
+        save(csv_text([("example_id", "why"), *left_out]), folder / "left_out.csv"),
     ]
 
 
@@ -268,14 +266,6 @@ def to_json(found: Changes) -> dict[str, Any]:
         "comparison": TypeAdapter(Comparison | None).dump_python(found.comparison, mode="json"),
         "left_out": dict(Counter(each.why for each in paired.left_out)),
     }
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(rows)
-    return out.getvalue()
 
 
 def lines(found: Changes) -> Iterator[str]:

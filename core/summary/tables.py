@@ -25,6 +25,7 @@ from core.summary.files import MODES, MetricValues, Modes
 Format = Literal["csv", "tidy", "html"]
 FORMATS: tuple[Format, ...] = ("csv", "tidy", "html")
 Value = str | float | None
+Line = Sequence[object]
 _CLASSIC_METRICS = tuple(name for name, field in MetricValues.model_fields.items() if field.is_required())
 CLASSIC_COLUMNS = (
     *("run_dir", "method", "run_id", "prompt_mode", "created_at", "checkpoint_path"),
@@ -64,20 +65,16 @@ def summarize_runs(
 
 def classic_csv(rows: Iterable[Row]) -> str:
     """The predecessor's tables, column by column: per split a line `# <split>`, a header, rows, a blank."""
-    ordered = sorted(rows, key=lambda row: (*method_and_id(row.run), row.mode, row.run))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
+    ordered, lines = sorted(rows, key=lambda row: (*method_and_id(row.run), row.mode, row.run)), list[Line]()
     for split in SPLITS:
-        out.write(f"# {split}\n")
-        writer.writerow(CLASSIC_COLUMNS)
-        for row in ordered:
-            if row.split == split:
-                file, (method, run_id) = row.file, method_and_id(row.run)
-                texts = (row.run, method, run_id, row.mode, file.created_at or "", file.checkpoint_path or "")
-                metrics = (getattr(file.metrics, name) for name in _CLASSIC_METRICS)
-                writer.writerow([*texts, *map(four_decimals, (file.decision_threshold, file.n, *metrics))])
-        out.write("\n")
-    return out.getvalue()
+        lines += [[f"# {split}"], CLASSIC_COLUMNS]
+        for row in (row for row in ordered if row.split == split):
+            file, (method, run_id) = row.file, method_and_id(row.run)
+            texts = (row.run, method, run_id, row.mode, file.created_at or "", file.checkpoint_path or "")
+            metrics = (getattr(file.metrics, name) for name in _CLASSIC_METRICS)
+            lines.append([*texts, *map(four_decimals, (file.decision_threshold, file.n, *metrics))])
+        lines.append([])
+    return csv_text(lines)
 
 
 def method_and_id(run: str) -> tuple[str, str]:
@@ -126,18 +123,24 @@ def tidy_csv(rows: Sequence[Row]) -> str:
 
     Metrics that are not built in come last, each with its interval.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
     more = dict.fromkeys(name for row in rows for name in row.file.metrics.registered)
+    lines = list[Line]()
     if rows:
         added = (f"{name}{end}" for name in more for end in ("", "_low", "_high"))
-        writer.writerow([*cells(rows[0]), *added])
+        lines.append([*cells(rows[0]), *added])
     for row in rows:
         values = list(cells(row).values())
         for name in more:
             interval = row.file.interval(name)
             values += [row.file.metrics.registered.get(name), interval.low, interval.high]
-        writer.writerow(values)
+        lines.append(values)
+    return csv_text(lines)
+
+
+def csv_text(lines: Iterable[Line]) -> str:
+    """CSV with commas and line feeds."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(lines)
     return out.getvalue()
 
 
