@@ -12,7 +12,7 @@ from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
 from core.errors import MissingInputError, UserError
 from core.evaluation.selection import select
-from core.export.pointer import PointerStart, read_start
+from core.export.manifests import PointerStart, read_start
 from core.optional import Part
 from core.pipeline.comparing import classical_baselines
 from core.pipeline.estimate import forecast_reinforcement

@@ -12,8 +12,7 @@ from core.evaluation.decision import DECISION
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
 from core.export import manifests, predictions
-from core.export.manifests import Measured, Output
-from core.export.pointer import Pointer, ReinforcedPointer
+from core.export.manifests import Measured, Output, Pointer, ReinforcedPointer
 from core.jsonio import now
 from core.optional import Part
 from core.pipeline.outcome import Outcome, Reinforcement

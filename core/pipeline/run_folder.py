@@ -18,8 +18,7 @@ from core.rl.segment import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.student.segment import STEPS_FILE, TrainStep
-from core.tracking.points import evaluation_point, reward_points, teacher_point, training_points
-from core.tracking.trackers import Trackers
+from core.tracking.trackers import Trackers, evaluation_point, reward_points, teacher_point, training_points
 
 
 @dataclass(frozen=True, slots=True)

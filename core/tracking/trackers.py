@@ -1,4 +1,4 @@
-"""The trackers of a run, each in a child process that reads a spool file.
+"""The trackers of a run, each in a child process that reads a spool file, and the metrics they receive.
 
 Nothing here blocks except the end of the run, which waits for `trackers.patience_s` at most. A tracker that
 fails costs one warning and does not affect results.
@@ -18,18 +18,22 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import getitem
 from pathlib import Path
 from typing import Any
 
 from core.config import Config
 from core.config.loading import walk
+from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
-from core.results import load_run_result
+from core.rejection.files import TeacherSummary
+from core.results import RunResult, load_run_result
+from core.rl.history import RLStep
 from core.store.runs import RunView
+from core.student.segment import TrainStep
 from core.tracking.child import ABANDONED, SPOOL, STATUS
-from core.tracking.points import Point, result_point
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +47,18 @@ _ENVIRONMENT = {
     "WANDB_ERROR_REPORTING": "false",
 }
 """Defaults for the child process; the user's environment has priority."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Metrics at a step of a series, which is sent once; without a step, metrics of the whole run.
+
+    Names are those that the predecessor's users have in their charts.
+    """
+
+    series: str
+    step: int | None
+    values: Mapping[str, float | str]
 
 
 class SentSteps(Record):
@@ -225,3 +241,86 @@ def _read_record(view: RunView, new: SentSteps) -> SentSteps:
             return parse(SentSteps, found)[0]
     view.write_json(FILE, new.to_json())
     return new
+
+
+def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
+    """Training by step, counted from 1."""
+    for row in rows:
+        values = {
+            "train/trainer_loss": row.loss,
+            "train/lr": row.learning_rate,
+            "train/grad_norm": row.grad_norm,
+            "train/tokens": row.tokens,
+        }
+        yield Point("train", row.step + 1, _defined(values))
+
+
+def reward_points(rows: Iterable[RLStep]) -> Iterator[Point]:
+    """Reinforcement by step."""
+    for row in rows:
+        values = {
+            "rl/loss": row.loss,
+            "rl/reward_mean": row.reward_mean,
+            "rl/reward_std": row.reward_std,
+            "rl/accuracy": row.batch_acc,
+            "rl/invalid_rate": row.invalid_rate,
+            "rl/kl": row.kl_logprob_diff_mean,
+            "rl/lr": row.learning_rate,
+        }
+        yield Point("rl", row.step, _defined(values))
+
+
+def evaluation_point(step: int, metrics: Metrics, series: str = "val") -> Point:
+    """A checkpoint on val; those of reinforcement are the series `rl_val`."""
+    return Point(series, step, _defined(_metrics(series, metrics)))
+
+
+def teacher_point(summary: TeacherSummary) -> Point:
+    """The teacher's answers and how many were accepted."""
+    values = {
+        "teacher/requested_samples": summary.requested_samples,
+        "teacher/accepted_samples": summary.accepted_samples,
+        "teacher/acceptance_rate": summary.acceptance_rate,
+    }
+    return Point("teacher", None, _defined(values))
+
+
+def result_point(result: RunResult) -> Point:
+    """The selected checkpoint on test, and what the run cost."""
+    test, student = result.student_on_test, result.ledger.student
+    values: dict[str, float | str | None] = {
+        **({} if test is None else _metrics("bestval_test", test)),
+        "selection/metric_name": result.selection_metric,
+        "selection/best_val_metric": result.best_val_selection_metric_value,
+        "best_step": result.best_step,
+        "report": result.report_path,
+        "best_model_path": result.best_model_path,
+        "cost/usd": result.ledger.usd,
+        "cost/seconds": round(result.ledger.total_seconds, 1),
+    }
+    if student is not None:
+        values |= {
+            "cost/trained_tokens": student.trained_tokens,
+            "cost/prefilled_tokens": student.prefilled_tokens,
+            "cost/sampled_tokens": student.sampled_tokens,
+            "cost/requests": student.requests,
+        }
+    return Point("final", None, _defined(values))
+
+
+def _metrics(prefix: str, metrics: Metrics) -> dict[str, float | str | None]:
+    """All registered metrics; `loss` and `cls_loss` are the predecessor's names of the log loss."""
+    log_loss = metrics.values.get("log_loss")
+    found = {
+        "loss": log_loss,
+        "cls_loss": log_loss,
+        **metrics.values,
+        "invalid_label_rate": metrics.invalid_label_rate,
+        "decision_threshold": metrics.threshold,
+    }
+    return {f"{prefix}/{name}": value for name, value in found.items()}
+
+
+def _defined(values: Mapping[str, float | str | None]) -> dict[str, float | str]:
+    """Leave out undefined metrics: trackers cannot show the reason."""
+    return {name: value for name, value in values.items() if value is not None}

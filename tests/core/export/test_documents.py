@@ -9,12 +9,12 @@ from core.evaluation.decision import by_definition
 from core.export.manifests import (
     Measured,
     Output,
+    Pointer,
     manifest,
     manifest_name,
     metrics_name,
     split_metrics,
 )
-from core.export.pointer import Pointer
 from core.intervals import Interval
 from core.records import SplitName
 from tests.core.export.making import metrics

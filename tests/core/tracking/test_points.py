@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.results import Ledger, RunResult, StudentLedger
 from core.rl.history import RLStep
 from core.student.segment import TrainStep
-from core.tracking.points import (
+from core.tracking.trackers import (
     evaluation_point,
     result_point,
     reward_points,

@@ -23,8 +23,7 @@ from core.store.objects import Store
 from core.store.runs import SUMMARY, RunView
 from core.student.segment import TrainStep
 from core.tracking.child import main
-from core.tracking.points import evaluation_point, training_points
-from core.tracking.trackers import FILE, TrackerProcess, tracked
+from core.tracking.trackers import FILE, TrackerProcess, evaluation_point, tracked, training_points
 from tests.core.export.making import metrics, with_values
 
 HISTORY = [TrainStep(step=i, loss=2.0 - i, learning_rate=1e-3, grad_norm=None, tokens=7) for i in (0, 1)]
