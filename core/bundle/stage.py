@@ -39,7 +39,6 @@ from core.student.stage import EncodeSummary
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
 
 if TYPE_CHECKING:
-    from core.base_model import ModelSource
     from core.pipeline.context import RunContext
 
 FOLDER = "bundle"
@@ -167,8 +166,14 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
         merged, end = folder / names.MERGED, encoder.frame.end_of_turn
         with separable(Part.MERGED):
             write_merged(source, adapter, tokenizer, merged, config.merged, end_of_turn=end)
+    engine = io.context.engine
+    base = Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
+    if config.engine.capabilities.remote and (trained := io.optional("checkpoint")) is not None:
+        base = replace(base, sampler_path=checkpoint(engine, trained).sampler.location)
+    if config.engine.capabilities.remote and source is not None:
+        base = replace(base, local_spec=source.spec, local_digest=source.digest)
     return Contents(
-        base=_base(config, io, source),
+        base=base,
         adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
         prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
         prompts_digest=prompts.student_digest,
@@ -182,16 +187,6 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
         max_new_tokens=config.max_new_tokens,
         files={},
     )
-
-
-def _base(config: BundleSettings, io: StageIO, source: ModelSource | None) -> Base:
-    engine = io.context.engine
-    base = Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
-    if not config.engine.capabilities.remote:
-        return base
-    if (trained := io.optional("checkpoint")) is not None:
-        base = replace(base, sampler_path=checkpoint(engine, trained).sampler.location)
-    return base if source is None else replace(base, local_spec=source.spec, local_digest=source.digest)
 
 
 def _parity(config: BundleSettings, io: StageIO, opened: Bundle) -> Parity:

@@ -162,13 +162,6 @@ class _Probes:
         low, high = self.low[which], self.high[which]
         return replace(self, owner=self.owner[which], position=self.position[which], low=low, high=high)
 
-    def unsettled(self, roots: Ints) -> _Probes:
-        """The probes that may meet a set of another family."""
-        families = roots[self.index_owner]
-        changes = np.cumsum(np.concatenate(([False], families[1:] != families[:-1])))
-        one = changes[self.low] == changes[self.high - 1]
-        return self.take(~(one & (families[self.low] == roots[self.owner])))
-
 
 def _join(sets: ShingleSets, threshold: float, progress: Progress) -> Ints:
     """The number of each set's family; sets come by size."""
@@ -180,7 +173,11 @@ def _join(sets: ShingleSets, threshold: float, progress: Progress) -> Ints:
     for chosen in (nearest, probes):
         pairs = np.cumsum(chosen.high - chosen.low)
         for part in _parts(pairs, _CHUNK):
-            large, small = _candidates(sets, chosen.take(part).unsettled(roots), roots, threshold)
+            met, families = chosen.take(part), roots[chosen.index_owner]
+            changes = np.cumsum(np.concatenate(([False], families[1:] != families[:-1])))
+            one_family = changes[met.low] == changes[met.high - 1]
+            settled = one_family & (families[met.low] == roots[met.owner])
+            large, small = _candidates(sets, met.take(~settled), roots, threshold)
             similar = _verified(sets, large, small, threshold)
             if similar.any():
                 roots = _merged(roots, large[similar], small[similar])

@@ -58,7 +58,12 @@ class TextLines:
 
     def __iter__(self) -> Iterator[str]:
         for block, ends in self._blocks():
-            yield from io.StringIO(self._with_escapes(block) if ends else block, newline=ends)
+            if self._escape and ends:
+                lone = "\r" in block and block.count("\r") != block.count("\r\n")
+                if lone or _ESCAPE in block:
+                    self._escaped = True
+                    block = _LONE_CR.sub(f"{_ESCAPE}1", block.replace(_ESCAPE, f"{_ESCAPE}0"))
+            yield from io.StringIO(block, newline=ends)
 
     def stripped(self) -> Iterator[str]:
         """The lines without their ends, and without byte order marks that joining files leaves."""
@@ -70,15 +75,6 @@ class TextLines:
         if not self._escaped:
             return fields
         return [f.replace(f"{_ESCAPE}1", "\r").replace(f"{_ESCAPE}0", _ESCAPE) for f in fields]
-
-    def _with_escapes(self, block: str) -> str:
-        if not self._escape:
-            return block
-        lone = "\r" in block and block.count("\r") != block.count("\r\n")
-        if not lone and _ESCAPE not in block:
-            return block
-        self._escaped = True
-        return _LONE_CR.sub(f"{_ESCAPE}1", block.replace(_ESCAPE, f"{_ESCAPE}0"))
 
     def _blocks(self) -> Iterator[tuple[str, str]]:
         """Blocks that end where a line does, each with the `newline` that splits it."""
@@ -125,7 +121,14 @@ class TextLines:
     def _check_head(self) -> str | None:
         """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
         head, encoding, place = self._head, self._how.encoding, self._place
-        codec = _codec(place, self._how)
+        try:
+            codecs.getincrementaldecoder(encoding)
+            with contextlib.suppress(UnicodeError):
+                b"\n\n\n\n".decode(encoding, "replace")  # refuses codecs that are not of text
+            codec = codecs.lookup(encoding).name
+        except LookupError:
+            setting = self._how.named("encoding")
+            raise DataError(f"{place}: there is no encoding {encoding!r}; set {setting}") from None
         if head.startswith(_GZIP):
             remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
             raise DataError(f"{place} is packed by gzip; {remedy}")
@@ -144,18 +147,6 @@ class TextLines:
                 setting = self._how.named("encoding", "utf-8")
                 raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
         return None
-
-
-def _codec(place: str, how: TextFormat) -> str:
-    """The canonical name of the encoding. Raises DataError if it does not exist or is not one of text."""
-    try:
-        codecs.getincrementaldecoder(how.encoding)
-        with contextlib.suppress(UnicodeError):
-            b"\n\n\n\n".decode(how.encoding, "replace")  # refuses codecs that are not of text
-        return codecs.lookup(how.encoding).name
-    except LookupError:
-        setting = how.named("encoding")
-        raise DataError(f"{place}: there is no encoding {how.encoding!r}; set {setting}") from None
 
 
 def _wide_encoding(head: bytes) -> str | None:

@@ -213,14 +213,14 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
 
 def run_report(data: ReportData, failures: Failures) -> Document:
     """Return the report of a run, or of its reinforcement; sections that fail are recorded in `failures`."""
-    state = data.resume_state_path
+    state, at = data.resume_state_path, data.generated_at
     return Document(
         title=f"Test report: {data.run_name}",
         sections=run_sections(data, failures),
-        generated_at=data.generated_at,
+        generated_at=at,
         kind="Report of a run",
         name=data.run_name,
-        facts=(f"measured on {data.split}", data.setup.base_model, data.generated_at),
+        facts=(f"measured on {data.split}", data.setup.base_model, at),
         lines=() if state is None else (("resume_state_path", state),),
     )
 
@@ -228,11 +228,8 @@ def run_report(data: ReportData, failures: Failures) -> Document:
 def baseline_report(data: BaselineData, failures: Failures) -> Document:
     """Return the report of scorers that need no training; sections that fail are recorded in `failures`."""
     builders = {name: SECTIONS.get(name).build for name in _OF_BASELINES}
-    return Document(
-        title=f"Baselines: {data.run_name}",
-        sections=build_sections(builders, data, failures),
-        generated_at=data.generated_at,
-    )
+    found = build_sections(builders, data, failures)
+    return Document(f"Baselines: {data.run_name}", found, data.generated_at)
 
 
 def run_sections(data: ReportData, failures: Failures) -> list[Section]:

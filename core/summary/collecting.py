@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from core.errors import StoreError
-from core.jsonio import InvalidFile, Record, parse
+from core.jsonio import InvalidFile, parse
 from core.records import SPLITS, SplitName
 from core.store.disk import explained
 from core.store.objects import Store
-from core.store.runs import FOLDER, STATE
+from core.store.runs import FOLDER, STATE, RunState
 from core.summary.files import (
     MODES,
     READERS,
@@ -73,10 +73,6 @@ class Collected:
     def runs(self) -> int:
         """Number of runs that have rows."""
         return len({row.run for row in self.rows})
-
-
-class _RunState(Record):
-    state: str
 
 
 def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = True) -> Collected:
@@ -141,10 +137,9 @@ def _explain_missing(store: Store, folders: Sequence[RunFolder], modes: Sequence
     names = (f"metrics_{{train,val,test}}{_ENDINGS[mode]}.json" for mode in modes)
     nothing = f"has no student_phase/{' or '.join(names)}"
     for folder in folders:
-        try:
-            state = parse(_RunState, states[folder.name][STATE])[0].state
-        except (KeyError, InvalidFile):
-            state = "finished"
+        state = "finished"
+        with contextlib.suppress(KeyError, InvalidFile):
+            state = parse(RunState, states[folder.name][STATE])[0].state
         unfinished = f"nothing is exported yet (state: {state})"
         skipped.append(Skipped(folder.at(""), nothing if state == "finished" else unfinished))
     return skipped

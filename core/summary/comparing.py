@@ -186,23 +186,20 @@ def pair(a: RunPredictions, b: RunPredictions) -> Paired:
     pairs, left_out = [], []
     for example_id in dict.fromkeys([*in_a, *in_b]):
         one, other = in_a.get(example_id), in_b.get(example_id)
-        why = repeated.get(example_id) or _why_not(one, other)
-        if why is not None:
+        if example_id in repeated:
+            left_out.append(LeftOut(example_id, repeated[example_id]))
+        elif one is None or other is None:
+            left_out.append(LeftOut(example_id, f"only {'B' if one is None else 'A'} has it"))
+        elif one.text != other.text:
+            left_out.append(LeftOut(example_id, "the text differs"))
+        elif one.gold_label != other.gold_label:
+            left_out.append(LeftOut(example_id, "the gold label differs"))
+        elif missing := [run for run, each in (("A", one), ("B", other)) if each.predicted is None]:
+            why = f"{' and '.join(missing)} got no score from the server"
             left_out.append(LeftOut(example_id, why))
-        elif one is not None and other is not None:
+        else:
             pairs.append(Pair(one, other))
     return Paired(a, b, pairs, left_out)
-
-
-def _why_not(a: Predicted | None, b: Predicted | None) -> str | None:
-    if a is None or b is None:
-        return "only B has it" if a is None else "only A has it"
-    if a.text != b.text:
-        return "the text differs"
-    if a.gold_label != b.gold_label:
-        return "the gold label differs"
-    missing = [name for name, each in (("A", a), ("B", b)) if each.predicted is None]
-    return f"{' and '.join(missing)} got no score from the server" if missing else None
 
 
 def changes(paired: Paired) -> Changes:

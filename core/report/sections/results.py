@@ -169,9 +169,7 @@ def threshold(data: ComparisonData) -> Section | None:
 def _why(fitted: Mapping[str, Decided]) -> list[str]:
     """The reason of each choice; scorers with the same reason share a sentence."""
     thresholds = grouped((title, d.threshold.reason) for title, d in fitted.items())
-    calibrators = grouped(
-        (title, f"{d.calibrator.kind}, {d.calibrator.reason}") for title, d in fitted.items()
-    )
+    calibrators = grouped((t, f"{d.calibrator.kind}, {d.calibrator.reason}") for t, d in fitted.items())
     out = [f"Threshold: {why} ({'; '.join(titles)})." for why, titles in thresholds.items()]
     out += [f"Calibration: {why} ({'; '.join(titles)})." for why, titles in calibrators.items()]
     for title, d in fitted.items():

@@ -84,9 +84,8 @@ def faithfulness(data: ReportData) -> Section | None:
         "stated labels that are the decision at the threshold": found.label_is_decision,
         "stated labels that are right": found.label_is_gold,
     }
-    rows = [
-        [*cells(what, f"{c.count:,} of {c.total:,}"), with_interval(c.share)] for what, c in counted.items()
-    ]
+    named = counted.items()
+    rows = [[*cells(what, f"{c.count:,} of {c.total:,}"), with_interval(c.share)] for what, c in named]
     intro = (
         f"The student's reasoning on {plural(found.with_reasoning.total, 'row')} of "
         f"{data.analysis.rows:,}. That a rule exists and a quotation occurs does not mean that one follows "
@@ -134,21 +133,20 @@ def worst(
         return []
     mistakes = []
     for i in worst_errors(aligned, decision, most):
-        generated = aligned.generated[i]
+        example, generated = kept[i], aligned.generated[i]
         rules = () if generated.reasoning is None else cited(generated.reasoning, rule_ids)
-        mistakes.append(
-            Mistake(
-                id=kept[i].id,
-                text=kept[i].text,
-                gold=kept[i].label,
-                decision=int(predicted[i]),
-                probability=optional(calibrated[i]),
-                threshold=decision.threshold,
-                reasoning=generated.reasoning,
-                cited=tuple(dict.fromkeys(rules)),
-                stated=generated.label,
-            )
+        mistake = Mistake(
+            id=example.id,
+            text=example.text,
+            gold=example.label,
+            decision=int(predicted[i]),
+            probability=optional(calibrated[i]),
+            threshold=decision.threshold,
+            reasoning=generated.reasoning,
+            cited=tuple(dict.fromkeys(rules)),
+            stated=generated.label,
         )
+        mistakes.append(mistake)
     return mistakes
 
 
