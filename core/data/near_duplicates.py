@@ -212,21 +212,16 @@ def _verified(sets: ShingleSets, large: Ints, small: Ints, threshold: float) -> 
     """Which pairs are similar: |A and B| / |A or B| >= threshold."""
     similar = np.zeros(len(large), np.bool_)
     for part in _parts(np.cumsum(sets.sizes[small]), _LOOKUPS):
-        common = _common(sets, large[part], small[part])
-        union = sets.sizes[large[part]] + sets.sizes[small[part]] - common
-        similar[part] = common / union >= threshold
+        # The shingles of the smaller sets are looked up in the larger ones.
+        larger, smaller, sizes = large[part], small[part], sets.sizes[small[part]]
+        pair = np.repeat(np.arange(len(smaller)), sizes)
+        inside = np.arange(len(pair)) - (np.cumsum(sizes) - sizes)[pair]
+        tokens = sets.tokens[sets.offsets[smaller][pair] + inside]
+        keys = larger[pair] * sets.kinds + tokens
+        at = np.minimum(np.searchsorted(sets.keys, keys), len(sets.keys) - 1)
+        common = np.bincount(pair[sets.keys[at] == keys], minlength=len(smaller)).astype(np.int64)
+        similar[part] = common / (sets.sizes[larger] + sizes - common) >= threshold
     return similar
-
-
-def _common(sets: ShingleSets, large: Ints, small: Ints) -> Ints:
-    """How many shingles each pair shares: those of the smaller set are looked up in the larger."""
-    sizes = sets.sizes[small]
-    pair = np.repeat(np.arange(len(small)), sizes)
-    inside = np.arange(len(pair)) - (np.cumsum(sizes) - sizes)[pair]
-    tokens = sets.tokens[sets.offsets[small][pair] + inside]
-    keys = large[pair] * sets.kinds + tokens
-    at = np.minimum(np.searchsorted(sets.keys, keys), len(sets.keys) - 1)
-    return np.bincount(pair[sets.keys[at] == keys], minlength=len(small)).astype(np.int64)
 
 
 def _merged(roots: Ints, left: Ints, right: Ints) -> Ints:

@@ -158,11 +158,7 @@ class LabelMap:
 
 
 class _Interpreter:
-    """Reads rows of the config's tables as examples.
-
-    A row is looked up in the split file before its label is read: what is left out is never bad.
-    `met` are the ids that both the split file and the data have.
-    """
+    """Reads rows of the config's tables as examples; `met` are ids that the split file and the data have."""
 
     def __init__(self, config: DataConfig, split_of: Mapping[str, SplitName] | None) -> None:
         self.config, self.split_of, self.met = config, split_of, set[str]()
@@ -185,7 +181,7 @@ class _Interpreter:
         if problem := _unwritable(text) or _unwritable(name or ""):
             return problem
         example_id = text_id(text) if name is None else name.strip()
-        if self.split_of is not None:
+        if self.split_of is not None:  # looked up before the label is read: what is left out is never bad
             split = self.split_of.get(example_id)
             if split is not None:
                 self.met.add(example_id)

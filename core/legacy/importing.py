@@ -180,9 +180,10 @@ def _missing(s: Settings) -> Iterator[Remark]:
 def _with_prompts(found: Imported, s: Settings, to: Path) -> Imported:
     """Convert a prompts file of the earlier scripts; one of ours remains where it is."""
     source = s.find(s["prompt_file"])
-    if source is None or not prompts.is_legacy(source):
+    converted = None if source is None else prompts.convert(source)
+    if converted is None:
         return found
-    text, notes = prompts.convert(source)
+    text, notes = converted
     notes = [KEYS["prompt_file"].note, *notes]
     return replace(
         found,

@@ -30,18 +30,19 @@ _TAGS = {
 """The form of answers in the later version."""
 
 
-def is_legacy(path: Path) -> bool:
-    """Whether a file has templates under the earlier scripts' names."""
-    values = _read(path)
-    return isinstance(values, dict) and any(name in ALIASES for name in values)
-
-
-def convert(path: Path) -> tuple[str, list[str]]:
-    """Return the text of a prompts file in our form, and notes for the user.
+def convert(path: Path) -> tuple[str, list[str]] | None:
+    """Return the text of a prompts file in our form, and notes; None without templates under earlier names.
 
     Raises PromptError for a template that the scripts could not have rendered.
     """
-    values = _read(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except yaml.YAMLError as e:
+        raise PromptError(f"{path} is not YAML: {' '.join(str(e).split())[:120]}; correct it") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise PromptError(f"cannot read prompts from {path}: {e}") from None
+    if not isinstance(values, dict) or not any(name in ALIASES for name in values):
+        return None
     texts: dict[str, str] = {}
     for name, ours in ALIASES.items():
         if values.get(name) is not None:
@@ -68,15 +69,6 @@ def convert(path: Path) -> tuple[str, list[str]]:
             "correct the last lines of its prompts in the copy"
         )
     return "\n".join(parts), notes
-
-
-def _read(path: Path) -> Any:
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8-sig"))
-    except yaml.YAMLError as e:
-        raise PromptError(f"{path} is not YAML: {' '.join(str(e).split())[:120]}; correct it") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise PromptError(f"cannot read prompts from {path}: {e}") from None
 
 
 def _jinja(template: object, place: str) -> str:

@@ -17,11 +17,11 @@ def number(value: float | None, digits: int = DIGITS) -> str:
     return UNDEFINED if value is None else f"{value:.{digits}f}"
 
 
-def signed(value: float | None, digits: int = DIGITS) -> str:
+def signed(value: float | None) -> str:
     """Return a difference with its sign; a value that is 0 to all digits shown has none."""
     if value is None:
         return UNDEFINED
-    shown = f"{value:+.{digits}f}"
+    shown = f"{value:+.{DIGITS}f}"
     return shown[1:] if float(shown) == 0 else shown
 
 

@@ -211,8 +211,7 @@ def _from_made_by(facts: RunFacts, data: bytes) -> RunFacts:
 
 
 def _from_predecessor(facts: RunFacts, data: bytes) -> RunFacts:
-    """What is certain of a run of the predecessor: its config file has the settings from before the
-    student's flags, so the base model may have been another."""
+    """Leave out the base model: the file has the settings from before the student's flags."""
     model = parse(_PredecessorConfig, data)[0].teacher_model
     return replace(facts, engine="tinker", target="reason_first", teacher_kind="openai", teacher_model=model)
 

@@ -141,7 +141,9 @@ def seeds(data: ReportData) -> Section | None:
         for i, r in enumerate(runs)
     ]
     for name, of in _SPREAD.items():
-        rows.append(cells(name, "", *(number(_spread(values, of)) for values in by_metric.values())))
+        # Undefined if a seed lacks the metric: a spread of some of them would be another number.
+        spreads = [None if None in v else of([x for x in v if x is not None]) for v in by_metric.values()]
+        rows.append(cells(name, "", *map(number, spreads)))
     strong = frozenset({0, len(runs)})
     table = Table(["run", "seed", *map(name_of, MEASURED)], rows, strong=strong)
     return Section("seeds", "Other seeds", [Prose(intro), table])
@@ -153,12 +155,6 @@ def own_seed(data: ReportData) -> list[SeedResult]:
     if not isinstance(student, ProbabilityAnalysis):
         return []
     return [SeedResult(data.run_name, data.setup.seed, student.metrics)]
-
-
-def _spread(values: Sequence[float | None], of: Callable[[Sequence[float]], float]) -> float | None:
-    """None if a seed lacks the metric: a spread of some of them would be another number."""
-    defined = [v for v in values if v is not None]
-    return of(defined) if len(defined) == len(values) else None
 
 
 @section("teacher", order=200)
