@@ -179,7 +179,8 @@ class Records:
         return all(column.fits(field) for column, field in zip(self._learned(), fields, strict=True))
 
     def _is_known(self) -> bool:
-        return any(column.known for column in self._learned())
+        """Whether the values of any column differ from other text."""
+        return any(column.values is not None or column.shapes is not None for column in self._learned())
 
     def _learned(self) -> list[_Column]:
         """What each column is like in the rows of one line nearby, updated every so many rows."""
@@ -225,11 +226,6 @@ class _Column:
             return cls(distinct, None, indented)
         few = max(2, len(values) // 5)
         return cls(None, shapes if len(shapes) <= few else None, indented)
-
-    @property
-    def known(self) -> bool:
-        """Whether the values of this column differ from other text."""
-        return self.values is not None or self.shapes is not None
 
     def fits(self, value: str) -> bool:
         if value.startswith(" ") and not self.indented:

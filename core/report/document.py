@@ -213,10 +213,11 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
 
 def run_report(data: ReportData, failures: Failures) -> Document:
     """Return the report of a run, or of its reinforcement; sections that fail are recorded in `failures`."""
+    ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
     state, at = data.resume_state_path, data.generated_at
     return Document(
         title=f"Test report: {data.run_name}",
-        sections=run_sections(data, failures),
+        sections=build_sections({name: each.build for name, each in ordered}, data, failures),
         generated_at=at,
         kind="Report of a run",
         name=data.run_name,
@@ -230,12 +231,6 @@ def baseline_report(data: BaselineData, failures: Failures) -> Document:
     builders = {name: SECTIONS.get(name).build for name in _OF_BASELINES}
     found = build_sections(builders, data, failures)
     return Document(f"Baselines: {data.run_name}", found, data.generated_at)
-
-
-def run_sections(data: ReportData, failures: Failures) -> list[Section]:
-    """Build all registered sections in order; see build_sections."""
-    ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
-    return build_sections({name: each.build for name, each in ordered}, data, failures)
 
 
 def build_sections(

@@ -61,14 +61,11 @@ class SweepFile(Section):
         for arm, sets in (self.arms or {"": ()}).items():
             for values in itertools.product(*self.grid.values()):
                 texts = [json.dumps(value, ensure_ascii=False) for value in values]
-                named = [f"{key}-{_slug(value)}" for key, value in zip(short, values, strict=True)]
+                plain = [v if isinstance(v, str) else text for v, text in zip(values, texts, strict=True)]
+                slugs = [re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "none" for text in plain]
+                named = [f"{key}-{slug}" for key, slug in zip(short, slugs, strict=True)]
                 crossed = [f"{key}={text}" for key, text in zip(self.grid, texts, strict=True)]
                 yield "-".join([*([arm] if arm else []), *named]), (*sets, *crossed)
-
-
-def _slug(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return re.sub(r"[^A-Za-z0-9._]+", "-", text).strip("-") or "none"
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,7 +39,6 @@ log = logging.getLogger(__name__)
 
 FILE = "trackers.json"
 _PACKAGES = Path(__file__).resolve().parents[2]
-_PATH = "PYTHONPATH"
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default it asks an unreachable server for minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
@@ -87,11 +86,11 @@ class TrackerProcess:
         self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
         self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
         self._write({"tracker": name, "settings": settings, "run": run})
-        path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get(_PATH)])])
+        path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             # -P: do not import a folder `core` of the working directory.
             [sys.executable, "-P", "-m", "core.tracking.child", str(self._folder)],
-            env={**_ENVIRONMENT, **os.environ, _PATH: path},
+            env={**_ENVIRONMENT, **os.environ, "PYTHONPATH": path},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -11,7 +11,7 @@ from core.config.measure import METRICS, ThresholdConfig
 from core.evaluation.analysis import LabelAnalysis
 from core.optional import Failures, strict
 from core.report.data import ReportData
-from core.report.document import SECTIONS, Bullets, Prose, Section, Table, run_sections, section
+from core.report.document import SECTIONS, Bullets, Prose, Section, Table, run_report, section
 from core.report.sections.results import compared, results
 from core.report.sections.setup import costs, rows
 from core.report.sections.training import own_seed, seeds, teacher
@@ -45,7 +45,7 @@ def test_a_function_that_registers_itself_is_a_section_of_both_reports_in_its_pl
         return Section("greeting", "Greeting", [Prose(f"Hello, {data.run_name}")])
 
     try:
-        found = [s.key for s in run_sections(full(), strict())]
+        found = [s.key for s in run_report(full(), strict()).sections]
         assert found[:3] == ["verdict", "greeting", "results"]
         assert "## Greeting\n\nHello, night" in as_markdown(full())
         assert '<section id="greeting">' in as_page(full())
@@ -183,7 +183,7 @@ def test_every_registered_metric_has_a_column() -> None:
 
 def test_rows_have_as_many_cells_as_columns_and_sections_have_names_of_their_own() -> None:
     for report in (full(), usual(rows=60, groups=4, scorers=SCORERS[:2])):
-        found = run_sections(report, Failures())
+        found = run_report(report, Failures()).sections
         keys = [each.key for each in found]
         assert len(keys) == len(set(keys))
         for each in found:
@@ -218,7 +218,7 @@ def test_too_few_groups_are_named_with_what_that_means() -> None:
     said = " ".join(sentences(few))
     assert "No interval: there are fewer than 6 groups to draw from, so nothing is shown to be better" in said
     assert "fewer than 6 groups" not in " ".join(sentences(usual(rows=60, groups=4)))
-    text = " ".join(str(block) for each in run_sections(few, strict()) for block in each.blocks)
+    text = " ".join(str(block) for each in run_report(few, strict()).sections for block in each.blocks)
     assert "fewer than 6 groups" in text
     assert as_markdown(few)
     assert as_page(few)

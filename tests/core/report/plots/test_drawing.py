@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from core.optional import strict
-from core.report.document import Picture, run_sections
+from core.report.document import Picture, run_report
 from core.report.plots.drawing import NAMES, draw, label
 from core.report.plots.scorers import ForestRow, forest
 from tests.core.report.making import full
@@ -24,7 +24,12 @@ EVIL = (
 
 
 def pictures() -> list[Picture]:
-    return [block for s in run_sections(full(), strict()) for block in s.blocks if isinstance(block, Picture)]
+    return [
+        block
+        for s in run_report(full(), strict()).sections
+        for block in s.blocks
+        if isinstance(block, Picture)
+    ]
 
 
 @pytest.mark.filterwarnings("error")
