@@ -185,7 +185,7 @@ def test_a_run_of_the_predecessors_is_never_written_over(
     run = write_run(tmp_path / "out", "old")
     before = (run / "teacher_phase/accepted_samples.jsonl").read_bytes()
     view = RunView(Store.at("out"), "old")
-    with pytest.raises(UserError, match="it has data_splits, student_phase, teacher_phase and no"):
+    with pytest.raises(UserError, match="contains data_splits, student_phase, teacher_phase but no"):
         claim(view, config, new=False)
     claim(view, config, new=True)
     (kept,) = (tmp_path / "out/runs").glob("old.*")
