@@ -49,7 +49,12 @@ def check_prefect_settings() -> None:
     from core.errors import UserError
 
     url = os.environ.get("PREFECT_API_URL", "")
-    if url and not _is_address(url):
+    try:
+        parts = urlsplit(url)
+        named = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        named = False
+    if url and not (named and url == url.strip()):
         raise UserError(
             f"PREFECT_API_URL is {url!r}, which is not the address of a server; write it like "
             "http://127.0.0.1:4200/api, or unset it for a temporary server"
@@ -69,19 +74,6 @@ def check_prefect() -> None:
     from flows.server import require_reachable
 
     require_reachable()
-
-
-def _is_address(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return (
-            url == url.strip()
-            and parts.scheme in ("http", "https")
-            and bool(parts.hostname)
-            and parts.port != 0
-        )
-    except ValueError:
-        return False
 
 
 def detach_temporary_server() -> None:

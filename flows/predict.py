@@ -32,15 +32,10 @@ def _with_parameters(function: Callable[[PredictOptions], Outcome]) -> Callable[
     A flow has no standard input and output, so there `input` and `output` are required.
     """
     hints, about = get_type_hints(PredictOptions), get_type_hints(PredictOptions, include_extras=True)
-    parameters = [
-        inspect.Parameter(
-            each.name,
-            each.kind,
-            default=each.empty if each.name in ("input", "output") else each.default,
-            annotation=hints[each.name],
-        )
-        for each in inspect.signature(PredictOptions).parameters.values()
-    ]
+    parameters = []
+    for each in inspect.signature(PredictOptions).parameters.values():
+        default = each.empty if each.name in ("input", "output") else each.default
+        parameters.append(each.replace(default=default, annotation=hints[each.name]))
     signature = inspect.Signature(parameters, return_annotation=Outcome)
     described = {name: found.help for name in hints for found in about[name].__metadata__}
 
@@ -60,14 +55,23 @@ def predict(options: PredictOptions) -> Outcome:
     """Predict the labels of a table's texts with a published student."""
     job = Job.of(options, find(options.model, options.root, merged=options.weights == "merged"))
     runner = options.runner or "threads"
-    device = Device(
-        options.device, options.threads or (_share(options.workers) if runner != "threads" else None)
-    )
+    threads = options.threads
+    if threads is None and runner != "threads":
+        threads = max(1, (os.cpu_count() or 1) // options.workers)
+    device = Device(options.device, threads)
     with held(job, overwrite=options.overwrite, restart=options.restart) as rows:
         on = answer_shards.with_options(task_runner=_task_runner(runner, options.workers, options.address))
         answered = on(list(shards(job, rows, options.base_model, device)))
         found = assemble(job, rows - answered)
-    _show(found)
+    text = (
+        f"{found.rows:,} rows in {code(found.output)}, {found.reused:,} of them answered before; "
+        f"{found.errors:,} with an error, {found.cut:,} with a text that was truncated to fit."
+    )
+    if found.overflow:
+        text += f" {found.overflow:,} have content in unnamed columns, which was ignored."
+    log.info("%s", text)
+    with Failures().optional(Part.ARTIFACT, "predictions"):
+        create_markdown_artifact(key="predictions", markdown=text, description="Predictions")
     if options.fail_on_error:
         found.check(fail_on_error=True)
     return found
@@ -82,10 +86,6 @@ def answer_shards(these: list[Shard]) -> int:
         return sum(future.result() for future in futures)
     finally:
         student.cache_clear()
-
-
-def _share(workers: int) -> int:
-    return max(1, (os.cpu_count() or 1) // workers)
 
 
 def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:
@@ -105,15 +105,3 @@ def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:
     except ImportError as e:
         remedy = f"pip install 'understudy-distill[{runner}]'"
         raise UserError(f"runner {runner} is not installed ({e}): {remedy}") from e
-
-
-def _show(found: Outcome) -> None:
-    text = (
-        f"{found.rows:,} rows in {code(found.output)}, {found.reused:,} of them answered before; "
-        f"{found.errors:,} with an error, {found.cut:,} with a text that was truncated to fit."
-    )
-    if found.overflow:
-        text += f" {found.overflow:,} have content in unnamed columns, which was ignored."
-    log.info("%s", text)
-    with Failures().optional(Part.ARTIFACT, "predictions"):
-        create_markdown_artifact(key="predictions", markdown=text, description="Predictions")

@@ -105,7 +105,9 @@ class PrefectRunner(InlineRunner):
             work, wait_for=self._inputs(call), return_state=True
         )
         if not state.is_completed():
-            raise work.error or _error_of(state)
+            # Without an error of the stage, the task run ended before its function began.
+            ended = work.error or state.result(raise_on_failure=False)
+            raise ended if isinstance(ended, BaseException) else CrashedRun(str(ended))
         self._note(call, state.state_details.task_run_id)
         return cached or work.reused
 
@@ -154,9 +156,3 @@ class PrefectRunner(InlineRunner):
 def _states(task_runs: Iterable[Any]) -> list[State[Any]]:
     """A reference to each task run. Its own state would make Prefect read the result from the storage."""
     return [Completed(data=True, state_details=StateDetails(task_run_id=each)) for each in task_runs]
-
-
-def _error_of(state: State[Any]) -> BaseException:
-    """The error that ended a task run before its function began."""
-    found = state.result(raise_on_failure=False)
-    return found if isinstance(found, BaseException) else CrashedRun(str(found))

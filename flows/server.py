@@ -70,22 +70,19 @@ def _explained(url: str) -> Iterator[None]:
         raise UserError(
             f"PREFECT_API_URL is {url}, which is not the address of a server ({e}); {_INSTEAD}"
         ) from e
-    except httpx.DecodingError as e:
+    except (httpx.DecodingError, JSONDecodeError) as e:
         raise UserError(_no_api(url)) from e
     except httpx.TransportError as e:
         raise PassingError(f"no Prefect server answers at {url} ({e or type(e).__name__}); {_INSTEAD}") from e
     except PrefectHTTPStatusError as e:
-        raise _status_error(url, e.response.status_code) from e
-    except JSONDecodeError as e:
-        raise UserError(_no_api(url)) from e
-
-
-def _status_error(url: str, status: int) -> UserError | PassingError:
-    if status in (401, 403):
-        return UserError(f"{url} does not let us in; set PREFECT_API_AUTH_STRING or PREFECT_API_KEY")
-    if status == 429 or status >= 500:
-        return PassingError(f"the Prefect server at {url} answers with status {status}; {_INSTEAD}")
-    return UserError(f"{_no_api(url)} (status {status})")
+        status = e.response.status_code
+        if status in (401, 403):
+            how = "set PREFECT_API_AUTH_STRING or PREFECT_API_KEY"
+            raise UserError(f"{url} does not let us in; {how}") from e
+        if status == 429 or status >= 500:
+            text = f"the Prefect server at {url} answers with status {status}; {_INSTEAD}"
+            raise PassingError(text) from e
+        raise UserError(f"{_no_api(url)} (status {status})") from e
 
 
 def _no_api(url: str) -> str:

@@ -71,7 +71,8 @@ def show(view: RunView, failures: Failures) -> None:
         places["model-pointer"] = view.store.where(pointer)
     for key, place in places.items():
         with failures.optional(Part.ARTIFACT, key):
-            create_link_artifact(key=key, link=_address(place), link_text=place, description=about)
+            link = place if "://" in place else Path(place).absolute().as_uri()
+            create_link_artifact(key=key, link=link, link_text=place, description=about)
 
 
 def show_report(key: str, file: str, view: RunView, failures: Failures) -> None:
@@ -81,10 +82,6 @@ def show_report(key: str, file: str, view: RunView, failures: Failures) -> None:
             create_markdown_artifact(key=key, markdown=text, description=view.name)
 
 
-def _address(place: str) -> str:
-    return place if "://" in place else Path(place).absolute().as_uri()
-
-
 @contextlib.contextmanager
 def explaining(name: str, flow: str = "distill", command: str = "run") -> Iterator[None]:
     """If the block fails, create an artifact with the error and the ways to continue."""
@@ -92,22 +89,18 @@ def explaining(name: str, flow: str = "distill", command: str = "run") -> Iterat
         yield
     except Exception as e:
         try:
-            text = _failure(name, e, flow, command)
+            quoted = "\n".join(f"> {plain(line)}" for line in str(e).splitlines() if line.strip())
+            text = (
+                f"# Run {plain(name)} did not finish\n\n{quoted or '> (no message)'}\n\n"
+                "## How to continue\n\n"
+                "Fix what the message names, then do one of these; finished stages are kept, and appear as "
+                "Cached:\n\n"
+                "- **Retry** on this page, if a worker executes its runs;\n"
+                f"- `prefect flow-run retry {runtime.flow_run.id} --entrypoint flows.{flow}.{flow}`, in the "
+                "directory it was started from;\n"
+                f"- the same `understudy {command}` command again.\n"
+            )
             create_markdown_artifact(key=FAILED, markdown=text, description=f"Run {name}")
         except Exception as other:  # the error of the run matters more
             log.warning("the failure could not be shown in Prefect: %s", other)
         raise
-
-
-def _failure(name: str, error: Exception, flow: str, command: str) -> str:
-    quoted = "\n".join(f"> {plain(line)}" for line in str(error).splitlines() if line.strip())
-    run = runtime.flow_run.id
-    return (
-        f"# Run {plain(name)} did not finish\n\n{quoted or '> (no message)'}\n\n## How to continue\n\n"
-        "Fix what the message names, then do one of these; finished stages are kept, and appear as Cached:"
-        "\n\n"
-        "- **Retry** on this page, if a worker executes its runs;\n"
-        f"- `prefect flow-run retry {run} --entrypoint flows.{flow}.{flow}`, in the directory it was "
-        "started from;\n"
-        f"- the same `understudy {command}` command again.\n"
-    )

@@ -13,26 +13,15 @@ from prefect.artifacts import create_table_artifact
 from core import locations
 from core.optional import Failures, Part
 from core.store.objects import Store
-from core.summary.collecting import Collected
 from core.summary.files import Modes
-from core.summary.tables import Format, Value, cells, default_path, save, summarize_runs
+from core.summary.tables import Format, cells, default_path, save, summarize_runs
 
 log = logging.getLogger(__name__)
 
 SHOWN = 500
 """Rows of the artifact, which Prefect keeps in its database; the file has all."""
-_COLUMNS = (
-    "run",
-    "mode",
-    "n",
-    "macro_f1",
-    "macro_f1_low",
-    "macro_f1_high",
-    "accuracy",
-    "auroc",
-    "usd",
-    "commit",
-)
+_SCORES = ("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "auroc")
+_COLUMNS = ("run", "mode", "n", *_SCORES, "usd", "commit")
 
 
 @flow(name="summarize", persist_result=False)
@@ -52,17 +41,11 @@ def summarize(
     path = default_path(format) if output is None else locations.absolute(output, "output", creates=True)
     saved = save(text, path)
     with Failures().optional(Part.ARTIFACT, "summary"):
-        create_table_artifact(key="summary", table=_on_test(found), description=_about(found, root))
+        rows = [row for row in found.rows if row.split == "test"]
+        rows.sort(key=lambda row: -(row.file.metrics.macro_f1 or 0.0))
+        table = [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]
+        skipped = "".join(f"\n- {each.place}: {each.why}" for each in found.skipped[:SHOWN])
+        about = f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows"
+        about += f"\n\nSkipped:{skipped}" if skipped else ""
+        create_table_artifact(key="summary", table=table, description=about)
     return str(saved.absolute())
-
-
-def _about(found: Collected, root: str) -> str:
-    skipped = "".join(f"\n- {each.place}: {each.why}" for each in found.skipped[:SHOWN])
-    listed = f"\n\nSkipped:{skipped}" if skipped else ""
-    return f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows{listed}"
-
-
-def _on_test(found: Collected) -> list[dict[str, Value]]:
-    rows = [row for row in found.rows if row.split == "test"]
-    rows.sort(key=lambda row: -(row.file.metrics.macro_f1 or 0.0))
-    return [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]

@@ -19,7 +19,7 @@ from prefect.tasks import exponential_backoff
 from core.errors import PassingError
 from core.pipeline import baselines, distill, reinforce  # noqa: F401  # they declare all stages
 from core.progress import Progress
-from core.stage import ACTIONS, STAGES, Action, Stage, StageCall, build
+from core.stage import ACTIONS, STAGES, Stage, StageCall, build
 from core.store.objects import Store
 
 
@@ -84,16 +84,14 @@ def _of_stage(stage: Stage[Any]) -> Task[[StageWork], dict[str, Any]]:
     return task(name=stage.name, cache_policy=StageKey(), persist_result=True, **RETRIES)(run)
 
 
-def _of_action(action: Action) -> Task[..., Any]:
-    options: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
-    return task(name=action.name, task_run_name=action.name, **options)(action.function)
-
-
 STAGE_TASKS: Mapping[str, Task[[StageWork], dict[str, Any]]] = {
     name: _of_stage(stage) for name, stage in STAGES.items()
 }
 """By the name of the stage. The result is a pointer to the manifest."""
-ACTION_TASKS: Mapping[str, Task[..., Any]] = {name: _of_action(action) for name, action in ACTIONS.items()}
+ACTION_TASKS: Mapping[str, Task[..., Any]] = {
+    name: task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(action.function)
+    for name, action in ACTIONS.items()
+}
 """By the name of the action."""
 
 

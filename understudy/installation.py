@@ -28,15 +28,10 @@ def check_packages() -> None:
                 f"the package {name!r} is taken from {found} and not from {HOME}: a folder of that "
                 "name shadows ours; run from another directory, or rename the folder"
             )
-    if _is_installed(_OTHER_PROJECT):
+    # Not by importlib.metadata, which would double the time of `--help`.
+    if any(any(Path(entry).glob(f"{_OTHER_PROJECT}-*.dist-info")) for entry in sys.path):
         raise ImportError(
             f"the distribution {_OTHER_PROJECT!r} is installed: it is another project, and its package "
             "overwrites files of ours; run `pip uninstall understudy`, then "
             "`pip install --force-reinstall --no-deps understudy-distill`"
         )
-
-
-def _is_installed(distribution: str) -> bool:
-    """Look for the distribution's metadata folder; importlib.metadata would double the time of `--help`."""
-    folders = [Path(entry) for entry in sys.path]
-    return any(found for folder in folders for found in folder.glob(f"{distribution}-*.dist-info"))

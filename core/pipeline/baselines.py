@@ -113,24 +113,18 @@ def write_baselines(b: Baselines) -> str:
                 "metrics": readings.metrics(asked, split).to_json(),
             }
             view.write_json(f"{FOLDER}/metrics_{split}.json", content)
-    document = baseline_report(_data(b), b.failures)
-    return view.write(REPORT, markdown.render(document, b.failures))
-
-
-def _data(b: Baselines) -> BaselineData:
-    sampled, store = None, b.view.store
+    sampled, store = None, view.store
     if b.sampled is not None:
         sampled = SampleSummary.read(store.file(b.sampled, SUMMARY_FILE))
     is_gold = sampled is None or sampled.teacher_kind == "gold"
-    return BaselineData(
-        run_name=b.view.name,
+    decided = {s.name: s.decision for s in b.scorers if s.decision is not None}
+    data = BaselineData(
+        run_name=view.name,
         generated_at=now(),
         setup=setup_of(b.config, "none" if sampled is None else sampled.teacher_model),
         analysis=Analysis.read(store.file(b.analysis, ANALYSIS)),
-        decisions={
-            s.name: Decided.read(store.file(s.decision, DECISION))
-            for s in b.scorers
-            if s.decision is not None
-        },
+        decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
         first_answers=None if sampled is None or is_gold else sampled.first_answers,
     )
+    document = baseline_report(data, b.failures)
+    return view.write(REPORT, markdown.render(document, b.failures))

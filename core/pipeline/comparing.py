@@ -37,29 +37,26 @@ def compare_baselines(
     found: list[Scorer] = []
     with run.optional(Part.UNTRAINED):
         scored = scored_val(run, trained, 0)  # training has scored step 0 on val already
-        val: dict[SplitName, Manifest] = {} if scored is None else {"val": scored}
-        found.append(_score_untrained(run, parts, "untrained", "Untrained student", val))
+        found.append(_score_untrained(run, parts, "untrained", "Untrained student", scored))
     with run.optional(Part.OTHER_PROMPT):
         if run.config.baselines.other_prompt:
             shown = not run.config.student.rulebook
             name, how = ("untrained_rulebook", "with") if shown else ("untrained_no_rulebook", "without")
             run.context.check_room(rulebook=shown)
             title = f"Untrained student ({how} rulebook)"
-            found.append(_score_untrained(run, parts, name, title, {}, rulebook=shown))
+            found.append(_score_untrained(run, parts, name, title, None, rulebook=shown))
     found += classical_baselines(run, parts)
     with run.optional(Part.LABEL_ONLY_RUN):
-        found += _label_only_student(run, parts)
+        if (named := run.config.baselines.label_only_run) is not None:
+            found.append(_label_only_student(run, parts, named))
     with run.optional(Part.TEACHER):
         if labeled:
-            title = f"Teacher ({_teacher_model(run, next(iter(labeled.values())))})"
+            answers, model = next(iter(labeled.values())), "not asked yet"
+            if run.exists(answers):
+                model = SampleSummary.from_json(answers.summary, answers.path).teacher_model
+            title = f"Teacher ({model})"
             found.append(Scorer("teacher", title, "teacher", labeled, labels_only=True, file=SAMPLES_FILE))
     return found
-
-
-def _teacher_model(run: Runner, answers: Manifest) -> str:
-    if not run.exists(answers):
-        return "not asked yet"
-    return SampleSummary.from_json(answers.summary, answers.path).teacher_model
 
 
 def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
@@ -77,27 +74,20 @@ def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
                 if name == "majority":  # a threshold chosen on val would predict the majority of val
                     out.append(replace(scorer, threshold=DEFAULT))
                 else:
-                    frozen = freeze_decision(run, parts, name, found, scorer.file_of("val"))
+                    frozen = freeze_decision(run, parts, name, found, f"{name}_val.jsonl")
                     out.append(replace(scorer, decision=frozen))
     return out
 
 
 def _score_untrained(
-    run: Runner,
-    parts: Manifest,
-    name: str,
-    title: str,
-    rows: Mapping[SplitName, Manifest],
-    *,
-    rulebook: bool | None = None,
+    run: Runner, parts: Manifest, name: str, title: str, val: Manifest | None, *, rulebook: bool | None = None
 ) -> Scorer:
-    """The untrained model; `rows` are the splits that are scored already."""
-    scored = dict(rows)
+    """The untrained model; `val` are its scores of val if they exist."""
+    rows: dict[SplitName, Manifest] = {} if val is None else {"val": val}
     for split in _splits(run):
-        if split not in scored:
-            scored[split] = score(run, parts, None, split, name, rulebook=rulebook)
-    decision = freeze_decision(run, parts, name, next(iter(scored.values())))  # of val
-    return Scorer(name, title, "untrained", scored, decision)
+        if split not in rows:
+            rows[split] = score(run, parts, None, split, name, rulebook=rulebook)
+    return Scorer(name, title, "untrained", rows, freeze_decision(run, parts, name, rows["val"]))
 
 
 def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:
@@ -119,16 +109,13 @@ def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:
         log.debug("run %s of baselines.label_only_run cannot be read: %s", named, e)
 
 
-def _label_only_student(run: Runner, parts: Manifest) -> list[Scorer]:
+def _label_only_student(run: Runner, parts: Manifest, named: str) -> Scorer:
     """The student of another run that learned labels without reasons; see baselines.label_only_run."""
-    named = run.config.baselines.label_only_run
-    if named is None:
-        return []
     view = _usable(run, named)
     _check_split(view, parts)
     rows = {s: view.earlier(f"export/student/{s}/reasoning", file=f"{s}.json") for s in _splits(run)}
     decision = view.earlier("decide/student/reasoning", file="student_phase/decision.json")
-    return [Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)]
+    return Scorer("label_only_run", f"Label-only student (run {named})", "baseline", rows, decision)
 
 
 def _usable(run: Runner, named: str) -> RunView:
@@ -137,8 +124,7 @@ def _usable(run: Runner, named: str) -> RunView:
     if named == run.config.run.name:
         raise UserError(f"{setting} names run {named} itself; name another run")
     view = RunView(run.store, named)
-    target = run_config(view).config.student.target
-    recorded = view.state()
+    target, recorded = run_config(view).config.student.target, view.state()
     state = "unknown" if recorded is None else recorded.state
     if state != "finished":
         raise UserError(

@@ -80,8 +80,7 @@ class RunContext:
     @cached_property
     def engine(self) -> Engine:
         """The engine over the base model."""
-        student = self.config.student
-        return student.engine.open(student.model)
+        return self.config.student.engine.open(self.config.student.model)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -139,11 +138,9 @@ class RunContext:
     def model_length(self) -> int | None:
         """The context length of a local base model in tokens; None if its config does not state one."""
         source = self.engine.local_model if self.local_weights else None
-        return (
-            None
-            if source is None
-            else _ModelConfig.read(source.folder / "config.json").max_position_embeddings
-        )
+        if source is None:
+            return None
+        return _ModelConfig.read(source.folder / "config.json").max_position_embeddings
 
     def frame(self, *, label_only: bool) -> tuple[Message, ...]:
         """The student's prompt with a slot for the text. Raises PromptError if the template lacks it."""

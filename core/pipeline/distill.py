@@ -10,7 +10,7 @@ from core.evaluation.selection import select
 from core.optional import Part
 from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.estimate import estimate, note_estimate
-from core.pipeline.exporting import bundle_student, download_adapter, export_checkpoint
+from core.pipeline.exporting import bundle_student, export_checkpoint
 from core.pipeline.outcome import Outcome
 from core.pipeline.preflight import preflight, require_inputs
 from core.pipeline.reporting import publish, report
@@ -75,26 +75,11 @@ def distill(run: Runner) -> Outcome | None:
         return None
 
     others = compare_baselines(run, parts, trained, labels)
-    exported = export_checkpoint(run, parts, trained, chosen.step, others=others)
+    exported = export_checkpoint(run, parts, trained, chosen.step, "student", others)
     hard = analyse_hard_texts(run, parts, {"train": kept, **labels}, exported.modes[0])
-    home = download_adapter(run, parts, exported.checkpoint)
-    bundled = bundle_student(run, parts, exported, home, kept=kept, encoded=encoded)
-
-    outcome = Outcome(
-        view=run.view,
-        context=run.context,
-        used=run.used,
-        parts=parts,
-        trained=trained,
-        selection=chosen,
-        exported=exported,
-        kept=kept,
-        encoded=encoded,
-        home=home,
-        bundle=bundled,
-        hard=hard,
-        failures=run.failures,
-    )
+    home, bundled = bundle_student(run, parts, exported, kept=kept, encoded=encoded)
+    learned = {"kept": kept, "encoded": encoded, "hard": hard}
+    outcome = Outcome.of(run, parts, trained, chosen, exported, home=home, bundle=bundled, **learned)
     run.view.keep_only([*run.used, *filter(is_rl, run.view.stages())])
     run.perform(report, outcome)
     if config.publish:

@@ -9,11 +9,11 @@ lowers the cost, repeated requests raise it.
 from __future__ import annotations
 
 import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pyarrow.parquet as pq
 
@@ -39,7 +39,6 @@ from core.store.manifest import Manifest
 from core.store.runs import RunView
 from core.student import plan
 from core.student.encoding import Encoder
-from core.student.plan import PlannedStep
 from core.student.segment import train
 from core.student.stage import DATA_FILE, EncodedSet, encode
 from core.student.tokenizer import TextTokens
@@ -52,9 +51,6 @@ ASSUMED = 80
 """Tokens of a reasoning while none is known."""
 _LEARNED_FROM = (split.name, sample.name, reject.name, encode.name)
 """Stages before training, whose objects are read if they exist. All later ones are counted as if none did."""
-_FORECAST_FROM = 200
-"""Texts whose prompts a forecast of reinforcement looks at."""
-_MILLION = 1_000_000
 _Content = TypeVar("_Content")
 
 
@@ -65,8 +61,7 @@ def estimate(pipeline: Callable[[Runner], Any], run: Runner) -> CostEstimate:
     """
     counting = EstimateRunner(run)
     pipeline(counting)
-    price = run.context.engine.price
-    return counting.total(price, [*_unpriced(run.config, price), *counting.assumptions()])
+    return counting.total()
 
 
 def note_estimate(view: RunView, found: CostEstimate) -> None:
@@ -74,27 +69,6 @@ def note_estimate(view: RunView, found: CostEstimate) -> None:
     view.write_json(FILE, found.to_json())
     for line in (found.sentence, *found.notes):
         log.info("%s", line)
-
-
-def _unpriced(config: Config, price: TrainingPrice | None) -> list[str]:
-    if price is not None:
-        return []
-    model = config.student.model
-    return [f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Tokens:
-    """What calls of stages take on a server."""
-
-    trained: int = 0
-    prefilled: int = 0
-    sampled: int = 0
-
-    def __add__(self, other: _Tokens) -> _Tokens:
-        return _Tokens(
-            self.trained + other.trained, self.prefilled + other.prefilled, self.sampled + other.sampled
-        )
 
 
 class EstimateRunner(PlanRunner):
@@ -111,11 +85,11 @@ class EstimateRunner(PlanRunner):
         self._existing = {slot: found for slot, found in existing.items() if run.exists(found)}
         self._encoder = self.context.encoder()
         self._texts: dict[SplitName, Sequence[TextTokens]] = {}
-        self._parts: dict[str, tuple[int, _Tokens]] = {}
-        self._scored: list[tuple[MeasureSettings, _Tokens]] = []
-        self._steps = self._evaluations = self._answer = 0
-        """`_answer` is the length of an answer in tokens."""
-        self._lengths = self._training_lengths()
+        self._parts: dict[str, Counter[str]] = defaultdict(Counter)
+        """Calls and tokens of each part, under the names of EstimatedPart's fields."""
+        self._scored: list[tuple[MeasureSettings, Counter[str]]] = []
+        self._steps = self._evaluations = 0
+        self._lengths, self._answer = self._training_lengths()
 
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
         """Count the call; returns a promise of its object, or an object that training starts from."""
@@ -127,97 +101,82 @@ class EstimateRunner(PlanRunner):
         return manifest
 
     def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        """As `do`."""
         return Done(self.do(call))
 
     def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
         """The content of a file, or what is assumed of one that does not exist yet."""
-        return (
-            super().read(manifest, file, reader) if self.exists(manifest) else self._assumed(manifest, file)
-        )
-
-    def total(self, price: TrainingPrice | None, notes: Sequence[str]) -> CostEstimate:
-        """The sum of all calls, with US dollars if there is a price."""
-        whole = sum((tokens for _, tokens in self._parts.values()), start=_Tokens())
-        return CostEstimate(
-            model=self.config.student.model,
-            steps=self._steps,
-            trained_tokens=whole.trained,
-            prefilled_tokens=whole.prefilled,
-            sampled_tokens=whole.sampled,
-            usd=None if price is None else round(_dollars(price, whole), 6),
-            prices_usd_per_million=price,
-            parts=tuple(
-                EstimatedPart(
-                    name=name,
-                    calls=calls,
-                    trained_tokens=tokens.trained,
-                    prefilled_tokens=tokens.prefilled,
-                    sampled_tokens=tokens.sampled,
-                )
-                for name, (calls, tokens) in self._parts.items()
-            ),
-            notes=tuple(notes),
-        )
-
-    def assumptions(self) -> Iterator[str]:
-        """Sentences on what the estimate assumes."""
-        if encode.name not in self._existing:
-            yield "the samples are not encoded yet: the estimate assumes that every text of train is learned"
-            if self._encoder.target != "label_only":
-                yield f"and that each reasoning has {ASSUMED} tokens"
-        if self.config.evaluation.early_stopping is not None:
-            yield "early stopping would lower it"
-
-    def _assumed(self, manifest: Manifest, file: str) -> Any:
+        if self.exists(manifest):
+            return super().read(manifest, file, reader)
+        assumed: Any
         if file == DATA_FILE:
             rows = read_examples(self._split_file("train"))
-            return EncodedSet([row.label for row in rows], [""] * len(rows))
-        if file == METRICS:
+            assumed = EncodedSet([row.label for row in rows], [""] * len(rows))
+        elif file == METRICS:
             self._evaluations += 1
             metric = self.config.evaluation.metric
             value = float(-self._evaluations if lower_is_better(metric) else self._evaluations)
-            return Metrics({metric: value}, None, None, 0, 0, None, None)
-        if file == BASELINES:
-            return {}
-        raise NotBuiltYet(manifest.key)
+            assumed = Metrics({metric: value}, None, None, 0, 0, None, None)
+        elif file == BASELINES:
+            assumed = {}
+        else:
+            raise NotBuiltYet(manifest.key)
+        return cast(_Content, assumed)
+
+    def total(self) -> CostEstimate:
+        """The sum of all calls, with US dollars if there is a price, and what it assumes."""
+        price, notes = self.context.engine.price, []
+        if price is None:
+            notes.append(_unpriced(self.config))
+        if encode.name not in self._existing:
+            notes.append(
+                "the samples are not encoded yet: the estimate assumes that every text of train is learned"
+            )
+            if self._encoder.target != "label_only":
+                notes.append(f"and that each reasoning has {ASSUMED} tokens")
+        if self.config.evaluation.early_stopping is not None:
+            notes.append("early stopping would lower it")
+        whole = sum(self._parts.values(), start=Counter[str]())
+        trained, prefilled, sampled = (
+            whole[kind] for kind in ("trained_tokens", "prefilled_tokens", "sampled_tokens")
+        )
+        return CostEstimate(
+            model=self.config.student.model,
+            steps=self._steps,
+            trained_tokens=trained,
+            prefilled_tokens=prefilled,
+            sampled_tokens=sampled,
+            usd=None if price is None else round(_dollars(price, trained, prefilled, sampled), 6),
+            prices_usd_per_million=price,
+            parts=tuple(EstimatedPart(name=name, **counts) for name, counts in self._parts.items()),
+            notes=tuple(notes),
+        )
 
     def _count(self, call: StageCall) -> None:
-        name = call.name
+        """Add what a call takes on the server to its part."""
+        name, settings, found = call.name, call.settings, Counter[str]()
         if call.stage is train:
-            found = self._training(**call.given)
-        elif call.stage is evaluate:
-            found = self._scoring(call.settings)
-        elif call.stage is export:
-            name = call.label.replace(f" on {call.settings.split}", "")  # all splits are one part
-            found = self._scoring(call.settings, scored="scored" in call.inputs)
+            steps = call.given["steps"]
+            self._steps += len(steps)
+            found["trained_tokens"] = sum(self._lengths[row] for step in steps for row in step.rows)
         elif call.stage is explain:
-            found = self._reasoning(self._encoder, call.settings, call.settings.rows)
-        else:
-            return
-        if found != _Tokens():
-            calls, before = self._parts.get(name, (0, _Tokens()))
-            self._parts[name] = calls + 1, before + found
+            found = self._reasoning(self._encoder, settings, settings.rows)
+        elif call.stage in (evaluate, export):
+            encoder = self.context.encoder_of(settings.prompt, settings.label_only)
+            if call.stage is export:
+                name = call.label.replace(f" on {settings.split}", "")  # all splits are one part
+            if call.stage is evaluate or "scored" not in call.inputs:
+                found += self._scores(encoder, settings)
+            if encoder.target == "label_first" and settings.reasoning_rows:
+                found += self._reasoning(encoder, settings, settings.reasoning_rows)
+        if any(found.values()):
+            self._parts[name] += found + Counter(calls=1)
 
-    def _training(self, steps: Sequence[PlannedStep], **given: Any) -> _Tokens:
-        self._steps += len(steps)
-        return _Tokens(trained=sum(self._lengths[row] for step in steps for row in step.rows))
-
-    def _scoring(self, settings: MeasureSettings, *, scored: bool = False) -> _Tokens:
-        """Scores of a split, unless they exist, and reasonings that are generated in addition."""
-        encoder = self.context.encoder_of(settings.prompt, settings.label_only)
-        found = _Tokens() if scored else self._scores(encoder, settings)
-        if encoder.target == "label_first" and settings.reasoning_rows:
-            found += self._reasoning(encoder, settings, settings.reasoning_rows)
-        return found
-
-    def _scores(self, encoder: Encoder, settings: MeasureSettings) -> _Tokens:
+    def _scores(self, encoder: Encoder, settings: MeasureSettings) -> Counter[str]:
         """One request for each row and head of the labels' tokens, each with a token to sample."""
         for earlier, found in self._scored:
             if earlier == settings:
                 return found
-        choices = [choice for forms in encoder.choices().values() for choice in forms]
-        heads = choice_plan(choices).heads
+        heads = choice_plan([choice for forms in encoder.choices().values() for choice in forms]).heads
         generated = self._answer if encoder.target == "reason_first" else 0
         prompts = self._prompts(settings.split, encoder, encoder.label_tokens + generated)
         prompts = prompts[: settings.max_examples or None]
@@ -227,27 +186,29 @@ class EstimateRunner(PlanRunner):
         if generated:
             prefilled += n * len(heads) * generated + sum(prompts)
             sampled += n * generated
-        self._scored.append((settings, _Tokens(prefilled=prefilled, sampled=sampled)))
-        return _Tokens(prefilled=prefilled, sampled=sampled)
+        found = Counter(prefilled_tokens=prefilled, sampled_tokens=sampled)
+        self._scored.append((settings, found))
+        return found
 
-    def _reasoning(self, encoder: Encoder, settings: MeasureSettings | ExplainSettings, rows: int) -> _Tokens:
+    def _reasoning(
+        self, encoder: Encoder, settings: MeasureSettings | ExplainSettings, rows: int
+    ) -> Counter[str]:
         """Reasonings that are generated after the label."""
         prompts = self._prompts(settings.split, encoder, encoder.label_tokens)[:rows]
         longest = settings.max_new_tokens + encoder.label_tokens
-        return _Tokens(prefilled=sum(prompts), sampled=len(prompts) * min(self._answer, longest))
+        sampled = len(prompts) * min(self._answer, longest)
+        return Counter(prefilled_tokens=sum(prompts), sampled_tokens=sampled)
 
-    def _training_lengths(self) -> list[int]:
-        """Tokens of each training example; `_answer` becomes the mean length of their completions."""
+    def _training_lengths(self) -> tuple[list[int], int]:
+        """Tokens of each training example, and the mean length of their completions."""
         encoded = self._existing.get(encode.name)
         if encoded is not None:
             table = pq.read_table(self.store.file(encoded, DATA_FILE), columns=["tokens", "weights"])
             tokens, weights = (table.column(name).to_pylist() for name in table.column_names)
-            self._answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
-            return [len(each) - 1 for each in tokens]
-        reasons = 0 if self._encoder.target == "label_only" else ASSUMED
-        self._answer = self._encoder.label_tokens + reasons
-        prompts = self._prompts("train", self._encoder, self._answer)
-        return [length + self._answer - 1 for length in prompts]
+            answer = round(sum(w > 0 for each in weights for w in each) / len(weights))
+            return [len(each) - 1 for each in tokens], answer
+        answer = self._encoder.label_tokens + (0 if self._encoder.target == "label_only" else ASSUMED)
+        return [n + answer - 1 for n in self._prompts("train", self._encoder, answer)], answer
 
     def _prompts(self, split: SplitName, encoder: Encoder, reserve: int) -> list[int]:
         """Tokens of each text's prompt."""
@@ -261,15 +222,19 @@ class EstimateRunner(PlanRunner):
         return self.store.file(self._existing[split.name], f"{name}.csv")
 
 
-def _dollars(price: TrainingPrice, tokens: _Tokens) -> float:
-    cost = tokens.trained * price.train + tokens.prefilled * price.prefill + tokens.sampled * price.sample
-    return cost / _MILLION
+def _unpriced(config: Config) -> str:
+    model = config.student.model
+    return f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"
+
+
+def _dollars(price: TrainingPrice, trained: int, prefilled: int, sampled: int) -> float:
+    return (trained * price.train + prefilled * price.prefill + sampled * price.sample) / 1_000_000
 
 
 def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
     """The steps, answers and tokens of reinforcement, and on a server their price, in lines.
 
-    Prompts are counted as in the first texts of train, answers at their longest; an early end costs less.
+    Prompts are counted as in the first 200 texts of train, answers at their longest; an early end costs less.
     """
     config, of = run.config, run.config.reinforce
     sizes = SplitSummary.read(run.store.file(parts, SPLIT_SUMMARY)).used_split_summary
@@ -281,7 +246,7 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
         f"reinforce: {steps:,} steps of {of.batch_size} texts, {of.group_size} answers each: {asked:,} "
         f"answers of up to {longest} tokens, {updates} a step"
     )
-    first = islice(scan_examples(run.store.file(parts, "train.csv")), _FORECAST_FROM)
+    first = islice(scan_examples(run.store.file(parts, "train.csv")), 200)
     prompts = run.context.encoder().prompts([e.text for e in first], longest)
     lengths = [len(each.tokens) for each in prompts]
     prompt = round(sum(lengths) / max(len(lengths), 1))
@@ -305,7 +270,8 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
     if not metered:
         return
     price = run.context.engine.price
-    yield from _unpriced(config, price)
-    if price is not None:
-        usd = _dollars(price, _Tokens(trained, prefilled, sampled))
+    if price is None:
+        yield _unpriced(config)
+    else:
+        usd = _dollars(price, trained, prefilled, sampled)
         yield f"at most about US$ {usd:.2f}, but for the final measurement of the other splits"

@@ -29,18 +29,9 @@ def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
     parts, trained = view.earlier("split", file="data_splits/train.csv"), recorded(run)
     chosen = select(trained.curve, run.config.evaluation.metric)
     step = _step(checkpoint, trained, chosen.step, run)
-    name = f"step_{step}"
-    outcome = Outcome(
-        view=view,
-        context=run.context,
-        used=run.used,
-        parts=parts,
-        trained=trained,
-        selection=dataclasses.replace(chosen, step=step),
-        exported=export_checkpoint(run, parts, trained, step, who=name),
-    )
-    folder = f"student_phase/{name}"
-    write_exports(outcome, folder)
+    exported = export_checkpoint(run, parts, trained, step, f"step_{step}")
+    folder, selection = f"student_phase/step_{step}", dataclasses.replace(chosen, step=step)
+    write_exports(Outcome.of(run, parts, trained, selection, exported), folder)
     return view.where(folder)
 
 

@@ -41,13 +41,7 @@ class Exported:
 
 
 def export_checkpoint(
-    run: Runner,
-    parts: Manifest,
-    trained: Trained,
-    step: int,
-    *,
-    who: str = "student",
-    others: Sequence[Scorer] = (),
+    run: Runner, parts: Manifest, trained: Trained, step: int, who: str, others: Sequence[Scorer] = ()
 ) -> Exported:
     """Freeze a checkpoint's decisions on val, then score the other splits, then analyze."""
     checkpoint, splits = trained.checkpoints.get(step), run.config.export.splits
@@ -58,7 +52,12 @@ def export_checkpoint(
     same = len(frozen) > 1 and run.context.label_only_is_the_same
     modes: list[Scorer] = []
     for mode in frozen:
-        modes.append(_score_splits(run, parts, checkpoint, mode, who, modes[0] if modes and same else None))
+        rows, label_only = dict(mode.rows), mode.kind == "label_only"
+        for name in splits:
+            if name not in rows:
+                copied = modes[0].rows.get(name) if modes and same else None
+                rows[name] = score(run, parts, checkpoint, name, who, label_only=label_only, scored=copied)
+        modes.append(replace(mode, rows=rows))
     split: SplitName = "test" if "test" in splits else "val"
     # A label-only mode with the same prompt as the first would be compared with itself.
     student, rest = modes[:1] if same else modes, [s for s in others if split in s.rows]
@@ -70,7 +69,10 @@ def export_checkpoint(
     explained: Manifest | None = None
     if checkpoint is not None and modes[0].kind == "student":
         with run.optional(Part.EXPLANATIONS):
-            explained = _explain(run, parts, checkpoint, modes[0], split, who)
+            if run.config.student.target == "label_first" and run.config.export.error_rows > 0:
+                inputs = {"scored": modes[0].rows[split], "decision": modes[0].decision}
+                settings, at = ExplainSettings.of(run.config, split), {"who": who}
+                explained = run.stage(explain, settings, at, split=parts, checkpoint=checkpoint, **inputs)
     return Exported(checkpoint, modes, others, split, analysis, explained)
 
 
@@ -89,29 +91,6 @@ def _freeze(run: Runner, parts: Manifest, trained: Trained, step: int, who: str)
         title = f"Student (step {step}, label-only prompt)"
         modes.append(Scorer("label_only", title, "label_only", {"val": val}, decision))
     return modes
-
-
-def _score_splits(
-    run: Runner, parts: Manifest, checkpoint: Manifest | None, mode: Scorer, who: str, same: Scorer | None
-) -> Scorer:
-    """A mode with its rows of all splits; those of `same`, which has the same prompt, are copied."""
-    rows = dict(mode.rows)
-    for name in run.config.export.splits:
-        if name not in rows:
-            scored = same.rows.get(name) if same is not None else None
-            label_only = mode.kind == "label_only"
-            rows[name] = score(run, parts, checkpoint, name, who, label_only=label_only, scored=scored)
-    return replace(mode, rows=rows)
-
-
-def _explain(
-    run: Runner, parts: Manifest, checkpoint: Manifest, first: Scorer, split: SplitName, who: str
-) -> Manifest | None:
-    if run.config.student.target != "label_first" or run.config.export.error_rows == 0:
-        return None
-    inputs = {"checkpoint": checkpoint, "scored": first.rows[split], "decision": first.decision}
-    settings = ExplainSettings.of(run.config, split)
-    return run.stage(explain, settings, {"who": who}, split=parts, **inputs)
 
 
 def score(
@@ -163,50 +142,42 @@ def analyse_scorers(
     return run.stage(analyse, settings, {"who": who}, split=parts, **inputs)
 
 
-def download_adapter(
-    run: Runner, parts: Manifest, checkpoint: Manifest | None, phase: Phase = STUDENT
-) -> Manifest | None:
-    """The adapter of a checkpoint on a server, checked against the server; None for all others."""
-    if checkpoint is None or not run.context.capabilities.remote:
-        return None
-    at = {"phase": phase}
-    manifest = run.stage(adapter, AdapterSettings.of(run.config), at, split=parts, checkpoint=checkpoint)
-    if run.executes:
-        parity = AdapterDownload.from_json(manifest.summary, manifest.path).parity
+def bundle_student(
+    run: Runner,
+    parts: Manifest,
+    exported: Exported,
+    phase: Phase = STUDENT,
+    *,
+    kept: Manifest | None = None,
+    encoded: Manifest | None = None,
+) -> tuple[Manifest | None, Manifest]:
+    """The adapter of the exported checkpoint if it was on a server, and all that a deployment needs.
+
+    The downloaded adapter is checked against the server. `kept` and `encoded` are what the student learned
+    from, None if from rewards.
+    """
+    first, checkpoint, at = exported.modes[0], exported.checkpoint, {"phase": phase}
+    home: Manifest | None = None
+    if checkpoint is not None and run.context.capabilities.remote:
+        home = run.stage(adapter, AdapterSettings.of(run.config), at, split=parts, checkpoint=checkpoint)
+        parity = AdapterDownload.from_json(home.summary, home.path).parity if run.executes else None
         if parity is not None and parity.checked:
             log.info(
                 "downloaded adapter matches the server on %d rows (maximum difference %.2g nats)",
                 parity.rows,
                 parity.largest,
             )
-    return manifest
-
-
-def bundle_student(
-    run: Runner,
-    parts: Manifest,
-    exported: Exported,
-    home: Manifest | None,
-    *,
-    kept: Manifest | None = None,
-    encoded: Manifest | None = None,
-    phase: Phase = STUDENT,
-) -> Manifest:
-    """Everything that a deployment of the exported checkpoint needs.
-
-    `home` is its downloaded adapter; `kept` and `encoded` are what it learned from, None if from rewards.
-    """
-    first = exported.modes[0]
-    return run.stage(
+    bundled = run.stage(
         bundle,
         BundleSettings.of(run.config, label_only=first.kind == "label_only"),
-        {"phase": phase},
+        at,
         split=parts,
         kept=kept,
         encoded=encoded,
         scored=first.rows["val"],
         decision=first.frozen,
         analysis=exported.analysis,
-        checkpoint=exported.checkpoint,
+        checkpoint=checkpoint,
         home=home,
     )
+    return home, bundled

@@ -6,6 +6,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from core.config import Config
 from core.data.summary import FILE as SPLIT_SUMMARY
@@ -21,6 +22,7 @@ from core.optional import Failures
 from core.pipeline.context import RunContext
 from core.pipeline.exporting import Exported
 from core.pipeline.run_folder import RL, STUDENT, Phase, adapter_path
+from core.pipeline.runners import Runner
 from core.pipeline.scorers import Readings, Scorer
 from core.pipeline.training import Trained
 from core.records import SplitName
@@ -102,6 +104,20 @@ class Outcome:
     def __post_init__(self) -> None:
         object.__setattr__(self, "readings", Readings(self.store))
 
+    @classmethod
+    def of(
+        cls,
+        run: Runner,
+        parts: Manifest,
+        trained: Trained,
+        selection: Selection,
+        exported: Exported,
+        **more: Any,
+    ) -> Outcome:
+        """The outcome of a run that ends here; `more` are optional fields."""
+        at, failures = (run.view, run.context, run.used), run.failures
+        return cls(*at, parts, trained, selection, exported, failures=failures, **more)
+
     @property
     def store(self) -> Store:
         """The store of the run's root."""
@@ -111,6 +127,12 @@ class Outcome:
     def config(self) -> Config:
         """The config of the run."""
         return self.context.config
+
+    @property
+    def learned(self) -> Reinforcement:
+        """The learning from rewards of a student that did."""
+        assert self.reinforcement is not None, "only a student that learned from rewards is reported here"
+        return self.reinforcement
 
     @property
     def phase(self) -> Phase:
@@ -168,8 +190,7 @@ class Outcome:
 
     def ledger(self) -> Ledger:
         """The cost of the run in tokens, money and seconds."""
-        engine = self.context.engine
-        price = engine.price
+        price = self.context.engine.price
         if price is None and self.context.capabilities.metered:
             log.info(
                 "no price of %s is known (student.engine.prices): tokens are counted",

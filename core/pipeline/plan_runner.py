@@ -32,16 +32,8 @@ class Promised(Manifest):
     @classmethod
     def of(cls, call: StageCall, cause: str) -> Promised:
         """`cause` is the slot of the first missing object that it depends on."""
-        unread = _Unread(cause)
-        return cls.model_construct(
-            stage=call.name,
-            key=cause,
-            writer="",
-            created_at="",
-            files=unread,
-            ingredients=unread,
-            summary=unread,
-        )
+        unread: dict[str, Any] = dict.fromkeys(("files", "ingredients", "summary"), _Unread(cause))
+        return cls.model_construct(stage=call.name, key=cause, writer="", created_at="", **unread)
 
     @property
     def digest(self) -> str:
@@ -109,12 +101,10 @@ class PlanRunner(Runner):
         return manifest
 
     def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        """Training does not wait for an evaluation."""
         manifest = self.do(call)
         return Done(manifest, ready=self.exists(manifest))
 
     def exists(self, manifest: Manifest) -> bool:
-        """Whether an object is there to be read."""
         return not isinstance(manifest, Promised)
 
     def must_build(self, call: StageCall) -> bool:
@@ -129,7 +119,6 @@ class PlanRunner(Runner):
             self.lines.append(("(left out)", f"{named(part, detail)}: {e}"))
 
     def leave_out(self, part: Part, error: Exception) -> None:
-        """Add a line for a part that is impossible."""
         self.lines.append(("(left out)", f"{part}: {error}"))
 
     def perform(self, action: Action, *arguments: Any) -> Any:

@@ -36,9 +36,11 @@ class Reasons:
 
     def why(self, call: StageCall) -> str:
         """The same for a plan, which also compares with the run that worked last."""
-        earlier, whose = self._found(call, self._view.stages()), ""
-        if earlier is None:
-            earlier, whose = self._elsewhere(call)
+        earlier, whose, others = self._found(call, self._view.stages()), "", iter(self._others)
+        while earlier is None and (name := next(others, None)) is not None:
+            earlier, whose = self._found(call, self._record(name)), f"run {name}"
+        if earlier is None and call.slot == call.name:  # a stage that a run calls only once
+            earlier, whose = self._newest(call)
         return "not made before" if earlier is None else self._differences(call, earlier, whose)
 
     def _differences(self, call: StageCall, earlier: Manifest, whose: str) -> str:
@@ -50,13 +52,6 @@ class Reasons:
     def _found(self, call: StageCall, record: Mapping[str, StageRecord]) -> Manifest | None:
         entry = record.get(call.slot)
         return self._store.find(call.name, entry.key) if entry else None
-
-    def _elsewhere(self, call: StageCall) -> tuple[Manifest | None, str]:
-        """The same slot of another run, or else the newest object of a stage that a run calls only once."""
-        for name in self._others:
-            if (manifest := self._found(call, self._record(name))) is not None:
-                return manifest, f"run {name}"
-        return self._newest(call) if call.slot == call.name else (None, "")
 
     def _newest(self, call: StageCall) -> tuple[Manifest | None, str]:
         folder = f"objects/{call.name}"

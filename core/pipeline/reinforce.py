@@ -16,14 +16,7 @@ from core.export.manifests import PointerStart, read_start
 from core.optional import Part
 from core.pipeline.comparing import classical_baselines
 from core.pipeline.estimate import forecast_reinforcement
-from core.pipeline.exporting import (
-    bundle_student,
-    download_adapter,
-    export_checkpoint,
-    freeze_decision,
-    score,
-    scored_val,
-)
+from core.pipeline.exporting import bundle_student, export_checkpoint, freeze_decision, score, scored_val
 from core.pipeline.opening import run_config
 from core.pipeline.outcome import Outcome, Reinforcement, Start
 from core.pipeline.preflight import preflight
@@ -47,8 +40,6 @@ log = logging.getLogger(__name__)
 
 BASE = "base"
 SETTINGS = "reinforce.json"
-_LIKE = ("target", "rulebook", "chat_template_args")
-"""Settings of the student's prompt and answer, which reinforcement cannot change."""
 
 
 def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) -> Outcome:
@@ -76,23 +67,10 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
         if chosen.step != 0:
             others.append(_score_start(run, parts, trained, start))
     others += classical_baselines(run, parts)
-    exported = export_checkpoint(run, parts, trained, chosen.step, who="rl", others=others)
-    home = download_adapter(run, parts, exported.checkpoint, RL)
-    bundled = bundle_student(run, parts, exported, home, phase=RL)
-
-    outcome = Outcome(
-        view=run.view,
-        context=run.context,
-        used=run.used,
-        parts=parts,
-        trained=trained,
-        selection=chosen,
-        exported=exported,
-        home=home,
-        bundle=bundled,
-        reinforcement=reinforcement,
-        failures=run.failures,
-    )
+    exported = export_checkpoint(run, parts, trained, chosen.step, "rl", others)
+    home, bundled = bundle_student(run, parts, exported, RL)
+    served = {"home": home, "bundle": bundled}
+    outcome = Outcome.of(run, parts, trained, chosen, exported, reinforcement=reinforcement, **served)
     run.view.keep_only(slot for slot in run.view.stages() if slot in run.used or not is_rl(slot))
     run.perform(rl_report, outcome)
     if config.publish:
@@ -124,8 +102,8 @@ def train_on_rewards(
         return run.call(reward, RewardSettings.of(config), at, split=parts, checkpoint=checkpoint)
 
     def measure_rewards(step: int) -> None:
-        call, can = rewarded(step), run.context.capabilities
-        if can.checkpoints_expire and step in trained.checkpoints and run.must_build(call):
+        call, expire = rewarded(step), run.context.capabilities.checkpoints_expire
+        if expire and step in trained.checkpoints and run.must_build(call):
             chain.ensure(step)
             call = rewarded(step)
         manifest = run.do(call)
@@ -196,16 +174,12 @@ def _compared(
 ) -> Iterator[tuple[str, Any, Any]]:
     """What a student and this config have to agree in: a name, the student's value, the config's value."""
     student, before, context = run.config.student, run_config(view).config.student, run.context
-
-    def named(model: str, digest: str) -> str:
-        return f"{model} ({digest[:12]})"
-
     yield "engine (student.engine)", pointer.engine, student.engine.kind
-    own = named(student.model, context.base_digest)
-    yield "base model", named(before.model, pointer.base_digest), own
+    theirs, own = f"{before.model} ({pointer.base_digest[:12]})", context.base_digest[:12]
+    yield "base model", theirs, f"{student.model} ({own})"
     if lora := differences(before.lora, student.lora):
         yield "LoRA adapter (student.lora)", "another", f"not that: {'; '.join(lora)}"
-    for field in _LIKE:
+    for field in ("target", "rulebook", "chat_template_args"):  # of the student's prompt and answer
         yield f"student.{field}", getattr(before, field), getattr(student, field)
     yield "student's prompts", pointer.prompts_digest[:12], context.prompts.student_digest[:12]
     record = view.stages().get(split.name)

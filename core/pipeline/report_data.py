@@ -26,15 +26,7 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
 from core.provenance import current_code
 from core.rejection.files import TeacherSummary
-from core.report.data import (
-    CurvePoint,
-    Mistake,
-    ModelBlock,
-    Reinforced,
-    ReportData,
-    SeedResult,
-    Setup,
-)
+from core.report.data import CurvePoint, Mistake, ModelBlock, Reinforced, ReportData, SeedResult, Setup
 from core.report.sections.rows import worst
 from core.report.text import plural, were
 from core.rl.history import RLStep
@@ -74,7 +66,10 @@ def report_of(o: Outcome) -> ReportData:
         return o.failures.attempt(Part.FACTS, what, make, otherwise)
 
     measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o), list)
-    losses = _losses(o)
+    losses: list[tuple[int, float]] = []
+    if o.reinforcement is None:  # a policy gradient has no loss
+        segments = [o.store.file(m, STEPS_FILE) for m in o.trained.segments]
+        losses = [(s.step + 1, s.loss) for path in segments for s in read_steps(path)]
     return ReportData(
         run_name=o.view.name,
         generated_at=now(),
@@ -95,9 +90,7 @@ def report_of(o: Outcome) -> ReportData:
         ),
         teacher=teacher,
         hardness=optional(
-            "hard texts",
-            lambda: [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()],
-            list,
+            "hard texts", lambda: [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()], list
         ),
         ledger=optional("ledger", o.ledger, lambda: None),
         estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
@@ -105,9 +98,7 @@ def report_of(o: Outcome) -> ReportData:
         resume_state_path=state_path(o.final),
         mistakes=optional("worst errors", lambda: _mistakes(o), list),
         reads=optional(
-            "reads of test",
-            lambda: reads.of(o.store, o.parts) if o.exported.split == "test" else (),
-            tuple,
+            "reads of test", lambda: reads.of(o.store, o.parts) if o.exported.split == "test" else (), tuple
         ),
         seeds=measured,
         reinforced=_reinforced(o),
@@ -156,14 +147,6 @@ def _other_seeds(o: Outcome) -> list[SeedResult]:
     return seeds.results(o.store, o.view.name, o.config, o.encoded, o.first, o.exported.split)
 
 
-def _losses(o: Outcome) -> list[tuple[int, float]]:
-    """The training loss by step, counted from 1; empty for a policy gradient, which has none."""
-    if o.reinforcement is not None:
-        return []
-    segments = [o.store.file(m, STEPS_FILE) for m in o.trained.segments]
-    return [(s.step + 1, s.loss) for path in segments for s in read_steps(path)]
-
-
 def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:
     """The learning curve; a point's train loss is the mean of the steps since the previous point."""
     out, before = [], 0
@@ -176,19 +159,14 @@ def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:
 
 def _reinforced(o: Outcome) -> Reinforced | None:
     """What the student learned from rewards; None if it did not."""
-    if o.reinforcement is None:
+    if (of := o.reinforcement) is None:
         return None
-    return Reinforced(
-        start=str(o.reinforcement.start),
-        planned=o.reinforcement.planned,
-        history=[
-            RLStep.from_json(row, f"{m.path}/{STEPS}")
-            for m in o.trained.segments
-            for row in jsonio.read_jsonl(o.store.file(m, STEPS))
-        ],
-        val_rewards=o.reinforcement.rewards,
-        weights=dict(o.config.reinforce.rewards),
-    )
+    history = [
+        RLStep.from_json(row, f"{m.path}/{STEPS}")
+        for m in o.trained.segments
+        for row in jsonio.read_jsonl(o.store.file(m, STEPS))
+    ]
+    return Reinforced(str(of.start), of.planned, history, of.rewards, dict(o.config.reinforce.rewards))
 
 
 def _mistakes(o: Outcome) -> list[Mistake]:
@@ -233,7 +211,18 @@ def _notices(o: Outcome, analysis: Analysis, teacher: TeacherSummary | None) -> 
     if len(modes) > 1 and modes[1].name not in analysis.scorers:
         out.insert(0, "the label-only prompt is the student's own, so no table has it twice")
     if o.encoded is not None:
-        out += _of_training(EncodeSummary.read(o.store.file(o.encoded, ENCODED)))
+        encoded = EncodeSummary.read(o.store.file(o.encoded, ENCODED))
+        if (given := encoded.rationales).kind == "shuffled":
+            out.append(
+                "the student learned each text with the rationale of another text of its label, as a "
+                f"control; {given.own:,} of {plural(given.samples, 'sample')} kept one of its own text, and "
+                f"{given.same_words:,} one that reads as its own"
+            )
+        if encoded.cut_texts:
+            tokens = plural(encoded.cut_tokens, "token")
+            out.append(f"{were(encoded.cut_texts, 'training text')} truncated, by {tokens} in all")
+        if encoded.dropped:
+            out.append(f"{were(encoded.dropped, 'accepted sample')} dropped: {encoded.dropped_reason}")
     for name, manifest in o.first.rows.items():
         scored = ScoringSummary.from_json(manifest.summary, manifest.path)
         if scored.cut_texts:
@@ -246,22 +235,6 @@ def _notices(o: Outcome, analysis: Analysis, teacher: TeacherSummary | None) -> 
             out.append(
                 f"{name}: the server did not list a label of {bounded}, so its probability is an upper bound"
             )
-    return out
-
-
-def _of_training(encoded: EncodeSummary) -> list[str]:
-    out, given = [], encoded.rationales
-    if given.kind == "shuffled":
-        out.append(
-            "the student learned each text with the rationale of another text of its label, as a control; "
-            f"{given.own:,} of {plural(given.samples, 'sample')} kept one of its own text, and "
-            f"{given.same_words:,} one that reads as its own"
-        )
-    if encoded.cut_texts:
-        tokens = plural(encoded.cut_tokens, "token")
-        out.append(f"{were(encoded.cut_texts, 'training text')} truncated, by {tokens} in all")
-    if encoded.dropped:
-        out.append(f"{were(encoded.dropped, 'accepted sample')} dropped: {encoded.dropped_reason}")
     return out
 
 

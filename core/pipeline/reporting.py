@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analysis import FILE as ANALYSIS
@@ -15,7 +12,7 @@ from core.export import manifests, predictions
 from core.export.manifests import Measured, Output, Pointer, ReinforcedPointer
 from core.jsonio import now
 from core.optional import Part
-from core.pipeline.outcome import Outcome, Reinforcement
+from core.pipeline.outcome import Outcome
 from core.pipeline.report_data import report_of
 from core.pipeline.run_folder import STUDENT, adapter_path, state_path
 from core.pipeline.scorers import Scorer
@@ -40,6 +37,7 @@ from core.stage import action
 from core.store import pointers
 
 CURVE = "learning_curve.png"
+_RL_COUNTS = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")
 
 
 @action("report")
@@ -67,7 +65,7 @@ def rl_publish(o: Outcome) -> list[str]:
     """Replace model/<run>-rl.json and model/rl_latest.json, after everything they name exists."""
     pointer = ReinforcedPointer(
         **dict(pointer_of(o)),
-        start=_reinforcement(o).start.result,
+        start=o.learned.start.result,
         best_val_macro_f1=o.trained.metrics(o.selection.step)["macro_f1"],
         final_state_path=state_path(o.final),
     )
@@ -84,39 +82,27 @@ def write_exports(o: Outcome, folder: str | None = None) -> None:
     for mode in o.exported.modes:
         label_only = mode.kind == "label_only"
         view.fill(mode.frozen, {DECISION: f"{folder}/{manifests.decision_name(label_only=label_only)}"})
-        outputs = {split: _write_split(o, folder, split, mode) for split in mode.rows}
+        outputs: dict[SplitName, Output] = {}
+        for split in mode.rows:
+            place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
+            outputs[split] = Output(reused=False, metrics_path=place)
+            shown = None if label_only else f"{folder}/{split}.json"
+            if shown is not None:
+                outputs[split] = Output(reused=False, metrics_path=place, predictions_path=shown)
+                examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+                with view.replacing(shown) as path:
+                    scored, frozen = o.readings.rows(mode, split), o.readings.decision(mode)
+                    predictions.write(path, predictions.records(split, examples, scored, frozen))
+            metrics, intervals = o.readings.metrics(mode, split), o.intervals(mode, split)
+            found = manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
+            view.write_json(place, found.to_json())
         content = manifests.manifest(_measured(o, mode, "val"), outputs)
         view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content.to_json())
 
 
-def _write_split(o: Outcome, folder: str, split: SplitName, mode: Scorer) -> Output:
-    """Metrics and, except in the label-only mode, predictions."""
-    label_only = mode.kind == "label_only"
-    shown = None if label_only else f"{folder}/{split}.json"
-    if shown is not None:
-        examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
-        with o.view.replacing(shown) as path:
-            scored, frozen = o.readings.rows(mode, split), o.readings.decision(mode)
-            predictions.write(path, predictions.records(split, examples, scored, frozen))
-    place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
-    metrics, intervals = o.readings.metrics(mode, split), o.intervals(mode, split)
-    content = manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
-    o.view.write_json(place, content.to_json())
-    paths: dict[str, Any] = {} if shown is None else {"predictions_path": shown}
-    return Output(reused=False, metrics_path=place, **paths)
-
-
 def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
-    scored = mode.rows[split]
-    return Measured(
-        scored.created_at,
-        o.view.name,
-        o.model_path,
-        o.parts.digest,
-        scored.key,
-        o.readings.decision(mode),
-        rule(o.config.evaluation.threshold),
-    )
+    scored, frozen, how = mode.rows[split], o.readings.decision(mode), rule(o.config.evaluation.threshold)
+    return Measured(scored.created_at, o.view.name, o.model_path, o.parts.digest, scored.key, frozen, how)
 
 
 def write_report(o: Outcome) -> str:
@@ -131,13 +117,16 @@ def write_report(o: Outcome) -> str:
     with o.failures.optional(Part.PLOT, "learning curve as an image file"), view.replacing(place) as path:
         save_learning_curve(data, path)
     if phase is STUDENT:
-        _write_optional(o, "baseline_phase/baselines.json", lambda: _scorers(o))
+        with o.failures.optional(Part.FILE, "baseline_phase/baselines.json"):
+            scorers = {name: s.to_json() for name, s in o.readings.results(o.exported.others).items()}
+            view.write_json("baseline_phase/baselines.json", scorers)
     document = run_report(data, o.failures)
     with o.failures.optional(Part.PAGE):
         view.write(phase.page, page.render(document, o.failures))
     view.write(phase.report, markdown.render(document, o.failures))
     ledger = data.ledger or Ledger()
-    _write_optional(o, phase.ledger, ledger.to_json)
+    with o.failures.optional(Part.FILE, phase.ledger):
+        view.write_json(phase.ledger, ledger.to_json())
     last = {"ledger": ledger, "failed_parts": tuple(o.failures)}
     view.write_json(phase.summary, result.model_copy(update=last).to_json())
     return view.where(page_of(o))
@@ -148,19 +137,11 @@ def page_of(o: Outcome) -> str:
     return o.phase.report if Part.PAGE in o.failures else o.phase.page
 
 
-def _write_optional(o: Outcome, place: str, make: Callable[[], Any]) -> None:
-    """Write a file of the run's folder that nothing else depends on."""
-    with o.failures.optional(Part.FILE, place):
-        o.view.write_json(place, make())
-
-
-def _scorers(o: Outcome) -> dict[str, Any]:
-    return {name: found.to_json() for name, found in o.readings.results(o.exported.others).items()}
-
-
 def _run_result(o: Outcome) -> RunResult:
     """The run's result without what is only known once the reports are written: cost and failed parts."""
     teacher, run, others = o.teacher_summary(), f"runs/{o.view.name}", o.exported.others
+    measured = [s for s in others if s.name == "untrained"]
+    baselines = [s for s in others if s.kind == "baseline"]
     assert teacher is not None, "only reinforcement has no teacher's answers"
     student, chosen = o.config.student, o.selection
     download = None
@@ -184,11 +165,16 @@ def _run_result(o: Outcome) -> RunResult:
         teacher_summary=TeacherFigures.of(teacher),
         sizes=o.sizes(),
         test=_on_test(o),
-        untrained=o.failures.attempt(Part.FACTS, "untrained", lambda: _untrained(o), dict),
+        untrained=o.failures.attempt(
+            Part.FACTS,
+            "untrained",
+            lambda: {split: o.readings.metrics(s, split) for s in measured for split in s.rows},
+            dict,
+        ),
         baselines=o.failures.attempt(
             Part.FACTS,
             "baselines",
-            lambda: o.readings.results([s for s in others if s.kind == "baseline"]),
+            lambda: o.readings.results(baselines),
             dict,
         ),
         funnel=teacher.funnel,
@@ -203,14 +189,10 @@ def _on_test(o: Outcome) -> dict[str, Metrics]:
     return {m.name: o.readings.metrics(m, "test") for m in o.exported.modes if "test" in m.rows}
 
 
-def _untrained(o: Outcome) -> dict[SplitName, Metrics]:
-    untrained = [s for s in o.exported.others if s.name == "untrained"]
-    return {split: o.readings.metrics(s, split) for s in untrained for split in s.rows}
-
-
 def _reinforcement_result(o: Outcome) -> ReinforcementResult:
     """The result of reinforcement without what is only known once the reports are written."""
-    of, chosen = _reinforcement(o), o.selection
+    of, chosen = o.learned, o.selection
+    others = [s for s in o.exported.others if "test" in s.rows and not s.labels_only]
     segments = [RLSegmentSummary.from_json(m.summary, m.path) for m in o.trained.segments]
     return ReinforcementResult(
         start=of.start.result,
@@ -223,24 +205,12 @@ def _reinforcement_result(o: Outcome) -> ReinforcementResult:
         final_state_path=state_path(o.final),
         val=ReinforcedVal(start=o.trained.metrics(0), best=o.trained.metrics(chosen.step)),
         val_reward={str(step): rewards.reward_mean for step, rewards in of.rewards.items()},
-        rollouts=sum(s.rollouts for s in segments),
-        failed_rollouts=sum(s.failed_rollouts for s in segments),
-        groups=sum(s.groups for s in segments),
-        groups_skipped=sum(s.groups_skipped for s in segments),
-        steps_without_update=sum(s.steps_without_update for s in segments),
+        **{count: sum(getattr(s, count) for s in segments) for count in _RL_COUNTS},
         test=_on_test(o),
-        compared=o.failures.attempt(Part.FACTS, "compared", lambda: _compared(o), dict),
+        compared=o.failures.attempt(
+            Part.FACTS, "compared", lambda: {s.name: o.readings.metrics(s, "test") for s in others}, dict
+        ),
     )
-
-
-def _compared(o: Outcome) -> dict[str, Metrics]:
-    others = [s for s in o.exported.others if "test" in s.rows and not s.labels_only]
-    return {s.name: o.readings.metrics(s, "test") for s in others}
-
-
-def _reinforcement(o: Outcome) -> Reinforcement:
-    assert o.reinforcement is not None, "only a student that learned from rewards is reported here"
-    return o.reinforcement
 
 
 def pointer_of(o: Outcome) -> Pointer:

@@ -41,12 +41,29 @@ def run_log(view: RunView, level: str) -> Iterator[None]:
     The error that ends the run is written there as well; on the terminal the command line prints it. Under a
     remote root the file is uploaded every 30 s and when the run ends.
     """
-    with _file(view) as path, _logging_to(path, level):
-        yield
+    with _file(view) as path:
+        with explained(path, "write"):
+            handler = RunLog(path, mode="a", encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for logger in map(logging.getLogger, OURS):
+            logger.addHandler(handler)
+            if logger.level == logging.NOTSET:
+                logger.setLevel(level)
+        try:
+            yield
+        except BaseException as e:
+            values = {"name": __name__, "levelname": "ERROR", "msg": f"{type(e).__name__}: {e}"}
+            handler.handle(logging.makeLogRecord({**values, "levelno": logging.ERROR}))
+            raise
+        finally:
+            for logger in map(logging.getLogger, OURS):
+                logger.removeHandler(handler)
+            handler.close()
 
 
 @contextlib.contextmanager
 def _file(view: RunView) -> Iterator[Path]:
+    """The file of the log; that of a remote root is a temporary one, which a thread uploads."""
     folder = view.store.backend.folder
     if folder is not None:
         path = folder / "runs" / view.name / LOG
@@ -54,16 +71,6 @@ def _file(view: RunView) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
         yield path
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        path = Path(temporary) / LOG
-        path.write_text(view.read(LOG) or "", encoding="utf-8")
-        with _uploading(view, path):
-            yield path
-
-
-@contextlib.contextmanager
-def _uploading(view: RunView, path: Path) -> Iterator[None]:
-    ended = threading.Event()
 
     def upload() -> None:
         try:
@@ -75,33 +82,14 @@ def _uploading(view: RunView, path: Path) -> Iterator[None]:
         while not ended.wait(_UPLOAD_EVERY):
             upload()
 
-    thread = threading.Thread(target=keep_uploading, name="train.log", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-        upload()
-
-
-@contextlib.contextmanager
-def _logging_to(path: Path, level: str) -> Iterator[None]:
-    with explained(path, "write"):
-        handler = RunLog(path, mode="a", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    for name in OURS:
-        logger = logging.getLogger(name)
-        logger.addHandler(handler)
-        if logger.level == logging.NOTSET:
-            logger.setLevel(level)
-    try:
-        yield
-    except BaseException as e:
-        values = {"name": __name__, "levelname": "ERROR", "msg": f"{type(e).__name__}: {e}"}
-        handler.handle(logging.makeLogRecord({**values, "levelno": logging.ERROR}))
-        raise
-    finally:
-        for name in OURS:
-            logging.getLogger(name).removeHandler(handler)
-        handler.close()
+    with tempfile.TemporaryDirectory() as temporary:
+        path, ended = Path(temporary) / LOG, threading.Event()
+        path.write_text(view.read(LOG) or "", encoding="utf-8")
+        thread = threading.Thread(target=keep_uploading, name="train.log", daemon=True)
+        thread.start()
+        try:
+            yield path
+        finally:
+            ended.set()
+            thread.join()
+            upload()

@@ -215,7 +215,13 @@ class InlineRunner(Runner):
 
     def _object(self, call: StageCall, *, refresh: bool) -> Manifest:
         if not self.switches.on(call.stage):
-            return self._earlier(call)
+            source, manifest = self.source(call.slot), self.earlier(call.slot, call.shows)
+            if source is not self.view:
+                self.view.record(call.slot, manifest, reused=True)
+                self._taken[call.slot] = manifest.path
+                copied = {"run": source.name, "copied_at": now(), "objects": self._taken}
+                self.view.write_json("teacher_source.json", copied)
+            return manifest
         refresh = refresh or self._asked_for(call)
         sound = None if refresh else self.store.sound(call.name, call.key)
         log.info("%s: %s", call.label, self._why(call, sound, refresh=refresh))
@@ -240,16 +246,6 @@ class InlineRunner(Runner):
                 files |= {file: place + file.removeprefix(name) for file in inner}
         if files:
             self.view.fill(manifest, files)
-        return manifest
-
-    def _earlier(self, call: StageCall) -> Manifest:
-        source, manifest = self.source(call.slot), self.earlier(call.slot, call.shows)
-        if source is self.view:
-            return manifest
-        self.view.record(call.slot, manifest, reused=True)
-        self._taken[call.slot] = manifest.path
-        copied = {"run": source.name, "copied_at": now(), "objects": self._taken}
-        self.view.write_json("teacher_source.json", copied)
         return manifest
 
     def _asked_for(self, call: StageCall) -> bool:

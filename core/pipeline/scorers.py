@@ -40,10 +40,6 @@ class Scorer:
     labels_only: bool = False
     file: str = SCORES
 
-    def file_of(self, split: SplitName) -> str:
-        """The file that holds its rows of a split."""
-        return self.file.format(split=split)
-
     def settings(self, split: SplitName) -> ScorerSettings:
         """Its settings for the analyse stage."""
         return ScorerSettings(
@@ -51,8 +47,8 @@ class Scorer:
             title=self.title,
             kind=self.kind,
             scored=self.name,
-            file=self.file_of(split),
-            decision=None if self.decision is None else self._decision,
+            file=self.file.format(split=split),
+            decision=None if self.decision is None else f"{self.name} decision",
             threshold=self.threshold,
             labels_only=self.labels_only,
         )
@@ -60,17 +56,13 @@ class Scorer:
     def inputs(self, split: SplitName) -> dict[str, Manifest]:
         """Its inputs of the analyse stage."""
         found = {self.name: self.rows[split]}
-        return found if self.decision is None else {**found, self._decision: self.decision}
+        return found if self.decision is None else {**found, f"{self.name} decision": self.decision}
 
     @property
     def frozen(self) -> Manifest:
         """The decision of a student, which always has one."""
         assert self.decision is not None, f"{self.name} has no decision of its own"
         return self.decision
-
-    @property
-    def _decision(self) -> str:
-        return f"{self.name} decision"
 
 
 class FittedBaseline(Record):
@@ -103,7 +95,7 @@ class Readings:
 
     def rows(self, scorer: Scorer, split: SplitName) -> Predictions:
         """A scorer's predictions of a split, before calibration."""
-        return Predictions.read(self._store.file(scorer.rows[split], scorer.file_of(split)))
+        return Predictions.read(self._store.file(scorer.rows[split], scorer.file.format(split=split)))
 
     def decision(self, scorer: Scorer) -> Decision:
         """The calibration and threshold that were frozen for a scorer on val."""
@@ -127,22 +119,21 @@ class Readings:
 
     def results(self, scorers: Sequence[Scorer]) -> dict[str, ScorerResult]:
         """How each scorer with probabilities was fitted and decides, and its metrics, by name."""
-        return {scorer.name: self._result(scorer) for scorer in scorers if not scorer.labels_only}
-
-    def _result(self, scorer: Scorer) -> ScorerResult:
-        frozen, scored = self.decision(scorer), next(iter(scorer.rows.values()))
-        fitted = FittedBaseline(title=scorer.title)
-        if scored.stage == "baseline":
-            fitted = read_baselines(self._store.file(scored, BASELINES))[scorer.name]
-        return ScorerResult(
-            title=scorer.title,
-            kind=scorer.kind,
-            trained_on=fitted.trained_on,
-            settings=fitted.settings,
-            grid=fitted.grid,
-            settings_reason=fitted.settings_reason,
-            calibration=frozen.calibrator.kind,
-            decision_threshold=frozen.threshold,
-            decision_threshold_reason=frozen.reason,
-            metrics={split: self.metrics(scorer, split) for split in scorer.rows},
-        )
+        found: dict[str, ScorerResult] = {}
+        for scorer in scorers:
+            if scorer.labels_only:
+                continue
+            frozen, scored = self.decision(scorer), next(iter(scorer.rows.values()))
+            fitted = FittedBaseline(title=scorer.title)
+            if scored.stage == "baseline":
+                fitted = read_baselines(self._store.file(scored, BASELINES))[scorer.name]
+            found[scorer.name] = ScorerResult(
+                title=scorer.title,
+                kind=scorer.kind,
+                **fitted.model_dump(include={"trained_on", "settings", "grid", "settings_reason"}),
+                calibration=frozen.calibrator.kind,
+                decision_threshold=frozen.threshold,
+                decision_threshold_reason=frozen.reason,
+                metrics={split: self.metrics(scorer, split) for split in scorer.rows},
+            )
+        return found

@@ -110,7 +110,7 @@ class Evaluations:
         measures: bool = True,
     ) -> None:
         """Unless it `measures`, nothing is evaluated: only training is on."""
-        self._run, self._folder, self._split, self.trained = run, folder, split, trained
+        self._run, self._folder, self._split, self._trained = run, folder, split, trained
         self._stopping, self._measures = stopping, measures
         self._waiting: list[tuple[int, Pending]] = []
 
@@ -134,11 +134,9 @@ class Evaluations:
         """
         if not self._measures:
             return
-        run = self._run
-        call = self._call(step)
-        can = run.context.capabilities
+        run, can, call = self._run, self._run.context.capabilities, self._call(step)
         missing = (can.checkpoints_expire or can.overlaps_evaluation) and run.must_build(call)
-        if missing and can.checkpoints_expire and step in self.trained.checkpoints:
+        if missing and can.checkpoints_expire and step in self._trained.checkpoints:
             ensure(step)
             call = self._call(step)
         # With early stopping, training waits for each result.
@@ -151,31 +149,28 @@ class Evaluations:
     def stop_early(self) -> bool:
         """Whether early stopping ends training here; pending evaluations do not stop it."""
         metric = self._run.config.evaluation.metric
-        values = [point.metrics[metric] for point in self.trained.curve]
+        values = [point.metrics[metric] for point in self._trained.curve]
         return not self._waiting and should_stop(values, self._stopping, metric)
 
     def _call(self, step: int) -> StageCall:
         settings = MeasureSettings.for_evaluation(self._run.config)
         at: At = {"phase": self._folder.phase, "step": step}
-        checkpoint = self.trained.checkpoints.get(step)
+        checkpoint = self._trained.checkpoints.get(step)
         return self._run.call(evaluate, settings, at, split=self._split, checkpoint=checkpoint)
 
     def _record_first(self) -> None:
         step, pending = self._waiting.pop(0)
         manifest, run = pending.result(), self._run
         metrics = run.read(manifest, METRICS, read_metrics)
-        self.trained.add(step, manifest, metrics)
+        self._trained.add(step, manifest, metrics)
         if not run.executes:
             return
-        self._folder.evaluate(step, metrics, manifest, self.trained.checkpoints.get(step), self._split)
-        chosen_by = run.config.evaluation.metric
-        log.info(
-            "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s",
-            self._folder.phase.prefix,
-            step,
-            chosen_by,
-            *(_shown(metrics[m]) for m in (chosen_by, "auroc", "log_loss", "invalid_label_rate")),
-        )
+        self._folder.evaluate(step, metrics, manifest, self._trained.checkpoints.get(step), self._split)
+        chosen_by, prefix = run.config.evaluation.metric, self._folder.phase.prefix
+        values = [metrics[name] for name in (chosen_by, "auroc", "log_loss", "invalid_label_rate")]
+        shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
+        what = "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s"
+        log.info(what, prefix, step, chosen_by, *shown)
         rate = metrics.invalid_label_rate
         if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
             log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
@@ -214,9 +209,8 @@ class SegmentChain:
 
         measure(0)
         for i, segment in enumerate(self._segments):
-            if self._run.context.capabilities.checkpoints_expire and self._run.must_build(
-                self._segment_call(i)
-            ):
+            expire = self._run.context.capabilities.checkpoints_expire
+            if expire and self._run.must_build(self._segment_call(i)):
                 self.ensure(self._segments[i - 1].stop if i else 0)
             self._do(i)
             if segment.evaluate:
@@ -263,7 +257,3 @@ class SegmentChain:
     def _segment_call(self, i: int) -> StageCall:
         parent = self._trained.checkpoints[self._segments[i - 1].stop] if i else None
         return self._call(self._segments[i], parent)
-
-
-def _shown(number: float | None) -> str:
-    return "undefined" if number is None else f"{number:.4f}"

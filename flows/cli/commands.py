@@ -117,21 +117,15 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
         console.discard_output()  # our own reader has gone, as with `| head`
         return _NO_READER
     except Exception as e:
-        return _lost_server(debug) or _bug(e, debug)
-    return 0
+        try:  # a run whose server is gone fails with any error
+            if "flows.server" in sys.modules:
+                from flows.server import require_reachable
 
-
-def _lost_server(debug: bool) -> int:
-    """The exit code if a run failed because Prefect's server is gone, 0 if that is not the reason."""
-    if "flows.server" not in sys.modules:
-        return 0
-    from flows.server import require_reachable
-
-    try:
-        require_reachable()
-    except UnderstudyError as e:
-        _explain(e, str(e), debug)
-        return e.exit_code
+                require_reachable()
+        except UnderstudyError as lost:
+            _explain(lost, str(lost), debug)
+            return lost.exit_code
+        return _bug(e, debug)
     return 0
 
 

@@ -14,8 +14,7 @@ from flows.cli import console
 from flows.cli.options import root_option
 
 if TYPE_CHECKING:
-    from core.engines.base import CheckpointServer, RemoteCheckpoint
-    from core.summary.listing import RunEntry
+    from core.engines.base import CheckpointServer
 
 _ROOT = root_option("A folder or s3:// URL.")
 
@@ -33,7 +32,18 @@ def list_runs(root: str, as_json: bool) -> None:
         for entry in entries:
             console.show(json.dumps(asdict(entry), allow_nan=False))
         return
-    for line in _run_table(entries) if entries else [f"there are no runs under {root}"]:
+    if not entries:
+        console.show(f"there are no runs under {root}")
+        return
+    head = ("run", "state", "at", "size", "step", "macro-F1", "AUROC", "log loss", "")
+    rows = []
+    for e in entries:
+        step = "-" if e.best_step is None else str(e.best_step)
+        values = [e.metrics.get(name) for name in ("macro_f1", "auroc", "log_loss")]
+        numbers = ["-" if value is None else f"{value:.3f}" for value in values]
+        latest = "latest" if e.latest else ""
+        rows.append((e.name, e.state, e.at or "-", console.size(e.bytes), step, *numbers, latest))
+    for line in console.table(head, rows):
         console.show(line)
 
 
@@ -41,9 +51,7 @@ def list_runs(root: str, as_json: bool) -> None:
 @click.argument("run")
 @_ROOT
 @click.option(
-    "--force",
-    is_flag=True,
-    help="Even if model/latest.json names it, or it belongs to earlier scripts.",
+    "--force", is_flag=True, help="Even if model/latest.json names it, or it belongs to earlier scripts."
 )
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
@@ -88,27 +96,6 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     )
 
 
-def _run_table(entries: list[RunEntry]) -> list[str]:
-    head = ("run", "state", "at", "size", "step", "macro-F1", "AUROC", "log loss", "")
-    rows = [
-        (
-            e.name,
-            e.state,
-            e.at or "-",
-            console.size(e.bytes),
-            "-" if e.best_step is None else str(e.best_step),
-            *(_number(e.metrics.get(name)) for name in ("macro_f1", "auroc", "log_loss")),
-            "latest" if e.latest else "",
-        )
-        for e in entries
-    ]
-    return console.table(head, rows)
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
-
-
 _ENGINE = click.option(
     "--engine", "kind", default="tinker", show_default=True, help="Which engine saved them."
 )
@@ -130,7 +117,17 @@ def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
     """List the checkpoints that runs of this project saved, the latest first."""
     with _opened(kind, server) as engine:
         found = [each for each in engine.checkpoints() if everything or each.step is not None]
-    for line in _checkpoint_table(found) if found else ["there are no checkpoints"]:
+    if not found:
+        console.show("there are no checkpoints")
+        return
+    head = ("kind", "step", "size", "created", "expires", "path")
+    rows = []
+    for each in found:
+        step = "-" if each.step is None else str(each.step)
+        size = "-" if each.bytes is None else console.size(each.bytes)
+        expires = "never" if each.expires is None else f"{each.expires:%Y-%m-%d %H:%M}"
+        rows.append((each.kind, step, size, f"{each.created:%Y-%m-%d %H:%M}", expires, each.location))
+    for line in console.table(head, rows):
         console.show(line)
 
 
@@ -178,19 +175,3 @@ def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
         yield engine
     finally:
         engine.close()
-
-
-def _checkpoint_table(found: list[RemoteCheckpoint]) -> list[str]:
-    head = ("kind", "step", "size", "created", "expires", "path")
-    rows = [
-        (
-            each.kind,
-            "-" if each.step is None else str(each.step),
-            "-" if each.bytes is None else console.size(each.bytes),
-            f"{each.created:%Y-%m-%d %H:%M}",
-            "never" if each.expires is None else f"{each.expires:%Y-%m-%d %H:%M}",
-            each.location,
-        )
-        for each in found
-    ]
-    return console.table(head, rows)

@@ -97,7 +97,12 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
         return
     job = jobs.Job.of(options, bundle)
     if options.runner is not None:
-        _report(_on_runner(options), options)
+        environment.check_prefect()
+        environment.detach_temporary_server()
+        from flows.predict import predict as on_runner
+
+        # The command reports errors itself, after the flow has ended.
+        _report(on_runner(**asdict(replace(options, fail_on_error=False))), options)
         return
     with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
         found = jobs.run(job, opened, count, _Shown("predict"))
@@ -137,18 +142,6 @@ def _answer_stream(
                     out.write(sink.line({name: row[name] for name in names}) + "\n")
             out.flush()
     return outcome
-
-
-def _on_runner(options: PredictOptions) -> Outcome:
-    from flows import environment
-
-    environment.check_prefect()
-    environment.detach_temporary_server()
-    from flows.predict import predict as on_runner
-
-    # The command reports errors itself, after the flow has ended.
-    found: Outcome = on_runner(**asdict(replace(options, fail_on_error=False)))
-    return found
 
 
 class _Shown:
