@@ -125,7 +125,13 @@ def apply(heartbeat: int | None = None, webhook: str | None = None) -> list[str]
     wanted = [crashed(seconds)]
     with connected() as client:
         if webhook is not None:
-            wanted.append(failed(_block(webhook)))
+            if not webhook.startswith(("http://", "https://")):
+                raise UserError("the webhook's URL does not start with http:// or https://")
+            # Prefect encrypts the values of blocks in the server's database.
+            headers = SecretDict({"Content-Type": "application/json"})
+            block = Webhook(url=SecretStr(webhook), headers=headers).save(BLOCK, overwrite=True)
+            assert isinstance(block, UUID)
+            wanted.append(failed(block))
         done = [_applied(client, each) for each in wanted]
     return [*done, f"Runs need a heartbeat every {seconds} s or more often: {_SETTING} where they run."]
 
@@ -171,16 +177,6 @@ def _on_our_runs(
     return AutomationCore(
         name=name, description=description, tags=["understudy"], trigger=each_of_ours, actions=[action]
     )
-
-
-def _block(url: str) -> UUID:
-    """The block that keeps the URL, encrypted in the server's database."""
-    if not url.startswith(("http://", "https://")):
-        raise UserError("the webhook's URL does not start with http:// or https://")
-    block = Webhook(url=SecretStr(url), headers=SecretDict({"Content-Type": "application/json"}))
-    saved = block.save(BLOCK, overwrite=True)
-    assert isinstance(saved, UUID)
-    return saved
 
 
 def _applied(client: SyncPrefectClient, wanted: AutomationCore) -> str:

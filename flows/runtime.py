@@ -42,7 +42,6 @@ class _Submitted:
     finish: Callable[[], Manifest]
 
     def done(self) -> bool:
-        """Whether it has ended, well or not."""
         return bool(self.future.state.is_final())
 
     def result(self) -> Manifest:
@@ -94,7 +93,6 @@ class PrefectRunner(InlineRunner):
         """Those that no later task run depends on yet."""
 
     def progress(self, label: str) -> Progress:
-        """A progress artifact, a bar on a terminal, and lines in the log."""
         return ArtifactProgress(label)
 
     def execute(self, call: StageCall, *, refresh: bool, cached: bool) -> bool:

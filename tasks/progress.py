@@ -29,7 +29,6 @@ class ArtifactProgress:
         self._artifact: UUID | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Show it, at most every few seconds and at the end."""
         self._log.update(done, total, note)
         self._bar.update(done, total, note)
         rate, now = self._speed.rate(done), time.monotonic()

@@ -65,12 +65,11 @@ def classical_baselines(run: Runner, parts: Manifest) -> list[Scorer]:
     with run.optional(Part.BASELINES):
         found = run.stage(baseline, BaselineSettings(seed=run.config.seed), split=parts)
         for name, about in run.read(found, BASELINES, read_baselines).items():
-            if about.impossible is not None:
-                run.leave_out(CLASSICAL[name], DataError(about.impossible))
-                continue
             rows: dict[SplitName, Manifest] = dict.fromkeys(_splits(run), found)
             scorer = Scorer(name, about.title, "baseline", rows, file=f"{name}_{{split}}.jsonl")
             with run.optional(CLASSICAL[name]):
+                if about.impossible is not None:
+                    raise DataError(about.impossible)
                 if name == "majority":  # a threshold chosen on val would predict the majority of val
                     out.append(replace(scorer, threshold=DEFAULT))
                 else:

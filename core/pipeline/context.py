@@ -38,12 +38,10 @@ class RunContext:
 
     @cached_property
     def prompts(self) -> Prompts:
-        """The checked templates."""
         return load_prompts(self.config.prompts)
 
     @cached_property
     def rulebook(self) -> Rulebook:
-        """The policy."""
         return load_rulebook(self.config.rules)
 
     @cached_property
@@ -73,13 +71,11 @@ class RunContext:
 
     @cached_property
     def tokenizer(self) -> ChatTokenizer:
-        """The loaded tokenizer."""
         student = self.config.student
         return ChatTokenizer.load(self.tokenizer_folder, student.chat_template_args, student.template_date)
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine over the base model."""
         return self.config.student.engine.open(self.config.student.model)
 
     @property
@@ -92,7 +88,6 @@ class RunContext:
         return self.engine.checkpoint_exists(checkpoint(self.engine, folder))
 
     def close(self) -> None:
-        """End the live training session, and the engine's session on a server."""
         self.live.close()
         if "engine" in vars(self):
             self.engine.close()

@@ -152,7 +152,6 @@ class EstimateRunner(PlanRunner):
         )
 
     def _count(self, call: StageCall) -> None:
-        """Add what a call takes on the server to its part."""
         name, settings, found = call.name, call.settings, Counter[str]()
         if call.stage is train:
             steps = call.given["steps"]
@@ -193,7 +192,6 @@ class EstimateRunner(PlanRunner):
     def _reasoning(
         self, encoder: Encoder, settings: MeasureSettings | ExplainSettings, rows: int
     ) -> Counter[str]:
-        """Reasonings that are generated after the label."""
         prompts = self._prompts(settings.split, encoder, encoder.label_tokens)[:rows]
         longest = settings.max_new_tokens + encoder.label_tokens
         sampled = len(prompts) * min(self._answer, longest)
@@ -211,7 +209,6 @@ class EstimateRunner(PlanRunner):
         return [n + answer - 1 for n in self._prompts("train", self._encoder, answer)], answer
 
     def _prompts(self, split: SplitName, encoder: Encoder, reserve: int) -> list[int]:
-        """Tokens of each text's prompt."""
         if split not in self._texts:
             rows = read_examples(self._split_file(split))
             self._texts[split] = encoder.tokenizer.encode_texts([row.text for row in rows])

@@ -59,7 +59,6 @@ class Start:
 
     @property
     def result(self) -> ReinforcementStart:
-        """The start as files describe it."""
         digest = None if self.checkpoint is None else self.checkpoint.digest
         return ReinforcementStart(run=self.run, step=self.step, checkpoint_digest=digest)
 
@@ -120,12 +119,10 @@ class Outcome:
 
     @property
     def store(self) -> Store:
-        """The store of the run's root."""
         return self.view.store
 
     @property
     def config(self) -> Config:
-        """The config of the run."""
         return self.context.config
 
     @property
@@ -146,7 +143,6 @@ class Outcome:
 
     @property
     def final(self) -> Manifest | None:
-        """The last checkpoint."""
         return self.trained.checkpoints.get(self.trained.last)
 
     @property
@@ -159,7 +155,6 @@ class Outcome:
         return None if self.kept is None else TeacherSummary.read(self.store.file(self.kept, TEACHER_SUMMARY))
 
     def split_summary(self) -> SplitSummary:
-        """split_summary.json."""
         return SplitSummary.read(self.store.file(self.parts, SPLIT_SUMMARY))
 
     def sizes(self) -> dict[SplitName, SplitSize]:
@@ -170,7 +165,6 @@ class Outcome:
         }
 
     def analysis(self) -> Analysis:
-        """analysis.json."""
         return self.readings.analysis(self.exported.analysis)
 
     def intervals(self, scorer: Scorer, split: SplitName) -> Mapping[str, Interval]:

@@ -112,14 +112,10 @@ class PlanRunner(Runner):
 
     @contextlib.contextmanager
     def optional(self, part: Part, detail: str = "") -> Iterator[None]:
-        """Add a line for a part that a run would leave out."""
         try:
             yield
         except UnderstudyError as e:
             self.lines.append(("(left out)", f"{named(part, detail)}: {e}"))
-
-    def leave_out(self, part: Part, error: Exception) -> None:
-        self.lines.append(("(left out)", f"{part}: {error}"))
 
     def perform(self, action: Action, *arguments: Any) -> Any:
         pass

@@ -180,7 +180,6 @@ def _mistakes(o: Outcome) -> list[Mistake]:
 
 
 def _models(o: Outcome, analysis: Analysis) -> list[ModelBlock]:
-    """The last and the chosen model, their paths, and their metrics."""
     # Those of the tables: without rows that a server failed on for another scorer.
     metrics = analysis.with_probabilities[o.first.name].metrics
     is_final = o.final is not None and o.selection.step == o.trained.last
@@ -192,7 +191,6 @@ def _models(o: Outcome, analysis: Analysis) -> list[ModelBlock]:
 
 
 def _files(o: Outcome) -> dict[str, str]:
-    """The files to look at; the label-only mode leaves no predictions."""
     label_only, folder, split = o.first.kind == "label_only", o.phase.folder, o.exported.split
     about = f"the student's answer to each {split} text, with probability and decision"
     return {
@@ -239,7 +237,6 @@ def _notices(o: Outcome, analysis: Analysis, teacher: TeacherSummary | None) -> 
 
 
 def _provenance(o: Outcome) -> list[tuple[str, str]]:
-    """Versions and commit of the code, and digests of the files."""
     code, checkpoint = current_code(), o.exported.checkpoint
     splits = [f"{name}.csv" for name in o.sizes()]
     return [

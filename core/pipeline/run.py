@@ -68,9 +68,8 @@ def reinforce(
     rl_phase/rl_summary.json contains. Raises UnderstudyError.
     """
     resolved = resolve_for_run(config)
-    with opened(resolved, switches(resolved.config.stages, (), (), refresh), InlineRunner) as this:
-        outcome = reinforce_student(this, start, replace=replace)
-        finish(this, outcome)
+    with opened(resolved, switches(resolved.config.stages, refresh=refresh), InlineRunner) as this:
+        finish(this, reinforce_student(this, start, replace=replace))
         return load_reinforcement_result(this.store, this.view.name)
 
 

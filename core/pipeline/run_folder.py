@@ -82,17 +82,16 @@ class RunFolder:
         self.run, self.phase, self._trackers = run, phase, trackers or Trackers()
         self._steps: dict[int, list[dict[str, Any]]] = {}
         self._rollouts: dict[int, list[dict[str, Any]]] = {}
-        self._evaluations: dict[int, dict[str, Any]] = {}
+        self._evaluations: dict[int, list[dict[str, Any]]] = {}
 
     def teacher(self, rejected: Manifest) -> None:
-        """Report the funnel to the trackers."""
         self._trackers.send([teacher_point(TeacherSummary.read(self.run.store.file(rejected, SUMMARY_FILE)))])
 
     def train(self, stop: int, manifest: Manifest) -> None:
         """Add a segment to train_history.jsonl, or replace it; `stop` is its last step."""
         self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, STEPS_FILE)))
         self._trackers.send(training_points(map(TrainStep.model_validate, self._steps[stop])))
-        self._write_segments("train_history.jsonl", self._steps)
+        self._write("train_history.jsonl", self._steps)
 
     def reinforce(self, stop: int, manifest: Manifest) -> None:
         """Add a segment to rl_history.jsonl and rollouts.jsonl, or replace it."""
@@ -103,12 +102,12 @@ class RunFolder:
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept
         self._trackers.send(reward_points(map(RLStep.model_validate, self._steps[stop])))
-        self._write_segments("rl_history.jsonl", self._steps)
-        self._write_segments("rollouts.jsonl", self._rollouts)
+        self._write("rl_history.jsonl", self._steps)
+        self._write("rollouts.jsonl", self._rollouts)
 
     def rewards(self, rewards: Mapping[int, ValRewards]) -> None:
         """Write val_rewards.jsonl: what greedy answers on val earn, by step."""
-        self._lines("val_rewards.jsonl", [{"step": s, **rewards[s].to_json()} for s in sorted(rewards)])
+        self._write("val_rewards.jsonl", {s: [{"step": s, **r.to_json()}] for s, r in rewards.items()})
 
     def evaluate(
         self, step: int, metrics: Metrics, measured: Manifest, checkpoint: Manifest | None, parts: Manifest
@@ -123,16 +122,15 @@ class RunFolder:
             config_fingerprint=measured.key,
             metrics=metrics,
         )
-        self._evaluations[step] = row.to_json()
-        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", self._evaluations[step])
+        self._evaluations[step] = [row.to_json()]
+        self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row.to_json())
         self._trackers.send([evaluation_point(step, metrics, "rl_val" if self.phase is RL else "val")])
-        self._lines("eval_history.jsonl", [self._evaluations[at] for at in sorted(self._evaluations)])
+        self._write("eval_history.jsonl", self._evaluations)
 
-    def _write_segments(self, name: str, segments: Mapping[int, list[dict[str, Any]]]) -> None:
-        self._lines(name, [row for stop in sorted(segments) for row in segments[stop]])
-
-    def _lines(self, name: str, rows: list[dict[str, Any]]) -> None:
-        lines = "".join(jsonio.canonical(row).decode() + "\n" for row in rows)
+    def _write(self, name: str, rows: Mapping[int, list[dict[str, Any]]]) -> None:
+        """Write the rows of each step as JSON lines, in the order of steps."""
+        ordered = (row for step in sorted(rows) for row in rows[step])
+        lines = "".join(jsonio.canonical(row).decode() + "\n" for row in ordered)
         self.run.write(f"{self.phase.folder}/{name}", lines)
 
 

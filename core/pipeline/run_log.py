@@ -29,7 +29,6 @@ class RunLog(logging.FileHandler):
         """Ignore it."""
 
     def close(self) -> None:
-        """Close, even if the last lines cannot be written."""
         with contextlib.suppress(OSError):
             super().close()
 

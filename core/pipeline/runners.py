@@ -134,10 +134,6 @@ class Runner(ABC):
         """Record what fails inside, and continue without it."""
 
     @abstractmethod
-    def leave_out(self, part: Part, error: Exception) -> None:
-        """Record a part that is impossible."""
-
-    @abstractmethod
     def perform(self, action: Action, *arguments: Any) -> Any:
         """Call an action, such as writing the report; a plan does not."""
 
@@ -191,9 +187,6 @@ class InlineRunner(Runner):
 
     def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
         return self.failures.optional(part, detail)
-
-    def leave_out(self, part: Part, error: Exception) -> None:
-        self.failures.note(part, error)
 
     def perform(self, action: Action, *arguments: Any) -> Any:
         return action(*arguments)

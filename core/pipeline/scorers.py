@@ -41,7 +41,6 @@ class Scorer:
     file: str = SCORES
 
     def settings(self, split: SplitName) -> ScorerSettings:
-        """Its settings for the analyse stage."""
         return ScorerSettings(
             name=self.name,
             title=self.title,
@@ -54,7 +53,6 @@ class Scorer:
         )
 
     def inputs(self, split: SplitName) -> dict[str, Manifest]:
-        """Its inputs of the analyse stage."""
         found = {self.name: self.rows[split]}
         return found if self.decision is None else {**found, f"{self.name} decision": self.decision}
 

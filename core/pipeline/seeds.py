@@ -20,7 +20,6 @@ from core.student.stage import encode
 
 
 def name_of(run: str, seed: int) -> str:
-    """The run of another seed."""
     return f"{run}-seed{seed}"
 
 

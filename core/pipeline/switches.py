@@ -23,7 +23,6 @@ class Switches:
     refresh: frozenset[str] = frozenset()
 
     def on(self, stage: Stage[Any]) -> bool:
-        """Whether a stage runs."""
         return stage.switch not in self.off
 
     @property

@@ -82,7 +82,6 @@ def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded:
 
 
 def planned_steps(run: Runner, encoded: Manifest) -> list[PlannedStep]:
-    """The training steps over the encoded examples."""
     examples = run.read(encoded, DATA_FILE, read_set)
     return plan.plan(run.config.student, run.config.training_seed, examples.labels, examples.hashes)
 

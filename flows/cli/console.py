@@ -20,13 +20,11 @@ _format: Format = "text"
 
 
 def use(format: Format) -> None:
-    """Set the format of log lines and messages on stderr."""
     global _format
     _format = format
 
 
 def in_json() -> bool:
-    """Whether log lines are JSON."""
     return _format == "json"
 
 
@@ -56,7 +54,6 @@ def use_any_console() -> None:
 
 
 def show(text: str) -> None:
-    """Print a line on standard output."""
     # Not click.echo, which sends UTF-8 to an ASCII console.
     print(text, flush=True)
 

@@ -23,12 +23,10 @@ refresh_option = click.option("--refresh", multiple=True, metavar="STAGE", help=
 
 
 def set_option(text: str = "Override a key: student.epochs=2.") -> Callable[[_Command], _Command]:
-    """`--set` with its help text."""
     return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
 
 
 def root_option(text: str) -> Callable[[_Command], _Command]:
-    """`--root` with its help text."""
     return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)
 
 

@@ -43,7 +43,6 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 def _settings(kind: Any, default: Any, about: About) -> dict[str, Any]:
-    """The settings of click's option for a field of some type."""
     settings = {
         "default": default,
         "help": about.help,
@@ -158,7 +157,6 @@ class _Shown:
 
 
 def _report(found: Outcome, options: PredictOptions) -> None:
-    """Print the counts of the rows, and fail if errors are not accepted."""
     notes = []
     if found.reused:
         notes.append(f"{found.reused:,} of them were answered before")

@@ -47,7 +47,6 @@ def start_log(level: str, *, debug: bool = False) -> None:
 
 
 def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
-    """Write our log lines to stderr, from `level` on."""
     from core.pipeline.run_log import OURS
 
     handler = Terminal(tracebacks=debug)
