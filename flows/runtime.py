@@ -98,7 +98,7 @@ class PrefectRunner(InlineRunner):
     def execute(self, call: StageCall, *, refresh: bool, cached: bool) -> bool:
         """Call the stage's task. Unless `cached`, Prefect's record is not asked: it may name an object that
         is gone."""
-        work = self._work(call, refresh=refresh)
+        work = StageWork(self.store, call, self.progress, refresh=refresh)
         state: State[Any] = self._task(call, cached=cached)(
             work, wait_for=self._inputs(call), return_state=True
         )
@@ -115,7 +115,7 @@ class PrefectRunner(InlineRunner):
             return super().submit(call, overlap=overlap)
         refresh = self._asked_for(call)
         log.info("%s: %s", call.label, self._why(call, None, refresh=refresh))
-        work = self._work(call, refresh=refresh)
+        work = StageWork(self.store, call, self.progress, refresh=refresh)
         future = self._task(call, cached=False).submit(work, wait_for=self._inputs(call))
         self._note(call, future.task_run_id)
         return _Submitted(future, lambda: self._publish(call, self._recorded(call, reused=work.reused)))
@@ -127,9 +127,6 @@ class PrefectRunner(InlineRunner):
         result = state.result()
         self._unread = {action.name: state.state_details.task_run_id}
         return result
-
-    def _work(self, call: StageCall, *, refresh: bool) -> StageWork:
-        return StageWork(self.store, call, lambda: self.progress(call.label), refresh=refresh)
 
     def _task(self, call: StageCall, *, cached: bool) -> Task[..., Any]:
         return STAGE_TASKS[call.name].with_options(

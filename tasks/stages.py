@@ -29,7 +29,7 @@ class StageWork:
     __slots__ = ("call", "error", "progress", "refresh", "reused", "store")
 
     def __init__(
-        self, store: Store, call: StageCall, progress: Callable[[], Progress], *, refresh: bool
+        self, store: Store, call: StageCall, progress: Callable[[str], Progress], *, refresh: bool
     ) -> None:
         self.store, self.call, self.progress, self.refresh = store, call, progress, refresh
         self.reused = False
@@ -72,7 +72,7 @@ RETRIES: dict[str, Any] = {
 def _of_stage(stage: Stage[Any]) -> Task[[StageWork], dict[str, Any]]:
     def run(work: StageWork) -> dict[str, Any]:
         try:
-            built = build(work.store, work.call, work.progress(), refresh=work.refresh)
+            built = build(work.store, work.call, work.progress(work.call.label), refresh=work.refresh)
         except Exception as e:
             work.error = e
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from core.config import Config
 from core.data.stage import SplitSettings
@@ -41,19 +40,6 @@ UNTRAINED = ("untrained_rulebook", "untrained")
 """Scorers for metrics_<split>.json: the first of these that was measured."""
 
 
-@dataclass(frozen=True, slots=True)
-class Baselines:
-    """The objects of measured baselines. `sampled` are the teacher's answers to train."""
-
-    config: Config
-    view: RunView
-    scorers: Sequence[Scorer]
-    analysis: Manifest
-    sampled: Manifest | None
-    failures: Failures = field(default_factory=Failures)
-    """Optional parts that failed; the report lists them."""
-
-
 def measure_baselines(run: Runner) -> str:
     """Measure every baseline in order; returns where the report is. A run reuses what is built here.
 
@@ -87,44 +73,47 @@ def measure_baselines(run: Runner) -> str:
         reasons = "; ".join(f"{f.part}: {f.message}" for f in run.failures)
         raise StageError(f"no baseline could be measured: {reasons}")
     analysis = analyse_scorers(run, parts, scorers, split, "baselines")
-    where: str = run.perform(
-        write_baselines, Baselines(config, run.view, scorers, analysis, answers, run.failures)
-    )
+    where: str = run.perform(write_baselines, config, run.view, scorers, analysis, answers, run.failures)
     return where
 
 
 @action("baseline-report")
-def write_baselines(b: Baselines) -> str:
+def write_baselines(
+    config: Config,
+    view: RunView,
+    scorers: Sequence[Scorer],
+    analysis: Manifest,
+    answers: Manifest | None,
+    failures: Failures,
+) -> str:
     """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
-    view, readings = b.view, Readings(b.view.store)
-    view.fill(b.analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
-    results = readings.results(b.scorers)
+    store, readings = view.store, Readings(view.store)
+    view.fill(analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
+    results = readings.results(scorers)
     view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in results.items()})
-    asked = next((s for name in UNTRAINED for s in b.scorers if s.name == name), None)
+    asked = next((s for name in UNTRAINED for s in scorers if s.name == name), None)
     if asked is not None:
         for split, manifest in asked.rows.items():
             content = {
                 "created_at": manifest.created_at,
                 "split": split,
-                "model_path": b.config.student.model,
+                "model_path": config.student.model,
                 "asked": asked.title,
-                "decision_threshold_rule": rule(b.config.evaluation.threshold),
+                "decision_threshold_rule": rule(config.evaluation.threshold),
                 "decision_threshold": readings.decision(asked).threshold,
                 "metrics": readings.metrics(asked, split).to_json(),
             }
             view.write_json(f"{FOLDER}/metrics_{split}.json", content)
-    sampled, store = None, view.store
-    if b.sampled is not None:
-        sampled = SampleSummary.read(store.file(b.sampled, SUMMARY_FILE))
+    sampled = None if answers is None else SampleSummary.read(store.file(answers, SUMMARY_FILE))
     is_gold = sampled is None or sampled.teacher_kind == "gold"
-    decided = {s.name: s.decision for s in b.scorers if s.decision is not None}
+    decided = {s.name: s.decision for s in scorers if s.decision is not None}
     data = BaselineData(
         run_name=view.name,
         generated_at=now(),
-        setup=setup_of(b.config, "none" if sampled is None else sampled.teacher_model),
-        analysis=Analysis.read(store.file(b.analysis, ANALYSIS)),
+        setup=setup_of(config, "none" if sampled is None else sampled.teacher_model),
+        analysis=Analysis.read(store.file(analysis, ANALYSIS)),
         decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
         first_answers=None if sampled is None or is_gold else sampled.first_answers,
     )
-    document = baseline_report(data, b.failures)
-    return view.write(REPORT, markdown.render(document, b.failures))
+    document = baseline_report(data, failures)
+    return view.write(REPORT, markdown.render(document, failures))

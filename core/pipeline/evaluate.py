@@ -50,9 +50,8 @@ def recorded(run: Runner) -> Trained:
 
 def _step(checkpoint: str, trained: Trained, best: int, run: Runner) -> int:
     """The step of a named checkpoint. Raises MissingInputError naming those that exist."""
-    named = {"best": best, "final": trained.last}
-    if checkpoint in named:
-        return named[checkpoint]
+    if checkpoint in ("best", "final"):
+        return best if checkpoint == "best" else trained.last
     match = re.fullmatch(r"step_(\d+)", checkpoint)
     if match and (int(match[1]) in trained.checkpoints or match[1] == "0"):
         return int(match[1])
@@ -62,7 +61,5 @@ def _step(checkpoint: str, trained: Trained, best: int, run: Runner) -> int:
         places = [run.store.where(p) for p in under_root]
         if path in (*under_root, *places) or str(Path(path).absolute()) in places:
             return step
-    there = ", ".join(f"step_{s}" for s in (0, *trained.checkpoints))
-    raise MissingInputError(
-        f"run {run.view.name} has no checkpoint {checkpoint}; there are best, final, {there}"
-    )
+    there = ", ".join(["best", "final", *(f"step_{s}" for s in (0, *trained.checkpoints))])
+    raise MissingInputError(f"run {run.view.name} has no checkpoint {checkpoint}; there are {there}")

@@ -162,11 +162,8 @@ def bundle_student(
         home = run.stage(adapter, AdapterSettings.of(run.config), at, split=parts, checkpoint=checkpoint)
         parity = AdapterDownload.from_json(home.summary, home.path).parity if run.executes else None
         if parity is not None and parity.checked:
-            log.info(
-                "downloaded adapter matches the server on %d rows (maximum difference %.2g nats)",
-                parity.rows,
-                parity.largest,
-            )
+            what = "downloaded adapter matches the server on %d rows (maximum difference %.2g nats)"
+            log.info(what, parity.rows, parity.largest)
     bundled = run.stage(
         bundle,
         BundleSettings.of(run.config, label_only=first.kind == "label_only"),

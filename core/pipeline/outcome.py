@@ -186,18 +186,14 @@ class Outcome:
         """The cost of the run in tokens, money and seconds."""
         price = self.context.engine.price
         if price is None and self.context.capabilities.metered:
-            log.info(
-                "no price of %s is known (student.engine.prices): tokens are counted",
-                self.config.student.model,
-            )
+            model = self.config.student.model
+            log.info("no price of %s is known (student.engine.prices): tokens are counted", model)
         objects, teacher = {m.path: m for m in self.used.values()}.values(), self.teacher_summary()
         # A segment of reinforcement samples and scores, too; what answers cost is in the teacher's ledger.
         measured = [m for m in objects if m.stage not in (train.name, sample.name)]
         labeled = [m for slot, m in self.used.items() if m.stage == sample.name and slot != sample.name]
-        asked = [
-            None if teacher is None else teacher.ledger,
-            *(SampleSummary.from_json(m.summary, m.path).ledger for m in labeled),
-        ]
+        asked = [] if teacher is None else [teacher.ledger]
+        asked += [SampleSummary.from_json(m.summary, m.path).ledger for m in labeled]
         student = student_ledger(self.trained.segments, measured, price)
         return ledger_of([each for each in asked if each is not None], student, self.seconds())
 

@@ -135,12 +135,9 @@ class PlanRunner(Runner):
             stage, _, step = slot.partition("/")
             shares = what.startswith("waits for") and step.isdigit()
             groups.setdefault((stage, what, -1 if shares else i), []).append(slot)
-        rows = [
-            (slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}", what)
-            for (_, what, _), slots in groups.items()
-        ]
-        width = max(len(slots) for slots, _ in rows)
-        return [f"{slots:<{width}}  {what}" for slots, what in rows]
+        labels = [slots[0] if len(slots) == 1 else f"{slots[0]} to {slots[-1]}" for slots in groups.values()]
+        width = max(map(len, labels))
+        return [f"{label:<{width}}  {what}" for label, (_, what, _) in zip(labels, groups, strict=True)]
 
     def _planned(self, call: StageCall) -> Manifest:
         """Add the line of a stage that is on or off; returns its object or a promise of it."""

@@ -200,11 +200,8 @@ def claim(run: Runner, start: Start, *, replace: bool) -> None:
     before = view.store.read_json(f"{FOLDER}/{view.name}/{RL.folder}/{SETTINGS}")
     if isinstance(before, dict):
         old, new = flat("rl", before), flat("rl", content)
-        differing = [
-            f"{k.removeprefix('rl.')}: {old.get(k)} -> {new.get(k)}"
-            for k in {**old, **new}
-            if old.get(k) != new.get(k)
-        ]
+        keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
+        differing = [f"{key.removeprefix('rl.')}: {old.get(key)} -> {new.get(key)}" for key in keys]
         if differing and view.read(RL.summary) is not None and not replace:
             raise UserError(
                 f"{view.where(RL.folder)} is of another reinforcement: {'; '.join(differing[:8])}. Either "

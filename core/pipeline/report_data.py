@@ -65,7 +65,10 @@ def report_of(o: Outcome) -> ReportData:
     def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
         return o.failures.attempt(Part.FACTS, what, make, otherwise)
 
-    measured: list[SeedResult] = optional("other seeds", lambda: _other_seeds(o), list)
+    measured: list[SeedResult] = []
+    if (encoded := o.encoded) is not None and o.reinforcement is None:  # rewards are learned with one seed
+        at = (o.store, o.view.name, o.config, encoded, o.first, o.exported.split)
+        measured = optional("other seeds", lambda: seeds.results(*at), list)
     losses: list[tuple[int, float]] = []
     if o.reinforcement is None:  # a policy gradient has no loss
         segments = [o.store.file(m, STEPS_FILE) for m in o.trained.segments]
@@ -138,13 +141,6 @@ def _estimate(o: Outcome) -> CostEstimate | None:
     path = f"{FOLDER}/{o.view.name}/{ESTIMATE}"
     found = None if o.reinforcement else o.store.read_json(path)
     return None if found is None else CostEstimate.from_json(found, o.store.where(path))
-
-
-def _other_seeds(o: Outcome) -> list[SeedResult]:
-    """Results of other seeds; a student that learned from rewards has one seed."""
-    if o.encoded is None or o.reinforcement is not None:
-        return []
-    return seeds.results(o.store, o.view.name, o.config, o.encoded, o.first, o.exported.split)
 
 
 def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:

@@ -95,9 +95,8 @@ class RunFolder:
 
     def reinforce(self, stop: int, manifest: Manifest) -> None:
         """Add a segment to rl_history.jsonl and rollouts.jsonl, or replace it."""
-        history, kept = (
-            list(jsonio.read_jsonl(self.run.store.file(manifest, name))) for name in (STEPS, ROLLOUTS)
-        )
+        store = self.run.store
+        history, kept = (list(jsonio.read_jsonl(store.file(manifest, f))) for f in (STEPS, ROLLOUTS))
         seconds = RLSegmentSummary.from_json(manifest.summary, manifest.path).seconds_by_step
         self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
         self._rollouts[stop] = kept

@@ -40,17 +40,11 @@ def prepare(resolved: ResolvedConfig, debug: bool) -> None:
 def start_log(level: str, *, debug: bool = False) -> None:
     """Write the log to the terminal from `level` on, and show progress bars on terminals."""
     from core import progress
-
-    progress.allowed = not console.in_json()
-    configure(level, debug=debug, formatter=console.formatter())
-    logging.captureWarnings(True)
-
-
-def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
     from core.pipeline.run_log import OURS
 
+    progress.allowed = not console.in_json()
     handler = Terminal(tracebacks=debug)
-    handler.setFormatter(formatter)
+    handler.setFormatter(console.formatter())
     for name in OURS:
         logger = logging.getLogger(name)
         logger.setLevel("DEBUG" if debug else level)
@@ -58,6 +52,7 @@ def configure(level: str, *, debug: bool, formatter: logging.Formatter) -> None:
             logger.removeHandler(old)
         logger.addHandler(handler)
         logger.propagate = False
+    logging.captureWarnings(True)
 
 
 class Terminal(logging.Handler):

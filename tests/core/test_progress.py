@@ -47,9 +47,8 @@ PROGRAM = """
 import logging, time
 from core.progress import LogProgress
 from core.progress import Bar
-from flows.cli import console
-from flows.cli.preparing import configure
-configure("INFO", debug=False, formatter=console.formatter())
+from flows.cli.preparing import start_log
+start_log("INFO")
 bar, lines = Bar("export"), LogProgress("export", every=0)
 for done in range(1, 6):
     time.sleep(0.12)

@@ -36,7 +36,7 @@ def called(
 
     @flow(name="policy", persist_result=False)
     def small() -> None:
-        quick(StageWork(store, call, Silent, refresh=refresh))
+        quick(StageWork(store, call, lambda label: Silent(), refresh=refresh))
 
     small()
 
