@@ -68,8 +68,7 @@ def results(
 
 def missing(config: Config, measured: Sequence[SeedResult]) -> list[str]:
     """A sentence on the seeds that are not among those measured."""
-    there = {result.seed for result in measured}
-    left = [str(seed) for seed in others(config) if seed not in there]
+    left = [str(seed) for seed in others(config) if seed not in {result.seed for result in measured}]
     if not left:
         return []
     what = f"Seed {left[0]} was" if len(left) == 1 else f"Seeds {', '.join(left)} were"

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import TracebackType
 
 from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
@@ -116,9 +115,7 @@ class Evaluations:
     def __enter__(self) -> Evaluations:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, at: object) -> None:
         try:
             while error is None and self._waiting:
                 self._record_first()

@@ -35,28 +35,25 @@ def _with_options(command: Callable[..., None]) -> Callable[..., None]:
     with_options.__doc__ = command.__doc__
     wrapped: Callable[..., None] = with_options
     for each in reversed([f for f in fields(PredictOptions) if about[f.name].command]):
-        name = f"--{each.name.replace('_', '-')}"
+        bare, default = hints[each.name].__origin__, each.default
+        if type(None) in get_args(bare):  # an option that may be left out
+            (bare,) = (kind for kind in get_args(bare) if kind is not type(None))
+        settings: dict[str, Any] = {}
+        if get_origin(bare) is Literal:
+            settings["type"] = click.Choice(get_args(bare))
+        elif bare is int:
+            settings["type"] = click.IntRange(min=1)
+        elif bare is bool:
+            settings |= {"is_flag": True} if default is False else {"type": bool}
         wrapped = click.option(
-            name, **_settings(hints[each.name].__origin__, each.default, about[each.name])
+            f"--{each.name.replace('_', '-')}",
+            default=default,
+            help=about[each.name].help,
+            callback=_CHECKS[about[each.name].location],
+            show_default=default not in (None, False, STANDARD),
+            **settings,
         )(wrapped)
     return click.option("--text", "texts", multiple=True, metavar="TEXT", help="A text; repeatable.")(wrapped)
-
-
-def _settings(kind: Any, default: Any, about: About) -> dict[str, Any]:
-    settings = {
-        "default": default,
-        "help": about.help,
-        "callback": _CHECKS[about.location],
-        "show_default": default not in (None, False, STANDARD),
-    }
-    (bare,) = [t for t in get_args(kind) if t is not type(None)] if type(None) in get_args(kind) else [kind]
-    if get_origin(bare) is Literal:
-        return {**settings, "type": click.Choice(get_args(bare))}
-    if bare is int:
-        return {**settings, "type": click.IntRange(min=1)}
-    if bare is bool:
-        return {**settings, "is_flag": True} if default is False else {**settings, "type": bool}
-    return settings
 
 
 @click.command("predict")
