@@ -177,7 +177,7 @@ def _expanded(text: str, setting: str) -> Path:
         return Path(text).expanduser()
     except RuntimeError as e:
         raise UserError(
-            f"{_start(setting)}{text}: there is no such user's home; write the folder's path"
+            f"{_start(setting)}{text}: that user has no home folder; write the folder's path"
         ) from e
 
 

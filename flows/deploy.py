@@ -37,7 +37,7 @@ EVENT = "understudy.dataset.published"
 RESOURCE = "understudy.dataset."
 
 CRASHED = "understudy: no sign of life is a crash"
-FAILED = "understudy: a failed run is told"
+FAILED = "understudy: report a failed run"
 BLOCK = "understudy-failed-runs"
 FLOWS = ("distill", "baseline", "evaluate", "summarize", "sweep", "reinforce", "predict", "predict-shards")
 """Our flows; those of others on a shared server are left alone."""
@@ -99,7 +99,7 @@ def deployment(resolved: ResolvedConfig, cron: str | None = None) -> RunnerDeplo
 def publish(table: PublishedTable) -> Event:
     """Emit the event and return it, once the server has accepted it.
 
-    By a request and not by Prefect's `emit_event`, which does not fail if there is no server.
+    By a request and not by Prefect's `emit_event`, which does not fail without a server.
     """
     payload = {k: v for k, v in asdict(table).items() if v is not None}
     resource = {"prefect.resource.id": RESOURCE + table.name, "prefect.resource.name": table.name}
@@ -116,7 +116,7 @@ def apply(heartbeat: int | None = None, webhook: str | None = None) -> list[str]
 
     `heartbeat` is the seconds between two heartbeats, by default those of Prefect's setting. `webhook` is the
     URL to call for failed runs; without one, the automation that calls it is left as it is. Raises UserError
-    if heartbeats are switched off or there is no server.
+    if heartbeats are switched off or the server does not answer.
     """
     found = heartbeat if heartbeat is not None else PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
     if found is None:

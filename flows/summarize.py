@@ -28,7 +28,7 @@ _COLUMNS = ("run", "mode", "n", *_SCORES, "usd", "commit")
 def summarize(
     root: str, output: str | None = None, mode: Modes = "both", format: Format = "csv"
 ) -> str | None:
-    """Write the summary of the runs under `root` and return where; None where there are no runs.
+    """Write the summary of the runs under `root` and return where; None without runs.
 
     `output` is a local path, by default summary.csv or summary.html in the working directory.
     """

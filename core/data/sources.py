@@ -91,7 +91,7 @@ def missing(url: str) -> str:
     hint = f"; its folder holds {', '.join(near)}" if near else ""
     relative = is_local(url) and not Path(_normalized(url)).is_absolute()
     note = f" ({url!r} is relative to the working directory)" if relative else ""
-    return f"there is no file {place(url)}{note}{hint}"
+    return f"file {place(url)} does not exist{note}{hint}"
 
 
 def exists(url: str) -> bool:

@@ -128,7 +128,7 @@ class TextLines:
             codec = codecs.lookup(encoding).name
         except LookupError:
             setting = self._how.named("encoding")
-            raise DataError(f"{place}: there is no encoding {encoding!r}; set {setting}") from None
+            raise DataError(f"{place}: unknown encoding {encoding!r}; set {setting}") from None
         if head.startswith(_GZIP):
             remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
             raise DataError(f"{place} is packed by gzip; {remedy}")
@@ -142,7 +142,7 @@ class TextLines:
             return _wide_encoding(head)
         if len(head) >= 8 and b"\0" not in head:
             with contextlib.suppress(UnicodeDecodeError):
-                # A character that is cut off at the end is no error.
+                # A character that is cut off at the end is not an error.
                 codecs.getincrementaldecoder("utf-8")().decode(head)
                 setting = self._how.named("encoding", "utf-8")
                 raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")

@@ -94,7 +94,7 @@ def check_label_only_run(run: Runner, parts: Manifest | None = None) -> None:
 
     Without `parts`, its record decides; with them, whether it has the same split. Damaged files are not a
     mistake of this config: the baseline is then left out later. Raises UserError, or MissingInputError if
-    there is no such run.
+    that run does not exist.
     """
     named = run.config.baselines.label_only_run
     if named is None:

@@ -271,4 +271,4 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
         yield _unpriced(config)
     else:
         usd = _dollars(price, trained, prefilled, sampled)
-        yield f"at most about US$ {usd:.2f}, but for the final measurement of the other splits"
+        yield f"at most about US$ {usd:.2f}, without the final evaluation of the other splits"

@@ -23,7 +23,7 @@ def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
     """Measure `checkpoint` (best, final, step_<n>, or the path of one of the run's adapters).
 
     Returns the folder with predictions and metrics. Nothing else of the run is changed, and nothing is
-    published. Raises MissingInputError if there is no such checkpoint.
+    published. Raises MissingInputError if the checkpoint does not exist.
     """
     view = run.view
     parts, trained = view.earlier("split", file="data_splits/train.csv"), recorded(run)

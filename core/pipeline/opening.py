@@ -147,7 +147,7 @@ def other_config(view: RunView, resolved: ResolvedConfig) -> list[str]:
 def run_config(view: RunView) -> ResolvedConfig:
     """The config of a run as it was resolved, with its present root and name.
 
-    Raises MissingInputError if there is no such run.
+    Raises MissingInputError if the run does not exist.
     """
     path = Path(view.where(CONFIG))
     place = {"run.root": view.store.backend.url, "run.name": view.name}

@@ -143,7 +143,7 @@ def find_start(run: Runner, parts: Manifest, source: str | None) -> Start:
     pointer = read_start(run.store, name)
     if pointer is None:
         raise MissingInputError(
-            f"there is no student of run {name}: {run.store.where(f'model/{name}.json')} is missing; run "
+            f"run {name} has no student: {run.store.where(f'model/{name}.json')} is missing; run "
             "`understudy run` with publish on first, or start from the base model: --from base"
         )
     if pointer.phase == "rl":

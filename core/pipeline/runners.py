@@ -111,7 +111,7 @@ class Runner(ABC):
             return self.view
         source = RunView(self.store, teacher)
         if not source.files():
-            raise MissingInputError(f"teacher_from: there is no run {teacher} at {source.where()}")
+            raise MissingInputError(f"teacher_from: run {teacher} does not exist at {source.where()}")
         return source
 
     @abstractmethod

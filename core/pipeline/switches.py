@@ -63,5 +63,5 @@ def _known(names: Iterable[str], option: str) -> set[str]:
     for name in sorted(found - set(NAMES)):
         near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(NAMES)}"
-        raise UserError(f"--{option} {name}: there is no such stage; {hint}")
+        raise UserError(f"--{option} {name}: unknown stage; {hint}")
     return found

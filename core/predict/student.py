@@ -77,7 +77,7 @@ def load(
         device: auto, cpu or cuda.
         threads: CPU threads; by default torch's own choice.
 
-    Raises MissingInputError where there is no such bundle, ModelError where it does not match.
+    Raises MissingInputError if the bundle does not exist, ModelError where it does not match.
     """
     folder = find(model, root, merged=weights == "merged")
     return open_student(folder, weights, base, Device(device, threads))
@@ -174,7 +174,7 @@ def find(model: str, root: str = "artifacts", *, merged: bool = False) -> Path:
     if folder.is_dir() and (is_path or (folder / FILE).is_file()):
         return folder.absolute()
     if is_path:
-        raise MissingInputError(f"there is no folder {folder.absolute()} to load a bundle from")
+        raise MissingInputError(f"folder {folder.absolute()}, the place of the bundle, does not exist")
     return _published(Store.at(root), model)
 
 

@@ -141,7 +141,7 @@ class FunnelCounter:
 @dataclass(frozen=True, slots=True)
 class Skew:
     """One class loses more: its label as text ("0" or "1"), the rule that makes most of the difference, how
-    many texts of either label that rule took, and what to do. `said` is all of it in words."""
+    many texts of either label that rule took, what to do, and all of it in words."""
 
     label: str
     rule: str

@@ -176,7 +176,7 @@ class RunView:
                 f"run {self.name} has no {self.where(CONFIG)}: it is not a run of this project"
             )
         raise MissingInputError(
-            f"there is no run {self.name} under {self.store.backend.url}; "
+            f"run {self.name} does not exist under {self.store.backend.url}; "
             + (f"there are: {', '.join(existing)}" if existing else "it has no runs")
         )
 

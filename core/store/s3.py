@@ -233,7 +233,7 @@ _NO_ADDRESS = (
     "correct AWS_ENDPOINT_URL, such as https://host:port",
 )
 _REMEDIES = {
-    "NoSuchBucket": ("there is no bucket {bucket}", "create it, or correct run.root"),
+    "NoSuchBucket": ("bucket {bucket} does not exist", "create it, or correct run.root"),
     "InvalidBucketName": _NO_NAME,
     "ParamValidationError": _NO_NAME,
     "InvalidAccessKeyId": ("the access key is not known there", "correct AWS_ACCESS_KEY_ID"),

@@ -33,7 +33,7 @@ def list_runs(root: str, as_json: bool) -> None:
             console.show(json.dumps(asdict(entry), allow_nan=False))
         return
     if not entries:
-        console.show(f"there are no runs under {root}")
+        console.show(f"no runs under {root}")
         return
     head = ("run", "state", "at", "size", "step", "macro-F1", "AUROC", "log loss", "")
     rows = []
@@ -118,7 +118,7 @@ def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
     with _opened(kind, server) as engine:
         found = [each for each in engine.checkpoints() if everything or each.step is not None]
     if not found:
-        console.show("there are no checkpoints")
+        console.show("no checkpoints")
         return
     head = ("kind", "step", "size", "created", "expires", "path")
     rows = []

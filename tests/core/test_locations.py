@@ -86,7 +86,7 @@ def test_the_home_folder_is_expanded(monkeypatch: pytest.MonkeyPatch) -> None:
         ("C:\\art", "is a path of Windows"),
         ("d:/art", "is a path of Windows"),
         ("\\\\server\\share", "is a path of Windows"),
-        ("~no-such-user/x", "there is no such user's home"),
+        ("~no-such-user/x", "that user has no home folder"),
         ("", "is empty"),
         (" \t", "is empty"),
         (" art", "begins or ends with a space"),

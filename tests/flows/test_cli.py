@@ -48,13 +48,13 @@ def test_version_is_that_of_the_distribution(capsys: pytest.CaptureFixture[str])
         ),
         (
             ["run", "small.yaml", "--only", "trian"],
-            "--only trian: there is no such stage; did you mean train?",
+            "--only trian: unknown stage; did you mean train?",
         ),
         (
             ["run", "small.yaml", "--skip", "train", "--refresh", "train"],
             "--refresh train: this stage is switched off",
         ),
-        (["evaluate", "--run", "x", "--root", "out"], "there is no run x under"),
+        (["evaluate", "--run", "x", "--root", "out"], "run x does not exist under"),
         (["rnu"], "No such command 'rnu'"),
         (["plan", "small.yaml", "--set", "data.path=nothing.csv"], "nothing.csv"),
     ],

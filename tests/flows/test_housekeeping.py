@@ -100,7 +100,7 @@ def test_a_root_that_is_not_there_is_said_to_be_empty_and_is_not_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert understudy("ls", "--root", str(tmp_path / "none")) == 0
-    assert capsys.readouterr().out == f"there are no runs under {tmp_path / 'none'}\n"
+    assert capsys.readouterr().out == f"no runs under {tmp_path / 'none'}\n"
     assert understudy("ls", "--json", "--root", str(tmp_path / "none")) == 0
     assert capsys.readouterr().out == ""
     assert understudy("gc", "--root", str(tmp_path / "none")) == 0

@@ -120,7 +120,7 @@ def test_the_texts_are_taken_from_text_where_the_training_datas_column_is_missin
         (("--text", "a", "--input", "b.csv"), "leave --input and --output out"),
         (("--input", "-", "--output", "b.csv"), "standard input is answered on standard output"),
         (("--model", "nobody", "--text", "a"), "no model nobody is published under"),
-        (("--input", "none.csv", "--output", "b.csv"), "there is no file"),
+        (("--input", "none.csv", "--output", "b.csv"), "does not exist"),
         (("--input", "new.csv", "--output", "b.xls"), "end it in .csv, .jsonl or .parquet"),
         (("--input", "new.csv", "--text-column", "body", "--output", "b.csv"), "has no column 'body'"),
         (("--input", "new.csv", "--runner", "dask"), "need an --output file"),

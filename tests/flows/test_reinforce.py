@@ -200,7 +200,7 @@ def test_other_settings_do_not_mix_with_what_is_there(project: Path) -> None:
 
 
 def test_without_a_student_to_begin_with_it_says_what_to_do(project: Path) -> None:
-    with pytest.raises(MissingInputError, match=r"there is no student of run small: .*--from base"):
+    with pytest.raises(MissingInputError, match=r"run small has no student: .*--from base"):
         reinforce(project, *REINFORCED)
 
 

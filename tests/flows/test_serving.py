@@ -40,7 +40,7 @@ def test_without_a_server_a_sentence_says_so(
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (["publish-dataset", "text.csv"], 2, "there is no file"),
+        (["publish-dataset", "text.csv"], 2, "does not exist"),
         (["publish-dataset", "texts.csv", "--name", "a b"], 2, "--name a b: a name has letters"),
         (["publish-dataset", "texts.csv"], 1, "no Prefect server answers at http://127.0.0.1:9/api"),
         (["serve", "none.yaml"], 2, "no config file at"),

@@ -248,7 +248,7 @@ def test_more_bad_rows_than_allowed_stop_the_run_with_the_first_few_and_the_coun
             b"text,label\n",
             "data.csv",
             {"encoding": "utf8000"},
-            "{place}: there is no encoding 'utf8000'; set data.encoding",
+            "{place}: unknown encoding 'utf8000'; set data.encoding",
         ),
         (
             "text,label\n".encode("utf-16"),

@@ -48,7 +48,7 @@ def test_a_missing_file_is_named_by_its_absolute_path_with_names_near_it(
     with pytest.raises(DataError) as e:
         sources.read_bytes("dataset/message.csv")
     assert str(e.value) == (
-        f"there is no file {tmp_path}/dataset/message.csv "
+        f"file {tmp_path}/dataset/message.csv does not exist "
         f"('dataset/message.csv' is relative to the working directory); its folder holds messages.csv"
     )
 
@@ -57,7 +57,7 @@ def test_a_missing_object_of_a_store_is_named_by_its_url() -> None:
     fsspec.filesystem("memory").pipe_file("/bucket/messages.csv", b"a")
     with pytest.raises(DataError) as e:
         sources.read_bytes("memory://bucket/message.csv")
-    assert str(e.value) == "there is no file memory://bucket/message.csv; its folder holds messages.csv"
+    assert str(e.value) == "file memory://bucket/message.csv does not exist; its folder holds messages.csv"
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_bytes_outside_the_encoding_spoil_their_row_alone(tmp_path: Path) -> Non
         ("t.csv.gz", gzip.compress(b"id,text\nr0,a\n" * 9, mtime=0)[:-9], "not a whole gzip file"),
         ("t.csv", b"id;text\nr0;a\n", "set --separator ';'"),
         ("t.csv", b"", "is empty"),
-        ("t.csv", None, "there is no file"),
+        ("t.csv", None, "does not exist"),
     ],
 )
 def test_what_is_no_table_is_refused_with_place_and_remedy(

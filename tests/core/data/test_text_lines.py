@@ -146,5 +146,5 @@ def test_a_byte_order_mark_left_by_joining_files_is_skipped(write: Write, readin
 
 @pytest.mark.parametrize("encoding", ["hex", "rot13", "no-such"])
 def test_what_is_no_text_encoding_is_refused(encoding: str) -> None:
-    with pytest.raises(DataError, match="there is no encoding"):
+    with pytest.raises(DataError, match="unknown encoding"):
         lines(b"a\n", encoding)

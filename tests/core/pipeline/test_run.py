@@ -49,7 +49,7 @@ def test_a_run_returns_its_result_and_a_second_one_reuses_every_stage(project: P
 def test_stages_can_be_switched_off(project: Path) -> None:
     assert run(load(project, SETTINGS), only=["split"]) is None
     assert (project.parent / "out/runs/small/data_splits/test.csv").is_file()
-    with pytest.raises(UserError, match="there is no such stage"):
+    with pytest.raises(UserError, match="unknown stage"):
         run(load(project, SETTINGS), only=["splitt"])
 
 

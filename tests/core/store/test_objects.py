@@ -170,7 +170,7 @@ def test_a_root_without_conditional_writes_is_refused_by_name(url: str) -> None:
 
 
 def test_a_root_in_the_home_of_nobody_is_refused() -> None:
-    with pytest.raises(UserError, match=r"run.root: ~no-such-user/x: there is no such user's home"):
+    with pytest.raises(UserError, match=r"run.root: ~no-such-user/x: that user has no home folder"):
         Store.open("~no-such-user/x")
 
 

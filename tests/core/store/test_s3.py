@@ -80,7 +80,7 @@ def test_a_mistake_in_the_environment_names_the_variable_that_mends_it(
 @pytest.mark.parametrize(
     ("bucket", "sentence"),
     [
-        ("no-such-bucket", "there is no bucket no-such-bucket; create it, or correct run.root"),
+        ("no-such-bucket", "bucket no-such-bucket does not exist; create it, or correct run.root"),
         ("odd bucket!", "no bucket can be called odd bucket!; correct run.root"),
         ("ab", "no bucket can be called ab; correct run.root"),
     ],

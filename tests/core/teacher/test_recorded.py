@@ -203,7 +203,7 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"id": 1, "raw_output": "x"}\n')[:-9])
     (tmp_path / "not.jsonl.gz").write_bytes(b"plain")
     for name, message in {
-        "answers.jsonl": "there is no file .*; its folder holds answer.jsonl.*; set teacher.answers",
+        "answers.jsonl": "file .* does not exist; its folder holds answer.jsonl.*; set teacher.answers",
         "answer.jsonl": "answer.jsonl contains no answers; name another file in teacher.answers",
         "not.jsonl.gz": "not.jsonl.gz is not a whole gzip file",
         "cut.jsonl.gz": "cut.jsonl.gz is not a whole gzip file",
