@@ -10,7 +10,13 @@ from core.data.tables import FORMATS, Format
 from core.errors import DataError
 from core.records import SPLITS, SplitName
 
-ALIASES: dict[str, SplitName] = {name: name for name in SPLITS} | {"valid": "val", "validation": "val"}
+ALIASES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
 """Splits by the names that data may have for them."""
 
 

@@ -241,13 +241,13 @@ def write(folder: Path, found: Changes) -> list[Path]:
             changed.append((outcome, a.example_id, *decisions, a.text, a.reasoning, b.reasoning))
     left_out = ((each.example_id, each.why) for each in found.paired.left_out)
     return [
-        save(jsonio.indented(to_json(found)), folder / "comparison.json"),
+        save(jsonio.indented(_to_json(found)), folder / "comparison.json"),
         save(csv_text([_COLUMNS, *changed]), folder / "changed.csv"),
         save(csv_text([("example_id", "why"), *left_out]), folder / "left_out.csv"),
     ]
 
 
-def to_json(found: Changes) -> dict[str, Any]:
+def _to_json(found: Changes) -> dict[str, Any]:
     """Return the content of `comparison.json`; differences are B's value minus A's."""
     paired = found.paired
     a, b = paired.a, paired.b

@@ -21,6 +21,8 @@ from core.store.objects import Store
 from core.store.runs import FOLDER, RunView
 from core.sweep.arms import Arm
 
+_VAL_FILE = "val.csv"
+
 FALLBACK = "macro_f1"
 """The metric of recommendation if the sweep's own has no intervals."""
 
@@ -54,7 +56,7 @@ class FinishedArm:
     @property
     def data(self) -> tuple[str, str]:
         """Digests of val and test."""
-        return self.split.files["val.csv"].sha256, reads.digest(self.split)
+        return self.split.files[_VAL_FILE].sha256, reads.digest(self.split)
 
 
 @dataclass(frozen=True, slots=True)

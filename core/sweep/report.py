@@ -19,6 +19,7 @@ from core.report.document import (
     Block,
     Bullets,
     Cell,
+    Conclusion,
     Document,
     Findings,
     Prose,
@@ -124,19 +125,24 @@ def recommendation(data: SweepData) -> Section:
     return Section("recommendation", "What val recommends", [block])
 
 
+_WORDINGS: dict[Conclusion, str] = {
+    "better": "it is shown to be better than {others}",
+    "even": "no difference is shown between it and {others}",
+    "worse": "{others} {are} better, but a control",
+}
+
+
 def _headline(compared: ArmComparison, best: FinishedArm) -> str:
     metric, val = compared.metric, compared.val
     cell = with_interval(val.scorers[best.name].intervals[metric])
     value = f"{cell.text}, interval {cell.detail}" if cell.detail else cell.text
     text = f"By {name_of(metric)} on {plural(val.rows, 'row')} of val, {best.name} is recommended ({value})"
     by = {found: [s.title for s in scorers] for found, scorers in verdict.by_conclusion(val, metric).items()}
-    parts = []
-    if names := by.get("better"):
-        parts.append(f"it is shown to be better than {and_(names)}")
-    if names := by.get("even"):
-        parts.append(f"no difference is shown between it and {and_(names)}")
-    if names := by.get("worse"):
-        parts.append(f"{and_(names)} {'is' if len(names) == 1 else 'are'} better, but a control")
+    parts = [
+        wording.format(others=and_(names), are="is" if len(names) == 1 else "are")
+        for conclusion, wording in _WORDINGS.items()
+        if (names := by.get(conclusion))
+    ]
     return f"{text}: {'; '.join(parts)}." if parts else f"{text}; no other arm can be compared with it."
 
 

@@ -14,8 +14,9 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from core.records import batched
 
@@ -24,23 +25,33 @@ SPOOL, STATUS, ABANDONED = "records.jsonl", "status.json", "abandoned"
 START_LIMIT_S, END_LIMIT_S = 60, 600
 """Time limits to open a run at the tracker, and to send the rest after the run has ended."""
 _POLL_S = 0.2
+ConfigValue: TypeAlias = "bool | int | float | str | list[ConfigValue] | dict[str, ConfigValue] | None"
 _MLFLOW_BATCH, _MLFLOW_VALUE = 100, 6_000
 """MLflow's limits: parameters per request, and characters of a value."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackedRun:
+    """A run as trackers know it; `config` is flat, by dotted keys."""
+
+    id: str
+    name: str
+    config: Mapping[str, ConfigValue]
 
 
 class Wandb:
     """Weights & Biases. Steps are metrics of their own, because a resumed run may send earlier steps."""
 
-    def __init__(self, run: Mapping[str, Any], project: str, entity: str | None, mode: Any) -> None:
+    def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: Any) -> None:
         import wandb
 
         self._run = wandb.init(
             project=project,
             entity=entity,
             mode=mode,
-            id=run["id"],
-            name=run["name"],
-            config=run["config"],
+            id=run.id,
+            name=run.name,
+            config=dict(run.config),
             resume="allow",
             # Send only what it is given: no console, no code, no machine statistics.
             settings=wandb.Settings(
@@ -72,7 +83,7 @@ class Wandb:
 class Mlflow:
     """MLflow: a server, a database or a folder. Methods as those of Wandb."""
 
-    def __init__(self, run: Mapping[str, Any], tracking_uri: str | None, experiment: str) -> None:
+    def __init__(self, run: TrackedRun, tracking_uri: str | None, experiment: str) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -80,14 +91,14 @@ class Mlflow:
         self._client: Any = MlflowClient(tracking_uri=tracking_uri)
         found = self._client.get_experiment_by_name(experiment)
         parent = str(found.experiment_id if found else self._client.create_experiment(experiment))
-        tag, run_id = "understudy.id", run["id"]
+        tag, run_id = "understudy.id", run.id
         earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{run_id}'")
         if earlier:
             self._id = earlier[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
             return
-        self._id = self._client.create_run(parent, run_name=run["name"], tags={tag: run_id}).info.run_id
-        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run["config"].items()]
+        self._id = self._client.create_run(parent, run_name=run.name, tags={tag: run_id}).info.run_id
+        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run.config.items()]
         for batch in batched(params, _MLFLOW_BATCH):
             self._client.log_batch(self._id, params=batch)
 
@@ -116,7 +127,7 @@ def main(folder: Path) -> int:
     try:
         signal.alarm(START_LIMIT_S)  # ends the process even if a library hangs in C
         tracker, settings, run = next(lines).values()
-        client = CLIENTS[tracker](run, **settings)
+        client = CLIENTS[tracker](TrackedRun(**run), **settings)
         signal.alarm(0)
         _write_status(folder, "ready")
         for line in lines:

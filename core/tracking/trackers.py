@@ -18,7 +18,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,12 @@ from core.results import RunResult, load_run_result
 from core.rl.history import RLStep
 from core.store.runs import RunView
 from core.student.segment import TrainStep
-from core.tracking.child import ABANDONED, SPOOL, STATUS
+from core.tracking.child import ABANDONED, SPOOL, STATUS, TrackedRun
 
 log = logging.getLogger(__name__)
 
 FILE = "trackers.json"
+_LOG_LOSS = "log_loss"
 _PACKAGES = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default it asks an unreachable server for minutes
@@ -74,7 +75,7 @@ class TrackerProcess:
         self,
         name: str,
         settings: Mapping[str, Any],
-        run: Mapping[str, Any],
+        run: TrackedRun,
         sent: Mapping[str, Iterable[int]],
         patience_s: float,
         failures: Failures,
@@ -85,8 +86,8 @@ class TrackerProcess:
         self._deadline = 0.0
         self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
         self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
-        self._write({"tracker": name, "settings": settings, "run": run})
-        path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._write({"tracker": name, "settings": settings, "run": asdict(run)})
+        path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.getenv("PYTHONPATH")])])
         self._process = subprocess.Popen(
             # -P: do not import a folder `core` of the working directory.
             [sys.executable, "-P", "-m", "core.tracking.child", str(self._folder)],
@@ -148,9 +149,13 @@ class TrackerProcess:
             status = json.loads((self._folder / STATUS).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return ""
-        if status["state"] == "failed":
-            self._fail(ChildProcessError, status["error"])
-        return str(status["state"])
+        match status:
+            case {"state": "failed", "error": str(error)}:
+                self._fail(ChildProcessError, error)
+                return "failed"
+            case {"state": str(state)}:
+                return state
+        return ""
 
     def _fail(self, error: type[Exception], why: str) -> None:
         if not self.failed:
@@ -214,7 +219,7 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
     # The config by dotted keys; it has names of credentials, never credentials.
     values = config.model_dump(mode="json")
     flat = {".".join(key): functools.reduce(getitem, key, values) for key, _, _ in walk(config)}
-    run = {"id": record.id, "name": view.name, "config": flat}
+    run = TrackedRun(record.id, view.name, flat)
     processes: list[TrackerProcess] = []
     for name, section in settings.items():
         with failures.optional(Part.TRACKER, name):
@@ -309,7 +314,7 @@ def result_point(result: RunResult) -> Point:
 
 def _metrics(prefix: str, metrics: Metrics) -> dict[str, float | str | None]:
     """All registered metrics; `loss` and `cls_loss` are the predecessor's names of the log loss."""
-    log_loss = metrics.values.get("log_loss")
+    log_loss = metrics.values.get(_LOG_LOSS)
     found = {
         "loss": log_loss,
         "cls_loss": log_loss,

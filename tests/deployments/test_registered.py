@@ -133,7 +133,7 @@ def test_automations_applied_twice_are_one_of_each_and_unchanged(
 ) -> None:
     monkeypatch.setenv("HOOK", URL)
     apply = ("automations", "apply", "--webhook-env", "HOOK", "--heartbeat", "60")
-    assert told(deployed, *apply).count(": made") == 2
+    assert told(deployed, *apply).count(": created") == 2
     mine = ("understudy: no sign", "understudy: a failed run")
     before = [each for name in mine for each in automations(deployed, name)]
     assert len(before) == 2
@@ -153,7 +153,7 @@ def test_the_window_fits_the_heartbeat_and_a_switch_stays_as_it_was_set(deployed
     httpx.patch(f"{deployed.url}/automations/{found['id']}", json={"enabled": False}).raise_for_status()
     said = told(deployed, "automations", "apply", "--heartbeat", "30")
     assert "understudy: no sign of life is a crash: changed" in said
-    assert "Runs have to beat every 30 s or more often" in said
+    assert "Runs need a heartbeat every 30 s or more often" in said
     (changed,) = automations(deployed, "understudy: no sign")
     assert 90 <= changed["trigger"]["within"] < 180
     assert (changed["id"], changed["enabled"]) == (found["id"], False)

@@ -180,7 +180,7 @@ def test_other_seeds_are_runs_of_their_own_and_the_report_shows_their_spread(pro
     measured = seeds.results(view.store, name, config, encoded, student, "test")
     assert [result.seed for result in measured] == [2, 3]
     assert seeds.missing(config, measured[:1]) == [
-        "Seed 3 was named and not measured yet: the same command goes on with what is left."
+        "Seed 3 was named and not measured yet: the same command continues with the rest."
     ]
     faster = config.model_copy(update={"student": config.student.model_copy(update={"learning_rate": 1.0})})
     other = view.earlier("reject", file="accepted_samples.jsonl")

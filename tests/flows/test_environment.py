@@ -14,12 +14,14 @@ from flows.environment import detach_temporary_server
 
 def test_the_temporary_server_gets_a_session_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     from prefect.server.api import server
+    from prefect.settings import PREFECT_API_URL, temporary_settings
 
     assert "subprocess.Popen(" in inspect.getsource(server.SubprocessASGIServer), (
         "Prefect starts it otherwise"
     )
     monkeypatch.setattr(server, "subprocess", subprocess)
-    detach_temporary_server()
+    with temporary_settings(restore_defaults={PREFECT_API_URL}):
+        detach_temporary_server()
     command = [sys.executable, "-c", "import os; print(os.getsid(0))"]
     popen = vars(server)["subprocess"].Popen
     found = popen(command, stdout=subprocess.PIPE, text=True).communicate()[0]

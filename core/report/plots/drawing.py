@@ -85,7 +85,7 @@ def draw(picture: Picture) -> str:
     for element in root.iter():
         _clean(element, ids)
     root.attrib = {
-        "viewBox": root.attrib["viewBox"],
+        **{name: value for name, value in root.attrib.items() if name == "viewBox"},
         "role": "img",
         "aria-label": label(f"{picture.title}. {picture.description}", _LONGEST_LABEL),
         "class": "plot",
@@ -110,7 +110,7 @@ def _clean(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
         elif name != "id":
             out[name] = " ".join(value.split()) if name == "d" else value
         elif value in ids:
-            out["id"] = ids[value]
+            out[name] = ids[value]
     element.attrib = out
     if element.tag != "text":
         element.text = element.text if (element.text or "").strip() else None
