@@ -37,7 +37,7 @@ EVENT = "understudy.dataset.published"
 RESOURCE = "understudy.dataset."
 
 CRASHED = "understudy: no sign of life is a crash"
-FAILED = "understudy: report a failed run"
+FAILED = "understudy: a failed run is told"
 BLOCK = "understudy-failed-runs"
 FLOWS = ("distill", "baseline", "evaluate", "summarize", "sweep", "reinforce", "predict", "predict-shards")
 """Our flows; those of others on a shared server are left alone."""
