@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from core import jsonio
 from core.errors import StoreError
 from core.jsonio import now
+from core.records import SplitName
 from core.store.manifest import Manifest
 from core.store.objects import Store
 
@@ -30,9 +31,9 @@ class Read:
     what: str
 
 
-def digest(split: Manifest) -> str:
-    """The identity of a test split: the sha256 of its texts and labels, in their order."""
-    return split.files["test.csv"].sha256
+def digest(split: Manifest, name: SplitName = "test") -> str:
+    """The identity of a part of a split: the sha256 of its texts and labels, in their order."""
+    return split.files[f"{name}.csv"].sha256
 
 
 def note(store: Store, split: Manifest, frozen: Sequence[Manifest], run: str, what: str) -> None:

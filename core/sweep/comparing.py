@@ -21,8 +21,6 @@ from core.store.objects import Store
 from core.store.runs import FOLDER, RunView
 from core.sweep.arms import Arm
 
-_VAL_FILE = "val.csv"
-
 FALLBACK = "macro_f1"
 """The metric of recommendation if the sweep's own has no intervals."""
 
@@ -56,7 +54,7 @@ class FinishedArm:
     @property
     def data(self) -> tuple[str, str]:
         """Digests of val and test."""
-        return self.split.files[_VAL_FILE].sha256, reads.digest(self.split)
+        return reads.digest(self.split, "val"), reads.digest(self.split)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,8 @@ from core.tracking.child import ABANDONED, SPOOL, STATUS, TrackedRun
 log = logging.getLogger(__name__)
 
 FILE = "trackers.json"
-_LOG_LOSS = "log_loss"
+_PREDECESSOR_NAMES = {"loss": "log_loss", "cls_loss": "log_loss"}
+"""Metrics that are sent under the names of the earlier scripts, too."""
 _PACKAGES = Path(__file__).resolve().parents[2]
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by default it asks an unreachable server for minutes
@@ -313,11 +314,9 @@ def result_point(result: RunResult) -> Point:
 
 
 def _metrics(prefix: str, metrics: Metrics) -> dict[str, float | str | None]:
-    """All registered metrics; `loss` and `cls_loss` are the predecessor's names of the log loss."""
-    log_loss = metrics.values.get(_LOG_LOSS)
+    """All registered metrics, some of them under the predecessor's names as well."""
     found = {
-        "loss": log_loss,
-        "cls_loss": log_loss,
+        **{name: metrics.values.get(own) for name, own in _PREDECESSOR_NAMES.items()},
         **metrics.values,
         "invalid_label_rate": metrics.invalid_label_rate,
         "decision_threshold": metrics.threshold,
