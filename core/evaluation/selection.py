@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from core.config.measure import METRICS, EarlyStopping
@@ -13,21 +13,12 @@ UNTRAINED = "the untrained model"
 
 
 @dataclass(frozen=True, slots=True)
-class EvaluatedCheckpoint:
-    """A step and its metrics on val. Step 0 is the start of training, usually the untrained model."""
-
-    step: int
-    metrics: Metrics
-
-
-@dataclass(frozen=True, slots=True)
 class Selection:
     """The chosen step. `beats_untrained` is None if the untrained model was not evaluated."""
 
     step: int
     metric: str
     value: float | None
-    untrained_value: float | None
     beats_untrained: bool | None
     reason: str
 
@@ -39,18 +30,15 @@ class Selection:
         return -self.value if lower_is_better(self.metric) else self.value
 
 
-def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: str = UNTRAINED) -> Selection:
-    """Return the best step by `metric`; the earliest wins a tie. `begun` names step 0 in the reason.
+def select(curve: Mapping[int, Metrics], metric: str, *, begun: str = UNTRAINED) -> Selection:
+    """Return the best step of `curve`, metrics on val by step; the earliest wins a tie.
 
-    Raises StageError without evaluations, or with two of one step.
+    `begun` names step 0, the start of training, in the reason. Raises StageError without evaluations.
     """
-    by_step = sorted(evaluations, key=lambda e: e.step)
-    steps = [e.step for e in by_step]
-    if not steps:
+    if not curve:
         raise StageError("no checkpoint was evaluated, so none can be chosen")
-    if len(set(steps)) < len(steps):
-        raise StageError(f"a step was evaluated twice, so the choice would be arbitrary: {steps}")
-    values = [e.metrics[metric] for e in by_step]
+    steps = sorted(curve)
+    values = [curve[step][metric] for step in steps]
     best = _last_improvement(values, metric)
     untrained = values[0] if steps[0] == 0 else None
     beats = better(metric, values[best], untrained) if steps[0] == 0 else None
@@ -68,7 +56,7 @@ def select(evaluations: Sequence[EvaluatedCheckpoint], metric: str, *, begun: st
             start = f"has {untrained:.3f}"
         found = f"Step {step} has the best {name} on val, {chosen:.3f}, of {many} evaluations"
         reason = f"{found}; {begun} {start}."
-    return Selection(step, metric, chosen, untrained, beats, reason)
+    return Selection(step, metric, chosen, beats, reason)
 
 
 def should_stop(values: Sequence[float | None], stopping: EarlyStopping | None, metric: str) -> bool:

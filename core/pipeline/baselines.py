@@ -63,7 +63,7 @@ def measure_baselines(run: Runner) -> str:
     labels = label_splits(run, parts) if asks else {}
 
     # Without the evaluations of training, which would replace the learning curve by step 0 alone.
-    trained = Trained({}, {}, [])
+    trained = Trained({}, {}, {})
     with run.optional(Part.UNTRAINED):
         settings = MeasureSettings.for_evaluation(config)
         trained.evaluations[0] = run.stage(evaluate, settings, {"phase": STUDENT, "step": 0}, split=parts)

@@ -25,7 +25,7 @@ from core.data.summary import SplitSummary
 from core.data.writing import read_examples, scan_examples
 from core.engines.sampling import choice_plan
 from core.evaluation.metrics import Metrics, lower_is_better
-from core.evaluation.stages import METRICS, ExplainSettings, MeasureSettings, evaluate, explain, export
+from core.evaluation.stages import METRICS_FILE, ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.ledger import CostEstimate, EstimatedPart
 from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
 from core.pipeline.runners import Done, Pending, Runner
@@ -111,11 +111,11 @@ class EstimateRunner(PlanRunner):
         if file == DATA_FILE:
             rows = read_examples(self._split_file("train"))
             assumed = EncodedSet([row.label for row in rows], [""] * len(rows))
-        elif file == METRICS:
+        elif file == METRICS_FILE:
             self._evaluations += 1
             metric = self.config.evaluation.metric
             value = float(-self._evaluations if lower_is_better(metric) else self._evaluations)
-            assumed = Metrics({metric: value}, None, None, 0, 0, None, None)
+            assumed = Metrics({metric: value})
         elif file == BASELINES:
             assumed = {}
         else:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.errors import MissingInputError
 from core.evaluation.selection import select
-from core.evaluation.stages import METRICS, read_metrics
+from core.evaluation.stages import METRICS_FILE, read_metrics
 from core.pipeline.exporting import export_checkpoint
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import write_exports
@@ -37,14 +37,14 @@ def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
 
 def recorded(run: Runner) -> Trained:
     """The training and the evaluations in the run's record."""
-    trained, stages = Trained({}, {}, []), run.view.stages()
+    trained, stages = Trained({}, {}, {}), run.view.stages()
     for step in sorted(int(slot.partition("/")[2]) for slot in stages if slot.startswith("train/")):
         trained.checkpoints[step] = run.view.earlier(f"train/{step}", file=HISTORY)
     for step in (0, *trained.checkpoints):
         if f"evaluate/{step}" in stages:
             file = f"student_phase/metrics_val_step_{step}.json"
             manifest = run.view.earlier(f"evaluate/{step}", file=file)
-            trained.add(step, manifest, run.read(manifest, METRICS, read_metrics))
+            trained.add(step, manifest, run.read(manifest, METRICS_FILE, read_metrics))
     return trained
 
 

@@ -111,7 +111,7 @@ def train_on_rewards(
         folder.rewards(rewards)
         log.info("RL step %d on val: greedy answers earn %s", step, rewards[step].reward_mean)
 
-    trained = Trained({0: start.checkpoint} if start.checkpoint else {}, {}, [])
+    trained = Trained({0: start.checkpoint} if start.checkpoint else {}, {}, {})
     rewards: dict[int, ValRewards] = {}
     segments = plan.segments(len(steps), of.interval, of.save_every)
     chain = SegmentChain(run, trained, segments, segment, folder.reinforce)

@@ -146,10 +146,10 @@ def _estimate(o: Outcome) -> CostEstimate | None:
 def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:
     """The learning curve; a point's train loss is the mean of the steps since the previous point."""
     out, before = [], 0
-    for point in o.trained.curve:
-        since = [loss for step, loss in losses if before < step <= point.step]
-        out.append(CurvePoint(point.step, point.metrics, sum(since) / len(since) if since else None))
-        before = point.step
+    for step, metrics in sorted(o.trained.curve.items()):
+        since = [loss for at, loss in losses if before < at <= step]
+        out.append(CurvePoint(step, metrics, sum(since) / len(since) if since else None))
+        before = step
     return out
 
 

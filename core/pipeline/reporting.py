@@ -66,7 +66,7 @@ def rl_publish(o: Outcome) -> list[str]:
     pointer = ReinforcedPointer(
         **dict(pointer_of(o)),
         start=o.learned.start.result,
-        best_val_macro_f1=o.trained.metrics(o.selection.step)["macro_f1"],
+        best_val_macro_f1=o.trained.curve[o.selection.step]["macro_f1"],
         final_state_path=state_path(o.final),
     )
     return _publish(o, pointer, f"{o.view.name}-rl", "rl_latest")
@@ -156,7 +156,7 @@ def _run_result(o: Outcome) -> RunResult:
         best_model_path=o.model_path,
         resume_state_path=state_path(o.final),
         best_step=chosen.step,
-        best_val_macro_f1=o.trained.metrics(chosen.step)["macro_f1"],
+        best_val_macro_f1=o.trained.curve[chosen.step]["macro_f1"],
         selection_metric=chosen.metric,
         best_val_selection_score=chosen.score,
         best_val_selection_metric_value=chosen.value,
@@ -203,7 +203,7 @@ def _reinforcement_result(o: Outcome) -> ReinforcementResult:
         best_model_path=o.model_path,
         final_model_path=adapter_path(o.final),
         final_state_path=state_path(o.final),
-        val=ReinforcedVal(start=o.trained.metrics(0), best=o.trained.metrics(chosen.step)),
+        val=ReinforcedVal(start=o.trained.curve[0], best=o.trained.curve[chosen.step]),
         val_reward={str(step): rewards.reward_mean for step, rewards in of.rewards.items()},
         **{count: sum(getattr(s, count) for s in segments) for count in _RL_COUNTS},
         test=_on_test(o),

@@ -10,8 +10,8 @@ from functools import partial
 from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
 from core.evaluation.metrics import Metrics
-from core.evaluation.selection import EvaluatedCheckpoint, should_stop
-from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
+from core.evaluation.selection import should_stop
+from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import RunFolder
 from core.pipeline.runners import At, Pending, Runner
 from core.stage import StageCall
@@ -33,7 +33,7 @@ class Trained:
 
     checkpoints: dict[int, Manifest]
     evaluations: dict[int, Manifest]
-    curve: list[EvaluatedCheckpoint]
+    curve: dict[int, Metrics]
 
     @property
     def last(self) -> int:
@@ -45,16 +45,10 @@ class Trained:
         """The objects of the segments that were trained, in their order."""
         return [manifest for step, manifest in sorted(self.checkpoints.items()) if step > 0]
 
-    def metrics(self, step: int) -> Metrics:
-        """The metrics on val of an evaluated step."""
-        return next(point.metrics for point in self.curve if point.step == step)
-
     def add(self, step: int, manifest: Manifest, metrics: Metrics) -> None:
         """Add an evaluation; it replaces an earlier one of the same step."""
         self.evaluations[step] = manifest
-        self.curve[:] = [point for point in self.curve if point.step != step]
-        self.curve.append(EvaluatedCheckpoint(step, metrics))
-        self.curve.sort(key=lambda point: point.step)
+        self.curve[step] = metrics
 
 
 def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded: Manifest) -> Trained:
@@ -71,7 +65,7 @@ def train_and_evaluate(run: Runner, folder: RunFolder, split: Manifest, encoded:
         data = partial(run.read, encoded, DATA_FILE, read_data)
         return call.giving(steps=own, total=len(steps), data=data)
 
-    trained = Trained({}, {}, [])
+    trained = Trained({}, {}, {})
     stopping = config.evaluation.early_stopping
     measures = run.switches.last != "train" or stopping is not None
     with Evaluations(run, folder, split, trained, stopping, measures=measures) as evaluations:
@@ -145,7 +139,7 @@ class Evaluations:
     def stop_early(self) -> bool:
         """Whether early stopping ends training here; pending evaluations do not stop it."""
         metric = self._run.config.evaluation.metric
-        values = [point.metrics[metric] for point in self._trained.curve]
+        values = [metrics[metric] for _, metrics in sorted(self._trained.curve.items())]
         return not self._waiting and should_stop(values, self._stopping, metric)
 
     def _call(self, step: int) -> StageCall:
@@ -157,7 +151,7 @@ class Evaluations:
     def _record_first(self) -> None:
         step, pending = self._waiting.pop(0)
         manifest, run = pending.result(), self._run
-        metrics = run.read(manifest, METRICS, read_metrics)
+        metrics = run.read(manifest, METRICS_FILE, read_metrics)
         self._trained.add(step, manifest, metrics)
         if not run.executes:
             return
@@ -167,7 +161,7 @@ class Evaluations:
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
         what = "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s"
         log.info(what, prefix, step, chosen_by, *shown)
-        rate = metrics.invalid_label_rate
+        rate = metrics["invalid_label_rate"]
         if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
             log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
 

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
-from core.evaluation.metrics import compute
-from core.evaluation.selection import EvaluatedCheckpoint, select, should_stop
+from core.evaluation.metrics import Metrics, compute
+from core.evaluation.selection import select, should_stop
 from tests.core.evaluation.scored import Row, predictions
 
 
-def at(step: int, *, right: int, of: int = 10) -> EvaluatedCheckpoint:
-    """A checkpoint whose accuracy is `right` of `of`, and whose probabilities are 0.1 and 0.9."""
+def at(*, right: int, of: int = 10) -> Metrics:
+    """Metrics of a checkpoint whose accuracy is `right` of `of`, and whose probabilities are 0.1 and 0.9."""
     rows = []
     for i in range(of):
         gold = i % 2
         says = gold if i < right else 1 - gold
         rows.append(Row(f"r{i}", gold, 0.9 if says else 0.1))
-    return EvaluatedCheckpoint(step, compute(predictions(rows), 0.5))
+    return compute(predictions(rows), 0.5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -28,23 +28,23 @@ def at(step: int, *, right: int, of: int = 10) -> EvaluatedCheckpoint:
 def test_the_earliest_of_the_best_wins_whatever_order_they_arrive_in(
     right: list[int], random: object
 ) -> None:
-    made = [at(10 * i, right=r) for i, r in enumerate(right)]
+    made = [(10 * i, at(right=r)) for i, r in enumerate(right)]
     random.shuffle(made)  # type: ignore[attr-defined]
-    chosen = select(made, "accuracy")
+    chosen = select(dict(made), "accuracy")
     assert chosen.step == 10 * right.index(max(right))
     assert chosen.value == pytest.approx(max(right) / 10)
     assert chosen.beats_untrained is (max(right) > right[0])
 
 
 def test_for_log_loss_the_smallest_wins_and_the_score_turns_its_sign() -> None:
-    chosen = select([at(0, right=5), at(10, right=9), at(20, right=7)], "log_loss")
+    chosen = select({0: at(right=5), 10: at(right=9), 20: at(right=7)}, "log_loss")
     assert chosen.step == 10
     assert chosen.value is not None
     assert chosen.score == -chosen.value
 
 
 def test_a_student_that_does_not_beat_the_untrained_model_is_said_so() -> None:
-    chosen = select([at(0, right=9), at(10, right=9), at(20, right=8)], "accuracy")
+    chosen = select({0: at(right=9), 10: at(right=9), 20: at(right=8)}, "accuracy")
     assert chosen.step == 0
     assert chosen.beats_untrained is False
     assert chosen.reason == (
@@ -54,7 +54,7 @@ def test_a_student_that_does_not_beat_the_untrained_model_is_said_so() -> None:
 
 
 def test_a_better_student_is_named_beside_the_untrained_model() -> None:
-    chosen = select([at(0, right=5), at(10, right=9)], "accuracy")
+    chosen = select({0: at(right=5), 10: at(right=9)}, "accuracy")
     assert chosen.reason == (
         "Step 10 has the best accuracy on val, 0.900, of 2 evaluations; the untrained model has 0.500."
     )
@@ -62,32 +62,30 @@ def test_a_better_student_is_named_beside_the_untrained_model() -> None:
 
 @pytest.mark.parametrize("metric", tuple(METRICS))
 def test_the_reason_calls_every_metric_as_the_tables_do(metric: str) -> None:
-    for made in ([at(0, right=5), at(10, right=9)], [at(0, right=9)]):
+    for made in ({0: at(right=5), 10: at(right=9)}, {0: at(right=9)}):
         assert f" {METRICS.get(metric).title} " in select(made, metric).reason
 
 
 def test_an_undefined_value_never_wins_and_is_beaten_by_any() -> None:
     one_class = predictions([Row("r", 0, 0.2)])
-    untrained = EvaluatedCheckpoint(0, compute(one_class, 0.5))
-    chosen = select([untrained, at(10, right=1)], "auroc")
+    untrained = compute(one_class, 0.5)
+    chosen = select({0: untrained, 10: at(right=1)}, "auroc")
     assert (chosen.step, chosen.beats_untrained) == (10, True)
     assert "the untrained model has undefined" in chosen.reason
-    undefined = select([untrained], "auroc")
+    undefined = select({0: untrained}, "auroc")
     assert undefined.value is None
     assert undefined.reason == "On val AUROC is undefined at all 1 evaluations; step 0 is the earliest."
 
 
 def test_without_step_zero_nothing_is_claimed_of_the_untrained_model() -> None:
-    chosen = select([at(10, right=5), at(20, right=9)], "accuracy")
+    chosen = select({10: at(right=5), 20: at(right=9)}, "accuracy")
     assert chosen.beats_untrained is None
     assert chosen.reason.endswith("the untrained model was not evaluated.")
 
 
-def test_no_evaluation_and_two_of_one_step_are_refused() -> None:
+def test_no_evaluation_is_refused() -> None:
     with pytest.raises(StageError, match="no checkpoint was evaluated"):
-        select([], "accuracy")
-    with pytest.raises(StageError, match="evaluated twice"):
-        select([at(10, right=5), at(10, right=6)], "accuracy")
+        select({}, "accuracy")
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_othe
         context=unneeded,
         used={},
         parts=unneeded,
-        trained=Trained({}, {}, []),
+        trained=Trained({}, {}, {}),
         selection=unneeded,
         exported=Exported(None, [student], [], "test", made.manifests["analyse/student"], None),
     )

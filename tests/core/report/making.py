@@ -15,7 +15,7 @@ from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decided, Decision, fit_decision
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Generated, Predictions
-from core.evaluation.selection import EvaluatedCheckpoint, select
+from core.evaluation.selection import select
 from core.evaluation.threshold import describe
 from core.optional import Failures, strict
 from core.records import Example, SplitName
@@ -234,7 +234,7 @@ def curve(val: Sequence[Example]) -> dict[str, Any]:
     measured = {step: compute(rows, 0.4) for step, rows in by_step.items()}
     losses = [(step, 1.2 / (1 + step / 15) + 0.05 * (step % 3)) for step in range(1, 51)]
     return {
-        "selection": select([EvaluatedCheckpoint(s, m) for s, m in measured.items()], "macro_f1"),
+        "selection": select(measured, "macro_f1"),
         "curve": tuple(CurvePoint(s, m, losses[s - 1][1] if s else None) for s, m in measured.items()),
         "losses": losses,
         "val_baselines": {"TF-IDF words": compute(scored(val, apart=3.4, seed=50), 0.4)},

@@ -11,7 +11,7 @@ import pytest
 from core.evaluation.analysis import Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision
-from core.evaluation.selection import EvaluatedCheckpoint, select
+from core.evaluation.selection import select
 from core.report.data import ReportData
 from core.report.document import conclusion
 from core.report.sections.verdict import SHOWN, findings, headline, remarks, shown
@@ -88,7 +88,7 @@ def test_of_log_loss_the_smaller_is_better() -> None:
 @pytest.mark.parametrize(("metric", "expected"), [("auroc", "auroc"), ("brier", "brier")])
 def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> None:
     report = full()
-    points = [EvaluatedCheckpoint(p.step, p.metrics) for p in report.curve]
+    points = {p.step: p.metrics for p in report.curve}
     changed = dataclasses.replace(report, selection=select(points, metric))
     assert shown(changed)[0] == expected
     assert set(shown(changed)) == {expected, "macro_f1", "auroc"}
