@@ -1,16 +1,13 @@
 """The parts that a run can do without, and the record of those that failed.
 
-A part in `Part` that fails, or that the data makes impossible, is logged and listed in run_summary.json and
-in both reports. The next run tries it again: nothing of it is stored as if it had succeeded. Everything else
-is essential: the data and its split, the accepted samples, training, the evaluations that choose the
-checkpoint, the student's predictions, its decision, the export, the bundle, the pointer, test_report.md and
-run_summary.json.
+They are logged, listed in run_summary.json and in both reports, and tried again by the next run. Everything
+else is essential: data, accepted samples, training, selection, predictions, decision, export and bundle.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -61,10 +58,7 @@ class Failure:
 
 
 class PartFailed(StageError):
-    """An optional part of a stage failed; the stage can be repeated without it.
-
-    The stage's object is not stored, so that a later run tries the part again.
-    """
+    """An optional part of a stage failed; the stage can be repeated without it, and is not stored."""
 
     def __init__(self, part: Part, error: str, message: str) -> None:
         super().__init__(part, error, message)
@@ -83,16 +77,6 @@ def separable(part: Part) -> Iterator[None]:
         raise
     except Exception as e:
         raise PartFailed(part, type(e).__name__, str(e) or "no message") from e
-
-
-def unless_left_out(
-    part: Part, without: Collection[Part], make: Callable[[], _Result], otherwise: Callable[[], _Result]
-) -> _Result:
-    """Inside a stage: return `make()`, or `otherwise()` if the stage is repeated without this part."""
-    if part in without:
-        return otherwise()
-    with separable(part):
-        return make()
 
 
 class Failures:
@@ -136,13 +120,13 @@ class Failures:
 
     def note(self, part: Part, error: BaseException, detail: str = "") -> None:
         """Record a failure and log a warning with its cause; the traceback goes to train.log and --debug."""
+        kind, message = type(error).__name__, str(error) or "no message"
         if isinstance(error, PartFailed):
-            failure = Failure(named(part, detail), error.error, error.message)
-        else:
-            failure = Failure(named(part, detail), type(error).__name__, str(error) or "no message")
+            kind, message = error.error, error.message
+        failure = Failure(named(part, detail), kind, message)
         if self.add(failure):
-            message = "optional part left out: %s: %s: %s; the run continues without it"
-            log.warning(message, failure.part, failure.error, failure.message, exc_info=error)
+            text = "optional part left out: %s: %s: %s; the run continues without it"
+            log.warning(text, failure.part, kind, message, exc_info=error)
 
     def add(self, failure: Failure) -> bool:
         """Record a failure that is logged elsewhere; return whether it is new."""
@@ -151,17 +135,17 @@ class Failures:
         return new
 
     def to_json(self) -> list[dict[str, str]]:
-        """The list in run_summary.json."""
+        """Return the list in run_summary.json."""
         return [asdict(failure) for failure in self]
 
 
 def strict() -> Failures:
-    """A record for a caller that wants every failure raised."""
+    """Return a record for a caller that wants every failure raised."""
     return Failures(never=(Exception,))
 
 
 def named(part: Part, detail: str = "") -> str:
-    """The name of a part in reports; `detail` distinguishes parts of one kind."""
+    """Return the name of a part in reports; `detail` distinguishes parts of one kind."""
     return f"{part}: {detail}" if detail else str(part)
 
 

@@ -28,7 +28,7 @@ from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
 from core.jsonio import Stored
-from core.optional import Part, separable, unless_left_out
+from core.optional import Part, separable
 from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.files import TeacherSummary
 from core.stage import StageIO, stage
@@ -125,10 +125,10 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     contents = _write_files(config, io, folder)
     _write_contents(folder, contents)
     opened = open_bundle(folder)
-    unchecked = Parity(checked=False, why="the check failed; see run_summary.json")
-    found = unless_left_out(
-        Part.PARITY, config.without, lambda: _parity(config, io, opened), lambda: unchecked
-    )
+    found = Parity(checked=False, why="the check failed; see run_summary.json")
+    if Part.PARITY not in config.without:
+        with separable(Part.PARITY):
+            found = _parity(config, io, opened)
     found.write(folder / names.PARITY)
     checkpoint, kept, encoded = io.optional("checkpoint"), io.optional("kept"), io.optional("encoded")
     data = card.CardData(

@@ -13,19 +13,28 @@ from core.config.base import Section
 from core.config.measure import MeasuringSettings
 from core.data.writing import read_examples
 from core.errors import StageError
-from core.evaluation import curves, decision
+from core.evaluation import decision
 from core.evaluation.bootstrap import RESAMPLES, Judged, bootstrap, intervals_of
 from core.evaluation.comparison import Comparison, compare
-from core.evaluation.curves import Reliability
+from core.evaluation.curves import Curves, Reliability, draw_curves, reliability
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.faithfulness import Faithfulness, faithfulness
 from core.evaluation.metrics import Confusion, Metrics, compute
-from core.evaluation.predictions import SCORES, Bools, Predictions
-from core.evaluation.slices import Slice, by_agreement, by_cited_rule, by_group, by_length, slices
+from core.evaluation.predictions import SCORES, Predictions
+from core.evaluation.slices import (
+    Labeling,
+    Slice,
+    by_agreement,
+    by_cited_rule,
+    by_group,
+    by_length,
+    slices,
+)
 from core.evaluation.threshold import DEFAULT
 from core.intervals import Interval
 from core.jsonio import Record
-from core.optional import Part, unless_left_out
+from core.labels import BINARY
+from core.optional import Part, separable
 from core.records import Example, SplitName
 from core.stage import StageIO, stage
 from core.teacher.samples import read_samples
@@ -34,17 +43,9 @@ FILE = "analysis.json"
 VERSION: Literal[2] = 2
 """Of the file that is written. Files of understudy 0.1 have no version and the same fields otherwise."""
 
+_GROUP = "group"
 Kind = Literal["student", "label_only", "untrained", "baseline", "teacher"]
 """What a scorer is to the reader; label_only is the student, asked with the label-only prompt."""
-
-
-@dataclass(frozen=True, slots=True)
-class Curves:
-    """Curves of one scorer; `by_coverage` is None without a threshold."""
-
-    precision_recall: curves.PrecisionRecall
-    by_threshold: curves.ByThreshold
-    by_coverage: curves.ByCoverage | None
 
 
 class ScorerAnalysis(Record):
@@ -136,8 +137,8 @@ class Scored:
         ids, gold = [e.id for e in examples], [e.label for e in examples]
         if (labels := self.labels) is not None:
             rows = Predictions.of(ids, np.full(len(ids), np.nan), gold=gold)
-            # A text without a label is predicted 0, as a row without a probability is.
-            predicted = np.array([labels.get(name) == 1 for name in ids], dtype=np.bool_)
+            # A text without a label is predicted negative, as a row without a probability is.
+            predicted = np.array([labels.get(name) == BINARY.positive for name in ids], dtype=np.bool_)
             return rows, rows, Judged(None, predicted, f"{self.title} gives labels and no probabilities")
         if self.predictions is None or self.decision is None:
             raise ValueError(f"{self.title} has neither labels nor predictions with a decision")
@@ -169,26 +170,25 @@ def measure_scorers(
     slices or the faithfulness. Raises StageError if a scorer lacks a row, and PartFailed if the slices or
     the faithfulness fail.
     """
-    measured = [s.predictions for s in scorers if s.predictions is not None]
-    failed = {name for p in measured for name in p.take(p.failed).ids}
+    failed = {name for s in scorers if (p := s.predictions) is not None for name in p.take(p.failed).ids}
     kept = [e for e in examples if e.id not in failed]
     aligned = [s.on(kept) for s in scorers]
-    judged = [each for _, _, each in aligned]
-    positive = np.array([e.label == 1 for e in kept], dtype=np.bool_)
-    groups = [e.group for e in kept]
+    judged, first = [each for _, _, each in aligned], aligned[0][0]
+    positive, groups = first.positive, [e.group for e in kept]
     found = bootstrap(positive, judged, groups, resamples=resamples, seed=seed)
-    first = aligned[0][0]
 
-    def sliced() -> tuple[Slice, ...]:
-        return tuple(_slice(kept, positive, first, judged[0], scorers, rule_ids, seed))
-
-    def checked() -> Faithfulness | None:
-        if all(generated.text is None for generated in first.generated):
-            return None
-        predicted = judged[0].predicted
-        decided = [None] * len(kept) if predicted is None else predicted.astype(int).tolist()
-        return faithfulness(first, [e.text for e in kept], decided, rule_ids)
-
+    parts: list[Slice] = []
+    if Part.SLICES not in without:
+        with separable(Part.SLICES):
+            for by, labeling in _labelings(kept, first, scorers, rule_ids).items():
+                clusters = None if by == _GROUP else groups
+                parts += slices(by, labeling, positive, judged[0], clusters, seed=seed)
+    faithful = None
+    if Part.FAITHFULNESS not in without and any(g.text is not None for g in first.generated):
+        with separable(Part.FAITHFULNESS):
+            predicted = judged[0].predicted
+            decided = [None] * len(kept) if predicted is None else predicted.astype(int).tolist()
+            faithful = faithfulness(first, [e.text for e in kept], decided, rule_ids)
     return Analysis(
         split=split,
         rows=len(kept),
@@ -203,8 +203,8 @@ def measure_scorers(
             for i, (s, rows) in enumerate(zip(scorers, aligned, strict=True))
         },
         comparisons=tuple(compare(positive, [s.title for s in scorers], judged, found)),
-        slices=unless_left_out(Part.SLICES, without, sliced, tuple),
-        faithfulness=unless_left_out(Part.FAITHFULNESS, without, checked, lambda: None),
+        slices=tuple(parts),
+        faithfulness=faithful,
     )
 
 
@@ -229,38 +229,25 @@ def _measure(
         calibration=of.decision.calibrator.kind,
         metrics=compute(calibrated, threshold, judged.lacks),
         at_default=compute(raw, DEFAULT),
-        reliability=curves.reliability(positive, p),
-        curves=Curves(
-            precision_recall=curves.precision_recall(positive, p),
-            by_threshold=curves.by_threshold(positive, p),
-            by_coverage=None if threshold is None else curves.by_coverage(positive, p, threshold),
-        ),
+        reliability=reliability(positive, p),
+        curves=draw_curves(positive, p, threshold),
     )
 
 
-def _slice(
-    examples: Sequence[Example],
-    positive: Bools,
-    first: Predictions,
-    judged: Judged,
-    scorers: Sequence[Scored],
-    rule_ids: tuple[str, ...],
-    seed: int,
-) -> Iterator[Slice]:
-    """Yield the slices of the first scorer."""
-    groups = [e.group for e in examples]
+def _labelings(
+    examples: Sequence[Example], first: Predictions, scorers: Sequence[Scored], rule_ids: tuple[str, ...]
+) -> dict[str, Labeling]:
+    """Return the labelings by which the first scorer's rows are sliced."""
     labelings = {
         "cited rule": by_cited_rule([g.reasoning for g in first.generated], rule_ids) if rule_ids else {},
         "length": by_length([e.text for e in examples]),
-        "group": by_group(groups),
+        _GROUP: by_group([e.group for e in examples]),
     }
     for s in scorers:
         if s.labels is not None:
             labels = [s.labels.get(e.id) for e in examples]
-            labelings[f"agreement with {s.title}"] = by_agreement(positive, labels)
-    for by, labeling in labelings.items():
-        clusters = None if by == "group" else groups
-        yield from slices(by, labeling, positive, judged, clusters, seed=seed)
+            labelings[f"agreement with {s.title}"] = by_agreement(first.positive, labels)
+    return labelings
 
 
 class ScorerSettings(Section):
@@ -297,14 +284,12 @@ class ScorerSettings(Section):
             }
             return Scored(self.name, self.title, None, None, labels, self.kind)
         predictions = Predictions.read(path)
-        twice = len(predictions) - len(predictions.indices())
-        if twice:
+        if twice := len(predictions) - len(predictions.indices()):
             raise StageError(f"{self.title}: {twice} rows of {self.file} have an id that another one has")
-        if self.decision is not None:
-            frozen = decision.read(io.inputs[self.decision] / DECISION)
-        else:
-            assert self.threshold is not None, "a scorer has one way to decide"
+        if self.threshold is not None:
             frozen = decision.by_definition(self.threshold)
+        else:
+            frozen = decision.read(io.inputs[self.decision or ""] / DECISION)
         return Scored(self.name, self.title, predictions, frozen, kind=self.kind)
 
 

@@ -1,14 +1,11 @@
 """The baselines that cost nothing to train: the majority class, and logistic regression on TF-IDF.
 
-All learn from the gold labels of every train row, independent of the teacher's answers and their rejection.
-The features are fixed: single words and pairs, or two to four characters within words, which are two
-baselines. The regularization is chosen on val; test plays no part. Thresholds are decided as for every
-scorer (core.evaluation.decision).
+All learn from the gold labels of every train row. The features are fixed, the regularization is chosen on
+val, and thresholds are decided as for every scorer (core.evaluation.decision).
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,17 +93,18 @@ def _regression(
         for split, rows in splits.items()
         if rows
     }
-
-    @functools.cache
-    def fitted(c: float) -> Any:
-        return LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+    val = [e.label for e in splits.get("val", ())]
+    chooses = len(set(val)) == 2
+    fitted = {
+        c: LogisticRegression(C=c, max_iter=MAX_ITER).fit(of_train, labels)
+        for c in (GRID if chooses else (DEFAULT_C,))
+    }
 
     def scored(c: float, split: SplitName) -> Predictions:
-        p = fitted(c).predict_proba(counted[split])[:, 1] if split in counted else np.empty(0)
+        p = fitted[c].predict_proba(counted[split])[:, 1] if split in counted else np.empty(0)
         return _scored(splits[split], p)
 
-    val = [e.label for e in splits.get("val", ())]
-    if len(set(val)) == 2:
+    if chooses:
         best, chosen = choose_c({c: scored(c, "val") for c in GRID})
     else:
         why = f"all {len(val)} rows of val are {'positive' if val[0] else 'negative'}" if val else ""
@@ -117,11 +115,10 @@ def _regression(
 
 
 def choose_c(on_val: Mapping[float, Predictions]) -> tuple[float, dict[str, Any]]:
-    """Return the C with the smallest log loss on val, and the record of all that were tried.
+    """Return the C with the smallest log loss on val, the first of equals, and the record of all tried.
 
-    All have scored the same rows, of both classes; the first, simplest one wins ties. Log loss, a proper
-    score, moves with every row; AUROC ignores how far apart the scores are, which is most of what C changes.
-    Class weights are not tried: the threshold compensates the intercept, and the probabilities get worse.
+    Log loss, a proper score, moves with every row; AUROC ignores how far apart the scores are, which is most
+    of what C changes. Class weights are not tried: the threshold compensates the intercept.
     """
     measured = {c: compute(rows, threshold=None) for c, rows in on_val.items()}
     grid = [{"C": c, "log_loss": m["log_loss"], "auroc": m["auroc"]} for c, m in measured.items()]
@@ -152,18 +149,20 @@ def baseline(settings: BaselineSettings, io: StageIO) -> dict[str, Any]:
     """
     splits = {name: read_examples(io.inputs["split"] / f"{name}.csv") for name in SPLITS}
     about: dict[str, Any] = {}
-    fitted: list[Baseline] = []
+    chosen = {}
     for name, part in CLASSICAL.items():
         if part in settings.without:
             continue
         with separable(part):
             try:
-                fitted.append(fit(name, splits["train"], splits))
-                about[name] = fitted[-1].to_json()
+                fitted = fit(name, splits["train"], splits)
             except DataError as e:
                 about[name] = {"title": str(part), IMPOSSIBLE: str(e).removeprefix(f"{part}: ")}
+                continue
+        about[name] = fitted.to_json()
+        for split, rows in fitted.scored.items():
+            rows.write(io.out / f"{name}_{split}.jsonl")
+        if "C" in fitted.settings:
+            chosen[name] = fitted.settings["C"]
     jsonio.write_json(io.out / "baselines.json", about)
-    for each in fitted:
-        for split, rows in each.scored.items():
-            rows.write(io.out / f"{each.name}_{split}.jsonl")
-    return {each.name: each.settings["C"] for each in fitted if "C" in each.settings}
+    return chosen

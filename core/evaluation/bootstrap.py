@@ -1,13 +1,11 @@
 """Bootstrap replicates of every metric at once, for any number of scorers on the same rows.
 
-Rows are drawn with replacement inside each gold class, so that every resample has the classes' sizes
-(stratified: Davison & Hinkley 1997, Bootstrap Methods and their Application, 3.2). Where rows come in groups,
-whole groups are drawn (the cluster bootstrap: Field & Welsh 2007, JRSS B 69, 369-390), inside three strata:
-groups of positives, of negatives, and of both.
+Rows are drawn with replacement inside each gold class (stratified: Davison & Hinkley 1997, Bootstrap Methods
+and their Application, 3.2). Where rows come in groups, whole groups are drawn (the cluster bootstrap: Field &
+Welsh 2007, JRSS B 69, 369-390), inside three strata: groups of positives, of negatives, and of both.
 
-A resample is never materialized: it is a weight for each row, the times it was drawn. Sums are products with
-these weights, and ranks are cumulative sums over rows sorted once. All scorers see the same resamples, so
-that the difference of two replicates is that of a paired bootstrap.
+A resample is a weight for each row, the times it was drawn: sums are products with these weights, and ranks
+are cumulative sums over rows sorted once. All scorers see the same resamples, so that differences are paired.
 """
 
 from __future__ import annotations
@@ -32,8 +30,7 @@ random numbers make which resample, so another value gives other intervals, with
 class Judged:
     """One scorer's rows: probabilities for ranking, and predictions at its threshold.
 
-    Either may be missing (a teacher gives labels only; a threshold may be out of reach), for the reason in
-    `lacks`.
+    Either may be missing, as a teacher's probabilities are, for the reason in `lacks`.
     """
 
     probability: Floats | None
@@ -113,20 +110,23 @@ def intervals(
 
 
 def intervals_of(positive: Bools, judged: Judged, found: Replicates, scorer: int) -> dict[str, Interval]:
-    """Return every metric of one scorer with its interval, from given replicates."""
+    """Return every metric of one scorer with its interval, from given replicates.
+
+    Shares of independent rows have Wilson's, which holds near 0 and 1, where the bootstrap collapses.
+    """
     out = {}
     for name in found.metrics:
         why = judged.lacks if judged.basis(name) is None else METRICS.get(name).undefined
         out[name] = percentile(found.point(scorer, name), found.of(scorer, name), why)
     predicted = judged.predicted
     if predicted is not None and not found.clustered:
-        shares = {
-            "accuracy": (predicted == positive, len(positive)),
-            "recall": (predicted & positive, int(positive.sum())),
-            "precision": (predicted & positive, int(predicted.sum())),
-        }
-        for name, (hits, total) in shares.items():
-            out[name] = proportion(int(hits.sum()), total, METRICS.get(name).undefined)
+        right = predicted & positive
+        for name, hits, of in (
+            ("accuracy", predicted == positive, np.ones_like(positive)),
+            ("recall", right, positive),
+            ("precision", right, predicted),
+        ):
+            out[name] = proportion(int(hits.sum()), int(of.sum()), METRICS.get(name).undefined)
     return out
 
 
@@ -209,8 +209,7 @@ def _drawn(rng: np.random.Generator, many: int, size: int) -> Weights:
 class _Scorer:
     """One scorer's rows, sorted once; everything that follows from what it lacks is NaN.
 
-    The sums of a resample are, in this order: true and false positives, the sum over rows of each metric of
-    probabilities, and the two sums of ranks.
+    The sums of a resample are true and false positives, each metric of probabilities, and two of ranks.
     """
 
     def __init__(self, positive: Bools, judged: Judged) -> None:

@@ -3,13 +3,11 @@
 none          the identity
 temperature   the log odds divided by one number (Guo et al. 2017, arXiv:1706.04599)
 platt         a slope and a shift of the log odds, fitted to Platt's smoothed targets (Platt 1999)
-isotonic      any rising curve (Zadrozny & Elkan 2002), linear between its steps; only with at least
-              200 rows and 50 of each class, since with fewer each step rests on a handful of rows
+isotonic      any rising curve (Zadrozny & Elkan 2002), linear between its steps
 auto          the simplest of these whose log loss on five held-out folds is within one standard error
               of the best one's (the rule of Breiman et al. 1984), in the order above
 
-All are fitted on val alone, by log loss. No curve reverses the order of two rows: a fit that would, or that
-has too few rows, gives `none` and the reason.
+All are fitted by log loss. A fit that would reverse the order of rows, or has too few, gives `none`.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from core.evaluation.bootstrap import units_of
 from core.evaluation.metrics import CLIP, log_loss
 from core.evaluation.predictions import Bools, Floats, Predictions
 
-Kind = Literal["none", "temperature", "platt", "isotonic"]
+CurveKind = Literal["none", "temperature", "platt", "isotonic"]
 Parameters = Mapping[str, Any]
 """Numbers, or tuples of numbers, by name."""
 FOLDS = 5
@@ -50,7 +48,7 @@ class Calibrator:
     rows; None where there are none.
     """
 
-    kind: Kind
+    kind: CurveKind
     parameters: Parameters
     asked: str
     rows: int
@@ -74,7 +72,7 @@ class Calibrator:
         return curve(self.kind, self.parameters, probability)
 
     def apply_to(self, p: Predictions) -> Predictions:
-        """Return the predictions with calibrated probabilities; a row without one stays as it is."""
+        """Return the predictions with calibrated probabilities."""
         return p if self.kind == "none" else p.with_probability(self.apply(p.probability))
 
 
@@ -92,7 +90,7 @@ def calibrate(
     """
     scored = ~np.isnan(probability)
     y, p = positive[scored], probability[scored]
-    kind: Kind = "none"
+    kind: CurveKind = "none"
     parameters: Parameters = {}
     if config.method == "none":
         reason = "not asked for"
@@ -111,18 +109,16 @@ def calibrate(
     return Calibrator(kind, parameters, config.method, len(y), int(y.sum()), before, after, reason)
 
 
-def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int) -> tuple[Kind, str]:
+def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: int) -> tuple[CurveKind, str]:
     """Return what `auto` chooses, and why."""
-    fewest = min(int(y.sum()), int((~y).sum()))
-    if len(y) < LEAST_FOR_AUTO or fewest < LEAST_OF_CLASS:
-        least = f"{LEAST_FOR_AUTO} rows and {LEAST_OF_CLASS} of each class"
-        return "none", f"auto needs {least}; here are {len(y)} and {fewest}"
+    if short := _shortage(y, LEAST_FOR_AUTO, LEAST_OF_CLASS):
+        return "none", f"auto needs {short}"
     units = units_of(y, groups)
     rng = np.random.default_rng(seed)
     dealt = np.concatenate([rng.permutation(size) for size in units.sizes])  # classes spread evenly
     fold = np.empty(len(y))
     fold[y], fold[~y] = dealt[units.of_positive] % FOLDS, dealt[units.of_negative] % FOLDS
-    held_out: dict[Kind, Floats] = {}  # each row's log loss under the curve fitted without its fold
+    held_out: dict[CurveKind, Floats] = {}  # each row's log loss under the curve fitted without its fold
     for kind, fit in FITS.items():
         losses = np.empty(len(y))
         try:
@@ -140,6 +136,14 @@ def _simplest(y: Bools, p: Floats, groups: Sequence[str | None] | None, seed: in
     listed = ", ".join(f"{each} {mean:.4f}" for each, mean in means.items())
     rule = f"the simplest within one standard error of the best log loss on {FOLDS} held-out folds"
     return chosen, f"{rule}: {listed}"
+
+
+def _shortage(y: Bools, rows: int, of_class: int) -> str:
+    """Return how many rows are needed and found, if these are too few."""
+    fewest = min(int(y.sum()), int((~y).sum()))
+    if len(y) >= rows and fewest >= of_class:
+        return ""
+    return f"{rows} rows and {of_class} of each class; here are {len(y)} and {fewest}"
 
 
 def temperature(y: Bools, p: Floats) -> Parameters:
@@ -162,11 +166,7 @@ def temperature(y: Bools, p: Floats) -> Parameters:
 
 
 def platt(y: Bools, p: Floats) -> Parameters:
-    """Fit slope and shift of the log odds to targets (n1 + 1)/(n1 + 2) and 1/(n0 + 2).
-
-    Uses Newton's method with halved steps (Lin, Lin & Weng 2007, Machine Learning 68, 267-276); the
-    smoothed targets keep the optimum finite.
-    """
+    """Fit slope and shift of the log odds to the targets (n1 + 1)/(n1 + 2) and 1/(n0 + 2)."""
     _require_both_classes(y)
     z = log_odds(p)
     if np.ptp(z) == 0:
@@ -187,10 +187,8 @@ def isotonic(y: Bools, p: Floats) -> Parameters:
 
     The ends are kept 1/(n + 2) away from 0 and 1, which no number of rows can justify.
     """
-    fewest = min(int(y.sum()), int((~y).sum()))
-    if len(y) < LEAST_FOR_ISOTONIC or fewest < LEAST_OF_CLASS_FOR_ISOTONIC:
-        least = f"{LEAST_FOR_ISOTONIC} rows and {LEAST_OF_CLASS_FOR_ISOTONIC} of each class"
-        raise Unfit(f"it needs {least}; here are {len(y)} and {fewest}")
+    if short := _shortage(y, LEAST_FOR_ISOTONIC, LEAST_OF_CLASS_FOR_ISOTONIC):
+        raise Unfit(f"it needs {short}")
     from scipy.optimize import isotonic_regression
 
     at, place, many = np.unique(p, return_inverse=True, return_counts=True)
@@ -205,7 +203,7 @@ def isotonic(y: Bools, p: Floats) -> Parameters:
     return {"at": tuple(at[edge].tolist()), "to": tuple(held.tolist())}
 
 
-FITS: Mapping[Kind, Callable[[Bools, Floats], Parameters]] = {
+FITS: Mapping[CurveKind, Callable[[Bools, Floats], Parameters]] = {
     "none": lambda y, p: {},
     "temperature": temperature,
     "platt": platt,
@@ -235,10 +233,7 @@ def log_odds(p: Floats) -> Floats:
 
 
 def confidence(probability: Floats, threshold: float) -> Floats:
-    """Return the distance of each row's log odds from the threshold's; -1 for a row without a probability.
-
-    For a threshold of 0.5 it orders rows as the larger of p and 1 - p does.
-    """
+    """Return the distance of each row's log odds from the threshold's; -1 for a row without a probability."""
     away = np.abs(log_odds(probability) - log_odds(np.array([threshold])))
     return np.where(np.isnan(away), -1.0, away)
 
@@ -249,7 +244,8 @@ def _require_both_classes(y: Bools) -> None:
 
 
 def _logistic_regression(design: Floats, target: Floats) -> Floats:
-    """Return the weights of the logistic regression of `target` on `design`."""
+    """Return the weights of the logistic regression of `target` on `design`, by Newton's method with halved
+    steps (Lin, Lin & Weng 2007, Machine Learning 68, 267-276)."""
     from scipy.special import expit
 
     def loss(w: Floats) -> float:

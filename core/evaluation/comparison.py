@@ -1,12 +1,9 @@
 """Comparisons of scorers on the same rows, in numbers and in words.
 
-The interval decides: a difference is shown where its 95 % interval excludes 0. The intervals of one metric
-hold together for all comparisons in it, and `p_adjusted` is the p-value that inverts them (see
-core.evaluation.significance), so that interval, p-value and verdict never disagree.
-
-A bootstrap of few rows is overconfident. So no p-value is smaller than that of a clean sweep in an exact
-test: of the order of rows for ranking metrics; of flipped signs for all others, on the rows (or groups) where
-the two differ. Where even a clean sweep would not be significant a comparison is not testable.
+A difference is shown where its 95 % interval excludes 0. A bootstrap of few rows is overconfident, so no
+p-value is smaller than that of a clean sweep in an exact test: of the order of rows for ranking metrics; of
+flipped signs for all others, on the rows (or groups) where the two differ. Where even a clean sweep would not
+be significant a comparison is not testable.
 """
 
 from __future__ import annotations
@@ -56,14 +53,14 @@ class MetricDifference:
 
     metric: str
     value: float | None
-    low: float | None
-    high: float | None
-    p: float | None
-    p_holm: float | None
-    detectable: float | None
-    undefined_resamples: int
-    undefined: str | None
-    verdict: str
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    detectable: float | None = None
+    undefined_resamples: int = 0
+    undefined: str | None = None
+    verdict: str = ""
     p_adjusted: float | None = None
     comparisons: int = 1
     untested: str | None = None
@@ -79,11 +76,8 @@ class MetricDifference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two scorers on the same rows. McNemar's test is None where one of them predicts nothing.
-
-    `differing` is the number of rows that one has right and the other wrong; `detectable_accuracy` is
-    McNemar's smallest difference.
-    """
+    """Two scorers on the same rows; McNemar's test, `differing`, the rows that one has right and the other
+    wrong, and `detectable_accuracy`, its smallest difference, are None where one predicts nothing."""
 
     a: str
     b: str
@@ -95,19 +89,6 @@ class Comparison:
     note: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Measured:
-    """A difference before the number of comparisons is known, and the differences of all resamples.
-
-    `sweep` is the p-value of a clean sweep, `differing` the rows that it is about.
-    """
-
-    difference: MetricDifference
-    drawn: Floats
-    sweep: float
-    differing: int
-
-
 def compare(
     positive: Bools, names: Sequence[str], judged: Sequence[Judged], found: Replicates
 ) -> list[Comparison]:
@@ -115,22 +96,21 @@ def compare(
 
     Intervals and p-values are adjusted for all of these comparisons, metric by metric.
     """
-    others = range(1, len(names))
-    by_metric = {
-        name: _differences([_measure(name, positive, judged, found, i) for i in others], found, len(positive))
-        for name in found.metrics
-    }
+    by_metric = {name: _differences(name, positive, judged, found) for name in found.metrics}
     out = []
-    for i in others:
-        a, b, rows = names[0], names[i], len(positive)
-        differences = {name: with_verdict(of[i - 1], a, b) for name, of in by_metric.items()}
-        compared = Comparison(a, b, rows, None, None, None, differences)
-        of_a, of_b = judged[0].predicted, judged[i].predicted
+    for i, other in enumerate(names[1:]):
+        differences = {name: with_verdict(of[i], names[0], other) for name, of in by_metric.items()}
+        compared = Comparison(names[0], other, len(positive), None, None, None, differences)
+        of_a, of_b = judged[0].predicted, judged[i + 1].predicted
         if of_a is not None and of_b is not None:
             test = mcnemar(of_a == positive, of_b == positive)
-            differing, note = test.discordant, CLUSTERED if found.clustered else None
-            smallest = detectable_accuracy(differing, rows)
-            compared = Comparison(a, b, rows, test, differing, smallest, differences, note)
+            compared = replace(
+                compared,
+                mcnemar=test,
+                differing=test.discordant,
+                detectable_accuracy=detectable_accuracy(test.discordant, len(positive)),
+                note=CLUSTERED if found.clustered else None,
+            )
         out.append(compared)
     return out
 
@@ -166,9 +146,32 @@ def _span(d: MetricDifference, sign: int, unit: str) -> str:
     return f"{value} (95 % interval {signed_end(low)} to {signed_end(high)})"
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Replicates of a difference, the rows on which the two differ, and the p-value of a clean sweep."""
+
+    drawn: Floats
+    differing: int
+    sweep: float
+
+
+def _differences(
+    name: str, positive: Bools, judged: Sequence[Judged], found: Replicates
+) -> list[MetricDifference]:
+    """Return one metric's differences, adjusted for the number of those that can be tested."""
+    measured = [_measure(name, positive, judged, found, i) for i in range(1, len(judged))]
+    tested = [pair.drawn for d, pair in measured if d.p is not None]
+    family, adjusted = Family.of(tested), holm([d.p for d, _ in measured])
+    out = []
+    for (d, pair), p_holm in zip(measured, adjusted, strict=True):
+        d = replace(d, p_holm=p_holm, comparisons=len(tested))
+        out.append(d if d.p is None else _tested(d, pair, family, found, len(positive)))
+    return out
+
+
 def _measure(
     name: str, positive: Bools, judged: Sequence[Judged], found: Replicates, other: int
-) -> _Measured:
+) -> tuple[MetricDifference, _Pair]:
     """Measure one metric of the first scorer against another one."""
     metric, rows = METRICS.get(name), len(positive)
     drawn = found.of(0, name) - found.of(other, name)
@@ -179,61 +182,40 @@ def _measure(
     # A clean sweep of a ranking is one order of all: of two positive rows among four, one of six.
     sweep = min(1.0, 2 / math.comb(rows, int(positive.sum()))) if ranks else sign_flip_p(differing)
     sweep = max(sweep, sign_flip_p(found.units) if found.clustered else 0.0)
-    p = undefined = untested = None
-    missing = int(np.isnan(drawn).sum())
+    pair = _Pair(drawn, differing, sweep)
     if np.isnan(value):
         lacking = [j.lacks for j in (judged[0], judged[other]) if j.basis(name) is None]
         one = "not testable" if ranks or not rows else "undefined for one of the two"
-        undefined = "; ".join(lacking) or f"{one}: {metric.undefined}"
-    elif missing == len(drawn):
+        why = "; ".join(lacking) or f"{one}: {metric.undefined}"
+        return MetricDifference(name, None, undefined=why), pair
+    p, untested = None, None
+    missing = int(np.isnan(drawn).sum())
+    if missing == len(drawn):
         untested = TOO_FEW
     elif missing > MOST_UNDEFINED * len(drawn):
         untested = f"not testable: undefined in {missing:,} of {len(drawn):,} resamples"
     else:
         p = max(bootstrap_p(drawn) or 0.0, sweep)
-    difference = MetricDifference(
-        metric=name,
-        value=None if np.isnan(value) else value,
-        low=None,
-        high=None,
-        p=p,
-        p_holm=None,
-        detectable=None,
-        undefined_resamples=0 if np.isnan(value) else missing,
-        undefined=undefined,
-        verdict="",
-        untested=untested,
-    )
-    return _Measured(difference, drawn, sweep, differing)
-
-
-def _differences(measured: Sequence[_Measured], found: Replicates, rows: int) -> list[MetricDifference]:
-    """Return all comparisons of one metric, adjusted for the number of those that can be tested."""
-    tested = [m.drawn for m in measured if m.difference.p is not None]
-    together, out = Family.of(tested), []
-    for m, p_holm in zip(measured, holm([m.difference.p for m in measured]), strict=True):
-        d = replace(m.difference, p_holm=p_holm, comparisons=len(tested))
-        out.append(d if d.p is None else _tested(d, m, together, found, rows))
-    return out
+    return MetricDifference(name, value, p=p, undefined_resamples=missing, untested=untested), pair
 
 
 def _tested(
-    d: MetricDifference, m: _Measured, together: Family, found: Replicates, rows: int
+    d: MetricDifference, pair: _Pair, family: Family, found: Replicates, rows: int
 ) -> MetricDifference:
     """Return a difference with its interval and adjusted p-value."""
-    ends = together.interval(m.drawn)
+    ends = family.interval(pair.drawn)
     if ends is None:
         why = f"not testable: {found.resamples:,} resamples are too few for {d.comparisons} comparisons"
         return replace(d, p_adjusted=1.0, untested=why)
-    least = min(1.0, d.comparisons * m.sweep)
+    least = min(1.0, d.comparisons * pair.sweep)
     untestable = least > ALPHA + ROUNDING
     if untestable and not ends[0] <= 0 <= ends[1]:
         ends = None  # too narrow: the exact test cannot exclude 0
     low, high = ends or (None, None)
     note = None
-    if ends is not None and together.rank < LEAST_TAIL:
+    if ends is not None and family.rank < LEAST_TAIL:
         note = (
-            f"the ends of the interval are rough, {together.rank} of {together.resamples:,} resamples lie at "
+            f"the ends of the interval are rough, {family.rank} of {family.resamples:,} resamples lie at "
             f"or beyond each for {d.comparisons} comparisons"
         )
     # Of predictions, other rows might differ on more labels; of probabilities, no rows differ on more.
@@ -242,19 +224,18 @@ def _tested(
         d,
         low=low,
         high=high,
-        p_adjusted=max(together.p_value(m.drawn), least),
-        detectable=None if by_rows else detectable(m.drawn, together.level),
-        untested=_untestable(d, m.differing, found, rows) if untestable else None,
+        p_adjusted=max(family.p_value(pair.drawn), least),
+        detectable=None if by_rows else detectable(pair.drawn, family.level),
+        untested=_untestable(d, pair.differing, found, rows) if untestable else None,
         note=note,
     )
 
 
 def _untestable(d: MetricDifference, differing: int, found: Replicates, rows: int) -> str:
     """Return why even a clean sweep would not be significant."""
-    least = least_rows(d.comparisons)
+    least, kind = least_rows(d.comparisons), METRICS.get(d.metric).of
     if found.clustered and found.units < least:
         return f"not testable: there are {found.units} groups, and fewer than {least} show nothing"
-    kind = METRICS.get(d.metric).of
     if kind == "ranks":
         return f"not testable: {rows} rows are too few, of these classes, for a ranking to show anything"
     on = f"differ on {differing} {'row' if differing == 1 else 'rows'}, and fewer than {least} show nothing"

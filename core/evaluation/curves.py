@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from core.evaluation.calibration import confidence
 from core.evaluation.metrics import f1, macro_f1, precision, recall
-from core.evaluation.predictions import Bools, Floats, Ints, at_or_above
-from core.evaluation.threshold import candidates
+from core.evaluation.predictions import Bools, Floats, Ints, at_or_above, optional
+from core.evaluation.threshold import Candidates, candidates
 from core.intervals import Interval, proportion
 
 MOST_POINTS = 200
@@ -45,8 +44,7 @@ class ByThreshold:
 class ByCoverage:
     """Accuracy of the most confident rows by their share of all rows.
 
-    `distance` is the confidence of the least confident row covered, in log odds from the threshold; None if
-    rows without a probability are covered.
+    `distance` is the least confident row's, in log odds from the threshold; None without a probability.
     """
 
     coverage: list[float]
@@ -54,46 +52,65 @@ class ByCoverage:
     distance: Values
 
 
-def precision_recall(positive: Bools, probability: Floats) -> PrecisionRecall:
-    """Return precision and recall at each threshold that flags any row.
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """Curves of one scorer; `by_coverage` is None without a threshold."""
 
-    More than MOST_POINTS are thinned evenly over recall.
+    precision_recall: PrecisionRecall
+    by_threshold: ByThreshold
+    by_coverage: ByCoverage | None
+
+
+def draw_curves(positive: Bools, probability: Floats, threshold: float | None) -> Curves:
+    """Return the curves of rows with gold labels, of at most MOST_POINTS each.
+
+    `probability` is NaN where a row has none. All curves are empty without rows, and precision by recall
+    without positive ones.
     """
     found = candidates(positive, probability)
-    flagged = np.flatnonzero(found.tp[0] + found.fp[0] > 0)[::-1]
-    if not positive.any() or len(flagged) == 0:
+    covered = None if threshold is None else _by_coverage(positive, probability, threshold)
+    return Curves(_precision_recall(found), _by_threshold(found), covered)
+
+
+def _precision_recall(found: Candidates) -> PrecisionRecall:
+    """Return precision and recall at each threshold that flags any row, thinned evenly over recall."""
+    k = found.counts.at(0)
+    flagged = np.flatnonzero(k.tp + k.fp > 0)[::-1]
+    found_share = recall(k)[flagged]
+    if len(flagged) == 0 or np.isnan(found_share[0]):
         return PrecisionRecall([], [], [])
-    values = {"precision": precision(found.counts)[0], "recall": recall(found.counts)[0]}
-    at = flagged[_thinned(values["recall"][flagged])]
-    return PrecisionRecall(found.at[0, at].tolist(), **_listed(values, at))
+    at = flagged[_thinned(found_share)]
+    return PrecisionRecall(found.at[0, at].tolist(), _listed(precision(k)[at]), _listed(recall(k)[at]))
 
 
-def by_threshold(positive: Bools, probability: Floats) -> ByThreshold:
+def _by_threshold(found: Candidates) -> ByThreshold:
     """Return metrics of the predictions at thresholds from 0 to 1, thinned evenly over thresholds."""
-    found = candidates(positive, probability)
-    at, k = _thinned(found.at[0]), found.counts
-    values = {"precision": precision(k), "recall": recall(k), "f1": f1(k), "macro_f1": macro_f1(k)}
-    values["share_flagged"] = (k.tp + k.fp) / max(len(positive), 1)
-    curves = _listed({name: of[0] for name, of in values.items()}, at)
-    return ByThreshold(found.at[0, at].tolist(), **curves)
+    at = _thinned(found.at[0])
+    k = found.counts.at((0, at))
+    return ByThreshold(
+        threshold=found.at[0, at].tolist(),
+        precision=_listed(precision(k)),
+        recall=_listed(recall(k)),
+        f1=_listed(f1(k)),
+        macro_f1=_listed(macro_f1(k)),
+        share_flagged=_listed((k.tp + k.fp) / np.maximum(k.tp + k.fp + k.fn + k.tn, 1)),
+    )
 
 
-def by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:
-    """Return the accuracy of the most confident rows by their share of all rows.
+def _by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:
+    """Return the accuracy of the most confident rows by their share of all rows; ties are covered together.
 
     The other rows would be passed to a person (the risk-coverage curve: El-Yaniv & Wiener 2010, JMLR 11,
-    1605-1641). Confidence is that of `confidence`; ties are covered together.
+    1605-1641).
     """
     n = len(positive)
-    if n == 0:
-        return ByCoverage([], [], [])
     away = confidence(probability, threshold)
     order = np.argsort(-away, kind="stable")
     right = np.cumsum((at_or_above(probability, threshold) == positive)[order])
-    ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, True))
-    ends = ends[_thinned((ends + 1) / n)]
+    ends = np.flatnonzero(np.append(np.diff(away[order]) != 0, n > 0))
+    ends = ends[_thinned((ends + 1) / max(n, 1))]
     return ByCoverage(
-        coverage=((ends + 1) / n).tolist(),
+        coverage=((ends + 1) / max(n, 1)).tolist(),
         accuracy=(right[ends] / (ends + 1)).tolist(),
         distance=[None if d < 0 else float(d) for d in away[order][ends]],
     )
@@ -110,8 +127,8 @@ def _thinned(values: Floats) -> Ints:
     return np.unique(np.concatenate([[0], np.minimum(places, len(values) - 1), [len(values) - 1]]))
 
 
-def _listed(values: Mapping[str, Floats], at: Ints) -> dict[str, Values]:
-    return {name: [None if np.isnan(v) else float(v) for v in of[at]] for name, of in values.items()}
+def _listed(values: Floats) -> Values:
+    return [optional(v) for v in values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +146,8 @@ class Point:
 class Reliability:
     """The bins from the lowest probability up, and the expected calibration error.
 
-    The error is the mean distance of a bin's mean probability from its share of positives, weighted by
-    rows (Naeini et al. 2015; in bins of equal size Nguyen & O'Connor 2015). None without rows. It is
-    above 0 even for a perfect model, by about the bins' own noise.
+    The error is the mean distance of a bin's mean probability from its share of positives, weighted by rows
+    (Nguyen & O'Connor 2015); None without rows. Even a perfect model has about the bins' own noise.
     """
 
     expected_calibration_error: float | None
@@ -142,7 +158,7 @@ class Reliability:
 def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Reliability:
     """Return bins of as equal sizes as ties allow: rows of one probability are never separated.
 
-    Ties belong to the bin of the first of them. Rows without a probability are in none.
+    Rows without a probability are in none.
     """
     scored = np.flatnonzero(~np.isnan(probability))
     order = scored[np.argsort(probability[scored], kind="stable")]

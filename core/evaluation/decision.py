@@ -66,8 +66,8 @@ def read(path: Path) -> Decision:
 def worst_errors(p: Predictions, decision: Decision, most: int) -> list[int]:
     """Return at most `most` rows, before calibration, that are decided wrongly, the most confident first.
 
-    Rows without a probability, which are decided 0, come last, and equal ones in their order. Rows that a
-    server failed on are not decided, and none is without a threshold.
+    Rows without a probability come last, and equal ones in their order. Rows that a server failed on are not
+    decided, and none is without a threshold.
     """
     predicted = decision.predicted(p)
     if predicted is None or decision.threshold is None:
@@ -105,17 +105,16 @@ def fit_decision(
 ) -> Decided:
     """Fit the calibrator, then the threshold, on rows of val; `groups` keeps rows together."""
     calibrator = calibrate(p.positive, p.probability, calibration, groups, seed=seed)
-    c = calibrator.apply_to(p)
-    choice = choose(c.positive, c.probability, threshold)
-    at, moved, units = choice.value, None, units_of(c.positive, groups)
-    if at is not None and not units.too_few:
-        moved = spread(c.positive, c.probability, at, threshold, groups, seed=seed)
-    judged = Judged.of(c, at, choice.reason)
+    c, units = calibrator.apply_to(p), units_of(p.positive, groups)
+    choice, moved = choose(c.positive, c.probability, threshold), None
+    if choice.value is not None and not units.too_few:
+        moved = spread(c.positive, c.probability, choice.value, threshold, groups, seed=seed)
+    judged = Judged.of(c, choice.value, choice.reason)
     return Decided(
         calibrator=calibrator,
         threshold=choice,
         threshold_spread=moved,
-        metrics=compute(c, at, choice.reason),
+        metrics=compute(c, choice.value, choice.reason),
         intervals=intervals(c.positive, [judged], groups, seed=seed)[0],
         at_default=compute(p, DEFAULT),
         clustered=units.clustered,
@@ -153,8 +152,7 @@ def decide(settings: DecideSettings, io: StageIO) -> dict[str, Any]:
     """
     scored = Predictions.read(io.inputs["scored"] / settings.scores).without_failed()
     group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
-    strange = [name for name in scored.ids if name not in group_of]
-    if strange:
+    if strange := [name for name in scored.ids if name not in group_of]:
         raise StageError(
             f"{settings.scores} holds {len(strange)} rows that are not of val, {strange[0]} for one: "
             "calibration and threshold are fitted on val only"

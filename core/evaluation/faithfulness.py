@@ -71,6 +71,8 @@ def faithfulness(
     stated = [(i, label) for i in asked if (label := p.generated[i].label) is not None]
     probable = at_or_above(p.probability, 0.5).tolist()
     gold = p.positive.tolist()
+    known_probability = [(i, label) for i, label in stated if not np.isnan(p.probability[i])]
+    comparable = [(i, label) for i, label in stated if decided[i] is not None]
     return Faithfulness(
         with_reasoning=Counted.of([r is not None for r, _ in reasonings], "no reasoning was asked for"),
         cites_a_rule=Counted.of([any(e) for e in exist], _NO_REASONING),
@@ -78,11 +80,7 @@ def faithfulness(
         without_invented_quote=Counted.of([all(o) for o in occur], _NO_REASONING),
         rules_that_exist=Counted.of([e for found in exist for e in found], "no rule is cited"),
         quotes_that_occur=Counted.of([o for found in occur for o in found], "nothing is quoted"),
-        label_is_more_probable=Counted.of(
-            [label == probable[i] for i, label in stated if not np.isnan(p.probability[i])], _NO_LABEL
-        ),
-        label_is_decision=Counted.of(
-            [label == decided[i] for i, label in stated if decided[i] is not None], _NO_LABEL
-        ),
-        label_is_gold=Counted.of([label == gold[i] for i, label in stated], _NO_LABEL),
+        label_is_more_probable=Counted.of([y == probable[i] for i, y in known_probability], _NO_LABEL),
+        label_is_decision=Counted.of([y == decided[i] for i, y in comparable], _NO_LABEL),
+        label_is_gold=Counted.of([y == gold[i] for i, y in stated], _NO_LABEL),
     )

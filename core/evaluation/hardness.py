@@ -1,8 +1,4 @@
-"""The hardness stage: a student's metrics on the texts that were hard for its teacher, and on the others.
-
-On train the reject stage has judged the answers. On val and test, if the teacher labeled them, they are
-judged here by the same rules, except those that count what was accepted before.
-"""
+"""The hardness stage: a student's metrics on the texts that were hard for its teacher, and on the others."""
 
 from __future__ import annotations
 
@@ -22,7 +18,7 @@ from core.evaluation.decision import DECISION
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
 from core.intervals import Difference, Share
-from core.jsonio import Record
+from core.jsonio import Record, as_row
 from core.records import Example, SplitName
 from core.rejection.files import (
     HARD_FILE,
@@ -68,7 +64,7 @@ class _Counted(Record):
 
 
 class IndependentJudgingSettings(JudgingSettings):
-    """Settings for judging the answers to val or test: each on its own, not by what was accepted before."""
+    """Settings for judging the answers to val or test: by the rules that do not count what was accepted."""
 
     @field_validator("rejection")
     @classmethod
@@ -124,11 +120,8 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
         tagged = io.inputs["answers"]
         counted = _Counted.read(tagged / SUMMARY_FILE).hard
     else:
-        by = settings.judging
-        context, samples = (
-            RuleContext(load_rulebook(by.rules).ids, by.labels),
-            io.inputs["answers"] / "teacher_samples.jsonl",
-        )
+        by, samples = settings.judging, io.inputs["answers"] / "teacher_samples.jsonl"
+        context = RuleContext(load_rulebook(by.rules).ids, by.labels)
         with HardWriter(io.out, settings.split, by.labels) as hard:
             for line, answered in matched(iter_placed(path), samples, settings.split):
                 e = answered.example
@@ -137,15 +130,9 @@ def hardness(settings: HardnessSettings, io: StageIO) -> dict[str, Any]:
         counted = hard.hardness()
     tags = dict(read_tags(tagged / tagged_file(settings.split)))
     found = _slices(settings, read_examples(path), tags, io) if "scored" in io.inputs else []
-    HardTexts(
-        split=settings.split,
-        texts=counted.texts,
-        unanswered=counted.unanswered,
-        by_label=counted.by_label,
-        difference=counted.difference,
-        least_rows=LEAST_ROWS,
-        slices=tuple(found),
-    ).write(io.out / HARDNESS)
+    HardTexts(split=settings.split, **as_row(counted), least_rows=LEAST_ROWS, slices=tuple(found)).write(
+        io.out / HARDNESS
+    )
     return {"hard": counted.texts, "unanswered": counted.unanswered}
 
 

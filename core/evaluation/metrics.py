@@ -1,16 +1,14 @@
 """The built-in metrics, and all metrics of one set of scored rows.
 
-A prediction is 1 if and only if the probability is at or above the threshold. A row without a probability is
-invalid: it is predicted 0, and counts as 0.5 in ranking, log loss and Brier score, so that it is neither
-rewarded nor left out. A row that has a probability but more mass off the labels than on them keeps its
-probability, and is counted in `invalid_label_rate`.
+A row without a probability is predicted 0, and counts as 0.5 in ranking, log loss and Brier score. A row with
+more mass off the labels than on them keeps its probability, and is counted in `invalid_label_rate`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -20,7 +18,7 @@ from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 from core.config.measure import METRICS, Metric, metric
-from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above
+from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above, optional
 
 CLIP = 1e-12
 """Smallest P(gold) whose logarithm is taken, so that one certain error costs 27.6 nats, not infinity."""
@@ -47,14 +45,18 @@ class Counts:
         t, f, p, n = (np.asarray(a, dtype=np.float64) for a in (tp, fp, positive, negative))
         return Counts(t, f, p - t, n - f)
 
+    def at(self, place: Any) -> Counts:
+        """Return the counts at one place of the arrays, or at several."""
+        return Counts(self.tp[place], self.fp[place], self.fn[place], self.tn[place])
+
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
     """Sums over the ranks of each resample's rows.
 
     `pairs` of a positive and a negative row; `disorder` counts those in the wrong order twice and ties once;
-    `precision_sum` adds, over positive rows, the precision among the rows ranked at least as high;
-    `positives` counts the positive rows; it is 0 without negative ones.
+    `precision_sum` adds, over the `positives`, the precision among the rows ranked at least as high. Without
+    negative rows `positives` is 0.
     """
 
     pairs: Floats
@@ -201,78 +203,53 @@ class Confusion:
         return Confusion(tp=tp, fp=flagged - tp, fn=ups - tp, tn=len(positive) - flagged - ups + tp)
 
 
-_IN_FILES = {"f1": "F1"}
-"""Names in files that differ from the registry's."""
+_ALIASES = {"F1": "f1", "loss": "log_loss", "cls_loss": "log_loss"}
+"""Names of metrics in files that differ from the registry's."""
+_COUNTS = ("tp", "fp", "fn", "tn")
 _ORDER = (
     *("loss", "cls_loss", "accuracy", "macro_f1", "auroc", "auprc", "invalid_label_rate"),
-    *("decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall", "tp", "fp", "fn", "tn"),
+    *("decision_threshold", "balanced_accuracy", "F1", "mcc", "precision", "recall", *_COUNTS),
     *("log_loss", "brier", "n", "n_positive", "outside_mass"),
 )
+"""Numbers in files, in the order of the first version; metrics of plug-ins follow."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """All registered metrics of some rows, by name, at one threshold; None is undefined.
+    """All registered metrics of some rows at one threshold, and the counts that belong to them.
 
-    Without a threshold nothing is predicted: all metrics of predictions are undefined, and `confusion` is
-    None. `invalid_label_rate` is the share of rows without a valid label, `off_label_mass` the mean
-    probability of anything but a label. `undefined` gives the reason by the metric's name in files.
+    `values` has the metrics by name, `tp`, `fp`, `fn` and `tn`, `decision_threshold`, the rows `n` and
+    `n_positive`, `invalid_label_rate`, the share of rows without a valid label, and `outside_mass`, the mean
+    probability of anything but a label. None is undefined, for the reason in `undefined`; without a threshold
+    nothing is predicted, so that all metrics of predictions are.
     """
 
     values: Mapping[str, float | None]
-    confusion: Confusion | None
-    threshold: float | None
-    rows: int
-    positive: int
-    invalid_label_rate: float | None
-    off_label_mass: float | None
     undefined: Mapping[str, str] = field(default_factory=dict)
+    """By the name in files."""
 
     def __getitem__(self, name: str) -> float | None:
-        """Return a metric by its name in the registry, or any number by its name in files.
+        """Return a number by its name in the registry or in files.
 
         None if it is undefined, or was not registered at the measurement. Raises KeyError for other names.
         """
-        if name in METRICS:
-            return self.values.get(name)
-        written = self.to_json()
-        if name == "undefined" or name not in written:
+        own = _ALIASES.get(name, name)
+        if own not in self.values and own not in METRICS:
             raise KeyError(f"no metric {name!r}")
-        found: float | None = written[name]
-        return found
+        return self.values.get(own)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the mapping that is written, with the names and the order of the first version's files.
-
-        There `f1` is `F1`, and `loss` and `cls_loss` are further names of `log_loss`.
-        """
-        counts = dict.fromkeys(("tp", "fp", "fn", "tn")) if self.confusion is None else asdict(self.confusion)
-        found = {
-            **{_IN_FILES.get(name, name): value for name, value in self.values.items()},
-            **dict.fromkeys(("loss", "cls_loss"), self.values.get("log_loss")),
-            **counts,
-            "invalid_label_rate": self.invalid_label_rate,
-            "decision_threshold": self.threshold,
-            "n": self.rows,
-            "n_positive": self.positive,
-            "outside_mass": self.off_label_mass,
-        }
-        return {name: found[name] for name in (*_ORDER, *found)} | {"undefined": dict(self.undefined)}
+        """Return the mapping that is written."""
+        names = (*_ORDER, *(name for name in self.values if name not in _ALIASES.values()))
+        return {**{name: self[name] for name in names}, "undefined": dict(self.undefined)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Metrics:
-        """Return the metrics in a file that this project wrote."""
-        counts = None if value["tp"] is None else Confusion(**{k: value[k] for k in ("tp", "fp", "fn", "tn")})
-        return Metrics(
-            values={name: value.get(_IN_FILES.get(name, name)) for name in METRICS},
-            confusion=counts,
-            threshold=value["decision_threshold"],
-            rows=value["n"],
-            positive=value["n_positive"],
-            invalid_label_rate=value["invalid_label_rate"],
-            off_label_mass=value["outside_mass"],
-            undefined=value["undefined"],
-        )
+        """Return the metrics in a file that this project wrote. Raises KeyError if a count is missing."""
+        values = {_ALIASES.get(name, name): n for name, n in value.items() if name != "undefined"}
+        for name in (*_COUNTS, "n", "n_positive", "decision_threshold"):
+            values[name]
+        return Metrics(values, value["undefined"])
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -293,43 +270,41 @@ def compute(p: Predictions, threshold: float | None, lacks: str = "no threshold 
     """Return all metrics of `p` at `threshold`; if that is None, `lacks` is why nothing is predicted."""
     if threshold is not None and not math.isfinite(threshold):
         raise ValueError(f"a threshold is a finite number, not {threshold}")
-    confusion = None if threshold is None else Confusion.of(p.positive, at_or_above(p.probability, threshold))
-    counts = None
-    if confusion is not None:
-        counts = Counts(*(np.asarray(n, dtype=np.float64) for n in asdict(confusion).values()))
+    positive, ranking, n, ups = p.positive, p.ranking, len(p), int(p.positive.sum())
+    confusion = counts = None
+    if threshold is not None:
+        confusion = Confusion.of(positive, at_or_above(p.probability, threshold))
+        counts = Counts.of(confusion.tp, confusion.fp, ups, n - ups)
     values: dict[str, float | None] = {}
     undefined: dict[str, str] = {}
     for name, each in METRICS.items():
         value, why = math.nan, each.undefined
         if each.of == "counts":
             value, why = (value, lacks) if counts is None else (float(each.function(counts)), why)
-        elif len(p) == 0:
+        elif n == 0:
             why = _NO_ROWS
         elif each.of == "probabilities":
-            value = float(each.function(p.positive, p.ranking).mean())
-        else:
-            value = _of_ranks(each, p.positive, p.ranking)
-        values[name] = None if math.isnan(value) else value
+            value = float(each.function(positive, ranking).mean())
+        elif 0 < ups < n:
+            value = _of_ranks(each, positive, ranking)
+        values[name] = optional(value)
         if math.isnan(value):
-            undefined[_IN_FILES.get(name, name)] = why
-    if len(p) == 0:
+            undefined["F1" if name == "f1" else name] = why
+    if n == 0:
         undefined |= dict.fromkeys(("loss", "cls_loss", "invalid_label_rate", "outside_mass"), _NO_ROWS)
-    return Metrics(
-        values=values,
-        confusion=confusion,
-        threshold=None if threshold is None else float(threshold),
-        rows=len(p),
-        positive=int(p.positive.sum()),
-        invalid_label_rate=float(p.invalid.mean()) if len(p) else None,
-        off_label_mass=float(p.off_label_mass.mean()) if len(p) else None,
-        undefined=undefined,
-    )
+    values |= {name: None if confusion is None else getattr(confusion, name) for name in _COUNTS}
+    values |= {
+        "decision_threshold": None if threshold is None else float(threshold),
+        "n": n,
+        "n_positive": ups,
+        "invalid_label_rate": float(p.invalid.mean()) if n else None,
+        "outside_mass": float(p.off_label_mass.mean()) if n else None,
+    }
+    return Metrics(values, undefined)
 
 
 def _of_ranks(metric: Metric, positive: Bools, probability: Floats) -> float:
-    """Return a metric of ranks for at least one row; NaN if all are of one class."""
-    if positive.all() or not positive.any():
-        return math.nan
+    """Return a metric of ranks for rows of both classes."""
     if metric.point is not None:
         return metric.point(positive, probability)
     ups, downs = probability[positive], probability[~positive]
@@ -347,8 +322,6 @@ def lower_is_better(name: str) -> bool:
 
 def better(name: str, a: float | None, b: float | None, *, by: float = 0.0) -> bool:
     """Return whether `a` is better than `b` by more than `by`; None is worse than any number."""
-    if a is None:
-        return False
-    if b is None:
-        return True
+    if a is None or b is None:
+        return a is not None
     return b - a > by if lower_is_better(name) else a - b > by

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,6 @@ class Predictions:
         )
 
     def __post_init__(self) -> None:
-        """Check every number once, so that every measure is computed from the same valid ones."""
         p, off_label = self.probability, self.off_label_mass
         for i in np.flatnonzero((p < 0) | (p > 1)):
             raise StageError(f"scored row {self.ids[i]}: probability {p[i]} is not in [0, 1]")
@@ -127,16 +126,13 @@ class Predictions:
         """Return the rows of a mask or of indices, in that order."""
         at = np.asarray(rows)
         at = np.flatnonzero(at) if at.dtype == np.bool_ else at.astype(np.int64)
-        return Predictions(
-            ids=tuple(self.ids[i] for i in at),
-            probabilities=self.probabilities[at],
-            off_label_mass=self.off_label_mass[at],
-            gold=None if self.gold is None else self.gold[at],
-            errors=tuple(self.errors[i] for i in at),
-            generated=tuple(self.generated[i] for i in at),
-            truncated_tokens=self.truncated_tokens[at],
-            bounded=self.bounded[at],
-        )
+
+        def taken(column: Any) -> Any:
+            if isinstance(column, tuple):
+                return tuple(column[i] for i in at)
+            return None if column is None else column[at]
+
+        return Predictions(**{f.name: taken(getattr(self, f.name)) for f in fields(self)})
 
     def without_failed(self) -> Predictions:
         return self.take(~self.failed)
@@ -159,7 +155,22 @@ class Predictions:
 
     def write(self, path: Path) -> None:
         """Write one JSON object per row. Gold labels must have been joined."""
-        jsonio.write_jsonl(path, self._rows())
+        columns = {
+            "example_id": self.ids,
+            "gold": self.positive.astype(int).tolist(),
+            "probability": [optional(p) for p in self.probability],
+            "outside": self.off_label_mass.tolist(),
+            "valid": (~self.invalid).tolist(),
+            "reasoning": [g.reasoning for g in self.generated],
+            "raw_output": [g.text for g in self.generated],
+            "emitted_label": [g.label for g in self.generated],
+            "finish": [g.finish for g in self.generated],
+            "truncated_tokens": self.truncated_tokens.tolist(),
+            "error": self.errors,
+            "bounded": self.bounded.tolist(),
+        }
+        rows = zip(*columns.values(), strict=True)
+        jsonio.write_jsonl(path, (dict(zip(columns, row, strict=True)) for row in rows))
 
     @staticmethod
     def read(path: Path) -> Predictions:
@@ -179,36 +190,13 @@ class Predictions:
             bounded=[row.get("bounded", False) for row in rows],
         )
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        gold, probability = self.positive.astype(int).tolist(), self.probability.tolist()
-        off_label, invalid = self.off_label_mass.tolist(), self.invalid.tolist()
-        truncated, bounded = self.truncated_tokens.tolist(), self.bounded.tolist()
-        for i, generated in enumerate(self.generated):
-            yield {
-                "example_id": self.ids[i],
-                "gold": gold[i],
-                "probability": optional(probability[i]),
-                "outside": off_label[i],
-                "valid": not invalid[i],
-                "reasoning": generated.reasoning,
-                "raw_output": generated.text,
-                "emitted_label": generated.label,
-                "finish": generated.finish,
-                "truncated_tokens": truncated[i],
-                "error": self.errors[i],
-                "bounded": bounded[i],
-            }
-
 
 def at_or_above(probability: ArrayLike, threshold: float) -> Bools:
-    """Return whether each probability is at or above the threshold; NaN never is.
-
-    Every decision is made here, in float64: NumPy compares a float32 score with a Python number in float32,
-    where numbers that differ in float64 may be equal.
-    """
+    """Return whether each probability is at or above the threshold, in float64; NaN never is."""
+    # NumPy compares a float32 score with a Python number in float32, where different numbers may be equal.
     return np.asarray(np.asarray(probability, np.float64) >= np.float64(threshold))
 
 
-def optional(value: float) -> float | None:
-    """Return a Python float; None for NaN."""
+def optional(value: float | Floats) -> float | None:
+    """Return one number as a Python float; None for NaN."""
     return None if np.isnan(value) else float(value)

@@ -1,9 +1,7 @@
 """Label probabilities at the place where the deployed model states the label, and its generated reasoning.
 
-The label block is scored directly after the prompt, or, for reason_first, after the reasoning that the model
-itself generated; never after a placeholder or the gold reasoning. A choice is the whole token sequence from
-the beginning of the label block through the label, so the off-label mass is the probability that the model
-would not have answered in the form it learned.
+The label block is scored directly after the prompt, or, for reason_first, after the generated reasoning. A
+choice is the whole token sequence from the beginning of the label block through the label.
 """
 
 from __future__ import annotations
@@ -12,6 +10,8 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from core.engines.sampling import GenerateParams, Generation, Sampler
 from core.evaluation.predictions import Generated, Predictions
@@ -29,16 +29,6 @@ class ScoreSettings:
     reasoning_rows: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Score:
-    """One row of Predictions; by default of a reasoning that never ended, so that no label was reached."""
-
-    probability: float = math.nan
-    off_label_mass: float = 1.0
-    error: str | None = None
-    bounded: bool = False
-
-
 def score_texts(
     sampler: Sampler,
     encoder: Encoder,
@@ -49,30 +39,42 @@ def score_texts(
 ) -> Predictions:
     """Score the labels of every text, in order. Gold labels are not needed."""
     prompts = _prompts(encoder, texts, settings)
-    reached, prefixes = list(range(len(ids))), [p.tokens for p in prompts]
-    scores, generated = [_Score() for _ in ids], None
+    prefixes, generated = dict(enumerate(p.tokens for p in prompts)), None
+    errors: list[str | None] = [None] * len(ids)
     if encoder.target == "reason_first":
         generations = _generate(sampler, encoder, prompts, settings, progress)
-        scores = [_Score(error=g.error) for g in generations]
+        errors = [g.error for g in generations]
         generated = [_read(encoder, g) for g in generations]
-        reasonings = {i: g.reasoning for i, g in enumerate(generated) if g.reasoning is not None}
-        reached = list(reasonings)
-        prefixes = [(*prompts[i].tokens, *encoder.reason_prefix(text)) for i, text in reasonings.items()]
-    at_label = _score_labels(sampler, encoder, [ids[i] for i in reached], prefixes, progress)
-    for i, score in zip(reached, at_label, strict=True):
-        scores[i] = score
+        prefixes = {  # of the texts whose reasoning ended, so that the label is reached
+            i: (*prompts[i].tokens, *encoder.reason_prefix(g.reasoning))
+            for i, g in enumerate(generated)
+            if g.reasoning is not None
+        }
+    zero, one = (encoder.choices()[label] for label in encoder.labels)
+    found = sampler.score(list(prefixes.values()), [*zero, *one], progress=progress.update)
+    bounded = {k for k, _ in found.bounds}
+    p, off_label, is_bound = np.full(len(ids), np.nan), np.ones(len(ids)), np.zeros(len(ids), np.bool_)
+    for k, (i, row) in enumerate(zip(prefixes, found.logprobs, strict=True)):
+        if not row:
+            errors[i] = found.errors.get(k, "the server gave no score")
+            log.warning("row %s was not scored: %s", ids[i], errors[i])
+        else:
+            of_zero, of_one = row[: len(zero)], row[len(zero) :]
+            mass = 1.0 - math.exp(logsumexp(of_zero)) - math.exp(logsumexp(of_one))
+            p[i], off_label[i] = label_probability(of_zero, of_one), min(max(0.0, mass), 1.0)
+            is_bound[i] = k in bounded
     predictions = Predictions.of(
         ids,
-        [s.probability for s in scores],
-        off_label_mass=[s.off_label_mass for s in scores],
-        errors=[s.error for s in scores],
+        p,
+        off_label_mass=off_label,
+        errors=errors,
         generated=generated,
-        truncated_tokens=[p.cut for p in prompts],
-        bounded=[s.bounded for s in scores],
+        truncated_tokens=[prompt.cut for prompt in prompts],
+        bounded=is_bound,
     )
-    if encoder.target != "label_first":
-        return predictions
-    return add_reasoning(sampler, encoder, texts, predictions, settings, progress)
+    if encoder.target == "label_first":
+        return add_reasoning(sampler, encoder, texts, predictions, settings, progress)
+    return predictions
 
 
 def add_reasoning(
@@ -112,35 +114,8 @@ def logsumexp(values: Sequence[float]) -> float:
 
 
 def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) -> list[Prompt]:
-    reserve = encoder.label_tokens
-    if encoder.target == "reason_first":
-        reserve += settings.max_new_tokens
-    return encoder.prompts(texts, reserve)
-
-
-def _score_labels(
-    sampler: Sampler,
-    encoder: Encoder,
-    ids: Sequence[str],
-    prefixes: Sequence[tuple[int, ...]],
-    progress: Progress,
-) -> list[_Score]:
-    """Score the labels after each prefix, which ends where the label block begins."""
-    zero, one = (encoder.choices()[label] for label in encoder.labels)
-    found = sampler.score(list(prefixes), [*zero, *one], progress=progress.update)
-    for i, why in found.errors.items():
-        log.warning("row %s was not scored: %s", ids[i], why)
-    bounded = {i for i, _ in found.bounds}
-    scores = []
-    for i, row in enumerate(found.logprobs):
-        if not row:
-            scores.append(_Score(error=found.errors.get(i, "the server gave no score")))
-            continue
-        of_zero, of_one = row[: len(zero)], row[len(zero) :]
-        off_label = 1.0 - math.exp(logsumexp(of_zero)) - math.exp(logsumexp(of_one))
-        off_label = min(max(0.0, off_label), 1.0)
-        scores.append(_Score(label_probability(of_zero, of_one), off_label, bounded=i in bounded))
-    return scores
+    generated = settings.max_new_tokens if encoder.target == "reason_first" else 0
+    return encoder.prompts(texts, encoder.label_tokens + generated)
 
 
 def _generate(

@@ -1,13 +1,4 @@
-"""Tests of scorers on the same rows: exact tests, the bootstrap's p-values, and simultaneous intervals.
-
-Each interval of a family of differences runs from the k-th smallest to the k-th largest replicate of its
-difference. k is the same for all: the largest one for which at least 95 % of the resamples lie inside all
-intervals at once. This is the balanced simultaneous percentile interval (Beran 1988, JASA 83, 679-686; Mandel
-& Betensky 2008, Computational Statistics & Data Analysis 52, 2158-2165). It is never narrower than the 95 %
-interval of one difference and never wider than Bonferroni's, and it uses how the differences depend on each
-other: all comparisons of a report share the student. The p-value that inverts it is the single-step min-P of
-Westfall & Young (1993, Resampling-Based Multiple Testing, 2.3).
-"""
+"""Tests of scorers on the same rows: exact tests, the bootstrap's p-values, and simultaneous intervals."""
 
 from __future__ import annotations
 
@@ -52,13 +43,13 @@ def mcnemar(right_a: Bools, right_b: Bools) -> McNemar:
     from scipy.stats import binom
 
     a, b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
-    both, neither = int((right_a & right_b).sum()), int((~right_a & ~right_b).sum())
-    n, p, mid_p = a + b, 1.0, 1.0
+    both, n = int((right_a & right_b).sum()), a + b
+    p = mid_p = 1.0
     if n:
         observed = float(binom.pmf(a, n, 0.5))
         p = min(1.0, 2 * float(binom.cdf(min(a, b), n, 0.5)))
         mid_p = (1 - observed / 2) if a == b else p - observed
-    return McNemar(both, a, b, neither, p, mid_p, discordant=n)
+    return McNemar(both, a, b, len(right_a) - both - n, p, mid_p, discordant=n)
 
 
 def exact_interval(test: McNemar) -> tuple[float, float]:
@@ -109,9 +100,7 @@ def bootstrap_p(differences: Floats) -> float | None:
     """Return twice the share of resamples on 0's other side, at least 2 / (resamples + 1) (Davison & Hinkley
     1997, 4.2 and 5.3); None where nothing is defined."""
     defined = _without_noise(differences)
-    if len(defined) == 0:
-        return None
-    return min(1.0, 2 * (1 + _beyond_zero(defined)) / (1 + len(defined)))
+    return min(1.0, 2 * (1 + _beyond_zero(defined)) / (1 + len(defined))) if len(defined) else None
 
 
 def sign_flip_p(rows: int) -> float:
@@ -138,7 +127,13 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """Differences that are decided together.
+    """Differences that are decided together, and their simultaneous intervals and p-values.
+
+    Each interval runs from the k-th smallest to the k-th largest replicate, with the largest k for which at
+    least 95 % of the resamples lie inside all intervals at once: the balanced simultaneous percentile
+    interval (Beran 1988, JASA 83, 679-686; Mandel & Betensky 2008, Computational Statistics & Data Analysis
+    52, 2158-2165). Its inversion is the single-step min-P of Westfall & Young (1993, Resampling-Based
+    Multiple Testing, 2.3).
 
     `shallowest` holds for each resample its smallest depth among all differences, in ascending order: the
     depth of a replicate is the number of replicates at or beyond it, in the tail that has fewer.

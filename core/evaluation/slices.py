@@ -1,7 +1,6 @@
 """Metrics on parts of the rows: by cited rule, length, group, and agreement with the teacher.
 
-With many slices one of them is low by chance: each has its number of rows and interval, and none is tested
-against the rest.
+With many slices one of them is low by chance, so none is tested against the rest.
 """
 
 from __future__ import annotations

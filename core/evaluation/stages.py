@@ -1,7 +1,4 @@
-"""The stages that ask the student: evaluate measures val, export scores a split, explain adds reasoning.
-
-The output of export depends on no threshold, so that another objective scores nothing again.
-"""
+"""The stages that ask the student: evaluate measures val, export scores a split, explain adds reasoning."""
 
 from __future__ import annotations
 
@@ -36,7 +33,7 @@ from core.student.segment import checkpoint
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
-METRICS = "metrics.json"
+METRICS_FILE = "metrics.json"
 EXPLAINED = "explained.jsonl"
 MOST_FAILED = 0.01
 """Share of rows that a server may fail on."""
@@ -154,7 +151,7 @@ def score_split(settings: MeasureSettings, io: StageIO) -> dict[str, Any]:
         if settings.split != "val":
             raise ValueError("a threshold is chosen on val only")
         at = choose(counted.positive, counted.probability).value
-        jsonio.write_json(io.out / METRICS, compute(counted, at).to_json())
+        jsonio.write_json(io.out / METRICS_FILE, compute(counted, at).to_json())
     return {
         "rows": len(rows),
         "cut_texts": int((rows.truncated_tokens > 0).sum()),
@@ -189,7 +186,7 @@ export = stage(
 
 
 def read_metrics(path: Path) -> Metrics:
-    """Return the metrics in a METRICS file."""
+    """Return the metrics in a METRICS_FILE file."""
     return Metrics.from_json(jsonio.read_json(path))
 
 

@@ -1,19 +1,16 @@
 """The decision threshold by any objective, exact over all candidates, in O(n log n).
 
 Candidates are 0, 1 and the midpoints between neighboring distinct probabilities: every split of the rows that
-a threshold from 0 to 1 can make, away from the observed values, where a rounding error flips a row.
+a threshold from 0 to 1 can make, away from the observed values, where a rounding error flips a row. They are
+ranked by whole numbers or by one division of whole numbers, which in floating point are equal only where the
+fractions are; macro-F1, a sum of two fractions, is compared by fractions where it nearly ties.
 
-Objectives rank candidates by whole numbers or by one division of whole numbers, which in floating point are
-equal only where the fractions are, up to 60 million rows. Near ties of macro-F1, a sum of two fractions, are
-decided by fractions. Ties are broken in this order, then by the distance from 0.5, then by the smaller one:
+Ties are broken in this order, then by the distance from 0.5, then by the smaller one:
 
 macro_f1, f1, cost      the objective, then accuracy
 recall_at_precision     recall among thresholds that are precise enough, then precision
 precision_at_recall     precision among thresholds that find enough, then recall
 share_flagged           the most rows flagged that the share allows; gold labels play no part
-
-If no threshold reaches the objective there is none, with the reason. Macro-F1, which every threshold reaches,
-is 0.5 by default where it does not tell thresholds apart.
 """
 
 from __future__ import annotations
@@ -28,8 +25,8 @@ import numpy as np
 
 from core.config.measure import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
-from core.evaluation.metrics import Counts, Weights, f1, macro_f1, precision, ratio, recall
-from core.evaluation.predictions import Bools, Floats, Ints
+from core.evaluation.metrics import Counts, Weights, accuracy, f1, macro_f1, precision, ratio, recall
+from core.evaluation.predictions import Bools, Floats, Ints, optional
 from core.intervals import Interval, percentile, percentile_ends
 
 DEFAULT = 0.5
@@ -60,7 +57,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class ThresholdSpread:
-    """How far a threshold can be trusted: what it would have been on other val rows of the same kind.
+    """How much a threshold depends on the val rows that it was chosen on.
 
     `low` to `high` hold 95 % of the thresholds that resamples choose; `objective` is that of the chosen
     threshold. `optimism` is by how much the objective looks better on the rows it was fitted to than on
@@ -77,14 +74,15 @@ class ThresholdSpread:
 
 
 def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO_F1) -> Choice:
-    """Return the threshold that `config` asks for; `probability` is NaN where a row has none.
+    """Return the threshold that `config` asks for; a row without a probability (NaN) is predicted 0 at any.
 
-    A row without a probability is predicted 0 at any threshold.
+    If no threshold reaches the objective there is none, with the reason. Macro-F1, which every threshold
+    reaches, is then 0.5.
     """
-    n, ups = len(positive), int(positive.sum())
+    n = len(positive)
     if n == 0:
         why = "there are no rows"
-    elif ups in (0, n) and config.objective != "share_flagged":
+    elif int(positive.sum()) in (0, n) and config.objective != "share_flagged":
         what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
         why = f"all {n} rows are of one class, so {what} does not tell thresholds apart"
     elif np.isnan(probability).all():
@@ -94,11 +92,10 @@ def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO
         i = int(pick(found, config)[0])
         if i >= 0:
             return _choice(found, i, config)
-        why = _unreached(found, config)
+        why = _unreached(found.counts, config)
+    value = None
     if config.objective == "macro_f1":
         value, why = DEFAULT, f"the default {DEFAULT}: {why}"
-    else:
-        value = None
     return Choice(value, config.objective, None, None, None, None, None, 0, why)
 
 
@@ -123,23 +120,14 @@ def rule(config: ThresholdConfig = MACRO_F1) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """The candidates of each resample in ascending order, with true and false positives at each.
+    """The candidates of each resample in ascending order, as (resamples, candidates).
 
-    All arrays are (resamples, candidates), the sizes of the classes (resamples, 1). Sizes include rows
-    without a probability. `real` marks the candidates that a resample's own rows give.
+    The counts include rows without a probability. `real` marks candidates that a resample's own rows give.
     """
 
     at: Floats
-    tp: Ints
-    fp: Ints
-    positive: Ints
-    negative: Ints
+    counts: Counts
     real: Bools
-
-    @property
-    def counts(self) -> Counts:
-        """The predictions by gold label at each candidate."""
-        return Counts.of(self.tp, self.fp, self.positive, self.negative)
 
 
 def candidates(positive: Bools, probability: Floats) -> Candidates:
@@ -166,7 +154,7 @@ class ResampledRows:
         Weights are (resamples, rows), in the order of rows. A row of weight 0 is not in the resample: no
         candidate is next to it.
         """
-        tp, fp = (_at_or_above(of, *by) for of, by in zip((up, down), self._sorted, strict=True))
+        tp, fp = (_weight_from(of, *by) for of, by in zip((up, down), self._sorted, strict=True))
         d, many = self._distinct, len(up)
         here = (tp[:, :-1] > tp[:, 1:]) | (fp[:, :-1] > fp[:, 1:])
         # For each value the next smaller one in the resample; -1 where there is none.
@@ -183,10 +171,10 @@ class ResampledRows:
         elif d[-1] == 1.0:  # 1 itself is flagged at 1
             tp[:, -1], fp[:, -1] = tp[:, -2], fp[:, -2]
         ups, downs = (weights.sum(axis=1, dtype=np.int64)[:, None] for weights in (up, down))
-        return Candidates(at, tp, fp, ups, downs, real)
+        return Candidates(at, Counts.of(tp, fp, ups, downs), real)
 
 
-def _at_or_above(weights: Weights, order: Ints, first: Ints) -> Ints:
+def _weight_from(weights: Weights, order: Ints, first: Ints) -> Ints:
     """Return for each distinct value the weight of rows with it or a larger one, and 0 beyond the last."""
     ordered = weights.take(order, axis=1)
     tails = np.zeros((len(ordered), ordered.shape[1] + 1), dtype=np.int64)
@@ -204,45 +192,44 @@ def pick(found: Candidates, config: ThresholdConfig) -> Ints:
     return np.where(left.any(axis=1), left.argmax(axis=1), -1)
 
 
-def achieved(counts: Counts, config: ThresholdConfig) -> Floats:
+def achieved(k: Counts, config: ThresholdConfig) -> Floats:
     """Return the objective's value for tables of counts; NaN where it is undefined."""
-    rows = counts.tp + counts.fp + counts.fn + counts.tn
     match config.objective:
         case "cost":
-            return ratio(config.number * counts.fn + counts.fp, rows)
+            return ratio(config.number * k.fn + k.fp, k.tp + k.fp + k.fn + k.tn)
         case "share_flagged":
-            return ratio(counts.tp + counts.fp, rows)
+            return ratio(k.tp + k.fp, k.tp + k.fp + k.fn + k.tn)
         case "macro_f1":
-            return macro_f1(counts)
+            return macro_f1(k)
         case "f1":
-            return f1(counts)
+            return f1(k)
         case "recall_at_precision":
-            return recall(counts)
+            return recall(k)
         case "precision_at_recall":
-            return precision(counts)
+            return precision(k)
 
 
 def _ranking(found: Candidates, config: ThresholdConfig) -> tuple[tuple[Any, ...], Bools]:
     """Return what is maximized, the most important first, and which candidates are allowed."""
-    right, flagged = found.tp - found.fp, found.tp + found.fp
+    k, real = found.counts, found.real
+    right = k.tp - k.fp
     match config.objective:
         case "macro_f1":
             return (right,), _of_largest_macro_f1(found)
         case "f1":
-            return (f1(found.counts), right), found.real
+            return (f1(k), right), real
         case "cost":
             price = Fraction(str(config.cost_ratio)).limit_denominator(1_000_000)
-            cost = price.numerator * (found.positive - found.tp) + price.denominator * found.fp
-            return (-cost, right), found.real
+            missed, alarms = k.fn.astype(np.int64), k.fp.astype(np.int64)
+            return (-(price.numerator * missed + price.denominator * alarms), right), real
         case "recall_at_precision":
-            precise = precision(found.counts)
-            return (found.tp, precise), precise >= config.number
+            precise = precision(k)
+            return (k.tp, precise), precise >= config.number
         case "precision_at_recall":
-            precise = precision(found.counts)
-            return (precise, found.tp), (recall(found.counts) >= config.number) & ~np.isnan(precise)
+            return (precision(k), k.tp), (recall(k) >= config.number) & (k.tp + k.fp > 0)
         case "share_flagged":
-            share = flagged / (found.positive + found.negative)
-            return (flagged,), (flagged > 0) & (share <= config.number)
+            flagged = k.tp + k.fp
+            return (flagged,), (flagged > 0) & (achieved(k, config) <= config.number)
 
 
 def _of_largest_macro_f1(found: Candidates) -> Bools:
@@ -252,29 +239,27 @@ def _of_largest_macro_f1(found: Candidates) -> Bools:
     near: Bools = found.real & (value >= value.max(axis=1, keepdims=True) - 1e-9)
     for row in np.flatnonzero(near.sum(axis=1) > 1):
         places = np.flatnonzero(near[row])
-        ups, downs = int(found.positive[row, 0]), int(found.negative[row, 0])
-        exact = [_exact_macro_f1(int(found.tp[row, i]), int(found.fp[row, i]), ups, downs) for i in places]
+        k = found.counts.at((row, places))
+        exact = [_exact_macro_f1(*map(int, each)) for each in zip(k.tp, k.fp, k.fn, k.tn, strict=True)]
         near[row, places] = [each == max(exact) for each in exact]
     return near
 
 
 @lru_cache(maxsize=1 << 14)
-def _exact_macro_f1(tp: int, fp: int, positive: int, negative: int) -> Fraction:
+def _exact_macro_f1(tp: int, fp: int, fn: int, tn: int) -> Fraction:
     """Return twice macro-F1. Cached because resamples share many counts."""
-    wrong, tn = fp + (positive - tp), negative - fp
-    return Fraction(2 * tp, 2 * tp + wrong) + Fraction(2 * tn, 2 * tn + wrong)
+    return Fraction(2 * tp, 2 * tp + fp + fn) + Fraction(2 * tn, 2 * tn + fp + fn)
 
 
-def _unreached(found: Candidates, config: ThresholdConfig) -> str:
+def _unreached(k: Counts, config: ThresholdConfig) -> str:
     """Return why no candidate reaches the objective."""
-    flagged = found.tp + found.fp
+    flagged = k.tp + k.fp
     if config.objective == "recall_at_precision":
-        most = np.nanmax(precision(found.counts)) if flagged.any() else 0.0
+        most = np.nanmax(precision(k)) if flagged.any() else 0.0
         return f"no threshold has a precision of {config.precision}; the highest is {most:.4f}"
     if config.objective == "precision_at_recall":
-        most = recall(found.counts).max()
-        return f"no threshold has a recall of {config.recall}; the highest is {most:.4f}"
-    least, rows = flagged[flagged > 0].min(), int((found.positive + found.negative)[0, 0])
+        return f"no threshold has a recall of {config.recall}; the highest is {recall(k).max():.4f}"
+    least, rows = int(flagged[flagged > 0].min()), int((flagged + k.fn + k.tn)[0, 0])
     return (
         f"no threshold flags any row and at most {config.share} of all: the {least} rows of highest "
         f"probability, {least / rows:.4f} of all, come together"
@@ -282,18 +267,16 @@ def _unreached(found: Candidates, config: ThresholdConfig) -> str:
 
 
 def _choice(found: Candidates, i: int, config: ThresholdConfig) -> Choice:
-    tp, fp = int(found.tp[0, i]), int(found.fp[0, i])
-    positive, negative = int(found.positive[0, 0]), int(found.negative[0, 0])
-    rows, many = positive + negative, found.at.shape[1]
-    k = Counts.of(tp, fp, positive, negative)
+    k, many = found.counts.at((0, i)), found.at.shape[1]
+    positive, rows = int(k.tp + k.fn), int(k.tp + k.fp + k.fn + k.tn)
     return Choice(
         value=float(found.at[0, i]),
         objective=config.objective,
         reached=float(achieved(k, config)),
-        accuracy=(tp + negative - fp) / rows,
-        precision=float(precision(k)) if tp + fp else None,
-        recall=float(recall(k)) if positive else None,
-        share_flagged=(tp + fp) / rows,
+        accuracy=float(accuracy(k)),
+        precision=optional(precision(k)),
+        recall=optional(recall(k)),
+        share_flagged=float(k.tp + k.fp) / rows,
         candidates=many,
         reason=f"{describe(config)} on {rows} rows ({positive} positive), of {many} thresholds",
     )
@@ -320,13 +303,12 @@ def spread(
         frozen[block] = achieved(counts, config)
         thresholds[block], best[block] = _chosen_by(rows.candidates(up, down), config)
     # The predictions on all rows at each threshold; nothing is flagged at NaN.
-    ups, downs = np.sort(probability[positive]), np.sort(probability[~positive])
-    at = np.append(thresholds, chosen)
+    at, ups = np.append(thresholds, chosen), int(positive.sum())
     tp, fp = (
         np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, at, side="left"), 0)
-        for p in (ups, downs)
+        for p in (np.sort(probability[positive]), np.sort(probability[~positive]))
     )
-    on_all = achieved(Counts.of(tp, fp, len(ups), len(downs)), config)
+    on_all = achieved(Counts.of(tp, fp, ups, len(positive) - ups), config)
     gain = (on_all[:-1] - best) if config.objective == "cost" else (best - on_all[:-1])
     gain = gain[~np.isnan(gain)]
     low, high = percentile_ends(thresholds) or (None, None)
@@ -342,11 +324,10 @@ def spread(
 
 def _chosen_by(found: Candidates, config: ThresholdConfig) -> Floats:
     """Return the thresholds that resamples choose, and the objective there; NaN where there is none."""
-    at = pick(found, config)
-    one_class = ((found.positive == 0) | (found.negative == 0))[:, 0] & (config.objective != "share_flagged")
-    here = np.flatnonzero((at >= 0) & ~one_class)
+    at, k = pick(found, config), found.counts
+    both = ((k.tp + k.fn)[:, 0] > 0) & ((k.fp + k.tn)[:, 0] > 0) | (config.objective == "share_flagged")
+    here = np.flatnonzero((at >= 0) & both)
     places = here, at[here]
-    counts = Counts.of(found.tp[places], found.fp[places], found.positive[here, 0], found.negative[here, 0])
     out = np.full((2, len(at)), np.nan)
-    out[:, here] = found.at[places], achieved(counts, config)
+    out[:, here] = found.at[places], achieved(k.at(places), config)
     return out

@@ -25,6 +25,7 @@ from typing import Any
 
 from core.config import Config
 from core.config.loading import walk
+from core.config.measure import METRICS
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
@@ -317,9 +318,7 @@ def _metrics(prefix: str, metrics: Metrics) -> dict[str, float | str | None]:
     """All registered metrics, some of them under the predecessor's names as well."""
     found = {
         **{name: metrics.values.get(own) for name, own in _PREDECESSOR_NAMES.items()},
-        **metrics.values,
-        "invalid_label_rate": metrics.invalid_label_rate,
-        "decision_threshold": metrics.threshold,
+        **{name: metrics[name] for name in (*METRICS, "invalid_label_rate", "decision_threshold")},
     }
     return {f"{prefix}/{name}": value for name, value in found.items()}
 

@@ -15,7 +15,7 @@ from scipy import stats
 from core import jsonio
 from core.base_model import resolve_model
 from core.config.loading import load
-from core.evaluation.stages import METRICS, MeasureSettings, evaluate, read_metrics
+from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read_metrics
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import RL
 from core.progress import Silent
@@ -96,7 +96,7 @@ def one(config: Path, seed: int) -> Gained:
         earned.append([row["reward"] for row in jsonio.read_jsonl(store.file(rewarded.manifest, ANSWERS))])
         settings = MeasureSettings.for_evaluation(of.config)
         measured = build(store, evaluate.call(settings, of, at, **on), Silent())
-        f1.append(read_metrics(store.file(measured.manifest, METRICS))["macro_f1"] or 0.0)
+        f1.append(read_metrics(store.file(measured.manifest, METRICS_FILE))["macro_f1"] or 0.0)
     gains = [after - before for before, after in zip(*earned, strict=True)]
     return Gained(seed, gains, f1[0], f1[1], seconds)
 

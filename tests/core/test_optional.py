@@ -8,7 +8,7 @@ import pickle
 import pytest
 
 from core.errors import DataError, StoreError
-from core.optional import Failure, Failures, Part, PartFailed, separable, strict, unless_left_out
+from core.optional import Failure, Failures, Part, PartFailed, separable, strict
 
 
 def test_a_failure_is_recorded_with_its_type_and_message_and_logged_with_its_traceback(
@@ -102,10 +102,3 @@ def test_a_stage_names_the_part_that_failed_with_the_cause() -> None:
     failures = Failures()
     failures.note(Part.MERGED, again)
     assert list(failures) == [Failure("Merged weights", "OSError", again.message)]
-
-
-def test_a_part_that_is_left_out_is_not_tried() -> None:
-    assert unless_left_out(Part.SLICES, (Part.SLICES,), lambda: 1 // 0, lambda: 7) == 7
-    assert unless_left_out(Part.SLICES, (), lambda: 1, lambda: 7) == 1
-    with pytest.raises(PartFailed):
-        unless_left_out(Part.SLICES, (Part.FAITHFULNESS,), lambda: 1 // 0, lambda: 7)

@@ -137,8 +137,6 @@ def models(data: ReportData) -> list[Section]:
         else:
             facts += [(name, Cell(number(m[name], 6))) for name in _IN_BLOCKS]
             for name in ("tp", "fp", "fn", "tn"):
-                facts.append(
-                    (name, Cell(UNDEFINED if m.confusion is None else str(getattr(m.confusion, name))))
-                )
+                facts.append((name, Cell(UNDEFINED if m[name] is None else str(m[name]))))
         sections.append(Section(f"model-{i}", model.title, [Facts(facts)]))
     return sections

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import strategies as st
 
+from core.evaluation.metrics import Metrics
 from core.evaluation.predictions import Bools, Floats, Generated, Predictions
 
 Scored = list[tuple[int, float | None]]
@@ -46,6 +47,11 @@ def predictions(rows: Sequence[Row]) -> Predictions:
 
 def as_rows(scored: Scored) -> Predictions:
     return predictions([Row(f"r{i}", gold, p) for i, (gold, p) in enumerate(scored)])
+
+
+def counts(m: Metrics) -> tuple[float | None, ...]:
+    """True and false positives, false and true negatives."""
+    return m["tp"], m["fp"], m["fn"], m["tn"]
 
 
 def has_both(scored: Scored) -> bool:

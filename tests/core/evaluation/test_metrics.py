@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import subprocess
@@ -18,9 +17,9 @@ from sklearn import metrics as sk
 from core.config.measure import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
-from core.evaluation.metrics import Confusion, Counts, Metrics, better, compute, ratio
+from core.evaluation.metrics import Counts, Metrics, better, compute, ratio
 from core.evaluation.predictions import Floats
-from tests.core.evaluation.scored import Row, predictions
+from tests.core.evaluation.scored import Row, counts, predictions
 
 
 def row(gold: int, probability: float | None, *, outside: float = 0.0, name: str = "r") -> Row:
@@ -62,9 +61,8 @@ def test_defined_metrics_equal_scikit_learns(rows: list[Row], threshold: float) 
         expected["precision"] = sk.precision_score(gold, said)
     for name, wanted in expected.items():
         assert m[name] == pytest.approx(wanted, abs=1e-12), name
-    assert m.confusion is not None
-    k = m.confusion
-    assert [[k.tn, k.fp], [k.fn, k.tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
+    tp, fp, fn, tn = counts(m)
+    assert [[tn, fp], [fn, tp]] == sk.confusion_matrix(gold, said, labels=[0, 1]).tolist()
 
 
 @settings(max_examples=80, deadline=None)
@@ -80,11 +78,11 @@ def test_a_metric_is_null_exactly_where_a_reason_is_given(rows: list[Row], thres
 @settings(max_examples=50, deadline=None)
 def test_confusion_counts_add_up_to_the_rows(rows: list[Row], threshold: float) -> None:
     m = compute(predictions(rows), threshold)
-    assert m.confusion is not None
-    counts = dataclasses.astuple(m.confusion)
-    assert sum(counts) == m.rows == len(rows)
-    assert counts[0] + counts[2] == m.positive
-    assert all(type(k) is int for k in (*counts, m.rows, m.positive))
+    found = [m[name] for name in ("tp", "fp", "fn", "tn", "n", "n_positive")]
+    assert all(type(k) is int for k in found)
+    tp, fp, fn, tn, n, positive = (k or 0 for k in found)
+    assert tp + fp + fn + tn == n == len(rows)
+    assert tp + fn == positive
 
 
 @given(ROWS)
@@ -95,7 +93,7 @@ def test_without_a_threshold_predictions_are_undefined_and_probabilities_measure
     without, at = compute(predictions(rows), None, "nobody chose"), compute(predictions(rows), 0.5)
     counted = ("accuracy", "balanced_accuracy", "macro_f1", "F1", "mcc", "precision", "recall")
     assert all(without.undefined[name] == "nobody chose" for name in counted)
-    assert (without.confusion, without.threshold) == (None, None)
+    assert (without["tp"], without["decision_threshold"]) == (None, None)
     for name in ("log_loss", "brier", "auroc", "auprc", "invalid_label_rate", "n", "n_positive"):
         assert without[name] == at[name]
     assert Metrics.from_json(json.loads(json.dumps(without.to_json(), allow_nan=False))) == without
@@ -110,7 +108,7 @@ def test_a_table_computed_by_hand() -> None:
         row(1, None, outside=1.0),
     ]
     m = compute(predictions(rows), 0.5)
-    assert m.confusion == Confusion(tp=1, fp=1, fn=2, tn=1)
+    assert counts(m) == (1, 1, 2, 1)
     assert m["accuracy"] == pytest.approx(2 / 5)
     assert m["precision"] == pytest.approx(1 / 2)
     assert m["recall"] == pytest.approx(1 / 3)
@@ -122,25 +120,23 @@ def test_a_table_computed_by_hand() -> None:
     assert m["brier"] == pytest.approx((0.01 + 0.36 + 0.36 + 0.04 + 0.25) / 5)
     assert m["log_loss"] == pytest.approx(-sum(map(math.log, (0.9, 0.4, 0.4, 0.8, 0.5))) / 5)
     assert m["loss"] == m["cls_loss"] == m["log_loss"]
-    assert m.invalid_label_rate == pytest.approx(1 / 5)
-    assert m.off_label_mass == pytest.approx(1.4 / 5)
+    assert m["invalid_label_rate"] == pytest.approx(1 / 5)
+    assert m["outside_mass"] == pytest.approx(1.4 / 5)
 
 
 def test_a_row_without_a_probability_is_predicted_negative_even_at_threshold_zero() -> None:
     m = compute(predictions([row(1, None), row(0, 0.0)]), 0.0)
-    assert m.confusion == Confusion(tp=0, fp=1, fn=1, tn=0)
+    assert counts(m) == (0, 1, 1, 0)
 
 
 def test_an_invalid_row_with_a_probability_keeps_it_and_is_counted() -> None:
     m = compute(predictions([row(1, 0.9, outside=0.8), row(0, 0.1)]), 0.5)
     assert m["accuracy"] == 1
-    assert m.invalid_label_rate == pytest.approx(0.5)
+    assert m["invalid_label_rate"] == pytest.approx(0.5)
 
 
 def test_a_probability_on_the_threshold_is_positive() -> None:
-    assert compute(predictions([row(1, 0.3), row(0, 0.2)]), 0.3).confusion == Confusion(
-        tp=1, fp=0, fn=0, tn=1
-    )
+    assert counts(compute(predictions([row(1, 0.3), row(0, 0.2)]), 0.3)) == (1, 0, 0, 1)
 
 
 def test_a_certain_error_costs_the_clipped_loss_not_infinity() -> None:
@@ -235,10 +231,10 @@ def rows_of(tp: int, fp: int, fn: int, tn: int) -> list[Row]:
 @given(st.lists(COUNTS, min_size=1, max_size=5))
 def test_many_tables_at_once_give_what_the_rows_of_each_give(tables: list[tuple[int, ...]]) -> None:
     tp, fp, fn, tn = (np.array(column) for column in zip(*tables, strict=True))
-    counts = Counts.of(tp, fp, tp + fn, fp + tn)
+    many = Counts.of(tp, fp, tp + fn, fp + tn)
     for name, of in METRICS.items():
         if of.of != "counts":
             continue
-        for found, table in zip(of.function(counts), tables, strict=True):
+        for found, table in zip(of.function(many), tables, strict=True):
             wanted = compute(predictions(rows_of(*table)), 0.5)[name]
             assert math.isnan(found) if wanted is None else math.isclose(found, wanted, abs_tol=1e-12), name

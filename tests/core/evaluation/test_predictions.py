@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 
 from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import Calibrator, curve
-from core.evaluation.curves import by_coverage
+from core.evaluation.curves import draw_curves
 from core.evaluation.decision import by_definition
-from core.evaluation.metrics import Confusion, compute
+from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions, at_or_above
 from core.export.predictions import records
 from core.predict.sink import field, line
 from core.records import Example
+from tests.core.evaluation.scored import counts
 
 SCORES = st.floats(0, 1).flatmap(lambda p: st.sampled_from([p, float(np.float32(p)), np.float32(p)]))
 NEAR = st.sampled_from([-1, 0, 1])
@@ -44,8 +45,10 @@ def test_a_score_gets_one_label_everywhere(
         c = scored(p)
         expected = int(at_or_above(p, at))
         assert bool(np.asarray(Judged.of(c, at).predicted)[0]) is bool(expected)
-        assert compute(c, at).confusion == Confusion(tp=expected, fp=0, fn=1 - expected, tn=0)
-        assert by_coverage(c.positive, c.probability, at).accuracy == [expected]
+        assert counts(compute(c, at)) == (expected, 0, 1 - expected, 0)
+        covered = draw_curves(c.positive, c.probability, at).by_coverage
+        assert covered is not None
+        assert covered.accuracy == [expected]
         (exported,) = records("test", [Example("r0", "text", 1)], c, by_definition(at))
         assert exported.predicted == expected
         c.write(path)

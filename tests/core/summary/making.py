@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.evaluation.decision import by_definition
-from core.evaluation.metrics import Confusion, Metrics
+from core.evaluation.metrics import Metrics
 from core.export import manifests
 from core.export.manifests import Measured
 from core.jsonio import parse
@@ -48,14 +48,19 @@ def metrics(macro_f1: float | None = 0.9) -> Metrics:
         "brier": 0.125,
     }
     return Metrics(
-        values=values,
-        confusion=Confusion(tp=2, fp=0, fn=2, tn=6),
-        threshold=0.5,
-        rows=10,
-        positive=4,
-        invalid_label_rate=0.0,
-        off_label_mass=0.001,
-        undefined={"auroc": "the rows are of one class"},
+        {
+            **values,
+            "tp": 2,
+            "fp": 0,
+            "fn": 2,
+            "tn": 6,
+            "decision_threshold": 0.5,
+            "n": 10,
+            "n_positive": 4,
+            "invalid_label_rate": 0.0,
+            "outside_mass": 0.001,
+        },
+        {"auroc": "the rows are of one class"},
     )
 
 
