@@ -39,9 +39,8 @@ def without_quotes(reasoning: str) -> str:
 def plain(text: str) -> str:
     """Return the one form in which texts are compared: in rejection, in evaluations and in rewards.
 
-    Entities are resolved, typographic quotes and dashes made plain, characters normalized (NFKC, which makes
-    one of composed and decomposed accents, ligatures, and full-width forms) and caseless (Unicode 3.13,
-    Default Caseless Matching), characters without width dropped, and spaces single.
+    Entities are resolved, typographic quotes and dashes made plain, characters normalized (NFKC) and caseless
+    (Unicode 3.13, Default Caseless Matching), characters without width dropped, and spaces single.
     """
     text = unicodedata.normalize("NFKC", html.unescape(text).translate(_ALIKE))
     text = unicodedata.normalize("NFKC", text.casefold())
@@ -71,10 +70,9 @@ def missing_quotes(reasoning: str, text: str, min_chars: int) -> list[str]:
 def cited(reasoning: str, known: tuple[str, ...]) -> list[str]:
     """Return the ids that the rationale's own words cite, known or not, in order of appearance.
 
-    An id is a whole token that looks like one of `known`: the same letters, then a number. R1, [R1]
-    and (R1, R2) cite; R10 does not cite R1, and words quoted from the text cite nothing. A range cites
-    both its ends and the ids of `known` between them: R1-R3, R1 to R3, R1 through R3, and with any dash the
-    short R1-3 and R1a-c. Words without an id, such as "rules 1-3", cite nothing.
+    An id is a whole token that looks like one of `known`: the same letters, then a number. R1, [R1] and
+    (R1, R2) cite; words quoted from the text cite nothing. A range cites its ends and the ids of `known`
+    between them: R1-R3, R1 to R3, R1 through R3, and with any dash the short R1-3 and R1a-c.
     """
     if (token := _token(known)) is None:
         return []

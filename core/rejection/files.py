@@ -1,14 +1,10 @@
-"""The files of the reject stage: accepted and rejected answers, hard texts, the marked split, the summary.
-
-A text is hard if every answer was rejected. A text without any answer is neither hard nor not.
-"""
+"""The files of the reject stage: accepted and rejected answers, hard texts, the marked split, the summary."""
 
 from __future__ import annotations
 
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,29 +93,27 @@ def tagged_file(split: SplitName) -> str:
 
 
 def is_hard(judged: Sequence[JudgedAnswer]) -> bool | None:
-    """Return whether every answer was rejected; None without an answer."""
+    """Return whether a text is hard: every answer was rejected; None without an answer."""
     return all(each.reason is not None for each in judged) if judged else None
 
 
 class HardWriter:
-    """Writes hard_examples.jsonl and the marked split as texts pass, in constant memory."""
+    """Writes hard_examples.jsonl and the marked split as texts pass; a context manager in constant memory."""
 
     def __init__(self, folder: Path, split: SplitName, labels: LabelSet = BINARY) -> None:
-        self._folder, self._split, self._labels = folder, split, labels
+        self._split, self._labels = split, labels
         self._counts: Counter[tuple[int, bool | None]] = Counter()
+        self._hard = LinesWriter(folder / HARD_FILE)
+        self._file = (folder / tagged_file(split)).open("w", encoding="utf-8", newline="")
+        self._tagged = csv.writer(self._file, lineterminator="\r\n")
+        self._tagged.writerow(("id", "text", "label", "hard"))
 
     def __enter__(self) -> HardWriter:
-        with ExitStack() as stack:
-            self._hard = stack.enter_context(LinesWriter(self._folder / HARD_FILE))
-            path = self._folder / tagged_file(self._split)
-            tagged = stack.enter_context(path.open("w", encoding="utf-8", newline=""))
-            self._tagged = csv.writer(tagged, lineterminator="\r\n")
-            self._tagged.writerow(("id", "text", "label", "hard"))
-            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._hard.close()
+        self._file.close()
 
     def add(self, line: int, example: Example, judged: Sequence[JudgedAnswer]) -> None:
         """Add a text, which begins on `line` of its split's file, with its answers in their order."""
@@ -128,23 +122,13 @@ class HardWriter:
         self._tagged.writerow([example.id, example.text, example.label, "" if hard is None else int(hard)])
         if not hard:
             return
-        answers = [
-            {
-                "k_index": each.answer.sample,
-                "pred_label": each.answer.label,
-                "reasons": [{"rule": v.rule, "detail": v.detail} for v in each.verdicts if v.rejected],
-            }
-            for each in judged
-        ]
-        self._hard.write(
-            {
-                "example_id": example.id,
-                "place": f"data_splits/{self._split}.csv:{line}",
-                "text": example.text,
-                "gold_label": example.label,
-                "answers": answers,
-            }
-        )
+        answers = []
+        for a in judged:
+            reasons = [{"rule": v.rule, "detail": v.detail} for v in a.verdicts if v.rejected]
+            answers.append({"k_index": a.answer.sample, "pred_label": a.answer.label, "reasons": reasons})
+        place = f"data_splits/{self._split}.csv:{line}"
+        row = {"example_id": example.id, "place": place, "text": example.text, "gold_label": example.label}
+        self._hard.write({**row, "answers": answers})
 
     def hardness(self) -> Hardness:
         """Return the counts so far."""

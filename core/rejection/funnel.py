@@ -1,21 +1,19 @@
 """The funnel: accepted and rejected answers and texts by reason and gold label, and whether one class loses.
 
-The student learns less about a class that loses more to rejection, and no metric of the accepted answers
-shows it. Every answered text is accepted or has one reason, so the difference of the accepted shares is the
-sum, over the reasons, of the differences of the shares that each took. The reason named by a skew contributes
-most to it, which need not be the one that took most texts.
+Every answered text is accepted or has one reason, so the difference of the accepted shares is the sum, over
+the reasons, of the differences of the shares that each took. A skew names the reason that contributes most.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from core.config.rejection import RULES
 from core.intervals import Difference, Share, difference, share
 from core.labels import BINARY, LabelSet
-from core.teacher import samples as tally
+from core.teacher.samples import Agreement
 
 SURPLUS = "surplus"
 """An answer that no rule rejects, of a text that has as many accepted ones as are kept."""
@@ -40,7 +38,7 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True)
-class Agreement:
+class Votes:
     """How far several answers to one text agree. `texts` have two or more that could be read;
     `majority` are those where one label leads, `majority_right` where it is the gold label.
 
@@ -62,37 +60,11 @@ class Funnel:
     texts: Level
     missing: ByLabel
     first_answer_right: Share
-    agreement: Agreement
+    agreement: Votes
 
 
-@dataclass(slots=True)
-class _Counts:
-    labels: LabelSet
-    accepted: Counter[int] = field(default_factory=Counter)
-    reasons: Counter[tuple[str, int]] = field(default_factory=Counter)
-
-    def add(self, gold: int, reason: str | None) -> None:
-        if reason is None:
-            self.accepted[gold] += 1
-        else:
-            self.reasons[reason, gold] += 1
-
-    def level(self) -> Level:
-        labels, names, rejected = self.labels, Counter[str](), Counter[int]()
-        for (reason, gold), n in self.reasons.items():
-            names[reason] += n
-            rejected[gold] += n
-        shares = [share(self.accepted[label], self.accepted[label] + rejected[label]) for label in labels]
-        return Level(
-            total=self.accepted.total() + rejected.total(),
-            accepted=self.accepted.total(),
-            by_reason={
-                reason: {code: self.reasons[reason, label] for label, code in enumerate(labels.codes)}
-                for reason, _ in names.most_common()
-            },
-            by_label=dict(zip(labels.codes, shares, strict=True)),
-            difference=difference(shares[labels.positive or 0], shares[labels.negative]),
-        )
+_Counts = Counter[tuple[str | None, int]]
+"""Counts by reason, None for accepted, and gold label."""
 
 
 class FunnelCounter:
@@ -100,10 +72,10 @@ class FunnelCounter:
 
     def __init__(self, labels: LabelSet = BINARY) -> None:
         self._labels = labels
-        self._answers, self._texts = _Counts(labels), _Counts(labels)
+        self._answers, self._texts = _Counts(), _Counts()
         self._missing: Counter[int] = Counter()
         self._first: Counter[bool] = Counter()
-        self._agreement = tally.Agreement()
+        self._agreement = Agreement()
 
     def text(self, gold: int, labels: Sequence[int | None], reasons: Sequence[str | None]) -> None:
         """Count one text with the labels of its answers (None: unread) and the reasons for their rejection
@@ -111,9 +83,8 @@ class FunnelCounter:
         if not reasons:
             self._missing[gold] += 1
             return
-        for reason in reasons:
-            self._answers.add(gold, reason)
-        self._texts.add(gold, None if None in reasons else reasons[-1])
+        self._answers.update((reason, gold) for reason in reasons)
+        self._texts[None if None in reasons else reasons[-1], gold] += 1
         self._first[labels[0] == gold] += 1
         self._agreement.add(gold, labels)
 
@@ -124,24 +95,43 @@ class FunnelCounter:
 
     def funnel(self) -> Funnel:
         """Return the counts so far."""
+        votes = self._agreement
         return Funnel(
-            answers=self._answers.level(),
-            texts=self._texts.level(),
+            answers=self._level(self._answers),
+            texts=self._level(self._texts),
             missing={code: self._missing[label] for label, code in enumerate(self._labels.codes)},
             first_answer_right=share(self._first[True], self._first.total()),
-            agreement=Agreement(
-                texts=self._agreement.texts,
-                unanimous=self._agreement.unanimous,
-                majority=self._agreement.majority_right + self._agreement.majority_wrong,
-                majority_right=self._agreement.majority_right,
+            agreement=Votes(
+                texts=votes.texts,
+                unanimous=votes.unanimous,
+                majority=votes.majority_right + votes.majority_wrong,
+                majority_right=votes.majority_right,
             ),
+        )
+
+    def _level(self, counts: _Counts) -> Level:
+        labels, rejected, totals = self._labels, Counter[str](), Counter[int]()
+        for (reason, gold), n in counts.items():
+            totals[gold] += n
+            if reason is not None:
+                rejected[reason] += n
+        shares = [share(counts[None, label], totals[label]) for label in labels]
+        return Level(
+            total=totals.total(),
+            accepted=totals.total() - rejected.total(),
+            by_reason={
+                reason: {code: counts[reason, label] for label, code in enumerate(labels.codes)}
+                for reason, _ in rejected.most_common()
+            },
+            by_label=dict(zip(labels.codes, shares, strict=True)),
+            difference=difference(shares[labels.positive or 0], shares[labels.negative]),
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Skew:
-    """One class loses more: its label as text ("0" or "1"), the rule that makes most of the difference, how
-    many texts of either label that rule took, what to do, and all of it in words."""
+    """One class loses more: the code of its label, the rule that makes most of the difference, how many
+    texts of either label that rule took, what to do, and all of it in words."""
 
     label: str
     rule: str
@@ -197,16 +187,15 @@ def notices(funnel: Funnel, *, live: bool) -> Iterator[str]:
 def remedy(rule: str, *, live: bool) -> str:
     """Return what to change if `rule` rejects too much; `live`: the teacher can be asked again."""
     found = (RULES.get(rule).remedy if rule in RULES else "") or f"loosen {rule} in rejection.rules"
+    again = (
+        "record more answers to them (a further sample, or one that saw the gold label, marked hinted: true)"
+    )
     if live:
         again = (
             "give the teacher more tries (teacher.attempts), let a last one see the gold label "
             "(teacher.hint: true)"
         )
-        return found.format(again=again, longer="raise teacher.max_tokens")
-    again = (
-        "record more answers to them (a further sample, or one that saw the gold label, marked hinted: true)"
-    )
-    return found.format(again=again, longer="record whole answers")
+    return found.format(again=again, longer="raise teacher.max_tokens" if live else "record whole answers")
 
 
 def _title(code: str) -> str:

@@ -1,8 +1,7 @@
 """Wordings that reveal a label which the teacher was shown, where a reason should come from the text.
 
-Words such as "label", "given" and "hint" also occur in ordinary reasons ("the label on the bottle", "given
-R2", "a hint of urgency"). So no single word gives an answer away; what does is a label that is there before
-the reason, serves as a premise, or is attributed to the asker. A conclusion ("so the answer is 1") does not.
+Words such as "label", "given" and "hint" also occur in ordinary reasons ("the label on the bottle"). What
+gives an answer away is a label that is there before the reason, is a premise, or is attributed to the asker.
 """
 
 from __future__ import annotations

@@ -139,20 +139,15 @@ class NamesGoldLabel(RejectionRule):
     remedy = "take the phrase that was found out of names_gold_label in rejection.rules"
 
     phrases: tuple[str, ...] = (
-        "gold label",
-        "true label",
-        "correct label",
-        "given label",
-        "provided label",
-        "ground truth",
-        "label is given",
+        *("gold label", "true label", "correct label", "given label", "provided label"),
+        *("ground truth", "label is given"),
     )
     """Phrases that mention it, in upper or lower case. {label} in a phrase represents each of the gold
     label's names, for instance "labeled as {label}"."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
         names = context.labels.names(example.label)
-        return _found(_pattern(self.phrases, names), without_quotes(answer.reasoning or ""))
+        return _said(self.phrases, names, without_quotes(answer.reasoning or ""))
 
 
 @rule("refuses")
@@ -166,21 +161,13 @@ class Refuses(RejectionRule):
     )
 
     phrases: tuple[str, ...] = (
-        "i cannot",
-        "i can't",
-        "i can not",
-        "i'm unable",
-        "i am unable",
-        "i'm sorry",
-        "i am sorry",
-        "as an ai",
-        "as a language model",
+        *("i cannot", "i can't", "i can not", "i'm unable", "i am unable", "i'm sorry", "i am sorry"),
+        *("as an ai", "as a language model"),
     )
     """Phrases that a refusal begins with, searched in its first 200 characters."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
-        words = without_quotes(answer.reasoning or answer.raw_output)[:200]
-        return _found(_pattern(self.phrases, ()), words)
+        return _said(self.phrases, (), without_quotes(answer.reasoning or answer.raw_output)[:200])
 
 
 @rule("repeats")
@@ -215,21 +202,21 @@ class RevealsLabel(RejectionRule):
         names = tuple(name for label in context.labels for name in context.labels.names(label))
         if found := revealed(reasoning, names):
             return f'says "{found}"'
-        of_gold = context.labels.names(example.label)
-        return _found(_pattern(self.phrases, of_gold), without_quotes(reasoning))
+        return _said(self.phrases, context.labels.names(example.label), without_quotes(reasoning))
+
+
+def _said(phrases: tuple[str, ...], names: tuple[str, ...], words: str) -> str | None:
+    """Return the first of the phrases in `words`, whole; {label} in one represents each of `names`."""
+    pattern = _pattern(phrases, names)
+    found = pattern.search(plain(words)) if pattern else None
+    return f'says "{found.group()}"' if found else None
 
 
 @functools.lru_cache(maxsize=64)
 def _pattern(phrases: tuple[str, ...], names: tuple[str, ...]) -> re.Pattern[str] | None:
-    """Return one pattern for whole phrases, in which {label} represents each of `names`."""
     filled = [p.replace("{label}", name) for p in phrases for name in (names if "{label}" in p else ("",))]
     spelled = "|".join(re.escape(plain(p)) for p in filled)
     return re.compile(rf"(?<!\w)(?:{spelled})(?!\w)") if spelled else None
-
-
-def _found(phrases: re.Pattern[str] | None, words: str) -> str | None:
-    found = phrases.search(plain(words)) if phrases else None
-    return f'says "{found.group()}"' if found else None
 
 
 def judge(

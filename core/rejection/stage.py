@@ -20,7 +20,7 @@ from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
 from core.jsonio import LinesWriter
 from core.labels import LabelSet
-from core.records import Example, SplitName
+from core.records import Example, SplitName, TeacherAnswer
 from core.rejection.cited import plain
 from core.rejection.files import (
     ACCEPTED_FILE,
@@ -36,7 +36,7 @@ from core.rejection.files import (
 )
 from core.rejection.funnel import REJECTED_FILE, Funnel, FunnelCounter, notices, remedy, skew
 from core.rejection.rules import judge
-from core.rulebook import load_rulebook
+from core.rulebook import Rulebook, load_rulebook
 from core.stage import StageIO, stage
 from core.teacher.base import Answered, SampleSummary
 from core.teacher.samples import read_samples
@@ -71,14 +71,8 @@ class JudgingSettings(Section):
     @classmethod
     def of(cls, config: Config, **more: Any) -> Self:
         """Return the part of the config that decides the verdicts; `more` are fields of subclasses."""
-        data = config.data
-        return cls(
-            rejection=config.rejection,
-            rules=config.rules,
-            positive=data.positive,
-            negative=data.negative,
-            **more,
-        )
+        names = {"positive": config.data.positive, "negative": config.data.negative}
+        return cls(rejection=config.rejection, rules=config.rules, **names, **more)
 
 
 class RejectSettings(JudgingSettings):
@@ -89,19 +83,26 @@ class RejectSettings(JudgingSettings):
 
     @classmethod
     def of(cls, config: Config, **more: Any) -> Self:
-        """Return the part of the config that decides what is accepted."""
         return super().of(config, keep=config.teacher.keep, **more)
 
 
 def content(settings: RejectSettings, context: RunContext | None = None) -> dict[str, str]:
-    """Return the digest of the rulebook.
+    """Return the digest of the rulebook, checked before any answer is paid for.
 
-    Raises PromptError if it cannot be read, and ConfigError if a rejection rule needs ids that it does not
-    have: before any answer is paid for.
+    Raises PromptError if it cannot be read, and ConfigError if a rule needs ids that it does not have.
     """
+    return {"rules.dir": _rulebook(settings).digest}
+
+
+def _rulebook(settings: RejectSettings) -> Rulebook:
     rulebook = load_rulebook(settings.rules)
-    _require_ids(settings.rejection, rulebook.ids)
-    return {"rules.dir": rulebook.digest}
+    needing = [r.rule for r in (*settings.rejection.rules, *settings.rejection.hinted) if r.needs_rule_ids]
+    if needing and not rulebook.ids:
+        raise ConfigError(
+            f"rejection.rules has {needing[0]}, but no rule of the rulebook has an id; begin rules "
+            "with ids such as R1, in the file's name or at the start of a line, or leave it out"
+        )
+    return rulebook
 
 
 @stage(
@@ -115,16 +116,12 @@ def content(settings: RejectSettings, context: RunContext | None = None) -> dict
     },
 )
 def reject(settings: RejectSettings, io: StageIO) -> dict[str, Any]:
-    """Write accepted_samples.jsonl, rejected_samples.jsonl, hard_examples.jsonl, train_with_hard_tag.csv
-    and teacher_summary.json.
+    """Write accepted and rejected answers, hard texts, the marked split and teacher_summary.json.
 
     `ensure_usable` checks afterwards, when these files are kept, whether there is anything to learn from.
-    Raises ConfigError for rules that need ids the rulebook does not have, and StageError if the answers were
-    given to other texts.
+    Raises ConfigError as `content`, and StageError if the answers were given to other texts.
     """
-    rule_ids = load_rulebook(settings.rules).ids
-    _require_ids(settings.rejection, rule_ids)
-    labels = settings.labels
+    labels, rule_ids = settings.labels, _rulebook(settings).ids
     counter, learned = FunnelCounter(labels), Counter[int]()
     sample = io.inputs["sample"]
     sampled = SampleSummary.model_validate(jsonio.read_json(sample / "sample_summary.json"))
@@ -191,24 +188,14 @@ def matched(
     answers = read_samples(samples)
     waiting = next(answers, None)
     for line, example in examples:
-        if waiting is None or waiting.example.id != example.id:
-            yield line, Answered(example, ())
-            continue
-        yield line, Answered(example, waiting.answers)
-        waiting = next(answers, None)
+        given: tuple[TeacherAnswer, ...] = ()
+        if waiting is not None and waiting.example.id == example.id:
+            given, waiting = waiting.answers, next(answers, None)
+        yield line, Answered(example, given)
     if waiting is not None:
         raise StageError(
             f"{samples} answers id {waiting.example.id!r}, which {split} does not hold in this place; "
             "make the answers again with --refresh sample"
-        )
-
-
-def _require_ids(config: RejectionConfig, rule_ids: tuple[str, ...]) -> None:
-    needing = [r.rule for r in (*config.rules, *config.hinted) if r.needs_rule_ids]
-    if needing and not rule_ids:
-        raise ConfigError(
-            f"rejection.rules has {needing[0]}, but no rule of the rulebook has an id; begin rules "
-            "with ids such as R1, in the file's name or at the start of a line, or leave it out"
         )
 
 
@@ -258,8 +245,8 @@ def _unusable(funnel: Funnel, learned: Counter[int], *, live: bool) -> str | Non
 class AcceptedReasonings:
     """Counts of accepted reasonings by a 64-bit digest, ignoring case and space. Close it.
 
-    They are in a database that SQLite keeps in a temporary file and removes when it is closed, since they
-    grow with the accepted answers. Raises OSError if that file cannot be written.
+    They are in a database that SQLite keeps in a temporary file, since they grow with the accepted answers.
+    Raises OSError if that file cannot be written.
     """
 
     def __init__(self, cache_kb: int = 16_000) -> None:

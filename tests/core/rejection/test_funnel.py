@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.config.rejection import RULES
-from core.rejection.funnel import Agreement, Funnel, FunnelCounter, notices, skew
+from core.rejection.funnel import Funnel, FunnelCounter, Votes, notices, skew
 
 Counts = dict[str, tuple[int, int]]
 """By reason ("" is accepted, "missing" none at all): negative texts, positive texts."""
@@ -45,7 +45,7 @@ def test_agreement_looks_at_texts_with_several_readable_answers() -> None:
     ]
     for gold, labels in texts:
         counter.text(gold, labels, ["x"] * len(labels))
-    assert counter.funnel().agreement == Agreement(texts=4, unanimous=1, majority=3, majority_right=2)
+    assert counter.funnel().agreement == Votes(texts=4, unanimous=1, majority=3, majority_right=2)
 
 
 def funnel(counts: Counts) -> Funnel:
