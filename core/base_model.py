@@ -1,7 +1,7 @@
 """Find the base model that a config names, as a folder of safetensors with a tokenizer.
 
-A model is named by a folder, a .gguf file, `package://<distribution>/<path>` for a file inside an installed
-package, or a hub id. A .gguf file is converted once, into the user's cache.
+A model is named by a folder, a .gguf file, which is converted once into the user's cache,
+`package://<distribution>/<path>` for a file inside an installed package, or a hub id.
 """
 
 from __future__ import annotations
@@ -55,11 +55,12 @@ class ModelSource:
 def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
     """Find the base model that `spec` names.
 
-    Converted models are kept in `cache`, by default in the user's. Raises ModelError, which states what was
-    looked for, where, and the remedy.
+    Converted models are kept in `cache`, by default in the user's. Raises ModelError.
     """
     kept = (cache or user_cache()).absolute()
-    folder = _model_folder(spec, kept)
+    folder = _require_model(
+        _find(spec, "base model", "student.model", ["*.safetensors", *_TOKENIZER_FILES], kept)
+    )
     # Names and contents count; the folder's location and the writer of config.json do not.
     whole = hashlib.sha256()
     paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}
@@ -82,50 +83,32 @@ def resolve_tokenizer(spec: str, *, cache: Path | None = None) -> Path:
 
     Raises ModelError.
     """
-    normalized, path = _normalize(spec, "student.tokenizer")
-    if path.is_dir():
-        return path.absolute()
-    if normalized.startswith(packages.SCHEME) or path.exists() or _looks_like_path(normalized):
-        return _model_folder(normalized, (cache or user_cache()).absolute())
-    return _download(normalized, [*_TOKENIZER_FILES], "student.tokenizer")
+    kept = (cache or user_cache()).absolute()
+    return _find(spec, "tokenizer", "student.tokenizer", [*_TOKENIZER_FILES], kept)
 
 
-def _model_folder(spec: str, cache: Path) -> Path:
-    spec, path = _normalize(spec, "base model")
-    if spec.startswith(packages.SCHEME):
-        try:
-            path = packages.find(spec, "student.model")
-        except UserError as error:
-            raise ModelError(f"base model {error}") from error
-    elif not path.exists() and not _looks_like_path(spec):
-        return _require_model(_download(spec, ["*.safetensors", *_TOKENIZER_FILES], "base model"))
-    path = path.absolute()
+def _find(spec: str, what: str, setting: str, files: list[str], cache: Path) -> Path:
+    """Return the folder that `spec` names; of a model on the hub, `files` are downloaded."""
+    try:
+        found = locations.normalized(spec, schemes=MODEL.schemes, kind=MODEL.kind)
+        packaged = packages.find(found, setting) if found.startswith(packages.SCHEME) else None
+    except UserError as error:
+        raise ModelError(f"{what}: {error}") from error
+    path = packaged or Path(found).absolute()
+    # `./model` and `model/` name a folder, which a hub id never is.
+    is_path = spec.startswith((".", "/", "~", "file:")) or spec.endswith((".gguf", "/"))
+    if not (is_path or found.count("/") > 1 or path.exists()):
+        return _download(found, files, what)
     if path.is_dir():
-        return _require_model(path)
+        return path
     if not path.exists():
         names = [entry.name for entry in path.parent.glob("*")]
         near = ", ".join(difflib.get_close_matches(path.name, names, n=3, cutoff=0.5))
         hint = f" (nearest: {near})" if near else ""
-        raise ModelError(f"base model not found: nothing is at {path}{hint}; correct student.model")
+        raise ModelError(f"{what} not found: nothing is at {path}{hint}; correct {setting}")
     if path.suffix != ".gguf":
-        raise ModelError(f"base model {path} is a file but not a .gguf; name its folder instead")
+        raise ModelError(f"{what} {path} is a file but not a .gguf; name its folder instead")
     return convert_gguf(path, cache)
-
-
-def _normalize(spec: str, setting: str) -> tuple[str, Path]:
-    """Return the name without `file://` and `~`, and as a path. Raises ModelError for a misspelled one."""
-    try:
-        found = locations.normalized(spec, setting, schemes=MODEL.schemes, kind=MODEL.kind)
-    except UserError as error:
-        raise ModelError(str(error)) from None
-    path = Path(found)
-    # `./model` and `model/` name a folder, which a hub id never is.
-    is_path = spec.startswith((".", "/", "~", "file:")) or spec.endswith("/")
-    return (str(path.absolute()) if is_path and not locations.scheme(found) else found), path
-
-
-def _looks_like_path(spec: str) -> bool:
-    return spec.startswith((".", "/", "~")) or spec.endswith(".gguf") or spec.count("/") > 1
 
 
 def _require_model(folder: Path) -> Path:
@@ -155,7 +138,7 @@ def _download(spec: str, patterns: list[str], what: str) -> Path:
 
 
 def file_digest(path: Path, cache: Path) -> str:
-    """sha256 (hex) of a file's bytes, remembered in `cache` by the file's identity.
+    """Return the sha256 (hex) of a file's bytes, remembered in `cache` by the file's identity.
 
     A damaged note is not used, and a cache that cannot be written costs only time.
     """
@@ -180,10 +163,8 @@ def file_digest(path: Path, cache: Path) -> str:
 def _identity(path: Path) -> str:
     """Return what changes with a file's content: path, inode, size, both times of change, sampled bytes.
 
-    Copying tools restore the time of modification, but no program sets that of the inode's change, and a
-    file that is moved here has its own inode. The samples (all of a small file) are for file systems that
-    have neither, and for changes within one tick of their clock. The number at the start is the format's:
-    version 0.1 remembered digests by path, size and time of modification only.
+    Copying tools restore the time of modification, but not that of the inode's change. The samples are for
+    file systems without it, and for changes within one tick of their clock. 2 is the version of this format.
     """
     stat = path.stat()
     sample = hashlib.blake2b(digest_size=16)
@@ -199,8 +180,8 @@ def _identity(path: Path) -> str:
 def convert_gguf(path: Path, cache: Path) -> Path:
     """Return the folder that `path` was converted to; convert it if that was never done.
 
-    If two processes need it, one converts and the other waits. A killed conversion leaves nothing that is
-    used, since the folder gets its name last; a damaged one is repeated. Raises ModelError.
+    If two processes need it, one converts and the other waits. A damaged conversion is repeated, and a killed
+    one leaves nothing that is used. Raises ModelError.
     """
     final = cache / "models" / f"{file_digest(path, cache)[:16]}-v{_CONVERSION}"
     if _is_whole(final, cache):
@@ -224,8 +205,6 @@ def _is_whole(folder: Path, cache: Path) -> bool:
     try:
         written = jsonio.read_json(folder / _CONVERTED)
         return all(file_digest(folder / name, cache) == digest for name, digest in written.items())
-    except FileNotFoundError:  # converted by a version that did not write it
-        return not (folder / _CONVERTED).exists() and (folder / "config.json").is_file()
     except (OSError, ValueError):
         return False
 

@@ -14,14 +14,13 @@ from core import locations
 
 
 def user_cache() -> Path:
-    """The folder of copies and converted models: $UNDERSTUDY_CACHE, else ~/.cache/understudy.
+    """Return the folder of copies and converted models: $UNDERSTUDY_CACHE, else ~/.cache/understudy.
 
     Raises UserError if that variable is a URL or a misspelled path.
     """
-    named = os.environ.get("UNDERSTUDY_CACHE")
-    if not named:
-        return Path.home() / ".cache" / "understudy"
-    return locations.absolute(named, "UNDERSTUDY_CACHE", creates=True)
+    if named := os.environ.get("UNDERSTUDY_CACHE"):
+        return locations.absolute(named, "UNDERSTUDY_CACHE", creates=True)
+    return Path.home() / ".cache" / "understudy"
 
 
 def replace_bytes(path: Path, data: bytes) -> None:

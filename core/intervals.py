@@ -1,11 +1,7 @@
 """95 % intervals: Wilson's for shares, Newcombe's for differences of shares, percentiles of a bootstrap.
 
-Shares of independent rows (accuracy, precision, recall) get Wilson's score interval (Wilson 1927, JASA 22,
-209-212), which holds where a share is near 0 or 1 and the bootstrap collapses. All else, and everything where
-rows come in groups, gets the percentile interval of the bootstrap (Efron & Tibshirani 1993, 13).
-
-Percentile and not BCa: its ends are values of resamples, so it stays in the metric's range; it needs no
-acceleration, which with a few groups is a matter of luck; and 0 in every resample gives [0, 0].
+The percentile interval (Efron & Tibshirani 1993, 13) and not BCa: its ends stay in the metric's range, and it
+needs no acceleration, which with a few groups is a matter of luck.
 """
 
 from __future__ import annotations
@@ -72,7 +68,7 @@ class Difference:
 
 
 def share(count: int, total: int) -> Share:
-    """Return a share with Wilson's score interval."""
+    """Return a share with Wilson's score interval (Wilson 1927, JASA 22, 209-212)."""
     if total == 0:
         return Share(count, total, None, None, None)
     p, z2 = count / total, Z95 * Z95
@@ -107,13 +103,10 @@ def percentile(point: float, replicates: NDArray[np.float64], why: str) -> Inter
     """Return a value with the percentile interval of its replicates; `why` is the reason if it is NaN."""
     if np.isnan(point):
         return Interval(None, None, None, None, why)
-    missing = int(np.isnan(replicates).sum())
-    ends = percentile_ends(replicates)
-    if ends is None:
-        return Interval(point, None, None, None, None, missing, TOO_FEW)
-    if missing > MOST_UNDEFINED * len(replicates):
+    missing, ends = int(np.isnan(replicates).sum()), percentile_ends(replicates)
+    if ends is None or missing > MOST_UNDEFINED * len(replicates):
         note = f"no interval: undefined in {missing} of {len(replicates)} resamples ({why})"
-        return Interval(point, None, None, None, None, missing, note)
+        return Interval(point, None, None, None, None, missing, TOO_FEW if ends is None else note)
     return Interval(point, *ends, "bootstrap", None, missing, SAME if ends[0] == ends[1] else None)
 
 

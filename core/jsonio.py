@@ -22,38 +22,38 @@ _line = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 
 
 def canonical(value: Any) -> bytes:
-    """The one byte string of a JSON value: sorted keys, no spaces. Raises ValueError on NaN."""
+    """Return the one byte string of a JSON value: sorted keys, no spaces. Raises ValueError on NaN."""
     return _canonical(value).encode("utf-8", "surrogatepass")
 
 
 def digest(value: Any) -> str:
-    """sha256 of the canonical form, in hex."""
+    """Return the sha256 of the canonical form, in hex."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file's bytes, in hex."""
+    """Return the sha256 of a file's bytes, in hex."""
     with path.open("rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def now() -> str:
-    """The current time in UTC, ISO 8601, to the second."""
+    """Return the current time in UTC, ISO 8601, to the second."""
     return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
 
 
 def as_row(record: Any) -> dict[str, Any]:
-    """The fields of a dataclass, not copied."""
+    """Return the fields of a dataclass, not copied."""
     return {f.name: getattr(record, f.name) for f in dataclasses.fields(record)}
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """One line of JSON, with its line end. Raises ValueError on NaN."""
+    """Return one line of JSON, with its line end. Raises ValueError on NaN."""
     return _line(row) + "\n"
 
 
 def indented(value: Any, indent: int = 2) -> str:
-    """The text of a JSON file for people. Raises ValueError on NaN: an undefined number is null."""
+    """Return the text of a JSON file for people. Raises ValueError on NaN: an undefined number is null."""
     return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False) + "\n"
 
 
@@ -64,23 +64,20 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The value in a file that this project wrote."""
+    """Return the value in a file that this project wrote."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> int:
-    """Write one row per line; return the number of rows."""
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write one row per line."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
     with LinesWriter(path) as out:
         for row in rows:
             out.write(row)
-            count += 1
-    return count
 
 
 def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file that this project wrote; files of others need `core.data.tables`."""
+    """Yield the rows of a file that this project wrote; files of others need `core.data.tables`."""
     with path.open(encoding="utf-8", newline="\n") as f:
         for text in f:
             yield json.loads(text)
@@ -96,6 +93,9 @@ class LinesWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
         self._file.close()
 
     def write(self, row: dict[str, Any]) -> None:
@@ -113,12 +113,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object that is written."""
+        """Return the JSON object that is written."""
         return self.model_dump(mode="json", by_alias=True)
 
     @classmethod
     def from_json(cls, value: Any, place: str) -> Self:
-        """The record in a JSON value. Raises InvalidFile, which names `place` and the field."""
+        """Return the record in a JSON value. Raises InvalidFile, which names `place` and the field."""
         try:
             return cls.model_validate(value)
         except ValidationError as e:
@@ -126,7 +126,7 @@ class Record(BaseModel):
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """The record in a file that this project wrote. Raises InvalidFile as `from_json` does."""
+        """Read a file that this project wrote. Raises InvalidFile as `from_json` does."""
         return cls.from_json(read_json(path), str(path))
 
     def write(self, path: Path) -> None:
@@ -138,7 +138,7 @@ class Stored(Record):
     """A result as a stage writes it to JSON. Fields that are left unset are not written."""
 
     def to_json(self) -> dict[str, Any]:
-        """The JSON object that is written."""
+        """Return the JSON object that is written."""
         return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
@@ -158,17 +158,15 @@ def parse(model: type[Model], data: bytes) -> tuple[Model, bool]:
     # The json module accepts NaN, which other tools write; it is slower, and rarely needed.
     constants: list[str] = []
     try:
-        value = json.loads(data, parse_constant=constants.append)
-    except (ValueError, RecursionError) as e:
-        raise InvalidFile(f"not JSON ({' '.join(str(e).split())[:120]})") from e
-    try:
-        return model.model_validate(value), bool(constants)
+        return model.model_validate(json.loads(data, parse_constant=constants.append)), bool(constants)
     except ValidationError as e:
         raise InvalidFile(message(e)) from e
+    except (ValueError, RecursionError) as e:
+        raise InvalidFile(f"not JSON ({' '.join(str(e).split())[:120]})") from e
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Mistake:
+class FieldError:
     """The first mistake that pydantic found: its type there, the path of the field, and what is wrong."""
 
     type: str
@@ -178,7 +176,7 @@ class Mistake:
     expected: str
 
     @classmethod
-    def of(cls, error: ValidationError) -> Mistake:
+    def of(cls, error: ValidationError) -> FieldError:
         """The first mistake; items of a list are called record 1, record 2 and so on."""
         first = error.errors(include_url=False)[0]
         path = tuple(f"record {part + 1}" if isinstance(part, int) else part for part in first["loc"])
@@ -188,7 +186,7 @@ class Mistake:
 
 def message(error: ValidationError) -> str:
     """Describe the first mistake as `field: what is wrong, found value`."""
-    first = Mistake.of(error)
+    first = FieldError.of(error)
     if first.path == ("version",) and first.type == "literal_error":
         return (
             f"format version {first.found!r} is unknown, this code reads {first.expected}; the file was "

@@ -1,8 +1,7 @@
 """Paths and URLs as users write them: normalized here, once; misspelled ones are rejected.
 
-A path is relative to the working directory. `~` and `~name` are expanded; environment variables are
-not, since a config must mean the same wherever it is read. A backslash counts as a slash unless a
-file or folder of that literal name exists.
+A path is relative to the working directory. `~` and `~name` are expanded; environment variables are not,
+since a config must mean the same everywhere. A backslash counts as a slash, except in existing names.
 """
 
 from __future__ import annotations
@@ -31,6 +30,10 @@ _PLACEHOLDER_IN_URL = re.compile(r"\$\{[^}]*\}?|\$\(|\{\{|<[^<>]+>")
 _WINDOWS = re.compile(r"[A-Za-z]:([\\/]|$)|\\\\")
 
 
+class _Misspelled(ValueError):
+    """A location that is not accepted; the message is without the setting that has it."""
+
+
 def normalized(
     text: str,
     setting: str = "",
@@ -39,40 +42,30 @@ def normalized(
     schemes: Collection[str] | None = None,
     kind: str = "",
 ) -> str:
-    """A local path without `file://`, `~`, `//` and a slash at its end, or a URL with a lower-case scheme.
+    """Return a local path without `file://`, `~`, `//` and a final slash, or a URL with a lower-case scheme.
 
-    A path stays relative if it was written so. `setting` starts the error message (`run.root`,
-    `--output`). A name that looks like a mistake is accepted if it exists; with `creates`, where
-    something may be written, only if it is also written from `/`, `./`, `../` or `~`. `schemes` are
-    the URL schemes that are accepted, None for any, and `kind` names what is for the error message.
-
-    Raises UserError: what is wrong, where, and how to write it.
+    A path stays relative if it was written so. `setting` starts the error message. A name that looks like a
+    mistake is accepted if it exists; with `creates`, where something may be written, only if it is also
+    written from `/`, `./`, `../` or `~`. `schemes` are the URL schemes that are accepted, None for any, and
+    `kind` names what is for the error message. Raises UserError: what is wrong, and how to write it.
     """
-    _refuse_unreadable(text, setting)
-    if file := _FILE_URL.match(text):
-        text = text[file.end() :]
-    if url := _URL.match(text):
-        location = _url(url.group(1).lower(), text[url.end() :], text, setting)
-        if schemes is not None and scheme(location) not in schemes:
-            raise UserError(
-                f"{_start(setting)}{location}: {scheme(location)}:// cannot be used here; name {kind}"
-            )
-        return location
-    _refuse_misspelled(text, setting, creates=creates)
-    path = _expanded(text, setting)
-    if "\\" in text and not _exists(path):
-        path = _expanded(text.replace("\\", "/"), setting)
-    return re.sub("^//+", "/", str(path))
+    try:
+        location = _normalized(text, creates=creates)
+        if (found := scheme(location)) and schemes is not None and found not in schemes:
+            raise _Misspelled(f"{location}: {found}:// cannot be used here; name {kind}")
+    except _Misspelled as e:
+        raise UserError(f"{setting}: {e}" if setting else str(e)) from e
+    return location
 
 
 def scheme(location: str) -> str:
-    """The scheme of a normalized location, empty for a local path."""
+    """Return the scheme of a normalized location, empty for a local path."""
     url = _URL.match(location)
     return url.group(1) if url else ""
 
 
 def absolute(text: str, setting: str = "", *, creates: bool = False) -> Path:
-    """The absolute path of a local location; `..` is resolved as the file system does, links included.
+    """Return the absolute path of a local location; `..` is resolved as the file system does, links included.
 
     Raises UserError for a misspelled location and for any URL.
     """
@@ -81,58 +74,52 @@ def absolute(text: str, setting: str = "", *, creates: bool = False) -> Path:
 
 
 def object_url(text: str, setting: str) -> str:
-    """A bucket's URL without empty parts, `.`, `..` and backslashes: `s3://bucket//a/` is `s3://bucket/a`.
+    """Return a bucket's URL without empty parts, `.`, `..` and backslashes.
 
     Raises UserError if it names no bucket or leads out of it.
     """
-    found = normalized(text, setting)
-    kind, _, rest = found.partition("://")
+    kind, _, rest = normalized(text, setting).partition("://")
     bucket, *parts = rest.replace("\\", "/").split("/")
     kept: list[str] = []
     for part in parts:
         if part == ".." and not kept:
-            raise UserError(
-                f"{_start(setting)}{text}: .. leads out of the bucket; write {kind}://bucket/prefix"
-            )
+            raise UserError(f"{setting}: {text}: .. leads out of the bucket; write {kind}://bucket/prefix")
         if part == "..":
             kept.pop()
         elif part not in ("", "."):
             kept.append(part)
     if kind != "memory" and bucket in ("", ".", ".."):
-        raise UserError(f"{_start(setting)}{text} names no bucket; write {kind}://bucket/prefix")
+        raise UserError(f"{setting}: {text} names no bucket; write {kind}://bucket/prefix")
     return f"{kind}://{'/'.join(part for part in (bucket, *kept) if part)}"
 
 
-def _start(setting: str) -> str:
-    return f"{setting}: " if setting else ""
-
-
-def _refuse_unreadable(text: str, setting: str) -> None:
-    start = _start(setting)
+def _normalized(text: str, *, creates: bool) -> str:
     if not text.strip():
-        raise UserError(f"{start}the location is empty; write a path or a URL")
+        raise _Misspelled("the location is empty; write a path or a URL")
     if any(ord(c) < 32 or ord(c) == 127 for c in text):
-        raise UserError(f"{start}{text!r} has a line break or another control character; remove it")
+        raise _Misspelled(f"{text!r} has a line break or another control character; remove it")
     if text != text.strip() and not _exists(Path(text)):
-        raise UserError(f"{start}{text!r} begins or ends with a space; remove it")
+        raise _Misspelled(f"{text!r} begins or ends with a space; remove it")
     if text[0] in "\"'" and text[-1] == text[0]:
-        raise UserError(f"{start}{text} has quotes as part of its name; write {text.strip(text[0])}")
-
-
-def _refuse_misspelled(text: str, setting: str, *, creates: bool) -> None:
+        raise _Misspelled(f"{text} has quotes as part of its name; write {text.strip(text[0])}")
+    if file := _FILE_URL.match(text):
+        text = text[file.end() :]
+    if url := _URL.match(text):
+        return _url(url.group(1).lower(), text[url.end() :], text)
     problem = _misspelling(text)
     if problem is None and creates and text in ("None", "null", "undefined"):  # a program's missing value
         problem = "is not a location; write a path or a URL"
-    if problem is None or _is_literal(text, creates=creates):
-        return
-    literal = f"; for the existing file or folder of this name write ./{text}"
-    raise UserError(
-        f"{_start(setting)}{text!r} {problem}{literal if creates and _exists(Path(text)) else ''}"
-    )
+    if problem is not None and not _is_literal(text, creates=creates):
+        existing = f"; for the existing file or folder of this name write ./{text}"
+        raise _Misspelled(f"{text!r} {problem}{existing if creates and _exists(Path(text)) else ''}")
+    path = _expanded(text)
+    if "\\" in text and not _exists(path):
+        path = _expanded(text.replace("\\", "/"))
+    return re.sub("^//+", "/", str(path))
 
 
 def _misspelling(text: str) -> str | None:
-    """Why a path looks like a mistake, and how to write what was probably meant."""
+    """Return why a path looks like a mistake, and how to write what was probably meant."""
     if broken := _BROKEN_URL.match(text):
         kind = (broken.group(1) or broken.group(3)).lower()
         rest = (broken.group(2) or broken.group(4) or "").replace("\\", "/").strip("/ ") or "..."
@@ -141,16 +128,15 @@ def _misspelling(text: str) -> str | None:
     if text.startswith(("://", ":/")):
         return "is a URL without its scheme; write s3://bucket/prefix, or a path"
     if found := _PLACEHOLDER.search(text):
-        return (
-            f"has {found.group(0)}, which is not expanded; write the path itself, or ~ for your home folder"
-        )
+        name = found.group(0)
+        return f"has {name}, which is not expanded; write the path itself, or ~ for your home folder"
     if _WINDOWS.match(text) and os.name != "nt":
         return "is a path of Windows; write the path on this machine"
     return None
 
 
 def _is_literal(text: str, *, creates: bool) -> bool:
-    """Whether a name that looks like a mistake is meant literally.
+    """Return whether a name that looks like a mistake is meant literally.
 
     Either it exists, which is not enough if something would be created, or it is written from `/`, `./`,
     `../` or `~` and only its last part is new, which must not look like a mistake itself.
@@ -172,25 +158,20 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _expanded(text: str, setting: str) -> Path:
+def _expanded(text: str) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as e:
-        raise UserError(
-            f"{_start(setting)}{text}: that user has no home folder; write the folder's path"
-        ) from e
+        raise _Misspelled(f"{text}: that user has no home folder; write the folder's path") from e
 
 
-def _url(kind: str, rest: str, text: str, setting: str) -> str:
-    start = _start(setting)
+def _url(kind: str, rest: str, text: str) -> str:
     if kind in ("file", "local"):
-        raise UserError(
-            f"{start}{text} names a host; write file:///absolute/path, or the path without {kind}://"
-        )
+        raise _Misspelled(f"{text} names a host; write file:///absolute/path, or the path without {kind}://")
     if found := (_PLACEHOLDER if kind in _BUCKETS else _PLACEHOLDER_IN_URL).search(rest):
-        raise UserError(f"{start}{text} has {found.group(0)}, which is not expanded; write the URL itself")
+        raise _Misspelled(f"{text} has {found.group(0)}, which is not expanded; write the URL itself")
     if kind in _BUCKETS and rest.startswith(("/", "\\")):
-        raise UserError(f"{start}{text} names no bucket; did you mean {kind}://{rest.strip('/')}?")
+        raise _Misspelled(f"{text} names no bucket; did you mean {kind}://{rest.strip('/')}?")
     if kind in SCHEMES - {"memory"} and not rest.strip("/\\"):
-        raise UserError(f"{start}{text} names nothing after {kind}://; write the whole URL")
+        raise _Misspelled(f"{text} names nothing after {kind}://; write the whole URL")
     return f"{kind}://{rest}"

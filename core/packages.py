@@ -1,8 +1,4 @@
-"""Files inside installed packages: of any distribution by URL, and the defaults of this one.
-
-`package://<distribution>/<path>` names a file as the distribution lists it; the package is never imported.
-The defaults are `prompts/*.yaml` and `configs/prices.yaml`; a wheel has copies of them in `core/defaults/`.
-"""
+"""Files inside installed packages, which are never imported, and the default files of this one."""
 
 from __future__ import annotations
 
@@ -19,9 +15,10 @@ PROMPTS = "prompts"
 
 
 def find(url: str, setting: str = "the setting that names it") -> Path:
-    """The file that `url` names. Raises UserError with the nearest names if it does not exist.
+    """Return the file that `url` names, as the distribution lists it: `package://<distribution>/<path>`.
 
-    No message advises an install command: a misspelled name may be that of a stranger's package.
+    Raises UserError with the nearest names if it does not exist. No message advises an install command: a
+    misspelled name may be that of a stranger's package.
     """
     distribution, _, inside = url.removeprefix(SCHEME).partition("/")
     if not distribution or not inside:
@@ -50,10 +47,10 @@ def find(url: str, setting: str = "the setting that names it") -> Path:
 
 
 def find_default(path: str, setting: str) -> Path:
-    """The file that a config names: in the working directory, else among the defaults of this package.
+    """Return the file that a config names: in the working directory, else among the defaults of this package.
 
-    If neither exists, the path as the config names it. Raises UserError, naming `setting`, for a
-    misspelled location.
+    The defaults are `prompts/*.yaml` and `configs/prices.yaml`. If there is none, the path is returned as the
+    config names it. Raises UserError, naming `setting`, for a misspelled location.
     """
     location = locations.normalized(path, setting, schemes=(), kind="a local file")
     named, parts = Path(location), PurePosixPath(location).parts

@@ -17,7 +17,7 @@ from core.config.base import Section
 from core.config.loading import ResolvedConfig, leaves, load
 from core.config.reading import read_source
 from core.errors import ConfigError
-from core.jsonio import Mistake
+from core.jsonio import FieldError
 
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _OF_THE_SWEEP = ("run.name", "run.root")
@@ -132,7 +132,7 @@ def read_sweep_file(path: Path) -> SweepFile:
     try:
         return SweepFile.model_validate_json(json.dumps(source.values, default=str), strict=True)
     except ValidationError as e:
-        mistake = Mistake.of(e)
+        mistake = FieldError.of(e)
     name = ".".join(mistake.path)
     if mistake.type == "extra_forbidden":
         known = ", ".join(SweepFile.model_fields)
