@@ -35,17 +35,25 @@ class LogProgress:
     def __init__(self, what: str, *, every: float = 10.0) -> None:
         self.what, self.every = what, every
         self._last = time.monotonic()
-        self._speed, self._ended = Speed(), False
+        self._first: tuple[float, int] | None = None
+        self._ended = False
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        now = time.monotonic()
-        rate = self._speed.rate(done)
+        now, rate = time.monotonic(), self.rate(done)
         ends = done >= total and not self._ended
         if now - self._last < self.every and not ends:
             return
         self._ended = done >= total
         self._last = now
         log.info("%s: %s", self.what, describe(done, total, rate, note))
+
+    def rate(self, done: int) -> float:
+        """Return the units per second since the first update; 0 while it is unknown."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = now, done
+        since, begun = self._first
+        return (done - begun) / (now - since) if now > since else 0.0
 
 
 class Saying:
@@ -63,22 +71,22 @@ class Saying:
         self._inner.update(*self._at, words)
 
 
-class Bar:
-    """A bar on a terminal that moves in place; in a pipe or a file nothing is shown."""
+class BarProgress(LogProgress):
+    """A bar on a terminal that moves in place, and lines in the log, which a terminal then hides."""
 
-    def __init__(self, what: str) -> None:
-        self._what = what
+    def __init__(self, what: str, *, every: float = 10.0) -> None:
+        super().__init__(what, every=every)
         self._bar: Any = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar; at the end it stays as a line."""
+        super().update(done, total, note)
         if not on_terminal() or (self._bar is None and done >= total):
             return
         if self._bar is None:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                desc=self._what, total=total, initial=done, file=sys.stderr, dynamic_ncols=True, unit="row"
+                desc=self.what, total=total, initial=done, file=sys.stderr, dynamic_ncols=True, unit="row"
             )
         if self._bar.disable:  # closed
             return
@@ -89,23 +97,8 @@ class Bar:
             self._bar.close()
 
 
-class Speed:
-    """Units per second since the first update: what was done before it does not count."""
-
-    def __init__(self) -> None:
-        self._first: tuple[float, int] | None = None
-
-    def rate(self, done: int) -> float:
-        """The mean rate until now; 0 while it is unknown."""
-        now = time.monotonic()
-        if self._first is None:
-            self._first = now, done
-        since, begun = self._first
-        return (done - begun) / (now - since) if now > since else 0.0
-
-
 def describe(done: int, total: int, rate: float, note: str = "") -> str:
-    """`40/100 (40 %), 8.0/s, 8 s left, note`, as a log line and a Prefect artifact show it."""
+    """Return `40/100 (40 %), 8.0/s, 8 s left, note`, as a log line and a Prefect artifact show it."""
     parts = [f"{done}/{total} ({100 * done // max(total, 1)} %)"]
     if rate > 0:
         parts.append(f"{rate:.1f}/s")
@@ -115,7 +108,7 @@ def describe(done: int, total: int, rate: float, note: str = "") -> str:
 
 
 def on_terminal() -> bool:
-    """Whether a bar would be visible."""
+    """Return whether a bar would be visible."""
     return allowed and sys.stderr.isatty()
 
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-from core.progress import Bar, LogProgress, Speed, describe
+from core.progress import BarProgress, describe
 
 log = logging.getLogger(__name__)
 
@@ -16,25 +16,23 @@ _ARTIFACT_EVERY = 5.0
 """Seconds between updates: creating an artifact costs about 60 ms, updating it 10."""
 
 
-class ArtifactProgress:
+class ArtifactProgress(BarProgress):
     """Writes to the log, moves a bar on a terminal, and fills an artifact's description.
 
-    Prefect's page shows of a progress artifact only that, so counts, rate and time left stand there.
+    Prefect's page shows only that text of a progress artifact, so it has counts, rate and time left.
     """
 
     def __init__(self, what: str) -> None:
-        self.what = what
-        self._log, self._bar = LogProgress(what), Bar(what)
-        self._speed, self._last = Speed(), time.monotonic()
+        super().__init__(what)
+        self._updated = time.monotonic()
         self._artifact: UUID | None = None
 
     def update(self, done: int, total: int, note: str = "") -> None:
-        self._log.update(done, total, note)
-        self._bar.update(done, total, note)
-        rate, now = self._speed.rate(done), time.monotonic()
-        if now - self._last < _ARTIFACT_EVERY and (done < total or self._artifact is None):
+        super().update(done, total, note)
+        rate, now = self.rate(done), time.monotonic()
+        if now - self._updated < _ARTIFACT_EVERY and (done < total or self._artifact is None):
             return
-        self._last = now
+        self._updated = now
         text = f"{self.what}: {describe(done, total, rate, note)}"
         share = round(100.0 * done / max(total, 1), 1)
         try:

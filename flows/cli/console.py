@@ -1,8 +1,9 @@
-"""Output of the command line: text for people or JSON lines for programs (--log-format json), and tables."""
+"""Output of the command line: text for people or JSON lines for programs (--log-format), log, and tables."""
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import json
 import logging
@@ -28,8 +29,46 @@ def in_json() -> bool:
     return _format == "json"
 
 
-def formatter() -> logging.Formatter:
-    """For log lines: level and text, or one object with time, level, logger and message."""
+def start_log(level: str, *, debug: bool = False) -> None:
+    """Write the log to the terminal from `level` on, and show progress bars on terminals."""
+    from core import progress
+    from core.pipeline.run_log import OURS
+
+    progress.allowed = not in_json()
+    handler = _Terminal(tracebacks=debug)
+    handler.setFormatter(_formatter())
+    for name in OURS:
+        logger = logging.getLogger(name)
+        logger.setLevel("DEBUG" if debug else level)
+        for old in [h for h in logger.handlers if isinstance(h, _Terminal)]:
+            logger.removeHandler(old)
+        logger.addHandler(handler)
+        logger.propagate = False
+    logging.captureWarnings(True)
+
+
+class _Terminal(logging.Handler):
+    """Writes to the present stderr; tracebacks only if they are asked for."""
+
+    def __init__(self, *, tracebacks: bool) -> None:
+        super().__init__()
+        self.tracebacks = tracebacks
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line; none for progress that a bar shows."""
+        from core import progress
+
+        if record.name == progress.__name__ and progress.on_terminal():
+            return
+        if record.exc_info and not self.tracebacks:
+            record = copy.copy(record)
+            record.exc_info = record.exc_text = None
+        # A terminal that has gone must not end a run; train.log has its lines.
+        with progress.without_bars(), contextlib.suppress(BrokenPipeError):
+            print(self.format(record), file=sys.stderr)
+
+
+def _formatter() -> logging.Formatter:
     if not in_json():
         return logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
     from pythonjsonlogger.json import JsonFormatter
@@ -59,7 +98,7 @@ def show(text: str) -> None:
 
 
 def data_output() -> TextIO:
-    """Standard output for data: UTF-8 with plain line ends whatever the console is.
+    """Return standard output for data: UTF-8 with plain line ends on any console.
 
     Raises UserError if it is closed.
     """
@@ -83,7 +122,7 @@ def message(text: str, level: Literal["INFO", "ERROR"] = "INFO") -> None:
 
 
 def has_no_reader() -> bool:
-    """Whether the reader of standard output has gone, as `head` does once it has its lines."""
+    """Return whether the reader of standard output has gone, as `head` does once it has its lines."""
     if sys.stdout is None:
         return False
     try:
@@ -106,16 +145,18 @@ def _is_utf8(stream: TextIO | None) -> bool:
 
 
 def size(count: float) -> str:
-    """Bytes for people: 12 B, 3.4 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000 or unit == "GB":
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+    """Return bytes for people: 12 B, 3.4 MB."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    for unit in ("kB", "MB"):
         count /= 1000
-    raise AssertionError("unreachable")
+        if count < 1000:
+            return f"{count:.1f} {unit}"
+    return f"{count / 1000:.1f} GB"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines with columns as wide as their widest cell."""
-    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in [head, *rows]]
-    return [line.rstrip() for line in lines]
+def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print lines with columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in (head, *rows):
+        show("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())

@@ -9,8 +9,7 @@ import click
 
 from flows.cli import console
 from flows.cli.options import config_argument, set_option
-from flows.cli.preparing import check_place
-from flows.cli.runs import Request
+from flows.cli.runs import Request, check_place
 
 
 @click.command()

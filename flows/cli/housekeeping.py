@@ -43,8 +43,7 @@ def list_runs(root: str, as_json: bool) -> None:
         numbers = ["-" if value is None else f"{value:.3f}" for value in values]
         latest = "latest" if e.latest else ""
         rows.append((e.name, e.state, e.at or "-", console.size(e.bytes), step, *numbers, latest))
-    for line in console.table(head, rows):
-        console.show(line)
+    console.show_table(head, rows)
 
 
 @click.command("rm")
@@ -127,8 +126,7 @@ def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
         size = "-" if each.bytes is None else console.size(each.bytes)
         expires = "never" if each.expires is None else f"{each.expires:%Y-%m-%d %H:%M}"
         rows.append((each.kind, step, size, f"{each.created:%Y-%m-%d %H:%M}", expires, each.location))
-    for line in console.table(head, rows):
-        console.show(line)
+    console.show_table(head, rows)
 
 
 @checkpoints.command("rm")

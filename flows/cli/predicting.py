@@ -12,7 +12,6 @@ from core.predict.options import STANDARD, About, PredictOptions
 from core.records import batched, text_id
 from flows.cli import console
 from flows.cli.options import readable, writable
-from flows.cli.preparing import start_log
 
 if TYPE_CHECKING:
     from core.predict.job import Outcome
@@ -75,11 +74,12 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     from flows import environment
 
     environment.prepare()
-    start_log("INFO")
+    console.start_log("INFO")
     from core.engines.base import Device
     from core.predict import job as jobs
     from core.predict.source import Source
     from core.predict.student import find, open_student
+    from core.progress import BarProgress
 
     bundle = find(options.model, options.root, merged=options.weights == "merged")
     device = Device(options.device, options.threads)
@@ -101,7 +101,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
         _report(on_runner(**asdict(replace(options, fail_on_error=False))), options)
         return
     with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
-        found = jobs.run(job, opened, count, _Shown("predict"))
+        found = jobs.run(job, opened, count, BarProgress("predict"))
     _report(found, options)
 
 
@@ -138,19 +138,6 @@ def _answer_stream(
                     out.write(sink.line({name: row[name] for name in names}) + "\n")
             out.flush()
     return outcome
-
-
-class _Shown:
-    """A bar on a terminal, lines in a pipe."""
-
-    def __init__(self, what: str) -> None:
-        from core.progress import Bar, LogProgress
-
-        self._log, self._bar = LogProgress(what), Bar(what)
-
-    def update(self, done: int, total: int, note: str = "") -> None:
-        self._log.update(done, total, note)
-        self._bar.update(done, total, note)
 
 
 def _report(found: Outcome, options: PredictOptions) -> None:

@@ -12,7 +12,6 @@ import click
 
 from flows.cli import console
 from flows.cli.options import config_argument, refresh_option, root_option, set_option
-from flows.cli.preparing import check_place, prepare
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
@@ -45,6 +44,29 @@ class Request:
         return resolved, switches(resolved.config.stages, self.only, self.skip, self.refresh)
 
 
+def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
+    """Check root, name, data, rules, prompts and answers before Prefect takes its seconds to start."""
+    from core.pipeline.opening import refuse_other
+    from core.pipeline.preflight import check_files
+    from core.store.objects import Store
+    from core.store.runs import RunView
+
+    view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
+    if not new:
+        refuse_other(view, resolved)
+    check_files(resolved.config)
+
+
+def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
+    """Set Prefect's settings, the log on the terminal, and progress bars on terminals."""
+    from flows import environment
+
+    environment.prepare(debug=debug)
+    environment.check_prefect()
+    environment.detach_temporary_server()
+    console.start_log(resolved.config.run.log_level, debug=debug)
+
+
 def _requests(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the argument and options that describe a run, as one Request."""
 
@@ -66,7 +88,7 @@ def run(debug: bool, request: Request, new: bool) -> None:
     """Run the pipeline of CONFIG, reusing every stage whose ingredients did not change."""
     resolved, _ = request.check()
     check_place(resolved, new=new)
-    prepare(resolved, debug)
+    _prepare(resolved, debug)
     from flows.distill import distill
 
     only, skip, refresh = list(request.only), list(request.skip), list(request.refresh)
@@ -82,7 +104,7 @@ def baseline(debug: bool, request: Request, new: bool) -> None:
     if request.only:
         raise click.UsageError("baseline has no --only: its stages are few; leave some out with --skip")
     check_place(resolved, new=new)
-    prepare(resolved, debug)
+    _prepare(resolved, debug)
     from flows.baseline import baseline
 
     skip, refresh = list(request.skip), list(request.refresh)
@@ -110,7 +132,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     from core.store.objects import Store
     from core.store.runs import RunView
 
-    prepare(run_config(RunView(Store.at(root), name)), debug)
+    _prepare(run_config(RunView(Store.at(root), name)), debug)
     from flows.evaluate import evaluate_checkpoint
 
     console.show(_DONE.format(evaluate_checkpoint(name, root, checkpoint)))
@@ -146,7 +168,7 @@ def reinforce(
 
         console.show(describe_reinforcement(resolved, start))
         return
-    prepare(resolved, debug)
+    _prepare(resolved, debug)
     from flows.reinforce import reinforce
 
     console.show(_DONE.format(reinforce(resolved.as_parameter(), None, start, list(refresh), replace)))
@@ -170,7 +192,7 @@ def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, 
         return
     for arm in arms.arms:
         check_place(arm.resolved, new=new)
-    prepare(arms.arms[0].resolved, debug)
+    _prepare(arms.arms[0].resolved, debug)
     from flows.sweep import sweep
 
     console.show(_DONE.format(sweep(str(file), list(overrides), new)))

@@ -45,15 +45,13 @@ def test_the_end_is_logged_once_and_a_wait_after_it_seldom(caplog: pytest.LogCap
 REPO = Path(__file__).resolve().parents[2]
 PROGRAM = """
 import logging, time
-from core.progress import LogProgress
-from core.progress import Bar
-from flows.cli.preparing import start_log
+from core.progress import BarProgress
+from flows.cli.console import start_log
 start_log("INFO")
-bar, lines = Bar("export"), LogProgress("export", every=0)
+progress = BarProgress("export", every=0)
 for done in range(1, 6):
     time.sleep(0.12)
-    bar.update(done, 5, f"loss {done}")
-    lines.update(done, 5, f"loss {done}")
+    progress.update(done, 5, f"loss {done}")
     logging.getLogger("core.somebody").info("a line in between")
 """
 
