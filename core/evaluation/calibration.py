@@ -25,7 +25,7 @@ from core.evaluation.predictions import Bools, Floats, Predictions
 
 CurveKind = Literal["none", "temperature", "platt", "isotonic"]
 Parameters = Mapping[str, Any]
-"""Numbers, or tuples of numbers, by name."""
+"""Numbers, or lists of numbers, by name."""
 FOLDS = 5
 LEAST_FOR_AUTO = 50
 """Rows that `auto` needs, and LEAST_OF_CLASS of each class; with fewer it chooses none."""
@@ -61,12 +61,6 @@ class Calibrator:
     def identity(reason: str) -> Calibrator:
         """Return the calibrator that changes nothing and was fitted to nothing."""
         return Calibrator("none", {}, "none", 0, 0, None, None, reason)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Calibrator:
-        """Return the calibrator in a file that this project wrote."""
-        found = {k: tuple(v) if isinstance(v, list) else v for k, v in value["parameters"].items()}
-        return Calibrator(**{**value, "parameters": found})
 
     def apply(self, probability: Floats) -> Floats:
         return curve(self.kind, self.parameters, probability)
@@ -200,7 +194,7 @@ def isotonic(y: Bools, p: Floats) -> Parameters:
     edge = np.append(True, steps) | np.append(steps, True)
     least_share = 1 / (len(y) + 2)
     held = np.clip(rising[edge], least_share, 1 - least_share)
-    return {"at": tuple(at[edge].tolist()), "to": tuple(held.tolist())}
+    return {"at": at[edge].tolist(), "to": held.tolist()}
 
 
 FITS: Mapping[CurveKind, Callable[[Bools, Floats], Parameters]] = {

@@ -60,7 +60,7 @@ def read(path: Path) -> Decision:
     """Return the frozen part of a file that the decide stage wrote."""
     value = jsonio.read_json(path)
     chosen = value["threshold"]
-    return Decision(Calibrator.from_json(value["calibrator"]), chosen["value"], chosen["reason"])
+    return Decision(Calibrator(**value["calibrator"]), chosen["value"], chosen["reason"])
 
 
 def worst_errors(p: Predictions, decision: Decision, most: int) -> list[int]:

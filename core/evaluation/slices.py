@@ -63,12 +63,12 @@ def slices(
     return found
 
 
-def by_length(texts: Sequence[str], buckets: int = LENGTH_BUCKETS) -> Labeling:
+def by_length(texts: Sequence[str]) -> Labeling:
     """Return buckets of lengths in characters, of as equal sizes as ties allow."""
     lengths = np.array([len(text) for text in texts], dtype=np.int64)
     if len(lengths) == 0:
         return {}
-    ends = np.unique(np.quantile(lengths, np.arange(1, buckets + 1) / buckets, method="higher"))
+    ends = np.unique(np.quantile(lengths, np.arange(1, LENGTH_BUCKETS + 1) / LENGTH_BUCKETS, method="higher"))
     bucket = np.searchsorted(ends, lengths, side="left")
     starts = [int(lengths.min()), *(int(e) + 1 for e in ends[:-1])]
     return {

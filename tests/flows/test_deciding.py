@@ -65,7 +65,7 @@ def test_predictions_metrics_manifest_and_pointer_follow_the_decision(project: P
     assert all(row["threshold"] == at for row in test)
     said = [None if at is None else int(row["probability"] >= at) for row in test]
     assert [row["predicted"] for row in test] == said
-    calibrator = Calibrator.from_json(frozen["calibrator"])
+    calibrator = Calibrator(**frozen["calibrator"])
     raw = np.array([row["uncalibrated_probability"] for row in test])
     assert [row["probability"] for row in test] == list(calibrator.apply(raw)) != list(raw)
 

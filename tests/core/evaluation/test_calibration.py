@@ -162,7 +162,7 @@ def test_rows_without_a_probability_stay_without_one(scored: Scored, method: str
 def test_a_calibrator_survives_its_file_to_the_bit(method: str) -> None:
     y, p = honest(300, seed=12, heat=2.0)
     found = fitted(y, p, method)
-    again = Calibrator.from_json(json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False)))
+    again = Calibrator(**json.loads(json.dumps(dataclasses.asdict(found), allow_nan=False)))
     assert again == found
     assert (again.apply(p) == found.apply(p)).all()
 
