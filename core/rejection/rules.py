@@ -147,7 +147,7 @@ class NamesGoldLabel(RejectionRule):
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
         names = context.labels.names(example.label)
-        return _said(self.phrases, names, without_quotes(answer.reasoning or ""))
+        return _matched_phrase(self.phrases, names, without_quotes(answer.reasoning or ""))
 
 
 @rule("refuses")
@@ -167,7 +167,7 @@ class Refuses(RejectionRule):
     """Phrases that a refusal begins with, searched in its first 200 characters."""
 
     def reject(self, answer: TeacherAnswer, example: Example, context: RuleContext) -> str | None:
-        return _said(self.phrases, (), without_quotes(answer.reasoning or answer.raw_output)[:200])
+        return _matched_phrase(self.phrases, (), without_quotes(answer.reasoning or answer.raw_output)[:200])
 
 
 @rule("repeats")
@@ -202,10 +202,10 @@ class RevealsLabel(RejectionRule):
         names = tuple(name for label in context.labels for name in context.labels.names(label))
         if found := revealed(reasoning, names):
             return f'says "{found}"'
-        return _said(self.phrases, context.labels.names(example.label), without_quotes(reasoning))
+        return _matched_phrase(self.phrases, context.labels.names(example.label), without_quotes(reasoning))
 
 
-def _said(phrases: tuple[str, ...], names: tuple[str, ...], words: str) -> str | None:
+def _matched_phrase(phrases: tuple[str, ...], names: tuple[str, ...], words: str) -> str | None:
     """Return the first of the phrases in `words`, whole; {label} in one represents each of `names`."""
     pattern = _pattern(phrases, names)
     found = pattern.search(plain(words)) if pattern else None
