@@ -28,8 +28,8 @@ _DATED = re.compile(r"-(\d{4}-\d{2}-\d{2}|\d{8})$")
 class Usage:
     """Tokens of one answer as the server counts them; `cached` are a part of `prompt`."""
 
-    prompt: int
-    completion: int
+    prompt: int = 0
+    completion: int = 0
     cached: int = 0
 
     @property
@@ -39,6 +39,10 @@ class Usage:
     def __add__(self, other: Usage) -> Usage:
         completion, cached = self.completion + other.completion, self.cached + other.cached
         return Usage(self.prompt + other.prompt, completion, cached)
+
+    def __sub__(self, other: Usage) -> Usage:
+        completion, cached = self.completion - other.completion, self.cached - other.cached
+        return Usage(self.prompt - other.prompt, completion, cached)
 
 
 class Price(Section):

@@ -141,18 +141,18 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     it must use, and a student's template that does not contain the text once and unchanged.
     """
     path = packages.find_default(config.file, "prompts.file").absolute()
-    entries, target = _read_file(path)
-    given = entries.pop("task_instruction", None)
+    texts, wording = _read_file(path)
+    given = texts.pop("task_instruction", None)
     instruction = config.task_instruction or (given.text.strip() if given else None)
     if instruction is None:
         raise PromptError(f"{path} has no task_instruction; add it there or set prompts.task_instruction")
     for name in _REQUIRED:
-        if name not in entries:
+        if name not in texts:
             raise PromptError(f"{path} has no {name}; add it (see prompts/default.yaml)")
-    for name, entry in entries.items():
-        _check(name, entry)
-    sources = {name: entry.text for name, entry in entries.items()}
-    return Prompts(str(config.file), instruction, sources, TargetWording(**target))
+    for name, source in texts.items():
+        _check(name, source)
+    templates = {name: source.text for name, source in texts.items()}
+    return Prompts(str(config.file), instruction, templates, wording)
 
 
 def _student_key(rulebook: bool, label_only: bool) -> str:
@@ -161,46 +161,67 @@ def _student_key(rulebook: bool, label_only: bool) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A text of the file. `body` is the line of its first line; None if YAML folds its lines."""
+    """A text of the file. `begin` is its first line; None if YAML folds its lines."""
 
     text: str
     path: Path
     line: int
-    body: int | None
+    begin: int | None
 
     def place(self, lineno: int | None = None) -> str:
         """Return file and line, of the text's line `lineno` (from 1) or of its key."""
-        line = self.line if lineno is None or self.body is None else self.body + lineno - 1
+        line = self.line if lineno is None or self.begin is None else self.begin + lineno - 1
         return f"{self.path}:{line}"
 
 
-def _read_file(path: Path) -> tuple[dict[str, _Entry], dict[str, str]]:
-    """Return the file's texts by key, and the wording under `target`.
-
-    Raises PromptError with its line for anything but known keys with texts.
-    """
-    entries: dict[str, _Entry] = {}
+def _read_file(path: Path) -> tuple[dict[str, _Entry], TargetWording]:
+    """Return the file's texts by the names of their templates, and the wording under `target`."""
+    root = _parse_yaml(path)
+    texts: dict[str, _Entry] = {}
     target: dict[str, str] = {}
-    known = ("task_instruction", *TEMPLATES, "target")
-    for key, node in _pairs(_parse_yaml(path), path):
-        place = f"{path}:{node.start_mark.line + 1}"
-        if key not in known and key not in ALIASES:
-            raise PromptError(f"{place}: unknown key {key}; {_suggestion(key, known, 'known are')}")
-        if node.tag == "tag:yaml.org,2002:null":
+    for key, source in _texts(root, path, ("task_instruction", *TEMPLATES, *ALIASES, "target")):
+        if key.startswith("target."):
+            target[key.removeprefix("target.")] = source.text
+            continue
+        for name in ALIASES.get(key, (key,)):
+            if name in texts:
+                raise PromptError(f"{source.place()}: {key} and {name} are one; keep one of them")
+            texts[name] = source
+    return texts, TargetWording(**target)
+
+
+def _texts(
+    node: yaml.Node | None, path: Path, known: Sequence[str], section: str = ""
+) -> Iterator[tuple[str, _Entry]]:
+    """Yield the texts of a mapping by their keys, those of `target` as target.<key>.
+
+    Raises PromptError with its line for anything but `known` keys with texts.
+    """
+    if not isinstance(node, yaml.MappingNode):
+        raise PromptError(f"{path} has no keys; it must map names to templates (see prompts/default.yaml)")
+    seen = set[str]()
+    for key_node, value in node.value:
+        name = str(key_node.value)
+        key, line = section + name, value.start_mark.line + 1
+        place = f"{path}:{line}"
+        if name in seen:
+            raise PromptError(f"{path}:{key_node.start_mark.line + 1}: {name} occurs twice; keep one of them")
+        seen.add(name)
+        if name not in known:
+            listed = [each for each in known if each not in ALIASES]
+            raise PromptError(f"{place}: unknown key {name}; {_suggestion(name, listed, 'known are')}")
+        if value.tag == "tag:yaml.org,2002:null":
             continue
         if key == "target":
-            target = dict(_wording(node, path))
+            yield from _texts(value, path, TargetWording.__slots__, "target.")
             continue
-        text = _text(key, node, place)
-        if not text.strip():
-            raise PromptError(f"{place}: {key} is empty; write it or leave the key out")
-        line = node.start_mark.line + 1
-        entry = _Entry(text, path, line, line + 1 if getattr(node, "style", None) == "|" else None)
-        for name in ALIASES.get(key, (key,)):
-            if name in entries:
-                raise PromptError(f"{place}: {key} and {name} are one; keep one of them")
-            entries[name] = entry
-    return entries, target
+        if not isinstance(value, yaml.ScalarNode):
+            kind = "a list" if isinstance(value, yaml.SequenceNode) else "a mapping"
+            raise PromptError(f"{place}: {key} must be a text, not {kind}")
+        if not value.value.strip() and key != "target.separator":
+            remedy = "write a mark" if section else "write it or leave the key out"
+            raise PromptError(f"{place}: {key} is empty; {remedy}")
+        yield key, _Entry(value.value, path, line, line + 1 if value.style == "|" else None)
 
 
 def _parse_yaml(path: Path) -> yaml.Node | None:
@@ -208,47 +229,13 @@ def _parse_yaml(path: Path) -> yaml.Node | None:
         return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise PromptError(f"{path} does not exist; set prompts.file to a prompts file") from None
-    except OSError as e:
-        raise PromptError(f"{path} cannot be read: {e.strerror}; set prompts.file") from e
-    except UnicodeDecodeError as e:
-        raise PromptError(f"{path}: byte {e.start} is not UTF-8; save the file as UTF-8") from e
-    except yaml.MarkedYAMLError as e:
-        mark = e.problem_mark or e.context_mark
-        line = mark.line + 1 if mark else 1
-        raise PromptError(f"{path}:{line}: not YAML: {e.problem or e.context}; fix this line") from e
+    except (OSError, UnicodeDecodeError) as e:
+        raise PromptError(f"{path} cannot be read: {e}; save the file as UTF-8, or set prompts.file") from e
     except yaml.YAMLError as e:
-        raise PromptError(f"{path}: not YAML: {e}") from e
-
-
-def _pairs(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node]]:
-    if not isinstance(node, yaml.MappingNode):
-        raise PromptError(f"{path} has no keys; it must map names to templates (see prompts/default.yaml)")
-    seen = set[str]()
-    for key, value in node.value:
-        name = str(key.value)
-        if name in seen:
-            raise PromptError(f"{path}:{key.start_mark.line + 1}: {name} occurs twice; keep one of them")
-        seen.add(name)
-        yield name, value
-
-
-def _wording(node: yaml.Node, path: Path) -> Iterator[tuple[str, str]]:
-    known = tuple(TargetWording.__slots__)
-    for key, value in _pairs(node, path):
-        place = f"{path}:{value.start_mark.line + 1}"
-        if key not in known:
-            raise PromptError(f"{place}: unknown key {key}; {_suggestion(key, known, 'known are')}")
-        text = _text(f"target.{key}", value, place)
-        if key != "separator" and not text.strip():
-            raise PromptError(f"{place}: target.{key} is empty; write a mark")
-        yield key, text
-
-
-def _text(key: str, node: yaml.Node, place: str) -> str:
-    if isinstance(node, yaml.ScalarNode):
-        return str(node.value)
-    kind = "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
-    raise PromptError(f"{place}: {key} must be a text, not {kind}")
+        mark = getattr(e, "problem_mark", None) or getattr(e, "context_mark", None)
+        problem = getattr(e, "problem", None) or getattr(e, "context", None) or e
+        place = f"{path}:{mark.line + 1}" if mark else path
+        raise PromptError(f"{place}: not YAML: {problem}; fix this line") from e
 
 
 def _suggestion(name: str, known: Sequence[str], listed: str) -> str:

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Literal, TypeVar
 
 T = TypeVar("T")
-Label = Literal[0, 1]
 SplitName = Literal["train", "val", "test"]
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 

@@ -6,17 +6,19 @@ import asyncio
 import contextlib
 import itertools
 import json
+import mmap
 import os
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 from core import files
-from core.completions.reply import Entry
+from core.completions.reply import Reply, encode
 from core.store.disk import explained
 from core.store.leases import is_dead, this_process, writer_id
 
@@ -26,6 +28,15 @@ IDLE_S, GATHER_S = 0.1, 0.005
 
 _open_writers: set[str] = set()
 """Logs that this process is writing: its process id alone does not distinguish them from closed ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A local file with what one writer wrote from byte `start` of its log on."""
+
+    writer: str
+    start: int
+    path: Path
 
 
 class AppendLog:
@@ -87,21 +98,30 @@ def state(path: Path) -> Literal["growing", "finished", "unknown"]:
         return "unknown"
 
 
+def whole_end(path: Path) -> int:
+    """Return where the last complete line ends, in bytes."""
+    with path.open("rb") as f:
+        if not f.seek(0, 2):
+            return 0
+        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return data.rfind(b"\n") + 1
+
+
 class _Waiting(NamedTuple):
     line: bytes
-    entry: Entry
+    reply: Reply
     done: asyncio.Future[None]
 
 
 class GroupCommit:
-    """Makes lines from any event loop durable together.
+    """Makes replies from any event loop durable together.
 
-    The thread starts with the first line. After a failed write the next line goes to a new log. `on_durable`
-    is called with offsets and entries of lines that have just become durable, before their writers continue.
+    The thread starts with the first reply. After a failed write the next one goes to a new log. `on_durable`
+    is called with offsets and replies that have just become durable, before their writers continue.
     """
 
     def __init__(
-        self, folder: Path, run: str, on_durable: Callable[[AppendLog, Sequence[tuple[int, Entry]]], None]
+        self, folder: Path, run: str, on_durable: Callable[[AppendLog, Sequence[tuple[int, Reply]]], None]
     ) -> None:
         self.folder, self.run, self._on_durable = folder, run, on_durable
         self.writers: set[str] = set()
@@ -112,12 +132,9 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._log: AppendLog | None = None
 
-    async def write(self, line: bytes, entry: Entry) -> None:
-        """Return when the line is durable. Raises StoreError if it could not be written.
-
-        If the caller is cancelled, its line is written all the same: the reply was paid for.
-        """
-        waiting = _Waiting(line, entry, asyncio.get_running_loop().create_future())
+    async def write(self, reply: Reply) -> None:
+        """Return when the reply is durable; even a canceled caller's is written. Raises StoreError."""
+        waiting = _Waiting(encode(reply), reply, asyncio.get_running_loop().create_future())
         with self._changed:
             if self._is_closed:
                 raise RuntimeError("the journal is closed")
@@ -165,8 +182,8 @@ class GroupCommit:
                 log = AppendLog(self.folder, writer, self.run)
             offsets = log.append([waiting.line for waiting in batch])
             self._log = log
-        entries = (waiting.entry for waiting in batch)
-        self._on_durable(log, list(zip(offsets, entries, strict=True)))
+        replies = (waiting.reply for waiting in batch)
+        self._on_durable(log, list(zip(offsets, replies, strict=True)))
 
 
 def _resolve(batch: Sequence[_Waiting], error: Exception | None) -> None:

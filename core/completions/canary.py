@@ -1,18 +1,16 @@
-"""Pay for a few completions only until one of them is usable.
+"""Pay for a few completions only until one of them is usable: failures are often those of all texts.
 
-An endpoint's completions of one prompt often fail for all texts in the same way: cut off at the token limit,
-in a form that the parser does not read, refused by a filter. So no more than `Endpoint.canary` requests are
-sent before a completion is usable. Completions of the same prompt that are in the journal count, whatever
-run paid for them; with another prompt, token limit or output format the count starts again.
+Completions of the same prompt in the journal count, whatever run paid for them; with another prompt, token
+limit or output format the count starts again.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from typing import Generic
 
 from core import jsonio
@@ -145,37 +143,21 @@ class _Lease:
     """A lease held by a thread of its own: waiting for a lease blocks, and Ctrl-C must not wait for it."""
 
     def __init__(self, store: Store, setup: Setup, model: str) -> None:
-        self._store, self._name = store, f"canary/{jsonio.digest(list(setup))[:32]}"
-        self._what = f"the first answers of {model}"
+        name = f"canary/{jsonio.digest(list(setup))[:32]}"
+        self._lease = store.lease(name, f"the first answers of {model}")
+        self._acquired: Future[None] = Future()
+        self._acquired.set_running_or_notify_cancel()  # whoever waits may be canceled, the thread not
         self._over = threading.Event()
-        self._is_acquired = False
+        self._thread = threading.Thread(target=self._hold, name="canary", daemon=True)
 
     async def acquire(self) -> None:
         """Return once the lease is held."""
-        loop = asyncio.get_running_loop()
-        held: asyncio.Future[None] = loop.create_future()
-
-        def report(error: BaseException | None) -> None:
-            if not held.done():
-                held.set_result(None) if error is None else held.set_exception(error)
-
-        def hold() -> None:
-            with contextlib.suppress(RuntimeError):  # a loop that has ended has nothing that waits
-                try:
-                    with self._store.lease(self._name, self._what):
-                        loop.call_soon_threadsafe(report, None)
-                        self._over.wait()
-                except Exception as e:
-                    loop.call_soon_threadsafe(report, e)
-
-        self._thread = threading.Thread(target=hold, name="canary", daemon=True)
         self._thread.start()
         try:
-            await held
-            self._is_acquired = True
-        finally:
-            if not self._is_acquired:
-                self._over.set()
+            await asyncio.wrap_future(self._acquired)
+        except BaseException:
+            self._over.set()
+            raise
 
     def release(self) -> None:
         """Release the lease soon."""
@@ -184,5 +166,14 @@ class _Lease:
     def close(self) -> None:
         """Return once the lease is released."""
         self._over.set()
-        if self._is_acquired:
+        if self._acquired.done():
             self._thread.join()
+
+    def _hold(self) -> None:
+        try:
+            with self._lease:
+                self._acquired.set_result(None)
+                self._over.wait()
+        except Exception as e:
+            if not self._acquired.done():
+                self._acquired.set_exception(e)

@@ -29,8 +29,7 @@ class ChatClient:
 
         limits = endpoint.limits
         timeout = Timeout(limits.read_timeout_s, connect=limits.connect_timeout_s)
-        self._total, self._token_limit = limits.total_timeout_s, endpoint.token_limit
-        self._formats, self._key = formats, api_key(endpoint)
+        self._total, self._formats, self._key = limits.total_timeout_s, formats, api_key(endpoint)
         self._client = AsyncOpenAI(
             api_key=self._key,
             base_url=endpoint.base_url,
@@ -45,7 +44,7 @@ class ChatClient:
             client.organization = client.project = client.admin_api_key = client.webhook_secret = None
             client._custom_headers = {}
 
-    async def ask(self, request: PreparedRequest) -> ServerReply:
+    async def ask(self, prepared: PreparedRequest) -> ServerReply:
         """Send a request and read the reply. Raises CallError.
 
         Sent by the client's generic `post`: its typed `create` walks every message through the types of
@@ -54,20 +53,21 @@ class ChatClient:
         import httpx2
         import openai
 
+        request, endpoint = prepared.request, prepared.endpoint
         body: dict[str, Any] = {
-            "model": request.model,
+            "model": endpoint.model,
             "messages": [{"role": m.role, "content": m.content} for m in request.messages],
-            self._token_limit: request.max_tokens,
+            endpoint.token_limit: prepared.max_tokens,
         }
         if request.temperature is not None:
             body["temperature"] = request.temperature
-        if (response_format := self._formats[request.output_format]) is not None:
+        if (response_format := self._formats[prepared.output_format]) is not None:
             body["response_format"] = response_format
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._total):
                 response = await self._client.post(
-                    "/chat/completions", cast_to=httpx2.Response, body={**body, **request.extra}
+                    "/chat/completions", cast_to=httpx2.Response, body={**body, **endpoint.extra_body}
                 )
             return read_reply(response.content, time.monotonic() - started, dict(response.headers))
         except CallError as e:
@@ -103,8 +103,7 @@ def is_openai(base_url: str) -> bool:
 
 
 def api_key(endpoint: Endpoint) -> str:
-    """Return the key from the environment variable that the config names, else from .env in the working
-    folder.
+    """Return the key from the environment variable that the config names, else from .env in the work folder.
 
     Raises UserError naming the variable if neither has it, or if it contains what no key contains.
     """

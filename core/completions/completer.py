@@ -1,7 +1,6 @@
 """Complete many chat requests: each is looked up in the journal, else sent, and its reply is stored.
 
-Results are in the order of the items, whatever the order of the replies, so that they do not depend on a
-restart or on which request was fastest. A window bounds how many wait for an earlier item.
+Results are in the order of the items, whatever the order of the replies, so that a restart changes nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from core.completions.budget import RequestLedger
@@ -23,6 +23,7 @@ from core.completions.journal import Journal
 from core.completions.request import ChatRequest, Completion, P, Parser, PreparedRequest, ResponseSchema
 from core.completions.sender import Sender
 from core.config.endpoint import Endpoint
+from core.cost import cost
 from core.errors import PassingError, StoreError, TeacherError
 from core.progress import Progress, Silent
 from core.prompts import Message
@@ -120,7 +121,7 @@ def stored_completions(
     """Return an item's completions that are in the journal, up to the first that is not."""
     given: list[Completion[P]] = []
     while (request := next_request(item, given)) is not None:
-        completion = context.stored(request)
+        completion = context.stored(context.prepare(request))
         if completion is None:
             break
         given.append(completion)
@@ -158,7 +159,8 @@ class _Session(Generic[I, P]):
             await asyncio.wait({self._main}, timeout=_BATCH_S)
         if not self._queue.ready:
             self._main.result()
-        return self._queue.take_ready()
+        ready, self._queue.ready = self._queue.ready, []
+        return [(work.item, tuple(work.given)) for work in ready]
 
     async def close(self) -> None:
         """Cancel what is left, and close the connections."""
@@ -173,19 +175,20 @@ class _Session(Generic[I, P]):
             await self._work_off()
             self._formats.check()
             self._canary.check()
-            if self._queue.failed and self._ledger.answered:
-                # An outage that outlasted all tries of some is over when others are answered.
-                log.info("requesting once more the %d that failed in all tries", len(self._queue.failed))
-                self._queue.requeue_failed()
-                await self._work_off()
-            self._queue.give_up_failed()
+            if failed := self._queue.take_failed():
+                if self._ledger.answered:
+                    # An outage that outlasted all tries of some is over when others are answered.
+                    log.info("requesting once more the %d that failed in all tries", len(failed))
+                    self._queue.source = iter(failed)
+                    await self._work_off()
+                else:
+                    for work in failed:
+                        self._queue.put(work)
         finally:
             refreshing.cancel()
 
     async def _work_off(self) -> None:
-        """Finish all items in the queue. After the first error nothing more is sent, and what is in flight,
-        which is paid for, is awaited and stored.
-        """
+        """Finish all items in the queue; after an error, only what is in flight, which is paid for."""
         count = 2 * self._context.endpoint.limits.concurrency
         workers = [asyncio.create_task(self._work()) for _ in range(min(count, self._total or count))]
         try:
@@ -218,11 +221,12 @@ class _Session(Generic[I, P]):
             self._queue.put(work)
             self._finished += 1
             # What the run has spent, and what the rest will take if it is like what was asked.
-            spent, ledger = self._sender.accounts.budget.spent, self._ledger
+            spent, used = self._sender.budget.spent, self._ledger.usage
             left = (self._total - self._finished) / max(self._asked, 1)
-            note = f"{spent.tokens} tokens spent, about {ledger.usage.total * left:.0f} to come"
-            if spent.usd:
-                note = f"${spent.usd:.4f} spent, about ${ledger.usd * left:.4f} to come"
+            note = f"{spent.total} tokens spent, about {used.total * left:.0f} to come"
+            price = self._sender.budget.price
+            if usd := cost(spent, price):
+                note = f"${usd:.4f} spent, about ${cost(used, price) * left:.4f} to come"
             self._progress.update(self._finished, self._total, note)
 
     async def _finish(self, work: _Work[I, P]) -> str | None:
@@ -230,25 +234,25 @@ class _Session(Generic[I, P]):
         was_asked = False
         while (request := self._next_request(work.item, work.given)) is not None:
             prepared = self._context.prepare(request)
-            completion = self._context.stored(request, prepared)
+            completion = self._context.stored(prepared)
             if completion is None:
                 self._asked += not was_asked
                 was_asked = True
-                completion = await self._send(request, prepared)
+                completion = await self._send(prepared)
             if completion is None:
                 return request.id if request.id in self._ledger.failed else None
             work.given.append(completion)
         return None
 
-    async def _send(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
+    async def _send(self, prepared: PreparedRequest) -> Completion[P] | None:
         """Send a request; equal ones wait for the first."""
         while (other := self._being_sent.get(prepared.key)) is not None:
             await other.wait()
-            if (found := self._context.stored(request, prepared)) is not None:
+            if (found := self._context.stored(prepared)) is not None:
                 return found
         self._being_sent[prepared.key] = done = asyncio.Event()
         try:
-            return await self._formats.send(request, prepared)
+            return await self._formats.send(prepared)
         finally:
             del self._being_sent[prepared.key]
             done.set()
@@ -270,54 +274,51 @@ class _Session(Generic[I, P]):
                 log.warning("%s: requests that other runs send meanwhile may be sent again", e)
 
 
+@dataclass(slots=True)
 class _Work(Generic[I, P]):
     """An item, its place among the items, and its completions so far."""
 
-    __slots__ = ("failed_id", "given", "index", "is_last_chance", "item")
-
-    def __init__(self, index: int, item: I) -> None:
-        self.index, self.item = index, item
-        self.given: list[Completion[P]] = []
-        self.failed_id: str | None = None
-        """The request that was not answered in all tries, if one was not."""
-        self.is_last_chance = False
+    index: int
+    item: I
+    given: list[Completion[P]] = field(default_factory=list)
+    failed_id: str | None = None
+    """The request that was not answered in all tries, if one was not."""
+    is_last_chance: bool = False
 
 
 class _WorkQueue(Generic[I, P]):
     """Hands out items in random order within blocks, and returns finished ones in their order.
 
-    The order is the run's own: two runs at once seldom send the same, and find each other's replies. An item
-    that failed is handed out once more: when all others are finished, or when the window would have to wait
-    for it.
+    The order is the run's own: two runs at once seldom send the same. An item that failed is handed out once
+    more: when all others are finished, or when the window would have to wait for it.
     """
 
     def __init__(self, run: str, items: Iterable[I]) -> None:
-        self._source: Iterator[_Work[I, P]] = self._shuffled(random.Random(run), items)
-        self._held: _Work[I, P] | None = None
+        self.source: Iterator[_Work[I, P]] = self._shuffled(random.Random(run), items)
+        self.ready: list[_Work[I, P]] = []
+        self._next: _Work[I, P] | None = None
         self._head = 0
         self._done: dict[int, _Work[I, P]] = {}
-        self.failed: dict[int, _Work[I, P]] = {}
-        self.ready: list[_Work[I, P]] = []
+        self._failed: dict[int, _Work[I, P]] = {}
         self._advanced = asyncio.Event()
 
     @staticmethod
     def _shuffled(rng: random.Random, items: Iterable[I]) -> Iterator[_Work[I, P]]:
-        numbered = enumerate(items)
+        works = itertools.starmap(_Work[I, P], enumerate(items))
         # The first item is the one that the plan shows, and the first request may be sent alone.
-        yield from (_Work[I, P](i, item) for i, item in itertools.islice(numbered, 1))
-        while block := [_Work[I, P](i, item) for i, item in itertools.islice(numbered, _BLOCK)]:
+        yield from itertools.islice(works, 1)
+        while block := list(itertools.islice(works, _BLOCK)):
             rng.shuffle(block)
             yield from block
 
     async def next(self) -> _Work[I, P] | None:
         """Return the next item, waiting while it is too far ahead of the first unfinished one."""
         while True:
-            self._held = self._held or next(self._source, None)
-            work = self._held
+            work = self._next = self._next or next(self.source, None)
             if work is None or work.index < self._head + _WINDOW:
-                self._held = None
+                self._next = None
                 return work
-            if (failed := self.failed.pop(self._head, None)) is not None:
+            if (failed := self._failed.pop(self._head, None)) is not None:
                 failed.is_last_chance = True
                 return failed
             self._advanced.clear()
@@ -326,7 +327,7 @@ class _WorkQueue(Generic[I, P]):
     def put(self, work: _Work[I, P]) -> None:
         """Take an item back, finished or failed."""
         if work.failed_id is not None and not work.is_last_chance:
-            self.failed[work.index] = work
+            self._failed[work.index] = work
             self._advanced.set()
             return
         self._done[work.index] = work
@@ -335,32 +336,18 @@ class _WorkQueue(Generic[I, P]):
             self._head += 1
             self._advanced.set()
 
-    def requeue_failed(self) -> None:
-        """Hand out the failed items once more."""
-        again = list(self.failed.values())
-        for work in again:
+    def take_failed(self) -> list[_Work[I, P]]:
+        """Return and forget the items that failed; they are finished when they are put back."""
+        failed = list(self._failed.values())
+        self._failed.clear()
+        for work in failed:
             work.is_last_chance = True
-        self.failed.clear()
-        self._source = iter(again)
-
-    def give_up_failed(self) -> None:
-        """Count the failed items as finished."""
-        for work in list(self.failed.values()):
-            work.is_last_chance = True
-            self.put(work)
-        self.failed.clear()
-
-    def take_ready(self) -> list[tuple[I, tuple[Completion[P], ...]]]:
-        """Return and forget the finished items."""
-        ready, self.ready = self.ready, []
-        return [(work.item, tuple(work.given)) for work in ready]
+        return failed
 
 
 @contextlib.contextmanager
 def _event_loop() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """An event loop that runs only while a coroutine is passed to it; in a thread of its own if the caller is
-    inside a running loop.
-    """
+    """Yield a function that runs coroutines; in a thread of its own if a loop is running here."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

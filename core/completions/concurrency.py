@@ -19,7 +19,7 @@ _ON_LATENCY = 0.7
 
 
 class AdaptiveConcurrency:
-    """Bounds how many requests are in flight, by how the server responds.
+    """Bounds how many requests are in flight, by how the server responds: `async with` takes a place.
 
     Doubles each round trip until the first sign of trouble (slow start), then adds half its square
     root each round trip (the queue that Netflix' concurrency-limits allows, which recovers 256 in
@@ -45,31 +45,28 @@ class AdaptiveConcurrency:
     def limit(self) -> int:
         return int(self._limit)
 
-    def slot(self) -> Slot:
-        """`async with limiter.slot() as slot:` waits for a place, in the order of the calls."""
-        return Slot(self)
-
-    async def acquire(self) -> None:
-        if self.inflight >= self.limit or self._waiting:
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    self.release()
-                else:
-                    turn.cancel()  # skipped when its turn comes
-                raise
-        else:
+    async def __aenter__(self) -> None:
+        """Wait for a place, in the order of the calls."""
+        if self.inflight < self.limit and not self._waiting:
             self._enter()
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # its turn has just come
+                self._leave()
+            raise
 
-    def release(self) -> None:
-        self.inflight -= 1
-        self._admit()
+    async def __aexit__(self, *_: object) -> None:
+        self._leave()
 
-    def learn(self, started: float, latency: float, outcome: Outcome, tokens: int | None) -> None:
-        """Report the outcome of a request that `started` then and took `latency` seconds."""
+    def report(self, latency: float, outcome: Outcome, tokens: int | None = None) -> None:
+        """Report a request that ended now and took `latency` seconds; the `tokens` of its completion make
+        latencies comparable.
+        """
+        started = loop_time() - latency
         # Where every request is refused, concurrency is not the cause: rate limiter and pause handle that.
         if outcome == "refused" and self._taken:
             self._trouble(started, _ON_REFUSAL)
@@ -121,33 +118,16 @@ class AdaptiveConcurrency:
         self.inflight += 1
         self._most = max(self._most, self.inflight)
 
+    def _leave(self) -> None:
+        self.inflight -= 1
+        self._admit()
+
     def _admit(self) -> None:
         while self._waiting and self.inflight < self.limit:
             turn = self._waiting.popleft()
             if not turn.done():
                 self._enter()
                 turn.set_result(None)
-
-
-class Slot:
-    """A place among the requests in flight, released at the end of `async with`."""
-
-    def __init__(self, limiter: AdaptiveConcurrency) -> None:
-        self._limiter = limiter
-        self.started = 0.0
-
-    async def __aenter__(self) -> Slot:
-        await self._limiter.acquire()
-        self.started = loop_time()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._limiter.release()
-
-    def done(self, latency: float, outcome: Outcome, tokens: int | None = None) -> None:
-        """Report the outcome; `tokens`, those of the completion, make latencies comparable."""
-        now = loop_time()
-        self._limiter.learn(now - latency, latency, outcome, tokens)
 
 
 _EARLY = 8
@@ -247,9 +227,9 @@ class LatencyWatch:
         return ratio
 
     def reconsider(self) -> float:
-        """End a round with half the requests, and return the share of the earlier ones that had room.
+        """End a round with half the requests, whose latency is the new baseline.
 
-        Its latency is the new baseline; the share is 1 if the earlier round was as fast.
+        Returns the share of the earlier requests that had room: 1 if their round was as fast.
         """
         before, self._short = self._short, median(self.round)
         self.round.clear()

@@ -1,8 +1,7 @@
 """What all requests of a run to one endpoint share, and the stored replies that answer them.
 
-A stored reply answers a request that differs from its own in the token limit or the output format only, with
-two exceptions: a completion that the token limit cut off does not answer a request with a higher limit, and
-an unusable completion in another format does not answer if another format is settled.
+A reply also answers a request with another token limit or output format, unless a lower limit cut it off, or
+it is unusable and another format is settled.
 """
 
 from __future__ import annotations
@@ -106,16 +105,9 @@ class RequestContext(Generic[P]):
 
     def prepare(self, request: ChatRequest) -> PreparedRequest:
         """Return what is sent for a request in the settled format."""
+        endpoint = self.endpoint
         return PreparedRequest(
-            endpoint=self.endpoint.base_url,
-            model=self.endpoint.model,
-            messages=request.messages,
-            attempt=request.attempt,
-            temperature=request.temperature,
-            max_tokens=self.endpoint.max_tokens,
-            output_format=self.output_format,
-            extra=self.endpoint.extra_body,
-            schema_digest=self._schema_digest,
+            request, endpoint, endpoint.max_tokens, self.output_format, self._schema_digest
         )
 
     @property
@@ -134,51 +126,46 @@ class RequestContext(Generic[P]):
     def completion(self, request: ChatRequest, reply: Reply) -> Completion[P]:
         return Completion(request, reply, self.parser.parse(reply))
 
-    def own(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
+    def own(self, prepared: PreparedRequest) -> Completion[P] | None:
         """Return the journal's completion of exactly this request."""
         reply = self.journal.get(prepared.key)
-        return None if reply is None else self.completion(request, reply)
+        return None if reply is None else self.completion(prepared.request, reply)
 
-    def stored(self, request: ChatRequest, prepared: PreparedRequest | None = None) -> Completion[P] | None:
+    def stored(self, prepared: PreparedRequest) -> Completion[P] | None:
         """Return the journal's completion of a request: its own, or the earliest under another token limit or
         format; None if it has to be sent.
         """
-        prepared = prepared or self.prepare(request)
-        own = self.own(request, prepared)
+        own = self.own(prepared)
         if own is not None and not _is_truncated(own):
             return own
         index = self.journal.index
         old = itertools.product(self._old_limits, index.old_formats)
         found = [own] if own else []
-        found += self._others(request, prepared, itertools.chain(index.variants, old))
-        if not found and (limits := self._new_old_limits(request, prepared)):
-            found += self._others(request, prepared, itertools.product(limits, index.old_formats))
+        found += self._others(prepared, itertools.chain(index.variants, old))
+        if not found and (limits := self._new_old_limits(prepared)):
+            found += self._others(prepared, itertools.product(limits, index.old_formats))
         return min(found, key=lambda c: (_is_truncated(c), c.reply.at, c.reply.key)) if found else None
 
     def _others(
-        self, request: ChatRequest, prepared: PreparedRequest, variants: Iterable[tuple[int, str]]
+        self, prepared: PreparedRequest, variants: Iterable[tuple[int, str]]
     ) -> Iterator[Completion[P]]:
         """Yield completions under other token limits and formats that answer a request."""
         for limit, output_format in variants:
             if (limit, output_format) == (prepared.max_tokens, prepared.output_format):
                 continue
-            other = dataclasses.replace(prepared, max_tokens=limit, output_format=output_format)
-            found = self.own(request, other)
+            found = self.own(dataclasses.replace(prepared, max_tokens=limit, output_format=output_format))
             if found is None or (_is_truncated(found) and limit < prepared.max_tokens):
                 continue
-            if found.parsed.ok or prepared.output_format in (
-                found.reply.output_format,
-                found.reply.settled_format,
-            ):
+            formats = (found.reply.output_format, found.reply.settled_format)
+            if found.parsed.ok or prepared.output_format in formats:
                 yield found
 
-    def _new_old_limits(self, request: ChatRequest, prepared: PreparedRequest) -> frozenset[int]:
-        """Search the token limit under which version 0.1 sent this, and return limits that were unknown.
+    def _new_old_limits(self, prepared: PreparedRequest) -> frozenset[int]:
+        """Search the token limit under which version 0.1 sent this; only the keys of its lines contain it.
 
-        Its lines do not contain the limit, which is part of the key. A limit is right if the key of some
-        request under it is in the journal.
+        Returns limits that were unknown, under which the key of this request is in the journal.
         """
-        index = self.journal.index
+        index, request = self.journal.index, prepared.request
         if not index.old_formats or request.attempt or self._old_misses == _OLD_MISSES_AT_MOST:
             return frozenset()
         if not index.has_old_text(request.id):

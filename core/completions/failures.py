@@ -1,16 +1,16 @@
-"""Classify a failed request: retry it, stop everything, or give up this text only.
+"""Classify a failed request by status and error code: retry it, stop everything, or give up this text only.
 
-Status and error code decide. The message decides only for a 400, 403 or 422 without a code that does: several
-servers report a missing model or an empty account with nothing but an English sentence.
+The message decides only for a 400, 403 or 422 without a code that does.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from core.completions.headers import should_retry
 from core.config.endpoint import Endpoint
 from core.errors import TeacherRefused
 
@@ -87,49 +87,70 @@ class CallError(Exception):
         self.message, self.status, self.code, self.headers = message, status, code, headers or {}
         self.counted = counted
 
+    @property
+    def words(self) -> str:
+        """Status, first code and the server's own words, in one line."""
+        number = "no answer" if self.status is None else f"HTTP {self.status}"
+        shown = " ".join(f"{self.code.partition(' ')[0]} {self.message}".split())
+        return f"{number}: {shown}"[:500] if shown else number
 
-@dataclass(frozen=True, slots=True)
-class RetryDecision:
-    """What to do about a failed request, and the server's own words."""
+    @cached_property
+    def kind(self) -> Kind:
+        """retry: it may pass; refused: stop everything; bad_request: this text fails, others may not;
+        format_unsupported: ask without structured output. x-should-retry decides between the first and third.
+        """
+        status, cause, retry = self.status, self._cause, should_retry(self.headers)
+        if status is None:
+            kind: Kind = "retry"
+        elif cause in ("key", "account", "model"):
+            # Money first: it comes as 429, 403, 402 and 400, and waiting does not help.
+            return "refused"
+        elif cause != "text" and status in (400, 422) and _FORMAT.search(f"{self.code} {self.message}"):
+            return "format_unsupported"
+        else:
+            may_pass = status in _RETRIED or status >= 500 or status < 400 or cause == "rate"
+            kind = "retry" if may_pass and cause != "text" else "bad_request"
+        return kind if retry is None else "retry" if retry else "bad_request"
 
-    kind: Kind
-    """retry: it may pass; refused: stop everything; bad_request: this text fails, others may not;
-    format_unsupported: ask without structured output."""
-    words: str
-    slow_down: bool = False
-    """Whether the server is overloaded (429, or 503 and 529)."""
-    maybe_format: bool = False
-    """Whether the request may have failed for its output format alone, whatever `kind` is: ask in the next
-    format, and act on `kind` only if a plain request fails too. Never True for key, account or rate."""
+    @property
+    def slow_down(self) -> bool:
+        """Whether the server is overloaded (429, or 503 and 529)."""
+        return self.kind == "retry" and (self.status in OVERLOAD_STATUSES or self._cause == "rate")
+
+    @property
+    def maybe_format(self) -> bool:
+        """Whether the request may have failed for its output format alone, whatever `kind` is.
+
+        Ask in the next format, and act on `kind` only if a plain request fails too.
+        """
+        doubtful = self.status in _FORMAT_STATUSES and self._cause in ("unknown", "model", "server")
+        return doubtful or self.kind == "format_unsupported"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the same request may succeed another time."""
+        return self.kind == "retry" and self.status != 501  # not implemented
+
+    @cached_property
+    def _cause(self) -> Cause:
+        status, codes = self.status, {code.lower() for code in self.code.split()}
+        named = next((cause for cause, _, known in _MEANINGS if codes & known and cause != "unknown"), None)
+        if named == "account" or named == "text" or (named == "key" and status != 403):
+            return named
+        if status in (400, 403, 422) and _MODERATED.search(self.message):
+            return "text"  # a filter that rejects one text may accept the others
+        if status in _CAUSE_OF_STATUS:
+            return _CAUSE_OF_STATUS[status]
+        if named is None and status in (400, 422) and not _FORMAT.search(self.message):
+            for cause, pattern in _CAUSE_OF_WORDS.items():
+                if re.search(pattern, self.message, re.IGNORECASE):
+                    return cause
+        return named or ("server" if status is not None and status >= 500 else "unknown")
 
 
-def classify(
-    status: int | None, code: str | None = None, message: str = "", should_retry: bool | None = None
-) -> RetryDecision:
-    """Judge a failure by HTTP status (None: no answer came), error codes and message.
-
-    `code` contains the codes, types and reasons of the error, separated by spaces. `should_retry` is the
-    server's x-should-retry, which decides between retry and bad_request.
-    """
-    codes = (code or "").split()
-    cause = _cause(status, codes, message)
-    kind = _kind(status, cause, f"{code or ''} {message}")
-    if should_retry is not None and kind in ("retry", "bad_request"):
-        kind = "retry" if should_retry else "bad_request"
-    number = "no answer" if status is None else f"HTTP {status}"
-    shown = " ".join(f"{codes[0] if codes else ''} {message}".split())
-    return RetryDecision(
-        kind,
-        f"{number}: {shown}"[:500] if shown else number,
-        slow_down=kind == "retry" and (status in OVERLOAD_STATUSES or cause == "rate"),
-        maybe_format=kind == "format_unsupported"
-        or (status in _FORMAT_STATUSES and cause in ("unknown", "model", "server")),
-    )
-
-
-def refusal(decision: RetryDecision, endpoint: Endpoint) -> TeacherRefused:
-    """Return the error of a decision that stops everything, with what to fix."""
-    words, section, key_env = decision.words.lower(), endpoint.section, endpoint.api_key_env
+def refusal(error: CallError, endpoint: Endpoint) -> TeacherRefused:
+    """Return the error that stops everything, with what to fix."""
+    words, section, key_env = error.words.lower(), endpoint.section, endpoint.api_key_env
     if words.startswith("http 401") or "key" in words:
         remedy = (
             f"check the key in {key_env}" if key_env else f"name the key's variable in {section}.api_key_env"
@@ -139,7 +160,7 @@ def refusal(decision: RetryDecision, endpoint: Endpoint) -> TeacherRefused:
     else:
         remedy = "check the account's balance and what it may use"
     return TeacherRefused(
-        f"{endpoint.base_url} refuses to answer as {endpoint.model} ({decision.words}); {remedy}, and run "
+        f"{endpoint.base_url} refuses to answer as {endpoint.model} ({error.words}); {remedy}, and run "
         "the same command again: stored answers are not requested twice"
     )
 
@@ -153,44 +174,13 @@ def status_of_codes(codes: Sequence[str]) -> int | None:
     return next((status for _, status, known in _MEANINGS if lower & known), None)
 
 
-def _cause(status: int | None, codes: Sequence[str], message: str) -> Cause:
-    lower = {code.lower() for code in codes}
-    named = next((cause for cause, _, known in _MEANINGS if lower & known and cause != "unknown"), None)
-    if named == "account" or named == "text" or (named == "key" and status != 403):
-        return named
-    if status in (400, 403, 422) and _MODERATED.search(message):
-        return "text"  # a filter that rejects one text may accept the others
-    if status in _CAUSE_OF_STATUS:
-        return _CAUSE_OF_STATUS[status]
-    if named is None and status in (400, 422) and not _FORMAT.search(message):
-        for cause, pattern in _CAUSE_OF_WORDS.items():
-            if re.search(pattern, message, re.IGNORECASE):
-                return cause
-    return named or ("server" if status is not None and status >= 500 else "unknown")
-
-
-def _kind(status: int | None, cause: Cause, shown: str) -> Kind:
-    if status is None:
-        return "retry"
-    if cause == "text":
-        return "bad_request"
-    # Money first: it comes as 429, 403, 402 and 400, and waiting does not help.
-    if cause in ("key", "account", "model"):
-        return "refused"
-    if status in (400, 422) and _FORMAT.search(shown):
-        return "format_unsupported"
-    may_pass = status in _RETRIED or status >= 500 or status < 400 or cause == "rate"
-    return "retry" if may_pass else "bad_request"
-
-
 _CODE_FIELDS = "code type status reason error_type error_code status_code http_code param"
 _INNER_FIELDS = ("innererror", "inner_error", "metadata", "details", "detail", "error")
 _MESSAGE_FIELDS = ("message", "msg", "detail", "error_description", "error")
 
 
 def read_error(body: Any) -> CallError | None:
-    """Read the body of a request that failed; None for a body without an error. Its status is that of its
-    codes.
+    """Read the body of a request that failed; None for a body without an error. Codes decide the status.
 
     The error is under `error`, or the body is a list of one (Gemini), or it is the body itself (vLLM).
     """

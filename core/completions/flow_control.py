@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime as dt
 import random
 from collections import deque
-from dataclasses import dataclass
 
-from core.completions.concurrency import AdaptiveConcurrency, Outcome, Slot
-from core.completions.failures import OVERLOAD_STATUSES, CallError, RetryDecision
+from core.completions.concurrency import AdaptiveConcurrency
+from core.completions.failures import OVERLOAD_STATUSES, CallError
 from core.completions.headers import retry_after
 from core.completions.rate_limiter import RateLimiter, loop_time
 from core.completions.response import ServerReply
@@ -18,104 +16,73 @@ from core.errors import BreakerOpen
 
 _TRIES_WITHOUT_RESPONSE = 3
 """Tries of a request to an endpoint that has never responded: a wrong address stays wrong."""
+_BASE_S, _CAP_S, _LONGEST_S = 1.0, 60.0, 600.0
+"""The first and the longest wait before a retry; a request is given up if the server asks for more than the
+last."""
 
 
 class FlowControl:
     """Everything that decides when one endpoint may be asked. Created in a running event loop.
 
-    A request takes a slot of `concurrency` (how many are in flight at once), then its turn (pauses, requests
+    A request takes a place in `concurrency` (how many are in flight at once), then its turn (pauses, requests
     and tokens a minute, the circuit breaker), and reports how it went.
     """
 
-    def __init__(self, endpoint: Endpoint, rng: random.Random | None = None) -> None:
-        limits, self._rng = endpoint.limits, rng or random.Random()
+    def __init__(self, endpoint: Endpoint) -> None:
+        limits = endpoint.limits
         self.breaker = CircuitBreaker(limits.breaker, endpoint.section)
         self.concurrency = AdaptiveConcurrency(limits.concurrency)
         self.rate = RateLimiter(limits.requests_per_minute, limits.tokens_per_minute)
-        self._pause, self._backoff = Pause(self._rng), Backoff(tries=limits.tries)
-        self._has_response = False
+        self._tries, self._has_response = limits.tries, False
 
     async def turn(self, tokens: int) -> float:
         """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent.
 
         Raises what opened the breaker. Pass the tokens to `rate.settle` if nothing is sent.
         """
-        await self._pause.over()
         at = await self.rate.take(tokens)
         self.breaker.check()
         return at
 
-    def replied(self, slot: Slot, reply: ServerReply) -> None:
-        """Report a reply, so that its slot and its headers count."""
+    def replied(self, reply: ServerReply) -> None:
+        """Report a reply, so that its latency and its headers count."""
         self._has_response = True
-        slot.done(reply.seconds, "ok", reply.usage.completion if reply.usage else None)
+        self.concurrency.report(reply.seconds, "ok", reply.usage.completion if reply.usage else None)
         self.rate.hint(reply.headers)
 
-    def failed(self, slot: Slot, error: CallError, at: float, tokens: int) -> None:
+    def failed(self, error: CallError, at: float, tokens: int) -> None:
         """Report the failure of a request of an estimated `tokens` that was sent at `at`."""
         self._has_response = self._has_response or error.status is not None
-        outcome: Outcome = "refused" if error.status in OVERLOAD_STATUSES else "failed"
-        slot.done(loop_time() - at, outcome)
+        is_refused = error.status in OVERLOAD_STATUSES
+        self.concurrency.report(loop_time() - at, "refused" if is_refused else "failed")
         if error.status == 429:
             self.rate.refused(at, tokens)
 
-    def wait_before_retry(self, error: CallError, decision: RetryDecision, tries: int) -> float | None:
-        """Return the seconds until a request is sent again after `tries`; None to give it up.
-
-        A server that is overloaded makes all requests wait, this one included.
-        """
+    def wait_before_retry(self, error: CallError, tries: int) -> float | None:
+        """Return the seconds until a request is sent again after `tries`; None to give it up."""
         if error.status != 429:
-            self.breaker.failure(decision.words)
-        wait = self._backoff.wait(tries, retry_after(error.headers, dt.datetime.now(dt.UTC)), self._rng)
+            self.breaker.failure(error.words)
+        wait = retry_delay(tries, self._tries, retry_after(error.headers, dt.datetime.now(dt.UTC)))
         if wait is None or (not self._has_response and tries >= _TRIES_WITHOUT_RESPONSE):
             return None
-        if decision.slow_down:
-            self._pause.hold(wait)
+        if error.slow_down:
+            self.rate.pause(wait)
             return 0.0
         return wait
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """How often a request is tried, and how long it waits in between.
+def retry_delay(tried: int, tries: int, asked: float | None = None) -> float | None:
+    """Return the seconds before the next try after `tried` (from 1) of `tries`; None: give the request up.
 
-    Full jitter: a uniform draw up to base_s * 2^n, no more than cap_s (Brooker, "Exponential Backoff
-    And Jitter", AWS Architecture Blog, 2015). What the server asks for comes before it.
+    Full jitter: a uniform draw up to 2^(tried - 1) s, no more than a minute (Brooker, "Exponential Backoff
+    And Jitter", AWS Architecture Blog, 2015). What the server `asked` for comes before it.
     """
-
-    tries: int = 8
-    base_s: float = 1.0
-    cap_s: float = 60.0
-    longest_s: float = 600.0
-    """A request is given up if the server asks for more."""
-
-    def wait(self, tried: int, asked: float | None, rng: random.Random) -> float | None:
-        """Return the seconds before the next try after `tried` ones (from 1); None: give the request up."""
-        if tried >= self.tries or (asked is not None and asked > self.longest_s):
-            return None
-        drawn = rng.uniform(0, min(self.cap_s, self.base_s * 2 ** (tried - 1)))
-        # A tenth more than was asked for, so that not all requests return in one moment.
-        return drawn if asked is None else asked + rng.uniform(0, max(0.1 * asked, 0.1))
-
-
-class Pause:
-    """A pause of all requests, since a 429 to one concerns all. They resume spread out."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._until = loop_time()
-        self._spread = 0.0
-
-    def hold(self, wait_s: float) -> None:
-        """Pause for so many seconds from now, or until the end of an earlier, longer pause."""
-        until = loop_time() + wait_s
-        if until > self._until:
-            self._until, self._spread = until, min(1.0, 0.1 * wait_s)
-
-    async def over(self) -> None:
-        """Return when no pause is left."""
-        while (left := self._until - loop_time()) > 1e-6:
-            await asyncio.sleep(left + self._rng.uniform(0, self._spread))
+    if tried >= tries or (asked is not None and asked > _LONGEST_S):
+        return None
+    if asked is None:
+        return random.uniform(0, min(_CAP_S, _BASE_S * 2 ** (tried - 1)))
+    # A tenth more than was asked for, so that not all requests return in one moment.
+    return asked + random.uniform(0, max(0.1 * asked, 0.1))
 
 
 class CircuitBreaker:

@@ -9,8 +9,9 @@ import logging
 from typing import Generic, NoReturn
 
 from core.completions.context import RequestContext
+from core.completions.failures import CallError
 from core.completions.request import ChatRequest, Completion, P, PreparedRequest
-from core.completions.sender import REJECTED_AT_MOST, FormatRefused, Sender
+from core.completions.sender import REJECTED_AT_MOST, Sender
 from core.errors import TeacherError
 
 log = logging.getLogger(__name__)
@@ -31,21 +32,18 @@ class FormatNegotiator(Generic[P]):
         self._settling, self._simplifying = asyncio.Lock(), asyncio.Lock()
         self._rejections = self._simpler_worked = self._simpler_failed = 0
 
-    async def send(self, request: ChatRequest, prepared: PreparedRequest) -> Completion[P] | None:
-        """Return the completion; None if this one request cannot be answered.
-
-        Raises TeacherError if nothing more may be sent.
-        """
+    async def send(self, prepared: PreparedRequest) -> Completion[P] | None:
+        """As `Sender.send`, in the settled format or a simpler one."""
         if not self._is_settled:
             async with self._settling:
                 if not self._is_settled:
-                    return await self._settle(request)
+                    return await self._settle(prepared.request)
         if prepared.output_format != self._context.output_format:
-            prepared = self._context.prepare(request)
+            prepared = self._context.prepare(prepared.request)
         try:
-            return await self._sender.send(request, prepared)
-        except FormatRefused as e:
-            return await self._fall_back(request, prepared, e)
+            return await self._sender.send(prepared)
+        except CallError as e:
+            return await self._fall_back(prepared, e)
 
     def check(self) -> None:
         """Raise TeacherError if requests were sent and no format was settled."""
@@ -53,24 +51,24 @@ class FormatNegotiator(Generic[P]):
             self._stop_unsettled()
 
     async def _settle(self, request: ChatRequest) -> Completion[P] | None:
-        """Settle the format by one request. One rejected text does not show whether others are rejected too:
-        the next request tries again.
-        """
+        """Settle the format by one request; if its text is rejected, the next request tries again."""
         self._was_tried = True
         doubtful = list[str]()
         for name in self._context.formats:
             try:
                 completion = await self._try(name, request)
-            except FormatRefused as e:
+            except CallError as e:
                 self._rejections += 1
-                log.info("the endpoint rejects the output format %s (%s); trying a simpler one", name, e)
+                log.info(
+                    "the endpoint rejects the output format %s (%s); trying a simpler one", name, e.words
+                )
                 if e.may_pass:
                     doubtful.append(name)
                 continue
             if completion is not None:
                 # A format that failed with a server error is tried again: the outage may be over.
                 for other in doubtful:
-                    with contextlib.suppress(FormatRefused):
+                    with contextlib.suppress(CallError):
                         if (better := await self._try(other, request)) is not None:
                             name, completion = other, better
                             break
@@ -88,7 +86,7 @@ class FormatNegotiator(Generic[P]):
     async def _try(self, name: str, request: ChatRequest) -> Completion[P] | None:
         """Use a format from now on, and send a request in it."""
         self._context.output_format = name
-        return await self._sender.send(request, self._context.prepare(request), trial=True)
+        return await self._sender.send(self._context.prepare(request), trial=True)
 
     def _stop_unsettled(self) -> NoReturn:
         endpoint = self._context.endpoint
@@ -98,44 +96,40 @@ class FormatNegotiator(Generic[P]):
             f"{endpoint.section}.base_url and {endpoint.section}.model, and run the same command again"
         )
 
-    async def _fall_back(
-        self, request: ChatRequest, prepared: PreparedRequest, refused: FormatRefused
-    ) -> Completion[P] | None:
-        """Return the completion in a simpler format if the settled one is rejected: some backends of a router
-        may not offer it. The settled format stays settled.
+    async def _fall_back(self, prepared: PreparedRequest, refused: CallError) -> Completion[P] | None:
+        """Return the completion in a simpler format: some backends of a router may reject the settled one.
 
-        If simpler formats are rejected too, the format is not the reason, and after a few such requests
-        rejections are final. If no request of this start was answered in the settled format, a few
-        answers in a simpler one stop the run.
+        After a few requests whose simpler formats are rejected too, rejections are final. If no request of
+        this start was answered in the settled format, a few answers in a simpler one stop the run.
         """
         if not self._simpler_worked:
             async with self._simplifying, self._sender.in_doubt():
                 if not self._simpler_worked and self._simpler_failed < _WITHOUT_SUCCESS:
-                    return await self._in_simpler(request, prepared, refused)
+                    return await self._in_simpler(prepared, refused)
         if not self._simpler_worked:
-            self._sender.give_up(refused, request)
+            self._sender.give_up(refused, prepared.request)
             return None
-        return await self._in_simpler(request, prepared, refused)
+        return await self._in_simpler(prepared, refused)
 
-    async def _in_simpler(
-        self, request: ChatRequest, prepared: PreparedRequest, refused: FormatRefused
-    ) -> Completion[P] | None:
+    async def _in_simpler(self, prepared: PreparedRequest, refused: CallError) -> Completion[P] | None:
         names = list(self._context.formats)
         for name in names[names.index(prepared.output_format) + 1 :]:
             simpler = dataclasses.replace(prepared, output_format=name)
             try:
-                completion = await self._sender.send(request, simpler, trial=True)
-            except FormatRefused:
+                completion = await self._sender.send(simpler, trial=True)
+            except CallError:
                 continue
             self._simpler_worked += completion is not None
             self._simpler_failed += completion is None
             is_accepted = prepared.output_format in self._sender.accepted
             if completion is not None and not is_accepted and self._simpler_worked >= _WITHOUT_SUCCESS:
-                file = self._context.journal.store.where(self._context.format_path)
+                context = self._context
+                file = context.journal.store.where(context.format_path)
                 raise TeacherError(
-                    f"{prepared.endpoint} refuses the output format {prepared.output_format}, which it took "
-                    f"before ({refused}); run the same command again, or, if that does not help, remove "
-                    f"{file}: requests without a usable answer are then sent in another format"
+                    f"{context.endpoint.base_url} refuses the output format {prepared.output_format}, which "
+                    f"it took before ({refused.words}); run the same command again, or, if that "
+                    f"does not help, remove {file}: requests without a usable answer are then sent in "
+                    "another format"
                 ) from refused
             return completion
         return None

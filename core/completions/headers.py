@@ -44,9 +44,8 @@ class RateLimit:
     def rate(self) -> float | None:
         """Units a second that what is left allows until the reset; None: any number.
 
-        Right for a server that counts in fixed windows: the rest is spread over the window. Of a
-        server that refills all the time it asks to stay above half its limit and lets through, in
-        balance, exactly what it refills; so the two need not be distinguished.
+        For a server that counts in fixed windows, the rest is spread over the window; for one that refills
+        all the time, this settles at the rate at which it refills.
         """
         if self.reset_s <= 0:
             return None

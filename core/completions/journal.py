@@ -1,26 +1,29 @@
 """The journal: every reply of an endpoint, durable before it counts, found by its request in any run.
 
-Each writer appends to a file of its own, `answers/<writer>.jsonl` under a root that is a folder. Under a
-remote root the file is in the user's cache, and its parts are uploaded every few seconds: kill -9 loses
-nothing that was appended, and losing the machine loses the last seconds. Readers see the union of all files.
-
-A last line that a crash cut off is skipped and logged. So is a broken line in the middle of a file: its
-request is sent again, where refusing the file would stop every run under the root.
+Each writer appends to its own `answers/<writer>.jsonl`, for a remote root in the user's cache, from where it
+is uploaded in parts. Readers see the union of all files; the requests of broken lines are sent again.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime as dt
 import logging
+import sqlite3
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from core import failpoints
 from core.completions import append_log
-from core.completions.append_log import SUFFIX, AppendLog, GroupCommit
-from core.completions.index import Piece, ReplyIndex, whole_end
-from core.completions.reply import Entry, Reply, ReplyUsage, encode, from_line
+from core.completions.append_log import SUFFIX, AppendLog, GroupCommit, Piece, whole_end
+from core.completions.reply import Reply, ReplyUsage, Setup, from_line
 from core.completions.uploads import FOLDER, Uploader, download, parts, upload_missing
+from core.errors import StoreError
+from core.store.disk import explained
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
@@ -75,7 +78,7 @@ class Journal:
         Raises StoreError if it could not be written; then nothing is counted. If the caller is cancelled,
         the reply is kept all the same: it was paid for.
         """
-        await self._commit.write(*encode(reply))
+        await self._commit.write(reply)
         failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
@@ -127,9 +130,9 @@ class Journal:
         if completes_uploads:
             upload_missing(backend, self._folder, there)
 
-    def _index_durable(self, source: AppendLog, entries: Sequence[tuple[int, Entry]]) -> None:
+    def _index_durable(self, source: AppendLog, replies: Sequence[tuple[int, Reply]]) -> None:
         """Index lines that became durable; called in the journal's thread."""
-        self.index.add(Piece(source.writer, 0, source.path), entries, source.end)
+        self.index.add(Piece(source.writer, 0, source.path), replies, source.end)
         if self._uploader is not None:
             self._uploader.grown(source)
 
@@ -146,3 +149,181 @@ def log_folder(store: Store) -> Path:
         return store.backend.folder / FOLDER
     copies = store.copies.folder
     return copies.parent.parent / FOLDER / copies.name
+
+
+_BATCH = 10_000
+_TABLES = """
+    PRAGMA journal_mode = OFF;
+    PRAGMA cache_size = -48000;
+    CREATE TABLE reply (
+        key BLOB PRIMARY KEY, at REAL, piece INTEGER, start INTEGER, setup INTEGER
+    ) WITHOUT ROWID;
+    CREATE TABLE old_text (id BLOB PRIMARY KEY) WITHOUT ROWID;
+"""
+_INSERT = """
+    INSERT INTO reply VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+    SET at = excluded.at, piece = excluded.piece, start = excluded.start, setup = excluded.setup
+    WHERE (excluded.at, writer_of(excluded.piece), excluded.start)
+        < (reply.at, writer_of(reply.piece), reply.start)
+"""
+
+
+class ReplyIndex:
+    """Finds a reply's place by its request's key, and sums tokens by run; safe to use from several threads.
+
+    A SQLite database in a temporary file: a dictionary of a million keys would take several times the memory.
+    A line's name is its writer and its offset in the writer's log, so a line that several files contain is
+    one line. Of two replies to one request the first in (at, writer, offset) is found.
+    """
+
+    def __init__(self) -> None:
+        self.variants: frozenset[tuple[int, str]] = frozenset()
+        """Token limits and output formats of all requests, except those of version 0.1."""
+        self.old_formats: frozenset[str] = frozenset()
+        """Output formats of the requests of version 0.1, whose lines do not contain their token limit."""
+        self._pieces: list[Piece] = []
+        self._read: dict[str, int] = {}
+        self._torn: dict[Path, int] = {}
+        self._usage: dict[str, ReplyUsage] = defaultdict(ReplyUsage)
+        self._setups: dict[Setup, int] = {}
+        self._lock = threading.Lock()
+        self._db = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._db.create_function("writer_of", 1, lambda i: self._pieces[i].writer, deterministic=True)
+        self._db.executescript(_TABLES)
+
+    def read_until(self, writer: str) -> int:
+        """Return how much of a writer's log is in the index, in bytes."""
+        return self._read.get(writer, 0)
+
+    def add_file(self, piece: Piece, *, growing: bool = False) -> None:
+        """Add what is new in a file. A broken line is logged and left out.
+
+        `growing` means that its writer lives, so that an unfinished last line is normal.
+        """
+        at = max(piece.start, self.read_until(piece.writer))
+        if piece.start > self.read_until(piece.writer):
+            log.warning("%s: replies before it are missing and will be requested again", piece.path)
+        batch: list[tuple[int, Reply]] = []
+        with explained(piece.path, "read"), piece.path.open("rb") as f:
+            f.seek(at - piece.start)
+            for line in f:
+                if not line.endswith(b"\n"):
+                    if not growing and self._torn.get(piece.path) != at:  # logged once
+                        message = "%s:%d: the last line is torn, as by a crash; its reply was never counted"
+                        log.warning(message, piece.path, _line_number(piece, at))
+                    break
+                try:
+                    reply = from_line(line)
+                    batch.append((at, reply._replace(raw_output="", reasoning_content=None)))  # large
+                except ValueError as e:
+                    if at > 0 or b'"holder"' not in line:  # the first line names the writer
+                        message = "%s:%d: no reply can be read there (%s); its request will be sent again"
+                        log.warning(message, piece.path, _line_number(piece, at), e)
+                at += len(line)
+                if len(batch) == _BATCH:
+                    self.add(piece, batch, at)
+                    batch = []
+        self._torn[piece.path] = at
+        self.add(piece, batch, at)
+
+    def add(self, piece: Piece, replies: Sequence[tuple[int, Reply]], end: int) -> None:
+        """Add replies of a file by their offsets in the log, which has been read until `end`."""
+        with self._database():
+            if not self._pieces or self._pieces[-1] != piece:
+                self._pieces.append(piece)
+            number = len(self._pieces) - 1
+            rows, texts = [], []
+            for start, reply in replies:
+                self._usage[reply.run].add(reply)
+                if not reply.is_answer:
+                    continue
+                setup = None
+                if (named := reply.setup) is None:
+                    self.old_formats |= {reply.output_format}
+                    if reply.attempt == 0:
+                        texts.append((_bytes(reply.example_id),))
+                else:
+                    if (variant := (named.max_tokens, reply.output_format)) not in self.variants:
+                        self.variants |= {variant}
+                    setup = self._setups.setdefault(named, len(self._setups))
+                at = dt.datetime.fromisoformat(reply.at).timestamp()
+                rows.append((bytes.fromhex(reply.key), at, number, start, setup))
+            rows.sort()  # neighbors in the tree are fast to insert
+            self._db.execute("BEGIN")
+            self._db.executemany(_INSERT, rows)
+            self._db.executemany("INSERT OR IGNORE INTO old_text VALUES (?)", texts)
+            self._db.execute("COMMIT")
+            self._read[piece.writer] = max(end, self.read_until(piece.writer))
+
+    def line(self, key: str) -> tuple[bytes, Path] | None:
+        """Return the line of the reply to a request, and its file."""
+        found = self._select("SELECT piece, start FROM reply WHERE key = ?", bytes.fromhex(key))
+        if not found:
+            return None
+        number, start = found[0]
+        piece = self._pieces[number]
+        with explained(piece.path, "read"), piece.path.open("rb") as f:
+            f.seek(start - piece.start)
+            return f.readline(), piece.path
+
+    def has(self, key: str) -> bool:
+        return bool(self._select("SELECT 1 FROM reply WHERE key = ?", bytes.fromhex(key)))
+
+    def has_old_text(self, id: str) -> bool:
+        """Return whether version 0.1 sent a request about a text."""
+        return bool(self._select("SELECT 1 FROM old_text WHERE id = ?", _bytes(id)))
+
+    def keys_of(self, prompt_digest: str, settled_format: str) -> list[str]:
+        """Return the keys of all replies to a prompt under a settled format, under any token limit."""
+        with self._lock:
+            setups = [
+                number
+                for setup, number in self._setups.items()
+                if (setup.prompt_digest, setup.settled_format) == (prompt_digest, settled_format)
+            ]
+        found = [self._select("SELECT key FROM reply WHERE setup = ? ORDER BY at", each) for each in setups]
+        return [key.hex() for rows in found for (key,) in rows]
+
+    def drop(self, key: str) -> None:
+        """Forget a reply, so that the next one to its request is found."""
+        self._select("DELETE FROM reply WHERE key = ?", bytes.fromhex(key))
+
+    def count(self) -> int:
+        return int(self._select("SELECT COUNT(*) FROM reply")[0][0])
+
+    def usage(self, run: str) -> ReplyUsage:
+        """Return the sums over a run's replies, including those to requests that another run sent first."""
+        with self._lock:
+            return replace(self._usage[run]) if run in self._usage else ReplyUsage()
+
+    def close(self) -> None:
+        with self._lock:
+            self._db.close()
+
+    def _select(self, statement: str, *values: object) -> list[Any]:
+        with self._database():
+            return self._db.execute(statement, values).fetchall()
+
+    @contextlib.contextmanager
+    def _database(self) -> Iterator[None]:
+        with self._lock:
+            try:
+                yield
+            except sqlite3.Error as e:
+                raise StoreError(
+                    f"the temporary index of stored replies failed: {e}; free disk space for temporary "
+                    "files, or set SQLITE_TMPDIR, and run the same command again: all replies are kept"
+                ) from e
+
+
+def _bytes(id: str) -> bytes:
+    return id.encode("utf-8", "surrogatepass")
+
+
+def _line_number(piece: Piece, start: int) -> int:
+    with piece.path.open("rb") as f:
+        left, number = start - piece.start, 1
+        while left > 0 and (data := f.read(min(left, 1 << 20))):
+            left -= len(data)
+            number += data.count(b"\n")
+    return number

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections import deque
 from collections.abc import Mapping
 
@@ -43,9 +44,20 @@ class RateLimiter:
         self._buckets = {kind: TokenBucket(rate, burst_s, now) for kind, rate in self._limits.items()}
         self._hints: dict[Kind, tuple[float, float]] = {}
         self._probed = ProbedRate()
+        self._paused_until, self._spread = now, 0.0
+
+    def pause(self, wait_s: float) -> None:
+        """Let nothing through for so many seconds, or until the end of a longer pause: a 429 to one request
+        concerns all. They resume spread out.
+        """
+        until = loop_time() + wait_s
+        if until > self._paused_until:
+            self._paused_until, self._spread = until, min(1.0, 0.1 * wait_s)
 
     async def take(self, tokens: int) -> float:
         """Wait for the turn of a request of an estimated `tokens`; return the moment it may be sent."""
+        while (left := self._paused_until - loop_time()) > 1e-6:
+            await asyncio.sleep(left + random.uniform(0, self._spread))
         async with self._gate:
             while True:
                 now = loop_time()

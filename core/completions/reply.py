@@ -1,18 +1,19 @@
-"""Stored replies of an endpoint: one line of JSON each, and what an index keeps of a line."""
+"""Stored replies of an endpoint: one line of JSON each."""
 
 from __future__ import annotations
 
-import dataclasses
 import datetime as dt
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import itemgetter
+from types import NoneType
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import from_json
 
 from core import jsonio
+from core.cost import Usage
 
 KEY_DIGITS = 32
 
@@ -45,8 +46,15 @@ def ending(finish_reason: str | None) -> Ending:
     return _ENDING_OF.get(name, "unknown") if name else "unstated"
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Setup(NamedTuple):
+    """What makes all answers unusable in the same way: endpoint, model and prompt, token limit and format."""
+
+    prompt_digest: str
+    max_tokens: int
+    settled_format: str
+
+
+class Reply(NamedTuple):
     """A reply that `run` paid for. `key` is that of its request, `at` is ISO 8601 in UTC.
 
     Failures that are billed are stored too, with a finish reason that shows it and a key of no request.
@@ -81,40 +89,22 @@ class Reply:
     """What the budget counts for a reply without token counts: the amount reserved for it."""
     reserved_completion_tokens: int | None = None
 
+    @property
+    def setup(self) -> Setup | None:
+        """The setup of the request; None in lines of version 0.1."""
+        if self.prompt_digest is None or self.max_tokens is None or self.settled_format is None:
+            return None
+        return Setup(self.prompt_digest, self.max_tokens, self.settled_format)
 
-class Setup(NamedTuple):
-    """What makes all answers unusable in the same way: endpoint, model and prompt, token limit and format."""
-
-    prompt_digest: str
-    max_tokens: int
-    settled_format: str
-
-
-class Entry(NamedTuple):
-    """What an index keeps of a line. `at` is in seconds since 1970."""
-
-    key: bytes
-    at: float
-    run: str
-    prompt_tokens: int | None
-    cached_tokens: int | None
-    completion_tokens: int | None
-    reserved_prompt_tokens: int | None
-    reserved_completion_tokens: int | None
-    output_format: str
-    setup: Setup | None
-    """None in lines of version 0.1."""
-    first_of: str | None
-    """The text's id, in a line of version 0.1 that answers a first attempt."""
-    is_answer: bool
-    """False for a failed reply, which was billed and answers nothing."""
+    @property
+    def is_answer(self) -> bool:
+        """False for a failed reply, which was billed and answers nothing."""
+        return ending(self.finish_reason) != "failed"
 
 
 @dataclass(slots=True)
 class ReplyUsage:
-    """Sums over replies. `unmetered` replies had no token counts; what the budget reserved for these is in
-    `reserved_prompt_tokens` and `reserved_completion_tokens`.
-    """
+    """Sums over replies; the `reserved` ones are what the budget reserved for the `unmetered` replies."""
 
     requests: int = 0
     prompt_tokens: int = 0
@@ -124,72 +114,60 @@ class ReplyUsage:
     reserved_prompt_tokens: int = 0
     reserved_completion_tokens: int = 0
 
-    def add(self, entry: Entry) -> None:
+    @property
+    def budgeted(self) -> Usage:
+        """What the replies count in a budget: what the server stated, else what was reserved."""
+        prompt = self.prompt_tokens + self.reserved_prompt_tokens
+        completion = self.completion_tokens + self.reserved_completion_tokens
+        return Usage(prompt, completion, self.cached_tokens)
+
+    def add(self, reply: Reply) -> None:
         self.requests += 1
-        self.prompt_tokens += entry.prompt_tokens or 0
-        self.cached_tokens += entry.cached_tokens or 0
-        self.completion_tokens += entry.completion_tokens or 0
-        if entry.prompt_tokens is None or entry.completion_tokens is None:
+        self.prompt_tokens += reply.prompt_tokens or 0
+        self.cached_tokens += reply.cached_tokens or 0
+        self.completion_tokens += reply.completion_tokens or 0
+        if reply.prompt_tokens is None or reply.completion_tokens is None:
             self.unmetered += 1
-            self.reserved_prompt_tokens += entry.reserved_prompt_tokens or 0
-            self.reserved_completion_tokens += entry.reserved_completion_tokens or 0
+            self.reserved_prompt_tokens += reply.reserved_prompt_tokens or 0
+            self.reserved_completion_tokens += reply.reserved_completion_tokens or 0
 
 
-_FIRST_FIELDS = tuple(f.name for f in dataclasses.fields(Reply) if f.default is dataclasses.MISSING)
-_LATER_FIELDS = tuple(f.name for f in dataclasses.fields(Reply) if f.default is None)
-"""Fields that lines of version 0.1 lack."""
-_first_values = itemgetter(*_FIRST_FIELDS)
-_COUNTS = Entry._fields[3:8]
+_LATER_FIELDS = tuple(Reply._field_defaults)
+_first_values = itemgetter(*(name for name in Reply._fields if name not in Reply._field_defaults))
 
 
-def encode(reply: Reply) -> tuple[bytes, Entry]:
-    """Return the reply's line and its entry. Raises ValueError for NaN or an invalid key or time."""
-    row = jsonio.as_row(reply)
+def encode(reply: Reply) -> bytes:
+    """Return the reply's line. Raises ValueError for NaN or an invalid key or time."""
+    _check(reply)
     # A model's text may contain half a surrogate pair, which json.loads takes back from bytes.
-    return jsonio.line(row).encode("utf-8", "surrogatepass"), _entry(row)
+    return jsonio.line(reply._asdict()).encode("utf-8", "surrogatepass")
 
 
 def from_line(line: bytes) -> Reply:
     """Raises ValueError for a line that contains no reply. Fields of later versions are ignored."""
-    row = _row(line)
-    return Reply(*_first_values(row), *map(row.get, _LATER_FIELDS))
-
-
-def read_entry(line: bytes) -> Entry:
-    """Raises ValueError as `from_line` does."""
-    return _entry(_row(line))
-
-
-def _row(line: bytes) -> dict[str, Any]:
     try:
         row: dict[str, Any] = from_json(line, cache_strings="keys")  # a third of the time of json's
     except ValueError:
         row = json.loads(line)  # also reads half a surrogate pair
     try:
-        _first_values(row)
+        reply = Reply(*_first_values(row), *map(row.get, _LATER_FIELDS))
     except (KeyError, TypeError) as e:
         raise ValueError("the line contains no reply") from e
-    return row
+    _check(reply)
+    return reply
 
 
-def _entry(row: dict[str, Any]) -> Entry:
+def _check(reply: Reply) -> None:
+    """Raise ValueError for a reply that could not be found or counted."""
     try:
-        key, at, run = bytes.fromhex(row["key"]), dt.datetime.fromisoformat(row["at"]), row["run"]
+        key, at = bytes.fromhex(reply.key), dt.datetime.fromisoformat(reply.at)
     except TypeError as e:
         raise ValueError(str(e)) from e
-    counts = tuple(map(row.get, _COUNTS))
-    if len(key) != KEY_DIGITS // 2 or at.tzinfo is None or type(run) is not str:
+    if len(key) != KEY_DIGITS // 2 or at.tzinfo is None or type(reply.run) is not str:
         raise ValueError("its key, time or run is invalid")
-    if any(type(count) not in (int, type(None)) for count in counts):
+    counts = (*reply[10:13], reply.max_tokens, *reply[19:])
+    if any(type(count) not in (int, NoneType) for count in counts):
         raise ValueError("its token counts are not integers")
-    prompt, limit, settled = row.get("prompt_digest"), row.get("max_tokens"), row.get("settled_format")
-    setup = first_of = None
-    if type(prompt) is str and type(limit) is int and type(settled) is str:
-        setup = Setup(prompt, limit, settled)
-    elif row["attempt"] == 0:
-        first_of = str(row["example_id"])
-    reason = row["finish_reason"]
-    is_answer = not isinstance(reason, str) or ending(reason) != "failed"
-    return Entry._make(
-        (key, at.timestamp(), run, *counts, str(row["output_format"]), setup, first_of, is_answer)
-    )
+    names = (reply.finish_reason, reply.output_format, reply.settled_format, reply.prompt_digest)
+    if any(type(name) not in (str, NoneType) for name in names):
+        raise ValueError("its finish reason, format or prompt is invalid")

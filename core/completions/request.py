@@ -11,6 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from core import jsonio
 from core.completions.reply import KEY_DIGITS, Reply, ending
+from core.config.endpoint import Endpoint
 from core.prompts import Message
 
 PLAIN = "plain"
@@ -61,28 +62,23 @@ def response_formats(schema: ResponseSchema | None) -> Mapping[str, Mapping[str,
 
 @dataclass(frozen=True)
 class PreparedRequest:
-    """Everything that decides what an endpoint may answer, without credentials.
+    """A request as it is sent: with endpoint, token limit and output format.
 
-    `extra` contains JSON values, such as a seed, and must not be changed afterwards. `schema_digest` is None
-    if the request has no schema of its own; the teacher's schema has none, since version 0.1 did not put
-    it into keys.
+    `schema_digest` is None if the request has no schema of its own; the teacher's has none, since version 0.1
+    did not put it into keys. `endpoint.extra_body` must not be changed afterwards.
     """
 
-    endpoint: str
-    model: str
-    messages: tuple[Message, ...]
-    attempt: int
-    temperature: float | None
+    request: ChatRequest
+    endpoint: Endpoint
     max_tokens: int
     output_format: str
-    extra: Mapping[str, Any]
     schema_digest: str | None = None
 
     @cached_property
     def key(self) -> str:
-        """32 hex digits over all fields. Raises ValueError if `extra` contains NaN.
+        """32 hex digits over everything that decides the reply, as in version 0.1.
 
-        The same as in version 0.1, so that its stored answers are found.
+        Raises ValueError if `extra_body` contains NaN.
         """
         return jsonio.digest(self._content())[:KEY_DIGITS]
 
@@ -100,16 +96,17 @@ class PreparedRequest:
             yield limit, digest.hexdigest()[:KEY_DIGITS]
 
     def _content(self) -> dict[str, Any]:
+        endpoint, request = self.endpoint, self.request
         content = {
-            "endpoint": normalized(self.endpoint),
-            "model": self.model,
-            "messages": [[m.role, m.content] for m in self.messages],
-            "attempt": self.attempt,
+            "endpoint": normalized(endpoint.base_url),
+            "model": endpoint.model,
+            "messages": [[m.role, m.content] for m in request.messages],
+            "attempt": request.attempt,
             # A config may contain 0 or -0.0 where the code has 0.0.
-            "temperature": None if self.temperature is None else float(self.temperature) + 0.0,
+            "temperature": None if request.temperature is None else float(request.temperature) + 0.0,
             "max_tokens": self.max_tokens,
             "output_format": self.output_format,
-            "extra": dict(self.extra),
+            "extra": endpoint.extra_body,
         }
         if self.schema_digest is not None:
             content["schema"] = self.schema_digest

@@ -207,6 +207,13 @@ class Counted:
     is_partial: bool = False
     conflict: str = ""
 
+    def completed(self, reserved: Usage) -> Usage:
+        """Return the usage, with what was reserved in place of counts that are not stated."""
+        if not self.is_partial:
+            return self.usage
+        prompt, completion = self.usage.prompt, self.usage.completion
+        return Usage(prompt or reserved.prompt, completion or reserved.completion, self.usage.cached)
+
 
 def read_usage(found: Any) -> Counted | None:
     """Read the usage object of a reply; None if it counts nothing.

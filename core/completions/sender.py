@@ -7,20 +7,19 @@ import contextlib
 import logging
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic
 
-from core.completions.budget import Accounts, RequestLedger, Spending, rough_tokens
+from core.completions.budget import Budget, Estimator, RequestLedger, rough_tokens
 from core.completions.canary import Canary
 from core.completions.client import ChatClient
 from core.completions.context import RequestContext
-from core.completions.failures import CallError, RetryDecision, classify, refusal
+from core.completions.failures import CallError, refusal
 from core.completions.flow_control import FlowControl
-from core.completions.headers import should_retry
 from core.completions.reply import Reply
 from core.completions.request import PLAIN, ChatRequest, Completion, P, PreparedRequest
-from core.completions.response import ServerReply
-from core.cost import Usage
+from core.completions.response import Counted, ServerReply
+from core.cost import Usage, price_of
 from core.errors import TeacherError, TeacherRefused
 from core.jsonio import now
 
@@ -29,24 +28,10 @@ log = logging.getLogger(__name__)
 REJECTED_AT_MOST = 20
 
 
-class FormatRefused(Exception):
-    """A request failed, perhaps for its output format alone: a simpler one shows whether that is so."""
-
-    def __init__(self, error: CallError, decision: RetryDecision) -> None:
-        super().__init__(decision.words)
-        self.error, self.decision = error, decision
-
-    @property
-    def may_pass(self) -> bool:
-        """Whether the same request may succeed another time."""
-        return self.decision.kind == "retry" and self.error.status != 501  # not implemented
-
-
 @dataclass(slots=True)
 class _Sending:
-    """A request on its way: what is sent, whether it is a trial of its format, and how often it was sent."""
+    """A request on its way: whether it is a trial of its format, and how often it was sent."""
 
-    request: ChatRequest
     prepared: PreparedRequest
     is_trial: bool
     rough: float
@@ -59,29 +44,29 @@ class Sender(Generic[P]):
     """Sends requests to one endpoint, each as often as needed. Created in a running event loop."""
 
     def __init__(self, context: RequestContext[P], canary: Canary[P], ledger: RequestLedger) -> None:
-        self._context, self._canary, self.ledger = context, canary, ledger
-        self._endpoint = context.endpoint
-        self.accounts = Accounts(context.endpoint, context.journal, ledger)
+        endpoint, journal = context.endpoint, context.journal
+        self._context, self._canary, self._endpoint, self.ledger = context, canary, endpoint, ledger
+        spent = journal.spent(journal.run).budgeted
+        self.budget = Budget(endpoint.budget, price_of(endpoint), spent, endpoint.section)
+        self._estimator = Estimator(endpoint.max_tokens)
         self.accepted: set[str] = set()
         """Output formats in which this start received an answer."""
         self.in_flight: set[asyncio.Task[Any] | None] = set()
         """Tasks whose request is at the server or whose reply is not durable yet."""
         self._no_doubt = asyncio.Event()
         self._no_doubt.set()
-        self._client = ChatClient(context.endpoint, context.formats)
-        self._flow = FlowControl(context.endpoint)
+        self._client = ChatClient(endpoint, context.formats)
+        self._flow = FlowControl(endpoint)
+        self._has_warned = False
 
-    async def send(
-        self, request: ChatRequest, prepared: PreparedRequest, *, trial: bool = False
-    ) -> Completion[P] | None:
+    async def send(self, prepared: PreparedRequest, *, trial: bool = False) -> Completion[P] | None:
         """Return the completion, durable; None if this one request cannot be answered.
 
-        `trial`: the request shows whether the endpoint accepts its output format, so it is not repeated
-        before a simpler one was tried, and is sent while others wait for the result. Raises TeacherError
-        if nothing more may be sent, FormatRefused if a simpler format may be accepted, and StoreError if the
-        reply could not be made durable.
+        A `trial` shows whether the endpoint accepts the output format: it is not repeated before a simpler
+        one was tried, and is sent while others wait for the result. Raises TeacherError if nothing more may
+        be sent, CallError if a simpler format may be accepted, StoreError if the reply could not be stored.
         """
-        sending = _Sending(request, prepared, trial, rough_tokens(request.messages))
+        sending = _Sending(prepared, trial, rough_tokens(prepared.request.messages))
         while isinstance(found := await self._try(sending), float):
             self._flow.breaker.check()
             await asyncio.sleep(found)
@@ -101,15 +86,14 @@ class Sender(Generic[P]):
         finally:
             self._no_doubt.set()
 
-    def give_up(self, refused: FormatRefused, request: ChatRequest) -> None:
+    def give_up(self, error: CallError, request: ChatRequest) -> None:
         """Treat the failure as that of a plain request: the format is not the reason."""
-        decision = refused.decision
-        if decision.kind == "refused":
-            raise refusal(decision, self._endpoint) from refused.error
-        if decision.kind == "retry":
-            self.ledger.failed[request.id] = decision.words
+        if error.kind == "refused":
+            raise refusal(error, self._endpoint) from error
+        if error.kind == "retry":
+            self.ledger.failed[request.id] = error.words
         else:
-            self._leave_out(decision.words)
+            self._leave_out(error.words)
 
     def unread_error(self) -> TeacherRefused:
         """Return the error for an endpoint that rejects every text."""
@@ -137,8 +121,8 @@ class Sender(Generic[P]):
                 if e.counted is not None:
                     # Stored, so that the next start of the run counts it. It answers no request.
                     failed = ServerReply("", None, "error", "", e.counted, 0.0)
-                    reply = self._reply(sending, failed, Usage(0, 0))
-                    await self._context.journal.append(replace(reply, key=uuid.uuid4().hex))
+                    reply = self._reply(sending, failed, Usage())
+                    await self._context.journal.append(reply._replace(key=uuid.uuid4().hex))
         finally:
             if sending.holds_permit:
                 sending.holds_permit = False
@@ -146,89 +130,111 @@ class Sender(Generic[P]):
             self.in_flight.discard(asyncio.current_task())
 
     async def _attempt(self, sending: _Sending) -> Completion[P]:
-        estimate = self.accounts.estimator.reservation(sending.rough)
-        answer, held = await self._in_turn(sending, estimate)
-        used = Spending()
+        estimate = self._estimator.reservation(sending.rough)
+        answer = await self._in_turn(sending, estimate)
         if isinstance(answer, Completion):
-            self.accounts.budget.settle(held, used)
             return answer
         # The slot is free again: nothing waits in it for the disk.
+        used = self._count(answer.counted, estimate)
         try:
-            try:
-                used = self.accounts.count_answer(answer.counted, held, sending.rough)
-            except TeacherRefused as e:
-                self.stop(e)  # the reply is kept all the same: it was paid for
-                used = held
-            self._flow.rate.settle(estimate.total, used.tokens or estimate.total)
+            self.ledger.answered += 1
+            if answer.counted is None:
+                self._stop_without_counts()
+            elif not answer.counted.is_partial:
+                self._estimator.learn(sending.rough, used)
+            self._flow.rate.settle(estimate.total, used.total or estimate.total)
             self._flow.breaker.success()
             self.accepted.add(sending.prepared.output_format)
             reply = self._reply(sending, answer, estimate)
             await self._context.journal.append(reply)
         finally:
-            self.accounts.budget.settle(held, used)
-        completion = self._context.completion(sending.request, reply)
+            self.budget.settle(estimate, used)
+        completion = self._context.completion(sending.prepared.request, reply)
         if sending.holds_permit:
             sending.holds_permit = False
             self._canary.judge(completion)
         return completion
 
-    async def _in_turn(
-        self, sending: _Sending, estimate: Usage
-    ) -> tuple[ServerReply | Completion[P], Spending]:
+    async def _in_turn(self, sending: _Sending, estimate: Usage) -> ServerReply | Completion[P]:
         """Wait for a slot, the canary, the budget and the rate limits, and send.
 
-        The wait may be long: a reply that another run received meanwhile is used instead; for a trial, only
-        one in the format that is tried. Returns the reply or that completion, and what is reserved in the
-        budget.
+        Returns the reply, for which `estimate` is still reserved. The wait may be long: a completion that
+        another run received meanwhile is returned instead; for a trial, only one in the format that is tried.
         """
-        context, request, prepared = self._context, sending.request, sending.prepared
+        prepared, budget, flow = sending.prepared, self.budget, self._flow
+        find = self._context.own if sending.is_trial else self._context.stored
         while True:
-            async with self._flow.concurrency.slot() as slot:
+            async with flow.concurrency:
                 if sending.is_trial or self._no_doubt.is_set():
                     await self._canary.enter()
                     sending.holds_permit = True
-                    held = await self.accounts.reserve(estimate)
-                    used = Spending()
+                    await budget.reserve(estimate)
+                    used = Usage()
                     try:
-                        at = await self._flow.turn(estimate.total)
+                        at = await flow.turn(estimate.total)
                         self._canary.check()
-                        find = context.own if sending.is_trial else context.stored
-                        if (stored := find(request, prepared)) is not None:
-                            self._flow.rate.settle(estimate.total, 0)
-                            return stored, held
+                        if (stored := find(prepared)) is not None:
+                            flow.rate.settle(estimate.total, 0)
+                            budget.settle(estimate, used)
+                            return stored
                         self.in_flight.add(asyncio.current_task())
                         try:
                             answer = await self._client.ask(prepared)
                         except CallError as e:
-                            self._flow.failed(slot, e, at, estimate.total)
-                            used = self.accounts.count(e.counted)
+                            flow.failed(e, at, estimate.total)
+                            used = self._count(e.counted, used)
                             raise
-                        self._flow.replied(slot, answer)
-                        return answer, held
+                        flow.replied(answer)
+                        return answer
                     except BaseException:
-                        self.accounts.budget.settle(held, used)
+                        budget.settle(estimate, used)
                         raise
             # Outside of the slot: a trial needs one.
             await self._no_doubt.wait()
 
+    def _count(self, counted: Counted | None, reserved: Usage) -> Usage:
+        """Add a reply to the ledger; return what it used, and what was reserved where that is not stated."""
+        if counted is None:
+            return reserved
+        self.ledger.usage += counted.usage
+        if counted.conflict and not self._has_warned:
+            self._has_warned = True
+            log.warning(
+                "%s reports token counts that contradict each other (%s); of such counts the larger is used",
+                self._endpoint.base_url,
+                counted.conflict,
+            )
+        return counted.completed(reserved)
+
+    def _stop_without_counts(self) -> None:
+        """Stop if a budget cannot be kept because the server never counts tokens."""
+        endpoint, journal = self._endpoint, self._context.journal
+        is_limited = endpoint.budget.usd is not None or endpoint.budget.tokens is not None
+        if is_limited and self.ledger.usage.total + journal.spent(journal.run).prompt_tokens == 0:
+            self.stop(
+                TeacherRefused(
+                    f"{endpoint.base_url} does not say how many tokens an answer took, so that no budget can "
+                    f"be kept; remove {endpoint.section}.budget, and run the same command again"
+                )
+            )
+
     def _decide(self, error: CallError, sending: _Sending) -> float | None:
-        """Return the seconds before the next try; None to give the request up. Raises what stops the run."""
-        decision = classify(error.status, error.code, error.message, should_retry(error.headers))
-        refused = FormatRefused(error, decision)
-        doubtful = decision.maybe_format and sending.prepared.output_format != PLAIN
+        """Return the seconds before the next try; None to give the request up. Raises what stops the run, or
+        `error` if it may be due to the output format.
+        """
+        request = sending.prepared.request
+        doubtful = error.maybe_format and sending.prepared.output_format != PLAIN
         # A server error in a format that was accepted before is an outage.
-        if doubtful and (sending.is_trial or not refused.may_pass):
-            raise refused from error
-        if decision.kind == "refused":
-            raise refusal(decision, self._endpoint) from error
-        if decision.kind in ("bad_request", "format_unsupported"):
-            self._leave_out(decision.words)
+        if doubtful and (sending.is_trial or not error.may_pass):
+            raise error
+        if error.kind != "retry":
+            self.give_up(error, request)
             return None
-        wait = self._flow.wait_before_retry(error, decision, sending.tries)
+        wait = self._flow.wait_before_retry(error, sending.tries)
         if wait is None:
-            self.ledger.failed[sending.request.id] = decision.words
+            self.ledger.failed[request.id] = error.words
         else:
-            self.ledger.retried[decision.words.partition(":")[0]] += 1
+            self.ledger.retried[error.words.partition(":")[0]] += 1
         return wait
 
     def _leave_out(self, words: str) -> None:
@@ -238,7 +244,8 @@ class Sender(Generic[P]):
             raise self.unread_error()
 
     def _reply(self, sending: _Sending, answer: ServerReply, estimate: Usage) -> Reply:
-        request, prepared, context = sending.request, sending.prepared, self._context
+        prepared, context = sending.prepared, self._context
+        request = prepared.request
         prompt = cached = completion = None  # what the server does not state
         if answer.counted is not None:
             usage, missing = answer.counted.usage, None if answer.counted.is_partial else 0
@@ -250,7 +257,7 @@ class Sender(Generic[P]):
             attempt=request.attempt,
             temperature=request.temperature,
             hinted=request.hinted,
-            model=answer.model or prepared.model,
+            model=answer.model or self._endpoint.model,
             raw_output=answer.content,
             reasoning_content=answer.reasoning,
             finish_reason=answer.finish_reason,

@@ -1,8 +1,7 @@
 """Replies under a remote root: logs are uploaded in parts, and the parts of other machines are downloaded.
 
-A part is `answers/<writer>/<offset>.jsonl`, whole lines of the writer's log from that byte on, and is never
-changed. So the names show what is missing, an upload that happens twice counts once, and any process that has
-the log may complete it.
+A part, `answers/<writer>/<offset>.jsonl`, is whole lines of a log from that byte on and is never changed, so
+that an upload that happens twice counts once, and any process that has the log may complete it.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-import uuid
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.completions import append_log
-from core.completions.append_log import SUFFIX, AppendLog
-from core.completions.index import Piece, whole_end
+from core.completions.append_log import SUFFIX, AppendLog, Piece, whole_end
 from core.errors import PassingError, StoreError
+from core.files import replacing
 from core.store.backend import Backend
 from core.store.disk import explained
 
@@ -72,11 +70,7 @@ def download(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator
 
 
 def upload_missing(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
-    """Upload what is missing of logs whose writers have ended.
-
-    Completing a log whose writer lives after all would do no harm: the bytes are the same, and the
-    writer continues behind them.
-    """
+    """Upload what is missing of logs whose writers have ended. If one still writes, this does no harm."""
     by_writer: dict[str, list[Part]] = defaultdict(list)
     for part in there:
         by_writer[part.writer].append(part)
@@ -109,9 +103,7 @@ class Uploader:
             self._thread.start()
 
     def close(self) -> None:
-        """Upload the rest. A failure is logged, and the next run on this machine that opens the root uploads
-        what is missing.
-        """
+        """Upload the rest. After a failure, the next run on this machine uploads what is missing."""
         self._ended.set()
         if self._thread is not None:
             self._thread.join()
@@ -133,10 +125,7 @@ class Uploader:
 
 
 def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
-    """Create parts for bytes `start` to `end` of a log, both at a line's beginning; return `end`.
-
-    Another upload of the same log may have created a part first, perhaps a shorter one.
-    """
+    """Create parts for bytes `start` to `end` of a log, both at a line's beginning; return `end`."""
     with explained(path, "read"), path.open("rb") as f:
         while start < end:
             f.seek(start)
@@ -160,24 +149,16 @@ def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
 
 def _local(backend: Backend, part: Part, folder: Path) -> Piece:
     path = folder / part.writer / f"{part.start:012d}-{part.bytes}{SUFFIX}"
-    piece = Piece(part.writer, part.start, path)
-    if path.is_file() and path.stat().st_size == part.bytes:
-        return piece
-    with explained(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    try:
-        backend.download(part.path, temporary)
-        if temporary.stat().st_size != part.bytes:
-            raise PassingError(f"{backend.url}/{part.path} was not received completely; run the same again")
-        temporary.replace(path)
-    except FileNotFoundError as e:
-        raise PassingError(
-            f"{backend.url}/{part.path} vanished while it was read; run the same command again"
-        ) from e
-    finally:
-        temporary.unlink(missing_ok=True)
-    return piece
+    if not path.is_file() or path.stat().st_size != part.bytes:
+        place = f"{backend.url}/{part.path}"
+        with explained(path, "write"), replacing(path) as temporary:
+            try:
+                backend.download(part.path, temporary)
+            except FileNotFoundError as e:
+                raise PassingError(f"{place} vanished while it was read; run the same command again") from e
+            if temporary.stat().st_size != part.bytes:
+                raise PassingError(f"{place} was not received completely; run the same command again")
+    return Piece(part.writer, part.start, path)
 
 
 def _gaps(there: Iterable[Part], end: int) -> Iterator[tuple[int, int]]:

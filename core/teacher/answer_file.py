@@ -5,22 +5,17 @@ The lines are stored in a temporary SQLite database, so that memory does not gro
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import json
-import math
 import re
 import sqlite3
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import IO, Any
+from typing import Annotated, Any
 
-import fsspec
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from core.data import sources
-from core.errors import AnswersError, DataError, PassingError
+from core.errors import AnswersError, DataError
 from core.records import Example, text_id
 from core.teacher.parsing import clean
 
@@ -53,7 +48,7 @@ class AnswerFile:
             ).fetchall()
             if rows:
                 return [
-                    replace(read_line(body, f"{self.place}:{line}", self._model), sample=sample)
+                    read_line(body, f"{self.place}:{line}", self._model).model_copy(update={"sample": sample})
                     for body, line, sample in rows
                 ]
         return []
@@ -63,15 +58,17 @@ class AnswerFile:
         row = self._db.execute("SELECT COUNT(*), COUNT(DISTINCT id) FROM answer").fetchone()
         return int(row[0]), int(row[1])
 
-    def first(self) -> Recorded | None:
-        """Return the file's first answer, which shows how its texts are named; None without any."""
+    def first(self) -> Recorded:
+        """Return the first answer, which shows how the texts are named. Raises AnswersError without any."""
         row = self._db.execute("SELECT body, line FROM answer ORDER BY line LIMIT 1").fetchone()
-        return read_line(row[0], f"{self.place}:{row[1]}") if row else None
+        if row is None:
+            raise AnswersError(f"{self.place} contains no answers; name another file in teacher.answers")
+        return read_line(row[0], f"{self.place}:{row[1]}")
 
     def close(self) -> None:
         self._db.close()
 
-    def fill(self, lines: Iterator[bytes]) -> None:
+    def fill(self, lines: Iterable[bytes]) -> None:
         """Add the file's lines. Raises AnswersError at the first that is broken or repeated."""
         self._db.execute("BEGIN")
         for number, raw in enumerate(lines, start=1):
@@ -113,10 +110,9 @@ def open_answers(url: str) -> Iterator[AnswerFile]:
     found, model = source_of(url)
     file = AnswerFile(sources.place(found), model)
     try:
-        with _open(found) as f:
-            file.fill(_lines(f, found))
-        if file.first() is None:
-            raise AnswersError(f"{file.place} contains no answers; name another file in teacher.answers")
+        with _explained(), sources.opened(found) as lines:
+            file.fill(lines)
+        file.first()
         yield file
     finally:
         file.close()
@@ -124,11 +120,18 @@ def open_answers(url: str) -> Iterator[AnswerFile]:
 
 def answers_digest(url: str) -> str:
     """Return the sha256 of the file's bytes, in hex; for a run's folder with the model that answered."""
-    (source, model), found = source_of(url), hashlib.sha256()
-    with _open(source) as f:
-        while chunk := f.read(1 << 20):
-            found.update(chunk)
-    return found.hexdigest() if model == UNNAMED else f"{found.hexdigest()}, {model}"
+    source, model = source_of(url)
+    with _explained():
+        found = sources.digest(source)
+    return found if model == UNNAMED else f"{found}, {model}"
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    try:
+        yield
+    except DataError as e:
+        raise AnswersError(f"{e}; set teacher.answers") from e
 
 
 def source_of(url: str) -> tuple[str, str]:
@@ -158,53 +161,55 @@ def _summarized_model(url: str) -> str:
     return clean(model.strip()) if isinstance(model, str) and model.strip() else UNNAMED
 
 
-def _open(url: str) -> IO[bytes]:
-    where = str(sources.local_path(url)) if sources.is_local(url) else url
-    try:
-        file: IO[bytes] = fsspec.open(where, "rb").open()
-    except FileNotFoundError:
-        raise AnswersError(f"{sources.missing(url)}; set teacher.answers") from None
-    except PermissionError:
-        raise AnswersError(f"{sources.place(url)} may not be read; fix its permissions") from None
-    except (ConnectionError, TimeoutError) as e:
-        raise PassingError(f"{url} could not be reached: {e}") from e
-    except (ValueError, ImportError) as e:
-        raise AnswersError(f"{url} cannot be opened: {e}") from e
-    return file
-
-
-def _lines(f: IO[bytes], url: str) -> Iterator[bytes]:
-    if not url.lower().endswith(".gz"):
-        yield from f
-        return
-    try:
-        yield from gzip.GzipFile(fileobj=f)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as e:
-        raise AnswersError(f"{sources.place(url)} is not a whole gzip file ({e}); get it again") from None
-
-
 _SAMPLE_OF_ID = re.compile(r"_k(\d+)$")
 _THOUGHT = re.compile(r"\s*<think>(.*)</think>\s*", re.DOTALL | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """One line of the file: the answer of a model to a text. `raw_output` None: only the fields `label` and
-    `reasoning` were recorded. `text` is that of a line without an id, whose `id` is then derived from it.
+def _cleaned(value: object) -> object:
+    return clean(value) if isinstance(value, str) else value
+
+
+def _id(value: object) -> str:
+    name = str(value).strip() if isinstance(value, str) or type(value) is int else ""
+    if not name:
+        raise ValueError("not an id")
+    return clean(name)
+
+
+Text = Annotated[str, BeforeValidator(_cleaned)]
+
+
+class Recorded(BaseModel):
+    """One line of the file: the answer of a model to a text. Without `raw_output`, only the fields `label`
+    and `reasoning` were recorded. `text` is that of a line without an id, whose `id` is derived from it.
     """
 
-    id: str
-    sample: int
-    model: str
-    raw_output: str | None
-    label: object
-    reasoning: object
-    has_fields: bool
-    finish_reason: str | None
-    reasoning_content: str | None
-    temperature: float | None
-    hinted: bool
-    text: str | None = None
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    id: Annotated[str, BeforeValidator(_id)]
+    temperature: float | None = None
+    sample: int = Field(0, ge=0, lt=2**31)
+    model: Text
+    raw_output: Text | None = None
+    label: Any = None
+    reasoning: Any = None
+    finish_reason: Text | None = None
+    reasoning_content: Annotated[Text | None, BeforeValidator(lambda v: v if type(v) is str else None)] = None
+    hinted: Annotated[bool, BeforeValidator(lambda v: v is True)] = False
+    text: Text | None = None
+
+    @property
+    def has_fields(self) -> bool:
+        """Whether label and reasoning were recorded, whatever their values."""
+        return self.model_fields_set >= {"label", "reasoning"}
+
+
+_WANTED = {
+    "id": "the text's id, as text or a whole number",
+    "temperature": "a number",
+    "sample": "a whole number from 0 on",
+}
+"""What messages ask for in place of a wrong value; a text for other fields."""
 
 
 def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
@@ -222,48 +227,24 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
         raise AnswersError(
             f"{at}: not a JSON object; a line contains id and raw_output, or reasoning and label"
         )
-    text = row.get("text")
+    text = row.pop("text", None)
     if "id" not in row and isinstance(text, str) and text.strip():
-        row = _of_run(row, text)
-    else:
-        text = None
-    id, temperature, thought = row.get("id"), row.get("temperature"), row.get("reasoning_content")
-    if id is None:
+        row = {**_of_run(row, text), "text": text}
+    if row.get("id") is None:
         raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
-    is_id = bool(id.strip()) if isinstance(id, str) else type(id) is int
-    _require(is_id, id, "id", at, "the text's id, as text or a whole number")
-    if temperature is not None:
-        is_finite = type(temperature) in (int, float) and math.isfinite(temperature)
-        _require(is_finite, temperature, "temperature", at, "a number")
-        temperature = float(temperature)
-    sample = row.get("sample", 0)
-    is_index = type(sample) is int and 0 <= sample < 2**31
-    _require(is_index, sample, "sample", at, "a whole number from 0 on")
-    model, raw_output = _text(row, "model", at) or model, _text(row, "raw_output", at)
-    has_fields = "label" in row and "reasoning" in row
-    if not has_fields and not isinstance(row.get("raw_output"), str):
+    try:
+        found = Recorded.model_validate({**row, "model": row.get("model") or model})
+    except ValidationError as e:
+        name = str(e.errors()[0]["loc"][0])
+        shown, wanted = json.dumps(row[name])[:40], _WANTED.get(name, "a text")
+        raise AnswersError(f"{at}: {name} is {shown}; give {wanted}") from None
+    if found.raw_output is None and not found.has_fields:
         raise AnswersError(f"{at}: neither raw_output nor reasoning and label; give one of the two")
-    return Recorded(
-        id=clean(str(id).strip()),
-        sample=sample,
-        model=model,
-        raw_output=raw_output,
-        label=row.get("label"),
-        reasoning=row.get("reasoning"),
-        has_fields=has_fields,
-        finish_reason=_text(row, "finish_reason", at),
-        reasoning_content=clean(thought) if isinstance(thought, str) else None,
-        temperature=temperature,
-        hinted=row.get("hinted") is True,
-        text=text,
-    )
+    return found
 
 
 def _of_run(row: dict[str, Any], text: str) -> dict[str, Any]:
-    """Translate a line of a run's file to the field names of a line with an id.
-
-    The predecessor's later version kept the reasoning inside the tags it was written in.
-    """
+    """Translate a run's line, whose reasoning may be in its tags, to the fields of a line with an id."""
     match = _SAMPLE_OF_ID.search(str(row.get("sample_id")))
     sample = row.get("k_index", int(match[1]) if match else 0)
     fields: dict[str, Any] = {"id": text_id(clean(text)), "sample": sample}
@@ -272,16 +253,3 @@ def _of_run(row: dict[str, Any], text: str) -> dict[str, Any]:
     if isinstance(row.get("reasoning"), str) and (thought := _THOUGHT.fullmatch(row["reasoning"])):
         fields["reasoning"] = thought[1].strip()
     return {**row, **fields}
-
-
-def _text(row: dict[str, Any], key: str, at: str) -> str | None:
-    value = row.get(key)
-    if value is None or value == "":
-        return value
-    _require(isinstance(value, str), value, key, at, "a text")
-    return clean(value)
-
-
-def _require(fits: bool, value: Any, key: str, at: str, wanted: str) -> None:
-    if not fits:
-        raise AnswersError(f"{at}: {key} is {json.dumps(value)[:40]}; give {wanted}")

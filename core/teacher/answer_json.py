@@ -13,7 +13,7 @@ _MOST_LENIENT = 5
 _FENCE = re.compile(r"\A```[A-Za-z0-9_-]*\s*")
 _OBJECT = re.compile(r"\{\s*\"")
 _TRAILING_COMMA = re.compile(r",\s*[}\]]")
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|["\]{},]', re.DOTALL)
 _ANSWER = re.compile(r"\{\s*\"(?:reasoning|label)\"", re.IGNORECASE)
 
 
@@ -52,10 +52,7 @@ def find_whole_json(text: str) -> Found | None:
 
 
 def find_json_at_end(text: str) -> Found | None:
-    """Return the answer of the one JSON object with which `text` ends, fenced or not; None for other texts.
-
-    Objects before it are drafts, since reasoning ends in the decision.
-    """
+    """Return the answer of the JSON object, fenced or not, with which `text` ends; others are drafts."""
     text = text.rstrip().removesuffix("```").rstrip()
     if not text.endswith("}"):
         return None
@@ -92,7 +89,7 @@ def broken_json(text: str) -> Found | None:
             return None
         start = 0
     ends = text.rstrip().removesuffix("```").rstrip().endswith("}")
-    broken = ends or _balanced(text, start)
+    broken = ends or _scan(text, start)[0] > 0
     return Found("none", error="broken_json" if broken else "truncated")
 
 
@@ -144,7 +141,7 @@ def _scan(text: str, begin: int) -> tuple[int, list[int]]:
         if kind in "]}" and comma >= 0 and not text[comma + 1 : token.start()].strip():
             commas.append(comma)
         comma = token.start() if kind == "," else -1
-        depth += (kind in "[{") - (kind in "]}")
+        depth += (kind == "{") - (kind == "}")
         if depth == 0:
             return token.end(), commas
     return 0, []
@@ -177,18 +174,3 @@ def _found(source: str, objects: list[_Object]) -> Found:
     if len(set(map(repr, first.reasonings))) > 1:
         return Found(source, error="several_reasonings")
     return Found(source, labels, first.reasonings[0] if first.reasonings else None)
-
-
-def _balanced(text: str, start: int) -> bool:
-    depth, quoted, escaped = 0, False, False
-    for ch in text[start:]:
-        if quoted:
-            quoted = escaped or ch != '"'
-            escaped = ch == "\\" and not escaped
-        elif ch == '"':
-            quoted = True
-        elif ch in "{}":
-            depth += 1 if ch == "{" else -1
-            if depth == 0:
-                return True
-    return False

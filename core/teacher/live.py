@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from core.completions.budget import RequestLedger, spent_before
+from core.completions.budget import RequestLedger
 from core.completions.completer import complete_each
 from core.completions.context import RequestContext
 from core.completions.journal import Journal
 from core.completions.reply import Reply, ending
 from core.completions.request import ChatRequest, Completion, Problem, ResponseSchema
 from core.config.teacher import TeacherConfig
-from core.cost import price_of
+from core.cost import cost, price_of
 from core.errors import TeacherError
+from core.labels import BINARY
 from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, SplitName, TeacherAnswer
@@ -26,7 +27,7 @@ ANSWER_SCHEMA = ResponseSchema(
     "answer",
     {
         "type": "object",
-        "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": ["0", "1"]}},
+        "properties": {"reasoning": {"type": "string"}, "label": {"type": "string", "enum": [*BINARY.codes]}},
         "required": ["reasoning", "label"],
         "additionalProperties": False,
     },
@@ -94,9 +95,7 @@ class LiveTeacher:
         return ChatRequest(example.id, messages, attempt.number, attempt.temperature, attempt.hinted)
 
     def _refuse_missing(self, ledger: RequestLedger, total: int) -> None:
-        """Raise TeacherError for texts that the endpoint failed to answer: the next start may get an answer.
-        A text that it rejects stays missing. `max_missing` allows that many of both kinds.
-        """
+        """Raise TeacherError if more texts than allowed got no answer."""
         most = self.config.max_missing
         missing = len(ledger.failed) + (0 if most is None else ledger.unread.total())
         if missing <= (most or 0):
@@ -116,10 +115,10 @@ class LiveTeacher:
                 run=journal.run,
                 asked_now=ledger.answered,
                 reused=max(0, answers - ledger.answered),
-                usd_now=None if price is None else round(ledger.usd, 6),
+                usd_now=None if price is None else round(cost(ledger.usage, price), 6),
                 tokens_now=ledger.usage.total,
                 cached_tokens_now=ledger.usage.cached,
-                usd_of_the_run=None if price is None else round(spent_before(journal, price).usd, 6),
+                usd_of_the_run=None if price is None else round(cost(run.budgeted, price), 6),
                 requests_of_the_run=run.requests,
                 prompt_tokens_of_the_run=run.prompt_tokens,
                 cached_tokens_of_the_run=run.cached_tokens,
@@ -169,13 +168,15 @@ class AnswerParser:
     def problem(self, reply: Reply, parsed: Parsed) -> Problem | None:
         if parsed.ok:
             return None
-        code, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]
-        if code in ("truncated", "filtered"):
-            found: str = code
+        how, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]
+        if how in ("truncated", "filtered"):
+            found: str = how
         elif error == "empty" and reply.reasoning_content:
             found = "thinking"
+        elif error in ("empty", "unknown_label"):
+            found = error
         else:
-            found = _PROBLEM_OF_ERROR.get(error, "form")
+            found = next((name for name in ("several", "reasoning") if name in error), "form")
         what, remedy = _PROBLEMS[found]
         limit = f" (teacher.max_tokens is {self._config.max_tokens})" if found == "truncated" else ""
         return Problem(found, f"{what}{limit}", remedy)
@@ -214,11 +215,3 @@ _PROBLEMS = {
     ),
 }
 """What is wrong with unusable answers, and how to fix it."""
-_PROBLEM_OF_ERROR = {
-    "empty": "empty",
-    "unknown_label": "unknown_label",
-    "no_reasoning": "reasoning",
-    "reasoning_not_text": "reasoning",
-    "several_labels": "several",
-    "several_reasonings": "several",
-}

@@ -1,26 +1,19 @@
 """Parse an output into reasoning and label, by fixed rules that are tried in a fixed order.
 
-1. The output is cut before the first stop string.
-2. JSON: the whole output, the whole output inside a code fence, or objects inside other text.
-3. Tags: <label>.
-4. A truncated or broken answer is an error, whatever else the text contains.
-5. The configured label pattern.
-
-All but the whole output is searched outside the reasoning blocks (<think>, <reason>, <reasoning>,
-<rationale>), and a tag inside a JSON answer is text. Two labels that differ are an error, two that agree are
-one. Text in a JSON answer's or a block's reasoning is never taken for the label. The rule that applied is
-recorded.
+JSON (whole, fenced or inside other text), then <label> tags, then the configured pattern, all outside of
+reasoning blocks; a truncated or broken answer is an error, and so are two labels that differ.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from core.completions.reply import ending
 from core.config.teacher import ParseConfig
+from core.labels import BINARY, LabelSet
 from core.teacher.answer_json import (
     Found,
     answer_begin,
@@ -140,9 +133,10 @@ def _settle(found: Found, names: LabelNames) -> Parsed:
 
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:
-    """Split the text at the first of `tags` that it uses. Several blocks are all removed and the first one
-    counts; a closing tag alone (its opening was in the prompt) ends a block that began with the text; an
-    opening tag alone leaves the block unclosed.
+    """Split the text at the first of `tags` that it uses: all its blocks are removed, the first counts.
+
+    A closing tag alone ends a block that began with the text, as its opening may be in the prompt; an opening
+    tag alone leaves the block unclosed.
     """
     for tag in tags:
         marks = list(re.finditer(rf"<(/?){tag}>", text, re.IGNORECASE))
@@ -207,37 +201,35 @@ def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | 
     return Found("pattern", (label,), reason.inside or around or think.inside or "")
 
 
-_WORDS: Mapping[str, int] = {"positive": 1, "yes": 1, "true": 1, "negative": 0, "no": 0, "false": 0}
 _AROUND = " \t\r\n\"'`*.,:;()[]"
 
 
-@dataclass(frozen=True, slots=True)
 class LabelNames:
-    """Names of the two labels, whatever their case."""
+    """All names of the labels, whatever their case.
 
-    by_name: Mapping[str, int]
+    Of two labels with the same name the first one counts in this order: `more`, the labels' codes, their
+    values in the data, and common words.
+    """
 
-    @classmethod
-    def of(cls, labels: Mapping[str, int], positive: Iterable[str], negative: Iterable[str]) -> LabelNames:
-        """Combine the config's own map, 0 and 1, the data's names and common words, the former first."""
-        names = dict(_WORDS)
-        names.update({n.strip().casefold(): 1 for n in positive})
-        names.update({n.strip().casefold(): 0 for n in negative})
-        names.update({"0": 0, "1": 1})
-        names.update({n.strip().casefold(): label for n, label in labels.items()})
-        return cls(names)
+    def __init__(self, labels: LabelSet = BINARY, more: Mapping[str, int] | None = None) -> None:
+        negative = labels.negative
+        self._labels = dict.fromkeys(("negative", "no", "false"), negative)
+        self._labels |= dict.fromkeys(("positive", "yes", "true"), 1 - negative)
+        for label in sorted(labels, reverse=True):
+            self._labels |= {name.strip().casefold(): label for name in labels.values[label]}
+        self._labels |= {code: labels.codes.index(code) for code in labels.codes}
+        self._labels |= {name.strip().casefold(): label for name, label in (more or {}).items()}
 
     def read(self, value: Any) -> int | None:
         """Return the label that a JSON value or a word names, or None.
 
         Marks around a word (quotes, periods, asterisks) are ignored.
         """
-        if isinstance(value, float):
-            value = int(value) if value in (0.0, 1.0) else None
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
         if isinstance(value, bool | int):
             value = str(value)
         if not isinstance(value, str):
             return None
         word = value.strip().casefold()
-        found = self.by_name.get(word)
-        return found if found is not None else self.by_name.get(word.strip(_AROUND))
+        return self._labels.get(word, self._labels.get(word.strip(_AROUND)))

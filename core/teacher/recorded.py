@@ -9,7 +9,7 @@ from typing import Any
 from core.config.teacher import ParseConfig
 from core.progress import Progress
 from core.records import Example, TeacherAnswer
-from core.teacher.answer_file import Recorded, open_answers
+from core.teacher.answer_file import UNNAMED, Recorded, open_answers
 from core.teacher.base import Answered, AttemptPolicy, RecordedLabels, TeacherFacts
 from core.teacher.parsing import LabelNames, parse_reply, read_fields
 
@@ -26,13 +26,15 @@ class RecordedTeacher:
     ) -> None:
         self.url, self.rules, self.names, self.policy, self._hinted = url, rules, names, policy, hinted
         self._models: Counter[str] = Counter()
-        self._agreement = _LabelAgreement()
+        self._compared: Counter[str] = Counter()
+        """Answers with parsed and recorded labels, by how the two compare."""
+        self._first_unlike: str | None = None
         self._facts = TeacherFacts()
 
     @property
     def model(self) -> str:
         """The recorded models' names; several are joined, the most frequent first."""
-        return ", ".join(name for name, _ in self._models.most_common()) or "unnamed"
+        return ", ".join(name for name, _ in self._models.most_common()) or UNNAMED
 
     def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
         """Raises AnswersError with file and line before the first answer if a line is broken."""
@@ -53,13 +55,15 @@ class RecordedTeacher:
             "recorded_not_asked": answers - used,
             "unknown_ids": texts - ids,
         }
-        if first is not None and first.text is not None:
+        if first.text is not None:
             facts["a_text_of_the_file"] = first.text.strip()[:60]
         else:
-            facts["an_id_of_the_file"] = first.id if first else None
+            facts["an_id_of_the_file"] = first.id
         if not self._hinted:
             facts["hinted_left_aside"] = left_out
-        self._facts = TeacherFacts(**facts, **self._agreement.facts())
+        if self._compared:
+            facts |= self._label_facts()
+        self._facts = TeacherFacts(**facts)
 
     def facts(self) -> TeacherFacts:
         """Return counts of the file's answers, and how parsed labels compare with recorded ones."""
@@ -77,7 +81,7 @@ class RecordedTeacher:
             else:
                 parsed = parse_reply(raw, row.reasoning_content, row.finish_reason, rules, names)
                 if row.has_fields or row.label is not None:
-                    self._agreement.add(row.id, parsed.label, names.read(row.label))
+                    self._compare(row.id, parsed.label, names.read(row.label))
             answer = TeacherAnswer(
                 example_id=example.id,
                 sample=row.sample,
@@ -95,39 +99,27 @@ class RecordedTeacher:
             given.append(answer)
         return tuple(given)
 
-
-class _LabelAgreement:
-    """How labels read from raw_output compare with the recorded labels."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[str] = Counter()
-        self._first_id: str | None = None
-
-    def add(self, example_id: str, read: int | None, recorded: int | None) -> None:
-        if read is None:
+    def _compare(self, id: str, parsed: int | None, recorded: int | None) -> None:
+        if parsed is None:
             outcome = "neither" if recorded is None else "unread"
         elif recorded is None:
             outcome = "unrecorded"
         else:
-            outcome = "agree" if read == recorded else "differ"
-        self._counts[outcome] += 1
-        if outcome not in ("agree", "neither") and self._first_id is None:
-            self._first_id = example_id
+            outcome = "agree" if parsed == recorded else "differ"
+        self._compared[outcome] += 1
+        if outcome not in ("agree", "neither"):
+            self._first_unlike = self._first_unlike or id
 
-    def facts(self) -> dict[str, Any]:
-        """Fields of TeacherFacts; none if no answer had both."""
-        n = self._counts
-        if not n:
-            return {}
+    def _label_facts(self) -> dict[str, Any]:
+        """Return the fields of TeacherFacts about labels that were parsed and recorded."""
+        n, notices = self._compared, []
+        if wrong := n["differ"] + n["unread"] + n["unrecorded"]:
+            notices.append(
+                f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
+                f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
+                f"first is to id {self._first_unlike!r}): fix teacher.parse, or take the recorded labels "
+                "with teacher.parse.prefer: fields"
+            )
         kinds = ("agree", "differ", "unread", "unrecorded", "neither")
         labels = RecordedLabels(both=n.total(), **{kind: n[kind] for kind in kinds})
-        if self._first_id is None:
-            return {"recorded_labels": labels, "notices": []}
-        wrong = n["differ"] + n["unread"] + n["unrecorded"]
-        notice = (
-            f"the label read from raw_output is not the recorded one in {wrong} of {n.total()} answers "
-            f"(differ: {n['differ']}, not read: {n['unread']}, none recorded: {n['unrecorded']}; the "
-            f"first is to id {self._first_id!r}): fix teacher.parse, or take the recorded labels with "
-            "teacher.parse.prefer: fields"
-        )
-        return {"recorded_labels": labels, "notices": [notice]}
+        return {"recorded_labels": labels, "notices": notices}

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import combinations, groupby
+from itertools import groupby
+from math import comb
 from pathlib import Path
 from typing import Any
 
 from core.jsonio import read_jsonl
+from core.labels import BINARY, LabelSet
 from core.records import Example, TeacherAnswer
-from core.teacher.base import AnswerAgreement, Answered, FirstAnswers
+from core.teacher.base import AnswerAgreement, Answered, FirstAnswers, SampleCounts
 
 _FIELDS = """raw_output parse_ok parse_source label reasoning error model finish_reason temperature hinted
     reasoning_content prompt_tokens cached_tokens completion_tokens latency_s"""
@@ -65,21 +67,20 @@ class Agreement:
     alike: int = 0
 
     def add(self, gold: int, answered: Iterable[int | None]) -> None:
-        labels = [label for label in answered if label is not None]
-        if len(labels) < 2:
+        votes = Counter(label for label in answered if label is not None)
+        if votes.total() < 2:
             return
+        (leading, most), *others = votes.most_common(2)
         self.texts += 1
-        ones = sum(labels)
-        self.unanimous += ones in (0, len(labels))
-        if 2 * ones == len(labels):
+        self.unanimous += not others
+        if others and others[0][1] == most:
             self.tied += 1
-        elif int(2 * ones > len(labels)) == gold:
+        elif leading == gold:
             self.majority_right += 1
         else:
             self.majority_wrong += 1
-        found = [a == b for a, b in combinations(labels, 2)]
-        self.pairs += len(found)
-        self.alike += sum(found)
+        self.pairs += comb(votes.total(), 2)
+        self.alike += sum(comb(count, 2) for count in votes.values())
 
     def summary(self, *, until_right: bool) -> AnswerAgreement:
         """Return the counts and the observed agreement; `until_right`: the policy stops at an answer that
@@ -99,6 +100,7 @@ class Agreement:
 class Tally:
     """What the sample stage's summary counts."""
 
+    labels: LabelSet = BINARY
     examples: int = 0
     answers: int = 0
     missing: Counter[int] = field(default_factory=Counter)
@@ -107,7 +109,7 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     models: Counter[str] = field(default_factory=Counter)
     finish_reasons: Counter[str] = field(default_factory=Counter)
-    first: Counter[tuple[int, int | None]] = field(default_factory=Counter)
+    first: Counter[tuple[int | None, int | None]] = field(default_factory=Counter)
     """First answers by gold label and by their own."""
     agreement: Agreement = field(default_factory=Agreement)
 
@@ -130,13 +132,33 @@ class Tally:
             if answer.error:
                 self.errors[answer.error.partition(":")[0]] += 1
 
+    def counts(self, kind: str, model: str, *, until_right: bool) -> SampleCounts:
+        """Return the counts; see `Agreement.summary` for `until_right`."""
+        missing, labels = self.missing.total(), self.labels
+        return SampleCounts(
+            teacher_kind=kind,
+            teacher_model=model,
+            models=dict(self.models.most_common()),
+            examples=self.examples,
+            answered=self.examples - missing,
+            missing=missing,
+            missing_by_label={labels.codes[label]: self.missing[label] for label in labels},
+            missing_ids=self.missing_ids,
+            answers=self.answers,
+            parse_sources=dict(self.sources.most_common()),
+            parse_errors=dict(self.errors.most_common()),
+            finish_reasons=dict(self.finish_reasons.most_common()),
+            first_answers=self.first_answers(),
+            agreement=self.agreement.summary(until_right=until_right),
+        )
+
     def first_answers(self) -> FirstAnswers:
-        """Return the confusion of first answers with gold."""
-        first = self.first
+        """Return the confusion of first answers with gold. Raises ValueError unless there are two labels."""
+        first, one, zero = self.first, self.labels.positive, self.labels.negative
         return FirstAnswers(
-            tp=first[1, 1],
-            fn=first[1, 0],
-            fp=first[0, 1],
-            tn=first[0, 0],
-            unread=first[0, None] + first[1, None],
+            tp=first[one, one],
+            fn=first[one, zero],
+            fp=first[zero, one],
+            tn=first[zero, zero],
+            unread=sum(first[label, None] for label in self.labels),
         )

@@ -1,8 +1,7 @@
 """The sample stage: from the texts of a split to the teacher's answers and what the teacher was shown.
 
-On train the teacher is asked about a text until enough answers agree with its gold label. On val and test,
-which measure the teacher, that would be biased: it is asked once, at temperature 0 (the model's own if none
-is sent), and never with the gold label shown.
+On val and test, which measure the teacher, it is asked once, at temperature 0 (or the model's own), and never
+with the gold label shown: asking until it is right, as on train, would be biased.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from core.config.base import Section
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
+from core.labels import LabelSet
 from core.prompts import load_prompts
 from core.records import SplitName
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 from core.teacher.answer_file import answers_digest
-from core.teacher.base import AttemptPolicy, GoldTeacher, SampleSummary, Teacher, TeacherFacts
+from core.teacher.base import AttemptPolicy, GoldTeacher, SampleSummary, Teacher
 from core.teacher.live import LiveTeacher, OpenJournal
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
@@ -52,6 +52,11 @@ class SampleSettings(Section):
     negative: tuple[str, ...] = ()
     """The data's names of the negative class."""
 
+    @property
+    def labels(self) -> LabelSet:
+        """The labels with their names in the data."""
+        return LabelSet.binary(self.positive, self.negative)
+
     @field_validator("teacher")
     @classmethod
     def _asks_once(cls, value: TeacherConfig, info: ValidationInfo) -> TeacherConfig:
@@ -73,7 +78,7 @@ class SampleSettings(Section):
 
 
 def content(settings: SampleSettings, context: RunContext | None = None) -> dict[str, str]:
-    """Return digests of the rulebook, of the teacher's prompts, and of the recorded answers.
+    """Return digests of the rulebook, the teacher's prompts, and the recorded answers.
 
     Raises PromptError or AnswersError if one of them cannot be read.
     """
@@ -91,7 +96,7 @@ def open_teacher(settings: SampleSettings, journal: OpenJournal | None = None) -
     config = settings.teacher
     if config.kind == "gold":
         return GoldTeacher()
-    names = LabelNames.of(config.parse.labels, settings.positive, settings.negative)
+    names = LabelNames(settings.labels, config.parse.labels)
     if config.kind == "recorded":
         assert config.answers is not None, "the config requires answers for the kind recorded"
         policy = AttemptPolicy(config.attempts, config.keep)
@@ -132,59 +137,37 @@ def sample(settings: SampleSettings, io: StageIO) -> dict[str, Any]:
     (io.out / "rulebook.txt").write_text(rulebook.text + "\n", encoding="utf-8", newline="\n")
     jsonio.write_json(io.out / "rule_files.json", list(rulebook.files))
     journal = None if io.run is None else io.run.journal
-    teacher, tally = open_teacher(settings, journal), Tally()
+    teacher, tally = open_teacher(settings, journal), Tally(settings.labels)
     examples = scan_examples(io.inputs["split"] / f"{settings.split}.csv")
-    jsonio.write_jsonl(io.out / SAMPLES_FILE, _rows(teacher, examples, tally, settings.split, io))
+
+    def rows() -> Iterator[dict[str, Any]]:
+        for answered in teacher.answers(examples, len(examples), io.progress):
+            failpoints.hit(failpoints.TEACHER_ASKED, answered.example.id)
+            tally.add(answered)
+            for answer in answered.answers:
+                yield sample_row(answered.example, answer, split=settings.split)
+
+    jsonio.write_jsonl(io.out / SAMPLES_FILE, rows())
     summary = _summary(settings, teacher, tally)
     _refuse_missing(settings, examples, summary)
-    jsonio.write_json(io.out / SUMMARY_FILE, summary.to_json())
+    summary.write(io.out / SUMMARY_FILE)
     return summary.to_json()
 
 
-def _rows(
-    teacher: Teacher, examples: Examples, tally: Tally, split: SplitName, io: StageIO
-) -> Iterator[dict[str, Any]]:
-    for answered in teacher.answers(examples, len(examples), io.progress):
-        failpoints.hit(failpoints.TEACHER_ASKED, answered.example.id)
-        tally.add(answered)
-        for answer in answered.answers:
-            yield sample_row(answered.example, answer, split=split)
-
-
 def _summary(settings: SampleSettings, teacher: Teacher, tally: Tally) -> SampleSummary:
-    missing, facts = sum(tally.missing.values()), teacher.facts()
-    return SampleSummary(
-        teacher_kind=settings.teacher.kind,
-        teacher_model=teacher.model,
-        models=dict(tally.models.most_common()),
-        examples=tally.examples,
-        answered=tally.examples - missing,
-        missing=missing,
-        missing_by_label={str(k): tally.missing[k] for k in (0, 1)},
-        missing_ids=tally.missing_ids,
-        answers=tally.answers,
-        parse_sources=dict(tally.sources.most_common()),
-        parse_errors=dict(tally.errors.most_common()),
-        finish_reasons=dict(tally.finish_reasons.most_common()),
-        first_answers=tally.first_answers(),
-        agreement=tally.agreement.summary(until_right=settings.teacher.keep == 1 < settings.teacher.attempts),
-        **{**facts.to_json(), "notices": _notices(settings.split, tally, missing, facts)},
-    )
-
-
-def _notices(split: SplitName, tally: Tally, missing: int, facts: TeacherFacts) -> list[str]:
-    """Return what a reader should notice. For a split other than train, a file of recorded answers always
-    contains answers to other texts, so these are not mentioned.
-    """
-    notices = []
-    if missing:
-        by = f"{tally.missing[1]} positive, {tally.missing[0]} negative"
+    facts, notices, split = teacher.facts(), list[str](), settings.split
+    if missing := tally.missing.total():
+        named = {settings.labels.title(label): tally.missing[label] for label in settings.labels}
+        by = ", ".join(f"{count} {title}" for title, count in reversed(named.items()))
         notices.append(f"{missing} of {tally.examples} texts of {split} have no answer ({by})")
-    if facts.unknown_ids and split == "train":
+    if facts.unknown_ids and split == "train":  # a file for other splits contains answers to train, too
         notices.append(f"answers to {facts.unknown_ids} texts that are not in train were left aside")
     if hinted := facts.hinted_left_aside:
         notices.append(f"{hinted} answers to texts of {split} were shown the gold label and were left aside")
-    return [*notices, *facts.notices]
+    until_right = settings.teacher.keep == 1 < settings.teacher.attempts
+    counts = tally.counts(settings.teacher.kind, teacher.model, until_right=until_right)
+    found = {**counts.to_json(), **facts.to_json(), "notices": [*notices, *facts.notices]}
+    return SampleSummary.model_validate(found)
 
 
 def _refuse_missing(settings: SampleSettings, examples: Examples, summary: SampleSummary) -> None:

@@ -63,7 +63,7 @@ def _write(folder: Path, rows: int) -> None:
     for writer in range(4):
         with (folder / f"{writer}.jsonl").open("wb") as f:
             f.write(json.dumps({"holder": {}, "run": "bench", "version": 1}).encode() + b"\n")
-            f.writelines(encode(_reply(i))[0] for i in range(writer, rows, 4))
+            f.writelines(encode(_reply(i)) for i in range(writer, rows, 4))
 
 
 def _open(folder: str, rows: int) -> None:
@@ -73,7 +73,7 @@ def _open(folder: str, rows: int) -> None:
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         assert journal.count() == rows
         print(
-            f"open: {rows} replies of {len(encode(_reply(0))[0])} bytes: {seconds:.1f} s wall (goal "
+            f"open: {rows} replies of {len(encode(_reply(0)))} bytes: {seconds:.1f} s wall (goal "
             f"{SECONDS:.0f}), {cpu:.1f} s CPU, {_megabytes() - before:.0f} MB above the imports "
             f"(goal {MEGABYTES:.0f})"
         )

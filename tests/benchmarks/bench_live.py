@@ -171,7 +171,7 @@ def _asked(
             **changes,
         }
     )
-    names = LabelNames.of({}, (), ())
+    names = LabelNames()
     teacher = LiveTeacher(config, PROMPTS, RULES, names, lambda: Journal.open(store, name))
     texts = [TEXT.format(i=i, name=name) for i in range(rows)]
     examples = [Example(f"{name}{i}", text, invented_label(text)) for i, text in enumerate(texts)]

@@ -90,9 +90,7 @@ def _write_answers(path: Path, rows: int) -> None:
 
 
 def _teacher(folder: Path, rows: int) -> None:
-    teacher = RecordedTeacher(
-        str(folder / "answers.jsonl"), ParseConfig(), LabelNames.of({}, (), ()), AttemptPolicy(1, 1)
-    )
+    teacher = RecordedTeacher(str(folder / "answers.jsonl"), ParseConfig(), LabelNames(), AttemptPolicy(1, 1))
     answered = sum(len(a.answers) for a in teacher.answers(_Made(rows), rows, Silent()))
     assert answered == rows
 

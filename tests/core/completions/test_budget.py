@@ -9,9 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.completions.budget import Budget, Spending
+from core.completions.budget import Budget
+from core.config.endpoint import BudgetConfig
+from core.cost import Price, Usage
 from core.errors import BudgetSpent
 from tests.core.completions.simulation import run_virtually
+
+CENT = Price(input=10_000, output=10_000)
+"""A cent for each token."""
+
+
+def budget_of(usd: float | None = None, tokens: int | None = None, spent: int = 0) -> Budget:
+    return Budget(BudgetConfig(usd=usd, tokens=tokens), CENT, Usage(spent), "judge")
 
 
 async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, seed: int) -> int:
@@ -23,14 +32,14 @@ async def spend(budget: Budget, estimate: int, actual: list[int], at_once: int, 
         nonlocal under_way, most
         for used in left:
             try:
-                held = await budget.reserve(Spending(estimate / 100, estimate))
+                await budget.reserve(Usage(estimate))
             except BudgetSpent:
                 return
             under_way += 1
             most = max(most, under_way)
             await asyncio.sleep(rng.uniform(0.1, 5))
             under_way -= 1
-            budget.settle(held, Spending(used / 100, used))
+            budget.settle(Usage(estimate), Usage(used))
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return most
@@ -49,31 +58,31 @@ def test_a_budget_is_never_passed_by_more_than_what_is_under_way(
     limit: int, estimate: int, actual: list[int], at_once: int, seed: int, in_usd: bool
 ) -> None:
     async def main() -> tuple[Budget, int]:
-        budget = Budget(limit / 100, None) if in_usd else Budget(None, limit)
+        budget = budget_of(usd=limit / 100) if in_usd else budget_of(tokens=limit)
         return budget, await spend(budget, estimate, actual, at_once, seed)
 
     budget, most = run_virtually(main())
     over = max(0, max(actual) - estimate)
-    assert budget.spent.tokens <= limit + most * over
-    assert budget.reserved == Spending()
+    assert budget.spent.total <= limit + most * over
+    assert budget.reserved == Usage()
 
 
 def test_a_budget_is_used_although_estimates_are_far_too_high() -> None:
     async def main() -> int:
-        budget = Budget(None, 100_000)
+        budget = budget_of(tokens=100_000)
         await spend(budget, 4000, [300] * 2000, 64, 0)
-        return budget.spent.tokens
+        return budget.spent.total
 
     assert run_virtually(main()) >= 100_000 - 4000
 
 
 def test_what_earlier_starts_spent_counts() -> None:
     async def main() -> None:
-        budget = Budget(1.0, None, spent=Spending(0.95, 100), section="judge")
-        held = await budget.reserve(Spending(0.04, 10))
-        budget.settle(held, Spending(0.04, 10))
+        budget = budget_of(usd=1.0, spent=95)
+        await budget.reserve(Usage(4))
+        budget.settle(Usage(4), Usage(4))
         with pytest.raises(BudgetSpent) as e:
-            await budget.reserve(Spending(0.04, 10))
+            await budget.reserve(Usage(4))
         assert str(e.value) == (
             "judge.budget.usd is spent: $0.9900 of $1.0000, and the next request may take $0.0400; raise "
             "judge.budget.usd and run the same command again: stored answers are not requested twice"
@@ -84,23 +93,23 @@ def test_what_earlier_starts_spent_counts() -> None:
 
 def test_no_budget_is_no_limit() -> None:
     async def main() -> None:
-        budget = Budget(None, None)
+        budget = budget_of()
         for _ in range(100):
-            await budget.reserve(Spending(1e6, 10**9))
+            await budget.reserve(Usage(10**9))
 
     run_virtually(main())
 
 
 def test_a_waiter_that_is_cancelled_holds_nothing_and_blocks_nobody() -> None:
     async def main() -> None:
-        budget = Budget(None, 100)
-        held = await budget.reserve(Spending(0, 60))
-        first = asyncio.create_task(budget.reserve(Spending(0, 60)))
-        second = asyncio.create_task(budget.reserve(Spending(0, 60)))
+        budget = budget_of(tokens=100)
+        await budget.reserve(Usage(60))
+        first = asyncio.create_task(budget.reserve(Usage(60)))
+        second = asyncio.create_task(budget.reserve(Usage(60)))
         await asyncio.sleep(1)
         first.cancel()
-        budget.settle(held, Spending(0, 10))
+        budget.settle(Usage(60), Usage(10))
         await second
-        assert budget.reserved.tokens == 60
+        assert budget.reserved == Usage(60)
 
     run_virtually(main())

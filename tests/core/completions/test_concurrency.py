@@ -20,10 +20,10 @@ async def load(server: Server, maximum: int, until: float) -> AdaptiveConcurrenc
 
     async def worker() -> None:
         while loop_time() < until:
-            async with limiter.slot() as slot:
+            async with limiter:
                 start = loop_time()
                 reply = await server.ask()
-                slot.done(loop_time() - start, "ok" if reply.status == 200 else "refused")
+                limiter.report(loop_time() - start, "ok" if reply.status == 200 else "refused")
 
     await asyncio.gather(*(worker() for _ in range(maximum)))
     return limiter
@@ -116,10 +116,10 @@ def test_longer_completions_are_no_queue() -> None:
 
         async def worker() -> None:
             while loop_time() < 300:
-                async with limiter.slot() as slot:
+                async with limiter:
                     tokens = 100 if loop_time() < 100 else 250
                     await asyncio.sleep(tokens / 100)
-                    slot.done(tokens / 100, "ok", tokens)
+                    limiter.report(tokens / 100, "ok", tokens)
 
         lowest = 64
 
@@ -141,9 +141,9 @@ def test_one_wave_of_refusals_is_one_decrease() -> None:
         limiter = AdaptiveConcurrency(100, start=100)
 
         async def one(outcome: Outcome) -> None:
-            async with limiter.slot() as slot:
+            async with limiter:
                 await asyncio.sleep(1)
-                slot.done(1.0, outcome)
+                limiter.report(1.0, outcome)
 
         await asyncio.gather(*(one("refused") for _ in range(100)))
         return limiter.limit
@@ -156,9 +156,9 @@ def test_where_all_is_refused_for_a_while_concurrency_stays() -> None:
         limiter = AdaptiveConcurrency(100, start=100)
 
         async def one() -> None:
-            async with limiter.slot() as slot:
+            async with limiter:
                 await asyncio.sleep(0.1)
-                slot.done(0.1, "refused")
+                limiter.report(0.1, "refused")
 
         await asyncio.gather(*(one() for _ in range(2000)))
         return limiter.limit
@@ -173,10 +173,10 @@ def test_the_limit_is_never_passed_and_never_below_one() -> None:
 
         async def one(number: int) -> None:
             nonlocal most
-            async with limiter.slot() as slot:
+            async with limiter:
                 most = max(most, limiter.inflight)
                 await asyncio.sleep(1)
-                slot.done(1.0, "refused" if number % 2 else "ok")
+                limiter.report(1.0, "refused" if number % 2 else "ok")
 
         await asyncio.gather(*(one(n) for n in range(200)))
         return most, limiter.limit
@@ -189,7 +189,7 @@ def test_a_place_is_given_back_whatever_happens() -> None:
         limiter = AdaptiveConcurrency(1, start=1)
 
         async def one(fail: bool) -> None:
-            async with limiter.slot():
+            async with limiter:
                 await asyncio.sleep(1)
                 if fail:
                     raise OSError

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from core.completions.failures import Kind, RetryDecision, classify, refusal
+from core.completions.failures import CallError, Kind, refusal
 from core.config.endpoint import Endpoint
+
+
+def classify(
+    status: int | None, code: str | None = None, message: str = "", should_retry: bool | None = None
+) -> CallError:
+    headers = {} if should_retry is None else {"x-should-retry": str(should_retry).lower()}
+    return CallError(message, status, code or "", headers)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +127,7 @@ def test_a_429_without_a_code_of_the_account_is_a_rate_limit_whatever_it_says(me
         (classify(402, None, "Insufficient Balance"), "check the account's balance"),
     ],
 )
-def test_a_refusal_names_the_setting_to_fix(verdict: RetryDecision, remedy: str) -> None:
+def test_a_refusal_names_the_setting_to_fix(verdict: CallError, remedy: str) -> None:
     said = str(refusal(verdict, Endpoint(base_url="https://here", model="a-model", api_key_env="MY_KEY")))
     assert remedy in said
     assert "run the same command again" in said

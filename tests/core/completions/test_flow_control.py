@@ -10,37 +10,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.completions.concurrency import AdaptiveConcurrency
-from core.completions.flow_control import Backoff, CircuitBreaker, Pause
-from core.completions.rate_limiter import loop_time
+from core.completions.flow_control import CircuitBreaker, retry_delay
+from core.completions.rate_limiter import RateLimiter, loop_time
 from core.config.endpoint import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
 from tests.core.completions.simulation import run_virtually
 
 
-@given(tried=st.integers(1, 30), seed=st.integers())
-def test_a_wait_is_within_its_bounds(tried: int, seed: int) -> None:
-    backoff = Backoff(tries=31, base_s=1, cap_s=60)
-    wait = backoff.wait(tried, None, random.Random(seed))
+@given(tried=st.integers(1, 30))
+def test_a_wait_is_within_its_bounds(tried: int) -> None:
+    wait = retry_delay(tried, 31)
     assert wait is not None
     assert 0 <= wait <= min(60, 2 ** (tried - 1))
 
 
-@given(asked=st.floats(0, 600), seed=st.integers())
-def test_nothing_comes_before_it_was_asked_for(asked: float, seed: int) -> None:
-    wait = Backoff().wait(1, asked, random.Random(seed))
+@given(asked=st.floats(0, 600))
+def test_nothing_comes_before_it_was_asked_for(asked: float) -> None:
+    wait = retry_delay(1, 8, asked)
     assert wait is not None
     assert asked <= wait <= asked * 1.1 + 0.1 + 1e-9
 
 
 def test_a_request_is_given_up_after_its_tries_or_where_the_server_wants_too_long() -> None:
-    backoff, rng = Backoff(tries=3), random.Random(0)
-    assert [backoff.wait(n, None, rng) is None for n in (1, 2, 3)] == [False, False, True]
-    assert backoff.wait(1, 3600, rng) is None
+    assert [retry_delay(n, 3) is None for n in (1, 2, 3)] == [False, False, True]
+    assert retry_delay(1, 3, 3600) is None
 
 
 def test_waits_are_spread_over_their_whole_range() -> None:
-    rng = random.Random(0)
-    waits = [Backoff().wait(4, None, rng) or 0 for _ in range(1000)]
+    random.seed(0)
+    waits = [retry_delay(4, 8) or 0 for _ in range(1000)]
     assert min(waits) < 0.2
     assert max(waits) > 7.8
     assert sum(waits) / 1000 == pytest.approx(4, abs=0.3)
@@ -48,20 +46,18 @@ def test_waits_are_spread_over_their_whole_range() -> None:
 
 def test_all_wait_for_a_pause_and_start_spread_out() -> None:
     async def main() -> list[float]:
-        pause = Pause(random.Random(0))
-        await pause.over()
-        assert loop_time() == 0
+        limiter = RateLimiter()
         started = []
 
         async def one() -> None:
-            await pause.over()
+            await limiter.take(1)
             started.append(loop_time())
 
-        pause.hold(10)
+        limiter.pause(10)
         tasks = [asyncio.create_task(one()) for _ in range(50)]
         await asyncio.sleep(1)
-        pause.hold(20)
-        pause.hold(0.5)
+        limiter.pause(20)
+        limiter.pause(0.5)
         await asyncio.gather(*tasks)
         return started
 
@@ -78,7 +74,7 @@ def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
 
         async def one(number: int) -> None:
             nonlocal sent, known, ended
-            async with limiter.slot() as slot:
+            async with limiter:
                 breaker.check()
                 sent += 1
                 await asyncio.sleep(1 + number % 7 / 10)
@@ -87,7 +83,7 @@ def test_after_a_refusal_nothing_is_sent_and_what_is_under_way_ends() -> None:
                     known = known or sent
                     breaker.refuse(TeacherRefused("HTTP 402"))
                 else:
-                    slot.done(1.0, "ok")
+                    limiter.report(1.0, "ok")
 
         results = await asyncio.gather(*(one(n) for n in range(1000)), return_exceptions=True)
         assert all(r is None or isinstance(r, TeacherRefused) for r in results)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import errno
 import json
 import logging
 import os
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +51,7 @@ def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> 
         asyncio.run(journal.append(reply(0)))
         assert journal.get(key_of(0)) == reply(0)
         spool = next(log_folder(store).glob("*.jsonl"))
-        assert spool.read_bytes().splitlines(keepends=True)[-1] == encode(reply(0))[0]
+        assert spool.read_bytes().splitlines(keepends=True)[-1] == encode(reply(0))
 
 
 def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
@@ -131,7 +131,7 @@ def test_a_last_line_torn_at_any_byte_costs_that_line_only(
     store = Store.open(str(tmp_path))
     spool = written(store, range(2))
     data = spool.read_bytes()
-    last = encode(reply(1))[0]
+    last = encode(reply(1))
     for cut in range(1, len(last)):
         spool.write_bytes(data[:-cut])
         caplog.clear()
@@ -148,7 +148,7 @@ def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
 ) -> None:
     store = Store.open(str(tmp_path))
     spool = written(store, range(3))
-    spool.write_bytes(spool.read_bytes().replace(encode(reply(1))[0], damage + b"\n"))
+    spool.write_bytes(spool.read_bytes().replace(encode(reply(1)), damage + b"\n"))
     with Journal.open(store, "next") as journal:
         assert [journal.get(key_of(n)) for n in range(3)] == [reply(0), None, reply(2)]
     assert f"{spool}:3: no reply can be read there" in caplog.text
@@ -270,17 +270,17 @@ def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
 
 
 def test_a_line_of_a_later_version_is_read(store: Store) -> None:
-    row = {**dataclasses.asdict(reply(0)), "new_field": 1}
+    row = {**reply(0)._asdict(), "new_field": 1}
     assert from_line(json.dumps(row).encode() + b"\n") == reply(0)
 
 
 @pytest.mark.parametrize(
     "change", [{"key": "xyz"}, {"at": "2026-01-01T00:00:00"}, {"latency_s": float("nan")}, {"key": "ab"}]
 )
-def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: dict[str, object]) -> None:
+def test_what_could_not_be_found_again_is_not_appended(tmp_path: Path, change: dict[str, Any]) -> None:
     with Journal.open(Store.open(str(tmp_path)), "r") as journal:
         with pytest.raises(ValueError):
-            append(journal, dataclasses.replace(reply(0), **change))  # type: ignore[arg-type]
+            append(journal, reply(0)._replace(**change))
         assert journal.spent("r") == ReplyUsage()
 
 

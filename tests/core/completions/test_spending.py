@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import tempfile
 from typing import Any
@@ -10,11 +9,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.completions.budget import Spending, spent_before
 from core.completions.journal import Journal
 from core.completions.reply import Reply
 from core.completions.response import ServerReply, read_reply
-from core.cost import Price, cost
+from core.cost import Price, Usage, cost
 from core.store.objects import Store
 from tests.core.completions.replying import append, reply
 
@@ -48,8 +46,7 @@ def came(usage: dict[str, Any] | None) -> ServerReply:
 def stored(number: int, run: str, answer: ServerReply) -> Reply:
     """The reply as the sender stores it."""
     usage = answer.usage
-    return dataclasses.replace(
-        reply(number, run=run, second=number % 60),
+    return reply(number, run=run, second=number % 60)._replace(
         prompt_tokens=usage.prompt if usage else None,
         cached_tokens=usage.cached if usage else None,
         completion_tokens=usage.completion if usage else None,
@@ -76,21 +73,21 @@ def test_what_was_spent_follows_from_the_stored_replies(
             journals = {"a": a, "b": b}
             for number, (answer, _, run) in enumerate(answers):
                 append(journals[run], stored(number, run, answer))
-            before = {run: spent_before(journal, PRICE) for run, journal in journals.items()}
+            before = {run: journal.spent(run).budgeted for run, journal in journals.items()}
         for run in "ab":
             own = [(answer.usage, usage) for answer, usage, of in answers if of == run]
             metered = [usage for usage, _ in own if usage is not None]
             unmetered = len(own) - len(metered)
-            assert before[run].tokens == sum(u.total for u in metered) + unmetered * 2 * RESERVED
-            assert before[run].tokens >= sum(implied(usage) for _, usage in own)
-            assert before[run].usd >= sum(cost(u, PRICE) for u in metered) - 1e-9
+            assert before[run].total == sum(u.total for u in metered) + unmetered * 2 * RESERVED
+            assert before[run].total >= sum(implied(usage) for _, usage in own)
+            assert cost(before[run], PRICE) >= sum(cost(u, PRICE) for u in metered) - 1e-9
             with Journal.open(store, run) as journal:
-                assert spent_before(journal, PRICE) == before[run], "the same after another start"
+                assert journal.spent(run).budgeted == before[run], "the same after another start"
 
 
 def test_a_line_of_version_01_without_counts_counts_nothing() -> None:
     with tempfile.TemporaryDirectory() as folder, Journal.open(Store.open(folder), "r") as journal:
         append(journal, reply(0, tokens=None))
         append(journal, reply(1, tokens=10))
-        assert spent_before(journal, None) == Spending(0.0, 12)
+        assert journal.spent("r").budgeted == Usage(10, 2, 1)
         assert journal.spent("r").unmetered == 1

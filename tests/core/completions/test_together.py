@@ -7,12 +7,13 @@ import random
 
 import pytest
 
-from core.completions.budget import Budget, Spending
-from core.completions.failures import CallError, classify
+from core.completions.budget import Budget
+from core.completions.failures import CallError
 from core.completions.flow_control import FlowControl
 from core.completions.rate_limiter import loop_time
 from core.completions.response import ServerReply
-from core.config.endpoint import Endpoint, LimitsConfig
+from core.config.endpoint import BudgetConfig, Endpoint, LimitsConfig
+from core.cost import Usage
 from tests.core.completions.simulation import BucketLimit, Server, WindowLimit, run_virtually
 
 
@@ -22,25 +23,26 @@ class Caller:
     def __init__(self, server: Server, maximum: int) -> None:
         limits = LimitsConfig(concurrency=maximum, tries=99)
         endpoint = Endpoint(model="m", base_url="http://h/v1", limits=limits)
-        self.server, self.budget = server, Budget(None, None)
-        self.flow = FlowControl(endpoint, random.Random(0))
+        random.seed(0)
+        self.server, self.budget = server, Budget(BudgetConfig())
+        self.flow = FlowControl(endpoint)
 
     async def ask(self) -> None:
         tries = 0
         while True:
-            async with self.flow.concurrency.slot() as slot:
-                held = await self.budget.reserve(Spending(0, 100))
+            async with self.flow.concurrency:
+                await self.budget.reserve(Usage(100))
                 at = await self.flow.turn(100)
                 good = (await self.server.ask()).status == 200
-                self.budget.settle(held, Spending(0, 100 if good else 0))
+                self.budget.settle(Usage(100), Usage(100 if good else 0))
                 if good:
-                    self.flow.replied(slot, ServerReply("", None, "stop", "", None, loop_time() - at))
+                    self.flow.replied(ServerReply("", None, "stop", "", None, loop_time() - at))
                     self.flow.rate.settle(100, 100)
                     return self.flow.breaker.success()
                 error = CallError("", 429)
-                self.flow.failed(slot, error, at, 100)
+                self.flow.failed(error, at, 100)
             tries += 1
-            self.flow.wait_before_retry(error, classify(429), min(tries, 2))
+            self.flow.wait_before_retry(error, min(tries, 2))
 
     async def run(self, workers: int, until: float) -> None:
         async def worker() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 
 from core.config.teacher import ParseConfig
+from core.labels import LabelSet
 from core.teacher.parsing import LabelNames, parse, parse_reply
 
-NAMES = LabelNames.of({}, ("spam",), ("ham",))
+NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
 PLAIN = ParseConfig()
 WORD = ParseConfig(label_pattern=r"Answer:\s*(?P<label>\w+)", labels={"entailment": 1, "contradiction": 0})
-WORDS = LabelNames.of(WORD.labels, (), ())
+WORDS = LabelNames(more=WORD.labels)
 
 READ = [
     ('{"reasoning": "a b", "label": 1}', "json", 1, "a b"),
@@ -150,7 +151,7 @@ def test_the_output_ends_at_the_first_stop_string() -> None:
 
 
 def test_the_configs_label_names_come_before_the_data_and_the_common_words() -> None:
-    names = LabelNames.of({"negative": 1, "ok": 0}, ("bad",), ("0", "good"))
+    names = LabelNames(LabelSet.binary(("bad",), ("0", "good")), {"negative": 1, "ok": 0})
     read = {w: names.read(w) for w in ("Negative", "OK", "bad", "good", "yes", "0", "1", "'1'.", "x")}
     assert read == {
         "Negative": 1, "OK": 0, "bad": 1, "good": 0, "yes": 1, "0": 0, "1": 1, "'1'.": 1, "x": None,

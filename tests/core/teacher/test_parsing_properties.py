@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.teacher import ParseConfig
+from core.labels import LabelSet
 from core.teacher.parsing import LabelNames, Parsed, clean, parse
 
 PLAIN = ParseConfig()
-NAMES = LabelNames.of({}, ("spam",), ("ham",))
+NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
 STOP = "\n\nPremise:"
 WORD = ParseConfig(label_pattern=r"Answer:\s*(?P<label>\w+)", labels={"entailment": 1, "contradiction": 0})
-WORDS = LabelNames.of(WORD.labels, (), ())
+WORDS = LabelNames(more=WORD.labels)
 
 # What outputs are made of, and what could be taken for a label, an end or a beginning.
 BITS = st.sampled_from(
@@ -164,7 +165,7 @@ def test_what_follows_a_stop_string_changes_nothing(answer: str, more: str) -> N
 def test_every_name_of_the_map_is_its_label_in_any_case_and_between_marks(
     names: dict[str, int], around: str, upper: bool
 ) -> None:
-    known = LabelNames.of(names, (), ())
+    known = LabelNames(more=names)
     for name, label in names.items():
         word = around.format(name.upper() if upper else name)
         assert parse(f"<label>{word}</label> a", PLAIN, known).label == label

@@ -36,7 +36,7 @@ def config(name: str) -> Config:
 
 
 def names_of(config: Config) -> LabelNames:
-    return LabelNames.of(config.teacher.parse.labels, config.data.positive, config.data.negative)
+    return LabelNames(config.data.labels, config.teacher.parse.labels)
 
 
 def read(rows: list[dict[str, Any]], config: Config, **changed: Any) -> list[Parsed]:
@@ -58,7 +58,7 @@ def palm(palm_file: Path) -> list[dict[str, Any]]:
 
 
 def test_every_quickstart_answer_is_strict_json() -> None:
-    names = LabelNames.of({}, (), ())
+    names = LabelNames()
     rows = read_jsonl(REPO / "dataset/quickstart/teacher_answers.jsonl")
     found = [parse(row["raw_output"], ParseConfig(), names) for row in rows]
     assert Counter((p.ok, p.source) for p in found) == {(True, "json"): 400}

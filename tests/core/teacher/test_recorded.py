@@ -14,6 +14,7 @@ import pytest
 
 from core.config.teacher import ParseConfig
 from core.errors import AnswersError
+from core.labels import LabelSet
 from core.progress import Silent
 from core.records import Example, TeacherAnswer
 from core.teacher.answer_file import answers_digest
@@ -21,7 +22,7 @@ from core.teacher.base import AttemptPolicy
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
 
-NAMES = LabelNames.of({}, ("spam",), ("ham",))
+NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
 TEXTS = [Example("a", "A", 1), Example("7", "B", 0), Example("c", "C", 1)]
 
 
@@ -205,8 +206,8 @@ def test_missing_empty_and_damaged_files_are_named(tmp_path: Path) -> None:
     for name, message in {
         "answers.jsonl": "file .* does not exist; its folder holds answer.jsonl.*; set teacher.answers",
         "answer.jsonl": "answer.jsonl contains no answers; name another file in teacher.answers",
-        "not.jsonl.gz": "not.jsonl.gz is not a whole gzip file",
-        "cut.jsonl.gz": "cut.jsonl.gz is not a whole gzip file",
+        "not.jsonl.gz": "not.jsonl.gz ends in .gz but is not a whole gzip file",
+        "cut.jsonl.gz": "cut.jsonl.gz ends in .gz but is not a whole gzip file",
         "": "is a folder without teacher_phase/.* name a run's folder, or a file of answers",
     }.items():
         with pytest.raises(AnswersError, match=message):

@@ -51,7 +51,7 @@ def live(server: TeacherServer, tmp_path: Path) -> Callable[..., LiveTeacher]:
         }
         teacher = TeacherConfig.model_validate({**values, **config})
         store = Store.open(str(tmp_path / "root"))
-        names = LabelNames.of({}, (), ())
+        names = LabelNames()
         return LiveTeacher(teacher, PROMPTS, RULES, names, lambda: Journal.open(store, run))
 
     return opened

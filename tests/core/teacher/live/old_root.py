@@ -46,7 +46,7 @@ def teacher(store: Store, run: str = "r", **config: Any) -> LiveTeacher:
         "prices": None,
         "limits": {"concurrency": 4, "tries": 1},
     }
-    names = LabelNames.of({}, (), ())
+    names = LabelNames()
     open_journal: Callable[[], Journal] = lambda: Journal.open(store, run)  # noqa: E731
     return LiveTeacher(
         TeacherConfig.model_validate({**values, **config}), PROMPTS, RULES, names, open_journal

@@ -79,7 +79,7 @@ def serve(running: str, tmp_path: Path) -> Callable[..., LiveTeacher]:
         }
         teacher = TeacherConfig.model_validate({**values, **config})
         store = Store.open(str(tmp_path / "root"))
-        names = LabelNames.of({}, (), ())
+        names = LabelNames()
         return LiveTeacher(teacher, PROMPTS, RULES, names, lambda: Journal.open(store, "r"))
 
     return opened

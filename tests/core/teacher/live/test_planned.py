@@ -48,7 +48,7 @@ class Desk:
             "prices": str(REPO / "configs/prices.yaml"),
         }
         teacher = TeacherConfig.model_validate({**values, **config})
-        names = LabelNames.of({}, (), ())
+        names = LabelNames()
         return LiveTeacher(teacher, PROMPTS, RULES, names, lambda: Journal.open(self.store, "r"))
 
     def ask(self, count: int, **config: object) -> None:

@@ -89,7 +89,7 @@ def teacher(row: Row, endpoint: str, root: Path) -> LiveTeacher:
     )
     store = Store.open(str(root))
     Handler.asked[row.id] = 0
-    live = LiveTeacher(config, PROMPTS, RULES, LabelNames.of({}, (), ()), lambda: Journal.open(store, "r"))
+    live = LiveTeacher(config, PROMPTS, RULES, LabelNames(), lambda: Journal.open(store, "r"))
     if row.outcome != "fall back":
         with Journal.open(store, "r") as journal:
             live.context(journal).settle_format()
