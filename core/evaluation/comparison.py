@@ -99,18 +99,19 @@ def compare(
     by_metric = {name: _differences(name, positive, judged, found) for name in found.metrics}
     out = []
     for i, other in enumerate(names[1:]):
-        differences = {name: with_verdict(of[i], names[0], other) for name, of in by_metric.items()}
-        compared = Comparison(names[0], other, len(positive), None, None, None, differences)
-        of_a, of_b = judged[0].predicted, judged[i + 1].predicted
+        of_a, of_b, test = judged[0].predicted, judged[i + 1].predicted, None
         if of_a is not None and of_b is not None:
             test = mcnemar(of_a == positive, of_b == positive)
-            compared = replace(
-                compared,
-                mcnemar=test,
-                differing=test.discordant,
-                detectable_accuracy=detectable_accuracy(test.discordant, len(positive)),
-                note=CLUSTERED if found.clustered else None,
-            )
+        compared = Comparison(
+            a=names[0],
+            b=other,
+            rows=len(positive),
+            mcnemar=test,
+            differing=None if test is None else test.discordant,
+            detectable_accuracy=None if test is None else detectable_accuracy(test.discordant, len(positive)),
+            differences={name: with_verdict(of[i], names[0], other) for name, of in by_metric.items()},
+            note=CLUSTERED if test is not None and found.clustered else None,
+        )
         out.append(compared)
     return out
 

@@ -1,7 +1,4 @@
-"""Options that several commands have; misspelled locations are rejected before anything is read.
-
-The callbacks raise UserError, which names the option.
-"""
+"""Options that several commands have; misspelled locations raise UserError, which names the option."""
 
 from __future__ import annotations
 
@@ -12,11 +9,9 @@ from typing import Any, TypeVar
 import click
 
 from core import locations
+from core.predict.options import STANDARD
 
 _Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
-
-STANDARD = "-"
-"""Standard input or output."""
 
 config_argument = click.argument("config", type=click.Path(path_type=Path))
 refresh_option = click.option("--refresh", multiple=True, metavar="STAGE", help="Build this stage again.")
@@ -30,18 +25,18 @@ def root_option(text: str) -> Callable[[_Command], _Command]:
     return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)
 
 
-def readable(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Check a path or URL that a command reads from, and pass it on as it was written."""
-    if value not in (None, STANDARD):
-        locations.normalized(value, option.opts[0])
-    return value
+def _location(*, creates: bool) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that checks a path or URL and passes it on as it was written."""
+
+    def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        if value not in (None, STANDARD):
+            locations.normalized(value, option.opts[0], creates=creates)
+        return value
+
+    return check
 
 
-def writable(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Check a path or URL that a command may write to, and pass it on as it was written."""
-    if value not in (None, STANDARD):
-        locations.normalized(value, option.opts[0], creates=True)
-    return value
+readable, writable = _location(creates=False), _location(creates=True)
 
 
 def local_output(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:

@@ -89,19 +89,19 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
 
     if streams:
         rows = _given(texts) if texts else Source.of(options, bundle).rows()
-        _report(_answer_stream(rows, opened, options), options)
-        return
-    job = jobs.Job.of(options, bundle)
-    if options.runner is not None:
+        found = _answer_stream(rows, opened, options)
+    elif options.runner is not None:
+        jobs.Job.of(options, bundle)  # checks the options before Prefect starts
         environment.check_prefect()
         environment.detach_temporary_server()
         from flows.predict import predict as on_runner
 
         # The command reports errors itself, after the flow has ended.
-        _report(on_runner(**asdict(replace(options, fail_on_error=False))), options)
-        return
-    with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
-        found = jobs.run(job, opened, count, BarProgress("predict"))
+        found = on_runner(**asdict(replace(options, fail_on_error=False)))
+    else:
+        job = jobs.Job.of(options, bundle)
+        with jobs.held(job, overwrite=options.overwrite, restart=options.restart) as count:
+            found = jobs.run(job, opened, count, BarProgress("predict"))
     _report(found, options)
 
 
