@@ -75,8 +75,6 @@ class AcceptedSample:
     text: str
     label: int
     reasoning: str
-    teacher_label: int
-    parse_source: str | None
 
 
 def batched(rows: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -64,16 +64,9 @@ def rejected_row(example: Example, judged: JudgedAnswer) -> dict[str, Any]:
 
 def read_accepted(path: Path) -> Iterator[AcceptedSample]:
     """Yield the samples of an accepted_samples.jsonl, in order."""
+    names = [f.name for f in fields(AcceptedSample)]
     for row in read_jsonl(path):
-        yield AcceptedSample(
-            sample_id=row["sample_id"],
-            example_id=row["example_id"],
-            text=row["text"],
-            label=row["label"],
-            reasoning=row["reasoning"],
-            teacher_label=row["teacher_pred_label"],
-            parse_source=row["parse_source"],
-        )
+        yield AcceptedSample(**{name: row[name] for name in names})
 
 
 @dataclass(frozen=True, slots=True)

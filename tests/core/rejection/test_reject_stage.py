@@ -72,8 +72,8 @@ def test_accepted_and_rejected_answers_stand_in_row_and_sample_order(tmp_path: P
     io = sampled(tmp_path, ANSWERS)
     reject(tmp_path, io)
     assert list(read_accepted(io.out / "accepted_samples.jsonl")) == [
-        AcceptedSample("a_k1", "a", "A", 1, LONG, 1, "json"),
-        AcceptedSample("b_k0", "b", "B", 0, LONG, 0, "json"),
+        AcceptedSample("a_k1", "a", "A", 1, LONG),
+        AcceptedSample("b_k0", "b", "B", 0, LONG),
     ]
     assert [(r["sample_id"], r["reject_reason"]) for r in rows(io, "rejected_samples.jsonl")] == [
         ("a_k0", "label_mismatch"), ("c_k0", "too_short"), ("d_k0", "unparsed"),

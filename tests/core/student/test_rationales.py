@@ -19,9 +19,7 @@ def samples(texts: list[tuple[int, int]]) -> list[AcceptedSample]:
     out = []
     for i, (number, label) in enumerate(texts):
         label = label_of.setdefault(number, label)
-        out.append(
-            AcceptedSample(f"s{i}", f"e{number}", f"text {number}", label, f"because {i}", label, "json")
-        )
+        out.append(AcceptedSample(f"s{i}", f"e{number}", f"text {number}", label, f"because {i}"))
     return out
 
 
