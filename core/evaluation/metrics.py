@@ -219,9 +219,8 @@ class Metrics:
     """All registered metrics of some rows at one threshold, and the counts that belong to them.
 
     `values` has the metrics by name, `tp`, `fp`, `fn` and `tn`, `decision_threshold`, the rows `n` and
-    `n_positive`, `invalid_label_rate`, the share of rows without a valid label, and `outside_mass`, the mean
-    probability of anything but a label. None is undefined, for the reason in `undefined`; without a threshold
-    nothing is predicted, so that all metrics of predictions are.
+    `n_positive`, `invalid_label_rate`, and `outside_mass`, the mean probability of anything but a label. None
+    is undefined, for the reason in `undefined`; without a threshold all metrics of predictions are.
     """
 
     values: Mapping[str, float | None]
@@ -237,6 +236,16 @@ class Metrics:
         if own not in self.values and own not in METRICS:
             raise KeyError(f"no metric {name!r}")
         return self.values.get(own)
+
+    @property
+    def rows(self) -> int:
+        """The rows that were measured."""
+        return int(self.values["n"] or 0)
+
+    @property
+    def invalid_label_rate(self) -> float | None:
+        """The share of rows without a valid label; None without rows."""
+        return self.values["invalid_label_rate"]
 
     def to_json(self) -> dict[str, Any]:
         """Return the mapping that is written."""

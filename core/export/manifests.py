@@ -102,7 +102,7 @@ def split_metrics(
     values: dict[str, Any] = {**_common(of), "metrics": metrics, "intervals": dict(intervals)}
     if predictions_path is not None:
         values["predictions_path"] = predictions_path
-    return SplitMetrics(created_at=of.created_at, split=split, n=int(metrics["n"] or 0), **values)
+    return SplitMetrics(created_at=of.created_at, split=split, n=metrics.rows, **values)
 
 
 def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> ExportManifest:

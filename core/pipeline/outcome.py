@@ -174,7 +174,7 @@ class Outcome:
         """
         if split == self.exported.split:
             analysis = self.analysis()
-            if self.readings.metrics(scorer, split)["n"] != analysis.rows:
+            if self.readings.metrics(scorer, split).rows != analysis.rows:
                 return {}
             # A mode with the prompt of the first has its scores, and is not analyzed again.
             return analysis.scorers.get(scorer.name, analysis.scorers[self.first.name]).intervals

@@ -161,7 +161,7 @@ class Evaluations:
         shown = ["undefined" if value is None else f"{value:.4f}" for value in values]
         what = "%sstep %d on val: %s %s, AUROC %s, log loss %s, invalid %s"
         log.info(what, prefix, step, chosen_by, *shown)
-        rate = metrics["invalid_label_rate"]
+        rate = metrics.invalid_label_rate
         if step > 0 and rate is not None and rate > run.config.evaluation.invalid_warn_rate:
             log.warning("step %d: %.0f %% of val has no valid label at the label's place", step, 100 * rate)
 

@@ -46,7 +46,7 @@ def results(data: ComparisonData) -> Section:
     rows, decisions = [], []
     for s in analysis.scorers.values():
         if isinstance(s, ProbabilityAnalysis):
-            unlabeled = s.at_default["invalid_label_rate"]
+            unlabeled = s.at_default.invalid_label_rate
         else:
             unlabeled = s.unlabelled / analysis.rows if analysis.rows else None
         metrics = [with_interval(s.intervals[m]) for m in compared()]
