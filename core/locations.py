@@ -7,6 +7,7 @@ since a config must mean the same everywhere. A backslash counts as a slash, exc
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 from collections.abc import Collection
 from pathlib import Path
@@ -79,18 +80,13 @@ def object_url(text: str, setting: str) -> str:
     Raises UserError if it names no bucket or leads out of it.
     """
     kind, _, rest = normalized(text, setting).partition("://")
-    bucket, *parts = rest.replace("\\", "/").split("/")
-    kept: list[str] = []
-    for part in parts:
-        if part == ".." and not kept:
-            raise UserError(f"{setting}: {text}: .. leads out of the bucket; write {kind}://bucket/prefix")
-        if part == "..":
-            kept.pop()
-        elif part not in ("", "."):
-            kept.append(part)
+    bucket, _, inside = rest.replace("\\", "/").partition("/")
+    prefix = posixpath.normpath(inside.lstrip("/"))
+    if prefix.split("/")[0] == "..":
+        raise UserError(f"{setting}: {text}: .. leads out of the bucket; write {kind}://bucket/prefix")
     if kind != "memory" and bucket in ("", ".", ".."):
         raise UserError(f"{setting}: {text} names no bucket; write {kind}://bucket/prefix")
-    return f"{kind}://{'/'.join(part for part in (bucket, *kept) if part)}"
+    return f"{kind}://{'/'.join(part for part in (bucket, prefix) if part not in ('', '.'))}"
 
 
 def _normalized(text: str, *, creates: bool) -> str:
