@@ -163,7 +163,7 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
     shutil.copy(io.input("decision") / names.DECISION, folder / names.DECISION)
     if config.merged is not None and source is not None and Part.MERGED not in config.without:
-        merged, end = folder / names.MERGED, encoder.frame.end_of_turn
+        merged, end = folder / names.MERGED, encoder.chat.end_of_turn
         with separable(Part.MERGED):
             write_merged(source, adapter, tokenizer, merged, config.merged, end_of_turn=end)
     engine = io.context.engine

@@ -28,7 +28,7 @@ from core.pipeline.training import Evaluations, SegmentChain, Trained
 from core.records import SplitName
 from core.rl.history import ValRewards
 from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import PolicySettings, RLSchedule
+from core.rl.segment import PolicySettings
 from core.rl.segment import reinforce as reinforce_segment
 from core.stage import StageCall, flat
 from core.store.manifest import Manifest
@@ -86,16 +86,14 @@ def train_on_rewards(
     examples = read_examples(run.store.file(parts, "train.csv"))
     hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
     steps = plan.plan(of, config.training_seed, [e.label for e in examples], hashes)
-    per_epoch = plan.steps_per_epoch(of, len(examples))
 
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
         reference = start.checkpoint if of.kl else None
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
-        schedule = RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))
         inputs = {"split": parts, **begin, "reference": reference}
         call = run.call(reinforce_segment, PolicySettings.of(config), at, **inputs)
-        return call.giving(schedule=schedule)
+        return call.giving(steps=steps[part.start : part.stop], total=len(steps))
 
     def rewarded(step: int) -> StageCall:
         checkpoint, at = trained.checkpoints.get(step), {"step": step}

@@ -15,7 +15,7 @@ from core.data.writing import read_examples
 from core.engines.sampling import GenerateParams, Generation
 from core.evaluation.stages import billed, sampling
 from core.records import Example
-from core.rl.rewards import Rubric
+from core.rl.rewards import Answer, Rubric
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings
 
@@ -23,7 +23,7 @@ ANSWERS = "answers.jsonl"
 
 
 class RewardSettings(Section):
-    """Settings of the reward stage."""
+    """The part of the config that decides the rewards on val."""
 
     engine: EngineChoice
     prompt: EncodeSettings
@@ -34,12 +34,10 @@ class RewardSettings(Section):
     seed: int
 
     def key_extras(self) -> dict[str, Any]:
-        """Return what identifies the code of rewards that are not built in."""
         return rewards_code(self.rewards)
 
     @classmethod
     def of(cls, config: Config) -> RewardSettings:
-        """Return the part of the config that decides the rewards on val."""
         own, student = config.reinforce, config.student
         return cls(
             engine=student.engine.for_sampling(),
@@ -94,8 +92,8 @@ def _row(example: Example, generation: Generation, encoder: Encoder, rubric: Rub
     about = {"example_id": example.id, "true_label": example.label}
     if generation.finish == "error":
         return {**about, "error": generation.error, "reward": None}
-    tokens, ended = generation.tokens, generation.finish == "stop"
-    answer = rubric.read(encoder.tokenizer.decode(tokens), len(tokens), ended=ended)
+    tokens = generation.tokens
+    answer = Answer(*encoder.read(tokens), len(tokens), generation.finish == "stop")
     earned = rubric.judge(answer, example)
     return {
         **about,

@@ -1,7 +1,6 @@
 """The built-in rewards: functions from an answer and its example to a number from 0 to 1.
 
-No reward grows with the length of an answer: `length` is bounded, and an answer without a readable label
-gets no reward for it.
+No reward grows with the length of an answer.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 from core.records import Example
 from core.rejection.cited import checkable, cited, missing_quotes, quotes
-from core.student.wording import ParsedCompletion, parse_completion, write_answer
+from core.student.wording import ParsedCompletion, write_answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +38,6 @@ class Rubric:
     length_tokens: int
     weights: Mapping[str, float]
     labels: LabelSet = BINARY
-
-    def read(self, raw: str, tokens: int, *, ended: bool) -> Answer:
-        """Parse an answer, as evaluations do."""
-        return Answer(raw, parse_completion(raw, self.wording, self.target, self.labels), tokens, ended)
 
     def judge(self, answer: Answer, example: Example) -> dict[str, float]:
         """Return each reward by name, whatever its weight."""

@@ -1,4 +1,4 @@
-"""A step's answers: sampled in groups from the current weights, rewarded, and turned into training data."""
+"""A step's answers: sampled in groups, rewarded, and turned into training data."""
 
 from __future__ import annotations
 
@@ -16,23 +16,22 @@ from core.student.encoding import Encoder
 
 Way = Literal["normalised", "centred"]
 LEAST_DEVIATION = 1e-6
-"""Rewards of a group that deviate less than this differ by rounding alone."""
+"""A smaller standard deviation of a group's rewards is rounding."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """One answer: its prompt, the sampled tokens with the end of turn, and its rewards."""
+    """One answer: its prompt, the sampled tokens with the end of turn and their logprobs (nats), its rewards,
+    and its advantage, which is None if its group has no variance."""
 
     example: Example
     prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     logprobs: tuple[float, ...]
-    """Of the tokens when they were sampled (nats)."""
     answer: Answer
     earned: Mapping[str, float]
     reward: float
     advantage: float | None = None
-    """None if its group has no variance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,6 @@ class Sampled:
 
     @property
     def rollouts(self) -> list[Rollout]:
-        """All answers, group by group."""
         return [rollout for group in self.groups for rollout in group]
 
     @property
@@ -77,8 +75,7 @@ def sample(
         for g in answers[i * size : (i + 1) * size]:
             if g.finish == "error":
                 continue
-            raw = encoder.tokenizer.decode(g.tokens)
-            answer = rubric.read(raw, len(g.tokens), ended=g.finish == "stop")
+            answer = Answer(*encoder.read(g.tokens), len(g.tokens), g.finish == "stop")
             earned = rubric.judge(answer, example)
             tokens, logprobs = g.tokens, g.logprobs
             if g.stop is not None:
@@ -91,8 +88,7 @@ def sample(
 
 
 def of_group(rewards: Sequence[float], way: Way) -> list[float] | None:
-    """Return each answer's advantage over its group (Shao et al. 2024, DeepSeekMath); None for a group
-    without variance, from which there is nothing to learn.
+    """Return each answer's advantage over its group (Shao et al. 2024, DeepSeekMath); None without variance.
 
     centred: minus the mean; normalised: divided by the population's standard deviation too.
     """
@@ -117,10 +113,9 @@ def drifts(reference: Sampler, rollouts: Sequence[Rollout]) -> list[list[float]]
 def less_kl(
     advantages: Sequence[Sequence[float]], drifts: Sequence[Sequence[float]], kl: float
 ) -> list[list[float]]:
-    """Return token advantages minus a penalty on drift.
+    """Return token advantages minus a penalty on drift, centered so that it pushes no batch as a whole.
 
-    Drift is how much likelier a token is than at the start (nats). Its mean over all tokens is subtracted,
-    so that the penalty pushes no batch as a whole.
+    Drift is how much likelier a token is than at the start (nats).
     """
     mean = mean_of(drifts)
     return [
@@ -136,7 +131,7 @@ def mean_of(rows: Sequence[Sequence[float]]) -> float:
 
 
 def data(rollouts: Sequence[Rollout], drift: Sequence[Sequence[float]] | None, kl: float) -> list[Datum]:
-    """Return the training data; each token of all answers weighs the same, so that the loss is their mean."""
+    """Return the training data; the loss is the mean over all tokens of all answers."""
     advantages: list[list[float]] = [[r.advantage or 0.0] * len(r.tokens) for r in rollouts]
     if drift is not None:
         advantages = less_kl(advantages, drift, kl)

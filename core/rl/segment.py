@@ -1,7 +1,6 @@
 """Train one segment of reinforcement: from a checkpoint through its steps to the next saved state.
 
-A step samples from the current weights, rewards the answers and trains on them, so that no two steps
-overlap. All random numbers come from (seed, step).
+A step samples from the current weights, so that no two overlap. Random numbers come from (seed, step).
 """
 
 from __future__ import annotations
@@ -9,8 +8,8 @@ from __future__ import annotations
 import logging
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,7 +21,7 @@ from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.data.writing import read_examples
-from core.engines.base import Engine, Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
+from core.engines.base import Capabilities, Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
 from core.engines.losses import Loss
 from core.engines.sampling import GenerateParams, Sampler, derived_seed
 from core.errors import ConfigError
@@ -33,7 +32,7 @@ from core.stage import StageIO, stage
 from core.student import plan
 from core.student.encoding import EncodeSettings
 from core.student.plan import PlannedStep
-from core.student.segment import adam_params, checkpoint, lora_spec, record, save, training
+from core.student.segment import adam_params, checkpoint, lora_spec, save, training
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
@@ -45,7 +44,7 @@ ROLLOUTS = "rollouts.jsonl"
 
 
 class PolicySettings(Section):
-    """The settings that decide a segment, besides its start, its texts and its learning rates."""
+    """The part of a config that decides a segment, besides its start, its texts and its learning rates."""
 
     engine: EngineChoice
     seed: int
@@ -68,7 +67,6 @@ class PolicySettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> PolicySettings:
-        """Return the part of a config that these settings need."""
         own, student = config.reinforce, config.student
         return cls(
             **{n: getattr(own, n) for n in cls.model_fields if n in type(own).model_fields},
@@ -80,26 +78,17 @@ class PolicySettings(Section):
         )
 
     def key_extras(self) -> dict[str, Any]:
-        """Return what identifies the code of rewards that are not built in."""
         return rewards_code(self.rewards)
 
 
-@dataclass(frozen=True, slots=True)
-class RLSchedule:
-    """The steps of one segment, and the number of steps of an epoch and of the whole training."""
-
-    steps: Sequence[PlannedStep]
-    per_epoch: int
-    total: int
-
-
-def content(config: PolicySettings, context: RunContext, *, schedule: RLSchedule) -> dict[str, str]:
-    """Return digests of model, prompt and rule ids, of the steps' texts and of their learning rates."""
+def content(
+    config: PolicySettings, context: RunContext, *, steps: Sequence[PlannedStep], total: int
+) -> dict[str, str]:
     return {
         **context.student_content(),
         "rule_ids": jsonio.digest(list(context.rulebook.ids)),
-        "first_step": str(schedule.steps[0].step),
-        **plan.content(schedule.steps),
+        "first_step": str(steps[0].step),
+        **plan.content(steps),
     }
 
 
@@ -114,15 +103,16 @@ def content(config: PolicySettings, context: RunContext, *, schedule: RLSchedule
     label="reinforce steps {first} to {stop} of {total}",
     after=lambda context: context.live.keep(),
 )
-def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> dict[str, Any]:
-    """Take the steps of `schedule` and save the state after them.
+def reinforce(
+    config: PolicySettings, io: StageIO, *, steps: Sequence[PlannedStep], total: int
+) -> dict[str, Any]:
+    """Take `steps` of `total` and save the state after them.
 
-    Inputs: `split`, the texts; `parent`, the previous segment, or `start`, the student to begin with, or
-    neither for the base model; `reference`, the weights from which the penalty on drift is measured, by
-    default the base model's.
+    Inputs: `split`, the texts; `parent`, the previous segment, or `start`, the student to begin with;
+    `reference`, the weights from which drift is measured. The base model is the default of both.
     """
     engine, live = io.context.engine, io.context.live
-    require_loss(engine, config.loss)
+    require_loss(io.context.capabilities, config.loss)
     at = {name: checkpoint(engine, io.inputs[name]) for name in ("parent", "start") if name in io.inputs}
     parent, start, lora = at.get("parent"), at.get("start"), lora_spec(config.lora, config.seed)
 
@@ -133,17 +123,17 @@ def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> d
         return engine.open(lora, start.state, optimizer=config.keep_optimiser)
 
     origin = parent or start
-    with training(io, schedule.steps, schedule.total, open_session) as (session, io):
+    with training(io, steps, total, open_session) as (session, io):
         with tempfile.TemporaryDirectory() as folder:
-            trainer = Trainer(config, schedule, io, session, Path(folder))
-            rows, kept = trainer.train(origin.sampler if origin else None)
-        saved = save(session, io, schedule.steps)
+            trainer = Trainer(config, io, session, Path(folder))
+            rows, kept = trainer.train(steps, total, origin.sampler if origin else None)
+        saved = save(session, io, steps)
         jsonio.write_jsonl(io.out / STEPS, rows)
         jsonio.write_jsonl(io.out / ROLLOUTS, kept)
     sums = {"tokens": "tokens", "rollouts": "n_rollouts", "failed_rollouts": "failed_rollouts"}
     sums |= {"groups": "n_groups", "groups_skipped": "groups_skipped"}
     summary: dict[str, Any] = {
-        **record(saved, io),
+        **saved,
         "reward_mean": rows[-1]["reward_mean"],
         **{name: sum(row[key] for row in rows) for name, key in sums.items()},
         "steps_without_update": sum(not row["updates"] for row in rows),
@@ -154,13 +144,11 @@ def reinforce(config: PolicySettings, io: StageIO, *, schedule: RLSchedule) -> d
     return summary
 
 
-def require_loss(engine: Engine, loss: str) -> None:
+def require_loss(can: Capabilities, loss: str) -> None:
     """Raise ConfigError if an engine does not compute a loss."""
-    known = engine.capabilities.losses
-    if loss not in known:
-        raise ConfigError(
-            f"reinforce.loss {loss} is not one that this engine computes; it has {', '.join(sorted(known))}"
-        )
+    if loss not in can.losses:
+        known = ", ".join(sorted(can.losses))
+        raise ConfigError(f"reinforce.loss {loss} is not one that this engine computes; it has {known}")
 
 
 @dataclass(slots=True)
@@ -168,23 +156,21 @@ class Trainer:
     """Takes the steps of one segment; `folder` is for weights that only the next step samples from."""
 
     config: PolicySettings
-    schedule: RLSchedule
     io: StageIO
     session: Session
     folder: Path
     usage: Usage = field(default_factory=Usage)
     seconds: list[float] = field(default_factory=list)
 
-    def train(self, ref: SamplerRef | None) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Take every step; return the rows of the steps and of the answers that are kept.
-
-        `ref` are the weights before the first step; None for the base model's.
-        """
+    def train(
+        self, steps: Sequence[PlannedStep], total: int, ref: SamplerRef | None
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return the rows of all steps and of the answers that are kept; `ref` has the first weights."""
         config, encoder, rule_ids = self.config, self.io.context.encoder(), self.io.context.rulebook.ids
         rubric = Rubric(encoder.wording, encoder.target, rule_ids, config.length_tokens, config.rewards)
         examples = read_examples(self.io.inputs["split"] / "train.csv")
         rows, kept = [], []
-        for step in self.schedule.steps:
+        for step in steps:
             began = time.monotonic()
             params = GenerateParams(
                 max_tokens=config.max_new_tokens,
@@ -193,46 +179,42 @@ class Trainer:
                 stop_tokens=encoder.stop_tokens,
             )
             asked, size, way = [examples[i] for i in step.rows], config.group_size, config.advantages
-            with closing(self.io.context.engine.sampler(ref)) as sampler:
+            with self._sampler(ref) as sampler:
                 sampled = rollouts.sample(sampler, encoder, rubric, asked, params, size, way)
-                self._count(sampler)
             row = self._learn(step, sampled)
             rows.append(row)
             kept += [
                 {"step": row["step"], "epoch": row["epoch"], **rollouts.row(r)}
                 for r in sampled.rollouts[: config.rollouts_kept]
             ]
-            if row["updates"] and step is not self.schedule.steps[-1]:
-                label, number = SaveLabel(key=self.io.key, writer=self.io.out.name), step.step + 1
+            if row["updates"] and step is not steps[-1]:
+                label, number = SaveLabel(self.io.key, self.io.out.name), step.step + 1
                 folder = self.folder / str(number)
                 ref = self.session.save_weights_for_sampler(folder, step=number, label=label)
             self.seconds.append(round(time.monotonic() - began, 2))
-            self._report(row)
+            self._report(row, total)
         return rows, kept
 
     def _learn(self, step: PlannedStep, sampled: Sampled) -> dict[str, Any]:
         """Train on the answers that have an advantage; return the row, with the first substep's loss."""
         config, trained = self.config, sampled.trained
         drift: list[list[float]] | None = None
-        if config.kl:
-            engine, folder = self.io.context.engine, self.io.inputs.get("reference")
-            ref = None if folder is None else checkpoint(engine, folder).sampler
-            with closing(engine.sampler(ref)) as reference:
-                drift = rollouts.drifts(reference, trained) if trained else []
-                self._count(reference)
+        if config.kl and trained:
+            folder = self.io.optional("reference")
+            ref = None if folder is None else checkpoint(self.io.context.engine, folder).sampler
+            with self._sampler(ref) as reference:
+                drift = rollouts.drifts(reference, trained)
         results: list[StepResult] = []
         if trained:
-            batch, loss = rollouts.data(trained, drift, config.kl), Loss(config.loss)
-            if loss.clips:
-                loss = Loss(config.loss, config.clip_low, config.clip_high)
+            batch = rollouts.data(trained, drift, config.kl)
+            loss = Loss(config.loss, config.clip_low, config.clip_high)
             adam, first = adam_params(config.adam, step.learning_rate), step.step * config.substeps
-            pending = [
-                self.session.submit(batch, adam, step=first + i, loss=loss) for i in range(config.substeps)
-            ]
+            steps = range(first, first + config.substeps)
+            pending = [self.session.submit(batch, adam, step=each, loss=loss) for each in steps]
             results = [each.result() for each in pending]
         return {
             "step": step.step + 1,
-            "epoch": step.step // self.schedule.per_epoch + 1,
+            "epoch": step.epoch,
             "learning_rate": step.learning_rate,
             "batch_hash": step.batch_hash,
             "loss": results[0].loss if results else None,
@@ -245,7 +227,7 @@ class Trainer:
             **rollouts.figures(sampled, drift),
         }
 
-    def _report(self, row: dict[str, Any]) -> None:
+    def _report(self, row: dict[str, Any], total: int) -> None:
         reward, accuracy = row["reward_mean"], row["batch_acc"]
         note = "no answer received" if reward is None else f"reward {reward:.3f}, right {accuracy:.1%}"
         if not row["updates"]:
@@ -254,8 +236,12 @@ class Trainer:
             log.info(message, row["step"], row["n_groups"])
         if row["failed_rollouts"]:
             log.warning("step %d: %d answers failed and are left out", row["step"], row["failed_rollouts"])
-        self.io.progress.update(row["step"], self.schedule.total, note)
+        self.io.progress.update(row["step"], total, note)
 
-    def _count(self, sampler: Sampler) -> None:
+    @contextmanager
+    def _sampler(self, ref: SamplerRef | None) -> Iterator[Sampler]:
+        """Open a sampler, whose usage is added to the segment's."""
+        with closing(self.io.context.engine.sampler(ref)) as sampler:
+            yield sampler
         if isinstance(sampler, Metered):
             self.usage += sampler.usage

@@ -1,8 +1,7 @@
-"""Read the text that a chat template writes around a text and an answer, and check that both survive it.
+"""Read what a chat template writes around a text and an answer, and check that both survive it.
 
-A prompt is all that the template writes before an assistant's answer when it renders the whole
-conversation. This is what it renders with `add_generation_prompt`, or more: templates differ in whether
-they begin the answer with a space or with an empty reasoning block.
+A prompt is all that the template writes before an assistant's answer when it renders the whole conversation:
+what it renders with `add_generation_prompt`, or more, for instance a space or an empty reasoning block.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ class ChatFrame:
     trims_end: bool = False
 
     def prompt(self, text: str) -> str:
-        """Return the marked prompt of a text, without the whitespace that the template strips from it."""
+        """Return the marked prompt of a text."""
         text = text.lstrip() if self.trims_start else text
         text = text.rstrip() if self.trims_end else text
         return f"{self.head}{text}{self.tail}"
@@ -122,9 +121,9 @@ def _stripped_sides(
 
 
 def check_round_trip(encoder: Encoder) -> None:
-    """Check that sample answers are read back, and that sample conversations keep their tokens as a whole.
+    """Check that sample answers are read back, and that conversations keep their tokens as a whole.
 
-    The sample reasons include one that contains the answer's own tags. Raises ModelError.
+    Raises ModelError.
     """
     words, labels = encoder.wording, encoder.labels
     block = f"{words.label_open}{labels.codes[0]}{words.label_close}"
@@ -183,7 +182,6 @@ def _check_tokens(encoder: Encoder, text: str, label: int, reason: str) -> None:
 
 
 def refused(tokenizer: ChatTokenizer, problem: str, remedy: str = "") -> ModelError:
-    """Return an error that names the template, its problem, and how to fix it."""
     return ModelError(
         f"the chat template in {tokenizer.folder} {problem}: set student.tokenizer to a folder with another "
         f"template, or correct it there{', ' if remedy else ''}{remedy}"

@@ -1,9 +1,8 @@
 """Encode a text, a label and a reasoning as the tokens and weights that the student learns.
 
-A prompt is what the chat template writes before and after a text, and the text between; only the text is
-ever cut. Prompt and answer have the tokens of the conversation that the template renders as a whole, except
-that control tokens in texts and reasonings are plain text. The positions of the answer and its label follow
-from the characters that each token covers.
+Only the text of a prompt is ever cut. Prompt and answer have the tokens of the conversation that the template
+renders as a whole, except that control tokens in texts and reasonings are plain text. The positions of the
+answer and its label follow from the characters that each token covers.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from core.student.chat_frame import check_round_trip, read_frame, refused
 from core.student.tokenizer import TEMPLATE_DATE, ChatTokenizer, TextTokens
 from core.student.wording import AnswerPart, ParsedCompletion, Target, parse_completion, write_answer
 
-DEFAULT_LABEL_SHARE = 0.5
+_DEFAULT_LABEL_SHARE = 0.5
 MIN_TEXT = 8
 """Tokens that must be left for a text: no character takes more."""
 _TEXT, _REASON = "x", "It says so."
@@ -32,7 +31,7 @@ _TEXT, _REASON = "x", "It says so."
 
 
 class EncodeSettings(Section):
-    """The settings of the student that decide tokens and weights."""
+    """The part of a student section that decides tokens and weights."""
 
     target: Target
     rulebook: bool
@@ -44,20 +43,7 @@ class EncodeSettings(Section):
 
     @classmethod
     def of(cls, config: StudentConfig) -> EncodeSettings:
-        """Return the part of a student section that these settings need."""
         return cls(**{name: getattr(config, name) for name in cls.model_fields})
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """The tokens around the text, and the token that ends the assistant's turn."""
-
-    head: tuple[int, ...]
-    tail: tuple[int, ...]
-    end_of_turn: int
-
-    def __len__(self) -> int:
-        return len(self.head) + len(self.tail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +56,8 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """An answer's tokens, the end of turn last. `in_label[i]` marks the tokens of the label block, and
-    `ends[i]` is the last character that token i covers, counted from the beginning of that block."""
+    """An answer's tokens, the end of turn last. `in_label` marks those of the label block, and `ends` has
+    the last character that each covers, counted from the beginning of that block."""
 
     tokens: tuple[int, ...]
     in_label: tuple[bool, ...]
@@ -97,8 +83,8 @@ class EncodedExample:
 class Encoder:
     """Encodes for one prompt (with or without rulebook, reasoning or label only) and one target.
 
-    Raises PromptError or ModelError if the chat template cannot be trained on, because it changes texts or
-    answers or a correct answer would not be read back.
+    Raises PromptError or ModelError if the chat template changes texts or answers, so that it cannot be
+    trained on.
     """
 
     def __init__(
@@ -119,7 +105,7 @@ class Encoder:
         self._control = tokenizer.control
         messages = prompts.student_frame(self._rulebook, label_only=self.target == "label_only")
         self.chat = read_frame(tokenizer, messages)
-        self.frame = self._read_tokens()
+        self.frame = self._read_frame()
         surfaces = [self.choice(code) for code in self.labels.codes]
         known = [tokens for tokens in surfaces if tokens is not None]
         if len(known) < len(surfaces):
@@ -143,7 +129,7 @@ class Encoder:
         return self._prompts.student_messages(text, self._rulebook, label_only=self.target == "label_only")
 
     def prompt(self, text: TextTokens, reserve: int) -> Prompt | None:
-        """Return the prompt that leaves `reserve` tokens for an answer; None if no text would be left."""
+        """Return the prompt that leaves `reserve` tokens; None if no text would be left."""
         room = self.max_length - reserve
         stripped = 0  # tokens at the beginning of the text that the template strips
         if self.chat.trims_start:
@@ -161,7 +147,7 @@ class Encoder:
         return None
 
     def prompt_tokens(self, text: str) -> tuple[int, ...]:
-        """Return the tokens of the conversation up to the answer, without cutting the text."""
+        """Return the tokens up to the answer, without cutting the text."""
         marked = self.chat.prompt(text)[self._fixed_length :]
         found = self._control.encode(marked + self._opening)
         n = found.until(len(marked))
@@ -173,7 +159,7 @@ class Encoder:
         return (*self._fixed, *found.ids[:n])
 
     def prompt_with_room(self, text: TextTokens, reserve: int) -> Prompt:
-        """Return `prompt`, which exists if `require_room` passed."""
+        """Return `prompt`. Raises PromptError if it is None, which `require_room` rules out."""
         prompt = self.prompt(text, reserve)
         if prompt is None:
             raise PromptError(f"no character of a text fits into student.max_length {self.max_length}")
@@ -200,8 +186,8 @@ class Encoder:
         fits = len(text.ids) - (shown.cut if shown is not None else 0)
         return (len(text.ids) - cut) / fits if fits else 1.0
 
-    def _read_tokens(self) -> Frame:
-        """Tokenize all that does not depend on the text: the head, and the beginning of an answer.
+    def _read_frame(self) -> tuple[int, ...]:
+        """Tokenize the head and the beginning of an answer; return the tokens around the text.
 
         Each prompt is tokenized with that beginning, which shows where the answer's tokens begin.
         """
@@ -229,14 +215,12 @@ class Encoder:
         self._before = marked[at:] if alike else marked
         before = found.until(start)
         after = next((i for i, (begin, _) in enumerate(found.offsets) if begin > start), n)
-        return Frame((*self._fixed, *found.ids[:before]), found.ids[min(after, n) : n], self.chat.end_of_turn)
+        return (*self._fixed, *found.ids[:before], *found.ids[min(after, n) : n])
 
     def answer(self, label: int, reasoning: str) -> str:
-        """Return the target's text, without the end of turn."""
         return "".join(part.text for part in self._parts(label, reasoning))
 
     def completion(self, label: int, reasoning: str) -> Completion:
-        """Return the target's tokens. The end of turn belongs to the block before it."""
         return self._encode(self._parts(label, reasoning))
 
     def reason_prefix(self, reasoning: str) -> tuple[int, ...]:
@@ -252,7 +236,7 @@ class Encoder:
     @property
     def stop_tokens(self) -> tuple[int, ...]:
         """Tokens that end a generation: the trained end of turn, and the tokenizer's end of text."""
-        tokens = (self.frame.end_of_turn, self.tokenizer.inner.eos_token_id)
+        tokens = (self.chat.end_of_turn, self.tokenizer.inner.eos_token_id)
         return tuple(dict.fromkeys(token for token in tokens if token is not None))
 
     def _parts(self, label: int, reasoning: str) -> list[AnswerPart]:
@@ -290,7 +274,7 @@ class Encoder:
     def choices(self) -> Mapping[int, tuple[tuple[int, ...], ...]]:
         """Return for each label the token sequences of its code, alone or after a space or line break.
 
-        Forms that differ in more than their last token, which one pass cannot score, are off-label mass.
+        Forms that differ in more than their last token are left out: one pass cannot score them.
         """
         found = {}
         for label in self.labels:
@@ -327,20 +311,20 @@ class Encoder:
         return EncodedExample(example_id, label, datum, prompt.cut)
 
     def conversation(self, text: str, label: int, reasoning: str) -> tuple[int, ...]:
-        """Return the tokens of prompt and answer as a whole, the end of turn last; nothing is cut."""
+        """Return the tokens of prompt and answer as a whole, without cutting the text."""
         answer = "".join(self._marked(part) for part in self._parts(label, reasoning))
         marked = f"{self.chat.prompt(text)}{answer}{self.chat.trail}{self.chat.end_mark}"
         end = () if self.chat.end_mark else (self.chat.end_of_turn,)
         return (*self._fixed, *self._control.encode(marked[self._fixed_length :]).ids, *end)
 
     def _weights(self, completion: Completion) -> Sequence[float]:
-        """Return weights that add up to 1: the label block's share, or scaled token weights."""
+        """Return weights that add up to 1."""
         plain = self.config.token_weights
         if plain is not None:
             raw = [plain.label if in_label else plain.reasoning for in_label in completion.in_label]
             return [w / sum(raw) for w in raw]
         n_label = sum(completion.in_label)
         n_rest = len(completion.tokens) - n_label
-        share = self.config.label_share if self.config.label_share is not None else DEFAULT_LABEL_SHARE
+        share = self.config.label_share if self.config.label_share is not None else _DEFAULT_LABEL_SHARE
         share = share if n_rest else 1.0
         return [share / n_label if in_label else (1 - share) / n_rest for in_label in completion.in_label]

@@ -18,9 +18,10 @@ Recipe = StudentConfig | ReinforceConfig
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """One optimizer step, counted from 0: `rows` index the encoded examples."""
+    """One optimizer step, counted from 0, of an epoch, counted from 1; `rows` index the examples."""
 
     step: int
+    epoch: int
     rows: tuple[int, ...]
     learning_rate: float
     batch_hash: str
@@ -40,12 +41,7 @@ def total_steps(config: Recipe, n: int) -> int:
     if config.steps is not None:
         return config.steps
     epochs = config.epochs if config.epochs is not None else 3.0
-    return max(1, round(steps_per_epoch(config, n) * epochs))
-
-
-def steps_per_epoch(config: Recipe, n: int) -> int:
-    """Return the steps of one pass over `n` examples."""
-    return math.ceil(n / config.batch_size)
+    return max(1, round(math.ceil(n / config.batch_size) * epochs))
 
 
 def learning_rate(config: Recipe, step: int, total: int) -> float:
@@ -60,7 +56,7 @@ def learning_rate(config: Recipe, step: int, total: int) -> float:
 
 
 def content(steps: Sequence[PlannedStep]) -> dict[str, str]:
-    """Return the part of a segment's key that its steps decide; the rates are readable when keys differ."""
+    """Return the part of a segment's key that its steps decide; the rates are readable."""
     rates = [s.learning_rate for s in steps]
     return {
         "batches": jsonio.digest([s.batch_hash for s in steps]),
@@ -69,15 +65,14 @@ def content(steps: Sequence[PlannedStep]) -> dict[str, str]:
 
 
 def plan(config: Recipe, seed: int, labels: Sequence[int], hashes: Sequence[str]) -> list[PlannedStep]:
-    """Return every step of a training run.
+    """Return every step of a training run, in an order by hashes of seed, epoch and row.
 
-    The order comes from hashes of seed, epoch and row, not from a library's generator, so it is the same on
-    every machine and version. Raises DataError without examples.
+    Raises DataError without examples.
     """
     if not labels:
         raise DataError("no example is left to train on; see the encode stage's counts")
     total = total_steps(config, len(labels))
-    batches: list[tuple[int, ...]] = []
+    batches: list[tuple[int, tuple[int, ...]]] = []
     epoch = 0
     while len(batches) < total:
         digests = [hashlib.sha256(f"{seed}:{epoch}:{row}".encode()).digest() for row in range(len(labels))]
@@ -85,19 +80,17 @@ def plan(config: Recipe, seed: int, labels: Sequence[int], hashes: Sequence[str]
         if config.batches == "stratified":
             classes = sorted(set(labels), reverse=True)
             order = interleave([[r for r in order if labels[r] == label] for label in classes])
-        batches += [tuple(order[i : i + config.batch_size]) for i in range(0, len(order), config.batch_size)]
         epoch += 1
+        starts = range(0, len(order), config.batch_size)
+        batches += [(epoch, tuple(order[i : i + config.batch_size])) for i in starts]
     return [
-        PlannedStep(s, rows, learning_rate(config, s, total), jsonio.digest([hashes[r] for r in rows]))
-        for s, rows in enumerate(batches[:total])
+        PlannedStep(s, epoch, rows, learning_rate(config, s, total), jsonio.digest([hashes[r] for r in rows]))
+        for s, (epoch, rows) in enumerate(batches[:total])
     ]
 
 
 def interleave(classes: Sequence[Sequence[int]]) -> list[int]:
-    """Merge so that every prefix has about each class's share of the whole.
-
-    The i-th of n rows of a class belongs at position (i + 1/2) / n.
-    """
+    """Merge so that every prefix has about each class's share: row i of n belongs at (i + 1/2) / n."""
     placed = [((i + 0.5) / len(rows), c, row) for c, rows in enumerate(classes) for i, row in enumerate(rows)]
     return [row for _, _, row in sorted(placed)]
 

@@ -1,7 +1,4 @@
-"""Train one segment: from a saved state through its steps to the next saved state.
-
-`training` and `save` are shared with reinforcement, which trains segments with batches of its own.
-"""
+"""Train one segment: from a saved state through its steps to the next saved state."""
 
 from __future__ import annotations
 
@@ -24,7 +21,7 @@ from core.stage import StageIO, stage
 from core.student import plan
 from core.student.plan import PlannedStep
 
-IN_FLIGHT = 2
+_IN_FLIGHT = 2
 STEPS_FILE = "steps.jsonl"
 CHECKPOINT_FILE = "checkpoint.json"
 
@@ -47,7 +44,7 @@ class TrainStep(Record):
 
 
 class SegmentSettings(Section):
-    """The settings that decide a segment, besides its parent and its batches."""
+    """The part of a config that decides a segment, besides its parent and its batches."""
 
     engine: EngineChoice
     seed: int
@@ -57,7 +54,6 @@ class SegmentSettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> SegmentSettings:
-        """Return the part of a config that these settings need."""
         student = config.student
         return cls(engine=student.engine, seed=config.training_seed, lora=student.lora, adam=student.adam)
 
@@ -66,15 +62,14 @@ class SegmentSettings(Section):
 class LiveSession:
     """At most one live session a process, so that consecutive segments need not reload.
 
-    A segment takes the session only if its tip is exactly the segment's parent, and it is kept for the next
-    one only after the segment's manifest is written.
+    It is kept for the next segment only after the manifest of its own is written.
     """
 
     session: Session | None = None
     pending: Session | None = None
 
     def take(self, engine: Engine, lora: LoraSpec, parent: Checkpoint | None) -> Session:
-        """Return the live session at `parent`, or open one from its state."""
+        """Return the live session if its tip is exactly `parent`, or open one from its state."""
         session, self.session = self.session, None
         if session is not None:
             tip = session.tip
@@ -84,11 +79,9 @@ class LiveSession:
         return engine.open(lora, parent.state if parent else None)
 
     def keep(self) -> None:
-        """Keep the session of the segment that was stored."""
         self.session, self.pending = self.pending, None
 
     def close(self) -> None:
-        """Close all sessions."""
         for session in (self.session, self.pending):
             if session is not None:
                 session.close()
@@ -101,7 +94,7 @@ def training(
 ) -> Iterator[tuple[Session, StageIO]]:
     """Open a segment's session; report its progress and its waits for a server, through the `io` it yields.
 
-    If the block fails, all live sessions are closed: they may hold memory, or requests in flight.
+    If the block fails, all live sessions are closed.
     """
     progress, live = Saying(io.progress, steps[0].step, total), io.context.live
     with io.context.engine.report_waits(progress.say):
@@ -113,21 +106,16 @@ def training(
             raise
 
 
-def save(session: Session, io: StageIO, steps: Sequence[PlannedStep]) -> Checkpoint:
-    """Save the state after the segment's steps."""
-    return session.save(io.out, step=steps[-1].step + 1, label=SaveLabel(key=io.key, writer=io.out.name))
-
-
-def record(saved: Checkpoint, io: StageIO) -> dict[str, Any]:
-    """Write checkpoint.json, and return what a segment's summary states about its checkpoint."""
+def save(session: Session, io: StageIO, steps: Sequence[PlannedStep]) -> dict[str, Any]:
+    """Save the state after a segment's steps; return what its summary states about the checkpoint."""
+    saved = session.save(io.out, step=steps[-1].step + 1, label=SaveLabel(io.key, io.out.name))
     failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
-    jsonio.write_json(io.out / CHECKPOINT_FILE, {"step": saved.step, "digest": saved.digest})
-    engine = io.context.engine
-    found = {
+    SavedCheckpoint(step=saved.step, digest=saved.digest).write(io.out / CHECKPOINT_FILE)
+    found: dict[str, Any] = {
         "step": saved.step,
         "checkpoint_digest": saved.digest,
         "base_digest": saved.engine.base_digest,
-        "fingerprint": engine.fingerprint,
+        "fingerprint": io.context.engine.fingerprint,
     }
     if io.context.capabilities.remote:
         found |= {"state_path": saved.state.location, "sampler_path": saved.sampler.location}
@@ -163,16 +151,16 @@ def train(
             pending = session.submit(batch, adam_params(config.adam, step.learning_rate), step=step.step)
             failpoints.hit(failpoints.STEP_SUBMITTED, str(step.step))
             in_flight.append((step, pending))
-            if len(in_flight) >= IN_FLIGHT:
+            if len(in_flight) >= _IN_FLIGHT:
                 rows.append(_finish(*in_flight.popleft(), io, total))
         saved = save(session, io, steps)  # follows the last steps without waiting for them
         rows += [_finish(*each, io, total) for each in in_flight]
         jsonio.write_jsonl(io.out / STEPS_FILE, rows)
-    return {**record(saved, io), "last_loss": rows[-1]["loss"], "tokens": sum(row["tokens"] for row in rows)}
+    return {**saved, "last_loss": rows[-1]["loss"], "tokens": sum(row["tokens"] for row in rows)}
 
 
 def _finish(step: PlannedStep, pending: Pending, io: StageIO, total: int) -> dict[str, Any]:
-    """Wait for a step, and return its row of steps.jsonl."""
+    """Return the row of steps.jsonl of a step in flight."""
     result = pending.result()
     io.progress.update(step.step + 1, total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")
     return {

@@ -34,7 +34,7 @@ _DROP_REASONS = {
 
 
 class EncodeStageSettings(EncodeSettings):
-    """The settings that decide the examples: prompt, answer, and which rationale each sample has."""
+    """The part of a student section that decides the examples."""
 
     min_text_share: float
     rationales: Literal["own", "shuffled"]
@@ -43,7 +43,6 @@ class EncodeStageSettings(EncodeSettings):
 
     @classmethod
     def for_training(cls, config: StudentConfig, seed: int) -> EncodeStageSettings:
-        """Return the part of a student section that these settings need."""
         of = EncodeSettings.of(config).model_dump()
         drawn = seed if config.rationales == "shuffled" else None
         return cls(**of, min_text_share=config.min_text_share, rationales=config.rationales, seed=drawn)
@@ -51,8 +50,7 @@ class EncodeStageSettings(EncodeSettings):
 
 @dataclass(frozen=True, slots=True)
 class Rationales:
-    """Which rationales are learned: `own` samples have one of their own text, and `same_words` one with the
-    same words as their own."""
+    """How many samples learn a rationale of their `own` text, or one with the `same_words`."""
 
     kind: Literal["own", "shuffled"]
     samples: int
@@ -191,10 +189,9 @@ def _counts(encoder: Encoder, encoded: list[EncodedExample]) -> dict[str, Any]:
 def shuffled(samples: Sequence[AcceptedSample], seed: int) -> list[AcceptedSample]:
     """Return the sample whose rationale each sample learns: one of another text with the same gold label.
 
-    Shuffled rationales are the control for whether rationales teach. Within each label the samples are
-    ordered by hashes of `seed` and text, those of one text next to each other, and each takes the rationale
-    of the one as many places later as the most frequent text has samples. So no text keeps one of its own
-    unless more than half of its label's samples are its own, and then as few as possible.
+    Within each label the samples are ordered by hashes of `seed` and text, and each takes the rationale of
+    the one as many places later as the most frequent text has samples. So no text keeps one of its own unless
+    it has more than half of its label's samples, and then as few as possible.
     """
 
     def rank(sample: AcceptedSample) -> tuple[bytes, str]:
@@ -209,7 +206,6 @@ def shuffled(samples: Sequence[AcceptedSample], seed: int) -> list[AcceptedSampl
 
 
 def read_set(path: Path) -> EncodedSet:
-    """Read labels and hashes of the encoded examples in DATA_FILE."""
     table = pq.read_table(path, columns=["label", "hash"])
     return EncodedSet(table["label"].to_pylist(), table["hash"].to_pylist())
 

@@ -41,7 +41,7 @@ def write_model(folder: Path, shape: Shape) -> Encoder:
         pad_token_id=OTHER,
     )
     model = AutoModelForCausalLM.from_config(config)
-    _end_at_once(model, encoder.frame.end_of_turn)
+    _end_at_once(model, encoder.chat.end_of_turn)
     model.generation_config = GenerationConfig(eos_token_id=[OTHER], pad_token_id=OTHER, max_length=512)
     model.save_pretrained(folder)
     return encoder
@@ -77,7 +77,7 @@ def continued(folder: Path, tokens: tuple[int, ...]) -> list[int]:
 def test_transformers_stops_at_the_trained_end_of_turn(tmp_path: Path, shape: Shape) -> None:
     base, merged = tmp_path / "base", tmp_path / "merged"
     encoder = write_model(base, shape)
-    end, prompt = encoder.frame.end_of_turn, encoder.prompt_tokens("You have won")
+    end, prompt = encoder.chat.end_of_turn, encoder.prompt_tokens("You have won")
     assert continued(base, prompt) == [end, FILLER, FILLER, FILLER, FILLER], "the base model goes on"
     write_merged(ModelSource(base, "", "base"), None, base, merged, "float32", end_of_turn=end)
     assert jsonio.read_json(merged / "generation_config.json")["eos_token_id"] == end
@@ -92,7 +92,7 @@ def test_the_tokenizer_s_end_of_text_follows_unless_the_template_writes_it(
     base, merged = tmp_path / "base", tmp_path / "merged"
     encoder = write_model(base, shape)
     (base / "tokenizer_config.json").chmod(0o444)
-    end = encoder.frame.end_of_turn
+    end = encoder.chat.end_of_turn
     write_merged(ModelSource(base, "", "base"), None, base, merged, "float32", end_of_turn=end)
     found = AutoTokenizer.from_pretrained(merged)
     assert found.eos_token == (shape.eos if "eos_token" in shape.template else shape.end)

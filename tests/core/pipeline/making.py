@@ -32,7 +32,7 @@ from core.progress import Silent
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, reject
 from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import PolicySettings, RLSchedule, reinforce
+from core.rl.segment import PolicySettings, reinforce
 from core.stage import Stage, StageCall, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -188,11 +188,10 @@ def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str
     examples = read_examples(store.file(parts, "train.csv"))
     hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
     steps = plan.plan(config, of.config.training_seed, [e.label for e in examples], hashes)
-    per_epoch = plan.steps_per_epoch(config, len(hashes))
     return [
         (
             {"first": part.start + 1, "stop": part.stop, "total": len(steps)},
-            {"schedule": RLSchedule(steps[part.start : part.stop], per_epoch, len(steps))},
+            {"steps": steps[part.start : part.stop], "total": len(steps)},
         )
         for part in plan.segments(len(steps), config.interval, config.save_every)
     ]

@@ -10,6 +10,7 @@ from core.config.reinforce import REWARDS, ReinforceConfig, reward, rewards_code
 from core.prompts import TargetWording
 from core.records import Example
 from core.rl.rewards import Answer, Rubric
+from core.student.wording import parse_completion
 
 EXAMPLE = Example("t1", "You have won a prize, call now", 1)
 WHOLE = '<label>1</label>\n<reason>It says "won a prize" [R1].</reason>'
@@ -19,11 +20,14 @@ def rubric(target: str = "label_first", **weights: float) -> Rubric:
     return Rubric(TargetWording(), target, ("R1", "R2"), 20, ReinforceConfig(rewards=weights).rewards)
 
 
+def answer(raw: str, tokens: int, *, ended: bool, target: str = "label_first") -> Answer:
+    return Answer(raw, parse_completion(raw, TargetWording(), target), tokens, ended)
+
+
 def earned(
     raw: str, *, target: str = "label_first", tokens: int = 10, ended: bool = True
 ) -> dict[str, float]:
-    of = rubric(target)
-    return of.judge(of.read(raw, tokens, ended=ended), EXAMPLE)
+    return rubric(target).judge(answer(raw, tokens, ended=ended, target=target), EXAMPLE)
 
 
 def test_a_config_without_weights_has_those_of_the_built_in_rewards() -> None:
@@ -40,7 +44,7 @@ def test_a_reward_of_another_package_counts_where_the_config_names_it() -> None:
     assert "is_polite" not in rubric().weights
     assert rewards_code(rubric().weights) == {}
     of = rubric(is_polite=0.2)
-    found = of.judge(of.read("<label>1</label> please", 4, ended=True), EXAMPLE)
+    found = of.judge(answer("<label>1</label> please", 4, ended=True), EXAMPLE)
     assert found["is_polite"] == 1.0
     assert of.total({"is_polite": 1.0}) == 0.2
     assert len(rewards_code(of.weights)["rewards_code"]["is_polite"]) == 64
@@ -99,7 +103,7 @@ def test_saying_more_never_earns_more() -> None:
     of, before = rubric(), None
     for more in range(0, 60, 5):
         raw = WHOLE.replace("[R1].", "[R1]." + " indeed" * more)
-        now = of.judge(of.read(raw, 10 + more, ended=True), EXAMPLE)
+        now = of.judge(answer(raw, 10 + more, ended=True), EXAMPLE)
         assert before is None or all(now[name] <= before[name] for name in now)
         before = now
 
@@ -120,8 +124,8 @@ def test_a_quotation_in_another_normal_form_earns_its_reward(form: str) -> None:
     raw = '<label>1</label>\n<reason>It says "caf\u00e9 gratuit" [R1].</reason>'
     raw = unicodedata.normalize(form, raw)  # type: ignore[arg-type]  # one of its literals
     for text in ("un caf\u00e9 gratuit", "un cafe\u0301 gratuit"):
-        assert of.judge(of.read(raw, 10, ended=True), Example("t", text, 1))["faithful_quote"] == 1
-    assert of.judge(of.read(raw, 10, ended=True), Example("t", "un cafe gratuit", 1))["faithful_quote"] == 0
+        assert of.judge(answer(raw, 10, ended=True), Example("t", text, 1))["faithful_quote"] == 1
+    assert of.judge(answer(raw, 10, ended=True), Example("t", "un cafe gratuit", 1))["faithful_quote"] == 0
 
 
 @pytest.mark.parametrize("quote", ["ne\u0301", "n\u00e9", "\u200bpr\u200b", "p. "])

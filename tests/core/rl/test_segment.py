@@ -212,4 +212,4 @@ def test_it_begins_with_a_student_s_weights_and_a_new_optimiser(model: Path, tmp
 def test_a_loss_that_the_engine_does_not_compute_is_refused(model: Path, tmp_path: Path) -> None:
     of = Reinforced(tmp_path, model)
     with pytest.raises(ConfigError, match=r"reinforce\.loss dro is not one that this engine computes"):
-        require_loss(of.of.engine, "dro")
+        require_loss(of.of.capabilities, "dro")

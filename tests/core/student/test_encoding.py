@@ -175,7 +175,9 @@ def test_head_and_tail_are_the_same_for_every_text_without_whitespace_around_it(
     e = encoder(tokenizer, rulebook=True)
     for text in e.tokenizer.encode_texts(["one", "four" * 30]):
         prompt = e.prompt_with_room(text, 8)
-        assert prompt.tokens == (*e.frame.head, *text.ids, *e.frame.tail)
+        begin = prompt.tokens.index(text.ids[0])
+        assert prompt.tokens[begin : begin + len(text.ids)] == text.ids
+        assert prompt.tokens[:begin] + prompt.tokens[begin + len(text.ids) :] == e.frame
 
 
 def test_the_whole_prompt_reads_as_the_chat_template_renders_it(tokenizer: ChatTokenizer) -> None:

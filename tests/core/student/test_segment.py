@@ -99,7 +99,7 @@ def test_a_live_session_is_taken_only_at_exactly_the_checkpoint_asked_for(
 
 def test_a_segment_that_fails_leaves_no_session_behind(engine: LocalEngine, tmp_path: Path) -> None:
     trainer = Trainer(engine, tmp_path, restores=False)
-    bad = [PlannedStep(0, (0, 1), 1e38, "x"), PlannedStep(1, (2, 3), 1.0, "y")]
+    bad = [PlannedStep(0, 1, (0, 1), 1e38, "x"), PlannedStep(1, 1, (2, 3), 1.0, "y")]
     with pytest.raises(StageError, match="learning rate"):
         trainer.run(bad, None)
     assert trainer.of.live.session is None

@@ -64,7 +64,7 @@ def asking(text: str) -> Shape:
 
 def test_the_good_template_is_used(tmp_path: Path) -> None:
     e = opened(GOOD, tmp_path)
-    assert e.tokenizer.inner.convert_ids_to_tokens(e.frame.end_of_turn) == "<|end|>"
+    assert e.tokenizer.inner.convert_ids_to_tokens(e.chat.end_of_turn) == "<|end|>"
 
 
 @pytest.mark.parametrize(
@@ -137,7 +137,7 @@ def test_a_refused_system_turn_says_where_it_comes_from(tmp_path: Path) -> None:
     shape = asking("{{ m.content }}")
     refuses = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
     shape = replace(shape, template=refuses + shape.template)
-    assert opened(shape, tmp_path / "without").frame.head
+    assert opened(shape, tmp_path / "without").frame
     with pytest.raises(ModelError, match=r"no system turn.*student_system"):
         opened(shape, tmp_path / "with", shown=prompts(student_system="You judge."))
 
