@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.engines.sampling import ChoiceScores, Sampler, difference
+from core.engines.sampling import ChoiceScores, Sampler, score_differences
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Bools, at_or_above
 from core.evaluation.scoring import label_probability
@@ -18,15 +18,14 @@ from core.jsonio import Stored
 from core.student.encoding import Encoder
 
 log = logging.getLogger(__name__)
-EVEN_ODDS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """How two ways to the same student differ on `rows` rows.
+    """How two ways to the same student differ on `rows` rows; `flips` counts rows with another label.
 
     `largest` is the largest difference of a log-probability (nats), over all surface forms of both labels;
-    None where one of the two gives a form no probability at all. `flips` counts rows with another label.
+    None where only one of the two gives a form no probability at all.
     """
 
     rows: int
@@ -35,13 +34,11 @@ class Apart:
 
 
 class Parity(Stored):
-    """The content of parity.json: whether the bundle gives the answers of the model that was trained."""
+    """The content of parity.json: the way `against` which others were compared, or `why` none was."""
 
     checked: bool
     why: str | None = None
-    """Why it was not checked."""
     against: str | None = None
-    """The way that the others are compared with."""
     reloaded: Apart | None = None
     merged: Apart | None = None
 
@@ -52,10 +49,9 @@ def compare(
     prompts: Sequence[Sequence[int]],
     ways: Mapping[str, Callable[[], Sampler]],
 ) -> Parity:
-    """Score the labels after each of `prompts` in each way, one after another, and compare with the first.
+    """Score the labels after each prompt in each of `ways` (trained, reloaded, merged); compare to the first.
 
-    `ways` may be named `trained`, `reloaded` and `merged`. Rows that a server failed on, or gave a bound for,
-    are left out.
+    Rows that a server failed on, or gave a bound for, are left out.
     """
     choices = encoder.choices()
     flat = [form for label in encoder.labels for form in choices[label]]
@@ -76,18 +72,13 @@ def compare(
 
 
 def _apart(there: ChoiceScores, here: ChoiceScores, zeros: int, decision: Decision) -> Apart:
-    bad = {i for scores in (there, here) for i in (*scores.errors, *(row for row, _ in scores.bounds))}
-    kept = [i for i in range(len(there.logprobs)) if i not in bad]
-    a, b = ([scores.logprobs[i] for i in kept] for scores in (there, here))
-    gaps = [
-        difference(x, y) for one, other in zip(a, b, strict=True) for x, y in zip(one, other, strict=True)
-    ]
-    largest = max(gaps, default=0.0)
-    flips = np.count_nonzero(_labels(a, zeros, decision) != _labels(b, zeros, decision))
-    return Apart(len(kept), largest if math.isfinite(largest) else None, int(flips))
+    differences = score_differences(there, here)
+    a, b = (_labels([s.logprobs[i] for i in differences], zeros, decision) for s in (there, here))
+    largest = max(differences.values(), default=0.0)
+    return Apart(len(differences), largest if math.isfinite(largest) else None, int(np.count_nonzero(a != b)))
 
 
 def _labels(rows: Sequence[Sequence[float]], zeros: int, decision: Decision) -> Bools:
     raw = np.array([label_probability(row[:zeros], row[zeros:]) for row in rows], dtype=np.float64)
-    threshold = EVEN_ODDS if decision.threshold is None else decision.threshold
+    threshold = 0.5 if decision.threshold is None else decision.threshold
     return at_or_above(decision.calibrator.apply(raw), threshold)

@@ -13,7 +13,6 @@ from core import jsonio
 from core.bundle import card, parity
 from core.bundle import contents as names
 from core.bundle.contents import Base, BundlePrompt, Columns, Contents, Labels
-from core.bundle.merging import write_merged
 from core.bundle.opening import Bundle, open_bundle, write_prompts
 from core.bundle.parity import Parity
 from core.config import Config
@@ -22,6 +21,7 @@ from core.config.engine import EngineChoice
 from core.data.summary import FILE as SPLIT_SUMMARY
 from core.data.summary import SplitSummary
 from core.data.writing import iter_examples
+from core.engines.peft import write_merged
 from core.engines.sampling import Sampler
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis

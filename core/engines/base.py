@@ -1,7 +1,7 @@
 """The interface of engines, which train and sample LoRA adapters over one base model.
 
-Engines read and return tokens, never text. As in the Tinker service, a `Session` trains, a `Sampler` scores
-and generates, and a `Checkpoint` is a value that names a resumable training state and a sampler's weights.
+They read and return tokens. As in the Tinker service, a `Session` trains, a `Sampler` scores and generates,
+and a `Checkpoint` names a resumable training state and a sampler's weights.
 """
 
 from __future__ import annotations
@@ -37,21 +37,20 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the pipeline may rely on. Known from an engine's settings, before the engine is opened."""
+    """What the pipeline may rely on; known from an engine's settings."""
 
     remote: bool = False
     """Checkpoints are on a server: the chosen adapter is downloaded for the bundle."""
     checkpoints_expire: bool = False
-    """A checkpoint may be gone later: ask `checkpoint_exists` before using one again."""
+    """Checkpoints may be deleted: ask `checkpoint_exists` before using one again."""
     metered: bool = False
-    """Tokens are billed: samplers report `usage`, and runs report costs. A prompt that is continued several
-    times in one call is billed once."""
+    """Tokens are billed: samplers report `usage`, and runs report costs."""
     overlaps_evaluation: bool = False
     """Checkpoints can be evaluated while training continues."""
     local_weights: bool = True
     """`student.model` names weights and a tokenizer on this machine, not a server's model."""
     can_merge: bool = True
-    """The base model's weights are on this machine, so that an adapter can be merged into them."""
+    """The base model is on this machine, so that an adapter can be merged into it."""
     grad_clipping: bool = True
     """Gradients are clipped to `AdamParams.grad_clip_norm`."""
     losses: frozenset[str] = frozenset({CROSS_ENTROPY.name})
@@ -60,11 +59,10 @@ class Capabilities:
 
 @dataclass(frozen=True, slots=True)
 class Datum:
-    """One training sequence. `targets[i]` is the token that follows `tokens[i]`.
+    """One training sequence. `targets[i]` follows `tokens[i]`; all given fields have the same length.
 
-    All given fields have the same length. `weights`, none below 0, multiply each position's term of the loss;
-    the loss of a batch is the plain sum over its data, so the caller divides by the number of examples. A
-    policy gradient needs the targets' `logprobs` when they were sampled (nats), and `advantages`.
+    `weights`, none below 0, multiply each position's term of the loss; the loss of a batch is the plain sum.
+    A policy gradient needs the targets' `logprobs` when they were sampled (nats), and `advantages`.
     """
 
     tokens: tuple[int, ...]
@@ -102,27 +100,23 @@ class LoraSpec:
 
 @dataclass(frozen=True, slots=True)
 class StateRef:
-    """Where a resumable training state is: a folder, or a path on a server.
-
-    Sampling from a state, or resuming from a sampler's weights (which include no optimizer), is a type error.
-    """
+    """Where a resumable training state is: a folder, or a path on a server."""
 
     location: str
 
 
 @dataclass(frozen=True, slots=True)
 class SamplerRef:
-    """Where the weights of a sampler are; see StateRef."""
+    """Where the weights of a sampler are, which include no optimizer."""
 
     location: str
 
 
 @dataclass(frozen=True, slots=True)
 class EngineIdentity:
-    """Which engine saved a checkpoint, and over which base model."""
+    """Which engine, by its registered name, saved a checkpoint, and over which base model."""
 
     kind: str
-    """The name under which the engine is registered."""
     server: str | None
     base_digest: str
     """sha256 over the base model's weights and tokenizer files, or over a server's name for the model."""
@@ -142,16 +136,17 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class DownloadedAdapter:
-    """An adapter that was downloaded from the path `source` on a server, in PEFT's layout."""
+    """An adapter that was downloaded from the path `source` on a server, in PEFT's layout.
+
+    `files` has a sha256 by name, `left_out` the server's other files, and `completed` the fields that its
+    configuration lacked and that were derived from the weights.
+    """
 
     source: str
     files: Mapping[str, str]
-    """sha256 (hex) of each file."""
     bytes: int
     left_out: tuple[str, ...] = ()
-    """Files that the server offered in addition to PEFT's two."""
     completed: tuple[str, ...] = ()
-    """Fields that its configuration lacked and that were derived from the weights."""
 
 
 RemoteKind = Literal["state", "sampler", "adapter"]
@@ -159,17 +154,17 @@ RemoteKind = Literal["state", "sampler", "adapter"]
 
 @dataclass(frozen=True, slots=True)
 class RemoteCheckpoint:
-    """A training state, a sampler's weights, or an adapter prepared for download, as a server lists it."""
+    """A training state, a sampler's weights, or an adapter prepared for download, as a server lists it.
+
+    `step` is None for what this project did not save, and `expires` None for what never does.
+    """
 
     location: str
     kind: RemoteKind
     step: int | None
-    """None for what this project did not save."""
     bytes: int | None
-    """None if the server does not report it."""
     created: datetime
     expires: datetime | None
-    """None: never."""
 
 
 @runtime_checkable
@@ -185,30 +180,28 @@ class CheckpointServer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one optimizer step reported. None for a metric that the engine does not report."""
+    """What one optimizer step reported: `loss` is the weighted sum of terms (nats) before the update."""
 
     loss: float
-    """Weighted sum of the loss's terms (nats) before the update."""
     grad_norm: float | None
+    """None if the engine does not report it."""
     tokens: int
     """Prompt and completion tokens of the batch, without padding."""
 
 
 @dataclass(frozen=True, slots=True)
 class SaveLabel:
-    """Goes into names on a server, so that two writers of one key never collide."""
+    """The key of a stage's object and its writer, for names on a server that never collide."""
 
     key: str
-    """Key of the stage's object."""
     writer: str
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens that a server bills for samples and scores, and the number of requests."""
+    """Prompt tokens (cached ones too) and sampled tokens that a server bills, and requests."""
 
     prefilled: int = 0
-    """Prompt tokens, including those that the server had in its cache."""
     sampled: int = 0
     requests: int = 0
 
@@ -225,8 +218,7 @@ class Metered(Protocol):
     """A sampler whose tokens are billed."""
 
     @property
-    def usage(self) -> Usage:
-        """Usage so far."""
+    def usage(self) -> Usage: ...
 
 
 class Pending(Protocol):
@@ -248,10 +240,7 @@ class Session(Protocol):
         """Queue forward, backward and the update of the zero-based step `step`."""
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Save adapter, optimizer and random state after all submitted steps; write what Engine.refs reads.
-
-        Results that were not waited for can be read afterwards.
-        """
+        """Save adapter, optimizer and random state after all submitted steps, for Engine.refs to read."""
 
     def save_weights_for_sampler(
         self, folder: Path, *, step: int, label: SaveLabel | None = None
@@ -265,18 +254,14 @@ class Session(Protocol):
 class Engine(ABC):
     """Opens sessions and samplers over one base model.
 
-    Creating an engine is cheap: it reads no weights, imports no heavy library and sends no request.
-    The methods with a body suit an engine that computes on this machine.
+    Creating one is cheap: it reads no weights, imports no heavy library and sends no request. The methods
+    with a body suit an engine that computes on this machine.
     """
 
     @property
     @abstractmethod
     def identity(self) -> EngineIdentity:
         """Engine, server and base model; part of every key. Needs no credentials."""
-
-    @property
-    @abstractmethod
-    def capabilities(self) -> Capabilities: ...
 
     @property
     @abstractmethod
@@ -294,8 +279,8 @@ class Engine(ABC):
     def sampler(self, ref: SamplerRef | None, *, merge: bool = True, owns_engine: bool = False) -> Sampler:
         """Open a sampler over a checkpoint's weights, or over the base model if `ref` is None.
 
-        `merge` lets an engine add the adapter into the base weights, which is faster; without it the
-        sampler computes as in training. With `owns_engine`, closing the sampler closes the engine.
+        `merge` lets an engine add the adapter into the base weights, which is faster. With `owns_engine`,
+        closing the sampler closes the engine.
         """
 
     @abstractmethod
@@ -304,8 +289,7 @@ class Engine(ABC):
 
     @property
     def local_model(self) -> ModelSource | None:
-        """The base model's files on this machine, for merging, reopened bundles and checks. None if
-        there are none. Raises ModelError if the named model is not found."""
+        """The base model's files on this machine, if there are any. Raises ModelError."""
         return None
 
     @property
@@ -317,7 +301,7 @@ class Engine(ABC):
         """Raise ConfigError if a key that the engine needs is missing or malformed. Sends nothing."""
 
     def check(self, lora: LoraSpec | None = None) -> None:  # noqa: B027  # optional
-        """Check, before any work, that the server can be reached and supports model and adapter.
+        """Check that the server can be reached and supports model and adapter.
 
         Raises PassingError, ConfigError, ModelError.
         """

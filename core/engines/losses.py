@@ -1,15 +1,14 @@
-"""Losses: cross-entropy, and three policy gradients as the Tinker service documents them.
+"""Losses, sums over positions of `weight * term`: cross-entropy, and the policy gradients of Tinker.
 
-Each is a sum over positions of `weight * term`. A term depends only on its own position: on the target's
-current log-probability and, for a policy gradient, on its log-probability when it was sampled and on its
-advantage.
+A term depends on the target's current log-probability and, for a policy gradient, on its log-probability
+when it was sampled and on its advantage.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 LossName = Literal["cross_entropy", "importance_sampling", "ppo", "cispo"]
 
@@ -51,5 +50,4 @@ class Loss:
 
 
 CROSS_ENTROPY = Loss("cross_entropy")
-POLICY: frozenset[LossName] = frozenset({"importance_sampling", "ppo", "cispo"})
-ALL_LOSSES: frozenset[str] = frozenset({"cross_entropy", *POLICY})
+ALL_LOSSES: frozenset[str] = frozenset(get_args(LossName))

@@ -1,17 +1,17 @@
-"""PEFT adapters on this machine, whichever engine trained them: open, merge, check and compare.
-
-A bundle holds an adapter in PEFT's layout. It is opened by the local engine over the base model's weights.
-"""
+"""PEFT adapters on this machine, whichever engine trained them: open, merge and check."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from core import jsonio
 from core.base_model import ModelSource
 from core.engines.base import Device, LoraSpec, SamplerRef
-from core.engines.sampling import Rows, Sampler, difference
-from core.errors import ModelError, StageError
+from core.engines.sampling import Sampler
+from core.errors import ModelError
 
 
 def open_peft(source: ModelSource, adapter: Path | None, device: Device) -> Sampler:
@@ -22,51 +22,36 @@ def open_peft(source: ModelSource, adapter: Path | None, device: Device) -> Samp
     return engine.sampler(None if adapter is None else SamplerRef(str(adapter)))
 
 
-def merge(source: ModelSource, adapter: Path | None, folder: Path, dtype: str) -> None:
-    """Write the base model with the adapter added to its weights, in `dtype` (a torch dtype's name).
+def write_merged(
+    source: ModelSource, adapter: Path | None, tokenizer: Path, folder: Path, dtype: str, *, end_of_turn: int
+) -> None:
+    """Write config, safetensors in `dtype` (float32, bfloat16, float16) and tokenizer into `folder`.
 
-    The sum is computed in float32 and rounded once. Raises ModelError.
+    Without an adapter the base model is written as it is. The token `end_of_turn` is written into each file
+    from which programs read where to stop. Raises ModelError.
     """
     import torch
+    from transformers import AutoTokenizer
 
     from core.engines.local.adapter import wrap_adapter
     from core.engines.local.backbone import load_model
 
     model, _ = load_model(source.folder, source.spec)
-    if adapter is not None:
+    if adapter is not None:  # the sum is computed in float32 and rounded once
         model = wrap_adapter(model, adapter).merge_and_unload()
     model.to(getattr(torch, dtype)).save_pretrained(folder)
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """The difference between two samplers' scores of the same rows."""
-
-    rows: int
-    """Rows that both scored exactly."""
-    largest: float
-    """Largest difference of a log-probability (nats)."""
-    row: int
-    """The row that has it."""
-    left_out: int
-    """Rows that failed on either side, or have only a bound."""
-
-
-def parity(remote: Sampler, local: Sampler, prompts: Rows, choices: Rows) -> Parity:
-    """Score rows with both and report the largest difference. Raises StageError if none can be compared."""
-    there, here = remote.score(prompts, choices), local.score(prompts, choices)
-    unfit = {row for scores in (there, here) for row in (*scores.errors, *(row for row, _ in scores.bounds))}
-    apart = {
-        row: max(difference(a, b) for a, b in zip(there.logprobs[row], here.logprobs[row], strict=True))
-        for row in range(len(prompts))
-        if row not in unfit
-    }
-    if not apart:
-        raise StageError(
-            f"none of {len(prompts)} rows was scored exactly by both; there is nothing to compare"
-        )
-    row = max(apart, key=apart.__getitem__)
-    return Parity(rows=len(apart), largest=apart[row], row=row, left_out=len(unfit))
+    for path in sorted(tokenizer.iterdir()):
+        if not (folder / path.name).exists():
+            shutil.copy(path, folder / path.name)
+    for name in ("config.json", "generation_config.json"):
+        _change(folder / name, {"eos_token_id": end_of_turn})
+    inner = AutoTokenizer.from_pretrained(str(folder))  # nosec B615  # a local folder
+    # A template that writes the end of text itself would give other prompts.
+    if inner.eos_token_id != end_of_turn and "eos_token" not in inner.get_chat_template():
+        text = inner.convert_ids_to_tokens(end_of_turn)
+        _change(folder / "tokenizer_config.json", {"eos_token": text})
+        if (folder / "special_tokens_map.json").is_file():
+            _change(folder / "special_tokens_map.json", {"eos_token": text})
 
 
 def check_fits(folder: Path, source: ModelSource, lora: LoraSpec) -> int:
@@ -74,19 +59,25 @@ def check_fits(folder: Path, source: ModelSource, lora: LoraSpec) -> int:
 
     Raises ModelError if a module that `lora` trains has no weights, or weights have no module.
     """
-    from peft import PeftModel, get_peft_model_state_dict
+    from peft import get_peft_model_state_dict
 
-    from core.engines.local.adapter import WEIGHTS, load_tensors, quiet, target_modules
+    from core.engines.local.adapter import WEIGHTS, load_tensors, target_modules, wrap_adapter
     from core.engines.local.backbone import load_model
 
     model, _ = load_model(source.folder, source.spec)
-    meant = {f"{name}.lora_{part}" for name in target_modules(model, lora) for part in "AB"}
+    trained = {f"{name}.lora_{part}" for name in target_modules(model, lora) for part in "AB"}
     found = {_module(name) for name in load_tensors(folder / WEIGHTS)}
-    _refuse_apart(folder, "the modules that were trained", meant, found)
-    with quiet():
-        wrapped = PeftModel.from_pretrained(model, folder, is_trainable=False)
-    loaded = {_module(name) for name in get_peft_model_state_dict(wrapped, save_embedding_layers=False)}
-    _refuse_apart(folder, "what peft loads by its configuration", loaded, found)
+    state = get_peft_model_state_dict(wrap_adapter(model, folder), save_embedding_layers=False)
+    loaded = {_module(name) for name in state}
+    known = {"the modules that were trained": trained, "what peft loads by its configuration": loaded}
+    for what, names in known.items():
+        missing, unexpected = sorted(names - found), sorted(found - names)
+        if missing or unexpected:
+            raise ModelError(
+                f"the adapter in {folder} does not match {what}: missing {missing[:3] or 'none'}, "
+                f"unexpected {unexpected[:3] or 'none'} ({len(missing)} and {len(unexpected)}); it cannot be "
+                "used as it is"
+            )
     return len(found)
 
 
@@ -95,10 +86,11 @@ def _module(name: str) -> str:
     return name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default")
 
 
-def _refuse_apart(folder: Path, what: str, meant: set[str], found: set[str]) -> None:
-    missing, unexpected = sorted(meant - found), sorted(found - meant)
-    if missing or unexpected:
-        raise ModelError(
-            f"the adapter in {folder} does not match {what}: missing {missing[:3] or 'none'}, unexpected "
-            f"{unexpected[:3] or 'none'} ({len(missing)} and {len(unexpected)}); it cannot be used as it is"
-        )
+def _change(path: Path, values: Mapping[str, Any]) -> None:
+    """Set values in a configuration file, and those that its nested text model has too."""
+    found: dict[str, Any] = jsonio.read_json(path) if path.is_file() else {}
+    nested = found.get("text_config")  # of models of text and images
+    if isinstance(nested, dict):
+        nested.update({name: value for name, value in values.items() if name in nested})
+    path.unlink(missing_ok=True)  # a copied file may be read-only
+    jsonio.write_json(path, {**found, **values})

@@ -1,12 +1,8 @@
-"""Score choices and generate completions: the interface of samplers, and what all engines share.
-
-Log-probabilities are in nats.
-"""
+"""The interface of samplers, which score choices and generate, and what they share. Logprobs are in nats."""
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, runtime_checkable
@@ -21,26 +17,33 @@ Report = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class ChoiceScores:
-    """Log-probabilities of whole choices, each directly after its prompt.
+    """`logprobs[i][j]` is log P(choice j | prompt i), summed over the choice's tokens.
 
-    `logprobs[i][j]` is log P(choice j | prompt i), summed over the choice's tokens. A row that failed is
-    empty and has an entry in `errors`; it must never become a label.
+    A row that failed is empty and has a sentence in `errors`; it must never become a label.
     """
 
     logprobs: tuple[tuple[float, ...], ...]
     exact: bool
-    """False if the server gave only a bound for a choice that it did not list."""
+    """Whether there are no `bounds`."""
     bounds: tuple[tuple[int, int], ...] = ()
     """The (row, choice) pairs whose value is only an upper bound."""
     errors: Mapping[int, str] = field(default_factory=dict)
-    """A sentence for each row that failed."""
     method: str = "forward pass"
     """How the values were computed, for the record."""
 
 
-def difference(a: float, b: float) -> float:
-    """Return the distance of two log-probabilities; infinity if only one is minus infinity."""
-    return 0.0 if a == b else math.inf if math.inf in (-a, -b) else abs(a - b)
+def score_differences(one: ChoiceScores, other: ChoiceScores) -> dict[int, float]:
+    """Return, by row, the largest difference of a log-probability (nats), infinite if only one is -infinity.
+
+    Rows that failed on either side, or have only a bound, are left out.
+    """
+    unfit = {row for scores in (one, other) for row in (*scores.errors, *(row for row, _ in scores.bounds))}
+    pairs = enumerate(zip(one.logprobs, other.logprobs, strict=True))
+    return {
+        row: max(0.0 if a == b else abs(a - b) for a, b in zip(*both, strict=True))
+        for row, both in pairs
+        if row not in unfit
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +102,9 @@ class ChoicePlan:
     """Token sequences to run after a prompt; none begins another."""
     members: tuple[tuple[int, ...], ...]
     """For each head, the choices that it scores."""
-    steps: tuple[tuple[tuple[int, int], ...], ...]
-    """For each choice, its tokens as (places after the prompt, token)."""
+    choices: tuple[tuple[int, ...], ...]
     tokens: tuple[int, ...]
-    """Every token of every choice once."""
+    """Every token of every choice once, sorted."""
 
 
 def choice_plan(choices: Rows) -> ChoicePlan:
@@ -118,7 +120,7 @@ def choice_plan(choices: Rows) -> ChoicePlan:
     return ChoicePlan(
         heads=tuple(heads),
         members=tuple(tuple(group) for group in members),
-        steps=tuple(tuple(enumerate(choice)) for choice in choices),
+        choices=tuple(tuple(choice) for choice in choices),
         tokens=tuple(sorted({token for choice in choices for token in choice})),
     )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.config import Config
@@ -13,8 +11,10 @@ from core.config.base import Section
 from core.config.engine import EngineChoice
 from core.config.student import LoraConfig
 from core.data.writing import iter_examples
-from core.engines.base import Checkpoint, Device, Engine
-from core.engines.peft import check_fits, open_peft, parity
+from core.engines.base import Checkpoint, Device
+from core.engines.peft import check_fits, open_peft
+from core.engines.sampling import score_differences
+from core.errors import StageError
 from core.results import AdapterDownload, AdapterParity
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
@@ -29,7 +29,7 @@ ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class AdapterSettings(Section):
-    """What decides the files and the rows they are checked on."""
+    """The part of the config that decides the download and its check."""
 
     engine: EngineChoice
     seed: int
@@ -39,7 +39,6 @@ class AdapterSettings(Section):
 
     @classmethod
     def of(cls, config: Config) -> AdapterSettings:
-        """The part of the config that decides the download and its check."""
         student = config.student
         return cls(
             engine=student.engine,
@@ -79,16 +78,15 @@ def adapter(config: AdapterSettings, io: StageIO) -> AdapterDownload:
     engine = io.context.engine
     point = checkpoint(engine, io.input("checkpoint"))
     engine.keep(point)
-    folder = io.out / FOLDER
-    adapter = engine.download_adapter(point, folder)
-    found = _parity(config, engine, point, folder, io)
+    adapter = engine.download_adapter(point, io.out / FOLDER)
+    found = _parity(config, point, io)
     found.write(io.out / PARITY)
     return AdapterDownload(bytes=adapter.bytes, files=dict(adapter.files), parity=found)
 
 
-def _parity(
-    config: AdapterSettings, engine: Engine, point: Checkpoint, folder: Path, io: StageIO
-) -> AdapterParity:
+def _parity(config: AdapterSettings, point: Checkpoint, io: StageIO) -> AdapterParity:
+    """Compare the downloaded adapter with the server on rows of val. Raises StageError if none is exact."""
+    engine, folder = io.context.engine, io.out / FOLDER
     source = engine.local_model
     if source is None:
         why = "student.engine.local_model names no base model to check it with"
@@ -103,5 +101,18 @@ def _parity(
         closing(engine.sampler(point.sampler)) as there,
         closing(open_peft(source, folder, Device("cpu"))) as here,
     ):
-        apart = parity(there, here, prompts, choices)
-    return AdapterParity(checked=True, trained_tensors=trained, base_digest=source.digest, **asdict(apart))
+        apart = score_differences(there.score(prompts, choices), here.score(prompts, choices))
+    if not apart:
+        raise StageError(
+            f"none of {len(prompts)} rows was scored exactly by both; there is nothing to compare"
+        )
+    row = max(apart, key=apart.__getitem__)
+    return AdapterParity(
+        checked=True,
+        trained_tensors=trained,
+        base_digest=source.digest,
+        rows=len(apart),
+        largest=apart[row],
+        row=row,
+        left_out=len(prompts) - len(apart),
+    )

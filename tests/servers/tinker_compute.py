@@ -181,7 +181,7 @@ class Speaker:
     def __init__(self, engine: LocalEngine, adapter: Path | None) -> None:
         with _LOADING:
             self._sampler: LocalSampler = engine.sampler(SamplerRef(str(adapter)) if adapter else None)
-        self._folder = engine.source.folder
+        self._folder = engine.local_model.folder
         self._tokenizer: Any = None
 
     def answer(self, wishes: Sequence[Wish]) -> list[Answer]:

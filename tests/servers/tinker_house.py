@@ -39,7 +39,7 @@ class House:
         folder = Path(settings.folder)
         folder.mkdir(parents=True, exist_ok=True)
         self.settings, self.engine = settings, engine
-        self.base = Base.read(engine.source.folder)
+        self.base = Base.read(engine.local_model.folder)
         self.shelf, self.records = Shelf(folder), Records(folder)
         self.orders, self.faults = settings.orders, Faults(settings.orders.faults)
         self.promises = Promises()

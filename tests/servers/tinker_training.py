@@ -125,7 +125,7 @@ class Training:
 
     async def info(self, request: web.Request) -> web.Response:
         model = self._known((await body_of(request))["model_id"])
-        folder = self.house.engine.source.folder
+        folder = self.house.engine.local_model.folder
         data = {
             "arch": self.house.base.architecture,
             "model_name": model.base_model,

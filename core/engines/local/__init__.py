@@ -1,7 +1,4 @@
-"""The local engine: torch and peft in this process, on a CPU or one GPU.
-
-Importing it does not import torch; opening a session or a sampler does.
-"""
+"""The local engine: torch and peft in this process. Importing it does not import torch."""
 
 from __future__ import annotations
 

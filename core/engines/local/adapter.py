@@ -1,8 +1,7 @@
 """LoRA adapters: choose layers, initialize, write, read and merge, and compute their layers fast.
 
-peft keeps the weights, their names and their files. It computes `base(x) + B(A(dropout(x))) * scale` (Hu et
-al. 2021) as separate operations; on a CPU, reading and writing their intermediate results costs a fifth of a
-training step, so that `speed_up` replaces them.
+peft keeps the weights and their files. It computes `base(x) + B(A(dropout(x))) * scale` (Hu et al. 2021) as
+separate operations, whose intermediate results cost a fifth of a training step on a CPU.
 """
 
 from __future__ import annotations
@@ -33,10 +32,10 @@ CONFIG = "adapter_config.json"
 
 
 def target_modules(model: Any, lora: LoraSpec) -> list[str]:
-    """Return the full names of the linear layers that `lora` trains, as this architecture names them.
+    """Return the full names of the linear layers that `lora` trains. Raises ModelError if there are none.
 
-    Linear layers inside a numbered decoder layer count; those under a module whose name contains "attn" or
-    "attention" are attention, the others the mlp. Raises ModelError if it trains none.
+    Layers inside a numbered decoder layer count; those under a module whose name contains "attn" or
+    "attention" are attention, the others the mlp.
     """
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     inside = [name for name in names if any(part.isdigit() for part in name.split("."))]
@@ -63,10 +62,9 @@ def target_modules(model: Any, lora: LoraSpec) -> list[str]:
 
 
 def add_adapter(model: Any, lora: LoraSpec, spec: str) -> Any:
-    """Wrap a base model with a new adapter whose initial weights depend only on `lora.seed`.
+    """Wrap a base model on the CPU with a new adapter whose weights depend only on `lora.seed`.
 
-    The model is on the CPU, so that they are the same everywhere. `spec` is written into the adapter as its
-    base model's name.
+    `spec` is written into the adapter as its base model's name.
     """
     names = target_modules(model, lora)
     # Their last parts if those mean exactly these modules, which other tools understand.
@@ -164,8 +162,7 @@ def wrap_adapter(model: Any, folder: Path) -> Any:
 def speed_up(wrapped: Any, dtype: torch.dtype | None) -> None:
     """Compute every LoRA layer of a wrapped model with the fused formula, in `dtype` if one is given.
 
-    With bf16 the frozen matrices are kept in bf16: autocast would round them to the same values in every
-    pass. A matrix that is also the embedding stays in fp32.
+    Frozen matrices are then kept in `dtype`, which autocast would round them to, except the embedding.
     """
     embedding = wrapped.get_input_embeddings().weight
     for module in wrapped.modules():

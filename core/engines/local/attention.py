@@ -1,8 +1,7 @@
 """Attention over packed rows: all other layers process one long sequence without padding.
 
-A prompt prefix that many rows share is computed once; its keys and values are kept in a `PrefixMemory`, and
-every row of a pack attends to them and, causally, to itself. Rows are padded only inside attention, within
-groups of similar length.
+Every row attends to the keys and values of a shared prefix, which is computed once, and causally to itself.
+Rows are padded only inside attention, within groups of similar length.
 """
 
 from __future__ import annotations
@@ -24,10 +23,8 @@ NAME = "understudy_packed"
 _WASTE = 0.25
 # Keys that one group may hold; beyond it, groups are split to bound memory.
 _GROUP_KEYS = 65536
-
-
-class Unsupported(Exception):
-    """The architecture needs something of its attention that packing does not implement."""
+# A cache of new tokens grows by this many tokens at a time.
+_BLOCK = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +81,19 @@ class PrefixMemory:
 class Group:
     """Adjacent rows of a pack that one attention call serves."""
 
-    start: int
     rows: int
     longest: int
-    real: Tensor | None
-    """Flat positions of the real tokens in the padded (rows, longest) grid; None without padding."""
     tokens: int
-    """Real ones."""
+    real: Tensor | None
+    """Flat positions of the tokens in the padded (rows, longest) grid; None without padding."""
 
 
 @dataclass(slots=True)
 class PackedPlan:
-    """Attention for rows laid end to end, longest first, behind an optional shared prefix."""
+    """Attention for rows laid end to end, longest first, behind a shared prefix, which may be empty."""
 
     groups: tuple[Group, ...]
-    prefix: PrefixMemory | None = None
+    prefix: PrefixMemory
     record: PrefixMemory | None = None
     """Receives the keys and values of this pass, if given."""
     _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
@@ -115,7 +110,7 @@ class PackedPlan:
 
     def _attend_group(self, group: Group, call: Call, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         q, k, v = (_rows(group, part) for part in (query, key, value))
-        if self.prefix is not None:
+        if self.prefix.length:
             old_k, old_v = self.prefix.layers[call.layer]
             k = torch.cat([old_k.expand(group.rows, -1, -1, -1), k], dim=2)
             v = torch.cat([old_v.expand(group.rows, -1, -1, -1), v], dim=2)
@@ -123,7 +118,7 @@ class PackedPlan:
         heads, kv_heads, width = q.shape[1], k.shape[1], q.shape[3]
         q = q.reshape(group.rows, kv_heads, heads // kv_heads * group.longest, width)
         # True where a query sees, (share * longest, prefix + longest); layers share it.
-        kind = (group.start, call.window)
+        kind = (group.longest, call.window)
         if kind not in self._masks:
             before = k.shape[2] - group.longest
             mask = torch.ones(group.longest, k.shape[2], dtype=torch.bool, device=q.device).tril(before)
@@ -139,25 +134,24 @@ class PackedPlan:
 
 
 def packed_plan(
-    lengths: Sequence[int], device: Any, prefix: PrefixMemory | None, record: PrefixMemory | None
+    lengths: Sequence[int], device: Any, prefix: PrefixMemory, record: PrefixMemory | None
 ) -> PackedPlan:
     """Group rows of these lengths, longest first, behind `prefix`."""
-    before = prefix.length if prefix is not None else 0
-    groups, start, first = [], 0, 0
+    groups, first = list[Group](), 0
     while first < len(lengths):
         longest, tokens, rows = lengths[first], 0, 0
         for length in lengths[first:]:
-            padded, real = longest * (rows + 1), tokens + length
-            if rows and (padded > (1 + _WASTE) * real or (rows + 1) * (before + longest) > _GROUP_KEYS):
+            padded, keys = longest * (rows + 1), (prefix.length + longest) * (rows + 1)
+            if rows and (padded > (1 + _WASTE) * (tokens + length) or keys > _GROUP_KEYS):
                 break
-            tokens, rows = real, rows + 1
+            tokens, rows = tokens + length, rows + 1
         places = None
         if tokens < rows * longest:
             ends = torch.tensor(lengths[first : first + rows])
             grid = torch.arange(longest)[None, :] < ends[:, None]
             places = grid.flatten().nonzero().squeeze(1).to(device)
-        groups.append(Group(start, rows, longest, places, tokens))
-        start, first = start + tokens, first + rows
+        groups.append(Group(rows, longest, tokens, places))
+        first += rows
     return PackedPlan(tuple(groups), prefix, record)
 
 
@@ -197,6 +191,90 @@ class _Gather(torch.autograd.Function):  # type: ignore[misc]
         return grad.new_zeros(ctx.size, *grad.shape[1:]).index_copy_(0, ctx.saved_tensors[0], grad), None
 
 
+class DecodingPlan:
+    """Attention for one new token per row, over a shared prefix and each row's own keys and values.
+
+    The own columns are a row's prompt, padding up to the longest prompt, then one for each new token.
+    """
+
+    def __init__(self, prefix: PrefixMemory, record: PrefixMemory, lengths: Sequence[int]) -> None:
+        self._prefix = prefix
+        device = next(iter(record.layers.values()))[0].device
+        self._lengths = torch.tensor(lengths, device=device)
+        self._column = max(lengths) - 1
+        self._first_new = max(lengths)
+        self._real = torch.arange(max(lengths), device=device)[None, :] < self._lengths[:, None]
+        self._own = {i: (self._grid(k), self._grid(v)) for i, (k, v) in record.layers.items()}
+        self.places = prefix.length + self._lengths - 1
+
+    def _grid(self, packed: Tensor) -> Tensor:
+        """(1, kv heads, n, d) laid end to end -> (rows, kv heads, longest, d)."""
+        flat = packed[0].transpose(0, 1)
+        grid = flat.new_zeros(*self._real.shape, *flat.shape[1:])
+        grid[self._real] = flat
+        return grid.transpose(1, 2).contiguous()
+
+    def advance(self) -> None:
+        """Add a column for the next token of every row."""
+        self._column += 1
+        self.places = self.places + 1
+        if self._column == self._real.shape[1]:
+            self._real = _wider(self._real, 1)
+            self._own = {i: (_wider(k, 2), _wider(v, 2)) for i, (k, v) in self._own.items()}
+        self._real[:, self._column] = True
+
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows."""
+        self._real, self.places, self._lengths = self._real[rows], self.places[rows], self._lengths[rows]
+        self._own = {i: (k[rows], v[rows]) for i, (k, v) in self._own.items()}
+
+    def attend(self, call: Call) -> Tensor:
+        keys, values = self._own[call.layer]
+        keys[:, :, self._column] = call.key[0].transpose(0, 1)
+        values[:, :, self._column] = call.value[0].transpose(0, 1)
+        upto = self._column + 1
+        rows, kv_heads, width = keys.shape[0], keys.shape[1], keys.shape[3]
+        scale = call.scale if call.scale is not None else width**-0.5
+        q = call.query[0].transpose(0, 1).reshape(rows, kv_heads, -1, width) * scale
+        visible = self._real[:, :upto]
+        if call.window is not None:
+            columns = torch.arange(upto, device=keys.device)[None, :]
+            gap = (self._first_new - self._lengths)[:, None]
+            place = self._prefix.length + columns - torch.where(columns >= self._first_new, gap, 0)
+            visible = visible & (self.places[:, None] - place < call.window)
+        scores = q @ keys[:, :, :upto].transpose(2, 3)
+        scores = scores.masked_fill(~visible[:, None, None], float("-inf"))
+        if not self._prefix.length:
+            return _joined(scores.softmax(3) @ values[:, :, :upto])
+        old_keys, old_values = self._prefix.layers[call.layer]
+        old = _over_prefix(q, old_keys.transpose(2, 3))
+        if call.window is not None:
+            columns = torch.arange(self._prefix.length, device=self.places.device)[None, :]
+            visible = self.places[:, None] - columns < call.window
+            old = old.masked_fill(~visible[:, None, None], float("-inf"))
+        shares = torch.cat([old, scores], dim=3).softmax(3)
+        before, own = shares.split([self._prefix.length, upto], dim=3)
+        return _joined(_over_prefix(before, old_values) + own @ values[:, :, :upto])
+
+
+def _over_prefix(rows: Tensor, shared: Tensor) -> Tensor:
+    """(rows, kv heads, share, a) by one (1, kv heads, a, b) -> (rows, kv heads, share, b), one product."""
+    count, kv_heads, share, _ = rows.shape
+    out = rows.transpose(0, 1).reshape(kv_heads, count * share, -1) @ shared[0]
+    return out.reshape(kv_heads, count, share, -1).transpose(0, 1)
+
+
+def _joined(out: Tensor) -> Tensor:
+    """(rows, kv heads, share, d) -> (1, heads, rows, d)."""
+    return out.reshape(out.shape[0], -1, out.shape[3]).transpose(0, 1)[None]
+
+
+def _wider(tensor: Tensor, axis: int) -> Tensor:
+    shape = list(tensor.shape)
+    shape[axis] = _BLOCK
+    return torch.cat([tensor, tensor.new_zeros(shape)], dim=axis)
+
+
 def _attention(
     module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
 ) -> tuple[Tensor, None]:
@@ -205,9 +283,9 @@ def _attention(
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)  # type: ignore[no-any-return]
     for name in ("softcap", "position_bias", "s_aux"):
         if kwargs.get(name) is not None:
-            raise Unsupported(name)
+            raise NotImplementedError(name)
     if kwargs.get("dropout"):
-        raise Unsupported("dropout inside attention")
+        raise NotImplementedError("dropout inside attention")
     call = Call(module.layer_idx, query, key, value, kwargs.get("scaling"), kwargs.get("sliding_window"))
     out = plan.attend(call)
     return out.transpose(1, 2).contiguous(), None

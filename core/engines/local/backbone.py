@@ -31,20 +31,17 @@ _TOLERANCE = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Shortcuts:
-    """What an architecture allows, found by trying; recorded in the fingerprint."""
+    """What an architecture allows, found by trying."""
 
     packed: bool
-    """Rows end to end with a shared prefix; otherwise rows padded to the longest."""
+    """Rows end to end with a shared prefix; otherwise padded to the longest."""
     head: bool
-    """The output layer applied to hidden states is the model's logits; otherwise full logits."""
+    """The output layer applied to hidden states gives the logits; otherwise only the model does."""
 
 
 class Backbone:
-    """A causal language model, and its hidden states and logits.
-
-    `features` are hidden states, or logits if the architecture does more than apply its output layer
-    (scaling, soft caps); `logits` turns either into fp32 logits.
-    """
+    """A causal language model. `features` are hidden states, or logits if the architecture does more than
+    apply its output layer (scaling, soft caps); `logits` turns either into fp32 logits."""
 
     def __init__(
         self, model: Any, device: torch.device, autocast: torch.dtype | None, shortcuts: Shortcuts
@@ -56,13 +53,18 @@ class Backbone:
         return torch.autocast(self.device.type, self.autocast) if self.autocast is not None else nullcontext()
 
     def common(self, rows: Rows, limit: int) -> int:
-        """Return the length of the rows' common prefix, at most `limit`; 0 if it is not worth a pass."""
+        """Return the length of a common prefix, at most `limit`; 0 if it is not worth a pass."""
         if len(rows) < 2 or not self.shortcuts.packed:
             return 0
         low, high = min(map(tuple, rows)), max(map(tuple, rows))
         differ = (i for i, (a, b) in enumerate(zip(low, high, strict=False)) if a != b)
         length = min(next(differ, len(low)), len(high), limit)
         return length if length >= _WORTH else 0
+
+    def shared_prefix(self, rows: Rows, limit: int) -> PrefixMemory:
+        """Run the rows' common prefix; see `common` and `prefix`."""
+        length = self.common(rows, limit)
+        return self.prefix(rows[0][:length] if length else ())
 
     def prefix(self, tokens: Sequence[int]) -> PrefixMemory:
         """Run a prefix once; return its keys and values, with their graph if gradients are enabled."""
@@ -76,7 +78,7 @@ class Backbone:
     ) -> Tensor:
         """Run rows (longest first, without the prefix) -> (sum of lengths, width), end to end.
 
-        Without packing `prefix` must be None or empty, and `record` is not filled.
+        Only packed rows have a prefix or fill `record`.
         """
         if not self.shortcuts.packed:
             longest = max(len(row) for row in rows)
@@ -84,10 +86,8 @@ class Backbone:
             # Padding on the right follows every real token, so the causal mask alone hides it.
             out = self._call(input_ids=grid, use_cache=False)
             return torch.cat([out[i, : len(row)] for i, row in enumerate(rows)])
-        before = prefix if prefix is not None and prefix.length else None
-        lengths = [len(row) for row in rows]
-        plan = packed_plan(lengths, self.device, before, record)
-        start = before.length if before is not None else 0
+        prefix, lengths = prefix or PrefixMemory(), [len(row) for row in rows]
+        plan, start = packed_plan(lengths, self.device, prefix, record), prefix.length
         tokens = torch.tensor([token for row in rows for token in row], device=self.device)
         places = torch.cat([torch.arange(start, start + length) for length in lengths]).to(self.device)
         return self.run(tokens[None], places[None], plan)[0]
@@ -111,10 +111,7 @@ class Backbone:
 
 
 def load_model(folder: Path, spec: str, known: Shortcuts | None = None) -> tuple[Any, Shortcuts]:
-    """Load a base model in fp32 on the CPU, and try what it allows unless that is `known`.
-
-    Raises ModelError.
-    """
+    """Load a base model in fp32 on the CPU; try what it allows if not `known`. Raises ModelError."""
     attention.register()
     disable_progress_bar()
     if known is not None:
@@ -177,9 +174,9 @@ def _agree(found: Tensor, wanted: Tensor) -> bool:
 
 
 def packs(lengths: Sequence[int], budget: int, *, prefix: int = 0) -> Iterator[list[int]]:
-    """Split rows, given by length, into packs of about `budget` tokens; yield indices, longest first.
+    """Split rows, given by length, into packs of at least one row and about `budget` tokens.
 
-    A row longer than the budget is a pack of its own.
+    Yields indices, longest first.
     """
     pack, cost = list[int](), 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

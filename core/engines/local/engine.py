@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.base_model import ModelSource, require_torch
-from core.engines.base import ADAPTER, Capabilities, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
-from core.engines.losses import ALL_LOSSES
+from core.engines.base import ADAPTER, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
 from core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ _SAMPLER_BUDGET = {"cpu": 4096, "cuda": 65536}
 class LocalEngine(Engine):
     """Trains and samples with torch and peft in this process.
 
-    `source` is the base model, or a function that finds it on first use. The other settings are those of
-    LocalSettings; `micro_batch_tokens` overrides the tokens of one pass. The first session, sampler or
-    fingerprint raises ModelError without torch, and ConfigError for a device that does not exist.
+    `source` is the base model, or a function that finds it on first use; the other settings are those of
+    LocalSettings, and the tokens of one pass. The first session, sampler or fingerprint raises ModelError
+    without torch, and ConfigError for a device that does not exist.
     """
 
     def __init__(
@@ -48,13 +47,8 @@ class LocalEngine(Engine):
         self._shortcuts: Shortcuts | None = None
 
     @functools.cached_property
-    def source(self) -> ModelSource:
-        """The base model."""
-        return self._find()
-
-    @property
     def local_model(self) -> ModelSource:
-        return self.source
+        return self._find()
 
     @functools.cached_property
     def _runtime(self) -> tuple[Any, Any, int]:
@@ -72,27 +66,18 @@ class LocalEngine(Engine):
             raise ConfigError(
                 "device is cuda, but torch sees no GPU; set student.engine.device to auto or cpu"
             )
-        dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-        dtype = dtypes.get(self._dtype_name)
-        if dtype is None:
-            if self._dtype_name != "auto":
-                raise ConfigError(
-                    f"train_dtype {self._dtype_name!r} is unknown; use auto, float32 or bfloat16"
-                )
+        dtype = self._dtype_name
+        if dtype == "auto":
             fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
-            dtype = torch.bfloat16 if fast else torch.float32
-        return device, dtype, torch.get_num_threads()
+            dtype = "bfloat16" if fast else "float32"
+        return device, getattr(torch, dtype), torch.get_num_threads()
 
     def _budget(self, budgets: dict[str, int]) -> int:
         return self._micro_batch_tokens or budgets[self._runtime[0].type]
 
     @property
     def identity(self) -> EngineIdentity:
-        return EngineIdentity("local", server=None, base_digest=self.source.digest)
-
-    @property
-    def capabilities(self) -> Capabilities:
-        return Capabilities(losses=ALL_LOSSES)
+        return EngineIdentity("local", server=None, base_digest=self.local_model.digest)
 
     @functools.cached_property
     def fingerprint(self) -> dict[str, str]:
@@ -112,7 +97,7 @@ class LocalEngine(Engine):
             "train_dtype": str(dtype).removeprefix("torch."),
             "threads": str(threads),
             "micro_batch_tokens": str(self._budget(_BUDGET)),
-            "base_digest": self.source.digest,
+            "base_digest": self.local_model.digest,
         }
 
     def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> LocalSession:
@@ -124,7 +109,7 @@ class LocalEngine(Engine):
         from core.engines.local.session import LocalSession
 
         backbone = self._backbone(None if dtype == torch.float32 else dtype)
-        backbone.model = add_adapter(backbone.model, lora, self.source.spec).to(device)
+        backbone.model = add_adapter(backbone.model, lora, self.local_model.spec).to(device)
         speed_up(backbone.model, backbone.autocast)
         shortcuts = backbone.shortcuts
         fingerprint = {
@@ -160,7 +145,8 @@ class LocalEngine(Engine):
         from core.engines.local.backbone import Backbone, load_model
 
         # The shortcuts are tried once, which takes three times as long as loading.
-        model, self._shortcuts = load_model(self.source.folder, self.source.spec, self._shortcuts)
+        source = self.local_model
+        model, self._shortcuts = load_model(source.folder, source.spec, self._shortcuts)
         return Backbone(model, device, autocast, self._shortcuts)
 
 

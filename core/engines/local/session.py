@@ -1,4 +1,7 @@
-"""Train one adapter in this process, and save and restore its state."""
+"""Train one adapter in this process, and save and restore its state.
+
+Losses are computed at the positions that have a weight, without keeping their logits.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,14 @@ import json
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, linear
 
 from core.engines.base import (
     ADAPTER,
@@ -25,21 +31,21 @@ from core.engines.base import (
     StepResult,
 )
 from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
-from core.engines.local.attention import PrefixMemory
 from core.engines.local.backbone import Backbone, packs
-from core.engines.local.loss import pack_terms, weighted_loss
 from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.sampling import derived_seed
-from core.errors import ModelError, StageError
+from core.errors import DataError, ModelError, StageError
 from core.files import replace_bytes, sync
 
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"
 STATE = "state.json"
+# Positions whose logits are held at once: 256 of them over 49,152 words are 50 MB.
+_CHUNK = 256
 
 
 class LocalSession:
-    """Implements core.engines.base.Session. `submit` computes the step before it returns."""
+    """Implements core.engines.base.Session."""
 
     def __init__(
         self,
@@ -52,14 +58,10 @@ class LocalSession:
     ) -> None:
         self._backbone, self._lora, self._identity = backbone, lora, identity
         self._fingerprint, self._budget = fingerprint, budget
-        self._tip: Checkpoint | None = None
+        self.tip: Checkpoint | None = None
         self._weights = {name: w for name, w in backbone.model.named_parameters() if w.requires_grad}
         # The settings are set in every step; fused updates all tensors in one call.
         self._optimizer = torch.optim.AdamW(list(self._weights.values()), lr=0.0, fused=True)
-
-    @property
-    def tip(self) -> Checkpoint | None:
-        return self._tip
 
     def close(self) -> None:
         del self._backbone, self._weights, self._optimizer
@@ -67,7 +69,7 @@ class LocalSession:
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
     ) -> Future[StepResult]:
-        """Compute forward, backward and update, and return the finished step or its failure."""
+        """Compute the step before returning; `result` raises its failure."""
         done: Future[StepResult] = Future()
         try:
             done.set_result(self._step(batch, adam, step, loss))
@@ -94,52 +96,43 @@ class LocalSession:
             group["lr"], group["betas"] = adam.learning_rate, (adam.beta1, adam.beta2)
             group["eps"], group["weight_decay"] = adam.eps, adam.weight_decay
         self._optimizer.step()
-        self._tip = None
+        self.tip = None
         return StepResult(loss=value, grad_norm=norm, tokens=sum(len(datum.tokens) for datum in batch))
 
     def _backward(self, batch: Sequence[Datum], loss: Loss) -> float:
         """Accumulate the gradient of the batch's loss; return the loss.
 
-        Rows are cut after their last weighted token. The prefix that they share is computed once: each pack
-        adds to the gradient of its keys and values, which is propagated at the end.
+        Rows are cut after their last weighted token. Each pack adds to the gradient of the shared prefix's
+        keys and values, which is propagated at the end.
         """
+        backbone, total = self._backbone, 0.0
         weighted = [datum for datum in batch if any(datum.weights)]
         places = [[i for i, weight in enumerate(datum.weights) if weight] for datum in weighted]
         rows = [datum.tokens[: at[-1] + 1] for datum, at in zip(weighted, places, strict=True)]
-        common = self._backbone.common(rows, min((at[0] for at in places), default=0))
-        with self._backbone.precision():
-            prefix = self._backbone.prefix(rows[0][:common] if common else ())
-        leaves = prefix.leaves()
-        value = 0.0
+        with backbone.precision():
+            prefix = backbone.shared_prefix(rows, min((at[0] for at in places), default=0))
+        leaves, common = prefix.leaves(), prefix.length
         for pack in packs([len(row) - common for row in rows], self._budget, prefix=common):
-            value += self._backward_pack([weighted[i] for i in pack], [rows[i] for i in pack], leaves, loss)
+            parts = [slice(common, len(rows[i])) for i in pack]
+            at, terms = _pack_terms([weighted[i] for i in pack], parts, loss, backbone.device)
+            with backbone.precision():
+                features = backbone.features([rows[i][common:] for i in pack], prefix=leaves)
+                features = features.index_select(0, at)
+                value = _weighted_loss(backbone, features, terms)
+            value.backward()
+            total += float(value.detach())
+            del features, value  # before the next pack needs memory
         prefix.backward(leaves)
-        return value
-
-    def _backward_pack(
-        self, data: list[Datum], rows: list[tuple[int, ...]], prefix: PrefixMemory, loss: Loss
-    ) -> float:
-        start, device = prefix.length, self._backbone.device
-        places, terms = pack_terms(data, [(start, len(row)) for row in rows], loss, device)
-        with self._backbone.precision():
-            features = self._backbone.features([row[start:] for row in rows], prefix=prefix)
-            features = features.index_select(0, places)
-            value = weighted_loss(self._backbone, features, terms)
-        value.backward()
-        return float(value.detach())
+        return total
 
     def save_weights_for_sampler(
         self, folder: Path, *, step: int, label: SaveLabel | None = None
     ) -> SamplerRef:
-        """Write only the adapter, into `folder`."""
         write_adapter(self._backbone.model, folder)
         return SamplerRef(str(folder))
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:
-        """Write adapter, optimizer and random state into `folder`, without pickles, and state.json last.
-
-        Every file is synced before state.json exists.
-        """
+        """Write adapter, optimizer and random state; every file is synced before state.json exists."""
         folder.mkdir(parents=True, exist_ok=True)
         digest = write_adapter(self._backbone.model, folder / ADAPTER)
         moments, updates = {}, 0
@@ -163,14 +156,12 @@ class LocalSession:
         }
         replace_bytes(folder / STATE, json.dumps(content, indent=1, sort_keys=True).encode())
         sync([folder])
-        self._tip = self._checkpoint(folder, step, digest)
-        return self._tip
+        return self._at(folder, step, digest)
 
     def restore(self, ref: StateRef, *, optimizer: bool = True) -> None:
-        """Read weights, optimizer and random state of a saved state bit for bit.
+        """Read weights, optimizer and random state bit for bit; without `optimizer` only the weights.
 
-        Without `optimizer` only the weights are read, which may come from another seed. Raises ModelError if
-        the state is missing, damaged, or of another model or adapter.
+        Raises ModelError if the state is missing, damaged, or of another model or adapter.
         """
         folder = Path(ref.location)
         try:
@@ -208,8 +199,90 @@ class LocalSession:
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and torch.cuda.is_available():
             torch.cuda.set_rng_state(random["cuda"])
-        self._tip = self._checkpoint(folder, int(saved["step"]), digest)
+        self._at(folder, int(saved["step"]), digest)
 
-    def _checkpoint(self, folder: Path, step: int, digest: str) -> Checkpoint:
+    def _at(self, folder: Path, step: int, digest: str) -> Checkpoint:
+        """Record that the session holds the weights of a checkpoint."""
         state, sampler = StateRef(str(folder)), SamplerRef(str(folder / ADAPTER))
-        return Checkpoint(engine=self._identity, step=step, digest=digest, state=state, sampler=sampler)
+        self.tip = Checkpoint(self._identity, step, digest, state, sampler)
+        return self.tip
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """A loss at n positions. All tensors (n,); the last two are None for cross-entropy."""
+
+    loss: Loss
+    targets: Tensor
+    weights: Tensor
+    sampled: Tensor | None = None
+    advantages: Tensor | None = None
+
+    def at(self, nll: Tensor, places: Tensor | slice) -> tuple[Tensor, Tensor]:
+        """Return the weighted terms of targets with these `nll` (nats) at `places`, and their derivatives."""
+        weights = self.weights[places]
+        if self.sampled is None or self.advantages is None:
+            return nll * weights, weights
+        advantages = self.advantages[places] * weights
+        ratio = (-nll - self.sampled[places]).exp()
+        if self.loss.name == "importance_sampling":
+            return -ratio * advantages, ratio * advantages
+        clipped = ratio.clamp(self.loss.clip_low, self.loss.clip_high)
+        if self.loss.name == "cispo":
+            return clipped * advantages * nll, clipped * advantages
+        plain, bounded = ratio * advantages, clipped * advantages
+        return -torch.minimum(plain, bounded), torch.where(plain <= bounded, plain, 0.0)
+
+
+def _pack_terms(
+    data: Sequence[Datum], parts: Sequence[slice], loss: Loss, device: torch.device
+) -> tuple[Tensor, Terms]:
+    """Return the weighted positions of a part of each datum, laid end to end, and their terms."""
+    names = ("targets", "weights", *(("logprobs", "advantages") if loss.is_policy else ()))
+    ends = list(zip(data, parts, strict=True))
+    columns = [torch.tensor([x for datum, at in ends for x in getattr(datum, name)[at]]) for name in names]
+    if len({len(column) for column in columns}) > 1:
+        raise DataError(
+            f"loss {loss.name} needs a log-probability and an advantage at each position, cross_entropy none"
+        )
+    places = columns[1].nonzero().squeeze(1)
+    return places.to(device), Terms(loss, *(column[places].to(device) for column in columns))
+
+
+def _weighted_loss(backbone: Backbone, features: Tensor, terms: Terms) -> Tensor:
+    """Return the sum of weighted terms (nats, fp32) of targets by features (n, width)."""
+    head = backbone.model.get_output_embeddings()
+    if not backbone.shortcuts.head or type(head) is not nn.Linear:
+        nll = cross_entropy(backbone.logits(features), terms.targets, reduction="none")
+        values, slopes = terms.at(nll.detach(), slice(None))
+        # The derivatives are constants here: this has the loss's gradient, then its value.
+        linear_in_nll = (nll * slopes).sum()
+        return linear_in_nll + (values.sum() - linear_in_nll).detach()
+    dtype = backbone.autocast or torch.float32
+    bias = None if head.bias is None else head.bias.to(dtype)
+    return _HeadLoss.apply(features, head.weight.to(dtype), bias, terms)
+
+
+class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]
+    """features (n, width), frozen head (vocabulary, width) -> loss ()."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, head: Tensor, bias: Tensor | None, terms: Terms) -> Tensor:
+        grad = torch.empty_like(features)
+        total = torch.zeros((), device=features.device)
+        with torch.autocast(features.device.type, enabled=False):
+            for at in torch.arange(len(terms.targets), device=features.device).split(_CHUNK):
+                logits = linear(features[at].to(head.dtype), head, bias).float()
+                norm, target = logits.logsumexp(1, keepdim=True), terms.targets[at, None]
+                values, slopes = terms.at((norm - logits.gather(1, target))[:, 0], at)
+                total += values.sum()
+                # d nll / d logits = softmax - one-hot
+                steep = slopes[:, None]
+                slope = logits.sub_(norm).exp_().mul_(steep).scatter_add_(1, target, -steep)
+                grad[at] = (slope.to(head.dtype) @ head).to(grad.dtype)
+        ctx.save_for_backward(grad)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        return ctx.saved_tensors[0] * grads[0], None, None, None

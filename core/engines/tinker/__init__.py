@@ -1,13 +1,11 @@
 """The Tinker engine: trains and samples on a server that implements the Tinker protocol.
 
-Nothing here imports the SDK before the engine sends a request, so that planning stays fast. The features of
-the installed SDK are read in `sdk`.
+Nothing here imports the SDK before the engine sends a request, so that planning stays fast.
 """
 
 from __future__ import annotations
 
-from core.engines.tinker.connection import Connection, server_address
 from core.engines.tinker.engine import TinkerEngine
-from core.engines.tinker.waiting import Wait
+from core.engines.tinker.service import Connection, server_address
 
-__all__ = ["Connection", "TinkerEngine", "Wait", "server_address"]
+__all__ = ["Connection", "TinkerEngine", "server_address"]

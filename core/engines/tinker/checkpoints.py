@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -29,39 +29,29 @@ FILE = "tinker.json"
 _PAGE = 100
 _KINDS: dict[str, RemoteKind] = {"training": "state", "sampler": "sampler", "external": "adapter"}
 # Every server accepts letters, digits, - and _.
-_NAME = re.compile(
-    r"understudy-(?P<key>[A-Za-z0-9]+)-step(?P<step>[0-9]+)-(?P<writer>[A-Za-z0-9]+)-(?P<nonce>[0-9a-f]+)"
-)
+_NAME = re.compile(r"understudy-[A-Za-z0-9]+-step([0-9]+)-[A-Za-z0-9]+-[0-9a-f]+")
 
 
-@dataclass(frozen=True, slots=True)
-class SaveName:
-    """The name of one save, shared by its state and its sampler's weights.
+def save_name(label: SaveLabel | None, step: int) -> str:
+    """Return a new name for one save, shared by its state and its sampler's weights.
 
-    Key, step and writer keep two saves from colliding, and `nonce` differs between attempts, so that a save
-    whose answer was lost does not block a later one.
+    Key, step and writer keep two saves from colliding; the random end differs between attempts, so that a
+    save whose answer was lost does not block a later one.
     """
+    parts = (label.key, label.writer) if label else ("", "")
+    key, writer = (re.sub(r"[^A-Za-z0-9]", "", part)[:16] or "none" for part in parts)
+    return f"understudy-{key}-step{step:06d}-{writer}-{secrets.token_hex(4)}"
 
-    key: str
-    step: int
-    writer: str
-    nonce: str
 
-    @classmethod
-    def new(cls, label: SaveLabel | None, step: int) -> SaveName:
-        """Return a name that no other save has."""
-        parts = (label.key, label.writer) if label else ("", "")
-        key, writer = (re.sub(r"[^A-Za-z0-9]", "", part)[:16] or "none" for part in parts)
-        return cls(key, step, writer, secrets.token_hex(4))
+def renewed(location: str) -> str:
+    """Return a new name for another save of what is at a path."""
+    return f"{location.rsplit('/', 1)[-1].rpartition('-')[0]}-{secrets.token_hex(4)}"
 
-    @classmethod
-    def read(cls, location: str) -> SaveName | None:
-        """Return the name at the end of a path; None if `new` did not create it."""
-        found = _NAME.fullmatch(location.rsplit("/", 1)[-1])
-        return found and cls(found["key"], int(found["step"]), found["writer"], found["nonce"])
 
-    def __str__(self) -> str:
-        return f"understudy-{self.key}-step{self.step:06d}-{self.writer}-{self.nonce}"
+def saved_step(location: str) -> int | None:
+    """Return the step in the name at the end of a path; None if `save_name` did not create it."""
+    found = _NAME.fullmatch(location.rsplit("/", 1)[-1])
+    return None if found is None else int(found[1])
 
 
 def require_path(ref: StateRef | SamplerRef) -> str:
@@ -88,20 +78,24 @@ def sampler_ref(path: str) -> SamplerRef:
 
 def checkpoint_at(identity: EngineIdentity, state: StateRef) -> Checkpoint | None:
     """Return the checkpoint that a session saved at a state; None for states of other programs."""
-    name = SaveName.read(state.location)
-    if name is None:
+    step = saved_step(state.location)
+    if step is None:
         return None
     sampler = SamplerRef(state.location.replace("/weights/", "/sampler_weights/"))
-    return Checkpoint(identity, name.step, digest_of(str(identity.server), state), state, sampler)
+    return Checkpoint(identity, step, digest_of(str(identity.server), state), state, sampler)
+
+
+def digest_of(server: str, state: StateRef) -> str:
+    """Return the digest of weights that stay on a server: of the only place where they are."""
+    return jsonio.digest([server, state.location])
 
 
 class Saved(Record):
-    """A save on a server, as tinker.json records it."""
+    """A save on a server, as tinker.json records it; `run` is the training run there."""
 
     server: str
     model: str
     run: str
-    """The training run on the server."""
     name: str
     step: int
     digest: str
@@ -134,27 +128,21 @@ class Saved(Record):
         return refs
 
 
-def digest_of(server: str, state: StateRef) -> str:
-    """Return the digest of weights that stay on a server: of the only place where they are."""
-    return jsonio.digest([server, state.location])
-
-
 def listed(service: Service) -> list[RemoteCheckpoint]:
     """Return all checkpoints of the key's owner, the latest first."""
 
-    def pages(request: Callable[[Any, int], Any], rows: Callable[[Any], Sequence[Any]]) -> Iterator[Any]:
-        offset = 0
+    def every(request: str, field: str) -> list[Any]:
+        rows = list[Any]()
         while True:
-            page = service.query(lambda rest: request(rest, offset), "the list of checkpoints")  # noqa: B023
-            yield from rows(page)
-            offset += len(rows(page))
-            if not rows(page) or page.cursor is None or offset >= page.cursor.total_count:
-                return
+            page = service.query(methodcaller(request, _PAGE, len(rows)), "the list of checkpoints")
+            rows += getattr(page, field)
+            if not getattr(page, field) or page.cursor is None or len(rows) >= page.cursor.total_count:
+                return rows
 
     try:
-        own = list(pages(lambda rest, at: rest.list_user_checkpoints(_PAGE, at), lambda p: p.checkpoints))
+        own = every("list_user_checkpoints", "checkpoints")
     except CheckpointGone:  # some servers (SkyRL 0.3) list checkpoints only by run
-        runs = pages(lambda rest, at: rest.list_training_runs(_PAGE, at), lambda page: page.training_runs)
+        runs = every("list_training_runs", "training_runs")
         own = [each for run in runs for each in _of_run(service, run.training_run_id)]
     return sorted(map(_listed, own), key=lambda each: (each.created, each.location), reverse=True)
 
@@ -183,10 +171,10 @@ def remove(service: Service, location: str) -> None:
     _change(service, location, "removing", lambda rest: rest.delete_checkpoint_from_tinker_path(location))
 
 
-def set_ttl(service: Service, location: str, ttl_s: int | None) -> None:
-    """Keep a checkpoint for so many seconds from now (3600 or more), or, with None, forever; as `remove`."""
+def keep(service: Service, location: str) -> None:
+    """Keep a checkpoint forever; raises as `remove`."""
     what = "the lifetime of"
-    _change(service, location, what, lambda rest: rest.set_checkpoint_ttl_from_tinker_path(location, ttl_s))
+    _change(service, location, what, lambda rest: rest.set_checkpoint_ttl_from_tinker_path(location, None))
 
 
 def _change(service: Service, location: str, doing: str, call: Callable[[Any], Any]) -> None:
@@ -209,11 +197,11 @@ def _listed(found: Any) -> RemoteCheckpoint:
     def aware(time: datetime) -> datetime:  # servers without a zone mean UTC
         return time if time.tzinfo else time.replace(tzinfo=UTC)
 
-    expires, name = getattr(found, "expires_at", None), SaveName.read(found.tinker_path)
+    expires = getattr(found, "expires_at", None)
     return RemoteCheckpoint(
         location=found.tinker_path,
         kind=_KINDS[found.checkpoint_type],
-        step=None if name is None else name.step,
+        step=saved_step(found.tinker_path),
         bytes=getattr(found, "size_bytes", None),
         created=aware(found.time),
         expires=None if expires is None else aware(expires),

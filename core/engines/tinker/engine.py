@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from core import jsonio
 from core.engines.base import (
-    Capabilities,
     Checkpoint,
     DownloadedAdapter,
     Engine,
@@ -23,13 +22,11 @@ from core.engines.base import (
 )
 from core.engines.tinker import checkpoints, sdk
 from core.engines.tinker.checkpoints import Saved, checkpoint_at, require_path
-from core.engines.tinker.connection import Connection
-from core.engines.tinker.download import LARGEST, download_adapter
+from core.engines.tinker.download import download_adapter
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.service import Service
+from core.engines.tinker.service import Connection, Service
 from core.engines.tinker.session import TinkerSession
 from core.engines.tinker.settings import TinkerSettings
-from core.engines.tinker.waiting import Report, Watch
 from core.errors import ConfigError, ModelError, SessionLost
 
 if TYPE_CHECKING:
@@ -41,41 +38,22 @@ ALPHA = 32.0
 
 
 class TinkerEngine(Engine):
-    """Trains and samples on a server that implements the Tinker protocol.
+    """Trains and samples on a Tinker server; `model` is the server's name for the base model."""
 
-    `model` is the server's name for the base model. `report` receives each wait, every `tick_s`.
-    """
-
-    def __init__(
-        self,
-        model: str,
-        connection: Connection,
-        settings: TinkerSettings | None = None,
-        *,
-        top_k: int = 20,
-        report: Report | None = None,
-        tick_s: float = 1.0,
-    ) -> None:
-        self.model, self.server = model, connection.server
+    def __init__(self, model: str, connection: Connection, settings: TinkerSettings | None = None) -> None:
+        self.model, self.server, self.service = model, connection.server, Service(connection)
         self.settings = settings or TinkerSettings()
-        self.watch = Watch(report, tick_s=tick_s)
-        self.service = Service(connection, self.watch)
-        self._top_k = top_k
 
     @property
     def identity(self) -> EngineIdentity:
         return EngineIdentity("tinker", server=self.server, base_digest=jsonio.digest(self.model))
 
     @property
-    def capabilities(self) -> Capabilities:
-        return self.settings.capabilities
-
-    @property
     def fingerprint(self) -> dict[str, str]:
         """The SDK's version, the server and its name for the base model: bits may differ between runs."""
         return {
             "engine": "tinker",
-            "tinker": sdk.load().version,
+            "tinker": sdk.version(),
             "server": self.server,
             "model": self.model,
             "base_digest": self.identity.base_digest,
@@ -101,15 +79,15 @@ class TinkerEngine(Engine):
     def check(self, lora: LoraSpec | None = None) -> None:
         """Check that the server can be reached, accepts the key and serves the model.
 
-        Raises PassingError if it cannot be reached, ConfigError for a rejected key and for LoRA
-        settings that the protocol does not have, ModelError with the closest names for another model.
+        Raises PassingError, ConfigError for the key or LoRA settings that the protocol does not have, and
+        ModelError with the closest names for another model.
         """
         self.require_credentials()
         if lora is not None:
             _require_supported(lora)
         self.service.connection.probe()
         doing = "the list of models"
-        if sdk.load().own_rest:
+        if sdk.is_current():
             served = self.service.query(lambda rest: rest.get_server_capabilities(), doing)
         else:
             served = self.service.open(lambda service: service.get_server_capabilities(), doing).sdk
@@ -123,8 +101,8 @@ class TinkerEngine(Engine):
     def open(self, lora: LoraSpec, from_state: StateRef | None, *, optimizer: bool = True) -> TinkerSession:
         """Open a session: a new adapter from `lora.seed`, or a saved state.
 
-        Raises ConfigError for settings that the protocol does not have, CheckpointGone, SessionLost,
-        and ModelError for a state of another model or adapter.
+        Raises ConfigError as `check`, CheckpointGone, SessionLost, and ModelError for a state of another
+        model or adapter.
         """
         _require_supported(lora)
         if from_state is None:
@@ -146,7 +124,7 @@ class TinkerEngine(Engine):
             client = self.service.open(
                 lambda service: getattr(service, restore)(path), "restoring the saved state"
             )
-        self.watch.queue.observe(client.sdk)
+        self.service.queue.observe(client.sdk)
         tip = checkpoint_at(self.identity, from_state) if from_state and optimizer else None
         days = self.settings.checkpoint_ttl_days
         ttl_s = None if days is None else round(days * 24 * 3600)
@@ -163,12 +141,8 @@ class TinkerEngine(Engine):
             if ref is not None:
                 checkpoints.require(self.service, ref)
             raise
-        return TinkerSampler(
-            client,
-            outstanding=self.settings.max_concurrent_requests,
-            top_k=self._top_k,
-            on_close=self.close if owns_engine else None,
-        )
+        outstanding, on_close = self.settings.max_concurrent_requests, self.close if owns_engine else None
+        return TinkerSampler(client, outstanding=outstanding, on_close=on_close)
 
     def refs(self, folder: Path) -> tuple[StateRef, SamplerRef]:
         """Return the paths in a session's folder. Raises ModelError, also for another server's."""
@@ -182,30 +156,24 @@ class TinkerEngine(Engine):
         return all(checkpoints.find(self.service, ref) is not None for ref in refs)
 
     def report_waits(self, report: Callable[[str], None]) -> AbstractContextManager[None]:
-        return self.watch.reporting(lambda wait: report(str(wait)))
+        return self.service.reporting(report)
 
     def keep(self, checkpoint: Checkpoint) -> None:
         for ref in (checkpoint.state, checkpoint.sampler):
             # A server that lists no expiry cannot be asked to drop it.
             if checkpoints.require(self.service, ref).expires is not None:
-                checkpoints.set_ttl(self.service, ref.location, None)
+                checkpoints.keep(self.service, ref.location)
 
     def checkpoints(self) -> list[RemoteCheckpoint]:
-        """Return all checkpoints of the key's owner, the latest first."""
         return checkpoints.listed(self.service)
 
     def remove(self, location: str) -> None:
-        """Delete one of them. Raises CheckpointGone."""
         checkpoints.remove(self.service, location)
 
-    def download_adapter(
-        self, checkpoint: Checkpoint, folder: Path, *, limit: int = LARGEST
-    ) -> DownloadedAdapter:
-        """Download an adapter of at most `limit` bytes."""
-        return download_adapter(self.service, checkpoint, folder, limit=limit)
+    def download_adapter(self, checkpoint: Checkpoint, folder: Path) -> DownloadedAdapter:
+        return download_adapter(self.service, checkpoint, folder)
 
     def close(self) -> None:
-        """Finish the session on the server."""
         self.service.close()
 
     def _require_same(self, lora: LoraSpec, path: str) -> None:

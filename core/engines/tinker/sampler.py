@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
@@ -17,12 +19,22 @@ from core.engines.sampling import (
     derived_seed,
     require_tokens,
 )
-from core.engines.tinker.scoring import NotGiven, Scorer, prompt_logprobs
-from core.engines.tinker.service import Client, RequestPool, RowError, SampleRequest, require_answers
-from core.errors import StageError
+from core.engines.tinker import scoring, sdk
+from core.engines.tinker.scoring import Incomplete, Method, NotGiven, RowScore, SampleRequest, Tokens
+from core.engines.tinker.service import Client, plain, settle
+from core.errors import ConfigError, SessionLost, StageError
+
+log = logging.getLogger(__name__)
 
 # Seeds are 32 bits on some servers.
 _SEEDS = 1 << 31
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """A request that failed alone; the others may succeed."""
+
+    why: str
 
 
 class TinkerSampler:
@@ -33,36 +45,56 @@ class TinkerSampler:
     """
 
     def __init__(
-        self, client: Client, *, outstanding: int, top_k: int, on_close: Callable[[], None] | None = None
+        self, client: Client, *, outstanding: int, on_close: Callable[[], None] | None = None
     ) -> None:
-        self._pool, self._on_close = RequestPool(client, outstanding), on_close
-        self._scorer = Scorer(self._pool, top_k)
-
-    @property
-    def usage(self) -> Usage:
-        """Tokens prefilled and sampled."""
-        return self._pool.usage
+        self._client, self._outstanding, self._on_close = client, outstanding, on_close
+        self._server = client.service.connection.server
+        self._method: str | None = None
+        self.usage = Usage()
 
     def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
-        """Score choices, in one request a row if they share all but their last token; see scoring."""
+        """Score choices, in one request a row if they share all but their last token; see scoring.
+
+        The first row that is scored decides the method.
+        """
         require_tokens(prompts, "prompt")
         require_tokens(choices, "choice")
-        rows, forms = [tuple(prompt) for prompt in prompts], [tuple(choice) for choice in choices]
-        return self._scorer.score(rows, forms, _by_rows(progress, len(rows), len(rows)))
+        report, todo = progress or _silent, [tuple(prompt) for prompt in prompts]
+        known, rows = scoring.methods(choices), list[RowScore | RowError]()
+        method = next((each for each in known if each.name == self._method), None)
+        while method is None and len(rows) < len(todo):
+            row, method = self._try_methods(todo[len(rows)], known)
+            rows.append(row)
+            report(len(rows), len(todo))
+        if method is not None:
+            if self._method is None and not isinstance(method, scoring.TargetLogprobs):
+                log.warning("%s does not score named tokens: using %s", self._server, method.name)
+            self._method, begun = method.name, len(rows)
+            rows += self._score_rows(method, todo[begun:], lambda done, _: report(begun + done, len(todo)))
+        errors = {i: row.why for i, row in enumerate(rows) if isinstance(row, RowError)}
+        _require_answers(len(rows), errors, "scores")
+        scored = {i: row for i, row in enumerate(rows) if isinstance(row, RowScore)}
+        bounds = tuple((i, choice) for i, row in scored.items() for choice in row.bounds)
+        return ChoiceScores(
+            logprobs=tuple(scored[i].logprobs if i in scored else () for i in range(len(rows))),
+            exact=not bounds,
+            bounds=bounds,
+            errors=errors,
+            method=self._method or "none",
+        )
 
     def logprobs(self, sequences: Rows) -> list[list[float]]:
         """Raises StageError if a request fails."""
         require_tokens(sequences, "sequence")
         rows = [i for i, row in enumerate(sequences) if len(row) > 1]
         requests = [SampleRequest(tuple(sequences[i]), {"include_prompt_logprobs": True}) for i in rows]
-        answers = self._pool.send_all(requests, "log-probabilities", lambda done: None)
         found: list[list[float]] = [[] for _ in sequences]
-        for i, answer in zip(rows, answers, strict=True):
+        for i, answer in zip(rows, self._send_all(requests, "log-probabilities", _silent), strict=True):
             if isinstance(answer, RowError):
                 raise StageError(f"the log-probabilities of sequence {i} failed: {answer.why}")
             length = len(sequences[i])
             try:
-                values = list(prompt_logprobs(answer, length))[1:]
+                values = list(scoring.prompt_logprobs(answer, length))[1:]
             except NotGiven:
                 raise StageError("the server gives no log-probabilities of prompts") from None
             found[i] = [value for value in values if value is not None]
@@ -87,12 +119,12 @@ class TinkerSampler:
             seeded = replace(params, seed=derived_seed(params.seed, position) % _SEEDS)
             requests.append(SampleRequest(prompt, {}, seeded, samples=len(list(equal))))
             position += requests[-1].samples
-        report = _by_rows(progress, len(prompts), len(requests))
-        answers = self._pool.send_all(requests, "completions", report)
+        report, rows = progress or _silent, len(prompts)
+        answers = self._send_all(requests, "completions", lambda done, of: report(done * rows // of, rows))
         pairs = zip(requests, answers, strict=True)
-        found = [generation for request, answer in pairs for generation in _generations(request, answer)]
+        found = [generation for request, answer in pairs for generation in generations(request, answer)]
         errors = {i: row.error for i, row in enumerate(found) if row.error is not None}
-        require_answers(len(found), errors, "completions")
+        _require_answers(len(found), errors, "completions")
         return found
 
     def close(self) -> None:
@@ -100,8 +132,90 @@ class TinkerSampler:
         if self._on_close is not None:
             self._on_close()
 
+    def _try_methods(
+        self, prompt: Tokens, known: Sequence[Method]
+    ) -> tuple[RowScore | RowError, Method | None]:
+        """Return a row's score and the method that gave it; a row that failed alone decides none."""
+        for method in known:
+            try:
+                (row,) = self._score_rows(method, [prompt], _silent)
+            except NotGiven:
+                continue
+            return row, method if isinstance(row, RowScore) else None
+        raise StageError(f"{self._server} returns no log-probabilities of prompts: it cannot score rows")
 
-def _generations(request: SampleRequest, answer: Any) -> list[Generation]:
+    def _score_rows(
+        self, method: Method, prompts: Sequence[Tokens], report: Report
+    ) -> list[RowScore | RowError]:
+        requests, rows = [method.requests(prompt) for prompt in prompts], list[RowScore | RowError]()
+        flat = [request for row in requests for request in row]
+        answers = iter(
+            self._send_all(flat, "scores", lambda done, of: report(done * len(prompts) // of, len(prompts)))
+        )
+        for prompt, sent in zip(prompts, requests, strict=True):
+            given = [next(answers) for _ in sent]
+            failed = next((answer for answer in given if isinstance(answer, RowError)), None)
+            try:
+                rows.append(failed or method.read(prompt, given))
+            except Incomplete as error:
+                rows.append(RowError(str(error)))
+        return rows
+
+    def _send_all(self, requests: Sequence[SampleRequest], what: str, report: Report) -> list[Any]:
+        """Return the answer to each, or its RowError, in order; `report` receives the number of answers.
+
+        Raises SessionLost, ConfigError; then no request is left in flight.
+        """
+        answers: list[Any] = [None] * len(requests)
+        waiting: dict[Future[Any], int] = {}
+        sent, service = 0, self._client.service
+        try:
+            while sent < len(requests) or waiting:
+                while sent < len(requests) and len(waiting) < self._outstanding:
+                    waiting[self._send(requests[sent])] = sent
+                    sent += 1
+                for future in service.first(waiting, f"{what}, {sent - len(waiting)} of {len(requests)}"):
+                    answers[waiting.pop(future)] = self._answer(future, what)
+                    report(sent - len(waiting), len(requests))
+        finally:
+            settle(waiting)
+        return answers
+
+    def _send(self, request: SampleRequest) -> Future[Any]:
+        types, params = sdk.load().types, request.params
+        self.usage += Usage(prefilled=len(request.prompt), requests=1)
+        return plain(
+            self._client.sdk.sample(
+                prompt=types.ModelInput.from_ints(list(request.prompt)),
+                num_samples=request.samples,
+                sampling_params=types.SamplingParams(
+                    max_tokens=params.max_tokens,
+                    seed=params.seed,
+                    stop=list(params.stop_tokens),
+                    temperature=params.temperature,
+                    top_k=-1,
+                    top_p=1.0,
+                ),
+                **request.options,
+            )
+        )
+
+    def _answer(self, future: Future[Any], what: str) -> Any:
+        """Return an answer or a RowError; raise an error that ends the session."""
+        try:
+            answer = future.result()
+        except Exception as error:
+            if isinstance(error, sdk.load().RequestFailedError):
+                return RowError(sdk.reason(error))
+            found = self._client.failed(error, what)
+            if isinstance(found, SessionLost | ConfigError):
+                raise found from error
+            return RowError(str(found))
+        self.usage += Usage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences))
+        return answer
+
+
+def generations(request: SampleRequest, answer: Any) -> list[Generation]:
     """Return one generation for each requested completion."""
     if isinstance(answer, RowError):
         return [Generation((), (), "error", answer.why)] * request.samples
@@ -120,8 +234,10 @@ def _generations(request: SampleRequest, answer: Any) -> list[Generation]:
     return found + [Generation((), (), "error", why)] * (request.samples - len(found))
 
 
-def _by_rows(progress: Report | None, rows: int, requests: int) -> Callable[[int], None]:
-    """Return a report of finished requests as a proportional number of rows."""
-    if progress is None:
-        return lambda done: None
-    return lambda done: progress(done * rows // requests, rows)
+def _require_answers(rows: int, errors: dict[int, str], what: str) -> None:
+    if rows and len(errors) == rows:
+        raise StageError(f"none of {rows} requests for {what} was answered; the first error: {errors[0]}")
+
+
+def _silent(done: int, total: int) -> None:
+    """Report nothing."""

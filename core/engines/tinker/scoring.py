@@ -1,4 +1,4 @@
-"""Score choices after prompts on a server, with the best method that it supports.
+"""Three methods to score choices after prompts on a server, the best first.
 
 TargetLogprobs names the tokens at each place and gets their exact values in one request a row. TopLogprobs
 gets the most likely tokens at the label's place in one request a row, and an upper bound for a choice that is
@@ -7,20 +7,18 @@ not among them. EachChoice gets exact values in one request for each choice of a
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from core.engines.sampling import ChoicePlan, ChoiceScores, choice_plan
+from core.engines.sampling import ChoicePlan, GenerateParams, Rows, choice_plan
 from core.engines.tinker import sdk
-from core.engines.tinker.service import RequestPool, RowError, SampleRequest, Tokens, require_answers
-from core.errors import StageError
 
-log = logging.getLogger(__name__)
-
-Report = Callable[[int], None]
+TOP_K = 20
+Tokens = tuple[int, ...]
+PREFILL = GenerateParams(max_tokens=1)
+"""A prompt is computed by sampling one token after it."""
 
 
 class NotGiven(Exception):
@@ -29,6 +27,16 @@ class NotGiven(Exception):
 
 class Incomplete(Exception):
     """The server's answer is missing something for this row; the message states what."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A prompt to compute and its options, and how many continuations to sample with `params`."""
+
+    prompt: Tokens
+    options: dict[str, Any]
+    params: GenerateParams = PREFILL
+    samples: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,73 +58,11 @@ class Method(Protocol):
         """Read their answers. Raises NotGiven, Incomplete."""
 
 
-class Scorer:
-    """Scores with one sampling client. The first row that is scored decides the method."""
-
-    def __init__(self, pool: RequestPool, top_k: int) -> None:
-        self._pool, self._top_k = pool, top_k
-        self._server = pool.client.service.connection.server
-        self._settled: str | None = None
-
-    def score(self, prompts: Sequence[Tokens], choices: Sequence[Tokens], report: Report) -> ChoiceScores:
-        """`report` receives the number of finished rows. Raises StageError if all rows fail."""
-        known = methods(choice_plan(choices), choices, self._top_k)
-        method = next((each for each in known if each.name == self._settled), None)
-        rows: list[RowScore | RowError] = []
-        while method is None and len(rows) < len(prompts):
-            row, method = self._try_methods(prompts[len(rows)], known)
-            rows.append(row)
-            report(len(rows))
-        if method is not None:
-            if self._settled is None and not isinstance(method, TargetLogprobs):
-                log.warning("%s does not score named tokens: using %s", self._server, method.name)
-            self._settled, begun = method.name, len(rows)
-            rows += self._rows(method, prompts[begun:], lambda done: report(begun + done))
-        errors = {i: row.why for i, row in enumerate(rows) if isinstance(row, RowError)}
-        require_answers(len(rows), errors, "scores")
-        scored = {i: row for i, row in enumerate(rows) if isinstance(row, RowScore)}
-        bounds = tuple((i, choice) for i, row in scored.items() for choice in row.bounds)
-        return ChoiceScores(
-            logprobs=tuple(scored[i].logprobs if i in scored else () for i in range(len(rows))),
-            exact=not bounds,
-            bounds=bounds,
-            errors=errors,
-            method=self._settled or "none",
-        )
-
-    def _try_methods(
-        self, prompt: Tokens, known: Sequence[Method]
-    ) -> tuple[RowScore | RowError, Method | None]:
-        """Return a row's score and the method that gave it; a row that failed alone decides none."""
-        for method in known:
-            try:
-                (row,) = self._rows(method, [prompt], lambda done: None)
-            except NotGiven:
-                continue
-            return row, method if isinstance(row, RowScore) else None
-        raise StageError(f"{self._server} returns no log-probabilities of prompts: it cannot score rows")
-
-    def _rows(self, method: Method, prompts: Sequence[Tokens], report: Report) -> list[RowScore | RowError]:
-        requests = [method.requests(prompt) for prompt in prompts]
-        flat = [request for row in requests for request in row]
-        answers = iter(
-            self._pool.send_all(flat, "scores", lambda done: report(done * len(prompts) // len(flat)))
-        )
-        rows: list[RowScore | RowError] = []
-        for prompt, sent in zip(prompts, requests, strict=True):
-            given = [next(answers) for _ in sent]
-            failed = next((answer for answer in given if isinstance(answer, RowError)), None)
-            try:
-                rows.append(failed or method.read(prompt, given))
-            except Incomplete as error:
-                rows.append(RowError(str(error)))
-        return rows
-
-
-def methods(plan: ChoicePlan, choices: Sequence[Sequence[int]], k: int) -> list[Method]:
+def methods(choices: Rows) -> list[Method]:
     """Return the methods that the SDK supports, the best first."""
-    found: list[Method] = [TargetLogprobs(plan)] if sdk.load().targets else []
-    return [*found, TopLogprobs(plan, k), EachChoice(tuple(tuple(choice) for choice in choices))]
+    plan = choice_plan(choices)
+    found: list[Method] = [TargetLogprobs(plan)] if sdk.is_current() else []
+    return [*found, TopLogprobs(plan), EachChoice(plan.choices)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +81,7 @@ class TargetLogprobs:
             pointers = [0] * len(prompt)
             for tokens in named:
                 pointers.append(pointers[-1] + len(tokens))
-            tensor = sdk.load().module.types.TensorData(
+            tensor = sdk.load().types.TensorData(
                 data=[token for tokens in named for token in tokens],
                 dtype="int64",
                 shape=[len(whole) - 1, max(map(len, named))],
@@ -146,46 +92,42 @@ class TargetLogprobs:
         return requests
 
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
-        values = [0.0] * len(self.plan.steps)
+        values = [0.0] * len(self.plan.choices)
         for head, answer in enumerate(answers):
             cells, named = _cells(answer.target_prompt_logprobs), self._named(head)
             for choice in self.plan.members[head]:
-                for place, token in self.plan.steps[choice]:
+                for place, token in enumerate(self.plan.choices[choice]):
                     cell = len(prompt) - 1 + place, named[place].index(token)
-                    values[choice] += _require([cells.get(cell)], 0, place)
+                    values[choice] += _require(cells, cell, place)
         return RowScore(tuple(values))
 
     def _named(self, head: int) -> list[list[int]]:
         """For each place after the prompt, the tokens that are scored there, in order."""
-        named: list[list[int]] = [[] for _ in range(len(self.plan.heads[head]) + 1)]
-        for choice in self.plan.members[head]:
-            for place, token in self.plan.steps[choice]:
-                if token not in named[place]:
-                    named[place].append(token)
-        return named
+        forms = [self.plan.choices[choice] for choice in self.plan.members[head]]
+        places = range(len(self.plan.heads[head]) + 1)
+        return [list(dict.fromkeys(form[at] for form in forms if at < len(form))) for at in places]
 
 
 @dataclass(frozen=True, slots=True)
 class TopLogprobs:
-    """Requests the `k` most likely tokens at the last place, and the prompt's own log-probabilities."""
+    """Requests the most likely tokens at the last place, and the prompt's own log-probabilities."""
 
     plan: ChoicePlan
-    k: int
     name: str = "topk_prompt_logprobs"
 
     def requests(self, prompt: Tokens) -> list[SampleRequest]:
-        options = {"include_prompt_logprobs": True, "topk_prompt_logprobs": self.k}
+        options = {"include_prompt_logprobs": True, "topk_prompt_logprobs": TOP_K}
         return [SampleRequest((*prompt, *head, self.plan.tokens[0]), options) for head in self.plan.heads]
 
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
-        values, bounds = [0.0] * len(self.plan.steps), set[int]()
+        values, bounds = [0.0] * len(self.plan.choices), set[int]()
         for head, answer in enumerate(answers):
             listing, tail = answer.topk_prompt_logprobs, self.plan.heads[head]
             if listing is None:
                 raise NotGiven
-            own = prompt_logprobs(answer, len(prompt) + len(tail) + 1)
+            own = dict(enumerate(prompt_logprobs(answer, len(prompt) + len(tail) + 1)))
             for choice in self.plan.members[head]:
-                for place, token in self.plan.steps[choice]:
+                for place, token in enumerate(self.plan.choices[choice]):
                     at = len(prompt) + place
                     if tail[place : place + 1] == (token,):
                         values[choice] += _require(own, at, place)
@@ -213,7 +155,7 @@ class EachChoice:
     def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
         values = []
         for choice, answer in zip(self.choices, answers, strict=True):
-            own = prompt_logprobs(answer, len(prompt) + len(choice))
+            own = dict(enumerate(prompt_logprobs(answer, len(prompt) + len(choice))))
             values.append(sum(_require(own, len(prompt) + p, p) for p in range(len(choice))))
         return RowScore(tuple(values))
 
@@ -252,8 +194,8 @@ def _cells(tensor: Any) -> dict[tuple[int, int], float]:
     return dict(zip(zip(rows, tensor.sparse_col_indices, strict=True), data, strict=True))
 
 
-def _require(values: Sequence[float | None], at: int, place: int) -> float:
-    value = values[at] if at < len(values) else None
+def _require(values: Mapping[Any, float | None], at: Any, place: int) -> float:
+    value = values.get(at)
     if value is None or (not math.isfinite(value) and value != -math.inf):
         raise Incomplete(f"the answer is missing place {place} after the prompt")
     return float(value)

@@ -5,71 +5,54 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.metadata
-import inspect
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass
 from typing import Any
 
-from core.engines.tinker.connection import KEY
 from core.errors import ConfigError, SessionLost, StageError, UnderstudyError
 
+KEY = "TINKER_API_KEY"
 GONE = (404, 410)
 _RETRYABLE = (408, 409, 425, 429)
 _WRAPPED = re.compile(r"Request failed: (?P<why>.*?) for self\.request_id=.*", re.DOTALL)
 
 
-@dataclass(frozen=True, slots=True)
-class Sdk:
-    """The SDK and the features by which its versions differ."""
-
-    module: Any
-    version: str
-    targets: bool
-    """Samples can name the tokens to score at each place of the prompt."""
-    own_rest: bool
-    """Requests without a session have a client of their own."""
-    external: bool
-    """Adapters are downloaded file by file, not as one archive."""
-
-
 @functools.cache
-def load() -> Sdk:
+def load() -> Any:
     """Import the SDK, its telemetry off unless the user enabled it. Raises ConfigError without it."""
     os.environ.setdefault("TINKER_TELEMETRY", "0")
     try:
-        tinker = importlib.import_module("tinker")
+        return importlib.import_module("tinker")
     except ImportError as error:
         raise ConfigError(
             f"the tinker engine needs the tinker SDK, which is installed with understudy-distill ({error}); "
             "reinstall understudy-distill"
         ) from None
-    rest = getattr(tinker, "RestClient", None)
-    return Sdk(
-        module=tinker,
-        version=importlib.metadata.version("tinker"),
-        targets=_has_parameter(tinker.SamplingClient.sample, "target_prompt_logprobs"),
-        own_rest=rest is not None and _has_parameter(rest.__init__, "base_url"),
-        external=hasattr(tinker.TrainingClient, "save_weights_external")
-        and hasattr(rest, "get_external_weights_urls"),
-    )
 
 
-def _has_parameter(call: Any, name: str) -> bool:
-    return name in inspect.signature(call).parameters
+def version() -> str:
+    """Return the installed SDK's version."""
+    return importlib.metadata.version("tinker")
+
+
+def is_current() -> bool:
+    """Return whether the SDK is 0.38 or later, not 0.24, the last that SkyRL 0.3 understands.
+
+    It can name the tokens to score, send requests without a session, and download adapters file by file.
+    """
+    return hasattr(load().TrainingClient, "save_weights_external")
 
 
 def translated(error: BaseException, doing: str, server: str) -> UnderstudyError:
     """Return this project's error for an error of the SDK while `doing` something.
 
-    Every loss of a session is a SessionLost: a model that a failed request poisoned, a lost connection, an
-    expired session, a restarted server.
+    Every lost connection, lost or expired session and poisoned model is a SessionLost.
     """
     if isinstance(error, UnderstudyError):
         return error
-    tinker, why = load().module, reason(error)
+    tinker, why = load(), reason(error)
     if isinstance(error, tinker.RequestFailedError):
         category = getattr(getattr(error, "category", None), "value", "unknown")
         if category == "user":
@@ -82,9 +65,7 @@ def translated(error: BaseException, doing: str, server: str) -> UnderstudyError
         )
     if status == 402:
         return StageError(f"{server} rejected {doing}: insufficient credit (HTTP 402: {why}). Check billing.")
-    if status in GONE:
-        return SessionLost(f"{server} no longer has what {doing} needs (status {status}: {why})")
-    if status is not None and (status in _RETRYABLE or status >= 500):
+    if status is not None and (status in (*GONE, *_RETRYABLE) or status >= 500):
         return SessionLost(f"{server} did not complete {doing} (status {status}: {why})")
     if status is not None:
         return StageError(f"the server refused {doing} (status {status}): {why}")
@@ -112,7 +93,7 @@ def reason(error: BaseException) -> str:
 
 def status_of(error: BaseException) -> int | None:
     """Return the HTTP status behind an error, if there is one."""
-    kind = load().module.APIStatusError
+    kind = load().APIStatusError
     return next((int(each.status_code) for each in _causes(error) if isinstance(each, kind)), None)
 
 

@@ -1,26 +1,99 @@
-"""The SDK's clients of one server, opened on first use and replaced after a lost session; their requests."""
+"""A Tinker server: its address and key, the SDK's clients of it, and waits for it.
+
+Nothing here ends a wait: the SDK has its own timeouts and retries.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
-from core.engines.base import Usage
-from core.engines.sampling import GenerateParams
 from core.engines.tinker import sdk
-from core.engines.tinker.connection import Connection
-from core.engines.tinker.waiting import Watch, plain, settle
-from core.errors import CheckpointGone, ConfigError, SessionLost, StageError, UnderstudyError
+from core.engines.tinker.sdk import KEY
+from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, UnderstudyError
 
 log = logging.getLogger(__name__)
 
-Tokens = tuple[int, ...]
-PREFILL = GenerateParams(max_tokens=1)
-"""A prompt is computed by sampling one token after it."""
+HOSTED = "https://tinker.thinkingmachines.dev/services/tinker-prod"
+SERVER = "TINKER_BASE_URL"
+_KEY_PREFIXES = ("tml-", "eyJ")
+_PORTS = {"http": 80, "https": 443}
+# The SDK's loggers of the queue's state, which repeat it at most every minute.
+_QUEUE_LOGGERS = ("tinker.lib.queue_state_logger", "tinker.lib.public_interfaces.sampling_client")
+_QUEUE_VALID_S = 90.0
+LOG_EVERY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A server's normalized address, and its key; None reads the key from TINKER_API_KEY."""
+
+    server: str
+    key: str | None = field(default=None, repr=False)
+
+    def require_key(self) -> str:
+        """Return the key. Raises ConfigError if it is missing or malformed."""
+        if self.key is not None:
+            return self.key
+        key = os.environ.get(KEY, "").strip()
+        if not key:
+            raise ConfigError(f"student.engine is tinker, but {KEY} is not set; set it to your key")
+        if not key.startswith(_KEY_PREFIXES):
+            raise ConfigError(
+                f"{KEY} is not a key: keys begin with {' or '.join(_KEY_PREFIXES)}; copy it again from the "
+                "console"
+            )
+        return key
+
+    def probe(self, timeout_s: float = 10.0) -> None:
+        """Send one health request, whose answer may be anything. Raises PassingError.
+
+        Without it the SDK retries an unreachable server for more than five minutes.
+        """
+        try:
+            # `server_address` accepts only http and https.
+            urllib.request.urlopen(f"{self.server}/api/v1/healthz", timeout=timeout_s).close()  # nosec B310
+        except urllib.error.HTTPError as error:
+            error.close()
+        except OSError as error:
+            reason = getattr(error, "reason", None) or error
+            raise PassingError(
+                f"the Tinker server {self.server} cannot be reached ({reason}); check "
+                f"student.engine.base_url or {SERVER}, and the network"
+            ) from error
+
+
+def server_address(server: str | None = None) -> str:
+    """Return the normalized address of `server`, else TINKER_BASE_URL, else of the hosted service.
+
+    Sends no request. Raises ConfigError.
+    """
+    address = server or os.environ.get(SERVER) or HOSTED
+    source = "student.engine.base_url" if server else SERVER
+    try:
+        parts = urlsplit(address.strip())
+        port = parts.port
+    except ValueError as error:
+        raise ConfigError(f"{source} is {address!r}, which is not a server's address: {error}") from error
+    if parts.scheme not in _PORTS or not parts.hostname or parts.query or parts.fragment or parts.username:
+        raise ConfigError(
+            f"{source} is {address!r}, which is not a server's address; write https://host or "
+            f"http://host:port, with a path if the server has one"
+        )
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    netloc = host if port in (None, _PORTS[parts.scheme]) else f"{host}:{port}"
+    return urlunsplit((parts.scheme, netloc, parts.path.rstrip("/"), "", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +112,9 @@ class Client:
 class Service:
     """Clients for any thread; a training client stays with the thread that opened it."""
 
-    def __init__(self, connection: Connection, watch: Watch) -> None:
-        self.connection, self.watch = connection, watch
-        self._lock = threading.Lock()
+    def __init__(self, connection: Connection) -> None:
+        self.connection, self.queue, self.tick_s = connection, Queue(), 1.0
+        self._lock, self._local = threading.Lock(), threading.local()
         self._client: Any = None
         self._lost: list[Any] = []
         self._rest: Any = None
@@ -50,9 +123,9 @@ class Service:
         """Return the service client of a session that is not known to be lost. Raises PassingError."""
         with self._lock:
             if self._client is None:
-                loaded = sdk.load()
+                tinker = sdk.load()
                 self.connection.probe()
-                self._client = loaded.module.ServiceClient(
+                self._client = tinker.ServiceClient(
                     base_url=self.connection.server, api_key=self.connection.require_key()
                 )
             return self._client
@@ -61,7 +134,7 @@ class Service:
         """Wait for the client that `call` requests of the service client. Raises UnderstudyError."""
         owner = self.client()
         try:
-            return Client(self.result(call(owner), doing), owner, self)
+            return Client(self._result(call(owner), doing), owner, self)
         except Exception as error:
             raise self.failed(error, doing, owner) from error
 
@@ -70,18 +143,17 @@ class Service:
 
         Raises CheckpointGone if the server does not have what the request is about, else UnderstudyError.
         """
-        server, rest = self.connection.server, self._rest
+        server = self.connection.server
         try:
-            if rest is None:
-                loaded = sdk.load()
+            if self._rest is None:
+                tinker = sdk.load()
                 self.connection.probe()
                 key = self.connection.require_key()
-                if loaded.own_rest:
-                    rest = loaded.module.RestClient(base_url=server, api_key=key)
+                if sdk.is_current():
+                    self._rest = tinker.RestClient(base_url=server, api_key=key)
                 else:
-                    rest = self.client().create_rest_client()
-                self._rest = rest
-            return self.result(call(rest), doing)
+                    self._rest = self.client().create_rest_client()
+            return self._result(call(self._rest), doing)
         except Exception as error:
             if sdk.status_of(error) in sdk.GONE:
                 raise CheckpointGone(f"{server} does not have (any more) what {doing} is about") from error
@@ -107,103 +179,106 @@ class Service:
             if self._client is not None:
                 clients.append((self._client, "success"))
             self._client, self._lost = None, []
-        ends = {plain(c.close(how)): how for c, how in clients if hasattr(c, "close")}
-        waiting = set(ends)
-        while waiting:
-            waiting -= self.watch.first(waiting, "the end of the session")
-        for finished, how in ends.items():
-            error = finished.exception()
-            if how == "success" and error is not None:
+        ends = [(plain(c.close(how)), how) for c, how in clients if hasattr(c, "close")]
+        for future, how in ends:
+            self.first([future], "the end of the session")
+            if how == "success" and (error := future.exception()) is not None:
                 log.info("the session on %s did not end well: %s", self.connection.server, error)
-        self.watch.queue.close()
+        self.queue.close()
 
-    def result(self, value: Any, doing: str) -> Any:
+    @contextmanager
+    def reporting(self, report: Callable[[str], None]) -> Iterator[None]:
+        """Within the context, report this thread's waits, every `tick_s`."""
+        before = getattr(self._local, "report", None)
+        self._local.report = report
+        try:
+            yield
+        finally:
+            self._local.report = before
+
+    def result(self, future: Future[Any], what: str) -> Any:
+        """Wait for a future; return its result or raise its error."""
+        self.first([future], what)
+        return future.result()
+
+    def first(self, futures: Collection[Future[Any]], what: str) -> set[Future[Any]]:
+        """Wait until at least one future is done; return those that are. Logs long waits each minute."""
+        since, next_log, waited = time.monotonic(), LOG_EVERY_S, False
+        report: Callable[[str], None] | None = getattr(self._local, "report", None)
+        while not (done := wait(futures, self.tick_s, return_when=FIRST_COMPLETED).done):
+            waited, seconds = True, time.monotonic() - since
+            queue = f", queue: {self.queue.state}" if self.queue.state else ""
+            message = f"waiting for {what} for {seconds:.0f} s{queue}"
+            if seconds >= next_log:
+                next_log = seconds + LOG_EVERY_S
+                log.info("%s", message)
+            if report is not None:
+                report(message)
+        # A result means that the queue moves again, which older SDKs do not report.
+        if waited:
+            self.queue.update(None)
+        return done
+
+    def _result(self, value: Any, doing: str) -> Any:
         """Wait for the value of an SDK call; older versions return some values at once."""
         waits = hasattr(value, "future") or hasattr(value, "add_done_callback")
-        return self.watch.result(plain(value), doing) if waits else value
+        return self.result(plain(value), doing) if waits else value
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRequest:
-    """A prompt to compute and its options, and how many continuations to sample with `params`."""
+class Queue(logging.Handler):
+    """The last state of the server's queue, from the SDK's observer of training or from its log."""
 
-    prompt: Tokens
-    options: dict[str, Any]
-    params: GenerateParams = PREFILL
-    samples: int = 1
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._state: str | None = None
+        self._until = 0.0
+        for name in _QUEUE_LOGGERS:
+            logging.getLogger(name).addHandler(self)
 
+    @property
+    def state(self) -> str | None:
+        """None if it works, or nothing was reported for a while."""
+        return self._state if time.monotonic() < self._until else None
 
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """A request that failed alone; the others may succeed."""
+    def update(self, state: str | None) -> None:
+        self._state, self._until = state, time.monotonic() + _QUEUE_VALID_S
 
-    why: str
+    def emit(self, record: logging.LogRecord) -> None:
+        self.update(record.getMessage())
 
+    def on_queue_state_change(self, queue_state: Any, queue_state_reason: str | None) -> None:
+        """Implement the SDK's observer."""
+        state = str(getattr(queue_state, "value", queue_state))
+        parts = [part for part in (state.replace("_", " "), queue_state_reason) if part]
+        self.update(None if state == "active" else ": ".join(parts))
 
-class RequestPool:
-    """Sends requests of one sampling client, at most `outstanding` of them in flight; counts their tokens."""
+    def observe(self, client: Any) -> None:
+        """Observe a training client's queue too: its own observer is silent for 15 minutes."""
+        own = getattr(client, "_queue_state_logger", None)
+        if own is None:
+            return
 
-    def __init__(self, client: Client, outstanding: int) -> None:
-        self.client, self._outstanding = client, outstanding
-        self.usage = Usage()
+        def on_queue_state_change(queue_state: Any, queue_state_reason: str | None) -> None:
+            own.on_queue_state_change(queue_state, queue_state_reason)
+            self.on_queue_state_change(queue_state, queue_state_reason)
 
-    def send_all(
-        self, requests: Sequence[SampleRequest], what: str, report: Callable[[int], None]
-    ) -> list[Any]:
-        """Return the answer to each, or its RowError, in order; `report` receives the number of answers.
+        client._queue_state_logger = SimpleNamespace(on_queue_state_change=on_queue_state_change)
 
-        Raises SessionLost, ConfigError; then no request is left in flight.
-        """
-        answers: list[Any] = [None] * len(requests)
-        waiting: dict[Future[Any], int] = {}
-        sent, watch = 0, self.client.service.watch
-        try:
-            while sent < len(requests) or waiting:
-                while sent < len(requests) and len(waiting) < self._outstanding:
-                    waiting[self._send(requests[sent])] = sent
-                    sent += 1
-                for future in watch.first(waiting, f"{what}, {sent - len(waiting)} of {len(requests)}"):
-                    answers[waiting.pop(future)] = self._answer(future, what)
-                    report(sent - len(waiting))
-        finally:
-            settle(waiting)
-        return answers
-
-    def _send(self, request: SampleRequest) -> Future[Any]:
-        types, params = sdk.load().module.types, request.params
-        self.usage += Usage(prefilled=len(request.prompt), requests=1)
-        return plain(
-            self.client.sdk.sample(
-                prompt=types.ModelInput.from_ints(list(request.prompt)),
-                num_samples=request.samples,
-                sampling_params=types.SamplingParams(
-                    max_tokens=params.max_tokens,
-                    seed=params.seed,
-                    stop=list(params.stop_tokens),
-                    temperature=params.temperature,
-                    top_k=-1,
-                    top_p=1.0,
-                ),
-                **request.options,
-            )
-        )
-
-    def _answer(self, future: Future[Any], what: str) -> Any:
-        """Return an answer or a RowError; raise an error that ends the session."""
-        try:
-            answer = future.result()
-        except Exception as error:
-            if isinstance(error, sdk.load().module.RequestFailedError):
-                return RowError(sdk.reason(error))
-            found = self.client.failed(error, what)
-            if isinstance(found, SessionLost | ConfigError):
-                raise found from error
-            return RowError(str(found))
-        self.usage += Usage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences))
-        return answer
+    def close(self) -> None:
+        for name in _QUEUE_LOGGERS:
+            logging.getLogger(name).removeHandler(self)
+        super().close()
 
 
-def require_answers(rows: int, errors: dict[int, str], what: str) -> None:
-    """Raise StageError if every row failed."""
-    if rows and len(errors) == rows:
-        raise StageError(f"none of {rows} requests for {what} was answered; the first error: {errors[0]}")
+def plain(future: Any) -> Future[Any]:
+    """Return the concurrent.futures.Future of an SDK call."""
+    inner: Future[Any] = future.future() if hasattr(future, "future") else future
+    return inner
+
+
+def settle(futures: Iterable[Future[Any]]) -> None:
+    """Cancel futures, and read the results of those that cannot be canceled."""
+    for future in futures:
+        future.cancel()
+        if not future.cancelled():
+            future.exception()

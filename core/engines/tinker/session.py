@@ -24,16 +24,14 @@ from core.engines.base import (
 )
 from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.tinker import sdk
-from core.engines.tinker.checkpoints import FILE, Saved, SaveName, digest_of, run_of, sampler_ref
-from core.engines.tinker.service import Client
-from core.engines.tinker.waiting import plain, settle
+from core.engines.tinker.checkpoints import FILE, Saved, digest_of, run_of, sampler_ref, save_name
+from core.engines.tinker.service import Client, plain, settle
 from core.errors import DataError, StageError, UnderstudyError
 
 log = logging.getLogger(__name__)
 
 SAMPLER_TTL_S = 3600
 """Lifetime of weights that are saved for a sampler only: the shortest that servers accept."""
-_LOSS_METRIC = "loss:sum"
 _NORM_METRICS = ("grad_norm", "total_grad_norm")
 # The server adds up in its own precision and order.
 _LOSS_TOLERANCE = 1e-3
@@ -77,32 +75,25 @@ class TinkerSession:
         tip: Checkpoint | None,
     ) -> None:
         self._client, self._identity, self._model, self._lora = client, identity, model, lora
-        self._ttl_s, self._tip, self._server = ttl_s, tip, str(identity.server)
+        self.tip, self._ttl_s, self._server = tip, ttl_s, str(identity.server)
         self._steps: list[SubmittedStep] = []
         self._saves: list[Future[Any]] = []
         self._over: UnderstudyError | None = None
         self._warned = False
 
-    @property
-    def tip(self) -> Checkpoint | None:
-        return self._tip
-
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
     ) -> SubmittedStep:
-        """Send forward, backward and the update, without waiting for them.
-
-        Raises DataError for an empty batch; `result` raises later failures.
-        """
+        """Send forward, backward and the update, without waiting. Raises DataError for an empty batch."""
         self._require_open()
         if not batch:
             raise DataError(f"the batch of step {step} is empty; there is nothing to train on")
         # Both are built before either is sent: a gradient without its update would join the next step's.
         # Adam's settings and both clipping bounds are sent: SDK and servers have other defaults.
         data = [_datum(each, loss) for each in batch]
-        params = sdk.load().module.types.AdamParams(**asdict(adam))
+        params = sdk.load().types.AdamParams(**asdict(adam))
         bounds = {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
-        self._tip = None
+        self.tip = None
         forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
         failpoints.hit(failpoints.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
@@ -127,14 +118,12 @@ class TinkerSession:
         SessionLost, StageError.
         """
         self._require_open()
-        name, client = str(SaveName.new(label, step)), self._client.sdk
+        name, client = save_name(label, step), self._client.sdk
         state = plain(client.save_state(name, ttl_seconds=self._ttl_s))
         weights = plain(client.save_weights_for_sampler(name, ttl_seconds=self._ttl_s))
-        self._saves = [state, weights]
-        self._finish_steps()
+        self._finish_steps(state, weights)
         ref = StateRef(self._wait(state, f"the state after step {step}").path)
         sampler = sampler_ref(self._wait(weights, f"the sampler's weights after step {step}").path)
-        self._saves = []
         saved = Saved(
             server=self._server,
             model=self._model,
@@ -146,44 +135,42 @@ class TinkerSession:
             sampler=sampler.location,
             ttl_seconds=self._ttl_s,
             lora=self._lora,
-            sdk=sdk.load().version,
+            sdk=sdk.version(),
         )
         saved.write(folder / FILE)
-        self._tip = Checkpoint(self._identity, step, saved.digest, *saved.refs())
-        return self._tip
+        self.tip = Checkpoint(self._identity, step, saved.digest, *saved.refs())
+        return self.tip
 
     def save_weights_for_sampler(
         self, folder: Path, *, step: int, label: SaveLabel | None = None
     ) -> SamplerRef:
         """Save the sampler's weights on the server, for an hour; writes nothing into `folder`."""
         self._require_open()
-        name = str(SaveName.new(label, step))
-        saved = plain(self._client.sdk.save_weights_for_sampler(name, ttl_seconds=SAMPLER_TTL_S))
-        self._saves = [saved]
-        self._finish_steps()
-        ref = sampler_ref(self._wait(saved, f"the weights to sample step {step} with").path)
-        self._saves = []
-        return ref
+        name = save_name(label, step)
+        weights = plain(self._client.sdk.save_weights_for_sampler(name, ttl_seconds=SAMPLER_TTL_S))
+        self._finish_steps(weights)
+        return sampler_ref(self._wait(weights, f"the weights to sample step {step} with").path)
 
     def close(self) -> None:
         """Cancel all requests in flight."""
         self._settle()
         self._over = self._over or StageError("this training session was closed; open another")
 
-    def _finish_steps(self) -> None:
+    def _finish_steps(self, *saves: Future[Any]) -> None:
         """Wait for all steps: a failed step has a better error than the save that fails because of it."""
+        self._saves = list(saves)
         for each in list(self._steps):
             each.result()
 
     def _wait(self, future: Future[Any], what: str) -> Any:
         try:
-            return self._client.service.watch.result(future, what)
+            return self._client.service.result(future, what)
         except Exception as error:
             raise self._end(self._client.failed(error, what)) from error
 
     def _loss(self, output: Any, submitted: SubmittedStep) -> float:
         """Return the weighted sum over the log-probabilities that the server returns, or else its loss."""
-        reported = (output.metrics or {}).get(_LOSS_METRIC)
+        reported = (output.metrics or {}).get("loss:sum")
         own = _weighted_sum(output.loss_fn_outputs, submitted.batch, submitted.loss)
         loss = reported if own is None else own
         if loss is None:
@@ -224,7 +211,7 @@ class TinkerSession:
 
 
 def _datum(datum: Datum, loss: Loss) -> Any:
-    types, size = sdk.load().module.types, [len(datum.tokens)]
+    types, size = sdk.load().types, [len(datum.tokens)]
     if loss.is_policy:  # has no weights there, but its terms are proportional to the advantage
         weighted = [w * a for w, a in zip(datum.weights, datum.advantages, strict=True)]
         inputs = {"logprobs": list(datum.logprobs), "advantages": weighted}

@@ -51,8 +51,8 @@ class TinkerSettings(EngineSettings):
         )
 
     def open(self, model: str) -> TinkerEngine:
-        from core.engines.tinker.connection import Connection, server_address
         from core.engines.tinker.engine import TinkerEngine
+        from core.engines.tinker.service import Connection, server_address
 
         return TinkerEngine(model, Connection(server_address(self.base_url)), self)
 

@@ -65,10 +65,6 @@ class BigramEngine(Engine):
         return EngineIdentity("bigram", None, self.local_model.digest)
 
     @property
-    def capabilities(self) -> Capabilities:
-        return BigramSettings().capabilities
-
-    @property
     def fingerprint(self) -> Mapping[str, str]:
         return {"engine": "bigram", "boost": str(self.boost)}
 

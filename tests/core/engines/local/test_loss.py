@@ -174,7 +174,7 @@ def test_bf16_training_gives_nearly_the_same_loss_and_learns(
     engine: LocalEngine, make_batch: MakeBatch, lora: LoraSpec, adam: AdamParams
 ) -> None:
     batch = make_batch(10)
-    session = LocalEngine(engine.source, device="cpu", train_dtype="bfloat16").open(lora, None)
+    session = LocalEngine(engine.local_model, device="cpu", train_dtype="bfloat16").open(lora, None)
     assert session._fingerprint["train_dtype"] == "bfloat16"
     exact = engine.open(lora, None).submit(batch, STILL, step=0).result()
     losses = [session.submit(batch, adam, step=step).result().loss for step in range(15)]

@@ -52,7 +52,8 @@ def test_restoring_at_every_boundary_gives_the_same_adapter(
     assert len({checkpoint.digest for checkpoint in made}) == STEPS
     for start in range(1, STEPS):
         assert (
-            continued(engine.source, made[start - 1].state.location, adam, batches, start) == made[-1].digest
+            continued(engine.local_model, made[start - 1].state.location, adam, batches, start)
+            == made[-1].digest
         )
 
 
@@ -62,7 +63,7 @@ def test_a_fresh_process_continues_to_the_bit(
     batches = [make_batch(step, rows=3) for step in range(STEPS)]
     made = straight(engine, batches, adam, tmp_path)
     with multiprocessing.get_context("spawn").Pool(1) as pool:
-        digest = pool.apply(continued, (engine.source, made[1].state.location, adam, batches, 2))
+        digest = pool.apply(continued, (engine.local_model, made[1].state.location, adam, batches, 2))
     assert digest == made[-1].digest
 
 
@@ -93,7 +94,7 @@ def test_tip_is_the_checkpoint_whose_weights_are_held(
 def test_the_adapter_is_in_pefts_layout_and_names_the_model_as_the_config_did(
     engine: LocalEngine, make_batch: MakeBatch, adam: AdamParams, tmp_path: Path, plain_logits: PlainLogits
 ) -> None:
-    source = ModelSource(engine.source.folder, engine.source.digest, "package://some/model.gguf")
+    source = ModelSource(engine.local_model.folder, engine.local_model.digest, "package://some/model.gguf")
     session = LocalEngine(source, device="cpu").open(DROPPING, None)
     for step in range(3):
         session.submit(make_batch(step), adam, step=step).result()
@@ -141,7 +142,7 @@ def test_a_state_of_another_adapter_or_model_is_refused(
     saved = engine.open(lora, None).save(tmp_path, step=0)
     with pytest.raises(ModelError, match="another LoRA settings"):
         engine.open(DROPPING, saved.state)
-    other = LocalEngine(ModelSource(engine.source.folder, "0" * 64, "other"), device="cpu")
+    other = LocalEngine(ModelSource(engine.local_model.folder, "0" * 64, "other"), device="cpu")
     with pytest.raises(ModelError, match="another base model"):
         other.open(lora, saved.state)
 

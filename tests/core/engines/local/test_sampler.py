@@ -60,7 +60,7 @@ def test_sequences_are_scored_whole_whatever_they_share(
     engine: LocalEngine, plain_logits: PlainLogits, prefix: int
 ) -> None:
     sequences = [*random_prompts(4, rows=5, prefix=prefix), [7], [7, 8]][: 5 if prefix == 50 else 7]
-    model = AutoModelForCausalLM.from_pretrained(engine.source.folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(engine.local_model.folder, dtype=torch.float32).eval()
     found = engine.sampler(None).logprobs(sequences)
     for tokens, row in zip(sequences, found, strict=True):
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
-from core.engines.tinker import Connection, TinkerEngine, Wait
+from core.engines.tinker import Connection, TinkerEngine
 from core.engines.tinker.sampler import TinkerSampler
+from core.engines.tinker.settings import TinkerSettings
 from tests.servers import tinker, tinker_client
 
 MODEL = tinker_client.NAME
@@ -34,23 +36,23 @@ def connected(server: tinker.TinkerServer) -> Connection:
 
 
 @pytest.fixture
-def waits() -> list[Wait]:
+def waits() -> list[str]:
     """What the engine says while it waits."""
     return []
 
 
 @pytest.fixture
-def make_engine(connected: Connection, waits: list[Wait]) -> Iterator[MakeEngine]:
-    made: list[TinkerEngine] = []
+def make_engine(connected: Connection, waits: list[str]) -> Iterator[MakeEngine]:
+    with ExitStack() as stack:
 
-    def make(**settings: object) -> TinkerEngine:
-        engine = TinkerEngine(MODEL, connected, report=waits.append, tick_s=0.05, **settings)  # type: ignore[arg-type]
-        made.append(engine)
-        return engine
+        def make(settings: TinkerSettings | None = None) -> TinkerEngine:
+            engine = TinkerEngine(MODEL, connected, settings)
+            engine.service.tick_s = 0.05
+            stack.callback(engine.close)
+            stack.enter_context(engine.report_waits(waits.append))
+            return engine
 
-    yield make
-    for engine in made:
-        engine.close()
+        yield make
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import pytest
 from core.engines.local.sampler import LocalSampler
 from core.engines.sampling import GenerateParams
 from core.engines.tinker import sdk
-from core.engines.tinker.sampler import TinkerSampler, _generations
-from core.engines.tinker.service import SampleRequest
+from core.engines.tinker.sampler import TinkerSampler, generations
+from core.engines.tinker.scoring import SampleRequest
 from core.errors import DataError, StageError
 from tests.servers import tinker
 from tests.servers.tinker_records import prompt_hash
@@ -60,7 +60,7 @@ def test_greedy_completions_are_the_local_engine_s(
 def test_a_completion_ends_at_its_first_stop_token(
     tokens: tuple[int, ...], reason: str, kept: tuple[object, ...]
 ) -> None:
-    types = sdk.load().module.types
+    types = sdk.load().types
     sequence = types.SampledSequence(
         stop_reason=reason,
         sequence_id="a",
@@ -68,7 +68,7 @@ def test_a_completion_ends_at_its_first_stop_token(
         _logprobs_list=[-1.0, -2.0, -3.0],
     )
     request = SampleRequest((1,), {}, GenerateParams(max_tokens=3, stop_tokens=(2, 3)))
-    (found,) = _generations(request, types.SampleResponse(sequences=[sequence]))
+    (found,) = generations(request, types.SampleResponse(sequences=[sequence]))
     assert (found.tokens, found.logprobs, found.finish, found.stop) == kept
 
 

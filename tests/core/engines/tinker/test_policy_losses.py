@@ -46,7 +46,7 @@ def test_policy_gradients_are_the_local_engine_s(
     batches: Batches,
     loss: Loss,
 ) -> None:
-    assert loss.name in engine.capabilities.losses
+    assert loss.name in engine.settings.capabilities.losses
     policy = [with_advantages(batch, local, i) for i, batch in enumerate(batches[:3])]
     found = []
     for session in (engine.open(lora, None), local.open(lora, None)):

@@ -19,8 +19,8 @@ from core.engines.sampling import ChoiceScores, GenerateParams
 from core.engines.tinker import TinkerEngine, scoring
 from core.engines.tinker.sampler import TinkerSampler
 from core.engines.tinker.scoring import EachChoice, Incomplete, RowScore, bound
+from core.engines.tinker.service import plain
 from core.engines.tinker.settings import TinkerSettings
-from core.engines.tinker.waiting import plain
 from core.errors import ConfigError, DataError, SessionLost, StageError
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
 from tests.servers import tinker
@@ -129,10 +129,16 @@ def test_an_older_server_gives_bounds_and_says_so(
 
 
 def test_top_k_that_lists_every_label_is_exact(
-    make_engine: MakeEngine, server: tinker.TinkerServer, base: LocalSampler, prompts: Rows, choices: Rows
+    monkeypatch: pytest.MonkeyPatch,
+    sampler: TinkerSampler,
+    server: tinker.TinkerServer,
+    base: LocalSampler,
+    prompts: Rows,
+    choices: Rows,
 ) -> None:
     server.score_targets(False)
-    found = make_engine(top_k=VOCABULARY).sampler(None).score(prompts, choices)
+    monkeypatch.setattr(scoring, "TOP_K", VOCABULARY)
+    found = sampler.score(prompts, choices)
     assert (found.exact, found.bounds) == (True, ())
     assert close_to(found, base.score(prompts, choices))
 
@@ -140,7 +146,7 @@ def test_top_k_that_lists_every_label_is_exact(
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that knows neither named tokens nor the likeliest ones: choices are asked one by one."""
-    monkeypatch.setattr(scoring, "methods", lambda plan, choices, k: [EachChoice(tuple(map(tuple, choices)))])
+    monkeypatch.setattr(scoring, "methods", lambda choices: [EachChoice(tuple(map(tuple, choices)))])
 
 
 def test_choices_that_are_asked_one_by_one_are_exact(

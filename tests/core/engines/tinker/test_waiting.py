@@ -12,8 +12,8 @@ import pytest
 
 from core.engines.base import AdamParams, Datum, LoraSpec
 from core.engines.sampling import GenerateParams
-from core.engines.tinker import TinkerEngine, Wait
-from core.engines.tinker.waiting import LogWaits, Queue, Watch
+from core.engines.tinker import Connection, TinkerEngine, service
+from core.engines.tinker.service import Queue, Service
 from tests.servers import tinker
 
 
@@ -39,7 +39,7 @@ def resumed_when(server: tinker.TinkerServer, condition: Callable[[], bool]) -> 
 def test_a_step_that_is_waited_for_is_named_with_the_queue_s_words(
     engine: TinkerEngine,
     server: tinker.TinkerServer,
-    waits: list[Wait],
+    waits: list[str],
     lora: LoraSpec,
     adam: AdamParams,
     batches: list[list[Datum]],
@@ -47,32 +47,26 @@ def test_a_step_that_is_waited_for_is_named_with_the_queue_s_words(
     session = engine.open(lora, None)
     server.pause("paused_capacity", "no room for now")
     waits.clear()
-    thread = resumed_when(server, lambda: any(wait.queue for wait in waits))
+    thread = resumed_when(server, lambda: any("queue" in wait for wait in waits))
     session.submit(batches[0], adam, step=12).result()
     thread.join()
-    assert waits[0].what == "step 12, forward and backward"
-    assert [wait.seconds for wait in waits] == sorted(wait.seconds for wait in waits)
+    assert waits[0] == "waiting for step 12, forward and backward for 0 s"
     # After it works again a slow machine may see another wait, of which the queue says nothing.
-    assert {wait.queue for wait in waits} <= {None, "paused capacity: no room for now"}
-    assert engine.watch.queue.state is None
+    assert {wait.partition(", queue: ")[2] for wait in waits} <= {"", "paused capacity: no room for now"}
+    assert engine.service.queue.state is None
 
 
 def test_samples_that_are_waited_for_are_counted(
-    engine: TinkerEngine, server: tinker.TinkerServer, waits: list[Wait]
+    engine: TinkerEngine, server: tinker.TinkerServer, waits: list[str]
 ) -> None:
     sampler = engine.sampler(None)
     server.pause("paused_rate_limit", "too many samplers")
     waits.clear()
-    thread = resumed_when(server, lambda: any(wait.queue for wait in waits))
+    thread = resumed_when(server, lambda: any("queue" in wait for wait in waits))
     sampler.generate([(1, 2), (3, 4)], GenerateParams(max_tokens=1))
     thread.join()
-    assert waits[0].what == "completions, 0 of 2"
-    assert any("too many samplers" in str(wait.queue) for wait in waits)
-
-
-def test_a_wait_reads_as_a_sentence() -> None:
-    assert str(Wait("step 12", 41.6, None)) == "waiting for step 12 for 42 s"
-    assert str(Wait("a save", 5, "paused: why")) == "waiting for a save for 5 s, queue: paused: why"
+    assert waits[0].startswith("waiting for completions, 0 of 2 for ")
+    assert any("too many samplers" in wait.partition(", queue: ")[2] for wait in waits)
 
 
 def test_the_queue_s_last_words_are_forgotten_when_it_works_again() -> None:
@@ -86,14 +80,17 @@ def test_the_queue_s_last_words_are_forgotten_when_it_works_again() -> None:
         queue.close()
 
 
-def test_long_waits_are_logged_each_minute(caplog: pytest.LogCaptureFixture) -> None:
-    report = LogWaits()
+def test_long_waits_are_logged_at_intervals(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, connected: Connection
+) -> None:
+    monkeypatch.setattr(service, "LOG_EVERY_S", 0.2)
+    waits, future = Service(connected), Future[int]()
+    waits.tick_s = 0.01
+    threading.Timer(0.5, future.set_result, [1]).start()
     with caplog.at_level(logging.INFO):
-        for seconds in range(0, 200, 10):
-            report(Wait("step 1", float(seconds), None))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"waiting for step 1 for {seconds} s" for seconds in (60, 120, 180)
-    ]
+        assert waits.result(future, "step 1") == 1
+    assert {record.getMessage() for record in caplog.records} <= {"waiting for step 1 for 0 s"}
+    assert 1 <= len(caplog.records) <= 2
 
 
 def test_evaluation_goes_on_beside_training(
@@ -116,13 +113,14 @@ def test_evaluation_goes_on_beside_training(
     assert found == [40]
 
 
-def test_each_thread_is_told_of_its_own_waits() -> None:
-    watch = Watch(lambda wait: None, tick_s=0.01)
+def test_each_thread_is_told_of_its_own_waits(connected: Connection) -> None:
+    watch = Service(connected)
+    watch.tick_s = 0.01
     told: dict[str, list[str]] = {"here": [], "there": []}
     never: dict[str, Future[int]] = {"here": Future(), "there": Future()}
 
     def wait(name: str) -> None:
-        with watch.reporting(lambda wait: told[name].append(str(wait))):
+        with watch.reporting(told[name].append):
             watch.result(never[name], f"what is wanted {name}")
 
     threads = [threading.Thread(target=wait, args=(name,)) for name in never]
