@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -25,7 +25,7 @@ from core.student.encoding import EncodedExample, Encoder, EncodeSettings
 DATA_FILE = "examples.parquet"
 SFT_FILE = "train_sft.jsonl"
 SUMMARY_FILE = "encode_summary.json"
-_CHUNK = 1000
+_PROGRESS = 1000
 _DROP_REASONS = {
     "no_room": "the answer alone fills student.max_length",
     "too_little_text": "the answer leaves less of the text than student.min_text_share",
@@ -96,12 +96,7 @@ def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
     donors = accepted if config.seed is None else shuffled(accepted, config.seed)
     pairs = list(zip(accepted, donors, strict=True))
     samples = [replace(sample, reasoning=donor.reasoning) for sample, donor in pairs]
-    encoded, dropped = list[EncodedExample](), dict[str, str]()
-    for sample, found in _encode(encoder, samples, config.min_text_share, io):
-        if isinstance(found, str):
-            dropped[sample.sample_id] = found
-        else:
-            encoded.append(found)
+    encoded, dropped = _encode(encoder, samples, config.min_text_share, io)
     counts = Counter(dropped.values())
     reasons = "; ".join(f"{why} ({counts[name]})" for name, why in _DROP_REASONS.items() if counts[name])
     if not encoded:
@@ -154,21 +149,22 @@ def encode(config: EncodeStageSettings, io: StageIO) -> dict[str, Any]:
 
 
 def _encode(
-    encoder: Encoder, samples: list[AcceptedSample], min_share: float, io: StageIO
-) -> Iterator[tuple[AcceptedSample, EncodedExample | str]]:
-    """Yield each sample with its example, or with the name of the reason why it is dropped."""
-    for start in range(0, len(samples), _CHUNK):
-        chunk = samples[start : start + _CHUNK]
-        texts = encoder.tokenizer.encode_texts([s.text for s in chunk])
-        for sample, text in zip(chunk, texts, strict=True):
-            example = encoder.example(sample.sample_id, text, sample.label, sample.reasoning)
-            if example is None:
-                yield sample, "no_room"
-            elif example.cut and encoder.kept_share(text, example.cut) < min_share:
-                yield sample, "too_little_text"
-            else:
-                yield sample, example
-        io.progress.update(start + len(chunk), len(samples))
+    encoder: Encoder, samples: Sequence[AcceptedSample], min_share: float, io: StageIO
+) -> tuple[list[EncodedExample], dict[str, str]]:
+    """Return the examples, and the name of the reason by the id of each sample that is dropped."""
+    encoded, dropped = list[EncodedExample](), dict[str, str]()
+    for done, sample in enumerate(samples, start=1):
+        (text,) = encoder.tokenizer.encode_texts([sample.text])
+        example = encoder.example(sample.sample_id, text, sample.label, sample.reasoning)
+        if example is None:
+            dropped[sample.sample_id] = "no_room"
+        elif example.cut and encoder.kept_share(text, example.cut) < min_share:
+            dropped[sample.sample_id] = "too_little_text"
+        else:
+            encoded.append(example)
+        if done % _PROGRESS == 0 or done == len(samples):
+            io.progress.update(done, len(samples))
+    return encoded, dropped
 
 
 def _counts(encoder: Encoder, encoded: list[EncodedExample]) -> dict[str, Any]:
