@@ -6,9 +6,11 @@ the splits are still to be made); a text that two splits share is a leak, whatev
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from itertools import combinations
+from typing import TypeVar
 
 from core.config.data import DataConfig
 from core.data.reading import SHOWN, Row, listed
@@ -17,6 +19,7 @@ from core.records import SPLITS, SplitName
 
 Parts = dict[SplitName | None, list[Row]]
 """Rows by split; under None if the splits are still to be made."""
+_Key = TypeVar("_Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,15 @@ def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
 
     Raises DataError if the action is "error" and there are any.
     """
-    parts: Parts = {}
-    for row in rows:
-        parts.setdefault(row.split, []).append(row)
-    found = [same for part in parts.values() for same in _conflicts(part)]
+    parts: Parts = dict(_grouped(rows, lambda row: row.split))
+    texts = [same for part in parts.values() for same in _grouped(part, _text).values()]
+    found = [same for same in texts if len({row.example.label for row in same}) > 1]
     dropped = [row for same in found for row in same]
     parts, conflicts = _handle(parts, found, dropped, config, "conflicts", "with both labels")
-    found = [same for part in parts.values() for same in _duplicates(part)]
+    found = []
+    for part in parts.values():
+        copies = _grouped(part, lambda row: (_text(row), row.example.label)).values()
+        found += sorted((same for same in copies if len(same) > 1), key=lambda same: same[1].line)
     dropped = [row for same in found for row in same[1:]]
     parts, duplicates = _handle(parts, found, dropped, config, "duplicates", "that occur more than once")
     found, dropped, shared = _leaks(parts)
@@ -61,40 +66,21 @@ def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
     return Cleaned(parts, duplicates, conflicts, leaks, shared)
 
 
-def _text_and_label(row: Row) -> tuple[str, int]:
-    return row.example.text.strip(), row.example.label
+def _text(row: Row) -> str:
+    return row.example.text.strip()
 
 
-def _by_text(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    texts: dict[str, list[Row]] = {}
+def _grouped(rows: Iterable[Row], key: Callable[[Row], _Key]) -> dict[_Key, list[Row]]:
+    found = defaultdict[_Key, list[Row]](list)
     for row in rows:
-        texts.setdefault(row.example.text.strip(), []).append(row)
-    return texts
-
-
-def _conflicts(rows: list[Row]) -> list[list[Row]]:
-    """The rows of each text that has both labels."""
-    labels: dict[str, int] = {}
-    mixed = {t for t, label in map(_text_and_label, rows) if labels.setdefault(t, label) != label}
-    if not mixed:
-        return []
-    return list(_by_text(row for row in rows if row.example.text.strip() in mixed).values())
-
-
-def _duplicates(rows: list[Row]) -> list[list[Row]]:
-    """The rows of each text that occurs more than once with one label."""
-    first: dict[tuple[str, int], Row] = {}
-    more: dict[tuple[str, int], list[Row]] = {}
-    for key, row in zip(map(_text_and_label, rows), rows, strict=True):
-        if first.setdefault(key, row) is not row:
-            more.setdefault(key, [first[key]]).append(row)
-    return list(more.values())
+        found[key(row)].append(row)
+    return found
 
 
 def _leaks(parts: Parts) -> tuple[list[list[Row]], list[Row], dict[str, int]]:
     """The rows of each text that splits share, those of the earlier split, and counts by pair of splits."""
     given = [split for split in SPLITS if split in parts]
-    texts = {split: _by_text(parts[split]) for split in given}
+    texts = {split: _grouped(parts[split], _text) for split in given}
     shared: dict[str, int] = {}
     found: dict[str, None] = {}
     dropped: list[Row] = []

@@ -4,10 +4,9 @@ Two texts are near-duplicates if the Jaccard similarity of their sets of charact
 threshold t; a family is what such pairs connect. The join misses no pair. It uses prefix filtering
 (Chaudhuri, Ganti, Kaushik 2006, "A primitive operator for similarity joins in data cleaning") with the size
 order and the shorter indexed prefix of AllPairs (Bayardo, Ma, Srikant 2007, "Scaling up all pairs similarity
-search") and the positional filter of PPJoin (Xiao, Wang, Lin, Yu 2008, "Efficient similarity joins for near
-duplicate detection"): of sets x and y with Jaccard >= t the smaller has at least t times the larger's size,
-and with all sets in one order (rarest shingle first) they share a shingle among the larger's first
-|x| - ceil(t |x|) + 1 and the smaller's first |y| - ceil(2t / (1 + t) |y|) + 1.
+search"): of sets x and y with Jaccard >= t the smaller has at least t times the larger's size, and with all
+sets in one order (rarest shingle first) they share a shingle among the larger's first |x| - ceil(t |x|) + 1
+and the smaller's first |y| - ceil(2t / (1 + t) |y|) + 1.
 
 Own code, since datasketch finds pairs only with some probability (MinHash) and SetSimilaritySearch, which is
 exact, joins in pure Python and is unmaintained.
@@ -15,20 +14,21 @@ exact, joins in pure Python and is unmaintained.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import coo_array, csr_array
+from scipy.sparse.csgraph import connected_components
 
 from core.progress import Progress, Silent
 
 Ints = npt.NDArray[np.int64]
 _CHUNK = 1 << 20
-"""Candidate pairs that are generated at once: about 100 MB of arrays."""
+"""Candidate pairs that are generated at once."""
 _LOOKUPS = 1 << 22
-"""Shingles that are looked up at once while pairs are verified."""
+"""Shingles that are compared at once while pairs are verified."""
 _EPSILON = 1e-9
 """Keeps a bound that is whole in exact arithmetic from being rounded up: bounds may only be too weak."""
 
@@ -41,18 +41,28 @@ def families(
     Exact: texts with Jaccard >= threshold are always together. Time grows with the number of pairs that
     share a rare shingle; identical texts are compared once.
     """
+    if not texts:
+        return []
     distinct: dict[str, int] = {}
     index = [distinct.setdefault(normalized(text), len(distinct)) for text in texts]
-    found = shingle_sets(list(distinct), shingle)
-    order = np.argsort(found.sizes, kind="stable")
-    number = np.empty(len(order), np.int64)
-    number[order] = np.arange(len(order))
-    by_size = np.sort(np.repeat(number, found.sizes) * found.kinds + found.tokens)
-    sets = ShingleSets.of(by_size, len(order), found.kinds)
+    sets = shingle_sets(list(distinct), shingle)
+    order = np.argsort(np.diff(sets.indptr), kind="stable")
     joined = np.empty(len(order), np.int64)
-    joined[order] = _join(sets, threshold, progress or Silent())
+    joined[order] = _join(sets[order], threshold, progress or Silent())
     first: dict[int, int] = {}
     return [first.setdefault(root, i) for i, root in enumerate(joined[index].tolist())]
+
+
+def join_families(roots: Ints, left: Ints, right: Ints) -> Ints:
+    """Families after the pairs of `left` and `right` are joined; each is named by its smallest member."""
+    n = len(roots)
+    rows, columns = np.concatenate((np.arange(n), left)), np.concatenate((roots, right))
+    graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(n, n))
+    count, component = connected_components(graph, directed=False)
+    smallest = np.full(count, n, np.int64)
+    np.minimum.at(smallest, component, np.arange(n))
+    joined: Ints = smallest[component]
+    return joined
 
 
 def normalized(text: str) -> str:
@@ -60,32 +70,11 @@ def normalized(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-@dataclass(frozen=True, slots=True)
-class ShingleSets:
-    """Sets in one array: set i is `tokens[offsets[i]:offsets[i + 1]]`, ascending, the rarest first.
+def shingle_sets(texts: Sequence[str], length: int) -> csr_array:
+    """A row of ones for each normalized text: its character n-grams, as columns, the rarest first.
 
-    `tokens` are ranks by the number of sets a shingle occurs in, `kinds` is the number of ranks;
-    `keys`, ascending, are set * kinds + token, for looking a token up in a set.
+    A shorter text is one shingle of its own.
     """
-
-    keys: Ints
-    tokens: Ints
-    offsets: Ints
-    sizes: Ints
-    kinds: int
-
-    @classmethod
-    def of(cls, keys: Ints, n: int, kinds: int) -> ShingleSets:
-        """From distinct ascending keys of `n` sets."""
-        sizes = np.bincount(keys // kinds, minlength=n).astype(np.int64)
-        offsets = np.concatenate((np.zeros(1, np.int64), np.cumsum(sizes)))
-        return cls(keys, keys % kinds, offsets, sizes, kinds)
-
-
-def shingle_sets(texts: Sequence[str], length: int) -> ShingleSets:
-    """The sets of character n-grams of normalized texts; a shorter text is one shingle of its own."""
-    if not texts:
-        return ShingleSets.of(np.zeros(0, np.int64), 0, 1)
     padded = [text.ljust(length, "\n") for text in texts]  # no normalized text has a line feed
     sizes = np.fromiter(map(len, padded), np.int64, len(padded))
     inside = np.ones(int(sizes.sum()), np.bool_)  # n-grams of the joined texts that are in one text
@@ -101,7 +90,10 @@ def shingle_sets(texts: Sequence[str], length: int) -> ShingleSets:
     owners, grams = pairs // kinds, pairs % kinds
     rarity = np.empty(kinds, np.int64)
     rarity[np.argsort(np.bincount(grams, minlength=kinds), kind="stable")] = np.arange(kinds)
-    return ShingleSets.of(np.sort(owners * kinds + rarity[grams]), len(sizes), kinds)
+    ones = np.ones(len(grams), np.int8)
+    sets = csr_array((ones, (owners, rarity[grams])), shape=(len(sizes), kinds))
+    sets.sort_indices()
+    return sets
 
 
 def _ngrams(text: str, length: int) -> Ints:
@@ -126,117 +118,60 @@ def _ranked(values: Ints) -> tuple[Ints, int]:
     return ranks.astype(np.int64, copy=False), len(distinct)
 
 
-@dataclass(frozen=True, slots=True)
-class _Probes:
-    """Prefix shingles of sets (`owner`, and `position` in it), each with what it may meet.
-
-    These are the entries `low` to `high` of the index: shingles of sets that are not larger, of
-    `index_owner`, at `index_position`.
-    """
-
-    owner: Ints
-    position: Ints
-    low: Ints
-    high: Ints
-    index_owner: Ints
-    index_position: Ints
-
-    @classmethod
-    def of(cls, sets: ShingleSets, threshold: float) -> _Probes:
-        """All probes that may meet something. The sets come by size, so an owner's number orders sizes."""
-        n = len(sets.sizes)
-        longest = sets.sizes + 1 - _least(threshold * sets.sizes)
-        owner = np.repeat(np.arange(n), longest)
-        position = np.arange(len(owner)) - (np.cumsum(longest) - longest)[owner]
-        key = sets.tokens[sets.offsets[owner] + position] * n + owner
-        indexed = sets.sizes + 1 - _least(2 * threshold / (1 + threshold) * sets.sizes)
-        inside = np.flatnonzero(position < indexed[owner])
-        inside = inside[np.argsort(key[inside], kind="stable")]
-        smallest = np.searchsorted(sets.sizes, _least(threshold * sets.sizes))
-        low = np.searchsorted(key[inside], key - owner + smallest[owner])
-        high = np.searchsorted(key[inside], key)
-        return cls(owner, position, low, high, owner[inside], position[inside]).take(low < high)
-
-    def take(self, which: Ints | npt.NDArray[np.bool_]) -> _Probes:
-        """Some of the probes, with the whole index."""
-        low, high = self.low[which], self.high[which]
-        return replace(self, owner=self.owner[which], position=self.position[which], low=low, high=high)
-
-
-def _join(sets: ShingleSets, threshold: float, progress: Progress) -> Ints:
+def _join(sets: csr_array, threshold: float, progress: Progress) -> Ints:
     """The number of each set's family; sets come by size."""
-    probes = _Probes.of(sets, threshold)
-    # The first pass, over the one entry nearest in size to each probe, joins large families by a few pairs;
-    # the second, over all entries, then skips the millions of pairs inside them.
-    nearest = replace(probes, low=probes.high - 1)
-    roots = np.arange(len(sets.sizes))
-    for chosen in (nearest, probes):
-        pairs = np.cumsum(chosen.high - chosen.low)
-        for part in _parts(pairs, _CHUNK):
-            met, families = chosen.take(part), roots[chosen.index_owner]
-            changes = np.cumsum(np.concatenate(([False], families[1:] != families[:-1])))
-            one_family = changes[met.low] == changes[met.high - 1]
-            settled = one_family & (families[met.low] == roots[met.owner])
-            large, small = _candidates(sets, met.take(~settled), roots, threshold)
-            similar = _verified(sets, large, small, threshold)
-            if similar.any():
-                roots = _merged(roots, large[similar], small[similar])
-            done, total = int(pairs[part[-1]]), int(pairs[-1])
-            progress.update(done, total, "pairs of texts that may be near-duplicates")
+    sizes = np.diff(sets.indptr)
+    smallest = _least(threshold * sizes)
+    probes = _prefixes(sets, sizes + 1 - smallest)
+    index = _prefixes(sets, sizes + 1 - _least(2 * threshold / (1 + threshold) * sizes)).tocsc()
+    roots = np.arange(len(sizes))
+    # Each set and the one nearest in size with the same shingle join large families by a few pairs; the
+    # shingles that are then in one family only are left out, and with them the millions of pairs inside.
+    column = np.repeat(np.arange(sets.shape[1]), np.diff(index.indptr))
+    nearest = np.flatnonzero(column[1:] == column[:-1])
+    pairs = np.unique(index.indices[nearest + 1].astype(np.int64) * len(sizes) + index.indices[nearest])
+    roots = _joined(sets, roots, pairs // len(sizes), pairs % len(sizes), threshold)
+    least, most = np.full(sets.shape[1], len(sizes)), np.full(sets.shape[1], -1)
+    for prefixes in (probes.tocsc(), index):
+        column = np.repeat(np.arange(sets.shape[1]), np.diff(prefixes.indptr))
+        np.minimum.at(least, column, roots[prefixes.indices])
+        np.maximum.at(most, column, roots[prefixes.indices])
+    apart = np.flatnonzero(least < most)
+    probes, index = probes[:, apart], index[:, apart].T.tocsr()
+    met = np.cumsum(probes @ np.diff(index.indptr))
+    for rows in _parts(met, _CHUNK):
+        found = (probes[rows[0] : rows[-1] + 1] @ index).tocoo()
+        large, small = found.row + rows[0], found.col
+        fits = (small < large) & (sizes[small] >= smallest[large]) & (roots[small] != roots[large])
+        roots = _joined(sets, roots, large[fits], small[fits], threshold)
+        done = int(met[rows[-1]])
+        progress.update(done, int(met[-1]), "pairs of texts that may be near-duplicates")
     return roots
 
 
-def _parts(ends: Ints, step: int) -> list[Ints]:
+def _prefixes(sets: csr_array, lengths: Ints) -> csr_array:
+    """The first shingles of each set."""
+    sizes = np.diff(sets.indptr)
+    inside = np.arange(sets.nnz) - np.repeat(sets.indptr[:-1], sizes) < np.repeat(lengths, sizes)
+    ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    return csr_array((np.ones(int(ends[-1]), np.int32), sets.indices[inside], ends), shape=sets.shape)
+
+
+def _joined(sets: csr_array, roots: Ints, left: Ints, right: Ints, threshold: float) -> Ints:
+    """Families after the pairs that are similar are joined: |A and B| / |A or B| >= threshold."""
+    sizes = np.diff(sets.indptr)
+    similar = np.zeros(len(left), np.bool_)
+    for part in _parts(np.cumsum(sizes[left] + sizes[right]), _LOOKUPS):
+        common = sets[left[part]].multiply(sets[right[part]]).sum(axis=1)
+        similar[part] = common / (sizes[left[part]] + sizes[right[part]] - common) >= threshold
+    return join_families(roots, left[similar], right[similar]) if similar.any() else roots
+
+
+def _parts(ends: Ints, step: int) -> Iterator[Ints]:
     """Consecutive indices in parts of about `step` units each; `ends` are the running sums of units."""
     total = int(ends[-1]) if len(ends) else 0
     cuts = np.unique(np.searchsorted(ends, np.arange(step, total, step)))
-    return [part for part in np.split(np.arange(len(ends)), cuts) if len(part)]
-
-
-def _candidates(sets: ShingleSets, chunk: _Probes, roots: Ints, threshold: float) -> tuple[Ints, Ints]:
-    """Pairs of sets of two families that share a shingle after which enough others can follow."""
-    counts = chunk.high - chunk.low
-    probe = np.repeat(np.arange(len(counts)), counts)
-    entry = chunk.low[probe] + np.arange(len(probe)) - (np.cumsum(counts) - counts)[probe]
-    large, small = chunk.owner[probe], chunk.index_owner[entry]
-    apart = roots[large] != roots[small]
-    probe, entry, large, small = probe[apart], entry[apart], large[apart], small[apart]
-    sizes = sets.sizes
-    left = np.minimum(sizes[large] - chunk.position[probe], sizes[small] - chunk.index_position[entry])
-    reachable = left >= _least(threshold / (1 + threshold) * (sizes[large] + sizes[small]))
-    pairs = np.unique(large[reachable] * len(sizes) + small[reachable])
-    return pairs // len(sizes), pairs % len(sizes)
-
-
-def _verified(sets: ShingleSets, large: Ints, small: Ints, threshold: float) -> npt.NDArray[np.bool_]:
-    """Which pairs are similar: |A and B| / |A or B| >= threshold."""
-    similar = np.zeros(len(large), np.bool_)
-    for part in _parts(np.cumsum(sets.sizes[small]), _LOOKUPS):
-        # The shingles of the smaller sets are looked up in the larger ones.
-        larger, smaller, sizes = large[part], small[part], sets.sizes[small[part]]
-        pair = np.repeat(np.arange(len(smaller)), sizes)
-        inside = np.arange(len(pair)) - (np.cumsum(sizes) - sizes)[pair]
-        tokens = sets.tokens[sets.offsets[smaller][pair] + inside]
-        keys = larger[pair] * sets.kinds + tokens
-        at = np.minimum(np.searchsorted(sets.keys, keys), len(sets.keys) - 1)
-        common = np.bincount(pair[sets.keys[at] == keys], minlength=len(smaller)).astype(np.int64)
-        similar[part] = common / (sets.sizes[larger] + sizes - common) >= threshold
-    return similar
-
-
-def _merged(roots: Ints, left: Ints, right: Ints) -> Ints:
-    """Families after these pairs are joined; each is named by its smallest member."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(roots)
-    rows, columns = np.concatenate((np.arange(n), left)), np.concatenate((roots, right))
-    graph = coo_array((np.ones(len(rows), np.bool_), (rows, columns)), shape=(n, n))
-    count, component = connected_components(graph, directed=False)
-    smallest = np.full(count, n, np.int64)
-    np.minimum.at(smallest, component, np.arange(n))
-    joined: Ints = smallest[component]
-    return joined
+    return (part for part in np.split(np.arange(len(ends)), cuts) if len(part))
 
 
 def _least(bound: npt.NDArray[np.floating[Any]]) -> Ints:

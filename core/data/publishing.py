@@ -11,7 +11,7 @@ import pyarrow
 import pyarrow.parquet
 
 from core.data import sources
-from core.data.tables import FORMATS
+from core.data.sources import FORMATS
 from core.errors import DataError, UserError
 
 
@@ -45,7 +45,7 @@ def published_table(url: str, name: str | None = None) -> PublishedTable:
         data = file.read()
     if not data:
         raise DataError(f"{sources.place(url)} is empty")
-    rows, kind = None, FORMATS.get(url.lower().removesuffix(".gz").rpartition(".")[2])
+    rows, kind = None, FORMATS.get(sources.ending(url))
     if kind == "jsonl":
         rows = sum(1 for line in data.splitlines() if line.strip())
     elif kind == "parquet":

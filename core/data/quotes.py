@@ -1,31 +1,26 @@
 """Records of a CSV or TSV, read so that a stray quote costs its own row and no other.
 
 A quote at the start of a field opens it, and the field continues until a quote closes it, across line ends
-too. So a stray quote may swallow every row up to the next quote, or to the end of the file. A record that
+too, so a stray quote may swallow every row up to the next quote. A record that runs to the end of the file or
+over more than `MAX_LINES` lines, has text after a closing quote, or has several lines that look like rows of
+this very file, is one bad row at the line where that field opened; reading continues on the next line.
 
-- runs to the end of the file, or over more than `MAX_LINES` lines, or
-- has text after a closing quote, or
-- has several lines that look like rows of this very file
-
-is one bad row at the line where that field opened, and reading continues on the next line.
-
-Whether lines look like rows is a matter of evidence, since the lines of a quoted text and rows between two
-stray quotes are the same bytes. A line is a row if, without its quotes, it has as many fields as the header
-and its fields resemble those of the rows of one line nearby: a column of few values has one of them, a column
-of few shapes (numbers, words, dates) one of these, and none begins with a space where none did (the text's
-only in a table of two columns, where a comma in prose would otherwise make a row of a line; nor does the
-comma in 20,000). A record is taken for several rows if
+The lines of a quoted text and rows between two stray quotes are the same bytes, so what counts is evidence. A
+line looks like a row if, without its quotes, it has as many fields as the header and its fields resemble
+those of the rows of one line nearby: a column of few values has one of them, a column of few shapes (numbers,
+words, dates) one of these, and none begins with a space where none did (the text's only in a table of two
+columns, where a comma in prose would otherwise make a row of a line). The comma in 20,000 separates nothing.
+A record is taken for several rows if
 
 - half of its lines are rows, among them its first and last unless there are `MANY`; or
 - its own fields do not fit the header or resemble those of other rows, and half of its lines, or the first,
   are rows; or
-- no column but the text's has few values or shapes, so that fields can only be counted, and there are `MANY`
-  lines, nearly all of them rows; or
+- no column but the text's has few values or shapes, and there are `MANY` lines, nearly all of them rows; or
 - the table has one column, and there are `MANY_OF_ONE_COLUMN` lines, none with a separator.
 
-The lines of a quoted text of prose are not rows by these rules, because the fields before the text are on
-its first line and those after it on its last. A text that is itself a table like the one that contains it is
-taken for rows, and reported; JSON lines and Parquet hold any text.
+The lines of prose are not rows by these rules, because the fields before the text are on its first line and
+those after it on its last. A text that is itself such a table is taken for rows, and reported; JSON lines and
+Parquet hold any text.
 """
 
 from __future__ import annotations
@@ -33,14 +28,14 @@ from __future__ import annotations
 import csv
 import re
 import sys
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Literal
 
-from core.data.rows import TextFormat
-from core.data.text_lines import TextLines
+from core.data.text_lines import TextFormat, TextLines
 
 MAX_LINES = 1_000
 """Lines that a quoted field may span."""
@@ -55,6 +50,8 @@ _LEAST = 6
 _THOUSANDS = re.compile(r"\d,\d{3}(?!\d)")
 """A comma in a number, not a separator although a number precedes it."""
 _WORD = re.compile(r"\w+")
+_QUOTED = re.compile(r'"[^"]*(?:""[^"]*)*("?)')
+"""A field from its opening quote up to, if there is one, its closing quote."""
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 """The first line with which a file declares its separator to Excel."""
 
@@ -294,29 +291,14 @@ def _opening_lines(lines: Sequence[str], separator: str) -> tuple[int, int]:
 
     A field fails that does not close, or has text after its closing quote; if none does, the two are equal.
     """
-    inside, opened, first = False, 0, None
-    for i, line in enumerate(lines):
-        at, starts = 0, i == 0
-        while at < len(line):
-            if inside:
-                at = line.find('"', at) + 1
-                if not at:
-                    break
-                if line[at : at + 1] == '"':
-                    at += 1
-                    continue
-                inside = False
-                if first is None and i > opened:
-                    first = opened
-                if line[at : at + 1] not in ("", "\r", "\n", separator):
-                    return opened if first is None else first, opened
-            elif starts and line[at] == '"':
-                inside, opened, at = True, i, at + 1
-            else:
-                at = line.find(separator, at) + 1
-                if not at:
-                    break
-            starts = not inside
-    if first is None:
-        first = opened
-    return first, opened if inside else first
+    text, starts = "".join(lines), [0, *accumulate(map(len, lines))]
+    at, opened, first = 0, 0, None
+    while at < len(text):
+        if quoted := _QUOTED.match(text, at):
+            opened, at = bisect_right(starts, at) - 1, quoted.end()
+            if first is None and at > starts[opened + 1]:
+                first = opened
+            if not quoted[1] or text[at : at + 1] not in ("", "\r", "\n", separator):
+                return opened if first is None else first, opened
+        at = text.find(separator, at) + 1 or len(text)
+    return (opened, opened) if first is None else (first, first)

@@ -9,14 +9,33 @@ from typing import TypeVar
 
 from core.config.data import DataConfig
 from core.data import sources, tables
-from core.data.locate import ALIASES, TableFile, table_files
-from core.data.rows import RawRow, TextFormat
+from core.data.sources import FORMATS, Format
+from core.data.tables import RawRow
+from core.data.text_lines import TextFormat
 from core.errors import DataError
-from core.records import Example, SplitName, text_id
+from core.records import SPLITS, Example, SplitName, text_id
 
 SHOWN = 5
 """How many cases an error lists before it only counts."""
 _Case = TypeVar("_Case")
+ALIASES: dict[str, SplitName] = {
+    "train": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+"""Splits by the names that data may have for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TableFile:
+    """One file to read; `key` is its config key, `split` is set if the whole file is one split."""
+
+    url: str
+    format: Format
+    key: str
+    split: SplitName | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +84,14 @@ def read(config: DataConfig) -> Readings:
     `max_bad_rows` bad rows.
     """
     split_of = read_split_file(config.split_file) if config.split_file is not None else None
-    interpreter = _Interpreter(config, split_of)
+    reader = _RowReader(config, split_of)
     how = TextFormat(config.encoding, config.separator, config.quotes)
     found = Readings()
     for table in table_files(config):
-        for raw in tables.rows(table.url, table.format, interpreter.columns, how):
+        for raw in tables.rows(table.url, table.format, reader.columns, how):
             found.seen += 1
             found.overflow += raw.overflow
-            row = interpreter.row(raw, table)
+            row = reader.row(raw, table)
             if isinstance(row, Row):
                 found.rows.append(row)
             elif isinstance(row, str):
@@ -87,7 +106,7 @@ def read(config: DataConfig) -> Readings:
         )
     if config.id_column is not None:
         _refuse_clashes(found.rows, config.id_column)
-    if split_of is not None and (unknown := [i for i in split_of if i not in interpreter.met]):
+    if split_of is not None and (unknown := [i for i in split_of if i not in reader.met]):
         raise DataError(
             f"{sources.place(config.split_file or '')} names {len(unknown)} ids that the data does not have, "
             f"for example {', '.join(unknown[:SHOWN])}; "
@@ -101,7 +120,7 @@ def read_split_file(url: str) -> dict[str, SplitName]:
     place = sources.place(url)
     split_of: dict[str, SplitName] = {}
     lines: dict[str, int] = {}
-    separator = "\t" if url.lower().removesuffix(".gz").endswith(".tsv") else ","
+    separator = "\t" if sources.ending(url) == "tsv" else ","
     for row in tables.rows(url, "csv", ("id", "split"), TextFormat(separator=separator)):
         if row.problem is not None:
             raise DataError(f"{place}:{row.line}: {row.problem}")
@@ -116,6 +135,32 @@ def read_split_file(url: str) -> dict[str, SplitName]:
             )
         lines.setdefault(name, row.line)
     return split_of
+
+
+def table_files(config: DataConfig) -> list[TableFile]:
+    """The tables that the config names, after a search in `data.dir`. Raises DataError for missing ones."""
+    if config.path is not None:
+        return [TableFile(config.path, _format(config.path, config), "data.path")]
+    if config.files is not None:
+        key, urls = "data.files", {split: getattr(config.files, split) for split in SPLITS}
+    else:
+        key, urls = "data.dir", _in_folder(config.dir or "", config)
+    return [TableFile(url, _format(url, config), f"{key}.{split}", split) for split, url in urls.items()]
+
+
+def content(config: DataConfig) -> dict[str, str]:
+    """Format and sha256 of each file that the config names, by config key, for a cache key.
+
+    The format is part of it because it may depend on the file's ending, and paths are in no key.
+    """
+    found: dict[str, str] = {}
+    for table in table_files(config):
+        packed = "+gz" if table.url.lower().endswith(".gz") else ""
+        found[table.key] = f"{table.format}{packed}:{sources.digest(table.url)}"
+    if config.split_file is not None:
+        digest = sources.digest(config.split_file)
+        found["data.split_file"] = f"{sources.ending(config.split_file)}:{digest}"
+    return found
 
 
 def listed(cases: Sequence[_Case], shown: Callable[[_Case], str]) -> str:
@@ -157,47 +202,49 @@ class LabelMap:
         return found
 
 
-class _Interpreter:
+class _RowReader:
     """Reads rows of the config's tables as examples; `met` are ids that the split file and the data have."""
 
     def __init__(self, config: DataConfig, split_of: Mapping[str, SplitName] | None) -> None:
         self.config, self.split_of, self.met = config, split_of, set[str]()
         self.labels = LabelMap(config)
-        optional = (config.id_column, config.group_column, config.split_column)
-        self.columns = (config.text_column, config.label_column, *(c for c in optional if c is not None))
+        text = config.text_column  # read in the place of columns that the table does not have
+        optional = (config.id_column or text, config.group_column or text, config.split_column or text)
+        self.columns = (text, config.label_column, *optional)
 
     def row(self, raw: RawRow, table: TableFile) -> Row | str | None:
         """Return the row, or the reason why it is bad, or None if no split names it."""
         if raw.problem is not None:
             return raw.problem
-        config, (text, label, *rest) = self.config, raw.values
-        name = rest.pop(0) if config.id_column is not None else None
-        group = rest.pop(0) if config.group_column is not None else None
-        given = rest.pop(0) if config.split_column is not None else None
+        config, (text, label, name, group, given) = self.config, raw.values
         if not text or not text.strip():
             return f"the text (column {config.text_column!r}) is empty"
-        if config.id_column is not None and (not name or not name.strip()):
+        example_id = (name or "").strip()
+        if config.id_column is not None and not example_id:
             return f"the id (column {config.id_column!r}) is empty"
-        if problem := _unwritable(text) or _unwritable(name or ""):
+        if problem := _unwritable(text) or _unwritable(example_id):
             return problem
-        example_id = text_id(text) if name is None else name.strip()
+        if config.id_column is None:
+            example_id = text_id(text)
+        split = table.split
         if self.split_of is not None:  # looked up before the label is read: what is left out is never bad
             split = self.split_of.get(example_id)
-            if split is not None:
-                self.met.add(example_id)
-        else:
-            split = ALIASES.get(given.strip().casefold()) if given else table.split
-        if split is None and (self.split_of is not None or config.split_column):
+            if split is None:
+                return None
+            self.met.add(example_id)
+        elif config.split_column is not None:
             if not given or not given.strip():
                 return None
-            return f"the split {_short(given)} is none of {', '.join(ALIASES)}"
+            split = ALIASES.get(given.strip().casefold())
+            if split is None:
+                return f"the split {_short(given)} is none of {', '.join(ALIASES)}"
         value = self.labels.read(label) if label is not None else None
         if value is None:
             if label is None or not label.strip():
                 return f"the label (column {config.label_column!r}) is missing"
             return f"the label {_short(label)} is neither under data.positive nor under data.negative"
-        example = Example(example_id, text, value, (group or "").strip() or None)
-        return Row(example, table.url, raw.line, split, raw.overflow)
+        grouped = (group or "").strip() or None if config.group_column is not None else None
+        return Row(Example(example_id, text, value, grouped), table.url, raw.line, split, raw.overflow)
 
 
 def _refuse_clashes(rows: Sequence[Row], id_column: str) -> None:
@@ -215,6 +262,36 @@ def _refuse_clashes(rows: Sequence[Row], id_column: str) -> None:
             "unique, or leave data.id_column out:"
             f"{listed(clashes, lambda pair: f'{pair[1].example.id!r}: {pair[0].at} and {pair[1].at}')}"
         )
+
+
+def _format(url: str, config: DataConfig) -> Format:
+    if config.format != "auto":
+        return config.format
+    found = FORMATS.get(sources.ending(url))
+    if found is None:
+        raise DataError(
+            f"{sources.place(url)}: the ending does not identify the format; "
+            f"set data.format to csv, tsv, jsonl or parquet"
+        )
+    return found
+
+
+def _in_folder(folder: str, config: DataConfig) -> dict[SplitName, str]:
+    """The file of each split, in the first of the layouts that `data.dir` documents."""
+    ending, name = "csv" if config.format == "auto" else config.format, config.name
+    tried: dict[SplitName, list[str]] = {split: [] for split in SPLITS}
+    for alias, split in ALIASES.items():
+        layouts = (f"{name}/{name}_{alias}", f"{name}/{alias}", f"{name}_{alias}", alias)
+        tried[split] += [sources.join(folder, f"{layout}.{ending}") for layout in layouts]
+    found = {split: next(filter(sources.exists, urls), None) for split, urls in tried.items()}
+    lacking = [split for split in SPLITS if found[split] is None]
+    if lacking:
+        lines = [f"\n  {split}: {', '.join(map(sources.place, tried[split]))}" for split in lacking]
+        raise DataError(
+            f"{sources.place(folder)} lacks the split{'s' if len(lacking) > 1 else ''} "
+            f"{', '.join(lacking)}; put a file there, or set data.dir and data.name; tried:{''.join(lines)}"
+        )
+    return {split: url for split, url in found.items() if url is not None}
 
 
 def _unwritable(text: str) -> str | None:

@@ -9,12 +9,29 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from core import locations, packages
 from core.errors import DataError, PassingError, UnderstudyError, UserError
+
+Format = Literal["csv", "tsv", "jsonl", "parquet"]
+FORMATS: dict[str, Format] = {
+    "csv": "csv",
+    "tsv": "tsv",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "parquet": "parquet",
+    "pq": "parquet",
+}
+"""Table formats by the ending of a file's name."""
+
+
+def ending(url: str) -> str:
+    """The ending of a file's name in lower case, that before .gz."""
+    return url.lower().removesuffix(".gz").rpartition(".")[2]
 
 
 def read_bytes(url: str) -> bytes:
@@ -80,13 +97,11 @@ def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[No
 def missing(url: str) -> str:
     """The message for a file that does not exist, with the nearest names in its folder."""
     try:
-        if is_local(url):
-            siblings = sorted(p.name for p in local_path(url).parent.iterdir() if p.is_file())
-        else:
-            fs, path = filesystem(url)
-            siblings = sorted(str(p).rpartition("/")[2] for p in fs.ls(path.rpartition("/")[0], detail=False))
+        fs, path = filesystem(url)
+        entries = fs.ls(path.rpartition("/")[0], detail=True)
     except OSError:
-        siblings = []
+        entries = []
+    siblings = sorted(str(e["name"]).rpartition("/")[2] for e in entries if e["type"] != "directory")
     near = difflib.get_close_matches(url.rpartition("/")[2], siblings, n=3, cutoff=0.4)
     hint = f"; its folder holds {', '.join(near)}" if near else ""
     relative = is_local(url) and not Path(_normalized(url)).is_absolute()
@@ -96,16 +111,12 @@ def missing(url: str) -> str:
 
 def exists(url: str) -> bool:
     """Whether there is such a file."""
-    if is_local(url):
-        return local_path(url).is_file()
     fs, path = filesystem(url)
     return bool(fs.isfile(path))
 
 
 def is_folder(url: str) -> bool:
     """Whether there is such a folder."""
-    if is_local(url):
-        return local_path(url).is_dir()
     fs, path = filesystem(url)
     return bool(fs.isdir(path))
 
@@ -134,7 +145,9 @@ def place(url: str) -> str:
 
 
 def filesystem(url: str) -> tuple[Any, str]:
-    """The fsspec file system of a URL, and the path inside it. Raises DataError for an unknown one."""
+    """The fsspec file system of a path or URL, and the path inside it. Raises DataError."""
+    if is_local(url):
+        return LocalFileSystem(), str(local_path(url))
     try:
         fs, path = fsspec.core.url_to_fs(_normalized(url))
     except (ValueError, ImportError) as e:

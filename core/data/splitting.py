@@ -1,8 +1,7 @@
 """From cleaned rows to train, val and test: given, or made here, within the limits of the config.
 
 Splits made here are stratified by label and never separate a unit: rows of one group, one family of
-near-duplicates, or one text. Rows are ordered by sha256 of seed and id, so that the same rows are split the
-same way on every machine, whatever their order in the file.
+near-duplicates, or one text. Rows are ordered by sha256 of seed and id, whatever their order in the file.
 """
 
 from __future__ import annotations
@@ -13,9 +12,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+import numpy as np
+
 from core.config.data import DataConfig, NearDuplicates, SplitSizes
 from core.data.cleaning import Cleaned
-from core.data.near_duplicates import families
 from core.data.reading import Row
 from core.errors import DataError
 from core.labels import BINARY, LabelSet
@@ -102,6 +102,8 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
 
 def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) -> Units:
     """Connected components of "same group", "same family" and "same stripped text"."""
+    from core.data.near_duplicates import families
+
     texts = [row.example.text for row in rows]
     found = families(texts, config.threshold, config.shingle, progress) if config.enabled else None
     stripped, groups = [text.strip() for text in texts], [row.example.group for row in rows]
@@ -119,21 +121,14 @@ def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) 
 
 def components(n: int, keys: Sequence[Iterable[Hashable | None]]) -> list[int]:
     """For each of `n` rows the first row that is connected to it by an equal key (None joins nothing)."""
-    parent = list(range(n))
+    from core.data.near_duplicates import join_families
 
-    def find(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    roots = np.arange(n)
     for column in keys:
         first: dict[Hashable, int] = {}
-        for i, key in enumerate(column):
-            if key is not None:
-                one, other = find(first.setdefault(key, i)), find(i)
-                parent[max(one, other)] = min(one, other)
-    return [find(i) for i in range(n)]
+        joined = [(first.setdefault(key, i), i) for i, key in enumerate(column) if key is not None]
+        roots = join_families(roots, *np.array(joined, np.int64).reshape(-1, 2).T)
+    return roots.tolist()
 
 
 def assign(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:

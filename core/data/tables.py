@@ -7,39 +7,57 @@ line break. Only a block of the file is in memory.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import math
 import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from operator import itemgetter
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import pyarrow
 import pyarrow.parquet
 
 from core.data import sources
 from core.data.quotes import Records
-from core.data.rows import MissingColumn, RawRow, TextFormat, checked, nul, require_columns, undecodable
-from core.data.text_lines import TextLines
+from core.data.sources import Format
+from core.data.text_lines import TextFormat, TextLines
 from core.errors import DataError
 
-Format = Literal["csv", "tsv", "jsonl", "parquet"]
-FORMATS: dict[str, Format] = {
-    "csv": "csv",
-    "tsv": "tsv",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-    "parquet": "parquet",
-    "pq": "parquet",
-}
-"""Formats by the ending of a file's name."""
 _BATCH = 8192
 """Rows of Parquet that are decoded at once."""
 _HEAD = 100
 """Lines among which the first JSON object is searched."""
+_UNDECODED = re.compile("[\udc00-\udcff]")
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as text, in the order of the columns asked for; None is a missing value.
+
+    `line` is the line it starts on, from 1 (for Parquet the row's number). `overflow` means that unnamed
+    columns past the named ones have content, `problem` is why the row cannot be used.
+    """
+
+    line: int
+    values: tuple[str | None, ...]
+    overflow: bool = False
+    problem: str | None = None
+
+
+class MissingColumn(DataError):
+    """A table without a column that was asked for."""
+
+    def __init__(self, place: str, column: str, found: Sequence[str], remedy: str = "") -> None:
+        near = difflib.get_close_matches(column.casefold(), [f.casefold() for f in found], n=1, cutoff=0.5)
+        hint = next((f"; did you mean {f!r}?" for f in found if near and f.casefold() == near[0]), "")
+        has = ", ".join(map(repr, found))
+        super().__init__(f"{place} has no column {column!r}; it has {has}{remedy or hint}")
+        self.column = column
 
 
 class OpenTable(Protocol):
@@ -85,12 +103,11 @@ class CsvTable:
         self._place, self._how = place, how
         self._records = Records(lines, how, default)
         self._iterator = iter(self._records)
-        self.columns = list[str]()
         for line, fields, problem in self._iterator:
             if problem is not None:
                 raise DataError(f"{place}:{line}: the header cannot be read: {problem}")
             if any("\0" in field for field in fields):
-                raise DataError(f"{place}: {nul('the header', how)}")
+                raise DataError(f"{place}: {garbled('the header', ''.join(fields), how)}")
             if any(field.strip() for field in fields):
                 self.columns = [field.strip() for field in fields]
                 return
@@ -130,10 +147,9 @@ class CsvTable:
         if len(fields) < needed:
             return f"{len(fields)} columns where at least {needed} are needed"
         if len(fields) > width and (text == width - 1 or any(fields[width:])):
+            remedy = f"quote a field that contains {self._records.separator!r}"
             if any(field.lstrip().startswith('"') and field[:1].isspace() for field in fields):
                 remedy = "remove the space before the quote"
-            else:
-                remedy = f"quote a field that contains {self._records.separator!r}"
             return f"{len(fields)} fields where the header has {width}; {remedy}"
         if fields[0] == header[0] and width > 1 and [field.strip() for field in fields] == header:
             return "it repeats the header"
@@ -166,26 +182,20 @@ class JsonLines:
             if empty and written.lstrip()[:1] == "[":
                 raise DataError(f"{self._place} is one JSON array; write one object per line (JSON lines)")
             empty = False
-            yield self._row(line, written, columns, found)
+            value = garbled("the line", written, self._how) or _parsed(written)
+            if isinstance(value, str):
+                yield RawRow(line, (), problem=value)
+                continue
+            found.update(dict.fromkeys(value))
+            if repeated := _repeated(written, columns):
+                yield RawRow(line, (), problem=f"it has the key {repeated!r} more than once")
+            else:
+                yield _from_values(line, columns, [value.get(name) for name in columns])
         if empty:
             raise DataError(f"{self._place} is empty")
         for name in columns:
             if found and name not in found:
                 raise MissingColumn(self._place, name, list(found))
-
-    def _row(self, line: int, written: str, columns: Sequence[str], found: dict[str, None]) -> RawRow:
-        if problem := nul("the line", self._how) if "\0" in written else undecodable(written, self._how):
-            return RawRow(line, (), problem=problem)
-        value = _parsed(written)
-        if isinstance(value, str):
-            return RawRow(line, (), problem=value)
-        found.update(dict.fromkeys(value))
-        if any(written.count(json.dumps(name, ensure_ascii=False)) > 1 for name in columns):
-            keys = Counter(key for key, _ in json.loads(written, object_pairs_hook=list))
-            for name in columns:
-                if keys[name] > 1:  # json.loads took the last value
-                    return RawRow(line, (), problem=f"it has the key {name!r} more than once")
-        return checked(_from_values(line, columns, [value.get(name) for name in columns]), columns)
 
 
 class ParquetTable:
@@ -215,7 +225,7 @@ class ParquetTable:
                 return
             for values in zip(*(_column_values(batch.column(name)) for name in columns), strict=True):
                 line += 1
-                yield checked(_from_values(line, columns, values), columns)
+                yield _from_values(line, columns, values)
 
 
 def _parsed(written: str) -> dict[str, Any] | str:
@@ -227,6 +237,14 @@ def _parsed(written: str) -> dict[str, Any] | str:
     except RecursionError:
         return "not JSON: too deep"
     return value if isinstance(value, dict) else "not a JSON object"
+
+
+def _repeated(written: str, columns: Sequence[str]) -> str | None:
+    """The first column that a JSON object has more than once: json.loads takes the last value."""
+    if all(written.count(json.dumps(name, ensure_ascii=False)) <= 1 for name in columns):
+        return None
+    keys = Counter(key for key, _ in json.loads(written, object_pairs_hook=list))
+    return next((name for name in columns if keys[name] > 1), None)
 
 
 def _column_values(column: pyarrow.Array) -> list[Any]:
@@ -244,11 +262,12 @@ def _column_values(column: pyarrow.Array) -> list[Any]:
 
 
 def _from_values(line: int, columns: Sequence[str], values: Sequence[Any]) -> RawRow:
+    """A row of Python values as text, checked."""
     named = zip(columns, values, strict=True)
     nested = [f"{n!r} is a {type(v).__name__}" for n, v in named if isinstance(v, (dict, list, bytes))]
     if nested:
         return RawRow(line, (), problem=f"{', '.join(nested)}, not a text")
-    return RawRow(line, tuple([_as_text(value) for value in values]))
+    return checked(RawRow(line, tuple([_as_text(value) for value in values])), columns)
 
 
 def _as_text(value: Any) -> str | None:
@@ -257,3 +276,46 @@ def _as_text(value: Any) -> str | None:
     if isinstance(value, bool):
         return "true" if value else "false"
     return None if isinstance(value, float) and math.isnan(value) else str(value)
+
+
+def require_columns(place: str, columns: Sequence[str], found: Sequence[str], remedy: str = "") -> None:
+    """Raise MissingColumn for a column that is not in `found`, DataError for one that is there twice."""
+    for name in columns:
+        if name not in found:
+            raise MissingColumn(place, name, found, remedy)
+        if found.count(name) > 1:
+            raise DataError(f"{place} has {found.count(name)} columns {name!r}; rename all but one")
+
+
+def checked(raw: RawRow, columns: Sequence[str], how: TextFormat | None = None) -> RawRow:
+    """The row, with a problem if a value is garbled; `how` if it comes from a text table."""
+    for name, value in zip(columns, raw.values, strict=False):
+        if value and not (value.isascii() and "\0" not in value):
+            reason = garbled(f"column {name!r}", value, how)
+            if reason is not None:
+                return RawRow(raw.line, (), raw.overflow, reason)
+    return raw
+
+
+def garbled(what: str, value: str, how: TextFormat | None = None) -> str | None:
+    """Why a value cannot be used that has NULs or was not decoded; None if it can."""
+    if "\0" in value:
+        remedy = "; remove them"
+        if how is not None and how.likely:
+            remedy = f", as UTF-16 and UTF-32 have; set {how.named('encoding', how.likely)}"
+        elif how is not None:
+            remedy += f", or set {how.named('encoding')} (utf-16-le, say)"
+        return f"{what} has NUL characters{remedy}"
+    if "\ufffd" in value and 2 * value.count("\ufffd") > len(value):
+        return f"{what} is mostly characters that an earlier program could not decode (U+FFFD)"
+    return undecodable(value, how) if how is not None else None
+
+
+def undecodable(text: str, how: TextFormat) -> str | None:
+    """Why a text with lone surrogates cannot be used, which represent undecodable bytes; None without any."""
+    bad = None if text.isascii() else _UNDECODED.search(text)
+    if bad is None:
+        return None
+    example = "" if how.likely else " (latin-1 or cp1252, say)"
+    byte = f"0x{ord(bad[0]) - 0xDC00:02x}"
+    return f"byte {byte} is not {how.encoding}; set {how.named('encoding', how.likely)}{example} or mend it"

@@ -7,12 +7,14 @@ import contextlib
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
 from typing import BinaryIO
 
-from core.data.rows import STANDARD_INPUT, TextFormat
 from core.errors import DataError
 
-_BLOCK = 1 << 18
+STANDARD_INPUT = "standard input"
+"""The name of standard input in errors."""
 _HEAD = 4096
 _GZIP = b"\x1f\x8b"
 _MARKS = (
@@ -32,8 +34,27 @@ _NULS_AT = {
 }
 _ESCAPE = "\ue000"
 _UNDECODABLE = "understudy-undecodable"
-_LINE_END = re.compile(r"[\r\n]")
 _LONE_CR = re.compile(r"\r(?!\n)")
+
+
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """How a text table is written."""
+
+    encoding: str = "utf-8"
+    separator: str | None = None
+    quotes: bool = True
+    settings: str = "data."
+    """What precedes the name of a setting: `data.` for `data.encoding`, `--` for `--encoding`."""
+    likely: str | None = None
+    """The encoding that the file's first bytes suggest, if it is not `encoding`."""
+
+    def named(self, setting: str, value: str | None = None) -> str:
+        """A setting as errors name it: `data.quotes: false`, or `--quotes false`."""
+        name = f"{self.settings}{setting}"
+        if value is None:
+            return name
+        return f"{name} {value}" if self.settings.startswith("-") else f"{name}: {value}"
 
 
 class TextLines:
@@ -43,27 +64,26 @@ class TextLines:
     line feeds both do. Otherwise line feeds do, and a lone carriage return belongs to its line; with
     `escape` it is replaced, because the csv module would end a row there, and `unescape` restores it.
     Bytes that are not in the encoding become lone surrogates U+DC00 to U+DCFF, so that only their row is
-    lost. Only the lines of one block are in memory.
-
-    `likely` is the encoding that the first bytes suggest if they contradict the given one.
+    lost. `likely` is the encoding that the first bytes suggest if they contradict the given one.
     """
 
     def __init__(self, file: BinaryIO, place: str, how: TextFormat, *, escape: bool = False) -> None:
-        self._file, self._place, self._how, self._escape = file, place, how, escape
-        self._escaped = False
-        self._head = self._read(_HEAD)
-        while 0 < len(self._head) < len(codecs.BOM_UTF32_LE) and (more := self._read(_HEAD)):
-            self._head += more
-        self.likely = self._check_head()
+        self._place, self._how, self._escape, self._escaped = place, how, escape, False
+        self._bytes = _Headed(file)
+        self.likely = _check_head(self._bytes.head, place, how)
 
     def __iter__(self) -> Iterator[str]:
-        for block, ends in self._blocks():
-            if self._escape and ends:
-                lone = "\r" in block and block.count("\r") != block.count("\r\n")
-                if lone or _ESCAPE in block:
-                    self._escaped = True
-                    block = _LONE_CR.sub(f"{_ESCAPE}1", block.replace(_ESCAPE, f"{_ESCAPE}0"))
-            yield from io.StringIO(block, newline=ends)
+        text = io.TextIOWrapper(self._bytes, self._how.encoding, _UNDECODABLE, newline="")
+        try:
+            first = next(text, "").removeprefix("\ufeff")
+            if first.endswith("\r"):
+                yield first
+                yield from text
+            elif first:
+                yield from self._without_lone_returns(chain([first], text))
+        except UnicodeError as e:
+            setting = self._how.named("encoding")
+            raise DataError(f"{self._place} is not {self._how.encoding} ({e}); set {setting}") from None
 
     def stripped(self) -> Iterator[str]:
         """The lines without their ends, and without byte order marks that joining files leaves."""
@@ -76,77 +96,70 @@ class TextLines:
             return fields
         return [f.replace(f"{_ESCAPE}1", "\r").replace(f"{_ESCAPE}0", _ESCAPE) for f in fields]
 
-    def _blocks(self) -> Iterator[tuple[str, str]]:
-        """Blocks that end where a line does, each with the `newline` that splits it."""
-        held: list[str] = []
-        ends: str | None = None
-        for text in self._decoded():
-            if ends is None:
-                first = _LINE_END.search(text)
-                if first is not None:
-                    ends = "" if first[0] == "\r" and text[first.end() : first.end() + 1] != "\n" else "\n"
-            cut = max(text.rfind("\n"), text.rfind("\r") if ends == "" else -1) + 1
-            if not cut:
-                held.append(text)
+    def _without_lone_returns(self, lines: Iterator[str]) -> Iterator[str]:
+        """Join lines that lone carriage returns divide; one at the end of the file is dropped."""
+        held = ""
+        for line in lines:
+            if line.endswith("\r"):
+                held += line
                 continue
-            yield "".join([*held, text[:cut]]), "\n" if ends is None else ends
-            held = [text[cut:]]
-        if rest := "".join(held).removesuffix("\r"):
-            yield rest, "\n" if ends is None else ends
+            yield self._escaped_line(held + line) if held or _ESCAPE in line else line
+            held = ""
+        if held := held.removesuffix("\r"):
+            yield self._escaped_line(held)
 
-    def _decoded(self) -> Iterator[str]:
-        """Decoded text, in pieces that do not end between a carriage return and a line feed."""
-        decoder = codecs.getincrementaldecoder(self._how.encoding)(_UNDECODABLE)
-        data, kept, started = self._head, "", False
-        while True:
-            try:
-                text = kept + decoder.decode(data, final=not data)
-            except UnicodeError as e:
-                setting = self._how.named("encoding")
-                raise DataError(f"{self._place} is not {self._how.encoding} ({e}); set {setting}") from None
-            if text and not started:
-                text, started = text.removeprefix("\ufeff"), True
-            kept = "\r" if data and text.endswith("\r") else ""
-            if text := text[: len(text) - len(kept)]:
-                yield text
-            if not data:
-                return
-            data = self._read(_BLOCK)
+    def _escaped_line(self, line: str) -> str:
+        if not self._escape:
+            return line
+        self._escaped = True
+        return _LONE_CR.sub(f"{_ESCAPE}1", line.replace(_ESCAPE, f"{_ESCAPE}0"))
 
-    def _read(self, size: int) -> bytes:
-        """Up to `size` bytes: what a pipe has, if the file supports it."""
-        read = self._file.read1 if isinstance(self._file, io.BufferedReader) else self._file.read
-        return bytes(read(size))
 
-    def _check_head(self) -> str | None:
-        """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
-        head, encoding, place = self._head, self._how.encoding, self._place
-        try:
-            codecs.getincrementaldecoder(encoding)
-            with contextlib.suppress(UnicodeError):
-                b"\n\n\n\n".decode(encoding, "replace")  # refuses codecs that are not of text
-            codec = codecs.lookup(encoding).name
-        except LookupError:
-            setting = self._how.named("encoding")
-            raise DataError(f"{place}: unknown encoding {encoding!r}; set {setting}") from None
-        if head.startswith(_GZIP):
-            remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
-            raise DataError(f"{place} is packed by gzip; {remedy}")
-        for mark, name, codecs_of_it in _MARKS:
-            if head.startswith(mark):
-                if codec in codecs_of_it:
-                    return None
-                setting = self._how.named("encoding", name.lower())
-                raise DataError(f"{place} is {name}, not {encoding}; set {setting}")
-        if not codec.startswith(("utf-16", "utf-32")):
-            return _wide_encoding(head)
-        if len(head) >= 8 and b"\0" not in head:
-            with contextlib.suppress(UnicodeDecodeError):
-                # A character that is cut off at the end is not an error.
-                codecs.getincrementaldecoder("utf-8")().decode(head)
-                setting = self._how.named("encoding", "utf-8")
-                raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
-        return None
+class _Headed(io.BufferedIOBase):
+    """The bytes of a file, of which the first are in `head` until they are read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._read = getattr(file, "read1", file.read)  # what a pipe has
+        self.head = bytes(self._read(_HEAD))
+        while 0 < len(self.head) < len(codecs.BOM_UTF32_LE) and (more := self._read(_HEAD)):
+            self.head += more
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        head, self.head = self.head, b""
+        return head or bytes(self._read(size))
+
+
+def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
+    """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
+    encoding = how.encoding
+    try:
+        codecs.getincrementaldecoder(encoding)
+        with contextlib.suppress(UnicodeError):
+            b"\n\n\n\n".decode(encoding, "replace")  # refuses codecs that are not of text
+        codec = codecs.lookup(encoding).name
+    except LookupError:
+        raise DataError(f"{place}: unknown encoding {encoding!r}; set {how.named('encoding')}") from None
+    if head.startswith(_GZIP):
+        remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
+        raise DataError(f"{place} is packed by gzip; {remedy}")
+    for mark, name, codecs_of_it in _MARKS:
+        if head.startswith(mark):
+            if codec in codecs_of_it:
+                return None
+            setting = how.named("encoding", name.lower())
+            raise DataError(f"{place} is {name}, not {encoding}; set {setting}")
+    if not codec.startswith(("utf-16", "utf-32")):
+        return _wide_encoding(head)
+    if len(head) >= 8 and b"\0" not in head:
+        with contextlib.suppress(UnicodeDecodeError):
+            # A character that is cut off at the end is not an error.
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+            setting = how.named("encoding", "utf-8")
+            raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
+    return None
 
 
 def _wide_encoding(head: bytes) -> str | None:

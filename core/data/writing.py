@@ -45,14 +45,30 @@ def iter_examples(path: Path) -> Iterator[Example]:
 
 def iter_placed(path: Path) -> Iterator[tuple[int, Example]]:
     """The examples one at a time, each with the line of the file on which it begins."""
-    for line, row in _rows(path):
-        group = row[3] if len(row) == 4 else None
-        yield line, Example(row[0], row[1], int(row[2]), group or None)
+    csv.field_size_limit(sys.maxsize)
+    with path.open(encoding="utf-8", newline="") as f:
+        rows = csv.reader(f, strict=True)
+        try:
+            header = next(rows, [])
+            if header not in (_COLUMNS, [*_COLUMNS, "group"]):
+                columns = ", ".join(header) or "none"
+                raise DataError(f"{path} is not a split file: its columns are {columns}")
+            begins = rows.line_num + 1
+            for row in rows:
+                if len(row) not in (3, 4) or BINARY.index(row[2]) is None:
+                    raise csv.Error
+                group = row[3] if len(row) == 4 else None
+                yield begins, Example(row[0], row[1], int(row[2]), group or None)
+                begins = rows.line_num + 1
+        except csv.Error:
+            raise DataError(
+                f"{path}:{rows.line_num}: the row is damaged; rebuild it with --refresh split"
+            ) from None
 
 
 def scan_examples(path: Path) -> Examples:
     """The examples, left in the file, which is read once to count and check them. Raises DataError."""
-    return Examples(path, sum(1 for _ in _rows(path)))
+    return Examples(path, sum(1 for _ in iter_placed(path)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,27 +91,3 @@ class Examples(Collection[Example]):
     def __contains__(self, example: object) -> bool:
         """Reads the file until the example is found."""
         return any(each == example for each in self)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Rows with the line on which they begin."""
-    csv.field_size_limit(sys.maxsize)
-    with path.open(encoding="utf-8", newline="") as f:
-        rows = csv.reader(f, strict=True)
-        damaged = False
-        try:
-            header = next(rows, [])
-            if header not in (_COLUMNS, [*_COLUMNS, "group"]):
-                columns = ", ".join(header) or "none"
-                raise DataError(f"{path} is not a split file: its columns are {columns}")
-            begins = rows.line_num + 1
-            for row in rows:
-                damaged = len(row) not in (3, 4) or BINARY.index(row[2]) is None
-                if damaged:
-                    break
-                yield begins, row
-                begins = rows.line_num + 1
-        except csv.Error:
-            damaged = True
-        if damaged:
-            raise DataError(f"{path}:{rows.line_num}: the row is damaged; rebuild it with --refresh split")

@@ -6,14 +6,14 @@ import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn
 
 from core.config import Config
 from core.config.data import DataConfig
 from core.config.reading import file_text
-from core.data import locate
+from core.data.reading import table_files
 from core.errors import ConfigError, DataError
 
 Version = Literal["old", "new"]
@@ -22,6 +22,7 @@ _PARENTS = 3
 """Relative paths are looked up in this many folders, from the config's own folder upwards."""
 _CLONE = "tinker"
 """The scripts' own folder, with which their paths may begin."""
+_KINDS = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
 class Columns(NamedTuple):
@@ -32,13 +33,21 @@ class Columns(NamedTuple):
     separator: str
 
 
-@dataclass(frozen=True, slots=True)
-class FlatFile:
-    """The keys of the file and their lines, which start at 1."""
+@dataclass(slots=True)
+class Settings:
+    """The keys that the file gives, their lines from 1, and every key's value.
+
+    `values` has the defaults of the scripts' version for keys that the file lacks.
+    """
 
     path: Path
     given: Mapping[str, Any]
     lines: Mapping[str, int]
+    version: Version = "old"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
 
     def place(self, key: str) -> str:
         """Return `file:line` of a key; only the file if the key is not in it."""
@@ -47,18 +56,6 @@ class FlatFile:
     def error(self, key: str, why: str) -> ConfigError:
         """Return the error for a key's value."""
         return ConfigError(f"{self.place(key)}: {key}: {why}")
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The value of every key: from the file, or else the default of the scripts' version."""
-
-    file: FlatFile
-    version: Version
-    values: Mapping[str, Any]
-
-    def __getitem__(self, key: str) -> Any:
-        return self.values[key]
 
     def find(self, path: str) -> Path | None:
         """Return what a path of the config names; None if it does not exist."""
@@ -70,7 +67,7 @@ class Settings:
         if given.is_absolute():
             yield given
             return
-        folder = self.file.path.absolute().parent
+        folder = self.path.absolute().parent
         for start in (*[folder, *folder.parents][:_PARENTS], Path.cwd()):
             yield start / given
             if given.parts[:1] == (_CLONE,):
@@ -94,7 +91,7 @@ class Settings:
         if folder is None:
             return None
         try:
-            tables = locate.table_files(DataConfig(dir=str(folder), name=self["dataset_name"]))
+            tables = table_files(DataConfig(dir=str(folder), name=self["dataset_name"]))
             with Path(tables[0].url).open(encoding="utf-8", errors="replace", newline="") as f:
                 head = f.readline().removeprefix("\ufeff")
         except (DataError, OSError):
@@ -111,8 +108,8 @@ class _Pairs(list[tuple[str, Any]]):
     """The keys and values of a JSON object, which may repeat a key."""
 
 
-def read_flat(path: Path) -> FlatFile:
-    """Read the file. Raises ConfigError unless it is one flat JSON object without repeated keys."""
+def read_flat(path: Path) -> Settings:
+    """Read the keys of the file. Raises ConfigError unless it is one flat JSON object, each key once."""
     text = file_text(path)
     try:
         pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_reject_constant)
@@ -124,29 +121,24 @@ def read_flat(path: Path) -> FlatFile:
     except (ValueError, RecursionError) as e:
         raise ConfigError(f"{path}: not JSON: {e}") from None
     if not isinstance(pairs, _Pairs):
-        raise ConfigError(f"{path}: expected one JSON object with a key per setting, found {_kind(pairs)}")
+        kind = _KINDS.get(type(pairs), "a number")
+        raise ConfigError(f"{path}: expected one JSON object with a key per setting, found {kind}")
     names, lines = [name for name, _ in pairs], dict[str, int]()
     for name in names:
         if match := re.search(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text):
             lines[name] = text.count("\n", 0, match.start()) + 1
-    file = FlatFile(path, dict(pairs), lines)
+    found = Settings(path, dict(pairs), lines)
     for name, value in pairs:
         if names.count(name) > 1:
-            raise file.error(name, "the key is repeated; keep one")
+            raise found.error(name, "the key is repeated; keep one")
         if isinstance(value, _Pairs) and name in Config.model_fields:
             why = "is an object, as in a config of this project, which needs no import: run it as it is"
-            raise file.error(name, why)
+            raise found.error(name, why)
         if isinstance(value, list):
-            raise file.error(name, f"is {_kind(value)}; the earlier scripts have single values only")
-    return file
+            kind = "an object" if isinstance(value, _Pairs) else "a list"
+            raise found.error(name, f"is {kind}; the earlier scripts have single values only")
+    return found
 
 
 def _reject_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not a JSON number; give a number")
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, _Pairs):
-        return "an object"
-    names = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), "a number")

@@ -19,9 +19,8 @@ import pyarrow.parquet as pq
 
 from core.config import Config
 from core.cost import TrainingPrice
-from core.data.stage import split
-from core.data.summary import FILE as SPLIT_SUMMARY
-from core.data.summary import SplitSummary
+from core.data.stage import FILE as SPLIT_SUMMARY
+from core.data.stage import SplitSummary, split
 from core.data.writing import read_examples, scan_examples
 from core.engines.sampling import choice_plan
 from core.evaluation.metrics import Metrics, lower_is_better

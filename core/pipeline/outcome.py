@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.config import Config
-from core.data.summary import FILE as SPLIT_SUMMARY
-from core.data.summary import SplitSummary
+from core.data.stage import FILE as SPLIT_SUMMARY
+from core.data.stage import SplitSummary
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.selection import Selection

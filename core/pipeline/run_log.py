@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import UnderstudyError
-from core.store.disk import explained
+from core.store.backend import explained
 from core.store.runs import RunView
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.config.data import DataConfig, NearDuplicates
-from core.data import locate
 from core.data.cleaning import clean
 from core.data.near_duplicates import families
-from core.data.reading import read
+from core.data.reading import read, table_files
 from core.data.splitting import Split, split
-from core.data.summary import summarize
+from core.data.stage import summarize
 from core.data.writing import write_examples
 from core.records import SPLITS
 
@@ -37,9 +36,7 @@ def main() -> None:
     readings = _timed(took, "read", lambda: read(config))
     cleaned = _timed(took, "clean", lambda: clean(readings.rows, config))
     made = _timed(took, "split", lambda: split(cleaned, config, 42))
-    _timed(
-        took, "summarize", lambda: summarize(readings, cleaned, made, config, 42, locate.table_files(config))
-    )
+    _timed(took, "summarize", lambda: summarize(readings, cleaned, made, config, 42, table_files(config)))
     with tempfile.TemporaryDirectory() as folder:
         _timed(took, "write", lambda: _write(made, Path(folder)))
     memory = _peak() - start

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.config.data import DataConfig
-from core.data import locate
+from core.data import reading
 from core.data.reading import read, read_split_file
 from core.errors import DataError
 
@@ -48,7 +48,7 @@ def test_three_files(write: Write) -> None:
         write(f"text,label\n{name},1\n", f"{name}.csv")
     files: Any = {"train": "c.csv", "val": "b.csv", "test": "a.csv"}
     assert splits(files=files) == [("c", "train"), ("b", "val"), ("a", "test")]
-    assert list(locate.content(DataConfig(files=files))) == [
+    assert list(reading.content(DataConfig(files=files))) == [
         "data.files.train",
         "data.files.val",
         "data.files.test",
@@ -119,7 +119,7 @@ def test_the_content_of_the_key_moves_with_bytes_and_ending_and_not_with_the_pat
     write(TABLE)
     write(TABLE, "elsewhere/other.csv")
     write(TABLE, "data.tsv")
-    keys = [locate.content(DataConfig(path=p)) for p in ("data.csv", "elsewhere/other.csv", "data.tsv")]
+    keys = [reading.content(DataConfig(path=p)) for p in ("data.csv", "elsewhere/other.csv", "data.tsv")]
     assert keys[0] == keys[1] != keys[2]
     write(TABLE + "c,1\n")
-    assert locate.content(DataConfig(path="data.csv")) != keys[0]
+    assert reading.content(DataConfig(path="data.csv")) != keys[0]

@@ -12,7 +12,8 @@ import pytest
 from core.data import tables
 from core.data.quotes import MANY_OF_ONE_COLUMN, MAX_LINES
 from core.data.reading import Readings
-from core.data.rows import RawRow, TextFormat
+from core.data.tables import RawRow
+from core.data.text_lines import TextFormat
 
 Read = Callable[..., Readings]
 Write = Callable[..., Path]

@@ -13,8 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.data.rows import RawRow, TextFormat
-from core.data.tables import Format, rows
+from core.data.tables import Format, RawRow, rows
+from core.data.text_lines import TextFormat
 from core.errors import DataError
 
 COLUMNS = ("id", "text")

@@ -10,10 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.data import text_lines
 from core.data.reading import Readings
-from core.data.rows import TextFormat
-from core.data.text_lines import TextLines
+from core.data.text_lines import TextFormat, TextLines
 from core.errors import DataError
 
 Read = Callable[..., Readings]
@@ -36,15 +34,25 @@ def test_lines_are_split_after_decoding(encoding: str, end: str) -> None:
     assert lines(end.join(TEXTS).encode(encoding), encoding) == TEXTS
 
 
-@pytest.mark.parametrize("block", range(1, 12))
+class Pipe(io.BytesIO):
+    """A file of which each read returns a few bytes."""
+
+    def __init__(self, data: bytes, size: int) -> None:
+        super().__init__(data)
+        self._size = size
+
+    def read1(self, size: int | None = -1) -> bytes:
+        return self.read(self._size)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le"])
-def test_blocks_may_end_anywhere(monkeypatch: pytest.MonkeyPatch, block: int, encoding: str) -> None:
+def test_blocks_may_end_anywhere(size: int, encoding: str) -> None:
     """ROW3: within a character, between a carriage return and a line feed, and in a byte order mark."""
-    monkeypatch.setattr(text_lines, "_BLOCK", block)
-    monkeypatch.setattr(text_lines, "_HEAD", block)
     data = codecs.BOM_UTF16_LE if encoding == "utf-16-le" else codecs.BOM_UTF8
     data += "one\r\ntw\ro 최고\r\n\r\n😀\r".encode(encoding)
-    assert lines(data, encoding) == ["one", "tw\ro 최고", "", "😀"]
+    found = TextLines(Pipe(data, size), "t.txt", TextFormat(encoding)).stripped()
+    assert list(found) == ["one", "tw\ro 최고", "", "😀"]
 
 
 @pytest.mark.parametrize(
