@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from core import files
 from core.completions.reply import Reply, encode
-from core.store.disk import explained
+from core.store.backend import explained
 from core.store.leases import is_dead, this_process, writer_id
 
 SUFFIX = ".jsonl"

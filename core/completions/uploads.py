@@ -19,8 +19,7 @@ from core.completions import append_log
 from core.completions.append_log import SUFFIX, AppendLog, Piece, whole_end
 from core.errors import PassingError, StoreError
 from core.files import replacing
-from core.store.backend import Backend
-from core.store.disk import explained
+from core.store.backend import Backend, explained
 
 log = logging.getLogger(__name__)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import logging
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,7 @@ from core import failpoints, files, jsonio, locations
 from core.errors import StoreError, UserError
 from core.jsonio import InvalidFile, now
 from core.store import leases
-from core.store.backend import Backend
-from core.store.copies import Copies
-from core.store.disk import Disk, explained
+from core.store.backend import Backend, Disk, explained
 from core.store.leases import TERMS, Terms, writer_id
 from core.store.manifest import FileEntry, Manifest, manifest_path
 
@@ -226,6 +226,67 @@ class Store:
         return manifest.model_copy(update={"files": entries})
 
 
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Local copies of a remote root's objects, in the user's cache, verified once per process."""
+
+    backend: Backend
+    folder: Path
+    _verified: set[Path] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, backend: Backend) -> Copies:
+        """Return the copies in the user's cache."""
+        root = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
+        return cls(backend, files.user_cache() / "objects" / root)
+
+    def file(self, manifest: Manifest, name: str) -> Path:
+        """Return a file of an object, downloaded unless there is an intact copy.
+
+        Raises StoreError if the download does not match the manifest.
+        """
+        relative, entry = f"{manifest.folder}/{name}", manifest.files[name]
+        path = self.folder / relative
+        if path in self._verified and path.is_file():
+            return path
+        with explained(path, "read"):
+            intact = _matches(path, entry)
+        if not intact:
+            with explained(path, "write"):
+                path.parent.mkdir(parents=True, exist_ok=True)
+            with files.replacing(path) as temporary:
+                self.backend.download(relative, temporary)
+                if not _matches(temporary, entry):
+                    raise StoreError(
+                        f"{self.backend.url}/{relative} does not match its manifest; "
+                        "run the same command again: the stage is repeated"
+                    )
+        self._verified.add(path)
+        return path
+
+    def verify(self, manifest: Manifest, name: str) -> bool:
+        """Download a file again; return whether its bytes match the manifest."""
+        path = self.folder / manifest.folder / name
+        path.unlink(missing_ok=True)
+        self._verified.discard(path)
+        try:
+            self.file(manifest, name)
+        except (StoreError, FileNotFoundError):
+            return False
+        return True
+
+    def trust(self, paths: Iterable[Path]) -> None:
+        """Mark copies as verified that this process has just written."""
+        self._verified.update(paths)
+
+    def sweep(self, kept: set[str], grace: float) -> None:
+        """Remove copies older than `grace` seconds whose folder under the root is not in `kept`."""
+        for folder in self.folder.glob("objects/*/*/*"):
+            stale = time.time() - folder.stat().st_mtime > grace
+            if stale and folder.relative_to(self.folder).as_posix() not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
 def _entry(path: Path) -> FileEntry:
     files.sync([path])
     rows = None
@@ -233,3 +294,7 @@ def _entry(path: Path) -> FileEntry:
         with path.open("rb") as f:
             rows = sum(1 for _ in f)
     return FileEntry(sha256=jsonio.file_digest(path), bytes=path.stat().st_size, rows=rows)
+
+
+def _matches(path: Path, entry: FileEntry) -> bool:
+    return path.is_file() and path.stat().st_size == entry.bytes and jsonio.file_digest(path) == entry.sha256

@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from core import failpoints
 from core.errors import MissingInputError, StoreError
 from core.jsonio import InvalidFile, Record, indented, message, now
-from core.store.disk import Disk
+from core.store.backend import Disk
 from core.store.manifest import Manifest
 from core.store.objects import Store
 

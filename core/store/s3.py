@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import PassingError, StoreError
-from core.store.backend import Content, Found
-from core.store.disk import explained
+from core.store.backend import Content, Found, explained
 
 _CONFLICT = (409, 412)
 _BUSY_TRIES = 6

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from core.errors import StoreError
 from core.jsonio import InvalidFile, parse
 from core.records import SPLITS, SplitName
-from core.store.disk import explained
+from core.store.backend import explained
 from core.store.objects import Store
 from core.store.runs import FOLDER, STATE, RunState
 from core.summary.files import (

@@ -14,7 +14,7 @@ from core.config.base import Section
 from core.pipeline.reasons import LOOKED_AT, Reasons
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
-from core.store.disk import Disk
+from core.store.backend import Disk
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RECORD, RunView

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError
-from core.store.disk import Disk
+from core.store.backend import Disk
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.store.s3 import S3
