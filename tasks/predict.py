@@ -10,9 +10,10 @@ from prefect.cache_policies import NO_CACHE
 
 from core import jsonio
 from core.bundle import Weights
-from core.bundle.contents import FILE
+from core.bundle.opening import FILE
 from core.engines.base import Device
-from core.predict.job import Shard, answer_shard
+from core.predict import job
+from core.predict.job import Shard
 from core.predict.student import Student, open_student
 from tasks.progress import ArtifactProgress
 from tasks.stages import RETRIES
@@ -26,7 +27,8 @@ def answer(shard: Shard) -> int:
         digest = jsonio.file_digest(shard.job.folder / FILE)
         return student(shard.job.folder, digest, shard.job.weights, shard.base, shard.device)
 
-    return answer_shard(shard, opened, ArtifactProgress(f"shard {shard.number}"))
+    progress = ArtifactProgress(f"shard {shard.number}")
+    return job.answer(shard.job, shard.parts, shard.rows, opened, progress)
 
 
 @lru_cache(maxsize=1)

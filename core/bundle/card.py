@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from core.bundle.contents import Contents
+from core.bundle.opening import Contents
 from core.bundle.parity import Parity
-from core.data.summary import SplitSummary
+from core.data.stage import SplitSummary
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.optional import strict

@@ -1,4 +1,4 @@
-"""Opening a bundle: every file and digest is checked before anything is answered with it."""
+"""A bundle's files and bundle.json, and opening it: every digest is checked before anything is answered."""
 
 from __future__ import annotations
 
@@ -6,15 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
 
 import yaml
 
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
 from core.bundle import Weights
-from core.bundle import contents as names
-from core.bundle.contents import Contents
 from core.config.engine import ENGINES
 from core.engines.base import Device, SamplerRef
 from core.engines.peft import open_peft
@@ -22,10 +20,96 @@ from core.engines.sampling import Sampler
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision
-from core.jsonio import Record
+from core.jsonio import InvalidFile, Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
+
+FILE = "bundle.json"
+FORMAT: Literal[1] = 1
+ADAPTER = "adapter"
+MERGED = "merged"
+TOKENIZER = "tokenizer"
+PROMPTS = "prompts.yaml"
+RULEBOOK = "rulebook.txt"
+DECISION = "decision.json"
+PARITY = "parity.json"
+CARD = "README.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The base model: `spec` as the config names it, `digest` over its files or a server's name for it."""
+
+    engine: str
+    spec: str
+    digest: str
+    server: str | None = None
+    sampler_path: str | None = None
+    """tinker: the chosen weights on the server."""
+    local_spec: str | None = None
+    """tinker: the same base model as the local engine reads it, with `local_digest`."""
+    local_digest: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Names of the classes in the data; the first is the one that is written."""
+
+    positive: tuple[str, ...]
+    negative: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Names of the data's columns; `id` is None if there is none."""
+
+    text: str
+    id: str | None = None
+
+
+class BundlePrompt(EncodeSettings):
+    """How the student is asked."""
+
+    label_only: bool
+    """Whether the label-only prompt is used instead of the one it was trained on."""
+
+
+class Contents(Record):
+    """The content of bundle.json; digests are sha256 in hex."""
+
+    base: Base
+    adapter_digest: str | None
+    """Over the adapter's bytes; None if the untrained model was chosen."""
+    prompt: BundlePrompt
+    prompts_digest: str
+    tokenizer_digest: str
+    template_digest: str
+    rulebook_digest: str
+    rule_ids: tuple[str, ...]
+    labels: Labels
+    columns: Columns
+    max_new_tokens: int
+    """Longest reasoning, in tokens."""
+    files: dict[str, str]
+    """sha256 of each other file of the bundle, by its path inside."""
+    encoder_digest: str | None = None
+    """Encoder.digest: the tokens that the student is asked with. None in bundles of version 0.1."""
+    format: Literal[1] = FORMAT
+
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> Self:
+        """Return the contents in a JSON value. Raises ModelError for another format and damaged contents."""
+        version = value.get("format") if isinstance(value, dict) else None
+        if version not in (None, FORMAT):  # without one it is not a bundle.json, and damaged
+            raise ModelError(
+                f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
+                "export it again, or use the version of understudy that wrote it"
+            )
+        try:
+            return super().from_json(value, place)
+        except InvalidFile as e:
+            raise _damaged(place, e) from e
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +124,7 @@ class Bundle:
     @property
     def has_merged(self) -> bool:
         """Whether it contains merged weights."""
-        return any(name.startswith(f"{names.MERGED}/") for name in self.contents.files)
+        return any(name.startswith(f"{MERGED}/") for name in self.contents.files)
 
     def sampler(self, weights: Weights, base: str | None = None, device: Device | None = None) -> Sampler:
         """Open the adapter over its base, the merged weights, or the server's own weights.
@@ -63,8 +147,8 @@ class Bundle:
                     "--weights adapter"
                 )
             _check_files(self.folder, self.contents, merged=True)
-            return open_peft(resolve_model(str(self.folder / names.MERGED)), None, device)
-        adapter = None if self.contents.adapter_digest is None else self.folder / names.ADAPTER
+            return open_peft(resolve_model(str(self.folder / MERGED)), None, device)
+        adapter = None if self.contents.adapter_digest is None else self.folder / ADAPTER
         return open_peft(self.base(base), adapter, device)
 
     def base(self, spec: str | None = None) -> ModelSource:
@@ -98,34 +182,34 @@ def open_bundle(folder: Path) -> Bundle:
     """
     contents = read_contents(folder)
     _check_files(folder, contents, merged=False)
-    prompts = read_prompts(folder / names.PROMPTS)
+    prompts = read_prompts(folder / PROMPTS)
     if prompts.student_digest != contents.prompts_digest:
         raise _differs(folder, "prompt", "another version of understudy renders it otherwise")
-    home = folder / names.TOKENIZER
+    home = folder / TOKENIZER
     part = EncodeSettings(**contents.prompt.model_dump(exclude={"label_only"}))
     tokenizer = ChatTokenizer.load(home, part.chat_template_args, part.template_date)
     if tokenizer_digest(home) != contents.tokenizer_digest:
         raise _differs(folder, "tokenizer", "files were added or removed")
     if tokenizer.template_digest != contents.template_digest:
         raise _differs(folder, "chat template", "this version of transformers reads it otherwise")
-    shown = (folder / names.RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
+    shown = (folder / RULEBOOK).read_text(encoding="utf-8") if part.rulebook else None
     encoder = Encoder(tokenizer, prompts, shown, part, label_only=contents.prompt.label_only)
     if contents.encoder_digest is None:
         check_first_version(folder, encoder)
     elif encoder.digest != contents.encoder_digest:
         raise _differs(folder, "tokens of the prompt", "other versions of its parts")
-    return Bundle(folder, contents, encoder, decision.read(folder / names.DECISION))
+    return Bundle(folder, contents, encoder, decision.read(folder / DECISION))
 
 
 def read_contents(folder: Path) -> Contents:
     """Read bundle.json. Raises ModelError if it does not exist, is damaged, or has another format."""
-    path = folder / names.FILE
+    path = folder / FILE
     try:
         found = jsonio.read_json(path)
     except FileNotFoundError:
-        raise ModelError(f"{folder} is not a bundle: it has no {names.FILE}") from None
+        raise ModelError(f"{folder} is not a bundle: it has no {FILE}") from None
     except ValueError as e:
-        raise ModelError(f"{path} is damaged ({e}): export the run again, or copy the bundle again") from e
+        raise _damaged(str(path), e) from e
     return Contents.from_json(found, str(path))
 
 
@@ -167,6 +251,10 @@ def check_first_version(folder: Path, encoder: Encoder) -> None:
         raise _differs(folder, "prompt", "version 0.1 rendered this chat template otherwise")
 
 
+def _damaged(place: str, error: Exception) -> ModelError:
+    return ModelError(f"{place} is damaged ({error}): export the run again, or copy the bundle again")
+
+
 def _differs(folder: Path, what: str, why: str) -> ModelError:
     return ModelError(
         f"the {what} of the bundle in {folder} is not the one that it was built with ({why}): the student "
@@ -177,13 +265,13 @@ def _differs(folder: Path, what: str, why: str) -> ModelError:
 def _check_files(folder: Path, contents: Contents, *, merged: bool) -> None:
     """Compare the files with their digests in bundle.json: the merged weights, or all others."""
     for name, digest in contents.files.items():
-        if name.startswith(f"{names.MERGED}/") != merged:
+        if name.startswith(f"{MERGED}/") != merged:
             continue
         path = folder / name
         if not path.is_file():
             raise ModelError(f"the bundle in {folder} lacks {name}: copy it again, or export the run again")
         if jsonio.file_digest(path) != digest:
             raise ModelError(
-                f"{path} was altered: its sha256 is not the one in {names.FILE}; copy the bundle again, or "
+                f"{path} was altered: its sha256 is not the one in {FILE}; copy the bundle again, or "
                 "export the run again"
             )

@@ -10,16 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from core import jsonio
-from core.bundle import card, parity
-from core.bundle import contents as names
-from core.bundle.contents import Base, BundlePrompt, Columns, Contents, Labels
-from core.bundle.opening import Bundle, open_bundle, write_prompts
+from core.bundle import card, opening, parity
+from core.bundle.opening import Bundle, Contents, open_bundle
 from core.bundle.parity import Parity
 from core.config import Config
 from core.config.base import CONTENT, Section
 from core.config.engine import EngineChoice
-from core.data.summary import FILE as SPLIT_SUMMARY
-from core.data.summary import SplitSummary
+from core.data.stage import FILE as SPLIT_SUMMARY
+from core.data.stage import SplitSummary
 from core.data.writing import iter_examples
 from core.engines.peft import write_merged
 from core.engines.sampling import Sampler
@@ -107,7 +105,7 @@ def content(config: BundleSettings, context: RunContext) -> dict[str, str]:
     inputs=("split", "kept?", "encoded?", "scored", "decision", "analysis", "checkpoint?", "home?"),
     content=content,
     publishes={f"{FOLDER}/": f"{{phase.folder}}/{FOLDER}/"},
-    shows=f"{{phase.folder}}/{FOLDER}/{names.CARD}",
+    shows=f"{{phase.folder}}/{FOLDER}/{opening.CARD}",
     switch="export",
     slot="bundle/{phase.slot}",
     label="bundle the {phase.prefix}student",
@@ -129,20 +127,20 @@ def bundle(config: BundleSettings, io: StageIO) -> BundleSummary:
     if Part.PARITY not in config.without:
         with separable(Part.PARITY):
             found = _parity(config, io, opened)
-    found.write(folder / names.PARITY)
+    found.write(folder / opening.PARITY)
     checkpoint, kept, encoded = io.optional("checkpoint"), io.optional("kept"), io.optional("encoded")
     data = card.CardData(
         contents=contents,
         dataset=config.dataset,
         step=0 if checkpoint is None else SavedCheckpoint.read(checkpoint / CHECKPOINT_FILE).step,
         analysis=Analysis.read(io.input("analysis") / ANALYSIS),
-        decision=Decided.read(io.input("decision") / names.DECISION),
+        decision=Decided.read(io.input("decision") / opening.DECISION),
         split=SplitSummary.read(io.input("split") / SPLIT_SUMMARY),
         teacher=None if kept is None else TeacherSummary.read(kept / TEACHER_SUMMARY),
         parity=found,
         encoded=None if encoded is None else EncodeSummary.read(encoded / ENCODED),
     )
-    (folder / names.CARD).write_text(card.render(data), encoding="utf-8")
+    (folder / opening.CARD).write_text(card.render(data), encoding="utf-8")
     _write_contents(folder, contents)
     size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
     return BundleSummary(bytes=size, parity=found)
@@ -152,22 +150,22 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     """Write everything but parity, card and bundle.json; returns the content of the latter."""
     context = io.context
     prompts, rulebook, encoder = context.prompts, context.rulebook, context.encoder(config.label_only)
-    source, tokenizer, adapter = context.engine.local_model, folder / names.TOKENIZER, None
+    source, tokenizer, adapter = context.engine.local_model, folder / opening.TOKENIZER, None
     tokenizer.mkdir(parents=True)
     for path in tokenizer_files(context.tokenizer_folder):
         shutil.copy(path, tokenizer / path.name)
     if (learned := io.optional("home") or io.optional("checkpoint")) is not None:
-        adapter = folder / names.ADAPTER
-        shutil.copytree(learned / names.ADAPTER, adapter, ignore=shutil.ignore_patterns("download.json"))
-    write_prompts(folder / names.PROMPTS, prompts)
-    (folder / names.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
-    shutil.copy(io.input("decision") / names.DECISION, folder / names.DECISION)
+        adapter = folder / opening.ADAPTER
+        shutil.copytree(learned / opening.ADAPTER, adapter, ignore=shutil.ignore_patterns("download.json"))
+    opening.write_prompts(folder / opening.PROMPTS, prompts)
+    (folder / opening.RULEBOOK).write_text(rulebook.text, encoding="utf-8")
+    shutil.copy(io.input("decision") / opening.DECISION, folder / opening.DECISION)
     if config.merged is not None and source is not None and Part.MERGED not in config.without:
-        merged, end = folder / names.MERGED, encoder.chat.end_of_turn
+        merged, end = folder / opening.MERGED, encoder.chat.end_of_turn
         with separable(Part.MERGED):
             write_merged(source, adapter, tokenizer, merged, config.merged, end_of_turn=end)
     engine = io.context.engine
-    base = Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
+    base = opening.Base(config.engine.kind, config.model, io.context.base_digest, engine.identity.server)
     if config.engine.capabilities.remote and (trained := io.optional("checkpoint")) is not None:
         base = replace(base, sampler_path=checkpoint(engine, trained).sampler.location)
     if config.engine.capabilities.remote and source is not None:
@@ -175,15 +173,15 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
     return Contents(
         base=base,
         adapter_digest=None if adapter is None else jsonio.file_digest(adapter / _WEIGHTS),
-        prompt=BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
+        prompt=opening.BundlePrompt(**config.prompt.model_dump(), label_only=config.label_only),
         prompts_digest=prompts.student_digest,
         tokenizer_digest=tokenizer_digest(tokenizer),
         template_digest=encoder.tokenizer.template_digest,
         encoder_digest=encoder.digest,
         rulebook_digest=rulebook.digest,
         rule_ids=rulebook.ids,
-        labels=Labels(config.positive, config.negative),
-        columns=Columns(config.text_column, config.id_column),
+        labels=opening.Labels(config.positive, config.negative),
+        columns=opening.Columns(config.text_column, config.id_column),
         max_new_tokens=config.max_new_tokens,
         files={},
     )
@@ -232,6 +230,6 @@ def _prompts(config: BundleSettings, io: StageIO, encoder: Encoder) -> list[tupl
 
 def _write_contents(folder: Path, contents: Contents) -> None:
     """Write bundle.json with the digests of all other files."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != names.FILE)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name != opening.FILE)
     files = {p.relative_to(folder).as_posix(): jsonio.file_digest(p) for p in paths}
-    contents.model_copy(update={"files": files}).write(folder / names.FILE)
+    contents.model_copy(update={"files": files}).write(folder / opening.FILE)

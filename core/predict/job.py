@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from core import jsonio
 from core.bundle import Weights
-from core.bundle.contents import FILE
+from core.bundle.opening import FILE
 from core.data import sources
 from core.engines.base import Device
 from core.errors import RowsFailed, StoreError, UserError
@@ -61,19 +61,19 @@ class Job:
 
     @property
     def parts(self) -> Path:
-        """The folder of the answered parts: next to the output, or in the user's cache."""
+        """The folder of the parts: next to the output, or in the user's cache."""
         if sources.is_local(self.output):
             path = sources.local_path(self.output)
             return path.with_name(f".{path.name}.parts")
         return user_cache() / "predict" / jsonio.digest(self.output)[:16]
 
-    def part(self, i: int) -> Path:
-        """The file of one part."""
-        return self.parts / f"{i:06d}.jsonl"
+    def asked(self, i: int) -> Path:
+        """The file with the rows of one part, until they are answered."""
+        return self.parts / f"{i:06d}.rows"
 
-    def chunks(self) -> Iterator[list[InputRow]]:
-        """The rows in batches of one part."""
-        return batched(self.source.rows(), PART_ROWS)
+    def answered(self, i: int) -> Path:
+        """The file with the answers of one part."""
+        return self.parts / f"{i:06d}.jsonl"
 
 
 class _JobFile(Record):
@@ -107,7 +107,7 @@ class Outcome:
             raise RowsFailed(f"{self.errors:,} of {self.rows:,} rows have an error; see the error column")
 
     def add(self, record: dict[str, Any]) -> dict[str, Any]:
-        """Count a record from `answered`, warn of the first few errors, and return the columns to write."""
+        """Count a record from `records`, warn of the first few errors, and return the columns to write."""
         failed = record["error"] is not None
         self.rows += 1
         self.errors += failed
@@ -121,12 +121,12 @@ class Outcome:
 
 @contextmanager
 def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterator[int]:
-    """Start or resume a job under a lock; yields its number of rows.
+    """Start or resume a job under a lock; yields its number of rows. The input is then no longer needed.
 
     Raises UserError if the output exists, if another process works on it, and if the answered parts belong to
     another model, input or setting.
     """
-    if sources.is_local(job.output) and sources.local_path(job.output).is_dir():
+    if sources.is_local(job.output) and sources.is_folder(job.output):
         raise UserError(f"{sources.place(job.output)} is a folder; name a file in it")
     if not overwrite and sources.exists(job.output):
         raise UserError(f"{sources.place(job.output)} exists already; name another, or add --overwrite")
@@ -149,39 +149,41 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
 
 def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress | None = None) -> Outcome:
     """Answer the missing parts, in order, and write the output. `student` is called at most once."""
-    progress, asked, done, reused = progress or Silent(), None, 0, 0
-    try:
-        for i, chunk in enumerate(job.chunks()):
-            if job.part(i).is_file():
-                reused += len(chunk)
-            else:
-                asked = asked or student()
-                answer(job, i, chunk, asked, Within(progress, done, rows))
-            done += len(chunk)
-            progress.update(done, rows)
-    finally:
-        if asked is not None:
-            asked.close()
-    return assemble(job, reused)
+    with ExitStack() as stack:
+        opened = cache(lambda: stack.enter_context(closing(student())))
+        answered = answer(job, range(_parts(rows)), rows, opened, progress or Silent())
+    return assemble(job, rows - answered)
 
 
-def answer(job: Job, i: int, chunk: Sequence[InputRow], student: Student, progress: Progress) -> None:
-    """Answer one part and write it. Rows that cannot be asked pass through."""
-    records = answered(chunk, student, reasoning=job.reasoning, progress=progress)
-    with _kept(job.part(i)):
-        replace_bytes(job.part(i), "".join(f"{sink.line(row)}\n" for row in records).encode())
+def answer(job: Job, parts: range, rows: int, student: Callable[[], Student], progress: Progress) -> int:
+    """Answer the missing ones of `parts`, which have `rows` rows, and return the number of rows answered.
+
+    `student` is called for each part that is missing.
+    """
+    answered, done = 0, 0
+    for i in parts:
+        if not job.answered(i).is_file():
+            chunk = [InputRow(**row) for row in jsonio.read_jsonl(job.asked(i))]
+            within = Within(progress, done, rows)
+            lines = map(sink.line, records(chunk, student(), reasoning=job.reasoning, progress=within))
+            with _kept(job.answered(i)):
+                replace_bytes(job.answered(i), "".join(f"{line}\n" for line in lines).encode())
+                job.asked(i).unlink(missing_ok=True)
+            answered += len(chunk)
+        done = min(done + PART_ROWS, rows)
+        progress.update(done, rows)
+    return answered
 
 
-def answered(
+def records(
     chunk: Sequence[InputRow], student: Student, *, reasoning: bool, progress: Progress | None = None
 ) -> list[dict[str, Any]]:
     """The record of each row, in order, with two values that are only counted.
 
     `cut_tokens` is the number of tokens that did not fit; `overflow` is true if the row has content in
-    unnamed columns, which is ignored.
+    unnamed columns, which is ignored. Rows that cannot be asked pass through with their problem.
     """
-    sound = [row for row in chunk if row.problem is None]
-    texts = [row.text for row in sound]
+    texts = [row.text for row in chunk if row.problem is None]
     predictions = iter(student(texts, reasoning=reasoning, progress=progress) if texts else [])
     out = []
     for row in chunk:
@@ -194,45 +196,24 @@ def answered(
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """`rows` rows of a job from part `first` on, in a file of their own, and how the model is opened."""
+    """Parts of a job that are answered by one task, with `rows` rows, and how the model is opened."""
 
     job: Job
     number: int
-    first: int
+    parts: range
     rows: int
     base: str | None
     device: Device
 
-    @property
-    def file(self) -> Path:
-        """The file with its rows."""
-        return self.job.parts / f"shard-{self.number:04d}.rows"
-
 
 def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Shard]:
-    """Write the rows of every shard and yield it, in order; the input is then no longer needed."""
-    parts = -(-rows // PART_ROWS)
-    size = max(1, -(-parts // MOST_SHARDS))
-    chunks = job.chunks()
-    for number, first in enumerate(range(0, parts, size)):
-        taken = [row for chunk in islice(chunks, size) for row in chunk]
-        shard = Shard(job, number, first, len(taken), base, device)
-        with shard.file.open("w", encoding="utf-8") as f:
-            f.writelines(sink.line(asdict(row)) + "\n" for row in taken)
-        yield shard
-
-
-def answer_shard(shard: Shard, student: Callable[[], Student], progress: Progress) -> int:
-    """Answer the missing parts; `student` is called only if there is one."""
-    done, answered = 0, 0
-    rows = (InputRow(**row) for row in jsonio.read_jsonl(shard.file))
-    for i, chunk in enumerate(batched(rows, PART_ROWS), start=shard.first):
-        if not shard.job.part(i).is_file():
-            answer(shard.job, i, chunk, student(), Within(progress, done, shard.rows))
-            answered += len(chunk)
-        done += len(chunk)
-        progress.update(done, shard.rows)
-    return answered
+    """Divide a job into at most MOST_SHARDS shards, in order."""
+    count = _parts(rows)
+    size = max(1, -(-count // MOST_SHARDS))
+    for number, first in enumerate(range(0, count, size)):
+        end = min(first + size, count)
+        own = min(rows, end * PART_ROWS) - first * PART_ROWS
+        yield Shard(job, number, range(first, end), own, base, device)
 
 
 def assemble(job: Job, reused: int = 0) -> Outcome:
@@ -260,15 +241,16 @@ def assemble(job: Job, reused: int = 0) -> Outcome:
 
 
 def _begun(job: Job) -> int:
-    """The number of rows; parts that were answered before belong to this very job."""
+    """The number of rows. Parts that were answered before belong to this very job, the others have rows."""
     path = job.parts / _JOB
     earlier = _JobFile.read(path) if path.is_file() else None
-    digest, rows = (job.source.digest(), earlier.rows) if earlier else job.source.digest_and_rows()
+    settings = asdict(job.source)
+    del settings["url"], settings["second_choice"]
     key = {
         "version": VERSION,
         "bundle": jsonio.file_digest(job.folder / FILE),
-        "input": digest,
-        **{k: v for k, v in asdict(job.source).items() if k != "url"},
+        "input": job.source.digest(),
+        **settings,
         "reasoning": job.reasoning,
         "weights": job.weights,
     }
@@ -278,11 +260,24 @@ def _begun(job: Job) -> int:
                 f"{job.parts} contains the parts of another job ({', '.join(other)} differs): finish that "
                 "one, or add --restart to discard them"
             )
-        return rows
-    with _kept(path):
+        if all(job.answered(i).is_file() or job.asked(i).is_file() for i in range(_parts(earlier.rows))):
+            return earlier.rows
+    rows = 0
+    with _kept(job.parts):
         job.parts.mkdir(exist_ok=True)
+    for i, chunk in enumerate(batched(job.source.rows(), PART_ROWS)):
+        with _kept(job.asked(i)):
+            lines = (sink.line(asdict(row)) + "\n" for row in chunk)
+            job.asked(i).write_text("".join(lines), encoding="utf-8")
+        rows += len(chunk)
+    with _kept(path):
+        sync(job.parts.glob("*.rows"))
         replace_bytes(path, jsonio.canonical(_JobFile(key=key, rows=rows).to_json()))
     return rows
+
+
+def _parts(rows: int) -> int:
+    return -(-rows // PART_ROWS)
 
 
 @contextmanager

@@ -11,19 +11,13 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 
+from core.data.sources import FORMATS
 from core.errors import UserError
 from core.predict.options import OutputFormat
 from core.predict.source import InputRow
 from core.predict.student import Prediction
 from core.records import batched
 
-_ENDINGS: Mapping[str, OutputFormat] = {
-    "csv": "csv",
-    "jsonl": "jsonl",
-    "ndjson": "jsonl",
-    "parquet": "parquet",
-    "pq": "parquet",
-}
 _TEXT, _NUMBER = pyarrow.string(), pyarrow.float64()
 _PLAIN = pyarrow.schema(
     [("id", _TEXT), ("label", _TEXT), ("probability", _NUMBER), ("threshold", _NUMBER), ("error", _TEXT)]
@@ -34,8 +28,8 @@ _AT_ONCE = 8192
 
 def output_format(url: str, asked: OutputFormat | None = None) -> OutputFormat:
     """The format asked for, or that of the file's ending. Raises UserError."""
-    found = asked or _ENDINGS.get(url.lower().rpartition(".")[2])
-    if found is None:
+    found = asked or FORMATS.get(url.lower().rpartition(".")[2])
+    if found is None or found == "tsv":
         raise UserError(f"{url}: the ending does not give the format; end it in .csv, .jsonl or .parquet")
     return found
 
@@ -61,7 +55,7 @@ def record(row: InputRow, answer: Prediction | None, *, reasoning: bool) -> dict
 def line(row: Mapping[str, Any]) -> str:
     """One record as a line of JSON; half a surrogate pair, which UTF-8 cannot encode, is escaped."""
     text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-    return text if text.isascii() or _is_utf8(text) else json.dumps(row, allow_nan=False)
+    return text if text == _encodable(text) else json.dumps(row, allow_nan=False)
 
 
 def field(value: Any) -> Any:
@@ -89,14 +83,6 @@ def write(path: Path, kind: OutputFormat, rows: Iterable[Mapping[str, Any]], *, 
 
 
 def _encodable(value: Any) -> Any:
-    if isinstance(value, str) and not _is_utf8(value):
+    if isinstance(value, str) and not value.isascii():
         return value.encode("utf-8", "replace").decode()
     return value
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

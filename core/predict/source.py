@@ -3,29 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from typing_extensions import Buffer
-
 from core.bundle.opening import read_contents
 from core.data import sources, tables
-from core.data.rows import STANDARD_INPUT, MissingColumn, RawRow, TextFormat, garbled
-from core.data.tables import FORMATS, Format
-from core.data.text_lines import TextLines
+from core.data.sources import FORMATS, Format
+from core.data.tables import MissingColumn, RawRow, garbled
+from core.data.text_lines import STANDARD_INPUT, TextFormat, TextLines
 from core.errors import DataError
 from core.predict.options import STANDARD, InputFormat, PredictOptions
 from core.records import text_id
 
 log = logging.getLogger(__name__)
-
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,29 +34,6 @@ class InputRow:
     text: str
     problem: str | None = None
     overflow: bool = False
-
-
-class _Hashed(io.RawIOBase):
-    """A file whose bytes are hashed as they are read."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Buffer) -> int:
-        view = memoryview(buffer)
-        block = self._file.read(len(view))
-        self.digest.update(block)
-        view[: len(block)] = block
-        return len(block)
-
-    def read_to_end(self) -> None:
-        """Hash what is left."""
-        while self.read(_BLOCK):
-            pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,61 +55,39 @@ class Source:
         """The input of `options`; the text column is by default that of the bundle's training data."""
         first, second = text_columns(options.text_column, read_contents(bundle).columns.text)
         how = (options.encoding, options.separator, options.quotes)
-        return Source(options.input, options.format, first, options.id_column, *how, second).resolved()
+        return Source(options.input, options.format, first, options.id_column, *how, second)
 
     @property
     def place(self) -> str:
         """As errors name it."""
         return STANDARD_INPUT if self.url == STANDARD else sources.place(self.url)
 
-    def resolved(self) -> Source:
-        """The source with the text column that its table has; it is reported if it is the second choice.
-
-        Standard input, which can be read once, stays as it is: `rows` does the same there.
-        """
-        if self.second_choice is None or self.url == STANDARD or self._kind() == "lines":
-            return self
-        with self._opened() as file:
-            return replace(self, text_column=self._text_column(self._table(file).columns), second_choice=None)
-
     def rows(self) -> Iterator[InputRow]:
         """Yield every row, in order, with one block of the input in memory. Raises DataError."""
         with self._opened() as file:
-            yield from self._rows(file)
+            if self._kind() == "lines":
+                yield from self._lines(file)
+                return
+            table = self._table(file)
+            column = self._text_column(table.columns)
+            try:
+                for raw in table.rows((column, self.id_column or column)):
+                    yield self._row(raw, named=self.id_column is not None)
+            except MissingColumn as e:
+                option = "--text-column" if e.column == column else "--id-column"
+                raise DataError(f"{e}; set {option}") from None
 
     def digest(self) -> str:
         """sha256 of the (decompressed) bytes, in hex."""
         with self._opened() as file:
-            hashed = _Hashed(file)
-            hashed.read_to_end()
-        return hashed.digest.hexdigest()
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
-    def digest_and_rows(self) -> tuple[str, int]:
-        """The digest and the number of rows, from one pass over the input. Raises DataError."""
-        if self._kind() == "parquet":  # read in no fixed order
-            return self.digest(), sum(1 for _ in self.rows())
-        with self._opened() as file:
-            hashed = _Hashed(file)
-            rows = sum(1 for _ in self._rows(io.BufferedReader(hashed, _BLOCK)))
-            hashed.read_to_end()
-        return hashed.digest.hexdigest(), rows
-
-    def _rows(self, file: BinaryIO) -> Iterator[InputRow]:
-        if self._kind() == "lines":
-            lines = TextLines(file, self.place, self._how)
-            how = replace(self._how, likely=lines.likely)
-            for number, text in enumerate(lines.stripped(), start=1):
-                raw = RawRow(number, (text, None), problem=garbled("the text", text, how))
-                yield self._row(raw, named=False)
-            return
-        table = self._table(file)
-        column = self._text_column(table.columns)
-        try:
-            for raw in table.rows((column, self.id_column or column)):
-                yield self._row(raw, named=self.id_column is not None)
-        except MissingColumn as e:
-            option = "--text-column" if e.column == column else "--id-column"
-            raise DataError(f"{e}; set {option}") from None
+    def _lines(self, file: BinaryIO) -> Iterator[InputRow]:
+        lines = TextLines(file, self.place, self._how)
+        how = replace(self._how, likely=lines.likely)
+        for number, text in enumerate(lines.stripped(), start=1):
+            raw = RawRow(number, (text, None), problem=garbled("the text", text, how))
+            yield self._row(raw, named=False)
 
     @property
     def _how(self) -> TextFormat:
@@ -164,23 +114,18 @@ class Source:
             return self.format
         if self.url == STANDARD:
             return "lines"
-        name = self.url.lower().removesuffix(".gz").rpartition(".")[2]
-        if name == "txt":
+        ending = sources.ending(self.url)
+        if ending == "txt":
             return "lines"
-        if name not in FORMATS:
+        if ending not in FORMATS:
             raise DataError(
-                f"{self.place}: the ending does not say how the file is written; set --format to csv, tsv, "
-                "jsonl, parquet, or lines"
+                f"{self.place}: the ending does not identify the format; set --format to csv, tsv, jsonl, "
+                "parquet, or lines"
             )
-        return FORMATS[name]
+        return FORMATS[ending]
 
-    @contextmanager
-    def _opened(self) -> Iterator[BinaryIO]:
-        if self.url == STANDARD:
-            yield sys.stdin.buffer
-            return
-        with sources.opened(self.url) as file:
-            yield file
+    def _opened(self) -> AbstractContextManager[BinaryIO]:
+        return nullcontext(sys.stdin.buffer) if self.url == STANDARD else sources.opened(self.url)
 
     def _row(self, raw: RawRow, *, named: bool) -> InputRow:
         if raw.problem is not None:

@@ -8,20 +8,18 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-import fsspec
 import numpy as np
 from filelock import FileLock
 
 from core import locations
 from core.bundle import Weights
-from core.bundle.contents import FILE, MERGED
-from core.bundle.opening import Bundle, open_bundle, read_contents
+from core.bundle.opening import FILE, MERGED, Bundle, open_bundle, read_contents
 from core.bundle.stage import FOLDER
+from core.data import sources
 from core.engines.base import Device
 from core.engines.sampling import Sampler
-from core.errors import MissingInputError, ModelError, PassingError, UserError
+from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts
 from core.files import user_cache, whole_folder
@@ -154,9 +152,7 @@ class Student:
     def __enter__(self) -> Student:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -204,14 +200,10 @@ def _published(store: Store, name: str) -> Path:
 
 def _fetched(url: str, *, merged: bool) -> Path:
     try:
-        fs, path = fsspec.core.url_to_fs(url)
-        written: bytes = fs.cat_file(f"{path}/{FILE}")
-    except FileNotFoundError:
-        raise MissingInputError(f"{url} is not a bundle: it has no {FILE}") from None
-    except (ConnectionError, TimeoutError) as e:
-        raise PassingError(f"{url} could not be reached: {e}") from e
-    except Exception as e:  # clients of stores have trees of errors of their own
-        raise MissingInputError(f"{url} cannot be read: {type(e).__name__}: {e}") from e
+        written = sources.read_bytes(f"{url}/{FILE}")
+    except DataError as e:
+        raise MissingInputError(f"{url} is not a bundle that can be read: {e}") from e
+    fs, path = sources.filesystem(url)
     name = hashlib.sha256(written).hexdigest()[:16] + ("-merged" if merged else "")
     final = user_cache() / "bundles" / name
     final.parent.mkdir(parents=True, exist_ok=True)

@@ -131,7 +131,7 @@ def _answer_stream(
         writer.writerow(names)
     with opened() as student:
         for chunk in batched(rows, _AT_ONCE):
-            for row in map(outcome.add, job.answered(chunk, student, reasoning=options.reasoning)):
+            for row in map(outcome.add, job.records(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])
                 else:

@@ -20,8 +20,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import resolve_model
-from core.bundle.contents import FILE, Base, BundlePrompt, Columns, Contents, Labels
-from core.bundle.opening import Bundle
+from core.bundle.opening import FILE, Base, Bundle, BundlePrompt, Columns, Contents, Labels
 from core.config.teacher import PromptsConfig
 from core.engines.local import LocalEngine
 from core.evaluation.decision import by_definition

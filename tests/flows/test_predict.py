@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from core.bundle.contents import FILE
+from core.bundle.opening import FILE
 from core.errors import RowsFailed, UserError
 from core.predict import job
 from flows.cli import main

@@ -190,9 +190,8 @@ def test_the_column_text_is_the_second_choice(
     else:
         path.write_bytes(TABLES[kind])
     with caplog.at_level(logging.WARNING):
-        found = source(str(path), "auto").resolved()
-    assert (found.text_column, found.second_choice) == ("text", None)
-    assert [row.text for row in found.rows()] == ["hello"]
+        found = list(source(str(path), "auto").rows())
+    assert [row.text for row in found] == ["hello"]
     (said,) = caplog.messages
     assert "'v2'" in said
     assert "'text'" in said
@@ -204,7 +203,7 @@ def test_standard_input_has_a_second_choice_too(
 ) -> None:
     """TER4."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(TABLES[kind])))
-    found = list(source("-", kind).resolved().rows())
+    found = list(source("-", kind).rows())
     assert [row.text for row in found] == ["hello"]
     assert "'v2'" in caplog.messages[0]
 
@@ -215,11 +214,11 @@ def test_the_training_datas_column_and_one_asked_for_come_first(
     """TER4."""
     path = tmp_path / "t.csv"
     path.write_text("text,v2\nno,yes\n")
-    assert [row.text for row in source(str(path), "auto").resolved().rows()] == ["yes"]
+    assert [row.text for row in source(str(path), "auto").rows()] == ["yes"]
     path.write_text("text,body\nno,yes\n")
-    assert [row.text for row in source(str(path), "auto", "body").resolved().rows()] == ["yes"]
+    assert [row.text for row in source(str(path), "auto", "body").rows()] == ["yes"]
     with pytest.raises(DataError, match=r"no column 'bdy'; it has 'text', 'body'; did you mean 'body'\?"):
-        list(source(str(path), "auto", "bdy").resolved().rows())
+        list(source(str(path), "auto", "bdy").rows())
     assert caplog.messages == []
 
 
@@ -231,7 +230,7 @@ def test_without_either_column_the_option_is_suggested(tmp_path: Path, kind: str
     if kind == "parquet":
         pyarrow.parquet.write_table(pyarrow.table({"id": ["r0"], "V2": ["a"]}), path)
     with pytest.raises(DataError, match=r"no column 'v2'; it has 'id', 'V2'.*mean 'V2'\?; set --text-column"):
-        list(source(str(path), "auto").resolved().rows())
+        list(source(str(path), "auto").rows())
 
 
 def test_a_column_that_occurs_twice_is_named(tmp_path: Path) -> None:
@@ -242,19 +241,3 @@ def test_a_column_that_occurs_twice_is_named(tmp_path: Path) -> None:
     for name in ("t.parquet", "t.csv"):
         with pytest.raises(DataError, match=f"{name} has 2 columns 'text'; rename all but one"):
             rows(tmp_path / name)
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("texts.csv", b'id,text\n1,"two\nlines"\n2,b\n'),
-        ("texts.jsonl", b'{"text": "a"}\n{"text": "b"}\n{"text": "c"}'),
-        ("texts.txt", b"a\nb"),
-        ("texts.txt.gz", gzip.compress(b"a\nb\n\n")),
-        ("texts.csv", b"text\n"),
-    ],
-)
-def test_one_pass_gives_the_digest_and_the_number_of_rows(tmp_path: Path, name: str, content: bytes) -> None:
-    (tmp_path / name).write_bytes(content)
-    source = Source(str(tmp_path / name))
-    assert source.digest_and_rows() == (source.digest(), len(list(source.rows())))
