@@ -6,33 +6,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.config.base import ANYWHERE, NotInKey, Section, key_fields
+from core.config.base import ANYWHERE, NotInKey, Section
 from core.config.data import DataConfig
-from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig
+from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig, TrackersConfig
 from core.config.reinforce import ReinforceConfig
 from core.config.rejection import RejectionConfig
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.config.trackers import TrackersConfig
 
-__all__ = [
-    "BaselinesConfig",
-    "Config",
-    "DataConfig",
-    "EvaluationConfig",
-    "ExportConfig",
-    "PromptsConfig",
-    "ReinforceConfig",
-    "RejectionConfig",
-    "RulesConfig",
-    "RunConfig",
-    "Section",
-    "StagesConfig",
-    "StudentConfig",
-    "TeacherConfig",
-    "TrackersConfig",
-    "key_fields",
-]
+__all__ = ["Config", "PromptsConfig", "RunConfig", "Section", "StagesConfig", "StudentConfig"]
 
 
 class RunConfig(Section):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.fields import FieldInfo
+
+from core.registry import Registry
+
+_Settings = TypeVar("_Settings", bound=type[BaseModel])
 
 
 class Section(BaseModel):
@@ -59,6 +64,20 @@ LOCAL = Location((), "a local path")
 MODEL = Location(("package",), "a folder, a .gguf file, a hub id or package://")
 
 
+def register_settings(registry: Registry[Any], field: str, name: str) -> Callable[[_Settings], _Settings]:
+    """Return a decorator that registers a class of settings whose `field` is `name`."""
+
+    def register(settings: _Settings) -> _Settings:
+        settings.model_fields[field].default = name
+        settings.model_fields[field].annotation = Literal[name]  # type: ignore[assignment]
+        settings.model_config["title"] = name
+        settings.model_rebuild(force=True)
+        registry.register(name, settings)
+        return settings
+
+    return register
+
+
 def location_of(info: FieldInfo) -> Location | None:
     """What a field that names a location takes; None for any other field."""
     marked = next((mark for mark in info.metadata if isinstance(mark, Location)), None)
@@ -67,11 +86,11 @@ def location_of(info: FieldInfo) -> Location | None:
 
 def key_fields(section: BaseModel) -> dict[str, Any]:
     """The fields of `section` that belong into a cache key, nested sections included."""
-    out: dict[str, Any] = {}
-    for name, info in type(section).model_fields.items():
-        if any(isinstance(mark, NotInKey) for mark in info.metadata):
-            continue
-        out[name] = _plain(getattr(section, name))
+    out = {
+        name: _plain(getattr(section, name))
+        for name, info in type(section).model_fields.items()
+        if not any(isinstance(mark, NotInKey) for mark in info.metadata)
+    }
     return {**out, **section.key_extras()} if isinstance(section, Section) else out
 
 

@@ -59,30 +59,22 @@ class BudgetConfig(Section):
 
 
 class Endpoint(Section):
-    """Where chat requests are sent and what bounds them; see core.completions."""
+    """Where chat requests are sent and what bounds them; see core.completions.
+
+    The fields are those of `teacher:`, and `section` is the config section that error messages name.
+    """
 
     model: str = Field(min_length=1)
-    """The model's name at the endpoint."""
     base_url: str
-    """The address, with /v1 where the server has it."""
     max_tokens: int = Field(4096, ge=1)
-    """Token limit of each completion, reasoning included."""
     api_key_env: str | None = None
-    """The environment variable that contains the API key; None if the endpoint needs none."""
     token_limit: TokenLimitName = "max_tokens"
-    """How the endpoint names the token limit."""
     extra_body: dict[str, Any] = {}
-    """More fields of each request."""
     limits: LimitsConfig = LimitsConfig()
-    """Rate limits, timeouts and retries."""
     budget: BudgetConfig = BudgetConfig()
-    """What a run may spend, its earlier starts included."""
     canary: int | None = Field(50, ge=1)
-    """How many requests are sent before one completion is usable; None for any number."""
     prices: str | None = None
-    """A YAML file of prices; None counts tokens only."""
     section: str = "teacher"
-    """The config section that error messages name."""
 
 
 def wrong_url(url: str) -> str | None:

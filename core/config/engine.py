@@ -11,13 +11,13 @@ import pkgutil
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
 from core import engines
-from core.config.base import Section
+from core.config.base import Section, register_settings
 from core.engines.base import Capabilities, Device
 from core.registry import Registry, UnknownNameError
 
@@ -95,16 +95,7 @@ def register_engine(name: str) -> Callable[[type[_Settings]], type[_Settings]]:
 
     A user selects it with `student: {engine: {kind: <name>, ...}}`, or `engine: <name>` for its defaults.
     """
-
-    def register(settings: type[_Settings]) -> type[_Settings]:
-        settings.model_config["title"] = name
-        field = settings.model_fields["kind"]
-        field.default, field.annotation = name, Literal[name]  # type: ignore[assignment]
-        settings.model_rebuild(force=True)
-        ENGINES.register(name, settings)
-        return settings
-
-    return register
+    return register_settings(ENGINES, "kind", name)
 
 
 class _Registered:

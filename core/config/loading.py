@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -76,17 +76,13 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedConfig:
         # A server has its own names for models, and MLflow its own `file:` paths.
         if (on_server and key == ("student", "model")) or (key[0] == "trackers" and value[:5] == "file:"):
             continue
+        creates = key == ("run", "root")
         try:
             locations.normalized(
-                value,
-                ".".join(key),
-                creates=key == ("run", "root"),
-                schemes=location.schemes,
-                kind=location.kind,
+                value, ".".join(key), creates=creates, schemes=location.schemes, kind=location.kind
             )
         except UserError as e:
-            origin = resolved.origins[key]
-            place = origin if origin == "--set" else source.place(key)
+            place = "--set" if resolved.origins[key] == "--set" else source.place(key)
             raise ConfigError(f"{place}: {e}") from None
     return resolved
 
@@ -101,11 +97,8 @@ def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> Resolv
         if not equals or not written.strip():
             raise ConfigError(f"--set wants key=value, for instance student.epochs=2; got {text!r}")
         key = tuple(written.strip().split("."))
-        for earlier in sets:
-            if len(earlier) > len(key) and earlier[: len(key)] == key:
-                raise ConfigError(
-                    f"--set {'.'.join(key)} would discard --set {'.'.join(earlier)}; give it first"
-                )
+        if lost := next((e for e in sets if len(e) > len(key) and e[: len(key)] == key), None):
+            raise ConfigError(f"--set {'.'.join(key)} would discard --set {'.'.join(lost)}; give it first")
         sets.append(key)
         values = _with_kind(_with(values, key, parse_scalar(value)))
     if not isinstance(values.get("run", {}), dict) or not (values.get("run") or {}).get("name"):
@@ -130,30 +123,19 @@ def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPat
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
-def fields_at(key: KeyPath) -> Mapping[str, FieldInfo] | None:
-    """The fields of the section at a key path; None if it leads outside the sections.
+def fields_at(key: KeyPath) -> Mapping[str, FieldInfo]:
+    """The fields of the section at a key path; none if it leads outside the sections.
 
     At student.engine they are the fields of every engine.
     """
     if key[:1] == ("rejection",) and len(key) == 4:
         return RULES.get(key[3]).model_fields
-    fields: Mapping[str, FieldInfo] = Config.model_fields
-    for part in key:
-        inner = _section_of(fields[part].annotation) if part in fields else None
-        if inner is None:
-            return None
-        fields = _fields_of(inner)
-    return fields
+    return {path[-1]: info for path, info in _fields(Config) if path[:-1] == key}
 
 
-def leaves(model: type[BaseModel], at: KeyPath = ()) -> Iterable[KeyPath]:
+def leaves(model: type[BaseModel]) -> Iterable[KeyPath]:
     """Every key path of a model that has a value and not a section."""
-    for name, info in _fields_of(model).items():
-        inner = _section_of(info.annotation)
-        if inner is not None:
-            yield from leaves(inner, (*at, name))
-        else:
-            yield (*at, name)
+    return (path for path, info in _fields(model) if _section_of(info.annotation) is None)
 
 
 def walk(section: BaseModel, at: KeyPath = ()) -> Iterable[tuple[KeyPath, FieldInfo, Any]]:
@@ -166,10 +148,15 @@ def walk(section: BaseModel, at: KeyPath = ()) -> Iterable[tuple[KeyPath, FieldI
             yield (*at, name), info, value
 
 
-def _fields_of(model: type[BaseModel]) -> Mapping[str, FieldInfo]:
-    if model is not EngineSettings:
-        return model.model_fields
-    return {name: info for _, engine in ENGINES.items() for name, info in engine.model_fields.items()}
+def _fields(model: type[BaseModel], at: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo]]:
+    """Every field of a model and its sections, by key path."""
+    infos = model.model_fields
+    if model is EngineSettings:
+        infos = {name: info for _, engine in ENGINES.items() for name, info in engine.model_fields.items()}
+    for name, info in infos.items():
+        yield (*at, name), info
+        if (inner := _section_of(info.annotation)) is not None:
+            yield from _fields(inner, (*at, name))
 
 
 def _section_of(annotation: Any) -> type[BaseModel] | None:
@@ -214,7 +201,7 @@ def _message(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> s
     if error["type"] == "extra_forbidden":
         return f"{place}: {name} is not a key{_nearest(key)}"
     if error["type"] == "missing":
-        info = (fields_at(key[:-1]) or {}).get(key[-1])
+        info = fields_at(key[:-1]).get(key[-1])
         what = f": {' '.join(info.description.split())}" if info and info.description else ""
         return f"{place}: {name} is missing{what}"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -232,7 +219,7 @@ def _nearest(key: KeyPath) -> str:
         having = [name for name, engine in ENGINES.items() if wrong in engine.model_fields]
         if having:
             return f" of this engine; {' and '.join(having)} has it (student.engine.kind)"
-    names = list(fields_at(key[:-1]) or ())
+    names = list(fields_at(key[:-1]))
     if not names:
         return ""
     if not difflib.get_close_matches(wrong, names, n=1, cutoff=0.6):

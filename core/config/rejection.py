@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails
 
-from core.config.base import Section
+from core.config.base import Section, register_settings
 from core.labels import BINARY, LabelSet
 from core.records import Example, TeacherAnswer
 from core.registry import Registry
@@ -83,14 +83,7 @@ def rule(name: str) -> Callable[[type[_Rule]], type[_Rule]]:
     ...         return f"{marks} exclamation marks" if marks > self.max_marks else None
     """
 
-    def register(decorated: type[_Rule]) -> type[_Rule]:
-        decorated.model_fields["rule"].default = name
-        decorated.model_fields["rule"].annotation = Literal[name]  # type: ignore[assignment]
-        decorated.model_rebuild(force=True)
-        RULES.register(name, decorated)
-        return decorated
-
-    return register
+    return register_settings(RULES, "rule", name)
 
 
 def _rule_settings(value: Any) -> Any:
