@@ -6,7 +6,7 @@ import difflib
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from core.config.writing import written
 from core.errors import ConfigError
 from core.legacy import prompts
 from core.legacy.keys import FIXED, KEYS
-from core.legacy.settings import FlatFile, Settings, Version, read_flat
+from core.legacy.settings import Settings, Version, read_flat
 from core.teacher.answer_file import source_of
 
 Defaults = Literal["auto", "old", "new"]
@@ -41,25 +41,33 @@ class Remark:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Imported:
     """Our values and the origin of each, both by dotted name, and remarks on the other keys.
 
     `prompts` is the content of a prompts file in our form, None if the earlier one is not converted.
     """
 
-    file: FlatFile
-    version: Version
-    values: Mapping[str, Any]
-    origins: Mapping[str, str]
-    remarks: tuple[Remark, ...]
+    settings: Settings
+    values: dict[str, Any] = field(default_factory=lambda: {k: value for k, (value, _) in FIXED.items()})
+    origins: dict[str, str] = field(default_factory=lambda: {k: why for k, (_, why) in FIXED.items()})
+    remarks: list[Remark] = field(default_factory=list)
     prompts: str | None = None
+
+    @property
+    def version(self) -> Version:
+        """The version of the scripts whose defaults hold."""
+        return self.settings.version
 
     @property
     def mapped(self) -> int:
         """The number of the file's keys that are taken over."""
         left_out = {r.key for r in self.remarks if r.kind in ("left out", "unknown")}
-        return len(self.file.given.keys() - left_out)
+        return len(self.settings.given.keys() - left_out)
+
+    def note(self, kind: Kind, key: str, text: str) -> None:
+        """Add a remark on a key of the file."""
+        self.remarks.append(Remark(kind, self.settings.place(key), key, text))
 
     def listed(self) -> Iterator[tuple[str, list[str]]]:
         """Yield each title that has remarks, with a line for each of them."""
@@ -78,19 +86,22 @@ def import_config(
     and the dataset by the run's answers and splits. Raises ConfigError with file, line and remedy for an
     invalid file, and for values with which no version of the scripts worked.
     """
-    file = read_flat(path)
-    known = [KEYS[name] for name in file.given if name in KEYS]
-    version: Version = "new" if any(key.later for key in known) else "old"
+    settings = read_flat(path)
+    known = [KEYS[name] for name in settings.given if name in KEYS]
+    settings.version = "new" if any(key.later for key in known) else "old"
     if defaults != "auto":
-        version = defaults
+        settings.version = defaults
     for key in known:
-        key.check(file)
-    default = {k.name: k.default if version == "old" else k.new_default for k in KEYS.values()}
-    settings = Settings(file, version, {**default, **file.given})
-    found = _mapped(settings)
-    found = _with_prompts(found, settings, prompts_file)
+        key.check(settings)
+    is_old = settings.version == "old"
+    default = {k.name: k.default if is_old else k.new_default for k in KEYS.values()}
+    settings.values = {**default, **settings.given}
+    found = Imported(settings)
+    _map_keys(found)
+    _note_missing(found)
+    _convert_prompts(found, prompts_file)
     if answers is not None:
-        found = _with_answers(found, answers)
+        _take_answers(found, answers)
     _validate(found)
     return found
 
@@ -99,8 +110,8 @@ def render(found: Imported) -> str:
     """Return our config as YAML: remarks first, and a comment with the origin of each value."""
     version = "first" if found.version == "old" else "later"
     lines = [
-        f"# Converted from {found.file.path} by `understudy import-config`. A comment names the key that a",
-        f'# value comes from; "by default" is what the {version} version of the scripts did without it.',
+        f"# Converted from {found.settings.path} by `understudy import-config`. A comment names the key that",
+        f'# a value comes from; "by default" is what the {version} version of the scripts did without it.',
     ]
     for title, remarks in found.listed():
         lines += ["#", f"# {title}:"]
@@ -108,7 +119,7 @@ def render(found: Imported) -> str:
             lines += textwrap.wrap(remark, 108, initial_indent="#   ", subsequent_indent="#     ")
     lines.append("")
     fields = (".".join(path) for path in leaves(Config))
-    values = {field: found.values[field] for field in fields if field in found.values}
+    values = {name: found.values[name] for name in fields if name in found.values}
     return "\n".join([*lines, *_yaml(nested(values), (), found.origins)]) + "\n"
 
 
@@ -135,66 +146,53 @@ def _yaml(values: Any, at: tuple[str, ...], origins: Mapping[str, str]) -> Itera
             yield from _yaml(value, (*at, name), origins)
 
 
-def _mapped(s: Settings) -> Imported:
-    file, converted = s.file, {name: key.value(s) for name, key in KEYS.items() if key.fields}
-    values = {name: value for name, (value, _) in FIXED.items()}
-    origins = {name: why for name, (_, why) in FIXED.items()}
+def _map_keys(found: Imported) -> None:
+    """Take over the keys that have fields, and note the others."""
+    given = found.settings.given
+    converted = {name: key.value(found.settings) for name, key in KEYS.items() if key.fields}
     for name, value in converted.items():
-        for field in KEYS[name].fields if value is not None else ():
-            values[field] = value
-            if field not in origins or name in file.given:
-                origins[field] = name if name in file.given else f"{name}, by default"
-    remarks = []
-    for name, given in file.given.items():
+        for ours in KEYS[name].fields if value is not None else ():
+            found.values[ours] = value
+            if ours not in found.origins or name in given:
+                found.origins[ours] = name if name in given else f"{name}, by default"
+    for name, value in given.items():
         key = KEYS.get(name)
         if key is None:
             near = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]}?" if near else ""
-            text = f"not a key of the earlier scripts, which ignored it{hint}"
-            remarks.append(Remark("unknown", file.place(name), name, text))
+            found.note("unknown", name, f"not a key of the earlier scripts, which ignored it{hint}")
         elif not key.fields:
-            text = json.dumps(given, ensure_ascii=False)
-            shown = text if len(text) <= 60 else f"{text[:57]}..."
-            remarks.append(Remark("left out", file.place(name), name, f"{shown}: {key.note}"))
-        elif key.note and key.is_different(given, converted[name]) and name != "prompt_file":
-            text = f"now {', '.join(key.fields)}; {key.note}"
-            remarks.append(Remark("different", file.place(name), name, text))
-    return Imported(file, s.version, values, origins, (*remarks, *_missing(s)))
+            shown = textwrap.shorten(json.dumps(value, ensure_ascii=False), 60, placeholder="...")
+            found.note("left out", name, f"{shown}: {key.note}")
+        elif key.note and name != "prompt_file" and key.differs(value, converted[name]):
+            found.note("different", name, f"now {', '.join(key.fields)}; {key.note}")
 
 
-def _missing(s: Settings) -> Iterator[Remark]:
-    """Paths that do not exist here, although the scripts needed what they name."""
-    for name, field in _NEEDED.items():
-        if name == "rules_root_dir" and s.find(s["rules_dir"]):
-            continue
-        if s.find(s[name]) is None:
+def _note_missing(found: Imported) -> None:
+    """Note paths that do not exist here, although the scripts needed what they name."""
+    s = found.settings
+    for name, ours in _NEEDED.items():
+        if s.find(s[name]) is None and not (name == "rules_root_dir" and s.find(s["rules_dir"])):
             tried = ", ".join(dict.fromkeys(map(str, s.candidates(s[name]))))
-            text = f"{s[name]} does not exist (tried: {tried}): set {field}"
+            found.note("missing", name, f"{s[name]} does not exist (tried: {tried}): set {ours}")
         elif name == "dataset_root_dir" and s.columns() is None:
-            text = f"it has no train table of {s['dataset_name']}: set data.text_column and data.label_column"
-        else:
-            continue
-        yield Remark("missing", s.file.place(name), name, text)
+            what = f"it has no train table of {s['dataset_name']}"
+            found.note("missing", name, f"{what}: set data.text_column and data.label_column")
 
 
-def _with_prompts(found: Imported, s: Settings, to: Path) -> Imported:
+def _convert_prompts(found: Imported, to: Path) -> None:
     """Convert a prompts file of the earlier scripts; one of ours remains where it is."""
-    source = s.find(s["prompt_file"])
+    source = found.settings.find(found.settings["prompt_file"])
     converted = None if source is None else prompts.convert(source)
     if converted is None:
-        return found
-    text, notes = converted
-    notes = [KEYS["prompt_file"].note, *notes]
-    return replace(
-        found,
-        prompts=text,
-        values={**found.values, "prompts.file": str(to)},
-        origins={**found.origins, "prompts.file": f"converted from {source}"},
-        remarks=(*found.remarks, *(Remark("different", str(source), "prompt_file", note) for note in notes)),
-    )
+        return
+    found.prompts, notes = converted
+    found.values["prompts.file"], found.origins["prompts.file"] = str(to), f"converted from {source}"
+    for text in (KEYS["prompt_file"].note, *notes):
+        found.remarks.append(Remark("different", str(source), "prompt_file", text))
 
 
-def _with_answers(found: Imported, answers: Path) -> Imported:
+def _take_answers(found: Imported, answers: Path) -> None:
     """Take recorded answers instead of the live teacher, and the texts that were answered."""
     source = Path(source_of(str(answers))[0])
     if not source.is_file():
@@ -204,30 +202,28 @@ def _with_answers(found: Imported, answers: Path) -> Imported:
     if splits.is_dir():
         values |= {"data.dir": str(splits), "data.text_column": "text", "data.label_column": "label"}
         values |= {"data.separator": ","}
+    found.values |= values
+    found.origins |= dict.fromkeys(values, "--answers")
     replaced = [name for name, key in KEYS.items() if set(key.fields) & set(values)]
+    found.remarks = [remark for remark in found.remarks if remark.key not in replaced]
     text = "not needed: the run that --answers names has the texts as CSV, in the columns text and label"
-    given = [name for name in replaced if name in found.file.given]
-    left_out = [Remark("left out", found.file.place(name), name, text) for name in given]
-    return replace(
-        found,
-        values={**found.values, **values},
-        origins={**found.origins, **dict.fromkeys(values, "--answers")},
-        remarks=(*(r for r in found.remarks if r.key not in replaced), *left_out),
-    )
+    for name in replaced:
+        if name in found.settings.given:
+            found.note("left out", name, text)
 
 
 def _validate(found: Imported) -> None:
     """Raise ConfigError for values outside our limits, with the key and line in the earlier config."""
-    known = {name: line for name, line in found.file.lines.items() if name in KEYS}
-    lines = {tuple(field.split(".")): n for name, n in known.items() for field in KEYS[name].fields}
+    known = {name: line for name, line in found.settings.lines.items() if name in KEYS}
+    lines = {tuple(ours.split(".")): n for name, n in known.items() for ours in KEYS[name].fields}
     try:
-        validate(nested(found.values), Source(str(found.file.path), {}, lines))
+        validate(nested(found.values), Source(str(found.settings.path), {}, lines))
     except ConfigError as e:
         messages = []
         for message in str(e).splitlines():
-            field = next((f for f in found.values if f": {f}: " in message), "")
-            origin = found.origins.get(field, "").partition(",")[0]
-            if origin in KEYS and origin != field:
-                message = message.replace(f": {field}: ", f": {origin} (here {field}): ", 1)
+            ours = next((name for name in found.values if f": {name}: " in message), "")
+            origin = found.origins.get(ours, "").partition(",")[0]
+            if origin in KEYS and origin != ours:
+                message = message.replace(f": {ours}: ", f": {origin} (here {ours}): ", 1)
             messages.append(message)
         raise ConfigError("\n".join(messages)) from None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.legacy.settings import Columns, FlatFile, Settings
+from core.legacy.settings import Columns, Settings
 
 Convert = Callable[[Settings, Any], Any]
 _EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "true or false"}
@@ -17,8 +17,8 @@ _EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "t
 class Key:
     """One key. `fields` are the dotted names of our config that it sets; without any it has no counterpart.
 
-    `new` is the later version's default if it differs; a `later` key is unknown to the first version, which
-    behaved as by `default`.
+    `convert` returns the value for our fields, None leaves them at our default. `new` is the later version's
+    default if it differs; a `later` key is unknown to the first version, which behaved as by `default`.
     """
 
     name: str
@@ -40,21 +40,21 @@ class Key:
         return NOTES.get(self.name, "")
 
     def value(self, settings: Settings) -> Any:
-        """Return the value for our fields; None leaves them at our default."""
+        """Return the value for our fields."""
         value = settings[self.name]
         return value if self.convert is None else self.convert(settings, value)
 
-    def is_different(self, given: Any, converted: Any) -> bool:
+    def differs(self, given: Any, converted: Any) -> bool:
         """Whether the note concerns the given value: a converted value is different only if it changed."""
         return converted is not None and (self.convert is None or converted != given)
 
-    def check(self, file: FlatFile) -> None:
+    def check(self, settings: Settings) -> None:
         """Raise ConfigError if the file gives the key a value of another type."""
-        value, allowed = file.given[self.name], (int, float) if self.type is float else self.type
+        value, allowed = settings.given[self.name], (int, float) if self.type is float else self.type
         if value is None and self.new_default is None:
             return
         if not isinstance(value, allowed) or isinstance(value, bool) != (self.type is bool):
-            raise file.error(
+            raise settings.error(
                 self.name,
                 f"{value!r:.60} is not {_EXPECTED[self.type]}; correct it, or remove the key, which is then "
                 f"{self.new_default!r}",
@@ -67,8 +67,19 @@ def _column(index: int) -> Convert:
 
 def _separator(s: Settings, value: str) -> Any:
     if len(value) != 1:
-        raise s.file.error("csv_sep", f'{value!r} is not one character; give one, such as ";" or "\\t"')
+        raise s.error("csv_sep", f'{value!r} is not one character; give one, such as ";" or "\\t"')
     return _column(2)(s, value)
+
+
+def _one_of(key: str, ours: Mapping[str, str]) -> Convert:
+    """Our names for a key's values; any other value is an error."""
+
+    def convert(s: Settings, value: str) -> str:
+        if value not in ours:
+            raise s.error(key, f"{value!r} is not one of {', '.join(ours)}; give one of them")
+        return ours[value]
+
+    return convert
 
 
 def _rules(s: Settings, value: str) -> str:
@@ -91,7 +102,7 @@ def _or_google(google: str) -> Convert:
 
 def _requests_per_minute(s: Settings, seconds: float) -> float | None:
     if seconds < 0:
-        raise s.file.error("teacher_sleep_seconds", f"{seconds} is negative; give 0 or more seconds")
+        raise s.error("teacher_sleep_seconds", f"{seconds} is negative; give 0 or more seconds")
     return 60.0 * s["teacher_workers"] / seconds if seconds else None
 
 
@@ -102,27 +113,12 @@ def _rejection_rules(s: Settings, min_chars: int) -> list[Any]:
 
 def _thinking(s: Settings, value: bool) -> dict[str, bool] | None:
     """The first version passed no arguments to the chat template."""
-    is_set = s.version == "new" or "student_enable_thinking" in s.file.given
+    is_set = s.version == "new" or "student_enable_thinking" in s.given
     return {"enable_thinking": value} if is_set else None
 
 
-def _batches(s: Settings, value: str) -> str:
-    if value not in ("random", "stratified"):
-        raise s.file.error("batch_strategy", f"{value!r} is not random or stratified; give one of them")
-    return value
-
-
-def _metric(s: Settings, value: str) -> str:
-    metrics = {m: m for m in ("macro_f1", "auroc", "auprc", "accuracy")}
-    metrics |= {"loss": "log_loss", "cls_loss": "log_loss"}
-    if value not in metrics:
-        known = ", ".join(metrics)
-        raise s.file.error("selection_metric", f"{value!r} is not one of its metrics; give one of {known}")
-    return metrics[value]
-
-
-def _max_new_tokens(s: Settings, value: int) -> int:
-    return min(value, int(s["max_length"]) // 2)
+def _half_the_length(s: Settings, tokens: int) -> int:
+    return min(tokens, int(s["max_length"]) // 2)
 
 
 def _root(s: Settings, value: str) -> str:
@@ -133,12 +129,15 @@ def _root(s: Settings, value: str) -> str:
 
 def _wandb(s: Settings, value: str | None) -> str | None:
     """Nothing is sent unless the file has one of the keys."""
-    return value if any(f"wandb_{key}" in s.file.given for key in ("project", "entity", "mode")) else None
+    return value if {"wandb_project", "wandb_entity", "wandb_mode"} & s.given.keys() else None
 
 
 _DEEPSEEK, _DEEPSEEK_KEY = "https://api.deepseek.com", "DEEPSEEK_API_KEY"
 _google_key = _or_google("GOOGLE_API_KEY")
 _google_url = _or_google("https://generativelanguage.googleapis.com/v1beta/openai/")
+_batches = _one_of("batch_strategy", {name: name for name in ("random", "stratified")})
+_METRICS = {m: m for m in ("macro_f1", "auroc", "auprc", "accuracy")}
+_metric = _one_of("selection_metric", {**_METRICS, "loss": "log_loss", "cls_loss": "log_loss"})
 _INSTRUCTION = "Decide whether the following text is hate speech."
 _HUB_NAMES = {"Qwen3-8B": "Qwen/Qwen3-8B"}
 _NEW_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
@@ -210,7 +209,7 @@ _ROWS = (
     Key("eval_reasoning_placeholder", str, ""),
     Key("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
     Key("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
-    Key("max_new_tokens", int, 512, _NEW_TOKENS, _max_new_tokens, new=4096, later=True),
+    Key("max_new_tokens", int, 512, _NEW_TOKENS, _half_the_length, new=4096, later=True),
     Key("val_export_every_evals", int, 0, later=True),
     Key("eval_test_during_train", bool, False, later=True),
     Key("train_checkpoint_e2e_eval", bool, False, later=True),

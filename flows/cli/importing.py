@@ -59,7 +59,7 @@ def import_config(
             raise ConfigError(f"cannot write {path}: {e.strerror or e}; give another --output") from e
     version = "first" if found.version == "old" else "later"
     console.show(
-        f"wrote {names}: {found.mapped} of {len(found.file.given)} keys are taken over; keys that it "
+        f"wrote {names}: {found.mapped} of {len(found.settings.given)} keys are taken over; keys that it "
         f"lacks have the defaults of the scripts' {version} version"
     )
     for title, remarks in found.listed():
