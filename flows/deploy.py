@@ -28,7 +28,7 @@ from prefect.types.entrypoint import EntrypointType
 from pydantic import SecretStr, ValidationError
 
 from core.config.loading import ResolvedConfig
-from core.data.publishing import PublishedTable
+from core.data.sources import PublishedTable
 from core.errors import UserError
 from flows.distill import distill
 from flows.server import connected

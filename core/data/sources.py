@@ -5,9 +5,12 @@ from __future__ import annotations
 import difflib
 import gzip
 import hashlib
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -27,6 +30,20 @@ FORMATS: dict[str, Format] = {
     "pq": "parquet",
 }
 """Table formats by the ending of a file's name."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """`path` is absolute or a URL, `sha256` and `bytes` are of the file, not unpacked.
+
+    `rows` is None if their number depends on a config: the quotes of a CSV may be none.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    bytes: int
+    rows: int | None
 
 
 def ending(url: str) -> str:
@@ -80,18 +97,14 @@ def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[No
         raise DataError(f"{place(url)} is a folder; {instead_of_a_folder}") from None
     except PermissionError:
         raise DataError(f"{place(url)} may not be read; check its permissions or credentials") from None
-    except (ConnectionError, TimeoutError) as e:
-        raise PassingError(f"{url} could not be reached: {e}") from e
-    except OSError as e:
-        raise DataError(f"{place(url)} cannot be read: {e}") from e
     except Exception as e:
-        if is_local(url):
+        if is_local(url) and not isinstance(e, OSError):
             raise
         # Clients of stores have their own error classes, with no common base but Exception.
         name = type(e).__name__
         if "Connect" in name or "Timeout" in name:
             raise PassingError(f"{url} could not be reached: {name}: {e}") from e
-        raise DataError(f"{url} cannot be read: {name}: {e}") from e
+        raise DataError(f"{place(url)} cannot be read: {name}: {e}") from e
 
 
 def missing(url: str) -> str:
@@ -155,10 +168,37 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
+def published_table(url: str, name: str | None = None) -> PublishedTable:
+    """Read a table and describe it; its default name is that of the file.
+
+    Raises DataError if it is empty or cannot be read, UserError for a name with other characters than
+    letters, digits, dots, underscores and hyphens.
+    """
+    if name is None:
+        stem = url.rstrip("/").rpartition("/")[2].split(".")[0]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "data"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"--name {name}: a name has letters, digits, dots, underscores and hyphens only")
+    packed = read_bytes(url)
+    with opened(url) as file:
+        data = file.read()
+    if not data:
+        raise DataError(f"{place(url)} is empty")
+    rows, kind = None, FORMATS.get(ending(url))
+    if kind == "jsonl":
+        rows = sum(1 for line in data.splitlines() if line.strip())
+    elif kind == "parquet":
+        import pyarrow.parquet
+
+        try:
+            rows = int(pyarrow.parquet.ParquetFile(BytesIO(data)).metadata.num_rows)
+        except pyarrow.ArrowException as e:
+            raise DataError(f"{place(url)} is not a Parquet file ({e})") from None
+    return PublishedTable(name, place(url), hashlib.sha256(packed).hexdigest(), len(packed), rows)
+
+
 def _normalized(url: str) -> str:
     try:
         return locations.normalized(url)
-    except DataError:
-        raise
     except UserError as e:
         raise DataError(str(e)) from None

@@ -144,7 +144,7 @@ _NEW_TOKENS = ("evaluation.max_new_tokens", "export.max_new_tokens")
 _CONCURRENCY = "student.engine.max_concurrent_requests"
 _TTL = "student.engine.checkpoint_ttl_days"
 
-_ROWS = (
+_TABLE = (
     # Data
     Key("dataset_root_dir", str, "tinker/dataset", ("data.dir",), Settings.our_path),
     Key("dataset_name", str, "ethos", ("data.name",)),
@@ -219,7 +219,7 @@ _ROWS = (
     Key("wandb_entity", str, None, ("trackers.wandb.entity",), _wandb),
     Key("wandb_mode", str, "online", ("trackers.wandb.mode",), _wandb),
 )
-KEYS: Mapping[str, Key] = {key.name: key for key in _ROWS}
+KEYS: Mapping[str, Key] = {key.name: key for key in _TABLE}
 
 _READ = (
     "depends on the train table: text and label with commas, else the config's columns with commas, else the "

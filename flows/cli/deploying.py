@@ -41,7 +41,7 @@ def publish_dataset(path: str, name: str | None) -> None:
 
     Workers have to find it under the same path.
     """
-    from core.data.publishing import published_table
+    from core.data.sources import published_table
     from flows import environment
 
     environment.prepare()
