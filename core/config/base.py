@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from core.registry import Registry
 
-_Settings = TypeVar("_Settings", bound=type[BaseModel])
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -64,10 +64,12 @@ LOCAL = Location((), "a local path")
 MODEL = Location(("package",), "a folder, a .gguf file, a hub id or package://")
 
 
-def register_settings(registry: Registry[Any], field: str, name: str) -> Callable[[_Settings], _Settings]:
+def register_settings(
+    registry: Registry[Any], field: str, name: str
+) -> Callable[[type[_Settings]], type[_Settings]]:
     """Return a decorator that registers a class of settings whose `field` is `name`."""
 
-    def register(settings: _Settings) -> _Settings:
+    def register(settings: type[_Settings]) -> type[_Settings]:
         settings.model_fields[field].default = name
         settings.model_fields[field].annotation = Literal[name]  # type: ignore[assignment]
         settings.model_config["title"] = name

@@ -266,7 +266,7 @@ def _from_values(line: int, columns: Sequence[str], values: Sequence[Any]) -> Ra
     named = zip(columns, values, strict=True)
     nested = [f"{n!r} is a {type(v).__name__}" for n, v in named if isinstance(v, (dict, list, bytes))]
     if nested:
-        return RawRow(line, (), problem=f"{', '.join(nested)}, not a text")
+        return RawRow(line, (), problem=f"{', '.join(dict.fromkeys(nested))}, not a text")
     return checked(RawRow(line, tuple([_as_text(value) for value in values])), columns)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from core.errors import DataError
 
@@ -73,7 +73,8 @@ class TextLines:
         self.likely = _check_head(self._bytes.head, place, how)
 
     def __iter__(self) -> Iterator[str]:
-        text = io.TextIOWrapper(self._bytes, self._how.encoding, _UNDECODABLE, newline="")
+        data = cast(BinaryIO, self._bytes)
+        text = io.TextIOWrapper(data, self._how.encoding, _UNDECODABLE, newline="")
         try:
             first = next(text, "").removeprefix("\ufeff")
             if first.endswith("\r"):
