@@ -75,6 +75,10 @@ class BundlePrompt(EncodeSettings):
     """Whether the label-only prompt is used instead of the one it was trained on."""
 
 
+class _Format(Record):
+    format: object = None
+
+
 class Contents(Record):
     """The content of bundle.json; digests are sha256 in hex."""
 
@@ -100,13 +104,13 @@ class Contents(Record):
     @classmethod
     def from_json(cls, value: Any, place: str) -> Self:
         """Return the contents in a JSON value. Raises ModelError for another format and damaged contents."""
-        version = value.get("format") if isinstance(value, dict) else None
-        if version not in (None, FORMAT):  # without one it is not a bundle.json, and damaged
-            raise ModelError(
-                f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
-                "export it again, or use the version of understudy that wrote it"
-            )
         try:
+            version = _Format.from_json(value, place).format
+            if version not in (None, FORMAT):  # without one it is not a bundle.json, and damaged
+                raise ModelError(
+                    f"{place} is a bundle of format {version!r}, and this version reads {FORMAT}: "
+                    "export it again, or use the version of understudy that wrote it"
+                )
             return super().from_json(value, place)
         except InvalidFile as e:
             raise _damaged(place, e) from e
