@@ -23,7 +23,7 @@ from core.completions.append_log import SUFFIX, AppendLog, GroupCommit, Piece, w
 from core.completions.reply import Reply, ReplyUsage, Setup, from_line
 from core.completions.uploads import FOLDER, Uploader, download, parts, upload_missing
 from core.errors import StoreError
-from core.store.disk import explained
+from core.store.backend import explained
 from core.store.objects import Store
 
 log = logging.getLogger(__name__)
