@@ -1,13 +1,10 @@
-"""The small JSON files of a run: metrics of each split, the export's manifest, and model/<run>.json."""
+"""The small JSON files of a run: metrics of each split, and model/<run>.json."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from core.evaluation.calibration import Calibrator
-from core.evaluation.decision import Decision
 from core.evaluation.metrics import Metrics
 from core.intervals import Interval
 from core.jsonio import Record, Stored
@@ -17,33 +14,11 @@ from core.store import pointers
 from core.store.objects import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """A measured checkpoint. `created_at` is ISO 8601."""
-
-    created_at: str
-    run_name: str
-    checkpoint_path: str
-    dataset: str
-    """Digest of the split."""
-    config: str
-    """Key of the measurement."""
-    decision: Decision
-    """Calibration and threshold that were frozen on val."""
-    rule: str
-    """The rule by which the threshold was chosen."""
-
-
-class Output(Stored):
-    """What one split left; `reused` if an earlier export already had it."""
-
-    reused: bool
-    predictions_path: str | None = None
-    metrics_path: str
-
-
 class SplitMetrics(Stored):
-    """The content of metrics_<split>.json and metrics_<split>_label_only.json."""
+    """The content of metrics_<split>.json and metrics_<split>_label_only.json.
+
+    `dataset_fingerprint` is the digest of the split, `config_fingerprint` the key of the measurement.
+    """
 
     created_at: str
     checkpoint_path: str
@@ -61,67 +36,14 @@ class SplitMetrics(Stored):
     intervals: dict[str, Interval] = {}
 
 
-class ExportManifest(Stored):
-    """The content of manifest.json and manifest_label_only.json: all outputs of an export."""
-
-    generated_at: str
-    run_name: str
-    checkpoint_path: str
-    dataset_fingerprint: str
-    config_fingerprint: str
-    decision_threshold_rule: str
-    decision_threshold: float | None
-    decision_threshold_reason: str
-    calibration: str
-    outputs: dict[SplitName, Output]
+def file_name(stem: str, *, label_only: bool = False) -> str:
+    """Return the name of a file about one mode of the student: decision.json, manifest_label_only.json."""
+    return f"{stem}{'_label_only' if label_only else ''}.json"
 
 
 def metrics_name(split: SplitName, *, label_only: bool = False) -> str:
     """Return the name of the file with a split's metrics."""
-    return f"metrics_{split}{'_label_only' if label_only else ''}.json"
-
-
-def manifest_name(*, label_only: bool = False) -> str:
-    """Return the name of the file that lists all outputs of an export."""
-    return f"manifest{'_label_only' if label_only else ''}.json"
-
-
-def decision_name(*, label_only: bool = False) -> str:
-    """Return the name of the file with calibration and threshold, and how they were fitted."""
-    return f"decision{'_label_only' if label_only else ''}.json"
-
-
-def split_metrics(
-    of: Measured,
-    split: SplitName,
-    metrics: Metrics,
-    intervals: Mapping[str, Interval],
-    predictions_path: str | None = None,
-) -> SplitMetrics:
-    """Return the metrics file of a split; without a path in the label-only mode."""
-    values: dict[str, Any] = {**_common(of), "metrics": metrics, "intervals": dict(intervals)}
-    if predictions_path is not None:
-        values["predictions_path"] = predictions_path
-    return SplitMetrics(created_at=of.created_at, split=split, n=metrics.rows, **values)
-
-
-def manifest(of: Measured, outputs: Mapping[SplitName, Output]) -> ExportManifest:
-    """Return the manifest of an export."""
-    return ExportManifest(
-        generated_at=of.created_at, run_name=of.run_name, outputs=dict(outputs), **_common(of)
-    )
-
-
-def _common(of: Measured) -> dict[str, Any]:
-    return {
-        "checkpoint_path": of.checkpoint_path,
-        "dataset_fingerprint": of.dataset,
-        "config_fingerprint": of.config,
-        "decision_threshold_rule": of.rule,
-        "decision_threshold": of.decision.threshold,
-        "decision_threshold_reason": of.decision.reason,
-        "calibration": of.decision.calibrator.kind,
-    }
+    return file_name(f"metrics_{split}", label_only=label_only)
 
 
 class Pointer(Record):

@@ -19,7 +19,6 @@ from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.distill import label_splits
 from core.pipeline.exporting import analyse_scorers
 from core.pipeline.preflight import preflight
-from core.pipeline.report_data import setup_of
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Readings, Scorer
@@ -110,7 +109,7 @@ def write_baselines(
     data = BaselineData(
         run_name=view.name,
         generated_at=now(),
-        setup=setup_of(config, "none" if sampled is None else sampled.teacher_model),
+        config=config,
         analysis=Analysis.read(store.file(analysis, ANALYSIS)),
         decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
         first_answers=None if sampled is None or is_gold else sampled.first_answers,

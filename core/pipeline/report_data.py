@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from importlib import metadata
 from typing import TypeVar
 
 from core import jsonio
-from core.config import Config
 from core.data.writing import read_examples
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.hardness import HARDNESS, HardTexts
 from core.evaluation.predictions import Predictions
 from core.evaluation.stages import EXPLAINED, ScoringSummary
-from core.evaluation.threshold import describe
 from core.export.ledger import CostEstimate
-from core.export.manifests import decision_name
+from core.export.manifests import file_name
 from core.jsonio import now
 from core.optional import Part
 from core.pipeline import seeds
@@ -26,7 +24,7 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
 from core.provenance import current_code
 from core.rejection.files import TeacherSummary
-from core.report.data import CurvePoint, Mistake, ModelBlock, Reinforced, ReportData, SeedResult, Setup
+from core.report.data import Mistake, ModelBlock, Reinforced, ReportData, SeedResult
 from core.report.sections.rows import worst
 from core.report.text import plural, were
 from core.rl.history import RLStep
@@ -38,6 +36,7 @@ from core.student.stage import SUMMARY_FILE as ENCODED
 from core.student.stage import EncodeSummary
 
 _Fact = TypeVar("_Fact")
+_SETTINGS = {"resolved_config.yaml": "every setting and where it comes from"}
 _FILES = {
     "student_phase/analysis.json": "every figure of the tables and plots",
     "student_phase/eval_history.jsonl": "every checkpoint on val",
@@ -46,7 +45,7 @@ _FILES = {
     "teacher_phase/rejected_samples.jsonl": "rejected answers, with every rule's verdict",
     "teacher_phase/hard_examples.jsonl": "texts whose every answer was rejected, with the reasons",
     "split_summary.json": "counts of the data: rows used, left out, duplicate",
-    "resolved_config.yaml": "every setting and where it comes from",
+    **_SETTINGS,
 }
 _RL_FILES = {
     "rl_phase/analysis.json": "every figure of the tables and plots",
@@ -54,46 +53,43 @@ _RL_FILES = {
     "rl_phase/rollouts.jsonl": "answers of each step with what they earned",
     "rl_phase/eval_history.jsonl": "every checkpoint on val",
     "rl_phase/reinforce.json": "the settings and the start",
-    "resolved_config.yaml": "every setting and where it comes from",
+    **_SETTINGS,
 }
 
 
 def report_of(o: Outcome) -> ReportData:
     """Return the values of the report; optional ones that cannot be read are recorded as failures."""
-    teacher, analysis = o.teacher_summary(), o.analysis()
+    store, exported, teacher, analysis = o.store, o.exported, o.teacher_summary(), o.analysis()
 
     def optional(what: str, make: Callable[[], _Fact], otherwise: Callable[[], _Fact]) -> _Fact:
         return o.failures.attempt(Part.FACTS, what, make, otherwise)
 
-    measured: list[SeedResult] = []
-    if (encoded := o.encoded) is not None and o.reinforcement is None:  # rewards are learned with one seed
-        at = (o.store, o.view.name, o.config, encoded, o.first, o.exported.split)
-        measured = optional("other seeds", lambda: seeds.results(*at), list)
-    losses: list[tuple[int, float]] = []
-    if o.reinforcement is None:  # a policy gradient has no loss
-        segments = [o.store.file(m, STEPS_FILE) for m in o.trained.segments]
-        losses = [(s.step + 1, s.loss) for path in segments for s in read_steps(path)]
+    losses, measured, missing = list[tuple[int, float]](), list[SeedResult](), list[str]()
+    if o.reinforcement is None:  # rewards have no loss, and are learned with one seed
+        for segment in o.trained.segments:
+            losses += [(s.step + 1, s.loss) for s in read_steps(store.file(segment, STEPS_FILE))]
+        if (encoded := o.encoded) is not None:
+            at = (store, o.view.name, o.config, encoded, o.first, exported.split)
+            measured = optional("other seeds", lambda: seeds.results(*at), list)
+        missing = seeds.missing(o.config, measured)
+    baselines = [s for s in exported.others if s.kind == "baseline"]
     return ReportData(
         run_name=o.view.name,
         generated_at=now(),
-        setup=setup_of(o.config, "none" if teacher is None else teacher.teacher_model),
+        config=o.config,
         analysis=analysis,
         decisions=_decisions(o),
         selection=o.selection,
-        curve=_curve(o, losses),
+        curve=dict(sorted(o.trained.curve.items())),
         sizes=o.sizes(),
         models=_models(o, analysis),
         losses=losses,
         val_baselines=optional(
-            "baselines on val",
-            lambda: {
-                s.title: o.readings.metrics(s, "val") for s in o.exported.others if s.kind == "baseline"
-            },
-            dict,
+            "baselines on val", lambda: {s.title: o.readings.metrics(s, "val") for s in baselines}, dict
         ),
         teacher=teacher,
         hardness=optional(
-            "hard texts", lambda: [HardTexts.read(o.store.file(m, HARDNESS)) for m in o.hard.values()], list
+            "hard texts", lambda: [HardTexts.read(store.file(m, HARDNESS)) for m in o.hard.values()], list
         ),
         ledger=optional("ledger", o.ledger, lambda: None),
         estimate=optional("cost estimate", lambda: _estimate(o), lambda: None),
@@ -101,29 +97,13 @@ def report_of(o: Outcome) -> ReportData:
         resume_state_path=state_path(o.final),
         mistakes=optional("worst errors", lambda: _mistakes(o), list),
         reads=optional(
-            "reads of test", lambda: reads.of(o.store, o.parts) if o.exported.split == "test" else (), tuple
+            "reads of test", lambda: reads.of(store, o.parts) if exported.split == "test" else [], list
         ),
         seeds=measured,
         reinforced=_reinforced(o),
-        untested=seeds.missing(o.config, measured) if o.reinforcement is None else [],
+        untested=missing,
         provenance=optional("provenance", lambda: _provenance(o), list),
         files=_files(o),
-    )
-
-
-def setup_of(config: Config, teacher: str) -> Setup:
-    """Return what was run, as it was configured."""
-    student, evaluation = config.student, config.evaluation
-    return Setup(
-        base_model=student.model,
-        engine=student.engine.kind,
-        target=student.target,
-        rulebook_in_prompt=student.rulebook,
-        seed=config.training_seed,
-        teacher=teacher,
-        calibration=evaluation.calibration.method,
-        objective=describe(evaluation.threshold),
-        rationales="none" if student.target == "label_only" else student.rationales,
     )
 
 
@@ -143,18 +123,7 @@ def _estimate(o: Outcome) -> CostEstimate | None:
     return None if found is None else CostEstimate.from_json(found, o.store.where(path))
 
 
-def _curve(o: Outcome, losses: Sequence[tuple[int, float]]) -> list[CurvePoint]:
-    """The learning curve; a point's train loss is the mean of the steps since the previous point."""
-    out, before = [], 0
-    for step, metrics in sorted(o.trained.curve.items()):
-        since = [loss for at, loss in losses if before < at <= step]
-        out.append(CurvePoint(step, metrics, sum(since) / len(since) if since else None))
-        before = step
-    return out
-
-
 def _reinforced(o: Outcome) -> Reinforced | None:
-    """What the student learned from rewards; None if it did not."""
     if (of := o.reinforcement) is None:
         return None
     history = [
@@ -162,7 +131,7 @@ def _reinforced(o: Outcome) -> Reinforced | None:
         for m in o.trained.segments
         for row in jsonio.read_jsonl(o.store.file(m, STEPS))
     ]
-    return Reinforced(str(of.start), of.planned, history, of.rewards, dict(o.config.reinforce.rewards))
+    return Reinforced(str(of.start), of.planned, history, of.rewards)
 
 
 def _mistakes(o: Outcome) -> list[Mistake]:
@@ -192,8 +161,9 @@ def _files(o: Outcome) -> dict[str, str]:
     return {
         o.phase.page: "this report with its plots and the worst errors with their texts",
         **({} if label_only else {f"{folder}/{split}.json": about}),
-        f"{folder}/{decision_name(label_only=label_only)}": "calibration and threshold, and how they "
-        "were fitted on val",
+        f"{folder}/{file_name('decision', label_only=label_only)}": (
+            "calibration and threshold, and how they were fitted on val"
+        ),
         **(_FILES if o.reinforcement is None else _RL_FILES),
     }
 

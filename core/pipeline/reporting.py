@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from core.bundle.stage import FOLDER as BUNDLE
 from core.data.writing import read_examples
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.decision import DECISION
 from core.evaluation.metrics import Metrics
 from core.evaluation.threshold import rule
-from core.export import manifests, predictions
-from core.export.manifests import Measured, Output, Pointer, ReinforcedPointer
+from core.export.manifests import Pointer, ReinforcedPointer, SplitMetrics, file_name, metrics_name
+from core.export.predictions import write_predictions
 from core.jsonio import now
 from core.optional import Part
 from core.pipeline.outcome import Outcome
@@ -77,32 +79,48 @@ def write_exports(o: Outcome, folder: str | None = None) -> None:
 
     `folder` is by default that of the phase.
     """
-    folder, view = folder or o.phase.folder, o.view
-    view.fill(o.exported.analysis, {ANALYSIS: f"{folder}/{ANALYSIS}"})
+    folder = folder or o.phase.folder
+    o.view.fill(o.exported.analysis, {ANALYSIS: f"{folder}/{ANALYSIS}"})
     for mode in o.exported.modes:
-        label_only = mode.kind == "label_only"
-        view.fill(mode.frozen, {DECISION: f"{folder}/{manifests.decision_name(label_only=label_only)}"})
-        outputs: dict[SplitName, Output] = {}
-        for split in mode.rows:
-            place = f"{folder}/{manifests.metrics_name(split, label_only=label_only)}"
-            outputs[split] = Output(reused=False, metrics_path=place)
-            shown = None if label_only else f"{folder}/{split}.json"
-            if shown is not None:
-                outputs[split] = Output(reused=False, metrics_path=place, predictions_path=shown)
-                examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
-                with view.replacing(shown) as path:
-                    scored, frozen = o.readings.rows(mode, split), o.readings.decision(mode)
-                    predictions.write(path, predictions.records(split, examples, scored, frozen))
-            metrics, intervals = o.readings.metrics(mode, split), o.intervals(mode, split)
-            found = manifests.split_metrics(_measured(o, mode, split), split, metrics, intervals, shown)
-            view.write_json(place, found.to_json())
-        content = manifests.manifest(_measured(o, mode, "val"), outputs)
-        view.write_json(f"{folder}/{manifests.manifest_name(label_only=label_only)}", content.to_json())
+        _export(o, mode, folder)
 
 
-def _measured(o: Outcome, mode: Scorer, split: SplitName) -> Measured:
-    scored, frozen, how = mode.rows[split], o.readings.decision(mode), rule(o.config.evaluation.threshold)
-    return Measured(scored.created_at, o.view.name, o.model_path, o.parts.digest, scored.key, frozen, how)
+def _export(o: Outcome, mode: Scorer, folder: str) -> None:
+    """Write the files of one mode; the label-only mode has no predictions."""
+    view, frozen, label_only = o.view, o.readings.decision(mode), mode.kind == "label_only"
+    common: dict[str, Any] = {
+        "checkpoint_path": o.model_path,
+        "dataset_fingerprint": o.parts.digest,
+        "config_fingerprint": mode.rows["val"].key,
+        "decision_threshold_rule": rule(o.config.evaluation.threshold),
+        "decision_threshold": frozen.threshold,
+        "decision_threshold_reason": frozen.reason,
+        "calibration": frozen.calibrator.kind,
+    }
+    at = {"generated_at": mode.rows["val"].created_at, "run_name": view.name}
+    outputs: dict[SplitName, dict[str, Any]] = {}
+    for split, scored in mode.rows.items():
+        place = f"{folder}/{metrics_name(split, label_only=label_only)}"
+        shown, metrics = dict[str, Any](), o.readings.metrics(mode, split)
+        if not label_only:
+            shown["predictions_path"] = f"{folder}/{split}.json"
+            examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
+            with view.replacing(f"{folder}/{split}.json") as path:
+                write_predictions(path, split, examples, o.readings.rows(mode, split), frozen)
+        content = SplitMetrics(
+            created_at=scored.created_at,
+            split=split,
+            n=metrics.rows,
+            metrics=metrics,
+            intervals=dict(o.intervals(mode, split)),
+            **shown,
+            **{**common, "config_fingerprint": scored.key},
+        )
+        view.write_json(place, content.to_json())
+        outputs[split] = {"reused": False, **shown, "metrics_path": place}
+    view.fill(mode.frozen, {DECISION: f"{folder}/{file_name('decision', label_only=label_only)}"})
+    manifest = f"{folder}/{file_name('manifest', label_only=label_only)}"
+    view.write_json(manifest, {**at, **common, "outputs": outputs})
 
 
 def write_report(o: Outcome) -> str:
@@ -171,12 +189,7 @@ def _run_result(o: Outcome) -> RunResult:
             lambda: {split: o.readings.metrics(s, split) for s in measured for split in s.rows},
             dict,
         ),
-        baselines=o.failures.attempt(
-            Part.FACTS,
-            "baselines",
-            lambda: o.readings.results(baselines),
-            dict,
-        ),
+        baselines=o.failures.attempt(Part.FACTS, "baselines", lambda: o.readings.results(baselines), dict),
         funnel=teacher.funnel,
         timings=o.seconds(),
         adapter_downloads=AdapterDownloads(best_val=download),
@@ -216,7 +229,7 @@ def _reinforcement_result(o: Outcome) -> ReinforcementResult:
 def pointer_of(o: Outcome) -> Pointer:
     """Where the chosen model is, and its frozen decision."""
     frozen, student, run = o.readings.decision(o.first), o.config.student, f"runs/{o.view.name}"
-    metrics = manifests.metrics_name(o.exported.split, label_only=o.first.kind == "label_only")
+    metrics = metrics_name(o.exported.split, label_only=o.first.kind == "label_only")
     return Pointer(
         saved_at=now(),
         run_name=o.view.name,

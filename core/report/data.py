@@ -5,42 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from core.evaluation.analysis import Analysis
+from core.config import Config
+from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.evaluation.decision import Decided
 from core.evaluation.hardness import HardTexts
 from core.evaluation.metrics import Metrics
 from core.evaluation.selection import Selection
 from core.export.ledger import CostEstimate
+from core.labels import BINARY
 from core.records import SplitName
 from core.rejection.files import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.history import RLStep, ValRewards
 from core.store.reads import Read
 from core.teacher.base import FirstAnswers
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """What was run, as it was configured; `calibration` and `objective` in words."""
-
-    base_model: str
-    engine: str
-    target: str
-    rulebook_in_prompt: bool
-    seed: int
-    teacher: str
-    calibration: str
-    objective: str
-    rationales: str = "own"
-
-
-@dataclass(frozen=True, slots=True)
-class CurvePoint:
-    """A checkpoint on val; `train_loss` is the mean of the steps since the previous one."""
-
-    step: int
-    metrics: Metrics
-    train_loss: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +44,11 @@ class Mistake:
     cited: tuple[str, ...] = ()
     stated: int | None = None
 
+    @property
+    def missed(self) -> bool:
+        """Whether it is a positive that was missed, and not a negative that was flagged."""
+        return self.gold == BINARY.positive
+
 
 @dataclass(frozen=True, slots=True)
 class SeedResult:
@@ -78,30 +61,30 @@ class SeedResult:
 
 @dataclass(frozen=True, slots=True)
 class Reinforced:
-    """What a student learned from rewards."""
+    """What a student learned from rewards: its start in words, the planned steps, and each step taken.
+
+    `val_rewards` has, by step, what greedy answers on val earn.
+    """
 
     start: str
-    """What it started from, in words."""
     planned: int
-    """Steps; early stopping takes fewer."""
     history: Sequence[RLStep]
     val_rewards: Mapping[int, ValRewards]
-    """By step, what greedy answers on val earn."""
-    weights: Mapping[str, float]
-    """The weight of each reward in the sum."""
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonData:
-    """Scorers on the same rows of one split: test, unless it was not exported."""
+    """Scorers on the same rows of one split: test, unless it was not exported.
+
+    The analysis compares its first scorer, in a run the student, with each other one. `decisions` are by the
+    scorer's name; scorers whose threshold was not fitted have none.
+    """
 
     run_name: str
     generated_at: str
-    setup: Setup
+    config: Config
     analysis: Analysis
-    """Its first scorer, in a run the student, is compared with each other one."""
     decisions: Mapping[str, Decided]
-    """By the scorer's name; scorers whose threshold was not fitted have none."""
 
     @property
     def split(self) -> SplitName:
@@ -122,7 +105,8 @@ class ReportData(ComparisonData):
     """What the report of a run, or of its reinforcement, shows."""
 
     selection: Selection
-    curve: Sequence[CurvePoint]
+    curve: Mapping[int, Metrics]
+    """Metrics on val by step, in the order of steps."""
     sizes: Mapping[SplitName, SplitSize]
     models: Sequence[ModelBlock]
     losses: Sequence[tuple[int, float]] = ()
@@ -141,9 +125,9 @@ class ReportData(ComparisonData):
     """Sentences: rows left out, duplicates, truncated texts."""
     resume_state_path: str | None = None
     mistakes: Sequence[Mistake] = ()
-    """The most confident first; see core.report.sections.errors."""
+    """The most confident first."""
     reads: Sequence[Read] = ()
-    """Of this test split, as core.store.reads finds them; this run's own is included."""
+    """Of this test split, this run's own included."""
     seeds: Sequence[SeedResult] = ()
     """Other seeds of this run; empty if there is one."""
     provenance: Sequence[tuple[str, str]] = ()
@@ -154,3 +138,10 @@ class ReportData(ComparisonData):
     """None unless the student learned from rewards; step 0 of the curve is then what it started from."""
     untested: Sequence[str] = ()
     """Sentences to add to those that follow from the other fields."""
+
+    @property
+    def student(self) -> ProbabilityAnalysis:
+        """The first scorer of the analysis."""
+        student = self.analysis.first
+        assert isinstance(student, ProbabilityAnalysis), "a student gives probabilities"
+        return student

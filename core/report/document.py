@@ -28,7 +28,13 @@ UNDEFINED = "–"
 
 Mark = Literal["line", "point", "square", "diamond", "band"]
 Conclusion = Literal["better", "worse", "even", "open"]
-"""Of the first scorer against another: shown to be better, or worse, no difference shown, not compared."""
+"""Of the first scorer against another; CONCLUSIONS has them in words."""
+CONCLUSIONS: Mapping[Conclusion, str] = {
+    "better": "shown to be better",
+    "worse": "shown to be worse",
+    "even": "no difference shown",
+    "open": "not compared",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +113,6 @@ class Picture:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """The comparison with one other scorer: by metric a conclusion and a sentence."""
-
-    against: str
-    conclusions: Sequence[tuple[str, Conclusion, str]]
-    detectable: str
-
-
-@dataclass(frozen=True, slots=True)
 class Tile:
     """A number to see first."""
 
@@ -126,10 +123,13 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The verdict: one sentence first, then each comparison. `tiles` are shown on the page only."""
+    """The verdict: one sentence, then the differences from each other scorer, the decisive metric first.
+
+    `tiles` are shown on the page only.
+    """
 
     headline: str
-    findings: Sequence[Finding]
+    against: Mapping[str, Sequence[MetricDifference]]
     remarks: Sequence[str]
     tiles: Sequence[Tile] = ()
 
@@ -181,19 +181,12 @@ _Builder = TypeVar("_Builder", bound="Callable[[ReportData], Built]")
 _Data = TypeVar("_Data")
 
 
-@dataclass(frozen=True, slots=True)
-class ReportSection:
-    """A registered section of the run report; the smallest `order` comes first."""
-
-    order: int
-    build: Callable[[Any], Built]
-
-
-SECTIONS: Registry[ReportSection] = Registry(
+SECTIONS: Registry[tuple[int, Callable[[Any], Built]]] = Registry(
     "report section",
     "understudy.report_sections",
     [f"{sections.__name__}.{found.name}" for found in pkgutil.iter_modules(sections.__path__)],
 )
+"""The sections of the run report with their orders, of which the smallest comes first."""
 _OF_BASELINES = ("results", "comparisons", "default", "threshold", "probabilities", "teacher")
 
 
@@ -205,7 +198,7 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
     """
 
     def register(build: _Builder) -> _Builder:
-        SECTIONS.register(name, ReportSection(order, build), defined=build)
+        SECTIONS.register(name, (order, build), defined=build)
         return build
 
     return register
@@ -213,22 +206,22 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
 
 def run_report(data: ReportData, failures: Failures) -> Document:
     """Return the report of a run, or of its reinforcement; sections that fail are recorded in `failures`."""
-    ordered = sorted(SECTIONS.items(), key=lambda item: item[1].order)
+    ordered = sorted(SECTIONS.items(), key=lambda item: item[1][0])
     state, at = data.resume_state_path, data.generated_at
     return Document(
         title=f"Test report: {data.run_name}",
-        sections=build_sections({name: each.build for name, each in ordered}, data, failures),
+        sections=build_sections({name: build for name, (_, build) in ordered}, data, failures),
         generated_at=at,
         kind="Report of a run",
         name=data.run_name,
-        facts=(f"measured on {data.split}", data.setup.base_model, at),
+        facts=(f"measured on {data.split}", data.config.student.model, at),
         lines=() if state is None else (("resume_state_path", state),),
     )
 
 
 def baseline_report(data: BaselineData, failures: Failures) -> Document:
     """Return the report of scorers that need no training; sections that fail are recorded in `failures`."""
-    builders = {name: SECTIONS.get(name).build for name in _OF_BASELINES}
+    builders = {name: SECTIONS.get(name)[1] for name in _OF_BASELINES}
     found = build_sections(builders, data, failures)
     return Document(f"Baselines: {data.run_name}", found, data.generated_at)
 
@@ -236,10 +229,7 @@ def baseline_report(data: BaselineData, failures: Failures) -> Document:
 def build_sections(
     builders: Mapping[str, Callable[[_Data], Built]], data: _Data, failures: Failures
 ) -> list[Section]:
-    """Build sections by name. One that has nothing to show, or that fails, leaves no heading.
-
-    A failure is recorded in `failures`.
-    """
+    """Build sections by name. One that has nothing to show, or that fails and is recorded, has no heading."""
     found: list[Section] = []
     for name, build in builders.items():
         with failures.optional(Part.SECTION, name):

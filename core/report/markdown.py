@@ -19,6 +19,7 @@ from core.report.document import (
     Table,
     left_out,
 )
+from core.report.text import begins
 
 
 def render(document: Document, failures: Iterable[Failure] = ()) -> str:
@@ -43,7 +44,7 @@ def _block(block: Block) -> str:
         case Facts():
             return "\n".join(f"- {name}: {_cell(cell)}" for name, cell in block.items)
         case Findings():
-            details = [text for finding in block.findings for _, _, text in finding.conclusions]
+            details = [begins(d.verdict) for found in block.against.values() for d in found]
             return _bullets([block.headline, *block.remarks, *details])
         case Picture() | Mistakes():  # shown on the page only
             return ""

@@ -16,18 +16,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from core.optional import Failures, Part
-from core.report.document import Conclusion, Document, Picture, Table, left_out
+from core.report.document import CONCLUSIONS, Conclusion, Document, Picture, Table, conclusion, left_out
 from core.report.plots import drawing
-from core.report.text import name_of
+from core.report.text import begins, name_of
 
 LONGEST = 4_000
 """Characters of a text or a reasoning that the page shows."""
-_WORDS: Mapping[Conclusion, str] = {
-    "better": "shown to be better",
-    "worse": "shown to be worse",
-    "even": "no difference shown",
-    "open": "not compared",
-}
 _SIGNS: Mapping[Conclusion, str] = {"better": "▲", "worse": "▼", "even": "=", "open": "?"}
 
 
@@ -49,7 +43,7 @@ def render(document: Document, failures: Failures) -> str:
         .render(
             document=document,
             sections=[*left_out(failures), *document.sections],
-            words=_WORDS,
+            words=CONCLUSIONS,
             signs=_SIGNS,
             script=Markup(script),  # nosec B704  # our own file
             style=Markup(style),  # nosec B704  # our own file
@@ -75,6 +69,8 @@ def _environment(drawings: Mapping[int, Markup]) -> Environment:
         drawn=lambda picture: drawings.get(id(picture), failed),
         cut=_cut,
         name_of=name_of,
+        conclusion=conclusion,
+        begins=begins,
     )
     return environment
 

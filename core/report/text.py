@@ -7,9 +7,12 @@ from collections.abc import Iterable, Sequence
 from core.config.measure import METRICS
 from core.evaluation.comparison import MetricDifference, signed_end
 from core.intervals import Difference, Interval
+from core.labels import BINARY
 from core.report.document import UNDEFINED, Cell
 
 DIGITS = 3
+GOLD_LABELS = {code: f"gold {BINARY.title(label)}" for label, code in enumerate(BINARY.codes)}
+"""How reports name the gold labels, by their codes in files."""
 
 
 def number(value: float | None, digits: int = DIGITS) -> str:

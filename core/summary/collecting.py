@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from core.errors import StoreError
@@ -26,9 +26,10 @@ from core.summary.files import (
     read_metrics,
 )
 
-REQUESTS_AT_ONCE = 16
+RUNS_AT_ONCE = 16
+"""Runs of a remote root that are read in parallel."""
 _ENDINGS = {"reasoning": "", "label_only": "_label_only"}
-_A_FILE = "is a file; runs are folders"
+_HAS_NAN = "contains NaN, which JSON does not allow; these cells are empty"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +38,6 @@ class Skipped:
 
     place: str
     why: str
-
-
-@dataclass(frozen=True, slots=True)
-class RunFolder:
-    """A folder under runs/. `files` are the paths in it; None on a disk, where each is tried instead."""
-
-    name: str
-    files: frozenset[str] | None = None
-
-    def at(self, path: str) -> str:
-        """A path in the folder, relative to the root."""
-        return f"{FOLDER}/{self.name}/{path}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,126 +70,117 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     Raises StoreError if the root cannot be listed, PassingError if it does not answer: a table that lacks
     rows for that reason would look complete.
     """
-    folders, skipped = run_folders(store)
-    usual = {metrics_path(split, mode): (split, mode) for split in SPLITS for mode in modes}
-    bestval = {bestval_path(split): split for split in SPLITS} if "reasoning" in modes else {}
-    wanted = [*usual, *bestval, *(READERS if with_facts else ())]
-    contents, unreadable = _fetch(store, folders, wanted)
-    skipped += unreadable
-    unreadable_places = {each.place for each in unreadable}
-    rows, without_metrics = list[Row](), list[RunFolder]()
-    for folder in folders:
-        files = contents[folder.name]
-        found = {path: which for path, which in usual.items() if path in files}
-        for path, split in bestval.items():
-            if path in files and (split, "reasoning") not in found.values():
-                found[path] = (split, "reasoning")
-                name = PurePosixPath(metrics_path(split, "reasoning")).name
-                skipped.append(Skipped(folder.at(path), f"used in place of {name}, which is missing"))
-        if found:
-            made, wrong = _rows(folder, files, found)
-            rows += made
-            skipped += wrong
-        elif not any(folder.at(path) in unreadable_places for path in usual):
-            without_metrics.append(folder)
-    skipped += _explain_missing(store, without_metrics, modes)
-    return Collected(rows, sorted(skipped, key=lambda each: each.place))
+    runs, skipped = _runs(store)
 
-
-def _rows(
-    folder: RunFolder, files: Mapping[str, bytes], found: Mapping[str, tuple[SplitName, Mode]]
-) -> tuple[list[Row], list[Skipped]]:
-    """The rows of a run; an invalid file next to the metrics costs only its own columns."""
-    rows, wrong, facts = list[Row](), list[Skipped](), RunFacts()
-    for path, read in READERS.items():
-        try:
-            facts = read(facts, files[path]) if path in files else facts
-        except InvalidFile as e:
-            wrong.append(Skipped(folder.at(path), str(e)))
-    for path, (split, mode) in found.items():
-        try:
-            file, has_nan = read_metrics(files[path], split)
-        except InvalidFile as e:
-            wrong.append(Skipped(folder.at(path), str(e)))
-            continue
-        rows.append(Row(folder.name, split, mode, file, facts))
-        if has_nan:
-            wrong.append(
-                Skipped(folder.at(path), "contains NaN, which JSON does not allow; these cells are empty")
-            )
-    return rows, wrong
-
-
-def _explain_missing(store: Store, folders: Sequence[RunFolder], modes: Sequence[Mode]) -> list[Skipped]:
-    """Why folders have no metrics: unfinished runs, or other folders."""
-    states, skipped = _fetch(store, folders, [STATE])
-    names = (f"metrics_{{train,val,test}}{_ENDINGS[mode]}.json" for mode in modes)
-    nothing = f"has no student_phase/{' or '.join(names)}"
-    for folder in folders:
-        state = "finished"
-        with contextlib.suppress(KeyError, InvalidFile):
-            state = parse(RunState, states[folder.name][STATE])[0].state
-        unfinished = f"nothing is exported yet (state: {state})"
-        skipped.append(Skipped(folder.at(""), nothing if state == "finished" else unfinished))
-    return skipped
-
-
-def _fetch(
-    store: Store, folders: Sequence[RunFolder], paths: Sequence[str]
-) -> tuple[dict[str, dict[str, bytes]], list[Skipped]]:
-    """The existing files by run and path in its folder, and the files that cannot be read."""
-    wanted = [(f, path) for f in folders for path in paths if f.files is None or path in f.files]
-
-    def read(of: tuple[RunFolder, str]) -> bytes | StoreError | None:
-        try:
-            found = store.backend.read(of[0].at(of[1]))
-        except StoreError as e:
-            return e
-        return None if found is None else found.data
+    def read(run: _Run) -> list[Row]:
+        return run.rows(modes, with_facts)
 
     if store.backend.folder is not None:
-        results = list(map(read, wanted))
+        found = list(map(read, runs))
     else:
-        with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-            results = list(pool.map(read, wanted))
-    contents: dict[str, dict[str, bytes]] = {folder.name: {} for folder in folders}
-    errors = []
-    for (folder, path), result in zip(wanted, results, strict=True):
-        if isinstance(result, StoreError):
-            errors.append(Skipped(folder.at(path), str(result)))
-        elif result is not None:
-            contents[folder.name][path] = result
-    return contents, errors
+        with ThreadPoolExecutor(RUNS_AT_ONCE) as pool:
+            found = list(pool.map(read, runs))
+    skipped += [each for run in runs for each in run.skipped]
+    return Collected([row for rows in found for row in rows], sorted(skipped, key=lambda each: each.place))
 
 
-def run_folders(store: Store) -> tuple[list[RunFolder], list[Skipped]]:
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A folder under runs/. `files` are the paths in it; None on a disk, where each is tried instead."""
+
+    store: Store
+    name: str
+    files: set[str] | None
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def rows(self, modes: Sequence[Mode], with_facts: bool) -> list[Row]:
+        """Read the run; an invalid file next to the metrics costs only its own columns."""
+        contents, rows = list(self._contents(modes)), list[Row]()
+        if not contents:
+            if not self.skipped:
+                self._skip("", self._why_empty(modes))
+            return rows
+        facts = self._facts() if with_facts else RunFacts()
+        for path, split, mode, data in contents:
+            try:
+                file, has_nan = read_metrics(data, split)
+            except InvalidFile as e:
+                self._skip(path, str(e))
+                continue
+            rows.append(Row(self.name, split, mode, file, facts))
+            if has_nan:
+                self._skip(path, _HAS_NAN)
+        return rows
+
+    def _contents(self, modes: Sequence[Mode]) -> Iterator[tuple[str, SplitName, Mode, bytes]]:
+        """Yield the metrics files that exist; those of the best checkpoint stand in for missing ones."""
+        for split in SPLITS:
+            for mode in modes:
+                path = metrics_path(split, mode)
+                data = self._read(path)
+                if data is None and mode == "reasoning":
+                    name, path = PurePosixPath(path).name, bestval_path(split)
+                    data = self._read(path)
+                    if data is not None:
+                        self._skip(path, f"used in place of {name}, which is missing")
+                if data is not None:
+                    yield path, split, mode, data
+
+    def _facts(self) -> RunFacts:
+        facts = RunFacts()
+        for path, add in READERS.items():
+            try:
+                facts = facts if (data := self._read(path)) is None else add(facts, data)
+            except InvalidFile as e:
+                self._skip(path, str(e))
+        return facts
+
+    def _why_empty(self, modes: Sequence[Mode]) -> str:
+        """Why there are no metrics: the run is unfinished, or it is another kind of folder."""
+        with contextlib.suppress(InvalidFile):
+            data = self._read(STATE)
+            state = "finished" if data is None else parse(RunState, data)[0].state
+            if state != "finished":
+                return f"nothing is exported yet (state: {state})"
+        names = (f"metrics_{{train,val,test}}{_ENDINGS[mode]}.json" for mode in modes)
+        return f"has no student_phase/{' or '.join(names)}"
+
+    def _read(self, path: str) -> bytes | None:
+        """A file's content; None if it does not exist, or cannot be read and is skipped."""
+        if self.files is not None and path not in self.files:
+            return None
+        try:
+            found = self.store.backend.read(f"{FOLDER}/{self.name}/{path}")
+        except StoreError as e:
+            self._skip(path, str(e))
+            return None
+        return None if found is None else found.data
+
+    def _skip(self, path: str, why: str) -> None:
+        self.skipped.append(Skipped(f"{FOLDER}/{self.name}/{path}".rstrip("/"), why))
+
+
+def _runs(store: Store) -> tuple[list[_Run], list[Skipped]]:
     """The folders under runs/ by name, and files that are in the place of a folder.
 
     A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.
     Raises StoreError if that fails.
     """
-    folders, others = list[RunFolder](), dict[str, str]()
-    if store.backend.folder is None:
-        files: dict[str, set[str]] = {}
+    paths_of: dict[str, set[str] | None] = {}  # None on a disk; without any paths it is a file
+    if (folder := store.backend.folder) is not None:
+        with explained(folder / FOLDER, "list"), contextlib.suppress(FileNotFoundError):
+            for path in (folder / FOLDER).iterdir():
+                paths_of[path.name] = None if path.is_dir() else set()
+    else:
+        by_run = defaultdict[str, set[str]](set)
         for found in store.backend.list(FOLDER):
             _, name, *inside = found.path.split("/", 2)
-            files.setdefault(name, set()).update(inside)
-        folders = [RunFolder(name, frozenset(paths)) for name, paths in sorted(files.items()) if paths]
-        others = {name: _A_FILE for name, paths in sorted(files.items()) if not paths}
-    else:
-        top, entries = store.backend.folder / FOLDER, list[os.DirEntry[str]]()
-        with explained(top, "list"), contextlib.suppress(FileNotFoundError):
-            entries = sorted(os.scandir(top), key=lambda e: e.name)
-        for entry in entries:
-            try:
-                with explained(top / entry.name, "read"):
-                    is_folder = entry.is_dir()
-            except StoreError as e:
-                others[entry.name] = str(e)
-                continue
-            if is_folder:
-                folders.append(RunFolder(entry.name))
-            else:
-                others[entry.name] = _A_FILE
-    shown = {name: why for name, why in others.items() if not name.startswith(".")}
-    return folders, [Skipped(f"{FOLDER}/{name}", why) for name, why in shown.items()]
+            by_run[name].update(inside)
+        paths_of |= by_run
+    runs, skipped = list[_Run](), list[Skipped]()
+    for name, paths in sorted(paths_of.items()):
+        if paths is None or paths:
+            runs.append(_Run(store, name, paths))
+        elif not name.startswith("."):
+            skipped.append(Skipped(f"{FOLDER}/{name}", "is a file; runs are folders"))
+    return runs, skipped

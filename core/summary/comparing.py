@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from pydantic import RootModel, TypeAdapter
@@ -22,7 +22,8 @@ from core.evaluation.comparison import Comparison, compare, signed_end, with_ver
 from core.evaluation.predictions import NO_PROBABILITY
 from core.evaluation.significance import exact_interval
 from core.jsonio import InvalidFile, Record, parse
-from core.records import SplitName
+from core.labels import BINARY
+from core.records import Label, SplitName
 from core.store.objects import Store
 from core.store.runs import FOLDER, run_names
 from core.summary.files import metrics_path, read_metrics
@@ -51,8 +52,8 @@ class Predicted(Record):
 
     example_id: str
     text: str
-    gold_label: Literal[0, 1]
-    predicted: Literal[0, 1] | None
+    gold_label: Label
+    predicted: Label | None
     probability: float | None = None
     reasoning: str | None = None
 
@@ -70,37 +71,19 @@ class RunPredictions:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """The same text, predicted by both runs."""
+class RunComparison:
+    """Two runs on the texts that both have, with the same text and gold label.
 
-    a: Predicted
-    b: Predicted
-
-    @property
-    def outcome(self) -> Outcome:
-        """Which run is right."""
-        a, b = (each.predicted == each.gold_label for each in (self.a, self.b))
-        if a == b:
-            return "both_right" if a else "both_wrong"
-        return "fixed" if b else "broken"
-
-
-@dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A text that is not compared, and why."""
-
-    example_id: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Paired:
-    """The predictions of both runs, the texts that both have in A's order, and the others."""
+    `pairs` are (A's, B's) predictions in A's order, `left_out` the reasons by example id of the other texts.
+    `metrics` are A's and B's, None if undefined; `comparison` is of B with A, None without pairs.
+    """
 
     a: RunPredictions
     b: RunPredictions
-    pairs: Sequence[Pair]
-    left_out: Sequence[LeftOut]
+    pairs: Mapping[Outcome, Sequence[tuple[Predicted, Predicted]]]
+    left_out: Mapping[str, str]
+    metrics: Mapping[str, tuple[float | None, float | None]]
+    comparison: Comparison | None
 
     @property
     def same_data(self) -> bool | None:
@@ -109,24 +92,13 @@ class Paired:
             return None
         return self.a.dataset == self.b.dataset
 
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """`metrics` are A's and B's, None if undefined; `comparison` is of B with A, None without texts."""
-
-    paired: Paired
-    counts: Mapping[Outcome, int]
-    metrics: Mapping[str, tuple[float | None, float | None]]
-    comparison: Comparison | None
-
     @property
     def verdict(self) -> str:
         """The conclusion about accuracy: a difference is claimed only if the test shows it."""
         if self.comparison is None or self.comparison.mcnemar is None:
             return "nothing to compare: no text is in both"
-        d = self.comparison.differences[ACCURACY]
+        d, ends = self.comparison.differences[ACCURACY], ""
         assert d.value is not None, "paired rows have an accuracy"
-        ends = ""
         if d.low is not None and d.high is not None:
             ends = f"95 % interval {signed_end(d.low)} to {signed_end(d.high)}; "
         grouped = "" if self.comparison.note is None else ", takes grouped rows as independent"
@@ -158,14 +130,15 @@ def read_predictions(store: Store, run: str, split: SplitName) -> RunPredictions
     if measured is not None:
         with contextlib.suppress(InvalidFile):
             dataset = read_metrics(measured.data, split)[0].dataset_fingerprint
-    return RunPredictions(run, split, dataset, rows, _groups(store, run, split))
+    return RunPredictions(
+        run, split, dataset, rows, _groups(store, f"{FOLDER}/{run}/data_splits/{split}.csv")
+    )
 
 
-def _groups(store: Store, run: str, split: SplitName) -> dict[str, str]:
+def _groups(store: Store, path: str) -> dict[str, str]:
     """Groups by example id; none if the split's file is missing."""
-    path = f"{FOLDER}/{run}/data_splits/{split}.csv"
     with tempfile.TemporaryDirectory() as folder:
-        local = Path(folder) / f"{split}.csv"
+        local = Path(folder) / "split.csv"
         try:
             store.backend.download(path, local)
         except FileNotFoundError:
@@ -176,49 +149,56 @@ def _groups(store: Store, run: str, split: SplitName) -> dict[str, str]:
             raise DataError(str(e).replace(str(local), store.where(path))) from e
 
 
-def pair(a: RunPredictions, b: RunPredictions) -> Paired:
-    """Pair by example id; text and gold label have to be equal."""
+def compare_runs(a: RunPredictions, b: RunPredictions) -> RunComparison:
+    """Compare B with A on the texts that both have; rows of a group are resampled together.
+
+    Without groups, accuracy is decided by McNemar's exact test, whose p-value is printed.
+    """
     repeated: dict[str, str] = {}
     for name, each in (("A", a), ("B", b)):
         counts = Counter(row.example_id for row in each.rows)
         repeated |= {id_: f"{name} has it more than once" for id_, n in counts.items() if n > 1}
     in_a, in_b = ({row.example_id: row for row in each.rows} for each in (a, b))
-    pairs, left_out = [], []
-    for example_id in dict.fromkeys([*in_a, *in_b]):
-        one, other = in_a.get(example_id), in_b.get(example_id)
-        if example_id in repeated:
-            left_out.append(LeftOut(example_id, repeated[example_id]))
+    pairs: dict[Outcome, list[tuple[Predicted, Predicted]]] = {outcome: [] for outcome in OUTCOMES}
+    both, left_out = list[tuple[Predicted, Predicted]](), dict[str, str]()
+    for id_ in dict.fromkeys([*in_a, *in_b]):
+        one, other = in_a.get(id_), in_b.get(id_)
+        if id_ in repeated:
+            left_out[id_] = repeated[id_]
         elif one is None or other is None:
-            left_out.append(LeftOut(example_id, f"only {'B' if one is None else 'A'} has it"))
+            left_out[id_] = f"only {'B' if one is None else 'A'} has it"
         elif one.text != other.text:
-            left_out.append(LeftOut(example_id, "the text differs"))
+            left_out[id_] = "the text differs"
         elif one.gold_label != other.gold_label:
-            left_out.append(LeftOut(example_id, "the gold label differs"))
+            left_out[id_] = "the gold label differs"
         elif missing := [run for run, each in (("A", one), ("B", other)) if each.predicted is None]:
-            why = f"{' and '.join(missing)} got no score from the server"
-            left_out.append(LeftOut(example_id, why))
+            left_out[id_] = f"{' and '.join(missing)} got no score from the server"
         else:
-            pairs.append(Pair(one, other))
-    return Paired(a, b, pairs, left_out)
+            both.append((one, other))
+            pairs[_outcome(one, other)].append((one, other))
+    return RunComparison(a, b, pairs, left_out, *_measure(both, a.groups))
 
 
-def changes(paired: Paired) -> Changes:
-    """Compare B with A on their pairs; rows of a group are resampled together.
+def _outcome(a: Predicted, b: Predicted) -> Outcome:
+    if (a_right := a.predicted == a.gold_label) == (b.predicted == b.gold_label):
+        return "both_right" if a_right else "both_wrong"
+    return "broken" if a_right else "fixed"
 
-    Without groups, accuracy is decided by McNemar's exact test, whose p-value is printed.
-    """
-    pairs = paired.pairs
-    outcomes = Counter(pair.outcome for pair in pairs)
-    counts = {outcome: outcomes[outcome] for outcome in OUTCOMES}
+
+def _measure(
+    pairs: Sequence[tuple[Predicted, Predicted]], groups: Mapping[str, str]
+) -> tuple[Mapping[str, tuple[float | None, float | None]], Comparison | None]:
+    """Metrics of A and B, and the comparison of B with A."""
     if not pairs:
-        return Changes(paired, counts, dict.fromkeys(COMPARED, (None, None)), None)
-    positive = np.array([pair.a.gold_label == 1 for pair in pairs], dtype=np.bool_)
+        return dict.fromkeys(COMPARED, (None, None)), None
+    ones, others = zip(*pairs, strict=True)
+    positive = np.array([row.gold_label == BINARY.positive for row in ones], dtype=np.bool_)
     judged = []
-    for rows in ([pair.b for pair in pairs], [pair.a for pair in pairs]):
+    for rows in (others, ones):
         ranking = [NO_PROBABILITY if row.probability is None else row.probability for row in rows]
-        predicted = np.array([row.predicted == 1 for row in rows], dtype=np.bool_)
+        predicted = np.array([row.predicted == BINARY.positive for row in rows], dtype=np.bool_)
         judged.append(Judged(np.array(ranking, dtype=np.float64), predicted))
-    found = bootstrap(positive, judged, [paired.a.groups.get(pair.a.example_id) for pair in pairs])
+    found = bootstrap(positive, judged, [groups.get(row.example_id) for row in ones])
     (comparison,) = compare(positive, ("B", "A"), judged, found)
     test, d = comparison.mcnemar, comparison.differences[ACCURACY]
     assert test is not None, "both runs have predictions"
@@ -228,89 +208,79 @@ def changes(paired: Paired) -> Changes:
         differences = {**comparison.differences, ACCURACY: with_verdict(exact, comparison.a, comparison.b)}
         comparison = replace(comparison, differences=differences)
     points = {name: (found.point(1, name), found.point(0, name)) for name in COMPARED}
-    metrics = {name: (None if a != a else a, None if b != b else b) for name, (a, b) in points.items()}
-    return Changes(paired, counts, metrics, comparison)
-
-
-def write(folder: Path, found: Changes) -> list[Path]:
-    """Write comparison.json, changed.csv with all changed texts and left_out.csv. Raises StoreError."""
-    changed = []
-    for outcome in ("fixed", "broken", "both_wrong"):
-        for a, b in ((pair.a, pair.b) for pair in found.paired.pairs if pair.outcome == outcome):
-            decisions = (a.gold_label, a.predicted, a.probability, b.predicted, b.probability)
-            changed.append((outcome, a.example_id, *decisions, a.text, a.reasoning, b.reasoning))
-    left_out = ((each.example_id, each.why) for each in found.paired.left_out)
-    return [
-        save(jsonio.indented(_to_json(found)), folder / "comparison.json"),
-        save(csv_text([_COLUMNS, *changed]), folder / "changed.csv"),
-        save(csv_text([("example_id", "why"), *left_out]), folder / "left_out.csv"),
-    ]
-
-
-def _to_json(found: Changes) -> dict[str, Any]:
-    """Return the content of `comparison.json`; differences are B's value minus A's."""
-    paired = found.paired
-    a, b = paired.a, paired.b
     return {
+        name: (None if a != a else a, None if b != b else b) for name, (a, b) in points.items()
+    }, comparison
+
+
+def write(folder: Path, found: RunComparison) -> list[Path]:
+    """Write comparison.json, changed.csv with all changed texts and left_out.csv. Raises StoreError."""
+    a, b = found.a, found.b
+    content = {
         "a": a.run,
         "b": b.run,
         "split": a.split,
-        "dataset_fingerprint": {"a": a.dataset, "b": b.dataset, "same": paired.same_data},
-        "n": len(paired.pairs),
-        **{str(outcome): n for outcome, n in found.counts.items()},
+        "dataset_fingerprint": {"a": a.dataset, "b": b.dataset, "same": found.same_data},
+        "n": sum(map(len, found.pairs.values())),
+        **{str(outcome): len(pairs) for outcome, pairs in found.pairs.items()},
         "verdict": found.verdict,
-        "metrics": {name: {"a": a, "b": b} for name, (a, b) in found.metrics.items()},
+        "metrics": {name: {"a": of_a, "b": of_b} for name, (of_a, of_b) in found.metrics.items()},
         "comparison": TypeAdapter(Comparison | None).dump_python(found.comparison, mode="json"),
-        "left_out": dict(Counter(each.why for each in paired.left_out)),
+        "left_out": dict(Counter(found.left_out.values())),
     }
+    changed = []
+    for outcome, pairs in found.pairs.items():
+        for one, other in pairs if outcome != "both_right" else ():
+            decisions = (one.gold_label, one.predicted, one.probability, other.predicted, other.probability)
+            changed.append((outcome, one.example_id, *decisions, one.text, one.reasoning, other.reasoning))
+    return [
+        save(jsonio.indented(content), folder / "comparison.json"),
+        save(csv_text([_COLUMNS, *changed]), folder / "changed.csv"),
+        save(csv_text([("example_id", "why"), *found.left_out.items()]), folder / "left_out.csv"),
+    ]
 
 
-def lines(found: Changes) -> Iterator[str]:
+def lines(found: RunComparison) -> Iterator[str]:
     """The comparison for a terminal: whether the data differ, numbers, changed texts, what is left out."""
-    paired = found.paired
-    a_data, b_data = paired.a.dataset, paired.b.dataset
-    if a_data is None or b_data is None:
-        who = " and ".join(name for name, digest in (("A", a_data), ("B", b_data)) if digest is None)
+    a, b = found.a, found.b
+    if a.dataset is None or b.dataset is None:
+        who = " and ".join(name for name, each in (("A", a), ("B", b)) if each.dataset is None)
         yield f"It is not known whether both runs used the same split of the data: {who} does not record it"
-    elif a_data != b_data:
+    elif a.dataset != b.dataset:
         yield (
-            f"The runs used different splits of the data (dataset fingerprints {a_data[:12]} and "
-            f"{b_data[:12]}): test texts of one run may be train texts of the other; only texts that both "
+            f"The runs used different splits of the data (dataset fingerprints {a.dataset[:12]} and "
+            f"{b.dataset[:12]}): test texts of one run may be train texts of the other; only texts that both "
             "have are compared"
         )
-    yield f"A is run {_printable(paired.a.run)}, B is run {_printable(paired.b.run)}"
-    yield f"{len(paired.pairs):,} texts of {paired.a.split} in both, with the same gold label"
-    for outcome, count in found.counts.items():
-        yield f"  {OUTCOMES[outcome]:<26}{count:>8,}"
-    for name, (a, b) in found.metrics.items():
-        yield f"  {METRICS.get(name).title:<10}A {_number(a)}  B {_number(b)}"
+    yield f"A is run {_printable(a.run)}, B is run {_printable(b.run)}"
+    yield f"{sum(map(len, found.pairs.values())):,} texts of {a.split} in both, with the same gold label"
+    for outcome, pairs in found.pairs.items():
+        yield f"  {OUTCOMES[outcome]:<26}{len(pairs):>8,}"
+    for name, (of_a, of_b) in found.metrics.items():
+        yield f"  {METRICS.get(name).title:<10}A {_number(of_a)}  B {_number(of_b)}"
     yield found.verdict
     if found.comparison is not None:
         yield found.comparison.differences[MACRO_F1].verdict
         yield from [found.comparison.note] if found.comparison.note else []
-    yield from _texts(paired, "fixed")
-    yield from _texts(paired, "broken")
-
-    reasons: dict[str, list[str]] = {}
-    for each in paired.left_out:
-        reasons.setdefault(each.why, []).append(_printable(each.example_id))
+    for outcome in ("fixed", "broken"):
+        if pairs := found.pairs[outcome]:
+            first = f", the first {LISTED} of {len(pairs):,}" if len(pairs) > LISTED else ""
+            yield from ["", f"{OUTCOMES[outcome]}{first}:"]
+            yield from (_line(one, other) for one, other in pairs[:LISTED])
+    reasons = defaultdict[str, list[str]](list)
+    for id_, why in found.left_out.items():
+        reasons[why].append(_printable(id_))
     yield from ["", "Left out:"] if reasons else []
     for why, ids in reasons.items():
         more = f" and {len(ids) - LISTED:,} more" if len(ids) > LISTED else ""
         yield f"  {len(ids):,}: {why} ({', '.join(ids[:LISTED])}{more})"
 
 
-def _texts(paired: Paired, outcome: Outcome) -> Iterator[str]:
-    found = [pair for pair in paired.pairs if pair.outcome == outcome]
-    if not found:
-        return
-    yield ""
-    yield f"{OUTCOMES[outcome]}{f', the first {LISTED} of {len(found):,}' if len(found) > LISTED else ''}:"
-    for pair in found[:LISTED]:
-        a, b = (f"{each.predicted} (P {_number(each.probability)})" for each in (pair.a, pair.b))
-        text = " ".join(_printable(pair.a.text).split())
-        shown = text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 1]}…"
-        yield f"  {_printable(pair.a.example_id)}  gold {pair.a.gold_label}  A {a}  B {b}  {shown}"
+def _line(a: Predicted, b: Predicted) -> str:
+    text = " ".join(_printable(a.text).split())
+    shown = text if len(text) <= _TEXT_WIDTH else f"{text[: _TEXT_WIDTH - 1]}…"
+    of_a, of_b = (f"{each.predicted} (P {_number(each.probability)})" for each in (a, b))
+    return f"  {_printable(a.example_id)}  gold {a.gold_label}  A {of_a}  B {of_b}  {shown}"
 
 
 def _printable(text: str) -> str:

@@ -161,8 +161,9 @@ class _PredecessorConfig(Record):
 
 def _from_result(facts: RunFacts, data: bytes) -> RunFacts:
     result, _ = parse(RunResult, data)
-    teacher, student = result.teacher_summary, result.student or StudentSetup()
+    student, teacher, code = result.student or StudentSetup(), result.teacher_summary, result.made_by
     asked, trained = result.ledger.teacher, result.ledger.student
+    tokens = None if asked is None else asked.prompt_tokens_of_the_run + asked.completion_tokens_of_the_run
     return replace(
         facts,
         engine=student.engine,
@@ -172,15 +173,13 @@ def _from_result(facts: RunFacts, data: bytes) -> RunFacts:
         teacher_model=None if teacher is None else teacher.teacher_model,
         best_step=result.best_step,
         usd=result.ledger.usd,
-        teacher_tokens=None
-        if asked is None
-        else asked.prompt_tokens_of_the_run + asked.completion_tokens_of_the_run,
+        teacher_tokens=tokens,
         trained_tokens=None if trained is None else trained.trained_tokens,
         prefilled_tokens=None if trained is None else trained.prefilled_tokens,
         sampled_tokens=None if trained is None else trained.sampled_tokens,
         seconds=result.ledger.total_seconds or None,
-        version=None if result.made_by is None else result.made_by.version,
-        commit=None if result.made_by is None else result.made_by.commit,
+        version=None if code is None else code.version,
+        commit=None if code is None else code.commit,
     )
 
 

@@ -19,7 +19,7 @@ from core.store import reads
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import FOLDER, RunView
-from core.sweep.arms import Arm
+from core.sweep.arms import Arm, Sweep
 
 FALLBACK = "macro_f1"
 """The metric of recommendation if the sweep's own has no intervals."""
@@ -58,41 +58,41 @@ class FinishedArm:
 
 
 @dataclass(frozen=True, slots=True)
-class ArmComparison:
-    """`val` has the recommended arm first, `test` the arms in the sweep's order.
+class SweepResult:
+    """The arms of a sweep that finished and share their rows, the others with the reason, and the comparison.
 
-    `recommended` is None if no arm has a value on val; `test` is None if an arm has no rows of it.
+    `val` has the recommended arm first, `test` the arms in the sweep's order.
     """
 
+    sweep: Sweep
+    finished: Sequence[FinishedArm]
+    left_out: Sequence[Ended]
     metric: str
-    recommended: FinishedArm | None
-    val: Analysis
-    test: Analysis | None
+    recommended: FinishedArm | None = None
+    """None if no arm has a value on val."""
+    val: Analysis | None = None
+    """None if no arm finished."""
+    test: Analysis | None = None
+    """None if an arm has no rows of it."""
 
 
-def collect(store: Store, ended: Sequence[Ended]) -> tuple[list[FinishedArm], list[Ended]]:
-    """Return the arms that can be compared with one another, and those that cannot, with the reason."""
-    found, left_out = list[FinishedArm](), list[Ended]()
+def compare_arms(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> SweepResult:
+    """Compare the arms that finished. Controls are compared, and never recommended."""
+    arms, left_out = list[FinishedArm](), list[Ended]()
+    metric = sweep.metric if sweep.metric in METRICS else FALLBACK
     for each in ended:
         if each.error is not None:
             left_out.append(each)
             continue
         try:
             arm = _read(store, each.arm)
+            if arms and arm.data != arms[0].data:
+                raise DataError(f"its val or test differs from that of {arms[0].name}, so they share no rows")
+            arms.append(arm)
         except (MissingInputError, StoreError, DataError) as e:
             left_out.append(Ended(each.arm, str(e)))
-            continue
-        if found and arm.data != found[0].data:
-            why = f"its val or test differs from that of {found[0].name}, so they share no rows"
-            left_out.append(Ended(each.arm, why))
-        else:
-            found.append(arm)
-    return found, left_out
-
-
-def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmComparison:
-    """Compare arms that share their rows. Controls are compared, and never recommended."""
-    metric = metric if metric in METRICS else FALLBACK
+    if not arms:
+        return SweepResult(sweep, arms, left_out, metric)
     val, best = _analyze(store, arms, "val"), None
     values = [(val.scorers[arm.name].intervals[metric].value, arm) for arm in arms if not arm.arm.is_control]
     if known := [(value, arm) for value, arm in values if value is not None]:
@@ -101,8 +101,8 @@ def compare_arms(store: Store, arms: Sequence[FinishedArm], metric: str) -> ArmC
     if best is not None and best is not arms[0]:
         # Once more with the best first, which is compared with each other arm.
         val = _analyze(store, [best, *(arm for arm in arms if arm is not best)], "val")
-    has_test = all("test" in arm.rows for arm in arms)
-    return ArmComparison(metric, best, val, _analyze(store, arms, "test") if has_test else None)
+    test = _analyze(store, arms, "test") if all("test" in arm.rows for arm in arms) else None
+    return SweepResult(sweep, arms, left_out, metric, best, val, test)
 
 
 def _read(store: Store, arm: Arm) -> FinishedArm:

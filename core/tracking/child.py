@@ -1,7 +1,7 @@
 """A tracker's own process: `python -m core.tracking.child FOLDER` sends what the run spools there.
 
-A library that hangs, crashes or delays the interpreter's exit does so here and cannot affect the run. The
-outcome is written to status.json; what the library prints is discarded.
+A library that hangs, crashes or delays the interpreter's exit does so here and cannot affect the run. Its
+error is written to a file; what it prints is discarded.
 """
 
 from __future__ import annotations
@@ -14,44 +14,38 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from core.records import batched
 
-SPOOL, STATUS, ABANDONED = "records.jsonl", "status.json", "abandoned"
+SPOOL, READY, ENDED, ERROR, ABANDONED = "records.jsonl", "ready", "ended", "error.txt", "abandoned"
 """The run creates `abandoned` when it stops waiting; this process then removes the folder."""
 START_LIMIT_S, END_LIMIT_S = 60, 600
 """Time limits to open a run at the tracker, and to send the rest after the run has ended."""
 _POLL_S = 0.2
 ConfigValue: TypeAlias = "bool | int | float | str | list[ConfigValue] | dict[str, ConfigValue] | None"
+FlatConfig: TypeAlias = Mapping[str, ConfigValue]
+"""The config of a run by dotted keys."""
 _MLFLOW_BATCH, _MLFLOW_VALUE = 100, 6_000
 """MLflow's limits: parameters per request, and characters of a value."""
-
-
-@dataclass(frozen=True, slots=True)
-class TrackedRun:
-    """A run as trackers know it; `config` is flat, by dotted keys."""
-
-    id: str
-    name: str
-    config: Mapping[str, ConfigValue]
 
 
 class Wandb:
     """Weights & Biases. Steps are metrics of their own, because a resumed run may send earlier steps."""
 
-    def __init__(self, run: TrackedRun, project: str, entity: str | None, mode: Any) -> None:
+    def __init__(
+        self, id: str, name: str, config: FlatConfig, project: str, entity: str | None, mode: Any
+    ) -> None:
         import wandb
 
         self._run = wandb.init(
             project=project,
             entity=entity,
             mode=mode,
-            id=run.id,
-            name=run.name,
-            config=dict(run.config),
+            id=id,
+            name=name,
+            config=dict(config),
             resume="allow",
             # Send only what it is given: no console, no code, no machine statistics.
             settings=wandb.Settings(
@@ -83,7 +77,9 @@ class Wandb:
 class Mlflow:
     """MLflow: a server, a database or a folder. Methods as those of Wandb."""
 
-    def __init__(self, run: TrackedRun, tracking_uri: str | None, experiment: str) -> None:
+    def __init__(
+        self, id: str, name: str, config: FlatConfig, tracking_uri: str | None, experiment: str
+    ) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
 
@@ -91,14 +87,14 @@ class Mlflow:
         self._client: Any = MlflowClient(tracking_uri=tracking_uri)
         found = self._client.get_experiment_by_name(experiment)
         parent = str(found.experiment_id if found else self._client.create_experiment(experiment))
-        tag, run_id = "understudy.id", run.id
-        earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{run_id}'")
+        tag = "understudy.id"
+        earlier = self._client.search_runs([parent], f"tags.`{tag}` = '{id}'")
         if earlier:
             self._id = earlier[0].info.run_id
             self._client.update_run(self._id, status="RUNNING")
             return
-        self._id = self._client.create_run(parent, run_name=run.name, tags={tag: run_id}).info.run_id
-        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in run.config.items()]
+        self._id = self._client.create_run(parent, run_name=name, tags={tag: id}).info.run_id
+        params = [Param(key, str(value)[:_MLFLOW_VALUE]) for key, value in config.items()]
         for batch in batched(params, _MLFLOW_BATCH):
             self._client.log_batch(self._id, params=batch)
 
@@ -127,9 +123,9 @@ def main(folder: Path) -> int:
     try:
         signal.alarm(START_LIMIT_S)  # ends the process even if a library hangs in C
         tracker, settings, run = next(lines).values()
-        client = CLIENTS[tracker](TrackedRun(**run), **settings)
+        client = CLIENTS[tracker](**run, **settings)
         signal.alarm(0)
-        _write_status(folder, "ready")
+        (folder / READY).touch()
         for line in lines:
             match line:
                 case {"end": str(state)}:
@@ -137,12 +133,14 @@ def main(folder: Path) -> int:
                     client.finish(state)
                 case {"step": step, "values": values}:
                     client.log(step, values)
-        _write_status(folder, "ended")
+        (folder / ENDED).touch()
     except BaseException as e:  # a library may raise anything, even SystemExit
         error = f"{type(e).__name__}: {' '.join(str(e).split())}"[:500]
         if isinstance(e, ImportError) and (e.name or "").partition(".")[0] == tracker:
             error = f"it is not installed: pip install 'understudy-distill[{tracker}]'"
-        _write_status(folder, "failed", error)
+        temporary = folder / "error.new"
+        temporary.write_text(error, encoding="utf-8")
+        temporary.replace(folder / ERROR)
         return 1
     finally:
         signal.alarm(0)
@@ -168,12 +166,6 @@ def _lines(path: Path, parent: int) -> Iterator[dict[str, Any]]:
                 return
             else:
                 time.sleep(_POLL_S)
-
-
-def _write_status(folder: Path, state: str, error: str = "") -> None:
-    temporary = folder / f"{STATUS}.new"
-    temporary.write_text(json.dumps({"state": state, "error": error}), encoding="utf-8")
-    temporary.replace(folder / STATUS)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import getitem
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from core.results import RunResult, load_run_result
 from core.rl.history import RLStep
 from core.store.runs import RunView
 from core.student.segment import TrainStep
-from core.tracking.child import ABANDONED, SPOOL, STATUS, TrackedRun
+from core.tracking.child import ABANDONED, ENDED, ERROR, READY, SPOOL
 
 log = logging.getLogger(__name__)
 
@@ -76,19 +76,19 @@ class TrackerProcess:
     def __init__(
         self,
         name: str,
-        settings: Mapping[str, Any],
-        run: TrackedRun,
+        opening: Mapping[str, Any],
         sent: Mapping[str, Iterable[int]],
         patience_s: float,
         failures: Failures,
     ) -> None:
+        """`opening` are the arguments of the tracker's client in core.tracking.child."""
         self.name, self._patience_s, self._failures = name, patience_s, failures
         self.failed = False
         self._sent = {series: set(steps) for series, steps in sent.items()}
         self._deadline = 0.0
         self._folder = Path(tempfile.mkdtemp(prefix=f"understudy-{name}-"))
         self._spool = (self._folder / SPOOL).open("a", encoding="utf-8")
-        self._write({"tracker": name, "settings": settings, "run": asdict(run)})
+        self._write({"tracker": name, **opening})
         path = os.pathsep.join([str(_PACKAGES), *filter(None, [os.getenv("PYTHONPATH")])])
         self._process = subprocess.Popen(
             # -P: do not import a folder `core` of the working directory.
@@ -119,7 +119,7 @@ class TrackerProcess:
                     continue
                 steps.add(point.step)
             self._write({"step": point.step, "values": dict(point.values)})
-        self._state()
+        self._check()
 
     def end(self, state: str) -> None:
         """Close the spool; the time that `wait` may take begins."""
@@ -131,33 +131,25 @@ class TrackerProcess:
         """Wait for the child until the deadline; it may continue to send by itself."""
         while self._process.poll() is None and time.monotonic() < self._deadline:
             time.sleep(0.05)
-        state = self._state()
-        if self._process.poll() is None:
-            with contextlib.suppress(OSError):
-                (self._folder / ABANDONED).touch()
-            if state in ("ready", "ended"):
-                log.info("%s continues to send in the background; the run does not wait for it", self.name)
-            else:
-                self._fail(TimeoutError, f"no answer within {self._patience_s:g} s")
+        is_running = self._process.poll() is None
+        self._check()
+        if not is_running:
+            shutil.rmtree(self._folder, ignore_errors=True)
             return
-        if state not in ("failed", "ended"):
-            code = self._process.returncode
-            self._fail(ChildProcessError, f"its process ended unexpectedly (exit code {code})")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            (self._folder / ABANDONED).touch()
+        if not (self._folder / READY).exists():
+            self._fail(TimeoutError, f"no answer within {self._patience_s:g} s")
+        elif not self.failed:
+            log.info("%s continues to send in the background; the run does not wait for it", self.name)
 
-    def _state(self) -> str:
-        """The child's state: ready, ended or failed, empty before; a failure is recorded."""
-        try:
-            status = json.loads((self._folder / STATUS).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return ""
-        match status:
-            case {"state": "failed", "error": str(error)}:
-                self._fail(ChildProcessError, error)
-                return "failed"
-            case {"state": str(state)}:
-                return state
-        return ""
+    def _check(self) -> None:
+        """Record an error of the child, or that its process ended unexpectedly."""
+        code, error = self._process.poll(), self._folder / ERROR
+        if error.exists():
+            self._fail(ChildProcessError, error.read_text(encoding="utf-8"))
+        elif code and not (self._folder / ENDED).exists():
+            self._fail(ChildProcessError, f"its process ended unexpectedly (exit code {code})")
 
     def _fail(self, error: type[Exception], why: str) -> None:
         if not self.failed:
@@ -181,10 +173,9 @@ class Trackers:
 
     def send(self, points: Iterable[Point]) -> None:
         """Pass points on. A tracker that fails is recorded; it affects nothing else."""
-        spooled = list(points) if self.processes else []
-        for process in self.processes:
-            with self._failures.optional(Part.TRACKER, process.name):
-                process.send(spooled)
+        if self.processes:
+            spooled = list(points)
+            self._each(lambda process: process.send(spooled))
 
     def finish(self, view: RunView) -> None:
         """Send the run's result and end as finished."""
@@ -199,12 +190,13 @@ class Trackers:
         if self._ended:
             return
         self._ended = True
+        self._each(lambda process: process.end(state))
+        self._each(lambda process: process.wait())
+
+    def _each(self, act: Callable[[TrackerProcess], None]) -> None:
         for process in self.processes:
             with self._failures.optional(Part.TRACKER, process.name):
-                process.end(state)
-        for process in self.processes:
-            with self._failures.optional(Part.TRACKER, process.name):
-                process.wait()
+                act(process)
 
 
 @contextlib.contextmanager
@@ -221,12 +213,13 @@ def tracked(config: Config, view: RunView, failures: Failures | None = None) -> 
     # The config by dotted keys; it has names of credentials, never credentials.
     values = config.model_dump(mode="json")
     flat = {".".join(key): functools.reduce(getitem, key, values) for key, _, _ in walk(config)}
-    run = TrackedRun(record.id, view.name, flat)
+    run = {"id": record.id, "name": view.name, "config": flat}
     processes: list[TrackerProcess] = []
     for name, section in settings.items():
         with failures.optional(Part.TRACKER, name):
-            sent, patience_s = record.told.get(name, {}), config.trackers.patience_s
-            processes.append(TrackerProcess(name, section.model_dump(), run, sent, patience_s, failures))
+            opening, sent = {"settings": section.model_dump(), "run": run}, record.told.get(name, {})
+            patience_s = config.trackers.patience_s
+            processes.append(TrackerProcess(name, opening, sent, patience_s, failures))
     trackers, state = Trackers(processes, failures), "failed"
     try:
         yield trackers

@@ -75,10 +75,10 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
     from core.store.objects import Store
-    from core.summary.comparing import changes, lines, pair, read_predictions, write
+    from core.summary.comparing import compare_runs, lines, read_predictions, write
 
     store = Store.at(root)
-    found = changes(pair(read_predictions(store, a, split), read_predictions(store, b, split)))
+    found = compare_runs(read_predictions(store, a, split), read_predictions(store, b, split))
     for line in lines(found):
         console.show(line)
     for path in write(output, found) if output is not None else ():

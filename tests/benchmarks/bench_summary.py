@@ -15,10 +15,9 @@ from typing import Any
 from core.config.loading import resolve
 from core.config.reading import parse_source
 from core.config.writing import render
-from core.evaluation.decision import by_definition
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
-from core.export.manifests import Measured, split_metrics
+from core.export.manifests import SplitMetrics
 from core.intervals import Interval
 from core.records import SPLITS
 from core.store.objects import Store
@@ -88,21 +87,26 @@ def files() -> dict[str, str]:
     p, gold = [i * 37 % 100 / 100 for i in n], [i % 2 for i in n]
     scored = Predictions.of([f"t{i}" for i in n], p, gold=gold, off_label_mass=0.01)
     found = compute(scored, 0.5)
-    of = Measured(
-        "2026-01-01T00:00:00+00:00",
-        "r",
-        "objects/train/x/y/adapter",
-        "d" * 64,
-        "c" * 32,
-        by_definition(0.5),
-        "val_max_macro_f1",
-    )
     out: dict[str, Any] = {}
     for split in SPLITS:
         for mode in MODES:
             interval = Interval(0.9, 0.8, 0.95, "bootstrap")
             ends = dict.fromkeys(("accuracy", "macro_f1", "f1", "auroc", "precision", "recall"), interval)
-            written = split_metrics(of, split, found, ends, f"student_phase/{split}.json")
+            written = SplitMetrics(
+                created_at="2026-01-01T00:00:00+00:00",
+                checkpoint_path="objects/train/x/y/adapter",
+                split=split,
+                dataset_fingerprint="d" * 64,
+                config_fingerprint="c" * 32,
+                decision_threshold_rule="val_max_macro_f1",
+                decision_threshold=0.5,
+                decision_threshold_reason="by definition",
+                calibration="none",
+                n=100,
+                predictions_path=f"student_phase/{split}.json",
+                metrics=found,
+                intervals=ends,
+            )
             out[metrics_path(split, mode)] = written.to_json()
     about = {"title": "t", "kind": "baseline", "calibration": "none", "decision_threshold": 0.5}
     about["decision_threshold_reason"] = "by definition"

@@ -21,6 +21,11 @@ from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
+MANIFEST = (
+    *("generated_at", "run_name", "checkpoint_path", "dataset_fingerprint", "config_fingerprint"),
+    *("decision_threshold_rule", "decision_threshold", "decision_threshold_reason", "calibration", "outputs"),
+)
+"""The predecessor's fields, in their order."""
 FILES = [
     "data_splits/train.csv",
     "data_splits/val.csv",
@@ -94,7 +99,14 @@ def test_a_run_leaves_every_file_that_is_promised_and_true_contents(finished: Pa
     test = json.loads((folder / "student_phase/test.json").read_text())
     split = (folder / "data_splits/test.csv").read_text().splitlines()[1:]
     assert [r["example_id"] for r in test] == [line.split(",")[0] for line in split]
-    threshold = json.loads((folder / "student_phase/manifest.json").read_text())["decision_threshold"]
+    manifest = json.loads((folder / "student_phase/manifest.json").read_text())
+    assert tuple(manifest) == MANIFEST
+    assert manifest["outputs"]["test"] == {
+        "reused": False,
+        "predictions_path": "student_phase/test.json",
+        "metrics_path": "student_phase/metrics_test.json",
+    }
+    threshold = manifest["decision_threshold"]
     assert all(r["predicted"] == int(r["probability"] >= threshold) for r in test)
     metrics = json.loads((folder / "student_phase/metrics_test.json").read_text())["metrics"]
     right = sum(r["predicted"] == r["gold_label"] for r in test)

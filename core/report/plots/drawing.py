@@ -12,8 +12,8 @@ import re
 import warnings
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from html import escape
 from typing import Any
-from xml.etree import ElementTree  # nosec B405  # what matplotlib has just written
 
 from core.report.document import Key, Mark, Picture
 
@@ -55,70 +55,48 @@ _SETTINGS: Mapping[str, Any] = {
     "lines.solid_capstyle": "round",
 }
 
-_LONGEST = 46
-_LONGEST_LABEL = 600
-"""Characters of a picture's label for screen readers."""
+_LONGEST, _LONGEST_DESCRIPTION = 46, 600
+"""Characters of a name in a picture, and of a picture's label for screen readers."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
-_REFERENCE = re.compile(r"#([\w.-]+)")
-_REFERRING = ("href", "clip-path")
-_CLASSES = (("fill", "f"), ("stroke", "s"))
+_UNUSED = re.compile(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", re.DOTALL)
+_ROOT = re.compile(r'<svg [^>]*(viewBox="[^"]*")[^>]*>')
+_TAG = re.compile(r"<[^>]+>")  # matplotlib escapes both signs in texts and in attributes
 
 
 def draw(picture: Picture) -> str:
     """Return the picture as an `<svg>` element. Equal pictures give equal text."""
     from matplotlib.figure import Figure
 
-    out = io.BytesIO()
-    # The salt makes ids reproducible. The page chooses the fonts, so matplotlib may lack a glyph.
+    out = io.StringIO()
+    # The salt makes ids reproducible, and different for each picture of a page. The page chooses the fonts,
+    # so matplotlib may lack a glyph.
     with warnings.catch_warnings(), painting({"svg.hashsalt": picture.name}):
         warnings.filterwarnings("ignore", message="Glyph")
         figure = Figure(figsize=picture.size, layout="constrained")
         picture.paint(figure)
         figure.savefig(out, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(out.getvalue())  # nosec B314
-    for parent in list(root.iter()):
-        for child in [c for c in parent if _local(c.tag) in ("metadata", "style")]:
-            parent.remove(child)
-    attributes = [(_local(k), v) for element in root.iter() for k, v in element.attrib.items()]
-    used = {ref for name, value in attributes if name in _REFERRING for ref in _REFERENCE.findall(value)}
-    ids = {old: f"{picture.name}-{i}" for i, old in enumerate(sorted(used))}
-    for element in root.iter():
-        _clean(element, ids)
-    root.attrib = {
-        **{name: value for name, value in root.attrib.items() if name == "viewBox"},
-        "role": "img",
-        "aria-label": label(f"{picture.title}. {picture.description}", _LONGEST_LABEL),
-        "class": "plot",
-        "stroke-linejoin": "round",
-    }
-    return ElementTree.tostring(root, encoding="unicode")
+    drawn = _UNUSED.sub("", out.getvalue())
+    root = _ROOT.search(drawn)
+    assert root is not None, "matplotlib writes an <svg> element"
+    content = re.sub(r">\s+<", "><", _TAG.sub(_clean, drawn[root.end() :]))
+    title = escape(label(f"{picture.title}. {picture.description}", _LONGEST_DESCRIPTION))
+    return f'<svg {root[1]} role="img" aria-label="{title}" class="plot" stroke-linejoin="round">{content}'
 
 
-def _clean(element: ElementTree.Element, ids: Mapping[str, str]) -> None:
-    """Remove namespaces, styles, spaces and ids that nothing refers to."""
-    element.tag = _local(element.tag)
-    out: dict[str, str] = {}
-    for key, value in element.attrib.items():
-        name = _local(key)
-        if name == "style":  # as SVG attributes, without the font family, which the page chooses
-            pairs = [part.split(":", 1) for part in value.split(";") if ":" in part]
-            given = {key.strip(): v.strip() for key, v in pairs if key.strip() != "font-family"}
-            classes = [f"{c}-{NAMES[v]}" for key, c in _CLASSES if (v := given.get(key, "")) in NAMES]
-            out |= {**given, **({"class": " ".join(classes)} if classes else {})}
-        elif name in _REFERRING:
-            out[name] = _REFERENCE.sub(lambda m: f"#{ids[m[1]]}", value)
-        elif name != "id":
-            out[name] = " ".join(value.split()) if name == "d" else value
-        elif value in ids:
-            out[name] = ids[value]
-    element.attrib = out
-    if element.tag != "text":
-        element.text = element.text if (element.text or "").strip() else None
-    element.tail = None
+def _clean(tag: re.Match[str]) -> str:
+    """A tag with attributes in place of its style, and without the ids of groups, to which nothing refers."""
+    text = re.sub('^<g id="[^"]*"', "<g", " ".join(tag[0].split()))
+    return re.sub(' style="([^"]*)"', _attributes, text.replace(" xlink:href=", " href="))
 
 
-def _local(name: Any) -> str:
-    return str(name).rpartition("}")[2]
+def _attributes(style: re.Match[str]) -> str:
+    """A style as SVG attributes, without the font family, which the page chooses."""
+    given = dict(pair.split(": ", 1) for pair in style[1].split("; "))
+    given.pop("font-family", None)
+    classes = [f"{key[0]}-{NAMES[c]}" for key in ("fill", "stroke") if (c := given.get(key, "")) in NAMES]
+    if classes:
+        given["class"] = " ".join(classes)
+    return "".join(f' {key}="{value}"' for key, value in given.items())
 
 
 def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.report.data import ComparisonData
-from core.report.document import Conclusion, Key, Picture, conclusion
+from core.report.document import CONCLUSIONS, Conclusion, Key, Mark, Picture, conclusion
 from core.report.plots import drawing
 from core.report.plots.drawing import BLUE, INK, MUTED, PAPER, RED, STUDENT, dashes
 from core.report.text import name_of, number, span
 
 _ROW_INCHES = 0.4
-_MARKS: dict[Conclusion, tuple[str, str, bool]] = {
-    "better": (BLUE, "o", True),
-    "worse": (RED, "s", True),
-    "even": (MUTED, "D", False),
-    "open": (MUTED, "x", False),
+_MARKS: Mapping[Conclusion, tuple[str, str, str, Mark]] = {
+    "better": (BLUE, "o", BLUE, "point"),
+    "worse": (RED, "s", RED, "square"),
+    "even": (MUTED, "D", PAPER, "diamond"),
 }
-"""Color, shape, and whether it is filled: a reader who does not see colors has the shape."""
-_KEYS: dict[Conclusion, Key] = {
-    "better": drawing.key("shown to be better", BLUE, "point"),
-    "worse": drawing.key("shown to be worse", RED, "square"),
-    "even": drawing.key("no difference shown", MUTED, "diamond"),
-}
-_NAN = float("nan")
+"""Color, shape, color inside, and the legend's mark: a reader who does not see colors has the shape."""
 _STROKES = {
     "macro-F1": (BLUE, ""),
     "precision": (RED, "6 2"),
@@ -62,7 +56,11 @@ def differences(analysis: Analysis, metric: str) -> Picture | None:
         title=f"Difference in {name_of(metric)}",
         axis=f"{analysis.first.title} minus the other",
         line=0.0,
-        keys=[key for found, key in _KEYS.items() if any(row.conclusion == found for row in rows)],
+        keys=[
+            drawing.key(CONCLUSIONS[found], color, mark)
+            for found, (color, _, _, mark) in _MARKS.items()
+            if any(row.conclusion == found for row in rows)
+        ],
     )
 
 
@@ -84,11 +82,11 @@ def forest(
         box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.6}
         text = {"transform": panel.get_yaxis_transform(), "fontsize": 9, "va": "center", "bbox": box}
         for at, row in enumerate(rows):
-            color, shape, filled = _MARKS[row.conclusion or "better"]
+            color, shape, inside, _ = _MARKS[row.conclusion or "better"]
             if row.low is not None and row.high is not None:
                 panel.plot([row.low, row.high], [at, at], color=color, linewidth=1.6)
-            mark = {"marker": shape, "markersize": 6, "markeredgecolor": color}
-            panel.plot([row.value], [at], color=color, markerfacecolor=color if filled else PAPER, **mark)
+            mark = {"marker": shape, "markersize": 6, "markeredgecolor": color, "markerfacecolor": inside}
+            panel.plot([row.value], [at], color=color, **mark)
             panel.text(0, at - 0.32, drawing.label(row.name), **text)
         panel.set_ylim(len(rows) - 0.5, -0.75)
         panel.set_yticks([])
@@ -273,8 +271,13 @@ def coverage(analysis: Analysis) -> Picture | None:
 def _plot(
     panel: Any, x: Sequence[float], y: Sequence[float | None], stroke: tuple[str, str], width: float = 1.5
 ) -> None:
-    values = [_NAN if v is None else v for v in y]
-    panel.plot(x, values, color=stroke[0], linestyle=dashes(stroke[1]), linewidth=width)
+    panel.plot(
+        x,
+        [math.nan if v is None else v for v in y],
+        color=stroke[0],
+        linestyle=dashes(stroke[1]),
+        linewidth=width,
+    )
 
 
 def _strokes(scorers: Sequence[ProbabilityAnalysis]) -> dict[str, tuple[str, str]]:

@@ -12,7 +12,7 @@ from core.report.data import ReportData
 from core.report.document import Picture
 from core.report.plots import drawing
 from core.report.plots.drawing import BLUE, MUTED, ORANGE, STUDENT
-from core.report.text import name_of
+from core.report.text import GOLD_LABELS, name_of
 
 _PANEL_INCHES = 2.1
 _MOST_BARS = 12
@@ -62,7 +62,7 @@ def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None
     panels = figure.subplots(_panels(data), 1, sharex=True, squeeze=False)[:, 0]
     strokes = drawing.other_strokes(len(data.val_baselines))
     for panel, name in zip(panels, _metrics(data), strict=False):
-        at = [(p.step, v) for p in data.curve if (v := p.metrics[name]) is not None]
+        at = [(step, v) for step, metrics in data.curve.items() if (v := metrics[name]) is not None]
         lines = panel.plot([s for s, _ in at], [v for _, v in at], color=STUDENT, marker="o", markersize=4)
         titles = ["student"]
         for (title, metrics), (color, dash) in zip(data.val_baselines.items(), strokes, strict=True):
@@ -87,7 +87,8 @@ def _paint_curve(figure: Any, data: ReportData, *, legend: bool = False) -> None
 
 def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
     """Draw what became of the train texts, as shares of the texts of each gold label."""
-    by = texts.by_label
+    by = {code: texts.by_label[code] for code in GOLD_LABELS}
+    colors = dict(zip(GOLD_LABELS.values(), (ORANGE, BLUE), strict=True))
     counts = [("accepted", [s.count for s in by.values()])]
     counts += [(reason, [n[label] for label in by]) for reason, n in texts.by_reason.items()]
     if any(missing.values()):
@@ -101,7 +102,7 @@ def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
     def paint(figure: Any) -> None:
         panel = figure.subplots()
         for i, (name, shares) in enumerate(bars):
-            panel.barh([i, i + 0.2], shares, height=0.19, color=[BLUE, ORANGE])
+            panel.barh([i, i + 0.2], shares, height=0.19, color=list(colors.values()))
             for offset, share in zip((0.0, 0.2), shares, strict=True):
                 panel.text(share + 0.01, i + offset, f"{share:.1%}", fontsize=8, va="center")
             panel.text(0, i - 0.27, drawing.label(name), fontsize=9, va="center")
@@ -112,7 +113,6 @@ def funnel(texts: Level, missing: Mapping[str, int]) -> Picture:
         drawing.tidy(panel)
         panel.spines.left.set_visible(False)
 
-    colors = {"gold negative": ORANGE, "gold positive": BLUE}
     return Picture(
         name="funnel",
         title="What became of the train texts",

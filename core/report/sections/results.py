@@ -8,6 +8,7 @@ from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis, ScorerAnalysis
 from core.evaluation.comparison import MetricDifference
 from core.evaluation.decision import Decided
+from core.evaluation.threshold import describe
 from core.report.data import ComparisonData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Prose, Section, Table, cells, section
 from core.report.plots import scorers as plots
@@ -143,11 +144,12 @@ def threshold(data: ComparisonData) -> Section | None:
     fitted = {s.title: data.decisions[name] for name, s in scorers.items() if name in data.decisions}
     if not fitted:
         return None
+    evaluation = data.config.evaluation
     intro = (
-        f"Objective: {data.setup.objective}; calibration: {data.setup.calibration}. Each scorer has its own, "
-        "fitted on val alone: no row of another split was used. The range holds 95 % of the thresholds that "
-        "resamples of val choose; the optimism is how much better the objective looks on val than on other "
-        "rows."
+        f"Objective: {describe(evaluation.threshold)}; calibration: {evaluation.calibration.method}. "
+        "Each scorer has its own, fitted on val alone: no row of another split was used. The range holds "
+        "95 % of the thresholds that resamples of val choose; the optimism is how much better the objective "
+        "looks on val than on other rows."
     )
     columns = ["", "threshold", "range", "objective on val", "optimism", "calibration", "log loss on val"]
     rows = []

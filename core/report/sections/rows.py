@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from core.evaluation.decision import Decision, worst_errors
 from core.evaluation.predictions import Predictions, optional
@@ -12,14 +12,13 @@ from core.rejection.cited import cited
 from core.report.data import Mistake, ReportData
 from core.report.document import UNDEFINED, Block, Cell, Mistakes, Prose, Section, Table, cells, section
 from core.report.plots.scorers import ForestRow, forest
-from core.report.text import and_, grouped, name_of, number, plural, span, with_interval
+from core.report.text import GOLD_LABELS, and_, grouped, name_of, number, plural, span, with_interval
 
 MOST = 200
 """Errors that are listed."""
 SLICED = ("accuracy", "macro_f1", "precision", "recall", "auroc")
 _DRAWN = "accuracy"
 _MOST_LISTED = 3
-_LABELS: Mapping[str, str] = {"0": "gold negative", "1": "gold positive"}
 
 
 @section("slices", order=130)
@@ -163,7 +162,7 @@ def hard(data: ReportData) -> Section | None:
     )
     rows = []
     for h in found:
-        by = [h.by_label[label] for label in _LABELS]
+        by = [h.by_label[label] for label in GOLD_LABELS]
         shares = [Cell(f"{s.count:,} of {s.total:,}: {number(s.rate)}", span(s.low, s.high)) for s in by]
         rows.append([*cells(h.split, f"{h.texts:,}"), *shares, with_interval(h.difference)])
     notes = [
@@ -171,7 +170,7 @@ def hard(data: ReportData) -> Section | None:
         for h in found
         if h.unanswered
     ]
-    columns = ["", "hard texts", *_LABELS.values(), "positive minus negative"]
+    columns = ["", "hard texts", *GOLD_LABELS.values(), "positive minus negative"]
     blocks: list[Block] = [Prose(intro), Table(columns, rows, title="Hard texts by gold label", notes=notes)]
     for h in (h for h in found if h.slices):
         title = f"The student on hard texts of {h.split} and on the others"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from core.evaluation.threshold import describe
 from core.export.ledger import CostEstimate
 from core.report.data import ReportData
 from core.report.document import UNDEFINED, Block, Bullets, Cell, Facts, Prose, Section, Table, cells, section
@@ -27,22 +28,24 @@ _LEARNED_FROM: Mapping[str, str] = {"gold": "from the labels", "none": "from rew
 @section("setup", order=250)
 def setup(data: ReportData) -> Section:
     """The configuration in a few lines."""
-    s = data.setup
-    learned = _LEARNED_FROM.get(s.teacher, "from the teacher's answers (context distillation)")
+    student, evaluation = data.config.student, data.config.evaluation
+    teacher = "none" if data.teacher is None else data.teacher.teacher_model
+    rationales = "none" if student.target == "label_only" else student.rationales
+    learned = _LEARNED_FROM.get(teacher, "from the teacher's answers (context distillation)")
     without_rules = f"no: what the rules ask has to be learned {learned}"
     rows = [
         [Cell("Run"), Cell(data.run_name, code=True)],
-        [Cell("Base model"), Cell(s.base_model, code=True)],
-        cells("Engine", s.engine),
-        cells("Target", s.target),
-        cells("Rulebook in the student's prompt", "yes" if s.rulebook_in_prompt else without_rules),
-        cells("Rationales that are learned", _RATIONALES[s.rationales]),
-        cells("Teacher", s.teacher),
-        cells("Seed", str(s.seed)),
+        [Cell("Base model"), Cell(student.model, code=True)],
+        cells("Engine", student.engine.kind),
+        cells("Target", student.target),
+        cells("Rulebook in the student's prompt", "yes" if student.rulebook else without_rules),
+        cells("Rationales that are learned", _RATIONALES[rationales]),
+        cells("Teacher", teacher),
+        cells("Seed", str(data.config.training_seed)),
         cells("Rows", ", ".join(f"{size.rows:,} {name}" for name, size in data.sizes.items())),
         cells("Chosen step", str(data.selection.step)),
-        cells("Calibration", s.calibration),
-        cells("Threshold", s.objective),
+        cells("Calibration", evaluation.calibration.method),
+        cells("Threshold", describe(evaluation.threshold)),
     ]
     return Section("setup", "What was run", [Table(["", ""], rows, left=2)])
 
@@ -136,7 +139,6 @@ def models(data: ReportData) -> list[Section]:
             facts.append(("metrics", Cell("not measured in this run")))
         else:
             facts += [(name, Cell(number(m[name], 6))) for name in _IN_BLOCKS]
-            for name in ("tp", "fp", "fn", "tn"):
-                facts.append((name, Cell(UNDEFINED if m[name] is None else str(m[name]))))
+            facts += [(name, Cell(number(m[name], 0))) for name in ("tp", "fp", "fn", "tn")]
         sections.append(Section(f"model-{i}", model.title, [Facts(facts)]))
     return sections

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, mean, stdev
 
-from core.evaluation.analysis import ProbabilityAnalysis
 from core.evaluation.metrics import Counts, macro_f1
 from core.intervals import proportion
 from core.rejection.files import TeacherSummary
@@ -13,7 +12,7 @@ from core.report.data import BaselineData, Reinforced, ReportData, SeedResult
 from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, cells, section
 from core.report.plots.training import funnel as drawn_funnel
 from core.report.plots.training import learning_curve
-from core.report.text import name_of, number, plural, sentence, signed, span, with_interval
+from core.report.text import GOLD_LABELS, name_of, number, plural, sentence, signed, span, with_interval
 from core.rl.history import RLStep
 from core.student.stage import EncodeSummary
 from core.teacher.base import FirstAnswers
@@ -61,13 +60,14 @@ def curve(data: ReportData) -> Section | None:
         f"Step 0 is {start}. Each row has its own threshold, chosen on the same rows: the curve is for "
         f"choosing a step, the table of {data.split} is the result."
     )
-    has_loss = data.reinforced is None
-    rows = []
-    for p in data.curve:
-        loss = cells(number(p.train_loss)) if has_loss else []
-        values = cells(*(number(p.metrics[name]) for name in CURVE.values()))
-        rows.append([Cell(str(p.step)), *loss, *values])
-    chosen = frozenset(i for i, p in enumerate(data.curve) if p.step == data.selection.step)
+    has_loss, rows, before = data.reinforced is None, [], 0
+    for step, metrics in data.curve.items():
+        # The mean of the steps since the previous row.
+        since = [value for at, value in data.losses if before < at <= step]
+        loss = [number(fmean(since) if since else None)] if has_loss else []
+        rows.append(cells(str(step), *loss, *(number(metrics[name]) for name in CURVE.values())))
+        before = step
+    chosen = frozenset(i for i, step in enumerate(data.curve) if step == data.selection.step)
     table = Table(["step", *(["train loss"] if has_loss else []), *CURVE], rows, left=0, strong=chosen)
     picture = learning_curve(data)
     return Section("curve", "Learning curve on val", [Prose(intro), *([picture] if picture else []), table])
@@ -94,11 +94,11 @@ def reinforcement(data: ReportData) -> Section | None:
     if idle := sum(not s.updates for s in of.history):
         text = f"{plural(idle, 'step')} changed nothing: in no group did rewards differ."
         blocks.append(Prose(text, warning=True))
-    blocks += _reward_tables(of, data.selection.step)
+    blocks += _reward_tables(of, data.config.reinforce.rewards, data.selection.step)
     return Section("reinforcement", "Learning from rewards", blocks)
 
 
-def _reward_tables(of: Reinforced, selected: int) -> list[Table]:
+def _reward_tables(of: Reinforced, weights: Mapping[str, float], selected: int) -> list[Table]:
     """Rewards by step, and each reward on the same rows of val, at the start and at the selected step."""
     rows, before, steps = [], 0, sorted(of.val_rewards)
     for step in steps:
@@ -114,7 +114,7 @@ def _reward_tables(of: Reinforced, selected: int) -> list[Table]:
     strong = frozenset(i for i, step in enumerate(steps) if step == selected)
     by_step = Table(["step", *_BY_STEP, "reward on val"], rows, left=0, strong=strong, notes=[note])
     start, chosen, rows = of.val_rewards[0], of.val_rewards[selected], []
-    for name, weight in of.weights.items():
+    for name, weight in weights.items():
         first, last = start.rewards.get(name), chosen.rewards.get(name)
         change = signed(None if first is None or last is None else last - first)
         title = _REWARDS.get(name, name.replace("_", " "))
@@ -130,7 +130,7 @@ def seeds(data: ReportData) -> Section | None:
     """Each seed and their spread; None if there is one seed."""
     if not data.seeds:
         return None
-    runs = [*own_seed(data), *data.seeds]
+    runs = [own_seed(data), *data.seeds]
     intro = (
         f"The student of {len(runs)} seeds on the same rows of {data.split}, each at the threshold that its "
         "own val chose. Intervals elsewhere are about the rows; this spread is about training."
@@ -149,12 +149,9 @@ def seeds(data: ReportData) -> Section | None:
     return Section("seeds", "Other seeds", [Prose(intro), table])
 
 
-def own_seed(data: ReportData) -> list[SeedResult]:
+def own_seed(data: ReportData) -> SeedResult:
     """Return this run among its seeds."""
-    student = data.analysis.first
-    if not isinstance(student, ProbabilityAnalysis):
-        return []
-    return [SeedResult(data.run_name, data.setup.seed, student.metrics)]
+    return SeedResult(data.run_name, data.config.training_seed, data.student.metrics)
 
 
 @section("teacher", order=200)
@@ -182,7 +179,7 @@ def teacher(data: ReportData | BaselineData) -> Section | None:
             f" The accepted share of positives minus that of negatives is {signed(d.value)} (95 % interval "
             f"{span(d.low, d.high, sign=True)}){beyond_chance}."
         )
-    by = texts.by_label
+    by = {code: texts.by_label[code] for code in GOLD_LABELS}
     lines = [("Train texts", [by[k].total + missing[k] for k in by])]
     if any(missing.values()):
         lines.append(("without an answer", [missing[k] for k in by]))
@@ -196,7 +193,7 @@ def teacher(data: ReportData | BaselineData) -> Section | None:
         Prose(intro),
         *([Prose(sentence(t.skew.said), warning=True)] if t.skew is not None else []),
         drawn_funnel(texts, missing),
-        Table(["", "gold negative", "gold positive", "all"], rows),
+        Table(["", *GOLD_LABELS.values(), "all"], rows),
         *([] if t.is_gold else _first_answers(t.first_answers)),
     ]
     return Section("teacher", "From train texts to accepted answers", blocks)

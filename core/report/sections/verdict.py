@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from core.config.measure import METRICS
-from core.evaluation.analysis import Analysis, ProbabilityAnalysis, ScorerAnalysis
+from core.evaluation.analysis import Analysis, ScorerAnalysis
+from core.evaluation.comparison import MetricDifference
 from core.intervals import TOO_FEW
 from core.report.data import ReportData
 from core.report.document import (
     Bullets,
     Cell,
     Conclusion,
-    Finding,
     Findings,
     Prose,
     Section,
@@ -36,9 +36,8 @@ _WORDINGS: dict[Conclusion, str] = {
 @section("verdict", order=10)
 def verdict(data: ReportData) -> Section:
     """The student against each other scorer, by the metric of selection, macro-F1 and AUROC."""
-    analysis = data.analysis
-    found = Findings(headline(data), findings(analysis, shown(data)), remarks(data), tiles(data))
-    return Section("verdict", "Verdict", [found])
+    against = differences(data.analysis, shown(data))
+    return Section("verdict", "Verdict", [Findings(headline(data), against, remarks(data), tiles(data))])
 
 
 def shown(data: ReportData) -> list[str]:
@@ -47,21 +46,9 @@ def shown(data: ReportData) -> list[str]:
     return list(dict.fromkeys([*([first] if first in METRICS else []), *SHOWN]))
 
 
-def findings(analysis: Analysis, metrics: Sequence[str]) -> list[Finding]:
-    """Return the comparison of the first scorer with each other one; `metrics[0]` decides."""
-    out = []
-    for other, c in analysis.compared():
-        differences = [c.differences[m] for m in metrics]
-        least = differences[0].detectable
-        name = name_of(metrics[0])
-        shows = (
-            f"The smallest difference of {name} that these rows show: {least:.3f}."
-            if least is not None
-            else ""
-        )
-        conclusions = [(d.metric, conclusion(d), begins(d.verdict)) for d in differences]
-        out.append(Finding(other.title, conclusions, shows))
-    return out
+def differences(analysis: Analysis, metrics: Sequence[str]) -> dict[str, list[MetricDifference]]:
+    """Return how the first scorer differs from each other one, by that one's title."""
+    return {other.title: [c.differences[m] for m in metrics] for other, c in analysis.compared()}
 
 
 def by_conclusion(analysis: Analysis, metric: str) -> dict[Conclusion, list[ScorerAnalysis]]:
@@ -97,12 +84,8 @@ def _short(other: ScorerAnalysis) -> str:
 
 def remarks(data: ReportData) -> list[str]:
     """Return what has to be read together with the verdict."""
-    analysis, student, metric = data.analysis, data.analysis.first, shown(data)[0]
-    against, name, out = (
-        [(other, c.differences[metric]) for other, c in analysis.compared()],
-        name_of(metric),
-        [],
-    )
+    student, metric, out = data.student, shown(data)[0], list[str]()
+    name, against = name_of(metric), [(other, c.differences[metric]) for other, c in data.analysis.compared()]
     untrained = [(_short(other), conclusion(d)) for other, d in against if other.kind == "untrained"]
     if unbeaten := [other for other, found in untrained if found in ("even", "worse")]:
         own = untrained[0][0] in unbeaten  # the first has the student's own prompt
@@ -112,17 +95,16 @@ def remarks(data: ReportData) -> list[str]:
             f"{and_(unbeaten)} on these rows."
         )
     if detectable := [(d.detectable, other.title) for other, d in against if d.detectable is not None]:
-        out.append(_smallest_difference(detectable, analysis.rows, name))
-    if isinstance(student, ProbabilityAnalysis):
-        at_default, chosen = student.at_default[metric], student.intervals[metric]
-        shown_default = "undefined" if at_default is None else number(at_default)
-        text = f"At 0.5, declared before anything was fitted, the student's {name} is {shown_default};"
-        if student.threshold is None:
-            out.append(f"{text} no other threshold was found ({student.threshold_reason}).")
-        else:
-            value = "undefined" if chosen.value is None else with_interval(chosen).line
-            out.append(f"{text} at the threshold that val chose, {number(student.threshold)}, it is {value}.")
-    return [*out, *selected_on_test(data), data.selection.reason]
+        out.append(_smallest_difference(detectable, data.analysis.rows, name))
+    at_default, chosen = student.at_default[metric], student.intervals[metric]
+    shown_default = "undefined" if at_default is None else number(at_default)
+    text = f"At 0.5, declared before anything was fitted, the student's {name} is {shown_default};"
+    if student.threshold is None:
+        out.append(f"{text} no other threshold was found ({student.threshold_reason}).")
+    else:
+        value = "undefined" if chosen.value is None else with_interval(chosen).line
+        out.append(f"{text} at the threshold that val chose, {number(student.threshold)}, it is {value}.")
+    return [*out, *([_meaning(data)] if _several(data) else []), data.selection.reason]
 
 
 def _smallest_difference(found: Sequence[tuple[float, str]], rows: int, metric: str) -> str:
@@ -141,20 +123,17 @@ def _smallest_difference(found: Sequence[tuple[float, str]], rows: int, metric: 
     )
 
 
-def metric_tile(analysis: Analysis, scorer: str, metric: str, where: str = "") -> Tile:
+def metric_tile(scorer: ScorerAnalysis, metric: str, where: str = "") -> Tile:
     """Return a scorer's metric as a number to see first."""
-    cell = with_interval(analysis.scorers[scorer].intervals[metric])
+    cell = with_interval(scorer.intervals[metric])
     return Tile(f"{begins(name_of(metric))}{where}", cell.text, cell.detail)
 
 
 def tiles(data: ReportData) -> list[Tile]:
     """Return the student in a few numbers, and what the run took."""
-    student, ledger, name = data.analysis.first, data.ledger, next(iter(data.analysis.scorers))
-    metrics = dict.fromkeys([*shown(data), "accuracy"])
-    out = [metric_tile(data.analysis, name, metric) for metric in metrics]
-    if isinstance(student, ProbabilityAnalysis):
-        error = student.reliability.expected_calibration_error
-        out.append(Tile("Calibration error", number(error)))
+    student, ledger = data.student, data.ledger
+    out = [metric_tile(student, metric) for metric in dict.fromkeys([*shown(data), "accuracy"])]
+    out.append(Tile("Calibration error", number(student.reliability.expected_calibration_error)))
     if student.threshold is not None:
         out.append(Tile("Threshold", number(student.threshold)))
     if ledger is not None and ledger.usd is not None:
@@ -174,14 +153,9 @@ def reads(data: ReportData) -> Section | None:
     return Section("reads", "Who has read test", [Prose(_meaning(data), _several(data)), table])
 
 
-def selected_on_test(data: ReportData) -> list[str]:
-    """Return the warning for the verdict, if there is one."""
-    return [_meaning(data)] if _several(data) else []
-
-
 def _meaning(data: ReportData) -> str:
-    n = len(data.reads)
-    if n == 1:
+    """What the reads of test mean for the results."""
+    if (n := len(data.reads)) == 1:
         return (
             "One student was measured on this test split, with checkpoint, calibration and threshold frozen "
             "before: nothing was chosen by its results."
@@ -226,19 +200,16 @@ def sentences(data: ReportData) -> list[str]:
 
 
 def _limits_of_rows(data: ReportData) -> list[str]:
-    analysis, student, out = data.analysis, data.analysis.first, []
+    analysis, student, out = data.analysis, data.student, list[str]()
     if data.split != "test":
         out.append(
             f"Test was not exported: all results are of {data.split}, on which checkpoint, calibration and "
             "threshold were chosen, and so too good."
         )
     if student.threshold is None:
-        reason: str | None = "it gives labels only"
-        if isinstance(student, ProbabilityAnalysis):
-            reason = student.threshold_reason
         out.append(
-            f"The student has no threshold ({reason}): its ranking was measured, its decisions were not, "
-            "apart from those at 0.5."
+            f"The student has no threshold ({student.threshold_reason}): its ranking was measured, its "
+            "decisions were not, apart from those at 0.5."
         )
     if analysis.positive:
         out.append(
@@ -251,8 +222,8 @@ def _limits_of_rows(data: ReportData) -> list[str]:
         out.append(f"{left} left out for all scorers, because a server failed on one of them.")
     if not data.seeds:
         out.append(
-            f"One seed ({data.setup.seed}): intervals cover which rows were drawn, not which batches were; "
-            "another seed may train a better or a worse student."
+            f"One seed ({data.config.training_seed}): intervals cover which rows were drawn, not which "
+            "batches were; another seed may train a better or a worse student."
         )
     if not analysis.clustered:
         out.append(

@@ -18,7 +18,7 @@ from core.evaluation.curves import draw_curves
 from core.evaluation.decision import by_definition
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions, at_or_above
-from core.export.predictions import records
+from core.export.predictions import write_predictions
 from core.predict.sink import field, line
 from core.records import Example
 from tests.core.evaluation.scored import counts
@@ -49,10 +49,11 @@ def test_a_score_gets_one_label_everywhere(
         covered = draw_curves(c.positive, c.probability, at).by_coverage
         assert covered is not None
         assert covered.accuracy == [expected]
-        (exported,) = records("test", [Example("r0", "text", 1)], c, by_definition(at))
-        assert exported.predicted == expected
+        write_predictions(path, "test", [Example("r0", "text", 1)], c, by_definition(float(at)))
+        (exported,) = json.loads(path.read_bytes())
+        assert exported["predicted"] == expected
         c.write(path)
-        through_json = json.loads(line({"probability": exported.probability}))["probability"]
+        through_json = json.loads(line({"probability": exported["probability"]}))["probability"]
         for again in (Predictions.read(path).probability[0], through_json, _through_csv(through_json)):
             assert int(at_or_above(again, at)) == expected
 

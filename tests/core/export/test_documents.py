@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 
 from core.evaluation.decision import by_definition
-from core.export.manifests import (
-    Measured,
-    Output,
-    Pointer,
-    manifest,
-    manifest_name,
-    metrics_name,
-    split_metrics,
-)
+from core.export.manifests import Pointer, SplitMetrics, metrics_name
 from core.intervals import Interval
-from core.records import SplitName
 from tests.core.export.making import metrics
 
-OF = Measured(
-    "2026-01-02T03:04:05+00:00",
-    "night",
-    "runs/night/best",
-    "d" * 64,
-    "c" * 64,
-    by_definition(0.4),
-    "val_max_macro_f1",
-)
+AT = "2026-01-02T03:04:05+00:00"
+OF: dict[str, Any] = {
+    "checkpoint_path": "runs/night/best",
+    "dataset_fingerprint": "d" * 64,
+    "config_fingerprint": "c" * 64,
+    "decision_threshold_rule": "val_max_macro_f1",
+    "decision_threshold": 0.4,
+    "decision_threshold_reason": "by definition",
+    "calibration": "none",
+}
 DECISION = ["decision_threshold_rule", "decision_threshold", "decision_threshold_reason", "calibration"]
 FINGERPRINTS = ["dataset_fingerprint", "config_fingerprint"]
 COMMON = ["created_at", "checkpoint_path", "split", *FINGERPRINTS, *DECISION]
@@ -35,7 +28,8 @@ INTERVALS = {"auroc": Interval(0.9, 0.8, 0.95, "bootstrap")}
 
 
 def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
-    written = split_metrics(OF, "test", metrics(90), INTERVALS, "test.json").to_json()
+    found: dict[str, Any] = {"metrics": metrics(90), "intervals": INTERVALS, "predictions_path": "test.json"}
+    written = SplitMetrics(created_at=AT, split="test", n=100, **found, **OF).to_json()
     assert list(written) == [*COMMON, "n", "predictions_path", "metrics", "intervals"]
     assert (written["n"], written["decision_threshold"], written["calibration"]) == (100, 0.4, "none")
     assert written["metrics"] == metrics(90).to_json()
@@ -43,25 +37,11 @@ def test_metrics_of_a_split_keep_the_predecessors_fields() -> None:
 
 
 def test_label_only_metrics_name_no_predictions() -> None:
-    written = split_metrics(OF, "val", metrics(90), {}).to_json()
+    written = SplitMetrics(
+        created_at=AT, split="val", n=100, metrics=metrics(90), intervals={}, **OF
+    ).to_json()
     assert list(written) == [*COMMON, "n", "metrics", "intervals"]
     assert metrics_name("val", label_only=True) == "metrics_val_label_only.json"
-
-
-def test_manifests_keep_the_predecessors_fields() -> None:
-    outputs: dict[SplitName, Output] = {
-        "test": Output(metrics_path="metrics_test.json", predictions_path="test.json", reused=True),
-        "val": Output(reused=False, metrics_path="metrics_val.json"),
-    }
-    written = manifest(OF, outputs).to_json()
-    head = ["generated_at", "run_name", "checkpoint_path", *FINGERPRINTS]
-    assert list(written) == [*head, *DECISION, "outputs"]
-    assert (written["decision_threshold_rule"], written["decision_threshold"]) == ("val_max_macro_f1", 0.4)
-    assert written["outputs"] == {
-        "test": {"reused": True, "predictions_path": "test.json", "metrics_path": "metrics_test.json"},
-        "val": {"reused": False, "metrics_path": "metrics_val.json"},
-    }
-    assert manifest_name(label_only=True) == "manifest_label_only.json"
 
 
 def test_the_pointer_keeps_the_predecessors_fields_first() -> None:

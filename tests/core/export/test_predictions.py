@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +15,9 @@ from hypothesis import strategies as st
 from core.errors import StageError
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision, by_definition
-from core.evaluation.predictions import Generated
-from core.export.predictions import records, write
-from core.records import Example
+from core.evaluation.predictions import Generated, Predictions
+from core.export.predictions import write_predictions
+from core.records import Example, SplitName
 from tests.core.evaluation.scored import Row, predictions
 
 ANY_TEXT = st.text(st.characters())  # half surrogate pairs, control characters and line separators too
@@ -29,6 +30,16 @@ def scored(
     return Row(name, 1, probability, off_label_mass, Generated(**generated), **fields)
 
 
+def written(
+    split: SplitName, examples: list[Example], rows: Predictions, decision: Decision
+) -> list[SimpleNamespace]:
+    """The records of a file, with their fields as attributes."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.json"
+        write_predictions(path, split, examples, rows, decision)
+        return [SimpleNamespace(**record) for record in json.loads(path.read_bytes())]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(ANY_TEXT, st.none() | ANY_TEXT), max_size=5))
 def test_any_text_comes_back_as_it_was_one_record_a_line(
@@ -37,7 +48,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
     path = tmp_path_factory.mktemp("p") / "test.json"
     examples = [Example(f"e{i}", text, 1) for i, (text, _) in enumerate(texts)]
     rows = predictions([scored(f"e{i}", text=raw) for i, (_, raw) in enumerate(texts)])
-    assert write(path, records("test", examples, rows, by_definition(0.3))) == len(texts)
+    write_predictions(path, "test", examples, rows, by_definition(0.3))
     back = json.loads(path.read_bytes().decode("utf-8"))
     assert [(r["text"], r["raw_output"]) for r in back] == texts
     lines = path.read_bytes().rstrip(b"\n").split(b"\n")
@@ -47,8 +58,8 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
 def test_the_fields_of_a_record_and_their_order() -> None:
     lower = Calibrator("platt", {"slope": 1.0, "shift": -0.1}, "platt", 1, 1, None, None, "as asked")
     rows = predictions([scored("spam-9", truncated_tokens=3)])
-    (made,) = records("val", [Example("spam-9", "hello", 1)], rows, Decision(lower, 0.35, "for a test"))
-    assert list(dataclasses.asdict(made).items()) == [
+    (made,) = written("val", [Example("spam-9", "hello", 1)], rows, Decision(lower, 0.35, "for a test"))
+    assert list(vars(made).items()) == [
         ("sample_id", "val_0_k0"),
         ("example_id", "spam-9"),
         ("split", "val"),
@@ -86,7 +97,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
 def test_what_the_model_says_is_told_apart_from_what_was_decided(
     row: Row, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
-    (made,) = records("test", [Example("a", "t", 1)], predictions([row]), by_definition(0.2))
+    (made,) = written("test", [Example("a", "t", 1)], predictions([row]), by_definition(0.2))
     assert (made.parse_ok, made.parse_source, made.pred_label) == (parse_ok, source, label)
     assert made.error == error
     assert made.predicted == (0 if row.probability is None else 1)
@@ -96,7 +107,7 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
     halved = Calibrator("platt", {"slope": 1.0, "shift": -1.0}, "platt", 1, 1, None, None, "as asked")
     rows = predictions([scored("a", probability=0.5), scored("b", probability=0.8)])
     examples = [Example("a", "t", 1), Example("b", "t", 1)]
-    made = list(records("test", examples, rows, Decision(halved, 0.4, "for a test")))
+    made = written("test", examples, rows, Decision(halved, 0.4, "for a test"))
     assert [r.uncalibrated_probability for r in made] == [0.5, 0.8]
     assert [round(r.probability or 0, 4) for r in made] == [0.2689, 0.5954]
     assert [r.predicted for r in made] == [0, 1]
@@ -106,24 +117,22 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
 
 def test_without_a_threshold_nothing_is_predicted() -> None:
     none = Decision(by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
-    made = next(records("test", [Example("a", "t", 1)], predictions([scored("a")]), none))
+    (made,) = written("test", [Example("a", "t", 1)], predictions([scored("a")]), none)
     assert (made.predicted, made.threshold, made.probability) == (None, None, 0.4)
 
 
 def test_scores_of_other_rows_are_refused() -> None:
     with pytest.raises(StageError, match="1 examples but 2 were scored"):
-        list(
-            records(
-                "test", [Example("a", "t", 1)], predictions([scored("a"), scored("b")]), by_definition(0.5)
-            )
-        )
+        written("test", [Example("a", "t", 1)], predictions([scored("a"), scored("b")]), by_definition(0.5))
     with pytest.raises(StageError, match="row 0 is example a, but b was scored"):
-        list(records("test", [Example("a", "t", 1)], predictions([scored("b")]), by_definition(0.5)))
+        written("test", [Example("a", "t", 1)], predictions([scored("b")]), by_definition(0.5))
 
 
 def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
-    (made,) = records("test", [Example("a", "t", 1)], predictions([scored("a")]), by_definition(0.5))
+    endless = Decision(by_definition(0.5).calibrator, float("inf"), "for a test")
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write(tmp_path / "bad.json", [dataclasses.replace(made, outside_mass=float("nan"))])
-    assert write(tmp_path / "empty.json", []) == 0
+        write_predictions(
+            tmp_path / "bad.json", "test", [Example("a", "t", 1)], predictions([scored("a")]), endless
+        )
+    write_predictions(tmp_path / "empty.json", "test", [], predictions([]), by_definition(0.5))
     assert json.loads((tmp_path / "empty.json").read_text()) == []

@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from core.config import Config
 from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.evaluation.analysis import Kind, ProbabilityAnalysis, Scored, measure_scorers
+from core.evaluation.analysis import Kind, Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decided, Decision, fit_decision
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Generated, Predictions
 from core.evaluation.selection import select
-from core.evaluation.threshold import describe
 from core.optional import Failures, strict
 from core.records import Example, SplitName
 from core.rejection.files import Hardness, TeacherSummary
 from core.rejection.funnel import FunnelCounter, skew
 from core.report import markdown, page
-from core.report.data import CurvePoint, ModelBlock, ReportData, SeedResult, Setup
+from core.report.data import ModelBlock, ReportData, SeedResult
 from core.report.document import run_report
 from core.report.sections.rows import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
@@ -186,16 +186,7 @@ def usual(
     given: dict[str, Any] = {
         "run_name": "night",
         "generated_at": "2026-01-02T03:04:05+00:00",
-        "setup": Setup(
-            "package://a/b.gguf",
-            "local",
-            "label_first",
-            False,
-            7,
-            "deepseek-chat",
-            "platt",
-            describe(threshold),
-        ),
+        "config": config(threshold),
         "analysis": measure_scorers(split, test, made, RULES, resamples=resamples),
         "decisions": decisions,
         "mistakes": worst(test, first.predictions, first.decision, RULES),
@@ -220,6 +211,21 @@ def usual(
     return ReportData(**given)
 
 
+def config(threshold: ThresholdConfig) -> Config:
+    """A run with seed 7 and calibration by Platt."""
+    student = {"model": "package://a/b.gguf", "target": "label_first", "rulebook": False}
+    evaluation = {"threshold": threshold, "calibration": CALIBRATION}
+    return Config.model_validate(
+        {
+            "seed": 7,
+            "data": {"path": "texts.csv"},
+            "teacher": {"answers": "answers.jsonl"},
+            "student": student,
+            "evaluation": evaluation,
+        }
+    )
+
+
 def _with(rows: Predictions, reasonings: Sequence[str]) -> Predictions:
     named = [
         dataclasses.replace(generated, reasoning=text)
@@ -235,7 +241,7 @@ def curve(val: Sequence[Example]) -> dict[str, Any]:
     losses = [(step, 1.2 / (1 + step / 15) + 0.05 * (step % 3)) for step in range(1, 51)]
     return {
         "selection": select(measured, "macro_f1"),
-        "curve": tuple(CurvePoint(s, m, losses[s - 1][1] if s else None) for s, m in measured.items()),
+        "curve": measured,
         "losses": losses,
         "val_baselines": {"TF-IDF words": compute(scored(val, apart=3.4, seed=50), 0.4)},
     }
@@ -274,13 +280,6 @@ def full(**changed: Any) -> ReportData:
     made = {name: changed.pop(name) for name in ("texts", "reasonings") if name in changed}
     report = usual(seeds=other_seeds(), **made) if made else _full()
     return dataclasses.replace(report, **changed)
-
-
-def student(data: ReportData) -> ProbabilityAnalysis:
-    """The student's results, which have probabilities in every report."""
-    found = data.analysis.first
-    assert isinstance(found, ProbabilityAnalysis)
-    return found
 
 
 def as_markdown(data: ReportData, failures: Failures | None = None) -> str:

@@ -6,7 +6,7 @@ from core.config.measure import ThresholdConfig
 from core.report.data import ModelBlock
 from core.report.markdown import code, plain
 from core.store.reads import Read
-from tests.core.report.making import SCORERS, as_markdown, full, student, usual
+from tests.core.report.making import SCORERS, as_markdown, full, usual
 
 
 def section(report: str, title: str) -> str:
@@ -53,7 +53,7 @@ def test_the_verdict_names_whom_the_student_beats_and_where_nothing_is_shown() -
 def test_what_was_declared_beforehand_stands_beside_what_val_chose() -> None:
     report = full()
     found = cells(as_markdown(report), "At 0.5, declared in advance", "**Student (step 40)**")
-    of = student(report)
+    of = report.student
     assert found[1] == f"{of.threshold:.3f}"
     assert found[2:4] == [f"{of.metrics['macro_f1']:.3f}", f"{of.at_default['macro_f1']:.3f}"]
 
@@ -78,8 +78,7 @@ def test_no_text_of_the_data_and_no_reasoning_is_in_it() -> None:
 def test_curve_slices_faithfulness_seeds_and_cost_are_there() -> None:
     report = full()
     text = as_markdown(report)
-    point = report.curve[1]
-    assert cells(text, "Learning curve on val", "10")[2] == f"{point.metrics['macro_f1']:.3f}"
+    assert cells(text, "Learning curve on val", "10")[2] == f"{report.curve[10]['macro_f1']:.3f}"
     assert cells(text, "Learning curve on val", "**50**")
     found = report.analysis.slices[0]
     assert cells(text, "Parts of the rows", found.name)[1:3] == [str(found.rows), str(found.positive)]

@@ -14,7 +14,7 @@ from playwright.sync_api import Dialog, Page
 from core.config.measure import ThresholdConfig
 from core.report.data import ReportData
 from core.report.text import count
-from tests.core.report.making import SCORERS, as_page, full, student, usual
+from tests.core.report.making import SCORERS, as_page, full, usual
 
 EVIL = (
     "<script>alert(1)</script>",
@@ -160,7 +160,7 @@ def test_the_search_leaves_the_errors_that_hold_the_words(opened: Open) -> None:
 def test_what_is_shown_is_what_was_measured(opened: Open) -> None:
     report = full()
     found = opened(report).page
-    of = student(report)
+    of = report.student
     row = found.locator("#results tr.strong").first.inner_text()
     i = of.intervals["macro_f1"]
     assert f"{i.value:.3f}" in row
@@ -184,7 +184,7 @@ def test_the_verdict_comes_before_all_figures(opened: Open) -> None:
 def test_a_page_without_a_threshold_or_anything_to_compare_still_reads(opened: Open) -> None:
     hopeless = ThresholdConfig(objective="share_flagged", share=0.0001)
     report = usual(rows=60, threshold=hopeless, scorers=SCORERS[:1], teacher=False, reasoning=0)
-    bare = dataclasses.replace(report, teacher=None, ledger=None, curve=(), losses=(), reads=())
+    bare = dataclasses.replace(report, teacher=None, ledger=None, curve={}, losses=(), reads=())
     found = opened(bare)
     assert found.said == []
     text = found.page.locator("main").inner_text()

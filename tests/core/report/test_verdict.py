@@ -14,8 +14,8 @@ from core.evaluation.decision import Decision
 from core.evaluation.selection import select
 from core.report.data import ReportData
 from core.report.document import conclusion
-from core.report.sections.verdict import SHOWN, findings, headline, remarks, shown
-from tests.core.report.making import SCORERS, Scorer, examples, full, scored, usual
+from core.report.sections.verdict import SHOWN, differences, headline, remarks, shown
+from tests.core.report.making import SCORERS, Scorer, as_page, examples, full, scored, usual
 
 
 @functools.cache
@@ -88,22 +88,23 @@ def test_of_log_loss_the_smaller_is_better() -> None:
 @pytest.mark.parametrize(("metric", "expected"), [("auroc", "auroc"), ("brier", "brier")])
 def test_the_metric_of_selection_decides_first(metric: str, expected: str) -> None:
     report = full()
-    points = {p.step: p.metrics for p in report.curve}
-    changed = dataclasses.replace(report, selection=select(points, metric))
+    changed = dataclasses.replace(report, selection=select(report.curve, metric))
     assert shown(changed)[0] == expected
     assert set(shown(changed)) == {expected, "macro_f1", "auroc"}
 
 
 def test_each_finding_says_how_small_a_difference_these_rows_show() -> None:
-    for finding, (other, c) in zip(findings(full().analysis, SHOWN), full().analysis.compared(), strict=True):
-        assert finding.against == other.title
-        assert f"{c.differences['macro_f1'].detectable:.3f}" in finding.detectable
+    text = as_page(full())
+    for other, c in full().analysis.compared():
+        found = text.split(f"<h3>Against {other.title}</h3>")[1].split("</li>")[0]
+        shows = c.differences["macro_f1"].detectable
+        assert f"The smallest difference of macro-F1 that these rows show: {shows:.3f}." in found
 
 
 def test_without_others_nobody_is_beaten() -> None:
     alone = usual(rows=60, scorers=SCORERS[:1], teacher=False, reasoning=0)
     assert "so the student beats nothing" in headline(alone)
-    assert findings(alone.analysis, SHOWN) == []
+    assert differences(alone.analysis, SHOWN) == {}
 
 
 def prompts(own: float, other: float) -> ReportData:

@@ -7,10 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from core.evaluation.decision import by_definition
 from core.evaluation.metrics import Metrics
-from core.export import manifests
-from core.export.manifests import Measured
+from core.export.manifests import SplitMetrics
 from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
@@ -68,17 +66,21 @@ def metrics_file(
     run: str, split: SplitName = "test", mode: Mode = "reasoning", *, macro_f1: float | None = 0.9
 ) -> dict[str, Any]:
     """The content of a metrics file."""
-    of = Measured(
-        "2026-11-20T10:00:00+00:00",
-        run,
-        f"objects/train/{run}/adapter",
-        "data1",
-        "measured1",
-        by_definition(0.5),
-        "val_max_macro_f1",
+    found = SplitMetrics(
+        created_at="2026-11-20T10:00:00+00:00",
+        checkpoint_path=f"objects/train/{run}/adapter",
+        split=split,
+        dataset_fingerprint="data1",
+        config_fingerprint="measured1",
+        decision_threshold_rule="val_max_macro_f1",
+        decision_threshold=0.5,
+        decision_threshold_reason="by definition",
+        calibration="none",
+        n=10,
+        metrics=metrics(macro_f1),
+        intervals={},
     )
-    shown = None if mode == "label_only" else f"student_phase/{split}.json"
-    return manifests.split_metrics(of, split, metrics(macro_f1), {}, shown).to_json()
+    return {**found.to_json(), **({} if mode == "label_only" else {"predictions_path": f"{split}.json"})}
 
 
 def put(store: Store, path: str, content: Any) -> None:

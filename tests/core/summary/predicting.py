@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from core import jsonio
 from core.evaluation.decision import by_definition
 from core.evaluation.predictions import Generated
-from core.export.predictions import records
+from core.export.predictions import write_predictions
 from core.records import Example
 from core.store.objects import Store
 from tests.core.evaluation.scored import Row, predictions
@@ -35,7 +37,11 @@ def predicted(
         )
         for i, said in decisions.items()
     ]
-    return list(map(jsonio.as_row, records("test", examples, predictions(scored), by_definition(0.5))))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "test.json"
+        write_predictions(path, "test", examples, predictions(scored), by_definition(0.5))
+        found: list[dict[str, Any]] = jsonio.read_json(path)
+        return found
 
 
 def write(store: Store, run: str, rows: Any, dataset: str = "data1") -> None:

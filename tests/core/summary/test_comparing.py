@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from core.summary.comparing import Changes, Predicted, RunPredictions, changes, pair, write
+from core.summary.comparing import Predicted, RunComparison, RunPredictions, compare_runs, write
 
 
 def run(name: str, gold: list[int], said: list[int]) -> RunPredictions:
@@ -23,8 +23,8 @@ def run(name: str, gold: list[int], said: list[int]) -> RunPredictions:
     return RunPredictions(name, "test", "d", rows)
 
 
-def compared(gold: list[int], a: list[int], b: list[int]) -> Changes:
-    return changes(pair(run("a", gold, a), run("b", gold, b)))
+def compared(gold: list[int], a: list[int], b: list[int]) -> RunComparison:
+    return compare_runs(run("a", gold, a), run("b", gold, b))
 
 
 def test_accuracy_and_macro_f1_agree_with_scikit_learn() -> None:
@@ -73,7 +73,7 @@ def test_rows_of_a_group_are_drawn_together_which_widens_the_interval() -> None:
     widths = []
     for groups in ({}, {f"t{i}": str(i // 20) for i in range(200)}):
         one = replace(run("a", gold, a), groups=groups)
-        comparison = changes(pair(one, run("b", gold, gold))).comparison
+        comparison = compare_runs(one, run("b", gold, gold)).comparison
         assert comparison is not None
         found = comparison.differences["accuracy"]
         assert found.low is not None
@@ -84,7 +84,7 @@ def test_rows_of_a_group_are_drawn_together_which_widens_the_interval() -> None:
 
 
 def test_an_undefined_metric_is_null_in_the_file(tmp_path: Path) -> None:
-    file, *_ = write(tmp_path, changes(pair(run("a", [1, 1], [1, 1]), run("b", [1, 1], [1, 0]))))
+    file, *_ = write(tmp_path, compare_runs(run("a", [1, 1], [1, 1]), run("b", [1, 1], [1, 0])))
     found = json.loads(file.read_text(), parse_constant=pytest.fail)
     assert found["metrics"]["macro_f1"] == {"a": None, "b": pytest.approx(1 / 3)}
     assert found["comparison"]["differences"]["macro_f1"]["value"] is None

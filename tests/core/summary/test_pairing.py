@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import DataError, MissingInputError
 from core.store.objects import Store
-from core.summary.comparing import LeftOut, Paired, pair, read_predictions
+from core.summary.comparing import RunComparison, compare_runs, read_predictions
 from tests.core.summary.predicting import GOLD, predicted, write
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)
@@ -16,23 +16,23 @@ A = {"t1": 1, "t2": 0, "t3": 0, "t4": 1, "t5": 0}
 B = {"t5": 0, "t1": 1, "t2": 1, "t3": 1, "t4": 0}
 
 
-def paired(store: Store) -> Paired:
-    return pair(read_predictions(store, "a", "test"), read_predictions(store, "b", "test"))
+def paired(store: Store) -> RunComparison:
+    return compare_runs(read_predictions(store, "a", "test"), read_predictions(store, "b", "test"))
 
 
 def test_every_text_has_one_outcome_whatever_the_order(store: Store) -> None:
     write(store, "a", predicted(A))
     write(store, "b", predicted(B))
     found = paired(store)
-    assert {p.a.example_id: p.outcome for p in found.pairs} == {
+    assert {a.example_id: outcome for outcome, pairs in found.pairs.items() for a, _ in pairs} == {
         "t1": "both_right",
         "t2": "broken",
         "t3": "fixed",
         "t4": "fixed",
         "t5": "both_wrong",
     }
-    assert all(p.a.example_id == p.b.example_id for p in found.pairs)
-    assert found.left_out == []
+    assert all(a.example_id == b.example_id for pairs in found.pairs.values() for a, b in pairs)
+    assert found.left_out == {}
     assert found.same_data is True
 
 
@@ -44,15 +44,15 @@ def test_what_is_not_the_same_in_both_is_left_out_with_its_reason(store: Store) 
     rows = predicted(decisions, other_gold, {"t2": "another text"})
     write(store, "b", [*rows, rows[0]], dataset="data2")
     found = paired(store)
-    assert found.pairs == []
-    assert found.left_out == [
-        LeftOut("t1", "B has it more than once"),
-        LeftOut("t2", "the text differs"),
-        LeftOut("t3", "the gold label differs"),
-        LeftOut("t4", "A got no score from the server"),
-        LeftOut("x", "only A has it"),
-        LeftOut("y", "only B has it"),
-    ]
+    assert not any(found.pairs.values())
+    assert found.left_out == {
+        "t1": "B has it more than once",
+        "t2": "the text differs",
+        "t3": "the gold label differs",
+        "t4": "A got no score from the server",
+        "x": "only A has it",
+        "y": "only B has it",
+    }
     assert found.same_data is False
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from core.store.objects import Store
 from core.summary.collecting import collect
-from core.summary.comparing import changes, pair, read_predictions
+from core.summary.comparing import compare_runs, read_predictions
 from core.summary.listing import list_runs
 from core.summary.tables import cells
 from tests.core.summary.making import RUN_0_1
@@ -43,6 +43,6 @@ def test_summary_has_every_column(old_root: Store) -> None:
 
 
 def test_compare_reads_their_predictions(old_root: Store) -> None:
-    paired = pair(read_predictions(old_root, "a", "test"), read_predictions(old_root, "b", "test"))
-    assert (len(paired.pairs), paired.left_out, paired.same_data) == (9, [], True)
-    assert changes(paired).metrics["accuracy"] == (1.0, 1.0)
+    found = compare_runs(read_predictions(old_root, "a", "test"), read_predictions(old_root, "b", "test"))
+    assert (len(found.pairs["both_right"]), found.left_out, found.same_data) == (9, {}, True)
+    assert found.metrics["accuracy"] == (1.0, 1.0)

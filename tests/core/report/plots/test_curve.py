@@ -27,6 +27,6 @@ def test_it_is_drawn_whatever_the_baselines_are_called(tmp_path: Path, metric: s
 
 
 def test_it_is_drawn_without_losses_and_baselines(tmp_path: Path) -> None:
-    bare = dataclasses.replace(full(), curve=full().curve[:1], losses=(), val_baselines={})
+    bare = dataclasses.replace(full(), curve={0: full().curve[0]}, losses=(), val_baselines={})
     save_learning_curve(bare, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").stat().st_size > 5_000
