@@ -78,7 +78,7 @@ def draw(picture: Picture) -> str:
     drawn = _UNUSED.sub("", out.getvalue())
     root = _ROOT.search(drawn)
     assert root is not None, "matplotlib writes an <svg> element"
-    content = re.sub(r">\s+<", "><", _TAG.sub(_clean, drawn[root.end() :]))
+    content = re.sub(r">\s+<", "><", _TAG.sub(_clean, drawn[root.end() :])).strip()
     title = escape(label(f"{picture.title}. {picture.description}", _LONGEST_DESCRIPTION))
     return f'<svg {root[1]} role="img" aria-label="{title}" class="plot" stroke-linejoin="round">{content}'
 
