@@ -88,22 +88,23 @@ def write_exports(o: Outcome, folder: str | None = None) -> None:
 def _export(o: Outcome, mode: Scorer, folder: str) -> None:
     """Write the files of one mode; the label-only mode has no predictions."""
     view, frozen, label_only = o.view, o.readings.decision(mode), mode.kind == "label_only"
+    on_val = mode.rows["val"]
     common: dict[str, Any] = {
         "checkpoint_path": o.model_path,
         "dataset_fingerprint": o.parts.digest,
-        "config_fingerprint": mode.rows["val"].key,
+        "config_fingerprint": on_val.key,
         "decision_threshold_rule": rule(o.config.evaluation.threshold),
         "decision_threshold": frozen.threshold,
         "decision_threshold_reason": frozen.reason,
         "calibration": frozen.calibrator.kind,
     }
-    at = {"generated_at": mode.rows["val"].created_at, "run_name": view.name}
+    at = {"generated_at": on_val.created_at, "run_name": view.name}
     outputs: dict[SplitName, dict[str, Any]] = {}
     for split, scored in mode.rows.items():
         place = f"{folder}/{metrics_name(split, label_only=label_only)}"
-        shown, metrics = dict[str, Any](), o.readings.metrics(mode, split)
+        shown: dict[str, Any] = {} if label_only else {"predictions_path": f"{folder}/{split}.json"}
+        metrics = o.readings.metrics(mode, split)
         if not label_only:
-            shown["predictions_path"] = f"{folder}/{split}.json"
             examples = read_examples(o.store.file(o.parts, f"{split}.csv"))
             with view.replacing(f"{folder}/{split}.json") as path:
                 write_predictions(path, split, examples, o.readings.rows(mode, split), frozen)

@@ -23,7 +23,7 @@ from core.evaluation.predictions import NO_PROBABILITY
 from core.evaluation.significance import exact_interval
 from core.jsonio import InvalidFile, Record, parse
 from core.labels import BINARY
-from core.records import Label, SplitName
+from core.records import SplitName
 from core.store.objects import Store
 from core.store.runs import FOLDER, run_names
 from core.summary.files import metrics_path, read_metrics
@@ -52,8 +52,8 @@ class Predicted(Record):
 
     example_id: str
     text: str
-    gold_label: Label
-    predicted: Label | None
+    gold_label: Literal[0, 1]
+    predicted: Literal[0, 1] | None
     probability: float | None = None
     reasoning: str | None = None
 

@@ -91,12 +91,11 @@ def _clean(tag: re.Match[str]) -> str:
 
 def _attributes(style: re.Match[str]) -> str:
     """A style as SVG attributes, without the font family, which the page chooses."""
-    given = dict(pair.split(": ", 1) for pair in style[1].split("; "))
-    given.pop("font-family", None)
-    classes = [f"{key[0]}-{NAMES[c]}" for key in ("fill", "stroke") if (c := given.get(key, "")) in NAMES]
+    pairs = [pair.split(": ", 1) for pair in style[1].split("; ") if not pair.startswith("font-family:")]
+    classes = [f"{key[0]}-{NAMES[c]}" for key, c in pairs if key in ("fill", "stroke") and c in NAMES]
     if classes:
-        given["class"] = " ".join(classes)
-    return "".join(f' {key}="{value}"' for key, value in given.items())
+        pairs.append(["class", " ".join(classes)])
+    return "".join(f' {key}="{value}"' for key, value in pairs)
 
 
 def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:
