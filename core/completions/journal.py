@@ -213,8 +213,7 @@ class ReplyIndex:
                         log.warning(message, piece.path, _line_number(piece, at))
                     break
                 try:
-                    reply = from_line(line)
-                    batch.append((at, reply._replace(raw_output="", reasoning_content=None)))  # large
+                    batch.append((at, from_line(line)))
                 except ValueError as e:
                     if at > 0 or b'"holder"' not in line:  # the first line names the writer
                         message = "%s:%d: no reply can be read there (%s); its request will be sent again"

@@ -166,8 +166,8 @@ def _check(reply: Reply) -> None:
     if len(key) != KEY_DIGITS // 2 or at.tzinfo is None or type(reply.run) is not str:
         raise ValueError("its key, time or run is invalid")
     counts = (*reply[10:13], reply.max_tokens, *reply[19:])
-    if any(type(count) not in (int, NoneType) for count in counts):
+    if not {int, NoneType}.issuperset(map(type, counts)):
         raise ValueError("its token counts are not integers")
     names = (reply.finish_reason, reply.output_format, reply.settled_format, reply.prompt_digest)
-    if any(type(name) not in (str, NoneType) for name in names):
+    if not {str, NoneType}.issuperset(map(type, names)):
         raise ValueError("its finish reason, format or prompt is invalid")
