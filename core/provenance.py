@@ -38,16 +38,12 @@ class MadeBy(EarlierCode):
 
 def record_code(view: RunView) -> None:
     """Write `made_by.json` of a run; other code that it names moves to `before`."""
-    code, before = current_code(), tuple[EarlierCode, ...]()
-    if (found := view.read_bytes(FILE)) is not None:
-        try:
-            earlier, _ = parse(MadeBy, found)
-        except InvalidFile:
-            earlier = MadeBy(version=code.version, commit=code.commit)
-        before = earlier.before
-        if (earlier.version, earlier.commit) != (code.version, code.commit):
-            last = EarlierCode(version=earlier.version, commit=earlier.commit, at=earlier.at)
-            before = (*before, last)
+    code, earlier = current_code(), MadeBy()
+    with suppress(InvalidFile):
+        earlier, _ = parse(MadeBy, view.read_bytes(FILE) or b"")
+    last, before = EarlierCode(**earlier.model_dump(exclude={"before"})), earlier.before
+    if last.at is not None and (last.version, last.commit) != (code.version, code.commit):
+        before = (*before, last)
     made_by = MadeBy(version=code.version, commit=code.commit, at=now(), before=before)
     view.write_json(FILE, made_by.to_json())
 

@@ -12,10 +12,9 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.metadata import entry_points
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar
 
 from core import jsonio
 from core.errors import PluginError, UserError
@@ -25,21 +24,6 @@ T = TypeVar("T")
 
 class UnknownNameError(UserError):
     """A name that is not registered; the message lists the known names and the closest one."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry(Generic[T]):
-    value: T
-    defined: Any
-    """The class or function that defines the part: the value itself, or what the value was built from."""
-
-    @property
-    def module(self) -> str:
-        return str(getattr(self.defined, "__module__", None) or type(self.defined).__module__)
-
-    @property
-    def place(self) -> str:
-        return f"{self.module}.{getattr(self.defined, '__qualname__', type(self.defined).__qualname__)}"
 
 
 class Registry(Generic[T]):
@@ -54,62 +38,59 @@ class Registry(Generic[T]):
     def __init__(self, kind: str, group: str, modules: Sequence[str] = ()) -> None:
         self.kind, self.group = kind, group
         self._modules = tuple(modules)
-        self._entries: dict[str, _Entry[T]] = {}
+        self._parts: dict[str, T] = {}
+        self._defined: dict[str, Any] = {}
+        """The class or function that defines a part: the part itself, or what it was built from."""
         self._built_in_loaded = self._plugins_loaded = False
 
-    @overload
-    def register(self, name: str, *, defined: Any = None) -> Callable[[T], T]: ...
-    @overload
-    def register(self, name: str, value: T, *, defined: Any = None) -> T: ...
-    def register(self, name: str, value: T | None = None, *, defined: Any = None) -> Any:
-        """Register `value` as `name`; without `value`, return a decorator that does.
+    def register(self, name: str, part: T, *, defined: Any = None) -> None:
+        """Register a part; `defined` is the class or function it was built from, if it is not one itself.
 
-        `defined` is the class or function that a value was built from, if it is not the value itself.
         Registering the same definition again (a notebook cell that is run twice) replaces it. Raises
         PluginError if another part has the name.
         """
-        if value is None:
-            return lambda decorated: self.register(name, decorated, defined=defined)
-        entry = _Entry(value, value if defined is None else defined)
-        earlier = self._entries.get(name)
-        if earlier is not None and earlier.place != entry.place:
-            raise PluginError(
-                f"two definitions of the {self.kind} {name!r}: {earlier.place} and {entry.place}; rename one"
-            )
-        self._entries[name] = entry
-        return value
+        defined = part if defined is None else defined
+        earlier, now = _place(self._defined.get(name, defined)), _place(defined)
+        if earlier != now:
+            raise PluginError(f"two definitions of the {self.kind} {name!r}: {earlier} and {now}; rename one")
+        self._parts[name], self._defined[name] = part, defined
 
     def remove(self, name: str) -> None:
         """Remove a part, for instance one that a test registered."""
-        del self._entries[name]
+        del self._parts[name], self._defined[name]
 
     def get(self, name: str) -> T:
         """Return the part called `name`. Raises UnknownNameError, which lists the known names."""
-        return self._entry(name).value
+        if name not in self:
+            close = difflib.get_close_matches(name, self._parts, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            known = ", ".join(self._parts) or "none"
+            raise UnknownNameError(f"no {self.kind} is called {name!r}{hint} (known: {known})")
+        return self._parts[name]
 
     def __contains__(self, name: str) -> bool:
         self._load_built_in()
-        if name not in self._entries:
+        if name not in self._parts:
             self._load_plugins()
-        return name in self._entries
+        return name in self._parts
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, in registration order: built-in parts first."""
         self._load_built_in()
         self._load_plugins()
-        return iter(tuple(self._entries))
+        return iter(tuple(self._parts))
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
     def items(self) -> Iterator[tuple[str, T]]:
         """Iterate over names and parts, in registration order."""
-        return ((name, self._entries[name].value) for name in self)
+        return ((name, self._parts[name]) for name in self)
 
     def built_in(self) -> tuple[str, ...]:
         """Return the names of the built-in parts, without loading plug-ins."""
         self._load_built_in()
-        return tuple(name for name, entry in self._entries.items() if self._is_built_in(entry))
+        return tuple(filter(self._is_built_in, self._parts))
 
     def provenance(self, name: str) -> str:
         """Return what identifies the code of a part in cache keys: "" for a built-in part.
@@ -117,31 +98,22 @@ class Registry(Generic[T]):
         The distribution and its version for a part from a plug-in; for any other part, for instance one from
         a notebook, the digest of its source, or its place where the source cannot be read.
         """
-        entry = self._entry(name)
-        if self._is_built_in(entry):
+        self.get(name)
+        defined = self._defined[name]
+        if self._is_built_in(name):
             return ""
-        package = entry.module.partition(".")[0]
+        package = _module(defined).partition(".")[0]
         for point in entry_points(group=self.group):
             if point.module.partition(".")[0] == package and point.dist is not None:
                 return f"{point.dist.name} {point.dist.version}"
         try:
-            return jsonio.digest(inspect.getsource(entry.defined))
+            return jsonio.digest(inspect.getsource(defined))
         except (OSError, TypeError):
-            return entry.place
+            return _place(defined)
 
-    def _is_built_in(self, entry: _Entry[T]) -> bool:
-        package = __name__.partition(".")[0]
-        return entry.module in self._modules or entry.module.partition(".")[0] == package
-
-    def _entry(self, name: str) -> _Entry[T]:
-        if name not in self:
-            names = tuple(self._entries)
-            close = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise UnknownNameError(
-                f"no {self.kind} is called {name!r}{hint} (known: {', '.join(names) or 'none'})"
-            )
-        return self._entries[name]
+    def _is_built_in(self, name: str) -> bool:
+        module = _module(self._defined[name])
+        return module in self._modules or module.partition(".")[0] == __name__.partition(".")[0]
 
     def _load_built_in(self) -> None:
         if not self._built_in_loaded:
@@ -150,17 +122,26 @@ class Registry(Generic[T]):
                 importlib.import_module(module)
 
     def _load_plugins(self) -> None:
-        if not self._plugins_loaded:
-            self._plugins_loaded = True
-            for point in entry_points(group=self.group):
-                try:
-                    point.load()
-                except Exception as e:
-                    self._plugins_loaded = False  # the next lookup fails with the same error
-                    dist = point.dist
-                    raise PluginError(
-                        f"{f'{dist.name} {dist.version}' if dist else 'an unknown distribution'} cannot "
-                        f"provide its {self.kind} {point.name!r} (entry point {point.value} in group "
-                        f"{self.group}): {type(e).__name__}: {e}; "
-                        f"update or uninstall {dist.name if dist else 'it'}"
-                    ) from e
+        if self._plugins_loaded:
+            return
+        self._plugins_loaded = True
+        for point in entry_points(group=self.group):
+            try:
+                point.load()
+            except Exception as e:
+                self._plugins_loaded = False  # the next lookup fails with the same error
+                name = point.dist.name if point.dist else "an unknown distribution"
+                version = f" {point.dist.version}" if point.dist else ""
+                raise PluginError(
+                    f"{name}{version} cannot provide its {self.kind} {point.name!r} (entry point "
+                    f"{point.value} in group {self.group}): {type(e).__name__}: {e}; "
+                    f"update or uninstall {name}"
+                ) from e
+
+
+def _module(defined: Any) -> str:
+    return str(getattr(defined, "__module__", None) or type(defined).__module__)
+
+
+def _place(defined: Any) -> str:
+    return f"{_module(defined)}.{getattr(defined, '__qualname__', type(defined).__qualname__)}"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
 Settings = TypeVar("Settings", bound=Section)
-_Declared = TypeVar("_Declared", "Stage[Any]", "Action")
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 Summary = dict[str, Any] | Record
 """Counts and notices of an object; its manifest contains them as JSON."""
 Template = str | Callable[[Any], str]
@@ -145,34 +145,44 @@ def stage(
     and with what a call gives in `at`, as {phase.folder} or {step}.
     """
 
-    switched = name if switch == "" else switch
-    fields = (inputs, content, publishes or {}, shows, switched, slot, label, before, after)
+    switch = name if switch == "" else switch
+    fields = (inputs, content, publishes or {}, shows, switch, slot, label, before, after)
 
     def declare(function: Callable[Concatenate[Settings, StageIO, ...], Summary]) -> Stage[Settings]:
-        annotation = next(iter(inspect.signature(function).parameters.values())).annotation
-        settings = annotation
-        if isinstance(annotation, str):
-            settings = vars(inspect.getmodule(function))[annotation]
+        settings = next(iter(inspect.signature(function).parameters.values())).annotation
+        if isinstance(settings, str):
+            settings = vars(inspect.getmodule(function))[settings]
         if not (isinstance(settings, type) and issubclass(settings, Section)):
             raise TypeError(f"{function.__qualname__}: the first parameter is annotated with its settings")
         found: Stage[Any] = Stage(name, version, function, settings, *fields)
-        register(STAGES, found)
+        _register(STAGES, name, found)
         return found
 
     return declare
 
 
-def register(declared: dict[str, _Declared], new: _Declared) -> None:
-    """Add a stage or an action by its name.
+ACTIONS: dict[str, Callable[..., Any]] = {}
+"""Steps of pipelines that leave no object and are never cached, such as writing the report, by name."""
 
-    The same function declared again, as when a notebook cell is run twice, replaces its declaration. Raises
-    ValueError if another function has the name.
-    """
-    functions = declared.get(new.name, new).function, new.function
+
+def action(name: str) -> Callable[[_Function], _Function]:
+    """Declare the decorated function as an action."""
+
+    def declare(function: _Function) -> _Function:
+        _register(ACTIONS, name, function)
+        return function
+
+    return declare
+
+
+def _register(declared: dict[str, Any], name: str, new: Any) -> None:
+    """Add a stage or an action. The same function declared again, as by a notebook cell that is run twice,
+    replaces its declaration. Raises ValueError if another function has the name."""
+    functions = (getattr(each, "function", each) for each in (declared.get(name, new), new))
     earlier, now = (f"{function.__module__}.{function.__qualname__}" for function in functions)
     if earlier != now:
-        raise ValueError(f"{new.name} is declared by {earlier} and by {now}: rename one")
-    declared[new.name] = new
+        raise ValueError(f"{name} is declared by {earlier} and by {now}: rename one")
+    declared[name] = new
 
 
 @dataclass(frozen=True)
@@ -226,15 +236,8 @@ class StageCall:
         """The file of the run's folder in which a reader sees the output."""
         return self._filled(self.stage.shows) or next(iter(self.places.values()), f"result of {self.slot}")
 
-    @property
-    def separable(self) -> bool:
-        """Whether parts can be left out: the settings then list them in `without`."""
-        return "without" in self.stage.settings.model_fields
-
-    def giving(self, **given: Any) -> StageCall:
-        return replace(self, given=given)
-
     def without(self, parts: tuple[Any, ...]) -> StageCall:
+        """The call without optional parts of the stage, which its settings list in `without`."""
         return replace(self, settings=self.settings.model_copy(update={"without": parts}))
 
     def _filled(self, template: Template) -> str:
@@ -311,29 +314,3 @@ def _built(store: Store, call: StageCall, progress: Progress, *, refresh: bool) 
             f"stage {call.label} could not read or write {e.filename or folder}: {e.strerror or e}; free "
             "disk space or fix the disk, then run the same command again: finished stages are kept"
         ) from e
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A step of a pipeline that leaves no object and is never cached, such as writing the report."""
-
-    name: str
-    function: Callable[..., Any]
-
-    def __call__(self, *arguments: Any) -> Any:
-        return self.function(*arguments)
-
-
-ACTIONS: dict[str, Action] = {}
-"""All actions by name."""
-
-
-def action(name: str) -> Callable[[Callable[..., Any]], Action]:
-    """Declare the decorated function as an action."""
-
-    def declare(function: Callable[..., Any]) -> Action:
-        found = Action(name, function)
-        register(ACTIONS, found)
-        return found
-
-    return declare

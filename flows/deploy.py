@@ -6,7 +6,6 @@ Automations are applied as code: applying them twice leaves one of each.
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -19,7 +18,7 @@ from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLi
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.deployments.runner import RunnerDeployment
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
-from prefect.events.schemas.automations import Automation, AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import Event
 from prefect.runner import Runner
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
@@ -46,6 +45,8 @@ _SETTING = "PREFECT_FLOWS_HEARTBEAT_FREQUENCY"
 _BEAT = "prefect.flow-run.heartbeat"
 _SILENT = ("Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended", "AwaitingRetry")
 """States after which a run may be silent."""
+_SERVERS_OWN: dict[str, Any] = {"id": True, "owner_resource": True, "trigger": {"id"}}
+"""Fields of an automation that the server sets."""
 _TEXT = (
     '{"text": {{ (flow.name ~ " " ~ flow_run.name ~ " is " ~ flow_run.state.name ~ ": "'
     ' ~ (flow_run.state.message or "")) | tojson }}, "flow_run": {{ (flow_run.id ~ "") | tojson }},'
@@ -60,11 +61,10 @@ def serve_config(resolved: ResolvedConfig, cron: str | None = None) -> None:
     Both signals cancel the active run, wait for it and pause the schedule. Raises UserError without a
     server or for an invalid cron line.
     """
-    runner = Runner(pause_on_shutdown=True, limit=1)
-    made = deployment(resolved, cron)
+    served, runner = deployment(resolved, cron), Runner(pause_on_shutdown=True, limit=1)
     with connected() as client:
         client.read_flows(limit=1)
-    runner.add_deployment(made)
+    runner.add_deployment(served)
     before = signal.signal(signal.SIGINT, runner.handle_sigterm)
     try:
         asyncio.run(runner.start())
@@ -82,7 +82,7 @@ def deployment(resolved: ResolvedConfig, cron: str | None = None) -> RunnerDeplo
                 f"--cron {cron!r} is not a cron line, which has minute, hour, day, month and weekday: "
                 "'0 2 * * *'"
             ) from None
-    made = distill.to_deployment(
+    found = distill.to_deployment(
         name=resolved.run_name,
         cron=cron,
         parameters={"config": resolved.config.model_dump(mode="json", exclude_unset=True)},
@@ -92,8 +92,8 @@ def deployment(resolved: ResolvedConfig, cron: str | None = None) -> RunnerDeplo
         ),
         entrypoint_type=EntrypointType.MODULE_PATH,
     )
-    assert isinstance(made, RunnerDeployment)
-    return made
+    assert isinstance(found, RunnerDeployment)
+    return found
 
 
 def publish(table: PublishedTable) -> Event:
@@ -118,11 +118,10 @@ def apply(heartbeat: int | None = None, webhook: str | None = None) -> list[str]
     URL to call for failed runs; without one, the automation that calls it is left as it is. Raises UserError
     if heartbeats are switched off or the server does not answer.
     """
-    found = heartbeat if heartbeat is not None else PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
-    if found is None:
+    seconds = heartbeat if heartbeat is not None else PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
+    if seconds is None:
         raise UserError(f"{_SETTING} is off here; set it to 30 or more, or add --heartbeat SECONDS")
-    seconds = int(found)
-    wanted = [crashed(seconds)]
+    wanted = [crashed(int(seconds))]
     with connected() as client:
         if webhook is not None:
             if not webhook.startswith(("http://", "https://")):
@@ -190,20 +189,9 @@ def _applied(client: SyncPrefectClient, wanted: AutomationCore) -> str:
     removed = f"; removed {len(doubles)} of the same name" if doubles else ""
     # Switched off on Prefect's pages, it stays off.
     wanted = wanted.model_copy(update={"enabled": found.enabled})
-    if _compared(found) == _compared(wanted):
+    if found.model_dump(exclude=_SERVERS_OWN) == wanted.model_dump(exclude=_SERVERS_OWN):
         return f"{wanted.name}: unchanged{removed}"
     # The server refuses the owner, which the client would send where it is set.
     values = wanted.model_dump(exclude={"owner_resource"})
     client.update_automation(found.id, AutomationCore.model_validate(values))
     return f"{wanted.name}: changed{removed}"
-
-
-def _compared(automation: Automation | AutomationCore) -> str:
-    """The settings of an automation as text; sets have no order and the server adds ids."""
-    values = automation.model_dump(mode="json", exclude={"id", "owner_resource"})
-    values["trigger"] = {
-        key: sorted(value) if key in ("after", "expect", "for_each") else value
-        for key, value in values["trigger"].items()
-        if key != "id"
-    }
-    return json.dumps(values, sort_keys=True)

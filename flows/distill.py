@@ -11,7 +11,7 @@ from core.pipeline.opening import opened
 from core.pipeline.run import distill_all, report_page
 from core.pipeline.switches import switches
 from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
-from flows.showing import explaining, flow_run_name, show
+from flows.showing import explaining, flow_run_name
 
 
 @flow(name="distill", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)
@@ -37,9 +37,7 @@ def distill(
     resolved = resolved_of(config, data)
     chosen = switches(resolved.config.stages, only, skip, refresh)
     with explaining(resolved.run_name), opened(resolved, chosen, PrefectRunner, new=new) as run:
-        outcome = distill_all(
-            run, lambda seed: distill(seed.as_parameter(), None, only, skip, refresh, new), show
-        )
+        outcome = distill_all(run, lambda seed: distill(seed.as_parameter(), None, only, skip, refresh, new))
         return report_page(run, outcome)
 
 

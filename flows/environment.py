@@ -19,8 +19,6 @@ _DEFAULTS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": "core,tasks,flows",
     "TOKENIZERS_PARALLELISM": "false",
 }
-
-
 _QUIET = {
     # Prefect's pages show its own lines and tracebacks; a terminal has ours, a sentence each.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",

@@ -6,22 +6,29 @@ import inspect
 import logging
 import os
 from collections.abc import Callable
-from functools import wraps
+from functools import lru_cache, wraps
+from pathlib import Path
 from typing import Any, get_type_hints
 
-from prefect import flow
+from prefect import flow, task
 from prefect.artifacts import create_markdown_artifact
+from prefect.cache_policies import NO_CACHE
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from core import jsonio
+from core.bundle import Weights
+from core.bundle.opening import FILE
 from core.engines.base import Device
 from core.errors import UserError
 from core.optional import Failures, Part
+from core.predict import job as jobs
 from core.predict.job import Job, Outcome, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner
-from core.predict.student import find
+from core.predict.student import Student, find, open_student
 from core.report.markdown import code
-from tasks.predict import answer, student
+from tasks.progress import ArtifactProgress
+from tasks.stages import RETRIES
 
 log = logging.getLogger(__name__)
 
@@ -85,7 +92,27 @@ def answer_shards(these: list[Shard]) -> int:
         wait(futures)
         return sum(future.result() for future in futures)
     finally:
-        student.cache_clear()
+        _student.cache_clear()
+
+
+@task(name="answer", task_run_name="shard {shard.number}", cache_policy=NO_CACHE, **RETRIES)
+def answer(shard: Shard) -> int:
+    """Answer what is not answered yet of a shard, and return how many rows that were."""
+
+    def opened() -> Student:
+        # By the digest of the bundle's list of files: a cluster's worker outlives a job, and another bundle
+        # may then be in the same folder.
+        digest = jsonio.file_digest(shard.job.folder / FILE)
+        return _student(shard.job.folder, digest, shard.job.weights, shard.base, shard.device)
+
+    progress = ArtifactProgress(f"shard {shard.number}")
+    return jobs.answer(shard.job, shard.parts, shard.rows, opened, progress)
+
+
+@lru_cache(maxsize=1)
+def _student(folder: Path, digest: str, weights: Weights, base: str | None, device: Device) -> Student:
+    """The model, once a process; shards that come to it at the same time wait for each other."""
+    return open_student(folder, weights, base, device)
 
 
 def _task_runner(runner: Runner, workers: int, address: str | None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 from prefect import flow
 
@@ -11,10 +10,9 @@ from core.config import Config
 from core.pipeline.opening import opened
 from core.pipeline.reinforce import reinforce as pipeline
 from core.pipeline.run import finish, report_page
-from core.pipeline.run_folder import RL
 from core.pipeline.switches import switches
 from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
-from flows.showing import explaining, flow_run_name, show_report
+from flows.showing import explaining, flow_run_name
 
 
 @flow(name="reinforce", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)
@@ -40,7 +38,7 @@ def reinforce(
     explained = explaining(resolved.run_name, "reinforce", "reinforce")
     with explained, opened(resolved, chosen, PrefectRunner) as run:
         outcome = pipeline(run, start, replace=replace)
-        finish(run, outcome, partial(show_report, "rl-report", RL.report))
+        finish(run, outcome)
         return report_page(run, outcome)
 
 

@@ -6,7 +6,6 @@ import contextlib
 import logging
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from prefect import Task
@@ -20,10 +19,12 @@ from core.config import Config
 from core.config.loading import ResolvedConfig, validate
 from core.config.reading import Source
 from core.pipeline.run import resolve_for_run
-from core.pipeline.runners import InlineRunner, Pending
+from core.pipeline.run_folder import RL, Phase
+from core.pipeline.runners import Pending, Runner
 from core.progress import Progress
-from core.stage import Action, StageCall
+from core.stage import StageCall
 from core.store.manifest import Manifest
+from flows.showing import show_report, show_student
 from tasks.progress import ArtifactProgress
 from tasks.stages import ACTION_TASKS, STAGE_TASKS, StageWork, result_storage
 
@@ -32,27 +33,6 @@ log = logging.getLogger(__name__)
 _PARAMETER = "flow parameter"
 # Evaluations of a remote engine; everything else is called on the flow's thread.
 TWO_THREADS: TaskRunner[PrefectFuture[Any]] = cast(Any, ThreadPoolTaskRunner(max_workers=2))
-
-
-@dataclass(frozen=True, slots=True)
-class _Submitted:
-    """A stage's task in another thread: its Prefect future, and what follows its end."""
-
-    future: Any
-    finish: Callable[[], Manifest]
-
-    def done(self) -> bool:
-        return bool(self.future.state.is_final())
-
-    def result(self) -> Manifest:
-        """Wait for the object, which is then recorded. Raises the error of its stage."""
-        self.future.result()
-        return self.finish()
-
-    def release(self) -> None:
-        """Wait for the end: a future that nobody reads would be dropped silently."""
-        with contextlib.suppress(Exception):
-            self.future.result()
 
 
 def resolved_of(config: Config, data: str | None = None) -> ResolvedConfig:
@@ -76,7 +56,7 @@ def table_slug(path: str) -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", last).strip("-").lower() or "data"
 
 
-class PrefectRunner(InlineRunner):
+class PrefectRunner(Runner):
     """Executes stages as Prefect tasks.
 
     Stages pass manifests, so that Prefect does not see what depends on what. Each task is therefore called
@@ -114,19 +94,34 @@ class PrefectRunner(InlineRunner):
         if not (overlap and self.must_build(call)):
             return super().submit(call, overlap=overlap)
         refresh = self._asked_for(call)
-        log.info("%s: %s", call.label, self._why(call, None, refresh=refresh))
+        self._log_reason(call, None, refresh=refresh)
         work = StageWork(self.store, call, self.progress, refresh=refresh)
-        future = self._task(call, cached=False).submit(work, wait_for=self._inputs(call))
+        future: Any = self._task(call, cached=False).submit(work, wait_for=self._inputs(call))
         self._note(call, future.task_run_id)
-        return _Submitted(future, lambda: self._publish(call, self._recorded(call, reused=work.reused)))
 
-    def perform(self, action: Action, *arguments: Any) -> Any:
+        def result() -> Manifest:
+            future.result()
+            return self._publish(call, self._recorded(call, reused=work.reused))
+
+        def release() -> None:
+            with contextlib.suppress(Exception):  # a future that nobody reads would be dropped silently
+                future.result()
+
+        return Pending(result, lambda: bool(future.state.is_final()), release)
+
+    def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
         """Call the action's task, after all that no other task depends on."""
-        task, before = ACTION_TASKS[action.name], _states(self._unread.values())
+        task, before = ACTION_TASKS[action], _states(self._unread.values())
         state: State[Any] = task(*arguments, wait_for=before, return_state=True)
         result = state.result()
-        self._unread = {action.name: state.state_details.task_run_id}
+        self._unread = {task.name: state.state_details.task_run_id}
         return result
+
+    def show(self, phase: Phase) -> None:
+        if phase is RL:
+            show_report("rl-report", RL.report, self.view, self.failures)
+        else:
+            show_student(self.view, self.failures)
 
     def _task(self, call: StageCall, *, cached: bool) -> Task[..., Any]:
         return STAGE_TASKS[call.name].with_options(

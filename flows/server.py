@@ -15,7 +15,6 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from core.errors import PassingError, UserError
 
 _REMEDY = "start one with `prefect server start` and export PREFECT_API_URL=http://127.0.0.1:4200/api"
-
 _INSTEAD = f"{_REMEDY}, or unset PREFECT_API_URL for a temporary server"
 _CONNECT_S, _ANSWER_S = 5.0, 20.0
 

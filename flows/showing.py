@@ -41,20 +41,15 @@ def flow_run_name() -> str:
     """Run, dataset and student, which distinguish the lines of a list of runs."""
     given: dict[str, Any] = runtime.flow_run.parameters
     config = Config.model_validate(given["config"])
-    table = given.get("data") or config.data.path or config.data.name
-    return f"{config.run.name}: {_last(table)}, {_last(config.student.model)}"
+    paths = (given.get("data") or config.data.path or config.data.name, config.student.model)
+    table, model = (path.rstrip("/").rpartition("/")[2] for path in paths)
+    return f"{config.run.name}: {table}, {model}"
 
 
-def _last(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
-
-
-def show(view: RunView, failures: Failures) -> None:
+def show_student(view: RunView, failures: Failures) -> None:
     """Create the artifacts of a run; one that fails is recorded in `failures`."""
     about = f"Run {view.name}"
-    with failures.optional(Part.ARTIFACT, "test-report"):
-        if (report := view.read(STUDENT.report)) is not None:
-            create_markdown_artifact(key="test-report", markdown=report, description=about)
+    show_report("test-report", STUDENT.report, view, failures)
     with failures.optional(Part.ARTIFACT, "scorers"):
         if (analysis := view.read(ANALYSIS)) is not None:
             found = Analysis.from_json(json.loads(analysis), view.where(ANALYSIS))
@@ -79,7 +74,7 @@ def show_report(key: str, file: str, view: RunView, failures: Failures) -> None:
     """Create an artifact of a report, which is optional."""
     with failures.optional(Part.ARTIFACT, key):
         if (text := view.read(file)) is not None:
-            create_markdown_artifact(key=key, markdown=text, description=view.name)
+            create_markdown_artifact(key=key, markdown=text, description=f"Run {view.name}")
 
 
 @contextlib.contextmanager

@@ -88,11 +88,10 @@ STAGE_TASKS: Mapping[str, Task[[StageWork], dict[str, Any]]] = {
     name: _of_stage(stage) for name, stage in STAGES.items()
 }
 """By the name of the stage. The result is a pointer to the manifest."""
-ACTION_TASKS: Mapping[str, Task[..., Any]] = {
-    name: task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(action.function)
+ACTION_TASKS: Mapping[Callable[..., Any], Task[..., Any]] = {
+    action: task(name=name, task_run_name=name, cache_policy=NO_CACHE, persist_result=False)(action)
     for name, action in ACTIONS.items()
 }
-"""By the name of the action."""
 
 
 def result_storage(store: Store) -> Path | RemoteFileSystem:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.config import Config
 from core.data.stage import SplitSettings
 from core.data.stage import split as split_stage
 from core.errors import StageError, UserError
@@ -14,11 +13,9 @@ from core.evaluation.decision import DECISION, Decided
 from core.evaluation.stages import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
 from core.jsonio import now
-from core.optional import Failures, Part
-from core.pipeline.comparing import check_label_only_run, compare_baselines
+from core.optional import Part
 from core.pipeline.distill import label_splits
-from core.pipeline.exporting import analyse_scorers
-from core.pipeline.preflight import preflight
+from core.pipeline.exporting import analyse_scorers, check_label_only_run, compare_baselines
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Readings, Scorer
@@ -29,7 +26,6 @@ from core.report.data import BaselineData
 from core.report.document import baseline_report
 from core.stage import action
 from core.store.manifest import Manifest
-from core.store.runs import RunView
 from core.teacher.base import SampleSummary
 from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
 
@@ -46,7 +42,7 @@ def measure_baselines(run: Runner) -> str:
     stage export is off, and MissingInputError if an input that is off has no earlier object.
     """
     config = run.config
-    preflight(run.context, online=run.executes)
+    run.context.preflight(online=run.executes)
     if not run.switches.on(analyse):
         raise UserError("the baselines are measured with the stage export: switch it on")
     if not run.switches.on(split_stage):
@@ -62,7 +58,7 @@ def measure_baselines(run: Runner) -> str:
     labels = label_splits(run, parts) if asks else {}
 
     # Without the evaluations of training, which would replace the learning curve by step 0 alone.
-    trained = Trained({}, {}, {})
+    trained = Trained()
     with run.optional(Part.UNTRAINED):
         settings = MeasureSettings.for_evaluation(config)
         trained.evaluations[0] = run.stage(evaluate, settings, {"phase": STUDENT, "step": 0}, split=parts)
@@ -72,21 +68,16 @@ def measure_baselines(run: Runner) -> str:
         reasons = "; ".join(f"{f.part}: {f.message}" for f in run.failures)
         raise StageError(f"no baseline could be measured: {reasons}")
     analysis = analyse_scorers(run, parts, scorers, split, "baselines")
-    where: str = run.perform(write_baselines, config, run.view, scorers, analysis, answers, run.failures)
+    where: str = run.perform(write_baselines, run, scorers, analysis, answers)
     return where
 
 
 @action("baseline-report")
 def write_baselines(
-    config: Config,
-    view: RunView,
-    scorers: Sequence[Scorer],
-    analysis: Manifest,
-    answers: Manifest | None,
-    failures: Failures,
+    run: Runner, scorers: Sequence[Scorer], analysis: Manifest, answers: Manifest | None
 ) -> str:
     """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
-    store, readings = view.store, Readings(view.store)
+    config, store, view, readings = run.config, run.store, run.view, Readings(run.store)
     view.fill(analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
     results = readings.results(scorers)
     view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in results.items()})
@@ -104,7 +95,6 @@ def write_baselines(
             }
             view.write_json(f"{FOLDER}/metrics_{split}.json", content)
     sampled = None if answers is None else SampleSummary.read(store.file(answers, SUMMARY_FILE))
-    is_gold = sampled is None or sampled.teacher_kind == "gold"
     decided = {s.name: s.decision for s in scorers if s.decision is not None}
     data = BaselineData(
         run_name=view.name,
@@ -112,7 +102,7 @@ def write_baselines(
         config=config,
         analysis=Analysis.read(store.file(analysis, ANALYSIS)),
         decisions={name: Decided.read(store.file(m, DECISION)) for name, m in decided.items()},
-        first_answers=None if sampled is None or is_gold else sampled.first_answers,
+        first_answers=None if sampled is None else sampled.first_answers,
     )
-    document = baseline_report(data, failures)
-    return view.write(REPORT, markdown.render(document, failures))
+    document = baseline_report(data, run.failures)
+    return view.write(REPORT, markdown.render(document, run.failures))

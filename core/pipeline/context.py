@@ -10,15 +10,19 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import resolve_tokenizer
+from core.completions.client import api_key
 from core.config import Config
+from core.cost import price_of
+from core.data import stage as split_stage
 from core.engines.base import Capabilities, Engine
-from core.errors import PromptError
+from core.errors import ConfigError, PromptError, UserError
 from core.jsonio import Record
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSettings
-from core.student.segment import LiveSession, checkpoint
+from core.student.segment import LiveSession, checkpoint, lora_spec
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
+from core.teacher import stage as sample_stage
 from core.teacher.live import OpenJournal
 
 
@@ -36,6 +40,11 @@ class RunContext:
         self.config, self.journal = config, journal
         self.live: LiveSession = LiveSession()
 
+    def close(self) -> None:
+        self.live.close()
+        if "engine" in vars(self):
+            self.engine.close()
+
     @cached_property
     def prompts(self) -> Prompts:
         return load_prompts(self.config.prompts)
@@ -43,6 +52,15 @@ class RunContext:
     @cached_property
     def rulebook(self) -> Rulebook:
         return load_rulebook(self.config.rules)
+
+    @cached_property
+    def engine(self) -> Engine:
+        return self.config.student.engine.open(self.config.student.model)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the engine can do, and what it needs of the pipeline."""
+        return self.config.student.engine.capabilities
 
     @cached_property
     def base_digest(self) -> str:
@@ -55,18 +73,18 @@ class RunContext:
         server = self.engine.identity.server
         return {"base_model": self.base_digest, **({} if server is None else {"server": server})}
 
-    @property
-    def local_weights(self) -> bool:
-        """Whether student.model names weights and a tokenizer on this machine."""
-        return self.config.student.engine.capabilities.local_weights
+    @cached_property
+    def model_length(self) -> int | None:
+        """The context length of a local base model in tokens; None if its config does not state one."""
+        folder = self._local_model
+        return None if folder is None else _ModelConfig.read(folder / "config.json").max_position_embeddings
 
     @cached_property
     def tokenizer_folder(self) -> Path:
         """Where the tokenizer is: with the model, or at student.tokenizer."""
-        student = self.config.student
-        source = self.engine.local_model if self.local_weights else None
-        if student.tokenizer is None and source is not None:
-            return source.folder
+        student, folder = self.config.student, self._local_model
+        if student.tokenizer is None and folder is not None:
+            return folder
         return resolve_tokenizer(student.tokenizer or student.model)
 
     @cached_property
@@ -74,23 +92,15 @@ class RunContext:
         student = self.config.student
         return ChatTokenizer.load(self.tokenizer_folder, student.chat_template_args, student.template_date)
 
-    @cached_property
-    def engine(self) -> Engine:
-        return self.config.student.engine.open(self.config.student.model)
-
     @property
-    def capabilities(self) -> Capabilities:
-        """What the engine can do, and what it needs of the pipeline."""
-        return self.config.student.engine.capabilities
+    def _local_model(self) -> Path | None:
+        """The folder of the base model if student.model names weights on this machine."""
+        source = self.engine.local_model if self.capabilities.local_weights else None
+        return None if source is None else source.folder
 
     def checkpoint_exists(self, folder: Path) -> bool:
         """Whether a segment's checkpoint still exists; `folder` has the segment's files."""
         return self.engine.checkpoint_exists(checkpoint(self.engine, folder))
-
-    def close(self) -> None:
-        self.live.close()
-        if "engine" in vars(self):
-            self.engine.close()
 
     def encoder(self, label_only: bool = False) -> Encoder:
         """The encoder of the student's prompt, or of the label-only prompt."""
@@ -101,7 +111,7 @@ class RunContext:
 
         Texts then have as much room as in the student's own prompt, so that both get the same text.
         """
-        shown = self.rulebook.text if prompt.rulebook else None
+        shown = self._rules(prompt.rulebook)
         encoder = Encoder(self.tokenizer, self.prompts, shown, prompt, label_only=label_only)
         if prompt.rulebook == self.config.student.rulebook:
             return encoder
@@ -129,57 +139,96 @@ class RunContext:
                     f"room for {self.model_length}: lower student.max_length"
                 )
 
-    @cached_property
-    def model_length(self) -> int | None:
-        """The context length of a local base model in tokens; None if its config does not state one."""
-        source = self.engine.local_model if self.local_weights else None
-        if source is None:
-            return None
-        return _ModelConfig.read(source.folder / "config.json").max_position_embeddings
+    def student_messages(self, text: str) -> tuple[Message, ...]:
+        """The student's prompt for one text, before any tokenizer."""
+        student = self.config.student
+        label_only = student.target == "label_only"
+        return self.prompts.student_messages(text, self._rules(student.rulebook), label_only=label_only)
 
-    def frame(self, *, label_only: bool) -> tuple[Message, ...]:
-        """The student's prompt with a slot for the text. Raises PromptError if the template lacks it."""
-        rulebook = self.rulebook.text if self.config.student.rulebook else None
-        return self.prompts.student_frame(rulebook, label_only=label_only)
+    def student_frames(self) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+        """The student's prompt and the label-only prompt of the same target, with a slot for the text.
+
+        Raises PromptError if a template lacks the slot.
+        """
+        shown = self._rules(self.config.student.rulebook)
+        with_reasons = self.prompts.student_frame(shown, label_only=False)
+        return with_reasons, self.prompts.student_frame(shown, label_only=True)
 
     @property
     def label_only_is_the_same(self) -> bool:
         """Whether the label-only prompt is the one the student was trained on and the label comes first, so
         that its scores are the student's own."""
-        target = self.config.student.target
-        own = self.frame(label_only=target == "label_only")
-        return self.frame(label_only=True) == own and target != "reason_first"
-
-    def student_messages(self, text: str) -> tuple[Message, ...]:
-        """The student's prompt for one text, before any tokenizer."""
-        student = self.config.student
-        rulebook = self.rulebook.text if student.rulebook else None
-        return self.prompts.student_messages(text, rulebook, label_only=student.target == "label_only")
+        target, (with_reasons, label_only) = self.config.student.target, self.student_frames()
+        return target == "label_only" or (target != "reason_first" and with_reasons == label_only)
 
     def token_content(self, rulebook: bool | None = None) -> dict[str, str]:
         """Digests of what decides the student's tokens, besides the config.
 
         `rulebook` shows it or hides it; by default as in the student's own prompt.
         """
-        own = self.config.student.rulebook
+        own, local = self.config.student.rulebook, self.capabilities.local_weights
         shown = own if rulebook is None else rulebook
-        content = {"student_prompts": self._frames(shown)}
-        if self.local_weights:
+        content = {"student_prompts": self._frame_digest(shown)}
+        if local:
             content |= {"base_model": self.base_digest}
-        if self.config.student.tokenizer is not None or not self.local_weights:
+        if self.config.student.tokenizer is not None or not local:
             content |= {"tokenizer": tokenizer_digest(self.tokenizer_folder)}
         if shown or shown != own:
             content |= {"rulebook": self.rulebook.digest}
         if shown != own:  # the length of the student's own prompt decides how far texts are truncated
-            content |= {"own_prompts": self._frames(own)}
+            content |= {"own_prompts": self._frame_digest(own)}
         return content
 
     def student_content(self, rulebook: bool | None = None) -> dict[str, str]:
         """Digests of what decides the student's tokens and scores, besides the config."""
         return {**self.base, **self.token_content(rulebook)}
 
-    def _frames(self, rulebook: bool) -> str:
+    def preflight(self, *, online: bool = True) -> None:
+        """Check model, rules, prompts, key and price before anything is done or paid for.
+
+        Keys are needed only if `online`; the engine then checks its server too. Raises UserError.
+        """
+        config, student = self.config, self.config.student
+        if config.teacher.kind == "openai":
+            if online:
+                api_key(config.teacher.endpoint)
+            price_of(config.teacher.endpoint)
+        self.student_content()
+        self.student_frames()
+        if student.adam.grad_clip_norm > 0 and not self.capabilities.grad_clipping:
+            raise ConfigError(
+                f"engine {student.engine.kind} does not clip gradients: set student.adam.grad_clip_norm to 0"
+            )
+        _ = self.engine.price  # reads the table
+        if online:
+            self.engine.check(lora_spec(student.lora, config.training_seed))
+
+    def missing_keys(self) -> list[str]:
+        """A sentence for each missing or wrong key that a run needs; a plan needs none."""
+        found, teacher = [], self.config.teacher
+        try:
+            if teacher.kind == "openai":
+                api_key(teacher.endpoint)
+        except UserError as e:
+            found.append(str(e))
+        try:
+            self.engine.require_credentials()
+        except UserError as e:
+            found.append(str(e))
+        return found
+
+    def _rules(self, shown: bool) -> str | None:
+        return self.rulebook.text if shown else None
+
+    def _frame_digest(self, rulebook: bool) -> str:
         """Digest of both templates in use: the target's own, and the label-only one."""
         return jsonio.digest(
             [self.prompts.frame_digest(rulebook=rulebook, label_only=x) for x in (False, True)]
         )
+
+
+def check_files(config: Config) -> None:
+    """Check the files that the config names, as far as that takes no time. Raises UserError."""
+    split_stage.content(split_stage.SplitSettings.of(config))
+    sample_stage.content(sample_stage.SampleSettings.of(config))
+    RunContext(config).student_frames()

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from typing import Any
 
+from core.config import Section
 from core.data.stage import SplitSettings, split
 from core.evaluation.hardness import HardnessSettings, hardness
 from core.evaluation.selection import select
+from core.evaluation.stages import evaluate
 from core.optional import Part
-from core.pipeline.comparing import check_label_only_run, compare_baselines
 from core.pipeline.estimate import estimate, note_estimate
-from core.pipeline.exporting import bundle_student, export_checkpoint
+from core.pipeline.exporting import bundle_student, check_label_only_run, compare_baselines, export_checkpoint
 from core.pipeline.outcome import Outcome
-from core.pipeline.preflight import preflight, require_inputs
-from core.pipeline.reporting import publish, report
-from core.pipeline.run_folder import RunFolder, is_rl
+from core.pipeline.reporting import publish, report, rl_publish, rl_report
+from core.pipeline.run_folder import RL, STUDENT, Histories, is_rl
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
-from core.pipeline.training import train_and_evaluate
+from core.pipeline.switches import NAMES
+from core.pipeline.training import planned_segments, planned_steps, train_and_evaluate
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
 from core.report.sections.training import dropped
+from core.stage import Stage
 from core.store.manifest import Manifest
+from core.student.plan import PlannedSegment
+from core.student.segment import train
 from core.student.stage import EncodeStageSettings, EncodeSummary, encode
 from core.teacher.stage import SampleSettings, sample
 
@@ -31,17 +37,15 @@ log = logging.getLogger(__name__)
 def distill(run: Runner) -> Outcome | None:
     """Run every stage in order; returns None if the last stages are switched off."""
     config, last = run.config, run.switches.last
-    folder = RunFolder(run.view, trackers=run.trackers)
-    preflight(run.context, online=run.executes)
+    histories = Histories(run.view, run.trackers)
+    run.context.preflight(online=run.executes)
     require_inputs(run)
-    if last == "export":
-        check_label_only_run(run)
+    check_label_only_run(run)
 
     parts = run.stage(split, SplitSettings.of(config))
     if last == "split":
         return None
-    if last == "export":
-        check_label_only_run(run, parts)
+    check_label_only_run(run, parts)
 
     answers = run.stage(sample, SampleSettings.of(config), split=parts)
     labels = label_splits(run, parts)
@@ -50,7 +54,7 @@ def distill(run: Runner) -> Outcome | None:
 
     kept = run.stage(reject, RejectSettings.of(config), split=parts, sample=answers)
     if run.exists(kept):
-        folder.teacher(kept)
+        histories.teacher(kept)
         ensure_usable(dict(kept.summary))
     if last == "reject":
         return None
@@ -66,7 +70,7 @@ def distill(run: Runner) -> Outcome | None:
     if last == "encode":
         return None
 
-    trained = train_and_evaluate(run, folder, parts, encoded)
+    trained = train_and_evaluate(run, histories, parts, encoded)
     if last == "train":
         return None
     chosen = select(trained.curve, config.evaluation.metric)
@@ -78,13 +82,7 @@ def distill(run: Runner) -> Outcome | None:
     exported = export_checkpoint(run, parts, trained, chosen.step, "student", others)
     hard = analyse_hard_texts(run, parts, {"train": kept, **labels}, exported.modes[0])
     home, bundled = bundle_student(run, parts, exported, kept=kept, encoded=encoded)
-    learned = {"kept": kept, "encoded": encoded, "hard": hard}
-    outcome = Outcome.of(run, parts, trained, chosen, exported, home=home, bundle=bundled, **learned)
-    run.view.keep_only([*run.used, *filter(is_rl, run.view.stages())])
-    run.perform(report, outcome)
-    if config.publish:
-        run.perform(publish, outcome)
-    return outcome
+    return conclude(run, Outcome(run, parts, trained, chosen, exported, home, bundled, kept, encoded, hard))
 
 
 def label_splits(run: Runner, parts: Manifest) -> dict[SplitName, Manifest]:
@@ -110,8 +108,64 @@ def analyse_hard_texts(
     found: dict[SplitName, Manifest] = {}
     for name, of in answers.items() if run.config.teacher.kind != "gold" else ():
         with run.optional(Part.HARDNESS, name):
-            measured = name in student.rows and student.decision is not None
-            scored = {"scored": student.rows[name], "decision": student.decision} if measured else {}
+            scored = {}
+            if name in student.rows:
+                scored = {"scored": student.rows[name], "decision": student.decision}
             at, settings = {"who": "student"}, HardnessSettings.of(run.config, name)
             found[name] = run.stage(hardness, settings, at, split=parts, answers=of, **scored)
     return found
+
+
+def conclude(run: Runner, outcome: Outcome) -> Outcome:
+    """Write the report, and publish the student if the config asks for it; of either phase."""
+    stages, rl = run.view.stages(), outcome.phase is RL
+    run.view.keep_only(slot for slot in stages if slot in run.used or is_rl(slot) is not rl)
+    perform_report(run, outcome)
+    if run.config.publish:
+        run.perform(rl_publish if rl else publish, outcome)
+    return outcome
+
+
+def perform_report(run: Runner, outcome: Outcome) -> None:
+    """Write the reports, the summary and the exported files; also again, when more is known."""
+    run.perform(rl_report if outcome.phase is RL else report, outcome)
+
+
+def require_inputs(run: Runner) -> None:
+    """Check, before any work, that stages which are off have the earlier objects that later ones need.
+
+    Raises MissingInputError naming the run and the file. A plan shows such stages instead.
+    """
+    if not run.executes:
+        return
+    config, last, stopping = run.config, run.switches.last, run.config.evaluation.early_stopping is not None
+    off = run.switches.off & set(NAMES[: NAMES.index(last)])
+    before_training: list[tuple[Stage[Any], Section]] = [
+        (split, SplitSettings.of(config)),
+        (sample, SampleSettings.of(config)),
+        (reject, RejectSettings.of(config)),
+        (encode, EncodeStageSettings.for_training(config.student, config.seed)),
+    ]
+    for stage, settings in before_training:
+        if stage.name in off:
+            run.earlier(stage.name, stage.shown(settings))
+    needs_train = "train" in off
+    needs_evaluate = "evaluate" in off or (last == "train" and stopping)
+    segments: list[PlannedSegment] = []
+    # With early stopping, or before the examples are encoded, the steps are not known yet.
+    if not stopping and "encode" in run.switches.off and (needs_train or needs_evaluate):
+        encoded = run.earlier(encode.name, encode.shown())
+        segments = planned_segments(run, planned_steps(run, encoded))
+    if needs_train:
+        _require_each(run, "train", train.shown(), [part.stop for part in segments])
+    if needs_evaluate:
+        stops = [0, *(part.stop for part in segments if part.evaluate)]
+        _require_each(run, "evaluate", evaluate.shown(phase=STUDENT), stops)
+
+
+def _require_each(run: Runner, stage: str, file: str, stops: Sequence[int]) -> None:
+    """Require the objects of a stage at these steps; if no steps are known yet, any object."""
+    if not any(slot.startswith(f"{stage}/") for slot in run.view.stages()):
+        run.earlier(stage, file)
+    for stop in stops:
+        run.earlier(f"{stage}/{stop}", file)

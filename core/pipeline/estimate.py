@@ -27,7 +27,7 @@ from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.stages import METRICS_FILE, ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.ledger import CostEstimate, EstimatedPart
 from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
-from core.pipeline.runners import Done, Pending, Runner
+from core.pipeline.runners import Pending, Runner
 from core.pipeline.scorers import BASELINES
 from core.pipeline.switches import Switches
 from core.records import SplitName
@@ -79,9 +79,11 @@ class EstimateRunner(PlanRunner):
     """
 
     def __init__(self, run: Runner) -> None:
-        super().__init__(run.resolved, Switches(), context=run.context)
-        existing = {slot: run.used[slot] for slot in _LEARNED_FROM if slot in run.used}
-        self._existing = {slot: found for slot, found in existing.items() if run.exists(found)}
+        super().__init__(run.resolved, Switches())
+        self.context = run.context
+        self._existing = {
+            slot: found for slot in _LEARNED_FROM if (found := run.used.get(slot)) and run.exists(found)
+        }
         self._encoder = self.context.encoder()
         self._texts: dict[SplitName, Sequence[TextTokens]] = {}
         self._parts: dict[str, Counter[str]] = defaultdict(Counter)
@@ -100,7 +102,8 @@ class EstimateRunner(PlanRunner):
         return manifest
 
     def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        return Done(self.do(call))
+        manifest = self.do(call)
+        return Pending(lambda: manifest)  # what a promised one contains is assumed
 
     def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
         """The content of a file, or what is assumed of one that does not exist yet."""
@@ -135,16 +138,12 @@ class EstimateRunner(PlanRunner):
         if self.config.evaluation.early_stopping is not None:
             notes.append("early stopping would lower it")
         whole = sum(self._parts.values(), start=Counter[str]())
-        trained, prefilled, sampled = (
-            whole[kind] for kind in ("trained_tokens", "prefilled_tokens", "sampled_tokens")
-        )
+        tokens = {kind: whole[kind] for kind in ("trained_tokens", "prefilled_tokens", "sampled_tokens")}
         return CostEstimate(
             model=self.config.student.model,
             steps=self._steps,
-            trained_tokens=trained,
-            prefilled_tokens=prefilled,
-            sampled_tokens=sampled,
-            usd=None if price is None else round(_dollars(price, trained, prefilled, sampled), 6),
+            **tokens,
+            usd=None if price is None else round(_dollars(price, **tokens), 6),
             prices_usd_per_million=price,
             parts=tuple(EstimatedPart(name=name, **counts) for name, counts in self._parts.items()),
             notes=tuple(notes),
@@ -223,8 +222,9 @@ def _unpriced(config: Config) -> str:
     return f"no price of {model} is known (student.engine.prices): tokens are counted, money is not"
 
 
-def _dollars(price: TrainingPrice, trained: int, prefilled: int, sampled: int) -> float:
-    return (trained * price.train + prefilled * price.prefill + sampled * price.sample) / 1_000_000
+def _dollars(price: TrainingPrice, trained_tokens: int, prefilled_tokens: int, sampled_tokens: int) -> float:
+    prefilled = prefilled_tokens * price.prefill
+    return (trained_tokens * price.train + prefilled + sampled_tokens * price.sample) / 1_000_000
 
 
 def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:

@@ -31,13 +31,13 @@ def evaluate_checkpoint(run: Runner, checkpoint: str = "best") -> str:
     step = _step(checkpoint, trained, chosen.step, run)
     exported = export_checkpoint(run, parts, trained, step, f"step_{step}")
     folder, selection = f"student_phase/step_{step}", dataclasses.replace(chosen, step=step)
-    write_exports(Outcome.of(run, parts, trained, selection, exported), folder)
+    write_exports(Outcome(run, parts, trained, selection, exported), folder)
     return view.where(folder)
 
 
 def recorded(run: Runner) -> Trained:
     """The training and the evaluations in the run's record."""
-    trained, stages = Trained({}, {}, {}), run.view.stages()
+    trained, stages = Trained(), run.view.stages()
     for step in sorted(int(slot.partition("/")[2]) for slot in stages if slot.startswith("train/")):
         trained.checkpoints[step] = run.view.earlier(f"train/{step}", file=HISTORY)
     for step in (0, *trained.checkpoints):

@@ -23,7 +23,7 @@ from core.config.writing import differences, render
 from core.errors import ConfigError, UnderstudyError, UserError
 from core.optional import Failures
 from core.pipeline.run_log import run_log
-from core.pipeline.runners import InlineRunner
+from core.pipeline.runners import Runner
 from core.pipeline.switches import Switches
 from core.provenance import record_code
 from core.store import pointers
@@ -32,7 +32,7 @@ from core.store.runs import CONFIG, SUMMARY, RunView, run_names
 from core.tracking.trackers import tracked
 
 log = logging.getLogger(__name__)
-Kind = TypeVar("Kind", bound=InlineRunner)
+Kind = TypeVar("Kind", bound=Runner)
 
 _SHOWN = 8
 _PHASES = ("data_splits", "teacher_phase", "student_phase", "baseline_phase", "rl_phase")
@@ -80,13 +80,12 @@ def _state_recorded(view: RunView) -> Iterator[None]:
     view.note_state("running")
     try:
         yield
-    except Exception as e:
+    except BaseException as e:
         with contextlib.suppress(UnderstudyError):  # the error that ended the run matters more
-            view.note_state("failed", error=str(e), mistake=isinstance(e, UserError))
-        raise
-    except BaseException:  # Ctrl-C, SIGTERM, or Prefect's cancellation
-        with contextlib.suppress(UnderstudyError):
-            view.note_state("stopped")
+            if isinstance(e, Exception):
+                view.note_state("failed", error=str(e), mistake=isinstance(e, UserError))
+            else:  # Ctrl-C, SIGTERM, or Prefect's cancellation
+                view.note_state("stopped")
         raise
     view.note_state("finished")
 
@@ -102,7 +101,7 @@ def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> str | None:
     if not new:
         refuse_other(view, resolved)
     elif other_config(view, resolved):
-        aside = set_aside(view).name
+        aside = _set_aside(view)
         log.info("run %s begins again; the earlier one is kept as run %s", view.name, aside)
     view.write(CONFIG, render(resolved))
     return aside
@@ -110,15 +109,12 @@ def claim(view: RunView, resolved: ResolvedConfig, *, new: bool) -> str | None:
 
 def refuse_other(view: RunView, resolved: ResolvedConfig) -> None:
     """Raise UserError naming the keys that differ if the name belongs to another config."""
-    if differing := other_config(view, resolved):
-        raise UserError(refusal(view, differing))
-
-
-def refusal(view: RunView, differing: list[str]) -> str:
-    """The error message for a name that belongs to another config."""
+    differing = other_config(view, resolved)
+    if not differing:
+        return
     more = len(differing) - _SHOWN
     listed = "; ".join(differing[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-    return (
+    raise UserError(
         f"run {view.name} at {view.where()} was made with another config: {listed}. Either add --new, which "
         f"keeps that run under another name and starts {view.name} again, or choose another name: "
         f"--set run.name={view.name}-2. Stages that do not depend on these keys are reused either way"
@@ -165,13 +161,14 @@ def _recorded(path: Path, text: str) -> Source:
     return source
 
 
-def set_aside(view: RunView) -> RunView:
-    """Keep a run under its name and the present time, and free its name; pointers follow."""
-    taken, dated = run_names(view.store), f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
-    numbered = (f"{dated}-{i}" for i in itertools.count(2))  # for two within the same second
-    aside = RunView(view.store, next(n for n in itertools.chain([dated], numbered) if n not in taken))
-    backend = view.store.backend
-    before, after = f"runs/{view.name}/", f"runs/{aside.name}/"
+def _set_aside(view: RunView) -> str:
+    """Keep a run under its name and the present time, which is returned; pointers follow."""
+    backend, taken = view.store.backend, run_names(view.store)
+    aside = dated = f"{view.name}.{dt.datetime.now(dt.UTC):%Y%m%dT%H%M%SZ}"
+    numbers = itertools.count(2)
+    while aside in taken:  # another one within the same second
+        aside = f"{dated}-{next(numbers)}"
+    before, after = f"runs/{view.name}/", f"runs/{aside}/"
     files = [f.path for f in backend.list(before)]
     for path in files:
         backend.copy(path, after + path.removeprefix(before))

@@ -6,11 +6,12 @@ import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
 
 from core.config import Config
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
+from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.selection import Selection
@@ -72,58 +73,52 @@ class Reinforcement:
     rewards: Mapping[int, ValRewards]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """The objects of a finished run."""
 
-    view: RunView
-    context: RunContext
-    used: Mapping[str, Manifest]
-    """Every object of the run by its slot."""
+    run: Runner
     parts: Manifest
     """The split."""
     trained: Trained
     selection: Selection
     exported: Exported
-    kept: Manifest | None = None
-    encoded: Manifest | None = None
-    """These two are None if the student learned from rewards alone."""
     home: Manifest | None = None
     """The chosen adapter if it was downloaded from a server."""
     bundle: Manifest | None = None
     """Everything that a deployment needs; None if a checkpoint other than the chosen one is measured."""
-    reinforcement: Reinforcement | None = None
-    """Set if the student learned from rewards; checkpoint 0 is then what it started from."""
+    kept: Manifest | None = None
+    encoded: Manifest | None = None
+    """These two are None if the student learned from rewards alone."""
     hard: Mapping[SplitName, Manifest] = field(default_factory=dict)
     """The hardness stage's objects by split."""
-    failures: Failures = field(default_factory=Failures)
-    """Optional parts that failed; writing the report adds its own."""
-    readings: Readings = field(init=False)
+    reinforcement: Reinforcement | None = None
+    """Set if the student learned from rewards; checkpoint 0 is then what it started from."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "readings", Readings(self.store))
-
-    @classmethod
-    def of(
-        cls,
-        run: Runner,
-        parts: Manifest,
-        trained: Trained,
-        selection: Selection,
-        exported: Exported,
-        **more: Any,
-    ) -> Outcome:
-        """The outcome of a run that ends here; `more` are optional fields."""
-        at, failures = (run.view, run.context, run.used), run.failures
-        return cls(*at, parts, trained, selection, exported, failures=failures, **more)
+    @property
+    def view(self) -> RunView:
+        return self.run.view
 
     @property
     def store(self) -> Store:
-        return self.view.store
+        return self.run.store
+
+    @property
+    def context(self) -> RunContext:
+        return self.run.context
 
     @property
     def config(self) -> Config:
-        return self.context.config
+        return self.run.config
+
+    @property
+    def failures(self) -> Failures:
+        """Optional parts that failed; writing the report adds its own."""
+        return self.run.failures
+
+    @cached_property
+    def readings(self) -> Readings:
+        return Readings(self.store)
 
     @property
     def learned(self) -> Reinforcement:
@@ -165,7 +160,12 @@ class Outcome:
         }
 
     def analysis(self) -> Analysis:
-        return self.readings.analysis(self.exported.analysis)
+        """The content of analysis.json, which is large and therefore read once."""
+        return self._analysis
+
+    @cached_property
+    def _analysis(self) -> Analysis:
+        return Analysis.read(self.store.file(self.exported.analysis, ANALYSIS))
 
     def intervals(self, scorer: Scorer, split: SplitName) -> Mapping[str, Interval]:
         """A scorer's intervals by metric: on the analyzed split, and on val.
@@ -188,10 +188,10 @@ class Outcome:
         if price is None and self.context.capabilities.metered:
             model = self.config.student.model
             log.info("no price of %s is known (student.engine.prices): tokens are counted", model)
-        objects, teacher = {m.path: m for m in self.used.values()}.values(), self.teacher_summary()
+        objects, teacher = {m.path: m for m in self.run.used.values()}.values(), self.teacher_summary()
         # A segment of reinforcement samples and scores, too; what answers cost is in the teacher's ledger.
         measured = [m for m in objects if m.stage not in (train.name, sample.name)]
-        labeled = [m for slot, m in self.used.items() if m.stage == sample.name and slot != sample.name]
+        labeled = [m for slot, m in self.run.used.items() if m.stage == sample.name and slot != sample.name]
         asked = [] if teacher is None else [teacher.ledger]
         asked += [SampleSummary.from_json(m.summary, m.path).ledger for m in labeled]
         student = student_ledger(self.trained.segments, measured, price)
@@ -200,7 +200,7 @@ class Outcome:
     def seconds(self) -> dict[str, float]:
         """The seconds of each stage, in pipeline order; reused objects count as they were built."""
         found: dict[str, float] = defaultdict(float)
-        for manifest in {m.path: m for m in self.used.values()}.values():
+        for manifest in {m.path: m for m in self.run.used.values()}.values():
             found[manifest.stage] += _Seconds.from_json(manifest.summary, manifest.path).seconds
         return {name: round(seconds, 1) for name, seconds in found.items()}
 

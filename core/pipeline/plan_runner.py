@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from core.config.loading import ResolvedConfig
 from core.errors import MissingInputError, UnderstudyError
 from core.optional import Part, named
-from core.pipeline.context import RunContext
-from core.pipeline.reasons import Reasons
-from core.pipeline.runners import Done, Pending, Runner
+from core.pipeline.runners import Runner
 from core.pipeline.switches import NAMES, Switches
-from core.stage import Action, StageCall
+from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import ReadOnlyRun
@@ -27,34 +25,23 @@ class NotBuiltYet(Exception):
 
 
 class Promised(Manifest):
-    """An object that a run would build. Reading anything of it raises NotBuiltYet."""
+    """An object that a run would build; its key is the slot of the first missing object it depends on.
+
+    Its files, digest, ingredients and summary raise NotBuiltYet.
+    """
 
     @classmethod
     def of(cls, call: StageCall, cause: str) -> Promised:
-        """`cause` is the slot of the first missing object that it depends on."""
-        unread: dict[str, Any] = dict.fromkeys(("files", "ingredients", "summary"), _Unread(cause))
-        return cls.model_construct(stage=call.name, key=cause, writer="", created_at="", **unread)
-
-    @property
-    def digest(self) -> str:
-        raise NotBuiltYet(self.key)
+        known: dict[str, Any] = {"stage": call.name, "key": cause}
+        return cls.model_construct(**known)
 
     @property
     def folder(self) -> str:
         raise NotBuiltYet(self.key)
 
-
-class _Unread(dict[str, Any]):
-    """The files or the summary of a promised object."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__()
-        self._cause = cause
-
-    def _raise(self, *arguments: Any) -> NoReturn:
-        raise NotBuiltYet(self._cause)
-
-    __getitem__ = __iter__ = __len__ = __contains__ = get = items = keys = values = _raise
+    def __getattr__(self, name: str) -> Any:
+        """Called for the fields that are not set."""
+        raise NotBuiltYet(self.key)
 
 
 class PlanRunner(Runner):
@@ -67,20 +54,14 @@ class PlanRunner(Runner):
     executes = False
 
     def __init__(
-        self,
-        resolved: ResolvedConfig,
-        switches: Switches,
-        arm: str = "",
-        promises: Promises | None = None,
-        context: RunContext | None = None,
+        self, resolved: ResolvedConfig, switches: Switches, arm: str = "", promises: Promises | None = None
     ) -> None:
         """`promises` are the objects that earlier arms of a sweep would have built before this `arm`."""
-        view = ReadOnlyRun(Store.at(resolved.config.run.root), resolved.run_name)
-        super().__init__(resolved, switches, view, context or RunContext(resolved.config))
+        store = Store.at(resolved.config.run.root)
+        super().__init__(resolved, switches, ReadOnlyRun(store, resolved.run_name))
         self.lines: list[tuple[str, str]] = []
         """Slots, and what would become of each."""
-        self._reasons, self._arm = Reasons(self.view), arm
-        self._promises: Promises = {} if promises is None else promises
+        self._arm, self._promises = arm, {} if promises is None else promises
 
     def walk(self, pipeline: Callable[[Runner], Any]) -> None:
         """Fill `lines` as far as is known now; the rest waits for the first missing object."""
@@ -95,14 +76,12 @@ class PlanRunner(Runner):
 
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
         """Add a line for a stage; returns its object or a promise of it."""
-        manifest = self.used[call.slot] = self._planned(call)
+        manifest, line = self._planned(call)
+        self.used[call.slot] = manifest
+        self.lines.append((call.slot, line))
         if isinstance(manifest, Promised) and call.stage.switch == "export":
             raise NotBuiltYet(call.slot)  # the stages of the export follow from each other
         return manifest
-
-    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        manifest = self.do(call)
-        return Done(manifest, ready=self.exists(manifest))
 
     def exists(self, manifest: Manifest) -> bool:
         return not isinstance(manifest, Promised)
@@ -117,7 +96,7 @@ class PlanRunner(Runner):
         except UnderstudyError as e:
             self.lines.append(("(left out)", f"{named(part, detail)}: {e}"))
 
-    def perform(self, action: Action, *arguments: Any) -> Any:
+    def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
         pass
 
     def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
@@ -139,29 +118,23 @@ class PlanRunner(Runner):
         width = max(map(len, labels))
         return [f"{label:<{width}}  {what}" for label, (_, what, _) in zip(labels, groups, strict=True)]
 
-    def _planned(self, call: StageCall) -> Manifest:
-        """Add the line of a stage that is on or off; returns its object or a promise of it."""
+    def _planned(self, call: StageCall) -> tuple[Manifest, str]:
+        """The object of a call or a promise of it, and what a run would do."""
         if not self.switches.on(call.stage):
             try:
                 manifest = self.earlier(call.slot, f"result of {call.slot}")
             except MissingInputError as e:
-                self.lines.append((call.slot, f"off, but {e}"))
-                return Promised.of(call, call.slot)
-            self.lines.append((call.slot, f"off: takes what was built {manifest.created_at}"))
-            return manifest
+                return Promised.of(call, call.slot), f"off, but {e}"
+            return manifest, f"off: takes what was built {manifest.created_at}"
         missing = next((m for m in call.inputs.values() if isinstance(m, Promised)), None)
         if missing is not None:
-            self.lines.append((call.slot, f"waits for {missing.key}"))
-            return Promised.of(call, missing.key)
+            return Promised.of(call, missing.key), f"waits for {missing.key}"
         refresh = call.name in self.switches.refresh
         sound = None if refresh else self.store.sound(call.name, call.key)
         if sound is not None:
-            self.lines.append((call.slot, f"reuse (built {sound.created_at})"))
-            return sound
+            return sound, f"reuse (built {sound.created_at})"
         builder = self._promises.setdefault((call.name, call.key), self._arm)
         if builder != self._arm:
-            what = f"reuse, once arm {builder} has built it"
-        else:
-            what = f"run: {'asked for by --refresh' if refresh else self._reasons.why(call)}"
-        self.lines.append((call.slot, what))
-        return Promised.of(call, call.slot)
+            return Promised.of(call, call.slot), f"reuse, once arm {builder} has built it"
+        reason = "asked for by --refresh" if refresh else self._reasons.why(call)
+        return Promised.of(call, call.slot), f"run: {reason}"

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
+from core.data.stage import SplitSettings, split
 from core.data.writing import scan_examples
-from core.errors import UnderstudyError
+from core.errors import UnderstudyError, UserError
 from core.pipeline import seeds
-from core.pipeline.context import RunContext
 from core.pipeline.distill import distill
 from core.pipeline.estimate import estimate, forecast_reinforcement
-from core.pipeline.opening import other_config, refusal
+from core.pipeline.opening import refuse_other
 from core.pipeline.plan_runner import PlanRunner, Promises
-from core.pipeline.preflight import missing_keys
-from core.pipeline.reinforce import find_start, reinforce
+from core.pipeline.reinforce import find_start
 from core.pipeline.switches import Switches, switches
 from core.prompts import Message
 from core.sweep.arms import Sweep
@@ -27,10 +26,9 @@ def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:
     for seed in seeds.others(resolved.config):
         name = seeds.name_of(resolved.run_name, seed)
         plan.lines.append((f"seed {seed}", f"{name}, another run: the same from train on"))
-    head = [f"run {resolved.run_name} under {plan.store.backend.url}", "", *_needed_keys(plan.context)]
-    if differing := other_config(plan.view, resolved):
-        head += [f"`understudy run` would stop here: {refusal(plan.view, differing)}", ""]
-    return "\n".join([*head, *plan.stages(), "", *_student_cost(plan), *_first_prompts(plan)])
+    head = [f"run {resolved.run_name} under {plan.store.backend.url}", ""]
+    obstacles = [*_needed_keys(plan), *_refusal(plan, "run")]
+    return "\n".join([*head, *obstacles, *plan.stages(), "", *_student_cost(plan), *_first_prompts(plan)])
 
 
 def describe_sweep(sweep: Sweep) -> str:
@@ -41,9 +39,8 @@ def describe_sweep(sweep: Sweep) -> str:
         plan = PlanRunner(arm.resolved, switches(arm.resolved.config.stages), arm.name, promises)
         plan.walk(distill)
         lines += ["", f"arm {arm.name}, run {arm.run}: {' '.join(arm.sets) or 'as the base'}"]
-        if differing := other_config(plan.view, arm.resolved):
-            lines.append(f"  `understudy sweep` would stop here: {refusal(plan.view, differing)}")
-        described = (*_needed_keys(plan.context), *plan.stages(), *_student_cost(plan))
+        obstacles = [*_refusal(plan, "sweep"), *_needed_keys(plan)]
+        described = (*obstacles, *plan.stages(), *_student_cost(plan))
         lines += [f"  {line}" for line in described if line]
     return "\n".join(lines)
 
@@ -51,17 +48,25 @@ def describe_sweep(sweep: Sweep) -> str:
 def describe_reinforcement(resolved: ResolvedConfig, source: str | None) -> str:
     """The start, the steps and their price as text; if the data is not split, how to get further."""
     plan = PlanRunner(resolved, switches(resolved.config.stages))
-    plan.walk(lambda run: reinforce(run, source))
-    parts = plan.known("split")
-    if parts is None:
+    plan.context.preflight(online=False)
+    parts = plan.stage(split, SplitSettings.of(resolved.config))
+    if not plan.exists(parts):
         return "the data is not split yet: run `understudy run` first, or reinforce without --plan"
-    start = find_start(plan, parts, source)
-    head = f"run {plan.view.name} under {plan.store.backend.url}, from {start}"
-    return "\n".join([head, *_needed_keys(plan.context), *forecast_reinforcement(plan, parts)])
+    head = f"run {plan.view.name} under {plan.store.backend.url}, from {find_start(plan, parts, source)}"
+    return "\n".join([head, *_needed_keys(plan), *forecast_reinforcement(plan, parts)])
 
 
-def _needed_keys(context: RunContext) -> list[str]:
-    missing = [f"the run will need a key: {sentence}" for sentence in missing_keys(context)]
+def _refusal(plan: PlanRunner, command: str) -> list[str]:
+    """Why a run would not begin, if its name belongs to another config."""
+    try:
+        refuse_other(plan.view, plan.resolved)
+    except UserError as e:
+        return [f"`understudy {command}` would stop here: {e}", ""]
+    return []
+
+
+def _needed_keys(plan: PlanRunner) -> list[str]:
+    missing = [f"the run will need a key: {sentence}" for sentence in plan.context.missing_keys()]
     return [*missing, ""] if missing else []
 
 
@@ -79,7 +84,7 @@ def _student_cost(plan: PlanRunner) -> list[str]:
 
 def _first_prompts(plan: PlanRunner) -> list[str]:
     """The cost of a live teacher, and the prompts of teacher and student for the first training text."""
-    parts = plan.known("split")
+    parts, context = plan.known("split"), plan.context
     if parts is None:
         return ["(the first prompt can be shown once the data is split)"]
     lines: list[str] = []
@@ -87,7 +92,6 @@ def _first_prompts(plan: PlanRunner) -> list[str]:
         with Journal.open(plan.store, plan.view.name, completes_uploads=False) as journal:
             lines += [*forecast_lines(plan.config, plan.store, parts, journal), ""]
     example = next(iter(scan_examples(plan.store.file(parts, "train.csv"))))
-    context = plan.context
     return [
         *lines,
         f"first prompt of the teacher ({plan.config.teacher.kind}), text {example.id}:",

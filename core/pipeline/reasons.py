@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 from core.errors import StoreError
@@ -24,43 +24,40 @@ class Reasons:
 
     def __init__(self, view: RunView, before: str | None = None) -> None:
         """`before` is the earlier run of this name, if --new set it aside."""
-        self._view, self._store, self._before = view, view.store, before
+        self._view, self._store = view, view.store
+        self._own = (view.name,) if before is None else (view.name, before)
         self._records: dict[str, Mapping[str, StageRecord]] = {}
 
     def own(self, call: StageCall) -> str:
         """The changes since this run, or the earlier run of its name, built the stage; else "not cached"."""
-        earlier = self._found(call, self._view.stages())
-        if earlier is None and self._before is not None:
-            earlier = self._found(call, self._record(self._before))
-        return "not cached" if earlier is None else self._differences(call, earlier, "")
+        for _, earlier in self._earlier(call, self._own):
+            return _differences(call, earlier)
+        return "not cached"
 
     def why(self, call: StageCall) -> str:
         """The same for a plan, which also compares with the run that worked last."""
-        earlier, whose, others = self._found(call, self._view.stages()), "", iter(self._others)
-        while earlier is None and (name := next(others, None)) is not None:
-            earlier, whose = self._found(call, self._record(name)), f"run {name}"
-        if earlier is None and call.slot == call.name:  # a stage that a run calls only once
-            earlier, whose = self._newest(call)
-        return "not made before" if earlier is None else self._differences(call, earlier, whose)
+        for _, earlier in self._earlier(call, self._own):
+            return _differences(call, earlier)
+        for name, earlier in self._earlier(call, self._others):
+            return _differences(call, earlier, f"run {name}")
+        # Of a stage that a run calls several times, the newest object may be of another step.
+        if call.slot == call.name and (newest := self._newest(call)) is not None:
+            return _differences(call, newest, f"what was made {newest.created_at}")
+        return "not made before"
 
-    def _differences(self, call: StageCall, earlier: Manifest, whose: str) -> str:
-        differences = changed(call, earlier.ingredients)
-        if not differences:
-            return "its files are missing or damaged"
-        return "; ".join(differences[:SHOWN]) + (f" (compared with {whose})" if whose else "")
+    def _earlier(self, call: StageCall, runs: Iterable[str]) -> Iterator[tuple[str, Manifest]]:
+        """The objects that the records of these runs name for the stage, with the name of the run."""
+        for name in runs:
+            entry = self._record(name).get(call.slot)
+            if entry is not None and (found := self._store.find(call.name, entry.key)) is not None:
+                yield name, found
 
-    def _found(self, call: StageCall, record: Mapping[str, StageRecord]) -> Manifest | None:
-        entry = record.get(call.slot)
-        return self._store.find(call.name, entry.key) if entry else None
-
-    def _newest(self, call: StageCall) -> tuple[Manifest | None, str]:
+    def _newest(self, call: StageCall) -> Manifest | None:
         folder = f"objects/{call.name}"
         manifests = [f for f in self._store.backend.list(folder) if f.path.count("/") == 2]
-        for found in sorted(manifests, key=lambda f: f.modified, reverse=True):
-            key = found.path.removeprefix(f"{folder}/").removesuffix(".json")
-            if (manifest := self._store.find(call.name, key)) is not None:
-                return manifest, f"what was made {manifest.created_at}"
-        return None, ""
+        manifests.sort(key=lambda f: f.modified, reverse=True)
+        keys = (f.path.removeprefix(f"{folder}/").removesuffix(".json") for f in manifests)
+        return next(filter(None, (self._store.find(call.name, key) for key in keys)), None)
 
     @cached_property
     def _others(self) -> list[str]:
@@ -72,6 +69,8 @@ class Reasons:
         return [name for name in names if name != self._view.name][:LOOKED_AT]
 
     def _record(self, name: str) -> Mapping[str, StageRecord]:
+        if name == self._view.name:
+            return self._view.stages()
         if name not in self._records:
             try:
                 self._records[name] = RunView(self._store, name).stages()
@@ -79,3 +78,10 @@ class Reasons:
                 log.warning("%s", e)
                 self._records[name] = {}
         return self._records[name]
+
+
+def _differences(call: StageCall, earlier: Manifest, whose: str = "") -> str:
+    differences = changed(call, earlier.ingredients)
+    if not differences:
+        return "its files are missing or damaged"
+    return "; ".join(differences[:SHOWN]) + (f" (compared with {whose})" if whose else "")

@@ -14,18 +14,22 @@ from core.errors import MissingInputError, UserError
 from core.evaluation.selection import select
 from core.export.manifests import PointerStart, read_start
 from core.optional import Part
-from core.pipeline.comparing import classical_baselines
+from core.pipeline.distill import conclude
 from core.pipeline.estimate import forecast_reinforcement
-from core.pipeline.exporting import bundle_student, export_checkpoint, freeze_decision, score, scored_val
+from core.pipeline.exporting import (
+    bundle_student,
+    classical_baselines,
+    export_checkpoint,
+    score,
+    score_untrained,
+    scored_val,
+)
 from core.pipeline.opening import run_config
 from core.pipeline.outcome import Outcome, Reinforcement, Start
-from core.pipeline.preflight import preflight
-from core.pipeline.reporting import rl_publish, rl_report
-from core.pipeline.run_folder import RL, RunFolder, is_rl
+from core.pipeline.run_folder import RL, Histories
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
-from core.pipeline.training import Evaluations, SegmentChain, Trained
-from core.records import SplitName
+from core.pipeline.training import Trained, TrainingLoop
 from core.rl.history import ValRewards
 from core.rl.reward_stage import RewardSettings, reward
 from core.rl.segment import PolicySettings
@@ -48,17 +52,16 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
     `source` is a run whose published student to start from, latest, base, or None for the run's own. With
     `replace`, the files of a reinforcement with other settings in rl_phase/ are replaced.
     """
-    config, folder = run.config, RunFolder(run.view, RL, run.trackers)
-    preflight(run.context, online=run.executes)
+    config, histories = run.config, Histories(run.view, run.trackers, RL)
+    run.context.preflight()
     parts = run.stage(split, SplitSettings.of(config))
     start = find_start(run, parts, source)
-    if run.executes:
-        claim(run, start, replace=replace)
+    _claim_phase(run, start, replace=replace)
     log.info("starts from %s", start)
     for line in forecast_reinforcement(run, parts):
         log.info("%s", line)
 
-    trained, reinforcement = train_on_rewards(run, folder, parts, start)
+    trained, reinforcement = train_on_rewards(run, histories, parts, start)
     chosen = select(trained.curve, config.evaluation.metric, begun=str(start))
     log.info("%s", chosen.reason)
 
@@ -69,17 +72,12 @@ def reinforce(run: Runner, source: str | None = None, *, replace: bool = False) 
     others += classical_baselines(run, parts)
     exported = export_checkpoint(run, parts, trained, chosen.step, "rl", others)
     home, bundled = bundle_student(run, parts, exported, RL)
-    served = {"home": home, "bundle": bundled}
-    outcome = Outcome.of(run, parts, trained, chosen, exported, reinforcement=reinforcement, **served)
-    run.view.keep_only(slot for slot in run.view.stages() if slot in run.used or not is_rl(slot))
-    run.perform(rl_report, outcome)
-    if config.publish:
-        run.perform(rl_publish, outcome)
-    return outcome
+    outcome = Outcome(run, parts, trained, chosen, exported, home, bundled, reinforcement=reinforcement)
+    return conclude(run, outcome)
 
 
 def train_on_rewards(
-    run: Runner, folder: RunFolder, parts: Manifest, start: Start
+    run: Runner, histories: Histories, parts: Manifest, start: Start
 ) -> tuple[Trained, Reinforcement]:
     """Take every segment with its evaluation and its rewards on val; step 0 is the start."""
     config, of = run.config, run.config.reinforce
@@ -91,31 +89,25 @@ def train_on_rewards(
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
         reference = start.checkpoint if of.kl else None
         at = {"first": part.start + 1, "stop": part.stop, "total": len(steps)}
+        given = {"steps": steps[part.start : part.stop], "total": len(steps)}
         inputs = {"split": parts, **begin, "reference": reference}
-        call = run.call(reinforce_segment, PolicySettings.of(config), at, **inputs)
-        return call.giving(steps=steps[part.start : part.stop], total=len(steps))
-
-    def rewarded(step: int) -> StageCall:
-        checkpoint, at = trained.checkpoints.get(step), {"step": step}
-        return run.call(reward, RewardSettings.of(config), at, split=parts, checkpoint=checkpoint)
+        return run.call(reinforce_segment, PolicySettings.of(config), at, given, **inputs)
 
     def measure_rewards(step: int) -> None:
-        call, expire = rewarded(step), run.context.capabilities.checkpoints_expire
-        if expire and step in trained.checkpoints and run.must_build(call):
-            chain.ensure(step)
-            call = rewarded(step)
-        manifest = run.do(call)
+        def rewarded(checkpoint: Manifest | None) -> StageCall:
+            settings = RewardSettings.of(config)
+            return run.call(reward, settings, {"step": step}, split=parts, checkpoint=checkpoint)
+
+        manifest = run.do(loop.measuring(step, rewarded))
         rewards[step] = ValRewards.from_json(manifest.summary, manifest.path)
-        folder.rewards(rewards)
+        histories.rewards(step, rewards[step])
         log.info("RL step %d on val: greedy answers earn %s", step, rewards[step].reward_mean)
 
-    trained = Trained({0: start.checkpoint} if start.checkpoint else {}, {}, {})
     rewards: dict[int, ValRewards] = {}
     segments = plan.segments(len(steps), of.interval, of.save_every)
-    chain = SegmentChain(run, trained, segments, segment, folder.reinforce)
-    with Evaluations(run, folder, parts, trained, of.early_stopping) as evaluations:
-        chain.train_all(evaluations, measure_rewards)
-    return trained, Reinforcement(start, len(steps), rewards)
+    loop = TrainingLoop(run, histories, parts, segments, segment, of.early_stopping, start.checkpoint)
+    loop.train(measure_rewards)
+    return loop.trained, Reinforcement(start, len(steps), rewards)
 
 
 def _score_start(run: Runner, parts: Manifest, trained: Trained, start: Start) -> Scorer:
@@ -124,10 +116,7 @@ def _score_start(run: Runner, parts: Manifest, trained: Trained, start: Start) -
     if start.checkpoint is not None:
         name, title = "start", f"Student before reinforcement (step {start.step})"
     val = score(run, parts, start.checkpoint, "val", who, scored=scored_val(run, trained, 0))
-    rows: dict[SplitName, Manifest] = {"val": val}
-    if "test" in run.config.export.splits:
-        rows |= {"test": score(run, parts, start.checkpoint, "test", who)}
-    return Scorer(name, title, "untrained", rows, freeze_decision(run, parts, who, val))
+    return score_untrained(run, parts, name, title, val, who=who, checkpoint=start.checkpoint)
 
 
 def find_start(run: Runner, parts: Manifest, source: str | None) -> Start:
@@ -186,7 +175,7 @@ def _compared(
     yield what, digest[:12], parts.digest[:12]
 
 
-def claim(run: Runner, start: Start, *, replace: bool) -> None:
+def _claim_phase(run: Runner, start: Start, *, replace: bool) -> None:
     """Take the run's rl_phase/ for this start and these settings, and write them down.
 
     Raises UserError naming what differs if another reinforcement finished there and is not to be replaced.

@@ -2,35 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.config import Config
 from core.config.loading import ResolvedConfig, load
 from core.errors import ConfigError, StageError
-from core.optional import Failures
 from core.pipeline import seeds
-from core.pipeline.distill import distill
+from core.pipeline.distill import distill, perform_report
 from core.pipeline.opening import opened
 from core.pipeline.outcome import Outcome
 from core.pipeline.reinforce import reinforce as reinforce_student
-from core.pipeline.reporting import page_of, report, rl_report
-from core.pipeline.runners import InlineRunner
+from core.pipeline.reporting import page_of
+from core.pipeline.runners import Runner
 from core.pipeline.switches import switches
 from core.report.text import plural
 from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
 from core.store.objects import Store
-from core.store.runs import RunView
 from core.sweep.arms import Sweep
 from core.sweep.comparing import Ended
 from core.sweep.report import write
 
 log = logging.getLogger(__name__)
-
-Show = Callable[[RunView, Failures], None]
-"""Shows a finished run to people; parts that cannot be shown are added to the failures."""
 
 
 def run(
@@ -49,7 +43,7 @@ def run(
     """
     resolved = resolve_for_run(config)
     chosen = switches(resolved.config.stages, only, skip, refresh)
-    with opened(resolved, chosen, InlineRunner, new=new) as this:
+    with opened(resolved, chosen, Runner, new=new) as this:
         outcome = distill_all(this, lambda seed: run(seed, only=only, skip=skip, refresh=refresh, new=new))
         return None if outcome is None else load_run_result(this.store, this.view.name)
 
@@ -68,7 +62,7 @@ def reinforce(
     rl_phase/rl_summary.json contains. Raises UnderstudyError.
     """
     resolved = resolve_for_run(config)
-    with opened(resolved, switches(resolved.config.stages, refresh=refresh), InlineRunner) as this:
+    with opened(resolved, switches(resolved.config.stages, refresh=refresh), Runner) as this:
         finish(this, reinforce_student(this, start, replace=replace))
         return load_reinforcement_result(this.store, this.view.name)
 
@@ -84,45 +78,34 @@ def resolve_for_run(config: Config | ResolvedConfig | Path | str, origin: str = 
     return ResolvedConfig.from_parameter(config, origin)
 
 
-def distill_all(
-    run: InlineRunner, distill_seed: Callable[[ResolvedConfig], object], show: Show | None = None
-) -> Outcome | None:
-    """Distill, then call `distill_seed` for each other seed, whose run the report includes, then `show`."""
+def distill_all(run: Runner, distill_seed: Callable[[ResolvedConfig], object]) -> Outcome | None:
+    """Distill, then call `distill_seed` for each other seed, whose run the report includes."""
     outcome = distill(run)
     if outcome is None:
         log.info("the stages after %s are off: no report, nothing published", run.switches.last)
         return None
-    others = seeds.others(run.config)
-    for seed in others:
-        distill_seed(seeds.resolved_of(run.resolved, seed))
-    if others:
-        run.perform(report, outcome)
-    finish(run, outcome, show)
-    if run.failures:
-        where = run.view.where(outcome.phase.report)
-        log.warning("optional parts left out: %d; %s lists them", len(run.failures), where)
+    if others := seeds.others(run.config):
+        for seed in others:
+            distill_seed(seeds.resolved_of(run.resolved, seed))
+        perform_report(run, outcome)
+    finish(run, outcome)
     return outcome
 
 
-def finish(run: InlineRunner, outcome: Outcome, show: Show | None = None) -> None:
+def finish(run: Runner, outcome: Outcome) -> None:
     """End the trackers and show the run; optional parts that fail only now are added to the report."""
-    with _added_to_report(run, outcome):
-        run.trackers.finish(run.view)
-    if show is not None:
-        with _added_to_report(run, outcome):
-            show(run.view, run.failures)
+    last: list[Callable[[], None]] = [lambda: run.trackers.finish(run.view), lambda: run.show(outcome.phase)]
+    for step in last:
+        before = len(run.failures)
+        step()
+        if len(run.failures) > before:
+            perform_report(run, outcome)
+    if run.failures:
+        where = run.view.where(outcome.phase.report)
+        log.warning("optional parts left out: %d; %s lists them", len(run.failures), where)
 
 
-@contextlib.contextmanager
-def _added_to_report(run: InlineRunner, outcome: Outcome) -> Iterator[None]:
-    """Write the report again if an optional part fails inside."""
-    before = len(run.failures)
-    yield
-    if len(run.failures) > before:
-        run.perform(report if outcome.reinforcement is None else rl_report, outcome)
-
-
-def report_page(run: InlineRunner, outcome: Outcome | None) -> str:
+def report_page(run: Runner, outcome: Outcome | None) -> str:
     """Where to look at the results: the report, or the run's folder without one."""
     return run.view.where("" if outcome is None else page_of(outcome))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,43 +70,39 @@ class EvaluationRow(Record):
     metrics: Metrics
 
 
-class RunFolder:
-    """Writes the histories of a run, and reports them to its trackers.
+class Histories:
+    """Writes the histories of a phase into the run's folder, and sends them to its trackers.
 
     Single files are published as their stages declare. A history is written from the objects of this run
     alone, so that no lines of an earlier run remain.
     """
 
-    def __init__(self, run: RunView, phase: Phase = STUDENT, trackers: Trackers | None = None) -> None:
-        """Histories of `phase` are in its folder."""
-        self.run, self.phase, self._trackers = run, phase, trackers or Trackers()
-        self._steps: dict[int, list[dict[str, Any]]] = {}
-        self._rollouts: dict[int, list[dict[str, Any]]] = {}
-        self._evaluations: dict[int, list[dict[str, Any]]] = {}
+    def __init__(self, run: RunView, trackers: Trackers, phase: Phase = STUDENT) -> None:
+        self.run, self.phase, self._trackers = run, phase, trackers
+        self._rows: dict[str, dict[int, list[dict[str, Any]]]] = defaultdict(dict)
+        """The rows of each file by step."""
 
     def teacher(self, rejected: Manifest) -> None:
         self._trackers.send([teacher_point(TeacherSummary.read(self.run.store.file(rejected, SUMMARY_FILE)))])
 
-    def train(self, stop: int, manifest: Manifest) -> None:
-        """Add a segment to train_history.jsonl, or replace it; `stop` is its last step."""
-        self._steps[stop] = list(jsonio.read_jsonl(self.run.store.file(manifest, STEPS_FILE)))
-        self._trackers.send(training_points(map(TrainStep.model_validate, self._steps[stop])))
-        self._write("train_history.jsonl", self._steps)
-
-    def reinforce(self, stop: int, manifest: Manifest) -> None:
-        """Add a segment to rl_history.jsonl and rollouts.jsonl, or replace it."""
+    def segment(self, stop: int, manifest: Manifest) -> None:
+        """Add the rows of a segment, or replace them; `stop` is its last step."""
         store = self.run.store
-        history, kept = (list(jsonio.read_jsonl(store.file(manifest, f))) for f in (STEPS, ROLLOUTS))
+        if self.phase is STUDENT:
+            rows = list(jsonio.read_jsonl(store.file(manifest, STEPS_FILE)))
+            self._trackers.send(training_points(map(TrainStep.model_validate, rows)))
+            self._write("train_history.jsonl", stop, rows)
+            return
+        rows, rollouts = (list(jsonio.read_jsonl(store.file(manifest, f))) for f in (STEPS, ROLLOUTS))
         seconds = RLSegmentSummary.from_json(manifest.summary, manifest.path).seconds_by_step
-        self._steps[stop] = [{**row, "seconds": s} for row, s in zip(history, seconds, strict=True)]
-        self._rollouts[stop] = kept
-        self._trackers.send(reward_points(map(RLStep.model_validate, self._steps[stop])))
-        self._write("rl_history.jsonl", self._steps)
-        self._write("rollouts.jsonl", self._rollouts)
+        rows = [{**row, "seconds": s} for row, s in zip(rows, seconds, strict=True)]
+        self._trackers.send(reward_points(map(RLStep.model_validate, rows)))
+        self._write("rl_history.jsonl", stop, rows)
+        self._write("rollouts.jsonl", stop, rollouts)
 
-    def rewards(self, rewards: Mapping[int, ValRewards]) -> None:
-        """Write val_rewards.jsonl: what greedy answers on val earn, by step."""
-        self._write("val_rewards.jsonl", {s: [{"step": s, **r.to_json()}] for s, r in rewards.items()})
+    def rewards(self, step: int, rewards: ValRewards) -> None:
+        """Add a line to val_rewards.jsonl: what greedy answers on val earn."""
+        self._write("val_rewards.jsonl", step, [{"step": step, **rewards.to_json()}])
 
     def evaluate(
         self, step: int, metrics: Metrics, measured: Manifest, checkpoint: Manifest | None, parts: Manifest
@@ -121,14 +117,15 @@ class RunFolder:
             config_fingerprint=measured.key,
             metrics=metrics,
         )
-        self._evaluations[step] = [row.to_json()]
         self.run.write_json(f"{self.phase.folder}/metrics_val_step_{step}.json", row.to_json())
         self._trackers.send([evaluation_point(step, metrics, "rl_val" if self.phase is RL else "val")])
-        self._write("eval_history.jsonl", self._evaluations)
+        self._write("eval_history.jsonl", step, [row.to_json()])
 
-    def _write(self, name: str, rows: Mapping[int, list[dict[str, Any]]]) -> None:
-        """Write the rows of each step as JSON lines, in the order of steps."""
-        ordered = (row for step in sorted(rows) for row in rows[step])
+    def _write(self, name: str, step: int, rows: list[dict[str, Any]]) -> None:
+        """Add the rows of a step to a file of JSON lines, in the order of steps, or replace them."""
+        by_step = self._rows[name]
+        by_step[step] = rows
+        ordered = (row for _, rows in sorted(by_step.items()) for row in rows)
         lines = "".join(jsonio.canonical(row).decode() + "\n" for row in ordered)
         self.run.write(f"{self.phase.folder}/{name}", lines)
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from core.completions.journal import Journal
 from core.config.loading import ResolvedConfig
@@ -20,7 +19,7 @@ from core.pipeline.reasons import Reasons
 from core.pipeline.run_folder import Phase
 from core.pipeline.switches import Switches
 from core.progress import LogProgress, Progress
-from core.stage import Action, Settings, Stage, StageCall, build
+from core.stage import Settings, Stage, StageCall, build
 from core.store import reads
 from core.store.manifest import Manifest
 from core.store.runs import RunView
@@ -34,117 +33,23 @@ _FROM_TEACHER_RUN = ("split", "sample", "reject")
 """Stages whose results `teacher_from` takes from another run."""
 
 
-class Pending(Protocol):
+@dataclass(frozen=True, slots=True)
+class Pending:
     """The object of a stage, which may still be built in another thread."""
 
-    def done(self) -> bool:
-        """Whether waiting for it takes no time."""
-
-    def result(self) -> Manifest:
-        """Wait for the object. Raises the error of its stage."""
-
-    def release(self) -> None:
-        """Wait for the end of the stage, whose result is not needed."""
+    result: Callable[[], Manifest]
+    """Waits for the object. Raises the error of its stage."""
+    done: Callable[[], bool] = lambda: True
+    """Whether the object can be read now."""
+    release: Callable[[], object] = lambda: None
+    """Waits for the end of a stage whose result is not needed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The object of a stage that runs in no other thread; not `ready` if a plan only promises it."""
-
-    manifest: Manifest
-    ready: bool = True
-
-    def done(self) -> bool:
-        return self.ready
-
-    def result(self) -> Manifest:
-        return self.manifest
-
-    def release(self) -> None:
-        pass
-
-
-class Runner(ABC):
-    """What a pipeline is written against; see core.pipeline.distill."""
+class Runner:
+    """Executes the stages of a pipeline in this process and thread, without Prefect."""
 
     executes = True
     """Whether stages are executed; a plan only describes them."""
-
-    def __init__(
-        self, resolved: ResolvedConfig, switches: Switches, view: RunView, context: RunContext
-    ) -> None:
-        self.resolved, self.config, self.switches = resolved, resolved.config, switches
-        self.store, self.view, self.context = view.store, view, context
-        self.trackers = Trackers()
-        self.failures = Failures()
-        self.used: dict[str, Manifest] = {}
-        """The objects of this run by slot."""
-
-    def call(
-        self, stage: Stage[Settings], settings: Settings, at: At | None = None, /, **inputs: Manifest | None
-    ) -> StageCall:
-        """A call of a stage in this run, as Stage.call describes."""
-        return stage.call(settings, self.context, at, **inputs)
-
-    def stage(
-        self, stage: Stage[Settings], settings: Settings, at: At | None = None, /, **inputs: Manifest | None
-    ) -> Manifest:
-        """The object of a stage, whose files are then in the run's folder as the stage declares."""
-        return self.do(self.call(stage, settings, at, **inputs))
-
-    def exists(self, manifest: Manifest) -> bool:
-        """Whether an object is there to be read; False for what a plan promises."""
-        return True
-
-    def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
-        """What a reader returns of an object's file; an estimate assumes it for objects not built yet."""
-        return reader(self.store.file(manifest, file))
-
-    def earlier(self, slot: str, file: str) -> Manifest:
-        """The earlier object of a stage that is off. Raises MissingInputError naming the run and the file."""
-        return self.source(slot).earlier(slot, file=file)
-
-    def source(self, slot: str) -> RunView:
-        """The run from which the earlier object of a stage is taken: this one, or that of teacher_from."""
-        teacher = self.config.teacher_from
-        if teacher is None or slot.partition("/")[0] not in _FROM_TEACHER_RUN:
-            return self.view
-        source = RunView(self.store, teacher)
-        if not source.files():
-            raise MissingInputError(f"teacher_from: run {teacher} does not exist at {source.where()}")
-        return source
-
-    @abstractmethod
-    def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
-        """The object of a call: built, reused, or, if the stage is off, taken from the run's record.
-
-        With `refresh` it is built again. Optional parts of the stage that fail are recorded and left out.
-        """
-
-    @abstractmethod
-    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        """As `do`; with `overlap` the runner may build the object while the pipeline continues."""
-
-    @abstractmethod
-    def must_build(self, call: StageCall) -> bool:
-        """Whether the stage is on and its object is missing, or has to be built again."""
-
-    @abstractmethod
-    def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
-        """Record what fails inside, and continue without it."""
-
-    @abstractmethod
-    def perform(self, action: Action, *arguments: Any) -> Any:
-        """Call an action, such as writing the report; a plan does not."""
-
-    @abstractmethod
-    def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
-        """Record that test is about to be read for what `frozen` consists of."""
-
-
-class InlineRunner(Runner):
-    """Executes stages in this process and thread, without Prefect: in notebooks, tests and scripts."""
-
     never_optional: tuple[type[Exception], ...] = ()
     """Exceptions that end a run wherever they are raised, such as a cancellation."""
 
@@ -158,40 +63,86 @@ class InlineRunner(Runner):
         before: str | None = None,
     ) -> None:
         """`before` is the run that had this name until the name was given to this one."""
-        context = RunContext(resolved.config, lambda: Journal.open(view.store, view.name))
-        super().__init__(resolved, switches, view, context)
+        self.resolved, self.config, self.switches = resolved, resolved.config, switches
+        self.store, self.view = view.store, view
+        self.context = RunContext(resolved.config, lambda: Journal.open(view.store, view.name))
         self.trackers = trackers or Trackers()
         self.failures = failures if failures is not None else Failures(self.never_optional)
+        self.used: dict[str, Manifest] = {}
+        """The objects of this run by slot."""
         self._taken: dict[str, str] = {}
         self._reasons = Reasons(view, before)
 
+    def call(
+        self,
+        stage: Stage[Settings],
+        settings: Settings,
+        at: At | None = None,
+        given: Mapping[str, Any] | None = None,
+        /,
+        **inputs: Manifest | None,
+    ) -> StageCall:
+        """A call of a stage in this run, as Stage.call describes."""
+        return stage.call(settings, self.context, at, given, **inputs)
+
+    def stage(
+        self, stage: Stage[Settings], settings: Settings, at: At | None = None, /, **inputs: Manifest | None
+    ) -> Manifest:
+        """The object of a stage, whose files are then in the run's folder as the stage declares."""
+        return self.do(self.call(stage, settings, at, **inputs))
+
     def do(self, call: StageCall, *, refresh: bool = False) -> Manifest:
+        """The object of a call: built, reused, or, if the stage is off, taken from the run's record.
+
+        With `refresh` it is built again. Optional parts of the stage that fail are recorded and left out.
+        """
         left_out: tuple[Part, ...] = ()
         while True:
             try:
                 return self._publish(call, self._object(call, refresh=refresh))
             except PartFailed as e:
-                if not call.separable or e.part in left_out:
+                if "without" not in call.stage.settings.model_fields or e.part in left_out:
                     raise
                 self.failures.note(e.part, e)
                 left_out = (*left_out, e.part)
                 call = call.without(left_out)
 
     def submit(self, call: StageCall, *, overlap: bool) -> Pending:
-        return Done(self.do(call))
+        """As `do`; with `overlap` the runner may build the object while the pipeline continues."""
+        manifest = self.do(call)
+        return Pending(lambda: manifest, lambda: self.exists(manifest))
 
     def must_build(self, call: StageCall) -> bool:
+        """Whether the stage is on and its object is missing, or has to be built again."""
         if not self.switches.on(call.stage):
             return False
         return self._asked_for(call) or self.store.sound(call.name, call.key) is None
 
+    def exists(self, manifest: Manifest) -> bool:
+        """Whether an object is there to be read; False for what a plan promises."""
+        return True
+
+    def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
+        """What a reader returns of an object's file; an estimate assumes it for objects not built yet."""
+        return reader(self.store.file(manifest, file))
+
+    def earlier(self, slot: str, file: str) -> Manifest:
+        """The earlier object of a stage that is off. Raises MissingInputError naming the run and the file."""
+        return self._source(slot).earlier(slot, file=file)
+
     def optional(self, part: Part, detail: str = "") -> AbstractContextManager[None]:
+        """Record what fails inside, and continue without it."""
         return self.failures.optional(part, detail)
 
-    def perform(self, action: Action, *arguments: Any) -> Any:
+    def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
+        """Call an action, such as writing the report; a plan does not."""
         return action(*arguments)
 
+    def show(self, phase: Phase) -> None:
+        """Show the results of a phase to people; parts that cannot be shown are added to the failures."""
+
     def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
+        """Record that test is about to be read for what `frozen` consists of."""
         reads.note(self.store, split, frozen, self.view.name, what)
 
     def progress(self, label: str) -> Progress:
@@ -206,9 +157,19 @@ class InlineRunner(Runner):
         """End the live training session and that on a server."""
         self.context.close()
 
+    def _source(self, slot: str) -> RunView:
+        """The run from which the earlier object of a stage is taken: this one, or that of teacher_from."""
+        teacher = self.config.teacher_from
+        if teacher is None or slot.partition("/")[0] not in _FROM_TEACHER_RUN:
+            return self.view
+        source = RunView(self.store, teacher)
+        if not source.files():
+            raise MissingInputError(f"teacher_from: run {teacher} does not exist at {source.where()}")
+        return source
+
     def _object(self, call: StageCall, *, refresh: bool) -> Manifest:
         if not self.switches.on(call.stage):
-            source, manifest = self.source(call.slot), self.earlier(call.slot, call.shows)
+            source, manifest = self._source(call.slot), self.earlier(call.slot, call.shows)
             if source is not self.view:
                 self.view.record(call.slot, manifest, reused=True)
                 self._taken[call.slot] = manifest.path
@@ -217,7 +178,7 @@ class InlineRunner(Runner):
             return manifest
         refresh = refresh or self._asked_for(call)
         sound = None if refresh else self.store.sound(call.name, call.key)
-        log.info("%s: %s", call.label, self._why(call, sound, refresh=refresh))
+        self._log_reason(call, sound, refresh=refresh)
         reused = self.execute(call, refresh=refresh, cached=sound is not None)
         return self._recorded(call, sound, reused=reused)
 
@@ -231,12 +192,13 @@ class InlineRunner(Runner):
     def _publish(self, call: StageCall, manifest: Manifest) -> Manifest:
         """Fill the run's folder, whether the object was built or reused."""
         self.used[call.slot] = manifest
-        files = {name: place for name, place in call.places.items() if not name.endswith("/")}
+        files: dict[str, str] = {}
         for name, place in call.places.items():
             if name.endswith("/"):
                 self.view.clear(place.rstrip("/"))
-                inner = [file for file in manifest.files if file.startswith(name)]
-                files |= {file: place + file.removeprefix(name) for file in inner}
+                files |= {f: place + f.removeprefix(name) for f in manifest.files if f.startswith(name)}
+            else:
+                files[name] = place
         if files:
             self.view.fill(manifest, files)
         return manifest
@@ -244,7 +206,9 @@ class InlineRunner(Runner):
     def _asked_for(self, call: StageCall) -> bool:
         return call.name in self.switches.refresh and call.slot not in self.used
 
-    def _why(self, call: StageCall, sound: Manifest | None, *, refresh: bool) -> str:
+    def _log_reason(self, call: StageCall, sound: Manifest | None, *, refresh: bool) -> None:
         if sound is not None:
-            return f"reuse (built {sound.created_at})"
-        return "run: asked for by --refresh" if refresh else "run: " + self._reasons.own(call)
+            reason = f"reuse (built {sound.created_at})"
+        else:
+            reason = f"run: {'asked for by --refresh' if refresh else self._reasons.own(call)}"
+        log.info("%s: %s", call.label, reason)

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.evaluation import decision
-from core.evaluation.analysis import FILE as ANALYSIS
-from core.evaluation.analysis import Analysis, Kind, ScorerSettings
+from core.evaluation.analysis import Kind, ScorerSettings
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import Metrics
 from core.evaluation.predictions import SCORES, Predictions
@@ -89,7 +88,6 @@ class Readings:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._metrics: dict[tuple[str, SplitName], Metrics] = {}
-        self._analyses: dict[str, Analysis] = {}
 
     def rows(self, scorer: Scorer, split: SplitName) -> Predictions:
         """A scorer's predictions of a split, before calibration."""
@@ -108,12 +106,6 @@ class Readings:
         if at not in self._metrics:
             self._metrics[at] = self.decision(scorer).metrics(self.rows(scorer, split))
         return self._metrics[at]
-
-    def analysis(self, analyzed: Manifest) -> Analysis:
-        """The content of analysis.json, which is large and therefore read once."""
-        if analyzed.path not in self._analyses:
-            self._analyses[analyzed.path] = Analysis.read(self._store.file(analyzed, ANALYSIS))
-        return self._analyses[analyzed.path]
 
     def results(self, scorers: Sequence[Scorer]) -> dict[str, ScorerResult]:
         """How each scorer with probabilities was fitted and decides, and its metrics, by name."""

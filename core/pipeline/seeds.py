@@ -29,11 +29,8 @@ def others(config: Config) -> tuple[int, ...]:
 
 
 def config_of(config: Config, run: str, seed: int) -> Config:
-    """The config of a run with another seed.
-
-    It is never published. The seed to publish is fixed in the config in advance, so it cannot be chosen by
-    its results.
-    """
+    """The config of a run with another seed, which is never published: the seed to publish is fixed in
+    advance, so that it cannot be chosen by its results."""
     named = config.run.model_copy(update={"name": name_of(run, seed)})
     student = config.student.model_copy(update={"seeds": (seed,)})
     return config.model_copy(update={"run": named, "student": student, "publish": False})
@@ -55,10 +52,9 @@ def results(
 
     A student that learned from examples other than `encoded`, or by another config, is an earlier run's.
     """
-    out = []
+    out, file = [], metrics_name(split, label_only=mode.kind == "label_only")
     for seed in others(config):
         view = RunView(store, name_of(run, seed))
-        file = metrics_name(split, label_only=mode.kind == "label_only")
         found = store.read_json(f"runs/{view.name}/student_phase/{file}")
         if found is not None and _same(view, config_of(config, run, seed), encoded):
             read = SplitMetrics.from_json(found, f"{view.name}/{file}")

@@ -30,38 +30,25 @@ class Switches:
         """The last switch that is on. Stages before it run or are read; those after it are ignored."""
         return [name for name in NAMES if name not in self.off][-1]
 
-    def read(self) -> list[str]:
-        """Switches that are off while a later stage needs the earlier results."""
-        return [name for name in NAMES[: NAMES.index(self.last)] if name in self.off]
-
 
 def switches(
     config: StagesConfig, only: Iterable[str] = (), skip: Iterable[str] = (), refresh: Iterable[str] = ()
 ) -> Switches:
     """Combine config and command line. Raises UserError for a stage that does not exist."""
-    only, skip, refresh = (
-        _known(names, what) for names, what in ((only, "only"), (skip, "skip"), (refresh, "refresh"))
-    )
-    off = {name for name in NAMES if not getattr(config, name)}
-    if only:
-        off = set(NAMES) - only
+    only, skip, refresh = set(only), set(skip), set(refresh)
+    for option, names in (("only", only), ("skip", skip), ("refresh", refresh)):
+        for name in sorted(names.difference(NAMES)):
+            near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(NAMES)}"
+            raise UserError(f"--{option} {name}: unknown stage; {hint}")
+    off = set(NAMES) - only if only else {name for name in NAMES if not getattr(config, name)}
     off |= skip
     if off == set(NAMES):
         raise UserError(
             "no stage is left to run: --only, --skip and the config's stages: switch all of them off"
         )
-    both = off & refresh
-    if both:
+    if both := off & refresh:
         raise UserError(
             f"--refresh {sorted(both)[0]}: this stage is switched off; switch it on to build it again"
         )
     return Switches(frozenset(off), frozenset(refresh))
-
-
-def _known(names: Iterable[str], option: str) -> set[str]:
-    found = set(names)
-    for name in sorted(found - set(NAMES)):
-        near = difflib.get_close_matches(name, NAMES, n=1, cutoff=0.4)
-        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(NAMES)}"
-        raise UserError(f"--{option} {name}: unknown stage; {hint}")
-    return found

@@ -46,8 +46,8 @@ class Request:
 
 def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
     """Check root, name, data, rules, prompts and answers before Prefect takes its seconds to start."""
+    from core.pipeline.context import check_files
     from core.pipeline.opening import refuse_other
-    from core.pipeline.preflight import check_files
     from core.store.objects import Store
     from core.store.runs import RunView
 

@@ -18,10 +18,10 @@ Greeting = Callable[[], str]
 def greetings() -> Registry[Greeting]:
     registry: Registry[Greeting] = Registry("greeting", "understudy.test_greetings")
 
-    @registry.register("hello")
     def hello() -> str:
         return "hello"
 
+    registry.register("hello", hello)
     registry.register("goodbye", lambda: "goodbye")
     return registry
 
@@ -50,8 +50,8 @@ def registering(registry: Registry[Greeting], monkeypatch: pytest.MonkeyPatch, n
     monkeypatch.setitem(sys.modules, "greetings_of_the_test", sys.modules[__name__])
     return (
         "from greetings_of_the_test import REGISTRY\n"
-        f"@REGISTRY.register({name!r})\n"
         f"def greet() -> str:\n    return {name!r}\n"
+        f"REGISTRY.register({name!r}, greet)\n"
     )
 
 

@@ -19,7 +19,7 @@ from core.bundle import parity, stage
 from core.errors import StageError, UserError
 from core.evaluation import analysis, baselines, hardness, stages
 from core.optional import Part
-from core.pipeline import comparing, exporting
+from core.pipeline import exporting
 from core.report.markdown import plain
 from core.report.sections import setup
 from flows import showing
@@ -95,7 +95,7 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     def score(run: Any, parts: Any, checkpoint: Any, split: Any, who: str, **named: Any) -> Any:
         return broken() if who == "untrained" else asked(run, parts, checkpoint, split, who, **named)
 
-    monkeypatch.setattr(comparing, "score", score)
+    monkeypatch.setattr(exporting, "score", score)
     monkeypatch.setattr(LogisticRegression, "fit", broken)
     for module, name in (
         (analysis, "slices"),
@@ -206,8 +206,8 @@ def test_the_baseline_report_names_a_baseline_that_fails(
     assert list(read(folder / "analysis.json")["scorers"]) == ["untrained", "untrained_rulebook", "majority"]
 
     monkeypatch.setattr(baselines, "fit", broken)
-    monkeypatch.setattr(comparing, "score", broken)
-    monkeypatch.setattr(comparing, "freeze_decision", broken)
+    monkeypatch.setattr(exporting, "score", broken)
+    monkeypatch.setattr(exporting, "freeze_decision", broken)
     with pytest.raises(StageError, match=r"no baseline could be measured: .*made to fail"):
         baseline(finished, "run.name=third", "seed=7")
 

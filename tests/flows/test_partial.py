@@ -18,7 +18,7 @@ from core.errors import UnderstudyError, UserError
 from core.pipeline.distill import distill
 from core.pipeline.opening import opened
 from core.pipeline.planning import describe_plan
-from core.pipeline.runners import InlineRunner
+from core.pipeline.runners import Runner
 from core.pipeline.switches import NAMES, switches
 from flows.cli import main
 from tests.flows.running import copied
@@ -86,7 +86,7 @@ def started(config: Path, *overrides: str, **chosen: Sequence[str]) -> Ended:
         resolved = load(config, [*SETTINGS, *overrides])
         try:
             on = switches(resolved.config.stages, **chosen)
-            with opened(resolved, on, InlineRunner) as run:
+            with opened(resolved, on, Runner) as run:
                 distill(run)
         except UnderstudyError as e:
             code, message = e.exit_code, str(e)

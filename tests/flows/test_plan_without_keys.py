@@ -9,7 +9,6 @@ import pytest
 from core.config.loading import load
 from core.errors import UserError
 from core.pipeline.context import RunContext
-from core.pipeline.preflight import preflight
 from core.store.objects import Store
 from tests.building import build_split
 from tests.flows.test_cli import understudy
@@ -94,5 +93,5 @@ def test_a_run_stops_before_any_work(project: Path, tinker: dict[str, str], name
     changes = LIVE if name == "TEST_TEACHER_KEY" else tinker
     config = load(project, [f"{key}={value}" for key, value in changes.items()]).config
     with pytest.raises(UserError, match=name) as stopped:
-        preflight(RunContext(config))
+        RunContext(config).preflight()
     assert stopped.value.exit_code == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 from core.config.loading import load
 from core.pipeline.distill import distill
 from core.pipeline.opening import opened
-from core.pipeline.runners import InlineRunner
+from core.pipeline.runners import Runner
 from core.pipeline.switches import switches
 
 
@@ -17,5 +17,5 @@ def run(config: Path, overrides: list[str]) -> None:
     for name in ("core", "flows", "tasks"):
         logging.getLogger(name).setLevel(logging.WARNING)
     resolved = load(config, overrides)
-    with opened(resolved, switches(resolved.config.stages), InlineRunner) as started:
+    with opened(resolved, switches(resolved.config.stages), Runner) as started:
         distill(started)

@@ -34,13 +34,13 @@ import understudy
 from pathlib import Path
 from core.config.loading import load
 from core.pipeline.opening import reopened
-from core.pipeline.runners import InlineRunner
+from core.pipeline.runners import Runner
 from understudy_example.stage import count_lengths
 
 config = load(Path("small.yaml"), sys.argv[1:])
 understudy.run(config)
 understudy.reinforce(config)
-with reopened("out", "plugged", InlineRunner) as run:
+with reopened("out", "plugged", Runner) as run:
     count_lengths(run, "words")
 assert "prefect" not in sys.modules
 """

@@ -154,5 +154,5 @@ def test_the_template_before_its_date_is_left_as_it_is(project: Path) -> None:
     model: ModelSource = resolve_model("./model")
     tokenizer = ChatTokenizer.load(model.folder, {})
     plain = tokenizer.inner.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False)
-    dated = tokenizer.render(opened(project).frame(label_only=False), generate=False)
+    dated = tokenizer.render(opened(project).student_frames()[0], generate=False)
     assert dated.partition("It is ")[0] == plain.partition("It is ")[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from core import jsonio
@@ -9,7 +11,6 @@ from core.config.engine import ENGINES, register_engine
 from core.errors import ConfigError
 from core.evaluation.stages import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
-from core.pipeline.preflight import check_capabilities
 from core.pipeline.run_folder import STUDENT
 from core.store.manifest import Manifest
 from core.store.objects import Store
@@ -21,11 +22,12 @@ ENGINE = ("student.engine=bigram", "student.adam.grad_clip_norm=0")
 
 
 @pytest.fixture(autouse=True)
-def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def registered() -> Iterator[None]:
     """The engine, for one test: the registry belongs to the process."""
-    _ = len(ENGINES)  # the built-in engines are loaded
-    monkeypatch.setattr(ENGINES, "_entries", dict(ENGINES._entries))
+    ENGINES.built_in()  # loads them
     register_engine("bigram")(BigramSettings)
+    yield
+    ENGINES.remove("bigram")
 
 
 def trained(of: RunContext, maker: Maker, *, resumes: bool = False) -> Manifest:
@@ -71,4 +73,4 @@ def test_its_code_is_in_the_keys(made: Made) -> None:
 def test_what_it_cannot_do_is_an_error_before_any_work(made: Made) -> None:
     of = context(made.config, ENGINE[:1])
     with pytest.raises(ConfigError, match=r"engine bigram does not clip gradients"):
-        check_capabilities(of.capabilities, of.config)
+        of.preflight(online=False)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from core.config.loading import load
 from core.pipeline.exporting import Exported
 from core.pipeline.outcome import Outcome
+from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
+from core.pipeline.switches import Switches
 from core.pipeline.training import Trained
 from core.store.runs import RunView
-from tests.core.pipeline.making import Made
+from tests.core.pipeline.making import BASE, Made
 
 
 def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_others(made: Made) -> None:
@@ -20,11 +23,9 @@ def test_intervals_are_told_of_the_rows_that_all_were_compared_on_and_of_no_othe
     student = Scorer("student", "Student", "student", {"test": scored}, frozen)
     unneeded = cast(Any, None)
     outcome = Outcome(
-        view=RunView(made.store, "small"),
-        context=unneeded,
-        used={},
+        run=Runner(load(made.config, BASE), Switches(), RunView(made.store, "small")),
         parts=unneeded,
-        trained=Trained({}, {}, {}),
+        trained=Trained(),
         selection=unneeded,
         exported=Exported(None, [student], [], "test", made.manifests["analyse/student"], None),
     )

@@ -50,7 +50,7 @@ def test_a_function_that_registers_itself_is_a_section_of_both_reports_in_its_pl
         assert "## Greeting\n\nHello, night" in as_markdown(full())
         assert '<section id="greeting">' in as_page(full())
     finally:
-        del SECTIONS._entries["greeting"]
+        SECTIONS.remove("greeting")
 
 
 def test_rejection_that_takes_more_of_a_class_is_a_warning_with_its_remedy() -> None:
