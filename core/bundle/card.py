@@ -136,7 +136,7 @@ def limits(data: CardData) -> Section:
         "Texts longer than the prompt has room for are truncated at their end, which is not read.",
     ]
     if threshold.value is None:
-        items.append(f"There is no threshold, so nothing is decided: {threshold.reason}.")
+        items.append(f"The bundle has no threshold and decides nothing: {threshold.reason}.")
     worse = [
         other.title for other, c in analysis.compared() if conclusion(c.differences[_DECISIVE]) != "better"
     ]

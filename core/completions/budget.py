@@ -118,7 +118,7 @@ class _Mean:
 
 
 class Estimator:
-    """Tokens of prompts and completions: bytes/4 and `max_tokens` at first, learnt after 20 answers."""
+    """Tokens of prompts and completions: bytes/4 and `max_tokens` at first, learned after 20 answers."""
 
     def __init__(self, max_tokens: int) -> None:
         self._max_tokens = max_tokens
@@ -131,17 +131,17 @@ class Estimator:
         return self._ratio.n >= LEARNT_AFTER
 
     def prompt(self, rough: float) -> Range:
-        """Return the tokens of a prompt that is `rough` by `rough_tokens`; until learnt, with wide bounds."""
+        """Return the tokens of a prompt that is `rough` by `rough_tokens`; until learned, with wide bounds."""
         return self._ratio.interval() * rough if self.learnt else Range(0.5 * rough, rough, 3 * rough)
 
     def completion(self) -> Range:
-        """Return the mean completion; until learnt, up to `max_tokens`, most likely a tenth of it."""
+        """Return the mean completion; until learned, up to `max_tokens`, most likely a tenth of it."""
         if self.learnt:
             return self._completions.interval()
         return Range(0.0, 0.1 * self._max_tokens, float(self._max_tokens))
 
     def reservation(self, rough: float) -> Usage:
-        """Return what to reserve: the means, rounded up; for the completion all it may have until learnt."""
+        """Return what to reserve: the means, rounded up; for the completion all it may have until learned."""
         completion = self._completions.mean if self.learnt else self._max_tokens
         return Usage(math.ceil(self.prompt(rough).mean), math.ceil(completion))
 

@@ -146,7 +146,7 @@ class _Lease:
         name = f"canary/{jsonio.digest(list(setup))[:32]}"
         self._lease = store.lease(name, f"the first answers of {model}")
         self._acquired: Future[None] = Future()
-        self._acquired.set_running_or_notify_cancel()  # whoever waits may be canceled, the thread not
+        self._acquired.set_running_or_notify_cancel()  # a waiting task may be canceled, the thread may not
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._hold, name="canary", daemon=True)
 

@@ -98,7 +98,7 @@ class StudentConfig(Section):
     rulebook: bool = False
     """Show the rulebook in the student's prompt; off, the student has to learn it."""
     rationales: Literal["own", "shuffled"] = "own"
-    """shuffled: each text is learnt with the rationale of another text of its gold label, by the config's
+    """shuffled: each text is paired with the rationale of another text of its gold label, by the config's
     `seed`. A control: what a student gains from rationales of its own texts, it does not gain from these."""
     max_length: int = Field(2048, ge=16)
     """Longest prompt and completion together, in tokens; longer texts are cut and counted."""

@@ -122,7 +122,7 @@ class Records:
         opened, last = _opening_lines(taken, self.separator)
         if not any(map(self._is_row, taken[opened + 1 : last + 1])):
             opened = last
-        remedy = f"mend them, or set {self._how.named('quotes', 'false')} if this file uses none"
+        remedy = f"fix them, or set {self._how.named('quotes', 'false')} if this file uses none"
         self._feed.give_back(taken[opened + 1 :])
         yield line + opened, [], f"quotes that do not close properly ({reason}); {remedy}"
         return line + opened + 1

@@ -24,7 +24,7 @@ class ChoiceScores:
 
     logprobs: tuple[tuple[float, ...], ...]
     exact: bool
-    """Whether there are no `bounds`."""
+    """Whether `bounds` is empty."""
     bounds: tuple[tuple[int, int], ...] = ()
     """The (row, choice) pairs whose value is only an upper bound."""
     errors: Mapping[int, str] = field(default_factory=dict)

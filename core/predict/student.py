@@ -102,11 +102,11 @@ class Student:
         """A prediction for each text, in order.
 
         With `reasoning` the student's words are generated too, which takes far longer; a student that
-        reasons before it answers always does. Raises UserError for one that learnt labels alone.
+        reasons before it answers always does. Raises UserError for one that learned only labels.
         """
         encoder = self.bundle.encoder
         if reasoning and encoder.target == "label_only":
-            raise UserError("this student learnt labels alone and gives no reasoning; leave it out")
+            raise UserError("this student learned only labels and gives no reasoning; leave it out")
         ids = [str(i) for i in range(len(texts))]
         settings = ScoreSettings(
             self.bundle.contents.max_new_tokens, reasoning_rows=len(texts) if reasoning else 0

@@ -136,7 +136,7 @@ class _Run:
         return facts
 
     def _why_empty(self, modes: Sequence[Mode]) -> str:
-        """Why there are no metrics: the run is unfinished, or it is another kind of folder."""
+        """Why a run has no metrics: the run is unfinished, or it is another kind of folder."""
         with contextlib.suppress(InvalidFile):
             data = self._read(STATE)
             state = "finished" if data is None else parse(RunState, data)[0].state

@@ -116,13 +116,13 @@ class Taken:
         self.seconds.append(answer.latency_s)
 
     def latency(self) -> Range:
-        """Return the seconds of an answer, guessed until learnt."""
+        """Return the seconds of an answer, guessed until learned."""
         if len(self.seconds) < LEARNT_AFTER:
             return Range(1.0, 5.0, 30.0)
         return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
 
     def cached_share(self) -> float:
-        """Return the share of prompts in the server's cache; 0, the cautious guess, until learnt."""
+        """Return the share of prompts in the server's cache; 0, the cautious guess, until learned."""
         return self._cached / self._prompt if self.estimator.learnt and self._prompt else 0.0
 
 
