@@ -142,11 +142,11 @@ def test_unnamed_columns_are_ignored_and_counted(write: Write, readings: Read) -
         (b"a,", "the label (column 'label') is missing"),
         (b"a,maybe", "the label 'maybe' is neither under data.positive nor under data.negative"),
         (b"a", "1 columns where at least 2 are needed"),
-        (b"caf\xe9,1", "byte 0xe9 is not utf-8; set data.encoding (latin-1 or cp1252, say) or mend it"),
+        (b"caf\xe9,1", "byte 0xe9 is not utf-8; set data.encoding (latin-1 or cp1252, say) or fix the file"),
         (
             b'"a"b,1',
             "quotes that do not close properly (',' expected after '\"'); "
-            "mend them, or set data.quotes: false if this file uses none",
+            "fix them, or set data.quotes: false if this file uses none",
         ),
     ],
 )
