@@ -13,7 +13,7 @@ from pathlib import Path
 from pydantic import Field, ValidationError
 
 from core import packages
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.endpoint import Endpoint, LimitsConfig
 from core.config.reading import read_source
 from core.errors import ConfigError
@@ -45,7 +45,7 @@ class Usage:
         return Usage(self.prompt - other.prompt, completion, cached)
 
 
-class Price(Section):
+class Price(ConfigSection):
     """US dollars per million tokens."""
 
     input: float = Field(ge=0)
@@ -61,7 +61,7 @@ class Price(Section):
         return (1 - cached_share) * self.input + cached_share * cached
 
 
-class TrainingPrice(Section):
+class TrainingPrice(ConfigSection):
     """US dollars per million tokens on a training server."""
 
     train: float = Field(ge=0)
@@ -72,7 +72,7 @@ class TrainingPrice(Section):
     """Generated."""
 
 
-class PriceTable(Section):
+class PriceTable(ConfigSection):
     """Prices of models, by name or pattern."""
 
     as_of: dt.date

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
 
 from core import jsonio
-from core.config.base import Section, key_fields
+from core.config.base import ConfigSection, key_fields
 from core.errors import PassingError, StoreError, UnderstudyError
 from core.jsonio import Record
 from core.progress import Progress, Silent
@@ -29,7 +29,7 @@ from core.store.objects import Store
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
-Settings = TypeVar("Settings", bound=Section)
+Settings = TypeVar("Settings", bound=ConfigSection)
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 Summary = dict[str, Any] | Record
 """Counts and notices of an object; its manifest contains them as JSON."""
@@ -152,7 +152,7 @@ def stage(
         settings = next(iter(inspect.signature(function).parameters.values())).annotation
         if isinstance(settings, str):
             settings = vars(inspect.getmodule(function))[settings]
-        if not (isinstance(settings, type) and issubclass(settings, Section)):
+        if not (isinstance(settings, type) and issubclass(settings, ConfigSection)):
             raise TypeError(f"{function.__qualname__}: the first parameter is annotated with its settings")
         found: Stage[Any] = Stage(name, version, function, settings, *fields)
         _register(STAGES, name, found)

@@ -23,7 +23,7 @@ from core.engines.base import Device
 from core.errors import UserError
 from core.optional import Failures, Part
 from core.predict import job as jobs
-from core.predict.job import Job, Outcome, Shard, assemble, held, shards
+from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner
 from core.predict.student import Student, find, open_student
 from core.report.markdown import code
@@ -33,7 +33,7 @@ from tasks.stages import RETRIES
 log = logging.getLogger(__name__)
 
 
-def _with_parameters(function: Callable[[PredictOptions], Outcome]) -> Callable[..., Outcome]:
+def _with_parameters(function: Callable[[PredictOptions], JobResult]) -> Callable[..., JobResult]:
     """Give the function a parameter for each option, as Prefect's form shows and checks them.
 
     A flow has no standard input and output, so there `input` and `output` are required.
@@ -43,11 +43,11 @@ def _with_parameters(function: Callable[[PredictOptions], Outcome]) -> Callable[
     for each in inspect.signature(PredictOptions).parameters.values():
         default = each.empty if each.name in ("input", "output") else each.default
         parameters.append(each.replace(default=default, annotation=hints[each.name]))
-    signature = inspect.Signature(parameters, return_annotation=Outcome)
+    signature = inspect.Signature(parameters, return_annotation=JobResult)
     described = {name: found.help for name in hints for found in about[name].__metadata__}
 
     @wraps(function)
-    def with_parameters(*arguments: Any, **named: Any) -> Outcome:
+    def with_parameters(*arguments: Any, **named: Any) -> JobResult:
         return function(PredictOptions(**signature.bind(*arguments, **named).arguments))
 
     with_parameters.__signature__ = signature  # type: ignore[attr-defined]
@@ -58,7 +58,7 @@ def _with_parameters(function: Callable[[PredictOptions], Outcome]) -> Callable[
 
 @flow(name="predict", flow_run_name="predict: {input} by {model}", persist_result=False)
 @_with_parameters
-def predict(options: PredictOptions) -> Outcome:
+def predict(options: PredictOptions) -> JobResult:
     """Predict the labels of a table's texts with a published student."""
     job = Job.of(options, find(options.model, options.root, merged=options.weights == "merged"))
     runner = options.runner or "threads"

@@ -17,10 +17,10 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
 from core.config import Config
 from core.config.loading import ResolvedConfig, validate
-from core.config.reading import Source
+from core.config.reading import ConfigSource
 from core.pipeline.run import resolve_for_run
 from core.pipeline.run_folder import RL, Phase
-from core.pipeline.runners import Pending, Runner
+from core.pipeline.runners import PendingStage, Runner
 from core.progress import Progress
 from core.stage import StageCall
 from core.store.manifest import Manifest
@@ -47,7 +47,7 @@ def resolved_of(config: Config, data: str | None = None) -> ResolvedConfig:
     inner = {k: v for k, v in values["data"].items() if k not in ("path", "dir", "files")}
     values["data"] = {**inner, "path": data}
     values["run"] = {**values.get("run", {}), "name": f"{config.run.name}-{table_slug(data)}"}
-    return resolve_for_run(validate(values, Source(_PARAMETER, values, {})), _PARAMETER)
+    return resolve_for_run(validate(values, ConfigSource(_PARAMETER, values, {})), _PARAMETER)
 
 
 def table_slug(path: str) -> str:
@@ -89,7 +89,7 @@ class PrefectRunner(Runner):
         self._note(call, state.state_details.task_run_id)
         return cached or work.reused
 
-    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+    def submit(self, call: StageCall, *, overlap: bool) -> PendingStage:
         """With `overlap` and an object that must be built, the task runs in another thread."""
         if not (overlap and self.must_build(call)):
             return super().submit(call, overlap=overlap)
@@ -107,7 +107,7 @@ class PrefectRunner(Runner):
             with contextlib.suppress(Exception):  # a future that nobody reads would be dropped silently
                 future.result()
 
-        return Pending(result, lambda: bool(future.state.is_final()), release)
+        return PendingStage(result, lambda: bool(future.state.is_final()), release)
 
     def perform(self, action: Callable[..., Any], *arguments: Any) -> Any:
         """Call the action's task, after all that no other task depends on."""

@@ -61,7 +61,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class BundleColumns:
     """Names of the data's columns; `id` is None if there is none."""
 
     text: str
@@ -92,7 +92,7 @@ class Contents(Record):
     rulebook_digest: str
     rule_ids: tuple[str, ...]
     labels: Labels
-    columns: Columns
+    columns: BundleColumns
     max_new_tokens: int
     """Longest reasoning, in tokens."""
     files: dict[str, str]

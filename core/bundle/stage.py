@@ -14,7 +14,7 @@ from core.bundle import card, opening, parity
 from core.bundle.opening import Bundle, Contents, open_bundle
 from core.bundle.parity import Parity
 from core.config import Config
-from core.config.base import CONTENT, Section
+from core.config.base import CONTENT, ConfigSection
 from core.config.engine import EngineChoice
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
@@ -43,7 +43,7 @@ FOLDER = "bundle"
 _WEIGHTS = "adapter_model.safetensors"
 
 
-class BundleSettings(Section):
+class BundleSettings(ConfigSection):
     """What decides the bundle's files, besides the checkpoint and what was measured of it."""
 
     engine: EngineChoice
@@ -181,7 +181,7 @@ def _write_files(config: BundleSettings, io: StageIO, folder: Path) -> Contents:
         rulebook_digest=rulebook.digest,
         rule_ids=rulebook.ids,
         labels=opening.Labels(config.positive, config.negative),
-        columns=opening.Columns(config.text_column, config.id_column),
+        columns=opening.BundleColumns(config.text_column, config.id_column),
         max_new_tokens=config.max_new_tokens,
         files={},
     )

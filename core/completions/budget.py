@@ -131,7 +131,7 @@ class Estimator:
         return self._ratio.n >= LEARNT_AFTER
 
     def prompt(self, rough: float) -> Range:
-        """Return the tokens of a prompt that is `rough` by `rough_tokens`; until learned, with wide bounds."""
+        """Return the tokens of a prompt of `rough` tokens by `rough_tokens`; wide bounds until learned."""
         return self._ratio.interval() * rough if self.learnt else Range(0.5 * rough, rough, 3 * rough)
 
     def completion(self) -> Range:

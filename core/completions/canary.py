@@ -40,7 +40,7 @@ class Canary(Generic[P]):
         self._examples: dict[str, tuple[Problem, Reply]] = {}
         self._error: AnswersUnusable | None = None
         self._counting, self._changed = asyncio.Lock(), asyncio.Event()
-        self._lease: _Lease | None = None
+        self._lease: _CanaryLease | None = None
 
     async def enter(self) -> None:
         """Wait until a request may be sent; call `leave` if it brings no completion, else `judge`.
@@ -87,7 +87,7 @@ class Canary(Generic[P]):
         self._count_stored()
         if not self._is_open:
             await self.close()
-            self._lease = _Lease(context.journal.store, setup, context.endpoint.model)
+            self._lease = _CanaryLease(context.journal.store, setup, context.endpoint.model)
             await self._lease.acquire()
             # The run that had the lease before may have received a usable completion.
             await asyncio.to_thread(context.journal.refresh)
@@ -139,7 +139,7 @@ class Canary(Generic[P]):
             )
 
 
-class _Lease:
+class _CanaryLease:
     """A lease held by a thread of its own: waiting for a lease blocks, and Ctrl-C must not wait for it."""
 
     def __init__(self, store: Store, setup: Setup, model: str) -> None:

@@ -15,7 +15,7 @@ from core.config.endpoint import Endpoint
 from core.errors import TeacherRefused
 
 if TYPE_CHECKING:
-    from core.completions.response import Counted
+    from core.completions.response import TokenCounts
 
 Kind = Literal["retry", "refused", "bad_request", "format_unsupported"]
 Cause = Literal["key", "account", "model", "text", "rate", "server", "unknown"]
@@ -81,7 +81,7 @@ class CallError(Exception):
         status: int | None = None,
         code: str = "",
         headers: Mapping[str, str] | None = None,
-        counted: Counted | None = None,
+        counted: TokenCounts | None = None,
     ) -> None:
         super().__init__(message)
         self.message, self.status, self.code, self.headers = message, status, code, headers or {}

@@ -127,7 +127,7 @@ def normalized(endpoint: str) -> str:
     return urlunsplit((scheme, host, parts.path.rstrip("/"), parts.query, ""))
 
 
-class Parsed(Protocol):
+class ParsedContent(Protocol):
     """The result of a parser: whether a completion is usable, and if not, a short code for the reason."""
 
     @property
@@ -137,7 +137,7 @@ class Parsed(Protocol):
     def error(self) -> str | None: ...
 
 
-P = TypeVar("P", bound=Parsed)
+P = TypeVar("P", bound=ParsedContent)
 
 
 @dataclass(frozen=True, slots=True)

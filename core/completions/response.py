@@ -30,7 +30,7 @@ class ServerReply:
     reasoning: str | None
     finish_reason: str | None
     model: str
-    counted: Counted | None
+    counted: TokenCounts | None
     seconds: float
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -197,7 +197,7 @@ _NUMBER = re.compile(r"\s*\d{1,10}(\.\d+)?\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class TokenCounts:
     """What a reply used. `is_partial`: the fields do not state how long the prompt or the completion was.
 
     `conflict` names the fields if they contradict each other; otherwise it is empty.
@@ -215,7 +215,7 @@ class Counted:
         return Usage(prompt or reserved.prompt, completion or reserved.completion, self.usage.cached)
 
 
-def read_usage(found: Any) -> Counted | None:
+def read_usage(found: Any) -> TokenCounts | None:
     """Read the usage object of a reply; None if it counts nothing.
 
     Counts that cannot be true (negative, not a number, a billion) are left out. A completion shorter than its
@@ -243,7 +243,7 @@ def read_usage(found: Any) -> Counted | None:
     if prompt + completion == 0:
         return None
     is_partial = not total and not (has_prompt and has_completion)
-    return Counted(
+    return TokenCounts(
         Usage(prompt, completion, min(cached, prompt)),
         is_partial or (prompt == 0 and has_completion),
         _conflict(stated, written, total, reasoning, cached),

@@ -18,7 +18,7 @@ from core.completions.failures import CallError, refusal
 from core.completions.flow_control import FlowControl
 from core.completions.reply import Reply
 from core.completions.request import PLAIN, ChatRequest, Completion, P, PreparedRequest
-from core.completions.response import Counted, ServerReply
+from core.completions.response import ServerReply, TokenCounts
 from core.cost import Usage, price_of
 from core.errors import TeacherError, TeacherRefused
 from core.jsonio import now
@@ -192,7 +192,7 @@ class Sender(Generic[P]):
             # Outside of the slot: a trial needs one.
             await self._no_doubt.wait()
 
-    def _count(self, counted: Counted | None, reserved: Usage) -> Usage:
+    def _count(self, counted: TokenCounts | None, reserved: Usage) -> Usage:
         """Add a reply to the ledger; return what it used, and what was reserved where that is not stated."""
         if counted is None:
             return reserved

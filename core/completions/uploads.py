@@ -31,7 +31,7 @@ LONE_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UploadPart:
     """A file of replies under the root: whose, from which byte of its log on, and how many."""
 
     writer: str
@@ -44,7 +44,7 @@ class Part:
         return self.start + self.bytes
 
 
-def parts(backend: Backend) -> list[Part]:
+def parts(backend: Backend) -> list[UploadPart]:
     """Return all files of replies under a root, in the order of writers and offsets.
 
     A whole log counts as a part from byte 0, so that a root may be copied from a disk to S3 or back.
@@ -56,21 +56,21 @@ def parts(backend: Backend) -> list[Part]:
         if folders[:1] == [FORMATS] or name.startswith(".") or stem == name:
             continue
         if not folders:
-            out.append(Part(stem, 0, found.bytes, found.path))
+            out.append(UploadPart(stem, 0, found.bytes, found.path))
         elif len(folders) == 1 and stem.isdigit():
-            out.append(Part(folders[0], int(stem), found.bytes, found.path))
+            out.append(UploadPart(folders[0], int(stem), found.bytes, found.path))
     return sorted(out, key=lambda p: (p.writer, p.start, -p.bytes))
 
 
-def download(backend: Backend, wanted: Iterable[Part], folder: Path) -> Iterator[Piece]:
+def download(backend: Backend, wanted: Iterable[UploadPart], folder: Path) -> Iterator[Piece]:
     """Yield the parts as local files in their order, downloaded unless they were before."""
     with ThreadPoolExecutor(8) as pool:
         yield from pool.map(lambda part: _local(backend, part, folder), wanted)
 
 
-def upload_missing(backend: Backend, folder: Path, there: Iterable[Part]) -> None:
+def upload_missing(backend: Backend, folder: Path, there: Iterable[UploadPart]) -> None:
     """Upload what is missing of logs whose writers have ended. If one still writes, this does no harm."""
-    by_writer: dict[str, list[Part]] = defaultdict(list)
+    by_writer: dict[str, list[UploadPart]] = defaultdict(list)
     for part in there:
         by_writer[part.writer].append(part)
     for path in sorted(folder.glob(f"*{SUFFIX}")):
@@ -146,7 +146,7 @@ def _upload(backend: Backend, path: Path, start: int, end: int) -> int:
     return end
 
 
-def _local(backend: Backend, part: Part, folder: Path) -> Piece:
+def _local(backend: Backend, part: UploadPart, folder: Path) -> Piece:
     path = folder / part.writer / f"{part.start:012d}-{part.bytes}{SUFFIX}"
     if not path.is_file() or path.stat().st_size != part.bytes:
         place = f"{backend.url}/{part.path}"
@@ -160,7 +160,7 @@ def _local(backend: Backend, part: Part, folder: Path) -> Piece:
     return Piece(part.writer, part.start, path)
 
 
-def _gaps(there: Iterable[Part], end: int) -> Iterator[tuple[int, int]]:
+def _gaps(there: Iterable[UploadPart], end: int) -> Iterator[tuple[int, int]]:
     """Yield the ranges of bytes 0 to `end` that no part contains; `there` is in the order of offsets."""
     at = 0
     for part in there:

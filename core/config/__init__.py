@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.config.base import ANYWHERE, NotInKey, Section
+from core.config.base import ANYWHERE, ConfigSection, NotInKey
 from core.config.data import DataConfig
 from core.config.measure import BaselinesConfig, EvaluationConfig, ExportConfig, TrackersConfig
 from core.config.reinforce import ReinforceConfig
@@ -14,10 +14,10 @@ from core.config.rejection import RejectionConfig
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 
-__all__ = ["Config", "PromptsConfig", "RunConfig", "Section", "StagesConfig", "StudentConfig"]
+__all__ = ["Config", "ConfigSection", "PromptsConfig", "RunConfig", "StagesConfig", "StudentConfig"]
 
 
-class RunConfig(Section):
+class RunConfig(ConfigSection):
     """The name of the run and the place of its files."""
 
     name: Annotated[str | None, NotInKey("a name")] = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -36,7 +36,7 @@ class RunConfig(Section):
         return self
 
 
-class StagesConfig(Section):
+class StagesConfig(ConfigSection):
     """Which stages run; one that does not takes this run's own earlier result."""
 
     split: bool = True
@@ -55,7 +55,7 @@ class StagesConfig(Section):
     """Write predictions, metrics and reports."""
 
 
-class Config(Section):
+class Config(ConfigSection):
     """Everything that decides a run."""
 
     seed: int = Field(42, ge=0)

@@ -14,7 +14,7 @@ from core.registry import Registry
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
-class Section(BaseModel):
+class ConfigSection(BaseModel):
     """A frozen section. The sentence under a field is its description, in errors and in docs."""
 
     model_config = ConfigDict(
@@ -93,7 +93,7 @@ def key_fields(section: BaseModel) -> dict[str, Any]:
         for name, info in type(section).model_fields.items()
         if not any(isinstance(mark, NotInKey) for mark in info.metadata)
     }
-    return {**out, **section.key_extras()} if isinstance(section, Section) else out
+    return {**out, **section.key_extras()} if isinstance(section, ConfigSection) else out
 
 
 def _plain(value: Any) -> Any:

@@ -6,11 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.config.base import CONTENT, Section
+from core.config.base import CONTENT, ConfigSection
 from core.labels import LabelSet
 
 
-class SplitFiles(Section):
+class SplitFiles(ConfigSection):
     """Three files, one per split."""
 
     train: Annotated[str, CONTENT]
@@ -21,7 +21,7 @@ class SplitFiles(Section):
     """The texts that are read once, at export."""
 
 
-class SplitSizes(Section):
+class SplitSizes(ConfigSection):
     """How large the made splits are: shares of the rows (that add up to 1), or counts."""
 
     train: float = Field(0.70, gt=0)
@@ -42,7 +42,7 @@ class SplitSizes(Section):
         return self
 
 
-class NearDuplicates(Section):
+class NearDuplicates(ConfigSection):
     """Families of near-duplicate texts, which stay in one split."""
 
     enabled: bool = True
@@ -55,7 +55,7 @@ class NearDuplicates(Section):
     """A family of more than this share of all rows is reported as giant."""
 
 
-class DataConfig(Section):
+class DataConfig(ConfigSection):
     """Where the texts are, what the columns mean, and how the splits are made."""
 
     path: Annotated[str | None, CONTENT] = None

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field
 
-from core.config.base import NotInKey, Section
+from core.config.base import ConfigSection, NotInKey
 
 SPEED = NotInKey("speed does not affect the output")
 MONEY = NotInKey("money does not affect the output")
@@ -15,7 +15,7 @@ TokenLimitName = Literal["max_tokens", "max_completion_tokens"]
 """How an endpoint names the token limit of a request."""
 
 
-class BreakerConfig(Section):
+class BreakerConfig(ConfigSection):
     """When a failing endpoint is given up. A 429 is not a failure."""
 
     failures: Annotated[int, SPEED] = Field(20, ge=1)
@@ -28,7 +28,7 @@ class BreakerConfig(Section):
     """... this share failed, for as many seconds."""
 
 
-class LimitsConfig(Section):
+class LimitsConfig(ConfigSection):
     """Rate limits, timeouts and retries of an endpoint."""
 
     concurrency: Annotated[int, SPEED] = Field(256, ge=1)
@@ -49,7 +49,7 @@ class LimitsConfig(Section):
     """When the endpoint is given up."""
 
 
-class BudgetConfig(Section):
+class BudgetConfig(ConfigSection):
     """What a run may spend at an endpoint, including earlier starts of the same run."""
 
     usd: Annotated[float | None, MONEY] = Field(None, gt=0)
@@ -58,7 +58,7 @@ class BudgetConfig(Section):
     """Tokens, prompts and answers together; by default any number."""
 
 
-class Endpoint(Section):
+class Endpoint(ConfigSection):
     """Where chat requests are sent and what bounds them; see core.completions.
 
     The fields are those of `teacher:`, and `section` is the config section that error messages name.

@@ -17,7 +17,7 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler, SerializeAsAny
 from pydantic_core import CoreSchema, core_schema
 
 from core import engines
-from core.config.base import Section, register_settings
+from core.config.base import ConfigSection, register_settings
 from core.engines.base import Capabilities, Device
 from core.registry import Registry, UnknownNameError
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from core.engines.base import Engine
 
 
-class EngineSettings(Section):
+class EngineSettings(ConfigSection):
     """Base class of engine settings. A subclass is registered with `@register_engine`.
 
     Settings are read whenever a config is, so their module imports no heavy library; `open` does.

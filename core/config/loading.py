@@ -18,7 +18,7 @@ from core import locations
 from core.config import Config
 from core.config.base import location_of
 from core.config.engine import ENGINES, EngineSettings
-from core.config.reading import KeyPath, Source, parse_scalar, read_source
+from core.config.reading import ConfigSource, KeyPath, parse_scalar, read_source
 from core.config.rejection import RULES
 from core.config.student import MOVED
 from core.errors import ConfigError, UserError
@@ -87,7 +87,7 @@ def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedConfig:
     return resolved
 
 
-def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> ResolvedConfig:
+def resolve(path: Path, source: ConfigSource, overrides: Sequence[str] = ()) -> ResolvedConfig:
     """As `load`, for a file that was read already. What a finished run names may be gone: not checked."""
     source = replace(source, values=_with_kind(source.values))
     values = source.values
@@ -108,7 +108,7 @@ def resolve(path: Path, source: Source, overrides: Sequence[str] = ()) -> Resolv
     return ResolvedConfig(config, {key: _origin(key, source, sets) for key, _, _ in walk(config)})
 
 
-def validate(values: dict[str, Any], source: Source, overridden: Iterable[KeyPath] = ()) -> Config:
+def validate(values: dict[str, Any], source: ConfigSource, overridden: Iterable[KeyPath] = ()) -> Config:
     """Check plain values strictly: "3" is not a number, and an unknown key is an error."""
     try:
         text = json.dumps(values)
@@ -182,7 +182,7 @@ def _with(values: dict[str, Any], key: KeyPath, value: Any) -> dict[str, Any]:
     return {**values, head: _with(inner if isinstance(inner, dict) else {}, tuple(rest), value)}
 
 
-def _origin(key: KeyPath, source: Source, overridden: Iterable[KeyPath]) -> str:
+def _origin(key: KeyPath, source: ConfigSource, overridden: Iterable[KeyPath]) -> str:
     if any(key[: len(o)] == o[: len(key)] for o in overridden):
         return "--set"
     values: Any = source.values
@@ -193,7 +193,7 @@ def _origin(key: KeyPath, source: Source, overridden: Iterable[KeyPath]) -> str:
     return source.place(key)
 
 
-def _message(error: ErrorDetails, source: Source, overridden: set[KeyPath]) -> str:
+def _message(error: ErrorDetails, source: ConfigSource, overridden: set[KeyPath]) -> str:
     """A validation error with its place, the key, and how to fix it."""
     key = tuple(str(part) for part in error["loc"])
     place = "--set" if key in overridden else source.place(key)

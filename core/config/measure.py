@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.config.base import ANYWHERE, NotInKey, Section
+from core.config.base import ANYWHERE, ConfigSection, NotInKey
 from core.registry import Registry
 
 Better = Literal["higher", "lower"]
@@ -76,7 +76,7 @@ def metrics_code() -> dict[str, Any]:
     return {"metrics_code": code} if code else {}
 
 
-class MeasuringSettings(Section):
+class MeasuringSettings(ConfigSection):
     """Base class of the settings of stages whose results contain every metric."""
 
     def key_extras(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class MeasuringSettings(Section):
         return metrics_code()
 
 
-class EarlyStopping(Section):
+class EarlyStopping(ConfigSection):
     """Stop when the metric has not improved for a while."""
 
     patience: int = Field(3, ge=1)
@@ -103,7 +103,7 @@ NUMBER_OF: Mapping[str, str] = {
 """The field that an objective needs, for objectives that need one."""
 
 
-class ThresholdConfig(Section):
+class ThresholdConfig(ConfigSection):
     """How the decision threshold is fitted on val, before it is frozen for every other split."""
 
     objective: Objective = "macro_f1"
@@ -137,7 +137,7 @@ class ThresholdConfig(Section):
         return self
 
 
-class CalibrationConfig(Section):
+class CalibrationConfig(ConfigSection):
     """Whether probabilities are corrected on val, so that of the texts at 0.8 four in five are positive."""
 
     method: Literal["none", "temperature", "platt", "isotonic", "auto"] = "none"
@@ -145,7 +145,7 @@ class CalibrationConfig(Section):
     200 rows and 50 of each class; auto takes the simplest that no other beats on held-out folds of val."""
 
 
-class EvaluationConfig(Section):
+class EvaluationConfig(ConfigSection):
     """How each checkpoint is measured on val, the untrained model included."""
 
     interval: int = Field(10, ge=1)
@@ -166,7 +166,7 @@ class EvaluationConfig(Section):
     """Whether and how probabilities are calibrated before the threshold is chosen."""
 
 
-class BaselinesConfig(Section):
+class BaselinesConfig(ConfigSection):
     """What the student is compared with, besides the majority class, TF-IDF and the untrained model."""
 
     other_prompt: bool = True
@@ -176,7 +176,7 @@ class BaselinesConfig(Section):
     """A finished run under the same root, on the same split, with a student trained on label_only."""
 
 
-class ExportConfig(Section):
+class ExportConfig(ConfigSection):
     """Predictions and metrics of the chosen checkpoint."""
 
     splits: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
@@ -202,7 +202,7 @@ class ExportConfig(Section):
         return self
 
 
-class WandbConfig(Section):
+class WandbConfig(ConfigSection):
     """Weights & Biases (`pip install 'understudy-distill[wandb]'`); its key is in WANDB_API_KEY."""
 
     project: str = Field("understudy", min_length=1)
@@ -213,7 +213,7 @@ class WandbConfig(Section):
     """offline leaves a folder that `wandb sync` sends later (in WANDB_DIR, else the working directory)."""
 
 
-class MlflowConfig(Section):
+class MlflowConfig(ConfigSection):
     """MLflow (`pip install 'understudy-distill[mlflow]'`); credentials: MLFLOW_TRACKING_*."""
 
     tracking_uri: Annotated[str | None, ANYWHERE] = None
@@ -222,7 +222,7 @@ class MlflowConfig(Section):
     """The experiment there, made where it is missing."""
 
 
-class TrackersConfig(Section):
+class TrackersConfig(ConfigSection):
     """Services that receive a run's metrics. One that fails causes a warning and does not stop the run."""
 
     wandb: WandbConfig | None = None

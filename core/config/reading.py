@@ -17,7 +17,7 @@ KeyPath = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ConfigSource:
     """The values of a file, and their lines: `lines[("student", "epochs")]` counts from 1."""
 
     name: str
@@ -40,12 +40,12 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_source(path: Path) -> Source:
+def read_source(path: Path) -> ConfigSource:
     """Read YAML, or JSON if the name ends in .json. Raises ConfigError with file and line."""
     return parse_source(path, file_text(path))
 
 
-def parse_source(path: Path, text: str) -> Source:
+def parse_source(path: Path, text: str) -> ConfigSource:
     """As `read_source`, for a text that was read already; `path` is what errors name."""
     lines: dict[KeyPath, int] = {}
     if path.suffix == ".json":
@@ -67,7 +67,7 @@ def parse_source(path: Path, text: str) -> Source:
         raise ConfigError(f"{path.absolute()} is empty; see configs/quickstart.yaml for an example")
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: the top level must be a mapping of sections, not {values!r:.40}")
-    return Source(str(path), values, lines)
+    return ConfigSource(str(path), values, lines)
 
 
 def parse_scalar(text: str) -> Any:

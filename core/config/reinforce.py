@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from core.config.base import NotInKey, Section
+from core.config.base import ConfigSection, NotInKey
 from core.config.measure import EarlyStopping
 from core.registry import Registry
 
@@ -61,7 +61,7 @@ def rewards_code(weights: Mapping[str, float]) -> dict[str, Any]:
     return {"rewards_code": code} if code else {}
 
 
-class ReinforceConfig(Section):
+class ReinforceConfig(ConfigSection):
     """Group relative policy optimization (Shao et al. 2024, DeepSeekMath) from a student or the base model.
 
     Each step samples a group of answers to each of a few texts, rewards them, and makes the better ones

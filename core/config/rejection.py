@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails
 
-from core.config.base import Section, register_settings
+from core.config.base import ConfigSection, register_settings
 from core.labels import BINARY, LabelSet
 from core.records import Example, TeacherAnswer
 from core.registry import Registry
@@ -30,7 +30,7 @@ class RuleContext:
     times_accepted: Callable[[str], int] = lambda reasoning: 0
 
 
-class RejectionRule(Section):
+class RejectionRule(ConfigSection):
     """Base class of rejection rules: the fields are the settings, and `reject` is the rule.
 
     A subclass is registered with `@rule`. Its docstring and those of its fields document it.
@@ -123,7 +123,7 @@ RuleSettings = Annotated[
 ]
 
 
-class RejectionConfig(Section):
+class RejectionConfig(ConfigSection):
     """Rules in the order in which they count: all verdicts are stored, the first failure is the reason."""
 
     # A truncated output cannot be parsed either, so the narrower reason is first.

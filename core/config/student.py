@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from core.config.base import CONTENT, MODEL, NotInKey, Section
+from core.config.base import CONTENT, MODEL, ConfigSection, NotInKey
 from core.config.engine import ENGINES, EngineChoice
 
 
-class LoraConfig(Section):
+class LoraConfig(ConfigSection):
     """The adapter (Hu et al. 2021, LoRA)."""
 
     rank: int = Field(32, ge=1)
@@ -35,7 +35,7 @@ class LoraConfig(Section):
         return self
 
 
-class TokenWeights(Section):
+class TokenWeights(ConfigSection):
     """Plain weights for tokens, instead of `label_share`."""
 
     label: float = Field(1.0, gt=0)
@@ -44,7 +44,7 @@ class TokenWeights(Section):
     """Weight of each other token of the completion."""
 
 
-class AdamConfig(Section):
+class AdamConfig(ConfigSection):
     """The optimiser (Loshchilov & Hutter 2019, AdamW)."""
 
     beta1: float = Field(0.9, ge=0, lt=1)
@@ -73,7 +73,7 @@ MOVED = {
 """Keys of `student:` in version 0.1 that are keys of `student.engine:` now."""
 
 
-class StudentConfig(Section):
+class StudentConfig(ConfigSection):
     """The base model, the adapter, what is learned and in which steps."""
 
     engine: EngineChoice = Field("local", json_schema_extra={"default": {"kind": "local"}})  # type: ignore[assignment]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from core.config.base import CONTENT, LOCAL, NotInKey, Section
+from core.config.base import CONTENT, LOCAL, ConfigSection, NotInKey
 from core.config.endpoint import (
     MONEY,
     SPEED,
@@ -21,7 +21,7 @@ from core.config.endpoint import (
 )
 
 
-class RulesConfig(Section):
+class RulesConfig(ConfigSection):
     """The policy: a folder of rule files."""
 
     dir: Annotated[str, CONTENT, LOCAL] = "rules"
@@ -30,7 +30,7 @@ class RulesConfig(Section):
     """Which files of the folder are rules."""
 
 
-class PromptsConfig(Section):
+class PromptsConfig(ConfigSection):
     """The wording of every prompt."""
 
     file: Annotated[str, CONTENT, LOCAL] = "prompts/default.yaml"
@@ -39,7 +39,7 @@ class PromptsConfig(Section):
     """Replaces the file's task_instruction."""
 
 
-class ParseConfig(Section):
+class ParseConfig(ConfigSection):
     """How an output that is neither JSON nor tagged is read."""
 
     label_pattern: str | None = None
@@ -106,7 +106,7 @@ def _preset_or(name: str, default: str) -> Callable[[dict[str, Any]], Any]:
     return lambda data: PRESETS.get(data.get("preset") or "", {}).get(name, default)
 
 
-class TeacherConfig(Section):
+class TeacherConfig(ConfigSection):
     """The source of answers: a file of recorded ones, the gold labels, or a live endpoint."""
 
     kind: Literal["recorded", "gold", "openai"] = "recorded"

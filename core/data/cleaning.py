@@ -13,11 +13,11 @@ from itertools import combinations
 from typing import TypeVar
 
 from core.config.data import DataConfig
-from core.data.reading import SHOWN, Row, listed
+from core.data.reading import SHOWN, TableRow, listed
 from core.errors import DataError
 from core.records import SPLITS, SplitName
 
-Parts = dict[SplitName | None, list[Row]]
+Parts = dict[SplitName | None, list[TableRow]]
 """Rows by split; under None if the splits are still to be made."""
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -44,7 +44,7 @@ class Cleaned:
     shared: dict[str, int]
 
 
-def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
+def clean(rows: Iterable[TableRow], config: DataConfig) -> Cleaned:
     """Handle conflicts, then duplicates, then leaks, by the actions of the config.
 
     Raises DataError if the action is "error" and there are any.
@@ -66,24 +66,24 @@ def clean(rows: Iterable[Row], config: DataConfig) -> Cleaned:
     return Cleaned(parts, duplicates, conflicts, leaks, shared)
 
 
-def _text(row: Row) -> str:
+def _text(row: TableRow) -> str:
     return row.example.text.strip()
 
 
-def _grouped(rows: Iterable[Row], key: Callable[[Row], _Key]) -> dict[_Key, list[Row]]:
-    found = defaultdict[_Key, list[Row]](list)
+def _grouped(rows: Iterable[TableRow], key: Callable[[TableRow], _Key]) -> dict[_Key, list[TableRow]]:
+    found = defaultdict[_Key, list[TableRow]](list)
     for row in rows:
         found[key(row)].append(row)
     return found
 
 
-def _leaks(parts: Parts) -> tuple[list[list[Row]], list[Row], dict[str, int]]:
+def _leaks(parts: Parts) -> tuple[list[list[TableRow]], list[TableRow], dict[str, int]]:
     """The rows of each text that splits share, those of the earlier split, and counts by pair of splits."""
     given = [split for split in SPLITS if split in parts]
     texts = {split: _grouped(parts[split], _text) for split in given}
     shared: dict[str, int] = {}
     found: dict[str, None] = {}
-    dropped: list[Row] = []
+    dropped: list[TableRow] = []
     for early, late in combinations(given, 2):
         common = [text for text in texts[early] if text in texts[late]]
         shared[f"{early}+{late}"] = len(common)
@@ -94,11 +94,16 @@ def _leaks(parts: Parts) -> tuple[list[list[Row]], list[Row], dict[str, int]]:
 
 
 def _handle(
-    parts: Parts, found: list[list[Row]], dropped: list[Row], config: DataConfig, key: str, what: str
+    parts: Parts,
+    found: list[list[TableRow]],
+    dropped: list[TableRow],
+    config: DataConfig,
+    key: str,
+    what: str,
 ) -> tuple[Parts, Finding]:
     """Drop rows, keep them, or raise DataError, by the config; `found` are the rows of each text."""
 
-    def places(same: list[Row]) -> str:
+    def places(same: list[TableRow]) -> str:
         return f"{same[0].example.id}: {', '.join(row.at for row in same[:3])}"
 
     action: str = getattr(config, key)

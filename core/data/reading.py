@@ -39,7 +39,7 @@ class TableFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class TableRow:
     """An example with its file and line. `split` is None if the split is still to be made."""
 
     example: Example
@@ -63,21 +63,21 @@ class BadRow:
 
 
 @dataclass(slots=True)
-class Readings:
+class FileReadings:
     """The usable rows in the order of the files, and everything that was not used, counted.
 
     `seen` counts all rows, `left_out` those that no split names, `overflow` those with content in unnamed
     columns past the named ones.
     """
 
-    rows: list[Row] = field(default_factory=list)
+    rows: list[TableRow] = field(default_factory=list)
     bad: list[BadRow] = field(default_factory=list)
     seen: int = 0
     left_out: int = 0
     overflow: int = 0
 
 
-def read(config: DataConfig) -> Readings:
+def read(config: DataConfig) -> FileReadings:
     """Read all rows of the config's tables.
 
     Raises DataError for a file, column or split that is missing, an id with two meanings, and more than
@@ -86,13 +86,13 @@ def read(config: DataConfig) -> Readings:
     split_of = read_split_file(config.split_file) if config.split_file is not None else None
     reader = _RowReader(config, split_of)
     how = TextFormat(config.encoding, config.separator, config.quotes)
-    found = Readings()
+    found = FileReadings()
     for table in table_files(config):
         for raw in tables.rows(table.url, table.format, reader.columns, how):
             found.seen += 1
             found.overflow += raw.overflow
             row = reader.row(raw, table)
-            if isinstance(row, Row):
+            if isinstance(row, TableRow):
                 found.rows.append(row)
             elif isinstance(row, str):
                 found.bad.append(BadRow(table.url, raw.line, row))
@@ -212,7 +212,7 @@ class _RowReader:
         optional = (config.id_column or text, config.group_column or text, config.split_column or text)
         self.columns = (text, config.label_column, *optional)
 
-    def row(self, raw: RawRow, table: TableFile) -> Row | str | None:
+    def row(self, raw: RawRow, table: TableFile) -> TableRow | str | None:
         """Return the row, or the reason why it is bad, or None if no split names it."""
         if raw.problem is not None:
             return raw.problem
@@ -244,13 +244,13 @@ class _RowReader:
                 return f"the label (column {config.label_column!r}) is missing"
             return f"the label {_short(label)} is neither under data.positive nor under data.negative"
         grouped = (group or "").strip() or None if config.group_column is not None else None
-        return Row(Example(example_id, text, value, grouped), table.url, raw.line, split, raw.overflow)
+        return TableRow(Example(example_id, text, value, grouped), table.url, raw.line, split, raw.overflow)
 
 
-def _refuse_clashes(rows: Sequence[Row], id_column: str) -> None:
+def _refuse_clashes(rows: Sequence[TableRow], id_column: str) -> None:
     """Raise DataError for an id that two rows with different texts or labels have."""
-    first: dict[str, Row] = {}
-    clashes: list[tuple[Row, Row]] = []
+    first: dict[str, TableRow] = {}
+    clashes: list[tuple[TableRow, TableRow]] = []
     for row in rows:
         other = first.setdefault(row.example.id, row)
         one, two = other.example, row.example

@@ -16,13 +16,13 @@ import numpy as np
 
 from core.config.data import DataConfig, NearDuplicates, SplitSizes
 from core.data.cleaning import Cleaned
-from core.data.reading import Row
+from core.data.reading import TableRow
 from core.errors import DataError
 from core.labels import BINARY, LabelSet
 from core.progress import Progress, Silent
 from core.records import SPLITS, Example, SplitName
 
-Splits = dict[SplitName, list[Row]]
+Splits = dict[SplitName, list[TableRow]]
 Table = list[list[int]]
 """Numbers of rows by split (train, val, test, left over) and by label."""
 _LARGE = 4
@@ -40,7 +40,7 @@ class Giant:
 
 
 @dataclass(frozen=True, slots=True)
-class Units:
+class SplitUnits:
     """The unit number of each row, and how many families and units have more than one row.
 
     `giants` have more than the configured share of all rows.
@@ -63,7 +63,7 @@ class Split:
     whole: Splits
     used: Splits
     how: str
-    units: Units | None
+    units: SplitUnits | None
     not_needed: int
 
 
@@ -100,7 +100,7 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
     return Split(whole, used, how, units, left_over)
 
 
-def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) -> Units:
+def find_units(rows: Sequence[TableRow], config: NearDuplicates, progress: Progress) -> SplitUnits:
     """Connected components of "same group", "same family" and "same stripped text"."""
     from core.data.near_duplicates import families
 
@@ -116,7 +116,7 @@ def find_units(rows: Sequence[Row], config: NearDuplicates, progress: Progress) 
     in_families = [n for n in Counter(found or ()).values() if n > 1]
     several = sum(n > 1 for n in Counter(of_row).values())
     total = None if found is None else len(in_families)
-    return Units(of_row, total, sum(in_families), several, tuple(giants))
+    return SplitUnits(of_row, total, sum(in_families), several, tuple(giants))
 
 
 def components(n: int, keys: Sequence[Iterable[Hashable | None]]) -> list[int]:
@@ -131,11 +131,12 @@ def components(n: int, keys: Sequence[Iterable[Hashable | None]]) -> list[int]:
     return roots.tolist()
 
 
-def assign(rows: Sequence[Row], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:
+def assign(rows: Sequence[TableRow], units: Sequence[int], config: DataConfig, seed: int) -> list[int]:
     """Return the split of each row: 0, 1, 2 for train, val, test, 3 for left over.
 
-    `units` gives each row the number of its unit. Units of several rows are placed first, the largest before
-    all, each where it is needed most; single rows then fill every label to its target exactly.
+    `units` gives each row the number of its unit. Units of several rows are placed first, from the
+    largest to the smallest, each where it is needed most; single rows then fill every label to its target
+    exactly.
     Raises DataError if `data.sizes` asks for more rows than there are.
     """
     labels = range(len(config.labels))
@@ -213,7 +214,7 @@ def apportion(total: int, weights: Sequence[int | Fraction]) -> list[int]:
     return parts
 
 
-def label_counts(rows: Sequence[Row], labels: LabelSet = BINARY) -> dict[str, int]:
+def label_counts(rows: Sequence[TableRow], labels: LabelSet = BINARY) -> dict[str, int]:
     """Return the number of rows by the code of their label."""
     found = Counter(row.example.label for row in rows)
     return {labels.codes[label]: found[label] for label in labels}
@@ -252,7 +253,7 @@ def _with_unique_ids(splits: Splits) -> Splits:
     met: Counter[str] = Counter()
     taken = {row.example.id for rows in splits.values() for row in rows}
 
-    def unique(row: Row) -> Row:
+    def unique(row: TableRow) -> TableRow:
         base = row.example.id
         met[base] += 1
         if met[base] == 1:
@@ -265,7 +266,7 @@ def _with_unique_ids(splits: Splits) -> Splits:
     return {name: [unique(row) for row in rows] for name, rows in splits.items()}
 
 
-def _refuse_unusable(splits: Splits, labels: LabelSet, units: Units | None) -> None:
+def _refuse_unusable(splits: Splits, labels: LabelSet, units: SplitUnits | None) -> None:
     counts = {name: label_counts(rows, labels) for name, rows in splits.items()}
     shown = "; ".join(
         f"{name} {', '.join(f'{n[labels.codes[label]]} {labels.title(label)}' for label in labels)}"

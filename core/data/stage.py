@@ -10,11 +10,11 @@ from pydantic import Field
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.data import DataConfig
 from core.data import reading, sources, splitting
 from core.data.cleaning import Cleaned, clean
-from core.data.reading import Readings, TableFile, read, table_files
+from core.data.reading import FileReadings, TableFile, read, table_files
 from core.data.splitting import Split, Splits, label_counts
 from core.data.writing import write_examples
 from core.jsonio import Record, as_row
@@ -54,7 +54,7 @@ class SplitSummary(Record):
     notices: tuple[str, ...]
 
 
-class SplitSettings(Section):
+class SplitSettings(ConfigSection):
     """What the splits depend on."""
 
     seed: int
@@ -98,7 +98,7 @@ def split(settings: SplitSettings, io: StageIO) -> dict[str, Any]:
 
 
 def summarize(
-    readings: Readings,
+    readings: FileReadings,
     cleaned: Cleaned,
     split: Split,
     config: DataConfig,

@@ -318,4 +318,6 @@ def undecodable(text: str, how: TextFormat) -> str | None:
         return None
     example = "" if how.likely else " (latin-1 or cp1252, say)"
     byte = f"0x{ord(bad[0]) - 0xDC00:02x}"
-    return f"byte {byte} is not {how.encoding}; set {how.named('encoding', how.likely)}{example} or fix the file"
+    return (
+        f"byte {byte} is not {how.encoding}; set {how.named('encoding', how.likely)}{example} or fix the file"
+    )

@@ -198,15 +198,15 @@ class SaveLabel:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class EngineUsage:
     """Prompt tokens (cached ones too) and sampled tokens that a server bills, and requests."""
 
     prefilled: int = 0
     sampled: int = 0
     requests: int = 0
 
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+    def __add__(self, other: EngineUsage) -> EngineUsage:
+        return EngineUsage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def to_json(self) -> dict[str, int]:
         """Return the fields that a stage's summary lists for samples and scores."""
@@ -218,10 +218,10 @@ class Metered(Protocol):
     """A sampler whose tokens are billed."""
 
     @property
-    def usage(self) -> Usage: ...
+    def usage(self) -> EngineUsage: ...
 
 
-class Pending(Protocol):
+class PendingResult(Protocol):
     """A submitted step. `result` waits for it, and raises the step's error."""
 
     def result(self) -> StepResult: ...
@@ -236,7 +236,7 @@ class Session(Protocol):
 
     def submit(
         self, batch: Sequence[Datum], adam: AdamParams, *, step: int, loss: Loss = CROSS_ENTROPY
-    ) -> Pending:
+    ) -> PendingResult:
         """Queue forward, backward and the update of the zero-based step `step`."""
 
     def save(self, folder: Path, *, step: int, label: SaveLabel | None = None) -> Checkpoint:

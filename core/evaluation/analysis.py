@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.measure import MeasuringSettings
 from core.data.writing import read_examples
 from core.errors import StageError
@@ -250,7 +250,7 @@ def _labelings(
     return labelings
 
 
-class ScorerSettings(Section):
+class ScorerSettings(ConfigSection):
     """One scorer: where its rows are among the stage's inputs, and what was frozen for it."""
 
     name: str

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core import jsonio
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.data.writing import read_examples
 from core.errors import DataError
 from core.evaluation.metrics import compute
@@ -132,7 +132,7 @@ def _scored(examples: Sequence[Example], p: Floats) -> Predictions:
     return Predictions.of([e.id for e in examples], p, gold=[e.label for e in examples])
 
 
-class BaselineSettings(Section):
+class BaselineSettings(ConfigSection):
     """The baselines have no settings in the config: theirs are fixed, or chosen on val."""
 
     seed: int

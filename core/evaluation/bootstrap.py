@@ -53,7 +53,7 @@ class Judged:
 
 
 @dataclass(frozen=True, slots=True)
-class Units:
+class ResamplingUnits:
     """What is drawn. Units are numbered stratum after stratum; `sizes` are the strata's.
 
     `of_positive` and `of_negative` name the unit of each row of a class, in the order of rows.
@@ -161,11 +161,11 @@ def bootstrap(
     return Replicates(metrics, values.reshape(*shape, resamples), points, drawn.clustered, drawn.count)
 
 
-def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
+def units_of(positive: Bools, groups: Sequence[str | None] | None) -> ResamplingUnits:
     """Return rows as units by class; or, if any row has a group, groups by the classes they contain."""
     n_up, n_down = int(positive.sum()), int((~positive).sum())
     if groups is None or all(g is None for g in groups):
-        return Units((n_up, n_down), np.arange(n_up), n_up + np.arange(n_down), clustered=False)
+        return ResamplingUnits((n_up, n_down), np.arange(n_up), n_up + np.arange(n_down), clustered=False)
     if len(groups) != len(positive):
         raise ValueError(f"{len(groups)} groups for {len(positive)} rows")
     numbers: dict[str | int, int] = {}
@@ -177,10 +177,10 @@ def units_of(positive: Bools, groups: Sequence[str | None] | None) -> Units:
     number = np.empty(len(numbers), dtype=np.int64)
     number[np.argsort(stratum, kind="stable")] = np.arange(len(numbers))
     sizes = tuple(int(k) for k in np.bincount(stratum, minlength=3))
-    return Units(sizes, number[of_row[positive]], number[of_row[~positive]], clustered=True)
+    return ResamplingUnits(sizes, number[of_row[positive]], number[of_row[~positive]], clustered=True)
 
 
-def weights(units: Units, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
+def weights(units: ResamplingUnits, resamples: int, seed: int) -> Iterator[tuple[int, Weights, Weights]]:
     """Yield blocks of resamples: the first one's number, and the weights of positive and negative rows."""
     rng = np.random.Generator(np.random.SFC64(seed))
     block = max(1, _CELLS // max(1, units.count))

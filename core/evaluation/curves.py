@@ -132,7 +132,7 @@ def _listed(values: Floats) -> Values:
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class CurvePoint:
     """A bin: its rows, their mean probability, and the share that is positive with its interval."""
 
     rows: int
@@ -152,7 +152,7 @@ class Reliability:
 
     expected_calibration_error: float | None
     rows: int
-    points: tuple[Point, ...]
+    points: tuple[CurvePoint, ...]
 
 
 def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Reliability:
@@ -170,6 +170,6 @@ def reliability(positive: Bools, probability: Floats, bins: int = BINS) -> Relia
     for start, end in zip([0, *ends], ends, strict=False):
         part, ups = p[start:end], y[start:end]
         share = proportion(int(ups.sum()), len(ups))
-        points.append(Point(len(part), float(part.min()), float(part.max()), float(part.mean()), share))
+        points.append(CurvePoint(len(part), float(part.min()), float(part.max()), float(part.mean()), share))
     away = sum(each.rows * abs(each.mean_probability - (each.positive.value or 0.0)) for each in points)
     return Reliability(away / len(order) if len(order) else None, len(order), tuple(points))

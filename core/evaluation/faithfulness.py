@@ -18,7 +18,7 @@ _NO_LABEL = "no answer states a label that can be compared"
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedShare:
     """`count` of `total`, with Wilson's interval; rows of one reasoning are taken as independent."""
 
     count: int
@@ -26,9 +26,9 @@ class Counted:
     share: Interval
 
     @staticmethod
-    def of(hits: Sequence[bool], why: str) -> Counted:
+    def of(hits: Sequence[bool], why: str) -> CountedShare:
         """Count the hits; `why` is the reason if there is nothing to count."""
-        return Counted(sum(hits), len(hits), proportion(sum(hits), len(hits), why))
+        return CountedShare(sum(hits), len(hits), proportion(sum(hits), len(hits), why))
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,15 @@ class Faithfulness:
     calibration; `label_is_decision`: it is the label at the threshold; `label_is_gold`: it is right.
     """
 
-    with_reasoning: Counted
-    cites_a_rule: Counted
-    without_invented_rule: Counted
-    without_invented_quote: Counted
-    rules_that_exist: Counted
-    quotes_that_occur: Counted
-    label_is_more_probable: Counted
-    label_is_decision: Counted
-    label_is_gold: Counted
+    with_reasoning: CountedShare
+    cites_a_rule: CountedShare
+    without_invented_rule: CountedShare
+    without_invented_quote: CountedShare
+    rules_that_exist: CountedShare
+    quotes_that_occur: CountedShare
+    label_is_more_probable: CountedShare
+    label_is_decision: CountedShare
+    label_is_gold: CountedShare
 
 
 def faithfulness(
@@ -74,13 +74,13 @@ def faithfulness(
     known_probability = [(i, label) for i, label in stated if not np.isnan(p.probability[i])]
     comparable = [(i, label) for i, label in stated if decided[i] is not None]
     return Faithfulness(
-        with_reasoning=Counted.of([r is not None for r, _ in reasonings], "no reasoning was asked for"),
-        cites_a_rule=Counted.of([any(e) for e in exist], _NO_REASONING),
-        without_invented_rule=Counted.of([all(e) for e in exist], _NO_REASONING),
-        without_invented_quote=Counted.of([all(o) for o in occur], _NO_REASONING),
-        rules_that_exist=Counted.of([e for found in exist for e in found], "no rule is cited"),
-        quotes_that_occur=Counted.of([o for found in occur for o in found], "nothing is quoted"),
-        label_is_more_probable=Counted.of([y == probable[i] for i, y in known_probability], _NO_LABEL),
-        label_is_decision=Counted.of([y == decided[i] for i, y in comparable], _NO_LABEL),
-        label_is_gold=Counted.of([y == gold[i] for i, y in stated], _NO_LABEL),
+        with_reasoning=CountedShare.of([r is not None for r, _ in reasonings], "no reasoning was asked for"),
+        cites_a_rule=CountedShare.of([any(e) for e in exist], _NO_REASONING),
+        without_invented_rule=CountedShare.of([all(e) for e in exist], _NO_REASONING),
+        without_invented_quote=CountedShare.of([all(o) for o in occur], _NO_REASONING),
+        rules_that_exist=CountedShare.of([e for found in exist for e in found], "no rule is cited"),
+        quotes_that_occur=CountedShare.of([o for found in occur for o in found], "nothing is quoted"),
+        label_is_more_probable=CountedShare.of([y == probable[i] for i, y in known_probability], _NO_LABEL),
+        label_is_decision=CountedShare.of([y == decided[i] for i, y in comparable], _NO_LABEL),
+        label_is_gold=CountedShare.of([y == gold[i] for i, y in stated], _NO_LABEL),
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
 from core.data.splitting import subset
@@ -50,7 +50,7 @@ class ScoringSummary(Record):
     """Rows with a label that the server did not list, so that its probability is an upper bound."""
 
 
-class MeasureSettings(Section):
+class MeasureSettings(ConfigSection):
     """Settings of evaluate and export: one checkpoint on one split."""
 
     engine: EngineChoice
@@ -204,7 +204,7 @@ def billed(sampler: Sampler) -> dict[str, Any]:
     return {"usage": sampler.usage.to_json()} if isinstance(sampler, Metered) else {}
 
 
-class ExplainSettings(Section):
+class ExplainSettings(ConfigSection):
     """Settings of the explain stage, for the `rows` worst errors."""
 
     engine: EngineChoice

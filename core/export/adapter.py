@@ -7,7 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.student import LoraConfig
 from core.data.writing import iter_examples
@@ -28,7 +28,7 @@ PARITY = "parity.json"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
-class AdapterSettings(Section):
+class AdapterSettings(ConfigSection):
     """The part of the config that decides the download and its check."""
 
     engine: EngineChoice

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from core.config import Config
 from core.config.loading import leaves, validate
-from core.config.reading import Source
+from core.config.reading import ConfigSource
 from core.config.writing import written
 from core.errors import ConfigError
 from core.legacy import prompts
@@ -217,7 +217,7 @@ def _validate(found: Imported) -> None:
     known = {name: line for name, line in found.settings.lines.items() if name in KEYS}
     lines = {tuple(ours.split(".")): n for name, n in known.items() for ours in KEYS[name].fields}
     try:
-        validate(nested(found.values), Source(str(found.settings.path), {}, lines))
+        validate(nested(found.values), ConfigSource(str(found.settings.path), {}, lines))
     except ConfigError as e:
         messages = []
         for message in str(e).splitlines():

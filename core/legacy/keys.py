@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.legacy.settings import Columns, Settings
+from core.legacy.settings import LegacyColumns, Settings
 
 Convert = Callable[[Settings, Any], Any]
 _EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LegacyKey:
     """One key. `fields` are the dotted names of our config that it sets; without any it has no counterpart.
 
     `convert` returns the value for our fields, None leaves them at our default. `new` is the later version's
@@ -62,7 +62,7 @@ class Key:
 
 
 def _column(index: int) -> Convert:
-    return lambda s, value: (s.columns() or Columns("text", "label", ","))[index]
+    return lambda s, value: (s.columns() or LegacyColumns("text", "label", ","))[index]
 
 
 def _separator(s: Settings, value: str) -> Any:
@@ -146,80 +146,84 @@ _TTL = "student.engine.checkpoint_ttl_days"
 
 _TABLE = (
     # Data
-    Key("dataset_root_dir", str, "tinker/dataset", ("data.dir",), Settings.our_path),
-    Key("dataset_name", str, "ethos", ("data.name",)),
-    Key("data_path", str, "datasets/ethos/Ethos_Dataset_Binary.csv"),
-    Key("text_column", str, "comment", ("data.text_column",), _column(0)),
-    Key("label_column", str, "isHate", ("data.label_column",), _column(1)),
-    Key("label_threshold", float, 0.5, ("data.label_threshold",)),
-    Key("csv_sep", str, ";", ("data.separator",), _separator),
-    Key("seed", int, 42, ("seed",)),
-    Key("max_train_examples", int, 0, ("data.max_train_examples",)),
-    Key("max_val_examples", int, 0, ("data.max_val_examples",)),
-    Key("max_test_examples", int, 0, ("data.max_test_examples",)),
+    LegacyKey("dataset_root_dir", str, "tinker/dataset", ("data.dir",), Settings.our_path),
+    LegacyKey("dataset_name", str, "ethos", ("data.name",)),
+    LegacyKey("data_path", str, "datasets/ethos/Ethos_Dataset_Binary.csv"),
+    LegacyKey("text_column", str, "comment", ("data.text_column",), _column(0)),
+    LegacyKey("label_column", str, "isHate", ("data.label_column",), _column(1)),
+    LegacyKey("label_threshold", float, 0.5, ("data.label_threshold",)),
+    LegacyKey("csv_sep", str, ";", ("data.separator",), _separator),
+    LegacyKey("seed", int, 42, ("seed",)),
+    LegacyKey("max_train_examples", int, 0, ("data.max_train_examples",)),
+    LegacyKey("max_val_examples", int, 0, ("data.max_val_examples",)),
+    LegacyKey("max_test_examples", int, 0, ("data.max_test_examples",)),
     # Prompts and rules
-    Key("prompt_file", str, "tinker/prompts/sft_reasoning.yaml", ("prompts.file",), Settings.our_path),
-    Key("task_instruction", str, _INSTRUCTION, ("prompts.task_instruction",)),
-    Key("rules_root_dir", str, "tinker/rules", ("rules.dir",), _rules),
-    Key("rules_dir", str, "tinker/rules", ("rules.dir",), _rules),
-    Key("rules_glob", str, "*.txt", ("rules.glob",)),
-    Key("rl_prompt_file", str, "prompts/rl_reasoning.yaml", later=True),
-    Key("rl_use_rulebook", bool, False, later=True),
+    LegacyKey("prompt_file", str, "tinker/prompts/sft_reasoning.yaml", ("prompts.file",), Settings.our_path),
+    LegacyKey("task_instruction", str, _INSTRUCTION, ("prompts.task_instruction",)),
+    LegacyKey("rules_root_dir", str, "tinker/rules", ("rules.dir",), _rules),
+    LegacyKey("rules_dir", str, "tinker/rules", ("rules.dir",), _rules),
+    LegacyKey("rules_glob", str, "*.txt", ("rules.glob",)),
+    LegacyKey("rl_prompt_file", str, "prompts/rl_reasoning.yaml", later=True),
+    LegacyKey("rl_use_rulebook", bool, False, later=True),
     # Teacher
-    Key("teacher_env_file", str, "extraction/.env", new="../extraction/.env"),
-    Key("teacher_api_key_env", str, _DEEPSEEK_KEY, ("teacher.api_key_env",), _google_key),
-    Key("teacher_base_url", str, _DEEPSEEK, ("teacher.base_url",), _google_url),
-    Key("teacher_model", str, "deepseek/deepseek-chat", ("teacher.model",)),
-    Key("teacher_temperature", float, 0.7, ("teacher.temperature",)),
-    Key("teacher_max_tokens", int, 300, ("teacher.max_tokens",), new=4096),
-    Key("teacher_k", int, 3, ("teacher.attempts",)),
-    Key("teacher_workers", int, 1, ("teacher.limits.concurrency",)),
-    Key("teacher_max_retries", int, 3, ("teacher.limits.tries",)),
-    Key("teacher_request_timeout", float, 90, ("teacher.limits.read_timeout_s",)),
-    Key("teacher_json_mode", bool, True, new=False),
-    Key("teacher_sleep_seconds", float, 0.0, ("teacher.limits.requests_per_minute",), _requests_per_minute),
-    Key("min_reasoning_chars", int, 20, ("rejection.rules",), _rejection_rules),
+    LegacyKey("teacher_env_file", str, "extraction/.env", new="../extraction/.env"),
+    LegacyKey("teacher_api_key_env", str, _DEEPSEEK_KEY, ("teacher.api_key_env",), _google_key),
+    LegacyKey("teacher_base_url", str, _DEEPSEEK, ("teacher.base_url",), _google_url),
+    LegacyKey("teacher_model", str, "deepseek/deepseek-chat", ("teacher.model",)),
+    LegacyKey("teacher_temperature", float, 0.7, ("teacher.temperature",)),
+    LegacyKey("teacher_max_tokens", int, 300, ("teacher.max_tokens",), new=4096),
+    LegacyKey("teacher_k", int, 3, ("teacher.attempts",)),
+    LegacyKey("teacher_workers", int, 1, ("teacher.limits.concurrency",)),
+    LegacyKey("teacher_max_retries", int, 3, ("teacher.limits.tries",)),
+    LegacyKey("teacher_request_timeout", float, 90, ("teacher.limits.read_timeout_s",)),
+    LegacyKey("teacher_json_mode", bool, True, new=False),
+    LegacyKey(
+        "teacher_sleep_seconds", float, 0.0, ("teacher.limits.requests_per_minute",), _requests_per_minute
+    ),
+    LegacyKey("min_reasoning_chars", int, 20, ("rejection.rules",), _rejection_rules),
     # Student
     # Tinker accepted the name Qwen3-8B, the hub does not.
-    Key(
+    LegacyKey(
         "student_model_name", str, "Qwen3-8B", ("student.model",), lambda s, name: _HUB_NAMES.get(name, name)
     ),
-    Key("student_use_rulebook", bool, True, ("student.rulebook",), later=True),
-    Key("student_enable_thinking", bool, True, ("student.chat_template_args",), _thinking, later=True),
-    Key("tinker_base_url", str, None, ("student.engine.base_url",)),
-    Key("lora_rank", int, 32, ("student.lora.rank",)),
-    Key("ttl_seconds", int, 604800, (_TTL,), lambda s, value: value / 86400, new=7776000),
-    Key("num_epochs", float, 3, ("student.epochs",)),
-    Key("batch_size", int, 16, ("student.batch_size",)),
-    Key("batch_strategy", str, "random", ("student.batches",), _batches, new="stratified", later=True),
-    Key("learning_rate", float, 2e-4, ("student.learning_rate",)),
-    Key("adam_beta1", float, 0.9, ("student.adam.beta1",)),
-    Key("adam_beta2", float, 0.95, ("student.adam.beta2",)),
-    Key("adam_eps", float, 1e-8, ("student.adam.eps",)),
-    Key("lr_schedule", str, "linear", ("student.schedule",), lambda s, v: v if v == "constant" else "linear"),
-    Key("min_lr_ratio", float, 0.1, ("student.min_lr_ratio",)),
-    Key("max_length", int, 2048, ("student.max_length",)),
-    Key("reasoning_token_weight", float, 1.0, ("student.token_weights.reasoning",), later=True),
-    Key("label_token_weight", float, 1.0, ("student.token_weights.label",), later=True),
-    Key("save_sft_jsonl", bool, True),
+    LegacyKey("student_use_rulebook", bool, True, ("student.rulebook",), later=True),
+    LegacyKey("student_enable_thinking", bool, True, ("student.chat_template_args",), _thinking, later=True),
+    LegacyKey("tinker_base_url", str, None, ("student.engine.base_url",)),
+    LegacyKey("lora_rank", int, 32, ("student.lora.rank",)),
+    LegacyKey("ttl_seconds", int, 604800, (_TTL,), lambda s, value: value / 86400, new=7776000),
+    LegacyKey("num_epochs", float, 3, ("student.epochs",)),
+    LegacyKey("batch_size", int, 16, ("student.batch_size",)),
+    LegacyKey("batch_strategy", str, "random", ("student.batches",), _batches, new="stratified", later=True),
+    LegacyKey("learning_rate", float, 2e-4, ("student.learning_rate",)),
+    LegacyKey("adam_beta1", float, 0.9, ("student.adam.beta1",)),
+    LegacyKey("adam_beta2", float, 0.95, ("student.adam.beta2",)),
+    LegacyKey("adam_eps", float, 1e-8, ("student.adam.eps",)),
+    LegacyKey(
+        "lr_schedule", str, "linear", ("student.schedule",), lambda s, v: v if v == "constant" else "linear"
+    ),
+    LegacyKey("min_lr_ratio", float, 0.1, ("student.min_lr_ratio",)),
+    LegacyKey("max_length", int, 2048, ("student.max_length",)),
+    LegacyKey("reasoning_token_weight", float, 1.0, ("student.token_weights.reasoning",), later=True),
+    LegacyKey("label_token_weight", float, 1.0, ("student.token_weights.label",), later=True),
+    LegacyKey("save_sft_jsonl", bool, True),
     # Evaluation, run and trackers
-    Key("eval_interval", int, 10, ("evaluation.interval",)),
-    Key("max_eval_samples", int, 0, ("evaluation.max_examples",)),
-    Key("eval_max_concurrency", int, 64, (_CONCURRENCY,)),
-    Key("eval_reasoning_placeholder", str, ""),
-    Key("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
-    Key("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
-    Key("max_new_tokens", int, 512, _NEW_TOKENS, _half_the_length, new=4096, later=True),
-    Key("val_export_every_evals", int, 0, later=True),
-    Key("eval_test_during_train", bool, False, later=True),
-    Key("train_checkpoint_e2e_eval", bool, False, later=True),
-    Key("log_dir", str, "tinker/runs", ("run.root",), _root),
-    Key("run_name", str, None, ("run.name",)),
-    Key("wandb_project", str, "reasoning-sft-tinker", ("trackers.wandb.project",), _wandb),
-    Key("wandb_entity", str, None, ("trackers.wandb.entity",), _wandb),
-    Key("wandb_mode", str, "online", ("trackers.wandb.mode",), _wandb),
+    LegacyKey("eval_interval", int, 10, ("evaluation.interval",)),
+    LegacyKey("max_eval_samples", int, 0, ("evaluation.max_examples",)),
+    LegacyKey("eval_max_concurrency", int, 64, (_CONCURRENCY,)),
+    LegacyKey("eval_reasoning_placeholder", str, ""),
+    LegacyKey("invalid_label_warn_rate", float, 0.1, ("evaluation.invalid_warn_rate",)),
+    LegacyKey("selection_metric", str, "macro_f1", ("evaluation.metric",), _metric),
+    LegacyKey("max_new_tokens", int, 512, _NEW_TOKENS, _half_the_length, new=4096, later=True),
+    LegacyKey("val_export_every_evals", int, 0, later=True),
+    LegacyKey("eval_test_during_train", bool, False, later=True),
+    LegacyKey("train_checkpoint_e2e_eval", bool, False, later=True),
+    LegacyKey("log_dir", str, "tinker/runs", ("run.root",), _root),
+    LegacyKey("run_name", str, None, ("run.name",)),
+    LegacyKey("wandb_project", str, "reasoning-sft-tinker", ("trackers.wandb.project",), _wandb),
+    LegacyKey("wandb_entity", str, None, ("trackers.wandb.entity",), _wandb),
+    LegacyKey("wandb_mode", str, "online", ("trackers.wandb.mode",), _wandb),
 )
-KEYS: Mapping[str, Key] = {key.name: key for key in _TABLE}
+KEYS: Mapping[str, LegacyKey] = {key.name: key for key in _TABLE}
 
 _READ = (
     "depends on the train table: text and label with commas, else the config's columns with commas, else the "

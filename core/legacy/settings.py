@@ -25,7 +25,7 @@ _CLONE = "tinker"
 _KINDS = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
-class Columns(NamedTuple):
+class LegacyColumns(NamedTuple):
     """How the train table is written."""
 
     text: str
@@ -81,7 +81,7 @@ class Settings:
         found, here = found.resolve(), Path.cwd().resolve()
         return str(found.relative_to(here)) if found.is_relative_to(here) else str(found)
 
-    def columns(self) -> Columns | None:
+    def columns(self) -> LegacyColumns | None:
         """Return the first of three ways to read the train table; None without a table.
 
         The scripts tried text and label, then the config's columns, both separated by commas, then the
@@ -96,8 +96,8 @@ class Settings:
                 head = f.readline().removeprefix("\ufeff")
         except (DataError, OSError):
             return None
-        own = Columns(self["text_column"], self["label_column"], self["csv_sep"])
-        for tried in (Columns("text", "label", ","), own._replace(separator=",")):
+        own = LegacyColumns(self["text_column"], self["label_column"], self["csv_sep"])
+        for tried in (LegacyColumns("text", "label", ","), own._replace(separator=",")):
             names = next(csv.reader([head], delimiter=tried.separator), [])
             if {tried.text, tried.label} <= {name.strip() for name in names}:
                 return tried

@@ -18,7 +18,7 @@ from core.pipeline.distill import label_splits
 from core.pipeline.exporting import analyse_scorers, check_label_only_run, compare_baselines
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.runners import Runner
-from core.pipeline.scorers import Readings, Scorer
+from core.pipeline.scorers import Scorer, ScorerReader
 from core.pipeline.training import Trained
 from core.records import SplitName
 from core.report import markdown
@@ -77,7 +77,7 @@ def write_baselines(
     run: Runner, scorers: Sequence[Scorer], analysis: Manifest, answers: Manifest | None
 ) -> str:
     """Write baselines.json, analysis.json, metrics_<split>.json and the report; return where that is."""
-    config, store, view, readings = run.config, run.store, run.view, Readings(run.store)
+    config, store, view, readings = run.config, run.store, run.view, ScorerReader(run.store)
     view.fill(analysis, {ANALYSIS: f"{FOLDER}/{ANALYSIS}"})
     results = readings.results(scorers)
     view.write_json(f"{FOLDER}/baselines.json", {name: s.to_json() for name, s in results.items()})

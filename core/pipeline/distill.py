@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from core.config import Section
+from core.config import ConfigSection
 from core.data.stage import SplitSettings, split
 from core.evaluation.hardness import HardnessSettings, hardness
 from core.evaluation.selection import select
@@ -140,7 +140,7 @@ def require_inputs(run: Runner) -> None:
         return
     config, last, stopping = run.config, run.switches.last, run.config.evaluation.early_stopping is not None
     off = run.switches.off & set(NAMES[: NAMES.index(last)])
-    before_training: list[tuple[Stage[Any], Section]] = [
+    before_training: list[tuple[Stage[Any], ConfigSection]] = [
         (split, SplitSettings.of(config)),
         (sample, SampleSettings.of(config)),
         (reject, RejectSettings.of(config)),

@@ -27,7 +27,7 @@ from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.stages import METRICS_FILE, ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.ledger import CostEstimate, EstimatedPart
 from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
-from core.pipeline.runners import Pending, Runner
+from core.pipeline.runners import PendingStage, Runner
 from core.pipeline.scorers import BASELINES
 from core.pipeline.switches import Switches
 from core.records import SplitName
@@ -101,9 +101,9 @@ class EstimateRunner(PlanRunner):
         self.used[call.slot] = manifest
         return manifest
 
-    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+    def submit(self, call: StageCall, *, overlap: bool) -> PendingStage:
         manifest = self.do(call)
-        return Pending(lambda: manifest)  # what a promised one contains is assumed
+        return PendingStage(lambda: manifest)  # what a promised one contains is assumed
 
     def read(self, manifest: Manifest, file: str, reader: Callable[[Path], _Content]) -> _Content:
         """The content of a file, or what is assumed of one that does not exist yet."""

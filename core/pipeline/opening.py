@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import Source, parse_source
+from core.config.reading import ConfigSource, parse_source
 from core.config.student import from_first_version
 from core.config.writing import differences, render
 from core.errors import ConfigError, UnderstudyError, UserError
@@ -152,7 +152,7 @@ def run_config(view: RunView) -> ResolvedConfig:
     return resolve(path, _recorded(path, view.config_text()), overrides)
 
 
-def _recorded(path: Path, text: str) -> Source:
+def _recorded(path: Path, text: str) -> ConfigSource:
     """A run's recorded config, also that of a run of version 0.1."""
     source = parse_source(path, text)
     match source.values:

@@ -24,7 +24,7 @@ from core.pipeline.context import RunContext
 from core.pipeline.exporting import Exported
 from core.pipeline.run_folder import RL, STUDENT, Phase, adapter_path
 from core.pipeline.runners import Runner
-from core.pipeline.scorers import Readings, Scorer
+from core.pipeline.scorers import Scorer, ScorerReader
 from core.pipeline.training import Trained
 from core.records import SplitName
 from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
@@ -117,8 +117,8 @@ class Outcome:
         return self.run.failures
 
     @cached_property
-    def readings(self) -> Readings:
-        return Readings(self.store)
+    def readings(self) -> ScorerReader:
+        return ScorerReader(self.store)
 
     @property
     def learned(self) -> Reinforcement:

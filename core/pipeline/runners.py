@@ -34,7 +34,7 @@ _FROM_TEACHER_RUN = ("split", "sample", "reject")
 
 
 @dataclass(frozen=True, slots=True)
-class Pending:
+class PendingStage:
     """The object of a stage, which may still be built in another thread."""
 
     result: Callable[[], Manifest]
@@ -107,10 +107,10 @@ class Runner:
                 left_out = (*left_out, e.part)
                 call = call.without(left_out)
 
-    def submit(self, call: StageCall, *, overlap: bool) -> Pending:
+    def submit(self, call: StageCall, *, overlap: bool) -> PendingStage:
         """As `do`; with `overlap` the runner may build the object while the pipeline continues."""
         manifest = self.do(call)
-        return Pending(lambda: manifest, lambda: self.exists(manifest))
+        return PendingStage(lambda: manifest, lambda: self.exists(manifest))
 
     def must_build(self, call: StageCall) -> bool:
         """Whether the stage is on and its object is missing, or has to be built again."""

@@ -82,7 +82,7 @@ def read_baselines(path: Path) -> dict[str, FittedBaseline]:
     }
 
 
-class Readings:
+class ScorerReader:
     """Reads the objects of scorers: rows, decision and metrics."""
 
     def __init__(self, store: Store) -> None:

@@ -13,7 +13,7 @@ from core.evaluation.metrics import Metrics
 from core.evaluation.selection import should_stop
 from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import Histories
-from core.pipeline.runners import At, Pending, Runner
+from core.pipeline.runners import At, PendingStage, Runner
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.student import plan
@@ -102,7 +102,7 @@ class TrainingLoop:
         self._run, self._histories, self._split = run, histories, split
         self._segments, self._call, self._stopping = segments, call, stopping
         self.trained = Trained({} if start is None else {0: start})
-        self._waiting: list[tuple[int, Pending]] = []
+        self._waiting: list[tuple[int, PendingStage]] = []
 
     def train(self, also: Callable[[int], None] = lambda step: None, *, evaluates: bool = True) -> None:
         """Train every segment until the last one or an early stop, and evaluate where that is planned.

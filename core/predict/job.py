@@ -23,7 +23,7 @@ from core.files import replace_bytes, sync, user_cache
 from core.jsonio import Record
 from core.predict import sink
 from core.predict.options import OutputFormat, PredictOptions
-from core.predict.source import InputRow, Source
+from core.predict.source import InputRow, TextSource
 from core.predict.student import Student
 from core.progress import Progress, Silent
 from core.records import batched
@@ -46,7 +46,7 @@ class Job:
     """Texts from `source` answered by the bundle in `folder` into `output`, a path or an fsspec URL."""
 
     folder: Path
-    source: Source
+    source: TextSource
     output: str
     format: OutputFormat
     reasoning: bool = False
@@ -56,7 +56,7 @@ class Job:
     def of(options: PredictOptions, bundle: Path) -> Job:
         """The job that `options` describe, for the bundle in a local folder."""
         kind = sink.output_format(options.output, options.output_format)
-        source = Source.of(options, bundle)
+        source = TextSource.of(options, bundle)
         return Job(bundle, source, options.output, kind, options.reasoning, options.weights)
 
     @property
@@ -84,7 +84,7 @@ class _JobFile(Record):
 
 
 @dataclass(slots=True)
-class Outcome:
+class JobResult:
     """The place of a job's output, and counts of the rows that have passed through `add`."""
 
     output: str
@@ -147,7 +147,7 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
             Path(lock.lock_file).unlink(missing_ok=True)
 
 
-def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress | None = None) -> Outcome:
+def run(job: Job, student: Callable[[], Student], rows: int, progress: Progress | None = None) -> JobResult:
     """Answer the missing parts, in order, and write the output. `student` is called at most once."""
     with ExitStack() as stack:
         opened = cache(lambda: stack.enter_context(closing(student())))
@@ -216,9 +216,9 @@ def shards(job: Job, rows: int, base: str | None, device: Device) -> Iterator[Sh
         yield Shard(job, number, range(first, end), own, base, device)
 
 
-def assemble(job: Job, reused: int = 0) -> Outcome:
+def assemble(job: Job, reused: int = 0) -> JobResult:
     """Write the parts into the output, which appears complete or not at all, and remove them."""
-    outcome, whole = Outcome(sources.place(job.output), reused=reused), job.parts / "output"
+    outcome, whole = JobResult(sources.place(job.output), reused=reused), job.parts / "output"
     answers = (row for path in sorted(job.parts.glob("*.jsonl")) for row in jsonio.read_jsonl(path))
     with _kept(whole):
         sink.write(whole, job.format, map(outcome.add, answers), reasoning=job.reasoning)

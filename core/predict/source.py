@@ -37,7 +37,7 @@ class InputRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class TextSource:
     """Where texts come from. `format` auto depends on the file's ending; standard input is then lines."""
 
     url: str
@@ -51,11 +51,11 @@ class Source:
     """The column of the texts in a table that has no `text_column`."""
 
     @staticmethod
-    def of(options: PredictOptions, bundle: Path) -> Source:
+    def of(options: PredictOptions, bundle: Path) -> TextSource:
         """The input of `options`; the text column is by default that of the bundle's training data."""
         first, second = text_columns(options.text_column, read_contents(bundle).columns.text)
         how = (options.encoding, options.separator, options.quotes)
-        return Source(options.input, options.format, first, options.id_column, *how, second)
+        return TextSource(options.input, options.format, first, options.id_column, *how, second)
 
     @property
     def place(self) -> str:

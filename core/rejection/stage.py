@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed
@@ -51,7 +51,7 @@ _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSumma
 _BOTH = "a student needs both labels"
 
 
-class JudgingSettings(Section):
+class JudgingSettings(ConfigSection):
     """Settings for judging answers."""
 
     rejection: RejectionConfig

@@ -90,7 +90,7 @@ class Bullets:
 
 
 @dataclass(frozen=True, slots=True)
-class Key:
+class LegendEntry:
     """One entry of a picture's legend; `dash` is an SVG stroke-dasharray, empty for a solid line."""
 
     label: str
@@ -107,7 +107,7 @@ class Picture:
     title: str
     description: str
     paint: Callable[[Any], None]
-    keys: Sequence[Key] = ()
+    keys: Sequence[LegendEntry] = ()
     note: str = ""
     size: tuple[float, float] = (4.6, 3.2)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.data.splitting import subset
@@ -22,7 +22,7 @@ from core.student.encoding import Encoder, EncodeSettings
 ANSWERS = "answers.jsonl"
 
 
-class RewardSettings(Section):
+class RewardSettings(ConfigSection):
     """The part of the config that decides the rewards on val."""
 
     engine: EngineChoice

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from core import jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
 from core.data.writing import read_examples
-from core.engines.base import Capabilities, Metered, SamplerRef, SaveLabel, Session, StepResult, Usage
+from core.engines.base import Capabilities, EngineUsage, Metered, SamplerRef, SaveLabel, Session, StepResult
 from core.engines.losses import Loss
 from core.engines.sampling import GenerateParams, Sampler, derived_seed
 from core.errors import ConfigError
@@ -43,7 +43,7 @@ STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 
 
-class PolicySettings(Section):
+class PolicySettings(ConfigSection):
     """The part of a config that decides a segment, besides its start, its texts and its learning rates."""
 
     engine: EngineChoice
@@ -139,7 +139,7 @@ def reinforce(
         "steps_without_update": sum(not row["updates"] for row in rows),
         "seconds_by_step": trainer.seconds,
     }
-    if trainer.usage != Usage():
+    if trainer.usage != EngineUsage():
         summary["usage"] = trainer.usage.to_json()
     return summary
 
@@ -159,7 +159,7 @@ class Trainer:
     io: StageIO
     session: Session
     folder: Path
-    usage: Usage = field(default_factory=Usage)
+    usage: EngineUsage = field(default_factory=EngineUsage)
     seconds: list[float] = field(default_factory=list)
 
     def train(

@@ -26,7 +26,7 @@ LOCK = ".lock"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file in a listing. `modified` is seconds since 1970; `etag` is None on disk."""
 
     path: str
@@ -75,7 +75,7 @@ class Backend(Protocol):
     def discard(self, path: str, version: str) -> None:
         """Remove a file if its version is `version`."""
 
-    def list(self, prefix: str) -> list[Found]:
+    def list(self, prefix: str) -> list[FoundFile]:
         """Return all files below a folder, hidden ones included, sorted by path."""
 
     def remove(self, paths: Iterable[str]) -> None:
@@ -133,7 +133,7 @@ class Disk:
             if place is not None:
                 place.unlink()
 
-    def list(self, prefix: str) -> list[Found]:
+    def list(self, prefix: str) -> list[FoundFile]:
         top = self.folder / prefix
         with explained(top, "list"):
             return sorted(_walk(top, prefix.rstrip("/")), key=lambda f: f.path)
@@ -201,7 +201,7 @@ def _version(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _walk(top: Path, at: str) -> Iterator[Found]:
+def _walk(top: Path, at: str) -> Iterator[FoundFile]:
     """Files below a folder; those that vanish meanwhile are left out."""
     try:
         entries = list(os.scandir(top))
@@ -216,4 +216,4 @@ def _walk(top: Path, at: str) -> Iterator[Found]:
         with contextlib.suppress(FileNotFoundError):
             stat = entry.stat()
             if entry.name != LOCK:
-                yield Found(path, stat.st_size, stat.st_mtime)
+                yield FoundFile(path, stat.st_size, stat.st_mtime)

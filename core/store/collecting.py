@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from core.store import leases, pointers
-from core.store.backend import Found
+from core.store.backend import FoundFile
 from core.store.manifest import manifest_path
 from core.store.objects import Store
 from core.store.runs import FOLDER, RunView, run_names
@@ -28,13 +28,13 @@ ObjectId = tuple[str, str]
 class Garbage:
     """Files to remove: of whole objects, and of writers that did not finish or were replaced."""
 
-    objects: Mapping[ObjectId, list[Found]]
-    leftovers: list[Found]
+    objects: Mapping[ObjectId, list[FoundFile]]
+    leftovers: list[FoundFile]
     young: int = 0
     """Objects without a reference that stay, since they are within the grace period."""
 
     @property
-    def files(self) -> list[Found]:
+    def files(self) -> list[FoundFile]:
         return [*(f for files in self.objects.values() for f in files), *self.leftovers]
 
     @property
@@ -66,7 +66,7 @@ def find_garbage(store: Store, grace: float = 24 * 3600.0) -> Garbage:
     if any(stage == FOLDER for stage, _ in kept.leased):
         grace = max(grace, AT_WORK)
     until = time.time() - grace
-    objects: dict[ObjectId, list[Found]] = defaultdict(list)
+    objects: dict[ObjectId, list[FoundFile]] = defaultdict(list)
     leftovers = []
     for found in listing:
         parts = found.path.split("/")
@@ -76,7 +76,7 @@ def find_garbage(store: Store, grace: float = 24 * 3600.0) -> Garbage:
                 leftovers.append(found)
         elif parts[0] == "objects" and len(parts) >= 3:
             objects[parts[1], parts[2].removesuffix(".json")].append(found)
-    whole: dict[ObjectId, list[Found]] = {}
+    whole: dict[ObjectId, list[FoundFile]] = {}
     young = 0
     for name, files in objects.items():
         if name in kept.leased:
@@ -127,10 +127,10 @@ def referred(store: Store) -> Referred:
 
 
 def _replaced(
-    store: Store, name: ObjectId, files: list[Found], kept: Referred, until: float
-) -> Iterator[Found]:
+    store: Store, name: ObjectId, files: list[FoundFile], kept: Referred, until: float
+) -> Iterator[FoundFile]:
     """Files of writers that neither the manifest nor a run nor a pointer names; most objects have none."""
-    by_writer: dict[str, list[Found]] = defaultdict(list)
+    by_writer: dict[str, list[FoundFile]] = defaultdict(list)
     for found in files:
         if found.path.count("/") > 2:
             by_writer["/".join(found.path.split("/")[:4])].append(found)

@@ -34,7 +34,7 @@ FOLDER = "leases"
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LeaseTerms:
     """Timing of leases, in seconds."""
 
     heartbeat: float = 10.0
@@ -44,11 +44,11 @@ class Terms:
     """The longest pause of a waiter between two looks."""
 
 
-TERMS = Terms()
+TERMS = LeaseTerms()
 
 
 @contextlib.contextmanager
-def held(backend: Backend, name: str, what: str, terms: Terms) -> Iterator[None]:
+def held(backend: Backend, name: str, what: str, terms: LeaseTerms) -> Iterator[None]:
     """Hold the lease `name`, waiting for it if need be; `what` is for log messages."""
     lease = _Lease(backend, f"{FOLDER}/{name}.json", what, terms)
     try:  # Ctrl-C may arrive while the lease is acquired
@@ -98,7 +98,7 @@ def is_dead(holder: Mapping[str, Any]) -> bool:
 class _Lease:
     """One lease of this process; a thread sends the heartbeat while it is held."""
 
-    def __init__(self, backend: Backend, path: str, what: str, terms: Terms) -> None:
+    def __init__(self, backend: Backend, path: str, what: str, terms: LeaseTerms) -> None:
         self.backend, self.path, self.what, self.terms = backend, path, what, terms
         self._id, self._beats, self._taken_at = writer_id(), 0, now()
         self._released = threading.Event()

@@ -18,7 +18,7 @@ from core.errors import StoreError, UserError
 from core.jsonio import InvalidFile, now
 from core.store import leases
 from core.store.backend import Backend, Disk, explained
-from core.store.leases import TERMS, Terms, writer_id
+from core.store.leases import TERMS, LeaseTerms, writer_id
 from core.store.manifest import FileEntry, Manifest, manifest_path
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Store:
 
     backend: Backend
     copies: Copies
-    terms: Terms = TERMS
+    terms: LeaseTerms = TERMS
 
     @classmethod
     def at(cls, root: str) -> Store:

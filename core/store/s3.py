@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import PassingError, StoreError
-from core.store.backend import Content, Found, explained
+from core.store.backend import Content, FoundFile, explained
 
 _CONFLICT = (409, 412)
 _BUSY_TRIES = 6
@@ -100,7 +100,7 @@ class S3:
         if found is not None and found.version == version:
             self.remove([path])
 
-    def list(self, prefix: str) -> list[Found]:
+    def list(self, prefix: str) -> list[FoundFile]:
         top = f"{self.bucket}/{self._key(prefix)}".rstrip("/")
         with self._explained(prefix, "list"):
             try:
@@ -111,7 +111,7 @@ class S3:
                 return []
         start = len(f"{self.bucket}/{self._key('')}")
         return [
-            Found(name[start:], info["size"], info["LastModified"].timestamp(), info.get("ETag"))
+            FoundFile(name[start:], info["size"], info["LastModified"].timestamp(), info.get("ETag"))
             for name, info in sorted(found.items())
             if info["type"] == "file" and not name.endswith("/") and name != top
         ]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.student import StudentConfig, TokenWeights
 from core.engines.base import Datum
 from core.errors import PromptError
@@ -30,7 +30,7 @@ _TEXT, _REASON = "x", "It says so."
 """A text and a reasoning for when only the tokens around them matter."""
 
 
-class EncodeSettings(Section):
+class EncodeSettings(ConfigSection):
     """The part of a student section that decides tokens and weights."""
 
     target: Target
@@ -55,7 +55,7 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
-class Completion:
+class EncodedAnswer:
     """An answer's tokens, the end of turn last. `in_label` marks those of the label block, and `ends` has
     the last character that each covers, counted from the beginning of that block."""
 
@@ -220,7 +220,7 @@ class Encoder:
     def answer(self, label: int, reasoning: str) -> str:
         return "".join(part.text for part in self._parts(label, reasoning))
 
-    def completion(self, label: int, reasoning: str) -> Completion:
+    def completion(self, label: int, reasoning: str) -> EncodedAnswer:
         return self._encode(self._parts(label, reasoning))
 
     def reason_prefix(self, reasoning: str) -> tuple[int, ...]:
@@ -246,7 +246,7 @@ class Encoder:
         """Return a part's text with its control tokens marked, unless it is a reasoning."""
         return part.text if part.kind == "reason" else self._control.mark(part.text)
 
-    def _encode(self, parts: Sequence[AnswerPart]) -> Completion:
+    def _encode(self, parts: Sequence[AnswerPart]) -> EncodedAnswer:
         text, label = self._before, (0, 0)
         for part in parts:
             marked = self._marked(part)
@@ -261,7 +261,7 @@ class Encoder:
         inside = [i for i, (begin, stop) in enumerate(spans) if begin < label[1] and stop > label[0]]
         leads, ends = self.target != "reason_first", label[1] == end
         marks = (leads if i < inside[0] else ends or i <= inside[-1] for i in range(len(ids)))
-        return Completion(ids, tuple(marks), tuple(stop - label[0] for _, stop in spans))
+        return EncodedAnswer(ids, tuple(marks), tuple(stop - label[0] for _, stop in spans))
 
     def choice(self, surface: str) -> tuple[int, ...] | None:
         """Return the tokens from the beginning of the label block through one surface form of a label; None
@@ -317,7 +317,7 @@ class Encoder:
         end = () if self.chat.end_mark else (self.chat.end_of_turn,)
         return (*self._fixed, *self._control.encode(marked[self._fixed_length :]).ids, *end)
 
-    def _weights(self, completion: Completion) -> Sequence[float]:
+    def _weights(self, completion: EncodedAnswer) -> Sequence[float]:
         """Return weights that add up to 1."""
         plain = self.config.token_weights
         if plain is not None:

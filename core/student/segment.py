@@ -11,10 +11,19 @@ from typing import Any
 
 from core import failpoints, jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.student import AdamConfig, LoraConfig
-from core.engines.base import AdamParams, Checkpoint, Datum, Engine, LoraSpec, Pending, SaveLabel, Session
+from core.engines.base import (
+    AdamParams,
+    Checkpoint,
+    Datum,
+    Engine,
+    LoraSpec,
+    PendingResult,
+    SaveLabel,
+    Session,
+)
 from core.jsonio import Record
 from core.progress import Saying
 from core.stage import StageIO, stage
@@ -43,7 +52,7 @@ class TrainStep(Record):
     tokens: int | None = None
 
 
-class SegmentSettings(Section):
+class SegmentSettings(ConfigSection):
     """The part of a config that decides a segment, besides its parent and its batches."""
 
     engine: EngineChoice
@@ -145,7 +154,7 @@ def train(
     parent = checkpoint(engine, io.inputs["parent"]) if "parent" in io.inputs else None
     with training(io, steps, total, lambda: io.context.live.take(engine, lora, parent)) as (session, io):
         examples, rows = data(), list[dict[str, Any]]()
-        in_flight: deque[tuple[PlannedStep, Pending]] = deque()
+        in_flight: deque[tuple[PlannedStep, PendingResult]] = deque()
         for step in steps:
             batch = mean_over_examples([examples[r] for r in step.rows])
             pending = session.submit(batch, adam_params(config.adam, step.learning_rate), step=step.step)
@@ -159,7 +168,7 @@ def train(
     return {**saved, "last_loss": rows[-1]["loss"], "tokens": sum(row["tokens"] for row in rows)}
 
 
-def _finish(step: PlannedStep, pending: Pending, io: StageIO, total: int) -> dict[str, Any]:
+def _finish(step: PlannedStep, pending: PendingResult, io: StageIO, total: int) -> dict[str, Any]:
     """Return the row of steps.jsonl of a step in flight."""
     result = pending.result()
     io.progress.update(step.step + 1, total, f"loss {result.loss:.4f}, lr {step.learning_rate:.2e}")

@@ -41,7 +41,7 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class RunRow:
     """Metrics of a run on one split in one mode, with the facts of the run."""
 
     run: str
@@ -55,7 +55,7 @@ class Row:
 class Collected:
     """Rows by run, split and mode, and what was skipped."""
 
-    rows: Sequence[Row]
+    rows: Sequence[RunRow]
     skipped: Sequence[Skipped]
 
     @property
@@ -72,7 +72,7 @@ def collect(store: Store, modes: Sequence[Mode] = MODES, *, with_facts: bool = T
     """
     runs, skipped = _runs(store)
 
-    def read(run: _Run) -> list[Row]:
+    def read(run: _Run) -> list[RunRow]:
         return run.rows(modes, with_facts)
 
     if store.backend.folder is not None:
@@ -93,9 +93,9 @@ class _Run:
     files: set[str] | None
     skipped: list[Skipped] = field(default_factory=list)
 
-    def rows(self, modes: Sequence[Mode], with_facts: bool) -> list[Row]:
+    def rows(self, modes: Sequence[Mode], with_facts: bool) -> list[RunRow]:
         """Read the run; an invalid file next to the metrics costs only its own columns."""
-        contents, rows = list(self._contents(modes)), list[Row]()
+        contents, rows = list(self._contents(modes)), list[RunRow]()
         if not contents:
             if not self.skipped:
                 self._skip("", self._why_empty(modes))
@@ -107,7 +107,7 @@ class _Run:
             except InvalidFile as e:
                 self._skip(path, str(e))
                 continue
-            rows.append(Row(self.name, split, mode, file, facts))
+            rows.append(RunRow(self.name, split, mode, file, facts))
             if has_nan:
                 self._skip(path, _HAS_NAN)
         return rows

@@ -71,7 +71,7 @@ class MetricValues(Record):
         return {name: value for name, value in found.items() if value is None or type(value) in (int, float)}
 
 
-class Interval(Record):
+class RecordedInterval(Record):
     """Both ends of a confidence interval; None is undefined."""
 
     model_config = ConfigDict(strict=True)
@@ -93,12 +93,12 @@ class MetricsFile(Record):
     metrics: MetricValues
     dataset_fingerprint: str | None = None
     config_fingerprint: str | None = None
-    intervals: dict[str, Interval | None] | None = None
+    intervals: dict[str, RecordedInterval | None] | None = None
 
-    def interval(self, metric: str) -> Interval:
+    def interval(self, metric: str) -> RecordedInterval:
         """The metric's interval; empty if the file has none."""
         name = "f1" if metric == "F1" else metric
-        return (self.intervals or {}).get(name) or Interval()
+        return (self.intervals or {}).get(name) or RecordedInterval()
 
 
 def metrics_path(split: SplitName, mode: Mode) -> str:

@@ -11,7 +11,7 @@ from core.errors import MissingInputError, UserError
 from core.jsonio import InvalidFile
 from core.results import load_run_result
 from core.store import leases, pointers
-from core.store.backend import Found
+from core.store.backend import FoundFile
 from core.store.objects import Store
 from core.store.runs import FOLDER, RunView, run_names
 from core.summary.files import PREDECESSOR_CONFIG, bestval_path, metrics_path, read_metrics
@@ -94,7 +94,7 @@ def is_of_predecessor(files: Iterable[str], *, recorded: bool) -> bool:
 
 
 def _entry(
-    view: RunView, found: Sequence[Found], sizes: Counter[tuple[str, str]], latest: str | None
+    view: RunView, found: Sequence[FoundFile], sizes: Counter[tuple[str, str]], latest: str | None
 ) -> RunEntry:
     recorded, stages, result, metrics = view.state(), view.stages(), None, dict[str, float | None]()
     files = [f for f in found if f.path.startswith(f"{FOLDER}/{view.name}/")]

@@ -19,7 +19,7 @@ from core.report import page
 from core.report.document import Cell, Document, Prose, Section, Table
 from core.report.text import number, plural, span
 from core.store.objects import Store
-from core.summary.collecting import Collected, Row, collect
+from core.summary.collecting import Collected, RunRow, collect
 from core.summary.files import MODES, MetricValues, Modes
 
 Format = Literal["csv", "tidy", "html"]
@@ -63,7 +63,7 @@ def summarize_runs(
     return found, tidy_csv(found.rows) if format == "tidy" else html_page(found.rows, store.backend.url)
 
 
-def classic_csv(rows: Iterable[Row]) -> str:
+def classic_csv(rows: Iterable[RunRow]) -> str:
     """The predecessor's tables, column by column: per split a line `# <split>`, a header, rows, a blank."""
     ordered, lines = sorted(rows, key=lambda row: (*method_and_id(row.run), row.mode, row.run)), list[Line]()
     for split in SPLITS:
@@ -95,7 +95,7 @@ def four_decimals(value: float | None) -> str:
     return f"{Decimal(repr(value)).quantize(_PLACES, context=_EXACT):f}"
 
 
-def cells(row: Row) -> dict[str, Value]:
+def cells(row: RunRow) -> dict[str, Value]:
     """A row by column name. `data` and `measurement` are digests: of the split, and of what was measured."""
     file, metrics = row.file, dict[str, Value]()
     for name in _WITH_INTERVAL:
@@ -118,7 +118,7 @@ def cells(row: Row) -> dict[str, Value]:
     }
 
 
-def tidy_csv(rows: Sequence[Row]) -> str:
+def tidy_csv(rows: Sequence[RunRow]) -> str:
     """One table with one row per run, split and mode; None is an empty cell.
 
     Metrics that are not built in come last, each with its interval.
@@ -144,7 +144,7 @@ def csv_text(lines: Iterable[Line]) -> str:
     return out.getvalue()
 
 
-def html_page(rows: Sequence[Row], root: str) -> str:
+def html_page(rows: Sequence[RunRow], root: str) -> str:
     """A page with one table that can be sorted and searched; every text of a run is escaped."""
     runs = plural(len({row.run for row in rows}), "run")
     intro = (

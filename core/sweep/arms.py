@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError, model_validator
 
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.loading import ResolvedConfig, leaves, load
 from core.config.reading import read_source
 from core.errors import ConfigError
@@ -24,7 +24,7 @@ _OF_THE_SWEEP = ("run.name", "run.root")
 _EXAMPLE = "see configs/sweep.yaml for an example"
 
 
-class SweepFile(Section):
+class SweepFile(ConfigSection):
     """What a sweep consists of: every arm with every point of the grid."""
 
     base: str

@@ -18,7 +18,7 @@ _ANSWER = re.compile(r"\{\s*\"(?:reasoning|label)\"", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundAnswer:
     """Label values and reasoning as an output contains them, not yet checked; or an error."""
 
     source: str
@@ -37,7 +37,7 @@ class _Object:
     end: int = 0
 
 
-def find_whole_json(text: str) -> Found | None:
+def find_whole_json(text: str) -> FoundAnswer | None:
     """Return the answer of a text that is one JSON object, or one in a code fence; None for other texts.
 
     Key names may be in upper case, other keys are ignored, line breaks inside strings are accepted,
@@ -51,7 +51,7 @@ def find_whole_json(text: str) -> Found | None:
     return _found("json_fenced", [whole]) if whole is not None else None
 
 
-def find_json_at_end(text: str) -> Found | None:
+def find_json_at_end(text: str) -> FoundAnswer | None:
     """Return the answer of the JSON object, fenced or not, with which `text` ends; others are drafts."""
     text = text.rstrip().removesuffix("```").rstrip()
     if not text.endswith("}"):
@@ -60,7 +60,7 @@ def find_json_at_end(text: str) -> Found | None:
     return _found("reasoning_json", last[:1]) if last else None
 
 
-def find_json_inside(text: str) -> Found | None:
+def find_json_inside(text: str) -> FoundAnswer | None:
     """Return the answer of the JSON objects inside `text`; None if none has a label or reasoning.
 
     Several objects must agree on the label; the first one's reasoning counts.
@@ -80,7 +80,7 @@ def answer_begin(text: str) -> int | None:
     return begin.start() if begin else None
 
 
-def broken_json(text: str) -> Found | None:
+def broken_json(text: str) -> FoundAnswer | None:
     """Return the error `truncated` or `broken_json` if an answer's object begins but cannot be read."""
     text = _FENCE.sub("", text)
     start = answer_begin(text)
@@ -90,7 +90,7 @@ def broken_json(text: str) -> Found | None:
         start = 0
     ends = text.rstrip().removesuffix("```").rstrip().endswith("}")
     broken = ends or _scan(text, start)[0] > 0
-    return Found("none", error="broken_json" if broken else "truncated")
+    return FoundAnswer("none", error="broken_json" if broken else "truncated")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> _Object:
@@ -166,11 +166,11 @@ def _answers(text: str) -> list[_Object]:
     return found
 
 
-def _found(source: str, objects: list[_Object]) -> Found:
+def _found(source: str, objects: list[_Object]) -> FoundAnswer:
     labels = tuple(label for o in objects for label in o.labels)
     if not labels:
-        return Found(source, error="no_label")
+        return FoundAnswer(source, error="no_label")
     first = next(o for o in objects if o.labels)
     if len(set(map(repr, first.reasonings))) > 1:
-        return Found(source, error="several_reasonings")
-    return Found(source, labels, first.reasonings[0] if first.reasonings else None)
+        return FoundAnswer(source, error="several_reasonings")
+    return FoundAnswer(source, labels, first.reasonings[0] if first.reasonings else None)

@@ -19,10 +19,10 @@ from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, SplitName, TeacherAnswer
 from core.teacher.base import Answered, AttemptPolicy, TeacherFacts, TeacherLedger
-from core.teacher.parsing import LabelNames, Parsed, parse_reply
+from core.teacher.parsing import LabelNames, ParsedAnswer, parse_reply
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
-Given = Sequence[Completion[Parsed]]
+Given = Sequence[Completion[ParsedAnswer]]
 ANSWER_SCHEMA = ResponseSchema(
     "answer",
     {
@@ -80,7 +80,7 @@ class LiveTeacher:
         """Return the output format and the ledger."""
         return self._facts
 
-    def context(self, journal: Journal) -> RequestContext[Parsed]:
+    def context(self, journal: Journal) -> RequestContext[ParsedAnswer]:
         """Return the context of the teacher's requests, to look up what is stored of them."""
         return RequestContext(self.config.endpoint, journal, self._parser, self._frame, ANSWER_SCHEMA)
 
@@ -106,7 +106,9 @@ class LiveTeacher:
             f"which asks only these, or set teacher.max_missing to {missing} or more to continue without them"
         )
 
-    def _facts_of(self, ledger: RequestLedger, context: RequestContext[Parsed], answers: int) -> TeacherFacts:
+    def _facts_of(
+        self, ledger: RequestLedger, context: RequestContext[ParsedAnswer], answers: int
+    ) -> TeacherFacts:
         journal, price = context.journal, price_of(self.config.endpoint)
         run = journal.spent(journal.run)
         return TeacherFacts(
@@ -130,7 +132,7 @@ class LiveTeacher:
         )
 
 
-def _answer(completion: Completion[Parsed]) -> TeacherAnswer:
+def _answer(completion: Completion[ParsedAnswer]) -> TeacherAnswer:
     request, reply, parsed = completion.request, completion.reply, completion.parsed
     return TeacherAnswer(
         example_id=request.id,
@@ -159,13 +161,13 @@ class AnswerParser:
     def __init__(self, config: TeacherConfig, names: LabelNames) -> None:
         self._config, self._names = config, names
 
-    def parse(self, reply: Reply) -> Parsed:
+    def parse(self, reply: Reply) -> ParsedAnswer:
         """Return label and reasoning of a completion, or why they cannot be read."""
         return parse_reply(
             reply.raw_output, reply.reasoning_content, reply.finish_reason, self._config.parse, self._names
         )
 
-    def problem(self, reply: Reply, parsed: Parsed) -> Problem | None:
+    def problem(self, reply: Reply, parsed: ParsedAnswer) -> Problem | None:
         if parsed.ok:
             return None
         how, error = ending(reply.finish_reason), (parsed.error or "").partition(":")[0]

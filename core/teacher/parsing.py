@@ -15,7 +15,7 @@ from core.completions.reply import ending
 from core.config.teacher import ParseConfig
 from core.labels import BINARY, LabelSet
 from core.teacher.answer_json import (
-    Found,
+    FoundAnswer,
     answer_begin,
     answer_spans,
     broken_json,
@@ -35,7 +35,7 @@ _OPEN_LABEL = re.compile(r"<label>", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class Parsed:
+class ParsedAnswer:
     """The content of an output. If `ok` is False, label and reasoning are None and `error` is the reason."""
 
     ok: bool
@@ -54,7 +54,7 @@ class _Block:
     closed: bool = True
 
 
-def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
+def parse(raw: str, rules: ParseConfig, names: LabelNames) -> ParsedAnswer:
     """Parse `raw`; never raises. Errors: empty, truncated, broken_json, no_label, no_reasoning,
     reasoning_not_text, several_labels, unknown_label: <the value>.
     """
@@ -74,14 +74,14 @@ def parse(raw: str, rules: ParseConfig, names: LabelNames) -> Parsed:
             or _find_tags(think, reason)
             or broken_json(reason.outside.strip())
             or _find_pattern(think, reason, rules)
-            or Found("none", error="no_label")
+            or FoundAnswer("none", error="no_label")
         )
     return _settle(found, names)
 
 
 def parse_reply(
     raw: str, thought: str | None, finish_reason: str | None, rules: ParseConfig, names: LabelNames
-) -> Parsed:
+) -> ParsedAnswer:
     """Parse an answer as `parse` does, given the reasoning field `thought` and how the answer ended.
 
     If `raw` is empty, the JSON object with which `thought` ends is parsed: some servers put the whole answer
@@ -105,16 +105,16 @@ def clean(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def read_fields(label: object, reasoning: object, names: LabelNames) -> Parsed:
+def read_fields(label: object, reasoning: object, names: LabelNames) -> ParsedAnswer:
     """Parse recorded fields instead of an output: the same checks, source "fields"."""
-    return _settle(Found("fields", (label,), reasoning), names)
+    return _settle(FoundAnswer("fields", (label,), reasoning), names)
 
 
-def _failed(error: str, source: str | None = None) -> Parsed:
-    return Parsed(False, source, None, None, error)
+def _failed(error: str, source: str | None = None) -> ParsedAnswer:
+    return ParsedAnswer(False, source, None, None, error)
 
 
-def _settle(found: Found, names: LabelNames) -> Parsed:
+def _settle(found: FoundAnswer, names: LabelNames) -> ParsedAnswer:
     if found.error:
         return _failed(found.error)
     labels = [names.read(value) for value in found.labels]
@@ -129,7 +129,7 @@ def _settle(found: Found, names: LabelNames) -> Parsed:
     if not isinstance(found.reasoning, str):
         error = "no_reasoning" if found.reasoning is None else "reasoning_not_text"
         return _failed(error, found.source)
-    return Parsed(True, found.source, labels[0], clean(found.reasoning).strip(), None)
+    return ParsedAnswer(True, found.source, labels[0], clean(found.reasoning).strip(), None)
 
 
 def _block(text: str, tags: tuple[str, ...]) -> _Block:
@@ -165,9 +165,9 @@ def _block(text: str, tags: tuple[str, ...]) -> _Block:
     return _Block(inside[0], " ".join(outside), closed=not opened)
 
 
-def _find_tags(think: _Block, reason: _Block) -> Found | None:
+def _find_tags(think: _Block, reason: _Block) -> FoundAnswer | None:
     if not (think.closed and reason.closed):
-        return Found("none", error="truncated")
+        return FoundAnswer("none", error="truncated")
     text = reason.outside
     opened, json_at = _OPEN_LABEL.search(text), answer_begin(text)
     if opened is None or (json_at is not None and json_at < opened.start()):
@@ -175,15 +175,15 @@ def _find_tags(think: _Block, reason: _Block) -> Found | None:
     labels = tuple(m.group(1) for m in _LABEL.finditer(text))
     rest = _LABEL.sub(" ", text)
     if _OPEN_LABEL.search(rest):
-        return Found("none", error="truncated")
+        return FoundAnswer("none", error="truncated")
     if reason.inside is not None:
-        return Found("reason_label", labels, reason.inside)
+        return FoundAnswer("reason_label", labels, reason.inside)
     if think.inside is not None:
-        return Found("think_label", labels, think.inside)
-    return Found("label_tag", labels, rest)
+        return FoundAnswer("think_label", labels, think.inside)
+    return FoundAnswer("label_tag", labels, rest)
 
 
-def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | None:
+def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> FoundAnswer | None:
     """The reasoning is the reasoning block, or the text before the match, or, with nothing before it, after
     it: in a recorded run-on output what follows the answer belongs to another question.
     """
@@ -198,7 +198,7 @@ def _find_pattern(think: _Block, reason: _Block, rules: ParseConfig) -> Found | 
     label = groups["label"] if "label" in groups else match.group(1 if match.re.groups else 0)
     before, after = text[: match.start()], _AFTER_LABEL.sub("", text[match.end() :], count=1)
     around = before if before.strip(_MARKS) else after
-    return Found("pattern", (label,), reason.inside or around or think.inside or "")
+    return FoundAnswer("pattern", (label,), reason.inside or around or think.inside or "")
 
 
 _AROUND = " \t\r\n\"'`*.,:;()[]"

@@ -13,7 +13,7 @@ from pydantic import ValidationInfo, field_validator
 
 from core import failpoints, jsonio
 from core.config import Config
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
@@ -36,7 +36,7 @@ SAMPLES_FILE = "teacher_samples.jsonl"
 SUMMARY_FILE = "sample_summary.json"
 
 
-class SampleSettings(Section):
+class SampleSettings(ConfigSection):
     """What the teacher's answers depend on."""
 
     split: SplitName = "train"

@@ -52,7 +52,7 @@ _ENVIRONMENT = {
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class TrackedPoint:
     """Metrics at a step of a series, which is sent once; without a step, metrics of the whole run.
 
     Names are those that the predecessor's users have in their charts.
@@ -110,7 +110,7 @@ class TrackerProcess:
         """The child process, which leads a process group of its own."""
         return self._process.pid
 
-    def send(self, points: Iterable[Point]) -> None:
+    def send(self, points: Iterable[TrackedPoint]) -> None:
         """Spool points, without steps that were sent before."""
         for point in points:
             if point.step is not None:
@@ -171,7 +171,7 @@ class Trackers:
         self._failures = failures if failures is not None else Failures()
         self._ended = False
 
-    def send(self, points: Iterable[Point]) -> None:
+    def send(self, points: Iterable[TrackedPoint]) -> None:
         """Pass points on. A tracker that fails is recorded; it affects nothing else."""
         if self.processes:
             spooled = list(points)
@@ -242,7 +242,7 @@ def _read_record(view: RunView, new: SentSteps) -> SentSteps:
     return new
 
 
-def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
+def training_points(rows: Iterable[TrainStep]) -> Iterator[TrackedPoint]:
     """Training by step, counted from 1."""
     for row in rows:
         values = {
@@ -251,10 +251,10 @@ def training_points(rows: Iterable[TrainStep]) -> Iterator[Point]:
             "train/grad_norm": row.grad_norm,
             "train/tokens": row.tokens,
         }
-        yield Point("train", row.step + 1, _defined(values))
+        yield TrackedPoint("train", row.step + 1, _defined(values))
 
 
-def reward_points(rows: Iterable[RLStep]) -> Iterator[Point]:
+def reward_points(rows: Iterable[RLStep]) -> Iterator[TrackedPoint]:
     """Reinforcement by step."""
     for row in rows:
         values = {
@@ -266,25 +266,25 @@ def reward_points(rows: Iterable[RLStep]) -> Iterator[Point]:
             "rl/kl": row.kl_logprob_diff_mean,
             "rl/lr": row.learning_rate,
         }
-        yield Point("rl", row.step, _defined(values))
+        yield TrackedPoint("rl", row.step, _defined(values))
 
 
-def evaluation_point(step: int, metrics: Metrics, series: str = "val") -> Point:
+def evaluation_point(step: int, metrics: Metrics, series: str = "val") -> TrackedPoint:
     """A checkpoint on val; those of reinforcement are the series `rl_val`."""
-    return Point(series, step, _defined(_metrics(series, metrics)))
+    return TrackedPoint(series, step, _defined(_metrics(series, metrics)))
 
 
-def teacher_point(summary: TeacherSummary) -> Point:
+def teacher_point(summary: TeacherSummary) -> TrackedPoint:
     """The teacher's answers and how many were accepted."""
     values = {
         "teacher/requested_samples": summary.requested_samples,
         "teacher/accepted_samples": summary.accepted_samples,
         "teacher/acceptance_rate": summary.acceptance_rate,
     }
-    return Point("teacher", None, _defined(values))
+    return TrackedPoint("teacher", None, _defined(values))
 
 
-def result_point(result: RunResult) -> Point:
+def result_point(result: RunResult) -> TrackedPoint:
     """The selected checkpoint on test, and what the run cost."""
     test, student = result.student_on_test, result.ledger.student
     values: dict[str, float | str | None] = {
@@ -304,7 +304,7 @@ def result_point(result: RunResult) -> Point:
             "cost/sampled_tokens": student.sampled_tokens,
             "cost/requests": student.requests,
         }
-    return Point("final", None, _defined(values))
+    return TrackedPoint("final", None, _defined(values))
 
 
 def _metrics(prefix: str, metrics: Metrics) -> dict[str, float | str | None]:

@@ -14,7 +14,7 @@ from flows.cli import console
 from flows.cli.options import readable, writable
 
 if TYPE_CHECKING:
-    from core.predict.job import Outcome
+    from core.predict.job import JobResult
     from core.predict.source import InputRow
     from core.predict.student import Student
 
@@ -77,7 +77,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
     console.start_log("INFO")
     from core.engines.base import Device
     from core.predict import job as jobs
-    from core.predict.source import Source
+    from core.predict.source import TextSource
     from core.predict.student import find, open_student
     from core.progress import BarProgress
 
@@ -88,7 +88,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
         return open_student(bundle, options.weights, options.base_model, device)
 
     if streams:
-        rows = _given(texts) if texts else Source.of(options, bundle).rows()
+        rows = _given(texts) if texts else TextSource.of(options, bundle).rows()
         found = _answer_stream(rows, opened, options)
     elif options.runner is not None:
         jobs.Job.of(options, bundle)  # checks the options before Prefect starts
@@ -118,13 +118,13 @@ def _given(arguments: tuple[str, ...]) -> Iterator[InputRow]:
 
 def _answer_stream(
     rows: Iterator[InputRow], opened: Callable[[], Student], options: PredictOptions
-) -> Outcome:
+) -> JobResult:
     """Answer rows on standard output as they come; this cannot be resumed."""
     import csv
 
     from core.predict import job, sink
 
-    out, outcome = console.data_output(), job.Outcome("standard output")
+    out, outcome = console.data_output(), job.JobResult("standard output")
     writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
     names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
@@ -140,7 +140,7 @@ def _answer_stream(
     return outcome
 
 
-def _report(found: Outcome, options: PredictOptions) -> None:
+def _report(found: JobResult, options: PredictOptions) -> None:
     notes = []
     if found.reused:
         notes.append(f"{found.reused:,} of them were answered before")

@@ -20,13 +20,13 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import resolve_model
-from core.bundle.opening import FILE, Base, Bundle, BundlePrompt, Columns, Contents, Labels
+from core.bundle.opening import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
 from core.config.teacher import PromptsConfig
 from core.engines.local import LocalEngine
 from core.evaluation.decision import by_definition
 from core.predict import Student
 from core.predict.job import Job, held, run
-from core.predict.source import Source
+from core.predict.source import TextSource
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
@@ -121,7 +121,7 @@ def student_of(folder: Path, model: Path) -> Student:
         rulebook_digest="0",
         rule_ids=(),
         labels=Labels(("1",), ("0",)),
-        columns=Columns("text", "id"),
+        columns=BundleColumns("text", "id"),
         max_new_tokens=8,
         files={},
     )
@@ -134,7 +134,7 @@ def answer(folder: Path, student: Student) -> None:
     """The whole table, from the file to the file; the model stays open."""
     lent = Student(student.bundle, student._sampler)
     vars(lent)["close"] = lambda: None
-    job = Job(folder, Source(str(folder / "new.csv"), id_column="id"), str(folder / "out.csv"), "csv")
+    job = Job(folder, TextSource(str(folder / "new.csv"), id_column="id"), str(folder / "out.csv"), "csv")
     with held(job, overwrite=True) as rows:
         run(job, lambda: lent, rows)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import pytest
 
-from core.config.base import NotInKey, Section
+from core.config.base import ConfigSection, NotInKey
 from core.errors import StageError, StoreError
 from core.progress import Silent
 from core.stage import ACTIONS, STAGES, Stage, StageCall, StageIO, action, build, changed
@@ -15,11 +15,11 @@ from core.stage import stage as declare
 from core.store.objects import Store
 
 
-class Inner(Section):
+class Inner(ConfigSection):
     rank: int = 1
 
 
-class Settings(Section):
+class Settings(ConfigSection):
     epochs: int = 1
     inner: Inner = Inner()
     root: Annotated[str, NotInKey("a place")] = "a"

@@ -18,8 +18,8 @@ from pathlib import Path
 REPO = Path(__file__).resolve().parents[2]
 WORDS = (
     "said", "says", "told", "tells", "stands", "stood", "whoever", "anew", "mend", "mends", "mended",
-    "beside", "but for", "for want of", "is no", "are no", "goes on", "go on", "went on", "how-manieth", "borne",
-    "at home", "lent", "learnt",
+    "beside", "but for", "for want of", "is no", "are no", "goes on", "go on", "went on", "how-manieth",
+    "borne", "at home", "lent", "learnt",
 )  # fmt: skip
 QUOTED: Mapping[str, str] = {
     "core/rejection/leaks.py": "patterns of phrases in teachers' answers",

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.errors import ModelError, PassingError, StageError, StoreError, UnderstudyError
 from core.progress import Silent
 from core.stage import Stage, StageIO
@@ -17,7 +17,7 @@ from core.store.objects import Store
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-class Settings(Section):
+class Settings(ConfigSection):
     """No settings."""
 
 

@@ -209,7 +209,7 @@ class LocalSession:
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class LossTerms:
     """A loss at n positions. All tensors (n,); the last two are None for cross-entropy."""
 
     loss: Loss
@@ -236,7 +236,7 @@ class Terms:
 
 def _pack_terms(
     data: Sequence[Datum], parts: Sequence[slice], loss: Loss, device: torch.device
-) -> tuple[Tensor, Terms]:
+) -> tuple[Tensor, LossTerms]:
     """Return the weighted positions of a part of each datum, laid end to end, and their terms."""
     names = ("targets", "weights", *(("logprobs", "advantages") if loss.is_policy else ()))
     ends = list(zip(data, parts, strict=True))
@@ -246,10 +246,10 @@ def _pack_terms(
             f"loss {loss.name} needs a log-probability and an advantage at each position, cross_entropy none"
         )
     places = columns[1].nonzero().squeeze(1)
-    return places.to(device), Terms(loss, *(column[places].to(device) for column in columns))
+    return places.to(device), LossTerms(loss, *(column[places].to(device) for column in columns))
 
 
-def _weighted_loss(backbone: Backbone, features: Tensor, terms: Terms) -> Tensor:
+def _weighted_loss(backbone: Backbone, features: Tensor, terms: LossTerms) -> Tensor:
     """Return the sum of weighted terms (nats, fp32) of targets by features (n, width)."""
     head = backbone.model.get_output_embeddings()
     if not backbone.shortcuts.head or type(head) is not nn.Linear:
@@ -267,7 +267,7 @@ class _HeadLoss(torch.autograd.Function):  # type: ignore[misc]
     """features (n, width), frozen head (vocabulary, width) -> loss ()."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, head: Tensor, bias: Tensor | None, terms: Terms) -> Tensor:
+    def forward(ctx: Any, features: Tensor, head: Tensor, bias: Tensor | None, terms: LossTerms) -> Tensor:
         grad = torch.empty_like(features)
         total = torch.zeros((), device=features.device)
         with torch.autocast(features.device.type, enabled=False):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
-from core.engines.base import Usage
+from core.engines.base import EngineUsage
 from core.engines.sampling import (
     ChoiceScores,
     GenerateParams,
@@ -50,7 +50,7 @@ class TinkerSampler:
         self._client, self._outstanding, self._on_close = client, outstanding, on_close
         self._server = client.service.connection.server
         self._method: str | None = None
-        self.usage = Usage()
+        self.usage = EngineUsage()
 
     def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
         """Score choices, in one request a row if they share all but their last token; see scoring.
@@ -183,7 +183,7 @@ class TinkerSampler:
 
     def _send(self, request: SampleRequest) -> Future[Any]:
         types, params = sdk.load().types, request.params
-        self.usage += Usage(prefilled=len(request.prompt), requests=1)
+        self.usage += EngineUsage(prefilled=len(request.prompt), requests=1)
         return plain(
             self._client.sdk.sample(
                 prompt=types.ModelInput.from_ints(list(request.prompt)),
@@ -211,7 +211,7 @@ class TinkerSampler:
             if isinstance(found, SessionLost | ConfigError):
                 raise found from error
             return RowError(str(found))
-        self.usage += Usage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences))
+        self.usage += EngineUsage(sampled=sum(len(sequence.tokens) for sequence in answer.sequences))
         return answer
 
 

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
 
-from core.report.document import Key, Mark, Picture
+from core.report.document import LegendEntry, Mark, Picture
 
 BLUE, RED, GREEN, PINK, ORANGE = "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00"
 INK, MUTED, GRID, PAPER = "#1b1f24", "#5f6872", "#d9dde2", "#ffffff"
@@ -106,9 +106,9 @@ def painting(more: Mapping[str, str]) -> AbstractContextManager[None]:
     return matplotlib.rc_context(settings)
 
 
-def key(label: str, color: str, mark: Mark = "line", dash: str = "") -> Key:
+def key(label: str, color: str, mark: Mark = "line", dash: str = "") -> LegendEntry:
     """Return an entry of a legend."""
-    return Key(label, NAMES[color], mark, dash)
+    return LegendEntry(label, NAMES[color], mark, dash)
 
 
 def other_strokes(n: int) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.report.data import ComparisonData
-from core.report.document import CONCLUSIONS, Conclusion, Key, Mark, Picture, conclusion
+from core.report.document import CONCLUSIONS, Conclusion, LegendEntry, Mark, Picture, conclusion
 from core.report.plots import drawing
 from core.report.plots.drawing import BLUE, INK, MUTED, PAPER, RED, STUDENT, dashes
 from core.report.text import name_of, number, span
@@ -70,7 +70,7 @@ def forest(
     name: str,
     title: str,
     axis: str,
-    keys: Sequence[Key] = (),
+    keys: Sequence[LegendEntry] = (),
     line: float | None = None,
 ) -> Picture:
     """Draw rows from top to bottom; `line` is the position of a vertical line."""
@@ -286,6 +286,6 @@ def _strokes(scorers: Sequence[ProbabilityAnalysis]) -> dict[str, tuple[str, str
     return {first: (STUDENT, ""), **dict(zip(others, drawing.other_strokes(len(others)), strict=True))}
 
 
-def _keys(shown: Sequence[ProbabilityAnalysis], among: Sequence[ProbabilityAnalysis]) -> list[Key]:
+def _keys(shown: Sequence[ProbabilityAnalysis], among: Sequence[ProbabilityAnalysis]) -> list[LegendEntry]:
     strokes = _strokes(among)
     return [drawing.key(s.title, strokes[s.title][0], dash=strokes[s.title][1]) for s in shown]

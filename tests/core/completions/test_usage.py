@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.completions.response import Counted, read_usage
+from core.completions.response import TokenCounts, read_usage
 from core.cost import Usage
 
 DETAILS = "completion_tokens_details"
@@ -89,7 +89,7 @@ def test_no_field_implies_more_than_is_counted(
     found = fields(prompt, completion, total, reasoning) | {
         "prompt_tokens_details": {"cached_tokens": cached}
     }
-    counted = read_usage(found) or Counted(Usage(0, 0))
+    counted = read_usage(found) or TokenCounts(Usage(0, 0))
     usage = counted.usage
     assert usage.total >= number(total)
     assert usage.total >= number(prompt) + number(completion)

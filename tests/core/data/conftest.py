@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.config.data import DataConfig
-from core.data.reading import Readings, Row, read
+from core.data.reading import FileReadings, TableRow, read
 from core.records import Example, SplitName
 
 Write = Callable[..., Path]
@@ -30,20 +30,20 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 @pytest.fixture
-def readings() -> Callable[..., Readings]:
+def readings() -> Callable[..., FileReadings]:
     """Read data.csv with these settings."""
 
-    def _read(path: str = "data.csv", **settings: Any) -> Readings:
+    def _read(path: str = "data.csv", **settings: Any) -> FileReadings:
         return read(DataConfig(path=path, **settings))
 
     return _read
 
 
 @pytest.fixture
-def rows() -> Callable[..., list[Row]]:
+def rows() -> Callable[..., list[TableRow]]:
     """Rows from (id, text, label[, group]), all of one split."""
 
-    def _rows(values: Sequence[tuple[Any, ...]], split: SplitName | None = None) -> list[Row]:
-        return [Row(Example(*value), "data.csv", i, split) for i, value in enumerate(values, start=2)]
+    def _rows(values: Sequence[tuple[Any, ...]], split: SplitName | None = None) -> list[TableRow]:
+        return [TableRow(Example(*value), "data.csv", i, split) for i, value in enumerate(values, start=2)]
 
     return _rows

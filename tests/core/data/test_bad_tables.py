@@ -12,10 +12,10 @@ import pyarrow.parquet
 import pytest
 
 from core.config.data import DataConfig
-from core.data.reading import Readings, read
+from core.data.reading import FileReadings, read
 from core.errors import DataError
 
-Read = Callable[..., Readings]
+Read = Callable[..., FileReadings]
 Write = Callable[..., Path]
 
 

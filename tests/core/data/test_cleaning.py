@@ -7,15 +7,15 @@ import pytest
 
 from core.config.data import DataConfig
 from core.data.cleaning import Cleaned, clean
-from core.data.reading import Row
+from core.data.reading import TableRow
 from core.errors import DataError
 
-Rows = Callable[..., list[Row]]
+Rows = Callable[..., list[TableRow]]
 
 TABLE = [("1", "a", 1), ("2", "b", 0), ("3", " a ", 1), ("4", "b", 1), ("5", "c", 0), ("6", "a", 1)]
 
 
-def cleaned(found: list[Row], **settings: Any) -> Cleaned:
+def cleaned(found: list[TableRow], **settings: Any) -> Cleaned:
     return clean(found, DataConfig(path="data.csv", **settings))
 
 
@@ -59,7 +59,7 @@ def test_or_they_stop_the_run(rows: Rows, key: str, sentence: str) -> None:
     assert str(e.value) == sentence
 
 
-def given_splits(rows: Any) -> list[Row]:
+def given_splits(rows: Any) -> list[TableRow]:
     train = rows([("1", "a", 1), ("2", "b", 0), ("3", "c", 0), ("4", "all", 1)], "train")
     val = rows([("5", "b ", 1), ("6", "d", 0), ("7", "all", 1)], "val")
     return [*train, *val, *rows([("8", "c", 0), ("9", "d", 0), ("10", "all", 1)], "test")]

@@ -11,11 +11,11 @@ import pytest
 
 from core.data import tables
 from core.data.quotes import MANY_OF_ONE_COLUMN, MAX_LINES
-from core.data.reading import Readings
+from core.data.reading import FileReadings
 from core.data.tables import RawRow
 from core.data.text_lines import TextFormat
 
-Read = Callable[..., Readings]
+Read = Callable[..., FileReadings]
 Write = Callable[..., Path]
 
 LETTER = "Dear Ann,\n\nthank you for the tickets, the hotel and the rest.\nSee you, Bob\nPS, no reply needed"

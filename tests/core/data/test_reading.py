@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.config.data import DataConfig
-from core.data.reading import LabelMap, Readings, read
+from core.data.reading import FileReadings, LabelMap, read
 from core.errors import DataError
 
-Read = Callable[..., Readings]
+Read = Callable[..., FileReadings]
 Write = Callable[..., Path]
 
 ODD = [

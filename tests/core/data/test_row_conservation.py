@@ -6,11 +6,11 @@ import fsspec
 from hypothesis import given, settings
 
 from core.config.data import DataConfig
-from core.data.reading import Readings, read
+from core.data.reading import FileReadings, read
 from tests.row_files import RowFile, row_files
 
 
-def readings_of(file: RowFile) -> Readings:
+def readings_of(file: RowFile) -> FileReadings:
     """What training reads from a file."""
     fsspec.filesystem("memory").pipe_file(f"/conservation/data.{file.kind}", file.data)
     path = f"memory://conservation/data.{file.kind}"

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from core.config.data import DataConfig
 from core.data.cleaning import clean
-from core.data.reading import Row
+from core.data.reading import TableRow
 from core.data.splitting import Split, apportion, assign, components, split, subset, targets
 from core.errors import DataError
 from core.records import SPLITS, Example
 
-Rows = Callable[..., list[Row]]
+Rows = Callable[..., list[TableRow]]
 EXPECTED = {
     "train": ["r0", "r1", "r3", "r4", "r6", "r7", "r9", "r10", "r11", "r12", "r14", "r17", "r18", "r19"],
     "val": ["r5", "r8", "r15"],
@@ -24,12 +24,12 @@ EXPECTED = {
 PLAIN: dict[str, Any] = {"near_duplicates": {"enabled": False}}
 
 
-def table(n: int, every: int = 4) -> list[Row]:
+def table(n: int, every: int = 4) -> list[TableRow]:
     """Rows r0, r1, ... with texts of their own; one in `every` is positive."""
-    return [Row(Example(f"r{i}", f"text {i}", int(i % every == 0)), "data.csv", i + 2) for i in range(n)]
+    return [TableRow(Example(f"r{i}", f"text {i}", int(i % every == 0)), "data.csv", i + 2) for i in range(n)]
 
 
-def made(rows: list[Row], seed: int = 42, **kwargs: Any) -> Split:
+def made(rows: list[TableRow], seed: int = 42, **kwargs: Any) -> Split:
     config = DataConfig(path="data.csv", **{**PLAIN, **kwargs})
     return split(clean(rows, config), config, seed)
 
@@ -64,7 +64,7 @@ def test_single_rows_meet_sizes_and_label_shares_exactly(n: int, every: int, see
         assert [labels[0], labels[1]] == row
 
 
-def _labels(rows: list[Row]) -> tuple[int, int]:
+def _labels(rows: list[TableRow]) -> tuple[int, int]:
     positive = sum(row.example.label for row in rows)
     return len(rows) - positive, positive
 
@@ -74,7 +74,7 @@ def _labels(rows: list[Row]) -> tuple[int, int]:
 )
 @settings(deadline=None, max_examples=100)
 def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[int, int]], seed: int) -> None:
-    rows = [Row(Example(f"r{i}", str(i), label), "a", i) for i, (label, _) in enumerate(values)]
+    rows = [TableRow(Example(f"r{i}", str(i), label), "a", i) for i, (label, _) in enumerate(values)]
     units = [unit for _, unit in values]
     placed = assign(rows, units, DataConfig(path="a"), seed)
     assert all(p in (0, 1, 2) for p in placed)
@@ -86,7 +86,7 @@ def test_units_are_never_torn_apart_and_every_row_is_placed(values: list[tuple[i
 
 def test_small_families_spread_over_all_splits_and_sizes_stay_exact() -> None:
     rows = [
-        Row(Example(f"r{i}", f"text {i}", i % 2, f"g{i // 3}" if i < 300 else None), "a", i)
+        TableRow(Example(f"r{i}", f"text {i}", i % 2, f"g{i // 3}" if i < 300 else None), "a", i)
         for i in range(1000)
     ]
     result = made(rows)
@@ -97,16 +97,16 @@ def test_small_families_spread_over_all_splits_and_sizes_stay_exact() -> None:
 
 
 def test_ten_large_groups_still_give_three_splits() -> None:
-    rows = [Row(Example(f"r{i}", f"text {i}", i % 2, f"g{i % 10}"), "a", i) for i in range(1000)]
+    rows = [TableRow(Example(f"r{i}", f"text {i}", i % 2, f"g{i % 10}"), "a", i) for i in range(1000)]
     rows = [
-        Row(Example(r.example.id, r.example.text, i // 10 % 2, r.example.group), "a", i)
+        TableRow(Example(r.example.id, r.example.text, i // 10 % 2, r.example.group), "a", i)
         for i, r in enumerate(rows)
     ]
     assert [len(made(rows).used[name]) for name in SPLITS] in ([700, 100, 200], [700, 200, 100])
 
 
 def test_equal_texts_stay_together_even_without_a_search_for_near_duplicates() -> None:
-    rows = [Row(Example(f"r{i}", f"text {i // 2}", i // 2 % 2), "a", i) for i in range(80)]
+    rows = [TableRow(Example(f"r{i}", f"text {i // 2}", i // 2 % 2), "a", i) for i in range(80)]
     result = made(rows, duplicates="keep")
     where = {row.example.text: name for name, found in result.used.items() for row in found}
     assert all(where[r.example.text] == name for name, found in result.used.items() for r in found)
@@ -148,20 +148,20 @@ def test_limits_keep_the_stratification_and_a_smaller_one_takes_a_part_of_a_larg
             "test 0 negative, 0 positive); give more rows, other data.sizes, or another split",
         ),
         (
-            [Row(Example(str(i), str(i), 1), "a", i) for i in range(20)],
+            [TableRow(Example(str(i), str(i), 1), "a", i) for i in range(20)],
             "train would have one class only (train 0 negative, 14 positive; val 0 negative, 3 positive; "
             "test 0 negative, 3 positive); check data.positive and data.negative, or give train rows of both",
         ),
     ],
 )
-def test_splits_that_nothing_can_be_learnt_from_are_refused(rows: list[Row], sentence: str) -> None:
+def test_splits_that_nothing_can_be_learnt_from_are_refused(rows: list[TableRow], sentence: str) -> None:
     with pytest.raises(DataError) as e:
         made(rows)
     assert str(e.value) == sentence
 
 
 def test_an_empty_split_of_one_giant_family_says_so() -> None:
-    rows = [Row(Example(f"r{i}", f"text {i}", i % 2, "one"), "a", i) for i in range(10)]
+    rows = [TableRow(Example(f"r{i}", f"text {i}", i % 2, "one"), "a", i) for i in range(10)]
     with pytest.raises(DataError, match=r"10 rows \(100.0%\), among them r0, must stay in one split"):
         made(rows)
 

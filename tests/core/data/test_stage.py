@@ -11,7 +11,7 @@ import pytest
 from core import jsonio, packages
 from core.config.data import DataConfig
 from core.data.cleaning import clean
-from core.data.reading import Row, read
+from core.data.reading import TableRow, read
 from core.data.stage import SplitSettings, content, split
 from core.data.writing import read_examples
 from core.errors import UserError
@@ -134,7 +134,7 @@ def test_digits_stay_text_and_conflicts_and_leaks_are_counted_on_nsmc(real_data:
 def test_leaks_between_random_splits_of_nsmc_are_all_found_and_dropped(real_data: Path) -> None:
     config = DataConfig(path=str(real_data / "nsmc_200k" / "data.csv.gz"), leaks="drop", conflicts="keep")
     chance = random.Random(42)
-    rows = [Row(r.example, r.file, r.line, chance.choice(SPLITS)) for r in read(config).rows[:60_000]]
+    rows = [TableRow(r.example, r.file, r.line, chance.choice(SPLITS)) for r in read(config).rows[:60_000]]
     cleaned = clean(rows, config)
     texts = {name: {row.example.text.strip() for row in rows if row.split == name} for name in SPLITS}
     left = {name: {row.example.text.strip() for row in cleaned.parts[name]} for name in SPLITS}

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from core.data.reading import Readings
+from core.data.reading import FileReadings
 from core.data.text_lines import TextFormat, TextLines
 from core.errors import DataError
 
-Read = Callable[..., Readings]
+Read = Callable[..., FileReadings]
 Write = Callable[..., Path]
 
 WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")

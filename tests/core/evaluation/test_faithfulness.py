@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from core.evaluation.faithfulness import Counted, Faithfulness, faithfulness
+from core.evaluation.faithfulness import CountedShare, Faithfulness, faithfulness
 from core.evaluation.predictions import Generated
 from tests.core.evaluation.scored import Row, predictions
 
@@ -23,7 +23,7 @@ def of(*rows: Row, threshold: float = 0.7) -> Faithfulness:
     return faithfulness(predictions(rows), [TEXT] * len(rows), decided, ("R1", "R2"))
 
 
-def pair(counted: Counted) -> tuple[int, int]:
+def pair(counted: CountedShare) -> tuple[int, int]:
     return counted.count, counted.total
 
 

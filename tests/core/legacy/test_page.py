@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.legacy.keys import FIXED, KEYS, Key
+from core.legacy.keys import FIXED, KEYS, LegacyKey
 
 REPO = Path(__file__).resolve().parents[3]
 PAGE = "configs/from_earlier_scripts.md"
@@ -39,7 +39,7 @@ def shown(value: object) -> str:
     return f"`{text}`" if text else ""
 
 
-def row(key: Key) -> str:
+def row(key: LegacyKey) -> str:
     """A key's row of the page."""
     new = shown(key.new_default)
     default = f"(none) → {new}" if key.later else shown(key.default)

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from core import jsonio
 from core.bundle.stage import BundleSettings, bundle
-from core.config import Section
+from core.config import ConfigSection
 from core.config.loading import load
 from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
@@ -141,7 +141,7 @@ class Maker:
     def make(
         self,
         stage: Stage[Any],
-        settings: Section,
+        settings: ConfigSection,
         at: Mapping[str, Any] | None = None,
         given: Mapping[str, Any] | None = None,
         /,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.pipeline.reasons import LOOKED_AT, Reasons
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
@@ -20,7 +20,7 @@ from core.store.objects import Store
 from core.store.runs import RECORD, RunView
 
 
-class Part(Section):
+class Part(ConfigSection):
     """What the stage depends on."""
 
     seed: int

@@ -12,7 +12,7 @@ from core.bundle.opening import open_bundle
 from core.engines.base import Device
 from core.predict import Student
 from core.predict.job import Job
-from core.predict.source import Source
+from core.predict.source import TextSource
 from tests.small_project import texts
 
 
@@ -36,4 +36,4 @@ def table(tmp_path: Path) -> Path:
 @pytest.fixture
 def job(bundle: Path, table: Path, tmp_path: Path) -> Job:
     """The table answered into a CSV beside it."""
-    return Job(bundle, Source(str(table), id_column="id"), str(tmp_path / "out.csv"), "csv")
+    return Job(bundle, TextSource(str(table), id_column="id"), str(tmp_path / "out.csv"), "csv")

@@ -15,7 +15,7 @@ import pytest
 from core.errors import RowsFailed, StoreError, UserError
 from core.predict import Prediction, Student
 from core.predict import job as jobs
-from core.predict.job import Job, Outcome, held, run
+from core.predict.job import Job, JobResult, held, run
 from core.progress import Silent
 from tests.small_project import texts
 
@@ -28,7 +28,7 @@ def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "PART_ROWS", SMALL)
 
 
-def answer(job: Job, student: Callable[[], Lent], **how: bool) -> Outcome:
+def answer(job: Job, student: Callable[[], Lent], **how: bool) -> JobResult:
     with held(job, **how) as rows:
         return run(job, cast(Any, student), rows)
 
@@ -145,7 +145,7 @@ def test_errors_are_counted_in_parts_answered_before_a_crash_too(job: Job, lent:
 
 
 def test_no_answer_at_all_and_unwanted_errors_are_failures(job: Job, lent: Lent, table: Path) -> None:
-    found = Outcome("out.csv", rows=3, errors=2, unanswered=1)
+    found = JobResult("out.csv", rows=3, errors=2, unanswered=1)
     found.check(fail_on_error=False)
     with pytest.raises(RowsFailed, match="2 of 3 rows have an error"):
         found.check(fail_on_error=True)

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given, settings
 
 from core.errors import DataError
-from core.predict.source import InputRow, Source, text_columns
+from core.predict.source import InputRow, TextSource, text_columns
 from core.records import text_id
 from tests.row_files import RowFile, row_files
 
 
 def rows(path: Path, **settings: object) -> list[InputRow]:
-    return list(Source(str(path), **settings).rows())  # type: ignore[arg-type]
+    return list(TextSource(str(path), **settings).rows())  # type: ignore[arg-type]
 
 
 def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path) -> None:
 
 def test_standard_input_is_a_text_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"one\n\ntwo")))
-    found = list(Source("-").rows())
+    found = list(TextSource("-").rows())
     assert [row.text for row in found] == ["one", "", "two"]
     assert found[1].problem == "standard input:2: the text is empty"
 
@@ -131,7 +131,7 @@ def test_lines_in_utf_16_are_read(
     monkeypatch.chdir(tmp_path)
     Path("t.txt").write_bytes(UTF_16)
     Path("t.txt.gz").write_bytes(gzip.compress(UTF_16))
-    found = list(Source(where, encoding=encoding).rows())
+    found = list(TextSource(where, encoding=encoding).rows())
     assert [(row.text, row.problem) for row in found] == [
         ("hello there", None),
         ("free entry now", None),
@@ -163,13 +163,13 @@ def test_a_packed_standard_input_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     """ROW3."""
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(gzip.compress(b"a\n"))))
     with pytest.raises(DataError, match="standard input is packed by gzip; unpack it first"):
-        list(Source("-").rows())
+        list(TextSource("-").rows())
 
 
-def source(url: str, kind: str, asked: str | None = None) -> Source:
+def source(url: str, kind: str, asked: str | None = None) -> TextSource:
     """A source for a student whose training data has its texts in v2."""
     first, second = text_columns(asked, "v2")
-    return Source(url, kind, first, second_choice=second)  # type: ignore[arg-type]
+    return TextSource(url, kind, first, second_choice=second)  # type: ignore[arg-type]
 
 
 TABLES = {

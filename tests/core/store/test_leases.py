@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
 from core.store import leases
-from core.store.leases import Terms
+from core.store.leases import LeaseTerms
 from core.store.objects import Store
 
-QUICK = Terms(heartbeat=0.05, expiry=0.5, poll=0.05)
+QUICK = LeaseTerms(heartbeat=0.05, expiry=0.5, poll=0.05)
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def quick(store: Store) -> Store:
     return dataclasses.replace(store, terms=QUICK)
 
 
-class Nothing(Section):
+class Nothing(ConfigSection):
     """Settings without a field."""
 
 

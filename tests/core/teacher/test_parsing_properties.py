@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from core.config.teacher import ParseConfig
 from core.labels import LabelSet
-from core.teacher.parsing import LabelNames, Parsed, clean, parse
+from core.teacher.parsing import LabelNames, ParsedAnswer, clean, parse
 
 PLAIN = ParseConfig()
 NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
@@ -42,7 +42,7 @@ def without(*tags: re.Pattern[str]) -> st.SearchStrategy[str]:
     return TEXT.filter(lambda text: not any(tag.search(text) for tag in tags))
 
 
-def said(found: Parsed) -> tuple[int | None, str | None]:
+def said(found: ParsedAnswer) -> tuple[int | None, str | None]:
     assert found.ok, found.error
     return found.label, found.reasoning
 
@@ -64,7 +64,7 @@ def test_what_was_read_is_read_the_same_again_also_from_its_own_json(raw: str) -
     assert parse(raw, WORD, WORDS) == found
     if found.ok:
         again = json.dumps({"reasoning": found.reasoning, "label": found.label})
-        assert parse(again, WORD, WORDS) == Parsed(True, "json", found.label, found.reasoning, None)
+        assert parse(again, WORD, WORDS) == ParsedAnswer(True, "json", found.label, found.reasoning, None)
 
 
 @MANY

@@ -15,7 +15,7 @@ from core.jsonio import read_jsonl
 from core.progress import Silent
 from core.records import Example
 from core.teacher.base import AttemptPolicy
-from core.teacher.parsing import LabelNames, Parsed, parse
+from core.teacher.parsing import LabelNames, ParsedAnswer, parse
 from core.teacher.recorded import RecordedTeacher
 
 REPO = Path(__file__).resolve().parents[3]
@@ -39,7 +39,7 @@ def names_of(config: Config) -> LabelNames:
     return LabelNames(config.data.labels, config.teacher.parse.labels)
 
 
-def read(rows: list[dict[str, Any]], config: Config, **changed: Any) -> list[Parsed]:
+def read(rows: list[dict[str, Any]], config: Config, **changed: Any) -> list[ParsedAnswer]:
     rules = config.teacher.parse.model_copy(update=changed)
     return [parse(row["raw_output"], rules, names_of(config)) for row in rows]
 

@@ -149,11 +149,11 @@ def test_a_policy_gradient_without_advantages_is_refused(
 @pytest.mark.parametrize("advantage", [2.0, -2.0])
 @pytest.mark.parametrize("gap", [-0.5, 0.0, 0.5])
 def test_one_position_s_term_is_that_of_the_tensors(loss: Loss, advantage: float, gap: float) -> None:
-    from core.engines.local.session import Terms
+    from core.engines.local.session import LossTerms
 
     at = [torch.tensor([x]) for x in (0.7, -1.5 - gap, advantage)]
     needs = at[1:] if loss.is_policy else []
-    values, _ = Terms(loss, torch.tensor([3]), at[0], *needs).at(torch.tensor([1.5]), slice(None))
+    values, _ = LossTerms(loss, torch.tensor([3]), at[0], *needs).at(torch.tensor([1.5]), slice(None))
     assert float(values[0]) == pytest.approx(0.7 * loss.term(-1.5, -1.5 - gap, advantage))
 
 

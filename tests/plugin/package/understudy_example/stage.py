@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core import jsonio
-from core.config.base import Section
+from core.config.base import ConfigSection
 from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
 from core.pipeline.runners import Runner
@@ -14,7 +14,7 @@ from core.store.manifest import Manifest
 from understudy import register_stage
 
 
-class LengthSettings(Section):
+class LengthSettings(ConfigSection):
     """What is counted."""
 
     unit: str = "words"
