@@ -210,7 +210,7 @@ def _texts(
         if name not in known:
             listed = [each for each in known if each not in ALIASES]
             raise PromptError(f"{place}: unknown key {name}; {_suggestion(name, listed, 'known are')}")
-        if value.tag == "tag:yaml.org,2002:null":
+        if not section and value.tag == "tag:yaml.org,2002:null":
             continue
         if key == "target":
             yield from _texts(value, path, TargetWording.__slots__, "target.")
@@ -229,8 +229,10 @@ def _parse_yaml(path: Path) -> yaml.Node | None:
         return yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader)
     except FileNotFoundError:
         raise PromptError(f"{path} does not exist; set prompts.file to a prompts file") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise PromptError(f"{path} cannot be read: {e}; save the file as UTF-8, or set prompts.file") from e
+    except UnicodeDecodeError as e:
+        raise PromptError(f"{path} cannot be read: {e}; save the file as UTF-8") from e
+    except OSError as e:
+        raise PromptError(f"{path} cannot be read: {e}; set prompts.file to a prompts file") from e
     except yaml.YAMLError as e:
         mark = getattr(e, "problem_mark", None) or getattr(e, "context_mark", None)
         problem = getattr(e, "problem", None) or getattr(e, "context", None) or e

@@ -135,7 +135,7 @@ class Registry(Generic[T]):
                 raise PluginError(
                     f"{name}{version} cannot provide its {self.kind} {point.name!r} (entry point "
                     f"{point.value} in group {self.group}): {type(e).__name__}: {e}; "
-                    f"update or uninstall {name}"
+                    f"update or uninstall {name if point.dist else 'it'}"
                 ) from e
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import itertools
 import json
-import mmap
 import os
 import threading
 import time
@@ -24,6 +23,7 @@ from core.store.leases import is_dead, this_process, writer_id
 
 SUFFIX = ".jsonl"
 IDLE_S, GATHER_S = 0.1, 0.005
+_BLOCK = 65536
 """After this long without a line, the next is written at once; otherwise lines wait this long for others."""
 
 _open_writers: set[str] = set()
@@ -101,10 +101,14 @@ def state(path: Path) -> Literal["growing", "finished", "unknown"]:
 def whole_end(path: Path) -> int:
     """Return where the last complete line ends, in bytes."""
     with path.open("rb") as f:
-        if not f.seek(0, 2):
-            return 0
-        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return data.rfind(b"\n") + 1
+        end = f.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - _BLOCK)
+            f.seek(start)
+            if (at := f.read(end - start).rfind(b"\n")) >= 0:
+                return start + at + 1
+            end = start
+    return 0
 
 
 class _Waiting(NamedTuple):

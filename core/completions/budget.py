@@ -17,7 +17,7 @@ BYTES_PER_TOKEN = 4.0
 """Of English in the vocabularies in use; other scripts take up to three times the tokens, which the
 first answers show."""
 _PER_MESSAGE = 4
-LEARNT_AFTER = 20
+LEARNED_AFTER = 20
 
 
 @dataclass(slots=True)
@@ -126,23 +126,23 @@ class Estimator:
         self._completions = _Mean()
 
     @property
-    def learnt(self) -> bool:
+    def learned(self) -> bool:
         """Whether the server's own counts are used."""
-        return self._ratio.n >= LEARNT_AFTER
+        return self._ratio.n >= LEARNED_AFTER
 
     def prompt(self, rough: float) -> Range:
         """Return the tokens of a prompt of `rough` tokens by `rough_tokens`; wide bounds until learned."""
-        return self._ratio.interval() * rough if self.learnt else Range(0.5 * rough, rough, 3 * rough)
+        return self._ratio.interval() * rough if self.learned else Range(0.5 * rough, rough, 3 * rough)
 
     def completion(self) -> Range:
         """Return the mean completion; until learned, up to `max_tokens`, most likely a tenth of it."""
-        if self.learnt:
+        if self.learned:
             return self._completions.interval()
         return Range(0.0, 0.1 * self._max_tokens, float(self._max_tokens))
 
     def reservation(self, rough: float) -> Usage:
         """Return what to reserve: the means, rounded up; for the completion all it may have until learned."""
-        completion = self._completions.mean if self.learnt else self._max_tokens
+        completion = self._completions.mean if self.learned else self._max_tokens
         return Usage(math.ceil(self.prompt(rough).mean), math.ceil(completion))
 
     def learn(self, rough: float, usage: Usage) -> None:

@@ -75,7 +75,7 @@ class Journal:
     async def append(self, reply: Reply) -> None:
         """Return when the reply is durable on this machine and found by `get`.
 
-        Raises StoreError if it could not be written; then nothing is counted. If the caller is cancelled,
+        Raises StoreError if it could not be written; then nothing is counted. If the caller is canceled,
         the reply is kept all the same: it was paid for.
         """
         await self._commit.write(reply)
@@ -213,7 +213,9 @@ class ReplyIndex:
                         log.warning(message, piece.path, _line_number(piece, at))
                     break
                 try:
-                    batch.append((at, from_line(line)))
+                    reply = from_line(line)
+                    # The index needs no texts, of which a batch can have hundreds of megabytes.
+                    batch.append((at, reply._replace(raw_output="", reasoning_content=None)))
                 except ValueError as e:
                     if at > 0 or b'"holder"' not in line:  # the first line names the writer
                         message = "%s:%d: no reply can be read there (%s); its request will be sent again"
@@ -233,14 +235,13 @@ class ReplyIndex:
             number = len(self._pieces) - 1
             rows, texts = [], []
             for start, reply in replies:
-                self._usage[reply.run].add(reply)
                 if not reply.is_answer:
                     continue
                 setup = None
                 if (named := reply.setup) is None:
                     self.old_formats |= {reply.output_format}
                     if reply.attempt == 0:
-                        texts.append((_bytes(reply.example_id),))
+                        texts.append((_bytes(str(reply.example_id)),))
                 else:
                     if (variant := (named.max_tokens, reply.output_format)) not in self.variants:
                         self.variants |= {variant}
@@ -252,6 +253,8 @@ class ReplyIndex:
             self._db.executemany(_INSERT, rows)
             self._db.executemany("INSERT OR IGNORE INTO old_text VALUES (?)", texts)
             self._db.execute("COMMIT")
+            for _, reply in replies:  # after all that can fail, so that no reply is counted twice
+                self._usage[reply.run].add(reply)
             self._read[piece.writer] = max(end, self.read_until(piece.writer))
 
     def line(self, key: str) -> tuple[bytes, Path] | None:

@@ -99,7 +99,7 @@ class Reply(NamedTuple):
     @property
     def is_answer(self) -> bool:
         """False for a failed reply, which was billed and answers nothing."""
-        return ending(self.finish_reason) != "failed"
+        return not isinstance(self.finish_reason, str) or ending(self.finish_reason) != "failed"
 
 
 @dataclass(slots=True)
@@ -168,6 +168,6 @@ def _check(reply: Reply) -> None:
     counts = (*reply[10:13], reply.max_tokens, *reply[19:])
     if not {int, NoneType}.issuperset(map(type, counts)):
         raise ValueError("its token counts are not integers")
-    names = (reply.finish_reason, reply.output_format, reply.settled_format, reply.prompt_digest)
+    names = (reply.output_format, reply.settled_format, reply.prompt_digest)
     if not {str, NoneType}.issuperset(map(type, names)):
-        raise ValueError("its finish reason, format or prompt is invalid")
+        raise ValueError("its format or prompt is invalid")

@@ -45,7 +45,7 @@ class TokenWeights(ConfigSection):
 
 
 class AdamConfig(ConfigSection):
-    """The optimiser (Loshchilov & Hutter 2019, AdamW)."""
+    """The optimizer (Loshchilov & Hutter 2019, AdamW)."""
 
     beta1: float = Field(0.9, ge=0, lt=1)
     """Decay of the gradient's mean."""
@@ -114,7 +114,7 @@ class StudentConfig(ConfigSection):
     epochs: float | None = Field(None, gt=0)
     """Passes over the accepted samples, by default 3; a part of an epoch is allowed."""
     steps: int | None = Field(None, ge=1)
-    """Optimiser steps, instead of epochs."""
+    """Optimizer steps, instead of epochs."""
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Seeds of the adapter's start and of the order of batches; by default the config's `seed`. The first
     one's student is published, chosen before anything was measured; each other one is a run of its own,
@@ -132,7 +132,7 @@ class StudentConfig(ConfigSection):
     warmup_steps: int = Field(0, ge=0)
     """Steps in which the learning rate rises from nearly nothing to the largest."""
     adam: AdamConfig = AdamConfig()
-    """The optimiser's settings."""
+    """The optimizer's settings."""
     parity_rows: int = Field(16, ge=1)
     """Rows of val on which a downloaded adapter, and the bundle once it is opened again, are compared with
     the trained model."""

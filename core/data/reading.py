@@ -209,8 +209,8 @@ class _RowReader:
         self.config, self.split_of, self.met = config, split_of, set[str]()
         self.labels = LabelMap(config)
         text = config.text_column  # read in the place of columns that the table does not have
-        optional = (config.id_column or text, config.group_column or text, config.split_column or text)
-        self.columns = (text, config.label_column, *optional)
+        optional = (config.id_column, config.group_column, config.split_column)
+        self.columns = (text, config.label_column, *(text if name is None else name for name in optional))
 
     def row(self, raw: RawRow, table: TableFile) -> TableRow | str | None:
         """Return the row, or the reason why it is bad, or None if no split names it."""

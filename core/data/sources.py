@@ -62,7 +62,14 @@ def read_bytes(url: str) -> bytes:
 
 def digest(url: str) -> str:
     """sha256 of the file's bytes, not unpacked, in hex."""
-    return hashlib.sha256(read_bytes(url)).hexdigest()
+    with explained(url, "name a file, or set data.dir"):
+        if is_local(url):
+            file: BinaryIO = local_path(url).open("rb")
+        else:
+            fs, path = filesystem(url)
+            file = cast(BinaryIO, fs.open(path, "rb"))
+        with file:
+            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -102,7 +109,7 @@ def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[No
             raise
         # Clients of stores have their own error classes, with no common base but Exception.
         name = type(e).__name__
-        if "Connect" in name or "Timeout" in name:
+        if isinstance(e, (ConnectionError, TimeoutError)) or "Connect" in name or "Timeout" in name:
             raise PassingError(f"{url} could not be reached: {name}: {e}") from e
         raise DataError(f"{place(url)} cannot be read: {name}: {e}") from e
 
@@ -111,7 +118,7 @@ def missing(url: str) -> str:
     """The message for a file that does not exist, with the nearest names in its folder."""
     try:
         fs, path = filesystem(url)
-        entries = fs.ls(path.rpartition("/")[0], detail=True)
+        entries = fs.ls(path.rpartition("/")[0] or ("/" if path.startswith("/") else ""), detail=True)
     except OSError:
         entries = []
     siblings = sorted(str(e["name"]).rpartition("/")[2] for e in entries if e["type"] != "directory")

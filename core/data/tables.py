@@ -182,7 +182,9 @@ class JsonLines:
             if empty and written.lstrip()[:1] == "[":
                 raise DataError(f"{self._place} is one JSON array; write one object per line (JSON lines)")
             empty = False
-            value = garbled("the line", written, self._how) or _parsed(written)
+            has_nul = "\0" in written
+            problem = garbled("the line", written, self._how) if has_nul else undecodable(written, self._how)
+            value = problem or _parsed(written)
             if isinstance(value, str):
                 yield RawRow(line, (), problem=value)
                 continue

@@ -86,7 +86,7 @@ def _regression(
     tfidf = TfidfVectorizer(**features)
     analyze = tfidf.build_analyzer()
     if not any(analyze(e.text) for e in train):
-        raise DataError(f"{title}: no text of train holds anything it could count")
+        raise DataError(f"{title}: no text of train contains anything to count")
     of_train = tfidf.fit_transform([e.text for e in train])
     counted = {
         split: of_train if split == "train" and rows is train else tfidf.transform([e.text for e in rows])

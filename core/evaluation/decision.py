@@ -154,7 +154,7 @@ def decide(settings: DecideSettings, io: StageIO) -> dict[str, Any]:
     group_of = {e.id: e.group for e in read_examples(io.inputs["split"] / "val.csv")}
     if strange := [name for name in scored.ids if name not in group_of]:
         raise StageError(
-            f"{settings.scores} holds {len(strange)} rows that are not of val, {strange[0]} for one: "
+            f"{settings.scores} contains {len(strange)} rows that are not of val, {strange[0]} for one: "
             "calibration and threshold are fitted on val only"
         )
     groups = [group_of[name] for name in scored.ids]

@@ -81,7 +81,7 @@ def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO
     """
     n = len(positive)
     if n == 0:
-        why = "the split has no rows"
+        why = "no rows were given"
     elif int(positive.sum()) in (0, n) and config.objective != "share_flagged":
         what = "macro-F1" if config.objective == "macro_f1" else f"the objective {config.objective}"
         why = f"all {n} rows are of one class, so {what} does not tell thresholds apart"

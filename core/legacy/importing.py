@@ -162,7 +162,8 @@ def _map_keys(found: Imported) -> None:
             hint = f"; did you mean {near[0]}?" if near else ""
             found.note("unknown", name, f"not a key of the earlier scripts, which ignored it{hint}")
         elif not key.fields:
-            shown = textwrap.shorten(json.dumps(value, ensure_ascii=False), 60, placeholder="...")
+            text = json.dumps(value, ensure_ascii=False)
+            shown = text if len(text) <= 60 else f"{text[:57]}..."
             found.note("left out", name, f"{shown}: {key.note}")
         elif key.note and name != "prompt_file" and key.differs(value, converted[name]):
             found.note("different", name, f"now {', '.join(key.fields)}; {key.note}")

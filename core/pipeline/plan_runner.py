@@ -21,7 +21,7 @@ Promises = dict[tuple[str, str], str]
 
 
 class NotBuiltYet(Exception):
-    """A stage has to run before the walk can continue; holds its slot."""
+    """A stage has to run before the plan can continue; has its slot."""
 
 
 class Promised(Manifest):

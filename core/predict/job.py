@@ -142,6 +142,8 @@ def held(job: Job, *, overwrite: bool = False, restart: bool = False) -> Iterato
             shutil.rmtree(job.parts, ignore_errors=True)
         yield _begun(job)
     finally:
+        if not (job.parts / _JOB).is_file():  # nothing has been answered
+            shutil.rmtree(job.parts, ignore_errors=True)
         lock.release()
         if not job.parts.exists():
             Path(lock.lock_file).unlink(missing_ok=True)
@@ -262,6 +264,8 @@ def _begun(job: Job) -> int:
             )
         if all(job.answered(i).is_file() or job.asked(i).is_file() for i in range(_parts(earlier.rows))):
             return earlier.rows
+    else:  # parts without their job are remains of an interrupted cleanup
+        shutil.rmtree(job.parts, ignore_errors=True)
     rows = 0
     with _kept(job.parts):
         job.parts.mkdir(exist_ok=True)

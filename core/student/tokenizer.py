@@ -50,7 +50,7 @@ def tokenizer_digest(folder: Path) -> str:
     """sha256 over the tokenizer's files in a folder. Raises ModelError if there are none."""
     files = tokenizer_files(folder)
     if not files:
-        raise ModelError(f"student.tokenizer: {folder} holds no tokenizer's files")
+        raise ModelError(f"student.tokenizer: {folder} contains no tokenizer")
     return jsonio.digest({path.name: jsonio.file_digest(path) for path in files})
 
 

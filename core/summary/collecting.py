@@ -166,18 +166,22 @@ def _runs(store: Store) -> tuple[list[_Run], list[Skipped]]:
     A remote root is listed once. On a disk only runs/ itself is listed, since runs may have many files.
     Raises StoreError if that fails.
     """
+    runs, skipped = list[_Run](), list[Skipped]()
     paths_of: dict[str, set[str] | None] = {}  # None on a disk; without any paths it is a file
     if (folder := store.backend.folder) is not None:
         with explained(folder / FOLDER, "list"), contextlib.suppress(FileNotFoundError):
             for path in (folder / FOLDER).iterdir():
-                paths_of[path.name] = None if path.is_dir() else set()
+                try:
+                    with explained(path, "read"):
+                        paths_of[path.name] = None if path.is_dir() else set()
+                except StoreError as e:  # a link into a folder of another user, for example
+                    skipped.append(Skipped(f"{FOLDER}/{path.name}", str(e)))
     else:
         by_run = defaultdict[str, set[str]](set)
         for found in store.backend.list(FOLDER):
             _, name, *inside = found.path.split("/", 2)
             by_run[name].update(inside)
         paths_of |= by_run
-    runs, skipped = list[_Run](), list[Skipped]()
     for name, paths in sorted(paths_of.items()):
         if paths is None or paths:
             runs.append(_Run(store, name, paths))

@@ -233,7 +233,8 @@ def read_line(line: str, at: str, model: str = UNNAMED) -> Recorded:
     if row.get("id") is None:
         raise AnswersError(f"{at}: neither id nor text; give the text's id, or the text itself")
     try:
-        found = Recorded.model_validate({**row, "model": row.get("model") or model})
+        own = row.get("model")
+        found = Recorded.model_validate({**row, "model": model if own in (None, "") else own})
     except ValidationError as e:
         name = str(e.errors()[0]["loc"][0])
         shown, wanted = json.dumps(row[name])[:40], _WANTED.get(name, "a text")

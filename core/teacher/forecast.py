@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from functools import reduce
 from operator import add
 
-from core.completions.budget import LEARNT_AFTER, Estimator, rough_tokens
+from core.completions.budget import LEARNED_AFTER, Estimator, rough_tokens
 from core.completions.completer import stored_completions
 from core.completions.journal import Journal
 from core.completions.reply import Reply
@@ -55,7 +55,7 @@ def forecast(
         least += max(1, min(policy.keep - labels.count(example.label), policy.attempts - len(labels)))
         rough += prompt
     mean = float(least)
-    if finished >= LEARNT_AFTER:
+    if finished >= LEARNED_AFTER:
         mean = min(max(fresh * attempts / finished + begun, least), left)
     found = estimate_run(
         Range(least, mean, left),
@@ -67,7 +67,7 @@ def forecast(
         taken.cached_share(),
     )
     counter = "a token for 4 bytes, a guess"
-    if taken.estimator.learnt:
+    if taken.estimator.learned:
         counter = f"the server's own counts in {len(taken.seconds)} answers"
     return found, counter
 
@@ -117,13 +117,13 @@ class Taken:
 
     def latency(self) -> Range:
         """Return the seconds of an answer, guessed until learned."""
-        if len(self.seconds) < LEARNT_AFTER:
+        if len(self.seconds) < LEARNED_AFTER:
             return Range(1.0, 5.0, 30.0)
         return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
 
     def cached_share(self) -> float:
         """Return the share of prompts in the server's cache; 0, the cautious guess, until learned."""
-        return self._cached / self._prompt if self.estimator.learnt and self._prompt else 0.0
+        return self._cached / self._prompt if self.estimator.learned and self._prompt else 0.0
 
 
 def _money(found: Forecast) -> str:

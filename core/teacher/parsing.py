@@ -225,7 +225,7 @@ class LabelNames:
 
         Marks around a word (quotes, periods, asterisks) are ignored.
         """
-        if isinstance(value, float) and value.is_integer():
+        if isinstance(value, float) and value in (0.0, 1.0):
             value = int(value)
         if isinstance(value, bool | int):
             value = str(value)

@@ -139,7 +139,7 @@ def main(folder: Path) -> int:
         if isinstance(e, ImportError) and (e.name or "").partition(".")[0] == tracker:
             error = f"it is not installed: pip install 'understudy-distill[{tracker}]'"
         temporary = folder / "error.new"
-        temporary.write_text(error, encoding="utf-8")
+        temporary.write_text(error, encoding="utf-8", errors="backslashreplace")
         temporary.replace(folder / ERROR)
         return 1
     finally:

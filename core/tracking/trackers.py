@@ -148,7 +148,7 @@ class TrackerProcess:
         code, error = self._process.poll(), self._folder / ERROR
         if error.exists():
             self._fail(ChildProcessError, error.read_text(encoding="utf-8"))
-        elif code and not (self._folder / ENDED).exists():
+        elif code is not None and not (self._folder / ENDED).exists():
             self._fail(ChildProcessError, f"its process ended unexpectedly (exit code {code})")
 
     def _fail(self, error: type[Exception], why: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 import click
@@ -126,11 +127,13 @@ def _answer_stream(
 
     out, outcome = console.data_output(), job.JobResult("standard output")
     writer = csv.writer(out, lineterminator="\n") if options.output_format == "csv" else None
+    chunks = batched(rows, _AT_ONCE)
+    first = next(chunks, None)  # an input that cannot be read fails before the model is loaded
     names = sink.columns(reasoning=options.reasoning)
     if writer is not None:
         writer.writerow(names)
     with opened() as student:
-        for chunk in batched(rows, _AT_ONCE):
+        for chunk in chain([] if first is None else [first], chunks):
             for row in map(outcome.add, job.records(chunk, student, reasoning=options.reasoning)):
                 if writer is not None:
                     writer.writerow([sink.field(row[name]) for name in names])

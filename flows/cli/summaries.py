@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from core.summary.files import Modes
     from core.summary.tables import Format
 
-_ROOT = root_option("A folder or s3:// URL that holds runs/.")
+_ROOT = root_option("A folder or s3:// URL that contains runs/.")
 
 
 @click.command("summary")

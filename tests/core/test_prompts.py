@@ -63,6 +63,7 @@ def test_the_configs_instruction_replaces_the_files(tmp_path: Path) -> None:
 def test_the_wording_of_the_answer_can_be_set(tmp_path: Path) -> None:
     p = load(tmp_path, GOOD + 'target: {label_open: "L:", separator: " "}\n')
     assert p.target == TargetWording("L:", "</label>", "<reason>", "</reason>", " ")
+    assert load(tmp_path, GOOD + "target: {separator: }\n").target.separator == ""
 
 
 @given(text=st.text(), rulebook=st.text())
@@ -147,6 +148,7 @@ BAD = [
     ),
     ("target: {label_opn: x}", "p.yaml:8: unknown key label_opn; did you mean label_open?"),
     ("target: {label_open: ''}", "p.yaml:8: target.label_open is empty; write a mark"),
+    ("target: {label_open: }", "p.yaml:8: target.label_open is empty; write a mark"),
 ]
 
 

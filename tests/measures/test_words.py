@@ -10,7 +10,7 @@ from tests.measures import words
 def test_docstrings_comments_strings_and_pages_are_read(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     (tmp_path / "configs").mkdir()
-    code = '"""A page\n\nthat says much."""\n\ntold = 1  # told\nprint("anew", f"{told} stood")\n'
+    code = '"""A page\n\nthat says much."""\n\ntold = 1  # told\nprint("anew", f"{x} stood")\n'
     (tmp_path / "core" / "some.py").write_text(code)
     (tmp_path / "README.md").write_text("It is no\nbetter beside it.\n")
     (tmp_path / "configs" / "a.yaml").write_text("# borne\nkey: lent\n")

@@ -45,6 +45,8 @@ def save_name(label: SaveLabel | None, step: int) -> str:
 
 def renewed(location: str) -> str:
     """Return a new name for another save of what is at a path."""
+    if saved_step(location) is None:  # the server changed the name
+        return save_name(None, 0)
     return f"{location.rsplit('/', 1)[-1].rpartition('-')[0]}-{secrets.token_hex(4)}"
 
 

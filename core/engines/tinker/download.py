@@ -117,12 +117,14 @@ def complete(config: Path, weights: Path) -> tuple[str, ...]:
     file = config
     try:
         settings = json.loads(config.read_bytes())
+        if not isinstance(settings, dict):
+            raise ValueError("it is not a JSON object")
         if settings.get(TARGETS):
             return ()
         file = weights
         with safe_open(weights, framework="np") as opened:
             names = list(opened.keys())
-    except (ValueError, AttributeError, SafetensorError) as error:
+    except (ValueError, SafetensorError) as error:
         raise StageError(f"the server's {file.name} cannot be read ({error})") from error
     found = {match["module"] for name in names if (match := _MODULE.fullmatch(name))}
     if not found:

@@ -65,7 +65,9 @@ def translated(error: BaseException, doing: str, server: str) -> UnderstudyError
         )
     if status == 402:
         return StageError(f"{server} rejected {doing}: insufficient credit (HTTP 402: {why}). Check billing.")
-    if status is not None and (status in (*GONE, *_RETRYABLE) or status >= 500):
+    if status in GONE:
+        return SessionLost(f"{server} no longer has what {doing} needs (status {status}: {why})")
+    if status is not None and (status in _RETRYABLE or status >= 500):
         return SessionLost(f"{server} did not complete {doing} (status {status}: {why})")
     if status is not None:
         return StageError(f"the server refused {doing} (status {status}): {why}")
@@ -73,7 +75,7 @@ def translated(error: BaseException, doing: str, server: str) -> UnderstudyError
         return SessionLost(f"the connection to {server} was lost in {doing}: {error}")
     # An expired promise has no public class; a poisoned client raises a RuntimeError.
     if isinstance(error, CancelledError) or type(error).__name__ == "RetryableException":
-        return SessionLost(f"{server} no longer has {doing}: {why or 'it was cancelled'}")
+        return SessionLost(f"{server} no longer has {doing}: {why or 'it was canceled'}")
     if isinstance(error, RuntimeError) and "poisoned" in str(error):
         return SessionLost(f"{doing} came after a failed request: {error}")
     return StageError(f"{doing} on {server} failed: {type(error).__name__}: {error}")

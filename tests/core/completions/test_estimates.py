@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from core.completions.budget import LEARNT_AFTER, Estimator, rough_tokens
+from core.completions.budget import LEARNED_AFTER, Estimator, rough_tokens
 from core.config.endpoint import LimitsConfig
 from core.cost import Price, Range, Usage, estimate_run
 from core.prompts import Message
@@ -26,11 +26,11 @@ def test_at_first_a_token_is_four_bytes_and_an_answer_all_it_may_be() -> None:
 
 def test_twenty_answers_teach_both_ratios() -> None:
     estimator, rng = Estimator(max_tokens=4096), random.Random(0)
-    for n in range(LEARNT_AFTER):
-        assert not estimator.learnt
+    for n in range(LEARNED_AFTER):
+        assert not estimator.learned
         content = "y" * rng.randrange(100, 4000)
         estimator.learn(rough(content), Usage((len(content) + 20) // 2, 200 + n))
-    assert estimator.learnt
+    assert estimator.learned
     assert estimator.reservation(PROMPT).prompt == pytest.approx(208, rel=0.02)
     assert estimator.reservation(PROMPT).completion == 210
     assert estimator.completion().low < 209.5 < estimator.completion().high

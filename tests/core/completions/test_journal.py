@@ -307,6 +307,19 @@ def test_a_torn_line_is_told_once_though_the_journal_is_read_again_and_again(
     assert len([r for r in caplog.records if "torn" in r.message]) == 1
 
 
+def test_a_line_of_version_01_with_an_odd_id_or_finish_reason_is_read(tmp_path: Path) -> None:
+    store = Store.open(str(tmp_path))
+    spool = written(store, range(1))
+    row = json.loads(spool.read_bytes().splitlines()[1])
+    odd = {**row, "key": key_of("odd"), "example_id": 5, "finish_reason": 3}
+    with spool.open("a") as f:
+        f.write(json.dumps(odd) + "\n")
+    with Journal.open(store, "next") as journal:
+        found = journal.get(key_of("odd"))
+    assert found is not None
+    assert found.raw_output == row["raw_output"]
+
+
 def test_a_format_that_nobody_knows_is_named_with_its_file(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     error = pytest.raises(StoreError, match=r"formats/\w+\.json names an output format 'smoke signals'")

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from core.config.data import DataConfig
 from core.data.reading import FileReadings, LabelMap, read
+from core.data.tables import MissingColumn
 from core.errors import DataError
 
 Read = Callable[..., FileReadings]
@@ -299,6 +300,13 @@ def test_one_id_with_two_meanings_is_an_error_that_names_both_lines(write: Write
         "rows with the id (column 'id') of another text or label: 1; "
         "make ids unique, or leave data.id_column out:\n  'x': data.csv:2 and data.csv:4"
     )
+
+
+@pytest.mark.parametrize("column", ["id_column", "group_column"])
+def test_a_column_without_a_name_does_not_exist(write: Write, readings: Read, column: str) -> None:
+    write("text,label\na,1\nb,0\n")
+    with pytest.raises(MissingColumn):
+        readings(**{column: ""})
 
 
 def test_an_empty_id_is_a_bad_row(write: Write, readings: Read) -> None:

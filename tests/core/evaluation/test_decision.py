@@ -92,7 +92,7 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     )
     part = DecideSettings(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
-    with pytest.raises(StageError, match=r"scores.jsonl holds 1 rows that are not of val, r0 for one"):
+    with pytest.raises(StageError, match=r"scores.jsonl contains 1 rows that are not of val, r0 for one"):
         decision.decide(part, io)
 
 

@@ -143,7 +143,7 @@ def test_the_order_of_rows_does_not_matter(scored: Scored, config: ThresholdConf
 @pytest.mark.parametrize(
     ("scored", "config", "reason"),
     [
-        ([], {"objective": "f1"}, "the split has no rows"),
+        ([], {"objective": "f1"}, "no rows were given"),
         (
             [(1, 0.3), (1, 0.4)],
             {"objective": "cost", "cost_ratio": 5},
@@ -243,7 +243,7 @@ def test_rows_without_a_probability_are_negative_at_any_threshold() -> None:
 @pytest.mark.parametrize(
     ("scored", "reason"),
     [
-        ([], "the default 0.5: the split has no rows"),
+        ([], "the default 0.5: no rows were given"),
         ([(0, 0.2), (0, 0.9)], "the default 0.5: all 2 rows are of one class"),
         ([(0, None), (1, None)], "the default 0.5: none of 2 rows has a probability"),
     ],

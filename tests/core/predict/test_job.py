@@ -92,6 +92,21 @@ def test_what_was_answered_before_a_crash_is_not_answered_again(job: Job, lent: 
     assert Path(job.output).read_bytes() == Path(whole.output).read_bytes()
 
 
+def test_an_input_that_cannot_be_read_leaves_nothing_behind(job: Job, lent: Lent, table: Path) -> None:
+    table.write_text("id,other\na,b\n")
+    with pytest.raises(UserError):
+        answer(job, lambda: lent)
+    assert [p.name for p in Path(job.output).parent.iterdir()] == ["new.csv"]
+
+
+def test_answers_without_their_job_are_not_reused(job: Job, lent: Lent) -> None:
+    """A kill while the parts are removed can leave answers whose job is gone."""
+    with pytest.raises(Stops):
+        answer(job, lambda: Lent(lent.student, 2))
+    (job.parts / "job.json").unlink()
+    assert answer(job, lambda: lent).reused == 0
+
+
 def test_a_job_that_is_all_answered_loads_no_model(job: Job, lent: Lent) -> None:
     with held(job) as rows:
         assert jobs.answer(job, range(4), rows, cast(Any, lambda: lent), Silent()) == 60

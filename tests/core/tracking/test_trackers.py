@@ -237,6 +237,16 @@ def test_a_tracker_that_raises_is_one_warning_with_its_words(
     assert json.loads(view.read(FILE) or "")["told"] == {}, "so that the next try sends all"
 
 
+def test_a_tracker_that_exits_early_without_an_error_is_one_warning(
+    view: RunView, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "wandb.py").write_text("import os\nos._exit(0)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    follow(config(wandb={"project": "p", "mode": "offline"}), view)
+    (warning,) = warnings(caplog)
+    assert "its process ended unexpectedly (exit code 0)" in warning
+
+
 def test_the_error_of_a_missing_library_has_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
