@@ -18,7 +18,7 @@ export DO_NOT_TRACK = 1
 # Set, it makes every start compile every module again: 20 s for the larger packages.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup quickstart test lint types secure pytest test-all test-slow test-deployments bench kill-matrix interop docker-check lock clean
+.PHONY: help setup quickstart check test lint types secure pytest test-all test-slow test-deployments bench kill-matrix interop docker-check lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /: /'
@@ -39,6 +39,9 @@ quickstart: setup  ## everything from nothing: real texts, a real model, no acco
 	@echo "It begins with the verdict and the table of all on the same rows; then look at"
 	@echo "  artifacts/runs/quickstart/student_phase/test.json            what the student says of each text"
 	@echo "  artifacts/runs/quickstart/student_phase/learning_curve.png   every checkpoint on val"
+
+check: setup lint types  ## format, lint, types and the tests without servers, flows and real models: minutes
+	$(BIN)/pytest -n 2 --dist loadfile -m 'not integration and not deployments and not slow' $(ONLY)
 
 test: setup lint types secure pytest  ## all checks
 

@@ -25,6 +25,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+UNIT = ("core", "measures", "tasks", "test_collection.py", "test_packaging.py")
+SERVERS = {"chromium_page", "prefect_server", "s3_root", "s3_server"}
+"""Fixtures that start a server or a browser."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests that need a server, a browser or a flow as `integration`: `make check` leaves them out."""
+    for item in items:
+        place = item.path.relative_to(REPO / "tests")
+        is_unit = place.parts[0] in UNIT and not place.is_relative_to("core/engines/tinker")
+        on_s3 = "root" in getattr(item, "fixturenames", ()) and "s3" in item.name
+        if not is_unit or on_s3 or SERVERS & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.integration)
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data sets (UNDERSTUDY_TEST_DATA, by default ../shared/data)."""

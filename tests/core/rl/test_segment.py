@@ -25,6 +25,8 @@ from tests.conftest import AnsweringModel
 from tests.core.pipeline.making import policy
 from tests.small_project import write_project
 
+pytestmark = pytest.mark.integration
+
 SETTINGS = (
     "student.target=label_only",
     "student.engine.device=cpu",

@@ -26,6 +26,8 @@ from core.tracking.child import main
 from core.tracking.trackers import FILE, TrackerProcess, evaluation_point, tracked, training_points
 from tests.core.export.making import metrics, with_values
 
+pytestmark = pytest.mark.integration
+
 HISTORY = [TrainStep(step=i, loss=2.0 - i, learning_rate=1e-3, grad_norm=None, tokens=7) for i in (0, 1)]
 EVALUATION = evaluation_point(2, with_values(metrics(90), macro_f1=0.8, f1=0.7, auroc=None))
 RESULT = RunResult(

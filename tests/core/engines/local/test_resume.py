@@ -18,6 +18,8 @@ from core.engines.local import LocalEngine
 from core.errors import ModelError
 from tests.core.engines.local.conftest import MakeBatch, PlainLogits
 
+pytestmark = pytest.mark.integration
+
 DROPPING = LoraSpec(rank=4, alpha=8.0, dropout=0.1, seed=21)
 STEPS = 5
 

@@ -15,6 +15,8 @@ from tests.servers.teacher import TeacherServer
 from tests.servers.teacher_answers import invented
 from tests.servers.teacher_orders import FaultKind
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize(
     "kind",
