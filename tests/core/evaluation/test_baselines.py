@@ -141,7 +141,7 @@ def test_one_class_in_train_is_refused(label: int) -> None:
 
 def test_texts_without_any_word_are_refused_in_a_sentence() -> None:
     rows = [Example("a", "!", 1), Example("b", "?", 0)]
-    with pytest.raises(DataError, match=r"TF-IDF words .* no text of train holds anything"):
+    with pytest.raises(DataError, match=r"TF-IDF words .* no text of train contains anything"):
         baselines(rows, {"val": rows})
 
 
