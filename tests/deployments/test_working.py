@@ -148,7 +148,7 @@ def test_a_run_whose_machine_died_is_marked_crashed_and_a_healthy_one_is_left_al
             kill(worker)
         assert flow_run(server, victim)["state_name"] == "Running"
         assert ended(server, victim) == "Crashed"
-        assert "no sign of life for 3 heartbeats" in flow_run(server, victim)["state"]["message"]
+        assert "no heartbeat for 3 intervals" in flow_run(server, victim)["state"]["message"]
         until(lambda: heard, "the webhook was not called", 60)
         (told,) = [json.loads(each) for each in heard]
         assert "is Crashed: no sign of life" in told["text"]
