@@ -151,7 +151,7 @@ def test_a_run_whose_machine_died_is_marked_crashed_and_a_healthy_one_is_left_al
         assert "no heartbeat for 3 intervals" in flow_run(server, victim)["state"]["message"]
         until(lambda: heard, "the webhook was not called", 60)
         (told,) = [json.loads(each) for each in heard]
-        assert "is Crashed: no sign of life" in told["text"]
+        assert "is Crashed: no heartbeat" in told["text"]
         assert told["flow_run"] == victim
 
         assert working.events(server, well, "prefect.flow-run.heartbeat") >= 4
