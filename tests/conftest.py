@@ -35,8 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         place = item.path.relative_to(REPO / "tests")
         is_unit = place.parts[0] in UNIT and not place.is_relative_to("core/engines/tinker")
-        on_s3 = "root" in getattr(item, "fixturenames", ()) and "s3" in item.name
-        if not is_unit or on_s3 or SERVERS & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        on_s3 = "root" in fixtures and "s3" in item.name
+        if not is_unit or on_s3 or SERVERS & fixtures:
             item.add_marker(pytest.mark.integration)
 
 

@@ -62,30 +62,27 @@ def read_bytes(url: str) -> bytes:
 
 def digest(url: str) -> str:
     """sha256 of the file's bytes, not unpacked, in hex."""
-    with explained(url, "name a file, or set data.dir"):
-        if is_local(url):
-            file: BinaryIO = local_path(url).open("rb")
-        else:
-            fs, path = filesystem(url)
-            file = cast(BinaryIO, fs.open(path, "rb"))
-        with file:
-            return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    with explained(url, "name a file, or set data.dir"), _packed(url) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 @contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked if its name ends in .gz. Raises DataError, also while they are read."""
     with explained(url):
-        if is_local(url):
-            file: BinaryIO = local_path(url).open("rb")
-        else:
-            fs, path = filesystem(url)
-            file = cast(BinaryIO, fs.open(path, "rb"))
+        file = _packed(url)
     with file:
         try:
             yield cast(BinaryIO, gzip.GzipFile(fileobj=file)) if url.lower().endswith(".gz") else file
         except (EOFError, zlib.error, gzip.BadGzipFile) as e:
             raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
+
+
+def _packed(url: str) -> BinaryIO:
+    if is_local(url):
+        return local_path(url).open("rb")
+    fs, path = filesystem(url)
+    return cast(BinaryIO, fs.open(path, "rb"))
 
 
 @contextmanager
