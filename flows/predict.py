@@ -19,7 +19,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from core import jsonio
 from core.bundle import Weights
 from core.bundle.opening import FILE
-from core.engines.base import Device
+from core.engines import Device
 from core.errors import UserError
 from core.optional import Failures, Part
 from core.predict import job as jobs

@@ -15,9 +15,9 @@ from typing import Any
 
 from core.config.teacher import PromptsConfig
 from core.prompts import load_prompts
+from core.student.conversation import Target
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer
-from core.student.wording import Target
 from tests.small_project import REPO, texts
 
 VOCABULARY = 49152

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from core.store.objects import Store
-from core.student.wording import Target
+from core.student.conversation import Target
 from tests.answering_model import write_answering_model
 from tests.servers import s3
 from tests.small_project import write_tiny_model

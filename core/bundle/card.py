@@ -27,7 +27,7 @@ from core.report.document import (
 )
 from core.report.sections.training import dropped, skewed
 from core.report.text import and_, name_of, number, plural, sentence, with_interval
-from core.student.stage import EncodeSummary
+from core.student.encode_stage import EncodeSummary
 
 SHOWN = ("macro_f1", "auroc", "accuracy", "precision", "recall", "f1", "log_loss", "brier")
 _DECISIVE = "macro_f1"

@@ -14,9 +14,8 @@ from core import jsonio
 from core.base_model import ModelSource, resolve_model
 from core.bundle import Weights
 from core.config.engine import ENGINES
-from core.engines.base import Device, SamplerRef
-from core.engines.peft import open_peft
-from core.engines.sampling import Sampler
+from core.engines import Device, Sampler, SamplerRef
+from core.engines.local import open_peft
 from core.errors import ModelError
 from core.evaluation import decision
 from core.evaluation.decision import Decision

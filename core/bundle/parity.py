@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.engines.sampling import ChoiceScores, Sampler, score_differences
+from core.engines import ChoiceScores, Sampler, score_differences
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Bools, at_or_above
 from core.evaluation.scoring import label_probability

@@ -19,8 +19,8 @@ from core.config.engine import EngineChoice
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
 from core.data.writing import iter_examples
-from core.engines.peft import write_merged
-from core.engines.sampling import Sampler
+from core.engines import Sampler
+from core.engines.local import write_merged
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
@@ -30,11 +30,11 @@ from core.optional import Part, separable
 from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.files import TeacherSummary
 from core.stage import StageIO, stage
+from core.student.encode_stage import SUMMARY_FILE as ENCODED
+from core.student.encode_stage import EncodeSummary
 from core.student.encoding import Encoder, EncodeSettings
-from core.student.segment import CHECKPOINT_FILE, SavedCheckpoint, checkpoint
-from core.student.stage import SUMMARY_FILE as ENCODED
-from core.student.stage import EncodeSummary
 from core.student.tokenizer import tokenizer_digest, tokenizer_files
+from core.student.train_stage import CHECKPOINT_FILE, SavedCheckpoint, checkpoint
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

@@ -18,17 +18,17 @@ from pydantic_core import CoreSchema, core_schema
 
 from core import engines
 from core.config.base import ConfigSection, register_settings
-from core.engines.base import Capabilities, Device
+from core.engines import Capabilities, Device
 from core.registry import Registry, UnknownNameError
 
 if TYPE_CHECKING:
-    from core.engines.base import Engine
+    from core.engines import Engine
 
 
 class EngineSettings(ConfigSection):
     """Base class of engine settings. A subclass is registered with `@register_engine`.
 
-    Settings are read whenever a config is, so their module imports no heavy library; `open` does.
+    Settings are read whenever a config is, so their module imports no heavy library; the engine does on use.
     """
 
     packages: ClassVar[tuple[str, ...]] = ()
@@ -84,9 +84,9 @@ class TrainingOnly:
 ENGINES: Registry[type[EngineSettings]] = Registry(
     "engine",
     "understudy.engines",
-    [f"core.engines.{m.name}.settings" for m in pkgutil.iter_modules(engines.__path__) if m.ispkg],
+    [f"core.engines.{m.name}" for m in pkgutil.iter_modules(engines.__path__) if m.ispkg],
 )
-"""The settings class of each engine by its name. Every package in core/engines has a module `settings`."""
+"""The settings class of each engine by its name. Every package in core/engines registers its own."""
 _Settings = TypeVar("_Settings", bound=EngineSettings)
 
 

@@ -89,7 +89,7 @@ class ReinforceConfig(ConfigSection):
     advantages: Literal["normalised", "centred"] = "normalised"
     """A reward minus its group's mean; normalised: divided by its group's standard deviation too."""
     loss: Literal["importance_sampling", "ppo", "cispo"] = "ppo"
-    """The policy gradient; see core.engines.losses."""
+    """The policy gradient; see core.engines.Loss."""
     clip_low: float = Field(0.8, ge=0, le=1)
     """ppo, cispo: least ratio of an answer's probability now to that when it was sampled."""
     clip_high: float = Field(1.2, ge=1)

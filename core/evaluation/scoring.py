@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.engines.sampling import GenerateParams, Generation, Sampler
+from core.engines import GenerateParams, Generation, Sampler
 from core.evaluation.predictions import Generated, Predictions
 from core.progress import Progress
 from core.student.encoding import Encoder, Prompt

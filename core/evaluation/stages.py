@@ -14,8 +14,7 @@ from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines.base import Metered
-from core.engines.sampling import Sampler
+from core.engines import Metered, Sampler
 from core.errors import StageError
 from core.evaluation import decision
 from core.evaluation.decision import DECISION, worst_errors
@@ -28,7 +27,7 @@ from core.progress import Saying
 from core.records import SplitName
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
-from core.student.segment import checkpoint
+from core.student.train_stage import checkpoint
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

@@ -11,14 +11,13 @@ from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.student import LoraConfig
 from core.data.writing import iter_examples
-from core.engines.base import Checkpoint, Device
-from core.engines.peft import check_fits, open_peft
-from core.engines.sampling import score_differences
+from core.engines import Checkpoint, Device, score_differences
+from core.engines.local import check_fits, open_peft
 from core.errors import StageError
 from core.results import AdapterDownload, AdapterParity
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings
-from core.student.segment import checkpoint, lora_spec
+from core.student.train_stage import checkpoint, lora_spec
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

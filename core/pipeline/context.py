@@ -14,14 +14,14 @@ from core.completions.client import api_key
 from core.config import Config
 from core.cost import price_of
 from core.data import stage as split_stage
-from core.engines.base import Capabilities, Engine
+from core.engines import Capabilities, Engine
 from core.errors import ConfigError, PromptError, UserError
 from core.jsonio import Record
 from core.prompts import Message, Prompts, load_prompts
 from core.rulebook import Rulebook, load_rulebook
 from core.student.encoding import Encoder, EncodeSettings
-from core.student.segment import LiveSession, checkpoint, lora_spec
 from core.student.tokenizer import ChatTokenizer, tokenizer_digest
+from core.student.train_stage import LiveSession, checkpoint, lora_spec
 from core.teacher import stage as sample_stage
 from core.teacher.live import OpenJournal
 

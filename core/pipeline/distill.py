@@ -26,9 +26,8 @@ from core.rejection.stage import RejectSettings, ensure_usable, reject
 from core.report.sections.training import dropped
 from core.stage import Stage
 from core.store.manifest import Manifest
-from core.student.plan import PlannedSegment
-from core.student.segment import train
-from core.student.stage import EncodeStageSettings, EncodeSummary, encode
+from core.student.encode_stage import EncodeStageSettings, EncodeSummary, encode
+from core.student.train_stage import PlannedSegment, train
 from core.teacher.stage import SampleSettings, sample
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,7 @@ from core.cost import TrainingPrice
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary, split
 from core.data.writing import read_examples, scan_examples
-from core.engines.sampling import choice_plan
+from core.engines import choice_plan
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.stages import METRICS_FILE, ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.ledger import CostEstimate, EstimatedPart
@@ -36,11 +36,10 @@ from core.report.text import plural
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.student import plan
+from core.student.encode_stage import DATA_FILE, EncodedSet, encode
 from core.student.encoding import Encoder
-from core.student.segment import train
-from core.student.stage import DATA_FILE, EncodedSet, encode
 from core.student.tokenizer import TextTokens
+from core.student.train_stage import plan_segments, total_steps, train
 from core.teacher.stage import sample
 
 log = logging.getLogger(__name__)
@@ -235,7 +234,7 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
     config, of = run.config, run.config.reinforce
     sizes = SplitSummary.read(run.store.file(parts, SPLIT_SUMMARY)).used_split_summary
     texts, val_texts = (sizes[name].count for name in ("train", "val"))
-    steps = plan.total_steps(of, texts)
+    steps = total_steps(of, texts)
     asked = steps * of.batch_size * of.group_size
     longest, updates = of.max_new_tokens, plural(of.substeps, "update")
     yield (
@@ -247,7 +246,7 @@ def forecast_reinforcement(run: Runner, parts: Manifest) -> Iterator[str]:
     lengths = [len(each.tokens) for each in prompts]
     prompt = round(sum(lengths) / max(len(lengths), 1))
 
-    evaluations = sum(part.evaluate for part in plan.segments(steps, of.interval, of.save_every)) + 1
+    evaluations = sum(part.evaluate for part in plan_segments(steps, of.interval, of.save_every)) + 1
     val = min(config.evaluation.max_examples or val_texts, val_texts)
     rewarded = min(of.reward_rows, val_texts)
     reasons = config.student.target == "reason_first"

@@ -30,11 +30,11 @@ from core.records import SplitName
 from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.files import TeacherSummary
 from core.results import Ledger, ReinforcementStart, SplitSize
-from core.rl.history import ValRewards
+from core.rl.rewards import ValRewards
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
-from core.student.segment import train
+from core.student.train_stage import train
 from core.teacher.base import SampleSummary
 from core.teacher.stage import sample
 

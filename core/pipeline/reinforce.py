@@ -30,15 +30,13 @@ from core.pipeline.run_folder import RL, Histories
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.training import Trained, TrainingLoop
-from core.rl.history import ValRewards
-from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import PolicySettings
-from core.rl.segment import reinforce as reinforce_segment
+from core.rl.rewards import ValRewards
+from core.rl.stages import PolicySettings, RewardSettings, reward
+from core.rl.stages import reinforce as reinforce_segment
 from core.stage import StageCall, flat
 from core.store.manifest import Manifest
 from core.store.runs import FOLDER, RunView
-from core.student import plan
-from core.student.plan import PlannedSegment
+from core.student.train_stage import PlannedSegment, plan_segments, plan_steps
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +81,7 @@ def train_on_rewards(
     config, of = run.config, run.config.reinforce
     examples = read_examples(run.store.file(parts, "train.csv"))
     hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
-    steps = plan.plan(of, config.training_seed, [e.label for e in examples], hashes)
+    steps = plan_steps(of, config.training_seed, [e.label for e in examples], hashes)
 
     def segment(part: PlannedSegment, parent: Manifest | None) -> StageCall:
         begin = {"parent": parent} if parent is not None else {"start": start.checkpoint}
@@ -104,7 +102,7 @@ def train_on_rewards(
         log.info("RL step %d on val: greedy answers earn %s", step, rewards[step].reward_mean)
 
     rewards: dict[int, ValRewards] = {}
-    segments = plan.segments(len(steps), of.interval, of.save_every)
+    segments = plan_segments(len(steps), of.interval, of.save_every)
     loop = TrainingLoop(run, histories, parts, segments, segment, of.early_stopping, start.checkpoint)
     loop.train(measure_rewards)
     return loop.trained, Reinforcement(start, len(steps), rewards)

@@ -27,13 +27,13 @@ from core.rejection.files import TeacherSummary
 from core.report.data import Mistake, ModelBlock, Reinforced, ReportData, SeedResult
 from core.report.sections.rows import worst
 from core.report.text import plural, were
-from core.rl.history import RLStep
-from core.rl.segment import STEPS
+from core.rl.rewards import RLStep
+from core.rl.stages import STEPS
 from core.store import reads
 from core.store.runs import FOLDER
-from core.student.segment import STEPS_FILE, read_steps
-from core.student.stage import SUMMARY_FILE as ENCODED
-from core.student.stage import EncodeSummary
+from core.student.encode_stage import SUMMARY_FILE as ENCODED
+from core.student.encode_stage import EncodeSummary
+from core.student.train_stage import STEPS_FILE, read_steps
 
 _Fact = TypeVar("_Fact")
 _SETTINGS = {"resolved_config.yaml": "every setting and where it comes from"}

@@ -34,7 +34,7 @@ from core.results import (
     StudentSetup,
     TeacherFigures,
 )
-from core.rl.history import RLSegmentSummary
+from core.rl.rewards import RLSegmentSummary
 from core.stage import action
 from core.store import pointers
 

@@ -13,11 +13,11 @@ from core.export.adapter import FOLDER as ADAPTER
 from core.jsonio import Record
 from core.records import SplitName
 from core.rejection.files import SUMMARY_FILE, TeacherSummary
-from core.rl.history import RLSegmentSummary, RLStep, ValRewards
-from core.rl.segment import ROLLOUTS, STEPS
+from core.rl.rewards import RLSegmentSummary, RLStep, ValRewards
+from core.rl.stages import ROLLOUTS, STEPS
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.student.segment import STEPS_FILE, TrainStep
+from core.student.train_stage import STEPS_FILE, TrainStep
 from core.tracking.trackers import Trackers, evaluation_point, reward_points, teacher_point, training_points
 
 

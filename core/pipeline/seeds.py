@@ -16,7 +16,7 @@ from core.report.data import SeedResult
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView
-from core.student.stage import encode
+from core.student.encode_stage import encode
 
 
 def name_of(run: str, seed: int) -> str:

@@ -16,10 +16,15 @@ from core.pipeline.run_folder import Histories
 from core.pipeline.runners import At, PendingStage, Runner
 from core.stage import StageCall
 from core.store.manifest import Manifest
-from core.student import plan
-from core.student.plan import PlannedSegment, PlannedStep
-from core.student.segment import SegmentSettings, train
-from core.student.stage import DATA_FILE, read_data, read_set
+from core.student.encode_stage import DATA_FILE, read_data, read_set
+from core.student.train_stage import (
+    PlannedSegment,
+    PlannedStep,
+    SegmentSettings,
+    plan_segments,
+    plan_steps,
+    train,
+)
 
 log = logging.getLogger(__name__)
 
@@ -72,13 +77,13 @@ def train_and_evaluate(run: Runner, histories: Histories, split: Manifest, encod
 
 def planned_steps(run: Runner, encoded: Manifest) -> list[PlannedStep]:
     examples = run.read(encoded, DATA_FILE, read_set)
-    return plan.plan(run.config.student, run.config.training_seed, examples.labels, examples.hashes)
+    return plan_steps(run.config.student, run.config.training_seed, examples.labels, examples.hashes)
 
 
 def planned_segments(run: Runner, steps: Sequence[PlannedStep]) -> list[PlannedSegment]:
     """Where training stops to save and to evaluate."""
     config = run.config
-    return plan.segments(len(steps), config.evaluation.interval, config.student.save_every)
+    return plan_segments(len(steps), config.evaluation.interval, config.student.save_every)
 
 
 class TrainingLoop:

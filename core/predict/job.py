@@ -17,7 +17,7 @@ from core import jsonio
 from core.bundle import Weights
 from core.bundle.opening import FILE
 from core.data import sources
-from core.engines.base import Device
+from core.engines import Device
 from core.errors import RowsFailed, StoreError, UserError
 from core.files import replace_bytes, sync, user_cache
 from core.jsonio import Record

@@ -17,8 +17,7 @@ from core.bundle import Weights
 from core.bundle.opening import FILE, MERGED, Bundle, open_bundle, read_contents
 from core.bundle.stage import FOLDER
 from core.data import sources
-from core.engines.base import Device
-from core.engines.sampling import Sampler
+from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.scoring import ScoreSettings, score_texts

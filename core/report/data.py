@@ -16,7 +16,7 @@ from core.labels import BINARY
 from core.records import SplitName
 from core.rejection.files import TeacherSummary
 from core.results import Ledger, SplitSize
-from core.rl.history import RLStep, ValRewards
+from core.rl.rewards import RLStep, ValRewards
 from core.store.reads import Read
 from core.teacher.base import FirstAnswers
 

@@ -1,1 +1,1 @@
-"""Reinforcement learning of a student: rewards, advantages, segments of training, rewards on val."""
+"""Reinforcement learning: `rewards` samples and rewards answers, `stages` trains on them."""

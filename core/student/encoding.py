@@ -15,13 +15,21 @@ from typing import Any
 
 from core.config.base import ConfigSection
 from core.config.student import StudentConfig, TokenWeights
-from core.engines.base import Datum
+from core.engines import Datum
 from core.errors import PromptError
 from core.labels import BINARY, LabelSet
 from core.prompts import Message, Prompts
-from core.student.chat_frame import check_round_trip, read_frame, refused
+from core.student.conversation import (
+    AnswerPart,
+    ParsedCompletion,
+    Target,
+    check_round_trip,
+    parse_completion,
+    read_frame,
+    refused,
+    write_answer,
+)
 from core.student.tokenizer import TEMPLATE_DATE, ChatTokenizer, TextTokens
-from core.student.wording import AnswerPart, ParsedCompletion, Target, parse_completion, write_answer
 
 _DEFAULT_LABEL_SHARE = 0.5
 MIN_TEXT = 8

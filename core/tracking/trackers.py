@@ -31,9 +31,9 @@ from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
 from core.rejection.files import TeacherSummary
 from core.results import RunResult, load_run_result
-from core.rl.history import RLStep
+from core.rl.rewards import RLStep
 from core.store.runs import RunView
-from core.student.segment import TrainStep
+from core.student.train_stage import TrainStep
 from core.tracking.child import ABANDONED, ENDED, ERROR, READY, SPOOL
 
 log = logging.getLogger(__name__)

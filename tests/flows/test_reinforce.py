@@ -241,10 +241,10 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
 ) -> None:
     """Ended in the middle of its second segment, as by a signal."""
     whole = reinforce(project, *REINFORCED, "run.root=whole", start="base")
-    from core.rl import segment
+    from core.rl import stages
 
     sampled: list[int] = []
-    real = segment.Trainer._learn
+    real = stages.Trainer._learn
 
     def dying(self: Any, step: Any, *given: Any) -> Any:
         sampled.append(step.step)
@@ -252,7 +252,7 @@ def test_a_run_that_was_killed_after_a_segment_goes_on_to_the_same_end(
             raise KeyboardInterrupt
         return real(self, step, *given)
 
-    monkeypatch.setattr(segment.Trainer, "_learn", dying)
+    monkeypatch.setattr(stages.Trainer, "_learn", dying)
     with pytest.raises(KeyboardInterrupt):
         reinforce(project, *REINFORCED, "run.root=broken", start="base")
     broken = project.parent / "broken/runs/small"

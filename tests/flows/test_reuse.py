@@ -49,7 +49,7 @@ def reused(store: Store, name: str) -> dict[str, bool]:
 
 def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """From now on collects calls of the teacher and uses of the engine; creating an engine loads nothing."""
-    from core.engines.local.engine import LocalEngine
+    from core.engines.local import LocalEngine
 
     calls: list[str] = []
 

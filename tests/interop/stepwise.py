@@ -13,13 +13,13 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import resolve_model
-from core.engines.base import AdamParams, Datum, LoraSpec, Session, StateRef
+from core.engines import AdamParams, Datum, LoraSpec, Session, StateRef
 from core.engines.local import LocalEngine
-from core.engines.local.adapter import WEIGHTS, adapter_digest, load_tensors
+from core.engines.local.model import WEIGHTS, adapter_digest, load_tensors
 from core.engines.local.session import STATE
 from core.engines.tinker import Connection, TinkerEngine, server_address
-from core.student.segment import mean_over_examples
-from core.student.stage import DATA_FILE, read_data
+from core.student.encode_stage import DATA_FILE, read_data
+from core.student.train_stage import mean_over_examples
 
 STEPS, BATCH = 4, 8
 LORA = LoraSpec(rank=16, alpha=32.0, dropout=0.0, seed=42)

@@ -24,7 +24,7 @@ WORDS = (
 QUOTED: Mapping[str, str] = {
     "core/rejection/leaks.py": "patterns of phrases in teachers' answers",
     "core/rejection/rules.py": "details of rejected answers, which are stored: their digests count",
-    "core/student/chat_frame.py": "sample texts, whose rendering decides a cache key",
+    "core/student/conversation.py": "sample texts, whose rendering decides a cache key",
     "core/student/encoding.py": "sample texts, whose rendering decides a cache key",
     "flows/deploy.py": "the name of an automation that servers already have",
 }

@@ -10,8 +10,8 @@ import tinker as sdk
 import torch
 from tinker import types
 
+from core.engines import GenerateParams
 from core.engines.local import LocalEngine
-from core.engines.sampling import GenerateParams
 from tests.servers import tinker
 from tests.servers import tinker_client as c
 

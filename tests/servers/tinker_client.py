@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 from tinker import types
 
 from core.base_model import resolve_model
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from tests.servers import tinker
 

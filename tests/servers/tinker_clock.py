@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from core.engines.base import LoraSpec
+from core.engines import LoraSpec
 from core.errors import UserError
 from tests.servers.tinker_compute import Refused, Trainer
 from tests.servers.tinker_futures import Failed, Promise, Promises, Value

@@ -14,13 +14,22 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef, StateRef, StepResult
+from core.engines import (
+    CROSS_ENTROPY,
+    AdamParams,
+    Datum,
+    GenerateParams,
+    Generation,
+    LoraSpec,
+    Loss,
+    SamplerRef,
+    StateRef,
+    StepResult,
+)
 from core.engines.local import LocalEngine
-from core.engines.local.adapter import read_adapter
+from core.engines.local.model import read_adapter
 from core.engines.local.sampler import LocalSampler
 from core.engines.local.session import LocalSession
-from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.sampling import GenerateParams, Generation
 from tests.servers.tinker_proto import Answer, Forwarded, Said
 
 # Logits held at once: 256 positions of 49,152 words are 50 MB in fp32.

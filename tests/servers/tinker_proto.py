@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from core.engines.base import Datum
+from core.engines import Datum
 
 PROTOBUF = "application/x-protobuf"
 

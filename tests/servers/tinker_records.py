@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
 
-from core.engines.base import Datum
+from core.engines import Datum
 from tests.servers.tinker_orders import CheckpointKind, Told
 
 FILE = "records.jsonl"

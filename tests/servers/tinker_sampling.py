@@ -12,7 +12,7 @@ from typing import Any
 
 from aiohttp import web
 
-from core.engines.sampling import GenerateParams
+from core.engines import GenerateParams
 from core.errors import UserError
 from tests.servers.teacher_delivery import json_response
 from tests.servers.tinker_compute import Refused, Speaker, Wish, finish_of

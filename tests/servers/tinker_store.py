@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from core.engines.base import LoraSpec
+from core.engines import LoraSpec
 from core.files import replace_bytes
 from tests.servers.tinker_orders import CheckpointKind, Told
 

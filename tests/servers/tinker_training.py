@@ -11,8 +11,8 @@ from typing import Any, cast
 
 from aiohttp import web
 
-from core.engines.base import AdamParams, LoraSpec
-from core.engines.losses import ALL_LOSSES, Loss, LossName
+from core.engines import ALL_LOSSES, AdamParams, LoraSpec, Loss
+from core.engines.interface import LossName
 from tests.servers.teacher_delivery import json_response
 from tests.servers.tinker_clock import Model
 from tests.servers.tinker_compute import Refused, Trainer, lora_of

@@ -1,7 +1,5 @@
 """The local engine: torch and peft in this process. Importing it does not import torch."""
 
-from __future__ import annotations
+from core.engines.local.engine import LocalEngine, LocalSettings, check_fits, open_peft, write_merged
 
-from core.engines.local.engine import LocalEngine
-
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "LocalSettings", "check_fits", "open_peft", "write_merged"]

@@ -1,12 +1,13 @@
 """Attention over packed rows: all other layers process one long sequence without padding.
 
-Every row attends to the keys and values of a shared prefix, which is computed once, and causally to itself.
-Rows are padded only inside attention, within groups of similar length.
+Rows are cut into packs, each of which is one pass. Every row attends to the keys and values of a shared
+prefix, which is computed once, and causally to itself. Rows are padded only inside attention, within groups
+of similar length.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,6 +24,8 @@ NAME = "understudy_packed"
 _WASTE = 0.25
 # Keys that one group may hold; beyond it, groups are split to bound memory.
 _GROUP_KEYS = 65536
+# Each row of a pack also holds the prefix's keys: this many count as one token.
+_KEYS_PER_TOKEN = 16
 # A cache of new tokens grows by this many tokens at a time.
 _BLOCK = 64
 
@@ -131,6 +134,23 @@ class PackedPlan:
         flat = out.reshape(group.rows * group.longest, heads, out.shape[3])
         flat = flat if group.real is None else _Gather.apply(flat, group.real)
         return flat.transpose(0, 1)[None]
+
+
+def packs(lengths: Sequence[int], budget: int, *, prefix: int = 0) -> Iterator[list[int]]:
+    """Split rows, given by length, into packs of at least one row and about `budget` tokens.
+
+    Yields indices, longest first.
+    """
+    pack, cost = list[int](), 0
+    for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+        price = lengths[i] + prefix // _KEYS_PER_TOKEN
+        if pack and cost + price > budget:
+            yield pack
+            pack, cost = [], 0
+        pack.append(i)
+        cost += price
+    if pack:
+        yield pack
 
 
 def packed_plan(

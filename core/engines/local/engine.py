@@ -1,20 +1,39 @@
-"""The local engine: opens sessions and samplers over one base model on this machine."""
+"""The local engine: its settings, sessions and samplers over one base model, and adapters of any engine.
+
+Importing this module does not import torch.
+"""
 
 from __future__ import annotations
 
 import functools
 import importlib.metadata
 import platform
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from core.base_model import ModelSource, require_torch
-from core.engines.base import ADAPTER, Engine, EngineIdentity, LoraSpec, SamplerRef, StateRef
-from core.errors import ConfigError
+from pydantic import Field
+
+from core import jsonio
+from core.base_model import ModelSource, require_torch, resolve_model
+from core.config.engine import EngineSettings, TrainingOnly, register_engine
+from core.engines import (
+    ALL_LOSSES,
+    Capabilities,
+    Device,
+    Engine,
+    EngineIdentity,
+    LoraSpec,
+    Sampler,
+    SamplerRef,
+    StateRef,
+)
+from core.engines.interface import ADAPTER
+from core.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
-    from core.engines.local.backbone import Backbone, Shortcuts
+    from core.engines.local.model import Backbone, Shortcuts
     from core.engines.local.sampler import LocalSampler
     from core.engines.local.session import LocalSession
 
@@ -22,6 +41,38 @@ if TYPE_CHECKING:
 _BUDGET = {"cpu": 1024, "cuda": 16384}
 # Without a graph, activations are freed after their layer.
 _SAMPLER_BUDGET = {"cpu": 4096, "cuda": 65536}
+
+
+@register_engine("local")
+class LocalSettings(EngineSettings):
+    """torch and peft in this process, on a CPU or one GPU."""
+
+    packages: ClassVar = ("torch", "peft", "transformers")
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA if there is a GPU."""
+    train_dtype: Annotated[
+        Literal["auto", "float32", "bfloat16"], TrainingOnly("sampling is always float32")
+    ] = "auto"
+    """auto: bfloat16 autocast if the processor has instructions for it, else float32."""
+    threads: int | None = Field(None, ge=1)
+    """CPU threads; by default torch's own choice. They decide the last bits of results."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(losses=ALL_LOSSES)
+
+    @property
+    def device_here(self) -> Device:
+        return Device(self.device, self.threads)
+
+    def open(self, model: str) -> LocalEngine:
+        return LocalEngine(
+            lambda: resolve_model(model),
+            device=self.device,
+            train_dtype=self.train_dtype,
+            threads=self.threads,
+        )
 
 
 class LocalEngine(Engine):
@@ -105,7 +156,7 @@ class LocalEngine(Engine):
         device, dtype, _ = self._runtime
         import torch
 
-        from core.engines.local.adapter import add_adapter, speed_up
+        from core.engines.local.model import add_adapter, speed_up
         from core.engines.local.session import LocalSession
 
         backbone = self._backbone(None if dtype == torch.float32 else dtype)
@@ -127,7 +178,7 @@ class LocalEngine(Engine):
     ) -> LocalSampler:
         """Open a sampler in fp32 with a model of its own."""
         backbone = self._backbone(None)
-        from core.engines.local.adapter import wrap_adapter
+        from core.engines.local.model import wrap_adapter
         from core.engines.local.sampler import LocalSampler
 
         if ref is not None:
@@ -142,7 +193,7 @@ class LocalEngine(Engine):
 
     def _backbone(self, autocast: Any) -> Backbone:
         device, *_ = self._runtime
-        from core.engines.local.backbone import Backbone, load_model
+        from core.engines.local.model import Backbone, load_model
 
         # The shortcuts are tried once, which takes three times as long as loading.
         source = self.local_model
@@ -155,3 +206,81 @@ def cpu_multiplies_bf16() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def open_peft(source: ModelSource, adapter: Path | None, device: Device) -> Sampler:
+    """Open a sampler in float32 over a base model with the adapter in a folder; None for the base model."""
+    engine = LocalEngine(source, device=device.name, train_dtype="float32", threads=device.threads)
+    return engine.sampler(None if adapter is None else SamplerRef(str(adapter)))
+
+
+def write_merged(
+    source: ModelSource, adapter: Path | None, tokenizer: Path, folder: Path, dtype: str, *, end_of_turn: int
+) -> None:
+    """Write config, safetensors in `dtype` (float32, bfloat16, float16) and tokenizer into `folder`.
+
+    Without an adapter the base model is written as it is. The token `end_of_turn` is written into each file
+    from which programs read where to stop. Raises ModelError.
+    """
+    import torch
+    from transformers import AutoTokenizer
+
+    from core.engines.local.model import load_model, wrap_adapter
+
+    model, _ = load_model(source.folder, source.spec)
+    if adapter is not None:  # the sum is computed in float32 and rounded once
+        model = wrap_adapter(model, adapter).merge_and_unload()
+    model.to(getattr(torch, dtype)).save_pretrained(folder)
+    for path in sorted(tokenizer.iterdir()):
+        if not (folder / path.name).exists():
+            shutil.copy(path, folder / path.name)
+    for name in ("config.json", "generation_config.json"):
+        _change(folder / name, {"eos_token_id": end_of_turn})
+    inner = AutoTokenizer.from_pretrained(str(folder))  # nosec B615  # a local folder
+    # A template that writes the end of text itself would give other prompts.
+    if inner.eos_token_id != end_of_turn and "eos_token" not in inner.get_chat_template():
+        text = inner.convert_ids_to_tokens(end_of_turn)
+        _change(folder / "tokenizer_config.json", {"eos_token": text})
+        if (folder / "special_tokens_map.json").is_file():
+            _change(folder / "special_tokens_map.json", {"eos_token": text})
+
+
+def check_fits(folder: Path, source: ModelSource, lora: LoraSpec) -> int:
+    """Load an adapter with peft over the base model; return the number of trained tensors.
+
+    Raises ModelError if a module that `lora` trains has no weights, or weights have no module.
+    """
+    from peft import get_peft_model_state_dict
+
+    from core.engines.local.model import WEIGHTS, load_model, load_tensors, target_modules, wrap_adapter
+
+    model, _ = load_model(source.folder, source.spec)
+    trained = {f"{name}.lora_{part}" for name in target_modules(model, lora) for part in "AB"}
+    found = {_module(name) for name in load_tensors(folder / WEIGHTS)}
+    state = get_peft_model_state_dict(wrap_adapter(model, folder), save_embedding_layers=False)
+    loaded = {_module(name) for name in state}
+    known = {"the modules that were trained": trained, "what peft loads by its configuration": loaded}
+    for what, names in known.items():
+        missing, unexpected = sorted(names - found), sorted(found - names)
+        if missing or unexpected:
+            raise ModelError(
+                f"the adapter in {folder} does not match {what}: missing {missing[:3] or 'none'}, "
+                f"unexpected {unexpected[:3] or 'none'} ({len(missing)} and {len(unexpected)}); it cannot be "
+                "used as it is"
+            )
+    return len(found)
+
+
+def _module(name: str) -> str:
+    """`model.layers.0.mlp.up_proj.lora_A` for a tensor's name in PEFT's layout."""
+    return name.removeprefix("base_model.model.").removesuffix(".weight").removesuffix(".default")
+
+
+def _change(path: Path, values: Mapping[str, Any]) -> None:
+    """Set values in a configuration file, and those that its nested text model has too."""
+    found: dict[str, Any] = jsonio.read_json(path) if path.is_file() else {}
+    nested = found.get("text_config")  # of models of text and images
+    if isinstance(nested, dict):
+        nested.update({name: value for name, value in values.items() if name in nested})
+    path.unlink(missing_ok=True)  # a copied file may be read-only
+    jsonio.write_json(path, {**found, **values})

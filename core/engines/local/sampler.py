@@ -8,19 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from core.engines.local.attention import DecodingPlan, PrefixMemory
-from core.engines.local.backbone import Backbone, packs
-from core.engines.sampling import (
-    ChoicePlan,
-    ChoiceScores,
-    GenerateParams,
-    Generation,
-    Report,
-    Rows,
-    choice_plan,
-    derived_seed,
-    require_tokens,
-)
+from core.engines import ChoiceScores, GenerateParams, Generation, choice_plan, derived_seed
+from core.engines.local.attention import DecodingPlan, PrefixMemory, packs
+from core.engines.local.model import Backbone
+from core.engines.sampling import ChoicePlan, Report, Rows, require_tokens
 
 # Positions whose logits are held at once: 512 of them over 49,152 words are 100 MB in fp32.
 _LOGITS_AT_ONCE = 512

@@ -18,22 +18,23 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from core.engines.base import (
-    ADAPTER,
+from core.engines import (
+    CROSS_ENTROPY,
     AdamParams,
     Checkpoint,
     Datum,
     EngineIdentity,
     LoraSpec,
+    Loss,
     SamplerRef,
     SaveLabel,
     StateRef,
     StepResult,
+    derived_seed,
 )
-from core.engines.local.adapter import load_tensors, read_adapter, write_adapter
-from core.engines.local.backbone import Backbone, packs
-from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.sampling import derived_seed
+from core.engines.interface import ADAPTER
+from core.engines.local.attention import packs
+from core.engines.local.model import Backbone, load_tensors, read_adapter, write_adapter
 from core.errors import DataError, ModelError, StageError
 from core.files import replace_bytes, sync
 

@@ -3,9 +3,7 @@
 Nothing here imports the SDK before the engine sends a request, so that planning stays fast.
 """
 
-from __future__ import annotations
-
-from core.engines.tinker.engine import TinkerEngine
+from core.engines.tinker.engine import TinkerEngine, TinkerSettings
 from core.engines.tinker.service import Connection, server_address
 
-__all__ = ["Connection", "TinkerEngine", "server_address"]
+__all__ = ["Connection", "TinkerEngine", "TinkerSettings", "server_address"]

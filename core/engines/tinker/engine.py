@@ -1,4 +1,4 @@
-"""Open sessions and samplers over one base model on a Tinker server."""
+"""The Tinker engine: its settings, and sessions and samplers over one base model on a server."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+from pydantic import Field
 
 from core import jsonio
-from core.engines.base import (
+from core.config.base import CONTENT, LOCAL, MODEL, NotInKey
+from core.config.engine import EngineSettings, register_engine
+from core.engines import (
+    ALL_LOSSES,
+    Capabilities,
     Checkpoint,
-    DownloadedAdapter,
     Engine,
     EngineIdentity,
     LoraSpec,
@@ -20,13 +25,12 @@ from core.engines.base import (
     SamplerRef,
     StateRef,
 )
-from core.engines.tinker import checkpoints, sdk
+from core.engines.interface import DownloadedAdapter
+from core.engines.tinker import checkpoints
 from core.engines.tinker.checkpoints import Saved, checkpoint_at, require_path
-from core.engines.tinker.download import download_adapter
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.service import Connection, Service
+from core.engines.tinker.service import Connection, Service, has_current_sdk, sdk_version, server_address
 from core.engines.tinker.session import TinkerSession
-from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, ModelError, SessionLost
 
 if TYPE_CHECKING:
@@ -35,6 +39,49 @@ if TYPE_CHECKING:
 
 ALPHA = 32.0
 """Servers scale an adapter by this over its rank; the protocol has no field for it."""
+
+
+@register_engine("tinker")
+class TinkerSettings(EngineSettings):
+    """The Tinker service, or a server that speaks its protocol. The key is in TINKER_API_KEY."""
+
+    packages: ClassVar = ("tinker", "transformers")
+
+    base_url: Annotated[str | None, NotInKey("the resolved server is in the keys")] = None
+    """The server; by default TINKER_BASE_URL, else the hosted service."""
+    checkpoint_ttl_days: Annotated[
+        float | None, NotInKey("how long a server keeps a checkpoint affects no result")
+    ] = Field(7.0, ge=1 / 24)
+    """Days that checkpoints stay on the server; the chosen one stays forever. null: all stay forever."""
+    max_concurrent_requests: Annotated[int, NotInKey("speed affects no result")] = Field(64, ge=1)
+    """Scoring and generation requests in flight at once, for each evaluation."""
+    overlap: Annotated[bool, NotInKey("when a checkpoint is evaluated affects no result")] = True
+    """Evaluate checkpoints while training continues. false for servers that load a sampled checkpoint
+    over the weights in training."""
+    prices: Annotated[str | None, NotInKey("money affects no result"), LOCAL] = "configs/prices.yaml"
+    """A YAML file of prices (its `students:`); null counts tokens only."""
+    local_model: Annotated[str | None, CONTENT, MODEL] = None
+    """The same base model for the local engine, named as in `student.model`. The downloaded adapter is then
+    loaded and compared with the server's scores, and the bundle can hold merged weights."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(
+            remote=True,
+            checkpoints_expire=True,
+            metered=True,
+            overlaps_evaluation=self.overlap,
+            local_weights=False,
+            can_merge=self.local_model is not None,
+            losses=ALL_LOSSES,
+        )
+
+    def open(self, model: str) -> TinkerEngine:
+        return TinkerEngine(model, Connection(server_address(self.base_url)), self)
+
+    @classmethod
+    def for_server(cls, server: str | None) -> Self:
+        return cls(base_url=server)
 
 
 class TinkerEngine(Engine):
@@ -53,7 +100,7 @@ class TinkerEngine(Engine):
         """The SDK's version, the server and its name for the base model: bits may differ between runs."""
         return {
             "engine": "tinker",
-            "tinker": sdk.version(),
+            "tinker": sdk_version(),
             "server": self.server,
             "model": self.model,
             "base_digest": self.identity.base_digest,
@@ -87,7 +134,7 @@ class TinkerEngine(Engine):
             _require_supported(lora)
         self.service.connection.probe()
         doing = "the list of models"
-        if sdk.is_current():
+        if has_current_sdk():
             served = self.service.query(lambda rest: rest.get_server_capabilities(), doing)
         else:
             served = self.service.open(lambda service: service.get_server_capabilities(), doing).sdk
@@ -171,7 +218,7 @@ class TinkerEngine(Engine):
         checkpoints.remove(self.service, location)
 
     def download_adapter(self, checkpoint: Checkpoint, folder: Path) -> DownloadedAdapter:
-        return download_adapter(self.service, checkpoint, folder)
+        return checkpoints.download_adapter(self.service, checkpoint, folder)
 
     def close(self) -> None:
         self.service.close()

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import accumulate, groupby
 from typing import Any, Literal
 
-from core.engines.base import EngineUsage
-from core.engines.sampling import (
-    ChoiceScores,
-    GenerateParams,
-    Generation,
-    Report,
-    Rows,
-    derived_seed,
-    require_tokens,
-)
-from core.engines.tinker import scoring, sdk
-from core.engines.tinker.scoring import Incomplete, Method, NotGiven, RowScore, SampleRequest, Tokens
-from core.engines.tinker.service import Client, plain, settle
+from core.engines import ChoiceScores, EngineUsage, GenerateParams, Generation, choice_plan, derived_seed
+from core.engines.sampling import ChoicePlan, Report, Rows, require_tokens
+from core.engines.tinker.service import Client, has_current_sdk, load_sdk, plain, server_reason, settle
 from core.errors import ConfigError, SessionLost, StageError
 
 log = logging.getLogger(__name__)
 
+TOP_K = 20
 # Seeds are 32 bits on some servers.
 _SEEDS = 1 << 31
+Tokens = tuple[int, ...]
+PREFILL = GenerateParams(max_tokens=1)
+"""A prompt is computed by sampling one token after it."""
 
 
-@dataclass(frozen=True, slots=True)
-class RowError:
-    """A request that failed alone; the others may succeed."""
+class NotGiven(Exception):
+    """The server ignored the option: it does not support this method."""
 
-    why: str
+
+class RowError(Exception):
+    """A request that failed alone, or whose answer is incomplete; the others may succeed."""
 
 
 class TinkerSampler:
@@ -53,30 +49,30 @@ class TinkerSampler:
         self.usage = EngineUsage()
 
     def score(self, prompts: Rows, choices: Rows, *, progress: Report | None = None) -> ChoiceScores:
-        """Score choices, in one request a row if they share all but their last token; see scoring.
+        """Score choices, in one request a row if they share all but their last token.
 
         The first row that is scored decides the method.
         """
         require_tokens(prompts, "prompt")
         require_tokens(choices, "choice")
         report, todo = progress or _silent, [tuple(prompt) for prompt in prompts]
-        known, rows = scoring.methods(choices), list[RowScore | RowError]()
+        known, rows = methods(choices), list[Scored]()
         method = next((each for each in known if each.name == self._method), None)
         while method is None and len(rows) < len(todo):
             row, method = self._try_methods(todo[len(rows)], known)
             rows.append(row)
             report(len(rows), len(todo))
         if method is not None:
-            if self._method is None and not isinstance(method, scoring.TargetLogprobs):
+            if self._method is None and not isinstance(method, TargetLogprobs):
                 log.warning("%s does not score named tokens: using %s", self._server, method.name)
             self._method, begun = method.name, len(rows)
             rows += self._score_rows(method, todo[begun:], lambda done, _: report(begun + done, len(todo)))
-        errors = {i: row.why for i, row in enumerate(rows) if isinstance(row, RowError)}
+        errors = {i: str(row) for i, row in enumerate(rows) if isinstance(row, RowError)}
         _require_answers(len(rows), errors, "scores")
-        scored = {i: row for i, row in enumerate(rows) if isinstance(row, RowScore)}
-        bounds = tuple((i, choice) for i, row in scored.items() for choice in row.bounds)
+        scored = [row if isinstance(row, RowScore) else RowScore(()) for row in rows]
+        bounds = tuple((i, choice) for i, row in enumerate(scored) for choice in row.bounds)
         return ChoiceScores(
-            logprobs=tuple(scored[i].logprobs if i in scored else () for i in range(len(rows))),
+            logprobs=tuple(row.logprobs for row in scored),
             exact=not bounds,
             bounds=bounds,
             errors=errors,
@@ -91,10 +87,10 @@ class TinkerSampler:
         found: list[list[float]] = [[] for _ in sequences]
         for i, answer in zip(rows, self._send_all(requests, "log-probabilities", _silent), strict=True):
             if isinstance(answer, RowError):
-                raise StageError(f"the log-probabilities of sequence {i} failed: {answer.why}")
+                raise StageError(f"the log-probabilities of sequence {i} failed: {answer}")
             length = len(sequences[i])
             try:
-                values = list(scoring.prompt_logprobs(answer, length))[1:]
+                values = list(prompt_logprobs(answer, length))[1:]
             except NotGiven:
                 raise StageError("the server gives no log-probabilities of prompts") from None
             found[i] = [value for value in values if value is not None]
@@ -132,9 +128,7 @@ class TinkerSampler:
         if self._on_close is not None:
             self._on_close()
 
-    def _try_methods(
-        self, prompt: Tokens, known: Sequence[Method]
-    ) -> tuple[RowScore | RowError, Method | None]:
+    def _try_methods(self, prompt: Tokens, known: Sequence[Method]) -> tuple[Scored, Method | None]:
         """Return a row's score and the method that gave it; a row that failed alone decides none."""
         for method in known:
             try:
@@ -144,21 +138,17 @@ class TinkerSampler:
             return row, method if isinstance(row, RowScore) else None
         raise StageError(f"{self._server} returns no log-probabilities of prompts: it cannot score rows")
 
-    def _score_rows(
-        self, method: Method, prompts: Sequence[Tokens], report: Report
-    ) -> list[RowScore | RowError]:
-        requests, rows = [method.requests(prompt) for prompt in prompts], list[RowScore | RowError]()
+    def _score_rows(self, method: Method, prompts: Sequence[Tokens], report: Report) -> list[Scored]:
+        size, requests, rows = len(prompts), [method.requests(prompt) for prompt in prompts], list[Scored]()
         flat = [request for row in requests for request in row]
-        answers = iter(
-            self._send_all(flat, "scores", lambda done, of: report(done * len(prompts) // of, len(prompts)))
-        )
+        answers = iter(self._send_all(flat, "scores", lambda done, of: report(done * size // of, size)))
         for prompt, sent in zip(prompts, requests, strict=True):
             given = [next(answers) for _ in sent]
             failed = next((answer for answer in given if isinstance(answer, RowError)), None)
             try:
                 rows.append(failed or method.read(prompt, given))
-            except Incomplete as error:
-                rows.append(RowError(str(error)))
+            except RowError as error:
+                rows.append(error)
         return rows
 
     def _send_all(self, requests: Sequence[SampleRequest], what: str, report: Report) -> list[Any]:
@@ -182,7 +172,7 @@ class TinkerSampler:
         return answers
 
     def _send(self, request: SampleRequest) -> Future[Any]:
-        types, params = sdk.load().types, request.params
+        types, params = load_sdk().types, request.params
         self.usage += EngineUsage(prefilled=len(request.prompt), requests=1)
         return plain(
             self._client.sdk.sample(
@@ -205,8 +195,8 @@ class TinkerSampler:
         try:
             answer = future.result()
         except Exception as error:
-            if isinstance(error, sdk.load().RequestFailedError):
-                return RowError(sdk.reason(error))
+            if isinstance(error, load_sdk().RequestFailedError):
+                return RowError(server_reason(error))
             found = self._client.failed(error, what)
             if isinstance(found, SessionLost | ConfigError):
                 raise found from error
@@ -218,7 +208,7 @@ class TinkerSampler:
 def generations(request: SampleRequest, answer: Any) -> list[Generation]:
     """Return one generation for each requested completion."""
     if isinstance(answer, RowError):
-        return [Generation((), (), "error", answer.why)] * request.samples
+        return [Generation((), (), "error", str(answer))] * request.samples
     found = []
     for sequence in answer.sequences[: request.samples]:
         tokens, logprobs = tuple(sequence.tokens), tuple(sequence.logprobs or ())
@@ -241,3 +231,169 @@ def _require_answers(rows: int, errors: dict[int, str], what: str) -> None:
 
 def _silent(done: int, total: int) -> None:
     """Report nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleRequest:
+    """A prompt to compute and its options, and how many continuations to sample with `params`."""
+
+    prompt: Tokens
+    options: dict[str, Any]
+    params: GenerateParams = PREFILL
+    samples: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class RowScore:
+    """Log-probabilities (nats) of all choices after one prompt; `bounds` are the choices with a bound."""
+
+    logprobs: tuple[float, ...]
+    bounds: tuple[int, ...] = ()
+
+
+Scored = RowScore | RowError
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLogprobs:
+    """Names the tokens at each place: exact values in one request a row (SDK 0.38 and later)."""
+
+    plan: ChoicePlan
+    name: str = "target_prompt_logprobs"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        requests = []
+        for head, tail in enumerate(self.plan.heads):
+            named = self._named(head)
+            # The last token is at a choice's place; it does not affect the places before it.
+            whole = (*prompt, *tail, self.plan.tokens[0])
+            pointers = [*[0] * (len(prompt) - 1), *accumulate(map(len, named), initial=0)]
+            tensor = load_sdk().types.TensorData(
+                data=[token for tokens in named for token in tokens],
+                dtype="int64",
+                shape=[len(whole) - 1, max(map(len, named))],
+                sparse_crow_indices=pointers,
+                sparse_col_indices=[i for tokens in named for i in range(len(tokens))],
+            )
+            requests.append(SampleRequest(whole, {"target_prompt_logprobs": tensor}))
+        return requests
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values = [0.0] * len(self.plan.choices)
+        for head, answer in enumerate(answers):
+            cells, named = _cells(answer.target_prompt_logprobs), self._named(head)
+            for choice in self.plan.members[head]:
+                for place, token in enumerate(self.plan.choices[choice]):
+                    cell = len(prompt) - 1 + place, named[place].index(token)
+                    values[choice] += _require(cells, cell, place)
+        return RowScore(tuple(values))
+
+    def _named(self, head: int) -> list[list[int]]:
+        """For each place after the prompt, the tokens that are scored there, in order."""
+        forms = [self.plan.choices[choice] for choice in self.plan.members[head]]
+        places = range(len(self.plan.heads[head]) + 1)
+        return [list(dict.fromkeys(form[at] for form in forms if at < len(form))) for at in places]
+
+
+@dataclass(frozen=True, slots=True)
+class TopLogprobs:
+    """Gets the most likely tokens at the label's place and the prompt's own log-probabilities: one request a
+    row, and an upper bound for a choice that is not among the most likely."""
+
+    plan: ChoicePlan
+    name: str = "topk_prompt_logprobs"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        options = {"include_prompt_logprobs": True, "topk_prompt_logprobs": TOP_K}
+        return [SampleRequest((*prompt, *head, self.plan.tokens[0]), options) for head in self.plan.heads]
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values, bounds = [0.0] * len(self.plan.choices), set[int]()
+        for head, answer in enumerate(answers):
+            listing, tail = answer.topk_prompt_logprobs, self.plan.heads[head]
+            if listing is None:
+                raise NotGiven
+            own = dict(enumerate(prompt_logprobs(answer, len(prompt) + len(tail) + 1)))
+            for choice in self.plan.members[head]:
+                for place, token in enumerate(self.plan.choices[choice]):
+                    at = len(prompt) + place
+                    if tail[place : place + 1] == (token,):
+                        values[choice] += _require(own, at, place)
+                        continue
+                    listed = dict(listing[at] or ()) if at < len(listing) else {}
+                    if listed and token not in listed:
+                        bounds.add(choice)
+                        listed[token] = bound(list(listed.values()))
+                    values[choice] += _require(listed, token, place)
+        return RowScore(tuple(values), tuple(sorted(bounds)))
+
+
+@dataclass(frozen=True, slots=True)
+class EachChoice:
+    """Gets each choice as the end of a prompt: exact values on every server, in one request a choice."""
+
+    choices: tuple[Tokens, ...]
+    name: str = "prompt_logprobs, one request a choice"
+
+    def requests(self, prompt: Tokens) -> list[SampleRequest]:
+        options = {"include_prompt_logprobs": True}
+        return [SampleRequest((*prompt, *choice), options) for choice in self.choices]
+
+    def read(self, prompt: Tokens, answers: Sequence[Any]) -> RowScore:
+        values = []
+        for choice, answer in zip(self.choices, answers, strict=True):
+            own = dict(enumerate(prompt_logprobs(answer, len(prompt) + len(choice))))
+            values.append(sum(_require(own, len(prompt) + p, p) for p in range(len(choice))))
+        return RowScore(tuple(values))
+
+
+Method = TargetLogprobs | TopLogprobs | EachChoice
+"""Builds the requests for one row, and reads their answers, which raises NotGiven or RowError."""
+
+
+def methods(choices: Rows) -> list[Method]:
+    """Return the methods that the SDK supports, the best first."""
+    plan = choice_plan(choices)
+    found: list[Method] = [TargetLogprobs(plan)] if has_current_sdk() else []
+    return [*found, TopLogprobs(plan), EachChoice(plan.choices)]
+
+
+def prompt_logprobs(answer: Any, length: int) -> Sequence[float | None]:
+    """Return the log-probabilities (nats) of a prompt of `length` tokens by place; the first is None.
+
+    Some servers (SkyRL 0.3) omit the first and begin with the second. Raises NotGiven.
+    """
+    values: Sequence[float | None] | None = answer.prompt_logprobs
+    if values is None:
+        raise NotGiven
+    begins_with_second = len(values) == length - 1 and values[:1] != [None]
+    return [None, *values] if begins_with_second else values
+
+
+def bound(listed: Sequence[float]) -> float:
+    """Return the largest log-probability (nats) of a token that is not among the most likely, `listed`.
+
+    It is at most the smallest of them, and at most what they leave over.
+    """
+    left = 1.0 - math.fsum(math.exp(value) for value in listed)
+    # Rounding may leave a negative rest.
+    return min(min(listed), math.log(max(left, 1e-7)))
+
+
+def _cells(tensor: Any) -> dict[tuple[int, int], float]:
+    """Return values by (row, column), from a dense or sparse tensor."""
+    if tensor is None:
+        raise NotGiven
+    data, pointers = tensor.data, tensor.sparse_crow_indices
+    if pointers is None:
+        width = tensor.shape[1]
+        return {divmod(i, width): value for i, value in enumerate(data)}
+    rows = [row for row in range(len(pointers) - 1) for _ in range(pointers[row], pointers[row + 1])]
+    return dict(zip(zip(rows, tensor.sparse_col_indices, strict=True), data, strict=True))
+
+
+def _require(values: Mapping[Any, float | None], at: Any, place: int) -> float:
+    value = values.get(at)
+    if value is None or (not math.isfinite(value) and value != -math.inf):
+        raise RowError(f"the answer is missing place {place} after the prompt")
+    return float(value)

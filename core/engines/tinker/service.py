@@ -1,38 +1,43 @@
-"""A Tinker server: its address and key, the SDK's clients of it, and waits for it.
+"""A Tinker server: its address and key, the SDK's clients of it, its errors, and waits for it.
 
 Nothing here ends a wait: the SDK has its own timeouts and retries.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import importlib.metadata
 import logging
 import os
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from core.engines.tinker import sdk
-from core.engines.tinker.sdk import KEY
-from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, UnderstudyError
+from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, StageError, UnderstudyError
 
 log = logging.getLogger(__name__)
 
 HOSTED = "https://tinker.thinkingmachines.dev/services/tinker-prod"
-SERVER = "TINKER_BASE_URL"
+SERVER, KEY = "TINKER_BASE_URL", "TINKER_API_KEY"
 _KEY_PREFIXES = ("tml-", "eyJ")
 _PORTS = {"http": 80, "https": 443}
 # The SDK's loggers of the queue's state, which repeat it at most every minute.
 _QUEUE_LOGGERS = ("tinker.lib.queue_state_logger", "tinker.lib.public_interfaces.sampling_client")
 _QUEUE_VALID_S = 90.0
 LOG_EVERY_S = 60.0
+# HTTP statuses of what no longer exists, and of what another session may do.
+_GONE, _RETRYABLE = (404, 410), (408, 409, 425, 429)
+_WRAPPED = re.compile(r"Request failed: (?P<why>.*?) for self\.request_id=.*", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +128,7 @@ class Service:
         """Return the service client of a session that is not known to be lost. Raises PassingError."""
         with self._lock:
             if self._client is None:
-                tinker = sdk.load()
+                tinker = load_sdk()
                 self.connection.probe()
                 self._client = tinker.ServiceClient(
                     base_url=self.connection.server, api_key=self.connection.require_key()
@@ -146,22 +151,22 @@ class Service:
         server = self.connection.server
         try:
             if self._rest is None:
-                tinker = sdk.load()
+                tinker = load_sdk()
                 self.connection.probe()
                 key = self.connection.require_key()
-                if sdk.is_current():
+                if has_current_sdk():
                     self._rest = tinker.RestClient(base_url=server, api_key=key)
                 else:
                     self._rest = self.client().create_rest_client()
             return self._result(call(self._rest), doing)
         except Exception as error:
-            if sdk.status_of(error) in sdk.GONE:
+            if status_of(error) in _GONE:
                 raise CheckpointGone(f"{server} does not have (any more) what {doing} is about") from error
-            raise sdk.translated(error, doing, server) from error
+            raise translated(error, doing, server) from error
 
     def failed(self, error: BaseException, doing: str, client: Any) -> UnderstudyError:
         """Return this project's error for one of the SDK's; a client whose session is lost is not reused."""
-        found = sdk.translated(error, doing, self.connection.server)
+        found = translated(error, doing, self.connection.server)
         if isinstance(found, SessionLost):
             with self._lock:
                 if self._client is client:
@@ -282,3 +287,90 @@ def settle(futures: Iterable[Future[Any]]) -> None:
         future.cancel()
         if not future.cancelled():
             future.exception()
+
+
+@functools.cache
+def load_sdk() -> Any:
+    """Import the SDK, its telemetry off unless the user enabled it. Raises ConfigError without it."""
+    os.environ.setdefault("TINKER_TELEMETRY", "0")
+    try:
+        return importlib.import_module("tinker")
+    except ImportError as error:
+        raise ConfigError(
+            f"the tinker engine needs the tinker SDK, which is installed with understudy-distill ({error}); "
+            "reinstall understudy-distill"
+        ) from None
+
+
+def sdk_version() -> str:
+    """Return the installed SDK's version."""
+    return importlib.metadata.version("tinker")
+
+
+def has_current_sdk() -> bool:
+    """Return whether the SDK is 0.38 or later, not 0.24, the last that SkyRL 0.3 understands.
+
+    It can name the tokens to score, send requests without a session, and download adapters file by file.
+    """
+    return hasattr(load_sdk().TrainingClient, "save_weights_external")
+
+
+def translated(error: BaseException, doing: str, server: str) -> UnderstudyError:
+    """Return this project's error for an error of the SDK while `doing` something.
+
+    Every lost connection, lost or expired session and poisoned model is a SessionLost.
+    """
+    if isinstance(error, UnderstudyError):
+        return error
+    tinker, why = load_sdk(), server_reason(error)
+    if isinstance(error, tinker.RequestFailedError):
+        category = getattr(getattr(error, "category", None), "value", "unknown")
+        if category == "user":
+            return StageError(f"the server refused {doing}: {why}")
+        return SessionLost(f"the server failed at {doing} ({category}): {why}")
+    status = status_of(error)
+    if status in (401, 403):
+        return ConfigError(
+            f"{server} does not accept the key in {KEY} (status {status}: {why}); check the key"
+        )
+    if status == 402:
+        return StageError(f"{server} rejected {doing}: insufficient credit (HTTP 402: {why}). Check billing.")
+    if status in _GONE:
+        return SessionLost(f"{server} no longer has what {doing} needs (status {status}: {why})")
+    if status is not None and (status in _RETRYABLE or status >= 500):
+        return SessionLost(f"{server} did not complete {doing} (status {status}: {why})")
+    if status is not None:
+        return StageError(f"the server refused {doing} (status {status}): {why}")
+    if isinstance(error, tinker.APIConnectionError):
+        return SessionLost(f"the connection to {server} was lost in {doing}: {error}")
+    # An expired promise has no public class; a poisoned client raises a RuntimeError.
+    if isinstance(error, CancelledError) or type(error).__name__ == "RetryableException":
+        return SessionLost(f"{server} no longer has {doing}: {why or 'it was canceled'}")
+    if isinstance(error, RuntimeError) and "poisoned" in str(error):
+        return SessionLost(f"{doing} came after a failed request: {error}")
+    return StageError(f"{doing} on {server} failed: {type(error).__name__}: {error}")
+
+
+def server_reason(error: BaseException) -> str:
+    """Return the server's message, without the SDK's."""
+    found = _WRAPPED.fullmatch(str(error))
+    if found is not None:
+        return found["why"]
+    for each in _causes(error):
+        body = getattr(each, "body", None)
+        if isinstance(body, dict) and body.get("detail"):
+            return str(body["detail"])
+    return str(error)
+
+
+def status_of(error: BaseException) -> int | None:
+    """Return the HTTP status behind an error, if there is one."""
+    kind = load_sdk().APIStatusError
+    return next((int(each.status_code) for each in _causes(error) if isinstance(each, kind)), None)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__

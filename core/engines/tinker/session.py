@@ -11,21 +11,21 @@ from pathlib import Path
 from typing import Any
 
 from core import failpoints
-from core.engines.base import (
+from core.engines import (
+    CROSS_ENTROPY,
     AdamParams,
     Checkpoint,
     Datum,
     EngineIdentity,
     LoraSpec,
+    Loss,
     SamplerRef,
     SaveLabel,
     StateRef,
     StepResult,
 )
-from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.tinker import sdk
 from core.engines.tinker.checkpoints import FILE, Saved, digest_of, run_of, sampler_ref, save_name
-from core.engines.tinker.service import Client, plain, settle
+from core.engines.tinker.service import Client, load_sdk, plain, sdk_version, settle
 from core.errors import DataError, StageError, UnderstudyError
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ class TinkerSession:
         # Both are built before either is sent: a gradient without its update would join the next step's.
         # Adam's settings and both clipping bounds are sent: SDK and servers have other defaults.
         data = [_datum(each, loss) for each in batch]
-        params = sdk.load().types.AdamParams(**asdict(adam))
+        params = load_sdk().types.AdamParams(**asdict(adam))
         bounds = {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
         self.tip = None
         forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
@@ -135,7 +135,7 @@ class TinkerSession:
             sampler=sampler.location,
             ttl_seconds=self._ttl_s,
             lora=self._lora,
-            sdk=sdk.version(),
+            sdk=sdk_version(),
         )
         saved.write(folder / FILE)
         self.tip = Checkpoint(self._identity, step, saved.digest, *saved.refs())
@@ -211,7 +211,7 @@ class TinkerSession:
 
 
 def _datum(datum: Datum, loss: Loss) -> Any:
-    types, size = sdk.load().types, [len(datum.tokens)]
+    types, size = load_sdk().types, [len(datum.tokens)]
     if loss.is_policy:  # has no weights there, but its terms are proportional to the advantage
         weighted = [w * a for w, a in zip(datum.weights, datum.advantages, strict=True)]
         inputs = {"logprobs": list(datum.logprobs), "advantages": weighted}

@@ -13,8 +13,8 @@ from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, 
 from core.report.plots.training import funnel as drawn_funnel
 from core.report.plots.training import learning_curve
 from core.report.text import GOLD_LABELS, name_of, number, plural, sentence, signed, span, with_interval
-from core.rl.history import RLStep
-from core.student.stage import EncodeSummary
+from core.rl.rewards import RLStep
+from core.student.encode_stage import EncodeSummary
 from core.teacher.base import FirstAnswers
 
 CURVE: Mapping[str, str] = {

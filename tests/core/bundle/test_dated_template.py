@@ -14,7 +14,7 @@ from core.base_model import ModelSource, resolve_model
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSettings, bundle
 from core.data.writing import read_examples
-from core.engines.base import Device
+from core.engines import Device
 from core.evaluation.analysis import analyse
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES, Predictions
@@ -24,9 +24,9 @@ from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer
 from core.predict.student import open_student
 from core.store.objects import Store
-from core.student.segment import SegmentSettings, train
-from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data
+from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
+from core.student.train_stage import SegmentSettings, train
 from tests.core.pipeline.making import Maker, analysed, context, make_texts, planned, segment
 from tests.small_project import write_project
 

@@ -13,7 +13,7 @@ from core import jsonio
 from core.base_model import ModelSource
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
-from core.engines.peft import write_merged
+from core.engines.local import write_merged
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer

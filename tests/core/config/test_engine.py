@@ -13,8 +13,8 @@ from core.config.loading import ResolvedConfig, resolve
 from core.config.reading import parse_source
 from core.config.student import MOVED
 from core.config.writing import differences, render
-from core.engines.local.settings import LocalSettings
-from core.engines.tinker.settings import TinkerSettings
+from core.engines.local import LocalSettings
+from core.engines.tinker import TinkerSettings
 from core.errors import ConfigError
 
 MINIMAL = "run: {name: r}\ndata: {path: texts.csv}\nteacher: {answers: answers.jsonl}\n"

@@ -13,7 +13,7 @@ from core.config.base import LOCAL, location_of
 from core.config.engine import ENGINES, EngineSettings, register_engine
 from core.config.loading import fields_at, leaves, load
 from core.config.writing import differences
-from core.engines.base import Capabilities, Engine
+from core.engines import Capabilities, Engine
 from core.errors import ConfigError
 
 LOCATIONS = {

@@ -15,21 +15,25 @@ from pathlib import Path
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
 from core.config.engine import EngineSettings
-from core.engines.base import (
+from core.engines import (
+    CROSS_ENTROPY,
     AdamParams,
     Capabilities,
     Checkpoint,
+    ChoiceScores,
     Datum,
     Engine,
     EngineIdentity,
+    GenerateParams,
+    Generation,
     LoraSpec,
+    Loss,
     SamplerRef,
     SaveLabel,
     StateRef,
     StepResult,
 )
-from core.engines.losses import CROSS_ENTROPY, Loss
-from core.engines.sampling import ChoiceScores, GenerateParams, Generation, Report, Rows
+from core.engines.sampling import Report, Rows
 
 VOCABULARY = 49_152
 Weights = dict[int, dict[int, float]]

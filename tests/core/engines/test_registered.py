@@ -14,7 +14,7 @@ from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.segment import SegmentSettings, train
+from core.student.train_stage import SegmentSettings, train
 from tests.core.engines.bigram import BigramSettings
 from tests.core.pipeline.making import Made, Maker, context, make_texts, planned, segment
 

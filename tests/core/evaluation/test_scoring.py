@@ -12,8 +12,8 @@ import pytest
 from core.base_model import resolve_model
 from core.config.student import StudentConfig
 from core.config.teacher import PromptsConfig
+from core.engines import Sampler
 from core.engines.local import LocalEngine
-from core.engines.sampling import Sampler
 from core.evaluation.predictions import Predictions
 from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_texts
 from core.progress import Silent

@@ -31,15 +31,19 @@ from core.pipeline.scorers import Scorer
 from core.progress import Silent
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, reject
-from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import PolicySettings, reinforce
+from core.rl.stages import PolicySettings, RewardSettings, reinforce, reward
 from core.stage import Stage, StageCall, build
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student import plan
-from core.student.plan import PlannedSegment, PlannedStep
-from core.student.segment import SegmentSettings, train
-from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data, read_set
+from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data, read_set
+from core.student.train_stage import (
+    PlannedSegment,
+    PlannedStep,
+    SegmentSettings,
+    plan_segments,
+    plan_steps,
+    train,
+)
 from core.teacher.stage import SampleSettings, sample
 from tests.small_project import texts, write_project
 
@@ -178,8 +182,8 @@ def segment(
 def planned(of: RunContext, data: Path) -> tuple[list[PlannedStep], list[PlannedSegment]]:
     """The steps over encoded examples, and their segments."""
     config, encoded = of.config, read_set(data / DATA_FILE)
-    steps = plan.plan(config.student, config.training_seed, encoded.labels, encoded.hashes)
-    return steps, plan.segments(len(steps), config.evaluation.interval, config.student.save_every)
+    steps = plan_steps(config.student, config.training_seed, encoded.labels, encoded.hashes)
+    return steps, plan_segments(len(steps), config.evaluation.interval, config.student.save_every)
 
 
 def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str, Any], dict[str, Any]]]:
@@ -187,13 +191,13 @@ def policy(of: RunContext, store: Store, parts: Manifest) -> list[tuple[dict[str
     config = of.config.reinforce
     examples = read_examples(store.file(parts, "train.csv"))
     hashes = [jsonio.digest([e.id, e.text, e.label]) for e in examples]
-    steps = plan.plan(config, of.config.training_seed, [e.label for e in examples], hashes)
+    steps = plan_steps(config, of.config.training_seed, [e.label for e in examples], hashes)
     return [
         (
             {"first": part.start + 1, "stop": part.stop, "total": len(steps)},
             {"steps": steps[part.start : part.stop], "total": len(steps)},
         )
-        for part in plan.segments(len(steps), config.interval, config.save_every)
+        for part in plan_segments(len(steps), config.interval, config.save_every)
     ]
 
 

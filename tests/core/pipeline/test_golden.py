@@ -75,7 +75,7 @@ def test_an_encoder_that_writes_another_token_is_found(
     said = complaint(read("encode"), again(made, "encode", tmp_path / "other")) or ""
     assert "the output of stage encode differs" in said
     assert "encode: examples.parquet: tokens is list<element: int32> " in said
-    assert "raise its version in core/student/stage.py" in said
+    assert "raise its version in core/student/encode_stage.py" in said
     assert f"`{COMMAND}`" in said
     assert "encode: examples.parquet: label" not in said
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.bundle.opening import open_bundle
-from core.engines.base import Device
+from core.engines import Device
 from core.predict import Student
 from core.predict.job import Job
 from core.predict.source import TextSource

@@ -10,7 +10,7 @@ from core.config.reinforce import REWARDS, ReinforceConfig, reward, rewards_code
 from core.prompts import TargetWording
 from core.records import Example
 from core.rl.rewards import Answer, Rubric
-from core.student.wording import parse_completion
+from core.student.conversation import parse_completion
 
 EXAMPLE = Example("t1", "You have won a prize, call now", 1)
 WHOLE = '<label>1</label>\n<reason>It says "won a prize" [R1].</reason>'

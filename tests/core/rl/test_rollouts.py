@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rl.rollouts import LEAST_DEVIATION, Way, less_kl, mean_of, of_group
+from core.rl.rewards import LEAST_DEVIATION, Way, group_advantages, less_kl, mean_of
 
 REWARDS = st.lists(st.floats(-5, 5), min_size=2, max_size=12)
 
 
 @given(REWARDS)
 def test_normalised_advantages_have_mean_nought_and_deviation_one(rewards: list[float]) -> None:
-    found = of_group(rewards, "normalised")
+    found = group_advantages(rewards, "normalised")
     if statistics.pstdev(rewards) < LEAST_DEVIATION:
         assert found is None
         return
@@ -26,7 +26,7 @@ def test_normalised_advantages_have_mean_nought_and_deviation_one(rewards: list[
 
 @given(REWARDS)
 def test_centred_advantages_keep_the_differences(rewards: list[float]) -> None:
-    found = of_group(rewards, "centred")
+    found = group_advantages(rewards, "centred")
     if found is not None:
         assert statistics.fmean(found) == pytest.approx(0, abs=1e-6)
         assert found[0] - found[1] == pytest.approx(rewards[0] - rewards[1], abs=1e-9)
@@ -35,7 +35,7 @@ def test_centred_advantages_keep_the_differences(rewards: list[float]) -> None:
 @pytest.mark.parametrize("way", ["normalised", "centred"])
 @pytest.mark.parametrize("rewards", [[1.0] * 8, [0.1 + 0.2, 0.3], [], [2.0]])
 def test_a_group_without_variance_has_no_advantages(way: Way, rewards: list[float]) -> None:
-    assert of_group(rewards, way) is None
+    assert group_advantages(rewards, way) is None
 
 
 def test_the_penalty_pushes_drifting_tokens_down_and_the_batch_as_a_whole_nowhere() -> None:

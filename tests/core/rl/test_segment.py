@@ -14,12 +14,11 @@ from core.config.loading import load
 from core.errors import ConfigError
 from core.pipeline.context import RunContext
 from core.progress import Silent
-from core.rl.reward_stage import RewardSettings, reward
-from core.rl.segment import ROLLOUTS, STEPS, PolicySettings, reinforce, require_loss
+from core.rl.stages import ROLLOUTS, STEPS, PolicySettings, RewardSettings, reinforce, require_loss, reward
 from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.wording import Target
+from core.student.conversation import Target
 from tests.building import build_split
 from tests.conftest import AnsweringModel
 from tests.core.pipeline.making import policy

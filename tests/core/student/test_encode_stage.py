@@ -14,8 +14,8 @@ from core.errors import DataError
 from core.pipeline.context import RunContext
 from core.prompts import load_prompts
 from core.stage import StageIO
+from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.encoding import Encoder
-from core.student.stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from tests.building import small_config
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.config.student import StudentConfig
 from core.errors import DataError
-from core.student.plan import interleave, learning_rate, plan, segments, total_steps
+from core.student.train_stage import interleave, learning_rate, plan_segments, plan_steps, total_steps
 
 LABELS = [1, 0, 0, 0, 1, 0, 0, 1, 0, 0]
 HASHES = [f"h{i}" for i in range(10)]
@@ -19,26 +19,26 @@ def config(**settings: object) -> StudentConfig:
 
 
 def test_every_epoch_shows_every_example_once() -> None:
-    steps = plan(config(), 42, LABELS, HASHES)
+    steps = plan_steps(config(), 42, LABELS, HASHES)
     assert len(steps) == 6
     for epoch in (steps[:3], steps[3:]):
         assert sorted(r for s in epoch for r in s.rows) == list(range(10))
 
 
 def test_the_order_is_fixed_for_all_machines_and_versions() -> None:
-    rows = [s.rows for s in plan(config(), 42, LABELS, HASHES)]
+    rows = [s.rows for s in plan_steps(config(), 42, LABELS, HASHES)]
     assert rows == [(2, 7, 5, 8), (4, 6, 3, 9), (0, 1), (8, 4, 9, 3), (7, 2, 6, 1), (0, 5)]
 
 
 def test_another_seed_is_another_order() -> None:
-    one, two = (plan(config(), seed, LABELS, HASHES) for seed in (1, 2))
+    one, two = (plan_steps(config(), seed, LABELS, HASHES) for seed in (1, 2))
     assert [s.rows for s in one] != [s.rows for s in two]
 
 
 def test_a_batch_hash_follows_the_examples_and_not_their_places() -> None:
-    moved = plan(config(), 42, LABELS, [f"other{i}" for i in range(10)])
-    same = plan(config(learning_rate=1e-5), 42, LABELS, HASHES)
-    before = plan(config(), 42, LABELS, HASHES)
+    moved = plan_steps(config(), 42, LABELS, [f"other{i}" for i in range(10)])
+    same = plan_steps(config(learning_rate=1e-5), 42, LABELS, HASHES)
+    before = plan_steps(config(), 42, LABELS, HASHES)
     assert all(a.batch_hash != b.batch_hash for a, b in zip(before, moved, strict=True))
     assert all(a.batch_hash == b.batch_hash for a, b in zip(before, same, strict=True))
 
@@ -75,7 +75,7 @@ def test_steps_come_from_steps_or_epochs(settings: dict[str, object], expected: 
 
 
 def test_segments_end_at_every_evaluation_and_save_and_cover_all_steps() -> None:
-    found = segments(25, interval=10, save_every=4)
+    found = plan_segments(25, interval=10, save_every=4)
     assert [s.stop for s in found] == [4, 8, 10, 12, 16, 20, 24, 25]
     assert [s.stop for s in found if s.evaluate] == [10, 20, 25]
     assert [s.start for s in found] == [0, *(s.stop for s in found[:-1])]
@@ -83,4 +83,4 @@ def test_segments_end_at_every_evaluation_and_save_and_cover_all_steps() -> None
 
 def test_nothing_to_train_on_is_an_error() -> None:
     with pytest.raises(DataError, match="no example is left to train on"):
-        plan(config(), 1, [], [])
+        plan_steps(config(), 1, [], [])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.records import AcceptedSample
-from core.student.stage import shuffled
+from core.student.encode_stage import shuffled
 
 TEXTS = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), max_size=40)
 

@@ -11,17 +11,15 @@ import pytest
 from core import jsonio
 from core.base_model import resolve_model
 from core.config.student import AdamConfig, LoraConfig, StudentConfig
-from core.engines.base import Datum
-from core.engines.local import LocalEngine
-from core.engines.local.settings import LocalSettings
+from core.engines import Datum
+from core.engines.local import LocalEngine, LocalSettings
 from core.errors import StageError
 from core.pipeline.context import RunContext
 from core.progress import Silent
 from core.stage import build
 from core.store.manifest import Manifest
 from core.store.objects import Store
-from core.student.plan import PlannedStep, plan
-from core.student.segment import SegmentSettings, mean_over_examples, train
+from core.student.train_stage import PlannedStep, SegmentSettings, mean_over_examples, plan_steps, train
 from tests.building import small_config
 
 DATA = [
@@ -38,7 +36,7 @@ def engine(tiny_model: Path) -> LocalEngine:
 
 def planned() -> list[PlannedStep]:
     config = StudentConfig(batch_size=4, steps=STEPS, learning_rate=1e-2)
-    return plan(config, 1, [i % 2 for i in range(len(DATA))], [f"h{i}" for i in range(len(DATA))])
+    return plan_steps(config, 1, [i % 2 for i in range(len(DATA))], [f"h{i}" for i in range(len(DATA))])
 
 
 class Trainer:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.prompts import TargetWording
-from core.student.wording import ParsedCompletion, parse_completion, write_answer
+from core.student.conversation import ParsedCompletion, parse_completion, write_answer
 
 W = TargetWording()
 CLOSING = ("</reason>", "--", "aa", "}", "\\", "\\\\", "a\\a", "--x--", "| |", "-", "/", "</r></r>")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.results import Ledger, RunResult, StudentLedger
-from core.rl.history import RLStep
-from core.student.segment import TrainStep
+from core.rl.rewards import RLStep
+from core.student.train_stage import TrainStep
 from core.tracking.trackers import (
     evaluation_point,
     result_point,

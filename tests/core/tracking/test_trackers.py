@@ -21,7 +21,7 @@ from core.optional import Failures
 from core.results import Ledger, RunResult, StudentLedger
 from core.store.objects import Store
 from core.store.runs import SUMMARY, RunView
-from core.student.segment import TrainStep
+from core.student.train_stage import TrainStep
 from core.tracking.child import main
 from core.tracking.trackers import FILE, TrackerProcess, evaluation_point, tracked, training_points
 from tests.core.export.making import metrics, with_values

@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from core.base_model import ModelSource, resolve_model
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 
 VOCABULARY = 211

@@ -9,8 +9,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM
 
+from core.engines import GenerateParams
 from core.engines.local import LocalEngine
-from core.engines.sampling import GenerateParams
 from tests.core.engines.local.conftest import ARCHITECTURES, VOCABULARY, MakeModel, PlainLogits
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.errors import ModelError, StageError
 from tests.core.engines.local.conftest import ARCHITECTURES, MakeBatch, MakeModel

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import CROSS_ENTROPY, AdamParams, Datum, LoraSpec, Loss
 from core.engines.local import LocalEngine
-from core.engines.losses import CROSS_ENTROPY, Loss
 from core.errors import DataError
 from tests.core.engines.local.conftest import MakeBatch, MakeModel, PlainLogits
 from tests.core.engines.local.test_loss import STILL, gradients, warmed

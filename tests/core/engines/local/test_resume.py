@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from core.base_model import ModelSource
-from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec, SamplerRef, StateRef
+from core.engines import AdamParams, Checkpoint, Datum, LoraSpec, SamplerRef, StateRef
 from core.engines.local import LocalEngine
 from core.errors import ModelError
 from tests.core.engines.local.conftest import MakeBatch, PlainLogits

@@ -10,9 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from core.engines.base import SamplerRef
+from core.engines import SamplerRef, choice_plan
 from core.engines.local import LocalEngine
-from core.engines.sampling import choice_plan
 from core.errors import DataError, ModelError
 from tests.core.engines.local.conftest import ARCHITECTURES, VOCABULARY, MakeModel, PlainLogits
 

@@ -13,9 +13,8 @@ import torch
 from transformers import AutoTokenizer
 
 from core.base_model import ModelSource, resolve_model
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, GenerateParams, LoraSpec
 from core.engines.local import LocalEngine
-from core.engines.sampling import GenerateParams
 
 pytestmark = pytest.mark.integration
 

@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, LoraSpec
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
-from core.engines.tinker import Connection, TinkerEngine
+from core.engines.tinker import Connection, TinkerEngine, TinkerSettings
 from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.settings import TinkerSettings
 from tests.servers import tinker, tinker_client
 
 MODEL = tinker_client.NAME

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.base import Checkpoint, LoraSpec, RemoteCheckpoint, SaveLabel
-from core.engines.tinker import TinkerEngine
-from core.engines.tinker.settings import TinkerSettings
+from core.engines import Checkpoint, LoraSpec, RemoteCheckpoint, SaveLabel
+from core.engines.tinker import TinkerEngine, TinkerSettings
 from core.errors import CheckpointGone
 from tests.core.engines.tinker.conftest import MakeEngine
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from core.engines import GenerateParams
 from core.engines.local.sampler import LocalSampler
-from core.engines.sampling import GenerateParams
-from core.engines.tinker import sdk
-from core.engines.tinker.sampler import TinkerSampler, generations
-from core.engines.tinker.scoring import SampleRequest
+from core.engines.tinker.sampler import SampleRequest, TinkerSampler, generations
+from core.engines.tinker.service import load_sdk
 from core.errors import DataError, StageError
 from tests.servers import tinker
 from tests.servers.tinker_records import prompt_hash
@@ -60,7 +59,7 @@ def test_greedy_completions_are_the_local_engine_s(
 def test_a_completion_ends_at_its_first_stop_token(
     tokens: tuple[int, ...], reason: str, kept: tuple[object, ...]
 ) -> None:
-    types = sdk.load().types
+    types = load_sdk().types
     sequence = types.SampledSequence(
         stop_reason=reason,
         sequence_id="a",

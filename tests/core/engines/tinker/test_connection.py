@@ -116,7 +116,7 @@ def test_nothing_is_sent_but_what_was_asked(server: tinker.TinkerServer) -> None
     """The SDK's telemetry is off, in a process of its own since it reads the setting once."""
     script = (
         "import sys; from core.engines.tinker import Connection, TinkerEngine, server_address\n"
-        "from core.engines.base import LoraSpec\n"
+        "from core.engines import LoraSpec\n"
         "engine = TinkerEngine('tiny/base', Connection(server_address()))\n"
         "engine.check(); engine.open(LoraSpec(4, 32.0, 0.0, 1), None).close(); engine.close()\n"
     )

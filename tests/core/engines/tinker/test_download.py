@@ -11,12 +11,10 @@ from pathlib import Path
 import pytest
 
 from core import jsonio
-from core.engines.base import AdamParams, Checkpoint, Datum, Device, LoraSpec
-from core.engines.local import LocalEngine
-from core.engines.peft import check_fits, open_peft
-from core.engines.sampling import score_differences
-from core.engines.tinker import TinkerEngine, download, scoring
-from core.engines.tinker.download import CONFIG, RECORD, WEIGHTS, complete, fetch, unpack
+from core.engines import AdamParams, Checkpoint, Datum, Device, LoraSpec, score_differences
+from core.engines.local import LocalEngine, check_fits, open_peft
+from core.engines.tinker import TinkerEngine, checkpoints, sampler
+from core.engines.tinker.checkpoints import CONFIG, RECORD, WEIGHTS, complete, fetch, unpack
 from core.errors import CheckpointGone, ModelError, PassingError, StageError
 from tests.servers import tinker
 from tests.servers.tinker_orders import Damage, FaultKind
@@ -27,7 +25,7 @@ Rows = list[tuple[int, ...]]
 @pytest.fixture(autouse=True)
 def room(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four megabytes are allowed."""
-    monkeypatch.setattr(download, "LARGEST", 4 << 20)
+    monkeypatch.setattr(checkpoints, "LARGEST", 4 << 20)
 
 
 @pytest.fixture
@@ -126,7 +124,7 @@ def test_rows_that_cannot_be_compared_are_left_out(
     choices: Rows,
 ) -> None:
     server.score_targets(False)
-    monkeypatch.setattr(scoring, "TOP_K", 120)
+    monkeypatch.setattr(sampler, "TOP_K", 120)
     forms = [c[-1:] for c in choices[:2]]
     found = score_differences(*(e.sampler(None).score(prompts, forms) for e in (engine, local)))
     assert 0 < len(found) < len(prompts)
@@ -174,7 +172,7 @@ def test_other_files_are_listed_and_not_downloaded(
 def test_more_bytes_than_allowed_are_not_downloaded(
     monkeypatch: pytest.MonkeyPatch, engine: TinkerEngine, saved: Checkpoint, target: Path
 ) -> None:
-    monkeypatch.setattr(download, "LARGEST", 5000)
+    monkeypatch.setattr(checkpoints, "LARGEST", 5000)
     with pytest.raises(StageError, match="is larger than 5000 bytes"):
         engine.download_adapter(saved, target)
     assert list(target.parent.iterdir()) == []
@@ -227,7 +225,7 @@ def test_links_and_too_many_bytes_in_an_archive_are_refused(
         tar.add(tmp_path / WEIGHTS, WEIGHTS)
     with pytest.raises(StageError, match=f"{WEIGHTS} is not a plain file"):
         unpack(tmp_path / "a.tar", out)
-    monkeypatch.setattr(download, "LARGEST", 1)
+    monkeypatch.setattr(checkpoints, "LARGEST", 1)
     with pytest.raises(StageError, match="is larger than 1 bytes"):
         unpack(tmp_path / "a.tar", out)
     assert list(out.iterdir()) == []

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.base import AdamParams, Datum, LoraSpec
+from core.engines import AdamParams, Datum, LoraSpec, Loss
 from core.engines.local import LocalEngine
-from core.engines.losses import Loss
 from core.engines.tinker import TinkerEngine
 from core.engines.tinker.session import SAMPLER_TTL_S
 from tests.core.engines.tinker.conftest import rated

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.engines.base import AdamParams, Checkpoint, Datum, LoraSpec
+from core.engines import AdamParams, Checkpoint, Datum, LoraSpec
 from core.engines.tinker import Connection, TinkerEngine
 from core.engines.tinker.session import TinkerSession
 from core.errors import CheckpointGone, ConfigError, PassingError, SessionLost, StageError

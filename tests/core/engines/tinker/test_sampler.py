@@ -12,15 +12,13 @@ import pytest
 from tinker.proto.response_conv import deserialize_sample_response
 from tinker.types import SampleResponse
 
-from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef
+from core.engines import AdamParams, ChoiceScores, Datum, GenerateParams, LoraSpec, SamplerRef
 from core.engines.local import LocalEngine
 from core.engines.local.sampler import LocalSampler
-from core.engines.sampling import ChoiceScores, GenerateParams
-from core.engines.tinker import TinkerEngine, scoring
-from core.engines.tinker.sampler import TinkerSampler
-from core.engines.tinker.scoring import EachChoice, Incomplete, RowScore, bound
+from core.engines.tinker import TinkerEngine, TinkerSettings
+from core.engines.tinker import sampler as sampling
+from core.engines.tinker.sampler import EachChoice, RowError, RowScore, TinkerSampler, bound
 from core.engines.tinker.service import plain
-from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, DataError, SessionLost, StageError
 from tests.core.engines.tinker.conftest import VOCABULARY, MakeEngine
 from tests.servers import tinker
@@ -137,7 +135,7 @@ def test_top_k_that_lists_every_label_is_exact(
     choices: Rows,
 ) -> None:
     server.score_targets(False)
-    monkeypatch.setattr(scoring, "TOP_K", VOCABULARY)
+    monkeypatch.setattr(sampling, "TOP_K", VOCABULARY)
     found = sampler.score(prompts, choices)
     assert (found.exact, found.bounds) == (True, ())
     assert close_to(found, base.score(prompts, choices))
@@ -146,7 +144,7 @@ def test_top_k_that_lists_every_label_is_exact(
 @pytest.fixture
 def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that knows neither named tokens nor the likeliest ones: choices are asked one by one."""
-    monkeypatch.setattr(scoring, "methods", lambda choices: [EachChoice(tuple(map(tuple, choices)))])
+    monkeypatch.setattr(sampling, "methods", lambda choices: [EachChoice(tuple(map(tuple, choices)))])
 
 
 def test_choices_that_are_asked_one_by_one_are_exact(
@@ -179,7 +177,7 @@ def test_a_prompt_s_log_probabilities_are_read_with_and_without_a_place_for_its_
         answers = [received(row[first:]) for row in rows]
         assert forms.read(prompt, answers) == RowScore((-3.0, -9.0))
     short = [received(row[:-1]) for row in rows]
-    with pytest.raises(Incomplete, match="is missing place 0"):
+    with pytest.raises(RowError, match="is missing place 0"):
         forms.read(prompt, short)
 
 

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 from tinker import types
 
-from core.engines.base import AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
+from core.engines import CROSS_ENTROPY, AdamParams, Datum, LoraSpec, SamplerRef, SaveLabel, StateRef
 from core.engines.local import LocalEngine
-from core.engines.losses import CROSS_ENTROPY
-from core.engines.tinker import TinkerEngine
+from core.engines.tinker import TinkerEngine, TinkerSettings
 from core.engines.tinker.checkpoints import require_path, sampler_ref, save_name, saved_step
 from core.engines.tinker.session import SubmittedStep, TinkerSession, grad_norm
-from core.engines.tinker.settings import TinkerSettings
 from core.errors import ConfigError, DataError, ModelError, StageError
 from tests.core.engines.tinker.conftest import MODEL, MakeEngine, rated
 from tests.servers import tinker

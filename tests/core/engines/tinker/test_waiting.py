@@ -10,8 +10,7 @@ from concurrent.futures import Future
 
 import pytest
 
-from core.engines.base import AdamParams, Datum, LoraSpec
-from core.engines.sampling import GenerateParams
+from core.engines import AdamParams, Datum, GenerateParams, LoraSpec
 from core.engines.tinker import Connection, TinkerEngine, service
 from core.engines.tinker.service import Queue, Service
 from tests.servers import tinker

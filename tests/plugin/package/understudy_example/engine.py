@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from core.base_model import resolve_model
 from core.config.engine import EngineSettings
-from core.engines.base import Capabilities
-from core.engines.losses import ALL_LOSSES
+from core.engines import ALL_LOSSES, Capabilities, Engine
+from core.engines.local import LocalEngine
 from understudy import register_engine
-
-if TYPE_CHECKING:
-    from core.engines.base import Engine
 
 
 @register_engine("one_thread")
@@ -22,7 +18,4 @@ class OneThreadSettings(EngineSettings):
         return Capabilities(losses=ALL_LOSSES)
 
     def open(self, model: str) -> Engine:
-        from core.base_model import resolve_model
-        from core.engines.local.engine import LocalEngine
-
         return LocalEngine(lambda: resolve_model(model), device="cpu", train_dtype="float32", threads=1)

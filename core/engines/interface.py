@@ -6,15 +6,15 @@ and a `Checkpoint` names a resumable training state and a sampler's weights.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, get_args, runtime_checkable
 
-from core.engines.losses import CROSS_ENTROPY, Loss
 from core.engines.sampling import Sampler
 from core.errors import StageError
 
@@ -24,6 +24,52 @@ if TYPE_CHECKING:
 
 ADAPTER = "adapter"
 """Where an engine that is not remote saves a checkpoint's adapter: a subfolder, in PEFT's layout."""
+
+LossName = Literal["cross_entropy", "importance_sampling", "ppo", "cispo"]
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A loss by name: a sum over positions of `weight * term`, as in Tinker.
+
+    A term depends on the target's log-probability now (log p) and, for a policy gradient, when it was sampled
+    (log q), and on its advantage A. `clip_low` and `clip_high`, around 1, bound the ratio of ppo and cispo.
+
+    cross_entropy: -log p.
+    importance_sampling: -(p/q) A, whose gradient is the off-policy policy gradient.
+    ppo: -min((p/q) A, clip(p/q) A) (Schulman et al. 2017).
+    cispo: -clip(p/q) A log p, with the clipped ratio as a constant (Chen et al. 2025, MiniMax-M1).
+    """
+
+    name: LossName
+    clip_low: float = 0.0
+    clip_high: float = math.inf
+
+    @property
+    def is_policy(self) -> bool:
+        """Whether data need advantages and the sampler's log-probabilities."""
+        return self.name != "cross_entropy"
+
+    @property
+    def clips(self) -> bool:
+        """Whether the bounds are used."""
+        return self.name in ("ppo", "cispo")
+
+    def term(self, logprob: float, sampled: float = 0.0, advantage: float = 0.0) -> float:
+        """Return the term of one position, for weight 1. Log-probabilities are in nats."""
+        if self.name == "cross_entropy":
+            return -logprob
+        ratio = math.exp(logprob - sampled)
+        clipped = min(max(ratio, self.clip_low), self.clip_high)
+        if self.name == "cispo":
+            return -clipped * advantage * logprob
+        if self.name == "ppo":
+            return -min(ratio * advantage, clipped * advantage)
+        return -ratio * advantage
+
+
+CROSS_ENTROPY = Loss("cross_entropy")
+ALL_LOSSES: frozenset[str] = frozenset(get_args(LossName))
 
 
 @dataclass(frozen=True, slots=True)

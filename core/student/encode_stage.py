@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from core import jsonio
 from core.config.student import StudentConfig
-from core.engines.base import Datum
+from core.engines import Datum
 from core.errors import DataError
 from core.jsonio import Record
 from core.records import AcceptedSample

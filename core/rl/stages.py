@@ -1,11 +1,13 @@
-"""Train one segment of reinforcement: from a checkpoint through its steps to the next saved state.
+"""The stages of reinforcement: `reinforce` trains one segment, `reward` rewards answers to texts of val.
 
-A step samples from the current weights, so that no two overlap. Random numbers come from (seed, step).
+A segment leads from a checkpoint through its steps to the next saved state. A step samples from the current
+weights, so that no two overlap. Random numbers come from (seed, step).
 """
 
 from __future__ import annotations
 
 import logging
+import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -20,19 +22,44 @@ from core.config.base import ConfigSection
 from core.config.engine import EngineChoice
 from core.config.reinforce import RewardWeights, rewards_code
 from core.config.student import AdamConfig, LoraConfig
+from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines.base import Capabilities, EngineUsage, Metered, SamplerRef, SaveLabel, Session, StepResult
-from core.engines.losses import Loss
-from core.engines.sampling import GenerateParams, Sampler, derived_seed
+from core.engines import (
+    Capabilities,
+    EngineUsage,
+    GenerateParams,
+    Loss,
+    Metered,
+    Sampler,
+    SamplerRef,
+    SaveLabel,
+    Session,
+    StepResult,
+    derived_seed,
+)
 from core.errors import ConfigError
-from core.rl import rollouts
-from core.rl.rewards import Rubric
-from core.rl.rollouts import Sampled
+from core.evaluation.stages import billed, sampling
+from core.rl.rewards import (
+    Answer,
+    Rubric,
+    Sampled,
+    drifts,
+    policy_data,
+    rollout_row,
+    sample_rollouts,
+    step_figures,
+)
 from core.stage import StageIO, stage
-from core.student import plan
 from core.student.encoding import EncodeSettings
-from core.student.plan import PlannedStep
-from core.student.segment import adam_params, checkpoint, lora_spec, save, training
+from core.student.train_stage import (
+    PlannedStep,
+    adam_params,
+    checkpoint,
+    lora_spec,
+    save,
+    steps_content,
+    training,
+)
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
@@ -41,6 +68,7 @@ log = logging.getLogger(__name__)
 
 STEPS = "steps.jsonl"
 ROLLOUTS = "rollouts.jsonl"
+ANSWERS = "answers.jsonl"
 
 
 class PolicySettings(ConfigSection):
@@ -88,7 +116,7 @@ def content(
         **context.student_content(),
         "rule_ids": jsonio.digest(list(context.rulebook.ids)),
         "first_step": str(steps[0].step),
-        **plan.content(steps),
+        **steps_content(steps),
     }
 
 
@@ -180,11 +208,11 @@ class Trainer:
             )
             asked, size, way = [examples[i] for i in step.rows], config.group_size, config.advantages
             with self._sampler(ref) as sampler:
-                sampled = rollouts.sample(sampler, encoder, rubric, asked, params, size, way)
+                sampled = sample_rollouts(sampler, encoder, rubric, asked, params, size, way)
             row = self._learn(step, sampled)
             rows.append(row)
             kept += [
-                {"step": row["step"], "epoch": row["epoch"], **rollouts.row(r)}
+                {"step": row["step"], "epoch": row["epoch"], **rollout_row(r)}
                 for r in sampled.rollouts[: config.rollouts_kept]
             ]
             if row["updates"] and step is not steps[-1]:
@@ -203,10 +231,10 @@ class Trainer:
             folder = self.io.optional("reference")
             ref = None if folder is None else checkpoint(self.io.context.engine, folder).sampler
             with self._sampler(ref) as reference:
-                drift = rollouts.drifts(reference, trained)
+                drift = drifts(reference, trained)
         results: list[StepResult] = []
         if trained:
-            batch = rollouts.data(trained, drift, config.kl)
+            batch = policy_data(trained, drift, config.kl)
             loss = Loss(config.loss, config.clip_low, config.clip_high)
             adam, first = adam_params(config.adam, step.learning_rate), step.step * config.substeps
             steps = range(first, first + config.substeps)
@@ -224,7 +252,7 @@ class Trainer:
             "loss_fn": config.loss,
             "num_substeps": config.substeps,
             "kl_beta": config.kl,
-            **rollouts.figures(sampled, drift),
+            **step_figures(sampled, drift),
         }
 
     def _report(self, row: dict[str, Any], total: int) -> None:
@@ -245,3 +273,76 @@ class Trainer:
             yield sampler
         if isinstance(sampler, Metered):
             self.usage += sampler.usage
+
+
+class RewardSettings(ConfigSection):
+    """The part of the config that decides the rewards on val."""
+
+    engine: EngineChoice
+    prompt: EncodeSettings
+    rows: int
+    max_new_tokens: int
+    rewards: RewardWeights
+    length_tokens: int
+    seed: int
+
+    def key_extras(self) -> dict[str, Any]:
+        return rewards_code(self.rewards)
+
+    @classmethod
+    def of(cls, config: Config) -> RewardSettings:
+        own, student = config.reinforce, config.student
+        return cls(
+            engine=student.engine.for_sampling(),
+            prompt=EncodeSettings.of(student),
+            rows=own.reward_rows,
+            max_new_tokens=own.max_new_tokens,
+            rewards=own.rewards,
+            length_tokens=own.length_tokens,
+            seed=config.seed,
+        )
+
+
+@stage(
+    "reward",
+    version=2,
+    inputs=("split", "checkpoint?"),
+    content=lambda settings, context: {
+        **context.student_content(),
+        "rule_ids": jsonio.digest(list(context.rulebook.ids)),
+    },
+    shows="rl_phase/val_rewards.jsonl",
+    switch=None,
+    slot="reward/rl/{step}",
+    label="reward RL step {step} on val",
+)
+def reward(settings: RewardSettings, io: StageIO) -> dict[str, Any]:
+    """Write answers.jsonl: the greedy answers of a checkpoint, or of the base model, and their rewards."""
+    every = read_examples(io.inputs["split"] / "val.csv")
+    examples = [every[i] for i in subset(every, settings.rows, settings.seed)]
+    encoder, rule_ids = io.context.encoder(), io.context.rulebook.ids
+    prompts = encoder.prompts([e.text for e in examples], settings.max_new_tokens)
+    params = GenerateParams(max_tokens=settings.max_new_tokens, stop_tokens=encoder.stop_tokens)
+    with sampling(io, len(examples)) as (sampler, progress):
+        answers = sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
+        usage = billed(sampler)
+    rubric = Rubric(encoder.wording, encoder.target, rule_ids, settings.length_tokens, settings.rewards)
+    rows = list[dict[str, Any]]()
+    for example, generation in zip(examples, answers, strict=True):
+        about = {"example_id": example.id, "true_label": example.label}
+        if generation.finish == "error":
+            rows.append({**about, "error": generation.error, "reward": None})
+            continue
+        answer = Answer.of(generation, encoder)
+        earned = rubric.judge(answer, example)
+        rows.append({**about, **answer.row(), "rewards": earned, "reward": rubric.total(earned)})
+    jsonio.write_jsonl(io.out / ANSWERS, rows)
+    given = [row for row in rows if row["reward"] is not None]
+    names = list(given[0]["rewards"]) if given else []
+    return {
+        "rows": len(rows),
+        "failed_rows": len(rows) - len(given),
+        "reward_mean": statistics.fmean(row["reward"] for row in given) if given else None,
+        "rewards": {name: statistics.fmean(row["rewards"][name] for row in given) for name in names},
+        **usage,
+    }
