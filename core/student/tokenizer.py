@@ -137,7 +137,11 @@ class ChatTokenizer:
         template, args = self.inner.get_chat_template(), {**self.template_args}
         if "strftime_now" in template:
             template = _DATED + template
-            args["understudy_date"] = _date_directives(date.fromisoformat(self.date))
+            # The value of each directive at the beginning of the day, longer directives first.
+            begin = datetime.combine(date.fromisoformat(self.date), time())
+            values = {f"%{c}": begin.strftime(f"%{c}") for c in "aAbBcdfHIjmMpSuUVwWxXyYzZGDFTeRhn%"}
+            bare = {f"%-{c}": str(int(values[f"%{c}"])) for c in "dHIjmMSUWy"}
+            args["understudy_date"] = {**bare, **values}
         try:
             text: str = self.inner.apply_chat_template(
                 turns, chat_template=template, tokenize=False, add_generation_prompt=generate, **args
@@ -159,13 +163,6 @@ class ChatTokenizer:
         """Return the text of generated tokens without special tokens."""
         options = {"skip_special_tokens": True, "clean_up_tokenization_spaces": False}
         return str(self.inner.decode(list(tokens), **options))
-
-
-def _date_directives(day: date) -> dict[str, str]:
-    """Return the value of each strftime directive at the beginning of a day, longer directives first."""
-    begin = datetime.combine(day, time())
-    found = {f"%{c}": begin.strftime(f"%{c}") for c in "aAbBcdfHIjmMpSuUVwWxXyYzZGDFTeRhn%"}
-    return {**{f"%-{c}": str(int(found[f"%{c}"])) for c in "dHIjmMSUWy"}, **found}
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,8 +118,11 @@ class LocalEngine(Engine):
                 "device is cuda, but torch sees no GPU; set student.engine.device to auto or cpu"
             )
         dtype = self._dtype_name
-        if dtype == "auto":
-            fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_multiplies_bf16()
+        if dtype == "auto":  # without instructions for it, bf16 is slower than fp32
+            if device.type == "cuda":
+                fast = torch.cuda.is_bf16_supported()
+            else:
+                fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
             dtype = "bfloat16" if fast else "float32"
         return device, getattr(torch, dtype), torch.get_num_threads()
 
@@ -199,13 +202,6 @@ class LocalEngine(Engine):
         source = self.local_model
         model, self._shortcuts = load_model(source.folder, source.spec, self._shortcuts)
         return Backbone(model, device, autocast, self._shortcuts)
-
-
-def cpu_multiplies_bf16() -> bool:
-    """Return whether this CPU has bf16 instructions; without them bf16 is slower than fp32."""
-    import torch
-
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def open_peft(source: ModelSource, adapter: Path | None, device: Device) -> Sampler:
