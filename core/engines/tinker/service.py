@@ -35,7 +35,7 @@ _PORTS = {"http": 80, "https": 443}
 _QUEUE_LOGGERS = ("tinker.lib.queue_state_logger", "tinker.lib.public_interfaces.sampling_client")
 _QUEUE_VALID_S = 90.0
 LOG_EVERY_S = 60.0
-# HTTP statuses of what no longer exists, and of what another session may do.
+# HTTP statuses of what no longer exists, and those after which a new session may succeed.
 _GONE, _RETRYABLE = (404, 410), (408, 409, 425, 429)
 _WRAPPED = re.compile(r"Request failed: (?P<why>.*?) for self\.request_id=.*", re.DOTALL)
 
