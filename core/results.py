@@ -15,8 +15,7 @@ from core.jsonio import InvalidFile, Record, Stored, parse
 from core.optional import Failure
 from core.provenance import CodeVersion
 from core.records import SplitName
-from core.rejection.files import TeacherSummary
-from core.rejection.funnel import Funnel
+from core.rejection.funnel import Funnel, TeacherSummary
 from core.store.objects import Store
 from core.store.runs import FOLDER, SUMMARY
 

@@ -11,7 +11,7 @@ from core.data.stage import SplitSummary
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.optional import strict
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import TeacherSummary
 from core.report import markdown
 from core.report.document import (
     Block,

@@ -27,8 +27,8 @@ from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
 from core.jsonio import Stored
 from core.optional import Part, separable
-from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.funnel import TeacherSummary
 from core.stage import StageIO, stage
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary

@@ -3,11 +3,7 @@
 `complete` sends requests and yields completions. The teacher is one user of it; see its docstring.
 """
 
-from core.completions.budget import RequestLedger
-from core.completions.completer import complete, complete_each
-from core.completions.context import RequestContext
-from core.completions.journal import Journal
-from core.completions.request import (
+from core.completions.chat import (
     ChatRequest,
     Completion,
     Parser,
@@ -16,6 +12,10 @@ from core.completions.request import (
     Text,
     TextParser,
 )
+from core.completions.completer import complete, complete_each
+from core.completions.journal import Journal
+from core.completions.limits import RequestLedger
+from core.completions.request_context import RequestContext
 from core.config.endpoint import Endpoint
 
 __all__ = [

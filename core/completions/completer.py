@@ -15,13 +15,11 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator,
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from core.completions.budget import RequestLedger
-from core.completions.canary import Canary
-from core.completions.context import RequestContext
-from core.completions.formats import FormatNegotiator
+from core.completions.chat import ChatRequest, Completion, P, Parser, PreparedRequest, ResponseSchema
 from core.completions.journal import Journal
-from core.completions.request import ChatRequest, Completion, P, Parser, PreparedRequest, ResponseSchema
-from core.completions.sender import Sender
+from core.completions.limits import RequestLedger
+from core.completions.request_context import Canary, RequestContext
+from core.completions.sender import FormatNegotiator, Sender
 from core.config.endpoint import Endpoint
 from core.cost import cost
 from core.errors import PassingError, StoreError, TeacherError

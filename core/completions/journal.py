@@ -18,10 +18,20 @@ from pathlib import Path
 from typing import Any
 
 from core import failpoints
-from core.completions import append_log
-from core.completions.append_log import SUFFIX, AppendLog, GroupCommit, Piece, whole_end
-from core.completions.reply import Reply, ReplyUsage, Setup, from_line
-from core.completions.uploads import FOLDER, Uploader, download, parts, upload_missing
+from core.completions.chat import Reply, ReplyUsage, Setup, decode_reply
+from core.completions.reply_log import (
+    FOLDER,
+    SUFFIX,
+    AppendLog,
+    GroupCommit,
+    Piece,
+    Uploader,
+    download_parts,
+    upload_missing,
+    uploaded_parts,
+    whole_end,
+    writer_state,
+)
 from core.errors import StoreError
 from core.store.backend import explained
 from core.store.objects import Store
@@ -88,7 +98,7 @@ class Journal:
             return None
         line, path = found
         try:
-            reply = from_line(line)
+            reply = decode_reply(line)
         except ValueError:
             reply = None
         if reply is None or reply.key != key:
@@ -111,7 +121,7 @@ class Journal:
     def refresh(self, *, completes_uploads: bool = False) -> None:
         """Index what other writers have added since."""
         backend = self.store.backend
-        there = parts(backend)
+        there = uploaded_parts(backend)
         if backend.folder is not None:
             for part in there:
                 self._index_file(Piece(part.writer, part.start, backend.folder / part.path))
@@ -125,7 +135,7 @@ class Journal:
             if part.end > max(ends[part.writer], self.index.read_until(part.writer)):
                 wanted.append(part)
             ends[part.writer] = max(ends[part.writer], part.end)
-        for piece in download(backend, wanted, self._folder / "parts"):
+        for piece in download_parts(backend, wanted, self._folder / "parts"):
             self._index_file(piece)
         if completes_uploads:
             upload_missing(backend, self._folder, there)
@@ -139,7 +149,7 @@ class Journal:
     def _index_file(self, piece: Piece) -> None:
         """Index a file of another journal; this one's own are indexed only as far as they are durable."""
         if piece.writer not in self._commit.writers:
-            growing = piece.path.parent == self._folder and append_log.state(piece.path) == "growing"
+            growing = piece.path.parent == self._folder and writer_state(piece.path) == "growing"
             self.index.add_file(piece, growing=growing)
 
 
@@ -213,7 +223,7 @@ class ReplyIndex:
                         log.warning(message, piece.path, _line_number(piece, at))
                     break
                 try:
-                    reply = from_line(line)
+                    reply = decode_reply(line)
                     # The index needs no texts, of which a batch can have hundreds of megabytes.
                     batch.append((at, reply._replace(raw_output="", reasoning_content=None)))
                 except ValueError as e:

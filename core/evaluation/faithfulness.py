@@ -9,7 +9,7 @@ import numpy as np
 
 from core.evaluation.predictions import Predictions, at_or_above
 from core.intervals import Interval, proportion
-from core.rejection.cited import cited, missing_quotes, quotes
+from core.rulebook import cited, missing_quotes, quotes
 
 MIN_QUOTE = 3
 """Shorter parts of a quotation are not searched for, as in the rejection rule quote_not_in_text."""

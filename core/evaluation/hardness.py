@@ -20,17 +20,17 @@ from core.evaluation.slices import LEAST_ROWS, RESAMPLES, Slice, slices
 from core.intervals import Difference, Share
 from core.jsonio import Record, as_row
 from core.records import Example, SplitName
-from core.rejection.files import (
+from core.rejection.funnel import SUMMARY_FILE, Hardness
+from core.rejection.rules import judge
+from core.rejection.stage import (
     HARD_FILE,
-    SUMMARY_FILE,
-    Hardness,
     HardWriter,
     JudgedAnswer,
+    JudgingSettings,
+    matched,
     read_tags,
     tagged_file,
 )
-from core.rejection.rules import judge
-from core.rejection.stage import JudgingSettings, matched
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
 

@@ -14,7 +14,7 @@ import numpy as np
 from core.evaluation.bootstrap import Judged, intervals
 from core.evaluation.predictions import Bools
 from core.intervals import Interval
-from core.rejection.cited import cited
+from core.rulebook import cited
 
 RESAMPLES = 2_000
 LEAST_ROWS = 10

@@ -10,7 +10,7 @@ from core.cost import TrainingPrice
 from core.jsonio import Record
 from core.results import Ledger, StudentLedger, TeacherTotals
 from core.store.manifest import Manifest
-from core.teacher.base import TeacherLedger
+from core.teacher.samples import TeacherLedger
 
 _MILLION = 1_000_000
 _GROWING = "_of_the_run"

@@ -18,7 +18,7 @@ from core.errors import ConfigError
 from core.legacy import prompts
 from core.legacy.keys import FIXED, KEYS
 from core.legacy.settings import Settings, Version, read_flat
-from core.teacher.answer_file import source_of
+from core.teacher.recorded import source_of
 
 Defaults = Literal["auto", "old", "new"]
 Kind = Literal["left out", "different", "unknown", "missing"]

@@ -26,7 +26,7 @@ from core.report.data import BaselineData
 from core.report.document import baseline_report
 from core.stage import action
 from core.store.manifest import Manifest
-from core.teacher.base import SampleSummary
+from core.teacher.samples import SampleSummary
 from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
 
 FOLDER = "baseline_phase"

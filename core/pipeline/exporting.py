@@ -28,7 +28,7 @@ from core.results import AdapterDownload
 from core.store import reads
 from core.store.manifest import Manifest
 from core.store.runs import RunView
-from core.teacher.base import SampleSummary
+from core.teacher.samples import SampleSummary
 from core.teacher.stage import SAMPLES_FILE
 
 log = logging.getLogger(__name__)

@@ -27,15 +27,15 @@ from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer, ScorerReader
 from core.pipeline.training import Trained
 from core.records import SplitName
-from core.rejection.files import SUMMARY_FILE as TEACHER_SUMMARY
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
+from core.rejection.funnel import TeacherSummary
 from core.results import Ledger, ReinforcementStart, SplitSize
 from core.rl.rewards import ValRewards
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.student.train_stage import train
-from core.teacher.base import SampleSummary
+from core.teacher.samples import SampleSummary
 from core.teacher.stage import sample
 
 log = logging.getLogger(__name__)

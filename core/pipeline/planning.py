@@ -16,7 +16,7 @@ from core.pipeline.reinforce import find_start
 from core.pipeline.switches import Switches, switches
 from core.prompts import Message
 from core.sweep.arms import Sweep
-from core.teacher.forecast import forecast_lines
+from core.teacher.stage import forecast_lines
 
 
 def describe_plan(resolved: ResolvedConfig, switches: Switches) -> str:

@@ -23,7 +23,7 @@ from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
 from core.provenance import current_code
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import TeacherSummary
 from core.report.data import Mistake, ModelBlock, Reinforced, ReportData, SeedResult
 from core.report.sections.rows import worst
 from core.report.text import plural, were

@@ -12,7 +12,7 @@ from core.evaluation.threshold import rule
 from core.export.adapter import FOLDER as ADAPTER
 from core.jsonio import Record
 from core.records import SplitName
-from core.rejection.files import SUMMARY_FILE, TeacherSummary
+from core.rejection.funnel import SUMMARY_FILE, TeacherSummary
 from core.rl.rewards import RLSegmentSummary, RLStep, ValRewards
 from core.rl.stages import ROLLOUTS, STEPS
 from core.store.manifest import Manifest

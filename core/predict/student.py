@@ -24,7 +24,7 @@ from core.evaluation.scoring import ScoreSettings, score_texts
 from core.files import user_cache, whole_folder
 from core.labels import LabelSet
 from core.progress import Progress, Silent
-from core.rejection.cited import cited
+from core.rulebook import cited
 from core.store import pointers
 from core.store.objects import Store
 

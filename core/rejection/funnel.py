@@ -12,12 +12,15 @@ from dataclasses import dataclass
 
 from core.config.rejection import RULES
 from core.intervals import Difference, Share, difference, share
+from core.jsonio import Stored
 from core.labels import BINARY, LabelSet
-from core.teacher.samples import Agreement
+from core.teacher.samples import Agreement, AnswerAgreement, FirstAnswers, RecordedLabels, TeacherLedger
 
+SUMMARY_FILE = "teacher_summary.json"
+REJECTED_FILE = "rejected_samples.jsonl"
 SURPLUS = "surplus"
 """An answer that no rule rejects, of a text that has as many accepted ones as are kept."""
-REJECTED_FILE = "rejected_samples.jsonl"
+_BOTH_NEEDED = "a student needs both labels"
 _CODES = (BINARY.codes[1], BINARY.codes[BINARY.negative])
 """The codes of the positive and the negative class: a skew is between two."""
 
@@ -61,6 +64,73 @@ class Funnel:
     missing: ByLabel
     first_answer_right: Share
     agreement: Votes
+
+
+@dataclass(frozen=True, slots=True)
+class Skew:
+    """One class loses more: the code of its label, the rule that makes most of the difference, how many
+    texts of either label that rule took, what to do, and all of it in words."""
+
+    label: str
+    rule: str
+    took: ByLabel
+    remedy: str
+    said: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hardness:
+    """How many of the answered texts of either gold label are hard, with 95 % intervals; `difference` is
+    the positive class's share minus the negative class's."""
+
+    texts: int
+    unanswered: int
+    by_label: dict[str, Share]
+    difference: Difference
+
+
+class TeacherSummary(Stored):
+    """teacher_summary.json: the result of the reject stage, with the facts of the sample stage."""
+
+    teacher_model: str
+    teacher_kind: str
+    requested_samples: int
+    """Answers that were judged."""
+    accepted_samples: int
+    rejected_samples: int
+    acceptance_rate: float | None
+    """Accepted answers of all answers; None without answers."""
+    examples: int
+    """Texts of train."""
+    accepted_examples: int
+    """Texts with an accepted answer."""
+    example_acceptance_rate: float | None
+    """Accepted texts of all answered texts; None without answers."""
+    missing: int
+    """Texts without an answer."""
+    unknown_ids: int
+    """Texts of a recorded file that are not in train."""
+    models: Mapping[str, int]
+    parse_sources: Mapping[str, int]
+    parse_errors: Mapping[str, int]
+    finish_reasons: Mapping[str, int]
+    first_answers: FirstAnswers
+    agreement: AnswerAgreement
+    recorded_labels: RecordedLabels | None = None
+    output_format: str | None = None
+    ledger: TeacherLedger | None = None
+    funnel: Funnel
+    hard: Hardness
+    skew: Skew | None
+    """The gold label of which rejection takes a larger share, where that is beyond chance."""
+    unusable: str | None
+    """Why nothing can be learned from the accepted answers; None if it can."""
+    notices: Sequence[str]
+
+    @property
+    def is_gold(self) -> bool:
+        """Whether no teacher was asked, and the student learns the gold labels."""
+        return self.teacher_kind == "gold"
 
 
 _Counts = Counter[tuple[str | None, int]]
@@ -128,18 +198,6 @@ class FunnelCounter:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Skew:
-    """One class loses more: the code of its label, the rule that makes most of the difference, how many
-    texts of either label that rule took, what to do, and all of it in words."""
-
-    label: str
-    rule: str
-    took: ByLabel
-    remedy: str
-    said: str
-
-
 def skew(texts: Level, *, live: bool) -> Skew | None:
     """Return the skew of accepted texts; None unless the 95 % interval of the difference excludes 0.
 
@@ -181,6 +239,27 @@ def notices(funnel: Funnel, *, live: bool) -> Iterator[str]:
     yield (
         f"more {_title(less)} texts than {_title(more)} ones have no answer, {_part(lost[less])} against "
         f"{_part(lost[more])}; {_minus(d)}: {what}"
+    )
+
+
+def unusable(funnel: Funnel, learned: Counter[int], *, live: bool) -> str | None:
+    """Return in one sentence why nothing can be learned from the accepted answers; None if it can."""
+    texts = funnel.texts
+    empty = [label for label, accepted in texts.by_label.items() if accepted.count == 0]
+    if not empty:
+        same = f"all accepted answers say {next(iter(learned))}, whatever the gold label; {_BOTH_NEEDED}"
+        return same if len(learned) < 2 else None
+    what = f"no answer to the {texts.total} answered texts was accepted"
+    if len(empty) == 1:
+        total = texts.by_label[empty[0]].total
+        what = f"of the {total} answered texts with gold label {empty[0]} none was accepted"
+    counts = {r: sum(by[label] for label in empty) for r, by in texts.by_reason.items()}
+    reason = max(counts, key=lambda r: counts[r], default=None)
+    if reason is None or counts[reason] == 0:
+        return f"{what}, since the teacher answered none; {_BOTH_NEEDED}"
+    return (
+        f"{what}, most often because of {reason} ({counts[reason]} texts); {_BOTH_NEEDED}: read "
+        f"{REJECTED_FILE}, then {remedy(reason, live=live)}"
     )
 
 

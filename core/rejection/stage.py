@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import logging
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,37 +20,41 @@ from core.config.rejection import RejectionConfig, RuleContext
 from core.config.teacher import RulesConfig
 from core.data.writing import iter_placed
 from core.errors import ConfigError, StageError
-from core.jsonio import LinesWriter
-from core.labels import LabelSet
-from core.records import Example, SplitName, TeacherAnswer
-from core.rejection.cited import plain
-from core.rejection.files import (
-    ACCEPTED_FILE,
-    HARD_FILE,
+from core.intervals import difference, share
+from core.jsonio import LinesWriter, as_row, read_jsonl
+from core.labels import BINARY, LabelSet
+from core.records import AcceptedSample, Example, SplitName, TeacherAnswer, Verdict
+from core.rejection.funnel import (
+    REJECTED_FILE,
     SUMMARY_FILE,
+    SURPLUS,
+    Funnel,
+    FunnelCounter,
     Hardness,
-    HardWriter,
-    JudgedAnswer,
     TeacherSummary,
-    accepted_row,
-    rejected_row,
-    tagged_file,
+    notices,
+    skew,
+    unusable,
 )
-from core.rejection.funnel import REJECTED_FILE, Funnel, FunnelCounter, notices, remedy, skew
 from core.rejection.rules import judge
-from core.rulebook import Rulebook, load_rulebook
+from core.rulebook import Rulebook, load_rulebook, plain
 from core.stage import StageIO, stage
-from core.teacher.base import Answered, SampleSummary
-from core.teacher.samples import read_samples
+from core.teacher.samples import Answered, SampleSummary, read_samples, sample_id, sample_row
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
 
 log = logging.getLogger(__name__)
 
+ACCEPTED_FILE = "accepted_samples.jsonl"
+HARD_FILE = "hard_examples.jsonl"
 _OF_THE_TEACHER = frozenset(SampleSummary.model_fields) & frozenset(TeacherSummary.model_fields) - {"notices"}
 """Fields that are copied from the sample stage's summary."""
-_BOTH = "a student needs both labels"
+
+
+def tagged_file(split: SplitName) -> str:
+    """Return the file name of a split with its marks."""
+    return f"{split}_with_hard_tag.csv"
 
 
 class JudgingSettings(ConfigSection):
@@ -216,30 +222,113 @@ def _summary(
         funnel=funnel,
         hard=hardness,
         skew=skew(texts, live=live),
-        unusable=_unusable(funnel, learned, live=live),
+        unusable=unusable(funnel, learned, live=live),
         notices=[*sampled.notices, *notices(funnel, live=live)],
     )
 
 
-def _unusable(funnel: Funnel, learned: Counter[int], *, live: bool) -> str | None:
-    """Return in one sentence why nothing can be learned from the accepted answers; None if it can."""
-    texts = funnel.texts
-    empty = [label for label, accepted in texts.by_label.items() if accepted.count == 0]
-    if not empty:
-        same = f"all accepted answers say {next(iter(learned))}, whatever the gold label; {_BOTH}"
-        return same if len(learned) < 2 else None
-    what = f"no answer to the {texts.total} answered texts was accepted"
-    if len(empty) == 1:
-        total = texts.by_label[empty[0]].total
-        what = f"of the {total} answered texts with gold label {empty[0]} none was accepted"
-    counts = {r: sum(by[label] for label in empty) for r, by in texts.by_reason.items()}
-    reason = max(counts, key=lambda r: counts[r], default=None)
-    if reason is None or counts[reason] == 0:
-        return f"{what}, since the teacher answered none; {_BOTH}"
-    return (
-        f"{what}, most often because of {reason} ({counts[reason]} texts); {_BOTH}: read "
-        f"{REJECTED_FILE}, then {remedy(reason, live=live)}"
-    )
+@dataclass(frozen=True, slots=True)
+class JudgedAnswer:
+    """An answer with all verdicts; `surplus` if its text already had as many accepted ones as are kept."""
+
+    answer: TeacherAnswer
+    verdicts: tuple[Verdict, ...]
+    surplus: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        """The first rule that rejected it, or SURPLUS; None if it is accepted."""
+        rejecting = (verdict.rule for verdict in self.verdicts if verdict.rejected)
+        return next(rejecting, SURPLUS if self.surplus else None)
+
+
+def accepted_row(example: Example, answer: TeacherAnswer) -> dict[str, Any]:
+    """Return the mapping that is written for an accepted answer.
+
+    `label` is what the student learns: the teacher's, for which the reasoning argues; it differs from gold
+    only where label_mismatch is not a rule.
+    """
+    return {
+        "sample_id": sample_id(answer),
+        "example_id": answer.example_id,
+        "text": example.text,
+        "label": answer.label,
+        "reasoning": answer.reasoning,
+        "teacher_pred_label": answer.label,
+        "parse_source": answer.parse_source,
+        "gold_label": example.label,
+        "hinted": answer.hinted,
+    }
+
+
+def rejected_row(example: Example, judged: JudgedAnswer) -> dict[str, Any]:
+    """Return the mapping that is written for a rejected answer: the teacher's row, reason and verdicts."""
+    row = sample_row(example, judged.answer)
+    return {**row, "reject_reason": judged.reason, "verdicts": [as_row(v) for v in judged.verdicts]}
+
+
+def read_accepted(path: Path) -> Iterator[AcceptedSample]:
+    """Yield the samples of an accepted_samples.jsonl, in order."""
+    names = [f.name for f in fields(AcceptedSample)]
+    for row in read_jsonl(path):
+        yield AcceptedSample(**{name: row[name] for name in names})
+
+
+def is_hard(judged: Sequence[JudgedAnswer]) -> bool | None:
+    """Return whether a text is hard: every answer was rejected; None without an answer."""
+    return all(each.reason is not None for each in judged) if judged else None
+
+
+class HardWriter:
+    """Writes hard_examples.jsonl and the marked split as texts pass; a context manager in constant memory."""
+
+    def __init__(self, folder: Path, split: SplitName, labels: LabelSet = BINARY) -> None:
+        self._split, self._labels = split, labels
+        self._counts: Counter[tuple[int, bool | None]] = Counter()
+        self._hard = LinesWriter(folder / HARD_FILE)
+        self._file = (folder / tagged_file(split)).open("w", encoding="utf-8", newline="")
+        self._tagged = csv.writer(self._file, lineterminator="\r\n")
+        self._tagged.writerow(("id", "text", "label", "hard"))
+
+    def __enter__(self) -> HardWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._hard.close()
+        self._file.close()
+
+    def add(self, line: int, example: Example, judged: Sequence[JudgedAnswer]) -> None:
+        """Add a text, which begins on `line` of its split's file, with its answers in their order."""
+        hard = is_hard(judged)
+        self._counts[example.label, hard] += 1
+        self._tagged.writerow([example.id, example.text, example.label, "" if hard is None else int(hard)])
+        if not hard:
+            return
+        answers = []
+        for a in judged:
+            reasons = [{"rule": v.rule, "detail": v.detail} for v in a.verdicts if v.rejected]
+            answers.append({"k_index": a.answer.sample, "pred_label": a.answer.label, "reasons": reasons})
+        place = f"data_splits/{self._split}.csv:{line}"
+        row = {"example_id": example.id, "place": place, "text": example.text, "gold_label": example.label}
+        self._hard.write({**row, "answers": answers})
+
+    def hardness(self) -> Hardness:
+        """Return the counts so far."""
+        n, labels = self._counts, self._labels
+        shares = [share(n[label, True], n[label, True] + n[label, False]) for label in labels]
+        return Hardness(
+            texts=sum(s.count for s in shares),
+            unanswered=sum(n[label, None] for label in labels),
+            by_label=dict(zip(labels.codes, shares, strict=True)),
+            difference=difference(shares[labels.positive or 0], shares[labels.negative]),
+        )
+
+
+def read_tags(path: Path) -> Iterator[tuple[str, bool | None]]:
+    """Yield the ids of a marked split with their marks; None for a text without an answer."""
+    with path.open(encoding="utf-8", newline="") as f:
+        for row in csv.DictReader(f):
+            yield row["id"], {"1": True, "0": False}.get(row["hard"])
 
 
 class AcceptedReasonings:

@@ -14,11 +14,11 @@ from core.evaluation.selection import Selection
 from core.export.ledger import CostEstimate
 from core.labels import BINARY
 from core.records import SplitName
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.rewards import RLStep, ValRewards
 from core.store.reads import Read
-from core.teacher.base import FirstAnswers
+from core.teacher.samples import FirstAnswers
 
 
 @dataclass(frozen=True, slots=True)

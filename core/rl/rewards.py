@@ -19,7 +19,7 @@ from core.jsonio import Record
 from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 from core.records import Example
-from core.rejection.cited import checkable, cited, missing_quotes, quotes
+from core.rulebook import checkable, cited, missing_quotes, quotes
 from core.student.conversation import ParsedCompletion, write_answer
 from core.student.encoding import Encoder
 

@@ -18,7 +18,7 @@ from core.engines import Datum
 from core.errors import DataError
 from core.jsonio import Record
 from core.records import AcceptedSample
-from core.rejection.files import read_accepted
+from core.rejection.stage import read_accepted
 from core.stage import StageIO, stage
 from core.student.encoding import EncodedExample, Encoder, EncodeSettings
 

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 
-from core.completions.budget import RequestLedger
-from core.completions.completer import complete_each
-from core.completions.context import RequestContext
+from core.completions.chat import ChatRequest, Completion, Problem, Reply, ResponseSchema, ending
+from core.completions.completer import complete_each, stored_completions
 from core.completions.journal import Journal
-from core.completions.reply import Reply, ending
-from core.completions.request import ChatRequest, Completion, Problem, ResponseSchema
+from core.completions.limits import LEARNED_AFTER, Estimator, RequestLedger, rough_tokens
+from core.completions.request_context import RequestContext
+from core.config.endpoint import Endpoint
 from core.config.teacher import TeacherConfig
-from core.cost import cost, price_of
+from core.cost import Forecast, Range, Usage, cost, estimate_run, price_of
 from core.errors import TeacherError
 from core.labels import BINARY
 from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
 from core.records import Example, SplitName, TeacherAnswer
-from core.teacher.base import Answered, AttemptPolicy, TeacherFacts, TeacherLedger
 from core.teacher.parsing import LabelNames, ParsedAnswer, parse_reply
+from core.teacher.samples import Answered, AttemptPolicy, TeacherFacts, TeacherLedger
 
 OpenJournal = Callable[[], AbstractContextManager[Journal]]
 Given = Sequence[Completion[ParsedAnswer]]
@@ -217,3 +217,83 @@ _PROBLEMS = {
     ),
 }
 """What is wrong with unusable answers, and how to fix it."""
+
+
+def forecast(
+    teacher: LiveTeacher, rows: Collection[Example], journal: Journal, taken: Taken | None = None
+) -> tuple[Forecast, str]:
+    """Return the forecast for what the journal lacks, and where its token counts come from, in words.
+
+    Reads all texts and their stored answers; what these took (tokens, the cached share of prompts,
+    seconds, attempts per text) is expected of the others. `taken` is what other texts' answers took,
+    without attempts; these are added to it.
+    """
+    config, policy, context = teacher.config, teacher.policy, teacher.context(journal)
+    taken = taken or Taken(config.endpoint)
+    context.take_format()
+    # Texts without an answer, with some but not enough, and with enough; requests that are left, and the
+    # least of them that the policy asks for; attempts of the finished texts, and bytes of the other prompts.
+    fresh = begun = finished = left = least = attempts = 0
+    rough = 0.0
+    for example in rows:
+        given = stored_completions(context, example, teacher.next_request)
+        first = given[0].request if given else teacher.next_request(example, ())
+        assert first is not None, "a policy asks at least once"
+        prompt, labels = rough_tokens(first.messages), [each.parsed.label for each in given]
+        for each in given:
+            taken.add(each.reply, prompt)
+        if policy.next(example.label, labels) is None:
+            finished += 1
+            attempts += len(given)
+            continue
+        fresh += not given
+        begun += bool(given)
+        left += config.attempts + config.hint - len(given)
+        least += max(1, min(policy.keep - labels.count(example.label), policy.attempts - len(labels)))
+        rough += prompt
+    mean = float(least)
+    if finished >= LEARNED_AFTER:
+        mean = min(max(fresh * attempts / finished + begun, least), left)
+    found = estimate_run(
+        Range(least, mean, left),
+        taken.estimator.prompt(rough / max(fresh + begun, 1)),
+        taken.estimator.completion(),
+        price_of(config.endpoint),
+        config.endpoint.limits,
+        taken.latency(),
+        taken.cached_share(),
+    )
+    counter = "a token for 4 bytes, a guess"
+    if taken.estimator.learned:
+        counter = f"the server's own counts in {len(taken.seconds)} answers"
+    return found, counter
+
+
+class Taken:
+    """What answers took: tokens, the cached share of prompts, seconds."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.estimator = Estimator(endpoint.max_tokens)
+        self.seconds: list[float] = []
+        self._prompt = self._cached = 0
+
+    def add(self, answer: Reply, rough: float) -> None:
+        """Add an answer to a prompt that is `rough` tokens by its bytes."""
+        if answer.prompt_tokens is None:
+            return
+        cached = answer.cached_tokens or 0
+        self.estimator.learn(rough, Usage(answer.prompt_tokens, answer.completion_tokens or 0, cached))
+        if self.seconds:  # the very first request, unlike all later ones, found nothing cached
+            self._prompt += answer.prompt_tokens
+            self._cached += cached
+        self.seconds.append(answer.latency_s)
+
+    def latency(self) -> Range:
+        """Return the seconds of an answer, guessed until learned."""
+        if len(self.seconds) < LEARNED_AFTER:
+            return Range(1.0, 5.0, 30.0)
+        return Range(min(self.seconds), sum(self.seconds) / len(self.seconds), max(self.seconds))
+
+    def cached_share(self) -> float:
+        """Return the share of prompts in the server's cache; 0, the cautious guess, until learned."""
+        return self._cached / self._prompt if self.estimator.learned and self._prompt else 0.0

@@ -6,28 +6,42 @@ with the gold label shown: asking until it is right, as on train, would be biase
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+import contextlib
+from collections.abc import Iterable, Iterator
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationInfo, field_validator
 
 from core import failpoints, jsonio
+from core.completions.journal import Journal
 from core.config import Config
 from core.config.base import ConfigSection
 from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.cost import Forecast, Range
 from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
 from core.labels import LabelSet
+from core.progress import Progress
 from core.prompts import load_prompts
-from core.records import SplitName
+from core.records import Example, SplitName, TeacherAnswer
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
-from core.teacher.answer_file import answers_digest
-from core.teacher.base import AttemptPolicy, GoldTeacher, SampleSummary, Teacher
-from core.teacher.live import LiveTeacher, OpenJournal
+from core.store.manifest import Manifest
+from core.store.objects import Store
+from core.teacher.live import LiveTeacher, OpenJournal, Taken, forecast
 from core.teacher.parsing import LabelNames
-from core.teacher.recorded import RecordedTeacher
-from core.teacher.samples import Tally, sample_row
+from core.teacher.recorded import RecordedTeacher, answers_digest
+from core.teacher.samples import (
+    GOLD_SOURCE,
+    Answered,
+    AttemptPolicy,
+    SampleSummary,
+    Tally,
+    TeacherFacts,
+    sample_row,
+)
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
@@ -75,6 +89,49 @@ class SampleSettings(ConfigSection):
             negative=config.data.negative,
             split=split,
         )
+
+
+class Teacher(Protocol):
+    """Answers texts. Opened with all it needs (prompts, rulebook, names of labels, policy).
+
+    `examples` is read lazily, and only a collection (core.data.writing.Examples reads its file each
+    time) more than once. The answers are in its order, one item for each text. A caller that stops early
+    closes the iterator, and texts that were answered until then stay answered.
+    """
+
+    @property
+    def model(self) -> str:
+        """The answering model, for the summary; known at the latest when the last answer was given."""
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        """Answer `examples`, of which there are `total`; reports to `progress` how many are done."""
+
+    def facts(self) -> TeacherFacts:
+        """Return what only this kind of teacher reports; complete once `answers` has ended."""
+
+
+class GoldTeacher:
+    """Answers every text with its gold label and an empty reasoning."""
+
+    model = "gold"
+
+    def answers(self, examples: Iterable[Example], total: int, progress: Progress) -> Iterator[Answered]:
+        for done, example in enumerate(examples, start=1):
+            progress.update(done, total)
+            answer = TeacherAnswer(
+                example_id=example.id,
+                sample=0,
+                model=self.model,
+                raw_output="",
+                parse_ok=True,
+                parse_source=GOLD_SOURCE,
+                label=example.label,
+                reasoning="",
+            )
+            yield Answered(example, (answer,))
+
+    def facts(self) -> TeacherFacts:
+        return TeacherFacts()
 
 
 def content(settings: SampleSettings, context: RunContext | None = None) -> dict[str, str]:
@@ -197,3 +254,43 @@ def _refuse_missing(settings: SampleSettings, examples: Examples, summary: Sampl
             f"({', '.join(summary.missing_ids[:3])}{', ...' if missing > 3 else ''}); teacher.max_missing "
             f"allows {config.max_missing}: record them, or raise it"
         )
+
+
+def forecast_lines(config: Config, store: Store, parts: Manifest, journal: Journal) -> Iterator[str]:
+    """Yield lines for people: the forecast for each split that a live teacher answers, and their sum.
+
+    `parts` are the files of the splits. What the answers to one split took is expected of the next, too.
+    """
+    splits: tuple[SplitName, ...] = ("train", *config.teacher.label_splits)
+    taken, forecasts = Taken(config.teacher.endpoint), []
+    for name in splits:
+        teacher = open_teacher(SampleSettings.of(config, name), lambda: contextlib.nullcontext(journal))
+        assert isinstance(teacher, LiveTeacher)
+        rows = scan_examples(store.file(parts, f"{name}.csv"))
+        found, counter = forecast(teacher, rows, journal, taken)
+        about = f" about {name}" if len(splits) > 1 else ""
+        prompt, completion = _range(found.prompt_tokens), _range(found.completion_tokens)
+        yield f"asking {teacher.model}{about}: {_range(found.calls)} calls, tokens counted by: {counter}"
+        yield f"  {prompt} prompt tokens, {completion} completion tokens"
+        yield f"  {_money(found)}"
+        yield f"  {_time(found)}"
+        forecasts.append(found)
+    if len(splits) > 1:
+        total = reduce(add, forecasts)
+        yield f"in all: {_range(total.calls)} calls; {_money(total)}; {_time(total)}"
+
+
+def _money(found: Forecast) -> str:
+    if found.usd is None:
+        return "the price is not known: see teacher.prices"
+    return f"${found.usd.mean:.4g} (${found.usd.low:.4g} to ${found.usd.high:.4g})"
+
+
+def _time(found: Forecast) -> str:
+    return f"{found.seconds.mean:.0f} s ({found.seconds.low:.0f} to {found.seconds.high:.0f})"
+
+
+def _range(value: Range) -> str:
+    if value.low == value.high:
+        return f"{value.mean:.0f}"
+    return f"{value.mean:.0f} ({value.low:.0f} to {value.high:.0f})"

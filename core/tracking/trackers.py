@@ -29,7 +29,7 @@ from core.config.measure import METRICS
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, parse
 from core.optional import Failure, Failures, Part, named
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import TeacherSummary
 from core.results import RunResult, load_run_result
 from core.rl.rewards import RLStep
 from core.store.runs import RunView

@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from core import jsonio
+from core.completions.chat import Reply, encode_reply
 from core.completions.journal import Journal
-from core.completions.reply import Reply, encode
 from core.store.objects import Store
 
 APPENDERS, APPENDED = 256, 50_000
@@ -63,7 +63,7 @@ def _write(folder: Path, rows: int) -> None:
     for writer in range(4):
         with (folder / f"{writer}.jsonl").open("wb") as f:
             f.write(json.dumps({"holder": {}, "run": "bench", "version": 1}).encode() + b"\n")
-            f.writelines(encode(_reply(i)) for i in range(writer, rows, 4))
+            f.writelines(encode_reply(_reply(i)) for i in range(writer, rows, 4))
 
 
 def _open(folder: str, rows: int) -> None:
@@ -73,7 +73,7 @@ def _open(folder: str, rows: int) -> None:
         seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         assert journal.count() == rows
         print(
-            f"open: {rows} replies of {len(encode(_reply(0)))} bytes: {seconds:.1f} s wall (goal "
+            f"open: {rows} replies of {len(encode_reply(_reply(0)))} bytes: {seconds:.1f} s wall (goal "
             f"{SECONDS:.0f}), {cpu:.1f} s CPU, {_megabytes() - before:.0f} MB above the imports "
             f"(goal {MEGABYTES:.0f})"
         )

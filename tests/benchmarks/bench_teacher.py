@@ -22,9 +22,9 @@ from core.records import Example
 from core.rejection import stage as reject_stage
 from core.stage import StageIO
 from core.teacher import stage as sample_stage
-from core.teacher.base import AttemptPolicy
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher
+from core.teacher.samples import AttemptPolicy
 
 MEGABYTES = 400
 REPO = Path(__file__).resolve().parents[2]

@@ -22,8 +22,7 @@ WORDS = (
     "borne", "at home", "lent", "learnt",
 )  # fmt: skip
 QUOTED: Mapping[str, str] = {
-    "core/rejection/leaks.py": "patterns of phrases in teachers' answers",
-    "core/rejection/rules.py": "details of rejected answers, which are stored: their digests count",
+    "core/rejection/rules.py": "phrases in teachers' answers; details of rejections, whose digests count",
     "core/student/conversation.py": "sample texts, whose rendering decides a cache key",
     "core/student/encoding.py": "sample texts, whose rendering decides a cache key",
     "flows/deploy.py": "the name of an automation that servers already have",

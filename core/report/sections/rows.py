@@ -8,11 +8,11 @@ from core.evaluation.decision import Decision, worst_errors
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.slices import LEAST_ROWS, Slice
 from core.records import Example
-from core.rejection.cited import cited
 from core.report.data import Mistake, ReportData
 from core.report.document import UNDEFINED, Block, Cell, Mistakes, Prose, Section, Table, cells, section
 from core.report.plots.scorers import ForestRow, forest
 from core.report.text import GOLD_LABELS, and_, grouped, name_of, number, plural, span, with_interval
+from core.rulebook import cited
 
 MOST = 200
 """Errors that are listed."""

@@ -7,7 +7,7 @@ from statistics import fmean, mean, stdev
 
 from core.evaluation.metrics import Counts, macro_f1
 from core.intervals import proportion
-from core.rejection.files import TeacherSummary
+from core.rejection.funnel import TeacherSummary
 from core.report.data import BaselineData, Reinforced, ReportData, SeedResult
 from core.report.document import UNDEFINED, Block, Cell, Prose, Section, Table, cells, section
 from core.report.plots.training import funnel as drawn_funnel
@@ -15,7 +15,7 @@ from core.report.plots.training import learning_curve
 from core.report.text import GOLD_LABELS, name_of, number, plural, sentence, signed, span, with_interval
 from core.rl.rewards import RLStep
 from core.student.encode_stage import EncodeSummary
-from core.teacher.base import FirstAnswers
+from core.teacher.samples import FirstAnswers
 
 CURVE: Mapping[str, str] = {
     "macro-F1": "macro_f1",

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 
 from core import jsonio
+from core.completions.chat import Reply
 from core.completions.journal import Journal
-from core.completions.reply import Reply
 from core.store.objects import Store
 
 REPO = Path(__file__).resolve().parents[3]

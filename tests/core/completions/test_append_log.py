@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from core.completions.chat import encode_reply
 from core.completions.journal import Journal
-from core.completions.reply import encode
 from core.errors import StoreError
 from core.store.objects import Store
 from tests.core.completions.replying import append, key_of, reply
@@ -76,7 +76,7 @@ def test_a_write_that_the_disk_took_in_part_leaves_the_file_as_it_was(
     journal.close()
     assert spool.read_bytes() == before, "what failed once takes no more"
     (other,) = set(spools(tmp_path)) - {spool}
-    assert other.read_bytes().splitlines(keepends=True)[1:] == [encode(reply(2))]
+    assert other.read_bytes().splitlines(keepends=True)[1:] == [encode_reply(reply(2))]
 
 
 def test_a_file_that_could_not_begin_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

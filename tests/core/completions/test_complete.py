@@ -24,7 +24,7 @@ from core.completions import (
     complete,
     complete_each,
 )
-from core.completions.reply import Reply
+from core.completions.chat import Reply
 from core.errors import AnswersUnusable, TeacherError
 from core.prompts import Message
 from core.store.objects import Store

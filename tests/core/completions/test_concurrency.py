@@ -9,8 +9,8 @@ from statistics import median
 
 import pytest
 
-from core.completions.concurrency import AdaptiveConcurrency, Outcome
-from core.completions.rate_limiter import loop_time
+from core.completions.flow_control import AdaptiveConcurrency, Outcome
+from core.completions.limits import loop_time
 from tests.core.completions.simulation import Server, run_virtually
 
 

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.completions.concurrency import AdaptiveConcurrency
-from core.completions.flow_control import CircuitBreaker, retry_delay
-from core.completions.rate_limiter import RateLimiter, loop_time
+from core.completions.flow_control import AdaptiveConcurrency, CircuitBreaker, retry_delay
+from core.completions.limits import RateLimiter, loop_time
 from core.config.endpoint import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
 from tests.core.completions.simulation import run_virtually

@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from core import failpoints
-from core.completions.context import RequestContext
+from core.completions.chat import Reply, ReplyUsage, ResponseSchema, TextParser, decode_reply, encode_reply
 from core.completions.journal import Journal, log_folder
-from core.completions.reply import Reply, ReplyUsage, encode, from_line
-from core.completions.request import ResponseSchema, TextParser
+from core.completions.request_context import RequestContext
 from core.config.endpoint import Endpoint
 from core.errors import StoreError
 from core.store import collecting
@@ -51,7 +50,7 @@ def test_an_appended_reply_is_found_at_once_and_is_on_the_disk(store: Store) -> 
         asyncio.run(journal.append(reply(0)))
         assert journal.get(key_of(0)) == reply(0)
         spool = next(log_folder(store).glob("*.jsonl"))
-        assert spool.read_bytes().splitlines(keepends=True)[-1] == encode(reply(0))
+        assert spool.read_bytes().splitlines(keepends=True)[-1] == encode_reply(reply(0))
 
 
 def test_a_journal_that_is_only_read_writes_nothing(store: Store) -> None:
@@ -131,7 +130,7 @@ def test_a_last_line_torn_at_any_byte_costs_that_line_only(
     store = Store.open(str(tmp_path))
     spool = written(store, range(2))
     data = spool.read_bytes()
-    last = encode(reply(1))
+    last = encode_reply(reply(1))
     for cut in range(1, len(last)):
         spool.write_bytes(data[:-cut])
         caplog.clear()
@@ -148,7 +147,7 @@ def test_a_broken_line_in_the_midst_is_named_and_costs_that_line_only(
 ) -> None:
     store = Store.open(str(tmp_path))
     spool = written(store, range(3))
-    spool.write_bytes(spool.read_bytes().replace(encode(reply(1)), damage + b"\n"))
+    spool.write_bytes(spool.read_bytes().replace(encode_reply(reply(1)), damage + b"\n"))
     with Journal.open(store, "next") as journal:
         assert [journal.get(key_of(n)) for n in range(3)] == [reply(0), None, reply(2)]
     assert f"{spool}:3: no reply can be read there" in caplog.text
@@ -271,7 +270,7 @@ def test_a_reply_without_token_counts_is_counted_as_such(store: Store) -> None:
 
 def test_a_line_of_a_later_version_is_read(store: Store) -> None:
     row = {**reply(0)._asdict(), "new_field": 1}
-    assert from_line(json.dumps(row).encode() + b"\n") == reply(0)
+    assert decode_reply(json.dumps(row).encode() + b"\n") == reply(0)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.completions.rate_limiter import RateLimiter, loop_time
+from core.completions.limits import RateLimiter, loop_time
 from tests.core.completions.simulation import (
     BucketLimit,
     Server,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from core.completions.request import ChatRequest, PreparedRequest, normalized
+from core.completions.chat import ChatRequest, PreparedRequest, normalized
 from core.config.endpoint import Endpoint
 from core.prompts import Message
 

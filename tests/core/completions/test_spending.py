@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.completions.chat import Reply
+from core.completions.client import ServerReply, read_reply
 from core.completions.journal import Journal
-from core.completions.reply import Reply
-from core.completions.response import ServerReply, read_reply
 from core.cost import Price, Usage, cost
 from core.store.objects import Store
 from tests.core.completions.replying import append, reply

@@ -7,11 +7,10 @@ import random
 
 import pytest
 
-from core.completions.budget import Budget
+from core.completions.client import ServerReply
 from core.completions.failures import CallError
 from core.completions.flow_control import FlowControl
-from core.completions.rate_limiter import loop_time
-from core.completions.response import ServerReply
+from core.completions.limits import Budget, loop_time
 from core.config.endpoint import BudgetConfig, Endpoint, LimitsConfig
 from core.cost import Usage
 from tests.core.completions.simulation import BucketLimit, Server, WindowLimit, run_virtually

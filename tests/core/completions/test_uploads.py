@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from core.completions import uploads as mirror
+from core.completions import reply_log
 from core.completions.journal import Journal, log_folder
-from core.completions.uploads import LONE_S, parts
+from core.completions.reply_log import LONE_S, uploaded_parts
 from core.errors import PassingError
 from core.store.objects import Store
 from core.store.s3 import S3
@@ -48,11 +48,11 @@ def appended(store: Store, *groups: range) -> None:
     """Append in one journal; every group is a part of its own."""
     with Journal.open(store, "r", interval=0.01) as journal:
         for group in groups:
-            before = len(parts(store.backend))
+            before = len(uploaded_parts(store.backend))
             for n in group:
                 append(journal, reply(n))
             until = time.monotonic() + 30
-            while len(parts(store.backend)) == before and time.monotonic() < until:
+            while len(uploaded_parts(store.backend)) == before and time.monotonic() < until:
                 time.sleep(0.01)
 
 
@@ -60,7 +60,7 @@ def test_another_machine_finds_what_was_uploaded_meanwhile(remote: Store, elsewh
     with Journal.open(remote, "r", interval=0.05) as journal:
         append(journal, reply(0))
         until = time.monotonic() + 30
-        while not parts(remote.backend) and time.monotonic() < until:
+        while not uploaded_parts(remote.backend) and time.monotonic() < until:
             time.sleep(0.02)
         assert counted(elsewhere, range(1)) == 1
 
@@ -69,7 +69,7 @@ def test_closing_uploads_the_rest(remote: Store, elsewhere: Store) -> None:
     with Journal.open(remote, "r", interval=3600) as journal:
         for n in range(20):
             append(journal, reply(n))
-        assert parts(remote.backend) == []
+        assert uploaded_parts(remote.backend) == []
     assert counted(elsewhere, range(20)) == 20
 
 
@@ -77,7 +77,7 @@ def test_what_a_killed_run_could_not_upload_the_next_on_its_machine_uploads(
     remote: Store, elsewhere: Store
 ) -> None:
     keys = killed_while_appending(remote.backend.url, "killed", 3600)
-    assert parts(remote.backend) == []
+    assert uploaded_parts(remote.backend) == []
     with Journal.open(elsewhere, "far") as far:
         assert far.count() == 0
     with Journal.open(remote, "near") as near:
@@ -92,12 +92,12 @@ def test_a_lost_part_is_uploaded_again_by_whoever_has_the_spool(
     remote: Store, elsewhere: Store, lost: int
 ) -> None:
     appended(remote, range(2), range(2, 4), range(4, 6))
-    before = parts(remote.backend)
+    before = uploaded_parts(remote.backend)
     remote.backend.remove([before[lost].path])
     with Journal.open(remote, "next", completes_uploads=False):
-        assert len(parts(remote.backend)) == len(before) - 1
+        assert len(uploaded_parts(remote.backend)) == len(before) - 1
     with Journal.open(remote, "next"):
-        assert parts(remote.backend) == before
+        assert uploaded_parts(remote.backend) == before
     assert counted(elsewhere, range(6)) == 6
 
 
@@ -120,10 +120,10 @@ def test_a_part_that_was_uploaded_twice_counts_once(
         monkeypatch.setattr(type(remote.backend), "create", loses_first)
         append(journal, reply(0))
         until = time.monotonic() + 30
-        while len(parts(remote.backend)) < 2 and time.monotonic() < until:
+        while len(uploaded_parts(remote.backend)) < 2 and time.monotonic() < until:
             time.sleep(0.01)
         append(journal, reply(2))
-    there = parts(remote.backend)
+    there = uploaded_parts(remote.backend)
     assert there[0].path == lost[0]
     assert [p.start for p in there] == [0, *(p.end for p in there[:-1])]
     assert counted(elsewhere, range(3)) == 3
@@ -142,7 +142,7 @@ def test_a_spool_of_a_writer_that_lives_is_left_to_it(remote: Store) -> None:
         append(journal, reply(0))
         with Journal.open(remote, "other") as other:
             assert other.get(key_of(0)) == reply(0)
-        assert parts(remote.backend) == []
+        assert uploaded_parts(remote.backend) == []
 
 
 @pytest.mark.parametrize(("age", "uploaded"), [(0, 0), (2 * LONE_S, 1)])
@@ -157,9 +157,9 @@ def test_a_spool_from_before_a_restart_is_completed_once_it_rests(
     content["holder"]["machine"] = "this one, started another time"
     spool.write_bytes(json.dumps(content).encode() + b"\n" + rest)
     os.utime(spool, (time.time() - age, time.time() - age))
-    remote.backend.remove([p.path for p in parts(remote.backend)])
+    remote.backend.remove([p.path for p in uploaded_parts(remote.backend)])
     assert counted(remote, range(1)) == 1
-    assert len(parts(remote.backend)) == uploaded
+    assert len(uploaded_parts(remote.backend)) == uploaded
 
 
 def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
@@ -182,13 +182,13 @@ def test_a_root_that_cannot_be_reached_delays_the_upload_and_loses_nothing(
 def test_large_spools_go_up_in_parts_of_whole_lines(
     remote: Store, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mirror, "PART_BYTES", 1000)
+    monkeypatch.setattr(reply_log, "PART_BYTES", 1000)
     with Journal.open(remote, "r", interval=3600) as journal:
         for n in range(30):
             append(journal, reply(n))
         append(journal, reply(30, text="x" * 5000))
         append(journal, reply(31))
-    assert len(parts(remote.backend)) > 10
+    assert len(uploaded_parts(remote.backend)) > 10
     with Journal.open(elsewhere, "next") as journal:
         assert journal.count() == journal.spent("r").requests == 32
 
@@ -206,7 +206,7 @@ def test_copies_are_fetched_once(remote: Store, elsewhere: Store, monkeypatch: p
 
 def test_a_root_that_was_copied_to_a_disk_is_read_there(remote: Store, tmp_path: Path) -> None:
     appended(remote, range(2), range(2, 4))
-    for part in parts(remote.backend):
+    for part in uploaded_parts(remote.backend):
         target = tmp_path / "copied" / part.path
         target.parent.mkdir(parents=True, exist_ok=True)
         remote.backend.download(part.path, target)

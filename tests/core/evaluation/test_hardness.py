@@ -22,7 +22,8 @@ from core.evaluation.hardness import HARDNESS, HardnessSettings, IndependentJudg
 from core.evaluation.predictions import Predictions
 from core.intervals import difference, share
 from core.records import Example, TeacherAnswer
-from core.rejection.files import HARD_FILE, Hardness, tagged_file
+from core.rejection.funnel import Hardness
+from core.rejection.stage import HARD_FILE, tagged_file
 from core.stage import StageIO
 from core.teacher.samples import sample_row
 

@@ -6,7 +6,7 @@ import pytest
 
 from core.export.ledger import ledger, teacher_ledger
 from core.results import StudentLedger
-from core.teacher.base import TeacherLedger
+from core.teacher.samples import TeacherLedger
 
 STUDENT = StudentLedger(trained_tokens=0, prefilled_tokens=0, sampled_tokens=0, requests=0, usd=None)
 

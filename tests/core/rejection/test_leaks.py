@@ -15,8 +15,7 @@ from core.config.teacher import PromptsConfig
 from core.labels import LabelSet
 from core.prompts import load_prompts
 from core.records import Example, TeacherAnswer
-from core.rejection.leaks import revealed
-from core.rejection.rules import judge
+from core.rejection.rules import judge, revealed
 
 REPO = Path(__file__).resolve().parents[3]
 NAMES = ("0", "ham", "1", "spam")

@@ -1,14 +1,18 @@
-"""The reject stage sorts answers into files and says what the rules took, from whom."""
+"""The reject stage sorts answers into files and reports what the rules took, and from which label."""
 
 from __future__ import annotations
 
 import csv
 import json
 import unicodedata
+from collections import Counter
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from core import jsonio, packages
 from core.config.rejection import RULES, RejectionConfig
@@ -17,7 +21,8 @@ from core.data.writing import write_examples
 from core.errors import ConfigError, StageError, UserError
 from core.records import AcceptedSample, Example, text_id
 from core.rejection import stage
-from core.rejection.files import read_accepted
+from core.rejection.stage import AcceptedReasonings, read_accepted
+from core.rulebook import plain
 from core.stage import StageIO
 from core.teacher import stage as sample_stage
 
@@ -283,3 +288,25 @@ def test_a_quotation_in_another_normal_form_is_accepted(tmp_path: Path, form: An
     io = sampled(tmp_path, answers, texts)
     reject(tmp_path, io, "quote_not_in_text", "unparsed")
     assert [r["example_id"] for r in rows(io, "accepted_samples.jsonl")] == ["a", "b"]
+
+
+REASONINGS = st.lists(st.sampled_from(["a", " A ", "a  b", "A\tb", "ß", "ss", ""]) | st.text(max_size=3))
+
+
+@given(REASONINGS)
+@settings(deadline=None)
+def test_a_reasoning_was_accepted_as_often_as_its_plain_form_was(reasonings: list[str]) -> None:
+    seen = Counter[str]()
+    with closing(AcceptedReasonings()) as remembered:
+        for reasoning in reasonings:
+            assert remembered.times(reasoning) == seen[plain(reasoning)]
+            remembered.add(reasoning)
+            seen[plain(reasoning)] += 1
+
+
+def test_more_than_is_held_in_memory_is_still_remembered() -> None:
+    with closing(AcceptedReasonings(cache_kb=100)) as remembered:
+        for n in range(20_000):
+            remembered.add(f"reason {n}")
+        assert all(remembered.times(f"Reason {n}") == 1 for n in range(0, 20_000, 7))
+        assert remembered.times("reason 20000") == 0

@@ -19,16 +19,14 @@ from core.evaluation.predictions import Bools, Generated, Predictions
 from core.evaluation.selection import select
 from core.optional import Failures, strict
 from core.records import Example, SplitName
-from core.rejection.files import Hardness, TeacherSummary
-from core.rejection.funnel import FunnelCounter, skew
+from core.rejection.funnel import FunnelCounter, Hardness, TeacherSummary, skew
 from core.report import markdown, page
 from core.report.data import ModelBlock, ReportData, SeedResult
 from core.report.document import run_report
 from core.report.sections.rows import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
 from core.store.reads import Read
-from core.teacher.base import FirstAnswers
-from core.teacher.samples import Agreement
+from core.teacher.samples import Agreement, FirstAnswers
 
 RULES = ("R1", "R2", "R3")
 THRESHOLD, CALIBRATION = ThresholdConfig(), CalibrationConfig(method="platt")

@@ -14,9 +14,9 @@ from core.config.teacher import ParseConfig
 from core.jsonio import read_jsonl
 from core.progress import Silent
 from core.records import Example
-from core.teacher.base import AttemptPolicy
 from core.teacher.parsing import LabelNames, ParsedAnswer, parse
 from core.teacher.recorded import RecordedTeacher
+from core.teacher.samples import AttemptPolicy
 
 REPO = Path(__file__).resolve().parents[3]
 # Why an output is not read and the label recorded of it; then the label read and the gold one.

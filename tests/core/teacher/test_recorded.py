@@ -17,10 +17,9 @@ from core.errors import AnswersError
 from core.labels import LabelSet
 from core.progress import Silent
 from core.records import Example, TeacherAnswer
-from core.teacher.answer_file import answers_digest
-from core.teacher.base import AttemptPolicy
 from core.teacher.parsing import LabelNames
-from core.teacher.recorded import RecordedTeacher
+from core.teacher.recorded import RecordedTeacher, answers_digest
+from core.teacher.samples import AttemptPolicy
 
 NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))
 TEXTS = [Example("a", "A", 1), Example("7", "B", 0), Example("c", "C", 1)]

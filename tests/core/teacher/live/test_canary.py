@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from core.completions.canary import Canary
+from core.completions.chat import ChatRequest
 from core.completions.journal import Journal
-from core.completions.request import ChatRequest
+from core.completions.request_context import Canary
 from core.errors import AnswersUnusable, UserError
 from core.records import Example
 from core.store.objects import Store

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from core.completions.chat import Reply
 from core.completions.client import ChatClient, is_openai
 from core.completions.journal import Journal
-from core.completions.reply import Reply
 from core.config.teacher import TeacherConfig
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
 from core.store.objects import Store

@@ -17,8 +17,7 @@ from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
 from core.store.objects import Store
-from core.teacher.forecast import forecast
-from core.teacher.live import LiveTeacher
+from core.teacher.live import LiveTeacher, forecast
 from core.teacher.parsing import LabelNames
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer

@@ -9,8 +9,7 @@ import pytest
 
 from core.completions.journal import Journal
 from core.store.objects import Store
-from core.teacher.forecast import forecast
-from core.teacher.live import LiveTeacher
+from core.teacher.live import LiveTeacher, forecast
 from tests.core.teacher.live.textbook import asked, examples, ledger
 from tests.servers.teacher import TeacherServer
 

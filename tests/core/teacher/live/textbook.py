@@ -9,8 +9,8 @@ from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
-from core.teacher.base import Answered, TeacherLedger
 from core.teacher.live import LiveTeacher
+from core.teacher.samples import Answered, TeacherLedger
 from tests.servers.teacher_answers import invented_label
 
 REPO = Path(__file__).resolve().parents[4]

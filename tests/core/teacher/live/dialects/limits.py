@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from core.completions.headers import RateLimit
+from core.completions.failures import RateLimit
 
 DATE = "Thu, 01 Jan 2026 00:00:00 GMT"
 """The server's clock in all rows; 1767225600 seconds after 1970."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.completions.headers import read_rate_limit, retry_after
+from core.completions.failures import read_rate_limit, retry_after
 from core.completions.journal import Journal
 from core.config.teacher import TeacherConfig
 from core.errors import TeacherRefused

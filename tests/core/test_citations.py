@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.rejection.cited import cited, missing_quotes, quotes
+from core.rulebook import cited, missing_quotes, quotes
 
 TEXT = 'Don’t miss out!  You have WON a\n£1,000 prize &amp; more... Call "now" 0871 – txt STOP'
 

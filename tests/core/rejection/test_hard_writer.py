@@ -9,7 +9,7 @@ import pytest
 
 from core import jsonio
 from core.records import Example, TeacherAnswer, Verdict
-from core.rejection.files import HARD_FILE, HardWriter, JudgedAnswer, is_hard, read_tags, tagged_file
+from core.rejection.stage import HARD_FILE, HardWriter, JudgedAnswer, is_hard, read_tags, tagged_file
 
 TEXTS = [
     Example("a", 'He said "no",\r\nand went', 1),
