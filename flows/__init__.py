@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-try:
-    from understudy.installation import check_packages
-except ModuleNotFoundError as e:
+import understudy  # checks that `core` and `tasks` are ours
+
+if not hasattr(understudy, "check_packages"):
     raise ImportError(
         "the package 'understudy' that Python finds is not the one of understudy-distill: a folder of that "
         "name in the working directory or another project's distribution shadows ours; run from another "
         "directory, or run `pip uninstall understudy` and reinstall understudy-distill"
-    ) from e
+    )
 
 from flows import environment
 
-check_packages()
 environment.set_defaults()

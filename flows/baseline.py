@@ -10,8 +10,7 @@ from core.config import Config
 from core.pipeline.baselines import REPORT, measure_baselines
 from core.pipeline.opening import opened
 from core.pipeline.switches import switches
-from flows.runtime import PrefectRunner, resolved_of
-from flows.showing import flow_run_name, show_report
+from flows.runtime import PrefectRunner, flow_run_name, resolved_of, show_report
 
 
 @flow(name="baseline", flow_run_name=flow_run_name, persist_result=False)

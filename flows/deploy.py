@@ -30,7 +30,7 @@ from core.config.loading import ResolvedConfig
 from core.data.sources import PublishedTable
 from core.errors import UserError
 from flows.distill import distill
-from flows.server import connected
+from flows.environment import connected
 
 EVENT = "understudy.dataset.published"
 RESOURCE = "understudy.dataset."

@@ -1,17 +1,34 @@
-"""The distill flow: the pipeline of core.pipeline.distill as a Prefect flow."""
+"""The flows distill and sweep, which start runs, and evaluate and summarize, which read finished ones."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
+from core import locations
 from core.config import Config
-from core.pipeline.opening import opened
-from core.pipeline.run import distill_all, report_page
+from core.optional import Failures, Part
+from core.pipeline import evaluate
+from core.pipeline.opening import opened, reopened
+from core.pipeline.run import distill_all, report_page, run_sweep
 from core.pipeline.switches import switches
-from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
-from flows.showing import explaining, flow_run_name
+from core.store.objects import Store
+from core.summary.files import Modes
+from core.summary.tables import Format, cells, default_path, save, summarize_runs
+from core.sweep.arms import Sweep, load_sweep
+from core.sweep.report import FOLDER, MARKDOWN
+from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of
+
+log = logging.getLogger(__name__)
+
+SHOWN = 500
+"""Rows of the summary's artifact, which Prefect keeps in its database; the file has all."""
+_SCORES = ("macro_f1", "macro_f1_low", "macro_f1_high", "accuracy", "auroc")
+_COLUMNS = ("run", "mode", "n", *_SCORES, "usd", "commit")
 
 
 @flow(name="distill", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)
@@ -39,6 +56,68 @@ def distill(
     with explaining(resolved.run_name), opened(resolved, chosen, PrefectRunner, new=new) as run:
         outcome = distill_all(run, lambda seed: distill(seed.as_parameter(), None, only, skip, refresh, new))
         return report_page(run, outcome)
+
+
+@flow(name="sweep", flow_run_name="sweep: {file}", persist_result=False)
+def sweep(file: str, overrides: Sequence[str] = (), new: bool = False) -> str:
+    """Run every arm of a sweep file and return where the report that compares them is.
+
+    A failed arm does not stop the others; the report covers the finished ones, and then the sweep fails.
+
+    Args:
+        file: The sweep file; relative paths are relative to the working directory.
+        overrides: Changes of the base config, as with --set.
+        new: If the name of an arm belongs to a run of another config, keep that run under another name.
+    """
+    arms = load_sweep(Path(file), list(overrides))
+    return run_sweep(arms, lambda arm: distill(arm.as_parameter(), new=new), _show_sweep)
+
+
+def _show_sweep(store: Store, sweep: Sweep) -> None:
+    with Failures().optional(Part.ARTIFACT, "sweep-report"):
+        found = store.backend.read(f"{FOLDER}/{sweep.name}/{MARKDOWN}")
+        if found is not None:
+            about = f"Sweep {sweep.name}"
+            create_markdown_artifact(key="sweep-report", markdown=found.data.decode(), description=about)
+
+
+@flow(name="evaluate", persist_result=False)
+def evaluate_checkpoint(run: str, root: str, checkpoint: str = "best") -> str:
+    """Measure `checkpoint` (best, final, step_<n>, or the path of one of the run's adapters).
+
+    Returns the folder with predictions and metrics. Nothing else of the run is changed, and nothing is
+    published.
+    """
+    with reopened(root, run, PrefectRunner) as runner:
+        return evaluate.evaluate_checkpoint(runner, checkpoint)
+
+
+@flow(name="summarize", persist_result=False)
+def summarize(
+    root: str, output: str | None = None, mode: Modes = "both", format: Format = "csv"
+) -> str | None:
+    """Write the summary of the runs under `root` and return where; None without runs.
+
+    `understudy summary` does the same without Prefect, whose server takes longer to start than this.
+    `output` is a local path, by default summary.csv or summary.html in the working directory.
+    """
+    found, text = summarize_runs(Store.at(root), mode, format, with_facts=True)
+    for each in found.skipped:
+        log.warning("%s: %s", each.place, each.why)
+    log.info("%d runs, %d rows, %d warnings", found.runs, len(found.rows), len(found.skipped))
+    if not found.rows:
+        return None
+    path = default_path(format) if output is None else locations.absolute(output, "output", creates=True)
+    saved = save(text, path)
+    with Failures().optional(Part.ARTIFACT, "summary"):
+        rows = [row for row in found.rows if row.split == "test"]
+        rows.sort(key=lambda row: -(row.file.metrics.macro_f1 or 0.0))
+        table = [{name: cells(row)[name] for name in _COLUMNS} for row in rows[:SHOWN]]
+        skipped = "".join(f"\n- {each.place}: {each.why}" for each in found.skipped[:SHOWN])
+        about = f"{found.runs} runs under {root}, on test, the best macro-F1 first, at most {SHOWN} rows"
+        about += f"\n\nSkipped:{skipped}" if skipped else ""
+        create_table_artifact(key="summary", table=table, description=about)
+    return str(saved.absolute())
 
 
 if __name__ == "__main__":  # `python -m flows.distill ...` is `understudy run ...`

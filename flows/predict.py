@@ -27,8 +27,7 @@ from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner
 from core.predict.student import Student, find, open_student
 from core.report.markdown import code
-from tasks.progress import ArtifactProgress
-from tasks.stages import RETRIES
+from tasks.stages import RETRIES, ArtifactProgress
 
 log = logging.getLogger(__name__)
 

@@ -11,8 +11,7 @@ from core.pipeline.opening import opened
 from core.pipeline.reinforce import reinforce as pipeline
 from core.pipeline.run import finish, report_page
 from core.pipeline.switches import switches
-from flows.runtime import TWO_THREADS, PrefectRunner, resolved_of
-from flows.showing import explaining, flow_run_name
+from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of
 
 
 @flow(name="reinforce", flow_run_name=flow_run_name, persist_result=False, task_runner=TWO_THREADS)

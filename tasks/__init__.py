@@ -1,1 +1,1 @@
-"""Prefect tasks: generated from the declared stages, with their caching and retries."""
+"""Prefect tasks, generated from the declared stages: see tasks.stages."""

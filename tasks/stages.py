@@ -1,15 +1,22 @@
-"""One task for each declared stage and action, with their retries, cache keys and result storage."""
+"""Prefect tasks: one for each declared stage and action, and the progress that they show.
+
+The tasks define retries, cache keys and where results are stored.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import Task, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE, CachePolicy
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
@@ -18,9 +25,11 @@ from prefect.tasks import exponential_backoff
 
 from core.errors import PassingError
 from core.pipeline import baselines, distill, reinforce  # noqa: F401  # they declare all stages
-from core.progress import Progress
+from core.progress import BarProgress, Progress, describe
 from core.stage import ACTIONS, STAGES, Stage, StageCall, build
 from core.store.objects import Store
+
+log = logging.getLogger(__name__)
 
 
 class StageWork:
@@ -107,3 +116,37 @@ def _block(url: str) -> RemoteFileSystem:
     block = RemoteFileSystem(basepath=url)
     block.save(f"understudy-{hashlib.sha256(url.encode()).hexdigest()[:16]}", overwrite=True)
     return block
+
+
+_ARTIFACT_EVERY = 5.0
+"""Seconds between updates: creating an artifact costs about 60 ms, updating it 10."""
+
+
+class ArtifactProgress(BarProgress):
+    """Writes to the log, moves a bar on a terminal, and fills an artifact's description.
+
+    Prefect's page shows only that text of a progress artifact, so it has counts, rate and time left.
+    """
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self._updated = time.monotonic()
+        self._artifact: UUID | None = None
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        super().update(done, total, note)
+        rate, now = self.rate(done), time.monotonic()
+        if now - self._updated < _ARTIFACT_EVERY and (done < total or self._artifact is None):
+            return
+        self._updated = now
+        text = f"{self.what}: {describe(done, total, rate, note)}"
+        share = round(100.0 * done / max(total, 1), 1)
+        try:
+            if self._artifact is None:
+                created = create_progress_artifact(progress=share, description=text)
+                assert isinstance(created, UUID)
+                self._artifact = created
+            else:
+                update_progress_artifact(self._artifact, progress=share, description=text)
+        except Exception as e:  # what is only shown must not stop what is paid for
+            log.warning("the progress of %s could not be shown in Prefect: %s", self.what, e)

@@ -13,10 +13,41 @@ Importing this package loads neither torch nor Prefect: each name is imported on
 
 from __future__ import annotations
 
-from importlib import import_module
+import functools
+import importlib.util
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from understudy.installation import check_packages
+_HOME = Path(__file__).resolve().parents[1]
+_OTHER_PROJECT = "understudy"
+"""A distribution on the package index that is not ours; ours is `understudy-distill`."""
+
+
+@functools.cache
+def check_packages() -> None:
+    """Raise ImportError if a package of ours is shadowed or shares its files with another project's.
+
+    Otherwise a folder in the working directory with the name of one of our packages, or the distribution
+    `understudy` of another project, which ships a package of this name, ends in a puzzling ImportError.
+    """
+    for name in ("core", "tasks", "flows"):
+        spec = importlib.util.find_spec(name)
+        locations = list(spec.submodule_search_locations or []) if spec else []
+        if not locations or Path(locations[0]).resolve().parent != _HOME:
+            found = locations[0] if locations else "nowhere"
+            raise ImportError(
+                f"the package {name!r} is taken from {found} and not from {_HOME}: a folder of that "
+                "name shadows ours; run from another directory, or rename the folder"
+            )
+    # Not by importlib.metadata, which would double the time of `--help`.
+    if any(any(Path(entry).glob(f"{_OTHER_PROJECT}-*.dist-info")) for entry in sys.path):
+        raise ImportError(
+            f"the distribution {_OTHER_PROJECT!r} is installed: it is another project, and its package "
+            "overwrites files of ours; run `pip uninstall understudy`, then "
+            "`pip install --force-reinstall --no-deps understudy-distill`"
+        )
+
 
 check_packages()
 
@@ -85,7 +116,7 @@ def __getattr__(name: str) -> Any:
     if name not in _SOURCES:
         raise AttributeError(f"module 'understudy' has no attribute {name!r}")
     module, attribute = _SOURCES[name]
-    return getattr(import_module(module), attribute)
+    return getattr(importlib.import_module(module), attribute)
 
 
 def __dir__() -> list[str]:

@@ -14,11 +14,9 @@ from typing import Any
 import click
 
 from core.errors import UnderstudyError
-from flows.cli import console, deploying, runs
-from flows.cli.housekeeping import checkpoints, collect_garbage, list_runs, remove
-from flows.cli.importing import import_config
+from flows import environment
+from flows.cli import console, housekeeping, runs
 from flows.cli.predicting import predict
-from flows.cli.summaries import compare, summary
 
 
 class _BrokenPipe(Exception):
@@ -54,16 +52,16 @@ def cli(context: click.Context, debug: bool, log_format: console.Format) -> None
 _RESUMABLE = (runs.run, runs.baseline, runs.evaluate, runs.reinforce, runs.sweep, predict)
 _OTHERS = (
     runs.plan,
-    deploying.serve,
-    list_runs,
-    remove,
-    collect_garbage,
-    summary,
-    compare,
-    checkpoints,
-    deploying.publish_dataset,
-    deploying.automations,
-    import_config,
+    runs.serve,
+    housekeeping.list_runs,
+    housekeeping.remove,
+    housekeeping.collect_garbage,
+    housekeeping.summary,
+    housekeeping.compare,
+    housekeeping.checkpoints,
+    runs.publish_dataset,
+    runs.automations,
+    housekeeping.import_config,
 )
 for _command in (*_RESUMABLE, *_OTHERS):
     cli.add_command(_command)
@@ -118,10 +116,8 @@ def _guarded(command: Callable[[], object], *, debug: bool) -> int:
         return _NO_READER
     except Exception as e:
         try:  # a run whose server is gone fails with any error
-            if "flows.server" in sys.modules:
-                from flows.server import require_reachable
-
-                require_reachable()
+            if "prefect" in sys.modules:
+                environment.require_reachable()
         except UnderstudyError as lost:
             _explain(lost, str(lost), debug)
             return lost.exit_code

@@ -1,4 +1,7 @@
-"""Output of the command line: text for people or JSON lines for programs (--log-format), log, and tables."""
+"""What the commands share: output as text for people or JSON lines for programs (--log-format), and options.
+
+Options for locations raise UserError, which names the option, for a misspelled one.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,20 @@ import logging
 import os
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Literal, TextIO
+from pathlib import Path
+from typing import Any, Literal, TextIO, TypeVar
 
+import click
+
+from core import locations
 from core.errors import UserError
+from core.predict.options import STANDARD
 
 Format = Literal["text", "json"]
 _format: Format = "text"
+_Command = TypeVar("_Command", bound=Callable[..., Any] | click.Command)
 
 
 def use(format: Format) -> None:
@@ -160,3 +169,36 @@ def show_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     for row in (head, *rows):
         show("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip())
+
+
+config_argument = click.argument("config", type=click.Path(path_type=Path))
+refresh_option = click.option("--refresh", multiple=True, metavar="STAGE", help="Build this stage again.")
+
+
+def set_option(text: str = "Override a key: student.epochs=2.") -> Callable[[_Command], _Command]:
+    return click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help=text)
+
+
+def root_option(text: str) -> Callable[[_Command], _Command]:
+    return click.option("--root", default="artifacts", show_default=True, callback=writable, help=text)
+
+
+def _location(*, creates: bool) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+    """Return a callback that checks a path or URL and passes it on as it was written."""
+
+    def check(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+        if value not in (None, STANDARD):
+            locations.normalized(value, option.opts[0], creates=creates)
+        return value
+
+    return check
+
+
+readable, writable = _location(creates=False), _location(creates=True)
+
+
+def local_output(context: click.Context, option: click.Parameter, value: str | None) -> Path | None:
+    """Check a local path that a command writes to, and normalize it. A URL is rejected."""
+    if value is None:
+        return None
+    return Path(locations.normalized(value, option.opts[0], creates=True, schemes=(), kind="a local path"))

@@ -1,4 +1,4 @@
-"""`understudy ls`, `rm`, `gc` and `checkpoints`: list and remove runs, objects and saved checkpoints."""
+"""Commands that list, summarize, compare and remove runs and checkpoints, or import an earlier config."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from core.errors import ConfigError
 from flows.cli import console
-from flows.cli.options import root_option
+from flows.cli.console import local_output, root_option
 
 if TYPE_CHECKING:
     from core.engines import CheckpointServer
+    from core.legacy.importing import Defaults
+    from core.records import SplitName
+    from core.summary.files import Modes
+    from core.summary.tables import Format
 
 _ROOT = root_option("A folder or s3:// URL.")
 
@@ -95,6 +101,76 @@ def collect_garbage(root: str, delete: bool, hours: float) -> None:
     )
 
 
+_RUNS_ROOT = root_option("A folder or s3:// URL that contains runs/.")
+
+
+@click.command("summary")
+@_RUNS_ROOT
+@click.option("--output", callback=local_output, help="By default summary.csv or summary.html.")
+@click.option(
+    "--mode",
+    type=click.Choice(("reasoning", "label_only", "both")),
+    default="both",
+    show_default=True,
+    help="Metrics of the student with reasoning, with the label-only prompt, or both.",
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(("csv", "tidy", "html")),
+    default="csv",
+    show_default=True,
+    help="csv: one table each for train, val and test; tidy: one CSV table with a row per run, split and "
+    "mode, with intervals, cost, model and commit; html: a page.",
+)
+def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
+    """Put the metrics of all runs under a root into one file."""
+    from core.report.text import plural
+    from core.store.objects import Store
+    from core.summary.tables import default_path, save, summarize_runs
+
+    found, text = summarize_runs(Store.at(root), mode, format_)
+    for each in found.skipped:
+        console.message(f"warning: {each.place}: {each.why}")
+    path = save(text, output or default_path(format_)) if found.rows else None
+    if path is None:
+        console.show(f"no runs with metrics under {root} (in its folder runs/); nothing was written")
+    else:
+        console.show(f"wrote {path}: {plural(found.runs, 'run')}, {plural(len(found.rows), 'row')}")
+    if found.skipped:
+        warnings = plural(len(found.skipped), "warning")
+        console.show(f"{warnings}: these were skipped, or have empty cells")
+
+
+@click.command("compare")
+@click.argument("a")
+@click.argument("b")
+@_RUNS_ROOT
+@click.option(
+    "--split",
+    type=click.Choice(("train", "val", "test")),
+    default="test",
+    show_default=True,
+    help="The split to compare.",
+)
+@click.option(
+    "--output",
+    callback=local_output,
+    help="Folder for comparison.json, changed.csv (all texts that either run gets wrong) and left_out.csv.",
+)
+def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
+    """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
+    from core.store.objects import Store
+    from core.summary.comparing import compare_runs, lines, read_predictions, write
+
+    store = Store.at(root)
+    found = compare_runs(read_predictions(store, a, split), read_predictions(store, b, split))
+    for line in lines(found):
+        console.show(line)
+    for path in write(output, found) if output is not None else ():
+        console.show(f"wrote {path}")
+
+
 _ENGINE = click.option(
     "--engine", "kind", default="tinker", show_default=True, help="Which engine saved them."
 )
@@ -173,3 +249,57 @@ def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
         yield engine
     finally:
         engine.close()
+
+
+@click.command("import-config")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--output", callback=local_output, help="Default: FILE's name, ending in .yaml.")
+@click.option(
+    "--defaults",
+    type=click.Choice(("auto", "old", "new")),
+    default="auto",
+    show_default=True,
+    help="Version of the scripts whose defaults hold for keys that FILE lacks; auto depends on FILE's keys.",
+)
+@click.option(
+    "--answers",
+    type=click.Path(path_type=Path),
+    help="A run's folder, whose answers and splits are used instead of a teacher.",
+)
+@click.option("--force", is_flag=True, help="Overwrite existing files.")
+def import_config(
+    file: Path, output: Path | None, defaults: Defaults, answers: Path | None, force: bool
+) -> None:
+    """Convert FILE, a flat JSON config of the scripts before this project, to a config.
+
+    Keys that are not taken over as they are get listed with the reason.
+    """
+    from core import files
+    from core.legacy.importing import import_config as converted
+    from core.legacy.importing import render
+
+    to = output or Path(f"{file.stem}.yaml")
+    if to.suffix not in (".yaml", ".yml"):
+        raise ConfigError(f"--output {to}: a config is YAML here; give a name that ends in .yaml")
+    prompts = to.with_name(f"{to.stem}.prompts.yaml")
+    found = converted(file, prompts_file=prompts, defaults=defaults, answers=answers)
+    texts = {to: render(found), **({} if found.prompts is None else {prompts: found.prompts})}
+    names = " and ".join(str(path) for path in texts)
+    existing = [str(path) for path in texts if path.exists()]
+    if existing and not force:
+        raise ConfigError(f"{' and '.join(existing)} already exists; give another --output, or --force")
+    for path, text in texts.items():
+        try:
+            files.replace_bytes(path, text.encode())
+        except OSError as e:
+            raise ConfigError(f"cannot write {path}: {e.strerror or e}; give another --output") from e
+    version = "first" if found.version == "old" else "later"
+    console.show(
+        f"wrote {names}: {found.mapped} of {len(found.settings.given)} keys are taken over; keys that it "
+        f"lacks have the defaults of the scripts' {version} version"
+    )
+    for title, remarks in found.listed():
+        console.show(f"{title}:")
+        for remark in remarks:
+            console.show(f"  {remark}")
+    console.show(f"Check {to}, then run: understudy plan {to}")

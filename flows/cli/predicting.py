@@ -11,8 +11,9 @@ import click
 
 from core.predict.options import STANDARD, About, PredictOptions
 from core.records import batched, text_id
+from flows import environment
 from flows.cli import console
-from flows.cli.options import readable, writable
+from flows.cli.console import readable, writable
 
 if TYPE_CHECKING:
     from core.predict.job import JobResult
@@ -72,8 +73,6 @@ def predict(texts: tuple[str, ...], options: PredictOptions) -> None:
         raise click.UsageError("standard input is answered on standard output; leave --output out")
     if streams and not texts and (options.runner is not None or options.output_format == "parquet"):
         raise click.UsageError("a runner, and Parquet, need an --output file")
-    from flows import environment
-
     environment.prepare()
     console.start_log("INFO")
     from core.engines import Device

@@ -1,8 +1,9 @@
-"""`understudy run`, `baseline`, `plan`, `evaluate`, `reinforce` and `sweep`."""
+"""Commands that run pipelines on Prefect, describe such runs (`plan`), or prepare a server for them."""
 
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from core.errors import UserError
+from flows import environment
 from flows.cli import console
-from flows.cli.options import config_argument, refresh_option, root_option, set_option
+from flows.cli.console import config_argument, refresh_option, root_option, set_option
 
 if TYPE_CHECKING:
     from core.config.loading import ResolvedConfig
@@ -59,8 +62,6 @@ def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
 
 def _prepare(resolved: ResolvedConfig, debug: bool) -> None:
     """Set Prefect's settings, the log on the terminal, and progress bars on terminals."""
-    from flows import environment
-
     environment.prepare(debug=debug)
     environment.check_prefect()
     environment.detach_temporary_server()
@@ -133,7 +134,7 @@ def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     from core.store.runs import RunView
 
     _prepare(run_config(RunView(Store.at(root), name)), debug)
-    from flows.evaluate import evaluate_checkpoint
+    from flows.distill import evaluate_checkpoint
 
     console.show(_DONE.format(evaluate_checkpoint(name, root, checkpoint)))
 
@@ -193,6 +194,73 @@ def sweep(debug: bool, file: Path, overrides: tuple[str, ...], only_plan: bool, 
     for arm in arms.arms:
         check_place(arm.resolved, new=new)
     _prepare(arms.arms[0].resolved, debug)
-    from flows.sweep import sweep
+    from flows.distill import sweep
 
     console.show(_DONE.format(sweep(str(file), list(overrides), new)))
+
+
+@click.command()
+@config_argument
+@set_option()
+@click.option("--cron", metavar="LINE", help="Run at these times: '0 2 * * *' is every night at two.")
+def serve(config: Path, overrides: tuple[str, ...], cron: str | None) -> None:
+    """Serve CONFIG on this machine: Prefect's server starts its runs here, one at a time, until Ctrl-C."""
+    resolved, _ = Request(config, overrides).check()
+    environment.check_prefect_settings()
+    environment.server_address()
+    check_place(resolved, new=False)
+    from flows.deploy import serve_config
+
+    served = f"distill/{resolved.run_name}"
+    console.show(f"Serving {served}: `prefect deployment run {served}` starts a run, Ctrl-C ends this.")
+    serve_config(resolved, cron)
+
+
+@click.command("publish-dataset")
+@click.argument("path")
+@click.option("--name", help="Name of the dataset; by default the file's name without endings.")
+def publish_dataset(path: str, name: str | None) -> None:
+    """Announce the table at PATH, a file or URL, to Prefect's server, where a trigger may start a run on it.
+
+    Workers have to find it under the same path.
+    """
+    from core.data.sources import published_table
+
+    environment.prepare()
+    environment.check_prefect_settings()
+    from flows.deploy import EVENT, RESOURCE, publish
+
+    environment.server_address()
+    table = published_table(path, name)
+    publish(table)
+    console.show(f"published {RESOURCE}{table.name} as {EVENT}: {table.path}, sha256 {table.sha256}")
+
+
+@click.group("automations")
+def automations() -> None:
+    """Automations of Prefect's server for this project's runs."""
+
+
+@automations.command("apply")
+@click.option(
+    "--webhook-env",
+    metavar="NAME",
+    help="The environment variable with the URL to call when a run fails; without it, no URL is called.",
+)
+@click.option(
+    "--heartbeat",
+    type=click.IntRange(min=30),
+    metavar="SECONDS",
+    help="Between two heartbeats of a run; by default PREFECT_FLOWS_HEARTBEAT_FREQUENCY, 180.",
+)
+def apply_automations(webhook_env: str | None, heartbeat: int | None) -> None:
+    """Create or update them: a run without a heartbeat is marked Crashed, a failed run calls a webhook."""
+    environment.prepare()
+    environment.check_prefect_settings()
+    from flows.deploy import apply
+
+    url = os.environ.get(webhook_env) if webhook_env else None
+    if webhook_env and not url:
+        raise UserError(f"--webhook-env {webhook_env}: this environment variable contains no URL")
+    for line in apply(heartbeat, url):
+        console.show(line)

@@ -253,7 +253,7 @@ def test_publish_false_writes_no_pointer(project: Path) -> None:
 
 
 def test_any_checkpoint_of_a_run_can_be_measured(finished: Path) -> None:
-    from flows.evaluate import evaluate_checkpoint
+    from flows.distill import evaluate_checkpoint
 
     folder = folder_of(finished)
     best = (folder / "student_phase/test.json").read_bytes()
@@ -268,7 +268,7 @@ def test_a_run_begun_anew_meanwhile_is_measured_with_its_new_config(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from core.pipeline import evaluate
-    from flows.evaluate import evaluate_checkpoint
+    from flows.distill import evaluate_checkpoint
 
     @contextlib.contextmanager
     def waited(store: Store, name: str, what: str) -> Iterator[None]:

@@ -15,7 +15,7 @@ from core.store.objects import Store
 from core.store.runs import RunView
 from flows.cli import main
 from flows.cli.commands import cli
-from flows.cli.options import local_output, readable, writable
+from flows.cli.console import local_output, readable, writable
 from tests.building import build_split
 from tests.small_project import write_project
 

@@ -22,7 +22,7 @@ from core.optional import Part
 from core.pipeline import exporting
 from core.report.markdown import plain
 from core.report.sections import setup
-from flows import showing
+from flows import runtime
 from tests.flows.running import baseline, folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -105,7 +105,7 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         (stage, "write_merged"),
         (parity, "compare"),
         (setup, "_tokens"),
-        (showing, "create_table_artifact"),
+        (runtime, "create_table_artifact"),
         (Figure, "savefig"),
     ):
         monkeypatch.setattr(module, name, broken)
@@ -198,7 +198,7 @@ def test_the_baseline_report_names_a_baseline_that_fails(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(LogisticRegression, "fit", broken)
-    monkeypatch.setattr(showing, "create_markdown_artifact", broken)
+    monkeypatch.setattr(runtime, "create_markdown_artifact", broken)
     folder = baseline(finished, "run.name=second", "seed=7")
     report = (folder / "baseline_report.md").read_text()
     assert Part.TFIDF_WORDS in report

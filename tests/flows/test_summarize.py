@@ -22,7 +22,7 @@ def test_the_flow_writes_the_file_and_a_table_with_the_best_first(
 ) -> None:
     from prefect.artifacts import Artifact
 
-    from flows.summarize import summarize
+    from flows.distill import summarize
 
     for run, macro_f1 in (("a", 0.5), ("b", 0.75), ("c", None)):
         write_run(store, run, modes=["reasoning"], macro_f1=macro_f1)
@@ -40,7 +40,7 @@ def test_the_flow_writes_the_file_and_a_table_with_the_best_first(
 
 
 def test_the_flow_of_an_empty_root_writes_nothing(root: str, tmp_path: Path) -> None:
-    from flows.summarize import summarize
+    from flows.distill import summarize
 
     assert summarize(root, str(tmp_path / "s.csv")) is None
     assert not (tmp_path / "s.csv").exists()

@@ -46,7 +46,7 @@ def tell_apart(project: Path) -> None:
 
 def carry_out(project: Path, arms: dict[str, list[str]] = ARMS, *overrides: str) -> Path:
     """The sweep's folder."""
-    from flows.sweep import sweep
+    from flows.distill import sweep
 
     return Path(sweep(str(written(project, arms)), list(overrides))).parent
 
