@@ -130,6 +130,8 @@ _INVISIBLE = re.compile(
 )
 """Characters without width: soft hyphens, joiners, marks of direction, variation selectors."""
 _EDGES = " .,;:"
+MIN_QUOTE = 3
+"""Characters of the shortest part of a quotation that is searched for, unless a rule sets another number."""
 _CACHED = 8
 """Several rules ask the same of one answer, one after another."""
 

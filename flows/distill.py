@@ -17,8 +17,8 @@ from core.pipeline.opening import opened, reopened
 from core.pipeline.run import distill_all, report_page, run_sweep
 from core.pipeline.switches import switches
 from core.store.objects import Store
-from core.summary.files import Modes
-from core.summary.tables import Format, cells, default_path, save, summarize_runs
+from core.summary.run_records import Modes
+from core.summary.summarize import Format, cells, default_path, save, summarize_runs
 from core.sweep.arms import Sweep, load_sweep
 from core.sweep.report import FOLDER, MARKDOWN
 from flows.runtime import TWO_THREADS, PrefectRunner, explaining, flow_run_name, resolved_of

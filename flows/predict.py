@@ -26,7 +26,7 @@ from core.predict import job as jobs
 from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner
 from core.predict.student import Student, find, open_student
-from core.report.markdown import code
+from core.report.render import code
 from tasks.stages import RETRIES, ArtifactProgress
 
 log = logging.getLogger(__name__)

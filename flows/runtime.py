@@ -37,8 +37,8 @@ from core.pipeline.run import resolve_for_run
 from core.pipeline.run_folder import RL, STUDENT, Phase
 from core.pipeline.runners import PendingStage, Runner
 from core.progress import Progress
-from core.report.markdown import plain
-from core.report.sections.results import scorer_rows
+from core.report.render import plain
+from core.report.scorer_sections import scorer_rows
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.store.pointers import FOLDER

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from core.errors import StageError, UnderstudyError, UserError
     from core.pipeline.run import reinforce, run
     from core.predict.student import Prediction, Student, load
-    from core.report.document import section as register_section
+    from core.report import section as register_section
     from core.results import ReinforcementResult, RunResult
     from core.stage import stage as register_stage
 

@@ -12,8 +12,7 @@ from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.optional import strict
 from core.rejection.funnel import TeacherSummary
-from core.report import markdown
-from core.report.document import (
+from core.report import (
     Block,
     Bullets,
     Cell,
@@ -21,12 +20,18 @@ from core.report.document import (
     Prose,
     Section,
     Table,
+    and_,
     build_sections,
     cells,
     conclusion,
+    name_of,
+    number,
+    plural,
+    render_markdown,
+    sentence,
+    with_interval,
 )
-from core.report.sections.training import dropped, skewed
-from core.report.text import and_, name_of, number, plural, sentence, with_interval
+from core.report.run_sections import dropped, skewed
 from core.student.encode_stage import EncodeSummary
 
 SHOWN = ("macro_f1", "auroc", "accuracy", "precision", "recall", "f1", "log_loss", "brier")
@@ -55,7 +60,7 @@ def render(data: CardData) -> str:
     """Return the card as Markdown, without any text of the data."""
     builders = {"model": model, "data": training_data, "measured": measured, "limits": limits, "use": use}
     title = f"Model card: a student of {data.dataset}"
-    return markdown.render(Document(title, build_sections(builders, data, strict())))
+    return render_markdown(Document(title, build_sections(builders, data, strict())))
 
 
 def model(data: CardData) -> Section:

@@ -17,7 +17,6 @@ from core.config.engine import ENGINES
 from core.engines import Device, Sampler, SamplerRef
 from core.engines.local import open_peft
 from core.errors import ModelError
-from core.evaluation import decision
 from core.evaluation.decision import Decision
 from core.jsonio import InvalidFile, Record
 from core.prompts import TEXT_SLOT, Prompts, TargetWording
@@ -201,7 +200,7 @@ def open_bundle(folder: Path) -> Bundle:
         check_first_version(folder, encoder)
     elif encoder.digest != contents.encoder_digest:
         raise _differs(folder, "tokens of the prompt", "other versions of its parts")
-    return Bundle(folder, contents, encoder, decision.read(folder / DECISION))
+    return Bundle(folder, contents, encoder, Decision.read(folder / DECISION))
 
 
 def read_contents(folder: Path) -> Contents:

@@ -13,7 +13,7 @@ import numpy as np
 from core.engines import ChoiceScores, Sampler, score_differences
 from core.evaluation.decision import Decision
 from core.evaluation.predictions import Bools, at_or_above
-from core.evaluation.scoring import label_probability
+from core.evaluation.student_scores import label_probability
 from core.jsonio import Stored
 from core.student.encoding import Encoder
 

@@ -13,21 +13,21 @@ from core.config.base import ConfigSection
 from core.config.measure import MeasuringSettings
 from core.data.writing import read_examples
 from core.errors import StageError
-from core.evaluation import decision
 from core.evaluation.bootstrap import RESAMPLES, Judged, bootstrap, intervals_of
 from core.evaluation.comparison import Comparison, compare
 from core.evaluation.curves import Curves, Reliability, draw_curves, reliability
 from core.evaluation.decision import DECISION, Decision
-from core.evaluation.faithfulness import Faithfulness, faithfulness
 from core.evaluation.metrics import Confusion, Metrics, compute
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.slices import (
+    Faithfulness,
     Labeling,
     Slice,
     by_agreement,
     by_cited_rule,
     by_group,
     by_length,
+    faithfulness,
     slices,
 )
 from core.evaluation.threshold import DEFAULT
@@ -287,9 +287,9 @@ class ScorerSettings(ConfigSection):
         if twice := len(predictions) - len(predictions.indices()):
             raise StageError(f"{self.title}: {twice} rows of {self.file} have an id that another one has")
         if self.threshold is not None:
-            frozen = decision.by_definition(self.threshold)
+            frozen = Decision.by_definition(self.threshold)
         else:
-            frozen = decision.read(io.inputs[self.decision or ""] / DECISION)
+            frozen = Decision.read(io.inputs[self.decision or ""] / DECISION)
         return Scored(self.name, self.title, predictions, frozen, kind=self.kind)
 
 

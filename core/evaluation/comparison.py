@@ -18,9 +18,11 @@ from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, Replicates
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import Bools, Floats
-from core.evaluation.significance import (
+from core.intervals import (
     ALPHA,
+    MOST_UNDEFINED,
     ROUNDING,
+    TOO_FEW,
     Family,
     McNemar,
     bootstrap_p,
@@ -31,7 +33,6 @@ from core.evaluation.significance import (
     mcnemar,
     sign_flip_p,
 )
-from core.intervals import MOST_UNDEFINED, TOO_FEW
 
 DIGITS = 3
 """Decimals of a difference in words, as in the tables."""

@@ -9,7 +9,7 @@ import numpy as np
 from core.evaluation.calibration import confidence
 from core.evaluation.metrics import f1, macro_f1, precision, recall
 from core.evaluation.predictions import Bools, Floats, Ints, at_or_above, optional
-from core.evaluation.threshold import Candidates, candidates
+from core.evaluation.threshold import candidates
 from core.intervals import Interval, proportion
 
 MOST_POINTS = 200
@@ -64,30 +64,18 @@ class Curves:
 def draw_curves(positive: Bools, probability: Floats, threshold: float | None) -> Curves:
     """Return the curves of rows with gold labels, of at most MOST_POINTS each.
 
-    `probability` is NaN where a row has none. All curves are empty without rows, and precision by recall
-    without positive ones.
+    Points are thinned evenly over recall, thresholds and coverage. `probability` is NaN where a row has none.
+    All curves are empty without rows, and precision by recall without positive ones.
     """
     found = candidates(positive, probability)
-    covered = None if threshold is None else _by_coverage(positive, probability, threshold)
-    return Curves(_precision_recall(found), _by_threshold(found), covered)
-
-
-def _precision_recall(found: Candidates) -> PrecisionRecall:
-    """Return precision and recall at each threshold that flags any row, thinned evenly over recall."""
-    k = found.counts.at(0)
+    k, recalls = found.counts.at(0), recall(found.counts.at(0))
     flagged = np.flatnonzero(k.tp + k.fp > 0)[::-1]
-    found_share = recall(k)[flagged]
-    if len(flagged) == 0 or np.isnan(found_share[0]):
-        return PrecisionRecall([], [], [])
-    at = flagged[_thinned(found_share)]
-    return PrecisionRecall(found.at[0, at].tolist(), _listed(precision(k)[at]), _listed(recall(k)[at]))
-
-
-def _by_threshold(found: Candidates) -> ByThreshold:
-    """Return metrics of the predictions at thresholds from 0 to 1, thinned evenly over thresholds."""
+    at = flagged if positive.any() else flagged[:0]
+    at = at[_thinned(recalls[at])]
+    ranked = PrecisionRecall(found.at[0, at].tolist(), _listed(precision(k.at(at))), _listed(recalls[at]))
     at = _thinned(found.at[0])
-    k = found.counts.at((0, at))
-    return ByThreshold(
+    k = k.at(at)
+    by_threshold = ByThreshold(
         threshold=found.at[0, at].tolist(),
         precision=_listed(precision(k)),
         recall=_listed(recall(k)),
@@ -95,6 +83,8 @@ def _by_threshold(found: Candidates) -> ByThreshold:
         macro_f1=_listed(macro_f1(k)),
         share_flagged=_listed((k.tp + k.fp) / np.maximum(k.tp + k.fp + k.fn + k.tn, 1)),
     )
+    covered = None if threshold is None else _by_coverage(positive, probability, threshold)
+    return Curves(ranked, by_threshold, covered)
 
 
 def _by_coverage(positive: Bools, probability: Floats, threshold: float) -> ByCoverage:

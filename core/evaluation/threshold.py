@@ -91,7 +91,18 @@ def choose(positive: Bools, probability: Floats, config: ThresholdConfig = MACRO
         found = candidates(positive, probability)
         i = int(pick(found, config)[0])
         if i >= 0:
-            return _choice(found, i, config)
+            k, many, ups = found.counts.at((0, i)), found.at.shape[1], int(positive.sum())
+            return Choice(
+                value=float(found.at[0, i]),
+                objective=config.objective,
+                reached=float(achieved(k, config)),
+                accuracy=float(accuracy(k)),
+                precision=optional(precision(k)),
+                recall=optional(recall(k)),
+                share_flagged=float(k.tp + k.fp) / n,
+                candidates=many,
+                reason=f"{describe(config)} on {n} rows ({ups} positive), of {many} thresholds",
+            )
         why = _unreached(found.counts, config)
     value = None
     if config.objective == "macro_f1":
@@ -266,22 +277,6 @@ def _unreached(k: Counts, config: ThresholdConfig) -> str:
     )
 
 
-def _choice(found: Candidates, i: int, config: ThresholdConfig) -> Choice:
-    k, many = found.counts.at((0, i)), found.at.shape[1]
-    positive, rows = int(k.tp + k.fn), int(k.tp + k.fp + k.fn + k.tn)
-    return Choice(
-        value=float(found.at[0, i]),
-        objective=config.objective,
-        reached=float(achieved(k, config)),
-        accuracy=float(accuracy(k)),
-        precision=optional(precision(k)),
-        recall=optional(recall(k)),
-        share_flagged=float(k.tp + k.fp) / rows,
-        candidates=many,
-        reason=f"{describe(config)} on {rows} rows ({positive} positive), of {many} thresholds",
-    )
-
-
 def spread(
     positive: Bools,
     probability: Floats,
@@ -301,11 +296,16 @@ def spread(
             up @ flagged[positive], down @ flagged[~positive], up.sum(axis=1), down.sum(axis=1)
         )
         frozen[block] = achieved(counts, config)
-        thresholds[block], best[block] = _chosen_by(rows.candidates(up, down), config)
+        found = rows.candidates(up, down)
+        at, k = pick(found, config), found.counts
+        both = ((k.tp + k.fn)[:, 0] > 0) & ((k.fp + k.tn)[:, 0] > 0) | (config.objective == "share_flagged")
+        chose = np.flatnonzero((at >= 0) & both)
+        places = chose, at[chose]
+        thresholds[start + chose], best[start + chose] = found.at[places], achieved(k.at(places), config)
     # The predictions on all rows at each threshold; nothing is flagged at NaN.
-    at, ups = np.append(thresholds, chosen), int(positive.sum())
+    every, ups = np.append(thresholds, chosen), int(positive.sum())
     tp, fp = (
-        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, at, side="left"), 0)
+        np.maximum(np.count_nonzero(~np.isnan(p)) - np.searchsorted(p, every, side="left"), 0)
         for p in (np.sort(probability[positive]), np.sort(probability[~positive]))
     )
     on_all = achieved(Counts.of(tp, fp, ups, len(positive) - ups), config)
@@ -320,14 +320,3 @@ def spread(
         resamples=resamples,
         unreached=int(np.isnan(thresholds).sum()),
     )
-
-
-def _chosen_by(found: Candidates, config: ThresholdConfig) -> Floats:
-    """Return the thresholds that resamples choose, and the objective there; NaN where there is none."""
-    at, k = pick(found, config), found.counts
-    both = ((k.tp + k.fn)[:, 0] > 0) & ((k.fp + k.tn)[:, 0] > 0) | (config.objective == "share_flagged")
-    here = np.flatnonzero((at >= 0) & both)
-    places = here, at[here]
-    out = np.full((2, len(at)), np.nan)
-    out[:, here] = found.at[places], achieved(k.at(places), config)
-    return out

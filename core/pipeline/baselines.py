@@ -10,7 +10,7 @@ from core.errors import StageError, UserError
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis, analyse
 from core.evaluation.decision import DECISION, Decided
-from core.evaluation.stages import MeasureSettings, evaluate
+from core.evaluation.student_scores import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
 from core.jsonio import now
 from core.optional import Part
@@ -21,9 +21,7 @@ from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer, ScorerReader
 from core.pipeline.training import Trained
 from core.records import SplitName
-from core.report import markdown
-from core.report.data import BaselineData
-from core.report.document import baseline_report
+from core.report import BaselineData, baseline_report, render_markdown
 from core.stage import action
 from core.store.manifest import Manifest
 from core.teacher.samples import SampleSummary
@@ -105,4 +103,4 @@ def write_baselines(
         first_answers=None if sampled is None else sampled.first_answers,
     )
     document = baseline_report(data, run.failures)
-    return view.write(REPORT, markdown.render(document, run.failures))
+    return view.write(REPORT, render_markdown(document, run.failures))

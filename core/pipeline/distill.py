@@ -8,9 +8,9 @@ from typing import Any
 
 from core.config import ConfigSection
 from core.data.stage import SplitSettings, split
-from core.evaluation.hardness import HardnessSettings, hardness
-from core.evaluation.selection import select
-from core.evaluation.stages import evaluate
+from core.evaluation.decision import select
+from core.evaluation.slices import HardnessSettings, hardness
+from core.evaluation.student_scores import evaluate
 from core.optional import Part
 from core.pipeline.estimate import estimate, note_estimate
 from core.pipeline.exporting import bundle_student, check_label_only_run, compare_baselines, export_checkpoint
@@ -23,7 +23,7 @@ from core.pipeline.switches import NAMES
 from core.pipeline.training import planned_segments, planned_steps, train_and_evaluate
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
-from core.report.sections.training import dropped
+from core.report.run_sections import dropped
 from core.stage import Stage
 from core.store.manifest import Manifest
 from core.student.encode_stage import EncodeStageSettings, EncodeSummary, encode

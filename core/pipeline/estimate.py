@@ -24,7 +24,14 @@ from core.data.stage import SplitSummary, split
 from core.data.writing import read_examples, scan_examples
 from core.engines import choice_plan
 from core.evaluation.metrics import Metrics, lower_is_better
-from core.evaluation.stages import METRICS_FILE, ExplainSettings, MeasureSettings, evaluate, explain, export
+from core.evaluation.student_scores import (
+    METRICS_FILE,
+    ExplainSettings,
+    MeasureSettings,
+    evaluate,
+    explain,
+    export,
+)
 from core.export.ledger import CostEstimate, EstimatedPart
 from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
 from core.pipeline.runners import PendingStage, Runner
@@ -32,7 +39,7 @@ from core.pipeline.scorers import BASELINES
 from core.pipeline.switches import Switches
 from core.records import SplitName
 from core.rejection.stage import reject
-from core.report.text import plural
+from core.report import plural
 from core.stage import StageCall
 from core.store.manifest import Manifest
 from core.store.runs import RunView

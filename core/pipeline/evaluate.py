@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 
 from core.errors import MissingInputError
-from core.evaluation.selection import select
-from core.evaluation.stages import METRICS_FILE, read_metrics
+from core.evaluation.decision import select
+from core.evaluation.student_scores import METRICS_FILE, read_metrics
 from core.pipeline.exporting import export_checkpoint
 from core.pipeline.outcome import Outcome
 from core.pipeline.reporting import write_exports

@@ -14,7 +14,7 @@ from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES
-from core.evaluation.stages import ExplainSettings, MeasureSettings, explain, export
+from core.evaluation.student_scores import ExplainSettings, MeasureSettings, explain, export
 from core.evaluation.threshold import DEFAULT
 from core.export.adapter import AdapterSettings, adapter
 from core.optional import CLASSICAL, Part

@@ -13,8 +13,7 @@ from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
-from core.evaluation.decision import DECISION, Decided
-from core.evaluation.selection import Selection
+from core.evaluation.decision import DECISION, Decided, Selection
 from core.export.ledger import ledger as ledger_of
 from core.export.ledger import student_ledger
 from core.intervals import Interval

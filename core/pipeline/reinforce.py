@@ -11,7 +11,7 @@ from core.config.writing import differences
 from core.data.stage import SplitSettings, split
 from core.data.writing import read_examples
 from core.errors import MissingInputError, UserError
-from core.evaluation.selection import select
+from core.evaluation.decision import select
 from core.export.manifests import PointerStart, read_start
 from core.optional import Part
 from core.pipeline.distill import conclude

@@ -11,9 +11,9 @@ from core import jsonio
 from core.data.writing import read_examples
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
-from core.evaluation.hardness import HARDNESS, HardTexts
 from core.evaluation.predictions import Predictions
-from core.evaluation.stages import EXPLAINED, ScoringSummary
+from core.evaluation.slices import HARDNESS, HardTexts
+from core.evaluation.student_scores import EXPLAINED, ScoringSummary
 from core.export.ledger import CostEstimate
 from core.export.manifests import file_name
 from core.jsonio import now
@@ -24,9 +24,8 @@ from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
 from core.provenance import current_code
 from core.rejection.funnel import TeacherSummary
-from core.report.data import Mistake, ModelBlock, Reinforced, ReportData, SeedResult
-from core.report.sections.rows import worst
-from core.report.text import plural, were
+from core.report import Mistake, ModelBlock, Reinforced, ReportData, SeedResult, plural, were
+from core.report.scorer_sections import worst
 from core.rl.rewards import RLStep
 from core.rl.stages import STEPS
 from core.store import reads

@@ -20,9 +20,8 @@ from core.pipeline.run_folder import STUDENT, adapter_path, state_path
 from core.pipeline.scorers import Scorer
 from core.provenance import current_code
 from core.records import SplitName
-from core.report import markdown, page
-from core.report.document import run_report
-from core.report.plots.training import save_learning_curve
+from core.report import render_markdown, render_page, run_report
+from core.report.plots import save_learning_curve
 from core.results import (
     AdapterDownload,
     AdapterDownloads,
@@ -141,8 +140,8 @@ def write_report(o: Outcome) -> str:
             view.write_json("baseline_phase/baselines.json", scorers)
     document = run_report(data, o.failures)
     with o.failures.optional(Part.PAGE):
-        view.write(phase.page, page.render(document, o.failures))
-    view.write(phase.report, markdown.render(document, o.failures))
+        view.write(phase.page, render_page(document, o.failures))
+    view.write(phase.report, render_markdown(document, o.failures))
     ledger = data.ledger or Ledger()
     with o.failures.optional(Part.FILE, phase.ledger):
         view.write_json(phase.ledger, ledger.to_json())

@@ -17,7 +17,7 @@ from core.pipeline.reinforce import reinforce as reinforce_student
 from core.pipeline.reporting import page_of
 from core.pipeline.runners import Runner
 from core.pipeline.switches import switches
-from core.report.text import plural
+from core.report import plural
 from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
 from core.store.objects import Store
 from core.sweep.arms import Sweep

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import jsonio
-from core.evaluation import decision
 from core.evaluation.analysis import Kind, ScorerSettings
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import Metrics
@@ -96,9 +95,9 @@ class ScorerReader:
     def decision(self, scorer: Scorer) -> Decision:
         """The calibration and threshold that were frozen for a scorer on val."""
         if scorer.decision is not None:
-            return decision.read(self._store.file(scorer.decision, DECISION))
+            return Decision.read(self._store.file(scorer.decision, DECISION))
         assert scorer.threshold is not None, f"{scorer.name} gives labels and decides nothing"
-        return decision.by_definition(scorer.threshold)
+        return Decision.by_definition(scorer.threshold)
 
     def metrics(self, scorer: Scorer, split: SplitName) -> Metrics:
         """A scorer's metrics on a split at its decision."""

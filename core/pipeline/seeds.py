@@ -12,7 +12,7 @@ from core.export.manifests import SplitMetrics, metrics_name
 from core.pipeline.opening import run_config
 from core.pipeline.scorers import Scorer
 from core.records import SplitName
-from core.report.data import SeedResult
+from core.report import SeedResult
 from core.store.manifest import Manifest
 from core.store.objects import Store
 from core.store.runs import CONFIG, RunView

@@ -9,9 +9,9 @@ from functools import partial
 
 from core.config.measure import EarlyStopping
 from core.errors import MissingInputError
+from core.evaluation.decision import should_stop
 from core.evaluation.metrics import Metrics
-from core.evaluation.selection import should_stop
-from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read_metrics
+from core.evaluation.student_scores import METRICS_FILE, MeasureSettings, evaluate, read_metrics
 from core.pipeline.run_folder import Histories
 from core.pipeline.runners import At, PendingStage, Runner
 from core.stage import StageCall

@@ -20,7 +20,7 @@ from core.data import sources
 from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
-from core.evaluation.scoring import ScoreSettings, score_texts
+from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.files import user_cache, whole_folder
 from core.labels import LabelSet
 from core.progress import Progress, Silent

@@ -1,4 +1,4 @@
-"""Reports as documents: sections of blocks, rendered by markdown.py and page.py.
+"""Reports as documents: what a report shows, its sections of blocks, and the registry of sections.
 
 A section of the run report is a function from ReportData to a Section, a list of them, or None if the run has
 nothing to show there. It is registered where it is defined; other distributions register theirs through an
@@ -10,19 +10,26 @@ entry point of the group `understudy.report_sections`:
 
 from __future__ import annotations
 
-import pkgutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
+from core.config import Config
+from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.evaluation.comparison import MetricDifference
-from core.evaluation.metrics import lower_is_better
-from core.optional import Failure, Failures, Part
+from core.evaluation.decision import Decided, Selection
+from core.evaluation.metrics import Metrics, lower_is_better
+from core.evaluation.slices import HardTexts
+from core.export.ledger import CostEstimate
+from core.labels import BINARY
+from core.optional import Failures, Part
+from core.records import SplitName
 from core.registry import Registry
-from core.report import sections
-
-if TYPE_CHECKING:
-    from core.report.data import BaselineData, Mistake, ReportData  # imports all that reports are built from
+from core.rejection.funnel import TeacherSummary
+from core.results import Ledger, SplitSize
+from core.rl.rewards import RLStep, ValRewards
+from core.store.reads import Read
+from core.teacher.samples import FirstAnswers
 
 UNDEFINED = "–"
 
@@ -176,6 +183,132 @@ class Document:
     """Names and values below the date, in Markdown only: paths that scripts read there."""
 
 
+@dataclass(frozen=True, slots=True)
+class ModelBlock:
+    """A model, where it is, and its metrics on the report's split if they were measured."""
+
+    title: str
+    model_path: str
+    metrics: Metrics | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """A row that was decided wrongly. `probability` is calibrated; `stated` is the label in its answer."""
+
+    id: str
+    text: str
+    gold: int
+    decision: int
+    probability: float | None
+    threshold: float
+    reasoning: str | None = None
+    cited: tuple[str, ...] = ()
+    stated: int | None = None
+
+    @property
+    def missed(self) -> bool:
+        """Whether it is a positive that was missed, and not a negative that was flagged."""
+        return self.gold == BINARY.positive
+
+
+@dataclass(frozen=True, slots=True)
+class SeedResult:
+    """The student of another seed on the same rows, at the threshold that its own val chose."""
+
+    run: str
+    seed: int
+    metrics: Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Reinforced:
+    """What a student learned from rewards: its start in words, the planned steps, and each step taken.
+
+    `val_rewards` has, by step, what greedy answers on val earn.
+    """
+
+    start: str
+    planned: int
+    history: Sequence[RLStep]
+    val_rewards: Mapping[int, ValRewards]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonData:
+    """Scorers on the same rows of one split: test, unless it was not exported.
+
+    The analysis compares its first scorer, in a run the student, with each other one. `decisions` are by the
+    scorer's name; scorers whose threshold was not fitted have none.
+    """
+
+    run_name: str
+    generated_at: str
+    config: Config
+    analysis: Analysis
+    decisions: Mapping[str, Decided]
+
+    @property
+    def split(self) -> SplitName:
+        """The split that all scorers are measured on."""
+        return self.analysis.split
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineData(ComparisonData):
+    """What the baseline report shows: before any student is trained."""
+
+    first_answers: FirstAnswers | None = None
+    """The teacher's first answers to train; None without a teacher."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData(ComparisonData):
+    """What the report of a run, or of its reinforcement, shows."""
+
+    selection: Selection
+    curve: Mapping[int, Metrics]
+    """Metrics on val by step, in the order of steps."""
+    sizes: Mapping[SplitName, SplitSize]
+    models: Sequence[ModelBlock]
+    losses: Sequence[tuple[int, float]] = ()
+    """Step and train loss."""
+    val_baselines: Mapping[str, Metrics] = field(default_factory=dict)
+    """Title to metrics on val: reference lines of the learning curve."""
+    teacher: TeacherSummary | None = None
+    """None if the student learned from rewards alone."""
+    hardness: Sequence[HardTexts] = ()
+    """One for each split whose texts the teacher answered."""
+    ledger: Ledger | None = None
+    """None if it could not be read."""
+    estimate: CostEstimate | None = None
+    """None if nothing was to be paid to a training server."""
+    notices: Sequence[str] = ()
+    """Sentences: rows left out, duplicates, truncated texts."""
+    resume_state_path: str | None = None
+    mistakes: Sequence[Mistake] = ()
+    """The most confident first."""
+    reads: Sequence[Read] = ()
+    """Of this test split, this run's own included."""
+    seeds: Sequence[SeedResult] = ()
+    """Other seeds of this run; empty if there is one."""
+    provenance: Sequence[tuple[str, str]] = ()
+    """Name and value: versions, commit, digests."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """File name to what is in it."""
+    reinforced: Reinforced | None = None
+    """None unless the student learned from rewards; step 0 of the curve is then what it started from."""
+    untested: Sequence[str] = ()
+    """Sentences to add to those that follow from the other fields."""
+
+    @property
+    def student(self) -> ProbabilityAnalysis:
+        """The first scorer of the analysis."""
+        student = self.analysis.first
+        assert isinstance(student, ProbabilityAnalysis), "a student gives probabilities"
+        return student
+
+
 Built = Section | Sequence[Section] | None
 _Builder = TypeVar("_Builder", bound="Callable[[ReportData], Built]")
 _Data = TypeVar("_Data")
@@ -184,7 +317,7 @@ _Data = TypeVar("_Data")
 SECTIONS: Registry[tuple[int, Callable[[Any], Built]]] = Registry(
     "report section",
     "understudy.report_sections",
-    [f"{sections.__name__}.{found.name}" for found in pkgutil.iter_modules(sections.__path__)],
+    ["core.report.verdict", "core.report.scorer_sections", "core.report.run_sections"],
 )
 """The sections of the run report with their orders, of which the smallest comes first."""
 _OF_BASELINES = ("results", "comparisons", "default", "threshold", "probabilities", "teacher")
@@ -194,7 +327,7 @@ def section(name: str, *, order: int) -> Callable[[_Builder], _Builder]:
     """Register a function as a section of the report of runs and of reinforcement.
 
     `name` identifies it in the list of failed parts. The built-in sections have orders from 10 (the verdict)
-    to 900 (the models); see core.report.sections.
+    to 900 (the models).
     """
 
     def register(build: _Builder) -> _Builder:
@@ -236,24 +369,6 @@ def build_sections(
             built = build(data)
             found += [built] if isinstance(built, Section) else built or []
     return found
-
-
-def left_out(failures: Iterable[Failure]) -> list[Section]:
-    """Return the section that lists each optional part that failed; no section if none did.
-
-    Drawing plots may add failures, so the renderers add this section, in front of all others.
-    """
-    rows = [cells(failure.part, failure.error, failure.message) for failure in failures]
-    if not rows:
-        return []
-    are = "1 optional part is" if len(rows) == 1 else f"{len(rows)} optional parts are"
-    text = (
-        f"{are} missing from this run, because of an error or because the data makes it impossible. The "
-        "student, its predictions and its decision do not depend on them. Run the same command again to "
-        "retry them; train.log has the details."
-    )
-    table = Table(["part", "error", "cause"], rows, left=3)
-    return [Section("left-out", "Left out of this run", [Prose(text, warning=True), table])]
 
 
 def cells(*texts: str) -> list[Cell]:

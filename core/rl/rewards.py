@@ -14,12 +14,11 @@ from typing import Any, Literal
 
 from core.config.reinforce import REWARDS, reward
 from core.engines import Datum, GenerateParams, Generation, Sampler
-from core.evaluation.faithfulness import MIN_QUOTE
 from core.jsonio import Record
 from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
 from core.records import Example
-from core.rulebook import checkable, cited, missing_quotes, quotes
+from core.rulebook import MIN_QUOTE, checkable, cited, missing_quotes, quotes
 from core.student.conversation import ParsedCompletion, write_answer
 from core.student.encoding import Encoder
 

@@ -38,7 +38,7 @@ from core.engines import (
     derived_seed,
 )
 from core.errors import ConfigError
-from core.evaluation.stages import billed, sampling
+from core.evaluation.student_scores import billed, sampling
 from core.rl.rewards import (
     Answer,
     Rubric,

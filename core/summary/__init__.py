@@ -1,1 +1,4 @@
-"""Tables across the runs under a root, and two runs compared text by text."""
+"""The runs under a root: run_records reads and lists them, summarize tabulates, run_comparison pairs two.
+
+Nothing is exported here, so that `understudy ls` does not load the reports.
+"""

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from core.config.measure import METRICS
 from core.data.writing import read_examples
 from core.errors import DataError, MissingInputError, StoreError
-from core.evaluation import decision
 from core.evaluation.analysis import Analysis, Scored, measure_scorers
-from core.evaluation.decision import DECISION
+from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import SCORES, Predictions
 from core.records import SplitName
@@ -134,7 +133,7 @@ def _analyze(store: Store, arms: Sequence[FinishedArm], split: SplitName) -> Ana
     scored = []
     for arm in arms:
         rows = Predictions.read(store.file(arm.rows[split], SCORES))
-        frozen = decision.read(store.file(arm.decision, DECISION))
+        frozen = Decision.read(store.file(arm.decision, DECISION))
         scored.append(Scored(arm.name, arm.name, rows, frozen, kind="student"))
     examples = read_examples(store.file(arms[0].split, f"{split}.csv"))
     return measure_scorers(split, examples, scored, seed=arms[0].arm.resolved.config.seed)

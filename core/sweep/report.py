@@ -10,13 +10,12 @@ from core import jsonio
 from core.evaluation.analysis import Analysis
 from core.jsonio import now
 from core.optional import Failures
-from core.report import markdown, page
-from core.report.data import ComparisonData
-from core.report.document import (
+from core.report import (
     UNDEFINED,
     Block,
     Bullets,
     Cell,
+    ComparisonData,
     Conclusion,
     Document,
     Findings,
@@ -24,11 +23,19 @@ from core.report.document import (
     Section,
     Table,
     Tile,
+    and_,
+    begins,
     build_sections,
     cells,
+    name_of,
+    number,
+    plural,
+    render_markdown,
+    render_page,
+    scorer_sections,
+    verdict,
+    with_interval,
 )
-from core.report.sections import results, verdict
-from core.report.text import and_, begins, name_of, number, plural, with_interval
 from core.store.objects import Store
 from core.sweep.arms import Sweep
 from core.sweep.comparing import Ended, FinishedArm, SweepResult, compare_arms
@@ -58,8 +65,8 @@ def write(store: Store, sweep: Sweep, ended: Sequence[Ended]) -> str:
     )
     files = {
         VALUES: jsonio.canonical(_values(found, at)).decode() + "\n",
-        PAGE: page.render(document, failures),
-        MARKDOWN: markdown.render(document, failures),
+        PAGE: render_page(document, failures),
+        MARKDOWN: render_markdown(document, failures),
     }
     for name, text in files.items():
         store.backend.write(f"{FOLDER}/{sweep.name}/{name}", text.encode())
@@ -153,7 +160,7 @@ def on_val(data: SweepResult) -> Section | None:
             Cell(s.title),
             *(with_interval(s.intervals[m]) for m in metrics),
             Cell(UNDEFINED if steps[name] is None else str(steps[name])),
-            *results.difference(differences.get(s.title)),
+            *verdict.difference(differences.get(s.title)),
         ]
         for name, s in val.scorers.items()
     ]
@@ -163,7 +170,7 @@ def on_val(data: SweepResult) -> Section | None:
         "first. A difference from it is shown if its 95 % interval excludes 0: the intervals hold for all "
         "arms at once, and p, from the paired bootstrap, is adjusted in the same way."
     )
-    table = Table(columns, rows, strong=results.FIRST)
+    table = Table(columns, rows, strong=scorer_sections.FIRST)
     return Section("val", "All on the same rows of val", [Prose(intro), table])
 
 
@@ -218,13 +225,13 @@ def on_test(data: SweepResult) -> list[Section]:
         for d in (c.differences[m] for m in dict.fromkeys([data.metric, *verdict.SHOWN])):
             power = f" These rows show a difference of {number(d.detectable)} with 80 % power."
             sentences.append(f"{begins(d.verdict)}{'' if d.detectable is None else power}")
-    table = results.results(test)
+    table = scorer_sections.results(test)
     found = [
         Section(table.key, table.title, [Prose(warning, warning=True), *table.blocks]),
         Section("words", f"Each arm against {first.name}, in words", [Bullets(sentences)])
         if sentences
         else None,
-        results.comparisons(test),
-        results.default(test),
+        verdict.comparisons(test),
+        scorer_sections.default(test),
     ]
     return [section for section in found if section is not None]

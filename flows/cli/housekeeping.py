@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from core.engines import CheckpointServer
     from core.legacy.importing import Defaults
     from core.records import SplitName
-    from core.summary.files import Modes
-    from core.summary.tables import Format
+    from core.summary.run_records import Modes
+    from core.summary.summarize import Format
 
 _ROOT = root_option("A folder or s3:// URL.")
 
@@ -31,9 +31,9 @@ _ROOT = root_option("A folder or s3:// URL.")
 def list_runs(root: str, as_json: bool) -> None:
     """List the runs under a root: state, size, and the student's metrics on test."""
     from core.store.objects import Store
-    from core.summary import listing
+    from core.summary import run_records
 
-    entries = listing.list_runs(Store.at(root))
+    entries = run_records.list_runs(Store.at(root))
     if as_json:
         for entry in entries:
             console.show(json.dumps(asdict(entry), allow_nan=False))
@@ -61,7 +61,7 @@ def list_runs(root: str, as_json: bool) -> None:
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
     from core.store.objects import Store
-    from core.summary.listing import remove_run
+    from core.summary.run_records import remove_run
 
     for what in remove_run(Store.at(root), run, force=force):
         console.show(f"removed {what}")
@@ -125,9 +125,9 @@ _RUNS_ROOT = root_option("A folder or s3:// URL that contains runs/.")
 )
 def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
-    from core.report.text import plural
+    from core.report.render import plural
     from core.store.objects import Store
-    from core.summary.tables import default_path, save, summarize_runs
+    from core.summary.summarize import default_path, save, summarize_runs
 
     found, text = summarize_runs(Store.at(root), mode, format_)
     for each in found.skipped:
@@ -161,7 +161,7 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
     from core.store.objects import Store
-    from core.summary.comparing import compare_runs, lines, read_predictions, write
+    from core.summary.run_comparison import compare_runs, lines, read_predictions, write
 
     store = Store.at(root)
     found = compare_runs(read_predictions(store, a, split), read_predictions(store, b, split))

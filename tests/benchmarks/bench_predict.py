@@ -23,7 +23,7 @@ from core.base_model import resolve_model
 from core.bundle.opening import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
 from core.config.teacher import PromptsConfig
 from core.engines.local import LocalEngine
-from core.evaluation.decision import by_definition
+from core.evaluation.decision import Decision
 from core.predict import Student
 from core.predict.job import Job, held, run
 from core.predict.source import TextSource
@@ -126,7 +126,7 @@ def student_of(folder: Path, model: Path) -> Student:
         files={},
     )
     jsonio.write_json(folder / FILE, contents.to_json())
-    bundle = Bundle(folder, contents, Encoder(tokenizer, prompts, None, part), by_definition(0.5))
+    bundle = Bundle(folder, contents, Encoder(tokenizer, prompts, None, part), Decision.by_definition(0.5))
     return Student(bundle, LocalEngine(resolve_model(str(model))).sampler(None))
 
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from core.evaluation.decision import by_definition
-from core.report.plots.training import save_learning_curve
-from core.report.sections.rows import worst
+from core.evaluation.decision import Decision
+from core.report.plots import save_learning_curve
+from core.report.scorer_sections import worst
 from tests.core.report.making import (
     RULES,
     as_markdown,
@@ -43,7 +43,7 @@ def main() -> None:
     ]
     said = scored(rows, apart=4.6, seed=20, reasoning=ROWS)
     as_page(report)  # imports
-    took, wrong = _timed(lambda: worst(rows, said, by_definition(0.5), RULES))
+    took, wrong = _timed(lambda: worst(rows, said, Decision.by_definition(0.5), RULES))
     report = dataclasses.replace(report, mistakes=wrong)
     seconds = {f"{len(wrong)} worst errors of {ROWS:,} rows": took}
     with tempfile.TemporaryDirectory() as folder:

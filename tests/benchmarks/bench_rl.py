@@ -15,7 +15,7 @@ from scipy import stats
 from core import jsonio
 from core.base_model import resolve_model
 from core.config.loading import load
-from core.evaluation.stages import METRICS_FILE, MeasureSettings, evaluate, read_metrics
+from core.evaluation.student_scores import METRICS_FILE, MeasureSettings, evaluate, read_metrics
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import RL
 from core.progress import Silent

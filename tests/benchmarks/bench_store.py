@@ -16,7 +16,7 @@ from core.store import collecting, pointers
 from core.store.manifest import FileEntry, Manifest
 from core.store.objects import Store
 from core.store.runs import RunView
-from core.summary.listing import list_runs
+from core.summary.run_records import list_runs
 from tests.servers import s3
 
 OBJECTS, RUNS, REFERRED = 10_000, 20, 100

@@ -21,8 +21,8 @@ from core.export.manifests import SplitMetrics
 from core.intervals import Interval
 from core.records import SPLITS
 from core.store.objects import Store
-from core.summary.files import MODES, metrics_path
-from core.summary.tables import FORMATS, save, summarize_runs
+from core.summary.run_records import MODES, metrics_path
+from core.summary.summarize import FORMATS, save, summarize_runs
 from tests.servers import s3
 
 RUNS, RUNS_ON_S3 = 1_000, 100

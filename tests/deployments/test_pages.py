@@ -20,7 +20,7 @@ from core.config.loading import fields_at, leaves
 from core.engines.local import LocalSettings
 from core.engines.tinker import TinkerSettings
 from core.evaluation.analysis import Analysis
-from core.report.sections.results import scorer_rows
+from core.report.scorer_sections import scorer_rows
 from tests.deployments.pages import PATIENCE_S, Pages, seen
 from tests.deployments.working import until
 from tests.flows.test_labelling import asking

@@ -17,11 +17,11 @@ from sklearn.linear_model import LogisticRegression
 
 from core.bundle import parity, stage
 from core.errors import StageError, UserError
-from core.evaluation import analysis, baselines, hardness, stages
+from core.evaluation import analysis, baselines, slices, student_scores
 from core.optional import Part
 from core.pipeline import exporting
-from core.report.markdown import plain
-from core.report.sections import setup
+from core.report import run_sections
+from core.report.render import plain
 from flows import runtime
 from tests.flows.running import baseline, folder_of, run
 
@@ -100,11 +100,11 @@ def break_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name in (
         (analysis, "slices"),
         (analysis, "faithfulness"),
-        (stages, "worst_errors"),
-        (hardness, "slices"),
+        (student_scores, "worst_errors"),
+        (slices, "slices"),
         (stage, "write_merged"),
         (parity, "compare"),
-        (setup, "_tokens"),
+        (run_sections, "_tokens"),
         (runtime, "create_table_artifact"),
         (Figure, "savefig"),
     ):

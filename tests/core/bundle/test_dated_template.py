@@ -18,7 +18,7 @@ from core.engines import Device
 from core.evaluation.analysis import analyse
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import SCORES, Predictions
-from core.evaluation.stages import MeasureSettings, evaluate, export
+from core.evaluation.student_scores import MeasureSettings, evaluate, export
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer

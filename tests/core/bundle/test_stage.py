@@ -19,7 +19,7 @@ from core.data.writing import read_examples
 from core.engines import Sampler
 from core.errors import ModelError
 from core.evaluation.predictions import SCORES, Predictions
-from core.evaluation.scoring import ScoreSettings, score_texts
+from core.evaluation.student_scores import ScoreSettings, score_texts
 from core.optional import Part, PartFailed
 from core.progress import Silent
 from core.stage import StageIO

@@ -9,7 +9,7 @@ import pytest
 from core import jsonio
 from core.config.engine import ENGINES, register_engine
 from core.errors import ConfigError
-from core.evaluation.stages import MeasureSettings, evaluate
+from core.evaluation.student_scores import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
 from core.store.manifest import Manifest

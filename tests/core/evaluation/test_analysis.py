@@ -15,7 +15,7 @@ from core import jsonio
 from core.config.measure import METRICS
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import analysis, baselines, decision
+from core.evaluation import analysis, baselines
 from core.evaluation.analysis import (
     AnalyseSettings,
     Analysis,
@@ -23,7 +23,7 @@ from core.evaluation.analysis import (
     ProbabilityAnalysis,
     ScorerSettings,
 )
-from core.evaluation.decision import DecideSettings
+from core.evaluation.decision import DecideSettings, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
@@ -70,7 +70,7 @@ def folder(tmp_path: Path) -> Path:
     for who in ("student", "untrained"):
         inputs = {"split": tmp_path / "split", "scored": tmp_path / f"{who}_val"}
         part = DecideSettings.model_validate({"threshold": {}, "calibration": {"method": "platt"}, "seed": 1})
-        decision.decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
+        decide(part, StageIO(inputs, tmp_path / f"{who}_decision"))
     said = [TeacherAnswer(e.id, 0, "m", "x", True, "json", e.label, "r") for e in examples("test")]
     said[3] = dataclasses.replace(said[3], label=None, parse_ok=False)
     rows_of = [sample_row(e, a, split="test") for e, a in zip(examples("test"), said, strict=True)]
@@ -167,7 +167,7 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
         {"threshold": {}, "calibration": {}, "scores": "tfidf_words_val.jsonl", "seed": 1}
     )
     inputs = {"split": folder / "split", "scored": folder / "baseline"}
-    decision.decide(frozen, StageIO(inputs, folder / "words_decision"))
+    decide(frozen, StageIO(inputs, folder / "words_decision"))
     words = ScorerSettings(
         name="tfidf_words",
         title="Words",
@@ -186,8 +186,8 @@ def test_baselines_take_part_with_the_scores_that_their_stage_leaves(folder: Pat
     )
     _, written = analysed(folder, STUDENT, words, majority)
     frozen_for = {
-        "tfidf_words": decision.read(folder / "words_decision/decision.json"),
-        "majority": decision.by_definition(0.5),
+        "tfidf_words": Decision.read(folder / "words_decision/decision.json"),
+        "majority": Decision.by_definition(0.5),
     }
     for name, found in frozen_for.items():
         measured = found.metrics(Predictions.read(folder / f"baseline/{name}_test.jsonl"))

@@ -12,8 +12,7 @@ from core import jsonio
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.data.writing import write_examples
 from core.errors import StageError
-from core.evaluation import decision
-from core.evaluation.decision import DecideSettings
+from core.evaluation.decision import DecideSettings, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
@@ -30,7 +29,7 @@ def decided(folder: Path, rows: Predictions, **config: Any) -> tuple[dict[str, A
     rows.write(folder / "scored/scores.jsonl")
     part = DecideSettings.model_validate({"threshold": {}, "calibration": {}, "seed": 1, **config})
     inputs = {"split": folder / "split", "scored": folder / "scored"}
-    summary = decision.decide(part, StageIO(inputs, folder / "out"))
+    summary = decide(part, StageIO(inputs, folder / "out"))
     return summary, jsonio.read_json(folder / "out/decision.json")
 
 
@@ -51,7 +50,7 @@ def test_the_defaults_give_the_threshold_that_checkpoints_are_measured_at(tmp_pa
 def test_what_is_frozen_is_read_back_and_the_threshold_is_of_calibrated_probabilities(tmp_path: Path) -> None:
     rows = draw(300, seed=2, apart=0.2).rows()
     _, written = decided(tmp_path, rows, calibration=CalibrationConfig(method="platt"))
-    frozen = decision.read(tmp_path / "out/decision.json")
+    frozen = Decision.read(tmp_path / "out/decision.json")
     assert frozen.calibrator.kind == "platt"
     assert frozen.threshold is not None
     again = compute(frozen.calibrator.apply_to(rows), frozen.threshold)
@@ -70,7 +69,7 @@ def test_an_objective_out_of_reach_freezes_no_threshold_and_says_why(tmp_path: P
     assert written["metrics"]["auroc"] == 0
     assert written["intervals"]["accuracy"]["undefined"] == summary["reason"]
     assert written["intervals"]["auroc"]["value"] == 0
-    assert decision.read(tmp_path / "out/decision.json").threshold is None
+    assert Decision.read(tmp_path / "out/decision.json").threshold is None
 
 
 def test_rows_that_a_server_failed_on_are_fitted_to_nothing(tmp_path: Path) -> None:
@@ -93,7 +92,7 @@ def test_rows_that_are_not_of_val_are_refused(tmp_path: Path) -> None:
     part = DecideSettings(threshold=ThresholdConfig(), calibration=CalibrationConfig(), seed=1)
     io = StageIO({"split": tmp_path / "split", "scored": tmp_path / "scored"}, tmp_path / "out")
     with pytest.raises(StageError, match=r"scores.jsonl contains 1 rows that are not of val, r0 for one"):
-        decision.decide(part, io)
+        decide(part, io)
 
 
 def test_of_few_groups_no_range_is_told(tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from core.evaluation.faithfulness import CountedShare, Faithfulness, faithfulness
 from core.evaluation.predictions import Generated
+from core.evaluation.slices import CountedShare, Faithfulness, faithfulness
 from tests.core.evaluation.scored import Row, predictions
 
 TEXT = "Win a free prize now"

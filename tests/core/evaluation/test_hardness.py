@@ -18,8 +18,8 @@ from core.config.teacher import RulesConfig
 from core.data.writing import write_examples
 from core.errors import StageError
 from core.evaluation.decision import DecideSettings, decide
-from core.evaluation.hardness import HARDNESS, HardnessSettings, IndependentJudgingSettings, hardness
 from core.evaluation.predictions import Predictions
+from core.evaluation.slices import HARDNESS, HardnessSettings, IndependentJudgingSettings, hardness
 from core.intervals import difference, share
 from core.records import Example, TeacherAnswer
 from core.rejection.funnel import Hardness

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from core.evaluation.bootstrap import Judged
 from core.evaluation.calibration import Calibrator, curve
 from core.evaluation.curves import draw_curves
-from core.evaluation.decision import by_definition
+from core.evaluation.decision import Decision
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions, at_or_above
 from core.export.predictions import write_predictions
@@ -49,7 +49,7 @@ def test_a_score_gets_one_label_everywhere(
         covered = draw_curves(c.positive, c.probability, at).by_coverage
         assert covered is not None
         assert covered.accuracy == [expected]
-        write_predictions(path, "test", [Example("r0", "text", 1)], c, by_definition(float(at)))
+        write_predictions(path, "test", [Example("r0", "text", 1)], c, Decision.by_definition(float(at)))
         (exported,) = json.loads(path.read_bytes())
         assert exported["predicted"] == expected
         c.write(path)

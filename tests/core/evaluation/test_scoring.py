@@ -15,7 +15,7 @@ from core.config.teacher import PromptsConfig
 from core.engines import Sampler
 from core.engines.local import LocalEngine
 from core.evaluation.predictions import Predictions
-from core.evaluation.scoring import ScoreSettings, add_reasoning, logsumexp, score_texts
+from core.evaluation.student_scores import ScoreSettings, add_reasoning, logsumexp, score_texts
 from core.progress import Silent
 from core.prompts import load_prompts
 from core.records import Example

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from core.config.measure import METRICS, EarlyStopping
 from core.errors import StageError
+from core.evaluation.decision import select, should_stop
 from core.evaluation.metrics import Metrics, compute
-from core.evaluation.selection import select, should_stop
 from tests.core.evaluation.scored import Row, predictions
 
 

@@ -14,9 +14,10 @@ from scipy import stats
 from core.config.measure import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, compare
-from core.evaluation.significance import (
+from core.intervals import (
     ALPHA,
     POWER,
+    Z95,
     Z_POWER,
     Family,
     bootstrap_p,
@@ -26,7 +27,6 @@ from core.evaluation.significance import (
     holm,
     mcnemar,
 )
-from core.intervals import Z95
 from tests.core.evaluation.scored import draw
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Any
 
-from core.evaluation.decision import by_definition
+from core.evaluation.decision import Decision
 from core.export.manifests import Pointer, SplitMetrics, metrics_name
 from core.intervals import Interval
 from tests.core.export.making import metrics
@@ -61,7 +61,7 @@ def test_the_pointer_keeps_the_predecessors_fields_first() -> None:
         target="label_first",
         prompts_digest="p",
         threshold_reason="largest macro-F1 on 9 rows",
-        calibrator=by_definition(0.4).calibrator,
+        calibrator=Decision.by_definition(0.4).calibrator,
         decision_path="objects/decide/k/w/decision.json",
     )
     kept = ["saved_at", "run_name", "final_model_path", "best_model_path", "resume_state_path"]

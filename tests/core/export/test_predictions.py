@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from core.errors import StageError
 from core.evaluation.calibration import Calibrator
-from core.evaluation.decision import Decision, by_definition
+from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated, Predictions
 from core.export.predictions import write_predictions
 from core.records import Example, SplitName
@@ -48,7 +48,7 @@ def test_any_text_comes_back_as_it_was_one_record_a_line(
     path = tmp_path_factory.mktemp("p") / "test.json"
     examples = [Example(f"e{i}", text, 1) for i, (text, _) in enumerate(texts)]
     rows = predictions([scored(f"e{i}", text=raw) for i, (_, raw) in enumerate(texts)])
-    write_predictions(path, "test", examples, rows, by_definition(0.3))
+    write_predictions(path, "test", examples, rows, Decision.by_definition(0.3))
     back = json.loads(path.read_bytes().decode("utf-8"))
     assert [(r["text"], r["raw_output"]) for r in back] == texts
     lines = path.read_bytes().rstrip(b"\n").split(b"\n")
@@ -97,7 +97,7 @@ def test_the_fields_of_a_record_and_their_order() -> None:
 def test_what_the_model_says_is_told_apart_from_what_was_decided(
     row: Row, parse_ok: bool, source: str | None, label: int | None, error: str | None
 ) -> None:
-    (made,) = written("test", [Example("a", "t", 1)], predictions([row]), by_definition(0.2))
+    (made,) = written("test", [Example("a", "t", 1)], predictions([row]), Decision.by_definition(0.2))
     assert (made.parse_ok, made.parse_source, made.pred_label) == (parse_ok, source, label)
     assert made.error == error
     assert made.predicted == (0 if row.probability is None else 1)
@@ -116,23 +116,28 @@ def test_the_threshold_is_put_to_the_calibrated_probability() -> None:
 
 
 def test_without_a_threshold_nothing_is_predicted() -> None:
-    none = Decision(by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
+    none = Decision(Decision.by_definition(0.5).calibrator, None, "no threshold has a precision of 0.9")
     (made,) = written("test", [Example("a", "t", 1)], predictions([scored("a")]), none)
     assert (made.predicted, made.threshold, made.probability) == (None, None, 0.4)
 
 
 def test_scores_of_other_rows_are_refused() -> None:
     with pytest.raises(StageError, match="1 examples but 2 were scored"):
-        written("test", [Example("a", "t", 1)], predictions([scored("a"), scored("b")]), by_definition(0.5))
+        written(
+            "test",
+            [Example("a", "t", 1)],
+            predictions([scored("a"), scored("b")]),
+            Decision.by_definition(0.5),
+        )
     with pytest.raises(StageError, match="row 0 is example a, but b was scored"):
-        written("test", [Example("a", "t", 1)], predictions([scored("b")]), by_definition(0.5))
+        written("test", [Example("a", "t", 1)], predictions([scored("b")]), Decision.by_definition(0.5))
 
 
 def test_nan_is_refused_and_an_empty_split_is_an_empty_array(tmp_path: Path) -> None:
-    endless = Decision(by_definition(0.5).calibrator, float("inf"), "for a test")
+    endless = Decision(Decision.by_definition(0.5).calibrator, float("inf"), "for a test")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write_predictions(
             tmp_path / "bad.json", "test", [Example("a", "t", 1)], predictions([scored("a")]), endless
         )
-    write_predictions(tmp_path / "empty.json", "test", [], predictions([]), by_definition(0.5))
+    write_predictions(tmp_path / "empty.json", "test", [], predictions([]), Decision.by_definition(0.5))
     assert json.loads((tmp_path / "empty.json").read_text()) == []

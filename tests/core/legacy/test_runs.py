@@ -22,8 +22,8 @@ from core.stage import StageIO
 from core.store import collecting
 from core.store.objects import Store
 from core.store.runs import RunView
-from core.summary.collecting import collect
-from core.summary.listing import list_runs, remove_run
+from core.summary.run_records import list_runs, remove_run
+from core.summary.summarize import collect
 from core.teacher import stage as sample_stage
 from core.teacher.samples import read_samples
 from tests.core.legacy.olden import metrics, write_run

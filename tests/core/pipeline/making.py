@@ -22,8 +22,8 @@ from core.data.writing import read_examples
 from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
-from core.evaluation.hardness import HardnessSettings, hardness
-from core.evaluation.stages import ExplainSettings, MeasureSettings, evaluate, explain, export
+from core.evaluation.slices import HardnessSettings, hardness
+from core.evaluation.student_scores import ExplainSettings, MeasureSettings, evaluate, explain, export
 from core.export.adapter import AdapterSettings, adapter
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT

@@ -13,17 +13,15 @@ from core.config import Config
 from core.config.measure import CalibrationConfig, ThresholdConfig
 from core.evaluation.analysis import Kind, Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
-from core.evaluation.decision import Decided, Decision, fit_decision
+from core.evaluation.decision import Decided, Decision, fit_decision, select
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Generated, Predictions
-from core.evaluation.selection import select
 from core.optional import Failures, strict
 from core.records import Example, SplitName
 from core.rejection.funnel import FunnelCounter, Hardness, TeacherSummary, skew
-from core.report import markdown, page
-from core.report.data import ModelBlock, ReportData, SeedResult
-from core.report.document import run_report
-from core.report.sections.rows import worst
+from core.report.document import ModelBlock, ReportData, SeedResult, run_report
+from core.report.render import render_markdown, render_page
+from core.report.scorer_sections import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
 from core.store.reads import Read
 from core.teacher.samples import Agreement, FirstAnswers
@@ -283,10 +281,10 @@ def full(**changed: Any) -> ReportData:
 def as_markdown(data: ReportData, failures: Failures | None = None) -> str:
     """The report as Markdown; without `failures`, what fails is raised."""
     failures = failures if failures is not None else strict()
-    return markdown.render(run_report(data, failures), failures)
+    return render_markdown(run_report(data, failures), failures)
 
 
 def as_page(data: ReportData, failures: Failures | None = None) -> str:
     """The report as a page; without `failures`, what fails is raised."""
     failures = failures if failures is not None else strict()
-    return page.render(run_report(data, failures), failures)
+    return render_page(run_report(data, failures), failures)

@@ -11,7 +11,7 @@ from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.predictions import Generated, Predictions
 from core.records import Example
-from core.report.sections.rows import MOST, worst
+from core.report.scorer_sections import MOST_LISTED, worst
 from tests.core.evaluation.scored import ROWS, Row, Scored, as_rows, draw, predictions
 
 
@@ -53,7 +53,7 @@ def test_they_are_decided_on_calibrated_probabilities() -> None:
 
 def test_no_more_than_asked_and_none_without_a_threshold() -> None:
     rows = draw(4_000, seed=1, apart=0.0).rows()
-    assert len(worst(examples(rows), rows, at(0.5))) == MOST
+    assert len(worst(examples(rows), rows, at(0.5))) == MOST_LISTED
     assert len(worst(examples(rows), rows, at(0.5), most=7)) == 7
     assert worst(examples(rows), rows, at(None)) == []
     assert worst([], as_rows([]), at(0.5)) == []

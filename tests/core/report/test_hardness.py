@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from core.evaluation.hardness import HardTexts
-from core.evaluation.slices import LEAST_ROWS
+from core.evaluation.slices import LEAST_ROWS, HardTexts
 from core.intervals import difference, share
 from core.records import SplitName
 from core.report.document import Prose, Table
-from core.report.sections.rows import hard
+from core.report.scorer_sections import hard
 from tests.core.report.making import as_markdown, full
 
 

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from core.optional import Failure, Failures, Part
-from core.report.document import left_out
-from core.report.sections import results, rows, setup, training, verdict
+from core.report import plots, run_sections, scorer_sections, verdict
+from core.report.render import left_out
 from tests.core.report.making import as_markdown, as_page, full
 
 LEFT_OUT = "Left out of this run"
@@ -21,9 +21,9 @@ def broken(*arguments: object, **named: object) -> object:
     ("module", "function", "name"),
     [
         (verdict, "headline", "verdict"),
-        (setup, "_tokens", "costs"),
-        (rows, "Mistakes", "errors"),
-        (training, "drawn_funnel", "teacher"),
+        (run_sections, "_tokens", "costs"),
+        (scorer_sections, "Mistakes", "errors"),
+        (plots, "funnel", "teacher"),
     ],
 )
 def test_a_section_that_fails_is_named_in_both_reports_and_the_others_are_there(
@@ -64,7 +64,7 @@ def test_plots_that_fail_are_named_and_the_page_is_written_without_them(
 
 
 def test_without_a_record_a_failure_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "_reasons", broken)
+    monkeypatch.setattr(scorer_sections, "_reasons", broken)
     with pytest.raises(LookupError):
         as_markdown(full())
     with pytest.raises(LookupError):

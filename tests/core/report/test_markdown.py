@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from core.config.measure import ThresholdConfig
-from core.report.data import ModelBlock
-from core.report.markdown import code, plain
+from core.report.document import ModelBlock
+from core.report.render import code, plain
 from core.store.reads import Read
 from tests.core.report.making import SCORERS, as_markdown, full, usual
 

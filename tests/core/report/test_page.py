@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Dialog, Page
 
 from core.config.measure import ThresholdConfig
-from core.report.data import ReportData
-from core.report.text import count
+from core.report.document import ReportData
+from core.report.render import count
 from tests.core.report.making import SCORERS, as_page, full, usual
 
 EVIL = (

@@ -10,12 +10,10 @@ import pytest
 from core.config.measure import METRICS, ThresholdConfig
 from core.evaluation.analysis import LabelAnalysis
 from core.optional import Failures, strict
-from core.report.data import ReportData
-from core.report.document import SECTIONS, Bullets, Prose, Section, Table, run_report, section
-from core.report.sections.results import compared, results
-from core.report.sections.setup import costs, rows
-from core.report.sections.training import own_seed, seeds, teacher
-from core.report.sections.verdict import reads, remarks, sentences
+from core.report.document import SECTIONS, Bullets, Prose, ReportData, Section, Table, run_report, section
+from core.report.run_sections import costs, own_seed, rows, seeds, teacher
+from core.report.scorer_sections import compared, results
+from core.report.verdict import reads, remarks, sentences
 from core.store.reads import Read
 from tests.core.report.making import (
     SCORERS,

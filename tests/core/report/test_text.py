@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.report.text import signed
+from core.report.render import signed
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,9 @@ import pytest
 
 from core.evaluation.analysis import Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
-from core.evaluation.decision import Decision
-from core.evaluation.selection import select
-from core.report.data import ReportData
-from core.report.document import conclusion
-from core.report.sections.verdict import SHOWN, differences, headline, remarks, shown
+from core.evaluation.decision import Decision, select
+from core.report.document import ReportData, conclusion
+from core.report.verdict import SHOWN, differences, headline, remarks, shown
 from tests.core.report.making import SCORERS, Scorer, as_page, examples, full, scored, usual
 
 

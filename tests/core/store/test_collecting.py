@@ -11,7 +11,7 @@ from core.store import collecting, pointers
 from core.store.backend import Backend
 from core.store.objects import Store
 from core.store.runs import RunView
-from core.summary.listing import list_runs
+from core.summary.run_records import list_runs
 from tests.core.store.making import made, paths
 
 

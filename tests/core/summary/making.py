@@ -13,7 +13,7 @@ from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
 from core.store.objects import Store
-from core.summary.files import MODES, Mode, metrics_path
+from core.summary.run_records import MODES, Mode, metrics_path
 
 RUN_0_1 = Path(__file__).parent / "run_0_1"
 """Files of a finished run with reinforcement, written by version 0.1."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core import jsonio
-from core.evaluation.decision import by_definition
+from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated
 from core.export.predictions import write_predictions
 from core.records import Example
@@ -39,7 +39,7 @@ def predicted(
     ]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "test.json"
-        write_predictions(path, "test", examples, predictions(scored), by_definition(0.5))
+        write_predictions(path, "test", examples, predictions(scored), Decision.by_definition(0.5))
         found: list[dict[str, Any]] = jsonio.read_json(path)
         return found
 

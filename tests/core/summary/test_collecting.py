@@ -13,7 +13,7 @@ from core.store.backend import Disk
 from core.store.objects import Store
 from core.store.runs import RunView
 from core.store.s3 import S3
-from core.summary.collecting import collect
+from core.summary.summarize import collect
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)

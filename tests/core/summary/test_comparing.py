@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sklearn.metrics import accuracy_score, f1_score
 
-from core.summary.comparing import Predicted, RunComparison, RunPredictions, compare_runs, write
+from core.summary.run_comparison import Predicted, RunComparison, RunPredictions, compare_runs, write
 
 
 def run(name: str, gold: list[int], said: list[int]) -> RunPredictions:

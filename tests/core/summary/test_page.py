@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page as BrowserPage
 
 from core.store.objects import Store
-from core.summary.tables import PAGE_COLUMNS as COLUMNS
-from core.summary.tables import summarize_runs
+from core.summary.summarize import PAGE_COLUMNS as COLUMNS
+from core.summary.summarize import summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 pytestmark = pytest.mark.parametrize("root", ["disk"], indirect=True)

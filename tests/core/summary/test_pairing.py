@@ -8,7 +8,7 @@ import pytest
 
 from core.errors import DataError, MissingInputError
 from core.store.objects import Store
-from core.summary.comparing import RunComparison, compare_runs, read_predictions
+from core.summary.run_comparison import RunComparison, compare_runs, read_predictions
 from tests.core.summary.predicting import GOLD, predicted, write
 
 ON_DISK = pytest.mark.parametrize("root", ["disk"], indirect=True)

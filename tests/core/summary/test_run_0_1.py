@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from core.store.objects import Store
-from core.summary.collecting import collect
-from core.summary.comparing import compare_runs, read_predictions
-from core.summary.listing import list_runs
-from core.summary.tables import cells
+from core.summary.run_comparison import compare_runs, read_predictions
+from core.summary.run_records import list_runs
+from core.summary.summarize import cells, collect
 from tests.core.summary.making import RUN_0_1
 
 

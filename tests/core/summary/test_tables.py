@@ -11,8 +11,8 @@ import pytest
 from core.provenance import CodeVersion
 from core.results import StudentSetup
 from core.store.objects import Store
-from core.summary.files import Mode
-from core.summary.tables import four_decimals, method_and_id, save, summarize_runs
+from core.summary.run_records import Mode
+from core.summary.summarize import four_decimals, method_and_id, save, summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run
 
 EXPECTED = Path(__file__).parent / "expected.csv"

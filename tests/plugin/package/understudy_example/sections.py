@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from core.report.data import ReportData
-from core.report.document import Prose, Section
+from core.report import Prose, ReportData, Section
 from understudy import register_section
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.report.plots.training import save_learning_curve
+from core.report.plots import save_learning_curve
 from tests.core.report.making import full
 
 

@@ -1,11 +1,22 @@
-"""The stages that ask the student: evaluate measures val, export scores a split, explain adds reasoning."""
+"""What a student is asked: the probabilities of the labels, its reasoning, and the stages that measure both.
+
+evaluate measures a checkpoint on val, export scores a split, explain adds reasoning to the worst errors. The
+label block is scored where the deployed model states the label: directly after the prompt, or, for
+reason_first, after the generated reasoning. A choice is the whole token sequence from the beginning of the
+label block through the label.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from core import jsonio
 from core.config import Config
@@ -14,23 +25,23 @@ from core.config.engine import EngineChoice
 from core.config.measure import metrics_code
 from core.data.splitting import subset
 from core.data.writing import read_examples
-from core.engines import Metered, Sampler
+from core.engines import GenerateParams, Generation, Metered, Sampler
 from core.errors import StageError
-from core.evaluation import decision
-from core.evaluation.decision import DECISION, worst_errors
+from core.evaluation.decision import DECISION, Decision, worst_errors
 from core.evaluation.metrics import Metrics, compute
-from core.evaluation.predictions import SCORES, Predictions
-from core.evaluation.scoring import ScoreSettings, add_reasoning, score_texts
+from core.evaluation.predictions import SCORES, Generated, Predictions
 from core.evaluation.threshold import choose
 from core.jsonio import Record
-from core.progress import Saying
+from core.progress import Progress, Saying
 from core.records import SplitName
 from core.stage import StageIO, stage
-from core.student.encoding import EncodeSettings
+from core.student.encoding import Encoder, EncodeSettings, Prompt
 from core.student.train_stage import checkpoint
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext
+
+log = logging.getLogger(__name__)
 
 METRICS_FILE = "metrics.json"
 EXPLAINED = "explained.jsonl"
@@ -237,7 +248,7 @@ def explain(settings: ExplainSettings, io: StageIO) -> dict[str, Any]:
     """Write explained.jsonl, the worst errors with their reasoning, the most confident first."""
     examples = read_examples(io.inputs["split"] / f"{settings.split}.csv")
     scored = Predictions.read(io.inputs["scored"] / SCORES)
-    wrong = worst_errors(scored, decision.read(io.inputs["decision"] / DECISION), settings.rows)
+    wrong = worst_errors(scored, Decision.read(io.inputs["decision"] / DECISION), settings.rows)
     silent = [i for i in wrong if scored.generated[i].text is None]
     explained, usage = scored.take(silent), {}
     if silent:
@@ -248,3 +259,116 @@ def explain(settings: ExplainSettings, io: StageIO) -> dict[str, Any]:
             usage = billed(sampler)
     scored.take(wrong).with_generated(explained).write(io.out / EXPLAINED)
     return {"rows": len(wrong), "generated": len(silent), **usage}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSettings:
+    """How much is generated: for reason_first for every text, else for the first `reasoning_rows`."""
+
+    max_new_tokens: int
+    reasoning_rows: int = 0
+
+
+def score_texts(
+    sampler: Sampler,
+    encoder: Encoder,
+    ids: Sequence[str],
+    texts: Sequence[str],
+    settings: ScoreSettings,
+    progress: Progress,
+) -> Predictions:
+    """Score the labels of every text, in order. Gold labels are not needed."""
+    prompts = _prompts(encoder, texts, settings)
+    prefixes, generated = dict(enumerate(p.tokens for p in prompts)), None
+    errors: list[str | None] = [None] * len(ids)
+    if encoder.target == "reason_first":
+        generations = _generate(sampler, encoder, prompts, settings, progress)
+        errors = [g.error for g in generations]
+        generated = [_read(encoder, g) for g in generations]
+        prefixes = {  # of the texts whose reasoning ended, so that the label is reached
+            i: (*prompts[i].tokens, *encoder.reason_prefix(g.reasoning))
+            for i, g in enumerate(generated)
+            if g.reasoning is not None
+        }
+    zero, one = (encoder.choices()[label] for label in encoder.labels)
+    found = sampler.score(list(prefixes.values()), [*zero, *one], progress=progress.update)
+    bounded = {k for k, _ in found.bounds}
+    p, off_label, is_bound = np.full(len(ids), np.nan), np.ones(len(ids)), np.zeros(len(ids), np.bool_)
+    for k, (i, row) in enumerate(zip(prefixes, found.logprobs, strict=True)):
+        if not row:
+            errors[i] = found.errors.get(k, "the server gave no score")
+            log.warning("row %s was not scored: %s", ids[i], errors[i])
+        else:
+            of_zero, of_one = row[: len(zero)], row[len(zero) :]
+            mass = 1.0 - math.exp(logsumexp(of_zero)) - math.exp(logsumexp(of_one))
+            p[i], off_label[i] = label_probability(of_zero, of_one), min(max(0.0, mass), 1.0)
+            is_bound[i] = k in bounded
+    predictions = Predictions.of(
+        ids,
+        p,
+        off_label_mass=off_label,
+        errors=errors,
+        generated=generated,
+        truncated_tokens=[prompt.cut for prompt in prompts],
+        bounded=is_bound,
+    )
+    if encoder.target == "label_first":
+        return add_reasoning(sampler, encoder, texts, predictions, settings, progress)
+    return predictions
+
+
+def add_reasoning(
+    sampler: Sampler,
+    encoder: Encoder,
+    texts: Sequence[str],
+    predictions: Predictions,
+    settings: ScoreSettings,
+    progress: Progress,
+) -> Predictions:
+    """Generate the reasoning of the first texts, which were scored before."""
+    n = min(settings.reasoning_rows, len(predictions))
+    if n == 0:
+        return predictions
+    prompts = _prompts(encoder, texts[:n], settings)
+    first = [_read(encoder, g) for g in _generate(sampler, encoder, prompts, settings, progress)]
+    return replace(predictions, generated=(*first, *predictions.generated[n:]))
+
+
+def label_probability(zero: Sequence[float], one: Sequence[float]) -> float:
+    """Return P(1) among both labels, from the log-probabilities (nats) of each label's surface forms.
+
+    NaN if neither has any mass that a float can hold.
+    """
+    log_zero, log_one = logsumexp(zero), logsumexp(one)
+    if log_zero == log_one == -math.inf:
+        return math.nan
+    return 1.0 / (1.0 + math.exp(min(log_zero - log_one, 700.0)))
+
+
+def logsumexp(values: Sequence[float]) -> float:
+    """Return the log of the sum of exponentials, without overflow."""
+    top = max(values)
+    if top == -math.inf:
+        return top
+    return top + math.log(sum(math.exp(v - top) for v in values))
+
+
+def _prompts(encoder: Encoder, texts: Sequence[str], settings: ScoreSettings) -> list[Prompt]:
+    generated = settings.max_new_tokens if encoder.target == "reason_first" else 0
+    return encoder.prompts(texts, encoder.label_tokens + generated)
+
+
+def _generate(
+    sampler: Sampler, encoder: Encoder, prompts: Sequence[Prompt], settings: ScoreSettings, progress: Progress
+) -> list[Generation]:
+    longest = settings.max_new_tokens + encoder.label_tokens
+    params = GenerateParams(max_tokens=longest, stop_tokens=encoder.stop_tokens)
+    return sampler.generate([p.tokens for p in prompts], params, progress=progress.update)
+
+
+def _read(encoder: Encoder, generation: Generation) -> Generated:
+    """Parse a generation; a failed one has no content."""
+    if generation.error is not None:
+        return Generated(finish=generation.finish)
+    text, parsed = encoder.read(generation.tokens)
+    return Generated(text, parsed.reasoning, parsed.label, generation.finish)

@@ -20,15 +20,14 @@ from core.errors import DataError, MissingInputError
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, compare, signed_end, with_verdict
 from core.evaluation.predictions import NO_PROBABILITY
-from core.evaluation.significance import exact_interval
+from core.intervals import exact_interval
 from core.jsonio import InvalidFile, Record, parse
 from core.labels import BINARY
 from core.records import SplitName
 from core.store.objects import Store
 from core.store.runs import FOLDER, run_names
-from core.summary.files import metrics_path, read_metrics
-from core.summary.listing import missing_run
-from core.summary.tables import csv_text, save
+from core.summary.run_records import metrics_path, missing_run, read_metrics
+from core.summary.summarize import csv_text, save
 
 Outcome = Literal["fixed", "broken", "both_wrong", "both_right"]
 OUTCOMES: Mapping[Outcome, str] = {
@@ -37,6 +36,13 @@ OUTCOMES: Mapping[Outcome, str] = {
     "both_wrong": "both wrong",
     "both_right": "both right",
 }
+_OUTCOME_OF: Mapping[tuple[bool, bool], Outcome] = {
+    (False, True): "fixed",
+    (True, False): "broken",
+    (False, False): "both_wrong",
+    (True, True): "both_right",
+}
+"""By whether A and B are right."""
 ACCURACY, MACRO_F1 = COMPARED = ("accuracy", "macro_f1")
 LISTED = 10
 """Texts that are listed per outcome."""
@@ -56,6 +62,10 @@ class Predicted(Record):
     predicted: Literal[0, 1] | None
     probability: float | None = None
     reasoning: str | None = None
+
+    @property
+    def right(self) -> bool:
+        return self.predicted == self.gold_label
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,14 +185,8 @@ def compare_runs(a: RunPredictions, b: RunPredictions) -> RunComparison:
             left_out[id_] = f"{' and '.join(missing)} got no score from the server"
         else:
             both.append((one, other))
-            pairs[_outcome(one, other)].append((one, other))
+            pairs[_OUTCOME_OF[one.right, other.right]].append((one, other))
     return RunComparison(a, b, pairs, left_out, *_measure(both, a.groups))
-
-
-def _outcome(a: Predicted, b: Predicted) -> Outcome:
-    if (a_right := a.predicted == a.gold_label) == (b.predicted == b.gold_label):
-        return "both_right" if a_right else "both_wrong"
-    return "broken" if a_right else "fixed"
 
 
 def _measure(

@@ -1,4 +1,4 @@
-"""The verdict, which hides neither a baseline's win nor that nothing was shown, and the results' limits."""
+"""The verdict, which hides neither a baseline's win nor that nothing was shown, its tests, and its limits."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ from core.config.measure import METRICS
 from core.evaluation.analysis import Analysis, ScorerAnalysis
 from core.evaluation.comparison import MetricDifference
 from core.intervals import TOO_FEW
-from core.report.data import ReportData
+from core.report import plots
 from core.report.document import (
+    UNDEFINED,
+    Block,
     Bullets,
     Cell,
+    ComparisonData,
     Conclusion,
     Findings,
     Prose,
+    ReportData,
     Section,
     Table,
     Tile,
+    cells,
     conclusion,
     section,
 )
-from core.report.text import and_, begins, name_of, number, plural, were, with_interval
+from core.report.render import and_, begins, grouped, name_of, number, p_value, plural, were, with_interval
 
 SHOWN = ("macro_f1", "auroc")
 _IN_SENTENCES = {"label_only": "its own label-only prompt", "teacher": "the teacher"}
@@ -141,6 +146,43 @@ def tiles(data: ReportData) -> list[Tile]:
     if ledger is not None and ledger.seconds:
         out.append(Tile("Time", f"{ledger.total_seconds / 60:.1f} min"))
     return out
+
+
+@section("comparisons", order=30)
+def comparisons(data: ComparisonData) -> Section | None:
+    """The paired tests behind the verdict; None if there is one scorer."""
+    analysis = data.analysis
+    if not analysis.comparisons:
+        return None
+    intro = (
+        f"{analysis.first.title} minus the other, on the same rows. The interval decides: a difference is "
+        "shown if its 95 % interval excludes 0. The intervals of a metric hold together, for all "
+        f"{plural(len(analysis.comparisons), 'comparison')} at once, and p, from the paired bootstrap, is "
+        "adjusted in the same way. McNemar's exact test counts the rows that only one of the two has right; "
+        "its p is not adjusted and decides nothing here. The smallest difference is the one that these rows "
+        "show with 80 % power."
+    )
+    pictures = [plots.differences(analysis, metric) for metric in SHOWN]
+    rows = []
+    for other, c in analysis.compared():
+        m, tests = c.mcnemar, list[Cell]()
+        for d in (c.differences[metric] for metric in SHOWN):
+            tests += [*difference(d), Cell(number(d.detectable))]
+        alone = UNDEFINED if m is None else f"{m.only_a:,} : {m.only_b:,}"
+        rows.append([Cell(other.title), *tests, *cells(alone, p_value(None if m is None else m.p))])
+    by_metric = [column for m in map(name_of, SHOWN) for column in (f"Δ {m}", f"p, {m}", f"smallest Δ {m}")]
+    table = Table(["against", *by_metric, "right alone, it : other", "p, McNemar"], rows)
+    notes = grouped((other.title, c.note) for other, c in analysis.compared() if c.note)
+    bullets = [Bullets([f"{', '.join(titles)}: {note}." for note, titles in notes.items()])] if notes else []
+    blocks: list[Block] = [Prose(intro), *(p for p in pictures if p is not None), table, *bullets]
+    return Section("comparisons", "Against the others", blocks)
+
+
+def difference(d: MetricDifference | None) -> list[Cell]:
+    """Return a difference with its interval, and its adjusted p-value."""
+    if d is None:
+        return cells(UNDEFINED, UNDEFINED)
+    return [with_interval(d), Cell(p_value(d.p_adjusted))]
 
 
 @section("reads of test", order=300)

@@ -8,9 +8,10 @@ color also gets a class, by which the page changes it in dark mode.
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from html import escape
 from typing import Any
@@ -119,6 +120,14 @@ def other_strokes(n: int) -> list[tuple[str, str]]:
 def dashes(pattern: str) -> Any:
     """Return a stroke-dasharray in matplotlib's form."""
     return (0, [float(part) for part in pattern.split()]) if pattern else "-"
+
+
+def line(
+    panel: Any, x: Sequence[float], y: Sequence[float | None], stroke: tuple[str, str], width: float = 1.5
+) -> None:
+    """Draw a line of a color and dashes, with gaps where `y` is None."""
+    values = [math.nan if v is None else v for v in y]
+    panel.plot(x, values, color=stroke[0], linestyle=dashes(stroke[1]), linewidth=width)
 
 
 def label(text: str, longest: int = _LONGEST) -> str:

@@ -9,8 +9,8 @@ import pytest
 
 from core.optional import strict
 from core.report.document import Picture, run_report
-from core.report.plots.drawing import NAMES, draw, label
-from core.report.plots.scorers import ForestRow, forest
+from core.report.drawing import NAMES, draw, label
+from core.report.plots import ForestRow, forest
 from tests.core.report.making import full
 
 EVIL = (

@@ -1,1 +1,0 @@
-"""The pictures of reports: each paints a matplotlib figure, independently of pages."""
