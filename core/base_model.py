@@ -19,10 +19,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from core import jsonio, locations, packages
-from core.config.base import MODEL
+from core import jsonio, locations
+from core.config import MODEL
+from core.durable import replace_bytes, user_cache, whole_folder
 from core.errors import ModelError, UserError
-from core.files import replace_bytes, user_cache, whole_folder
 
 log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ def _find(spec: str, what: str, setting: str, files: list[str], cache: Path) -> 
     """Return the folder that `spec` names; of a model on the hub, `files` are downloaded."""
     try:
         found = locations.normalized(spec, schemes=MODEL.schemes, kind=MODEL.kind)
-        packaged = packages.find(found, setting) if found.startswith(packages.SCHEME) else None
+        packaged = locations.packaged_file(found, setting) if found.startswith(locations.PACKAGE) else None
     except UserError as error:
         raise ModelError(f"{what}: {error}") from error
     path = packaged or Path(found).absolute()

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from pydantic import Field, ValidationError
 
-from core import packages
-from core.config.base import ConfigSection
-from core.config.endpoint import Endpoint, LimitsConfig
-from core.config.reading import read_source
+from core import locations
+from core.config import ConfigSection, Endpoint, LimitsConfig
+from core.config.loading import read_source
 from core.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -112,11 +111,11 @@ def price_of(endpoint: Endpoint) -> Price | None:
 
 
 def load_prices(path: str | Path, setting: str = "teacher.prices") -> PriceTable:
-    """Read the price table that a config's `setting` names; the package has one of its own (core.packages).
+    """Read the price table that a config's `setting` names; the package has one of its own (core.locations).
 
     Raises ConfigError, in one sentence, with file and line.
     """
-    found = packages.find_default(str(path), "prices")
+    found = locations.default_file(str(path), "prices")
     if not found.is_file():
         raise ConfigError(f"no price table at {found.absolute()}; set {setting} to one, or to null")
     source = read_source(found)

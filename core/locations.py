@@ -1,19 +1,24 @@
 """Paths and URLs as users write them: normalized here, once; misspelled ones are rejected.
 
 A path is relative to the working directory. `~` and `~name` are expanded; environment variables are not,
-since a config must mean the same everywhere. A backslash counts as a slash, except in existing names.
+since a config must mean the same everywhere. A backslash counts as a slash, except in existing names. Files
+of installed packages, which are never imported, have URLs too; this package has default files of its own.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import posixpath
 import re
 from collections.abc import Collection
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from core.errors import UserError
 
+PACKAGE = "package://"
+"""Begins the URL of a file in an installed package: `package://<distribution>/<path as it lists it>`."""
+DEFAULT_PRICES = "configs/prices.yaml"
 _BUCKETS = ("s3", "s3a", "s3n", "gs", "gcs")
 _REMOTE = ("az", "abfs", "abfss", "adl", "hf", "http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs")
 SCHEMES = frozenset((*_BUCKETS, *_REMOTE, "file", "memory", "package"))
@@ -87,6 +92,58 @@ def object_url(text: str, setting: str) -> str:
     if kind != "memory" and bucket in ("", ".", ".."):
         raise UserError(f"{setting}: {text} names no bucket; write {kind}://bucket/prefix")
     return f"{kind}://{'/'.join(part for part in (bucket, prefix) if part not in ('', '.'))}"
+
+
+def packaged_file(url: str, setting: str = "the setting that names it") -> Path:
+    """Return the file that `url` names, as the distribution lists it: `package://<distribution>/<path>`.
+
+    Raises UserError with the nearest names if it does not exist. No message advises an install command: a
+    misspelled name may be that of a stranger's package.
+    """
+    from importlib import metadata  # slower to import than all else that `--help` needs
+
+    distribution, _, inside = url.removeprefix(PACKAGE).partition("/")
+    if not distribution or not inside:
+        raise UserError(
+            f"{url} names no file of a package; write package://<distribution>/<path as it lists it>"
+        )
+    try:
+        files = metadata.files(distribution) or []
+    except metadata.PackageNotFoundError:
+        installed = sorted({str(d.name) for d in metadata.distributions() if d.name})
+        near = difflib.get_close_matches(distribution, installed, n=3, cutoff=0.6)
+        hint = f" (near it: {', '.join(near)})" if near else ""
+        raise UserError(
+            f"{url}: the distribution {distribution} is not installed{hint}; correct {setting}, or add "
+            "that distribution to your environment if you know who publishes it"
+        ) from None
+    listed = {file.as_posix(): file for file in files}
+    if inside not in listed:
+        near = difflib.get_close_matches(inside, list(listed), n=3, cutoff=0.5)
+        hint = f"; near it: {', '.join(near)}" if near else f"; it lists {len(files)} other files"
+        raise UserError(f"{url}: the package {distribution} lists no file {inside!r}{hint}")
+    path = Path(str(listed[inside].locate()))
+    if not path.is_file():
+        raise UserError(f"{url}: the package lists this file, but {path} does not exist; reinstall it")
+    return path.resolve()
+
+
+def default_file(path: str, setting: str) -> Path:
+    """Return the file that a config names: in the working directory, else among the defaults of this package.
+
+    The defaults are `prompts/*.yaml` and `configs/prices.yaml`. If there is none, the path is returned as the
+    config names it. Raises UserError, naming `setting`, for a misspelled location.
+    """
+    from importlib import resources
+
+    location = normalized(path, setting, schemes=(), kind="a local file")
+    named, parts = Path(location), PurePosixPath(location).parts
+    if named.exists() or not (location == DEFAULT_PRICES or (len(parts) == 2 and parts[0] == "prompts")):
+        return named
+    package = Path(str(resources.files("core")))
+    installed = package / "defaults"
+    default = (installed if installed.is_dir() else package.parent) / location
+    return default if default.is_file() else named
 
 
 def _normalized(text: str, *, creates: bool) -> str:

@@ -56,7 +56,7 @@ class LogProgress:
         return (done - begun) / (now - since) if now > since else 0.0
 
 
-class Saying:
+class NotedProgress:
     """Passes updates on, and shows notes between two units, such as what is waited for."""
 
     def __init__(self, inner: Progress, done: int, total: int) -> None:
@@ -66,9 +66,9 @@ class Saying:
         self._at = done, total
         self._inner.update(done, total, note)
 
-    def say(self, words: str) -> None:
-        """Show `words` with the counts of the last update."""
-        self._inner.update(*self._at, words)
+    def note(self, text: str) -> None:
+        """Show a note with the counts of the last update."""
+        self._inner.update(*self._at, text)
 
 
 class BarProgress(LogProgress):

@@ -14,8 +14,8 @@ import yaml
 from jinja2 import Environment, StrictUndefined, Template, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from core import packages
-from core.config.teacher import PromptsConfig
+from core import locations
+from core.config import PromptsConfig
 from core.errors import PromptError
 from core.jsonio import digest
 
@@ -140,7 +140,7 @@ def load_prompts(config: PromptsConfig) -> Prompts:
     Raises PromptError with file and line for an unknown key or variable, a template without a variable that
     it must use, and a student's template that does not contain the text once and unchanged.
     """
-    path = packages.find_default(config.file, "prompts.file").absolute()
+    path = locations.default_file(config.file, "prompts.file").absolute()
     texts, wording = _read_file(path)
     given = texts.pop("task_instruction", None)
     instruction = config.task_instruction or (given.text.strip() if given else None)

@@ -10,14 +10,13 @@ from typing import Literal, TypeVar
 
 from pydantic import Field, field_validator
 
+from core.errors import Failure
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, Stored, parse
-from core.optional import Failure
-from core.provenance import CodeVersion
 from core.records import SplitName
 from core.rejection.funnel import Funnel, TeacherSummary
-from core.store.objects import Store
-from core.store.runs import FOLDER, SUMMARY
+from core.store import Store
+from core.store.run_records import FOLDER, SUMMARY, CodeVersion
 
 VERSION: Literal[1] = 1
 RL_SUMMARY = "rl_phase/rl_summary.json"
@@ -189,7 +188,7 @@ class RunResult(Record):
     student: StudentSetup | None = None
     """None in files of 0.1."""
     made_by: CodeVersion | None = None
-    """The code that wrote the file; None in files of 0.1, see `core.provenance`."""
+    """The code that wrote the file; None in files of 0.1, see `core.store.run_records`."""
 
     @field_validator("teacher_summary", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core import locations
-from core.config.teacher import RulesConfig
+from core.config import RulesConfig
 from core.errors import PromptError
 from core.jsonio import digest
 

@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, TypeVar
 
 from core import jsonio
-from core.config.base import ConfigSection, key_fields
+from core.config import ConfigSection, key_fields
 from core.errors import PassingError, StoreError, UnderstudyError
 from core.jsonio import Record
 from core.progress import Progress, Silent
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 
 if TYPE_CHECKING:
     from core.pipeline.context import RunContext

@@ -26,8 +26,8 @@ from prefect.types import SecretDict
 from prefect.types.entrypoint import EntrypointType
 from pydantic import SecretStr, ValidationError
 
-from core.config.loading import ResolvedConfig
-from core.data.sources import PublishedTable
+from core.config import ResolvedConfig
+from core.data.tables import PublishedTable
 from core.errors import UserError
 from flows.distill import distill
 from flows.environment import connected

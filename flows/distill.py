@@ -11,12 +11,12 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from core import locations
 from core.config import Config
-from core.optional import Failures, Part
+from core.errors import Failures, Part
 from core.pipeline import evaluate
 from core.pipeline.opening import opened, reopened
 from core.pipeline.run import distill_all, report_page, run_sweep
 from core.pipeline.switches import switches
-from core.store.objects import Store
+from core.store import Store
 from core.summary.run_records import Modes
 from core.summary.summarize import Format, cells, default_path, save, summarize_runs
 from core.sweep.arms import Sweep, load_sweep

@@ -20,8 +20,7 @@ from core import jsonio
 from core.bundle import Weights
 from core.bundle.opening import FILE
 from core.engines import Device
-from core.errors import UserError
-from core.optional import Failures, Part
+from core.errors import Failures, Part, UserError
 from core.predict import job as jobs
 from core.predict.job import Job, JobResult, Shard, assemble, held, shards
 from core.predict.options import PredictOptions, Runner

@@ -27,11 +27,10 @@ from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 
-from core.config import Config
-from core.config.loading import ResolvedConfig, validate
-from core.config.reading import ConfigSource
+from core.config import Config, ResolvedConfig
+from core.config.loading import ConfigSource, validate
+from core.errors import Failures, Part
 from core.evaluation.analysis import Analysis
-from core.optional import Failures, Part
 from core.pipeline.reporting import CURVE
 from core.pipeline.run import resolve_for_run
 from core.pipeline.run_folder import RL, STUDENT, Phase
@@ -40,9 +39,8 @@ from core.progress import Progress
 from core.report.render import plain
 from core.report.scorer_sections import scorer_rows
 from core.stage import StageCall
-from core.store.manifest import Manifest
+from core.store import Manifest, RunView
 from core.store.pointers import FOLDER
-from core.store.runs import RunView
 from tasks.stages import ACTION_TASKS, STAGE_TASKS, ArtifactProgress, StageWork, result_storage
 
 log = logging.getLogger(__name__)

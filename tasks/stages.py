@@ -27,7 +27,7 @@ from core.errors import PassingError
 from core.pipeline import baselines, distill, reinforce  # noqa: F401  # they declare all stages
 from core.progress import BarProgress, Progress, describe
 from core.stage import ACTIONS, STAGES, Stage, StageCall, build
-from core.store.objects import Store
+from core.store import Store
 
 log = logging.getLogger(__name__)
 

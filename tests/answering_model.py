@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig
 from core.prompts import load_prompts
 from core.student.conversation import Target
 from core.student.encoding import Encoder, EncodeSettings

@@ -11,8 +11,7 @@ from core.progress import Silent
 from core.records import SplitName
 from core.rejection.stage import RejectSettings, reject
 from core.stage import Built, build
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.teacher.stage import SampleSettings, sample
 
 

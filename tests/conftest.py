@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from core.store.objects import Store
+from core.store import Store
 from core.student.conversation import Target
 from tests.answering_model import write_answering_model
 from tests.servers import s3

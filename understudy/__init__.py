@@ -52,12 +52,11 @@ def check_packages() -> None:
 check_packages()
 
 if TYPE_CHECKING:
-    from core.config import Config
-    from core.config.engine import register_engine
+    from core.config import Config, register_engine
+    from core.config import metric as register_metric
+    from core.config import reward as register_reward
+    from core.config import rule as register_rule
     from core.config.loading import load as load_config
-    from core.config.measure import metric as register_metric
-    from core.config.reinforce import reward as register_reward
-    from core.config.rejection import rule as register_rule
     from core.errors import StageError, UnderstudyError, UserError
     from core.pipeline.run import reinforce, run
     from core.predict.student import Prediction, Student, load
@@ -97,10 +96,10 @@ _SOURCES = {
     "UserError": ("core.errors", "UserError"),
     "load": ("core.predict.student", "load"),
     "load_config": ("core.config.loading", "load"),
-    "register_engine": ("core.config.engine", "register_engine"),
-    "register_metric": ("core.config.measure", "metric"),
-    "register_reward": ("core.config.reinforce", "reward"),
-    "register_rule": ("core.config.rejection", "rule"),
+    "register_engine": ("core.config", "register_engine"),
+    "register_metric": ("core.config", "metric"),
+    "register_reward": ("core.config", "reward"),
+    "register_rule": ("core.config", "rule"),
     "register_section": ("core.report.document", "section"),
     "register_stage": ("core.stage", "stage"),
     "reinforce": ("core.pipeline.run", "reinforce"),

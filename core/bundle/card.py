@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from core.bundle.opening import Contents
 from core.bundle.parity import Parity
 from core.data.stage import SplitSummary
+from core.errors import strict
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
-from core.optional import strict
 from core.rejection.funnel import TeacherSummary
 from core.report import (
     Block,

@@ -13,7 +13,7 @@ import yaml
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
 from core.bundle import Weights
-from core.config.engine import ENGINES
+from core.config import ENGINES
 from core.engines import Device, Sampler, SamplerRef
 from core.engines.local import open_peft
 from core.errors import ModelError

@@ -13,20 +13,18 @@ from core import jsonio
 from core.bundle import card, opening, parity
 from core.bundle.opening import Bundle, Contents, open_bundle
 from core.bundle.parity import Parity
-from core.config import Config
-from core.config.base import CONTENT, ConfigSection
-from core.config.engine import EngineChoice
+from core.config import CONTENT, Config, ConfigSection, EngineChoice
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
-from core.data.writing import iter_examples
 from core.engines import Sampler
 from core.engines.local import write_merged
+from core.errors import Part, separable
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import Decided
 from core.evaluation.predictions import SCORES, Predictions
 from core.jsonio import Stored
-from core.optional import Part, separable
+from core.records import iter_examples
 from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.funnel import TeacherSummary
 from core.stage import StageIO, stage

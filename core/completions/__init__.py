@@ -16,7 +16,7 @@ from core.completions.completer import complete, complete_each
 from core.completions.journal import Journal
 from core.completions.limits import RequestLedger
 from core.completions.request_context import RequestContext
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 
 __all__ = [
     "ChatRequest",

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 from pydantic_core import from_json
 
 from core import jsonio
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.cost import Usage
 from core.prompts import Message
 

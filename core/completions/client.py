@@ -18,7 +18,7 @@ from pydantic_core import from_json
 
 from core.completions.chat import PreparedRequest, ending
 from core.completions.failures import CallError, is_error, read_error, read_error_object, status_of_codes
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.cost import Usage
 from core.errors import UserError
 

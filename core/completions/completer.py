@@ -20,7 +20,7 @@ from core.completions.journal import Journal
 from core.completions.limits import RequestLedger
 from core.completions.request_context import Canary, RequestContext
 from core.completions.sender import FormatNegotiator, Sender
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.cost import cost
 from core.errors import PassingError, StoreError, TeacherError
 from core.progress import Progress, Silent

@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.errors import TeacherRefused
 
 if TYPE_CHECKING:

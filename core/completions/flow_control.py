@@ -14,7 +14,7 @@ from typing import Literal
 from core.completions.client import ServerReply
 from core.completions.failures import OVERLOAD_STATUSES, CallError, retry_after
 from core.completions.limits import RateLimiter, loop_time
-from core.config.endpoint import BreakerConfig, Endpoint
+from core.config import BreakerConfig, Endpoint
 from core.errors import BreakerOpen
 
 _TRIES_WITHOUT_RESPONSE = 3

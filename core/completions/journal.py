@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from core import failpoints
+from core import durable
 from core.completions.chat import Reply, ReplyUsage, Setup, decode_reply
 from core.completions.reply_log import (
     FOLDER,
@@ -33,8 +33,7 @@ from core.completions.reply_log import (
     writer_state,
 )
 from core.errors import StoreError
-from core.store.backend import explained
-from core.store.objects import Store
+from core.store import Store, explained
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +88,7 @@ class Journal:
         the reply is kept all the same: it was paid for.
         """
         await self._commit.write(reply)
-        failpoints.hit(failpoints.ANSWER_APPENDED, reply.key)
+        durable.failpoint(durable.ANSWER_APPENDED, reply.key)
 
     def get(self, key: str) -> Reply | None:
         """Return the first reply to a request, by time, then writer; None if there is none."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from core.completions.failures import LimitKind, read_rate_limit
-from core.config.endpoint import BudgetConfig
+from core.config import BudgetConfig
 from core.cost import Price, Range, Usage, cost
 from core.errors import BudgetSpent
 from core.prompts import Message

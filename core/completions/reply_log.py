@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from core import files
+from core import durable
 from core.completions.chat import Reply, encode_reply
+from core.durable import replacing
 from core.errors import PassingError, StoreError
-from core.files import replacing
-from core.store.backend import Backend, explained
+from core.store import Backend, explained
 from core.store.leases import is_dead, this_process, writer_id
 
 log = logging.getLogger(__name__)
@@ -81,7 +81,7 @@ class AppendLog:
                 left = left[os.write(self._handle, left) :]
             os.fsync(self._handle)
             if not self.end:
-                files.sync([self.path.parent, self.path.parent.parent])
+                durable.sync([self.path.parent, self.path.parent.parent])
         except OSError:
             with contextlib.suppress(OSError):
                 if self.end:

@@ -36,10 +36,10 @@ from core.completions.chat import (
 )
 from core.completions.journal import Journal
 from core.completions.reply_log import FOLDER, FORMATS
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.errors import AnswersUnusable, StoreError
 from core.prompts import Message
-from core.store.objects import Store
+from core.store import Store
 
 log = logging.getLogger(__name__)
 

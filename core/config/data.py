@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from core.config.base import CONTENT, ConfigSection
-from core.labels import LabelSet
+from core.config.section import CONTENT, ConfigSection
+from core.records import LabelSet
 
 
 class SplitFiles(ConfigSection):

@@ -1,63 +1,51 @@
-"""From a file and `--set` overrides to a frozen Config, each value with its origin."""
+"""Read a config file and `--set` overrides into a frozen Config, each value with its origin and line."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, PrivateAttr, ValidationError
+import yaml
+from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from core import locations
-from core.config import Config
-from core.config.base import location_of
-from core.config.engine import ENGINES, EngineSettings
-from core.config.reading import ConfigSource, KeyPath, parse_scalar, read_source
+from core.config.config import DEFAULT, Config, KeyPath, ResolvedConfig, walk
 from core.config.rejection import RULES
-from core.config.student import MOVED
+from core.config.section import location_of
+from core.config.student import ENGINES, MOVED, EngineSettings
 from core.errors import ConfigError, UserError
-
-DEFAULT = "default"
 
 
 @dataclass(frozen=True, slots=True)
-class ResolvedConfig:
-    """The config of a run; `origins` gives the origin of each value by its key path."""
+class ConfigSource:
+    """The values of a file, and their lines: `lines[("student", "epochs")]` counts from 1."""
 
-    config: Config
-    origins: Mapping[KeyPath, str]
+    name: str
+    values: dict[str, Any]
+    lines: dict[KeyPath, int]
 
-    @property
-    def run_name(self) -> str:
-        """The name of the run's folder and pointer."""
-        assert self.config.run.name is not None
-        return self.config.run.name
-
-    def as_parameter(self) -> Config:
-        """The config for a parameter of a Prefect flow, from which `from_parameter` restores the origins."""
-        found = _WithOrigins.model_construct(self.config.model_fields_set, **dict(self.config))
-        found._origins = self.origins
-        return found
-
-    @classmethod
-    def from_parameter(cls, config: Config, origin: str) -> ResolvedConfig:
-        """The config that a flow was called with. Values that came as plain data get `origin`."""
-        if isinstance(config, _WithOrigins):
-            plain = Config.model_construct(config.model_fields_set, **dict(config))
-            return cls(plain, config._origins)
-        return cls(config, {key: origin for key, _, _ in walk(config)})
+    def place(self, key: KeyPath) -> str:
+        """`file:line` of a key, or of the nearest section above it."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.name}:{self.lines[key]}" if key else self.name
 
 
-class _WithOrigins(Config):
-    """A config on its way through Prefect, whose parameters have no place for the origins."""
+class _Loader(yaml.SafeLoader):
+    """YAML's safe loader, except that 1e-3 is a number, as in YAML 1.2."""
 
-    _origins: Mapping[KeyPath, str] = PrivateAttr()
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.[\d_]*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> ResolvedConfig:
@@ -123,6 +111,61 @@ def validate(values: dict[str, Any], source: ConfigSource, overridden: Iterable[
         raise ConfigError("\n".join(dict.fromkeys(lines))) from None
 
 
+def read_source(path: Path) -> ConfigSource:
+    """Read YAML, or JSON if the name ends in .json. Raises ConfigError with file and line."""
+    return parse_source(path, file_text(path))
+
+
+def parse_source(path: Path, text: str) -> ConfigSource:
+    """As `read_source`, for a text that was read already; `path` is what errors name."""
+    lines: dict[KeyPath, int] = {}
+    if path.suffix == ".json":
+        try:
+            values = json.loads(text)
+        except json.JSONDecodeError as e:
+            raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}") from e
+    else:
+        try:
+            node = _Loader(text).get_single_node()
+            if node is not None:
+                _collect(str(path), node, (), lines)
+            values = yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
+        except yaml.YAMLError as e:
+            mark = getattr(e, "problem_mark", None)
+            where = f"{path}:{mark.line + 1}" if mark else str(path)
+            raise ConfigError(f"{where}: not YAML: {_first_line(e)}") from e
+    if values is None:
+        raise ConfigError(f"{path.absolute()} is empty; see configs/quickstart.yaml for an example")
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: the top level must be a mapping of sections, not {values!r:.40}")
+    return ConfigSource(str(path), values, lines)
+
+
+def parse_scalar(text: str) -> Any:
+    """The value of `c` in `--set a.b=c`, read as YAML."""
+    try:
+        return yaml.load(text, Loader=_Loader)  # nosec B506  # a SafeLoader
+    except yaml.YAMLError as e:
+        raise ConfigError(
+            f"--set: {text!r} is not a YAML value: {_first_line(e)}; put it in quotes inside the "
+            f"shell's, for instance 'key=\"{text}\"'"
+        ) from e
+
+
+def file_text(path: Path) -> str:
+    """The file as text. Raises ConfigError with the place tried and the nearest names."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        absolute = path.absolute()
+        siblings = [p.name for p in absolute.parent.iterdir()] if absolute.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, siblings, n=2)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        raise ConfigError(f"no config file at {absolute}{hint}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{path.absolute()} cannot be read as a config: {e}") from e
+
+
 def fields_at(key: KeyPath) -> Mapping[str, FieldInfo]:
     """The fields of the section at a key path; none if it leads outside the sections.
 
@@ -136,16 +179,6 @@ def fields_at(key: KeyPath) -> Mapping[str, FieldInfo]:
 def leaves(model: type[BaseModel]) -> Iterable[KeyPath]:
     """Every key path of a model that has a value and not a section."""
     return (path for path, info in _fields(model) if _section_of(info.annotation) is None)
-
-
-def walk(section: BaseModel, at: KeyPath = ()) -> Iterable[tuple[KeyPath, FieldInfo, Any]]:
-    """Every key path of a section object that has a value and not a section, with the field and the value."""
-    for name, info in type(section).model_fields.items():
-        value = getattr(section, name)
-        if isinstance(value, BaseModel):
-            yield from walk(value, (*at, name))
-        else:
-            yield (*at, name), info, value
 
 
 def _fields(model: type[BaseModel], at: KeyPath = ()) -> Iterator[tuple[KeyPath, FieldInfo]]:
@@ -228,3 +261,23 @@ def _nearest(key: KeyPath) -> str:
             return f"; did you mean {elsewhere[0]}?"
     near = difflib.get_close_matches(wrong, names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(names)}"
+
+
+def _collect(name: str, node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int]) -> None:
+    """Add the line of every key below a node. Raises ConfigError for a key that occurs twice."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key, value in node.value:
+        path = (*at, str(key.value))
+        if path in lines:
+            raise ConfigError(
+                f"{name}:{key.start_mark.line + 1}: {'.'.join(path)} occurs twice, "
+                f"first on line {lines[path]}; keep one"
+            )
+        lines[path] = key.start_mark.line + 1
+        _collect(name, value, path, lines)
+
+
+def _first_line(error: Exception) -> str:
+    problem = getattr(error, "problem", None) or str(error)
+    return str(problem).splitlines()[0]

@@ -11,9 +11,8 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator, SerializeAsAny, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import InitErrorDetails
 
-from core.config.base import ConfigSection, register_settings
-from core.labels import BINARY, LabelSet
-from core.records import Example, TeacherAnswer
+from core.config.section import ConfigSection, register_settings
+from core.records import BINARY, Example, LabelSet, TeacherAnswer
 from core.registry import Registry
 
 

@@ -1,23 +1,28 @@
-"""Bytes of any file a user names: a path, an fsspec URL, or a file inside an installed package."""
+"""Bytes of any file a user names (a path, an fsspec URL, a file of a package), and its lines as text.
+
+Bytes are decoded before lines are split, for every encoding and line end.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import difflib
 import gzip
 import hashlib
+import io
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from core import locations, packages
+from core import locations
 from core.errors import DataError, PassingError, UnderstudyError, UserError
 
 Format = Literal["csv", "tsv", "jsonl", "parquet"]
@@ -30,20 +35,28 @@ FORMATS: dict[str, Format] = {
     "pq": "parquet",
 }
 """Table formats by the ending of a file's name."""
-
-
-@dataclass(frozen=True, slots=True)
-class PublishedTable:
-    """`path` is absolute or a URL, `sha256` and `bytes` are of the file, not unpacked.
-
-    `rows` is None if their number depends on a config: the quotes of a CSV may be none.
-    """
-
-    name: str
-    path: str
-    sha256: str
-    bytes: int
-    rows: int | None
+STANDARD_INPUT = "standard input"
+"""The name of standard input in errors."""
+_HEAD = 4096
+_GZIP = b"\x1f\x8b"
+_MARKS = (
+    # UTF-32 first: its little-endian mark begins with that of UTF-16.
+    (codecs.BOM_UTF32_LE, "UTF-32", {"utf-32", "utf-32-le"}),
+    (codecs.BOM_UTF32_BE, "UTF-32", {"utf-32", "utf-32-be"}),
+    (codecs.BOM_UTF16_LE, "UTF-16", {"utf-16", "utf-16-le"}),
+    (codecs.BOM_UTF16_BE, "UTF-16", {"utf-16", "utf-16-be"}),
+    (codecs.BOM_UTF8, "UTF-8", {"utf-8", "utf-8-sig"}),
+)
+_NULS_AT = {
+    # Which of four bytes are NUL in Latin text without a byte order mark.
+    (1, 2, 3): "utf-32-le",
+    (0, 1, 2): "utf-32-be",
+    (1, 3): "utf-16-le",
+    (0, 2): "utf-16-be",
+}
+_ESCAPE = "\ue000"
+_UNDECODABLE = "understudy-undecodable"
+_LONE_CR = re.compile(r"\r(?!\n)")
 
 
 def ending(url: str) -> str:
@@ -66,7 +79,7 @@ def digest(url: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
-@contextmanager
+@contextlib.contextmanager
 def opened(url: str) -> Iterator[BinaryIO]:
     """The bytes of a file, unpacked if its name ends in .gz. Raises DataError, also while they are read."""
     with explained(url):
@@ -78,14 +91,7 @@ def opened(url: str) -> Iterator[BinaryIO]:
             raise DataError(f"{place(url)} ends in .gz but is not a whole gzip file ({e})") from None
 
 
-def _packed(url: str) -> BinaryIO:
-    if is_local(url):
-        return local_path(url).open("rb")
-    fs, path = filesystem(url)
-    return cast(BinaryIO, fs.open(path, "rb"))
-
-
-@contextmanager
+@contextlib.contextmanager
 def explained(url: str, instead_of_a_folder: str = "name a file") -> Iterator[None]:
     """Explain why a file cannot be read, with the place tried and the nearest names.
 
@@ -140,7 +146,7 @@ def is_folder(url: str) -> bool:
 
 def join(folder: str, name: str) -> str:
     """A name inside a folder, which is a path or a URL."""
-    if is_local(folder) and not folder.startswith(packages.SCHEME):
+    if is_local(folder) and not folder.startswith(locations.PACKAGE):
         return str(Path(_normalized(folder)) / name)
     return f"{folder.rstrip('/')}/{name}"
 
@@ -153,7 +159,7 @@ def is_local(url: str) -> bool:
 def local_path(url: str) -> Path:
     """The absolute path; relative paths are relative to the working directory."""
     found = _normalized(url)
-    return packages.find(found) if found.startswith(packages.SCHEME) else Path.cwd() / found
+    return locations.packaged_file(found) if found.startswith(locations.PACKAGE) else Path.cwd() / found
 
 
 def place(url: str) -> str:
@@ -172,33 +178,90 @@ def filesystem(url: str) -> tuple[Any, str]:
     return fs, str(path)
 
 
-def published_table(url: str, name: str | None = None) -> PublishedTable:
-    """Read a table and describe it; its default name is that of the file.
+@dataclass(frozen=True, slots=True)
+class TextFormat:
+    """How a text table is written."""
 
-    Raises DataError if it is empty or cannot be read, UserError for a name with other characters than
-    letters, digits, dots, underscores and hyphens.
+    encoding: str = "utf-8"
+    separator: str | None = None
+    quotes: bool = True
+    settings: str = "data."
+    """What precedes the name of a setting: `data.` for `data.encoding`, `--` for `--encoding`."""
+    likely: str | None = None
+    """The encoding that the file's first bytes suggest, if it is not `encoding`."""
+
+    def named(self, setting: str, value: str | None = None) -> str:
+        """A setting as errors name it: `data.quotes: false`, or `--quotes false`."""
+        name = f"{self.settings}{setting}"
+        if value is None:
+            return name
+        return f"{name} {value}" if self.settings.startswith("-") else f"{name}: {value}"
+
+
+class TextLines:
+    """The lines of an open file with their ends, without the byte order mark at its start.
+
+    The end of the first line decides what ends lines. If it is a lone carriage return, carriage returns and
+    line feeds both do. Otherwise line feeds do, and a lone carriage return belongs to its line; with
+    `escape` it is replaced, because the csv module would end a row there, and `unescape` restores it.
+    Bytes that are not in the encoding become lone surrogates U+DC00 to U+DCFF, so that only their row is
+    lost. `likely` is the encoding that the first bytes suggest if they contradict the given one.
     """
-    if name is None:
-        stem = url.rstrip("/").rpartition("/")[2].split(".")[0]
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "data"
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(f"--name {name}: a name has letters, digits, dots, underscores and hyphens only")
-    packed = read_bytes(url)
-    with opened(url) as file:
-        data = file.read()
-    if not data:
-        raise DataError(f"{place(url)} is empty")
-    rows, kind = None, FORMATS.get(ending(url))
-    if kind == "jsonl":
-        rows = sum(1 for line in data.splitlines() if line.strip())
-    elif kind == "parquet":
-        import pyarrow.parquet
 
+    def __init__(self, file: BinaryIO, place: str, how: TextFormat, *, escape: bool = False) -> None:
+        self._place, self._how, self._escape, self._escaped = place, how, escape, False
+        self._bytes = _Headed(file)
+        self.likely = _check_head(self._bytes.head, place, how)
+
+    def __iter__(self) -> Iterator[str]:
+        data = cast(BinaryIO, self._bytes)
+        text = io.TextIOWrapper(data, self._how.encoding, _UNDECODABLE, newline="")
         try:
-            rows = int(pyarrow.parquet.ParquetFile(BytesIO(data)).metadata.num_rows)
-        except pyarrow.ArrowException as e:
-            raise DataError(f"{place(url)} is not a Parquet file ({e})") from None
-    return PublishedTable(name, place(url), hashlib.sha256(packed).hexdigest(), len(packed), rows)
+            first = next(text, "").removeprefix("\ufeff")
+            if first.endswith("\r"):
+                yield first
+                yield from text
+            elif first:
+                yield from self._without_lone_returns(chain([first], text))
+        except UnicodeError as e:
+            setting = self._how.named("encoding")
+            raise DataError(f"{self._place} is not {self._how.encoding} ({e}); set {setting}") from None
+
+    def stripped(self) -> Iterator[str]:
+        """The lines without their ends, and without byte order marks that joining files leaves."""
+        for line in self:
+            yield line.rstrip("\n").removesuffix("\r").removeprefix("\ufeff")
+
+    def unescape(self, fields: list[str]) -> list[str]:
+        """Restore the carriage returns that `escape` replaced."""
+        if not self._escaped:
+            return fields
+        return [f.replace(f"{_ESCAPE}1", "\r").replace(f"{_ESCAPE}0", _ESCAPE) for f in fields]
+
+    def _without_lone_returns(self, lines: Iterator[str]) -> Iterator[str]:
+        """Join lines that lone carriage returns divide; one at the end of the file is dropped."""
+        held = ""
+        for line in lines:
+            if line.endswith("\r"):
+                held += line
+                continue
+            yield self._escaped_line(held + line) if held or _ESCAPE in line else line
+            held = ""
+        if held := held.removesuffix("\r"):
+            yield self._escaped_line(held)
+
+    def _escaped_line(self, line: str) -> str:
+        if not self._escape:
+            return line
+        self._escaped = True
+        return _LONE_CR.sub(f"{_ESCAPE}1", line.replace(_ESCAPE, f"{_ESCAPE}0"))
+
+
+def _packed(url: str) -> BinaryIO:
+    if is_local(url):
+        return local_path(url).open("rb")
+    fs, path = filesystem(url)
+    return cast(BinaryIO, fs.open(path, "rb"))
 
 
 def _normalized(url: str) -> str:
@@ -206,3 +269,71 @@ def _normalized(url: str) -> str:
         return locations.normalized(url)
     except UserError as e:
         raise DataError(str(e)) from None
+
+
+class _Headed(io.BufferedIOBase):
+    """The bytes of a file, of which the first are in `head` until they are read."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._read = getattr(file, "read1", file.read)  # what a pipe has
+        self.head = bytes(self._read(_HEAD))
+        while 0 < len(self.head) < len(codecs.BOM_UTF32_LE) and (more := self._read(_HEAD)):
+            self.head += more
+
+    def readable(self) -> bool:
+        return True
+
+    def read1(self, size: int = -1) -> bytes:
+        head, self.head = self.head, b""
+        return head or bytes(self._read(size))
+
+
+def _check_head(head: bytes, place: str, how: TextFormat) -> str | None:
+    """The likely encoding. Raises DataError for gzip and for an encoding that the first bytes exclude."""
+    encoding = how.encoding
+    try:
+        codecs.getincrementaldecoder(encoding)
+        with contextlib.suppress(UnicodeError):
+            b"\n\n\n\n".decode(encoding, "replace")  # refuses codecs that are not of text
+        codec = codecs.lookup(encoding).name
+    except LookupError:
+        raise DataError(f"{place}: unknown encoding {encoding!r}; set {how.named('encoding')}") from None
+    if head.startswith(_GZIP):
+        remedy = "unpack it first" if place == STANDARD_INPUT else "give it a name that ends in .gz"
+        raise DataError(f"{place} is packed by gzip; {remedy}")
+    for mark, name, codecs_of_it in _MARKS:
+        if head.startswith(mark):
+            if codec in codecs_of_it:
+                return None
+            setting = how.named("encoding", name.lower())
+            raise DataError(f"{place} is {name}, not {encoding}; set {setting}")
+    if not codec.startswith(("utf-16", "utf-32")):
+        return _wide_encoding(head)
+    if len(head) >= 8 and b"\0" not in head:
+        with contextlib.suppress(UnicodeDecodeError):
+            # A character that is cut off at the end is not an error.
+            codecs.getincrementaldecoder("utf-8")().decode(head)
+            setting = how.named("encoding", "utf-8")
+            raise DataError(f"{place} is not {encoding}: it has no NUL bytes; set {setting}")
+    return None
+
+
+def _wide_encoding(head: bytes) -> str | None:
+    """The UTF-16 or UTF-32 encoding whose pattern of NUL bytes the first bytes have."""
+    length = min(len(head), _HEAD) // 4
+    if b"\0" not in head or not length:
+        return None
+    shares = [head[i : 4 * length : 4].count(0) / length for i in range(4)]
+    many = tuple(i for i, share in enumerate(shares) if share > 0.3)
+    few = all(share < 0.1 for i, share in enumerate(shares) if i not in many)
+    return _NULS_AT.get(many) if few else None
+
+
+def _undecodable(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    bad = error.object[error.start : error.end]
+    return "".join(chr(0xDC00 + byte) for byte in bad), error.end
+
+
+codecs.register_error(_UNDECODABLE, _undecodable)

@@ -14,13 +14,12 @@ from fractions import Fraction
 
 import numpy as np
 
-from core.config.data import DataConfig, NearDuplicates, SplitSizes
-from core.data.cleaning import Cleaned
-from core.data.reading import TableRow
+from core.config import DataConfig, NearDuplicates, SplitSizes
+from core.data.duplicates import Cleaned, families, join_families
+from core.data.labeled_rows import TableRow
 from core.errors import DataError
-from core.labels import BINARY, LabelSet
 from core.progress import Progress, Silent
-from core.records import SPLITS, Example, SplitName
+from core.records import BINARY, SPLITS, Example, LabelSet, SplitName
 
 Splits = dict[SplitName, list[TableRow]]
 Table = list[list[int]]
@@ -102,8 +101,6 @@ def split(cleaned: Cleaned, config: DataConfig, seed: int, progress: Progress | 
 
 def find_units(rows: Sequence[TableRow], config: NearDuplicates, progress: Progress) -> SplitUnits:
     """Connected components of "same group", "same family" and "same stripped text"."""
-    from core.data.near_duplicates import families
-
     texts = [row.example.text for row in rows]
     found = families(texts, config.threshold, config.shingle, progress) if config.enabled else None
     stripped, groups = [text.strip() for text in texts], [row.example.group for row in rows]
@@ -121,8 +118,6 @@ def find_units(rows: Sequence[TableRow], config: NearDuplicates, progress: Progr
 
 def components(n: int, keys: Sequence[Iterable[Hashable | None]]) -> list[int]:
     """For each of `n` rows the first row that is connected to it by an equal key (None joins nothing)."""
-    from core.data.near_duplicates import join_families
-
     roots = np.arange(n)
     for column in keys:
         first: dict[Hashable, int] = {}

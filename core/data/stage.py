@@ -9,16 +9,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from core import jsonio
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.data import DataConfig
-from core.data import reading, sources, splitting
-from core.data.cleaning import Cleaned, clean
-from core.data.reading import FileReadings, TableFile, read, table_files
+from core.config import Config, ConfigSection, DataConfig
+from core.data import labeled_rows, sources, splitting
+from core.data.duplicates import Cleaned, clean
+from core.data.labeled_rows import FileReadings, TableFile, read, table_files
 from core.data.splitting import Split, Splits, label_counts
-from core.data.writing import write_examples
 from core.jsonio import Record, as_row
-from core.records import SPLITS, SplitName
+from core.records import SPLITS, SplitName, write_examples
 from core.stage import StageIO, stage
 
 if TYPE_CHECKING:
@@ -70,7 +67,7 @@ class SplitSettings(ConfigSection):
 
 def content(settings: SplitSettings, context: RunContext | None = None) -> dict[str, str]:
     """Digests of the files that the config names, by config key."""
-    return reading.content(settings.data)
+    return labeled_rows.content(settings.data)
 
 
 @stage(

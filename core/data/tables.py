@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import hashlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import chain
 from operator import itemgetter
 from typing import Any, BinaryIO, Protocol
@@ -23,10 +25,9 @@ import pyarrow
 import pyarrow.parquet
 
 from core.data import sources
-from core.data.quotes import Records
-from core.data.sources import Format
-from core.data.text_lines import TextFormat, TextLines
-from core.errors import DataError
+from core.data.csv_records import Records
+from core.data.sources import Format, TextFormat, TextLines
+from core.errors import DataError, UserError
 
 _BATCH = 8192
 """Rows of Parquet that are decoded at once."""
@@ -47,6 +48,20 @@ class RawRow:
     values: tuple[str | None, ...]
     overflow: bool = False
     problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedTable:
+    """A table to publish. `path` is absolute or a URL, `sha256` and `bytes` are of the file, not unpacked.
+
+    `rows` is None if their number depends on a config: the quotes of a CSV may be none.
+    """
+
+    name: str
+    path: str
+    sha256: str
+    bytes: int
+    rows: int | None
 
 
 class MissingColumn(DataError):
@@ -94,6 +109,33 @@ def open_table(file: BinaryIO, place: str, kind: Format, how: TextFormat) -> Ope
     if kind == "jsonl":
         return JsonLines(lines, place, how)
     return CsvTable(lines, place, how, "\t" if kind == "tsv" else ",")
+
+
+def published_table(url: str, name: str | None = None) -> PublishedTable:
+    """Read a table and describe it; its default name is that of the file.
+
+    Raises DataError if it is empty or cannot be read, UserError for a name with other characters than
+    letters, digits, dots, underscores and hyphens.
+    """
+    if name is None:
+        stem = url.rstrip("/").rpartition("/")[2].split(".")[0]
+        name = re.sub(r"[^A-Za-z0-9_-]+", "-", stem).strip("-_") or "data"
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise UserError(f"--name {name}: a name has letters, digits, dots, underscores and hyphens only")
+    packed = sources.read_bytes(url)
+    with sources.opened(url) as file:
+        data = file.read()
+    if not data:
+        raise DataError(f"{sources.place(url)} is empty")
+    rows, kind = None, sources.FORMATS.get(sources.ending(url))
+    if kind == "jsonl":
+        rows = sum(1 for line in data.splitlines() if line.strip())
+    elif kind == "parquet":
+        try:
+            rows = int(pyarrow.parquet.ParquetFile(BytesIO(data)).metadata.num_rows)
+        except pyarrow.ArrowException as e:
+            raise DataError(f"{sources.place(url)} is not a Parquet file ({e})") from None
+    return PublishedTable(name, sources.place(url), hashlib.sha256(packed).hexdigest(), len(packed), rows)
 
 
 class CsvTable:
@@ -265,19 +307,20 @@ def _column_values(column: pyarrow.Array) -> list[Any]:
 
 def _from_values(line: int, columns: Sequence[str], values: Sequence[Any]) -> RawRow:
     """A row of Python values as text, checked."""
-    named = zip(columns, values, strict=True)
-    nested = [f"{n!r} is a {type(v).__name__}" for n, v in named if isinstance(v, (dict, list, bytes))]
+    texts: list[str | None] = []
+    nested: dict[str, None] = {}
+    for name, value in zip(columns, values, strict=True):
+        if value is None or isinstance(value, str):
+            texts.append(value)
+        elif isinstance(value, (dict, list, bytes)):
+            nested[f"{name!r} is a {type(value).__name__}"] = None
+        elif isinstance(value, bool):
+            texts.append("true" if value else "false")
+        else:
+            texts.append(None if isinstance(value, float) and math.isnan(value) else str(value))
     if nested:
-        return RawRow(line, (), problem=f"{', '.join(dict.fromkeys(nested))}, not a text")
-    return checked(RawRow(line, tuple([_as_text(value) for value in values])), columns)
-
-
-def _as_text(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return None if isinstance(value, float) and math.isnan(value) else str(value)
+        return RawRow(line, (), problem=f"{', '.join(nested)}, not a text")
+    return checked(RawRow(line, tuple(texts)), columns)
 
 
 def require_columns(place: str, columns: Sequence[str], found: Sequence[str], remedy: str = "") -> None:

@@ -9,10 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import model_validator
 
-from core.config.base import ConfigSection
-from core.config.measure import MeasuringSettings
-from core.data.writing import read_examples
-from core.errors import StageError
+from core.config import ConfigSection, MeasuringSettings
+from core.errors import Part, StageError, separable
 from core.evaluation.bootstrap import RESAMPLES, Judged, bootstrap, intervals_of
 from core.evaluation.comparison import Comparison, compare
 from core.evaluation.curves import Curves, Reliability, draw_curves, reliability
@@ -33,9 +31,7 @@ from core.evaluation.slices import (
 from core.evaluation.threshold import DEFAULT
 from core.intervals import Interval
 from core.jsonio import Record
-from core.labels import BINARY
-from core.optional import Part, separable
-from core.records import Example, SplitName
+from core.records import BINARY, Example, SplitName, read_examples
 from core.stage import StageIO, stage
 from core.teacher.samples import read_samples
 

@@ -13,13 +13,11 @@ from typing import Any
 import numpy as np
 
 from core import jsonio
-from core.config.base import ConfigSection
-from core.data.writing import read_examples
-from core.errors import DataError
+from core.config import ConfigSection
+from core.errors import CLASSICAL, DataError, Part, separable
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Floats, Predictions
-from core.optional import CLASSICAL, Part, separable
-from core.records import SPLITS, Example, SplitName
+from core.records import SPLITS, Example, SplitName, read_examples
 from core.stage import StageIO, stage
 
 MAX_ITER = 1000

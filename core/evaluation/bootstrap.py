@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.metrics import Counts, RankedRows, Ranks, Weights, ratio
 from core.evaluation.predictions import Bools, Floats, Ints, Predictions, at_or_above
 from core.intervals import LEAST_GROUPS, Interval, percentile, proportion

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.config.measure import CalibrationConfig
+from core.config import CalibrationConfig
 from core.evaluation.bootstrap import units_of
 from core.evaluation.metrics import CLIP, log_loss
 from core.evaluation.predictions import Bools, Floats, Predictions

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.bootstrap import Judged, Replicates
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import Bools, Floats

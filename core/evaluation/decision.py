@@ -11,9 +11,7 @@ from typing import Any
 import numpy as np
 
 from core import jsonio
-from core.config import Config
-from core.config.measure import METRICS, CalibrationConfig, EarlyStopping, MeasuringSettings, ThresholdConfig
-from core.data.writing import read_examples
+from core.config import METRICS, CalibrationConfig, Config, EarlyStopping, MeasuringSettings, ThresholdConfig
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, intervals, units_of
 from core.evaluation.calibration import Calibrator, calibrate, confidence
@@ -22,6 +20,7 @@ from core.evaluation.predictions import SCORES, Bools, Predictions, at_or_above
 from core.evaluation.threshold import DEFAULT, Choice, ThresholdSpread, choose, spread
 from core.intervals import Interval
 from core.jsonio import Record
+from core.records import read_examples
 from core.stage import StageIO, stage
 
 DECISION = "decision.json"

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-from core.config.measure import METRICS, Metric, metric
+from core.config import METRICS, Metric, metric
 from core.evaluation.predictions import Bools, Floats, Predictions, at_or_above, optional
 
 CLIP = 1e-12

@@ -14,16 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import field_validator
 
-from core.config import Config
-from core.config.measure import MeasuringSettings
-from core.config.rejection import RejectionConfig, RuleContext
-from core.data.writing import iter_placed, read_examples
+from core.config import Config, MeasuringSettings, RejectionConfig, RuleContext
 from core.evaluation.bootstrap import Judged, intervals
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.predictions import SCORES, Bools, Predictions, at_or_above
 from core.intervals import Difference, Interval, Share, proportion
 from core.jsonio import Record, as_row
-from core.records import SplitName
+from core.records import SplitName, iter_placed, read_examples
 from core.rejection.funnel import SUMMARY_FILE, Hardness
 from core.rejection.rules import judge
 from core.rejection.stage import (

@@ -19,12 +19,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from core import jsonio
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.engine import EngineChoice
-from core.config.measure import metrics_code
+from core.config import Config, ConfigSection, EngineChoice, metrics_code
 from core.data.splitting import subset
-from core.data.writing import read_examples
 from core.engines import GenerateParams, Generation, Metered, Sampler
 from core.errors import StageError
 from core.evaluation.decision import DECISION, Decision, worst_errors
@@ -32,8 +28,8 @@ from core.evaluation.metrics import Metrics, compute
 from core.evaluation.predictions import SCORES, Generated, Predictions
 from core.evaluation.threshold import choose
 from core.jsonio import Record
-from core.progress import Progress, Saying
-from core.records import SplitName
+from core.progress import NotedProgress, Progress
+from core.records import SplitName, read_examples
 from core.stage import StageIO, stage
 from core.student.encoding import Encoder, EncodeSettings, Prompt
 from core.student.train_stage import checkpoint
@@ -201,11 +197,11 @@ def read_metrics(path: Path) -> Metrics:
 
 
 @contextmanager
-def sampling(io: StageIO, rows: int) -> Iterator[tuple[Sampler, Saying]]:
+def sampling(io: StageIO, rows: int) -> Iterator[tuple[Sampler, NotedProgress]]:
     """Open a sampler of the input `checkpoint`, or of the untrained model, with progress over `rows`."""
-    engine, progress = io.context.engine, Saying(io.progress, 0, rows)
+    engine, progress = io.context.engine, NotedProgress(io.progress, 0, rows)
     ref = checkpoint(engine, io.inputs["checkpoint"]).sampler if "checkpoint" in io.inputs else None
-    with engine.report_waits(progress.say), closing(engine.sampler(ref)) as sampler:
+    with engine.report_waits(progress.note), closing(engine.sampler(ref)) as sampler:
         yield sampler, progress
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from core.config.measure import ThresholdConfig
+from core.config import ThresholdConfig
 from core.evaluation.bootstrap import units_of, weights
 from core.evaluation.metrics import Counts, Weights, accuracy, f1, macro_f1, precision, ratio, recall
 from core.evaluation.predictions import Bools, Floats, Ints, optional

@@ -6,14 +6,11 @@ from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.engine import EngineChoice
-from core.config.student import LoraConfig
-from core.data.writing import iter_examples
+from core.config import Config, ConfigSection, EngineChoice, LoraConfig
 from core.engines import Checkpoint, Device, score_differences
 from core.engines.local import check_fits, open_peft
 from core.errors import StageError
+from core.records import iter_examples
 from core.results import AdapterDownload, AdapterParity
 from core.stage import StageIO, stage
 from core.student.encoding import EncodeSettings

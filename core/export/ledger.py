@@ -9,7 +9,7 @@ from typing import Any
 from core.cost import TrainingPrice
 from core.jsonio import Record
 from core.results import Ledger, StudentLedger, TeacherTotals
-from core.store.manifest import Manifest
+from core.store import Manifest
 from core.teacher.samples import TeacherLedger
 
 _MILLION = 1_000_000

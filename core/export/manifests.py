@@ -10,8 +10,7 @@ from core.intervals import Interval
 from core.jsonio import Record, Stored
 from core.records import SplitName
 from core.results import ReinforcementStart
-from core.store import pointers
-from core.store.objects import Store
+from core.store import Store, pointers
 
 
 class SplitMetrics(Stored):

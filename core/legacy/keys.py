@@ -1,16 +1,106 @@
-"""The keys of the earlier scripts' config: their defaults, and what they become in ours."""
+"""The keys of the earlier scripts' config: defaults, paths, and what each becomes in ours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import csv
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from core.legacy.settings import LegacyColumns, Settings
+from core.config import DataConfig
+from core.data.labeled_rows import table_files
+from core.errors import ConfigError, DataError
+
+Version = Literal["old", "new"]
+"""The first published version of the scripts, and a later one with more keys and other defaults."""
+_PARENTS = 3
+"""Relative paths are looked up in this many folders, from the config's own folder upwards."""
+_CLONE = "tinker"
+"""The scripts' own folder, with which their paths may begin."""
+_EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "true or false"}
+
+
+class LegacyColumns(NamedTuple):
+    """How the train table is written."""
+
+    text: str
+    label: str
+    separator: str
+
+
+@dataclass(slots=True)
+class Settings:
+    """The keys that the file gives, their lines from 1, and every key's value.
+
+    `values` has the defaults of the scripts' version for keys that the file lacks.
+    """
+
+    path: Path
+    given: Mapping[str, Any]
+    lines: Mapping[str, int]
+    version: Version = "old"
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def place(self, key: str) -> str:
+        """Return `file:line` of a key; only the file if the key is not in it."""
+        return f"{self.path}:{self.lines[key]}" if key in self.lines else str(self.path)
+
+    def error(self, key: str, why: str) -> ConfigError:
+        """Return the error for a key's value."""
+        return ConfigError(f"{self.place(key)}: {key}: {why}")
+
+    def find(self, path: str) -> Path | None:
+        """Return what a path of the config names; None if it does not exist."""
+        return next((found for found in self.candidates(path) if found.exists()), None)
+
+    def candidates(self, path: str) -> Iterator[Path]:
+        """Yield the places where the scripts' versions would look for a path."""
+        given = Path(path).expanduser()
+        if given.is_absolute():
+            yield given
+            return
+        folder = self.path.absolute().parent
+        for start in (*[folder, *folder.parents][:_PARENTS], Path.cwd()):
+            yield start / given
+            if given.parts[:1] == (_CLONE,):
+                yield start / given.relative_to(_CLONE)
+
+    def our_path(self, path: str) -> str:
+        """Return a path for our config: relative to the working directory if it is below it."""
+        found = self.find(path)
+        if found is None:
+            return path
+        found, here = found.resolve(), Path.cwd().resolve()
+        return str(found.relative_to(here)) if found.is_relative_to(here) else str(found)
+
+    def columns(self) -> LegacyColumns | None:
+        """Return the first of three ways to read the train table; None without a table.
+
+        The scripts tried text and label, then the config's columns, both separated by commas, then the
+        config's columns with its separator. The last one is the result if none fits.
+        """
+        folder = self.find(self["dataset_root_dir"])
+        if folder is None:
+            return None
+        try:
+            tables = table_files(DataConfig(dir=str(folder), name=self["dataset_name"]))
+            with Path(tables[0].url).open(encoding="utf-8", errors="replace", newline="") as f:
+                head = f.readline().removeprefix("\ufeff")
+        except (DataError, OSError):
+            return None
+        own = LegacyColumns(self["text_column"], self["label_column"], self["csv_sep"])
+        for tried in (LegacyColumns("text", "label", ","), own._replace(separator=",")):
+            names = next(csv.reader([head], delimiter=tried.separator), [])
+            if {tried.text, tried.label} <= {name.strip() for name in names}:
+                return tried
+        return own
+
 
 Convert = Callable[[Settings, Any], Any]
-_EXPECTED = {str: "a string", float: "a number", int: "a whole number", bool: "true or false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +128,6 @@ class LegacyKey:
     def note(self) -> str:
         """What is different here, or what to do instead."""
         return NOTES.get(self.name, "")
-
-    def value(self, settings: Settings) -> Any:
-        """Return the value for our fields."""
-        value = settings[self.name]
-        return value if self.convert is None else self.convert(settings, value)
-
-    def differs(self, given: Any, converted: Any) -> bool:
-        """Whether the note concerns the given value: a converted value is different only if it changed."""
-        return converted is not None and (self.convert is None or converted != given)
 
     def check(self, settings: Settings) -> None:
         """Raise ConfigError if the file gives the key a value of another type."""

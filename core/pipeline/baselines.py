@@ -6,14 +6,13 @@ from collections.abc import Sequence
 
 from core.data.stage import SplitSettings
 from core.data.stage import split as split_stage
-from core.errors import StageError, UserError
+from core.errors import Part, StageError, UserError
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis, analyse
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.student_scores import MeasureSettings, evaluate
 from core.evaluation.threshold import rule
 from core.jsonio import now
-from core.optional import Part
 from core.pipeline.distill import label_splits
 from core.pipeline.exporting import analyse_scorers, check_label_only_run, compare_baselines
 from core.pipeline.run_folder import STUDENT
@@ -23,7 +22,7 @@ from core.pipeline.training import Trained
 from core.records import SplitName
 from core.report import BaselineData, baseline_report, render_markdown
 from core.stage import action
-from core.store.manifest import Manifest
+from core.store import Manifest
 from core.teacher.samples import SampleSummary
 from core.teacher.stage import SUMMARY_FILE, SampleSettings, sample
 

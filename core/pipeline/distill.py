@@ -8,10 +8,10 @@ from typing import Any
 
 from core.config import ConfigSection
 from core.data.stage import SplitSettings, split
+from core.errors import Part
 from core.evaluation.decision import select
 from core.evaluation.slices import HardnessSettings, hardness
 from core.evaluation.student_scores import evaluate
-from core.optional import Part
 from core.pipeline.estimate import estimate, note_estimate
 from core.pipeline.exporting import bundle_student, check_label_only_run, compare_baselines, export_checkpoint
 from core.pipeline.outcome import Outcome
@@ -25,7 +25,7 @@ from core.records import SplitName
 from core.rejection.stage import RejectSettings, ensure_usable, reject
 from core.report.run_sections import dropped
 from core.stage import Stage
-from core.store.manifest import Manifest
+from core.store import Manifest
 from core.student.encode_stage import EncodeStageSettings, EncodeSummary, encode
 from core.student.train_stage import PlannedSegment, train
 from core.teacher.stage import SampleSettings, sample

@@ -21,7 +21,6 @@ from core.config import Config
 from core.cost import TrainingPrice
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary, split
-from core.data.writing import read_examples, scan_examples
 from core.engines import choice_plan
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.student_scores import (
@@ -37,12 +36,11 @@ from core.pipeline.plan_runner import NotBuiltYet, PlanRunner, Promised
 from core.pipeline.runners import PendingStage, Runner
 from core.pipeline.scorers import BASELINES
 from core.pipeline.switches import Switches
-from core.records import SplitName
+from core.records import SplitName, read_examples, scan_examples
 from core.rejection.stage import reject
 from core.report import plural
 from core.stage import StageCall
-from core.store.manifest import Manifest
-from core.store.runs import RunView
+from core.store import Manifest, RunView
 from core.student.encode_stage import DATA_FILE, EncodedSet, encode
 from core.student.encoding import Encoder
 from core.student.tokenizer import TextTokens

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from core.bundle.stage import BundleSettings, bundle
-from core.errors import ConfigError, DataError, MissingInputError, StoreError, UserError
+from core.errors import CLASSICAL, ConfigError, DataError, MissingInputError, Part, StoreError, UserError
 from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
@@ -17,7 +17,6 @@ from core.evaluation.predictions import SCORES
 from core.evaluation.student_scores import ExplainSettings, MeasureSettings, explain, export
 from core.evaluation.threshold import DEFAULT
 from core.export.adapter import AdapterSettings, adapter
-from core.optional import CLASSICAL, Part
 from core.pipeline.opening import run_config
 from core.pipeline.run_folder import STUDENT, Phase
 from core.pipeline.runners import Runner
@@ -25,9 +24,7 @@ from core.pipeline.scorers import BASELINES, Scorer, read_baselines
 from core.pipeline.training import Trained
 from core.records import SplitName
 from core.results import AdapterDownload
-from core.store import reads
-from core.store.manifest import Manifest
-from core.store.runs import RunView
+from core.store import Manifest, RunView, run_records
 from core.teacher.samples import SampleSummary
 from core.teacher.stage import SAMPLES_FILE
 
@@ -321,7 +318,7 @@ def _usable(run: Runner, named: str) -> RunView:
 
 def _check_split(view: RunView, parts: Manifest) -> None:
     split = view.earlier("split", file="data_splits/test.csv")
-    if reads.digest(split) != reads.digest(parts):
+    if run_records.split_digest(split) != run_records.split_digest(parts):
         raise UserError(
             f"baselines.label_only_run: run {view.name} has another test split, so that its student cannot "
             "be compared; run it on the same data and split"

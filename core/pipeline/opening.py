@@ -16,19 +16,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
-from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import ConfigSource, parse_source
+from core.config import ResolvedConfig, differences
+from core.config.config import render
+from core.config.loading import ConfigSource, parse_source, resolve
 from core.config.student import from_first_version
-from core.config.writing import differences, render
-from core.errors import ConfigError, UnderstudyError, UserError
-from core.optional import Failures
+from core.errors import ConfigError, Failures, UnderstudyError, UserError
 from core.pipeline.run_log import run_log
 from core.pipeline.runners import Runner
 from core.pipeline.switches import Switches
-from core.provenance import record_code
-from core.store import pointers
-from core.store.objects import Store
-from core.store.runs import CONFIG, SUMMARY, RunView, run_names
+from core.store import RunView, Store, pointers, run_names
+from core.store.run_records import CONFIG, SUMMARY, record_code
 from core.tracking.trackers import tracked
 
 log = logging.getLogger(__name__)

@@ -11,6 +11,7 @@ from functools import cached_property
 from core.config import Config
 from core.data.stage import FILE as SPLIT_SUMMARY
 from core.data.stage import SplitSummary
+from core.errors import Failures
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided, Selection
@@ -18,7 +19,6 @@ from core.export.ledger import ledger as ledger_of
 from core.export.ledger import student_ledger
 from core.intervals import Interval
 from core.jsonio import Record
-from core.optional import Failures
 from core.pipeline.context import RunContext
 from core.pipeline.exporting import Exported
 from core.pipeline.run_folder import RL, STUDENT, Phase, adapter_path
@@ -30,9 +30,7 @@ from core.rejection.funnel import SUMMARY_FILE as TEACHER_SUMMARY
 from core.rejection.funnel import TeacherSummary
 from core.results import Ledger, ReinforcementStart, SplitSize
 from core.rl.rewards import ValRewards
-from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import Manifest, RunView, Store
 from core.student.train_stage import train
 from core.teacher.samples import SampleSummary
 from core.teacher.stage import sample

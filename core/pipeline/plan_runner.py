@@ -6,15 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from core.config.loading import ResolvedConfig
-from core.errors import MissingInputError, UnderstudyError
-from core.optional import Part, named
+from core.config import ResolvedConfig
+from core.errors import MissingInputError, Part, UnderstudyError, named
 from core.pipeline.runners import Runner
 from core.pipeline.switches import NAMES, Switches
 from core.stage import StageCall
-from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import ReadOnlyRun
+from core.store import Manifest, ReadOnlyRun, Store
 
 Promises = dict[tuple[str, str], str]
 """By stage and key, the arm of a sweep that would build the object."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from core.completions.journal import Journal
-from core.config.loading import ResolvedConfig
+from core.config import ResolvedConfig
 from core.data.stage import SplitSettings, split
-from core.data.writing import scan_examples
 from core.errors import UnderstudyError, UserError
 from core.pipeline import seeds
 from core.pipeline.distill import distill
@@ -15,6 +14,7 @@ from core.pipeline.plan_runner import PlanRunner, Promises
 from core.pipeline.reinforce import find_start
 from core.pipeline.switches import Switches, switches
 from core.prompts import Message
+from core.records import scan_examples
 from core.sweep.arms import Sweep
 from core.teacher.stage import forecast_lines
 

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from core.errors import StoreError
 from core.stage import StageCall, changed
-from core.store.manifest import Manifest
-from core.store.runs import FOLDER, RECORD, RunView, StageRecord
+from core.store import Manifest, RunView, StageRecord
+from core.store.run_records import FOLDER, RECORD
 
 log = logging.getLogger(__name__)
 

@@ -7,13 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from core import jsonio
-from core.config.writing import differences
+from core.config import differences
 from core.data.stage import SplitSettings, split
-from core.data.writing import read_examples
-from core.errors import MissingInputError, UserError
+from core.errors import MissingInputError, Part, UserError
 from core.evaluation.decision import select
 from core.export.manifests import PointerStart, read_start
-from core.optional import Part
 from core.pipeline.distill import conclude
 from core.pipeline.estimate import forecast_reinforcement
 from core.pipeline.exporting import (
@@ -30,12 +28,13 @@ from core.pipeline.run_folder import RL, Histories
 from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.training import Trained, TrainingLoop
+from core.records import read_examples
 from core.rl.rewards import ValRewards
 from core.rl.stages import PolicySettings, RewardSettings, reward
 from core.rl.stages import reinforce as reinforce_segment
 from core.stage import StageCall, flat
-from core.store.manifest import Manifest
-from core.store.runs import FOLDER, RunView
+from core.store import Manifest, RunView
+from core.store.run_records import FOLDER
 from core.student.train_stage import PlannedSegment, plan_segments, plan_steps
 
 log = logging.getLogger(__name__)

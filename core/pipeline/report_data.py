@@ -8,7 +8,7 @@ from importlib import metadata
 from typing import TypeVar
 
 from core import jsonio
-from core.data.writing import read_examples
+from core.errors import Part
 from core.evaluation.analysis import Analysis
 from core.evaluation.decision import DECISION, Decided
 from core.evaluation.predictions import Predictions
@@ -17,19 +17,18 @@ from core.evaluation.student_scores import EXPLAINED, ScoringSummary
 from core.export.ledger import CostEstimate
 from core.export.manifests import file_name
 from core.jsonio import now
-from core.optional import Part
 from core.pipeline import seeds
 from core.pipeline.estimate import FILE as ESTIMATE
 from core.pipeline.outcome import Outcome
 from core.pipeline.run_folder import adapter_path, state_path
-from core.provenance import current_code
+from core.records import read_examples
 from core.rejection.funnel import TeacherSummary
 from core.report import Mistake, ModelBlock, Reinforced, ReportData, SeedResult, plural, were
 from core.report.scorer_sections import worst
 from core.rl.rewards import RLStep
 from core.rl.stages import STEPS
-from core.store import reads
-from core.store.runs import FOLDER
+from core.store import run_records
+from core.store.run_records import FOLDER, current_code
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary
 from core.student.train_stage import STEPS_FILE, read_steps
@@ -96,7 +95,9 @@ def report_of(o: Outcome) -> ReportData:
         resume_state_path=state_path(o.final),
         mistakes=optional("worst errors", lambda: _mistakes(o), list),
         reads=optional(
-            "reads of test", lambda: reads.of(store, o.parts) if exported.split == "test" else [], list
+            "reads of test",
+            lambda: run_records.find_test_reads(store, o.parts) if exported.split == "test" else [],
+            list,
         ),
         seeds=measured,
         reinforced=_reinforced(o),

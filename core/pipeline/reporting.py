@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from core.bundle.stage import FOLDER as BUNDLE
-from core.data.writing import read_examples
+from core.errors import Part
 from core.evaluation.analysis import FILE as ANALYSIS
 from core.evaluation.decision import DECISION
 from core.evaluation.metrics import Metrics
@@ -13,13 +13,11 @@ from core.evaluation.threshold import rule
 from core.export.manifests import Pointer, ReinforcedPointer, SplitMetrics, file_name, metrics_name
 from core.export.predictions import write_predictions
 from core.jsonio import now
-from core.optional import Part
 from core.pipeline.outcome import Outcome
 from core.pipeline.report_data import report_of
 from core.pipeline.run_folder import STUDENT, adapter_path, state_path
 from core.pipeline.scorers import Scorer
-from core.provenance import current_code
-from core.records import SplitName
+from core.records import SplitName, read_examples
 from core.report import render_markdown, render_page, run_report
 from core.report.plots import save_learning_curve
 from core.results import (
@@ -36,6 +34,7 @@ from core.results import (
 from core.rl.rewards import RLSegmentSummary
 from core.stage import action
 from core.store import pointers
+from core.store.run_records import current_code
 
 CURVE = "learning_curve.png"
 _RL_COUNTS = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")

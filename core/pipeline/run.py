@@ -6,8 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from core.config import Config
-from core.config.loading import ResolvedConfig, load
+from core.config import Config, ResolvedConfig
+from core.config.loading import load
 from core.errors import ConfigError, StageError
 from core.pipeline import seeds
 from core.pipeline.distill import distill, perform_report
@@ -19,7 +19,7 @@ from core.pipeline.runners import Runner
 from core.pipeline.switches import switches
 from core.report import plural
 from core.results import ReinforcementResult, RunResult, load_reinforcement_result, load_run_result
-from core.store.objects import Store
+from core.store import Store
 from core.sweep.arms import Sweep
 from core.sweep.comparing import Ended
 from core.sweep.report import write

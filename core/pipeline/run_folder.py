@@ -15,8 +15,7 @@ from core.records import SplitName
 from core.rejection.funnel import SUMMARY_FILE, TeacherSummary
 from core.rl.rewards import RLSegmentSummary, RLStep, ValRewards
 from core.rl.stages import ROLLOUTS, STEPS
-from core.store.manifest import Manifest
-from core.store.runs import RunView
+from core.store import Manifest, RunView
 from core.student.train_stage import STEPS_FILE, TrainStep
 from core.tracking.trackers import Trackers, evaluation_point, reward_points, teacher_point, training_points
 

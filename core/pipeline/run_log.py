@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.errors import UnderstudyError
-from core.store.backend import explained
-from core.store.runs import RunView
+from core.store import RunView, explained
 
 log = logging.getLogger(__name__)
 

@@ -10,19 +10,16 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from core.completions.journal import Journal
-from core.config.loading import ResolvedConfig
-from core.errors import MissingInputError
+from core.config import ResolvedConfig
+from core.errors import Failures, MissingInputError, Part, PartFailed
 from core.jsonio import now
-from core.optional import Failures, Part, PartFailed
 from core.pipeline.context import RunContext
 from core.pipeline.reasons import Reasons
 from core.pipeline.run_folder import Phase
 from core.pipeline.switches import Switches
 from core.progress import LogProgress, Progress
 from core.stage import Settings, Stage, StageCall, build
-from core.store import reads
-from core.store.manifest import Manifest
-from core.store.runs import RunView
+from core.store import Manifest, RunView, run_records
 from core.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
@@ -143,7 +140,7 @@ class Runner:
 
     def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
         """Record that test is about to be read for what `frozen` consists of."""
-        reads.note(self.store, split, frozen, self.view.name, what)
+        run_records.note_test_read(self.store, split, frozen, self.view.name, what)
 
     def progress(self, label: str) -> Progress:
         """Where a stage reports its progress."""

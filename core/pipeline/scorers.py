@@ -14,8 +14,7 @@ from core.evaluation.predictions import SCORES, Predictions
 from core.jsonio import Record
 from core.records import SplitName
 from core.results import GridPoint, ScorerResult, Setting
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 
 BASELINES = "baselines.json"
 """The file of the baseline stage that describes how each baseline was fitted."""

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.config import Config
-from core.config.loading import ResolvedConfig, walk
-from core.config.writing import differences
+from core.config import Config, ResolvedConfig, differences
+from core.config.config import walk
 from core.errors import ConfigError
 from core.export.manifests import SplitMetrics, metrics_name
 from core.pipeline.opening import run_config
 from core.pipeline.scorers import Scorer
 from core.records import SplitName
 from core.report import SeedResult
-from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import CONFIG, RunView
+from core.store import Manifest, RunView, Store
+from core.store.run_records import CONFIG
 from core.student.encode_stage import encode
 
 

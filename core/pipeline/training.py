@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from core.config.measure import EarlyStopping
+from core.config import EarlyStopping
 from core.errors import MissingInputError
 from core.evaluation.decision import should_stop
 from core.evaluation.metrics import Metrics
@@ -15,7 +15,7 @@ from core.evaluation.student_scores import METRICS_FILE, MeasureSettings, evalua
 from core.pipeline.run_folder import Histories
 from core.pipeline.runners import At, PendingStage, Runner
 from core.stage import StageCall
-from core.store.manifest import Manifest
+from core.store import Manifest
 from core.student.encode_stage import DATA_FILE, read_data, read_set
 from core.student.train_stage import (
     PlannedSegment,

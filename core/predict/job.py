@@ -17,9 +17,9 @@ from core import jsonio
 from core.bundle import Weights
 from core.bundle.opening import FILE
 from core.data import sources
+from core.durable import replace_bytes, sync, user_cache
 from core.engines import Device
 from core.errors import RowsFailed, StoreError, UserError
-from core.files import replace_bytes, sync, user_cache
 from core.jsonio import Record
 from core.predict import sink
 from core.predict.options import OutputFormat, PredictOptions

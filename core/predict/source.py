@@ -13,9 +13,8 @@ from typing import BinaryIO, Literal
 
 from core.bundle.opening import read_contents
 from core.data import sources, tables
-from core.data.sources import FORMATS, Format
+from core.data.sources import FORMATS, STANDARD_INPUT, Format, TextFormat, TextLines
 from core.data.tables import MissingColumn, RawRow, garbled
-from core.data.text_lines import STANDARD_INPUT, TextFormat, TextLines
 from core.errors import DataError
 from core.predict.options import STANDARD, InputFormat, PredictOptions
 from core.records import text_id

@@ -17,16 +17,15 @@ from core.bundle import Weights
 from core.bundle.opening import FILE, MERGED, Bundle, open_bundle, read_contents
 from core.bundle.stage import FOLDER
 from core.data import sources
+from core.durable import user_cache, whole_folder
 from core.engines import Device, Sampler
 from core.errors import DataError, MissingInputError, ModelError, UserError
 from core.evaluation.predictions import Predictions, optional
 from core.evaluation.student_scores import ScoreSettings, score_texts
-from core.files import user_cache, whole_folder
-from core.labels import LabelSet
 from core.progress import Progress, Silent
+from core.records import LabelSet
 from core.rulebook import cited
-from core.store import pointers
-from core.store.objects import Store
+from core.store import Store, pointers
 
 log = logging.getLogger(__name__)
 

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config.rejection import RULES
+from core.config import RULES
 from core.intervals import Difference, Share, difference, share
 from core.jsonio import Stored
-from core.labels import BINARY, LabelSet
+from core.records import BINARY, LabelSet
 from core.teacher.samples import Agreement, AnswerAgreement, FirstAnswers, RecordedLabels, TeacherLedger
 
 SUMMARY_FILE = "teacher_summary.json"

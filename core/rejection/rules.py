@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pydantic import Field
 
 from core.completions.chat import ending
-from core.config.rejection import RejectionConfig, RejectionRule, RuleContext, rule
-from core.labels import BINARY
-from core.records import Example, TeacherAnswer, Verdict
+from core.config import RejectionConfig, RejectionRule, RuleContext, rule
+from core.records import BINARY, Example, TeacherAnswer, Verdict
 from core.rulebook import cited, missing_quotes, plain, without_quotes
 from core.teacher.samples import GOLD_SOURCE
 

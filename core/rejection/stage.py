@@ -14,16 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from core import jsonio
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.rejection import RejectionConfig, RuleContext
-from core.config.teacher import RulesConfig
-from core.data.writing import iter_placed
+from core.config import Config, ConfigSection, RejectionConfig, RuleContext, RulesConfig
 from core.errors import ConfigError, StageError
 from core.intervals import difference, share
 from core.jsonio import LinesWriter, as_row, read_jsonl
-from core.labels import BINARY, LabelSet
-from core.records import AcceptedSample, Example, SplitName, TeacherAnswer, Verdict
+from core.records import (
+    BINARY,
+    AcceptedSample,
+    Example,
+    LabelSet,
+    SplitName,
+    TeacherAnswer,
+    Verdict,
+    iter_placed,
+)
 from core.rejection.funnel import (
     REJECTED_FILE,
     SUMMARY_FILE,

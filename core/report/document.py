@@ -15,20 +15,19 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from core.config import Config
+from core.errors import Failures, Part
 from core.evaluation.analysis import Analysis, ProbabilityAnalysis
 from core.evaluation.comparison import MetricDifference
 from core.evaluation.decision import Decided, Selection
 from core.evaluation.metrics import Metrics, lower_is_better
 from core.evaluation.slices import HardTexts
 from core.export.ledger import CostEstimate
-from core.labels import BINARY
-from core.optional import Failures, Part
-from core.records import SplitName
+from core.records import BINARY, SplitName
 from core.registry import Registry
 from core.rejection.funnel import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.rewards import RLStep, ValRewards
-from core.store.reads import Read
+from core.store.run_records import Read
 from core.teacher.samples import FirstAnswers
 
 UNDEFINED = "–"

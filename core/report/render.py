@@ -17,11 +17,11 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from core.config.measure import METRICS
+from core.config import METRICS
+from core.errors import Failure, Failures, Part
 from core.evaluation.comparison import MetricDifference, signed_end
 from core.intervals import Difference, Interval
-from core.labels import BINARY
-from core.optional import Failure, Failures, Part
+from core.records import BINARY
 from core.report import drawing
 from core.report.document import (
     CONCLUSIONS,

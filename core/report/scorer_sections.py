@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.analysis import Analysis, LabelAnalysis, ProbabilityAnalysis, ScorerAnalysis
 from core.evaluation.decision import Decision, worst_errors
 from core.evaluation.predictions import Predictions, optional

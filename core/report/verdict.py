@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.analysis import Analysis, ScorerAnalysis
 from core.evaluation.comparison import MetricDifference
 from core.intervals import TOO_FEW

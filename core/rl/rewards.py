@@ -12,12 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from core.config.reinforce import REWARDS, reward
+from core.config import REWARDS, reward
 from core.engines import Datum, GenerateParams, Generation, Sampler
 from core.jsonio import Record
-from core.labels import BINARY, LabelSet
 from core.prompts import TargetWording
-from core.records import Example
+from core.records import BINARY, Example, LabelSet
 from core.rulebook import MIN_QUOTE, checkable, cited, missing_quotes, quotes
 from core.student.conversation import ParsedCompletion, write_answer
 from core.student.encoding import Encoder

@@ -17,13 +17,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from core import jsonio
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.engine import EngineChoice
-from core.config.reinforce import RewardWeights, rewards_code
-from core.config.student import AdamConfig, LoraConfig
+from core.config import (
+    AdamConfig,
+    Config,
+    ConfigSection,
+    EngineChoice,
+    LoraConfig,
+    RewardWeights,
+    rewards_code,
+)
 from core.data.splitting import subset
-from core.data.writing import read_examples
 from core.engines import (
     Capabilities,
     EngineUsage,
@@ -39,6 +42,7 @@ from core.engines import (
 )
 from core.errors import ConfigError
 from core.evaluation.student_scores import billed, sampling
+from core.records import read_examples
 from core.rl.rewards import (
     Answer,
     Rubric,

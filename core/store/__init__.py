@@ -1,1 +1,20 @@
-"""Where artifacts live: immutable objects with a manifest written last, run views, pointers."""
+"""The artifact store: immutable objects, run folders and pointers under one root, on a disk or on S3."""
+
+from core.store.backend import Backend, Disk, FoundFile, explained
+from core.store.objects import FileEntry, Manifest, Store
+from core.store.run_records import ReadOnlyRun, RunState, RunView, StageRecord, run_names
+
+__all__ = [
+    "Backend",
+    "Disk",
+    "FileEntry",
+    "FoundFile",
+    "Manifest",
+    "ReadOnlyRun",
+    "RunState",
+    "RunView",
+    "StageRecord",
+    "Store",
+    "explained",
+    "run_names",
+]

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from filelock import FileLock
 
-from core import files
+from core import durable
 from core.errors import StoreError, UnderstudyError
 
 LOCK = ".lock"
@@ -116,16 +116,16 @@ class Disk:
 
     def write(self, path: str, data: bytes) -> None:
         with explained(self.folder / path, "write"):
-            files.replace_bytes(self.folder / path, data)
+            durable.replace_bytes(self.folder / path, data)
 
     def create(self, path: str, data: bytes) -> bool:
         with explained(self.folder / path, "write"):
-            return files.create_bytes(self.folder / path, data)
+            return durable.create_bytes(self.folder / path, data)
 
     def swap(self, path: str, data: bytes, version: str) -> bool:
         with self._locked(path, version) as place:
             if place is not None:
-                files.replace_bytes(place, data)
+                durable.replace_bytes(place, data)
             return place is not None
 
     def discard(self, path: str, version: str) -> None:
@@ -164,7 +164,7 @@ class Disk:
     def replacing(self, path: str) -> Iterator[Path]:
         """Yield a temporary path that replaces `path` at the end, unless there is an error."""
         target = self.folder / path
-        with explained(target, "write"), files.replacing(target) as temporary:
+        with explained(target, "write"), durable.replacing(target) as temporary:
             yield temporary
 
     @contextlib.contextmanager

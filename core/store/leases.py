@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from core import failpoints
+from core import durable
 from core.errors import UnderstudyError
 from core.jsonio import indented, now
 from core.store.backend import Backend
@@ -53,7 +53,7 @@ def held(backend: Backend, name: str, what: str, terms: LeaseTerms) -> Iterator[
     lease = _Lease(backend, f"{FOLDER}/{name}.json", what, terms)
     try:  # Ctrl-C may arrive while the lease is acquired
         lease.acquire()
-        failpoints.hit(failpoints.LEASE_TAKEN, name)
+        durable.failpoint(durable.LEASE_TAKEN, name)
         yield
     finally:
         try:

@@ -1,4 +1,7 @@
-"""Immutable objects: a folder of files per writer, and a manifest that is created last."""
+"""Immutable objects: a folder of files per writer, and a manifest that is created last.
+
+The manifest has the digests of the files and everything that decided them, so that what it names exists.
+"""
 
 from __future__ import annotations
 
@@ -11,17 +14,85 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from core import failpoints, files, jsonio, locations
+from core import durable, jsonio, locations
 from core.errors import StoreError, UserError
-from core.jsonio import InvalidFile, now
+from core.jsonio import InvalidFile, Record, now
 from core.store import leases
 from core.store.backend import Backend, Disk, explained
 from core.store.leases import TERMS, LeaseTerms, writer_id
-from core.store.manifest import FileEntry, Manifest, manifest_path
 
 log = logging.getLogger(__name__)
+_CHECKSUM = "checksum"
+
+
+class FileEntry(Record):
+    """One file of an object; `rows` of JSON lines, `etag` on S3."""
+
+    sha256: str
+    bytes: int
+    rows: int | None = None
+    etag: str | None = None
+
+
+class Manifest(Record):
+    """The content of an object. It is written last, so that what it names exists."""
+
+    stage: str
+    key: str
+    writer: str
+    created_at: str
+    files: dict[str, FileEntry]
+    ingredients: dict[str, Any]
+    """Everything the key is a digest of, flat, so that two manifests can be compared by name."""
+    summary: dict[str, Any]
+    """Counts and notices for people; not part of the digest."""
+
+    @property
+    def digest(self) -> str:
+        """sha256 over the files' names and contents, as it is part of a later stage's key."""
+        return jsonio.digest({name: entry.sha256 for name, entry in self.files.items()})
+
+    @property
+    def path(self) -> str:
+        """The place of the manifest under the root."""
+        return manifest_path(self.stage, self.key)
+
+    @property
+    def folder(self) -> str:
+        """The place of the files under the root."""
+        return f"objects/{self.stage}/{self.key}/{self.writer}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object that is written, with its own checksum."""
+        value = {
+            "stage": self.stage,
+            "key": self.key,
+            "writer": self.writer,
+            "created_at": self.created_at,
+            "digest": self.digest,
+            "files": {name: e.model_dump(exclude_none=True) for name, e in sorted(self.files.items())},
+            "ingredients": self.ingredients,
+            "summary": self.summary,
+        }
+        return {**value, _CHECKSUM: _checksum(value)}
+
+    @classmethod
+    def from_json(cls, value: Any, place: str) -> Self:
+        """The manifest in a JSON value. Raises InvalidFile if it is not one or was altered."""
+        manifest = super().from_json(value, place)
+        # Version 0.1 wrote manifests without a checksum.
+        if _CHECKSUM in value and value[_CHECKSUM] != _checksum(value):
+            raise InvalidFile(f"{place}: its content does not match its checksum")
+        if value.get("digest") != manifest.digest:
+            raise InvalidFile(f"{place}: its files do not match its digest")
+        return manifest
+
+
+def manifest_path(stage: str, key: str) -> str:
+    """The place of the manifest of a key under the root."""
+    return f"objects/{stage}/{key}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +220,8 @@ class Store:
         with explained(folder, "write"):
             names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
             entries = {name: _entry(folder / name) for name in names}
-            files.sync([p for p in folder.rglob("*") if p.is_dir()])
-            files.sync([folder, folder.parent])
+            durable.sync([p for p in folder.rglob("*") if p.is_dir()])
+            durable.sync([folder, folder.parent])
         manifest = Manifest(
             stage=stage,
             key=key,
@@ -162,13 +233,13 @@ class Store:
         )
         if self.backend.folder is None:
             manifest = self._uploaded(manifest, folder)
-        failpoints.hit(failpoints.FILES_WRITTEN, f"{stage}/{key}")
+        durable.failpoint(durable.FILES_WRITTEN, f"{stage}/{key}")
         kept = self._create(manifest, replace=replace)
         if kept is not manifest:
             self.abandon(folder)
             if self.backend.folder is None:
                 self.backend.remove(f"{manifest.folder}/{name}" for name in manifest.files)
-        failpoints.hit(failpoints.MANIFEST_WRITTEN, f"{stage}/{key}")
+        durable.failpoint(durable.MANIFEST_WRITTEN, f"{stage}/{key}")
         return kept
 
     def read_json(self, relative: str) -> Any | None:
@@ -238,7 +309,7 @@ class Copies:
     def of(cls, backend: Backend) -> Copies:
         """Return the copies in the user's cache."""
         root = hashlib.sha256(backend.url.encode()).hexdigest()[:16]
-        return cls(backend, files.user_cache() / "objects" / root)
+        return cls(backend, durable.user_cache() / "objects" / root)
 
     def file(self, manifest: Manifest, name: str) -> Path:
         """Return a file of an object, downloaded unless there is an intact copy.
@@ -254,7 +325,7 @@ class Copies:
         if not intact:
             with explained(path, "write"):
                 path.parent.mkdir(parents=True, exist_ok=True)
-            with files.replacing(path) as temporary:
+            with durable.replacing(path) as temporary:
                 self.backend.download(relative, temporary)
                 if not _matches(temporary, entry):
                     raise StoreError(
@@ -288,7 +359,7 @@ class Copies:
 
 
 def _entry(path: Path) -> FileEntry:
-    files.sync([path])
+    durable.sync([path])
     rows = None
     if path.suffix == ".jsonl":
         with path.open("rb") as f:
@@ -298,3 +369,9 @@ def _entry(path: Path) -> FileEntry:
 
 def _matches(path: Path, entry: FileEntry) -> bool:
     return path.is_file() and path.stat().st_size == entry.bytes and jsonio.file_digest(path) == entry.sha256
+
+
+def _checksum(value: Mapping[str, Any]) -> str:
+    """sha256 over everything else, as JSON returns it: there, a number that is a name is a string."""
+    rest = {name: inner for name, inner in value.items() if name != _CHECKSUM}
+    return jsonio.digest(json.loads(json.dumps(rest)))

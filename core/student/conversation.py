@@ -15,8 +15,8 @@ from itertools import cycle
 from typing import TYPE_CHECKING, Literal
 
 from core.errors import ModelError, PromptError
-from core.labels import BINARY, LabelSet
 from core.prompts import TEXT_SLOT, Message, TargetWording
+from core.records import BINARY, LabelSet
 from core.student.tokenizer import ChatTokenizer
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from core import jsonio
-from core.config.student import StudentConfig
+from core.config import StudentConfig
 from core.engines import Datum
 from core.errors import DataError
 from core.jsonio import Record

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any
 
-from core.config.base import ConfigSection
-from core.config.student import StudentConfig, TokenWeights
+from core.config import ConfigSection, StudentConfig, TokenWeights
 from core.engines import Datum
 from core.errors import PromptError
-from core.labels import BINARY, LabelSet
 from core.prompts import Message, Prompts
+from core.records import BINARY, LabelSet
 from core.student.conversation import (
     AnswerPart,
     ParsedCompletion,

@@ -15,16 +15,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from core import failpoints, jsonio
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.engine import EngineChoice
-from core.config.reinforce import ReinforceConfig
-from core.config.student import AdamConfig, LoraConfig, StudentConfig
+from core import durable, jsonio
+from core.config import (
+    AdamConfig,
+    Config,
+    ConfigSection,
+    EngineChoice,
+    LoraConfig,
+    ReinforceConfig,
+    StudentConfig,
+)
 from core.engines import AdamParams, Checkpoint, Datum, Engine, LoraSpec, PendingResult, SaveLabel, Session
 from core.errors import DataError
 from core.jsonio import Record
-from core.progress import Saying
+from core.progress import NotedProgress
 from core.stage import StageIO, stage
 
 _IN_FLIGHT = 2
@@ -199,8 +203,8 @@ def training(
 
     If the block fails, all live sessions are closed.
     """
-    progress, live = Saying(io.progress, steps[0].step, total), io.context.live
-    with io.context.engine.report_waits(progress.say):
+    progress, live = NotedProgress(io.progress, steps[0].step, total), io.context.live
+    with io.context.engine.report_waits(progress.note):
         live.pending = session = open_session()
         try:
             yield session, replace(io, progress=progress)
@@ -212,7 +216,7 @@ def training(
 def save(session: Session, io: StageIO, steps: Sequence[PlannedStep]) -> dict[str, Any]:
     """Save the state after a segment's steps; return what its summary states about the checkpoint."""
     saved = session.save(io.out, step=steps[-1].step + 1, label=SaveLabel(io.key, io.out.name))
-    failpoints.hit(failpoints.STATE_SAVED, str(saved.step))
+    durable.failpoint(durable.STATE_SAVED, str(saved.step))
     SavedCheckpoint(step=saved.step, digest=saved.digest).write(io.out / CHECKPOINT_FILE)
     found: dict[str, Any] = {
         "step": saved.step,
@@ -252,7 +256,7 @@ def train(
         for step in steps:
             batch = mean_over_examples([examples[r] for r in step.rows])
             pending = session.submit(batch, adam_params(config.adam, step.learning_rate), step=step.step)
-            failpoints.hit(failpoints.STEP_SUBMITTED, str(step.step))
+            durable.failpoint(durable.STEP_SUBMITTED, str(step.step))
             in_flight.append((step, pending))
             if len(in_flight) >= _IN_FLIGHT:
                 rows.append(_finish(*in_flight.popleft(), io, total))

@@ -14,18 +14,16 @@ import numpy as np
 from pydantic import RootModel, TypeAdapter
 
 from core import jsonio
-from core.config.measure import METRICS
-from core.data.writing import iter_examples
+from core.config import METRICS
 from core.errors import DataError, MissingInputError
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, compare, signed_end, with_verdict
 from core.evaluation.predictions import NO_PROBABILITY
 from core.intervals import exact_interval
 from core.jsonio import InvalidFile, Record, parse
-from core.labels import BINARY
-from core.records import SplitName
-from core.store.objects import Store
-from core.store.runs import FOLDER, run_names
+from core.records import BINARY, SplitName, iter_examples
+from core.store import Store, run_names
+from core.store.run_records import FOLDER
 from core.summary.run_records import metrics_path, missing_run, read_metrics
 from core.summary.summarize import csv_text, save
 

@@ -19,14 +19,10 @@ from pydantic import ConfigDict, Field, ValidationError
 from core.errors import MissingInputError, UserError
 from core.export.manifests import metrics_name
 from core.jsonio import InvalidFile, Record, message, parse
-from core.provenance import FILE as MADE_BY
-from core.provenance import MadeBy
 from core.records import SplitName
 from core.results import RunResult, StudentSetup, load_run_result
-from core.store import leases, pointers
-from core.store.backend import FoundFile
-from core.store.objects import Store
-from core.store.runs import CONFIG, FOLDER, SUMMARY, RunView, run_names
+from core.store import FoundFile, RunView, Store, leases, pointers, run_names
+from core.store.run_records import CONFIG, FOLDER, MADE_BY, SUMMARY, MadeBy
 
 Mode = Literal["reasoning", "label_only"]
 Modes = Literal["reasoning", "label_only", "both"]

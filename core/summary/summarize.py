@@ -17,15 +17,13 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from core import files
-from core.errors import StoreError
+from core import durable
+from core.errors import StoreError, strict
 from core.jsonio import InvalidFile, as_row, now, parse
-from core.optional import strict
 from core.records import SPLITS, SplitName
 from core.report import Cell, Document, Prose, Section, Table, number, plural, render_page, span
-from core.store.backend import explained
-from core.store.objects import Store
-from core.store.runs import FOLDER, STATE, RunState
+from core.store import RunState, Store, explained
+from core.store.run_records import FOLDER, STATE
 from core.summary.run_records import (
     MODES,
     READERS,
@@ -362,7 +360,7 @@ def save(text: str, path: Path) -> Path:
     Half a surrogate pair, which names and JSON may have, is written as its escape.
     """
     try:
-        files.replace_bytes(path, text.encode("utf-8", "backslashreplace"))
+        durable.replace_bytes(path, text.encode("utf-8", "backslashreplace"))
     except OSError as e:
         raise StoreError(f"cannot write {path}: {e.strerror or e}; choose another path with --output") from e
     return path

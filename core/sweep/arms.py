@@ -12,10 +12,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError, model_validator
 
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.loading import ResolvedConfig, leaves, load
-from core.config.reading import read_source
+from core.config import Config, ConfigSection, ResolvedConfig
+from core.config.loading import leaves, load, read_source
 from core.errors import ConfigError
 from core.jsonio import FieldError
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from core.config.measure import METRICS
-from core.data.writing import read_examples
+from core.config import METRICS
 from core.errors import DataError, MissingInputError, StoreError
 from core.evaluation.analysis import Analysis, Scored, measure_scorers
 from core.evaluation.decision import DECISION, Decision
 from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import SCORES, Predictions
-from core.records import SplitName
+from core.records import SplitName, read_examples
 from core.results import RunResult, load_run_result
-from core.store import reads
-from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import FOLDER, RunView
+from core.store import Manifest, RunView, Store, run_records
+from core.store.run_records import FOLDER
 from core.sweep.arms import Arm, Sweep
 
 FALLBACK = "macro_f1"
@@ -53,7 +50,7 @@ class FinishedArm:
     @property
     def data(self) -> tuple[str, str]:
         """Digests of val and test."""
-        return reads.digest(self.split, "val"), reads.digest(self.split)
+        return run_records.split_digest(self.split, "val"), run_records.split_digest(self.split)
 
 
 @dataclass(frozen=True, slots=True)

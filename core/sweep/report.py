@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from core import jsonio
+from core.errors import Failures
 from core.evaluation.analysis import Analysis
 from core.jsonio import now
-from core.optional import Failures
 from core.report import (
     UNDEFINED,
     Block,
@@ -36,7 +36,7 @@ from core.report import (
     verdict,
     with_interval,
 )
-from core.store.objects import Store
+from core.store import Store
 from core.sweep.arms import Sweep
 from core.sweep.comparing import Ended, FinishedArm, SweepResult, compare_arms
 

@@ -10,14 +10,12 @@ from core.completions.completer import complete_each, stored_completions
 from core.completions.journal import Journal
 from core.completions.limits import LEARNED_AFTER, Estimator, RequestLedger, rough_tokens
 from core.completions.request_context import RequestContext
-from core.config.endpoint import Endpoint
-from core.config.teacher import TeacherConfig
+from core.config import Endpoint, TeacherConfig
 from core.cost import Forecast, Range, Usage, cost, estimate_run, price_of
 from core.errors import TeacherError
-from core.labels import BINARY
 from core.progress import Progress
 from core.prompts import TEXT_SLOT, Prompts
-from core.records import Example, SplitName, TeacherAnswer
+from core.records import BINARY, Example, SplitName, TeacherAnswer
 from core.teacher.parsing import LabelNames, ParsedAnswer, parse_reply
 from core.teacher.samples import Answered, AttemptPolicy, TeacherFacts, TeacherLedger
 

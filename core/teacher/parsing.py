@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from core.completions.chat import ending
-from core.config.teacher import ParseConfig
-from core.labels import BINARY, LabelSet
+from core.config import ParseConfig
+from core.records import BINARY, LabelSet
 
 _THINK = ("think", "thinking")
 _REASON = ("reason", "reasoning", "rationale")

@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from core.config.teacher import ParseConfig
+from core.config import ParseConfig
 from core.data import sources
 from core.errors import AnswersError, DataError
 from core.progress import Progress

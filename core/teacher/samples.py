@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from core.jsonio import Stored, read_jsonl
-from core.labels import BINARY, LabelSet
-from core.records import Example, TeacherAnswer
+from core.records import BINARY, Example, LabelSet, TeacherAnswer
 
 GOLD_SOURCE = "gold"
 """The parse source of gold labels used as answers; rules about reasons do not apply to it."""

@@ -14,22 +14,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pydantic import ValidationInfo, field_validator
 
-from core import failpoints, jsonio
+from core import durable, jsonio
 from core.completions.journal import Journal
-from core.config import Config
-from core.config.base import ConfigSection
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.config import Config, ConfigSection, PromptsConfig, RulesConfig, TeacherConfig
 from core.cost import Forecast, Range
-from core.data.writing import Examples, scan_examples
 from core.errors import AnswersError
-from core.labels import LabelSet
 from core.progress import Progress
 from core.prompts import load_prompts
-from core.records import Example, SplitName, TeacherAnswer
+from core.records import Example, Examples, LabelSet, SplitName, TeacherAnswer, scan_examples
 from core.rulebook import load_rulebook
 from core.stage import StageIO, stage
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.teacher.live import LiveTeacher, OpenJournal, Taken, forecast
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher, answers_digest
@@ -94,7 +89,7 @@ class SampleSettings(ConfigSection):
 class Teacher(Protocol):
     """Answers texts. Opened with all it needs (prompts, rulebook, names of labels, policy).
 
-    `examples` is read lazily, and only a collection (core.data.writing.Examples reads its file each
+    `examples` is read lazily, and only a collection (core.records.Examples reads its file each
     time) more than once. The answers are in its order, one item for each text. A caller that stops early
     closes the iterator, and texts that were answered until then stay answered.
     """
@@ -199,7 +194,7 @@ def sample(settings: SampleSettings, io: StageIO) -> dict[str, Any]:
 
     def rows() -> Iterator[dict[str, Any]]:
         for answered in teacher.answers(examples, len(examples), io.progress):
-            failpoints.hit(failpoints.TEACHER_ASKED, answered.example.id)
+            durable.failpoint(durable.TEACHER_ASKED, answered.example.id)
             tally.add(answered)
             for answer in answered.answers:
                 yield sample_row(answered.example, answer, split=settings.split)

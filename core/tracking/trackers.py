@@ -23,16 +23,15 @@ from operator import getitem
 from pathlib import Path
 from typing import Any
 
-from core.config import Config
-from core.config.loading import walk
-from core.config.measure import METRICS
+from core.config import METRICS, Config
+from core.config.config import walk
+from core.errors import Failure, Failures, Part, named
 from core.evaluation.metrics import Metrics
 from core.jsonio import InvalidFile, Record, parse
-from core.optional import Failure, Failures, Part, named
 from core.rejection.funnel import TeacherSummary
 from core.results import RunResult, load_run_result
 from core.rl.rewards import RLStep
-from core.store.runs import RunView
+from core.store import RunView
 from core.student.train_stage import TrainStep
 from core.tracking.child import ABANDONED, ENDED, ERROR, READY, SPOOL
 

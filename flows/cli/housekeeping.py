@@ -17,7 +17,7 @@ from flows.cli.console import local_output, root_option
 
 if TYPE_CHECKING:
     from core.engines import CheckpointServer
-    from core.legacy.importing import Defaults
+    from core.legacy.convert import Defaults
     from core.records import SplitName
     from core.summary.run_records import Modes
     from core.summary.summarize import Format
@@ -30,7 +30,7 @@ _ROOT = root_option("A folder or s3:// URL.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with every field.")
 def list_runs(root: str, as_json: bool) -> None:
     """List the runs under a root: state, size, and the student's metrics on test."""
-    from core.store.objects import Store
+    from core.store import Store
     from core.summary import run_records
 
     entries = run_records.list_runs(Store.at(root))
@@ -60,7 +60,7 @@ def list_runs(root: str, as_json: bool) -> None:
 )
 def remove(run: str, root: str, force: bool) -> None:
     """Remove RUN's folder and the pointers to it; `understudy gc` then frees what only it used."""
-    from core.store.objects import Store
+    from core.store import Store
     from core.summary.run_records import remove_run
 
     for what in remove_run(Store.at(root), run, force=force):
@@ -80,15 +80,14 @@ def remove(run: str, root: str, force: bool) -> None:
 )
 def collect_garbage(root: str, delete: bool, hours: float) -> None:
     """Find objects that no run and no pointer refers to, and files that killed runs left."""
-    from core.store import collecting
-    from core.store.objects import Store
+    from core.store import Store, pointers
 
     store = Store.at(root)  # not `open`, whose probe a full disk would refuse
-    garbage = collecting.find_garbage(store, hours * 3600)
+    garbage = pointers.find_garbage(store, hours * 3600)
     for (stage, key), files in sorted(garbage.objects.items()):
         console.show(f"{console.size(sum(f.bytes for f in files)):>9}  {stage} {key[:12]}")
     if delete:
-        garbage = collecting.collect(store, garbage)
+        garbage = pointers.collect(store, garbage)
         store.copies.sweep(
             {"/".join(f.path.split("/")[:4]) for f in store.backend.list("objects")}, hours * 3600
         )
@@ -126,7 +125,7 @@ _RUNS_ROOT = root_option("A folder or s3:// URL that contains runs/.")
 def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> None:
     """Put the metrics of all runs under a root into one file."""
     from core.report.render import plural
-    from core.store.objects import Store
+    from core.store import Store
     from core.summary.summarize import default_path, save, summarize_runs
 
     found, text = summarize_runs(Store.at(root), mode, format_)
@@ -160,7 +159,7 @@ def summary(root: str, output: Path | None, mode: Modes, format_: Format) -> Non
 )
 def compare(a: str, b: str, root: str, split: SplitName, output: Path | None) -> None:
     """Compare the decisions of run A and run B text by text: fixed, broken, both wrong, both right."""
-    from core.store.objects import Store
+    from core.store import Store
     from core.summary.run_comparison import compare_runs, lines, read_predictions, write
 
     store = Store.at(root)
@@ -214,8 +213,7 @@ def list_checkpoints(kind: str, server: str | None, everything: bool) -> None:
 def remove_checkpoints(paths: tuple[str, ...], kind: str, server: str | None, root: str, force: bool) -> None:
     """Remove the checkpoints at PATHS (tinker://...)."""
     from core.errors import UserError
-    from core.store import pointers
-    from core.store.objects import Store
+    from core.store import Store, pointers
 
     store = Store.at(root)
     named = {
@@ -237,7 +235,7 @@ def remove_checkpoints(paths: tuple[str, ...], kind: str, server: str | None, ro
 
 @contextmanager
 def _opened(kind: str, server: str | None) -> Iterator[CheckpointServer]:
-    from core.config.engine import ENGINES
+    from core.config import ENGINES
     from core.engines import CheckpointServer
     from core.errors import UserError
 
@@ -274,9 +272,9 @@ def import_config(
 
     Keys that are not taken over as they are get listed with the reason.
     """
-    from core import files
-    from core.legacy.importing import import_config as converted
-    from core.legacy.importing import render
+    from core import durable
+    from core.legacy.convert import import_config as converted
+    from core.legacy.convert import render
 
     to = output or Path(f"{file.stem}.yaml")
     if to.suffix not in (".yaml", ".yml"):
@@ -290,7 +288,7 @@ def import_config(
         raise ConfigError(f"{' and '.join(existing)} already exists; give another --output, or --force")
     for path, text in texts.items():
         try:
-            files.replace_bytes(path, text.encode())
+            durable.replace_bytes(path, text.encode())
         except OSError as e:
             raise ConfigError(f"cannot write {path}: {e.strerror or e}; give another --output") from e
     version = "first" if found.version == "old" else "later"

@@ -17,7 +17,7 @@ from flows.cli import console
 from flows.cli.console import config_argument, refresh_option, root_option, set_option
 
 if TYPE_CHECKING:
-    from core.config.loading import ResolvedConfig
+    from core.config import ResolvedConfig
     from core.pipeline.switches import Switches
 
 _DONE = "Done. Look at {}"
@@ -51,8 +51,7 @@ def check_place(resolved: ResolvedConfig, *, new: bool) -> None:
     """Check root, name, data, rules, prompts and answers before Prefect takes its seconds to start."""
     from core.pipeline.context import check_files
     from core.pipeline.opening import refuse_other
-    from core.store.objects import Store
-    from core.store.runs import RunView
+    from core.store import RunView, Store
 
     view = RunView(Store.open(resolved.config.run.root), resolved.run_name)
     if not new:
@@ -130,8 +129,7 @@ def plan(debug: bool, request: Request) -> None:
 def evaluate(debug: bool, name: str, root: str, checkpoint: str) -> None:
     """Measure and export any checkpoint of a run, next to what the run exported itself."""
     from core.pipeline.opening import run_config
-    from core.store.objects import Store
-    from core.store.runs import RunView
+    from core.store import RunView, Store
 
     _prepare(run_config(RunView(Store.at(root), name)), debug)
     from flows.distill import evaluate_checkpoint
@@ -224,7 +222,7 @@ def publish_dataset(path: str, name: str | None) -> None:
 
     Workers have to find it under the same path.
     """
-    from core.data.sources import published_table
+    from core.data.tables import published_table
 
     environment.prepare()
     environment.check_prefect_settings()

@@ -8,8 +8,8 @@ from __future__ import annotations
 import random
 import time
 
+from core.errors import CLASSICAL
 from core.evaluation.baselines import fit
-from core.optional import CLASSICAL
 from core.records import Example, SplitName
 
 TRAIN, OTHER = 20_000, 2_000

@@ -10,14 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from core.config.data import DataConfig, NearDuplicates
-from core.data.cleaning import clean
-from core.data.near_duplicates import families
-from core.data.reading import read, table_files
+from core.config import DataConfig, NearDuplicates
+from core.data.duplicates import clean, families
+from core.data.labeled_rows import read, table_files
 from core.data.splitting import Split, split
 from core.data.stage import summarize
-from core.data.writing import write_examples
-from core.records import SPLITS
+from core.records import SPLITS, write_examples
 
 T = TypeVar("T")
 DATA = Path(os.environ.get("UNDERSTUDY_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -18,7 +18,7 @@ from pathlib import Path
 from core import jsonio
 from core.completions.chat import Reply, encode_reply
 from core.completions.journal import Journal
-from core.store.objects import Store
+from core.store import Store
 
 APPENDERS, APPENDED = 256, 50_000
 READS = 20_000

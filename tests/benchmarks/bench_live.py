@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.completions.journal import Journal
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.config import PromptsConfig, RulesConfig, TeacherConfig
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.benchmarks import live_cpu

@@ -21,7 +21,7 @@ from pathlib import Path
 from core import jsonio
 from core.base_model import resolve_model
 from core.bundle.opening import FILE, Base, Bundle, BundleColumns, BundlePrompt, Contents, Labels
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig
 from core.engines.local import LocalEngine
 from core.evaluation.decision import Decision
 from core.predict import Student

@@ -29,12 +29,12 @@ nothing()
 """
 RUN = """
 import json, sys
-from core import failpoints
+from core import durable
 from core.engines.local.engine import LocalEngine
 calls = {"teacher": 0, "engine": 0}
 def passing(name, about):
-    calls["teacher"] += name == failpoints.TEACHER_ASKED
-failpoints.on_hit = passing
+    calls["teacher"] += name == durable.TEACHER_ASKED
+durable.on_failpoint = passing
 opened = LocalEngine.__init__
 def counted(self, *arguments, **options):
     calls["engine"] += 1

@@ -21,7 +21,7 @@ from core.pipeline.run_folder import RL
 from core.progress import Silent
 from core.rl.stages import ANSWERS, PolicySettings, RewardSettings, reinforce, reward
 from core.stage import build
-from core.store.objects import Store
+from core.store import Store
 from tests.answering_model import write_answering_model
 from tests.building import build_split
 from tests.conftest import SMOLLM2

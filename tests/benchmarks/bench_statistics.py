@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from core.config.measure import METRICS, CalibrationConfig, ThresholdConfig
+from core.config import METRICS, CalibrationConfig, ThresholdConfig
 from core.evaluation.analysis import Scored, measure_scorers
 from core.evaluation.bootstrap import Judged, intervals
 from core.evaluation.calibration import Calibrator, calibrate

@@ -12,10 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.store import collecting, pointers
-from core.store.manifest import FileEntry, Manifest
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import FileEntry, Manifest, RunView, Store, pointers
 from core.summary.run_records import list_runs
 from tests.servers import s3
 
@@ -55,18 +52,18 @@ def measure(kind: str, root: str, goals: Goals) -> None:
     line("a lease taken and given back", 1000 * each(lambda i: lease(store, i), LEASES), "ms")
     check(store)
     fill(store)
-    garbage = collecting.Garbage({}, [])
+    garbage = pointers.Garbage({}, [])
 
     def look() -> None:
         nonlocal garbage
-        garbage = collecting.find_garbage(store, grace=-1)
+        garbage = pointers.find_garbage(store, grace=-1)
 
     objects = f"{OBJECTS:,} objects, {RUNS} runs"
     line(f"{objects}: understudy ls", took(lambda: list_runs(store)), "s", goals.house_s)
     line(f"{objects}: looking for garbage", took(look), "s", goals.house_s)
     line(
         f"collecting {len(garbage.objects):,} of them",
-        took(lambda: collecting.collect(store, garbage)),
+        took(lambda: pointers.collect(store, garbage)),
         "s",
         goals.house_s,
     )

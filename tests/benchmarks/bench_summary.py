@@ -12,15 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.config.loading import resolve
-from core.config.reading import parse_source
-from core.config.writing import render
+from core.config.config import render
+from core.config.loading import parse_source, resolve
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.export.manifests import SplitMetrics
 from core.intervals import Interval
 from core.records import SPLITS
-from core.store.objects import Store
+from core.store import Store
 from core.summary.run_records import MODES, metrics_path
 from core.summary.summarize import FORMATS, save, summarize_runs
 from tests.servers import s3

@@ -14,11 +14,9 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.config.rejection import RULES, RejectionConfig
-from core.config.teacher import ParseConfig, PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
+from core.config import RULES, ParseConfig, PromptsConfig, RejectionConfig, RulesConfig, TeacherConfig
 from core.progress import Silent
-from core.records import Example
+from core.records import Example, write_examples
 from core.rejection import stage as reject_stage
 from core.stage import StageIO
 from core.teacher import stage as sample_stage

@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from core.config.teacher import PromptsConfig, RulesConfig
+from core.config import PromptsConfig, RulesConfig
 from core.prompts import load_prompts
 from core.rulebook import load_rulebook
 from core.teacher.live import ANSWER_SCHEMA

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.bootstrap import Judged, intervals
 from core.intervals import SAME, Interval, difference, percentile, proportion, share
 from tests.core.evaluation.scored import draw, groups_of

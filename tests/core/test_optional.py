@@ -7,8 +7,7 @@ import pickle
 
 import pytest
 
-from core.errors import DataError, StoreError
-from core.optional import Failure, Failures, Part, PartFailed, separable, strict
+from core.errors import DataError, Failure, Failures, Part, PartFailed, StoreError, separable, strict
 
 
 def test_a_failure_is_recorded_with_its_type_and_message_and_logged_with_its_traceback(

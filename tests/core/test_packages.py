@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from core import packages
-from core.config import PromptsConfig
-from core.config.teacher import TeacherConfig
+from core import locations
+from core.config import PromptsConfig, TeacherConfig
 from core.cost import load_prices
 from core.engines.tinker import TinkerSettings
 from core.errors import ConfigError, PromptError, UserError
@@ -18,7 +17,7 @@ LISTED = "package://click/click/__init__.py"
 
 
 def test_a_listed_file_is_found_without_importing_its_package() -> None:
-    assert packages.find(LISTED).read_bytes()
+    assert locations.packaged_file(LISTED).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +43,7 @@ def test_a_listed_file_is_found_without_importing_its_package() -> None:
 )
 def test_what_is_not_there_is_named_with_a_remedy(url: str, sentence: str) -> None:
     with pytest.raises(UserError) as e:
-        packages.find(url)
+        locations.packaged_file(url)
     assert str(e.value).startswith(sentence)
 
 
@@ -61,25 +60,25 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_defaults_of_the_config_are_found_from_any_folder() -> None:
     assert load_prompts(PromptsConfig()).templates["student_user"]
     for named in (TeacherConfig(kind="openai").prices, TinkerSettings().prices):
-        assert named == packages.PRICES
+        assert named == locations.DEFAULT_PRICES
         assert load_prices(named).models
 
 
 @pytest.mark.parametrize("name", ["default", "quickstart", "fpb", "esnli"])
 def test_every_prompts_file_of_the_repository_is_found(name: str) -> None:
-    found = packages.find_default(f"./prompts//{name}.yaml", "prompts.file")
+    found = locations.default_file(f"./prompts//{name}.yaml", "prompts.file")
     assert found.read_bytes() == (REPO / f"prompts/{name}.yaml").read_bytes()
 
 
 def test_a_projects_own_file_comes_first(here: Path) -> None:
     for name in ("prompts", "configs"):
         (here / name).mkdir()
-    assert packages.find_default("prompts/default.yaml", "prompts.file").is_file()
+    assert locations.default_file("prompts/default.yaml", "prompts.file").is_file()
     (here / "prompts/default.yaml").write_text("task_instruction: ours\n")
     with pytest.raises(PromptError, match=rf"{here}/prompts/default.yaml has no teacher_user"):
         load_prompts(PromptsConfig())
     (here / "configs/prices.yaml").write_text("as_of: 2026-11-01\nsource: ours\nmodels: {}\n")
-    assert load_prices(packages.PRICES).source == "ours"
+    assert load_prices(locations.DEFAULT_PRICES).source == "ours"
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config.endpoint import BudgetConfig, Endpoint
-from core.config.teacher import TeacherConfig
+from core.config import BudgetConfig, Endpoint, TeacherConfig
 from core.cost import Price, PriceTable, Usage, cost, load_prices, price_of
 from core.errors import ConfigError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from core.progress import LogProgress, Saying
+from core.progress import LogProgress, NotedProgress
 
 
 class Heard:
@@ -27,10 +27,10 @@ class Heard:
 
 def test_words_between_two_units_come_with_the_counts_of_the_last() -> None:
     heard = Heard()
-    progress = Saying(heard, 4, 9)
-    progress.say("waiting for step 5")
+    progress = NotedProgress(heard, 4, 9)
+    progress.note("waiting for step 5")
     progress.update(5, 9, "loss 0.4")
-    progress.say("waiting for step 6")
+    progress.note("waiting for step 6")
     assert heard.all == [(4, 9, "waiting for step 5"), (5, 9, "loss 0.4"), (5, 9, "waiting for step 6")]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig
 from core.errors import PromptError
 from core.prompts import TEXT_SLOT, Message, Prompts, TargetWording, load_prompts
 

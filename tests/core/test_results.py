@@ -20,7 +20,7 @@ from core.results import (
     TeacherTotals,
     load_run_result,
 )
-from core.store.objects import Store
+from core.store import Store
 from tests.core.export.making import constant, metrics
 from tests.core.summary.making import RUN_0_1
 

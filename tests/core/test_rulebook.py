@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.teacher import RulesConfig
+from core.config import RulesConfig
 from core.errors import PromptError
 from core.rulebook import Rulebook, load_rulebook, natural_key
 

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import pytest
 
-from core.config.base import ConfigSection, NotInKey
+from core.config import ConfigSection, NotInKey
 from core.errors import StageError, StoreError
 from core.progress import Silent
 from core.stage import ACTIONS, STAGES, Stage, StageCall, StageIO, action, build, changed
 from core.stage import stage as declare
-from core.store.objects import Store
+from core.store import Store
 
 
 class Inner(ConfigSection):

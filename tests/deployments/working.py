@@ -132,7 +132,7 @@ def until(holds: Callable[[], object], complaint: str, patience_s: float = PATIE
 
 def whole(project: Project, root: str = "out") -> bool:
     """Nothing half made is under the root, nobody holds a lease, and every object is sound."""
-    from core.store.objects import Store
+    from core.store import Store
 
     store = Store.at(str(project.folder / root))
     made = list((project.folder / root).glob("objects/*/*.json"))

@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from core.config.loading import load
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import RunView, Store
 from flows.cli import console, main
 from tests.building import build_split
 

@@ -16,8 +16,7 @@ from core.evaluation.calibration import Calibrator
 from core.pipeline import seeds
 from core.pipeline.opening import run_config
 from core.pipeline.scorers import Scorer
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import RunView, Store
 from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
+from core.config.config import render
 from core.config.loading import load
-from core.config.writing import render
 from core.errors import MissingInputError, StageError
-from core.store.objects import Store
-from core.store.runs import CONFIG, RunView
+from core.store import RunView, Store
+from core.store.run_records import CONFIG
 from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

@@ -12,9 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.results import RunResult
-from core.store import pointers
-from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store import RunView, Store, pointers, run_names
 from flows.cli import main
 from tests.core.export.making import with_values
 from tests.core.store.making import made, paths

@@ -14,7 +14,7 @@ from core.cost import Usage, cost, load_prices
 from core.pipeline.context import RunContext
 from core.pipeline.planning import describe_plan
 from core.pipeline.switches import Switches
-from core.store.objects import Store
+from core.store import Store
 from tests.building import build_sample, build_split
 from tests.flows.running import distill, run
 from tests.servers import teacher as endpoint

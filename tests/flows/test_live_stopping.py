@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.completions.journal import Journal
-from core.store.objects import Store
+from core.store import Store
 from tests.flows.running import environment
 from tests.servers import teacher as endpoint
 from tests.servers.teacher import TeacherServer

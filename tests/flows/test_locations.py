@@ -10,9 +10,7 @@ import pytest
 from core.config.loading import load
 from core.pipeline.planning import describe_plan
 from core.pipeline.switches import switches
-from core.store import pointers
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import RunView, Store, pointers
 from flows.cli import main
 from flows.cli.commands import cli
 from flows.cli.console import local_output, readable, writable

@@ -16,9 +16,8 @@ from matplotlib.figure import Figure
 from sklearn.linear_model import LogisticRegression
 
 from core.bundle import parity, stage
-from core.errors import StageError, UserError
+from core.errors import Part, StageError, UserError
 from core.evaluation import analysis, baselines, slices, student_scores
-from core.optional import Part
 from core.pipeline import exporting
 from core.report import run_sections
 from core.report.render import plain

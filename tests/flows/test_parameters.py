@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from core.config import Config
+from core.config.config import KeyPath, render
 from core.config.loading import fields_at, leaves, load
-from core.config.reading import KeyPath
-from core.config.writing import render
 from core.errors import ConfigError
 from flows.runtime import resolved_of, table_slug
 

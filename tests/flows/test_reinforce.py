@@ -12,7 +12,7 @@ import pytest
 from core.config.loading import load
 from core.errors import MissingInputError, UserError
 from core.pipeline.planning import describe_reinforcement
-from core.store.objects import Store
+from core.store import Store
 from tests.conftest import AnsweringModel
 from tests.flows.running import REINFORCED, copied, folder_of, reinforce, run
 from tests.small_project import write_project

@@ -12,7 +12,7 @@ import pytest
 from core.config.loading import load
 from core.engines.tinker.session import SAMPLER_TTL_S
 from core.pipeline.planning import describe_reinforcement
-from core.store.objects import Store
+from core.store import Store
 from tests.building import build_split
 from tests.conftest import AnsweringModel
 from tests.flows.running import reinforce

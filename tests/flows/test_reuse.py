@@ -12,10 +12,8 @@ from typing import Any
 
 import pytest
 
-from core import failpoints
-from core.store import pointers
-from core.store.objects import Store
-from core.store.runs import RunView
+from core import durable
+from core.store import RunView, Store, pointers
 from tests.flows.running import distill
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -54,13 +52,13 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     calls: list[str] = []
 
     def passing(name: str, about: str) -> None:
-        if name in (failpoints.TEACHER_ASKED, failpoints.STEP_SUBMITTED):
+        if name in (durable.TEACHER_ASKED, durable.STEP_SUBMITTED):
             calls.append(name)
 
     def refused(self: LocalEngine, *arguments: Any, **options: Any) -> None:
         calls.append("engine")
 
-    monkeypatch.setattr(failpoints, "on_hit", passing)
+    monkeypatch.setattr(durable, "on_failpoint", passing)
     monkeypatch.setattr(LocalEngine, "open", refused)
     monkeypatch.setattr(LocalEngine, "sampler", refused)
     return calls

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.store.objects import Store
+from core.store import Store
 from tests.flows.running import distill
 from tests.servers import teacher, tinker
 from tests.servers.s3 import S3Server

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from prefect.artifacts import Artifact
 
-from core import failpoints
-from core.store.objects import Store
+from core import durable
+from core.store import Store
 from tests.flows.running import distill, environment
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -90,10 +90,10 @@ def test_a_failed_run_goes_on_when_prefects_command_line_retries_it(
     root = project.parent / "out"
 
     def fail(name: str, about: str) -> None:
-        if (name, about) == (failpoints.STATE_SAVED, "6"):
+        if (name, about) == (durable.STATE_SAVED, "6"):
             raise RuntimeError("the machine had a bad day")
 
-    monkeypatch.setattr(failpoints, "on_hit", fail)
+    monkeypatch.setattr(durable, "on_failpoint", fail)
     state = distill(project, return_state=True)
     assert state.is_failed()
     shown: Any = Artifact.get("what-happened")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.store.objects import Store
+from core.store import Store
 from flows.cli import main
 from tests.core.summary.making import put, write_facts, write_run
 from tests.core.summary.predicting import GOLD, predicted, write

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from core.store.objects import Store
+from core.store import Store
 from tests.core.summary.making import put, write_facts, write_run
 
 pytestmark = [

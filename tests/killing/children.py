@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core import failpoints
+from core import durable
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _work(work: Callable[[], None], trace: Path, moment: Moment) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
             seen += 1
 
-    failpoints.on_hit = passing
+    durable.on_failpoint = passing
     try:
         work()
     except BaseException:

@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from core import failpoints
-from core.store import collecting, pointers
-from core.store.objects import Store
-from core.store.runs import RunView
+from core import durable
+from core.store import RunView, Store, pointers
 from tests.killing.children import Passed
 
 TIMES = (
@@ -62,8 +60,8 @@ def saved(root: str) -> dict[str, Any]:
 
 def done_twice(before: dict[str, Any], passed: Sequence[Passed]) -> Twice:
     """Compare what was safe when a run was killed with what its successor did."""
-    steps = [int(p.about) for p in passed if p.name == failpoints.STEP_SUBMITTED]
-    asked = [p for p in passed if p.name == failpoints.TEACHER_ASKED]
+    steps = [int(p.about) for p in passed if p.name == durable.STEP_SUBMITTED]
+    asked = [p for p in passed if p.name == durable.TEACHER_ASKED]
     again = sum(step < before["step"] for step in steps) + len(steps) - len(set(steps))
     return Twice(len(asked) if before["answers"] else 0, again)
 
@@ -76,7 +74,7 @@ def remains(root: str, run: str) -> dict[str, str]:
     """
     store = Store.at(root)
     view = RunView(store, run)
-    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    pointers.collect(store, pointers.find_garbage(store, grace=-1))
     assert store.backend.list("leases") == [], "what a killed run held is still held"
     found: dict[str, str] = {}
     for slot, entry in view.stages().items():

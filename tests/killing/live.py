@@ -20,14 +20,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core import failpoints, jsonio
+from core import durable, jsonio
 from core.completions.journal import Journal
 from core.config.loading import load
 from core.data import stage as data_stage
 from core.pipeline.context import RunContext
 from core.progress import Silent
 from core.stage import build
-from core.store.objects import Store
+from core.store import Store
 from tests.building import build_reject, build_sample, build_split
 from tests.killing import driver
 from tests.killing.children import TO_THE_END, Moment, ask_child, run_in_child
@@ -151,9 +151,9 @@ def _results(config: Path, given: argparse.Namespace, server: TeacherServer) -> 
     ended = _run(whole, Kill())
     assert ended.code == 0, "an undisturbed run failed; see its traceback"
     asked, reference = server.totals().received, ask_child(whole.left)
-    answered = [p.after for p in ended.passed if p.name == failpoints.ANSWER_APPENDED]
+    answered = [p.after for p in ended.passed if p.name == durable.ANSWER_APPENDED]
     counts = sorted({round(i * (asked - 1) / max(given.each - 1, 1)) for i in range(given.each)})
-    named = [[Kill(Moment(failpoints.ANSWER_APPENDED, count))] for count in counts]
+    named = [[Kill(Moment(durable.ANSWER_APPENDED, count))] for count in counts]
     drawn = random.Random(given.seed)
     for kills in [*named, *_random(drawn, answered[0], answered[-1], given.random)]:
         yield _trial(fresh(), kills, server, asked, reference)

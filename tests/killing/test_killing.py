@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core import failpoints
+from core import durable
 from tests.killing import judging, matrix
 from tests.killing.children import Passed
 from tests.killing.roots import KINDS, started
@@ -37,15 +37,17 @@ def test_a_run_killed_at_any_moment_ends_as_if_nothing_had_been(
     assert [
         r for r in results if r["answers_twice"] or r["steps_twice"] or r["differing"] or r["failed"]
     ] == []
-    assert len(results) == len(failpoints.ALL) + AT_RANDOM, "every failpoint is passed by an undisturbed run"
-    assert sum(r["kills"] for r in results) >= len(failpoints.ALL)
+    assert len(results) == len(durable.FAILPOINTS) + AT_RANDOM, (
+        "every failpoint is passed by an undisturbed run"
+    )
+    assert sum(r["kills"] for r in results) >= len(durable.FAILPOINTS)
 
 
 def test_what_is_done_again_is_counted() -> None:
     safe = {"step": 4, "answers": True}
     passed = [
-        Passed(0.1, failpoints.TEACHER_ASKED, "t1"),
-        *(Passed(0.2, failpoints.STEP_SUBMITTED, str(step)) for step in (3, 4, 5, 5)),
+        Passed(0.1, durable.TEACHER_ASKED, "t1"),
+        *(Passed(0.2, durable.STEP_SUBMITTED, str(step)) for step in (3, 4, 5, 5)),
     ]
     assert judging.done_twice(safe, passed) == judging.Twice(answers=1, steps=2)
     assert judging.done_twice({"step": 0, "answers": False}, passed[:3]) == judging.Twice(0, 0)
@@ -62,12 +64,12 @@ def test_what_differs_is_named_whichever_side_lacks_it() -> None:
 def test_a_child_is_killed_at_its_moment_and_not_before(tmp_path: Path) -> None:
     code = f"""
 from pathlib import Path
-from core import failpoints
+from core import durable
 from tests.killing.children import Moment, run_in_child
 def work():
     for i in range(5):
-        failpoints.hit(failpoints.STATE_SAVED, str(i))
-ended = run_in_child(work, Path({str(tmp_path / "trace")!r}), Moment(failpoints.STATE_SAVED, 2))
+        durable.failpoint(durable.STATE_SAVED, str(i))
+ended = run_in_child(work, Path({str(tmp_path / "trace")!r}), Moment(durable.STATE_SAVED, 2))
 assert ended.killed and [p.about for p in ended.passed] == ["0", "1", "2"], ended
 ended = run_in_child(work, Path({str(tmp_path / "trace")!r}))
 assert not ended.killed and ended.code == 0 and len(ended.passed) == 5, ended

@@ -16,9 +16,8 @@ from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
-from core import failpoints
-from core.store.objects import Store
-from core.store.runs import RunView
+from core import durable
+from core.store import RunView, Store
 from tests.killing import driver
 from tests.killing.children import TO_THE_END, Child, Ended, Moment, ask_child
 from tests.killing.direct import run
@@ -36,7 +35,7 @@ def main() -> None:
         config = Path(ask_child(lambda: driver.project(Path(folder))))
         driver.import_once()
         alone = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", TO_THE_END)
-        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(failpoints.STATE_SAVED, 1))
+        killed = _pair(config, f"{root}/{uuid.uuid4().hex[:8]}", Moment(durable.STATE_SAVED, 1))
     print(json.dumps({"alone": alone, "killed": killed}))
 
 
@@ -61,9 +60,9 @@ def _told(ended: Ended) -> dict[str, object]:
     return {
         "killed": ended.killed,
         "code": ended.code,
-        "steps": [int(p.about) for p in ended.passed if p.name == failpoints.STEP_SUBMITTED],
-        "asked": sum(p.name == failpoints.TEACHER_ASKED for p in ended.passed),
-        "made": [p.about for p in ended.passed if p.name == failpoints.MANIFEST_WRITTEN],
+        "steps": [int(p.about) for p in ended.passed if p.name == durable.STEP_SUBMITTED],
+        "asked": sum(p.name == durable.TEACHER_ASKED for p in ended.passed),
+        "made": [p.about for p in ended.passed if p.name == durable.MANIFEST_WRITTEN],
     }
 
 

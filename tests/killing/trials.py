@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from core import failpoints
+from core import durable
 from tests.killing import judging
 from tests.killing.children import TO_THE_END, ChildError, Ended, Moment, ask_child, run_in_child
 from tests.killing.direct import run
@@ -78,7 +78,7 @@ class Reference:
         """Run it."""
         ended = place.go(Kill())
         assert ended.code == 0, "an undisturbed run failed; see its traceback"
-        passings = {name: sum(p.name == name for p in ended.passed) for name in failpoints.ALL}
+        passings = {name: sum(p.name == name for p in ended.passed) for name in durable.FAILPOINTS}
         return cls(place, place.remains(), ended.passed[-1].after, passings)
 
     def moments(self, each: int) -> list[Moment]:

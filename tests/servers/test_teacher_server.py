@@ -16,7 +16,7 @@ from pathlib import Path
 import openai
 import pytest
 
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig
 from core.prompts import load_prompts
 from tests.servers import teacher
 from tests.servers.teacher_answers import invented, tokens, unknown_id, write_texts

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
+from core.durable import replace_bytes
 from core.engines import LoraSpec
-from core.files import replace_bytes
 from tests.servers.tinker_orders import CheckpointKind, Told
 
 SCHEME = "tinker://"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from core.config.base import ConfigSection
+from core.config import ConfigSection
 from core.errors import ModelError, PassingError, StageError, StoreError, UnderstudyError
 from core.progress import Silent
 from core.stage import Stage, StageIO
-from core.store.objects import Store
+from core.store import Store
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

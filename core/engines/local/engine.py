@@ -17,7 +17,7 @@ from pydantic import Field
 
 from core import jsonio
 from core.base_model import ModelSource, require_torch, resolve_model
-from core.config.engine import EngineSettings, TrainingOnly, register_engine
+from core.config import EngineSettings, TrainingOnly, register_engine
 from core.engines import (
     ALL_LOSSES,
     Capabilities,

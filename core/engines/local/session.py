@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
+from core.durable import replace_bytes, sync
 from core.engines import (
     CROSS_ENTROPY,
     AdamParams,
@@ -36,7 +37,6 @@ from core.engines.interface import ADAPTER
 from core.engines.local.attention import packs
 from core.engines.local.model import Backbone, load_tensors, read_adapter, write_adapter
 from core.errors import DataError, ModelError, StageError
-from core.files import replace_bytes, sync
 
 OPTIMIZER = "optimizer.safetensors"
 RANDOM = "random.safetensors"

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 from pydantic import Field
 
 from core import jsonio
-from core.config.base import CONTENT, LOCAL, MODEL, NotInKey
-from core.config.engine import EngineSettings, register_engine
+from core.config import CONTENT, LOCAL, MODEL, EngineSettings, NotInKey, register_engine
 from core.engines import (
     ALL_LOSSES,
     Capabilities,

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from core import failpoints
+from core import durable
 from core.engines import (
     CROSS_ENTROPY,
     AdamParams,
@@ -95,7 +95,7 @@ class TinkerSession:
         bounds = {"clip_low_threshold": loss.clip_low, "clip_high_threshold": loss.clip_high}
         self.tip = None
         forward = plain(self._client.sdk.forward_backward(data, loss.name, bounds if loss.clips else None))
-        failpoints.hit(failpoints.FORWARD_SENT, str(step))
+        durable.failpoint(durable.FORWARD_SENT, str(step))
         update = plain(self._client.sdk.optim_step(params))
         submitted = SubmittedStep(self, step, batch, loss, adam.learning_rate, forward, update)
         self._steps.append(submitted)

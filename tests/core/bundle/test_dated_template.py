@@ -13,7 +13,6 @@ import transformers.utils.chat_template_utils
 from core.base_model import ModelSource, resolve_model
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSettings, bundle
-from core.data.writing import read_examples
 from core.engines import Device
 from core.evaluation.analysis import analyse
 from core.evaluation.decision import DecideSettings, decide
@@ -23,7 +22,8 @@ from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer
 from core.predict.student import open_student
-from core.store.objects import Store
+from core.records import read_examples
+from core.store import Store
 from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data
 from core.student.tokenizer import ChatTokenizer
 from core.student.train_stage import SegmentSettings, train

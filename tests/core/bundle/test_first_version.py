@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.bundle.opening import check_first_version
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.errors import ModelError
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings

@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, Genera
 
 from core import jsonio
 from core.base_model import ModelSource
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.engines.local import write_merged
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings

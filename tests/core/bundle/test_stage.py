@@ -15,13 +15,12 @@ from core import jsonio
 from core.bundle import parity, stage
 from core.bundle.opening import open_bundle
 from core.bundle.stage import FOLDER, BundleSettings
-from core.data.writing import read_examples
 from core.engines import Sampler
-from core.errors import ModelError
+from core.errors import ModelError, Part, PartFailed
 from core.evaluation.predictions import SCORES, Predictions
 from core.evaluation.student_scores import ScoreSettings, score_texts
-from core.optional import Part, PartFailed
 from core.progress import Silent
+from core.records import read_examples
 from core.stage import StageIO
 from core.student.encode_stage import EncodeStageSettings, encode
 from tests.core.pipeline.making import Made, context

@@ -16,7 +16,7 @@ from pathlib import Path
 from core import jsonio
 from core.completions.chat import Reply
 from core.completions.journal import Journal
-from core.store.objects import Store
+from core.store import Store
 
 REPO = Path(__file__).resolve().parents[3]
 AT = "2026-01-01T00:00:{:02d}+00:00"

@@ -12,7 +12,7 @@ import pytest
 from core.completions.chat import encode_reply
 from core.completions.journal import Journal
 from core.errors import StoreError
-from core.store.objects import Store
+from core.store import Store
 from tests.core.completions.replying import append, key_of, reply
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.completions.limits import LEARNED_AFTER, Budget, Estimator, rough_tokens
-from core.config.endpoint import BudgetConfig, LimitsConfig
+from core.config import BudgetConfig, LimitsConfig
 from core.cost import Price, Range, Usage, estimate_run
 from core.errors import BudgetSpent
 from core.prompts import Message

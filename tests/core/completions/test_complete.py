@@ -27,7 +27,7 @@ from core.completions import (
 from core.completions.chat import Reply
 from core.errors import AnswersUnusable, TeacherError
 from core.prompts import Message
-from core.store.objects import Store
+from core.store import Store
 from tests.servers import teacher as server_process
 from tests.servers.teacher import TeacherServer
 

@@ -15,7 +15,7 @@ from core.completions.failures import (
     seconds,
     should_retry,
 )
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 
 
 def classify(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from core.completions.flow_control import AdaptiveConcurrency, CircuitBreaker, retry_delay
 from core.completions.limits import RateLimiter, loop_time
-from core.config.endpoint import BreakerConfig
+from core.config import BreakerConfig
 from core.errors import BreakerOpen, TeacherError, TeacherRefused
 from tests.core.completions.simulation import run_virtually
 

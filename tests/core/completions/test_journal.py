@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from core import failpoints
+from core import durable
 from core.completions.chat import Reply, ReplyUsage, ResponseSchema, TextParser, decode_reply, encode_reply
 from core.completions.journal import Journal, log_folder
 from core.completions.request_context import RequestContext
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.errors import StoreError
-from core.store import collecting
-from core.store.objects import Store
+from core.store import Store, pointers
 from tests.core.completions.replying import append, key_of, killed_while_appending, reply
 
 
@@ -222,10 +221,10 @@ def test_the_milestone_is_passed_once_for_each_append_and_after_it(
         passed.append(name)
 
     with Journal.open(store, "r") as journal:
-        monkeypatch.setattr(failpoints, "on_hit", passing)
+        monkeypatch.setattr(durable, "on_failpoint", passing)
         append(journal, reply(0))
         asyncio.run(journal.append(reply(1)))
-    assert passed == [failpoints.ANSWER_APPENDED] * 2
+    assert passed == [durable.ANSWER_APPENDED] * 2
 
 
 def formats(
@@ -255,7 +254,7 @@ def test_collecting_takes_no_answers(store: Store) -> None:
     with Journal.open(store, "r") as journal:
         formats(journal, "plain")
     before = store.backend.list("answers")
-    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    pointers.collect(store, pointers.find_garbage(store, grace=-1))
     assert store.backend.list("answers") == before != []
     assert read(store, range(2)) == [reply(0), reply(1)]
 

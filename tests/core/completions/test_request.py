@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from core.completions.chat import ChatRequest, PreparedRequest, normalized
-from core.config.endpoint import Endpoint
+from core.config import Endpoint
 from core.prompts import Message
 
 DEFAULTS: dict[str, Any] = {

@@ -13,7 +13,7 @@ from core.completions.chat import Reply
 from core.completions.client import ServerReply, read_reply
 from core.completions.journal import Journal
 from core.cost import Price, Usage, cost
-from core.store.objects import Store
+from core.store import Store
 from tests.core.completions.replying import append, reply
 
 PRICE = Price(input=3.0, cached_input=0.5, output=15.0)

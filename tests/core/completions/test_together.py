@@ -11,7 +11,7 @@ from core.completions.client import ServerReply
 from core.completions.failures import CallError
 from core.completions.flow_control import FlowControl
 from core.completions.limits import Budget, loop_time
-from core.config.endpoint import BudgetConfig, Endpoint, LimitsConfig
+from core.config import BudgetConfig, Endpoint, LimitsConfig
 from core.cost import Usage
 from tests.core.completions.simulation import BucketLimit, Server, WindowLimit, run_virtually
 

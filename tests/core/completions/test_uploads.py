@@ -14,7 +14,7 @@ from core.completions import reply_log
 from core.completions.journal import Journal, log_folder
 from core.completions.reply_log import LONE_S, uploaded_parts
 from core.errors import PassingError
-from core.store.objects import Store
+from core.store import Store
 from core.store.s3 import S3
 from tests.core.completions.replying import append, key_of, killed_while_appending, reply
 

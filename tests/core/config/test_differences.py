@@ -6,10 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from core.config import Config
-from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import parse_source
-from core.config.writing import differences, render
+from core.config import Config, ResolvedConfig, differences
+from core.config.config import render
+from core.config.loading import parse_source, resolve
 
 MINIMAL = "data: {path: texts.csv}\nteacher: {answers: answers.jsonl}\n"
 RULES = "rejection: {rules: [unparsed, {rule: too_short, min_chars: 5}]}\n"

@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from core.config import StudentConfig
-from core.config.base import key_fields
-from core.config.engine import ENGINES
-from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import parse_source
+from core.config import ENGINES, ResolvedConfig, StudentConfig, differences, key_fields
+from core.config.config import render
+from core.config.loading import parse_source, resolve
 from core.config.student import MOVED
-from core.config.writing import differences, render
 from core.engines.local import LocalSettings
 from core.engines.tinker import TinkerSettings
 from core.errors import ConfigError

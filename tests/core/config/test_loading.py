@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.config import Config
+from core.config.config import render
 from core.config.loading import leaves, load
-from core.config.writing import render
 from core.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[3]

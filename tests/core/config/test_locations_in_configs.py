@@ -8,11 +8,9 @@ from typing import Annotated, Any
 import pytest
 import yaml
 
-from core.config import Config
-from core.config.base import LOCAL, location_of
-from core.config.engine import ENGINES, EngineSettings, register_engine
+from core.config import ENGINES, LOCAL, Config, EngineSettings, differences, register_engine
 from core.config.loading import fields_at, leaves, load
-from core.config.writing import differences
+from core.config.section import location_of
 from core.engines import Capabilities, Engine
 from core.errors import ConfigError
 

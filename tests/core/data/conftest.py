@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.config.data import DataConfig
-from core.data.reading import FileReadings, TableRow, read
+from core.config import DataConfig
+from core.data.labeled_rows import FileReadings, TableRow, read
 from core.records import Example, SplitName
 
 Write = Callable[..., Path]

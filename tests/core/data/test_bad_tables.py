@@ -11,8 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.config.data import DataConfig
-from core.data.reading import FileReadings, read
+from core.config import DataConfig
+from core.data.labeled_rows import FileReadings, read
 from core.errors import DataError
 
 Read = Callable[..., FileReadings]

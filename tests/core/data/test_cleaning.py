@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from core.config.data import DataConfig
-from core.data.cleaning import Cleaned, clean
-from core.data.reading import TableRow
+from core.config import DataConfig
+from core.data.duplicates import Cleaned, clean
+from core.data.labeled_rows import TableRow
 from core.errors import DataError
 
 Rows = Callable[..., list[TableRow]]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from core.config.data import DataConfig
-from core.data import reading
-from core.data.reading import read, read_split_file
+from core.config import DataConfig
+from core.data import labeled_rows
+from core.data.labeled_rows import read, read_split_file
 from core.errors import DataError
 
 Write = Callable[..., Path]
@@ -48,7 +48,7 @@ def test_three_files(write: Write) -> None:
         write(f"text,label\n{name},1\n", f"{name}.csv")
     files: Any = {"train": "c.csv", "val": "b.csv", "test": "a.csv"}
     assert splits(files=files) == [("c", "train"), ("b", "val"), ("a", "test")]
-    assert list(reading.content(DataConfig(files=files))) == [
+    assert list(labeled_rows.content(DataConfig(files=files))) == [
         "data.files.train",
         "data.files.val",
         "data.files.test",
@@ -119,7 +119,7 @@ def test_the_content_of_the_key_moves_with_bytes_and_ending_and_not_with_the_pat
     write(TABLE)
     write(TABLE, "elsewhere/other.csv")
     write(TABLE, "data.tsv")
-    keys = [reading.content(DataConfig(path=p)) for p in ("data.csv", "elsewhere/other.csv", "data.tsv")]
+    keys = [labeled_rows.content(DataConfig(path=p)) for p in ("data.csv", "elsewhere/other.csv", "data.tsv")]
     assert keys[0] == keys[1] != keys[2]
     write(TABLE + "c,1\n")
-    assert reading.content(DataConfig(path="data.csv")) != keys[0]
+    assert labeled_rows.content(DataConfig(path="data.csv")) != keys[0]

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
-from core.config.data import DataConfig
-from core.data import near_duplicates
-from core.data.near_duplicates import families, normalized
-from core.data.reading import read
+from core.config import DataConfig
+from core.data import duplicates
+from core.data.duplicates import families, normalized
+from core.data.labeled_rows import read
 from core.data.splitting import components
 
 
@@ -58,8 +58,8 @@ def variants(n: int, seed: int) -> list[str]:
 def test_families_do_not_depend_on_how_pairs_are_cut_into_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = variants(400, 1)
     whole = families(texts, 0.7, 4)
-    monkeypatch.setattr(near_duplicates, "_CHUNK", 50)
-    monkeypatch.setattr(near_duplicates, "_LOOKUPS", 100)
+    monkeypatch.setattr(duplicates, "_CHUNK", 50)
+    monkeypatch.setattr(duplicates, "_LOOKUPS", 100)
     assert families(texts, 0.7, 4) == whole == brute_force(texts, 0.7, 4)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from core.data.sources import published_table
+from core.data.tables import published_table
 from core.errors import DataError, UserError
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from core.data import tables
-from core.data.quotes import MANY_OF_ONE_COLUMN, MAX_LINES
-from core.data.reading import FileReadings
+from core.data.csv_records import MANY_OF_ONE_COLUMN, MAX_LINES
+from core.data.labeled_rows import FileReadings
+from core.data.sources import TextFormat
 from core.data.tables import RawRow
-from core.data.text_lines import TextFormat
 
 Read = Callable[..., FileReadings]
 Write = Callable[..., Path]

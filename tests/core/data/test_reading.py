@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.data import DataConfig
-from core.data.reading import FileReadings, LabelMap, read
+from core.config import DataConfig
+from core.data.labeled_rows import FileReadings, LabelMap, read
 from core.data.tables import MissingColumn
 from core.errors import DataError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import fsspec
 from hypothesis import given, settings
 
-from core.config.data import DataConfig
-from core.data.reading import FileReadings, read
+from core.config import DataConfig
+from core.data.labeled_rows import FileReadings, read
 from tests.row_files import RowFile, row_files
 
 

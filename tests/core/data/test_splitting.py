@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.data import DataConfig
-from core.data.cleaning import clean
-from core.data.reading import TableRow
+from core.config import DataConfig
+from core.data.duplicates import clean
+from core.data.labeled_rows import TableRow
 from core.data.splitting import Split, apportion, assign, components, split, subset, targets
 from core.errors import DataError
 from core.records import SPLITS, Example

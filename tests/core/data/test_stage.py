@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from core import jsonio, packages
-from core.config.data import DataConfig
-from core.data.cleaning import clean
-from core.data.reading import TableRow, read
+from core import jsonio, locations
+from core.config import DataConfig
+from core.data.duplicates import clean
+from core.data.labeled_rows import TableRow, read
 from core.data.stage import SplitSettings, content, split
-from core.data.writing import read_examples
 from core.errors import UserError
-from core.records import SPLITS, Example
+from core.records import SPLITS, Example, read_examples
 from core.stage import StageIO
 
 Write = Callable[..., Path]
@@ -96,7 +95,7 @@ def test_giant_families_are_reported(write: Write, tmp_path: Path) -> None:
 def spam() -> dict[str, Any]:
     """The quickstart's data section."""
     try:
-        packages.find(SPAM)
+        locations.packaged_file(SPAM)
     except UserError as e:
         pytest.skip(str(e))
     return {

@@ -13,9 +13,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from core.data.sources import Format
+from core.data.sources import Format, TextFormat
 from core.data.tables import RawRow, rows
-from core.data.text_lines import TextFormat
 from core.errors import DataError
 
 COLUMNS = ("id", "text")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from core.data.reading import FileReadings
-from core.data.text_lines import TextFormat, TextLines
+from core.data.labeled_rows import FileReadings
+from core.data.sources import TextFormat, TextLines
 from core.errors import DataError
 
 Read = Callable[..., FileReadings]

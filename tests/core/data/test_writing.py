@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.data.writing import Examples, iter_examples, read_examples, scan_examples, write_examples
 from core.errors import DataError
-from core.records import Example
+from core.records import Example, Examples, iter_examples, read_examples, scan_examples, write_examples
 
 WORDS = st.text(st.characters(codec="utf-8"), min_size=1)
 EXAMPLES = st.lists(st.builds(Example, WORDS, WORDS, st.sampled_from([0, 1]), st.none() | WORDS))

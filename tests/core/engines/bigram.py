@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core import jsonio
 from core.base_model import ModelSource, resolve_model
-from core.config.engine import EngineSettings
+from core.config import EngineSettings
 from core.engines import (
     CROSS_ENTROPY,
     AdamParams,

@@ -7,13 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from core import jsonio
-from core.config.engine import ENGINES, register_engine
+from core.config import ENGINES, register_engine
 from core.errors import ConfigError
 from core.evaluation.student_scores import MeasureSettings, evaluate
 from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.student.train_stage import SegmentSettings, train
 from tests.core.engines.bigram import BigramSettings
 from tests.core.pipeline.making import Made, Maker, context, make_texts, planned, segment

@@ -12,9 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from core import jsonio
-from core.config.measure import METRICS
-from core.data.writing import write_examples
-from core.errors import StageError
+from core.config import METRICS
+from core.errors import Part, PartFailed, StageError
 from core.evaluation import analysis, baselines
 from core.evaluation.analysis import (
     AnalyseSettings,
@@ -28,8 +27,7 @@ from core.evaluation.metrics import compute
 from core.evaluation.predictions import Generated, Predictions
 from core.evaluation.slices import LEAST_ROWS
 from core.jsonio import InvalidFile
-from core.optional import Part, PartFailed
-from core.records import SPLITS, Example, TeacherAnswer
+from core.records import SPLITS, Example, TeacherAnswer, write_examples
 from core.stage import StageIO
 from core.teacher.samples import sample_row
 from tests.core.evaluation.scored import draw

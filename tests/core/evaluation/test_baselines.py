@@ -13,9 +13,8 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from core import jsonio
-from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.data.writing import write_examples
-from core.errors import DataError, UserError
+from core.config import CalibrationConfig, ThresholdConfig
+from core.errors import CLASSICAL, DataError, Part, PartFailed, UserError
 from core.evaluation import baselines as module
 from core.evaluation.baselines import (
     GRID,
@@ -30,9 +29,8 @@ from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.metrics import Metrics, compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import DEFAULT
-from core.optional import CLASSICAL, Part, PartFailed
-from core.packages import find
-from core.records import SPLITS, Example, SplitName
+from core.locations import packaged_file
+from core.records import SPLITS, Example, SplitName, write_examples
 from core.stage import StageIO
 from tests.core.evaluation.scored import counts
 
@@ -49,7 +47,7 @@ def quickstart() -> Splits:
     """The quickstart's rows, read from the package that carries them."""
     split_file = REPO / "dataset" / "quickstart" / "split.csv"
     try:
-        texts = find("package://textdescriptives/textdescriptives/data/spam.csv")
+        texts = packaged_file("package://textdescriptives/textdescriptives/data/spam.csv")
     except UserError as error:
         pytest.skip(str(error))
     if not split_file.is_file():

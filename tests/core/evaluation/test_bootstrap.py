@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap, intervals_of, units_of, weights
 from core.evaluation.comparison import compare
 from core.evaluation.metrics import compute

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from core.config.measure import CalibrationConfig
+from core.config import CalibrationConfig
 from core.evaluation.calibration import Calibrator, calibrate, isotonic, platt, temperature
 from core.evaluation.predictions import Bools, Floats
 from tests.core.evaluation.scored import ROWS, Scored, as_rows, draw

@@ -9,7 +9,7 @@ import re
 import numpy as np
 import pytest
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import CLUSTERED, Comparison, compare
 from core.evaluation.predictions import Bools, Floats

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.data.writing import write_examples
+from core.config import CalibrationConfig, ThresholdConfig
 from core.errors import StageError
 from core.evaluation.decision import DecideSettings, Decision, decide
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Predictions
 from core.evaluation.threshold import choose
-from core.records import Example
+from core.records import Example, write_examples
 from core.stage import StageIO
 from tests.core.evaluation.scored import Row, draw, predictions
 

@@ -12,16 +12,13 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.measure import CalibrationConfig, ThresholdConfig
-from core.config.rejection import RejectionConfig
-from core.config.teacher import RulesConfig
-from core.data.writing import write_examples
+from core.config import CalibrationConfig, RejectionConfig, RulesConfig, ThresholdConfig
 from core.errors import StageError
 from core.evaluation.decision import DecideSettings, decide
 from core.evaluation.predictions import Predictions
 from core.evaluation.slices import HARDNESS, HardnessSettings, IndependentJudgingSettings, hardness
 from core.intervals import difference, share
-from core.records import Example, TeacherAnswer
+from core.records import Example, TeacherAnswer, write_examples
 from core.rejection.funnel import Hardness
 from core.rejection.stage import HARD_FILE, tagged_file
 from core.stage import StageIO

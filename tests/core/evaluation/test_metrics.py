@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from core.config.measure import METRICS, metric, metrics_code
+from core.config import METRICS, metric, metrics_code
 from core.errors import StageError
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.metrics import Counts, Metrics, better, compute, ratio

@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from core.base_model import resolve_model
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.engines import Sampler
 from core.engines.local import LocalEngine
 from core.evaluation.predictions import Predictions

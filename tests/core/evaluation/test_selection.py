@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.measure import METRICS, EarlyStopping
+from core.config import METRICS, EarlyStopping
 from core.errors import StageError
 from core.evaluation.decision import select, should_stop
 from core.evaluation.metrics import Metrics, compute

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from core.config.measure import METRICS
+from core.config import METRICS
 from core.evaluation.bootstrap import Judged, bootstrap
 from core.evaluation.comparison import Comparison, compare
 from core.intervals import (

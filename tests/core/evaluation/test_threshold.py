@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from core.config.measure import ThresholdConfig
+from core.config import ThresholdConfig
 from core.evaluation.metrics import compute
 from core.evaluation.threshold import Choice, ResampledRows, choose, pick, spread
 from tests.core.evaluation.scored import PROBABILITY, Scored, as_rows, counts, draw, groups_of, has_both

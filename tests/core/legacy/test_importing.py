@@ -9,9 +9,9 @@ import pytest
 
 from core.config import Config
 from core.config.loading import leaves, load
-from core.data.reading import read as read_data
+from core.data.labeled_rows import read as read_data
 from core.errors import ConfigError, PromptError
-from core.legacy.importing import Imported, import_config, nested, render
+from core.legacy.convert import Imported, import_config, nested, render
 from core.legacy.keys import FIXED, KEYS
 from core.prompts import load_prompts
 from tests.core.legacy.olden import (

@@ -10,18 +10,14 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.data import DataConfig
+from core.config import DataConfig, PromptsConfig, RulesConfig, TeacherConfig
 from core.config.loading import load
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.reading import read
-from core.data.writing import write_examples
+from core.data.labeled_rows import read
 from core.errors import AnswersError, UserError
 from core.pipeline.opening import claim, run_config
-from core.records import Example, text_id
+from core.records import Example, text_id, write_examples
 from core.stage import StageIO
-from core.store import collecting
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import RunView, Store, pointers
 from core.summary.run_records import list_runs, remove_run
 from core.summary.summarize import collect
 from core.teacher import stage as sample_stage
@@ -197,7 +193,7 @@ def test_a_run_of_the_predecessors_is_removed_by_force_alone_and_never_collected
     run = write_run(tmp_path)
     store = Store.at(str(tmp_path))
     before = sorted(run.rglob("*"))
-    collecting.collect(store, collecting.find_garbage(store, 0))
+    pointers.collect(store, pointers.find_garbage(store, 0))
     with pytest.raises(UserError, match="add --force to remove it"):
         remove_run(store, run.name)
     assert sorted(run.rglob("*")) == before

@@ -18,7 +18,6 @@ from core.bundle.stage import BundleSettings, bundle
 from core.config import ConfigSection
 from core.config.loading import load
 from core.data.stage import SplitSettings, split
-from core.data.writing import read_examples
 from core.evaluation.analysis import AnalyseSettings, analyse
 from core.evaluation.baselines import BaselineSettings, baseline
 from core.evaluation.decision import DecideSettings, decide
@@ -29,12 +28,11 @@ from core.pipeline.context import RunContext
 from core.pipeline.run_folder import STUDENT
 from core.pipeline.scorers import Scorer
 from core.progress import Silent
-from core.records import SplitName
+from core.records import SplitName, read_examples
 from core.rejection.stage import RejectSettings, reject
 from core.rl.stages import PolicySettings, RewardSettings, reinforce, reward
 from core.stage import Stage, StageCall, build
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.student.encode_stage import DATA_FILE, EncodeStageSettings, encode, read_data, read_set
 from core.student.train_stage import (
     PlannedSegment,

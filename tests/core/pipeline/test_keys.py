@@ -13,10 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from core.config import Config
-from core.config.base import CONTENT
+from core.config import CONTENT, RULES, Config
 from core.config.loading import fields_at, leaves, load
-from core.config.rejection import RULES
 from tests.core.pipeline.key_line import Line, PathLine
 from tests.core.pipeline.key_table import LINES, PATHS, fields
 from tests.core.pipeline.making import BASE, Made, Maker, context, keys, make_texts

@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from core.config.loading import ResolvedConfig, resolve
-from core.config.reading import parse_source
+from core.config import ResolvedConfig
+from core.config.loading import parse_source, resolve
 from core.errors import UserError
 from core.pipeline.opening import claim, other_config, refuse_other, run_config
-from core.store import pointers
-from core.store.objects import Store
-from core.store.runs import CONFIG, RunView, run_names
+from core.store import RunView, Store, pointers, run_names
+from core.store.run_records import CONFIG
 from tests.core.store.making import made, paths
 
 pytestmark = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)

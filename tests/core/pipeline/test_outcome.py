@@ -11,7 +11,7 @@ from core.pipeline.runners import Runner
 from core.pipeline.scorers import Scorer
 from core.pipeline.switches import Switches
 from core.pipeline.training import Trained
-from core.store.runs import RunView
+from core.store import RunView
 from tests.core.pipeline.making import BASE, Made
 
 

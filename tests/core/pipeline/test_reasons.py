@@ -10,14 +10,12 @@ from typing import Any
 
 import pytest
 
-from core.config.base import ConfigSection
+from core.config import ConfigSection
 from core.pipeline.reasons import LOOKED_AT, Reasons
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
-from core.store.backend import Disk
-from core.store.manifest import Manifest
-from core.store.objects import Store
-from core.store.runs import RECORD, RunView
+from core.store import Disk, Manifest, RunView, Store
+from core.store.run_records import RECORD
 
 
 class Part(ConfigSection):

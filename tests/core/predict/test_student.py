@@ -9,11 +9,11 @@ import pytest
 
 from core import jsonio
 from core.bundle.opening import open_bundle
-from core.data.writing import read_examples
 from core.errors import MissingInputError, ModelError, UserError
 from core.evaluation.predictions import SCORES, Predictions, optional
 from core.predict import Student, load
 from core.predict.student import find
+from core.records import read_examples
 from core.store import pointers
 from tests.core.pipeline.making import Made
 

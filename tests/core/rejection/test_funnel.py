@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.rejection import RULES
+from core.config import RULES
 from core.rejection.funnel import Funnel, FunnelCounter, Votes, notices, skew
 
 Counts = dict[str, tuple[int, int]]

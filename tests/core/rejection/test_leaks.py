@@ -10,11 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.rejection import RejectionConfig, RuleContext
-from core.config.teacher import PromptsConfig
-from core.labels import LabelSet
+from core.config import PromptsConfig, RejectionConfig, RuleContext
 from core.prompts import load_prompts
-from core.records import Example, TeacherAnswer
+from core.records import Example, LabelSet, TeacherAnswer
 from core.rejection.rules import judge, revealed
 
 REPO = Path(__file__).resolve().parents[3]

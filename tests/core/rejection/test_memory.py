@@ -10,10 +10,8 @@ import tracemalloc
 from collections.abc import Iterable
 from pathlib import Path
 
-from core.config.rejection import RULES, RejectionConfig
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
-from core.records import Example
+from core.config import RULES, PromptsConfig, RejectionConfig, RulesConfig, TeacherConfig
+from core.records import Example, write_examples
 from core.rejection import stage as reject_stage
 from core.stage import StageIO
 from core.teacher import stage as sample_stage

@@ -14,12 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core import jsonio, packages
-from core.config.rejection import RULES, RejectionConfig
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
+from core import jsonio, locations
+from core.config import RULES, PromptsConfig, RejectionConfig, RulesConfig, TeacherConfig
 from core.errors import ConfigError, StageError, UserError
-from core.records import AcceptedSample, Example, text_id
+from core.records import AcceptedSample, Example, text_id, write_examples
 from core.rejection import stage
 from core.rejection.stage import AcceptedReasonings, read_accepted
 from core.rulebook import plain
@@ -219,7 +217,7 @@ def test_of_the_quickstarts_400_answers_395_agree_and_every_one_cites_and_quotes
     tmp_path: Path,
 ) -> None:
     try:
-        table = packages.find("package://textdescriptives/textdescriptives/data/spam.csv")
+        table = locations.packaged_file("package://textdescriptives/textdescriptives/data/spam.csv")
     except UserError as e:
         pytest.skip(str(e))
     with table.open(encoding="latin-1", newline="") as f:

@@ -10,10 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from core.config.base import key_fields
-from core.config.rejection import RULES, RejectionConfig, RejectionRule, RuleContext, rule
-from core.labels import LabelSet
-from core.records import Example, TeacherAnswer
+from core.config import RULES, RejectionConfig, RejectionRule, RuleContext, key_fields, rule
+from core.records import Example, LabelSet, TeacherAnswer
 from core.rejection.rules import judge
 from core.rejection.stage import AcceptedReasonings
 

@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from core.config import Config
-from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.config import CalibrationConfig, Config, ThresholdConfig
+from core.errors import Failures, strict
 from core.evaluation.analysis import Kind, Scored, measure_scorers
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decided, Decision, fit_decision, select
 from core.evaluation.metrics import compute
 from core.evaluation.predictions import Bools, Generated, Predictions
-from core.optional import Failures, strict
 from core.records import Example, SplitName
 from core.rejection.funnel import FunnelCounter, Hardness, TeacherSummary, skew
 from core.report.document import ModelBlock, ReportData, SeedResult, run_report
 from core.report.render import render_markdown, render_page
 from core.report.scorer_sections import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
-from core.store.reads import Read
+from core.store.run_records import Read
 from core.teacher.samples import Agreement, FirstAnswers
 
 RULES = ("R1", "R2", "R3")

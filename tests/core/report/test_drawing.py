@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from core.optional import strict
+from core.errors import strict
 from core.report.document import Picture, run_report
 from core.report.drawing import NAMES, draw, label
 from core.report.plots import ForestRow, forest

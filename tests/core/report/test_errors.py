@@ -6,7 +6,7 @@ import dataclasses
 
 from hypothesis import given, settings
 
-from core.config.measure import CalibrationConfig, ThresholdConfig
+from core.config import CalibrationConfig, ThresholdConfig
 from core.evaluation.calibration import Calibrator
 from core.evaluation.decision import Decision, fit_decision
 from core.evaluation.predictions import Generated, Predictions

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from core.optional import Failure, Failures, Part
+from core.errors import Failure, Failures, Part
 from core.report import plots, run_sections, scorer_sections, verdict
 from core.report.render import left_out
 from tests.core.report.making import as_markdown, as_page, full

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from core.config.measure import ThresholdConfig
+from core.config import ThresholdConfig
 from core.report.document import ModelBlock
 from core.report.render import code, plain
-from core.store.reads import Read
+from core.store.run_records import Read
 from tests.core.report.making import SCORERS, as_markdown, full, usual
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Dialog, Page
 
-from core.config.measure import ThresholdConfig
+from core.config import ThresholdConfig
 from core.report.document import ReportData
 from core.report.render import count
 from tests.core.report.making import SCORERS, as_page, full, usual

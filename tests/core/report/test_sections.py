@@ -7,14 +7,14 @@ from statistics import mean, stdev
 
 import pytest
 
-from core.config.measure import METRICS, ThresholdConfig
+from core.config import METRICS, ThresholdConfig
+from core.errors import Failures, strict
 from core.evaluation.analysis import LabelAnalysis
-from core.optional import Failures, strict
 from core.report.document import SECTIONS, Bullets, Prose, ReportData, Section, Table, run_report, section
 from core.report.run_sections import costs, own_seed, rows, seeds, teacher
 from core.report.scorer_sections import compared, results
 from core.report.verdict import reads, remarks, sentences
-from core.store.reads import Read
+from core.store.run_records import Read
 from tests.core.report.making import (
     SCORERS,
     as_markdown,

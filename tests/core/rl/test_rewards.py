@@ -6,7 +6,7 @@ import unicodedata
 
 import pytest
 
-from core.config.reinforce import REWARDS, ReinforceConfig, reward, rewards_code
+from core.config import REWARDS, ReinforceConfig, reward, rewards_code
 from core.prompts import TargetWording
 from core.records import Example
 from core.rl.rewards import Answer, Rubric

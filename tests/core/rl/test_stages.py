@@ -16,8 +16,7 @@ from core.pipeline.context import RunContext
 from core.progress import Silent
 from core.rl.stages import ROLLOUTS, STEPS, PolicySettings, RewardSettings, reinforce, require_loss, reward
 from core.stage import build
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.student.conversation import Target
 from tests.building import build_split
 from tests.conftest import AnsweringModel

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 
 
 def made(store: Store, key: str = "k1", text: str = "hello\n", *, replace: bool = False) -> Manifest:

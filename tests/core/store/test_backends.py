@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from core.store import Store
 from core.store.backend import Content
-from core.store.objects import Store
 
 
 def read(store: Store, path: str) -> Content:

@@ -7,10 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.store import collecting, pointers
-from core.store.backend import Backend
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import Backend, RunView, Store, pointers
 from core.summary.run_records import list_runs
 from tests.core.store.making import made, paths
 
@@ -20,10 +17,10 @@ def test_what_a_run_or_a_pointer_refers_to_stays(store: Store) -> None:
     RunView(store, "r").record("split", used, reused=False)
     pointers.publish(store, "r", {"best_model_path": f"{named.folder}/sub"}, [])
     store.backend.write("cache/split/unused.json", b"{}")
-    garbage = collecting.find_garbage(store, grace=-1)
+    garbage = pointers.find_garbage(store, grace=-1)
     assert set(garbage.objects) == {("split", "unused")}
     assert garbage.bytes > 0
-    collecting.collect(store, garbage)
+    pointers.collect(store, garbage)
     assert store.sound("split", "used") == used
     assert store.sound("split", "named") == named
     assert store.find("split", "unused") is None
@@ -40,10 +37,10 @@ def test_what_a_moved_run_refers_to_stays(tmp_path: Path, moved: str) -> None:
     (tmp_path / "root" / moved).rename(tmp_path / "elsewhere")
     (tmp_path / "root" / moved).symlink_to(tmp_path / "elsewhere")
     (tmp_path / "root/objects/split/unused/around").symlink_to(tmp_path / "root")
-    garbage = collecting.find_garbage(store, grace=-1)
+    garbage = pointers.find_garbage(store, grace=-1)
     assert set(garbage.objects) == {("split", "unused")}
     assert [e.name for e in list_runs(store)] == ["r"]
-    collecting.collect(store, garbage)
+    pointers.collect(store, garbage)
     assert store.sound("split", "used") is not None
 
 
@@ -57,7 +54,7 @@ def test_a_manifest_goes_before_the_files_it_names(store: Store, monkeypatch: py
         states.append(paths(store))
 
     monkeypatch.setattr(type(store.backend), "remove", noted)
-    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    pointers.collect(store, pointers.find_garbage(store, grace=-1))
     assert [p.count("/") > 2 for p in states[0]] == [True, True]
     assert states[-1] == []
 
@@ -65,7 +62,7 @@ def test_a_manifest_goes_before_the_files_it_names(store: Store, monkeypatch: py
 def test_looking_removes_nothing(store: Store) -> None:
     made(store)
     before = paths(store, "")
-    collecting.find_garbage(store, grace=-1)
+    pointers.find_garbage(store, grace=-1)
     assert paths(store, "") == before
 
 
@@ -73,8 +70,8 @@ def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: St
     made(store)
     store.backend.write("runs/r/.report.html.0a1b2c3d.tmp", b"half")
     with store.lease("runs/r", "run r"):
-        assert collecting.find_garbage(store, grace=-1).files == []
-    found = collecting.find_garbage(store, grace=-1)
+        assert pointers.find_garbage(store, grace=-1).files == []
+    found = pointers.find_garbage(store, grace=-1)
     assert len(found.objects) == 1
     assert len(found.leftovers) == 1
 
@@ -82,7 +79,7 @@ def test_what_a_run_at_work_has_yet_to_record_stays_whatever_the_grace(store: St
 def test_what_is_young_stays(store: Store) -> None:
     made(store)
     store.backend.write("objects/split/k2/dead-writer/half.txt", b"half")
-    garbage = collecting.find_garbage(store, grace=60)
+    garbage = pointers.find_garbage(store, grace=60)
     assert garbage.files == []
     assert garbage.young == 2, "and it is said"
 
@@ -90,15 +87,15 @@ def test_what_is_young_stays(store: Store) -> None:
 def test_what_somebody_is_at_stays(store: Store) -> None:
     store.backend.write("objects/split/k1/writer/half.txt", b"half")
     with store.lease("split/k1", "split"):
-        assert collecting.find_garbage(store, grace=-1).files == []
-    assert len(collecting.find_garbage(store, grace=-1).objects) == 1
+        assert pointers.find_garbage(store, grace=-1).files == []
+    assert len(pointers.find_garbage(store, grace=-1).objects) == 1
 
 
 def test_what_came_to_be_used_after_the_look_stays(store: Store) -> None:
     first = made(store)
-    garbage = collecting.find_garbage(store, grace=-1)
+    garbage = pointers.find_garbage(store, grace=-1)
     RunView(store, "r").record("split", first, reused=True)
-    assert collecting.collect(store, garbage).files == []
+    assert pointers.collect(store, garbage).files == []
     assert store.sound("split", "k1") == first
 
 
@@ -108,7 +105,7 @@ def test_what_killed_writers_left_goes_and_what_a_run_or_pointer_names_of_it_sta
     second = made(store, text="new\n", replace=True)
     RunView(store, "r").record("split", second, reused=False)
     store.backend.write("objects/split/k1/dead-writer/half.txt", b"half")
-    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    pointers.collect(store, pointers.find_garbage(store, grace=-1))
     left = {p.split("/")[3] for p in paths(store) if p.count("/") > 2}
     assert left == {first.writer, second.writer}
     assert store.sound("split", "k1") == second
@@ -118,5 +115,5 @@ def test_dead_leases_and_temporary_files_go(store: Store) -> None:
     store.backend.write("leases/split/k1.json", b"{}")
     store.backend.write("runs/r/.12345678.tmp.json", b"half")
     store.backend.write("runs/r/a.json", b"whole")
-    collecting.collect(store, collecting.find_garbage(store, grace=-1))
+    pointers.collect(store, pointers.find_garbage(store, grace=-1))
     assert paths(store, "") == ["runs/r/a.json"]

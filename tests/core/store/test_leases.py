@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from core.config.base import ConfigSection
+from core.config import ConfigSection
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
-from core.store import leases
+from core.store import Store, leases
 from core.store.leases import LeaseTerms
-from core.store.objects import Store
 
 QUICK = LeaseTerms(heartbeat=0.05, expiry=0.5, poll=0.05)
 

@@ -13,8 +13,7 @@ import pytest
 
 from core import jsonio
 from core.errors import StoreError, UserError
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from tests.core.store.making import made, paths
 
 

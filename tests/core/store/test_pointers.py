@@ -8,8 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from core.errors import StoreError
-from core.store import pointers
-from core.store.objects import Store
+from core.store import Store, pointers
 from tests.core.store.making import made
 
 EACH = 5

@@ -7,9 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import UserError
-from core.store import collecting
-from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store import RunView, Store, pointers, run_names
 from tests.core.store.making import made
 
 
@@ -36,7 +34,7 @@ def check_one_root(written: str, read: str, url: str) -> None:
     assert run_names(other) == ["first"]
     assert [f.path for f in other.backend.list("answers")] == ["answers/w1.jsonl"]
     assert other.sound("split", "k1") is not None
-    assert list(collecting.find_garbage(other, -60).objects) == [("split", "unused")]
+    assert list(pointers.find_garbage(other, -60).objects) == [("split", "unused")]
     assert other.copies.folder == store.copies.folder
 
 
@@ -111,7 +109,7 @@ def test_a_misspelled_root_creates_nothing(here: Path, root: str) -> None:
 
 
 def test_a_misspelled_cache_folder_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
-    from core.files import user_cache
+    from core.durable import user_cache
 
     monkeypatch.setenv("UNDERSTUDY_CACHE", "$HOME/cache")
     with pytest.raises(UserError, match=r"^UNDERSTUDY_CACHE: .*not expanded"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.errors import MissingInputError, StoreError
-from core.store.collecting import find_garbage
-from core.store.objects import Store
-from core.store.runs import RECORD, RunView, run_names
+from core.store import RunView, Store, run_names
+from core.store.pointers import find_garbage
+from core.store.run_records import RECORD
 from tests.core.store.making import made
 
 

@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import PassingError, StoreError
-from core.store import pointers
-from core.store.objects import Store
+from core.store import Store, pointers
 from tests.core.store.making import made, paths
 from tests.servers import careless, flaky, s3
 

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.errors import DataError
 from core.pipeline.context import RunContext
 from core.prompts import load_prompts

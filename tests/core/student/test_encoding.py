@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from core.config.student import StudentConfig, TokenWeights
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig, TokenWeights
 from core.errors import PromptError
 from core.prompts import load_prompts
 from core.student.encoding import EncodedExample, Encoder, EncodeSettings

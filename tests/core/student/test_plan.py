@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.config.student import StudentConfig
+from core.config import StudentConfig
 from core.errors import DataError
 from core.student.train_stage import interleave, learning_rate, plan_segments, plan_steps, total_steps
 

@@ -13,8 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.prompts import load_prompts
 from core.student.encoding import Encoder, EncodeSettings
 from core.student.tokenizer import ChatTokenizer

@@ -10,15 +10,14 @@ import pytest
 
 from core import jsonio
 from core.base_model import resolve_model
-from core.config.student import AdamConfig, LoraConfig, StudentConfig
+from core.config import AdamConfig, LoraConfig, StudentConfig
 from core.engines import Datum
 from core.engines.local import LocalEngine, LocalSettings
 from core.errors import StageError
 from core.pipeline.context import RunContext
 from core.progress import Silent
 from core.stage import build
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from core.student.train_stage import PlannedStep, SegmentSettings, mean_over_examples, plan_steps, train
 from tests.building import small_config
 

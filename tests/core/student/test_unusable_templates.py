@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from core.config.student import StudentConfig
-from core.config.teacher import PromptsConfig
+from core.config import PromptsConfig, StudentConfig
 from core.errors import ModelError, PromptError, UserError
 from core.prompts import Prompts, TargetWording, load_prompts
 from core.student.encoding import Encoder, EncodeSettings

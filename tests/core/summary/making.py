@@ -12,7 +12,7 @@ from core.export.manifests import SplitMetrics
 from core.jsonio import parse
 from core.records import SPLITS, SplitName
 from core.results import Ledger, RunResult, StudentLedger, TeacherTotals
-from core.store.objects import Store
+from core.store import Store
 from core.summary.run_records import MODES, Mode, metrics_path
 
 RUN_0_1 = Path(__file__).parent / "run_0_1"

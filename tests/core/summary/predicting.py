@@ -12,7 +12,7 @@ from core.evaluation.decision import Decision
 from core.evaluation.predictions import Generated
 from core.export.predictions import write_predictions
 from core.records import Example
-from core.store.objects import Store
+from core.store import Store
 from tests.core.evaluation.scored import Row, predictions
 from tests.core.summary.making import metrics_file, put
 

@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from core.errors import StoreError
-from core.store.backend import Disk
-from core.store.objects import Store
-from core.store.runs import RunView
+from core.store import Disk, RunView, Store
 from core.store.s3 import S3
 from core.summary.summarize import collect
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run

@@ -8,9 +8,7 @@ import pytest
 
 from core.errors import MissingInputError, UserError
 from core.results import RunResult
-from core.store import leases, pointers
-from core.store.objects import Store
-from core.store.runs import RunView, run_names
+from core.store import RunView, Store, leases, pointers, run_names
 from core.summary.run_records import RunEntry, list_runs, remove_run
 from tests.core.export.making import with_values
 from tests.core.store.making import made, paths

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page as BrowserPage
 
-from core.store.objects import Store
+from core.store import Store
 from core.summary.summarize import PAGE_COLUMNS as COLUMNS
 from core.summary.summarize import summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run

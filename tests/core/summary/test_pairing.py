@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from core.errors import DataError, MissingInputError
-from core.store.objects import Store
+from core.store import Store
 from core.summary.run_comparison import RunComparison, compare_runs, read_predictions
 from tests.core.summary.predicting import GOLD, predicted, write
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.store.objects import Store
+from core.store import Store
 from core.summary.run_comparison import compare_runs, read_predictions
 from core.summary.run_records import list_runs
 from core.summary.summarize import cells, collect

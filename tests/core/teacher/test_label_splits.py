@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.base import key_fields
+from core.config import PromptsConfig, RulesConfig, TeacherConfig, key_fields
 from core.config.loading import load
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
 from core.errors import AnswersError, ConfigError
-from core.records import Example, SplitName
+from core.records import Example, SplitName, write_examples
 from core.stage import StageIO
 from core.teacher import stage
 

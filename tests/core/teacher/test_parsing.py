@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from core.config.teacher import ParseConfig
-from core.labels import LabelSet
+from core.config import ParseConfig
+from core.records import LabelSet
 from core.teacher.parsing import LabelNames, parse, parse_reply
 
 NAMES = LabelNames(LabelSet.binary(("spam",), ("ham",)))

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.config.teacher import ParseConfig
-from core.labels import LabelSet
+from core.config import ParseConfig
+from core.records import LabelSet
 from core.teacher.parsing import LabelNames, ParsedAnswer, clean, parse
 
 PLAIN = ParseConfig()

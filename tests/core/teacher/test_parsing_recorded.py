@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from core.config import Config
+from core.config import Config, ParseConfig
 from core.config.loading import load
-from core.config.teacher import ParseConfig
 from core.jsonio import read_jsonl
 from core.progress import Silent
 from core.records import Example

@@ -12,11 +12,10 @@ from typing import Any
 import fsspec
 import pytest
 
-from core.config.teacher import ParseConfig
+from core.config import ParseConfig
 from core.errors import AnswersError
-from core.labels import LabelSet
 from core.progress import Silent
-from core.records import Example, TeacherAnswer
+from core.records import Example, LabelSet, TeacherAnswer
 from core.teacher.parsing import LabelNames
 from core.teacher.recorded import RecordedTeacher, answers_digest
 from core.teacher.samples import AttemptPolicy

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 
 from core import jsonio
-from core.config.base import key_fields
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
+from core.config import PromptsConfig, RulesConfig, TeacherConfig, key_fields
 from core.errors import AnswersError
-from core.records import Example
+from core.records import Example, write_examples
 from core.stage import StageIO
 from core.teacher import stage
 from core.teacher.samples import read_samples

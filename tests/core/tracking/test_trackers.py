@@ -17,10 +17,10 @@ from typing import Any
 import pytest
 
 from core.config import Config
-from core.optional import Failures
+from core.errors import Failures
 from core.results import Ledger, RunResult, StudentLedger
-from core.store.objects import Store
-from core.store.runs import SUMMARY, RunView
+from core.store import RunView, Store
+from core.store.run_records import SUMMARY
 from core.student.train_stage import TrainStep
 from core.tracking.child import main
 from core.tracking.trackers import FILE, TrackerProcess, evaluation_point, tracked, training_points

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from core.base_model import ModelSource, convert_gguf, file_digest, resolve_model
+from core.durable import whole_folder
 from core.errors import ModelError
-from core.files import whole_folder
 from tests.core.engines.local.conftest import MakeModel
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from core.completions.journal import Journal
-from core.config.teacher import TeacherConfig
-from core.store.objects import Store
+from core.config import TeacherConfig
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.textbook import FRAME, PROMPTS, REPO, RULES, TEXTS

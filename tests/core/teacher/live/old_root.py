@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from core.completions.journal import Journal
-from core.config.teacher import PromptsConfig, TeacherConfig
+from core.config import PromptsConfig, TeacherConfig
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 

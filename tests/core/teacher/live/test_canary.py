@@ -15,7 +15,7 @@ from core.completions.journal import Journal
 from core.completions.request_context import Canary
 from core.errors import AnswersUnusable, UserError
 from core.records import Example
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from tests.core.completions.replying import reply
 from tests.core.teacher.live.textbook import asked, examples

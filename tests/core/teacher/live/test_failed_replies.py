@@ -15,9 +15,9 @@ import pytest
 from core.completions.chat import Reply
 from core.completions.client import ChatClient, is_openai
 from core.completions.journal import Journal
-from core.config.teacher import TeacherConfig
+from core.config import TeacherConfig
 from core.errors import BudgetSpent, TeacherError, TeacherRefused
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.completions.replying import append

@@ -10,13 +10,12 @@ import pytest
 
 from core import jsonio
 from core.completions.journal import Journal
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
-from core.data.writing import write_examples
+from core.config import PromptsConfig, RulesConfig, TeacherConfig
 from core.errors import TeacherError
 from core.pipeline.context import RunContext
-from core.records import Example, SplitName
+from core.records import Example, SplitName, write_examples
 from core.stage import StageIO
-from core.store.objects import Store
+from core.store import Store
 from core.teacher import stage
 from tests.building import small_config
 from tests.core.teacher.live.textbook import REPO, examples

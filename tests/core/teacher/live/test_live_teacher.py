@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.completions.client import api_key
-from core.config.teacher import TeacherConfig
+from core.config import TeacherConfig
 from core.errors import UserError
 from core.records import Example
 from core.teacher.live import LiveTeacher

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from core.completions.journal import Journal
-from core.config.teacher import PromptsConfig, RulesConfig, TeacherConfig
+from core.config import PromptsConfig, RulesConfig, TeacherConfig
 from core.cost import load_prices
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example
 from core.rulebook import load_rulebook
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher, forecast
 from core.teacher.parsing import LabelNames
 from tests.servers import teacher as endpoint

@@ -15,8 +15,7 @@ from core.pipeline.context import RunContext
 from core.pipeline.planning import describe_plan
 from core.pipeline.switches import Switches
 from core.prompts import TEXT_SLOT
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store import Manifest, Store
 from tests.building import build_reject, build_sample, build_split
 from tests.servers import teacher as endpoint
 from tests.servers.teacher_answers import write_texts

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.completions.journal import Journal
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher, forecast
 from tests.core.teacher.live.textbook import asked, examples, ledger
 from tests.servers.teacher import TeacherServer

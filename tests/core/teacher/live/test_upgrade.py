@@ -13,7 +13,7 @@ from core.completions.completer import stored_completions
 from core.completions.journal import Journal
 from core.errors import AnswersUnusable, TeacherError
 from core.records import Example
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import forecast
 from tests.core.teacher.live import old_root
 from tests.core.teacher.live.old_root import CUT, MAX_TOKENS, ROWS

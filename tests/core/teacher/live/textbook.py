@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.config.teacher import PromptsConfig, RulesConfig
+from core.config import PromptsConfig, RulesConfig
 from core.progress import Silent
 from core.prompts import TEXT_SLOT, load_prompts
 from core.records import Example

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from core.base_model import resolve_model
-from core.config.engine import EngineSettings
+from core.config import EngineSettings
 from core.engines import ALL_LOSSES, Capabilities, Engine
 from core.engines.local import LocalEngine
 from understudy import register_engine

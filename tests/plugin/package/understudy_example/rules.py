@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from core.config.rejection import RejectionRule, RuleContext
+from core.config import RejectionRule, RuleContext
 from core.records import Example, TeacherAnswer
 from understudy import register_rule
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from core import jsonio
-from core.config.base import ConfigSection
+from core.config import ConfigSection
 from core.data.stage import SplitSettings, split
-from core.data.writing import read_examples
 from core.pipeline.runners import Runner
+from core.records import read_examples
 from core.stage import StageIO
-from core.store.manifest import Manifest
+from core.store import Manifest
 from understudy import register_stage
 
 

@@ -13,9 +13,9 @@ import pytest
 
 from core.completions.failures import read_rate_limit, retry_after
 from core.completions.journal import Journal
-from core.config.teacher import TeacherConfig
+from core.config import TeacherConfig
 from core.errors import TeacherRefused
-from core.store.objects import Store
+from core.store import Store
 from core.teacher.live import LiveTeacher
 from core.teacher.parsing import LabelNames
 from tests.core.teacher.live.dialects.answers import ROWS

@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import Literal
 
-from core.data.text_lines import TextFormat, TextLines
+from core.data.sources import TextFormat, TextLines
 
 MAX_LINES = 1_000
 """Lines that a quoted field may span."""
@@ -181,28 +181,26 @@ class Records:
 
     def _learned(self) -> list[_Column]:
         """What each column is like in the rows of one line nearby, updated every so many rows."""
-        if self._stale <= 0:
-            sample = [*self._before, *self._ahead()]
-            columns = zip(*sample, strict=True) if sample else [()] * self._width
-            self._columns = [_Column.of(values) for values in columns]
-            text = _Column(None, None, self._width > 2 or self._columns[self._text].indented)
-            self._columns[self._text] = text
-            self._stale = len(sample)
-        return self._columns
-
-    def _ahead(self) -> list[list[str]]:
-        rows: list[list[str]] = []
+        if self._stale > 0:
+            return self._columns
+        sample = list(self._before)
         reader = csv.reader(self._feed.peek(_AHEAD), delimiter=self.separator, strict=True)
         while True:
             before = reader.line_num
             try:
                 row = next(reader)
             except StopIteration:
-                return rows
+                break
             except csv.Error:
                 continue
             if len(row) == self._width and reader.line_num == before + 1:
-                rows.append(row)
+                sample.append(row)
+        columns = zip(*sample, strict=True) if sample else [()] * self._width
+        self._columns = [_Column.of(values) for values in columns]
+        text = _Column(None, None, self._width > 2 or self._columns[self._text].indented)
+        self._columns[self._text] = text
+        self._stale = len(sample)
+        return self._columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,45 @@
-"""A run's folder: what people read, filled from objects on cache hits and misses alike."""
+"""What a run leaves for people: its folder, the code that made it, and its reads of a test split.
+
+A run's folder is filled from objects on cache hits and misses alike. `made_by.json` in it has the version and
+commit of the code that made the run, and of any code that began it.
+
+A read of test is a file `test_reads/<sha256 of test.csv>/<key>.json` for each frozen student that was
+measured on the split, in any run; it is written before the metrics are computed. The key covers everything
+that was frozen, so that measuring the same student again is not another read. Choosing among several students
+by their test metrics is a selection on test: the count shows how many there were.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from core import failpoints
+from core import durable, jsonio
 from core.errors import MissingInputError, StoreError
-from core.jsonio import InvalidFile, Record, indented, message, now
+from core.jsonio import InvalidFile, Record, indented, message, now, parse
+from core.records import SplitName
 from core.store.backend import Disk
-from core.store.manifest import Manifest
-from core.store.objects import Store
+from core.store.objects import Manifest, Store
 
 FOLDER = "runs"
 RECORD = "stages.json"
 STATE = "run_state.json"
 CONFIG = "resolved_config.yaml"
 SUMMARY = "run_summary.json"
+MADE_BY = "made_by.json"
+COMMIT_VARIABLE = "UNDERSTUDY_COMMIT"
+TEST_READS = "test_reads"
+_CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 class StageRecord(Record):
@@ -68,7 +85,7 @@ class RunView:
         """Copy an object's files (name in the object -> place in the view), each atomically."""
         for name, place in files.items():
             self.store.backend.copy(f"{manifest.folder}/{name}", self._at(place))
-        failpoints.hit(failpoints.VIEW_FILLED, manifest.stage)
+        durable.failpoint(durable.VIEW_FILLED, manifest.stage)
 
     def read(self, place: str) -> str | None:
         """Return a text of the view, None if it does not exist; undecodable bytes become U+FFFD."""
@@ -112,7 +129,7 @@ class RunView:
             key=manifest.key, at=now(), writer=manifest.writer, digest=manifest.digest, reused=reused
         )
         self._write_stages({**self.stages(), slot: record})
-        failpoints.hit(failpoints.RECORD_WRITTEN, slot)
+        durable.failpoint(durable.RECORD_WRITTEN, slot)
 
     def keep_only(self, slots: Iterable[str]) -> None:
         """Remove the record of all other stages, which the finished run did not use."""
@@ -206,3 +223,97 @@ class ReadOnlyRun(RunView):
 def run_names(store: Store) -> list[str]:
     """The runs under a root."""
     return sorted({f.path.split("/")[1] for f in store.backend.list(FOLDER) if f.path.count("/") > 1})
+
+
+class CodeVersion(Record):
+    """The version of the package, and its commit: with `-dirty` if files of the checkout were changed."""
+
+    version: str | None = None
+    commit: str | None = None
+
+
+class EarlierCode(CodeVersion):
+    """Code that was used under the run's name before."""
+
+    at: str | None = None
+
+
+class MadeBy(EarlierCode):
+    """`made_by.json`. `before` lists other code that was used, the earliest first."""
+
+    before: tuple[EarlierCode, ...] = ()
+
+
+def record_code(view: RunView) -> None:
+    """Write `made_by.json` of a run; other code that it names moves to `before`."""
+    code, earlier = current_code(), MadeBy()
+    with contextlib.suppress(InvalidFile):
+        earlier, _ = parse(MadeBy, view.read_bytes(MADE_BY) or b"")
+    last, before = EarlierCode(**earlier.model_dump(exclude={"before"})), earlier.before
+    if last.at is not None and (last.version, last.commit) != (code.version, code.commit):
+        before = (*before, last)
+    made_by = MadeBy(version=code.version, commit=code.commit, at=now(), before=before)
+    view.write_json(MADE_BY, made_by.to_json())
+
+
+@lru_cache
+def current_code() -> CodeVersion:
+    """Return the running code's version and commit.
+
+    The commit is that of the checkout; an installed package has the value of UNDERSTUDY_COMMIT instead.
+    """
+    version = commit = None
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        version = metadata.version("understudy-distill")
+    if (_CHECKOUT / ".git").exists():  # a checkout around the environment is another project
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # do not disturb a commit in progress
+        # Without git, or for a folder of another owner, there is no commit.
+        with contextlib.suppress(OSError, subprocess.SubprocessError):
+            found = subprocess.run(
+                command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=10, check=True, env=env
+            )
+            commit = found.stdout.strip() or None
+    else:
+        commit = os.environ.get(COMMIT_VARIABLE, "").strip() or None
+    return CodeVersion(version=version, commit=commit)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One frozen student on one test split: in which run, when (ISO 8601), and which student."""
+
+    run: str
+    at: str
+    what: str
+
+
+def split_digest(split: Manifest, name: SplitName = "test") -> str:
+    """The identity of a part of a split: the sha256 of its texts and labels, in their order."""
+    return split.files[f"{name}.csv"].sha256
+
+
+def note_test_read(store: Store, split: Manifest, frozen: Sequence[Manifest], run: str, what: str) -> None:
+    """Record that a student, which `frozen` consists of, is about to be measured on the split's test."""
+    key = jsonio.digest([manifest.digest for manifest in frozen])[:32]
+    read = jsonio.as_row(Read(run, now(), what))
+    store.backend.create(f"{TEST_READS}/{split_digest(split)}/{key}.json", jsonio.indented(read).encode())
+
+
+def find_test_reads(store: Store, split: Manifest) -> list[Read]:
+    """All reads of the split's test under the root, the earliest first.
+
+    Raises StoreError for a damaged record: a read that is not counted would be hidden.
+    """
+    found = []
+    record = TypeAdapter(Read)
+    for file in store.backend.list(f"{TEST_READS}/{split_digest(split)}"):
+        if file.path.endswith(".json"):
+            try:
+                found.append(record.validate_python(store.read_json(file.path)))
+            except ValidationError:
+                raise StoreError(
+                    f"{store.where(file.path)} is not a record of a read of test; remove it and run the same "
+                    "command again"
+                ) from None
+    return sorted(found, key=lambda read: (read.at, read.run))

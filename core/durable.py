@@ -1,4 +1,9 @@
-"""Files that are complete or do not exist, even after a crash: written elsewhere, synced, renamed."""
+"""Files that survive a crash, and the failpoints at which tests kill the process.
+
+A file or folder is complete or does not exist: it is written under a temporary name, synced, and renamed. A
+failpoint is a named moment at which something has just become durable, or is about to. It does nothing by
+itself; a test sets `on_failpoint` and kills the process at one of them (tests/killing).
+"""
 
 from __future__ import annotations
 
@@ -6,11 +11,49 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from core import locations
+
+LEASE_TAKEN = "lease taken"
+TEACHER_ASKED = "teacher asked"
+ANSWER_APPENDED = "answer appended"
+"""Passed with a live teacher only, so not in FAILPOINTS."""
+FORWARD_SENT = "forward sent"
+"""Passed with a remote engine only, between the two requests of a step, so not in FAILPOINTS."""
+STEP_SUBMITTED = "step submitted"
+STATE_SAVED = "state saved"
+FILES_WRITTEN = "files written"
+MANIFEST_WRITTEN = "manifest written"
+VIEW_FILLED = "view filled"
+RECORD_WRITTEN = "record written"
+RUN_POINTER_SWAPPED = "run pointer swapped"
+LATEST_POINTER_SWAPPED = "latest pointer swapped"
+
+FAILPOINTS = (
+    LEASE_TAKEN,
+    TEACHER_ASKED,
+    STEP_SUBMITTED,
+    STATE_SAVED,
+    FILES_WRITTEN,
+    MANIFEST_WRITTEN,
+    VIEW_FILLED,
+    RECORD_WRITTEN,
+    RUN_POINTER_SWAPPED,
+    LATEST_POINTER_SWAPPED,
+)
+"""The failpoints that every run passes."""
+
+on_failpoint: Callable[[str, str], None] | None = None
+"""Called with the name of a failpoint and what it is about."""
+
+
+def failpoint(name: str, about: str = "") -> None:
+    """Pass one of the failpoints above."""
+    if on_failpoint is not None:
+        on_failpoint(name, about)
 
 
 def user_cache() -> Path:
@@ -54,7 +97,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(final: Path) -> Iterator[Path]:
-    """Yield an empty folder that becomes `final` when the block ends well, and is removed otherwise.
+    """Yield an empty folder that becomes `final`, or is removed if the block ends with an error.
 
     The caller holds a lock on `final`, so that what a killed writer left can be removed.
     """

@@ -1,23 +1,28 @@
-"""Convert a config of the earlier scripts to ours, and list what could not be taken over as it is."""
+"""Convert a config and a prompts file of the earlier scripts to ours, and list what could not be taken over.
+
+Their prompts are str.format templates, ours Jinja2 templates under other names.
+"""
 
 from __future__ import annotations
 
 import difflib
 import json
+import re
+import string
 import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
+
+import yaml
 
 from core.config import Config
-from core.config.loading import leaves, validate
-from core.config.reading import ConfigSource
-from core.config.writing import written
-from core.errors import ConfigError
-from core.legacy import prompts
-from core.legacy.keys import FIXED, KEYS
-from core.legacy.settings import Settings, Version, read_flat
+from core.config.config import written
+from core.config.loading import ConfigSource, file_text, leaves, validate
+from core.errors import ConfigError, PromptError
+from core.legacy.keys import FIXED, KEYS, Settings, Version
+from core.prompts import ALIASES
 from core.teacher.recorded import source_of
 
 Defaults = Literal["auto", "old", "new"]
@@ -28,7 +33,23 @@ TITLES: Mapping[Kind, str] = {
     "unknown": "Unknown",
     "missing": "Not found",
 }
+_KINDS = {list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 _NEEDED = {"dataset_root_dir": "data.dir", "prompt_file": "prompts.file", "rules_root_dir": "rules.dir"}
+_FIELDS = ("task_instruction", "rulebook", "text")
+_BEGINS_JINJA = re.compile(r"\{(?=[{%#]|$)")
+_STUDENT: Mapping[str, str] = {
+    "student_user": "Answer with a short reason, then the label.",
+    "student_label_only_user": "Answer with the label alone.",
+}
+"""The last line of prompts without the rulebook, which the first version of the scripts did not have."""
+_TAGS = {
+    "label_open": "<label>\n",
+    "label_close": "\n</label>",
+    "reason_open": "<think>\n",
+    "reason_close": "\n</think>",
+    "separator": "\n",
+}
+"""The form of answers in the later version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +127,38 @@ def import_config(
     return found
 
 
+def read_flat(path: Path) -> Settings:
+    """Read the keys of the file. Raises ConfigError unless it is one flat JSON object, each key once."""
+    text = file_text(path)
+    try:
+        pairs = json.loads(text, object_pairs_hook=_Pairs, parse_constant=_reject_constant)
+    except json.JSONDecodeError as e:
+        hint = "JSON has no comments and no comma after the last key" if text.strip() else "the file is empty"
+        if path.suffix in (".yaml", ".yml"):
+            hint = "a config in YAML needs no import: run it as it is"
+        raise ConfigError(f"{path}:{e.lineno}: not JSON: {e.msg}; {hint}") from None
+    except (ValueError, RecursionError) as e:
+        raise ConfigError(f"{path}: not JSON: {e}") from None
+    if not isinstance(pairs, _Pairs):
+        kind = _KINDS.get(type(pairs), "a number")
+        raise ConfigError(f"{path}: expected one JSON object with a key per setting, found {kind}")
+    names, lines = [name for name, _ in pairs], dict[str, int]()
+    for name in names:
+        if match := re.search(rf"{re.escape(json.dumps(name, ensure_ascii=False))}\s*:", text):
+            lines[name] = text.count("\n", 0, match.start()) + 1
+    found = Settings(path, dict(pairs), lines)
+    for name, value in pairs:
+        if names.count(name) > 1:
+            raise found.error(name, "the key is repeated; keep one")
+        if isinstance(value, _Pairs) and name in Config.model_fields:
+            why = "is an object, as in a config of this project, which needs no import: run it as it is"
+            raise found.error(name, why)
+        if isinstance(value, list):
+            kind = "an object" if isinstance(value, _Pairs) else "a list"
+            raise found.error(name, f"is {kind}; the earlier scripts have single values only")
+    return found
+
+
 def render(found: Imported) -> str:
     """Return our config as YAML: remarks first, and a comment with the origin of each value."""
     version = "first" if found.version == "old" else "later"
@@ -135,6 +188,57 @@ def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     return out
 
 
+def convert_prompts(path: Path) -> tuple[str, list[str]] | None:
+    """Return the text of a prompts file in our form, and notes; None without templates under earlier names.
+
+    Raises PromptError for a template that the scripts could not have rendered.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except yaml.YAMLError as e:
+        raise PromptError(f"{path} is not YAML: {' '.join(str(e).split())[:120]}; correct it") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise PromptError(f"cannot read prompts from {path}: {e}") from None
+    if not isinstance(values, dict) or not any(name in ALIASES for name in values):
+        return None
+    texts: dict[str, str] = {}
+    for name, ours in ALIASES.items():
+        if values.get(name) is not None:
+            texts |= dict.fromkeys(ours, _jinja(values[name], f"{path}: {name}"))
+    added = {name: ending for name, ending in _STUDENT.items() if name not in texts}
+    tagged = "<think>" in str(values.get("reasoning_user_prompt_template"))
+
+    parts = [f"# Converted from {path} by `understudy import-config`; prompts/default.yaml has all keys.\n"]
+    if (task := values.get("task_instruction")) is not None:
+        parts.append(_prompts_yaml({"task_instruction": str(task)}))
+    parts += [_prompts_yaml({name: text}) for name, text in texts.items()]
+    for name, ending in added.items():
+        template = f"{{{{ task_instruction }}}}\n\nText:\n{{{{ text }}}}\n\n{ending}\n"
+        parts.append(
+            f"# The earlier scripts had no such prompt: check it.\n{_prompts_yaml({name: template})}"
+        )
+    if tagged:
+        parts.append(_prompts_yaml({"target": _TAGS}))
+
+    notes = ["the student's templates are the teacher's, as before; here each can have its own wording"]
+    if added:
+        notes.append(f"it has no {' and no '.join(added)}: check the plain ones in the copy")
+    if not tagged:
+        notes.append(
+            "the student answers <reason>...</reason> and <label>1</label>, whatever its prompt asks for: "
+            "correct the last lines of its prompts in the copy"
+        )
+    return "\n".join(parts), notes
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The keys and values of a JSON object, which may repeat a key."""
+
+
+def _reject_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number; give a number")
+
+
 def _yaml(values: Any, at: tuple[str, ...], origins: Mapping[str, str]) -> Iterator[str]:
     indent = "  " * len(at)
     for name, value in values.items():
@@ -148,24 +252,27 @@ def _yaml(values: Any, at: tuple[str, ...], origins: Mapping[str, str]) -> Itera
 
 def _map_keys(found: Imported) -> None:
     """Take over the keys that have fields, and note the others."""
-    given = found.settings.given
-    converted = {name: key.value(found.settings) for name, key in KEYS.items() if key.fields}
-    for name, value in converted.items():
-        for ours in KEYS[name].fields if value is not None else ():
+    settings, given, converted = found.settings, found.settings.given, dict[str, Any]()
+    for name, key in KEYS.items():
+        value = settings[name] if key.convert is None else key.convert(settings, settings[name])
+        converted[name] = value
+        for ours in key.fields if value is not None else ():
             found.values[ours] = value
             if ours not in found.origins or name in given:
                 found.origins[ours] = name if name in given else f"{name}, by default"
     for name, value in given.items():
-        key = KEYS.get(name)
-        if key is None:
+        if name not in KEYS:
             near = difflib.get_close_matches(name, KEYS, n=1, cutoff=0.6)
             hint = f"; did you mean {near[0]}?" if near else ""
             found.note("unknown", name, f"not a key of the earlier scripts, which ignored it{hint}")
-        elif not key.fields:
+            continue
+        key = KEYS[name]
+        unchanged = converted[name] is None or (key.convert is not None and converted[name] == value)
+        if not key.fields:
             text = json.dumps(value, ensure_ascii=False)
             shown = text if len(text) <= 60 else f"{text[:57]}..."
             found.note("left out", name, f"{shown}: {key.note}")
-        elif key.note and name != "prompt_file" and key.differs(value, converted[name]):
+        elif key.note and name != "prompt_file" and not unchanged:
             found.note("different", name, f"now {', '.join(key.fields)}; {key.note}")
 
 
@@ -184,7 +291,7 @@ def _note_missing(found: Imported) -> None:
 def _convert_prompts(found: Imported, to: Path) -> None:
     """Convert a prompts file of the earlier scripts; one of ours remains where it is."""
     source = found.settings.find(found.settings["prompt_file"])
-    converted = None if source is None else prompts.convert(source)
+    converted = None if source is None else convert_prompts(source)
     if converted is None:
         return
     found.prompts, notes = converted
@@ -228,3 +335,44 @@ def _validate(found: Imported) -> None:
                 message = message.replace(f": {ours}: ", f": {origin} (here {ours}): ", 1)
             messages.append(message)
         raise ConfigError("\n".join(messages)) from None
+
+
+def _jinja(template: object, place: str) -> str:
+    """Replace {text} by {{ text }}, and doubled braces by single ones."""
+    if not isinstance(template, str):
+        raise PromptError(f"{place} is {template!r:.40}; give a text")
+    out, literal = [], ""
+    try:
+        for more, field, spec, conversion in string.Formatter().parse(template):
+            literal += more  # the parser ends a part after each doubled brace
+            if field is None:
+                continue
+            if field not in _FIELDS or spec or conversion:
+                known = ", ".join(f"{{{name}}}" for name in _FIELDS)
+                raise PromptError(f"{place} has {{{field}}}, which the scripts did not know; use {known}")
+            out += [_escaped(literal), f"{{{{ {field} }}}}"]
+            literal = ""
+    except ValueError as e:
+        raise PromptError(f"{place} has a brace that is not a field ({e}); double it") from None
+    return "".join([*out, _escaped(literal)])
+
+
+def _escaped(literal: str) -> str:
+    """Escape braces that Jinja2 would read as the beginning of a tag."""
+    return _BEGINS_JINJA.sub("{{ '{' }}", literal)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Dumps texts of several lines as block scalars."""
+
+
+def _block(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in text.strip("\n") else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _block)
+
+
+def _prompts_yaml(values: Mapping[str, Any]) -> str:
+    return str(yaml.dump(values, Dumper=_Dumper, allow_unicode=True, width=10**6, sort_keys=False))

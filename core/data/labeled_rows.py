@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from core.config.data import DataConfig
+from core.config import DataConfig
 from core.data import sources, tables
-from core.data.sources import FORMATS, Format
+from core.data.sources import FORMATS, Format, TextFormat
 from core.data.tables import RawRow
-from core.data.text_lines import TextFormat
 from core.errors import DataError
 from core.records import SPLITS, Example, SplitName, text_id
 
