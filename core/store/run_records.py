@@ -268,7 +268,7 @@ def current_code() -> CodeVersion:
     if (_CHECKOUT / ".git").exists():  # a checkout around the environment is another project
         command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         env = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}  # do not disturb a commit in progress
-        # Without git, or for a folder of another owner, there is no commit.
+        # Without git, or in a folder of another owner, the commit is unknown.
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             found = subprocess.run(
                 command, cwd=_CHECKOUT, capture_output=True, text=True, timeout=10, check=True, env=env
