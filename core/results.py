@@ -16,7 +16,7 @@ from core.jsonio import InvalidFile, Record, Stored, parse
 from core.records import SplitName
 from core.rejection.funnel import Funnel, TeacherSummary
 from core.store import Store
-from core.store.run_records import FOLDER, SUMMARY, CodeVersion
+from core.store.run_view import FOLDER, SUMMARY, CodeVersion
 
 VERSION: Literal[1] = 1
 RL_SUMMARY = "rl_phase/rl_summary.json"
@@ -188,7 +188,7 @@ class RunResult(Record):
     student: StudentSetup | None = None
     """None in files of 0.1."""
     made_by: CodeVersion | None = None
-    """The code that wrote the file; None in files of 0.1, see `core.store.run_records`."""
+    """The code that wrote the file; None in files of 0.1, see `core.store.run_view`."""
 
     @field_validator("teacher_summary", mode="before")
     @classmethod

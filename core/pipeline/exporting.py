@@ -24,7 +24,8 @@ from core.pipeline.scorers import BASELINES, Scorer, read_baselines
 from core.pipeline.training import Trained
 from core.records import SplitName
 from core.results import AdapterDownload
-from core.store import Manifest, RunView, run_records
+from core.store import Manifest, RunView
+from core.store.run_view import split_digest
 from core.teacher.samples import SampleSummary
 from core.teacher.stage import SAMPLES_FILE
 
@@ -318,7 +319,7 @@ def _usable(run: Runner, named: str) -> RunView:
 
 def _check_split(view: RunView, parts: Manifest) -> None:
     split = view.earlier("split", file="data_splits/test.csv")
-    if run_records.split_digest(split) != run_records.split_digest(parts):
+    if split_digest(split) != split_digest(parts):
         raise UserError(
             f"baselines.label_only_run: run {view.name} has another test split, so that its student cannot "
             "be compared; run it on the same data and split"

@@ -25,7 +25,7 @@ from core.pipeline.run_log import run_log
 from core.pipeline.runners import Runner
 from core.pipeline.switches import Switches
 from core.store import RunView, Store, pointers, run_names
-from core.store.run_records import CONFIG, SUMMARY, record_code
+from core.store.run_view import CONFIG, SUMMARY, record_code
 from core.tracking.trackers import tracked
 
 log = logging.getLogger(__name__)

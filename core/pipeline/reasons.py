@@ -9,7 +9,7 @@ from functools import cached_property
 from core.errors import StoreError
 from core.stage import StageCall, changed
 from core.store import Manifest, RunView, StageRecord
-from core.store.run_records import FOLDER, RECORD
+from core.store.run_view import FOLDER, RECORD
 
 log = logging.getLogger(__name__)
 

@@ -34,7 +34,7 @@ from core.rl.stages import PolicySettings, RewardSettings, reward
 from core.rl.stages import reinforce as reinforce_segment
 from core.stage import StageCall, flat
 from core.store import Manifest, RunView
-from core.store.run_records import FOLDER
+from core.store.run_view import FOLDER
 from core.student.train_stage import PlannedSegment, plan_segments, plan_steps
 
 log = logging.getLogger(__name__)

@@ -27,8 +27,7 @@ from core.report import Mistake, ModelBlock, Reinforced, ReportData, SeedResult,
 from core.report.scorer_sections import worst
 from core.rl.rewards import RLStep
 from core.rl.stages import STEPS
-from core.store import run_records
-from core.store.run_records import FOLDER, current_code
+from core.store.run_view import FOLDER, current_code, find_test_reads
 from core.student.encode_stage import SUMMARY_FILE as ENCODED
 from core.student.encode_stage import EncodeSummary
 from core.student.train_stage import STEPS_FILE, read_steps
@@ -96,7 +95,7 @@ def report_of(o: Outcome) -> ReportData:
         mistakes=optional("worst errors", lambda: _mistakes(o), list),
         reads=optional(
             "reads of test",
-            lambda: run_records.find_test_reads(store, o.parts) if exported.split == "test" else [],
+            lambda: find_test_reads(store, o.parts) if exported.split == "test" else [],
             list,
         ),
         seeds=measured,

@@ -34,7 +34,7 @@ from core.results import (
 from core.rl.rewards import RLSegmentSummary
 from core.stage import action
 from core.store import pointers
-from core.store.run_records import current_code
+from core.store.run_view import current_code
 
 CURVE = "learning_curve.png"
 _RL_COUNTS = ("rollouts", "failed_rollouts", "groups", "groups_skipped", "steps_without_update")

@@ -19,7 +19,8 @@ from core.pipeline.run_folder import Phase
 from core.pipeline.switches import Switches
 from core.progress import LogProgress, Progress
 from core.stage import Settings, Stage, StageCall, build
-from core.store import Manifest, RunView, run_records
+from core.store import Manifest, RunView
+from core.store.run_view import note_test_read
 from core.tracking.trackers import Trackers
 
 log = logging.getLogger(__name__)
@@ -140,7 +141,7 @@ class Runner:
 
     def note_read_of_test(self, split: Manifest, frozen: Sequence[Manifest], what: str) -> None:
         """Record that test is about to be read for what `frozen` consists of."""
-        run_records.note_test_read(self.store, split, frozen, self.view.name, what)
+        note_test_read(self.store, split, frozen, self.view.name, what)
 
     def progress(self, label: str) -> Progress:
         """Where a stage reports its progress."""

@@ -13,7 +13,7 @@ from core.pipeline.scorers import Scorer
 from core.records import SplitName
 from core.report import SeedResult
 from core.store import Manifest, RunView, Store
-from core.store.run_records import CONFIG
+from core.store.run_view import CONFIG
 from core.student.encode_stage import encode
 
 

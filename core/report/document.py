@@ -27,7 +27,7 @@ from core.registry import Registry
 from core.rejection.funnel import TeacherSummary
 from core.results import Ledger, SplitSize
 from core.rl.rewards import RLStep, ValRewards
-from core.store.run_records import Read
+from core.store.run_view import Read
 from core.teacher.samples import FirstAnswers
 
 UNDEFINED = "–"

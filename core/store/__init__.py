@@ -2,7 +2,7 @@
 
 from core.store.backend import Backend, Disk, FoundFile, explained
 from core.store.objects import FileEntry, Manifest, Store
-from core.store.run_records import ReadOnlyRun, RunState, RunView, StageRecord, run_names
+from core.store.run_view import ReadOnlyRun, RunState, RunView, StageRecord, run_names
 
 __all__ = [
     "Backend",

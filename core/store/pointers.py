@@ -23,8 +23,8 @@ from core.store import leases
 from core.store.backend import FoundFile
 from core.store.leases import writer_id
 from core.store.objects import Store, manifest_path
-from core.store.run_records import FOLDER as RUNS
-from core.store.run_records import RunView, run_names
+from core.store.run_view import FOLDER as RUNS
+from core.store.run_view import RunView, run_names
 
 FOLDER = "model"
 LATEST = "latest"

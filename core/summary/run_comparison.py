@@ -23,7 +23,7 @@ from core.intervals import exact_interval
 from core.jsonio import InvalidFile, Record, parse
 from core.records import BINARY, SplitName, iter_examples
 from core.store import Store, run_names
-from core.store.run_records import FOLDER
+from core.store.run_view import FOLDER
 from core.summary.run_records import metrics_path, missing_run, read_metrics
 from core.summary.summarize import csv_text, save
 

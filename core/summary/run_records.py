@@ -22,7 +22,7 @@ from core.jsonio import InvalidFile, Record, message, parse
 from core.records import SplitName
 from core.results import RunResult, StudentSetup, load_run_result
 from core.store import FoundFile, RunView, Store, leases, pointers, run_names
-from core.store.run_records import CONFIG, FOLDER, MADE_BY, SUMMARY, MadeBy
+from core.store.run_view import CONFIG, FOLDER, MADE_BY, SUMMARY, MadeBy
 
 Mode = Literal["reasoning", "label_only"]
 Modes = Literal["reasoning", "label_only", "both"]

@@ -23,7 +23,7 @@ from core.jsonio import InvalidFile, as_row, now, parse
 from core.records import SPLITS, SplitName
 from core.report import Cell, Document, Prose, Section, Table, number, plural, render_page, span
 from core.store import RunState, Store, explained
-from core.store.run_records import FOLDER, STATE
+from core.store.run_view import FOLDER, STATE
 from core.summary.run_records import (
     MODES,
     READERS,

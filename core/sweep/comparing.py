@@ -13,8 +13,8 @@ from core.evaluation.metrics import lower_is_better
 from core.evaluation.predictions import SCORES, Predictions
 from core.records import SplitName, read_examples
 from core.results import RunResult, load_run_result
-from core.store import Manifest, RunView, Store, run_records
-from core.store.run_records import FOLDER
+from core.store import Manifest, RunView, Store
+from core.store.run_view import FOLDER, split_digest
 from core.sweep.arms import Arm, Sweep
 
 FALLBACK = "macro_f1"
@@ -50,7 +50,7 @@ class FinishedArm:
     @property
     def data(self) -> tuple[str, str]:
         """Digests of val and test."""
-        return run_records.split_digest(self.split, "val"), run_records.split_digest(self.split)
+        return split_digest(self.split, "val"), split_digest(self.split)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,7 @@ def look_at_image(engine: Engine) -> None:
         return engine.podman("run", "--rm", *locked, IMAGES["understudy"], *command).strip()
 
     seen(f"{run('understudy', '--version')}, as uid {expect(run('id', '-u'), '10001')}")
-    program = "from core.store.run_records import current_code; print(current_code().commit)"
+    program = "from core.store.run_view import current_code; print(current_code().commit)"
     seen(f"it knows its commit: {expect(run('python', '-c', program), commit())}")
     expect(run("sh", "-c", "command -v uv gcc git weed || echo none"), "none")
     seen("no tool of the build is in it")

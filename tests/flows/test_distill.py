@@ -16,7 +16,7 @@ from core.config.config import render
 from core.config.loading import load
 from core.errors import MissingInputError, StageError
 from core.store import RunView, Store
-from core.store.run_records import CONFIG
+from core.store.run_view import CONFIG
 from tests.flows.running import folder_of, run
 
 pytestmark = pytest.mark.usefixtures("prefect_server")

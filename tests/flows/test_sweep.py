@@ -12,7 +12,8 @@ import pytest
 from core import jsonio
 from core.errors import StageError
 from core.pipeline.planning import describe_sweep
-from core.store import RunView, Store, pointers, run_records
+from core.store import RunView, Store, pointers
+from core.store.run_view import find_test_reads
 from core.sweep.arms import load_sweep
 from tests.small_project import texts, write_project
 
@@ -101,7 +102,7 @@ def test_four_arms_share_what_is_the_same_and_are_compared_in_one_report(root: P
         assert mine["metrics"] == own["scorers"]["student"]["metrics"]
 
     parts = RunView(store, "small-label_only").earlier("split", file="")
-    assert len(run_records.find_test_reads(store, parts)) == 4
+    assert len(find_test_reads(store, parts)) == 4
     report = (folder / "sweep_report.md").read_text()
     assert "Test was read once for each of 4 arms" in report
     assert "test-set selection" in report

@@ -13,7 +13,7 @@ from core.config.loading import parse_source, resolve
 from core.errors import UserError
 from core.pipeline.opening import claim, other_config, refuse_other, run_config
 from core.store import RunView, Store, pointers, run_names
-from core.store.run_records import CONFIG
+from core.store.run_view import CONFIG
 from tests.core.store.making import made, paths
 
 pytestmark = pytest.mark.parametrize("root", ["disk", "s3"], indirect=True)

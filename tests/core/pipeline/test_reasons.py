@@ -15,7 +15,7 @@ from core.pipeline.reasons import LOOKED_AT, Reasons
 from core.progress import Silent
 from core.stage import Stage, StageCall, StageIO, build
 from core.store import Disk, Manifest, RunView, Store
-from core.store.run_records import RECORD
+from core.store.run_view import RECORD
 
 
 class Part(ConfigSection):

@@ -22,7 +22,7 @@ from core.report.document import ModelBlock, ReportData, SeedResult, run_report
 from core.report.render import render_markdown, render_page
 from core.report.scorer_sections import worst
 from core.results import Ledger, SplitSize, StudentLedger, TeacherTotals
-from core.store.run_records import Read
+from core.store.run_view import Read
 from core.teacher.samples import Agreement, FirstAnswers
 
 RULES = ("R1", "R2", "R3")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from core.config import ThresholdConfig
 from core.report.document import ModelBlock
 from core.report.render import code, plain
-from core.store.run_records import Read
+from core.store.run_view import Read
 from tests.core.report.making import SCORERS, as_markdown, full, usual
 
 

@@ -14,7 +14,7 @@ from core.report.document import SECTIONS, Bullets, Prose, ReportData, Section, 
 from core.report.run_sections import costs, own_seed, rows, seeds, teacher
 from core.report.scorer_sections import compared, results
 from core.report.verdict import reads, remarks, sentences
-from core.store.run_records import Read
+from core.store.run_view import Read
 from tests.core.report.making import (
     SCORERS,
     as_markdown,

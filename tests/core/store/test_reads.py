@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import StoreError
-from core.store import FileEntry, Manifest, Store, run_records
+from core.store import FileEntry, Manifest, Store
+from core.store.run_view import TEST_READS, find_test_reads, note_test_read, split_digest
 
 
 def manifest(content: str, name: str = "decision.json") -> Manifest:
@@ -29,8 +30,8 @@ SPLIT = manifest("a", "test.csv")
 def test_the_same_student_measured_again_is_no_other_read(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
     for _ in range(2):
-        run_records.note_test_read(store, SPLIT, [manifest("1"), manifest("2")], "night", "step 40")
-    assert [(r.run, r.what) for r in run_records.find_test_reads(store, SPLIT)] == [("night", "step 40")]
+        note_test_read(store, SPLIT, [manifest("1"), manifest("2")], "night", "step 40")
+    assert [(r.run, r.what) for r in find_test_reads(store, SPLIT)] == [("night", "step 40")]
 
 
 def test_whatever_was_frozen_otherwise_is_another_read_and_the_earliest_stands_first(
@@ -38,19 +39,19 @@ def test_whatever_was_frozen_otherwise_is_another_read_and_the_earliest_stands_f
 ) -> None:
     store = Store.open(str(tmp_path))
     for i, frozen in enumerate(([manifest("1")], [manifest("2")], [manifest("1"), manifest("2")])):
-        monkeypatch.setattr(run_records, "now", lambda i=i: f"2026-01-0{3 - i}T00:00:00+00:00")
-        run_records.note_test_read(store, SPLIT, frozen, f"run{i}", "step 0")
-    assert [r.run for r in run_records.find_test_reads(store, SPLIT)] == ["run2", "run1", "run0"]
+        monkeypatch.setattr("core.store.run_view.now", lambda i=i: f"2026-01-0{3 - i}T00:00:00+00:00")
+        note_test_read(store, SPLIT, frozen, f"run{i}", "step 0")
+    assert [r.run for r in find_test_reads(store, SPLIT)] == ["run2", "run1", "run0"]
 
 
 def test_other_texts_or_labels_are_another_test_split(tmp_path: Path) -> None:
     store = Store.open(str(tmp_path))
-    run_records.note_test_read(store, SPLIT, [manifest("1")], "night", "step 40")
-    assert run_records.find_test_reads(store, manifest("b", "test.csv")) == []
+    note_test_read(store, SPLIT, [manifest("1")], "night", "step 40")
+    assert find_test_reads(store, manifest("b", "test.csv")) == []
     more = SPLIT.model_copy(
         update={"files": {**SPLIT.files, "train.csv": FileEntry(sha256="c" * 64, bytes=3)}}
     )
-    assert len(run_records.find_test_reads(store, more)) == 1
+    assert len(find_test_reads(store, more)) == 1
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '"night"', '{"run": "night", "at": null, "what": "x"}'])
@@ -58,10 +59,10 @@ def test_a_record_that_is_none_is_named_and_a_file_of_another_kind_passed_over(
     tmp_path: Path, content: str
 ) -> None:
     store = Store.open(str(tmp_path))
-    run_records.note_test_read(store, SPLIT, [manifest("1")], "night", "step 40")
-    folder = tmp_path / run_records.TEST_READS / run_records.split_digest(SPLIT)
+    note_test_read(store, SPLIT, [manifest("1")], "night", "step 40")
+    folder = tmp_path / TEST_READS / split_digest(SPLIT)
     (folder / "notes.txt").write_text("not ours")
-    assert len(run_records.find_test_reads(store, SPLIT)) == 1
+    assert len(find_test_reads(store, SPLIT)) == 1
     (folder / "strange.json").write_text(content)
     with pytest.raises(StoreError, match=r"strange\.json is not (JSON|a record).*remove it"):
-        run_records.find_test_reads(store, SPLIT)
+        find_test_reads(store, SPLIT)

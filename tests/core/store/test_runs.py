@@ -7,7 +7,7 @@ import pytest
 from core.errors import MissingInputError, StoreError
 from core.store import RunView, Store, run_names
 from core.store.pointers import find_garbage
-from core.store.run_records import RECORD
+from core.store.run_view import RECORD
 from tests.core.store.making import made
 
 

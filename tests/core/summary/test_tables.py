@@ -10,7 +10,7 @@ import pytest
 
 from core.results import StudentSetup
 from core.store import Store
-from core.store.run_records import CodeVersion
+from core.store.run_view import CodeVersion
 from core.summary.run_records import Mode
 from core.summary.summarize import four_decimals, method_and_id, save, summarize_runs
 from tests.core.summary.making import metrics_file, put, result, write_facts, write_run

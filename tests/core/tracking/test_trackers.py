@@ -20,7 +20,7 @@ from core.config import Config
 from core.errors import Failures
 from core.results import Ledger, RunResult, StudentLedger
 from core.store import RunView, Store
-from core.store.run_records import SUMMARY
+from core.store.run_view import SUMMARY
 from core.student.train_stage import TrainStep
 from core.tracking.child import main
 from core.tracking.trackers import FILE, TrackerProcess, evaluation_point, tracked, training_points
