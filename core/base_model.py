@@ -58,9 +58,15 @@ def resolve_model(spec: str, *, cache: Path | None = None) -> ModelSource:
     Converted models are kept in `cache`, by default in the user's. Raises ModelError.
     """
     kept = (cache or user_cache()).absolute()
-    folder = _require_model(
-        _find(spec, "base model", "student.model", ["*.safetensors", *_TOKENIZER_FILES], kept)
-    )
+    folder = _find(spec, "base model", "student.model", ["*.safetensors", *_TOKENIZER_FILES], kept)
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"base model folder {folder} has no config.json; name a folder that save_pretrained wrote"
+        )
+    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
+        raise ModelError(
+            f"base model folder {folder} has no *.safetensors; download the model's weights into it"
+        )
     # Names and contents count; the folder's location and the writer of config.json do not.
     whole = hashlib.sha256()
     paths = {path for pattern in _DIGESTED_FILES for path in folder.glob(pattern) if path.is_file()}
@@ -109,15 +115,6 @@ def _find(spec: str, what: str, setting: str, files: list[str], cache: Path) -> 
     if path.suffix != ".gguf":
         raise ModelError(f"{what} {path} is a file but not a .gguf; name its folder instead")
     return convert_gguf(path, cache)
-
-
-def _require_model(folder: Path) -> Path:
-    named = f"base model folder {folder}"
-    if not (folder / "config.json").is_file():
-        raise ModelError(f"{named} has no config.json; name a folder that save_pretrained wrote")
-    if not any(folder.glob("*.safetensors")) and not any(folder.glob("*.bin")):
-        raise ModelError(f"{named} has no *.safetensors; download the model's weights into it")
-    return folder
 
 
 def _download(spec: str, patterns: list[str], what: str) -> Path:

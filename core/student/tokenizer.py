@@ -186,7 +186,12 @@ class ControlTokens:
 
     def __init__(self, source: Tokenizer, template: str, unknown: int | None = None) -> None:
         added: Mapping[int, AddedToken] = source.get_added_tokens_decoder()
-        self.ids = {token.content: i for i, token in added.items() if _is_control(token, template)}
+        self.ids = dict[str, int]()
+        for i, token in added.items():
+            bare = token.content.replace("\u2581", "").strip()
+            is_word = not bare or (token.content not in template and bare.replace(" ", "").isalnum())
+            if token.special or not is_word:
+                self.ids[token.content] = i
         self._source, self._added, self._unknown = source, added, unknown
         self._key = secrets.token_hex(8)
         self._texts = sorted(self.ids, key=lambda text: (-len(text), text))
@@ -266,13 +271,6 @@ class ControlTokens:
             )
         forgeable = frozenset(self.ids.values()) - {*ids, self._unknown}
         return _Copy(own, {new: i for new, i in ids.items() if new != i}, forgeable)
-
-
-def _is_control(token: AddedToken, template: str) -> bool:
-    if token.special:
-        return True
-    bare = token.content.replace("\u2581", "").strip()
-    return bool(bare) and (token.content in template or not bare.replace(" ", "").isalnum())
 
 
 def _rename(model: dict[str, Any], names: Mapping[int, str]) -> None:

@@ -24,7 +24,7 @@ _RETIRE = 0.25
 
 
 class LocalSampler:
-    """Implements core.engines.sampling.Sampler; one thread at a time."""
+    """Implements core.engines.Sampler; one thread at a time."""
 
     def __init__(self, backbone: Backbone, *, budget: int) -> None:
         self._backbone, self._budget = backbone, budget

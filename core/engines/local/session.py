@@ -46,7 +46,7 @@ _CHUNK = 256
 
 
 class LocalSession:
-    """Implements core.engines.base.Session."""
+    """Implements core.engines.Session."""
 
     def __init__(
         self,

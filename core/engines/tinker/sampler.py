@@ -34,7 +34,7 @@ class RowError(Exception):
 
 
 class TinkerSampler:
-    """Implements core.engines.sampling.Sampler; one thread at a time.
+    """Implements core.engines.Sampler; one thread at a time.
 
     At most `outstanding` requests are in flight. A row that fails is recorded as failed; StageError is
     raised if all fail, and SessionLost if the session is over. Closing the sampler calls `on_close`.

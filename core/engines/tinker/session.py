@@ -58,7 +58,7 @@ class SubmittedStep:
 
 
 class TinkerSession:
-    """Implements core.engines.base.Session; one thread at a time.
+    """Implements core.engines.Session; one thread at a time.
 
     Saves are kept for `ttl_s` seconds; None: forever. After any failure the session is over: every request
     in flight is canceled, and every later call raises the same error. A new session continues from the last
